@@ -1,0 +1,71 @@
+"""`reasoner`: each command lives in a module of its own, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+
+import click
+import typer
+from typer.core import TyperGroup
+
+COMMANDS: Mapping[str, str] = {
+    "train": "reasoner.cli.train:train",
+    "eval": "reasoner.cli.evaluate:evaluate",
+    "preflight": "reasoner.cli.preflight:preflight",
+    "doctor": "reasoner.cli.doctor:doctor",
+    "verify": "reasoner.cli.verify:verify",
+    "verifiers": "reasoner.cli.verifiers:app",
+    "label": "reasoner.cli.label:label",
+    "export": "reasoner.cli.export:export",
+    "tasks": "reasoner.cli.tasks:app",
+    "sandbox": "reasoner.cli.sandbox:app",
+    "report": "reasoner.cli.report:report",
+    "explain": "reasoner.cli.explain:explain",
+    "rescore": "reasoner.cli.rescore:rescore",
+    "compare": "reasoner.cli.compare:compare",
+}
+"""Command to `module:function` or `module:Typer app`. The modules import heavy things inside functions."""
+
+
+class LazyGroup(TyperGroup):
+    """Finds commands in COMMANDS."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, target in COMMANDS.items() if _exists(target)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        target = COMMANDS.get(cmd_name)
+        if target is None or not _exists(target):
+            return None
+        module, _, attribute = target.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
+        single = typer.Typer(add_completion=False)
+        single.command(name=cmd_name)(found)
+        return typer.main.get_command(single)
+
+
+def _exists(target: str) -> bool:
+    return importlib.util.find_spec(target.partition(":")[0]) is not None
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train language models to reason, and grade their answers.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Train language models to reason, and grade their answers."""
+
+
+def main() -> None:
+    """Entry point of the `reasoner` command."""
+    app()

@@ -1,0 +1,63 @@
+"""What every engine does: sample completions, take new weights, prove that they took effect."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from reasoner.records import Completion, Request, SamplingParams
+
+if TYPE_CHECKING:
+    import torch
+
+NamedTensors = Iterable[tuple[str, "torch.Tensor"]]
+
+
+class EngineError(RuntimeError):
+    """The engine could not be started, died, or does not hold the weights that it was given."""
+
+
+class Finished(NamedTuple):
+    """One finished request."""
+
+    index: int
+    """Position in the requests given to `generate`."""
+    completion: Completion
+
+
+class Engine(ABC):
+    """Samples from the policy. One contract test covers every implementation."""
+
+    @abstractmethod
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
+        """Yield each completion as it finishes, so that grading overlaps with generation.
+
+        The same requests in the same order under the same weights give the same tokens and logprobs, bit for bit.
+
+        Raises:
+            EngineError: a prompt plus max_tokens does not fit the context, or the engine died.
+        """
+
+    @abstractmethod
+    def load_weights(self, weights: NamedTensors, version: int) -> str:
+        """Replace the weights in place and drop every cache that depends on the old ones.
+
+        Args:
+            weights: Hugging Face names and tensors of the full model (adapters merged), tied ones once.
+            version: stamped on completions from now on.
+        Returns:
+            A checksum of what arrived: `reasoner.engine.check.checksum` of the same tensors.
+        """
+
+    @abstractmethod
+    def score(self, token_ids: Sequence[int]) -> list[float]:
+        """[T-1] log-probability of each token given those before it, at temperature 1 (the sync probe)."""
+
+    @abstractmethod
+    def sleep(self) -> None:
+        """Free the accelerator for the trainer, where the engine can; `load_weights` wakes it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release processes and memory. Idempotent."""

@@ -1,0 +1,69 @@
+"""Problems, and the tasks that yield them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypedDict
+
+from verifiers import JSON
+
+
+class TaskError(ValueError):
+    """A task's data or options cannot be used; the message names the row and what to change."""
+
+
+class Message(TypedDict):
+    """One chat message."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing to solve.
+
+    Example:
+        >>> Problem(id="add/0", prompt="2+2=", reference="4", verifier="exact").verifier
+        'exact'
+    """
+
+    id: str
+    """Unique within its task, stable between runs."""
+    prompt: str | tuple[Message, ...]
+    """Text, or chat messages (the tokenizer's chat template is applied to them)."""
+    reference: JSON
+    """The gold, in the schema of its verifier."""
+    verifier: str
+    verifier_options: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
+    difficulty: float | None = None
+    """Easiest 0, hardest 1, where the task knows."""
+    info: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
+    """Passed to the verifier; kept with the rollout."""
+    demonstration: str | None = None
+    """A worked solution that the verifier accepts, where the task has one (SFT warm start)."""
+    task: str = ""
+    """Name of the task that it came from."""
+
+
+class Task(ABC):
+    """A named source of problems with splits; the same options give the same problems in the same order.
+
+    Options are keyword arguments of the constructor.
+    """
+
+    name: ClassVar[str] = ""
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    @abstractmethod
+    def problems(self, split: str) -> Sequence[Problem]:
+        """All problems of a split. No problem of one split is in another.
+
+        Raises:
+            TaskError: unknown split, missing file or column, an empty prompt.
+        """
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self.problems(self.splits[0]))
