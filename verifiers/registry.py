@@ -58,8 +58,11 @@ def from_function(function: Callable[..., bool | float | Verdict], name: str) ->
 
         def grade(self, row: GradingRow) -> Verdict:
             given: dict[str, object] = {
-                "completion": row.completion, "reference": row.reference, "prompt": row.prompt, "info": row.info,
-            }  # fmt: skip
+                "completion": row.completion,
+                "reference": row.reference,
+                "prompt": row.prompt,
+                "info": row.info,
+            }
             result = function(**{key: value for key, value in given.items() if key in wanted})
             if isinstance(result, Verdict):
                 return result

@@ -42,10 +42,13 @@ class LazyGroup(TyperGroup):
         module, _, attribute = target.partition(":")
         found = getattr(importlib.import_module(module), attribute)
         if isinstance(found, typer.Typer):
-            return typer.main.get_command(found)
-        single = typer.Typer(add_completion=False)
-        single.command(name=cmd_name)(found)
-        return typer.main.get_command(single)
+            command = typer.main.get_group(found)
+        else:
+            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            single.command()(found)
+            command = typer.main.get_command(single)
+        command.name = cmd_name
+        return command
 
 
 def _exists(target: str) -> bool:

@@ -33,7 +33,8 @@ class Engine(ABC):
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
         """Yield each completion as it finishes, so that grading overlaps with generation.
 
-        The same requests in the same order under the same weights give the same tokens and logprobs, bit for bit.
+        The same requests in the same order under the same weights give the same tokens and logprobs,
+        bit for bit.
 
         Raises:
             EngineError: a prompt plus max_tokens does not fit the context, or the engine died.
