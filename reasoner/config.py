@@ -1,0 +1,510 @@
+"""The typed config: YAML in `configs/` or anywhere, overrides, one reader. Imports no torch.
+
+A config is either one stage, or common keys and a list of `stages`, each merged over the common keys.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from verifiers import JSON
+
+Options = dict[str, JSON]
+
+
+class ConfigError(ValueError):
+    """A config cannot be used. `code` is stable: unknown-key, bad-value, no-file, bad-yaml, bad-override."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
+        return ConfigError, (self.code, str(self))
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+
+class ScratchConfig(Section):
+    """A small Qwen2-architecture model with random weights and a byte-level tokenizer."""
+
+    hidden_size: int = Field(default=128, ge=8)
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1)
+    kv_heads: int | None = None
+    """None: as many as heads."""
+    intermediate_size: int | None = None
+    """None: four times hidden_size."""
+    max_positions: int = Field(default=1024, ge=16)
+    tie_embeddings: bool = True
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (arXiv:2106.09685) through peft."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = 32.0
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+
+
+class ModelSection(Section):
+    """Which model, and how it is held."""
+
+    path: str | None = None
+    """Hub name or folder. None in a later stage: the previous stage's final model."""
+    tokenizer: str | None = None
+    """None: the model's own."""
+    from_scratch: ScratchConfig | None = None
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"
+    """Of the trainer's weights. auto: bfloat16 on CUDA, float32 on the CPU."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    gradient_checkpointing: bool = False
+    lora: LoraConfig | None = None
+    max_context: int | None = Field(default=None, ge=16)
+    """Tokens of prompt and completion together; None: the model's own limit."""
+
+
+class PromptSection(Section):
+    """From a problem to the tokens that the model sees."""
+
+    system: str | None = None
+    """System message put before chat prompts."""
+    template: str = "{prompt}"
+    """Applied to text prompts; must contain {prompt}."""
+    chat: Literal["auto", "always", "never"] = "auto"
+    """auto: the tokenizer's chat template where it has one."""
+    thinking: bool | None = None
+    """Passed to the chat template as enable_thinking, for models that have the switch."""
+    template_options: Options = Field(default_factory=dict[str, JSON])
+    """Further variables for the chat template."""
+    stop: list[str] = Field(default_factory=list[str])
+    """Strings that end a completion (kept in its text), beside the end-of-sequence token."""
+
+    @field_validator("template")
+    @classmethod
+    def _holds_prompt(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError("template must contain {prompt}")
+        return value
+
+
+class VerifierSection(Section):
+    """A verifier by name, `module:attribute`, `path.py:attribute` or URL."""
+
+    name: str
+    options: Options = Field(default_factory=dict[str, JSON])
+
+
+class TaskSection(Section):
+    """One task; several make a weighted mixture."""
+
+    name: str
+    options: Options = Field(default_factory=dict[str, JSON])
+    weight: float = Field(default=1.0, gt=0)
+    """Share of this task's problems in a step, relative to the others."""
+    train_split: str = "train"
+    eval_split: str = "test"
+    verifier: VerifierSection | None = None
+    """Replaces the task's own verifier."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first problems of the training split."""
+
+
+class RolloutSection(Section):
+    """How completions are sampled."""
+
+    problems_per_step: int = Field(default=32, ge=1)
+    group_size: int = Field(default=8, ge=1)
+    max_tokens: int = Field(default=512, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = 1.0
+    top_k: int = 0
+    dynamic_sampling_rounds: int = Field(default=0, ge=0)
+    """DAPO (arXiv:2503.14476, section 3.2): extra rounds of problems sampled in a step to replace groups
+    without signal; 0: groups without signal are simply left out of the update."""
+
+    @model_validator(mode="after")
+    def _whole_distribution(self) -> RolloutSection:
+        if self.top_p != 1.0 or self.top_k != 0:
+            raise ValueError(
+                "top_p below 1 or top_k in training biases every importance ratio: the engine renormalises"
+                f" over the nucleus, the trainer does not; got top_p={self.top_p}, top_k={self.top_k}."
+                " Leave them out here; evaluation may use them"
+            )
+        return self
+
+
+class AlgorithmSection(Section):
+    """Which advantage and which loss; docs/papers.md maps papers to these names."""
+
+    advantage: str = "grpo"
+    advantage_options: Options = Field(default_factory=dict[str, JSON])
+    loss: str = "clip"
+    loss_options: Options = Field(default_factory=dict[str, JSON])
+    aggregation: Literal["token", "sequence", "constant"] = "token"
+    """How token losses become one number: mean over the step's tokens (DAPO), mean of row means (GRPO),
+    or sum over rows divided by rows x max_tokens (Dr. GRPO)."""
+    importance: str = "truncated"
+    """Correction of the engine-trainer gap; "none" switches it off."""
+    importance_options: Options = Field(default_factory=dict[str, JSON])
+    kl: Literal["k1", "k2", "k3"] = "k3"
+    kl_coef: float = Field(default=0.0, ge=0)
+    """Weight of the KL to the reference model in the loss; 0: no reference model is loaded."""
+    entropy_coef: float = Field(default=0.0, ge=0)
+    overlong_penalty_tokens: int = Field(default=0, ge=0)
+    """DAPO's soft overlong penalty over the last so many tokens before max_tokens; 0: off."""
+
+
+class OptimSection(Section):
+    """AdamW and its schedule."""
+
+    lr: float = Field(default=1e-6, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = Field(default=0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    updates_per_step: int = Field(default=1, ge=1)
+    """Optimizer steps on one batch of rollouts: inner_epochs passes, each split into this many parts."""
+    inner_epochs: int = Field(default=1, ge=1)
+
+
+class BatchSection(Section):
+    """How rows travel through the model; none of it changes the gradient."""
+
+    micro_tokens: int = Field(default=8192, ge=1)
+    """Tokens of prompt and completion in one forward pass."""
+    layout: Literal["auto", "packed", "padded"] = "auto"
+    """auto: packed for flash attention, otherwise rows of like length side by side."""
+    pack_tokens: int = Field(default=512, ge=1)
+    """Longest pack where a pack needs a block mask (quadratic in its length)."""
+    logit_megabytes: int = Field(default=64, ge=1)
+    """Memory for the logits of one chunk; never are all of them held."""
+
+
+class EngineSection(Section):
+    """What samples."""
+
+    name: str = "vllm"
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"
+    """auto: the trainer's."""
+    options: Options = Field(default_factory=dict[str, JSON])
+    sync_check: bool = True
+    """Score a fixed probe on both sides after each weight sync."""
+
+
+class GradingSection(Section):
+    """Limits of the grading pool."""
+
+    workers: int = Field(default=1, ge=1)
+    memory_megabytes: int = Field(default=1024, ge=64)
+    wall_seconds: float | None = Field(default=None, gt=0)
+    """None: each verifier's own limit."""
+    max_ungraded_share: float = Field(default=0.2, ge=0, le=1)
+    """Stop when more of a step's rollouts than this could not be graded."""
+
+
+class EvalSection(Section):
+    """Held-out evaluation during training."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0: only before and after."""
+    problems: int = Field(default=256, ge=0)
+    """First so many of the evaluation split; 0: no evaluation at all."""
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int | None = None
+    """None: rollout.max_tokens."""
+    metric: str = "avg@1"
+    """Which metric decides the best checkpoint."""
+
+
+class CheckpointSection(Section):
+    """How often, and how many are kept."""
+
+    every: int = Field(default=25, ge=1)
+    keep: int = Field(default=2, ge=1)
+
+
+class SftSection(Section):
+    """Supervised fine-tuning on demonstrations."""
+
+    demonstrations: int | None = Field(default=None, ge=1)
+    """Use only the first so many; None: all."""
+    rows_per_step: int = Field(default=32, ge=1)
+    until_accuracy: float | None = Field(default=None, gt=0, le=1)
+    """End as soon as this share of held-out training problems is solved (sampled)."""
+    check_every: int = Field(default=20, ge=1)
+    """Steps between those checks."""
+    check_problems: int = Field(default=128, ge=1)
+
+
+class LoggingSection(Section):
+    """Where numbers go beside metrics.jsonl."""
+
+    tensorboard: bool = True
+    trackers: list[Literal["wandb", "trackio"]] = Field(default_factory=list[Literal["wandb", "trackio"]])
+    project: str = "reasoner"
+
+
+class StageConfig(Section):
+    """One stage of a run, with every default resolved."""
+
+    method: Literal["grpo", "sft"] = "grpo"
+    name: str = "run"
+    output: str | None = None
+    """Run folder; None: runs/<name>."""
+    seed: int = 0
+    steps: int = Field(default=100, ge=1)
+    model: ModelSection = ModelSection()
+    task: list[TaskSection] = Field(default_factory=list[TaskSection])
+    prompt: PromptSection = PromptSection()
+    rollout: RolloutSection = RolloutSection()
+    algorithm: AlgorithmSection = AlgorithmSection()
+    optim: OptimSection = OptimSection()
+    batch: BatchSection = BatchSection()
+    engine: EngineSection = EngineSection()
+    grading: GradingSection = GradingSection()
+    eval: EvalSection = EvalSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    sft: SftSection = SftSection()
+    logging: LoggingSection = LoggingSection()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_by_name(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str) else value
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _tasks(cls, value: object) -> object:
+        entries = cast("list[object]", value) if isinstance(value, list) else [value]
+        return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StageConfig:
+        if not self.task:
+            raise ValueError("task must name at least one task. `reasoner tasks list` shows them")
+        if self.model.path and self.model.from_scratch:
+            raise ValueError("model must have either path or from_scratch, not both")
+        if self.optim.lr > 0 and self.method == "grpo" and self.rollout.group_size < 2:
+            group_based = {"grpo", "dr_grpo", "rloo"}
+            if self.algorithm.advantage in group_based:
+                raise ValueError(
+                    f"group_size must be >= 2 to centre rewards; got {self.rollout.group_size}."
+                    " Set rollout.group_size in the config"
+                )
+        return self
+
+
+class RunConfig(Section):
+    """A run: one stage or several, in order."""
+
+    name: str
+    output: str
+    stages: tuple[StageConfig, ...]
+    starts_fresh: tuple[bool, ...]
+    """Per stage: True where it names its own model, False where it goes on with the previous stage's."""
+
+    def stage_folder(self, index: int) -> Path:
+        """Where a stage's records lie: the run folder itself where there is only one stage."""
+        root = Path(self.output)
+        return root if len(self.stages) == 1 else root / f"{index}-{self.stages[index].method}"
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Name to file of every config in `configs/`."""
+    folder = Path(str(files("configs")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_config(name: str) -> Path:
+    """A file as given, or a shipped config by name (`quickstart`, `configs/quickstart.yaml`).
+
+    Raises:
+        ConfigError: there is neither; the message suggests the closest name.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    shipped = shipped_configs()
+    if Path(name).stem in shipped and Path(name).parent.name in ("", "configs"):
+        return shipped[Path(name).stem]
+    close = difflib.get_close_matches(Path(name).stem, shipped, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ConfigError("no-file", f"no config {name!r}.{hint} Shipped: {', '.join(shipped)}.")
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config and apply overrides (`key.key=value`, `METHOD.key=value`, `stages.N.key=value`).
+
+    An override wins over the file, in every stage that it names.
+
+    Raises:
+        ConfigError: no such file, malformed YAML, unknown key or a value out of range.
+    """
+    path = find_config(name)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError("bad-yaml", f"{path} must be YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError("bad-yaml", f"{path} must be a mapping of keys; got {type(raw).__name__}.")
+    return resolve(cast("dict[str, object]", raw), overrides, where=str(path), default_name=path.stem)
+
+
+def resolve(
+    raw: Mapping[str, object],
+    overrides: Sequence[str] = (),
+    *,
+    where: str = "config",
+    default_name: str = "run",
+) -> RunConfig:
+    """The typed run config of a raw mapping; see `load_config`."""
+    common = {key: value for key, value in raw.items() if key != "stages"}
+    common.setdefault("name", default_name)
+    no_stages: list[object] = [{}]
+    listed = raw.get("stages", no_stages)
+    if not isinstance(listed, list) or not all(isinstance(s, dict) for s in cast("list[object]", listed)):
+        raise ConfigError("bad-value", f"{where}: stages must be a list of mappings.")
+    stage_dicts = cast("list[dict[str, object]]", listed)
+    merged = [deep_merge(common, stage) for stage in stage_dicts]
+    for override in overrides:
+        _apply_override(merged, override)
+    stages = tuple(_validated(stage, where) for stage in merged)
+    fresh = tuple(index == 0 or _has_path(stage_dicts[index]) for index in range(len(stages)))
+    first = stages[0]
+    return RunConfig(
+        name=first.name, output=first.output or f"runs/{first.name}", stages=stages, starts_fresh=fresh
+    )
+
+
+def dump(config: StageConfig) -> str:
+    """The resolved stage as YAML that `load_config` reads back to the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def deep_merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+    """`over` laid over `base`, mappings merged key by key, everything else replaced."""
+    result: dict[str, object] = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        current = result.get(key)
+        if isinstance(current, dict) and isinstance(value, dict):
+            result[key] = deep_merge(cast("dict[str, object]", current), cast("dict[str, object]", value))
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def _has_path(stage: Mapping[str, object]) -> bool:
+    model = stage.get("model")
+    if isinstance(model, dict):
+        return any(key in model for key in ("path", "from_scratch"))
+    return model is not None
+
+
+def _apply_override(stages: list[dict[str, object]], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.split(".")
+    if not separator or not all(parts):
+        raise ConfigError("bad-override", f"an override must be key=value; got {override!r}.")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            "bad-override", f"the value of {key} must be YAML; got {text!r}: {error}"
+        ) from error
+    chosen = stages
+    if parts[0] == "stages" and len(parts) > 2 and parts[1].isdigit():
+        if int(parts[1]) >= len(stages):
+            raise ConfigError("bad-override", f"{override!r}: there are only {len(stages)} stages.")
+        chosen, parts = [stages[int(parts[1])]], parts[2:]
+    elif len(parts) > 1 and parts[0] != "sft" and any(s.get("method", "grpo") == parts[0] for s in stages):
+        chosen, parts = [s for s in stages if s.get("method", "grpo") == parts[0]], parts[1:]
+    for index, stage in enumerate(chosen):
+        if parts == ["model"] and index > 0:
+            continue
+        _set(stage, parts, value, override)
+
+
+def _set(stage: dict[str, object], parts: list[str], value: object, override: str) -> None:
+    target: object = stage
+    for position, part in enumerate(parts[:-1]):
+        if isinstance(target, list):
+            entries = cast("list[object]", target)
+            if not part.isdigit() or int(part) >= len(entries):
+                raise ConfigError("bad-override", f"{override!r}: {part!r} is not an index of a list.")
+            if isinstance(entries[int(part)], str):
+                entries[int(part)] = {"name": entries[int(part)]}
+            target = entries[int(part)]
+            continue
+        section = cast("dict[str, object]", target)
+        current = section.get(part)
+        if isinstance(current, str) and position == 0 and part in ("model", "task"):
+            section[part] = {"path" if part == "model" else "name": current}
+        elif not isinstance(current, dict | list):
+            section[part] = {}
+        target = section[part]
+    if not isinstance(target, dict):
+        raise ConfigError("bad-override", f"{override!r} does not lead to a key.")
+    cast("dict[str, object]", target)[parts[-1]] = value
+
+
+def _validated(stage: Mapping[str, object], where: str) -> StageConfig:
+    try:
+        return StageConfig.model_validate(stage)
+    except ValidationError as error:
+        lines = [_explain(dict(problem)) for problem in error.errors()]
+        unknown = any(problem["type"] == "extra_forbidden" for problem in error.errors())
+        raise ConfigError(
+            "unknown-key" if unknown else "bad-value", f"{where}: " + "; ".join(lines)
+        ) from error
+
+
+def _explain(problem: Mapping[str, object]) -> str:
+    location = [str(part) for part in cast("tuple[object, ...]", problem["loc"])]
+    name = ".".join(location)
+    if problem["type"] != "extra_forbidden":
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        given = problem.get("input")
+        shown = f"; got {given!r}" if isinstance(given, str | int | float) else ""
+        return f"{name + ': ' if name else ''}{message}{shown}"
+    known = _known_keys(location[:-1])
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else f" Known here: {', '.join(known)}."
+    return f"unknown key {name!r}.{hint}"
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    section: type[BaseModel] = StageConfig
+    for part in path:
+        if part.isdigit() or part not in section.model_fields:
+            continue
+        found = _section_of(section.model_fields[part].annotation)
+        if found is not None:
+            section = found
+    return list(section.model_fields)
+
+
+def _section_of(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        found = _section_of(inner)
+        if found is not None:
+            return found
+    return None
