@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from verifiers import JSON
-
-Options = dict[str, JSON]
+Options = dict[str, JsonValue]
 
 
 class ConfigError(ValueError):
@@ -88,7 +94,7 @@ class PromptSection(Section):
     """auto: the tokenizer's chat template where it has one."""
     thinking: bool | None = None
     """Passed to the chat template as enable_thinking, for models that have the switch."""
-    template_options: Options = Field(default_factory=dict[str, JSON])
+    template_options: Options = Field(default_factory=dict[str, JsonValue])
     """Further variables for the chat template."""
     stop: list[str] = Field(default_factory=list[str])
     """Strings that end a completion (kept in its text), beside the end-of-sequence token."""
@@ -105,14 +111,14 @@ class VerifierSection(Section):
     """A verifier by name, `module:attribute`, `path.py:attribute` or URL."""
 
     name: str
-    options: Options = Field(default_factory=dict[str, JSON])
+    options: Options = Field(default_factory=dict[str, JsonValue])
 
 
 class TaskSection(Section):
     """One task; several make a weighted mixture."""
 
     name: str
-    options: Options = Field(default_factory=dict[str, JSON])
+    options: Options = Field(default_factory=dict[str, JsonValue])
     weight: float = Field(default=1.0, gt=0)
     """Share of this task's problems in a step, relative to the others."""
     train_split: str = "train"
@@ -151,15 +157,15 @@ class AlgorithmSection(Section):
     """Which advantage and which loss; docs/papers.md maps papers to these names."""
 
     advantage: str = "grpo"
-    advantage_options: Options = Field(default_factory=dict[str, JSON])
+    advantage_options: Options = Field(default_factory=dict[str, JsonValue])
     loss: str = "clip"
-    loss_options: Options = Field(default_factory=dict[str, JSON])
+    loss_options: Options = Field(default_factory=dict[str, JsonValue])
     aggregation: Literal["token", "sequence", "constant"] = "token"
     """How token losses become one number: mean over the step's tokens (DAPO), mean of row means (GRPO),
     or sum over rows divided by rows x max_tokens (Dr. GRPO)."""
     importance: str = "truncated"
     """Correction of the engine-trainer gap; "none" switches it off."""
-    importance_options: Options = Field(default_factory=dict[str, JSON])
+    importance_options: Options = Field(default_factory=dict[str, JsonValue])
     kl: Literal["k1", "k2", "k3"] = "k3"
     kl_coef: float = Field(default=0.0, ge=0)
     """Weight of the KL to the reference model in the loss; 0: no reference model is loaded."""
@@ -202,7 +208,7 @@ class EngineSection(Section):
     name: str = "vllm"
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     """auto: the trainer's."""
-    options: Options = Field(default_factory=dict[str, JSON])
+    options: Options = Field(default_factory=dict[str, JsonValue])
     sync_check: bool = True
     """Score a fixed probe on both sides after each weight sync."""
 
