@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -335,7 +334,7 @@ class RunConfig(Section):
 
 def shipped_configs() -> dict[str, Path]:
     """Name to file of every config in `configs/`."""
-    folder = Path(str(files("configs")))
+    folder = Path(__file__).resolve().parent.parent / "configs"  # beside `reasoner`, installed or not
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
