@@ -1,4 +1,4 @@
-"""One optimizer step's rows as flat tensors. Letters: B rows, N completion tokens of all rows, T of one row."""
+"""One optimizer step's rows as flat tensors. Letters: B rows, N completion tokens of all rows, T of one."""
 
 from __future__ import annotations
 
@@ -66,23 +66,35 @@ class Batch:
         counts = torch.bincount(self.row_N, minlength=len(self))
         return [0, *torch.cumsum(counts, 0).tolist()]
 
-    def micro_batches(self, max_tokens: int) -> Iterator[Batch]:
-        """Split into Batches of at most max_tokens tokens (prompts included), longest rows together.
+    def micro_rows(self, max_tokens: int) -> Iterator[list[int]]:
+        """Rows of each micro-batch: at most max_tokens tokens with padding, rows of like length together.
 
         A row longer than max_tokens is a micro-batch of its own.
         """
         order = sorted(range(len(self)), key=lambda row: -len(self.input_ids[row]))
         taken: list[int] = []
-        tokens = 0
         for row in order:
-            length = len(self.input_ids[row])
-            if taken and tokens + length > max_tokens:
-                yield self.select(taken)
-                taken, tokens = [], 0
+            longest = len(self.input_ids[taken[0]]) if taken else 0
+            if taken and longest * (len(taken) + 1) > max_tokens:
+                yield taken
+                taken = []
             taken.append(row)
-            tokens += length
         if taken:
-            yield self.select(taken)
+            yield taken
+
+    def micro_batches(self, max_tokens: int) -> Iterator[Batch]:
+        """The micro-batches of `micro_rows` as Batches."""
+        for rows in self.micro_rows(max_tokens):
+            yield self.select(rows)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its _N and _B tensors on a device."""
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
 
 
 __all__ = ["Batch"]

@@ -1,0 +1,190 @@
+"""Atomic checkpoints with everything that decides the next token."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from verifiers import JSON
+
+if TYPE_CHECKING:
+    from reasoner.policy import Policy
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read; older ones are untouched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a stage stands: what a checkpoint holds beside weights and optimizer."""
+
+    step: int
+    """Steps done."""
+    sampler: Mapping[str, JSON]
+    """State of the problem sampler."""
+    offsets: Mapping[str, int]
+    """Bytes of each record file."""
+    best: float | None = None
+    """Best value of the watched evaluation metric so far."""
+    extra: Mapping[str, JSON] | None = None
+    """A method's own state (JSON)."""
+
+
+def checkpoint_name(step: int) -> str:
+    """step-000025."""
+    return f"step-{step:06d}"
+
+
+def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int) -> Path:
+    """Write aside, force to disk, rename; then remove all but the newest `keep`.
+
+    Raises:
+        CheckpointError: the disk is full or not writable; what was there before still is.
+    """
+    target = root / checkpoint_name(progress.step)
+    aside = root / f".writing-{target.name}"
+    try:
+        if aside.exists():
+            shutil.rmtree(aside)
+        aside.mkdir(parents=True)
+        policy.save(aside / "model")
+        torch.save(training_state(policy), aside / "training.pt")
+        (aside / "progress.json").write_text(json.dumps(_progress_row(progress), indent=1))
+        _sync_tree(aside)
+        if target.exists():
+            shutil.rmtree(target)
+        aside.rename(target)
+        _sync(root)
+    except Exception as error:
+        if not _is_disk_error(error):
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+        last = latest_checkpoint(root)
+        kept = f"the last good one is {last}" if last else "there is none yet"
+        free = shutil.disk_usage(root).free >> 20 if root.exists() else 0
+        raise CheckpointError(
+            f"checkpoint {target} could not be written ({error}; {free} MiB free); {kept}."
+            " Free disk space, then go on with --resume."
+        ) from error
+    for old in list_checkpoints(root)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def save_model(target: Path, policy: Policy) -> None:
+    """Write a plain model folder atomically, replacing an older one.
+
+    Raises:
+        CheckpointError: the disk is full or not writable.
+    """
+    aside = target.with_name(f".writing-{target.name}")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        policy.save(aside)
+        _sync_tree(aside)
+    except Exception as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if not _is_disk_error(error):
+            raise
+        raise CheckpointError(
+            f"model {target} could not be written ({error}). Free disk space, then go on with --resume."
+        ) from error
+    if target.exists():
+        shutil.rmtree(target)
+    aside.rename(target)
+
+
+def list_checkpoints(root: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(root.glob("step-*")) if root.is_dir() else []
+
+
+def latest_checkpoint(root: Path) -> Path | None:
+    """The newest complete checkpoint, if any; half-written ones are removed."""
+    for half in root.glob(".writing-*") if root.is_dir() else ():
+        shutil.rmtree(half, ignore_errors=True)
+    found = list_checkpoints(root)
+    return found[-1] if found else None
+
+
+def load_progress(folder: Path) -> Progress:
+    """What `save_checkpoint` wrote beside weights and optimizer."""
+    row = cast("dict[str, JSON]", json.loads((folder / "progress.json").read_text()))
+    return Progress(**row)  # pyright: ignore[reportArgumentType]
+
+
+def training_state(policy: Policy) -> dict[str, object]:
+    """Optimizer, schedule, version and random states."""
+    return {
+        "optimizer": policy.optimizer.state_dict(),
+        "scheduler": policy.scheduler.state_dict(),
+        "version": policy.version,
+        "random": random_state(),
+    }
+
+
+def restore_training_state(policy: Policy, folder: Path) -> None:
+    """Put back what `training_state` took. The weights are loaded with the policy itself."""
+    # our own file, holding numpy and python random states that the weights-only loader refuses
+    state = torch.load(folder / "training.pt", map_location="cpu", weights_only=False)
+    policy.optimizer.load_state_dict(state["optimizer"])
+    policy.scheduler.load_state_dict(state["scheduler"])
+    policy.version = state["version"]
+    set_random_state(state["random"])
+
+
+def random_state() -> dict[str, object]:
+    """Of python, numpy, torch, and every CUDA device."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: Mapping[str, object]) -> None:
+    """The inverse of `random_state`."""
+    random.setstate(cast("tuple[object, ...]", state["python"]))
+    np.random.set_state(cast("dict[str, object]", state["numpy"]))
+    torch.set_rng_state(cast("torch.Tensor", state["torch"]))
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(cast("list[torch.Tensor]", state["cuda"]))
+
+
+def _progress_row(progress: Progress) -> dict[str, object]:
+    return {name: getattr(progress, name) for name in Progress.__slots__}
+
+
+def _is_disk_error(error: Exception) -> bool:
+    """Safetensors and torch wrap the operating system's error in their own types."""
+    text = str(error).lower()
+    return (
+        isinstance(error, OSError)
+        or "no space left" in text
+        or "file write failed" in text
+        or "os error 28" in text
+    )
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

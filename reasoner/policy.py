@@ -1,0 +1,250 @@
+"""The one interface that every algorithm trains through. Letters: B rows, N completion tokens, K x L a forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner.batch import Batch
+from reasoner.config import StageConfig
+from reasoner.layout import Forward, packed, padded
+from reasoner.logprobs import logprobs_and_entropy
+from reasoner.model import compute_dtype, context_limit, eos_ids, load_model
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message names the cause and what to change. Checkpoints stay as they are."""
+
+
+class TokenScores(NamedTuple):
+    """What a forward pass says of the completion tokens of a micro-batch."""
+
+    logprobs_N: Tensor
+    """[N] log-probabilities under the sampling temperature, with gradient in training."""
+    entropy_N: Tensor
+    """[N] entropy of the next-token distribution in nats."""
+
+
+class LossTerms(NamedTuple):
+    """A micro-batch's share of the step's loss."""
+
+    loss: Tensor
+    """Scalar; the step's loss is the sum over micro-batches."""
+    metrics: Mapping[str, Tensor]
+    """Scalars that sum over micro-batches to the step's figure."""
+
+
+Objective = Callable[[TokenScores, Batch], LossTerms]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStats:
+    """One optimizer step."""
+
+    loss: float
+    grad_norm: float
+    """Before clipping."""
+    lr: float
+    metrics: Mapping[str, float]
+
+
+class TokenScorer(nn.Module):
+    """The model as a function from a forward layout to completion-token log-probabilities.
+
+    Every pass goes through this module's own `forward`, so that wrappers (DDP, FSDP2) see it.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, logit_bytes: int) -> None:
+        super().__init__()
+        self.model = model
+        self.logit_bytes = logit_bytes
+
+    def forward(self, forward: Forward, temperature: float) -> TokenScores:
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        decoder = base.get_decoder()
+        hidden = decoder(
+            input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False
+        ).last_hidden_state
+        hidden_ND = hidden.reshape(-1, hidden.shape[-1])[forward.flat_positions_N]
+        return TokenScores(
+            *logprobs_and_entropy(
+                hidden_ND,
+                base.get_output_embeddings(),
+                forward.targets_N,
+                temperature=temperature,
+                max_bytes=self.logit_bytes,
+                config=base.config,
+            )
+        )
+
+
+class Policy:
+    """A trainable model with its optimizer, its reference and its version."""
+
+    def __init__(self, config: StageConfig, *, accelerator: Accelerator) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        self.device = accelerator.device
+        self.dtype = compute_dtype(config.model.dtype, self.device)
+        loaded = load_model(config.model, seed=config.seed)
+        self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
+        self.context = context_limit(loaded.model, config.model)
+        self.eos_ids = eos_ids(loaded.model, loaded.tokenizer)
+        self.model = self._prepare(loaded.model)
+        self.version = 0
+        self.temperature = config.rollout.temperature
+        scorer = TokenScorer(self.model, logit_bytes=config.batch.logit_megabytes << 20)
+        optimizer = _optimizer(scorer, config)
+        self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer.optimizer, lambda update: schedule_factor(config, update)
+        )
+        self._reference: TokenScorer | None = None
+        if config.algorithm.kl_coef > 0:
+            self._reference = self._load_reference()
+
+    def _prepare(self, model: PreTrainedModel) -> PreTrainedModel:
+        if self.config.model.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        return model
+
+    def _load_reference(self) -> TokenScorer:
+        model = load_model(self.config.model, seed=self.config.seed, weights_dtype=self.dtype).model
+        model.requires_grad_(False)
+        return TokenScorer(model.to(self.device), logit_bytes=self.config.batch.logit_megabytes << 20)
+
+    def layout(self, batch: Batch) -> Forward:
+        """The forward inputs of a micro-batch on the policy's device; config.batch.layout decides."""
+        section = self.config.batch
+        flash = self.config.model.attention == "flash_attention_2"
+        if section.layout == "packed" or (section.layout == "auto" and flash):
+            forward = packed(batch, None if flash else section.pack_tokens)
+        else:
+            forward = padded(batch)
+        return Forward(*(None if part is None else part.to(self.device) for part in forward))
+
+    def trainer_logprobs(self, micro: Batch) -> TokenScores:
+        """Log-probabilities (with gradient) and entropies of a micro-batch's completion tokens."""
+        with self.accelerator.autocast():
+            return self.scorer(self.layout(micro), self.temperature)
+
+    def annotate(self, batch: Batch, needs: frozenset[str]) -> Batch:
+        """Fill in what the estimator and the loss ask for: `old_logprobs`, `ref_logprobs`."""
+        if "old_logprobs" in needs:
+            batch = replace(batch, old_logprobs_N=self._score(batch, self.scorer))
+        if "ref_logprobs" in needs:
+            if self._reference is None:
+                raise TrainingError(
+                    "ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef."
+                )
+            batch = replace(batch, ref_logprobs_N=self._score(batch, self._reference))
+        return batch
+
+    @torch.no_grad()
+    def _score(self, batch: Batch, scorer: nn.Module) -> Tensor:
+        logprobs_N = torch.zeros(len(batch.row_N))
+        starts = batch.row_starts()
+        for rows in batch.micro_rows(self.config.batch.micro_tokens):
+            micro = batch.select(rows)
+            with self.accelerator.autocast():
+                scores = scorer(self.layout(micro), self.temperature)
+            index_N = torch.cat([torch.arange(starts[row], starts[row + 1]) for row in rows])
+            logprobs_N[index_N] = scores.logprobs_N.float().cpu()
+        return logprobs_N
+
+    @torch.no_grad()
+    def score_tokens(self, token_ids: tuple[int, ...] | list[int]) -> list[float]:
+        """[T-1] log-probability of each token given those before it, at temperature 1 (the sync probe)."""
+        ids = torch.tensor(token_ids)
+        forward = Forward(ids[None], None, torch.arange(len(ids) - 1), ids[1:])
+        forward = Forward(*(None if part is None else part.to(self.device) for part in forward))
+        with self.accelerator.autocast():
+            return self.scorer(forward, 1.0).logprobs_N.float().tolist()
+
+    def update(self, batch: Batch, objective: Objective) -> UpdateStats:
+        """One optimizer step over all of a batch, in micro-batches by token budget.
+
+        Raises:
+            TrainingError: the loss or the gradient is not finite; the weights are as they were before.
+        """
+        self.optimizer.zero_grad()
+        loss = 0.0
+        metrics: dict[str, float] = {}
+        for micro in batch.micro_batches(self.config.batch.micro_tokens):
+            terms = objective(self.trainer_logprobs(micro), micro.to(self.device))
+            # gradients are averaged over processes, while the loss is already divided by the global count
+            self.accelerator.backward(terms.loss * self.accelerator.num_processes)
+            loss += float(terms.loss)
+            for name, value in terms.metrics.items():
+                metrics[name] = metrics.get(name, 0.0) + float(value)
+        norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.config.optim.max_grad_norm)
+        grad_norm = float(norm) if norm is not None else float("nan")
+        lr = self.scheduler.get_last_lr()[0]
+        if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(torch.tensor(grad_norm))):
+            self.optimizer.zero_grad()
+            raise TrainingError(
+                f"loss and gradient must be finite; got loss {loss} and gradient norm {grad_norm} at learning rate"
+                f" {lr:.3g}. The weights were not touched. Lower optim.lr, check the rewards of this step in"
+                " rollouts.jsonl, and go on from the last checkpoint with --resume."
+            )
+        self.optimizer.step()
+        self.scheduler.step()
+        self.version += 1
+        return UpdateStats(loss, grad_norm, lr, metrics)
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Hugging Face names and tensors of the full model, each tied tensor once: what engines load."""
+        seen: set[int] = set()
+        for name, tensor in self.unwrapped().state_dict().items():
+            if tensor.data_ptr() in seen:
+                continue
+            seen.add(tensor.data_ptr())
+            yield name, tensor.detach()
+
+    def unwrapped(self) -> PreTrainedModel:
+        """The transformers model itself."""
+        scorer: TokenScorer = self.accelerator.unwrap_model(self.scorer)
+        return scorer.model
+
+    def save(self, folder: Path) -> None:
+        """Write the model and tokenizer as a plain Hugging Face folder."""
+        self.unwrapped().save_pretrained(folder, safe_serialization=True)
+        self.tokenizer.save_pretrained(folder)
+
+
+def schedule_factor(config: StageConfig, update: int) -> float:
+    """Learning-rate factor of an optimizer step: linear warm-up, then the named schedule to the last step."""
+    section = config.optim
+    total = config.steps * section.updates_per_step * section.inner_epochs
+    if update < section.warmup_steps:
+        return (update + 1) / section.warmup_steps
+    progress = min(1.0, (update - section.warmup_steps) / max(1, total - section.warmup_steps))
+    return SCHEDULES[section.schedule](progress)
+
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "constant": lambda _: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + float(torch.cos(torch.tensor(progress * torch.pi)))),
+}
+
+
+def _optimizer(module: nn.Module, config: StageConfig) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices alone."""
+    section = config.optim
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": section.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=section.lr, betas=section.betas, eps=section.eps
+    )

@@ -1,0 +1,75 @@
+"""Which problems come next: a shuffled pass per epoch, with a state that a checkpoint holds."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from tasks import Problem
+from verifiers import JSON
+
+
+class ProblemSampler:
+    """Every problem once per epoch, in an order that the seed and the epoch decide.
+
+    Example:
+        >>> sampler = ProblemSampler(problems, seed=0)   # doctest: +SKIP
+        >>> sampler.take(32)                              # doctest: +SKIP
+    """
+
+    def __init__(self, problems: Sequence[Problem], *, seed: int) -> None:
+        if not problems:
+            raise ValueError("problems must not be empty; the task yields none for this split.")
+        self._problems = problems
+        self._seed = seed
+        self._epoch = 0
+        self._position = 0
+        self._order = self._shuffled()
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the problems so far."""
+        return self._epoch + self._position / len(self._problems)
+
+    def take(self, count: int) -> list[Problem]:
+        """The next problems; a new epoch begins where one ends."""
+        taken: list[Problem] = []
+        while len(taken) < count:
+            if self._position == len(self._order):
+                self._epoch, self._position = self._epoch + 1, 0
+                self._order = self._shuffled()
+            taken.append(self._problems[self._order[self._position]])
+            self._position += 1
+        return taken
+
+    def state(self) -> dict[str, JSON]:
+        """What `restore` takes."""
+        return {"epoch": self._epoch, "position": self._position, "problems": len(self._problems)}
+
+    def restore(self, state: Mapping[str, JSON]) -> None:
+        """Go on where `state` was taken.
+
+        Raises:
+            ValueError: the data has another number of problems now.
+        """
+        if state["problems"] != len(self._problems):
+            raise ValueError(
+                f"the training data must be what it was: {state['problems']} problems then,"
+                f" {len(self._problems)} now. Restore the data, or begin a new run from the checkpoint's model."
+            )
+        self._epoch = cast("int", state["epoch"])
+        self._position = cast("int", state["position"])
+        self._order = self._shuffled()
+
+    def _shuffled(self) -> list[int]:
+        order = list(range(len(self._problems)))
+        random.Random(request_seed(self._seed, "order", self._epoch)).shuffle(order)
+        return order
+
+
+def request_seed(*parts: int | str) -> int:
+    """A seed in [0, 2^31) that depends on every part: the same on every machine."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % (1 << 31)
