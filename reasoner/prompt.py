@@ -92,6 +92,6 @@ def check_lengths(
         if len(prompt.ids) + max_tokens > limit:
             raise ConfigError(
                 "bad-value",
-                f"problem {problem.id}: prompt of {len(prompt.ids)} tokens plus rollout.max_tokens={max_tokens} must"
-                f" fit the context of {limit}. Lower rollout.max_tokens, drop the problem, or use a longer-context model.",
+                f"problem {problem.id}: prompt of {len(prompt.ids)} tokens plus rollout.max_tokens={max_tokens}"
+                f" must fit the context of {limit}. Lower rollout.max_tokens, drop the problem, or use another model.",
             )

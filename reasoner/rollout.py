@@ -1,0 +1,174 @@
+"""Prompt to graded completions, through the engine; grading overlaps with generation.
+
+Letters: P problems, G group.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner.advantage import overlong_penalty
+from reasoner.config import PromptSection, TaskSection
+from reasoner.engine.base import Engine
+from reasoner.prompt import Prompt, render
+from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams
+from reasoner.sampler import request_seed
+from tasks import Message, Problem
+from verifiers import GradingRow, Outcome, Verdict
+from verifiers.pool import GradingPool
+
+
+class UngradedError(RuntimeError):
+    """More of a step could not be graded than the config allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """One round of rollouts and where its time went."""
+
+    groups: tuple[RolloutGroup, ...]
+    generation_seconds: float
+    grading_wait_seconds: float
+    """From the last completion to the last verdict: what grading adds to the step."""
+    tokens: int
+
+
+def rollout_groups(
+    problems_P: Sequence[Problem],
+    *,
+    group_size: int,
+    engine: Engine,
+    pool: GradingPool,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: PromptSection,
+    params: SamplingParams,
+    seed_parts: tuple[int | str, ...],
+    step: int,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Sampled:
+    """Sample group_size completions per problem and grade each as soon as it is finished.
+
+    Args:
+        problems_P: [P] problems; one may stand in the list twice.
+        seed_parts: with the place in the batch and the sample index, the seed of each request.
+        on_progress: called with the number of finished completions.
+    Returns:
+        P groups in the order of the problems, rollouts in sample order, whatever finished first.
+    """
+    started = time.perf_counter()
+    prompts_P = render(problems_P, tokenizer, prompt)
+    requests = [
+        Request(prompt_ids=rendered.ids, seed=request_seed(*seed_parts, place, sample))
+        for place, rendered in enumerate(prompts_P)
+        for sample in range(group_size)
+    ]
+    completions: dict[int, Completion] = {}
+    verdicts: dict[int, Future[Verdict]] = {}
+    for index, completion in engine.generate(requests, params):
+        problem = problems_P[index // group_size]
+        completions[index] = completion
+        verdicts[index] = pool.submit(problem.verifier, dict(problem.verifier_options), grading_row(problem, completion))
+        on_progress(len(completions))
+    generated = time.perf_counter()
+    graded = {index: future.result() for index, future in verdicts.items()}
+    waited = time.perf_counter() - generated
+
+    def rollout(place: int, sample: int, rendered: Prompt) -> Rollout:
+        index = place * group_size + sample
+        return Rollout(
+            problem=problems_P[place],
+            prompt_text=rendered.text,
+            prompt_ids=rendered.ids,
+            completion=completions[index],
+            verdict=graded[index],
+            sample_index=sample,
+            step=step,
+        )
+
+    return Sampled(
+        groups=tuple(
+            RolloutGroup(
+                problem=problems_P[place],
+                rollouts=tuple(rollout(place, sample, rendered) for sample in range(group_size)),
+            )
+            for place, rendered in enumerate(prompts_P)
+        ),
+        generation_seconds=generated - started,
+        grading_wait_seconds=waited,
+        tokens=sum(len(completion.token_ids) for completion in completions.values()),
+    )
+
+
+def grading_row(problem: Problem, completion: Completion) -> GradingRow:
+    """What the verifier is given."""
+    return GradingRow(
+        completion=completion.text, reference=problem.reference, prompt=prompt_as_text(problem.prompt), info=problem.info
+    )
+
+
+def prompt_as_text(prompt: str | tuple[Message, ...]) -> str:
+    """The problem as a verifier reads it: without chat marks."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(message["content"] for message in prompt)
+
+
+def check_graded(groups: Sequence[RolloutGroup], *, max_share: float) -> float:
+    """The share of rollouts without a reward.
+
+    Raises:
+        UngradedError: it is above max_share; names the commonest causes.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    ungraded = [rollout.verdict for rollout in rollouts if not rollout.verdict.graded]
+    share = len(ungraded) / len(rollouts)
+    if share > max_share:
+        causes: dict[str, int] = {}
+        for verdict in ungraded:
+            cause = f"{verdict.outcome} by {verdict.verifier}: {verdict.reason}"
+            causes[cause] = causes.get(cause, 0) + 1
+        common = sorted(causes.items(), key=lambda item: -item[1])[:3]
+        listed = "; ".join(f"{count} x {cause}" for cause, count in common)
+        gold = any(verdict.outcome is Outcome.BAD_REFERENCE for verdict in ungraded)
+        fix = "Mend the references (`reasoner tasks validate`)" if gold else "Mend the verifier"
+        raise UngradedError(
+            f"{len(ungraded)} of {len(rollouts)} rollouts ({share:.0%}) could not be graded, above"
+            f" grading.max_ungraded_share={max_share:.0%}: {listed}. They are in rollouts.jsonl. {fix}, then --resume."
+        )
+    return share
+
+
+def shape(groups: Sequence[RolloutGroup], *, max_tokens: int, penalty_tokens: int) -> list[RolloutGroup]:
+    """Add the soft overlong penalty (DAPO, arXiv:2503.14476, equation 13); 0 penalty tokens: as they are."""
+    if penalty_tokens == 0:
+        return list(groups)
+    return [
+        replace(
+            group,
+            rollouts=tuple(
+                replace(
+                    rollout,
+                    shaping=overlong_penalty(
+                        len(rollout.completion.token_ids), max_tokens=max_tokens, penalty_tokens=penalty_tokens
+                    ),
+                )
+                if rollout.verdict.graded
+                else rollout
+                for rollout in group.rollouts
+            ),
+        )
+        for group in groups
+    ]
+
+
+def with_verifiers(problems: Sequence[Problem], section: TaskSection) -> list[Problem]:
+    """The problems, graded by the verifier that the config names instead of the task's own."""
+    if section.verifier is None:
+        return list(problems)
+    name, options = section.verifier.name, section.verifier.options
+    return [replace(problem, verifier=name, verifier_options=options) for problem in problems]
