@@ -169,12 +169,7 @@ def _progress_row(progress: Progress) -> dict[str, object]:
 def _is_disk_error(error: Exception) -> bool:
     """Safetensors and torch wrap the operating system's error in their own types."""
     text = str(error).lower()
-    return (
-        isinstance(error, OSError)
-        or "no space left" in text
-        or "file write failed" in text
-        or "os error 28" in text
-    )
+    return isinstance(error, OSError) or "no space left" in text or "file write failed" in text or "os error 28" in text
 
 
 def _sync_tree(folder: Path) -> None:

@@ -393,9 +393,7 @@ def resolve(
     stages = tuple(_validated(stage, where) for stage in merged)
     fresh = tuple(index == 0 or _has_path(stage_dicts[index]) for index in range(len(stages)))
     first = stages[0]
-    return RunConfig(
-        name=first.name, output=first.output or f"runs/{first.name}", stages=stages, starts_fresh=fresh
-    )
+    return RunConfig(name=first.name, output=first.output or f"runs/{first.name}", stages=stages, starts_fresh=fresh)
 
 
 def dump(config: StageConfig) -> str:
@@ -430,9 +428,7 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
     try:
         value = yaml.safe_load(text) if text else ""
     except yaml.YAMLError as error:
-        raise ConfigError(
-            "bad-override", f"the value of {key} must be YAML; got {text!r}: {error}"
-        ) from error
+        raise ConfigError("bad-override", f"the value of {key} must be YAML; got {text!r}: {error}") from error
     chosen = stages
     if parts[0] == "stages" and len(parts) > 2 and parts[1].isdigit():
         if int(parts[1]) >= len(stages):
@@ -475,9 +471,7 @@ def _validated(stage: Mapping[str, object], where: str) -> StageConfig:
     except ValidationError as error:
         lines = [_explain(dict(problem)) for problem in error.errors()]
         unknown = any(problem["type"] == "extra_forbidden" for problem in error.errors())
-        raise ConfigError(
-            "unknown-key" if unknown else "bad-value", f"{where}: " + "; ".join(lines)
-        ) from error
+        raise ConfigError("unknown-key" if unknown else "bad-value", f"{where}: " + "; ".join(lines)) from error
 
 
 def _explain(problem: Mapping[str, object]) -> str:

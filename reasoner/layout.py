@@ -48,9 +48,7 @@ def packed(batch: Batch, pack_tokens: int | None) -> Forward:
     lines: list[list[int]] = []
     used: list[int] = []
     for row, ids in enumerate(batch.input_ids):
-        place = next(
-            (k for k in range(len(lines)) if pack_tokens is None or used[k] + len(ids) <= pack_tokens), None
-        )
+        place = next((k for k in range(len(lines)) if pack_tokens is None or used[k] + len(ids) <= pack_tokens), None)
         if place is None:
             lines.append([])
             used.append(0)

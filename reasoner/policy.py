@@ -142,9 +142,7 @@ class Policy:
             batch = replace(batch, old_logprobs_N=self._score(batch, self.scorer))
         if "ref_logprobs" in needs:
             if self._reference is None:
-                raise TrainingError(
-                    "ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef."
-                )
+                raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef.")
             batch = replace(batch, ref_logprobs_N=self._score(batch, self._reference))
         return batch
 

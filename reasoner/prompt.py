@@ -36,15 +36,11 @@ def uses_chat(tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> boo
         ConfigError: the config wants a chat template and the tokenizer has none.
     """
     if section.chat == "always" and not tokenizer.chat_template:
-        raise ConfigError(
-            "bad-value", "prompt.chat is 'always', but the tokenizer has no chat template. Use 'never'."
-        )
+        raise ConfigError("bad-value", "prompt.chat is 'always', but the tokenizer has no chat template. Use 'never'.")
     return section.chat != "never" and bool(tokenizer.chat_template)
 
 
-def render(
-    problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, section: PromptSection
-) -> list[Prompt]:
+def render(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> list[Prompt]:
     """Prompts as text and token ids, in order.
 
     With a chat template the text holds every special token already, and none is added by the tokenizer;
@@ -78,9 +74,7 @@ def _text(problem: Problem, tokenizer: PreTrainedTokenizerBase, section: PromptS
     )
 
 
-def check_lengths(
-    problems: Sequence[Problem], prompts: Sequence[Prompt], *, max_tokens: int, limit: int
-) -> None:
+def check_lengths(problems: Sequence[Problem], prompts: Sequence[Prompt], *, max_tokens: int, limit: int) -> None:
     """Raise where a prompt leaves no room for its completion.
 
     Raises:

@@ -84,6 +84,7 @@ class SamplingParams:
 
     max_tokens: int
     temperature: float = 1.0
+    """0: greedy (evaluation only; logprobs are then those of temperature 1)."""
     top_p: float = 1.0
     top_k: int = 0
     """0: off."""

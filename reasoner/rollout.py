@@ -72,7 +72,9 @@ def rollout_groups(
     for index, completion in engine.generate(requests, params):
         problem = problems_P[index // group_size]
         completions[index] = completion
-        verdicts[index] = pool.submit(problem.verifier, dict(problem.verifier_options), grading_row(problem, completion))
+        verdicts[index] = pool.submit(
+            problem.verifier, dict(problem.verifier_options), grading_row(problem, completion)
+        )
         on_progress(len(completions))
     generated = time.perf_counter()
     graded = {index: future.result() for index, future in verdicts.items()}
@@ -107,7 +109,10 @@ def rollout_groups(
 def grading_row(problem: Problem, completion: Completion) -> GradingRow:
     """What the verifier is given."""
     return GradingRow(
-        completion=completion.text, reference=problem.reference, prompt=prompt_as_text(problem.prompt), info=problem.info
+        completion=completion.text,
+        reference=problem.reference,
+        prompt=prompt_as_text(problem.prompt),
+        info=problem.info,
     )
 
 
