@@ -62,3 +62,18 @@ class Engine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release processes and memory. Idempotent."""
+
+
+def check_requests(requests: Sequence[Request], params: SamplingParams, *, limit: int) -> None:
+    """Raise where a request is empty or does not fit the context.
+
+    Raises:
+        EngineError: names its length and what to change.
+    """
+    for request in requests:
+        length = len(request.prompt_ids)
+        if not 0 < length <= limit - params.max_tokens:
+            raise EngineError(
+                f"a prompt must hold at least one token and, with max_tokens={params.max_tokens}, fit the context of"
+                f" {limit}; got {length} tokens. Lower rollout.max_tokens or shorten the prompt."
+            )

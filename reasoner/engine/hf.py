@@ -1,0 +1,359 @@
+"""Decode loop over a transformers model's own forward: the engine where vLLM is not installed.
+
+Letters: S slots, A active slots, L positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+from transformers.modeling_utils import PreTrainedModel
+
+from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
+from reasoner.engine.check import checksum
+from reasoner.model import eos_ids, load_tokenizer
+from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
+
+
+class SlotCache:
+    """Keys and values of S slots, allocated once; each slot is written at its own position.
+
+    It answers the calls that a transformers attention layer makes on a cache.
+    """
+
+    def __init__(self, slots: int, positions: int) -> None:
+        self.slots = slots
+        self.positions = positions
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self.rows = torch.zeros(0, dtype=torch.long)
+        self.at = torch.zeros(0, dtype=torch.long)
+        self.length = 0
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Write one new position of each active slot; return everything written so far of those slots."""
+        held_keys, held_values = self.keys[layer], self.values[layer]
+        held_keys[self.rows, :, self.at] = keys[:, :, 0]
+        held_values[self.rows, :, self.at] = values[:, :, 0]
+        active = len(self.rows)
+        return held_keys[:active, :, : self.length], held_values[:active, :, : self.length]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Longest slot before this step."""
+        return max(0, self.length - 1)
+
+    def fill(self, layer: int, slots: Tensor, sources: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Copy prefilled prompts into slots: `sources` are rows of keys and values [prompts, heads, L, D]."""
+        if layer == len(self.keys):
+            shape = (self.slots, keys.shape[1], self.positions, keys.shape[3])
+            self.keys.append(torch.zeros(shape, dtype=keys.dtype, device=keys.device))
+            self.values.append(torch.zeros((*shape[:3], values.shape[3]), dtype=values.dtype, device=values.device))
+        self.keys[layer][slots, :, : keys.shape[2]] = keys[sources]
+        self.values[layer][slots, :, : values.shape[2]] = values[sources]
+
+    def keep(self, kept: Tensor, *, length: int) -> None:
+        """Move the kept slots to the front, in order; `length` positions of each are in use."""
+        moved = [(to, source) for to, source in enumerate(kept.tolist()) if to != source]
+        if not moved:
+            return
+        to, source = (torch.tensor(list(part)) for part in zip(*moved, strict=True))
+        for held in (*self.keys, *self.values):
+            held[to, :, :length] = held[source, :, :length]
+
+
+@dataclass(slots=True)
+class _Active:
+    """A request that occupies a slot."""
+
+    index: int
+    request: Request
+    tokens: list[int]
+    logprobs: list[float]
+
+
+class HfEngine(Engine):
+    """Samples with the model's own forward; finished rows leave the batch and waiting ones take their place.
+
+    A prompt that several requests share is run once. With a shared `model` nothing is copied: the engine samples
+    from the trainer's live weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        model_path: str,
+        dtype: str = "float32",
+        max_model_len: int,
+        seed: int = 0,
+        model: PreTrainedModel | None = None,
+        max_batch: int = 256,
+        device: str | None = None,
+    ) -> None:
+        if max_batch < 1:
+            raise EngineError(f"max_batch must be >= 1; got {max_batch}. Set engine.options.max_batch.")
+        self._shared = model is not None
+        self._autocast = torch.bfloat16 if dtype == "bfloat16" and model is not None else None
+        if model is None:
+            model = AutoModelForCausalLM.from_pretrained(model_path, dtype=getattr(torch, dtype)).eval()
+            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = model
+        self.tokenizer = load_tokenizer(model_path)
+        self.max_model_len = max_model_len
+        self.max_batch = max_batch
+        self.version = 0
+        self._eos = frozenset(eos_ids(model, self.tokenizer))
+        self._stop_enders: dict[tuple[str, ...], frozenset[int]] = {}
+        _check_attention(model, max_model_len)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.model.device
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
+        check_requests(requests, params, limit=self.max_model_len)
+        return self._generate(list(requests), params)
+
+    def _autocasting(self) -> AbstractContextManager[object]:
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._autocast)
+
+    @torch.no_grad()
+    def _generate(self, requests: list[Request], params: SamplingParams) -> Iterator[Finished]:
+        # like lengths together: a slot attends over the longest active one
+        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
+        waiting = [(index, requests[index]) for index in reversed(order)]
+        longest = max((len(request.prompt_ids) for request in requests), default=0) + params.max_tokens
+        cache = SlotCache(min(self.max_batch, len(requests)), longest)
+        active: list[_Active] = []
+        state = _Slots(self.device)
+        while waiting or active:
+            first = 0
+            if waiting and len(active) <= cache.slots // 2:
+                taken = [waiting.pop() for _ in range(min(len(waiting), cache.slots - len(active)))]
+                first = len(active)
+                logits = self._prefill(cache, taken, first_slot=first)
+                state.add([request for _, request in taken], params.max_tokens)
+                active += [_Active(index, request, [], []) for index, request in taken]
+            else:
+                logits = self._decode(cache, state)
+            finished = self._choose(active, logits, state, params, first=first)
+            yield from finished.values()
+            if finished:
+                kept = [slot for slot in range(len(active)) if slot not in finished]
+                cache.keep(torch.tensor(kept, dtype=torch.long), length=int(state.position.max()))
+                state.keep(torch.tensor(kept, dtype=torch.long))
+                active = [active[slot] for slot in kept]
+
+    def _prefill(self, cache: SlotCache, taken: list[tuple[int, Request]], *, first_slot: int) -> Tensor:
+        """Run each distinct prompt once; returns [len(taken), V] logits of the last prompt positions."""
+        prompts: dict[tuple[int, ...], int] = {}
+        for _, request in taken:
+            prompts.setdefault(request.prompt_ids, len(prompts))
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
+        input_ids = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long, device=self.device)
+        for row, prompt in enumerate(prompts):
+            input_ids[row, : len(prompt)] = torch.tensor(prompt, device=self.device)
+        sources = torch.tensor([prompts[request.prompt_ids] for _, request in taken], device=self.device)
+        slots = torch.arange(first_slot, first_slot + len(taken), device=self.device)
+        decoder = self.model.get_decoder()
+        with self._autocasting():
+            output = decoder(input_ids=input_ids, use_cache=True)
+            hidden = output.last_hidden_state[torch.arange(len(prompts), device=self.device), lengths - 1]
+            logits = self._logits(hidden)
+        for layer, held in enumerate(output.past_key_values.layers):
+            cache.fill(layer, slots, sources, held.keys, held.values)
+        return logits[sources]
+
+    def _decode(self, cache: SlotCache, state: _Slots) -> Tensor:
+        """One position of every active slot: [A, V] logits."""
+        cache.rows = torch.arange(len(state.position), device=self.device)
+        cache.at = state.position
+        cache.length = int(state.position.max()) + 1
+        seen = torch.arange(cache.length, device=self.device)[None] <= state.position[:, None]
+        with self._autocasting():
+            hidden = self.model.get_decoder()(
+                input_ids=state.last[:, None],
+                attention_mask=seen[:, None, None],
+                position_ids=state.position[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            state.position = state.position + 1
+            return self._logits(hidden)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        config = self.model.config
+        logits = self.model.get_output_embeddings()(hidden).float()
+        scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+        logits = logits * scale if scale != 1.0 else logits
+        cap = getattr(config, "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    def _choose(
+        self, active: list[_Active], logits: Tensor, state: _Slots, params: SamplingParams, *, first: int
+    ) -> dict[int, Finished]:
+        """Sample the next token of the slots from `first` on; returns what is finished, by slot."""
+        uniforms = state.uniform[torch.arange(first, len(active)), state.taken[first:]]
+        tokens, logprobs = sample(logits, uniforms.to(self.device), params)
+        state.last = torch.cat([state.last[:first], tokens])
+        state.taken[first:] += 1
+        finished: dict[int, Finished] = {}
+        for slot, token, logprob in zip(range(first, len(active)), tokens.tolist(), logprobs.tolist(), strict=True):
+            entry = active[slot]
+            entry.tokens.append(token)
+            entry.logprobs.append(logprob)
+            done = self._finish(entry, token, params)
+            if done is not None:
+                finished[slot] = Finished(entry.index, done)
+        return finished
+
+    def _finish(self, entry: _Active, token: int, params: SamplingParams) -> Completion | None:
+        text: str | None = None
+        reason: FinishReason | None = None
+        if token in self._eos:
+            reason = FinishReason.STOP
+        elif params.stop and token in self._enders(params.stop):
+            decoded = self._text(entry.tokens)
+            ends = [at + len(stop) for stop in params.stop if (at := decoded.find(stop)) >= 0]
+            if ends:
+                reason, text = FinishReason.STOP, decoded[: min(ends)]
+        if reason is None and len(entry.tokens) >= params.max_tokens:
+            reason = FinishReason.LENGTH
+        if reason is None:
+            return None
+        count = len(entry.tokens)
+        return Completion(
+            text=self._text(entry.tokens) if text is None else text,
+            token_ids=tuple(entry.tokens),
+            rollout_logprobs=tuple(entry.logprobs),
+            loss_mask=(True,) * count,
+            segments=(Segment(start=0, end=count, origin="policy"),),
+            finish_reason=reason,
+            policy_version=self.version,
+        )
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def _enders(self, stops: tuple[str, ...]) -> frozenset[int]:
+        """Tokens whose text may complete a stop string: they hold one of its last characters."""
+        if stops not in self._stop_enders:
+            last = {stop[-1] for stop in stops}
+            texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
+            # a byte of a longer character decodes to the replacement character alone
+            self._stop_enders[stops] = frozenset(
+                token for token, text in enumerate(texts) if "\ufffd" in text or any(c in text for c in last)
+            )
+        return self._stop_enders[stops]
+
+    def load_weights(self, weights: NamedTensors, version: int) -> str:
+        listed = list(weights)
+        if not self._shared:
+            missing, unexpected = self.model.load_state_dict(dict(listed), strict=False)
+            tied = {name for name in missing if "lm_head" in name} if self.model.config.tie_word_embeddings else set()
+            if unexpected or set(missing) - tied:
+                raise EngineError(
+                    f"weights must have the model's names; unexpected {sorted(unexpected)[:3]},"
+                    f" missing {sorted(set(missing) - tied)[:3]}."
+                )
+        self.version = version
+        return checksum(listed if self._shared else [(name, self._held(name)) for name, _ in listed])
+
+    def _held(self, name: str) -> Tensor:
+        return self.model.state_dict()[name]
+
+    @torch.no_grad()
+    def score(self, token_ids: Sequence[int]) -> list[float]:
+        ids = torch.tensor(token_ids, device=self.device)
+        with self._autocasting():
+            hidden = self.model.get_decoder()(input_ids=ids[None], use_cache=False).last_hidden_state[0, :-1]
+            logits = self._logits(hidden)
+        return torch.log_softmax(logits, dim=-1).gather(1, ids[1:, None])[:, 0].tolist()
+
+    def sleep(self) -> None:
+        """Nothing to free: caches live only during `generate`."""
+
+    def close(self) -> None:
+        """Nothing to stop: no process of its own."""
+
+
+class _Slots:
+    """Per-slot tensors of the active requests, in slot order."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.position = torch.zeros(0, dtype=torch.long, device=device)
+        """Where the next token is written."""
+        self.last = torch.zeros(0, dtype=torch.long, device=device)
+        self.taken = torch.zeros(0, dtype=torch.long)
+        """Uniforms used so far."""
+        self.uniform = torch.zeros(0, 0, dtype=torch.float64)
+
+    def add(self, requests: list[Request], max_tokens: int) -> None:
+        """Take in new requests behind the others, each with uniforms of its own seed."""
+        lengths = torch.tensor([len(request.prompt_ids) for request in requests], device=self.device)
+        self.position = torch.cat([self.position, lengths])
+        self.taken = torch.cat([self.taken, torch.zeros(len(requests), dtype=torch.long)])
+        drawn = [
+            torch.rand(max_tokens, generator=torch.Generator().manual_seed(request.seed), dtype=torch.float64)
+            for request in requests
+        ]
+        self.uniform = torch.cat([self.uniform.reshape(-1, max_tokens), torch.stack(drawn)])
+
+    def keep(self, kept: Tensor) -> None:
+        """Drop every slot that is not kept."""
+        self.position, self.last = self.position[kept.to(self.device)], self.last[kept.to(self.device)]
+        self.taken, self.uniform = self.taken[kept], self.uniform[kept]
+
+
+def sample(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
+    """Tokens and their log-probabilities under the sampling distribution, by inverting its distribution function.
+
+    Args:
+        logits: [A, V] float32.
+        uniforms: [A] float64 in [0, 1), one a row: the row's token depends on its own uniform alone.
+        params: temperature 0 takes the likeliest token.
+    Returns:
+        [A] tokens, [A] log-probabilities.
+    """
+    if params.temperature == 0:
+        tokens = logits.argmax(-1)
+        return tokens, torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0]
+    logprobs = torch.log_softmax(_filtered(logits / params.temperature, params), -1)
+    cumulative = logprobs.double().exp().cumsum(-1)
+    # scaled to its own total, so that rounding never points behind the last token with probability
+    target = uniforms[:, None] * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, target, right=True).clamp(max=logits.shape[-1] - 1)
+    return tokens[:, 0], logprobs.gather(1, tokens)[:, 0]
+
+
+def _filtered(logits: Tensor, params: SamplingParams) -> Tensor:
+    """Logits outside top-k and the nucleus set to minus infinity."""
+    if params.top_k <= 0 and params.top_p >= 1:
+        return logits
+    ordered, indices = logits.sort(descending=True, dim=-1)
+    drop = torch.zeros_like(ordered, dtype=torch.bool)
+    if params.top_k > 0:
+        drop[:, params.top_k :] = True
+    if params.top_p < 1:
+        probabilities = torch.softmax(ordered.masked_fill(drop, -torch.inf), -1)
+        drop |= probabilities.cumsum(-1) - probabilities >= params.top_p
+    return logits.masked_fill(torch.zeros_like(drop).scatter(1, indices, drop), -torch.inf)
+
+
+def _check_attention(model: PreTrainedModel, max_model_len: int) -> None:
+    """Refuse models whose layers attend to a window shorter than the context: the slots hold plain caches."""
+    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    window = getattr(model.config, "sliding_window", None) or max_model_len
+    if kinds - {"full_attention", "sliding_attention"} or ("sliding_attention" in kinds and window < max_model_len):
+        raise EngineError(
+            f"the hf engine takes models with full attention; {type(model).__name__} has {sorted(kinds)} layers."
+            " Use engine.name=vllm."
+        )

