@@ -98,9 +98,20 @@ def get_verifier(name: str, **options: JSON) -> Verifier:
         return cls(**options)
     except TypeError as error:
         parameters = [p for p in inspect.signature(cls).parameters if p != "self"]
-        raise BadOption(
-            f"verifier {name!r}: {error}. It takes: {', '.join(parameters) or 'no options'}."
-        ) from error
+        raise BadOption(f"verifier {name!r}: {error}. It takes: {', '.join(parameters) or 'no options'}.") from error
+
+
+def importable_target(name: str) -> str:
+    """A name that another process resolves to the same verifier.
+
+    A verifier that was only decorated in this process is named by its module, or by its file where that is `__main__`.
+    """
+    if name not in _decorated:
+        return name
+    cls = _decorated[name]
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    where = file if file and (cls.__module__ == "__main__" or cls.__module__.startswith("_reasoner_plugin_")) else None
+    return f"{where or cls.__module__}:{cls.__qualname__}"
 
 
 def _resolve(name: str) -> type[Verifier]:
@@ -120,9 +131,7 @@ def _resolve(name: str) -> type[Verifier]:
         return found
     if callable(found):
         return from_function(found, name)
-    raise UnknownVerifier(
-        f"{target or name} must be a Verifier class or a function; got {type(found).__name__}"
-    )
+    raise UnknownVerifier(f"{target or name} must be a Verifier class or a function; got {type(found).__name__}")
 
 
 def load_attribute(target: str) -> object:

@@ -77,9 +77,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, JSON]:
         """All fields as JSON values."""
-        return cast(
-            "dict[str, JSON]", asdict(self) | {"outcome": str(self.outcome), "detail": dict(self.detail)}
-        )
+        return cast("dict[str, JSON]", asdict(self) | {"outcome": str(self.outcome), "detail": dict(self.detail)})
 
     @classmethod
     def from_json(cls, row: Mapping[str, JSON]) -> Verdict:
@@ -91,9 +89,7 @@ class Verdict:
 
 def fixed(outcome: Outcome, reason: str, *, answer: str | None = None, **detail: JSON) -> Verdict:
     """A verdict whose reward follows from its outcome (every outcome but partial and scored)."""
-    return Verdict(
-        outcome=outcome, reward=FIXED_REWARD[outcome], answer=answer, detail={"reason": reason, **detail}
-    )
+    return Verdict(outcome=outcome, reward=FIXED_REWARD[outcome], answer=answer, detail={"reason": reason, **detail})
 
 
 def graded(reward: float, reason: str, *, answer: str | None = None, **detail: JSON) -> Verdict:

@@ -1,0 +1,291 @@
+"""The final answer of a model's text, found by scanning, never by evaluating. Linear in the text.
+
+Order, strongest form first; within a form the last one wins:
+`\\boxed{...}` · `#### ...` · `<answer>...</answer>` · "the final answer is ..." / "the answer is ..." / "answer: ..." ·
+a text that ends in bold `**...**` · a text that ends in `$...$` · a text that is nothing but a short answer.
+Text inside `<think>...</think>` never counts; an unclosed `<think>` hides everything after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+MAX_ANSWER = 20_000
+"""Characters of an answer that are looked at; a longer one is cut, which no reference equals."""
+
+THINK = re.compile(r"</?think(?:ing)?>", re.IGNORECASE)
+HASHES = re.compile(r"####[ \t]*")
+ANSWER_TAG = re.compile(r"</?answer>", re.IGNORECASE)
+DECLARED = re.compile(
+    r"(?:\bfinal\s+answer|\bthe\s+(?:correct\s+)?(?:answer|result|solution|value)|\banswer)"
+    r"(?:\s+to\s+(?:the|this)\s+(?:question|problem))?"
+    r"\s*(?P<verb>\s+is\s+not\b|\s+is\s*:?|\s+should\s+be|\s+must\s+be|\s*:|\s*=)(?P<after>\s*)",
+    re.IGNORECASE,
+)
+BOLD_END = re.compile(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
+NEGATED = re.compile(r"^\s*(?:not\b|isn't\b|n't\b)", re.IGNORECASE)
+SENTENCE_END = re.compile(r"\.(?=\s|$)|\n|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as)\b)")
+BARE_LIMIT = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """An extracted answer."""
+
+    answer: str
+    form: str
+    """Which form declared it: boxed, hashes, tag, declared, bold, dollars, bare."""
+    repaired: bool = False
+    """True where a malformed box was mended (a missing brace, a lost backslash)."""
+    boxes: tuple[str, ...] = ()
+    """For boxed: every box adjacent to the last one, itself included (several answers side by side)."""
+
+
+def extract_answer(text: str, *, forms: Sequence[str] | None = None, lenient: bool = False) -> Extraction | None:
+    """The final answer that the text declares, or None.
+
+    Args:
+        text: a model's whole completion.
+        forms: accepted forms, in order of preference; None: all of DEFAULT_FORMS.
+        lenient: where no form declares an answer, take the last number of the text.
+    Raises:
+        ValueError: an unknown form.
+
+    Example:
+        >>> extract_answer("So \\\\boxed{42}.").answer
+        '42'
+        >>> extract_answer("<think>\\\\boxed{1}</think> #### 2").answer
+        '2'
+    """
+    visible = strip_thinking(text)
+    for form in DEFAULT_FORMS if forms is None else forms:
+        if form not in FINDERS:
+            raise ValueError(f"unknown answer form {form!r}; known: {', '.join(FINDERS)}.")
+        found = FINDERS[form](visible)
+        if found is not None:
+            return found
+    return _last_number(visible) if lenient else None
+
+
+def strip_thinking(text: str) -> str:
+    """The text outside `<think>` blocks; a lone `</think>` hides everything before it (the opening tag was a prompt's).
+
+    Example:
+        >>> strip_thinking("a<think>b</think>c"), strip_thinking("b</think>c"), strip_thinking("a<think>b")
+        ('ac', 'c', 'a')
+    """
+    parts: list[str] = []
+    depth = at = 0
+    for mark in THINK.finditer(text):
+        opening = not mark.group().startswith("</")
+        if opening:
+            if depth == 0:
+                parts.append(text[at : mark.start()])
+            depth += 1
+        elif depth > 0:
+            depth -= 1
+        else:
+            parts.clear()
+        at = mark.end()
+    if depth == 0:
+        parts.append(text[at:])
+    return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    start: int
+    end: int
+    content: str
+    repaired: bool
+
+
+def boxes(text: str) -> list[_Box]:
+    """Every `\\boxed{...}` in order, with nested braces; an unclosed one ends with its line and is marked repaired."""
+    found: list[_Box] = []
+    at = 0
+    while (mark := _next_box(text, at)) is not None:
+        start, open_brace, lost = mark
+        close = _closing_brace(text, open_brace)
+        if close is None:
+            line_end = text.find("\n", open_brace)
+            end = len(text) if line_end < 0 else line_end
+            content = text[open_brace + 1 : end].rstrip().rstrip("$.").rstrip()
+            found.append(_Box(start, end, content[:MAX_ANSWER], True))
+            at = end
+        else:
+            found.append(_Box(start, close + 1, text[open_brace + 1 : close][:MAX_ANSWER], lost))
+            at = close + 1
+    return found
+
+
+def _next_box(text: str, at: int) -> tuple[int, int, bool] | None:
+    """(start, index of the opening brace, whether the backslash-b was lost) of the next box."""
+    while True:
+        places = [(place, name) for name in ("boxed", "fbox", "\x08oxed") if (place := text.find(name, at)) >= 0]
+        if not places:
+            return None
+        place, name = min(places)
+        after = place + len(name)
+        while after < len(text) and text[after] in " \t":
+            after += 1
+        slash = place > 0 and text[place - 1] == "\\"
+        lost = name.startswith("\x08")
+        if after < len(text) and text[after] == "{" and (slash or lost):
+            return (place - 1 if slash else place), after, lost
+        at = place + len(name)
+
+
+def _closing_brace(text: str, opening: int) -> int | None:
+    depth = 0
+    at = opening
+    while at < len(text):
+        char = text[at]
+        if char == "\\":
+            at += 2
+            continue
+        if char == "{":
+            depth += 1
+        elif char == "}":
+            depth -= 1
+            if depth == 0:
+                return at
+        at += 1
+    return None
+
+
+def _boxed(text: str) -> Extraction | None:
+    found = boxes(text)
+    if not found:
+        return None
+    last = found[-1]
+    if _is_negated(text, last.start):
+        return None
+    adjacent = [last]
+    for earlier in reversed(found[:-1]):
+        between = text[earlier.end : adjacent[0].start]
+        if len(between) > 12 or not re.fullmatch(
+            r"[\s$,;.&]*(?:\\?(?:and|or|quad|text\{(?: and | or )\}))?[\s$,;.&]*", between
+        ):
+            break
+        if "\n\n" in between:
+            break
+        adjacent.insert(0, earlier)
+    return Extraction(
+        answer=last.content.strip(),
+        form="boxed",
+        repaired=last.repaired,
+        boxes=tuple(box.content.strip() for box in adjacent),
+    )
+
+
+def _is_negated(text: str, at: int) -> bool:
+    before = text[max(0, at - 40) : at].lower().rstrip(" $\\(")
+    return before.endswith((" not", "n't", " never", "not equal to", "wrong answer is"))
+
+
+def _hashes(text: str) -> Extraction | None:
+    marks = list(HASHES.finditer(text))
+    if not marks:
+        return None
+    line = text[marks[-1].end() : marks[-1].end() + MAX_ANSWER].split("\n", 1)[0].strip()
+    return Extraction(answer=line, form="hashes") if line else None
+
+
+def _tag(text: str) -> Extraction | None:
+    marks = list(ANSWER_TAG.finditer(text))
+    for position in range(len(marks) - 1, 0, -1):
+        closing, opening = marks[position], marks[position - 1]
+        if closing.group().startswith("</") and not opening.group().startswith("</"):
+            inner = text[opening.end() : closing.start()].strip()[:MAX_ANSWER]
+            nested = _boxed(inner) or _dollars(inner)
+            return Extraction(answer=nested.answer if nested else inner, form="tag") if inner else None
+    return None
+
+
+def _declared(text: str) -> Extraction | None:
+    marks = list(DECLARED.finditer(text))
+    if not marks:
+        return None
+    mark = marks[-1]
+    rest = text[mark.end() : mark.end() + MAX_ANSWER].lstrip()
+    if "not" in mark.group("verb").lower() or NEGATED.match(rest):
+        return None
+    inner = _wrapped(rest)
+    if inner is None:
+        end = SENTENCE_END.search(rest)
+        inner = (rest[: end.start()] if end else rest).strip().strip("*").strip()
+        whole = re.fullmatch(r"\$(.+?)\$\.?", inner, re.DOTALL)
+        inner = whole.group(1) if whole else inner
+    return Extraction(answer=inner.strip(), form="declared") if inner.strip() else None
+
+
+def _wrapped(rest: str) -> str | None:
+    """The content of what the text opens right away: `**...**`, `$...$`, `\\(...\\)`, `\\[...\\]`."""
+    for opening, closing in (("**", "**"), ("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]")):
+        if rest.startswith(opening):
+            end = rest.find(closing, len(opening))
+            if end > 0:
+                inner = rest[len(opening) : end].strip()
+                return _unwrapped(inner)
+    if rest.startswith("$"):
+        end = rest.find("$", 1)
+        following = rest[end + 1 : end + 2] if end > 0 else ""
+        if end > 1 and (not following or not following.isdigit()):
+            return rest[1:end]
+    return None
+
+
+def _unwrapped(inner: str) -> str:
+    return inner[1:-1] if len(inner) > 2 and inner[0] == inner[-1] == "$" else inner
+
+
+def _bold(text: str) -> Extraction | None:
+    found = BOLD_END.search(text[-400:])
+    return Extraction(answer=_unwrapped(found.group(1).strip().rstrip(".")), form="bold") if found else None
+
+
+def _dollars(text: str) -> Extraction | None:
+    stripped = text.rstrip().rstrip(".").rstrip()
+    for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+        if stripped.endswith(closing) and not stripped.endswith("\\" + closing):
+            start = stripped.rfind(opening, 0, len(stripped) - len(closing))
+            if start >= 0 and len(stripped) - start <= MAX_ANSWER:
+                inner = stripped[start + len(opening) : len(stripped) - len(closing)].strip()
+                if inner:
+                    return Extraction(answer=inner, form="dollars")
+    return None
+
+
+def _bare(text: str) -> Extraction | None:
+    stripped = text.strip()
+    if (
+        stripped
+        and "\n" not in stripped
+        and len(stripped) <= BARE_LIMIT
+        and not re.search(r"[a-z]{3,} [a-z]{2,} ", stripped)
+    ):
+        return Extraction(answer=stripped, form="bare")
+    return None
+
+
+NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
+
+
+def _last_number(text: str) -> Extraction | None:
+    found = NUMBER.findall(text[-MAX_ANSWER:])
+    return Extraction(answer=found[-1].rstrip(","), form="last number") if found else None
+
+
+FINDERS: Mapping[str, Callable[[str], Extraction | None]] = {
+    "boxed": _boxed,
+    "hashes": _hashes,
+    "tag": _tag,
+    "declared": _declared,
+    "bold": _bold,
+    "dollars": _dollars,
+    "bare": _bare,
+}
+DEFAULT_FORMS: tuple[str, ...] = tuple(FINDERS)
