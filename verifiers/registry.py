@@ -20,6 +20,7 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 ENTRY_POINT_GROUP = "reasoner.verifiers"
 
 BUILTIN: Mapping[str, str] = {
+    "countdown": "verifiers.countdown:CountdownVerifier",
     "exact": "verifiers.simple:Exact",
     "format": "verifiers.simple:Format",
     "math": "verifiers.math_verifier:Math",

@@ -1,0 +1,168 @@
+"""Procedural arithmetic with worked steps: small enough for a model made from nothing, graded in difficulty."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from tasks.base import Problem, Task, TaskError
+
+
+class Worked(NamedTuple):
+    """A question, how it is worked out, its answer, and how hard it is (0 easiest, 1 hardest of its family)."""
+
+    question: str
+    steps: tuple[str, ...]
+    answer: int
+    difficulty: float
+
+
+class Arithmetic(Task):
+    """Questions such as `47+85=?`, answered by written-out steps and `#### 132`.
+
+    Args:
+        family: addition, subtraction, multiplication (by one digit), or chain (several sums and differences).
+        digits: of each operand.
+        terms: operands of a chain.
+        train_size: problems of the training split, as far as the family has so many.
+        test_size: likewise of the test split.
+        seed: of the draw; the split of a question depends on the question alone.
+    """
+
+    name = "arithmetic"
+
+    def __init__(
+        self,
+        *,
+        family: str = "addition",
+        digits: int = 2,
+        terms: int = 3,
+        train_size: int = 20_000,
+        test_size: int = 1_000,
+        seed: int = 0,
+    ) -> None:
+        if family not in FAMILIES:
+            raise TaskError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}.")
+        if not 1 <= digits <= 12:
+            raise TaskError(f"digits must be between 1 and 12; got {digits}.")
+        if not 2 <= terms <= 8:
+            raise TaskError(f"terms must be between 2 and 8; got {terms}.")
+        self._draw = lambda source: FAMILIES[family](source, digits, terms)
+        self._label = f"{family}-{digits}"
+        self._sizes = {"train": train_size, "test": test_size}
+        self._seed = seed
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        if split not in self._sizes:
+            raise TaskError(f"split must be train or test; got {split!r}.")
+        return _problems(self, split)
+
+    def draw(self, split: str) -> list[Problem]:
+        """Distinct questions of a split, drawn until there are enough or 30 draws in a row bring nothing new."""
+        source = random.Random(f"{self._seed} {self._label} {split}")
+        found: dict[str, Worked] = {}
+        misses = 0
+        patience = 2_000
+        while len(found) < self._sizes[split] and misses < patience:
+            worked = self._draw(source)
+            if split_of(worked.question) != split or worked.question in found:
+                misses += 1
+                continue
+            misses = 0
+            found[worked.question] = worked
+        return [self._problem(worked) for worked in found.values()]
+
+    def _problem(self, worked: Worked) -> Problem:
+        return Problem(
+            id=f"{self._label}/{worked.question}",
+            prompt=f"{worked.question}=?\n",
+            reference=str(worked.answer),
+            verifier="exact",
+            difficulty=worked.difficulty,
+            demonstration="".join(f"{step}\n" for step in worked.steps) + f"#### {worked.answer}",
+            task=self.name,
+        )
+
+
+@cache
+def _problems(task: Arithmetic, split: str) -> Sequence[Problem]:
+    return task.draw(split)
+
+
+def split_of(question: str) -> str:
+    """One question in ten is held out, by its own digest: no seed or size moves it to the other side."""
+    return "test" if hashlib.blake2b(question.encode(), digest_size=4).digest()[0] % 10 == 0 else "train"
+
+
+def _number(source: random.Random, digits: int) -> int:
+    return source.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+
+
+def addition(source: random.Random, digits: int, terms: int = 2) -> Worked:
+    """Column by column from the right, with carries.
+
+    Example:
+        >>> addition(random.Random(3), 2).steps
+        ('8+5=13 carry 1', '4+7+1=12')
+    """
+    left, right = _number(source, digits), _number(source, digits)
+    steps: list[str] = []
+    carry = carries = 0
+    for place in range(digits):
+        a, b = left // 10**place % 10, right // 10**place % 10
+        total = a + b + carry
+        text = f"{a}+{b}+1={total}" if carry else f"{a}+{b}={total}"
+        carry = total // 10
+        carries += carry
+        steps.append(f"{text} carry 1" if carry and place < digits - 1 else text)
+    return Worked(f"{left}+{right}", tuple(steps), left + right, carries / digits)
+
+
+def subtraction(source: random.Random, digits: int, terms: int = 2) -> Worked:
+    """Column by column from the right, with borrows; never below zero."""
+    left, right = sorted((_number(source, digits), _number(source, digits)), reverse=True)
+    steps: list[str] = []
+    borrow = borrows = 0
+    for place in range(digits):
+        a, b = left // 10**place % 10 - borrow, right // 10**place % 10
+        borrow = int(a < b)
+        borrows += borrow
+        steps.append(f"{a + 10}-{b}={a + 10 - b} borrow 1" if borrow else f"{a}-{b}={a - b}")
+    return Worked(f"{left}-{right}", tuple(steps), left - right, borrows / digits)
+
+
+def multiplication(source: random.Random, digits: int, terms: int = 2) -> Worked:
+    """By one digit: one partial product a place, then their sum."""
+    left, right = _number(source, digits), source.randrange(2, 10)
+    parts = [(left // 10**place % 10) * 10**place for place in range(digits)]
+    steps = [f"{part}*{right}={part * right}" for part in parts if part]
+    products = [part * right for part in parts if part]
+    if len(products) > 1:
+        steps.append("+".join(map(str, products)) + f"={left * right}")
+    return Worked(f"{left}*{right}", tuple(steps), left * right, (right - 2) / 7)
+
+
+def chain(source: random.Random, digits: int, terms: int = 3) -> Worked:
+    """Sums and differences from left to right, one a line; partial results stay at or above zero."""
+    total = _number(source, digits)
+    question = str(total)
+    steps: list[str] = []
+    for _ in range(terms - 1):
+        operand = _number(source, digits)
+        sign = "-" if operand <= total and source.random() < 0.5 else "+"
+        following = total + operand if sign == "+" else total - operand
+        steps.append(f"{total}{sign}{operand}={following}")
+        question += f"{sign}{operand}"
+        total = following
+    return Worked(question, tuple(steps), total, question.count("-") / (terms - 1))
+
+
+FAMILIES: Mapping[str, Callable[[random.Random, int, int], Worked]] = {
+    "addition": addition,
+    "subtraction": subtraction,
+    "multiplication": multiplication,
+    "chain": chain,
+}

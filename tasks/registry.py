@@ -1,0 +1,74 @@
+"""Tasks by name: built in, by entry point, by `module:attribute`, by file path."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import NamedTuple
+
+from tasks.base import Task, TaskError
+from verifiers import JSON, UnknownVerifier
+from verifiers.registry import load_attribute
+
+ENTRY_POINT_GROUP = "reasoner.tasks"
+
+BUILTIN: Mapping[str, str] = {
+    "arithmetic": "tasks.arithmetic:Arithmetic",
+    "countdown": "tasks.countdown:Countdown",
+    "gsm8k": "tasks.gsm8k:Gsm8k",
+}
+"""Name to `module:class`, imported on first use."""
+
+
+class TaskSource(NamedTuple):
+    """Where a name leads."""
+
+    name: str
+    target: str
+    origin: str
+
+
+def installed_tasks() -> list[TaskSource]:
+    """Every name that `get_task` takes on this machine, sorted."""
+    found = {name: TaskSource(name, target, "built in") for name, target in BUILTIN.items()}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        origin = point.dist.name if point.dist else "unknown package"
+        found.setdefault(point.name, TaskSource(point.name, point.value, origin))
+    return sorted(found.values())
+
+
+def task_class(name: str) -> type[Task]:
+    """The class behind a task's name.
+
+    Raises:
+        TaskError: there is none; suggests the closest.
+    """
+    sources = {source.name: source.target for source in installed_tasks()}
+    target = sources.get(name, name)
+    if ":" not in target:
+        close = difflib.get_close_matches(name, sources, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise TaskError(f"no task named {name!r}.{hint} Installed: {', '.join(sources)}.")
+    try:
+        found = load_attribute(target)
+    except UnknownVerifier as error:
+        raise TaskError(str(error)) from error
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise TaskError(f"{target} must be a Task class; got {found!r}.")
+    return found
+
+
+def get_task(name: str, **options: JSON) -> Task:
+    """The task under a name, `package.module:attribute` or `path/to/file.py:attribute`.
+
+    Raises:
+        TaskError: no such task, or an option that it does not take.
+    """
+    cls = task_class(name)
+    try:
+        return cls(**options)
+    except TypeError as error:
+        takes = ", ".join(inspect.signature(cls).parameters) or "no options"
+        raise TaskError(f"task {name!r}: {error}. It takes: {takes}.") from error
