@@ -7,6 +7,7 @@ lists and tensors. `ESTIMATORS` maps config names to estimators; docs/papers.md 
 from __future__ import annotations
 
 import difflib
+import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -215,7 +216,7 @@ def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 0.95, kl_coef: float =
 
 def _rows(batch: Batch, values_N: Tensor) -> list[Tensor]:
     starts = batch.row_starts()
-    return [values_N[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+    return [values_N[start:end] for start, end in itertools.pairwise(starts)]
 
 
 def _finished(batch: Batch, advantages_N: Tensor, *, whiten: bool) -> Batch:

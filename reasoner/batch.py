@@ -8,6 +8,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from reasoner.config import StageConfig
+from reasoner.records import Rollout
+from reasoner.weights import token_weights
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -45,6 +49,34 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @classmethod
+    def of_rollouts(cls, rows: Sequence[tuple[int, Rollout]], *, config: StageConfig) -> Batch:
+        """The rows of one optimizer step from (group, graded rollout) pairs, with their weights."""
+        completions = [rollout.completion for _, rollout in rows]
+        lengths = torch.tensor([len(completion.token_ids) for completion in completions])
+        row_N = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+        return cls(
+            input_ids=tuple(torch.tensor(r.prompt_ids + r.completion.token_ids) for _, r in rows),
+            prompt_lengths_B=torch.tensor([len(rollout.prompt_ids) for _, rollout in rows]),
+            row_N=row_N,
+            loss_mask_N=torch.tensor([kept for c in completions for kept in c.loss_mask]),
+            reward_B=torch.tensor([rollout.reward for _, rollout in rows], dtype=torch.float64),
+            group_B=torch.tensor([group for group, _ in rows]),
+            weights_N=torch.zeros(len(row_N)),
+            rollout_logprobs_N=torch.tensor([value for c in completions for value in c.rollout_logprobs]),
+        ).reweighed(config)
+
+    def reweighed(self, config: StageConfig) -> Batch:
+        """The same rows with `weights_N` set for them as one whole optimizer step."""
+        weights_N = token_weights(
+            self.loss_mask_N,
+            self.row_N,
+            rows=len(self),
+            mode=config.algorithm.aggregation,
+            max_tokens=config.rollout.max_tokens,
+        )
+        return replace(self, weights_N=weights_N)
 
     def select(self, rows: Sequence[int]) -> Batch:
         """Some of the rows, in the given order, as a Batch of their own (row_N is renumbered)."""

@@ -1,6 +1,6 @@
 """Policy losses. Letters: B rows, N completion tokens of all rows.
 
-Every loss is a sum of `weights_N * loss_N`. The weights are set once for the whole optimizer step by `token_weights`,
+Every loss is a sum of `weights_N * loss_N`. The weights are set once for the whole optimizer step by `reasoner.weights.token_weights`,
 so a micro-batch only adds its part: nothing is divided twice. `POLICY_LOSSES`, `KL` and `IMPORTANCE` map config
 names to functions; docs/papers.md maps papers to names.
 """
@@ -16,32 +16,6 @@ from torch import Tensor
 
 from reasoner.batch import Batch
 from verifiers import JSON
-
-# ---------------------------------------------------------------------------------------------- weights
-
-
-def token_weights(loss_mask_N: Tensor, row_N: Tensor, *, rows: int, mode: str, max_tokens: int) -> Tensor:
-    """[N] each token's share in the loss of a whole optimizer step; 0 where masked.
-
-    Args:
-        loss_mask_N: [N] bool.
-        row_N: [N] the row of each token.
-        rows: rows of the whole step.
-        mode: "token": 1 / trained tokens of the step (DAPO, arXiv:2503.14476, equation 8);
-            "sequence": 1 / (rows * trained tokens of the row) (GRPO, arXiv:2402.03300, equation 3);
-            "constant": 1 / (rows * max_tokens) (Dr. GRPO, arXiv:2503.20783, section 3.2).
-        max_tokens: of a completion; used by "constant" alone.
-    """
-    mask_N = loss_mask_N.double()
-    if mode == "token":
-        weights_N = mask_N / mask_N.sum().clamp(min=1)
-    elif mode == "sequence":
-        tokens_B = torch.zeros(rows, dtype=torch.float64).index_add_(0, row_N, mask_N)
-        weights_N = mask_N / (tokens_B.clamp(min=1)[row_N] * rows)
-    else:
-        weights_N = mask_N / (rows * max_tokens)
-    return weights_N.float()
-
 
 # ---------------------------------------------------------------------------------------------- policy losses
 

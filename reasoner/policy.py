@@ -17,6 +17,7 @@ from reasoner.batch import Batch
 from reasoner.config import StageConfig
 from reasoner.layout import Forward, packed, padded
 from reasoner.logprobs import logprobs_and_entropy
+from reasoner.loss import LossTerms
 from reasoner.model import compute_dtype, context_limit, eos_ids, load_model
 
 
@@ -31,15 +32,6 @@ class TokenScores(NamedTuple):
     """[N] log-probabilities under the sampling temperature, with gradient in training."""
     entropy_N: Tensor
     """[N] entropy of the next-token distribution in nats."""
-
-
-class LossTerms(NamedTuple):
-    """A micro-batch's share of the step's loss."""
-
-    loss: Tensor
-    """Scalar; the step's loss is the sum over micro-batches."""
-    metrics: Mapping[str, Tensor]
-    """Scalars that sum over micro-batches to the step's figure."""
 
 
 Objective = Callable[[TokenScores, Batch], LossTerms]
@@ -89,15 +81,21 @@ class TokenScorer(nn.Module):
 class Policy:
     """A trainable model with its optimizer, its reference and its version."""
 
-    def __init__(self, config: StageConfig, *, accelerator: Accelerator) -> None:
+    def __init__(self, config: StageConfig, *, accelerator: Accelerator, weights: Path | None = None) -> None:
+        """Load the config's model, or the same model with the weights of a checkpoint folder."""
         self.config = config
         self.accelerator = accelerator
         self.device = accelerator.device
         self.dtype = compute_dtype(config.model.dtype, self.device)
-        loaded = load_model(config.model, seed=config.seed)
+        section = config.model
+        if weights is not None:
+            section = section.model_copy(update={"path": str(weights), "from_scratch": None, "tokenizer": None})
+        loaded = load_model(section, seed=config.seed)
         self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
         self.context = context_limit(loaded.model, config.model)
         self.eos_ids = eos_ids(loaded.model, loaded.tokenizer)
+        self.vocabulary = loaded.model.config.vocab_size
+        self.special_ids: list[int] = list(loaded.tokenizer.all_special_ids)
         self.model = self._prepare(loaded.model)
         self.version = 0
         self.temperature = config.rollout.temperature
@@ -182,7 +180,10 @@ class Policy:
             self.accelerator.backward(terms.loss * self.accelerator.num_processes)
             loss += float(terms.loss)
             for name, value in terms.metrics.items():
-                metrics[name] = metrics.get(name, 0.0) + float(value)
+                number = float(value)
+                metrics[name] = (
+                    max(metrics.get(name, 0.0), number) if name.endswith("_max") else metrics.get(name, 0.0) + number
+                )
         norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.config.optim.max_grad_norm)
         grad_norm = float(norm) if norm is not None else float("nan")
         lr = self.scheduler.get_last_lr()[0]

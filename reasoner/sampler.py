@@ -22,7 +22,7 @@ class ProblemSampler:
     def __init__(self, problems: Sequence[Problem], *, seed: int) -> None:
         if not problems:
             raise ValueError("problems must not be empty; the task yields none for this split.")
-        self._problems = problems
+        self.problems = problems
         self._seed = seed
         self._epoch = 0
         self._position = 0
@@ -31,7 +31,7 @@ class ProblemSampler:
     @property
     def epochs(self) -> float:
         """Passes over the problems so far."""
-        return self._epoch + self._position / len(self._problems)
+        return self._epoch + self._position / len(self.problems)
 
     def take(self, count: int) -> list[Problem]:
         """The next problems; a new epoch begins where one ends."""
@@ -40,13 +40,13 @@ class ProblemSampler:
             if self._position == len(self._order):
                 self._epoch, self._position = self._epoch + 1, 0
                 self._order = self._shuffled()
-            taken.append(self._problems[self._order[self._position]])
+            taken.append(self.problems[self._order[self._position]])
             self._position += 1
         return taken
 
     def state(self) -> dict[str, JSON]:
         """What `restore` takes."""
-        return {"epoch": self._epoch, "position": self._position, "problems": len(self._problems)}
+        return {"epoch": self._epoch, "position": self._position, "problems": len(self.problems)}
 
     def restore(self, state: Mapping[str, JSON]) -> None:
         """Go on where `state` was taken.
@@ -54,17 +54,17 @@ class ProblemSampler:
         Raises:
             ValueError: the data has another number of problems now.
         """
-        if state["problems"] != len(self._problems):
+        if state["problems"] != len(self.problems):
             raise ValueError(
                 f"the training data must be what it was: {state['problems']} problems then,"
-                f" {len(self._problems)} now. Restore the data, or begin a new run from the checkpoint's model."
+                f" {len(self.problems)} now. Restore the data, or begin a new run from the checkpoint's model."
             )
         self._epoch = cast("int", state["epoch"])
         self._position = cast("int", state["position"])
         self._order = self._shuffled()
 
     def _shuffled(self) -> list[int]:
-        order = list(range(len(self._problems)))
+        order = list(range(len(self.problems)))
         random.Random(request_seed(self._seed, "order", self._epoch)).shuffle(order)
         return order
 
@@ -73,3 +73,51 @@ def request_seed(*parts: int | str) -> int:
     """A seed in [0, 2^31) that depends on every part: the same on every machine."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % (1 << 31)
+
+
+class Mixture:
+    """Several samplers, drawn from in fixed proportions: the counts of a step follow the weights exactly over time."""
+
+    def __init__(self, samplers: Sequence[ProblemSampler], weights: Sequence[float]) -> None:
+        total = sum(weights)
+        self._samplers = samplers
+        self._shares = [weight / total for weight in weights]
+        self._drawn = [0] * len(samplers)
+
+    @property
+    def parts(self) -> list[Sequence[Problem]]:
+        """The problems of each part."""
+        return [sampler.problems for sampler in self._samplers]
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the problems so far, the smallest of the parts."""
+        return min(sampler.epochs for sampler in self._samplers)
+
+    def take(self, count: int) -> list[Problem]:
+        """The next problems, each from the part that is furthest behind its share."""
+        taken: list[Problem] = []
+        for _ in range(count):
+            total = sum(self._drawn) + 1
+            behind = [share * total - drawn for share, drawn in zip(self._shares, self._drawn, strict=True)]
+            part = behind.index(max(behind))
+            self._drawn[part] += 1
+            taken += self._samplers[part].take(1)
+        return taken
+
+    def state(self) -> dict[str, JSON]:
+        """What `restore` takes."""
+        return {"drawn": [*self._drawn], "parts": [sampler.state() for sampler in self._samplers]}
+
+    def restore(self, state: Mapping[str, JSON]) -> None:
+        """Go on where `state` was taken.
+
+        Raises:
+            ValueError: the data is not what it was.
+        """
+        parts = cast("list[dict[str, JSON]]", state["parts"])
+        if len(parts) != len(self._samplers):
+            raise ValueError(f"the config must name as many tasks as before: {len(parts)}, not {len(self._samplers)}.")
+        self._drawn = cast("list[int]", state["drawn"])
+        for sampler, part in zip(self._samplers, parts, strict=True):
+            sampler.restore(part)

@@ -1,0 +1,42 @@
+"""`reasoner train`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors
+
+
+def train(
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config (see configs/).")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="key.key=value, METHOD.key=value or stages.N.key=value; wins over the file."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved config and the plan, and do nothing.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run folder's latest checkpoint stands.")
+    ] = False,
+) -> None:
+    """Train a model: every method; a config may hold several stages."""
+    with plain_errors():
+        from reasoner.config import load_config
+
+        run = load_config(config, overrides or [])
+        if dry_run:
+            from reasoner.plan import print_plan
+
+            print_plan(run)
+            return
+        from reasoner.engine.environment import prepare_process
+
+        prepare_process()
+        from reasoner.closing import print_closing
+        from reasoner.pipeline import run_pipeline
+
+        run_pipeline(run, resume=resume)
+        print_closing(run)

@@ -1,0 +1,344 @@
+"""What a stage opens before its first step, and closes after its last: model, engine, pool, data, records."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+
+from reasoner.checkpoint import (
+    Progress,
+    latest_checkpoint,
+    load_progress,
+    restore_training_state,
+    save_checkpoint,
+    save_model,
+)
+from reasoner.config import ConfigError, StageConfig
+from reasoner.display import Display
+from reasoner.engine import Engine, open_engine
+from reasoner.engine.check import check_checksum, check_probe, checksum, probe_ids
+from reasoner.evaluate import Estimate, Evaluation, evaluate
+from reasoner.policy import Policy
+from reasoner.prompt import check_lengths, render
+from reasoner.records import Problem, SamplingParams
+from reasoner.rollout import with_verifiers
+from reasoner.run import RunFolder, rollout_row
+from reasoner.sampler import Mixture, ProblemSampler
+from tasks.registry import get_task
+from verifiers import BadReference, get_verifier
+from verifiers.pool import GradingPool, PoolLimits
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, after a checkpoint was written."""
+
+
+@dataclass
+class Session:
+    """One stage at work."""
+
+    config: StageConfig
+    run: RunFolder
+    policy: Policy
+    engine: Engine
+    pool: GradingPool
+    sampler: Mixture
+    eval_problems: list[Problem]
+    display: Display
+    step: int = 0
+    """Steps done."""
+    best: float | None = None
+    interrupted: bool = False
+    probe: list[int] = field(default_factory=list[int])
+    last_eval: Evaluation | None = None
+    first_eval: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
+
+    @property
+    def params(self) -> SamplingParams:
+        """The sampling distribution of training."""
+        rollout = self.config.rollout
+        return SamplingParams(
+            max_tokens=rollout.max_tokens, temperature=rollout.temperature, stop=tuple(self.config.prompt.stop)
+        )
+
+    def sync(self) -> float:
+        """Give the engine the policy's weights and prove that they took effect; returns the probe's gap in nats."""
+        weights = list(self.policy.named_weights())
+        arrived = self.engine.load_weights(weights, self.policy.version)
+        if not self.config.engine.sync_check:
+            return float("nan")
+        check_checksum(checksum(weights), arrived)
+        return check_probe(self.engine.score(self.probe), self.policy.score_tokens(self.probe), self.policy.dtype)
+
+    def evaluate(self) -> Evaluation | None:
+        """Evaluate on the held-out problems, write the records, remember the best."""
+        section = self.config.eval
+        if not self.eval_problems:
+            return None
+        total = len(self.eval_problems) * section.samples
+        with self.display.progress(f"evaluating {len(self.eval_problems)} problems", total) as advance:
+            done = evaluate(
+                self.eval_problems,
+                engine=self.engine,
+                pool=self.pool,
+                tokenizer=self.policy.tokenizer,
+                prompt=self.config.prompt,
+                params=SamplingParams(
+                    max_tokens=section.max_tokens or self.config.rollout.max_tokens,
+                    temperature=section.temperature,
+                    top_p=section.top_p,
+                    stop=tuple(self.config.prompt.stop),
+                ),
+                samples=section.samples,
+                seed=self.config.seed,
+                step=self.step,
+                on_progress=advance,
+            )
+        self.run.append("evals.jsonl", [{"step": self.step, **done.result.to_json()}])
+        rows = [row for index, group in enumerate(done.sampled.groups) for row in rollout_row(group, index)]
+        self.run.append("eval_rollouts.jsonl", rows)
+        self.display.evaluation(self.step, done.result)
+        self.last_eval = done
+        if not self.first_eval:
+            self.first_eval = dict(done.result.estimates)
+        self._remember_best(done)
+        return done
+
+    def _remember_best(self, done: Evaluation) -> None:
+        metric = self.config.eval.metric
+        found = done.result.estimates.get(metric) or done.result.estimates.get(f"avg@{self.config.eval.samples}")
+        if found is None:
+            known = ", ".join(done.result.estimates)
+            raise ConfigError("bad-value", f"eval.metric must be one of {known}; got {metric!r}.")
+        if self.step > 0 and (self.best is None or found.value > self.best):
+            self.best = found.value
+            save_model(self.run.path / "checkpoints" / "best", self.policy)
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of this step."""
+        progress = Progress(
+            step=self.step,
+            sampler=self.sampler.state(),
+            offsets=self.run.offsets(),
+            best=self.best,
+            extra={"first_eval": {name: list(value) for name, value in self.first_eval.items()}},
+        )
+        save_checkpoint(self.run.path / "checkpoints", self.policy, progress, keep=self.config.checkpoint.keep)
+
+    def end_step(self) -> None:
+        """Evaluate and write a checkpoint where they are due; stop here where the user asked to.
+
+        Raises:
+            Interrupted: after the checkpoint.
+        """
+        config = self.config
+        last = self.step == config.steps
+        if config.eval.every and self.step % config.eval.every == 0 and not last:
+            self.evaluate()
+        if self.interrupted or self.step % config.checkpoint.every == 0:
+            self.checkpoint()
+        if self.interrupted:
+            raise Interrupted
+
+    def finish(self) -> None:
+        """Evaluate once more, write the final model and the closing mark."""
+        done = self.evaluate()
+        self.checkpoint()
+        save_model(self.run.path / "final", self.policy)
+        estimates = {name: list(value) for name, value in done.result.estimates.items()} if done else {}
+        first = {name: list(value) for name, value in self.first_eval.items()}
+        self.run.finish({"steps": self.step, "before": first, "after": estimates})
+
+
+@contextmanager
+def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator[Session]:
+    """Open everything that a stage needs, at the latest checkpoint where there is one and `resume` is asked for.
+
+    Raises:
+        ConfigError, ModelError, TaskError, EngineError: before anything was sampled; nothing is lost.
+    """
+    with ExitStack() as stack:
+        checkpoint = latest_checkpoint(folder / "checkpoints") if resume else None
+        progress = load_progress(checkpoint) if checkpoint else None
+        display = stack.enter_context(Display(config))
+        pool = stack.enter_context(_pool(config))
+        train, held_out = load_problems(config)
+        accelerator = Accelerator(mixed_precision=_mixed_precision(config))
+        policy = Policy(config, accelerator=accelerator, weights=checkpoint / "model" if checkpoint else None)
+        for problems, max_tokens in ((train, config.rollout.max_tokens), (held_out, config.eval.max_tokens)):
+            flat = [problem for part in problems for problem in part]
+            prompts = render(flat, policy.tokenizer, config.prompt)
+            check_lengths(flat, prompts, max_tokens=max_tokens or config.rollout.max_tokens, limit=policy.context)
+        run = RunFolder(folder, config)
+        stack.callback(run.close)
+        engine = _open_engine(config, policy, folder, checkpoint)
+        stack.callback(engine.close)
+        session = Session(
+            config=config,
+            run=run,
+            policy=policy,
+            engine=engine,
+            pool=pool,
+            sampler=Mixture(
+                [ProblemSampler(part, seed=config.seed) for part in train],
+                [section.weight for section in config.task],
+            ),
+            eval_problems=_spread(held_out, config.eval.problems),
+            display=display,
+            probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids),
+        )
+        if checkpoint and progress:
+            restore_training_state(policy, checkpoint)
+            session.sampler.restore(progress.sampler)
+            session.step, session.best = progress.step, progress.best
+            before = (progress.extra or {}).get("first_eval")
+            if isinstance(before, dict):
+                session.first_eval = {name: Estimate(*value) for name, value in before.items()}  # pyright: ignore
+            display.note(f"resuming {folder} after step {progress.step}")
+        run.begin(offsets=progress.offsets if progress else {}, step=session.step)
+        session.sync()
+        stack.enter_context(_stop_at_step_end(session))
+        yield session
+
+
+def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[Problem]]]:
+    """Training and evaluation problems of each task of the config, their golds checked.
+
+    Raises:
+        TaskError: the data cannot be read. ConfigError: a gold that can never be matched, an empty prompt.
+    """
+    train: list[list[Problem]] = []
+    held_out: list[list[Problem]] = []
+    for section in config.task:
+        task = get_task(section.name, **section.options)
+        problems = with_verifiers(task.problems(section.train_split), section)[: section.limit]
+        check_problems(problems, where=f"{section.name} {section.train_split}")
+        train.append(problems)
+        if config.eval.problems:
+            held = with_verifiers(task.problems(section.eval_split), section)[: config.eval.problems]
+            check_problems(held, where=f"{section.name} {section.eval_split}")
+            held_out.append(held)
+    return train, held_out
+
+
+def check_problems(problems: Sequence[Problem], *, where: str) -> None:
+    """Raise for the first problem with an empty prompt or a gold that its verifier cannot use.
+
+    Raises:
+        ConfigError: names the problem and what to do.
+    """
+    if not problems:
+        raise ConfigError("bad-value", f"{where}: there must be at least one problem; there is none.")
+    known: dict[str, Callable[[Problem], None]] = {}
+    bad: list[str] = []
+    for problem in problems:
+        key = f"{problem.verifier} {problem.verifier_options}"
+        if key not in known:
+            verifier = get_verifier(problem.verifier, **problem.verifier_options)
+            known[key] = lambda given, verifier=verifier: verifier.check_reference(given.reference)
+        prompt = problem.prompt if isinstance(problem.prompt, str) else "".join(m["content"] for m in problem.prompt)
+        if not prompt.strip():
+            bad.append(f"{problem.id}: its prompt is empty")
+            continue
+        try:
+            known[key](problem)
+        except BadReference as error:
+            bad.append(f"{problem.id}: {error}")
+    if bad:
+        raise ConfigError(
+            "bad-value",
+            f"{where}: {len(bad)} of {len(problems)} problems cannot be used: {'; '.join(bad[:3])}."
+            " Mend or remove them (`reasoner tasks validate` lists them all).",
+        )
+
+
+def _spread(parts: list[list[Problem]], count: int) -> list[Problem]:
+    """The first problems of each part, in turn, up to count."""
+    turns = [problem for turn in range(count) for part in parts for problem in part[turn : turn + 1]]
+    return turns[:count]
+
+
+def _pool(config: StageConfig) -> GradingPool:
+    grading = config.grading
+    return GradingPool(
+        workers=grading.workers,
+        limits=PoolLimits(wall_seconds=grading.wall_seconds, memory_bytes=grading.memory_megabytes << 20),
+    )
+
+
+def _mixed_precision(config: StageConfig) -> str:
+    wanted = config.model.dtype
+    if wanted == "auto":
+        return "bf16" if torch.cuda.is_available() else "no"
+    return "bf16" if wanted == "bfloat16" else "no"
+
+
+def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
+    """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
+    path = config.model.path
+    if config.model.from_scratch is not None or config.model.lora is not None or path is None:
+        start = folder / "start"
+        if not (start / "config.json").is_file():
+            save_model(start, policy)
+        path = str(start)
+    name = config.engine.dtype
+    dtype = str(policy.dtype).removeprefix("torch.") if name == "auto" else name
+    shared = policy.unwrapped() if config.engine.name == "hf" else None
+    return open_engine(
+        config.engine.name,
+        model_path=path,
+        dtype=dtype,
+        max_model_len=policy.context,
+        seed=config.seed,
+        model=shared,
+        **config.engine.options,
+    )
+
+
+@contextmanager
+def _stop_at_step_end(session: Session) -> Iterator[None]:
+    """First Ctrl-C or SIGTERM: finish the step, write a checkpoint. Second: stop at once."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if session.interrupted:
+            raise KeyboardInterrupt
+        session.interrupted = True
+        session.display.note("stopping after this step, with a checkpoint (again: at once)")
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever embeds us keeps the signals
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Clock:
+    """Seconds of the parts of a step."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Add the time since the last lap to a part."""
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+    def metrics(self) -> dict[str, float]:
+        """time/<part> and time/step, in seconds."""
+        return {f"time/{name}": value for name, value in self.seconds.items()} | {
+            "time/step": time.perf_counter() - self._start
+        }

@@ -1,0 +1,234 @@
+"""The loop: sample, grade, pack, annotate, estimate, update, sync. GRPO, RLOO, REINFORCE++ and their kin are this one.
+
+Letters: P problems, G group, B rows, N completion tokens.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from reasoner.advantage import Estimator, get_estimator, group_signal
+from reasoner.batch import Batch
+from reasoner.config import StageConfig
+from reasoner.loss import LossTerms, policy_loss
+from reasoner.metrics import peak_memory_mb, rollout_metrics
+from reasoner.policy import Objective, TokenScores, UpdateStats
+from reasoner.records import Rollout, RolloutGroup
+from reasoner.rollout import Sampled, check_graded, rollout_groups, shape
+from reasoner.sampler import request_seed
+from reasoner.session import Clock, Session
+from verifiers import JSON
+
+
+def train(session: Session) -> None:
+    """Run the steps that are left; see DESIGN in docs/ for the path of one batch."""
+    config, policy = session.config, session.policy
+    estimator, objective = get_estimator(config.algorithm.advantage), make_objective(config)
+    if session.step == 0:
+        session.evaluate()
+        session.checkpoint()
+    for step in range(session.step + 1, config.steps + 1):
+        clock = Clock()
+        sampled = sample_step(session, step)
+        groups = shape(
+            sampled.groups,
+            max_tokens=config.rollout.max_tokens,
+            penalty_tokens=config.algorithm.overlong_penalty_tokens,
+        )
+        session.run.write_rollouts(groups)
+        check_graded(groups, max_share=config.grading.max_ungraded_share)
+        clock.lap("rollout")
+        kept, dropped = select(groups, estimator, config)
+        metrics: dict[str, float] = {}
+        if kept:
+            batch = Batch.of_rollouts(kept, config=config)
+            batch = policy.annotate(batch, needs=estimator.needs | loss_needs(config))
+            batch = estimator.function(batch, **config.algorithm.advantage_options)
+            clock.lap("logprobs")
+            metrics = update_policy(session, batch, objective, step)
+            clock.lap("update")
+            session.run.append("updates.jsonl", update_rows(step, kept, batch, dropped))
+            metrics["gap/probe"] = session.sync()
+        else:
+            session.run.append("updates.jsonl", update_rows(step, [], None, dropped))
+        clock.lap("sync")
+        session.step = step
+        metrics |= rollout_metrics(groups) | step_metrics(session, sampled, kept, clock)
+        session.run.log(step, metrics)
+        session.display.step(step, metrics)
+        session.end_step()
+
+
+class Dropped(NamedTuple):
+    """A rollout that leaves the update, and why."""
+
+    group: int
+    rollout: Rollout
+    reason: str
+
+
+Kept = list[tuple[int, Rollout]]
+"""(group, rollout) of every row of the update."""
+
+
+def sample_step(session: Session, step: int) -> Sampled:
+    """The step's rollouts: one round, and with dynamic sampling further rounds until enough groups have signal.
+
+    A round is taken or left as a whole and in order, so that what is kept does not depend on what finished first
+    (DAPO, arXiv:2503.14476, section 3.2).
+    """
+    rollout = session.config.rollout
+    wanted, rounds = rollout.problems_per_step, 1 + rollout.dynamic_sampling_rounds
+    parts: list[Sampled] = []
+    for turn in range(rounds):
+        problems_P = session.sampler.take(wanted)
+        with session.display.progress(f"step {step}: sampling", wanted * rollout.group_size) as advance:
+            parts.append(
+                rollout_groups(
+                    problems_P,
+                    group_size=rollout.group_size,
+                    engine=session.engine,
+                    pool=session.pool,
+                    tokenizer=session.policy.tokenizer,
+                    prompt=session.config.prompt,
+                    params=session.params,
+                    seed_parts=(session.config.seed, step, turn),
+                    step=step,
+                    on_progress=advance,
+                )
+            )
+        if sum(has_signal(group) for part in parts for group in part.groups) >= wanted:
+            break
+    return Sampled(
+        groups=tuple(group for part in parts for group in part.groups),
+        generation_seconds=sum(part.generation_seconds for part in parts),
+        grading_wait_seconds=sum(part.grading_wait_seconds for part in parts),
+        tokens=sum(part.tokens for part in parts),
+    )
+
+
+def has_signal(group: RolloutGroup) -> bool:
+    """Whether the group's rewards differ; ungraded rollouts do not count."""
+    return group_signal([rollout.reward for rollout in group.rollouts if rollout.reward is not None])
+
+
+def select(groups: Sequence[RolloutGroup], estimator: Estimator, config: StageConfig) -> tuple[Kept, list[Dropped]]:
+    """Rows of the update, and what leaves it: ungraded rollouts, and groups without signal where that is exact.
+
+    A group without signal has zero advantages; it stays only where a KL or entropy term would still move it, or the
+    estimator does not compare within groups. With dynamic sampling the surplus of groups with signal leaves too.
+    """
+    algorithm = config.algorithm
+    signal_only = estimator.group_relative and algorithm.kl_coef == 0 and algorithm.entropy_coef == 0
+    room = config.rollout.problems_per_step if config.rollout.dynamic_sampling_rounds else len(groups)
+    kept: Kept = []
+    dropped: list[Dropped] = []
+    for index, group in enumerate(groups):
+        signal = has_signal(group) or not signal_only
+        taken = signal and room > 0
+        room -= taken
+        for rollout in group.rollouts:
+            if rollout.reward is None:
+                dropped.append(Dropped(index, rollout, str(rollout.verdict.outcome)))
+            elif taken:
+                kept.append((index, rollout))
+            else:
+                dropped.append(Dropped(index, rollout, "surplus" if signal else "no signal in its group"))
+    return kept, dropped
+
+
+def loss_needs(config: StageConfig) -> frozenset[str]:
+    """What the loss wants annotated: old log-probabilities only where several updates share a batch."""
+    needs: set[str] = set()
+    if config.optim.updates_per_step * config.optim.inner_epochs > 1:
+        needs.add("old_logprobs")
+    if config.algorithm.kl_coef > 0:
+        needs.add("ref_logprobs")
+    return frozenset(needs)
+
+
+def make_objective(config: StageConfig) -> Objective:
+    """The config's policy loss as a function of a micro-batch."""
+    algorithm = config.algorithm
+
+    def objective(scores: TokenScores, micro: Batch) -> LossTerms:
+        return policy_loss(
+            scores.logprobs_N,
+            scores.entropy_N,
+            micro,
+            loss=algorithm.loss,
+            loss_options=algorithm.loss_options,
+            importance=algorithm.importance,
+            importance_options=algorithm.importance_options,
+            kl=algorithm.kl,
+            kl_coef=algorithm.kl_coef,
+            entropy_coef=algorithm.entropy_coef,
+        )
+
+    return objective
+
+
+def update_policy(session: Session, batch: Batch, objective: Objective, step: int) -> dict[str, float]:
+    """Every optimizer step on one batch: inner epochs, each in updates_per_step parts of the shuffled rows."""
+    optim = session.config.optim
+    rows = list(range(len(batch)))
+    stats: list[UpdateStats] = []
+    for epoch in range(optim.inner_epochs):
+        if optim.updates_per_step > 1:
+            random.Random(request_seed(session.config.seed, "rows", step, epoch)).shuffle(rows)
+        for part in range(optim.updates_per_step):
+            chosen = rows[part :: optim.updates_per_step]
+            if chosen:
+                whole = len(chosen) == len(batch)
+                taken = batch if whole else batch.select(sorted(chosen)).reweighed(session.config)
+                stats.append(session.policy.update(taken, objective))
+    return mean_stats(stats)
+
+
+def mean_stats(stats: Sequence[UpdateStats]) -> dict[str, float]:
+    """Figures of a step's updates: token means over all of them, and the last learning rate."""
+    tokens = max(1.0, sum(update.metrics.get("tokens", 0.0) for update in stats))
+    names = {name for update in stats for name in update.metrics} - {"tokens"}
+    figures = {
+        name: max(update.metrics[name] for update in stats)
+        if name.endswith("_max")
+        else sum(update.metrics.get(name, 0.0) for update in stats) / tokens
+        for name in sorted(names)
+    }
+    return figures | {
+        "optim/loss": sum(update.loss for update in stats) / len(stats),
+        "optim/grad_norm": sum(update.grad_norm for update in stats) / len(stats),
+        "optim/lr": stats[-1].lr,
+        "optim/tokens": tokens,
+    }
+
+
+def step_metrics(session: Session, sampled: Sampled, kept: Kept, clock: Clock) -> dict[str, float]:
+    """Time split, throughput, memory and data of a step."""
+    times = clock.metrics()
+    times["time/generation"] = sampled.generation_seconds
+    times["time/grading_wait"] = sampled.grading_wait_seconds
+    return times | {
+        "throughput/tokens_per_second": sampled.tokens / max(1e-9, times["time/step"]),
+        "throughput/generated_per_second": sampled.tokens / max(1e-9, sampled.generation_seconds),
+        "memory/peak_mb": peak_memory_mb(),
+        "data/epoch": session.sampler.epochs,
+        "groups/rows_kept": float(len(kept)),
+        "policy/version": float(session.policy.version),
+    }
+
+
+def update_rows(step: int, kept: Kept, batch: Batch | None, dropped: Sequence[Dropped]) -> list[Mapping[str, JSON]]:
+    """Lines of updates.jsonl: the advantage of every rollout of the step, or why it left."""
+    rows: list[Mapping[str, JSON]] = []
+    if batch is not None and batch.advantages_N is not None:
+        ends = torch.tensor(batch.row_starts()[:-1], dtype=torch.long)
+        for (group, rollout), advantage in zip(kept, batch.advantages_N[ends].tolist(), strict=True):
+            rows.append({"step": step, "group": group, "sample": rollout.sample_index, "advantage": advantage})
+    for group, rollout, reason in dropped:
+        rows.append({"step": step, "group": group, "sample": rollout.sample_index, "dropped": reason})
+    return sorted(rows, key=lambda row: (row["group"], row["sample"]))  # pyright: ignore[reportArgumentType]
