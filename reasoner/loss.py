@@ -1,33 +1,102 @@
-"""Policy losses. Letters: B rows, N completion tokens of all rows.
+"""Policy and value losses. Letters: B rows, N completion tokens of all rows.
 
-Every loss is a sum of `weights_N * loss_N`. The weights are set once for the whole optimizer step by `reasoner.weights.token_weights`,
-so a micro-batch only adds its part: nothing is divided twice. `POLICY_LOSSES`, `KL` and `IMPORTANCE` map config
-names to functions; docs/papers.md maps papers to names.
+Every loss is a sum of `weights_N * loss_N`. The weights are set once for the whole optimizer step by `token_weights`,
+so a micro-batch only adds its part and nothing is divided twice. `POLICY_LOSSES` here, `IMPORTANCE` in importance.py
+and `KL` in kl.py map config names to functions; docs/papers.md maps papers to names.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from reasoner.batch import Batch
+from reasoner.importance import IMPORTANCE
+from reasoner.kl import KL, kl_k3
+from reasoner.names import check_options, named
+from reasoner.rows import row_mean
 from verifiers import JSON
-
-# ---------------------------------------------------------------------------------------------- policy losses
 
 
 class TokenLoss(NamedTuple):
-    """A loss a token, and figures a token to be averaged over trained tokens."""
+    """A loss a token, and detached figures a token to be averaged over trained tokens."""
 
     loss_N: Tensor
     metrics: Mapping[str, Tensor]
 
 
+class LossTerms(NamedTuple):
+    """A micro-batch's share of the step's loss, and of its figures."""
+
+    loss: Tensor
+    """Scalar; the step's loss is the sum over its micro-batches."""
+    metrics: Mapping[str, Tensor]
+    """Sums over trained tokens, `tokens` their number: see `step_figures`. Names that end in `_max` are maxima."""
+
+
 PolicyLoss = Callable[..., TokenLoss]
+"""(logprobs_N, old_logprobs_N, advantages_N, row_N, loss_mask_N, **options) -> TokenLoss."""
+
+
+# ------------------------------------------------------------------------------------------------ denominators
+
+
+def token_weights(
+    loss_mask_N: Tensor, row_N: Tensor, *, rows: int, mode: str, max_tokens: int, tokens: int | None = None
+) -> Tensor:
+    """[N] float32: each token's share in the loss of a whole optimizer step; 0 where masked.
+
+    | mode       | weight of a trained token            | of                                             |
+    |------------|--------------------------------------|------------------------------------------------|
+    | "token"    | 1 / trained tokens of the step       | DAPO, arXiv:2503.14476, equation 12            |
+    | "sequence" | 1 / (rows * trained tokens of its row) | GRPO, arXiv:2402.03300, equation 3           |
+    | "constant" | 1 / (rows * max_tokens)              | Dr. GRPO, arXiv:2503.20783, section 3.2        |
+
+    Args:
+        loss_mask_N: [N] bool.
+        row_N: [N] the row of each token, ascending.
+        rows: rows of the whole step, over all processes; a row without a trained token counts.
+        mode: one of the above.
+        max_tokens: of a completion; used by "constant" alone.
+        tokens: trained tokens of the whole step, over all processes; None: those of loss_mask_N.
+
+    Example:
+        >>> mask, row = torch.tensor([True, True, True, True]), torch.tensor([0, 0, 0, 1])
+        >>> token_weights(mask, row, rows=2, mode="token", max_tokens=5).tolist()
+        [0.25, 0.25, 0.25, 0.25]
+        >>> token_weights(mask, row, rows=2, mode="constant", max_tokens=5)[0].item()
+        0.10000000149011612
+    """
+    mask_N = loss_mask_N.double()
+    weight = named(AGGREGATIONS, mode, "aggregation")
+    step_tokens = int(loss_mask_N.sum()) if tokens is None else tokens
+    return (mask_N * weight(mask_N, row_N, rows, step_tokens, max_tokens)).float()
+
+
+def _over_tokens(mask_N: Tensor, row_N: Tensor, rows: int, tokens: int, max_tokens: int) -> Tensor:
+    return torch.full_like(mask_N, 1 / max(1, tokens))
+
+
+def _over_rows(mask_N: Tensor, row_N: Tensor, rows: int, tokens: int, max_tokens: int) -> Tensor:
+    tokens_B = torch.zeros(rows, dtype=mask_N.dtype, device=mask_N.device).index_add(0, row_N, mask_N)
+    return 1 / (tokens_B.clamp(min=1)[row_N] * rows)
+
+
+def _over_constant(mask_N: Tensor, row_N: Tensor, rows: int, tokens: int, max_tokens: int) -> Tensor:
+    return torch.full_like(mask_N, 1 / max(1, rows * max_tokens))
+
+
+AGGREGATIONS: Mapping[str, Callable[[Tensor, Tensor, int, int, int], Tensor]] = {
+    "token": _over_tokens,
+    "sequence": _over_rows,
+    "constant": _over_constant,
+}
+
+
+# ----------------------------------------------------------------------------------------------- policy losses
 
 
 def clip(
@@ -39,13 +108,16 @@ def clip(
     *,
     clip_low: float = 0.2,
     clip_high: float = 0.2,
+    dual_clip: float | None = None,
 ) -> TokenLoss:
-    """Clipped surrogate: -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A).
+    """Clipped surrogate: -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) with r = policy / old.
 
     PPO, arXiv:1707.06347, equation 7; clip_high > clip_low is DAPO's clip-higher (arXiv:2503.14476, equation 10).
+    dual_clip > 1 bounds the loss of a negative advantage by -dual_clip * A (Ye et al., arXiv:1912.09729): without it
+    a token that became much likelier since it was sampled pulls without bound.
     """
-    log_ratio_N = logprobs_N - old_logprobs_N
-    return _clipped(log_ratio_N, advantages_N, clip_low=clip_low, clip_high=clip_high)
+    bounds = _Bounds(clip_low, clip_high, dual_clip)
+    return _clipped(logprobs_N - old_logprobs_N, advantages_N, bounds)
 
 
 def gspo(
@@ -58,12 +130,12 @@ def gspo(
     clip_low: float = 3e-4,
     clip_high: float = 4e-4,
 ) -> TokenLoss:
-    """GSPO: one ratio a sequence, the geometric mean of its token ratios (arXiv:2507.18071, equations 5 to 7).
+    """GSPO: one ratio a sequence, the geometric mean of its token ratios (arXiv:2507.18071, equations 5 and 7).
 
-    Use with aggregation "sequence". Default clip range: section 5.1 of the paper.
+    Every token of a row carries the row's loss: use it with aggregation "sequence". Default range: section 5.1.
     """
-    log_ratio_N = _row_mean(logprobs_N - old_logprobs_N, row_N, loss_mask_N)
-    return _clipped(log_ratio_N, advantages_N, clip_low=clip_low, clip_high=clip_high)
+    log_ratio_N = row_mean(logprobs_N - old_logprobs_N, row_N, loss_mask_N)
+    return _clipped(log_ratio_N, advantages_N, _Bounds(clip_low, clip_high))
 
 
 def gspo_token(
@@ -76,10 +148,13 @@ def gspo_token(
     clip_low: float = 3e-4,
     clip_high: float = 4e-4,
 ) -> TokenLoss:
-    """GSPO-token: the sequence's ratio in value, each token's own gradient (arXiv:2507.18071, equations 13 and 14)."""
-    sequence_N = _row_mean(logprobs_N - old_logprobs_N, row_N, loss_mask_N).detach()
+    """GSPO-token: the sequence's ratio in value, each token's own gradient (arXiv:2507.18071, equations 13 and 14).
+
+    Equal to GSPO in value and gradient where all advantages of a row are equal; made for those that are not.
+    """
+    sequence_N = row_mean(logprobs_N - old_logprobs_N, row_N, loss_mask_N).detach()
     log_ratio_N = sequence_N + logprobs_N - logprobs_N.detach()
-    return _clipped(log_ratio_N, advantages_N, clip_low=clip_low, clip_high=clip_high)
+    return _clipped(log_ratio_N, advantages_N, _Bounds(clip_low, clip_high))
 
 
 def cispo(
@@ -89,49 +164,59 @@ def cispo(
     row_N: Tensor,
     loss_mask_N: Tensor,
     *,
-    clip_high: float = 5.0,
+    ratio_max: float = 5.0,
 ) -> TokenLoss:
-    """CISPO: -sg(min(r, clip_high)) A log pi; every token keeps a gradient (arXiv:2506.13585, equations 4 and 5).
+    """CISPO: -sg(min(r, ratio_max)) A log policy; every token keeps a gradient (arXiv:2506.13585, equations 4 and 5).
 
-    Only the upper bound is used, as in the paper; its default here follows ScaleRL (arXiv:2510.13786).
+    ratio_max bounds the ratio itself (the paper's 1 + epsilon_high); no lower bound, as in the paper. The default is
+    the largest of the range studied in ScaleRL (arXiv:2510.13786).
     """
     ratio_N = torch.exp(logprobs_N - old_logprobs_N).detach()
-    weight_N = ratio_N.clamp(max=clip_high)
+    bounded_N = (ratio_N > ratio_max).float()
     return TokenLoss(
-        -weight_N * advantages_N * logprobs_N,
-        {"policy/ratio": ratio_N, "policy/clip_fraction": (ratio_N > clip_high).float()},
+        -ratio_N.clamp(max=ratio_max) * advantages_N * logprobs_N,
+        {"policy/ratio": ratio_N, "policy/clip_fraction": bounded_N},
     )
 
 
 def reinforce(
     logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor, row_N: Tensor, loss_mask_N: Tensor
 ) -> TokenLoss:
-    """REINFORCE: -A log pi (Williams 1992); no ratio, so one update a batch."""
-    ratio_N = torch.exp(logprobs_N - old_logprobs_N).detach()
-    return TokenLoss(-advantages_N * logprobs_N, {"policy/ratio": ratio_N})
+    """REINFORCE: -A log policy (Williams 1992, equation 11); no ratio, so exact for one update a batch."""
+    return TokenLoss(-advantages_N * logprobs_N, {"policy/ratio": torch.exp(logprobs_N - old_logprobs_N).detach()})
 
 
-def _clipped(log_ratio_N: Tensor, advantages_N: Tensor, *, clip_low: float, clip_high: float) -> TokenLoss:
+class _Bounds(NamedTuple):
+    low: float
+    high: float
+    dual: float | None = None
+
+
+def _clipped(log_ratio_N: Tensor, advantages_N: Tensor, bounds: _Bounds) -> TokenLoss:
+    if bounds.low < 0 or bounds.high < 0 or (bounds.dual is not None and bounds.dual <= 1 + bounds.high):
+        raise ValueError(
+            "clip_low and clip_high must be >= 0 and dual_clip > 1 + clip_high;"
+            f" got {bounds.low}, {bounds.high}, {bounds.dual}. Mend algorithm.loss_options."
+        )
     ratio_N = torch.exp(log_ratio_N)
-    clipped_N = ratio_N.clamp(1 - clip_low, 1 + clip_high)
-    plain_N, bounded_N = ratio_N * advantages_N, clipped_N * advantages_N
+    taken_N = ratio_N if bounds.dual is None else ratio_N.clamp(max=bounds.dual)
+    inside_N = ratio_N.clamp(1 - bounds.low, 1 + bounds.high)
+    low_N = ((ratio_N < 1 - bounds.low) & (advantages_N < 0)).float()
+    high_N = ((ratio_N > 1 + bounds.high) & (advantages_N > 0)).float()
     return TokenLoss(
-        -torch.minimum(plain_N, bounded_N),
+        -torch.minimum(_product(taken_N, advantages_N), _product(inside_N, advantages_N)),
         {
             "policy/ratio": ratio_N.detach(),
-            "policy/clip_fraction": (bounded_N < plain_N).float(),
-            "policy/approx_kl": kl_k3(log_ratio_N.detach(), torch.zeros_like(log_ratio_N)),
+            "policy/clip_fraction": low_N + high_N,
+            "policy/clip_fraction_low": low_N,
+            "policy/clip_fraction_high": high_N,
         },
     )
 
 
-def _row_mean(values_N: Tensor, row_N: Tensor, loss_mask_N: Tensor) -> Tensor:
-    """[N] each token's row mean over trained tokens, with gradient."""
-    rows = int(row_N.max()) + 1 if len(row_N) else 0
-    mask_N = loss_mask_N.to(values_N.dtype)
-    sums_B = torch.zeros(rows, dtype=values_N.dtype, device=values_N.device).index_add(0, row_N, values_N * mask_N)
-    counts_B = torch.zeros(rows, dtype=values_N.dtype, device=values_N.device).index_add(0, row_N, mask_N)
-    return (sums_B / counts_B.clamp(min=1))[row_N]
+def _product(ratio_N: Tensor, advantages_N: Tensor) -> Tensor:
+    """ratio * advantage, 0 where the advantage is 0 even if the ratio is infinite."""
+    return torch.where(advantages_N == 0, 0.0, ratio_N) * advantages_N
 
 
 POLICY_LOSSES: Mapping[str, PolicyLoss] = {
@@ -143,90 +228,7 @@ POLICY_LOSSES: Mapping[str, PolicyLoss] = {
 }
 
 
-# ---------------------------------------------------------------------------------------------- KL to the reference
-
-
-def kl_k1(logprobs_N: Tensor, ref_logprobs_N: Tensor) -> Tensor:
-    """k1 = log pi - log ref: unbiased for KL(pi || ref), may be negative (Schulman 2020, "Approximating KL").
-
-    As a loss its gradient has expectation 0, not the KL's: put it in the reward, or use k2 or k3 in the loss.
-    """
-    return logprobs_N - ref_logprobs_N
-
-
-def kl_k2(logprobs_N: Tensor, ref_logprobs_N: Tensor) -> Tensor:
-    """k2 = (log pi - log ref)^2 / 2: >= 0, biased, with the KL's own gradient on-policy (Schulman 2020)."""
-    return 0.5 * (logprobs_N - ref_logprobs_N) ** 2
-
-
-def kl_k3(logprobs_N: Tensor, ref_logprobs_N: Tensor) -> Tensor:
-    """k3 = ref/pi - 1 - log(ref/pi): >= 0, unbiased (Schulman 2020; GRPO, arXiv:2402.03300, equation 4)."""
-    difference_N = ref_logprobs_N - logprobs_N
-    return torch.expm1(difference_N) - difference_N
-
-
-KL: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
-
-
-# ---------------------------------------------------------------------------------------------- engine-trainer gap
-
-
-def importance_none(log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor) -> Tensor:
-    """Weight 1: the gap is left uncorrected."""
-    return torch.ones_like(log_gap_N)
-
-
-def importance_truncated(log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor, *, cap: float = 2.0) -> Tensor:
-    """Truncated importance sampling: min(pi_trainer / pi_engine, cap) a token.
-
-    Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training" (TIS); the truncation is
-    Ionides 2008's.
-    """
-    return torch.exp(log_gap_N).clamp(max=cap)
-
-
-def importance_truncated_sequence(log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor, *, cap: float = 2.0) -> Tensor:
-    """The same with one weight a sequence: min(product of its token ratios, cap)."""
-    return torch.exp(_row_sum(log_gap_N, row_N, loss_mask_N)).clamp(max=cap)
-
-
-def importance_masked(
-    log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor, *, low: float = 0.5, high: float = 5.0
-) -> Tensor:
-    """IcePop: the ratio where it lies in [low, high], 0 elsewhere (Ling team, arXiv:2510.18855, section 3.3)."""
-    ratio_N = torch.exp(log_gap_N)
-    return ratio_N * ((ratio_N >= low) & (ratio_N <= high))
-
-
-def importance_masked_sequence(log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor, *, cap: float = 3.0) -> Tensor:
-    """A sequence whose ratio (product over its tokens) exceeds cap is left out; the others keep that ratio."""
-    ratio_N = torch.exp(_row_sum(log_gap_N, row_N, loss_mask_N))
-    return ratio_N * (ratio_N <= cap)
-
-
-def _row_sum(values_N: Tensor, row_N: Tensor, loss_mask_N: Tensor) -> Tensor:
-    rows = int(row_N.max()) + 1 if len(row_N) else 0
-    sums_B = torch.zeros(rows, dtype=values_N.dtype, device=values_N.device)
-    return sums_B.index_add(0, row_N, values_N * loss_mask_N.to(values_N.dtype))[row_N]
-
-
-IMPORTANCE: Mapping[str, Callable[..., Tensor]] = {
-    "none": importance_none,
-    "truncated": importance_truncated,
-    "truncated_sequence": importance_truncated_sequence,
-    "masked": importance_masked,
-    "masked_sequence": importance_masked_sequence,
-}
-
-
-# ---------------------------------------------------------------------------------------------- all together
-
-
-class LossTerms(NamedTuple):
-    """A micro-batch's share of the step's loss, and sums that add up to the step's figures."""
-
-    loss: Tensor
-    metrics: Mapping[str, Tensor]
+# -------------------------------------------------------------------------------------------------- all together
 
 
 def policy_loss(
@@ -242,58 +244,176 @@ def policy_loss(
     kl_coef: float = 0.0,
     entropy_coef: float = 0.0,
 ) -> LossTerms:
-    """Sum over tokens of weight * (importance * surrogate + kl_coef * KL - entropy_coef * entropy).
+    """Sum over trained tokens of weight * (importance * surrogate + kl_coef * KL - entropy_coef * entropy).
 
     Where the batch has no old_logprobs, the trainer's own detached log-probabilities stand for them: with one update a
-    batch they are equal by construction. Figures are summed with the weight 1 / trained tokens of the step as `tokens`
-    lets the caller divide: each is a sum over this micro-batch's trained tokens.
+    batch they are equal by construction. A masked token takes part in nothing: whatever its log-probabilities,
+    advantage or entropy hold, its gradient is exactly 0.
+
+    Args:
+        logprobs_N: [N] the trainer's, with gradient.
+        entropy_N: [N] nats; must carry a gradient where entropy_coef > 0.
+        batch: a whole step's rows or a micro-batch of them, with advantages_N.
+        loss: a name of POLICY_LOSSES, or `module:attribute`.
+        loss_options: its keyword options.
+        importance: a name of IMPORTANCE, or `module:attribute`.
+        importance_options: its keyword options.
+        kl: a name of KL.
+        kl_coef: > 0: needs batch.ref_logprobs_N.
+        entropy_coef: > 0: rewards entropy.
+    Raises:
+        ValueError: something that a coefficient asks for is missing, or a name or option is unknown.
     """
     if batch.advantages_N is None:
         raise ValueError("advantages_N must be set before the loss; got None. Run an advantage estimator first.")
-    mask_N = batch.loss_mask_N
-    old_N = batch.old_logprobs_N if batch.old_logprobs_N is not None else logprobs_N.detach()
-    log_gap_N = torch.where(mask_N, old_N - batch.rollout_logprobs_N, 0.0).detach()
-    importance_N = _named(IMPORTANCE, importance, "importance correction")(
-        log_gap_N, batch.row_N, mask_N, **dict(importance_options or {})
-    )
-    token_loss = _named(POLICY_LOSSES, loss, "policy loss")(
-        logprobs_N, old_N, batch.advantages_N, batch.row_N, mask_N, **dict(loss_options or {})
-    )
-    loss_N = importance_N * token_loss.loss_N
-    figures = dict(token_loss.metrics)
+    importance_function = named(IMPORTANCE, importance, "importance correction")
+    loss_function = named(POLICY_LOSSES, loss, "policy loss")
+    check_options(importance_function, importance_options or {}, f"importance correction {importance!r}")
+    check_options(loss_function, loss_options or {}, f"policy loss {loss!r}")
+
+    mask_N, row_N = batch.loss_mask_N, batch.row_N
+    policy_N = torch.where(mask_N, logprobs_N, 0.0)
+    old_N = policy_N.detach() if batch.old_logprobs_N is None else torch.where(mask_N, batch.old_logprobs_N, 0.0)
+    advantages_N = torch.where(mask_N, batch.advantages_N, 0.0)
+    log_gap_N = torch.where(mask_N, old_N - batch.rollout_logprobs_N, 0.0)
+
+    importance_N = importance_function(log_gap_N, row_N, mask_N, **dict(importance_options or {})).detach()
+    surrogate = loss_function(policy_N, old_N, advantages_N, row_N, mask_N, **dict(loss_options or {}))
+    loss_N = importance_N * surrogate.loss_N
+    figures = {
+        **surrogate.metrics,
+        "policy/approx_kl": kl_k3(old_N, policy_N.detach()),
+        "policy/entropy": entropy_N.detach(),
+        **_gap_figures(log_gap_N, importance_N),
+    }
     if kl_coef > 0:
-        if batch.ref_logprobs_N is None:
-            raise ValueError("ref_logprobs_N must be set where kl_coef > 0; got None.")
-        kl_N = _named(KL, kl, "KL estimate")(logprobs_N, batch.ref_logprobs_N)
+        kl_N = named(KL, kl, "KL estimate")(policy_N, torch.where(mask_N, _ref_logprobs(batch), 0.0))
         loss_N = loss_N + kl_coef * kl_N
         figures["policy/kl_ref"] = kl_N.detach()
     if entropy_coef > 0:
+        if logprobs_N.requires_grad and not entropy_N.requires_grad:
+            raise ValueError(
+                "entropy_N must carry a gradient where entropy_coef > 0; it is detached, and the bonus would do"
+                " nothing. Call logprobs_and_entropy with entropy_gradient=True."
+            )
         loss_N = loss_N - entropy_coef * entropy_N
-    figures["policy/entropy"] = entropy_N.detach()
-    figures |= _gap_figures(log_gap_N, importance_N)
     total = (batch.weights_N * torch.where(mask_N, loss_N, 0.0)).sum()
-    sums = {name: torch.where(mask_N, value, 0.0).sum() for name, value in figures.items()}
-    sums["tokens"] = mask_N.sum()
-    sums["gap/logprob_max"] = log_gap_N.abs().max() if len(log_gap_N) else log_gap_N.sum()
-    return LossTerms(total, sums)
+    return LossTerms(total, _sums(figures, mask_N) | {"gap/logprob_max": _largest(log_gap_N)})
+
+
+def _ref_logprobs(batch: Batch) -> Tensor:
+    if batch.ref_logprobs_N is None:
+        raise ValueError("ref_logprobs_N must be set where kl_coef > 0; got None. Annotate the batch first.")
+    return batch.ref_logprobs_N
 
 
 def _gap_figures(log_gap_N: Tensor, importance_N: Tensor) -> dict[str, Tensor]:
-    """How far the engine's log-probabilities are from the trainer's at the same weights."""
+    """How far the engine's log-probabilities are from the trainer's at the same weights.
+
+    gap/kl is the k3 estimate of KL(engine || trainer), >= 0.
+    """
     return {
         "gap/logprob_abs": log_gap_N.abs(),
         "gap/ratio": torch.exp(log_gap_N),
         "gap/kl": kl_k3(torch.zeros_like(log_gap_N), log_gap_N),
         "gap/importance": importance_N,
+        "gap/left_out": (importance_N == 0).float(),
     }
 
 
-Function = TypeVar("Function")
+def _sums(figures: Mapping[str, Tensor], mask_N: Tensor) -> dict[str, Tensor]:
+    sums = {name: torch.where(mask_N, value, 0.0).sum() for name, value in figures.items()}
+    return sums | {"tokens": mask_N.sum()}
 
 
-def _named(known: Mapping[str, Function], name: str, kind: str) -> Function:
-    if name in known:
-        return known[name]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"no {kind} {name!r}.{hint} Known: {', '.join(known)}.")
+def _largest(log_gap_N: Tensor) -> Tensor:
+    return log_gap_N.abs().max() if len(log_gap_N) else log_gap_N.sum()
+
+
+def merge_metrics(into: dict[str, float], metrics: Mapping[str, Tensor | float]) -> None:
+    """Add a micro-batch's figures: sums are added, names that end in `_max` keep the larger."""
+    for name, value in metrics.items():
+        if name.endswith("_max"):
+            into[name] = max(into.get(name, float("-inf")), float(value))
+        else:
+            into[name] = into.get(name, 0.0) + float(value)
+
+
+def step_figures(sums: Mapping[str, float]) -> dict[str, float]:
+    """Means over trained tokens out of merged sums; maxima as they are."""
+    tokens = max(1.0, sums.get("tokens", 0.0))
+    return {
+        name: value if name.endswith("_max") else value / tokens for name, value in sums.items() if name != "tokens"
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- value head
+
+
+def value_loss(values_N: Tensor, batch: Batch, *, clip_range: float | None = 0.2) -> LossTerms:
+    """Sum over trained tokens of weight * max((V - R)^2, (clip(V, V_old +- clip_range) - R)^2) / 2.
+
+    The clipping is that of the reference implementation of PPO (Engstrom et al., arXiv:2005.12729, section 3);
+    clip_range None: plain squared error.
+
+    Args:
+        values_N: [N] of the value head, with gradient.
+        batch: with returns_N, and values_N as they were before the step where clip_range is set.
+        clip_range: in units of the reward.
+    Raises:
+        ValueError: returns or old values are missing.
+    """
+    if batch.returns_N is None or batch.values_N is None:
+        raise ValueError("returns_N and values_N must be set for the value loss; got None. Use the gae estimator.")
+    mask_N = batch.loss_mask_N
+    now_N, before_N = torch.where(mask_N, values_N, 0.0), torch.where(mask_N, batch.values_N, 0.0)
+    returns_N = torch.where(mask_N, batch.returns_N, 0.0)
+    plain_N = (now_N - returns_N) ** 2
+    bounded_N = plain_N
+    if clip_range is not None:
+        bounded_N = (before_N + (now_N - before_N).clamp(-clip_range, clip_range) - returns_N) ** 2
+    loss_N = 0.5 * torch.maximum(plain_N, bounded_N)
+    figures = {
+        "value/error_squared": plain_N.detach(),
+        "value/clip_fraction": (bounded_N > plain_N).float(),
+        "value/mean": now_N.detach(),
+        "value/return": returns_N,
+        "value/return_squared": returns_N**2,
+        "value/error": (now_N - returns_N).detach(),
+    }
+    return LossTerms((batch.weights_N * loss_N).sum(), _sums(figures, mask_N))
+
+
+def explained_variance(figures: Mapping[str, float]) -> float:
+    """1 - Var(R - V) / Var(R) from a step's figures of `value_loss`: 1 perfect, 0 no better than a constant.
+
+    NaN where the returns do not vary.
+
+    Example:
+        >>> round(explained_variance({"value/return": 0.5, "value/return_squared": 0.5, "value/error": 0.0,
+        ...                           "value/error_squared": 0.05}), 9)
+        0.8
+    """
+    spread = figures["value/return_squared"] - figures["value/return"] ** 2
+    missed = figures["value/error_squared"] - figures["value/error"] ** 2
+    return 1 - missed / spread if spread > 1e-12 else float("nan")
+
+
+__all__ = [
+    "AGGREGATIONS",
+    "POLICY_LOSSES",
+    "LossTerms",
+    "PolicyLoss",
+    "TokenLoss",
+    "cispo",
+    "clip",
+    "explained_variance",
+    "gspo",
+    "gspo_token",
+    "merge_metrics",
+    "policy_loss",
+    "reinforce",
+    "step_figures",
+    "token_weights",
+    "value_loss",
+]

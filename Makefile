@@ -1,0 +1,29 @@
+# Every target does everything it needs on a fresh machine: nothing has to be typed before it.
+.PHONY: quickstart test test-full check fix setup sandbox
+BIN := .venv/bin
+RUN ?= runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
+
+quickstart: setup  ## train a small model from nothing to verified accuracy, in minutes, on a CPU
+	$(BIN)/reasoner train quickstart output=$(RUN)
+
+test: check sandbox  ## all that CI runs: format, lint, types, unit tests, the real parts
+	$(BIN)/python -m pytest -q -m "integration and not slow"
+
+test-full: check sandbox  ## everything, the slow part too: kills, soaks, learning
+	$(BIN)/python -m pytest -q -m "integration or slow"
+
+check: setup  ## format, lint, types, unit tests
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q
+
+fix: setup  ## format and mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup:
+	@tools/setup.sh
+
+sandbox: setup
+	@if [ -x tools/start-docker.sh ]; then tools/start-docker.sh; fi

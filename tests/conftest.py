@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reasoner.engine.environment import prepare_process
+
+prepare_process()  # before any test module imports torch
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real datasets, which are not part of the repository."""
+    folder = os.environ.get("REASONER_DATA_DIR")
+    if not folder:
+        pytest.skip("REASONER_DATA_DIR is unset: tests on real datasets need the folder that holds them")
+    return Path(folder)

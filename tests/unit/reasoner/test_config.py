@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from reasoner.config import ConfigError, dump, load_config, resolve, shipped_configs
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_every_shipped_config_loads_and_round_trips(name: str) -> None:
+    for stage in load_config(name).stages:
+        assert resolve(__import__("yaml").safe_load(dump(stage))).stages[0] == stage
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "says"),
+    [
+        ("optim.lrr=1", "unknown-key", "'optim.lrr'. Did you mean 'lr'?"),
+        ("tasks=gsm8k", "unknown-key", "Did you mean 'task'?"),
+        ("rollout.group_size=0", "bad-value", "rollout.group_size"),
+        ("rollout.group_size=1", "bad-value", "group_size must be >= 2 to centre rewards; got 1"),
+        ("rollout.top_p=0.9", "bad-value", "biases every importance ratio"),
+        ("rollout.top_k=50", "bad-value", "biases every importance ratio"),
+        ("eval.problems=many", "bad-value", "eval.problems"),
+        ("optim.lr=-1", "bad-value", "optim.lr"),
+        ("prompt.template=hello", "bad-value", "must contain {prompt}"),
+        ("nonsense", "bad-override", "must be key=value"),
+        ("stages.7.steps=1", "bad-override", "only 2 stages"),
+    ],
+)
+def test_bad_overrides_say_what_to_do(override: str, code: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("quickstart", [override])
+    assert caught.value.code == code
+    assert says in str(caught.value)
+
+
+def test_missing_config_suggests_the_closest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'quickstart'"):
+        load_config("quickstrat")
+
+
+def test_override_wins_in_every_stage_it_names() -> None:
+    run = load_config("quickstart", ["seed=7", "grpo.optim.lr=2e-4", "stages.0.optim.lr=3e-4"])
+    assert [stage.seed for stage in run.stages] == [7, 7]
+    assert [stage.optim.lr for stage in run.stages] == [3e-4, 2e-4]
+
+
+def test_model_override_names_the_first_stage_alone() -> None:
+    run = resolve(
+        {"task": "gsm8k", "model": "a/b", "stages": [{"method": "sft"}, {"method": "grpo"}]}, ["model=c/d"]
+    )
+    assert run.stages[0].model.path == "c/d"
+    assert run.starts_fresh == (True, False)
+
+
+def test_task_shorthands() -> None:
+    run = resolve({"task": ["gsm8k", {"name": "countdown", "weight": 2}]})
+    assert [(task.name, task.weight) for task in run.stages[0].task] == [("gsm8k", 1.0), ("countdown", 2.0)]
+
+
+def test_errors_survive_pickling() -> None:
+    error = pickle.loads(pickle.dumps(ConfigError("bad-value", "message")))
+    assert (error.code, str(error)) == ("bad-value", "message")

@@ -1,0 +1,188 @@
+"""The gradient does not depend on how rows are laid out: invariant 4."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from reasoner.advantage import get_estimator
+from reasoner.batch import Batch
+from reasoner.config import resolve
+from reasoner.layout import packed, padded
+from reasoner.loss import IMPORTANCE, POLICY_LOSSES
+from reasoner.policy import Policy, TokenScorer, TrainingError, schedule_factor
+from reasoner.train import make_objective
+from reasoner.weights import token_weights
+
+SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
+
+
+def config_with(**algorithm: object):
+    return resolve(
+        {
+            "task": "arithmetic",
+            "model": {"from_scratch": SHAPE, "dtype": "float32"},
+            "rollout": {"max_tokens": 40},
+            "algorithm": algorithm,
+        }
+    ).stages[0]
+
+
+def make_batch(config, *, rows: int = 8, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    prompts = [int(torch.randint(1, 12, (1,), generator=generator)) for _ in range(rows)]
+    lengths = [int(torch.randint(1, 40, (1,), generator=generator)) for _ in range(rows)]
+    ids = tuple(torch.randint(0, 256, (p + n,), generator=generator) for p, n in zip(prompts, lengths, strict=True))
+    row_N = torch.repeat_interleave(torch.arange(rows), torch.tensor(lengths))
+    count = len(row_N)
+    mask_N = torch.rand(count, generator=generator) > 0.1
+    batch = Batch(
+        input_ids=ids,
+        prompt_lengths_B=torch.tensor(prompts),
+        row_N=row_N,
+        loss_mask_N=mask_N,
+        reward_B=torch.rand(rows, generator=generator, dtype=torch.float64),
+        group_B=torch.arange(rows) // 4,
+        weights_N=torch.zeros(count),
+        rollout_logprobs_N=-5.5 + 0.3 * torch.randn(count, generator=generator),
+        old_logprobs_N=-5.5 + 0.3 * torch.randn(count, generator=generator),
+        ref_logprobs_N=-5.5 + 0.3 * torch.randn(count, generator=generator),
+    ).reweighed(config)
+    batch = get_estimator("grpo").function(batch)
+    doubles = {
+        name: getattr(batch, name).double()
+        for name in ("weights_N", "rollout_logprobs_N", "old_logprobs_N", "ref_logprobs_N", "advantages_N")
+    }
+    return replace(batch, **doubles)
+
+
+def double_policy(config) -> Policy:
+    policy = Policy(config, accelerator=Accelerator(cpu=True))
+    policy.model.double()
+    return policy
+
+
+def gradient(policy: Policy, batch: Batch, objective, *, micro_tokens: int, layout) -> tuple[float, torch.Tensor]:
+    policy.scorer.zero_grad()
+    scorer: TokenScorer = policy.accelerator.unwrap_model(policy.scorer)
+    total = 0.0
+    for micro in batch.micro_batches(micro_tokens):
+        terms = objective(scorer(layout(micro), policy.temperature), micro)
+        terms.loss.backward()
+        total += terms.loss.item()
+    return total, torch.cat([p.grad.flatten() for p in scorer.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("aggregation", ["token", "sequence", "constant"])
+@pytest.mark.parametrize(
+    ("loss", "importance"),
+    [*((name, "truncated") for name in POLICY_LOSSES), *(("clip", name) for name in IMPORTANCE)],
+)
+def test_gradient_does_not_change_with_micro_batches_layout_or_order(
+    loss: str, importance: str, aggregation: str
+) -> None:
+    config = config_with(
+        loss=loss, importance=importance, aggregation=aggregation, kl_coef=0.05, entropy_coef=0.0
+    )
+    policy, batch, objective = double_policy(config), make_batch(config), make_objective(config)
+    whole = gradient(policy, batch, objective, micro_tokens=100_000, layout=padded)
+    shuffled = batch.select([5, 2, 7, 0, 1, 6, 3, 4])
+    variants = {
+        "one row at a time": gradient(policy, batch, objective, micro_tokens=1, layout=padded),
+        "packed": gradient(policy, batch, objective, micro_tokens=100_000, layout=lambda m: packed(m, 64)),
+        "one long pack": gradient(policy, batch, objective, micro_tokens=100_000, layout=lambda m: packed(m, None)),
+        "other order": gradient(policy, shuffled, objective, micro_tokens=90, layout=padded),
+    }
+    assert whole[1].abs().max() > 1e-6
+    for name, (total, flat) in variants.items():
+        assert total == pytest.approx(whole[0], abs=1e-9), name
+        assert (flat - whole[1]).abs().max().item() < 1e-9, name
+
+
+def test_padded_and_packed_equal_each_row_alone() -> None:
+    config = config_with()
+    policy, batch = double_policy(config), make_batch(config)
+    scorer = policy.accelerator.unwrap_model(policy.scorer)
+    alone = torch.cat([scorer(padded(batch.select([row])), 0.7).logprobs_N for row in range(len(batch))])
+    for layout in (padded(batch), packed(batch, 50), packed(batch, None)):
+        assert (scorer(layout, 0.7).logprobs_N - alone).abs().max().item() < 1e-12
+
+
+def test_logprobs_and_entropy_against_a_plain_softmax() -> None:
+    config = config_with()
+    policy, batch = double_policy(config), make_batch(config, rows=1)
+    ids, prompt = batch.input_ids[0], int(batch.prompt_lengths_B[0])
+    logits = policy.model(ids[None]).logits[0, prompt - 1 : -1] / 0.6
+    reference = logits.log_softmax(-1)
+    scores = policy.accelerator.unwrap_model(policy.scorer)(padded(batch), 0.6)
+    assert torch.allclose(scores.logprobs_N, reference.gather(1, ids[prompt:, None])[:, 0], atol=1e-12)
+    assert torch.allclose(scores.entropy_N, -(reference.exp() * reference).sum(-1), atol=1e-12)
+
+
+def test_update_moves_the_weights_and_counts_versions() -> None:
+    config = config_with()
+    policy = Policy(config, accelerator=Accelerator(cpu=True))
+    batch = make_batch(config)
+    batch = replace(batch, **{n: getattr(batch, n).float() for n in ("weights_N", "advantages_N")})
+    before = {name: tensor.clone() for name, tensor in policy.named_weights()}
+    stats = policy.update(batch, make_objective(config))
+    assert policy.version == 1
+    assert stats.grad_norm > 0
+    assert any(not torch.equal(before[name], tensor) for name, tensor in policy.named_weights())
+
+
+def test_nan_loss_stops_and_leaves_the_weights() -> None:
+    config = config_with()
+    policy = Policy(config, accelerator=Accelerator(cpu=True))
+    batch = make_batch(config)
+    broken = replace(batch, advantages_N=torch.full_like(batch.advantages_N, float("nan")))
+    before = {name: tensor.clone() for name, tensor in policy.named_weights()}
+    with pytest.raises(TrainingError, match=r"must be finite; got loss nan.*--resume"):
+        policy.update(broken, make_objective(config))
+    assert all(torch.equal(before[name], tensor) for name, tensor in policy.named_weights())
+    assert policy.version == 0
+
+
+def test_tied_weights_are_named_once() -> None:
+    policy = Policy(config_with(), accelerator=Accelerator(cpu=True))
+    names = [name for name, _ in policy.named_weights()]
+    assert "lm_head.weight" not in names
+    assert len(names) == len(set(names))
+
+
+def test_token_weights_by_hand() -> None:
+    mask = torch.tensor([True, True, False, True, True, True])
+    rows = torch.tensor([0, 0, 0, 1, 1, 1])
+    token = token_weights(mask, rows, rows=2, mode="token", max_tokens=10)
+    sequence = token_weights(mask, rows, rows=2, mode="sequence", max_tokens=10)
+    constant = token_weights(mask, rows, rows=2, mode="constant", max_tokens=10)
+    assert token.tolist() == pytest.approx([0.2, 0.2, 0, 0.2, 0.2, 0.2])
+    assert sequence.tolist() == pytest.approx([0.25, 0.25, 0, 1 / 6, 1 / 6, 1 / 6])
+    assert constant.tolist() == pytest.approx([0.05, 0.05, 0, 0.05, 0.05, 0.05])
+
+
+def test_schedules() -> None:
+    config = resolve({"task": "gsm8k", "steps": 10, "optim": {"schedule": "linear", "warmup_steps": 2}}).stages[0]
+    assert [schedule_factor(config, update) for update in (0, 1, 2, 6, 10)] == [0.5, 1.0, 1.0, 0.5, 0.0]
+
+
+def test_select_renumbers_rows_and_keeps_tokens() -> None:
+    batch = make_batch(config_with())
+    part = batch.select([3, 1])
+    starts = batch.row_starts()
+    assert part.row_N.unique().tolist() == [0, 1]
+    assert torch.equal(part.rollout_logprobs_N[part.row_N == 0], batch.rollout_logprobs_N[starts[3] : starts[4]])
+    assert torch.equal(part.input_ids[1], batch.input_ids[1])
+    assert part.group_B.tolist() == [0, 0]
+
+
+def test_micro_batches_hold_every_row_once_within_the_budget() -> None:
+    batch = make_batch(config_with())
+    parts = list(batch.micro_rows(90))
+    assert sorted(row for part in parts for row in part) == list(range(len(batch)))
+    for part in parts:
+        longest = max(len(batch.input_ids[row]) for row in part)
+        assert len(part) == 1 or longest * len(part) <= 90

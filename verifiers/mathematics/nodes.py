@@ -1,0 +1,303 @@
+"""The abstract syntax of an answer: plain, frozen, comparable trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Num:
+    """A number literal, exact: `0.50` is the fraction 1/2 whose last digit is worth 1/100."""
+
+    value: Fraction | int
+    ulp: Fraction | None = None
+    """What one unit of the last written decimal is worth; None where no decimal point was written."""
+    groups: tuple[int, ...] | None = field(default=None, compare=False)
+    """`1,234` as (1, 234): the other reading, a list, where the digits were grouped by bare commas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sym:
+    """A variable, with its subscript, or an ordered name of points such as ABC."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """One of pi, e, i, oo."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """A sum of two or more terms; a difference holds a `Neg`."""
+
+    terms: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Neg:
+    """The negative of a term."""
+
+    operand: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Mul:
+    """A product of two or more factors, in the order written."""
+
+    factors: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Div:
+    """A quotient."""
+
+    top: Node
+    bottom: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Pow:
+    """A power."""
+
+    base: Node
+    exponent: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A named function: sin, root (radicand, index), log (argument, base), abs, factorial, binom, ..."""
+
+    name: str
+    args: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlusMinus:
+    """`±x` (sign 1) or `∓x` (sign -1); every one within an answer switches together."""
+
+    operand: Node
+    sign: int
+
+
+class GroupKind(StrEnum):
+    """How the items of a `Group` were held together."""
+
+    LIST = "list"
+    """Bare commas, "and", "or": unordered."""
+    TUPLE = "tuple"
+    """Round, angle or three-and-more square brackets, a vector, labelled parts: ordered."""
+    SET = "set"
+    """Braces: unordered, without repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Several answers."""
+
+    kind: GroupKind
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An interval with at least one square bracket, or whose ends are infinite."""
+
+    low: Node
+    high: Node
+    low_closed: bool
+    high_closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetOp:
+    """A union (cup), intersection (cap) or difference (minus) of sets."""
+
+    op: str
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSet:
+    """R, Z, N, Q, C or empty."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """`{x | condition}`."""
+
+    head: Node
+    condition: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Rows of equal length; `bar` marks a determinant."""
+
+    rows: tuple[tuple[Node, ...], ...]
+    bar: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """`a < b <= c`: sides and the operators between them (= != < > <= >= in notin approx or another)."""
+
+    sides: tuple[Node, ...]
+    ops: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """`a : b : c`."""
+
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseNumber:
+    """A number written in a base: `52_8`."""
+
+    digits: str
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A product of powers of units with an exact factor to base units; `words` alone where unknown."""
+
+    dimension: tuple[tuple[str, int], ...]
+    factor: Fraction
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A value with a unit, a percent sign, a degree sign or a currency."""
+
+    value: Node
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """A piecewise definition or a system: rows of one or two cells."""
+
+    rows: tuple[tuple[Node, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A time of day or a duration h:mm; meridiem "am", "pm" or ""."""
+
+    minutes: Fraction
+    meridiem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Date:
+    """A calendar date; year 0 where none was written."""
+
+    year: int
+    month: int
+    day: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dots:
+    """An ellipsis between items."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words, compared as such: lower case, without articles."""
+
+    words: tuple[str, ...]
+
+
+Node: TypeAlias = (
+    Num
+    | Sym
+    | Const
+    | Add
+    | Neg
+    | Mul
+    | Div
+    | Pow
+    | Call
+    | PlusMinus
+    | Group
+    | Interval
+    | SetOp
+    | NamedSet
+    | Builder
+    | Matrix
+    | Relation
+    | Ratio
+    | BaseNumber
+    | Quantity
+    | Cases
+    | Clock
+    | Date
+    | Dots
+    | Text
+)
+
+Expression: TypeAlias = Num | Sym | Const | Add | Neg | Mul | Div | Pow | Call | PlusMinus
+EXPRESSION = (Num, Sym, Const, Add, Neg, Mul, Div, Pow, Call, PlusMinus)
+"""The scalar nodes: what the normal form, the probes and SymPy are asked about."""
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The direct parts of a node, in order."""
+    match node:
+        case Add():
+            return node.terms
+        case Mul():
+            return node.factors
+        case Neg() | PlusMinus():
+            return (node.operand,)
+        case Div():
+            return (node.top, node.bottom)
+        case Pow():
+            return (node.base, node.exponent)
+        case Call():
+            return node.args
+        case Group():
+            return node.items
+        case Interval():
+            return (node.low, node.high)
+        case SetOp() | Ratio():
+            return node.parts
+        case Builder():
+            return (node.head, node.condition)
+        case Matrix() | Cases():
+            return tuple(cell for row in node.rows for cell in row)
+        case Relation():
+            return node.sides
+        case Quantity():
+            return (node.value,)
+        case _:
+            return ()
+
+
+def contains(node: Node, kinds: type | tuple[type, ...]) -> bool:
+    """Whether the node or any part of it is of these kinds."""
+    return isinstance(node, kinds) or any(contains(child, kinds) for child in children(node))
+
+
+def symbols(node: Node) -> frozenset[str]:
+    """Names of the variables in a tree."""
+    if isinstance(node, Sym):
+        return frozenset((node.name,))
+    found: frozenset[str] = frozenset()
+    for child in children(node):
+        found |= symbols(child)
+    return found

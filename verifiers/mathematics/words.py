@@ -1,0 +1,126 @@
+"""Words that carry mathematical meaning: numbers, scales, months, stock answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+UNITS_TO_NINETEEN = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+).split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+SMALL: Mapping[str, int] = {
+    **{word: value for value, word in enumerate(UNITS_TO_NINETEEN)},
+    **{word: 20 + 10 * index for index, word in enumerate(TENS)},
+}
+SCALES: Mapping[str, int] = {
+    "hundred": 100,
+    "thousand": 1000,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
+MONTHS: Mapping[str, int] = {
+    name: index + 1
+    for index, names in enumerate(
+        [
+            ("january", "jan"),
+            ("february", "feb"),
+            ("march", "mar"),
+            ("april", "apr"),
+            ("may",),
+            ("june", "jun"),
+            ("july", "jul"),
+            ("august", "aug"),
+            ("september", "sep", "sept"),
+            ("october", "oct"),
+            ("november", "nov"),
+            ("december", "dec"),
+        ]
+    )
+    for name in names
+}
+STOP_WORDS = frozenset(
+    "a an the is are it its be there that this of to will has have for answer solution".split()
+)
+NUMBERED = frozenset("one two three four five six seven eight nine ten".split())
+
+SYNONYMS: Mapping[str, str] = {
+    "no solutions": "none",
+    "no solution": "none",
+    "no": "no",
+    "none": "none",
+    "no real solutions": "none",
+    "no real solution": "none",
+    "no real roots": "none",
+    "no such": "none",
+    "not exist": "undefined",
+    "does not exist": "undefined",
+    "do not exist": "undefined",
+    "doesn't exist": "undefined",
+    "dne": "undefined",
+    "undefined": "undefined",
+    "not defined": "undefined",
+    "empty set": "none",
+    "emptyset": "none",
+    "null set": "none",
+    "infinitely many": "infinitely many",
+    "infinitely many solutions": "infinitely many",
+    "infinite number solutions": "infinitely many",
+    "infinite solutions": "infinitely many",
+    "infinite": "infinitely many",
+    "infinity": "infinity",
+    "all real numbers": "all reals",
+    "all reals": "all reals",
+    "any real number": "all reals",
+    "all real": "all reals",
+    "every real number": "all reals",
+    "real numbers": "all reals",
+}
+"""Phrases (stop words already dropped) to one wording each."""
+
+SHORT_WORDS = frozenset(
+    "yes odd all any the not per day min sec mph kph hrs lbs one two six ten are has net mod off out red who how "
+    "its may jan feb mar apr jun jul aug sep oct nov dec new old big few men man boy dog cat egg eggs mph am pm "
+    "no is if by to of an on at as it be so do up we he none only each both mrs row top set box bus car cup pen "
+    "for but was his her him she had let".split()
+)
+"""Words of two and three letters that are not products of variables."""
+
+
+def number_from_words(words: Sequence[str]) -> int | None:
+    """The whole number that words spell, or None: `["twenty", "five"]` is 25.
+
+    Example:
+        >>> number_from_words(["three", "hundred", "and", "four"])
+        304
+    """
+    total = current = 0
+    seen = False
+    for index, word in enumerate(words):
+        if word == "and" and seen and index + 1 < len(words):
+            continue
+        if word in SMALL:
+            value = SMALL[word]
+            if current % 100 and not (current % 100 >= 20 and current % 10 == 0 and 0 < value < 10):
+                return None
+            current += value
+        elif word == "hundred" and seen:
+            current *= 100
+        elif word in SCALES and seen:
+            total += (current or 1) * SCALES[word]
+            current = 0
+        else:
+            return None
+        seen = True
+    return total + current if seen else None
+
+
+def phrase(words: Sequence[str]) -> str:
+    """One wording for what the words say: lower case, no stop words, synonyms folded."""
+    lowered = [word.lower().strip(".'\"") for word in words]
+    whole = " ".join(lowered)
+    if whole in SYNONYMS:
+        return SYNONYMS[whole]
+    kept = " ".join(word for word in lowered if word and word not in STOP_WORDS)
+    return SYNONYMS.get(kept, kept or whole)
