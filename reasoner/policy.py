@@ -178,7 +178,7 @@ class Policy:
             terms = objective(self.trainer_logprobs(micro), micro.to(self.device))
             # gradients are averaged over processes, while the loss is already divided by the global count
             self.accelerator.backward(terms.loss * self.accelerator.num_processes)
-            loss += float(terms.loss)
+            loss += terms.loss.detach().item()
             for name, value in terms.metrics.items():
                 number = float(value)
                 metrics[name] = (

@@ -2,7 +2,7 @@
 
 Order, strongest form first; within a form the last one wins:
 `\\boxed{...}` · `#### ...` · `<answer>...</answer>` · "the final answer is ..." / "the answer is ..." / "answer: ..." ·
-a text that ends in bold `**...**` · a text that ends in `$...$` · a text that is nothing but a short answer.
+a last line `A: ...` · a text that ends in bold `**...**` · a text that ends in `$...$` · a text that is nothing but a short answer.
 Text inside `<think>...</think>` never counts; an unclosed `<think>` hides everything after it.
 """
 
@@ -36,7 +36,7 @@ class Extraction:
 
     answer: str
     form: str
-    """Which form declared it: boxed, hashes, tag, declared, bold, dollars, bare."""
+    """Which form declared it: boxed, hashes, tag, declared, answer line, bold, dollars, bare."""
     repaired: bool = False
     """True where a malformed box was mended (a missing brace, a lost backslash)."""
     boxes: tuple[str, ...] = ()
@@ -242,6 +242,15 @@ def _unwrapped(inner: str) -> str:
     return inner[1:-1] if len(inner) > 2 and inner[0] == inner[-1] == "$" else inner
 
 
+def _answer_line(text: str) -> Extraction | None:
+    """A last line `A: 18`; not where the text also has a `B:` line, which makes it a list of options."""
+    line = text.rstrip().rpartition("\n")[2].strip()
+    if not line.startswith("A:") or "\nB:" in text:
+        return None
+    answer = line[2:].strip()
+    return Extraction(answer=answer[:MAX_ANSWER], form="answer line") if answer else None
+
+
 def _bold(text: str) -> Extraction | None:
     found = BOLD_END.search(text[-400:])
     return Extraction(answer=_unwrapped(found.group(1).strip().rstrip(".")), form="bold") if found else None
@@ -284,6 +293,7 @@ FINDERS: Mapping[str, Callable[[str], Extraction | None]] = {
     "hashes": _hashes,
     "tag": _tag,
     "declared": _declared,
+    "answer line": _answer_line,
     "bold": _bold,
     "dollars": _dollars,
     "bare": _bare,

@@ -389,7 +389,7 @@ class Parser:
 
     def _items(self, *closers: str) -> list[Node]:
         """Comma-separated relations up to a closer, which is left unread."""
-        if any(self.at(closer) for closer in closers):
+        if any(self.at(closer) for closer in closers if closer != "["):
             return []
         items: list[Node] = []
         while True:
@@ -399,7 +399,7 @@ class Parser:
             self.take()
             if self.peek().kind == "sep":  # ", and"
                 self.take()
-            if any(self.at(closer) for closer in closers):
+            if any(self.at(closer) for closer in closers if closer != "["):
                 break
         if not any(self.at(closer) for closer in closers):
             raise ParseError(f"expected {closers[0]!r}, got {self.peek().text!r}")
@@ -746,21 +746,21 @@ def _bracketed(opener: str, closer: str, items: list[Node]) -> Node:
     if not items:
         raise ParseError("empty brackets")
     if len(items) == 1:
-        if opener == "(" and closer == ")" or opener == "[" and closer == "]":
+        if (opener == "(" and closer == ")") or (opener == "[" and closer == "]"):
             inner = items[0]
             if opener == "(" and isinstance(inner, Num):
                 return Num(inner.value, inner.ulp)
             return inner
         raise ParseError("brackets that do not match")
     round_open, round_close = opener == "(", closer == ")"
+    if opener == "[" and closer == "]" and all(isinstance(item, Interval) or _is_row(item) for item in items):
+        return Matrix(_rows(items))
     if len(items) == 2 and not (round_open and round_close):
         if opener == "(" and closer == "[":
             raise ParseError("brackets that do not match")
         return Interval(items[0], items[1], opener == "[", closer == "]")
     if round_open != round_close:
         raise ParseError("brackets that do not match")
-    if not round_open and all(isinstance(item, Interval) or _is_row(item) for item in items):
-        return Matrix(_rows(items))
     return Group(GroupKind.TUPLE, tuple(items))
 
 

@@ -134,9 +134,7 @@ _GREEK = dict(
     )
 )
 _GREEK |= dict(zip("ΓΘΛΞΠΣΦΨΩ", "Gamma Theta Lambda Xi Pi Sigma Phi Psi Omega".split(), strict=True))
-_INVISIBLE = dict.fromkeys(
-    [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0xAD], None
-)
+_INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0xAD], None)
 _TRANSLATION: dict[int, str | None] = {
     **{ord(char): text for char, text in _UNICODE.items()},
     **{ord(char): f"\\{name} " for char, name in _GREEK.items()},
@@ -293,7 +291,9 @@ class Tokenizer:
             elif kind == "rel":
                 self._emit(
                     "rel",
-                    {"==": "=", "=<": "<=", "->": "to", "=>": "implies", "<=>": "iff", "~=": "approx"}.get(match[0], match[0]),
+                    {"==": "=", "=<": "<=", "->": "to", "=>": "implies", "<=>": "iff", "~=": "approx"}.get(
+                        match[0], match[0]
+                    ),
                 )
             else:
                 self._operator(match[0])
@@ -360,9 +360,11 @@ class Tokenizer:
             self._emit("word", run)
         elif self._prefixed(run):
             return
-        elif run.isupper() and len(run) <= 5 and run not in ("AM", "PM", "DNE", "YES", "NO", "TRUE", "FALSE"):
-            self._emit("sym", run)
-        elif run in GREEK_NAMES or run in ("phi", "theta"):
+        elif (
+            (run.isupper() and len(run) <= 5 and run not in ("AM", "PM", "DNE", "YES", "NO", "TRUE", "FALSE"))
+            or run in GREEK_NAMES
+            or run in ("phi", "theta")
+        ):
             self._emit("sym", run)
         elif self._is_word(run, lowered):
             self._emit("word", run)

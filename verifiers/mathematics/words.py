@@ -40,9 +40,7 @@ MONTHS: Mapping[str, int] = {
     )
     for name in names
 }
-STOP_WORDS = frozenset(
-    "a an the is are it its be there that this of to will has have for answer solution".split()
-)
+STOP_WORDS = frozenset("a an the is are it its be there that this of to will has have for answer solution".split())
 NUMBERED = frozenset("one two three four five six seven eight nine ten".split())
 
 SYNONYMS: Mapping[str, str] = {

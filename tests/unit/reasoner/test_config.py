@@ -48,9 +48,7 @@ def test_override_wins_in_every_stage_it_names() -> None:
 
 
 def test_model_override_names_the_first_stage_alone() -> None:
-    run = resolve(
-        {"task": "gsm8k", "model": "a/b", "stages": [{"method": "sft"}, {"method": "grpo"}]}, ["model=c/d"]
-    )
+    run = resolve({"task": "gsm8k", "model": "a/b", "stages": [{"method": "sft"}, {"method": "grpo"}]}, ["model=c/d"])
     assert run.stages[0].model.path == "c/d"
     assert run.starts_fresh == (True, False)
 

@@ -1,0 +1,347 @@
+"""High-precision values of scalar expressions at fixed pseudo-random points: two precisions, never an epsilon.
+
+Each expression is evaluated at 160 and at 480 bits. Values that agree at both are trusted; those that shrink with the
+precision are zero; anything else is undecided. Equal means equal to about 130 digits at every point that both accept.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from verifiers.mathematics.limits import LimitExceeded, Undecided
+from verifiers.mathematics.nodes import Add, Call, Const, Div, Mul, Neg, Node, Num, Pow, Sym, symbols
+
+LOW_BITS, HIGH_BITS = 160, 480
+MAX_NODES = 3_000
+MAX_EXPONENT_BITS = 40_000
+"""Bits of the binary exponent that a value may need in a power; beyond it towers are refused."""
+MAX_TRIG_BITS = 2_000
+"""Magnitude of an angle: reducing it takes that many more bits of pi."""
+MAX_TERMS = 2_000
+"""Terms of a sum or product that is added up."""
+POINTS = 5
+
+_local = threading.local()
+
+
+def _contexts() -> tuple[Any, Any]:
+    """This thread's two mpmath contexts (their precision is state; nothing global is touched)."""
+    found = getattr(_local, "contexts", None)
+    if found is None:
+        from mpmath.ctx_mp import MPContext
+
+        low, high = MPContext(), MPContext()
+        low.prec, high.prec = LOW_BITS, HIGH_BITS
+        found = _local.contexts = (low, high)
+    return found
+
+
+def probe_equal(left: Node, right: Node) -> bool:
+    """Whether both expressions have the same value at every point that both accept.
+
+    Raises:
+        Undecided: no point could be evaluated, or a value stayed unstable.
+        LimitExceeded: a value is too large to be worked out.
+    """
+    if _size(left) + _size(right) > MAX_NODES:
+        raise LimitExceeded("the expressions are too long to compare numerically")
+    names = sorted(symbols(left) | symbols(right))
+    accepted = 0
+    for point in _points(names):
+        verdict = _equal_at(left, right, point)
+        if verdict is False:
+            return False
+        accepted += verdict is True
+        if not names and accepted:
+            break
+    if not accepted:
+        raise Undecided("no point at which both expressions have a value")
+    return True
+
+
+def _points(names: list[str]) -> list[Mapping[str, tuple[int, int]]]:
+    """Rationals of either sign, the same ones for the same names; the first points are positive."""
+    rng = random.Random(f"probe {names}")
+    points: list[Mapping[str, tuple[int, int]]] = []
+    for index in range(POINTS if names else 1):
+        point: dict[str, tuple[int, int]] = {}
+        for name in names:
+            top, bottom = rng.randrange(101, 4001), rng.randrange(997, 1999)
+            point[name] = (top if index < 3 or rng.random() < 0.4 else -top, bottom)
+        points.append(point)
+    return points
+
+
+def _equal_at(left: Node, right: Node, point: Mapping[str, tuple[int, int]]) -> bool | None:
+    """True or False, or None where the point is outside the domain of either side."""
+    low, high = _contexts()
+    negative = any(top < 0 for top, _ in point.values())
+    try:
+        coarse = [_value(node, low, point) for node in (left, right)]
+        fine = [_value(node, high, point) for node in (left, right)]
+    except (ZeroDivisionError, Undecided):
+        return None
+    except (OverflowError, MemoryError) as error:
+        raise LimitExceeded("a value is too large to be worked out") from error
+    if negative and any(
+        isinstance(value, high.mpc) and abs(value.imag) > abs(value) * high.mpf(2) ** -100 for value in fine
+    ):
+        return None  # off the real domain principal branches may differ where the real functions agree
+    exact = [_settled(c, f, high) for c, f in zip(coarse, fine, strict=True)]
+    if None in exact:
+        return None
+    a, b = (value for value in exact if value is not None)
+    scale = max(abs(a), abs(b))
+    if scale == 0:
+        return True
+    return bool(abs(a - b) <= scale * high.mpf(2) ** -(HIGH_BITS - 60))
+
+
+def _settled(coarse: Any, fine: Any, high: Any) -> Any:
+    """The trusted value: the fine one, or 0 where it only shrinks with the precision; None where neither holds."""
+    if high.isnan(fine) or high.isinf(fine):
+        return None
+    coarse = high.convert(coarse)
+    if fine == 0 or abs(fine) < abs(coarse) * high.mpf(2) ** -(HIGH_BITS - LOW_BITS - 60):
+        return high.mpf(0)
+    if abs(fine - coarse) <= abs(fine) * high.mpf(2) ** -(LOW_BITS // 2):
+        return fine
+    return None
+
+
+def _size(node: Node) -> int:
+    from verifiers.mathematics.nodes import children
+
+    return 1 + sum(_size(child) for child in children(node))
+
+
+def _value(node: Node, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
+    """The value in a context; bounded work, checked before each power and function."""
+    match node:
+        case Num():
+            return ctx.mpf(node.value.numerator) / node.value.denominator
+        case Sym():
+            if node.name not in point:
+                raise Undecided("a bound variable outside its sum")
+            top, bottom = point[node.name]
+            return ctx.mpf(top) / bottom
+        case Const():
+            if node.name == "oo":
+                raise Undecided("infinity")
+            return {"pi": +ctx.pi, "e": +ctx.e, "i": ctx.mpc(0, 1)}[node.name]
+        case Neg():
+            return -_value(node.operand, ctx, point)
+        case Add():
+            total = _value(node.terms[0], ctx, point)
+            for term in node.terms[1:]:
+                total = total + _value(term, ctx, point)
+            return total
+        case Mul():
+            total = _value(node.factors[0], ctx, point)
+            for factor in node.factors[1:]:
+                total = total * _value(factor, ctx, point)
+            return total
+        case Div():
+            return _value(node.top, ctx, point) / _value(node.bottom, ctx, point)
+        case Pow():
+            return _power(_value(node.base, ctx, point), _value(node.exponent, ctx, point), ctx)
+        case Call():
+            return _call(node, ctx, point)
+        case _:
+            raise Undecided("not a scalar expression")
+
+
+def _magnitude(value: Any, ctx: Any) -> int:
+    """Bits before the point; 0 for 0."""
+    found = ctx.mag(value)
+    return int(found) if found not in (ctx.ninf, ctx.inf) and not ctx.isnan(value) else 0
+
+
+def _power(base: Any, exponent: Any, ctx: Any) -> Any:
+    if _magnitude(exponent, ctx) > 64:
+        raise LimitExceeded("a power is too large to be worked out")
+    size = abs(_magnitude(base, ctx)) * abs(exponent)
+    if size > 2.0 ** MAX_EXPONENT_BITS.bit_length() * 2**48:
+        raise LimitExceeded("a power is too large to be worked out")
+    if base == 0 and ctx.re(exponent) <= 0:
+        if exponent == 0:
+            return ctx.mpf(1)
+        raise ZeroDivisionError
+    return ctx.power(base, exponent)
+
+
+def _real(value: Any, ctx: Any) -> Any:
+    if isinstance(value, ctx.mpc):
+        if value.imag != 0:
+            raise Undecided("a real argument was expected")
+        return value.real
+    return value
+
+
+def _call(node: Call, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
+    if node.name in ("sum", "prod"):
+        return _series(node, ctx, point)
+    args = [_value(argument, ctx, point) for argument in node.args]
+    first = args[0]
+    if node.name == "root":
+        return _root(first, args[1], ctx)
+    if node.name in ("ln", "log"):
+        if first == 0:
+            raise ZeroDivisionError
+        base = args[1] if len(args) > 1 else (ctx.e if node.name == "ln" else ctx.mpf(10))
+        return ctx.ln(first) / ctx.ln(base)
+    if node.name in _ANGLES:
+        if _magnitude(first, ctx) > MAX_TRIG_BITS:
+            raise LimitExceeded("an angle is too large to be worked out")
+        return _ANGLES[node.name](ctx, first)
+    if node.name in _OTHERS:
+        if any(_magnitude(argument, ctx) > MAX_EXPONENT_BITS for argument in args):
+            raise LimitExceeded(f"an argument of {node.name} is too large to be worked out")
+        return _OTHERS[node.name](ctx, args)
+    raise Undecided(node.name)
+
+
+def _root(radicand: Any, index: Any, ctx: Any) -> Any:
+    if index == 0:
+        raise ZeroDivisionError
+    real = not isinstance(radicand, ctx.mpc) or radicand.imag == 0
+    if real and ctx.re(radicand) < 0 and ctx.isint(index) and int(ctx.re(index)) % 2:
+        return -_power(-ctx.re(radicand), 1 / index, ctx)
+    return _power(radicand, 1 / index, ctx)
+
+
+def _gamma(ctx: Any, argument: Any) -> Any:
+    if _magnitude(argument, ctx) > 60:
+        raise LimitExceeded("a factorial is too large to be worked out")
+    return ctx.gamma(argument)
+
+
+def _series(node: Call, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
+    """A sum or product over a whole-number range of at most MAX_TERMS."""
+    from verifiers.mathematics.nodes import Relation
+
+    low, high, body = node.args
+    if not (isinstance(low, Relation) and low.ops == ("=",) and isinstance(low.sides[0], Sym)):
+        raise Undecided("a sum without a range")
+    first, last = (_value(side, ctx, point) for side in (low.sides[1], high))
+    if not (ctx.isint(first) and ctx.isint(last)):
+        raise Undecided("a sum with a variable range")
+    start, stop = int(ctx.re(first)), int(ctx.re(last))
+    if stop - start > MAX_TERMS or _size(body) * (stop - start) > 20_000:
+        raise LimitExceeded(f"a sum has over {MAX_TERMS} terms")
+    total = ctx.mpf(0 if node.name == "sum" else 1)
+    for index in range(start, stop + 1):
+        term = _value(body, ctx, {**point, low.sides[0].name: (index, 1)})
+        total = total + term if node.name == "sum" else total * term
+    return total
+
+
+def _reciprocal(function: str) -> Callable[[Any, Any], Any]:
+    def value(ctx: Any, argument: Any) -> Any:
+        below = getattr(ctx, function)(argument)
+        if below == 0 or _magnitude(below, ctx) < 40 - ctx.prec:
+            raise ZeroDivisionError
+        return 1 / below
+
+    return value
+
+
+def _tangent(ctx: Any, argument: Any) -> Any:
+    below = ctx.cos(argument)
+    if below == 0 or _magnitude(below, ctx) < 40 - ctx.prec:
+        raise ZeroDivisionError
+    return ctx.sin(argument) / below
+
+
+def _cotangent(ctx: Any, argument: Any) -> Any:
+    below = ctx.sin(argument)
+    if below == 0 or _magnitude(below, ctx) < 40 - ctx.prec:
+        raise ZeroDivisionError
+    return ctx.cos(argument) / below
+
+
+_ANGLES: Mapping[str, Callable[[Any, Any], Any]] = {
+    "sin": lambda ctx, x: ctx.sin(x),
+    "cos": lambda ctx, x: ctx.cos(x),
+    "tan": _tangent,
+    "cot": _cotangent,
+    "sec": _reciprocal("cos"),
+    "csc": _reciprocal("sin"),
+}
+
+
+def _small(function: str) -> Callable[[Any, list[Any]], Any]:
+    """A function whose argument must stay under 2^40: its value grows as an exponential."""
+
+    def value(ctx: Any, args: list[Any]) -> Any:
+        if _magnitude(args[0], ctx) > 40:
+            raise LimitExceeded(f"an argument of {function} is too large to be worked out")
+        return getattr(ctx, function)(args[0])
+
+    return value
+
+
+def _whole(ctx: Any, function: str, args: list[Any]) -> Any:
+    value = _real(args[0], ctx)
+    if _magnitude(value, ctx) > ctx.prec - 40:
+        raise Undecided("a rounding beyond the precision")
+    nearest = ctx.nint(value)
+    if value != nearest and abs(value - nearest) < ctx.mpf(2) ** (40 - ctx.prec):
+        value = nearest
+    return getattr(ctx, function)(value)
+
+
+_OTHERS: Mapping[str, Callable[[Any, list[Any]], Any]] = {
+    "abs": lambda ctx, a: abs(a[0]),
+    "bar": lambda ctx, a: ctx.conj(a[0]),
+    "re": lambda ctx, a: ctx.re(a[0]),
+    "im": lambda ctx, a: ctx.im(a[0]),
+    "arg": lambda ctx, a: ctx.arg(a[0]),
+    "sign": lambda ctx, a: ctx.sign(_real(a[0], ctx)),
+    "max": lambda ctx, a: max(_real(x, ctx) for x in a),
+    "min": lambda ctx, a: min(_real(x, ctx) for x in a),
+    "floor": lambda ctx, a: _whole(ctx, "floor", a),
+    "ceil": lambda ctx, a: _whole(ctx, "ceil", a),
+    "percent": lambda ctx, a: a[0] / 100,
+    "degree": lambda ctx, a: a[0] * ctx.pi / 180,
+    "factorial": lambda ctx, a: _gamma(ctx, a[0] + 1),
+    "binom": lambda ctx, a: _gamma(ctx, a[0] + 1) / (_gamma(ctx, a[1] + 1) * _gamma(ctx, a[0] - a[1] + 1)),
+    "arcsin": lambda ctx, a: ctx.asin(a[0]),
+    "arccos": lambda ctx, a: ctx.acos(a[0]),
+    "arctan": lambda ctx, a: ctx.atan(a[0]),
+    "arccot": lambda ctx, a: ctx.pi / 2 - ctx.atan(a[0]),
+    "arcsec": lambda ctx, a: ctx.acos(1 / a[0]),
+    "arccsc": lambda ctx, a: ctx.asin(1 / a[0]),
+    "sinh": _small("sinh"),
+    "cosh": _small("cosh"),
+    "tanh": lambda ctx, a: ctx.tanh(a[0]),
+    "coth": lambda ctx, a: 1 / ctx.tanh(a[0]),
+    "sech": lambda ctx, a: 1 / _small("cosh")(ctx, a),
+    "csch": lambda ctx, a: 1 / _small("sinh")(ctx, a),
+    "arcsinh": lambda ctx, a: ctx.asinh(a[0]),
+    "arccosh": lambda ctx, a: ctx.acosh(a[0]),
+    "arctanh": lambda ctx, a: ctx.atanh(a[0]),
+}
+
+
+def value_of(node: Node) -> Fraction | None:
+    """A real constant as a fraction good to about 40 digits, or None where it has no settled real value."""
+    low, high = _contexts()
+    if symbols(node) or _size(node) > MAX_NODES:
+        return None
+    try:
+        settled = _settled(_value(node, low, {}), _value(node, high, {}), high)
+    except (ZeroDivisionError, Undecided, OverflowError, LimitExceeded):
+        return None
+    if settled is None or (isinstance(settled, high.mpc) and settled.imag != 0):
+        return None
+    real = high.re(settled)
+    if abs(_magnitude(real, high)) > 2_000:
+        return None
+    sign, mantissa, exponent, _ = real._mpf_
+    value = Fraction(int(mantissa)) * Fraction(2) ** exponent
+    return -value if sign else value

@@ -1,0 +1,311 @@
+"""One answer's text to one tree: items, units, words, dates and times around the grammar of expressions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+
+from verifiers.mathematics.grammar import Parser
+from verifiers.mathematics.limits import MAX_ANSWER_CHARS, MAX_DEPTH, LimitExceeded, ParseError
+from verifiers.mathematics.nodes import (
+    Call,
+    Clock,
+    Date,
+    Dots,
+    Group,
+    GroupKind,
+    Mul,
+    NamedSet,
+    Node,
+    Num,
+    Quantity,
+    Relation,
+    Sym,
+    Text,
+)
+from verifiers.mathematics.tokens import Token, normalise_characters, tokenize
+from verifiers.mathematics.units import CURRENCIES, currency, is_unit_word, parse_unit
+from verifiers.mathematics.words import MONTHS, SCALES, SMALL, number_from_words, phrase
+
+_LOST_ESCAPES = (("\x0crac", "\\frac"), ("\x08egin", "\\begin"), ("\x08inom", "\\binom"), ("\x08ar", "\\bar"))
+_LOST_TAB = re.compile(r"\t(ext|imes|heta|an|frac|o\b)")
+_LOST_RETURN = re.compile(r"\r(ight|angle|ho)")
+_PLAIN = re.compile(r"-?\d{1,15}")
+_CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
+_HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?|(\d{1,2})\s*o'?clock", re.IGNORECASE)
+_ISO_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
+_MONTH_DAY = re.compile(r"([A-Za-z]{3,9})\.?\s+(\d{1,2})(?:st|nd|rd|th)?(?:,?\s+(\d{4}))?")
+_DAY_MONTH = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?(?:\s+of)?\s+([A-Za-z]{3,9})\.?(?:,?\s+(\d{4}))?")
+_TEXT_WRAP = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf|textrm)\s*\{([^{}]*)\}")
+_ENUMERATED = re.compile(r"\(?[A-Ja-j]\)\s+\S")
+_OPENERS = frozenset(("(", "[", "{", "\\{", "langle", "lfloor", "lceil", "lvert", "lVert"))
+_CLOSERS = frozenset((")", "]", "}", "\\}", "rangle", "rfloor", "rceil", "rvert", "rVert"))
+_LEADING = frozenset("about approximately exactly roughly approx is equals equal only the a an of there are".split())
+_FOLDED_TEXT = {"all reals": NamedSet("R"), "none": Text(("none",)), "infinity": None}
+
+
+def clean(text: str) -> tuple[str, bool]:
+    """The text without delimiters and trailing punctuation; and whether a lost escape was mended."""
+    mended = text
+    for lost, escape in _LOST_ESCAPES:
+        mended = mended.replace(lost, escape)
+    mended = _LOST_TAB.sub(lambda m: "\\t" + m[1], mended)
+    mended = _LOST_RETURN.sub(lambda m: "\\r" + m[1], mended)
+    repaired = mended != text
+    stripped = mended.strip()
+    while True:
+        before = stripped
+        for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
+            if (
+                len(stripped) > len(opening) + len(closing)
+                and stripped.startswith(opening)
+                and stripped.endswith(closing)
+                and not stripped.endswith("\\" + closing)
+                and opening not in stripped[len(opening) : -len(closing)]
+            ):
+                stripped = stripped[len(opening) : -len(closing)].strip()
+        if stripped.startswith("\\boxed{") and stripped.endswith("}"):
+            stripped = stripped[7:-1].strip()
+        stripped = stripped.rstrip(" \n\t,;:")
+        if stripped.endswith(".") and not stripped.endswith(".."):
+            stripped = stripped[:-1].rstrip()
+        stripped = stripped.removesuffix("\\")
+        if stripped == before:
+            return stripped, repaired
+
+
+@lru_cache(maxsize=4096)
+def read(text: str) -> Node:
+    """The tree of one answer.
+
+    Raises:
+        ParseError: this is neither mathematics nor words that can be compared.
+        LimitExceeded: too long, too deep or too large to read.
+
+    Example:
+        >>> read("42")
+        Num(value=42, ulp=None, groups=None)
+    """
+    if _PLAIN.fullmatch(text) and not text.startswith("-"):
+        return Num(int(text))
+    if len(text) > MAX_ANSWER_CHARS:
+        raise LimitExceeded(f"the answer has over {MAX_ANSWER_CHARS} characters")
+    cleaned, _ = clean(text)
+    if not cleaned:
+        raise ParseError("an empty answer")
+    special = _clock_or_date(cleaned)
+    if special is not None:
+        return special
+    try:
+        tokens = tokenize(cleaned)
+        if not tokens:
+            raise ParseError("an answer without content")
+        _check_depth(tokens)
+        return _answer(tokens)
+    except RecursionError as error:
+        raise LimitExceeded("the answer is nested too deep") from error
+
+
+@lru_cache(maxsize=1024)
+def read_verbatim(text: str) -> Node:
+    """Text outside the grammar as its tokens, to be equal to nothing but itself however it is spaced or typeset.
+
+    Raises:
+        ParseError: its braces or environments do not balance, or it has no letter or digit.
+        LimitExceeded: as `read`.
+    """
+    tokens = tokenize(clean(text)[0])
+    _check_depth(tokens)
+    counts = [sum(token.text == mark for token in tokens) for mark in ("{", "}")]
+    begins = [sum(token.text.startswith(mark) for token in tokens) for mark in ("begin:", "end:")]
+    if counts[0] != counts[1] or begins[0] != begins[1]:
+        raise ParseError("its braces do not balance")
+    if len(tokens) < 2 or not any(char.isalnum() for token in tokens for char in token.text):
+        raise ParseError("it holds no answer")
+    return Text(tuple(token.text for token in tokens))
+
+
+def _check_depth(tokens: Sequence[Token]) -> None:
+    depth = 0
+    for token in tokens:
+        depth += (token.text in _OPENERS) - (token.text in _CLOSERS)
+        if depth > 4 * MAX_DEPTH:
+            raise LimitExceeded("the answer is nested too deep")
+
+
+def _clock_or_date(text: str) -> Node | None:
+    if len(text) > 60:
+        return None
+    plain = _TEXT_WRAP.sub(r" \1 ", text).replace("\\", " ").replace("~", " ").replace("$", " ")
+    plain = " ".join(normalise_characters(plain).split())
+    found = _CLOCK.fullmatch(plain)
+    if found:
+        hour, minute, second, half = found.groups()
+        if int(hour) < 25:
+            return _clock(int(hour), Fraction(int(minute)) + Fraction(int(second or 0), 60), half or "")
+    found = _HOUR.fullmatch(plain)
+    if found:
+        return _clock(int(found[1] or found[3]), Fraction(0), found[2] or "")
+    found = _ISO_DATE.fullmatch(plain)
+    if found:
+        return Date(int(found[1]), int(found[2]), int(found[3]))
+    found = _MONTH_DAY.fullmatch(plain)
+    if found and found[1].lower() in MONTHS:
+        return Date(int(found[3] or 0), MONTHS[found[1].lower()], int(found[2]))
+    found = _DAY_MONTH.fullmatch(plain)
+    if found and found[2].lower() in MONTHS:
+        return Date(int(found[3] or 0), MONTHS[found[2].lower()], int(found[1]))
+    return None
+
+
+def _clock(hour: int, minutes: Fraction, half: str) -> Clock:
+    half = half.lower()
+    if half and hour <= 12:
+        hour = hour % 12 + (12 if half == "p" else 0)
+    return Clock(60 * hour + minutes, half)
+
+
+def _answer(tokens: list[Token]) -> Node:
+    parts = _split(tokens)
+    if len(parts) == 1:
+        return _item(parts[0])
+    if all(token.kind in ("word", "sep") for token in tokens):
+        return _text(tokens)
+    try:
+        items = [_item(part) for part in parts if part]
+    except ParseError:
+        return _item(tokens)  # one bracket over several items, as in ]0, 1[
+    if len(items) == 1:
+        return items[0]
+    return _compound(items) or Group(GroupKind.LIST, _unlabelled(items))
+
+
+def _split(tokens: list[Token]) -> list[list[Token]]:
+    """Items between separators outside every bracket and environment."""
+    parts: list[list[Token]] = [[]]
+    depth = 0
+    for index, token in enumerate(tokens):
+        if token.kind in ("op", "cmd"):
+            depth += token.text in _OPENERS or token.text.startswith("begin:")
+            depth -= (token.text in _CLOSERS or token.text.startswith("end:")) and depth > 0
+        number_word = index and tokens[index - 1].text.lower() in (*SCALES, *SMALL)
+        if token.kind == "sep" and depth == 0 and not (token.text == "and" and number_word):
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    kept = [part for part in parts if part]
+    if not kept:
+        raise ParseError("separators alone")
+    return kept
+
+
+def _compound(items: list[Node]) -> Node | None:
+    """`5 hours and 30 minutes`: quantities of one kind in falling size are one quantity."""
+    if not all(isinstance(item, Quantity) for item in items) or len(items) > 4:
+        return None
+    quantities = [item for item in items if isinstance(item, Quantity)]
+    units = [quantity.unit for quantity in quantities]
+    if len({unit.dimension for unit in units}) != 1 or not units[0].dimension:
+        return None
+    if any(later.factor >= earlier.factor for earlier, later in zip(units, units[1:], strict=False)):
+        return None
+    total = Fraction(0)
+    for quantity in quantities:
+        if not isinstance(quantity.value, Num):
+            return None
+        total += quantity.value.value * quantity.unit.factor
+    return Quantity(Num(total / units[-1].factor), units[-1])
+
+
+def _unlabelled(items: list[Node]) -> tuple[Node, ...]:
+    """`n = 2, 3, 4` and `x = 1 or x = 2` are lists of values."""
+    first = items[0]
+    if not (isinstance(first, Relation) and first.ops == ("=",) and isinstance(first.sides[0], Sym)):
+        return tuple(items)
+    name, values = first.sides[0], [first.sides[1]]
+    for item in items[1:]:
+        if isinstance(item, Relation):
+            if item.ops != ("=",) or item.sides[0] != name:
+                return tuple(items)
+            values.append(item.sides[1])
+        else:
+            values.append(item)
+    return tuple(values)
+
+
+def _item(tokens: list[Token]) -> Node:
+    while len(tokens) > 1 and tokens[0].kind == "word" and tokens[0].text.lower() in _LEADING:
+        tokens = tokens[1:]
+    if len(tokens) > 1 and tokens[0].text in CURRENCIES and tokens[0].kind == "op":
+        inner = _item(tokens[1:])
+        value = inner.value if isinstance(inner, Quantity) else inner
+        return Quantity(value, currency(tokens[0].text))
+    if len(tokens) > 2 and tokens[0].text == "-" and tokens[1].text in CURRENCIES:
+        return _item([tokens[1], tokens[0], *tokens[2:]])
+    if tokens[0].kind == "word":
+        return _words_first(tokens)
+    parser = Parser(tokens)
+    node = parser.item()
+    return node if parser.done else _with_unit(node, tokens[parser.position :])
+
+
+def _words_first(tokens: list[Token]) -> Node:
+    words = [part for token in tokens if token.kind in ("word", "sep") for part in token.text.lower().split("-")]
+    if all(token.kind in ("word", "sep") for token in tokens):
+        value = number_from_words(words)
+        if value is not None:
+            return Num(value)
+        for size in range(len(words) - 1, 0, -1):
+            value = number_from_words(words[:size])
+            if value is not None:
+                return Quantity(Num(value), parse_unit(words[size:]))
+        return _text(tokens)
+    if len(tokens) > 2 and tokens[0].kind == "word" and tokens[1].text == "=" and tokens[1].kind == "rel":
+        return Relation((Text((tokens[0].text.lower(),)), _item(tokens[2:])), ("=",))
+    if len(tokens) == 2 and tokens[1].kind == "num":
+        return Text(tuple(token.text for token in tokens))
+    return _text(tokens)
+
+
+def _text(tokens: Sequence[Token]) -> Node:
+    folded = phrase([token.text for token in tokens])
+    known = _FOLDED_TEXT.get(folded)
+    return known if known is not None else Text(tuple(folded.split()))
+
+
+def _with_unit(node: Node, rest: list[Token]) -> Node:
+    """What follows a whole expression: a scale word, a unit, a percent word, a currency after the number."""
+    if rest[0].kind == "word" and rest[0].text.lower() in SCALES:
+        node = Mul((node, Num(SCALES[rest[0].text.lower()])))
+        rest = rest[1:]
+    elif rest[0].kind == "word" and rest[0].text.lower() in ("dozen", "dozens"):
+        node, rest = Mul((node, Num(12))), rest[1:]
+    if not rest:
+        return node
+    if len(rest) == 1 and rest[0].text in CURRENCIES:
+        return Quantity(node, currency(rest[0].text))
+    words = [token.text for token in rest]
+    if words[0].lower() in ("percent", "pct"):
+        return Call("percent", (node,))
+    if words[0].lower() in ("degree", "degrees", "deg") and len(words) == 1:
+        return Call("degree", (node,))
+    if words[0].lower() == "base" and len(rest) == 2 and isinstance(node, Num) and rest[1].kind == "num":
+        from verifiers.mathematics.nodes import BaseNumber
+
+        return BaseNumber(str(node.value), int(rest[1].text))
+    fits = all(
+        token.kind in ("word", "num", "sym", "const") or token.text in ("/", "^", "*", "-", "(", ")", "{", "}", ".")
+        for token in rest
+    )
+    if not fits or not any(token.kind == "word" for token in rest):
+        raise ParseError(f"unexpected {rest[0].text!r}")
+    if isinstance(node, Dots | Text):
+        raise ParseError("words after words")
+    if len(rest) > 8 and not is_unit_word(words[0]):
+        raise ParseError("a sentence after the value")
+    unit = parse_unit([word for word in words if word not in "{}"])
+    if isinstance(node, Relation):
+        return Relation((*node.sides[:-1], Quantity(node.sides[-1], unit)), node.ops)
+    return Quantity(node, unit)
