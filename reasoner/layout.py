@@ -25,6 +25,13 @@ class Forward(NamedTuple):
     targets_N: Tensor
     """[N] the completion tokens."""
 
+    def to(self, device: torch.device) -> Forward:
+        """The same on a device."""
+        positions = None if self.position_ids is None else self.position_ids.to(device)
+        return Forward(
+            self.input_ids.to(device), positions, self.flat_positions_N.to(device), self.targets_N.to(device)
+        )
+
 
 def padded(batch: Batch) -> Forward:
     """One row a line, padded on the right.

@@ -6,7 +6,7 @@ memory is bounded by the chunk: at most `max_bytes` of float32 logits, whatever 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ def logprobs_and_entropy(
         config: the model's config, read for a final logit soft-cap or scale.
         entropy_gradient: True where the entropy is part of the loss.
     """
-    vocabulary = int(getattr(head, "out_features", 0)) or int(head.weight.shape[0])
+    vocabulary = int(getattr(head, "out_features", 0)) or int(cast("Tensor", head.weight).shape[0])
     chunk = max(1, max_bytes // (4 * vocabulary))
     cap = getattr(config, "final_logit_softcapping", None)
     scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)

@@ -1,8 +1,8 @@
 """Policy and value losses. Letters: B rows, N completion tokens of all rows.
 
-Every loss is a sum of `weights_N * loss_N`. The weights are set once for the whole optimizer step by `weights.token_weights`,
-so a micro-batch only adds its part and nothing is divided twice. `POLICY_LOSSES` here, `IMPORTANCE` in importance.py
-and `KL` in kl.py map config names to functions; docs/papers.md maps papers to names.
+Every loss is a sum of `weights_N * loss_N`. The weights are set once for the whole optimizer step by
+`weights.token_weights`, so a micro-batch only adds its part and nothing is divided twice. `POLICY_LOSSES` here,
+`IMPORTANCE` in importance.py and `KL` in kl.py map config names to functions; docs/papers.md maps papers to names.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
@@ -60,8 +60,8 @@ class TokenScorer(nn.Module):
         self.logit_bytes = logit_bytes
 
     def forward(self, forward: Forward, temperature: float) -> TokenScores:
-        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        decoder = base.get_decoder()
+        base = cast("Any", self.model).get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        decoder = cast("Callable[..., Any]", base.get_decoder())
         hidden = decoder(
             input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False
         ).last_hidden_state
@@ -69,7 +69,7 @@ class TokenScorer(nn.Module):
         return TokenScores(
             *logprobs_and_entropy(
                 hidden_ND,
-                base.get_output_embeddings(),
+                cast("nn.Module", base.get_output_embeddings()),
                 forward.targets_N,
                 temperature=temperature,
                 max_bytes=self.logit_bytes,
@@ -127,7 +127,7 @@ class Policy:
             forward = packed(batch, None if flash else section.pack_tokens)
         else:
             forward = padded(batch)
-        return Forward(*(None if part is None else part.to(self.device) for part in forward))
+        return forward.to(self.device)
 
     def trainer_logprobs(self, micro: Batch) -> TokenScores:
         """Log-probabilities (with gradient) and entropies of a micro-batch's completion tokens."""
@@ -160,8 +160,7 @@ class Policy:
     def score_tokens(self, token_ids: tuple[int, ...] | list[int]) -> list[float]:
         """[T-1] log-probability of each token given those before it, at temperature 1 (the sync probe)."""
         ids = torch.tensor(token_ids)
-        forward = Forward(ids[None], None, torch.arange(len(ids) - 1), ids[1:])
-        forward = Forward(*(None if part is None else part.to(self.device) for part in forward))
+        forward = Forward(ids[None], None, torch.arange(len(ids) - 1), ids[1:]).to(self.device)
         with self.accelerator.autocast():
             return self.scorer(forward, 1.0).logprobs_N.float().tolist()
 
@@ -186,7 +185,7 @@ class Policy:
                 )
         norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.config.optim.max_grad_norm)
         grad_norm = float(norm) if norm is not None else float("nan")
-        lr = self.scheduler.get_last_lr()[0]
+        lr = float(self.scheduler.get_last_lr()[0])
         if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(torch.tensor(grad_norm))):
             self.optimizer.zero_grad()
             raise TrainingError(

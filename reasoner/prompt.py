@@ -69,7 +69,10 @@ def _text(problem: Problem, tokenizer: PreTrainedTokenizerBase, section: PromptS
         options["enable_thinking"] = section.thinking
     return str(
         tokenizer.apply_chat_template(
-            messages_of(problem, section), tokenize=False, add_generation_prompt=True, **options
+            messages_of(problem, section),
+            tokenize=False,
+            add_generation_prompt=True,
+            **options,  # pyright: ignore[reportArgumentType]  (passed on to the template)
         )
     )
 

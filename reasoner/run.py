@@ -162,7 +162,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     aside.replace(path)
 
 
-def environment() -> dict[str, JSON]:
+def environment() -> Mapping[str, object]:
     """Versions and machine, for whoever has to repeat the run."""
     import torch
 

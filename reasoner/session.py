@@ -33,7 +33,7 @@ from reasoner.rollout import with_verifiers
 from reasoner.run import RunFolder, rollout_row
 from reasoner.sampler import Mixture, ProblemSampler
 from tasks.registry import get_task
-from verifiers import BadReference, get_verifier
+from verifiers import JSON, BadReference, get_verifier
 from verifiers.pool import GradingPool, PoolLimits
 
 
@@ -155,7 +155,8 @@ class Session:
         save_model(self.run.path / "final", self.policy)
         estimates = {name: list(value) for name, value in done.result.estimates.items()} if done else {}
         first = {name: list(value) for name, value in self.first_eval.items()}
-        self.run.finish({"steps": self.step, "before": first, "after": estimates})
+        summary: dict[str, JSON] = {"steps": self.step, "before": first, "after": estimates}  # pyright: ignore
+        self.run.finish(summary)
 
 
 @contextmanager

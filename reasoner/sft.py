@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on demonstrations, with the loss on completion tokens only. Letters: B rows, N their tokens."""
+"""Supervised fine-tuning on demonstrations, with the loss on completion tokens only. Letters: B rows, N tokens."""
 
 from __future__ import annotations
 

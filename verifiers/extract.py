@@ -2,7 +2,8 @@
 
 Order, strongest form first; within a form the last one wins:
 `\\boxed{...}` · `#### ...` · `<answer>...</answer>` · "the final answer is ..." / "the answer is ..." / "answer: ..." ·
-a last line `A: ...` · a text that ends in bold `**...**` · a text that ends in `$...$` · a text that is nothing but a short answer.
+a last line `A: ...` · a text that ends in bold `**...**` · a text that ends in `$...$` ·
+a text that is nothing but a short answer.
 Text inside `<think>...</think>` never counts; an unclosed `<think>` hides everything after it.
 """
 

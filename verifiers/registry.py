@@ -131,7 +131,7 @@ def _resolve(name: str) -> type[Verifier]:
         found.name = found.name or name
         return found
     if callable(found):
-        return from_function(found, name)
+        return from_function(cast("Callable[..., bool | float | Verdict]", found), name)
     raise UnknownVerifier(f"{target or name} must be a Verifier class or a function; got {type(found).__name__}")
 
 

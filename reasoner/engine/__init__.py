@@ -47,7 +47,8 @@ def open_engine(
     from verifiers.registry import load_attribute
 
     cls = load_attribute(ENGINES[name])
-    assert isinstance(cls, type) and issubclass(cls, Engine), cls
+    assert isinstance(cls, type), cls
+    assert issubclass(cls, Engine), cls
     shared = {"model": model} if name == "hf" else {}
     try:
         return cls(model_path=model_path, dtype=dtype, max_model_len=max_model_len, seed=seed, **shared, **options)  # pyright: ignore[reportCallIssue]

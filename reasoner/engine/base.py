@@ -21,7 +21,7 @@ class EngineError(RuntimeError):
 class Finished(NamedTuple):
     """One finished request."""
 
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  (a request has no other name)
     """Position in the requests given to `generate`."""
     completion: Completion
 

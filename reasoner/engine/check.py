@@ -24,7 +24,7 @@ def checksum(weights: NamedTensors) -> str:
     for name, tensor in weights:
         flat = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu()
         digest = hashlib.blake2b(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode(), digest_size=16)
-        digest.update(memoryview(flat.numpy()))
+        digest.update(flat.numpy().data)
         digests.append(digest.digest())
     return hashlib.blake2b(b"".join(sorted(digests)), digest_size=16).hexdigest()
 

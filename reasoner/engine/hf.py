@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -100,7 +101,7 @@ class HfEngine(Engine):
         self._autocast = torch.bfloat16 if dtype == "bfloat16" and model is not None else None
         if model is None:
             model = AutoModelForCausalLM.from_pretrained(model_path, dtype=getattr(torch, dtype)).eval()
-            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            cast("torch.nn.Module", model).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model
         self.tokenizer = load_tokenizer(model_path)
         self.max_model_len = max_model_len
@@ -190,7 +191,7 @@ class HfEngine(Engine):
 
     def _logits(self, hidden: Tensor) -> Tensor:
         config = self.model.config
-        logits = self.model.get_output_embeddings()(hidden).float()
+        logits = cast("torch.nn.Module", self.model.get_output_embeddings())(hidden).float()
         scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
         logits = logits * scale if scale != 1.0 else logits
         cap = getattr(config, "final_logit_softcapping", None)
@@ -240,7 +241,7 @@ class HfEngine(Engine):
         )
 
     def _text(self, tokens: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def _enders(self, stops: tuple[str, ...]) -> frozenset[int]:
         """Tokens whose text may complete a stop string: they hold one of its last characters."""

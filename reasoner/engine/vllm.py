@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false
 """vLLM in process, colocated with the trainer. The only module that knows vLLM's version (0.32).
 
 The facts behind the odd lines: vLLM's CPU build packs linear weights and empties the originals, so `load_weights` of
@@ -7,8 +8,8 @@ cached KV outlives a weight update unless the prefix cache is reset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from reasoner.engine.check import checksum
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
 if TYPE_CHECKING:
-    import vllm
     from vllm.outputs import RequestOutput
 
 
@@ -126,7 +126,8 @@ class VllmEngine(Engine):
         if sampled.finish_reason not in ("stop", "length") or sampled.logprobs is None:
             raise EngineError(f"vLLM ended a request with {sampled.finish_reason!r}; expected stop or length.")
         logprobs = tuple(
-            float(position[token].logprob) for token, position in zip(tokens, sampled.logprobs, strict=True)
+            float(cast("Mapping[int, Any]", position)[token].logprob)
+            for token, position in zip(tokens, sampled.logprobs, strict=True)
         )
         return Completion(
             text=sampled.text,
@@ -187,7 +188,7 @@ class VllmEngine(Engine):
             del self._llm
 
 
-def _repack_tied_head(worker: vllm.v1.worker.worker_base.WorkerBase) -> None:
+def _repack_tied_head(worker: Any) -> None:
     """Pack the tied output head again from the embedding that has just changed (CPU build only)."""
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 

@@ -167,7 +167,7 @@ class _Comparer:
             case Text(), Text():
                 return _words(gold) == _words(answer)
             case NamedSet(), NamedSet():
-                return gold.name == answer.name
+                return gold == answer
             case _:
                 return False
 
@@ -220,10 +220,7 @@ class _Comparer:
     def _scalars(self, gold: Node, answer: Node) -> bool:
         if not self.policy.unsimplified and _worked_out(gold) and not _worked_out(answer):
             return False
-        for sides in _readings(gold, answer, self.policy):
-            if self._scalar(*sides):
-                return True
-        return False
+        return any(self._scalar(*sides) for sides in _readings(gold, answer, self.policy))
 
     def _scalar(self, gold: Node, answer: Node) -> bool:
         self._reach("normal form")

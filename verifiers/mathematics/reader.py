@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -209,7 +210,7 @@ def _compound(items: list[Node]) -> Node | None:
     units = [quantity.unit for quantity in quantities]
     if len({unit.dimension for unit in units}) != 1 or not units[0].dimension:
         return None
-    if any(later.factor >= earlier.factor for earlier, later in zip(units, units[1:], strict=False)):
+    if any(later.factor >= earlier.factor for earlier, later in itertools.pairwise(units)):
         return None
     total = Fraction(0)
     for quantity in quantities:

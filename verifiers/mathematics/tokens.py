@@ -202,7 +202,8 @@ _RELATIONS: Mapping[str, str] = {
     "colon": ":",
 }
 _IGNORED = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle scriptstyle "
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle "
+    "scriptstyle "
     "limits nolimits quad qquad rm bf it sf tt cal allowbreak nonumber mathstrut strut hfill thinspace enspace space "
     "medspace thickspace negthinspace large Large small normalsize boldmath hline noindent therefore because par "
     "centering mathop mathrel mathord mathbin mathopen mathclose mathpunct smash relax bigskip newline ensuremath "
