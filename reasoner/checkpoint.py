@@ -117,6 +117,40 @@ def latest_checkpoint(root: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def find_model(path: Path, *, best: bool = False) -> Path:
+    """The model folder of a run, a stage or a checkpoint: final, else the newest checkpoint's; or the best one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    stages = sorted(folder for folder in path.glob("[0-9]*-*") if folder.is_dir()) if path.is_dir() else []
+    for stage in (*reversed(stages), path):
+        newest = latest_checkpoint(stage / "checkpoints")
+        wanted = (
+            [stage / "checkpoints" / "best"]
+            if best
+            else [stage / "final", *([newest / "model"] if newest else []), stage / "model", stage]
+        )
+        for folder in wanted:
+            if (folder / "config.json").is_file():
+                return folder
+    what = "best model (evaluate with eval.every to have one)" if best else "model"
+    raise CheckpointError(f"{path} must hold a {what}; it has none. Give a run folder or a checkpoint.")
+
+
+def copy_model(source: Path, target: Path) -> None:
+    """Copy a model folder aside, then rename it: `target` appears whole or not at all."""
+    aside = target.with_name(f".writing-{target.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        shutil.copytree(source, aside)
+        _sync_tree(aside)
+        aside.rename(target)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise CheckpointError(f"{target} could not be written: {error}.") from error
+
+
 def load_progress(folder: Path) -> Progress:
     """What `save_checkpoint` wrote beside weights and optimizer."""
     row = cast("dict[str, JSON]", json.loads((folder / "progress.json").read_text()))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -60,11 +61,15 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
             section.path, dtype=weights_dtype, attn_implementation=section.attention
         )
     except (OSError, ValueError, ImportError) as error:
-        raise ModelError(
-            f"model {section.path!r} must be a Hugging Face causal model, by hub name or folder: "
-            f"{first_line(error)} Check the name, your network, or give a folder with config.json."
-        ) from error
+        raise _no_such_model(section.path, error) from error
     return Loaded(model.eval(), load_tokenizer(section.tokenizer or section.path))
+
+
+def _no_such_model(path: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"model {path!r} must be a Hugging Face causal model, by hub name or folder: "
+        f"{first_line(error)} Check the name, your network, or give a folder with config.json."
+    )
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -86,9 +91,28 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def context_limit(model: PreTrainedModel, section: ModelSection) -> int:
+def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
+    """What can be known of a model without its weights.
+
+    Raises:
+        ModelError: no such model or tokenizer.
+    """
+    assert section.path is not None
+    try:
+        config = AutoConfig.from_pretrained(section.path)
+    except (OSError, ValueError, ImportError) as error:
+        raise _no_such_model(section.path, error) from error
+    return config, load_tokenizer(section.tokenizer or section.path)
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def context_limit(config: PreTrainedConfig, section: ModelSection) -> int:
     """Most tokens of prompt and completion together."""
-    own = getattr(model.config, "max_position_embeddings", None) or 1 << 20
+    own = getattr(config, "max_position_embeddings", None) or 1 << 20
     return min(own, section.max_context) if section.max_context else own
 
 

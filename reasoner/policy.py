@@ -92,7 +92,7 @@ class Policy:
             section = section.model_copy(update={"path": str(weights), "from_scratch": None, "tokenizer": None})
         loaded = load_model(section, seed=config.seed)
         self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
-        self.context = context_limit(loaded.model, config.model)
+        self.context = context_limit(loaded.model.config, config.model)
         self.eos_ids = eos_ids(loaded.model, loaded.tokenizer)
         self.vocabulary = loaded.model.config.vocab_size
         self.special_ids: list[int] = list(loaded.tokenizer.all_special_ids)

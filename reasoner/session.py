@@ -170,7 +170,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         checkpoint = latest_checkpoint(folder / "checkpoints") if resume else None
         progress = load_progress(checkpoint) if checkpoint else None
         display = stack.enter_context(Display(config))
-        pool = stack.enter_context(_pool(config))
+        pool = stack.enter_context(grading_pool(config))
         train, held_out = load_problems(config)
         accelerator = Accelerator(mixed_precision=_mixed_precision(config))
         policy = Policy(config, accelerator=accelerator, weights=checkpoint / "model" if checkpoint else None)
@@ -267,7 +267,8 @@ def _spread(parts: list[list[Problem]], count: int) -> list[Problem]:
     return turns[:count]
 
 
-def _pool(config: StageConfig) -> GradingPool:
+def grading_pool(config: StageConfig) -> GradingPool:
+    """The pool of the config's grading section."""
     grading = config.grading
     return GradingPool(
         workers=grading.workers,

@@ -1,0 +1,29 @@
+"""`reasoner export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder, one of its stages, or a checkpoint folder.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    best: Annotated[bool, typer.Option("--best", help="The best model by the config's metric, not the last.")] = False,
+) -> None:
+    """Write a plain Hugging Face folder: model, tokenizer, generation config; adapters merged."""
+    with plain_errors():
+        from reasoner.checkpoint import find_model
+        from reasoner.run import RunError
+
+        if output.exists():
+            raise RunError(f"{output} must not exist; it does. Name another folder.")
+        from reasoner.checkpoint import copy_model
+
+        source = find_model(run, best=best)
+        copy_model(source, output)
+        typer.echo(f"{source} -> {output}")

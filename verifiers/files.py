@@ -1,0 +1,192 @@
+"""Grading files: rows in, verdicts out in the same order; a bad row costs itself."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from verifiers.base import GradingRow
+from verifiers.errors import VerifierError
+from verifiers.pool import GradingRequest
+from verifiers.stats import wilson_interval
+from verifiers.verdict import JSON, Verdict
+
+FIELDS = ("id", "completion", "reference", "prompt", "verifier", "options", "info")
+
+
+class FileError(VerifierError, ValueError):
+    """A file of rows cannot be read at all."""
+
+
+class Line(NamedTuple):
+    """One row of a file: what to grade, or what is wrong with it."""
+
+    number: int
+    """From 1."""
+    id: str
+    request: GradingRequest | None
+    fault: str = ""
+
+
+def read_lines(
+    path: str, *, verifier: str | None, options: Mapping[str, JSON], names: Mapping[str, str]
+) -> Iterator[Line]:
+    """The rows of a JSONL file (gzipped or not), a parquet file, or `-` for standard input.
+
+    Args:
+        path: the file.
+        verifier: for rows that name none.
+        options: of that verifier.
+        names: field -> column of the file, where they differ; dots reach into objects.
+    Raises:
+        FileError: no such file, or it cannot be decoded.
+    """
+    for number, row in _rows(path):
+        if isinstance(row, str):
+            yield Line(number, str(number), None, row)
+            continue
+        yield _line(number, row, verifier, options, names)
+
+
+def _line(
+    number: int, row: Mapping[str, JSON], verifier: str | None, options: Mapping[str, JSON], names: Mapping[str, str]
+) -> Line:
+    values = {name: _reach(row, names.get(name, name)) for name in FIELDS}
+    key = str(values["id"]) if values["id"] is not None else str(number)
+    completion, chosen = values["completion"], values["verifier"] or verifier
+    if not isinstance(completion, str):
+        return Line(number, key, None, f"completion must be text; got {type(completion).__name__}")
+    if names.get("reference", "reference").partition(".")[0] not in row:
+        return Line(number, key, None, f"there must be a column {names.get('reference', 'reference')!r}; there is none")
+    if not isinstance(chosen, str):
+        return Line(number, key, None, "the row names no verifier: pass --verifier")
+    own = values["options"] if isinstance(values["options"], dict) else options if chosen == verifier else {}
+    grading = GradingRow(
+        completion=completion,
+        reference=values["reference"],
+        prompt=values["prompt"] if isinstance(values["prompt"], str) else None,
+        info=values["info"] if isinstance(values["info"], dict) else {},
+    )
+    return Line(number, key, GradingRequest(chosen, grading, own))
+
+
+def _reach(row: Mapping[str, JSON], column: str) -> JSON:
+    if column in row:
+        return row[column]
+    found: JSON = dict(row)
+    for part in column.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _rows(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
+    if path.endswith(".parquet"):
+        yield from _parquet(path)
+        return
+    try:
+        if path == "-":
+            yield from _json_lines(sys.stdin)
+        else:
+            opener = gzip.open if path.endswith(".gz") else open
+            with opener(path, "rt", encoding="utf-8", errors="replace", newline="\n") as lines:
+                yield from _json_lines(cast("Iterable[str]", lines))
+    except (OSError, EOFError) as error:
+        raise FileError(f"{path} cannot be read: {error}.") from error
+
+
+def _json_lines(lines: Iterable[str]) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield number, f"not JSON ({error})"
+            continue
+        if isinstance(row, dict):
+            yield number, cast("Mapping[str, JSON]", row)
+        else:
+            yield number, f"must be a JSON object; got {type(row).__name__}"
+
+
+def _parquet(path: str) -> Iterator[tuple[int, Mapping[str, JSON]]]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise FileError(f"{path}: parquet files need pyarrow: pip install pyarrow.") from error
+    try:
+        number = 0
+        for batch in parquet.ParquetFile(path).iter_batches(1000):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error}.") from error
+
+
+@dataclass
+class Summary:
+    """Figures of a graded file."""
+
+    rows: int = 0
+    malformed: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    outcomes: dict[str, int] = field(default_factory=dict[str, int])
+    reward_sum: float = 0.0
+    graded: int = 0
+    correct: int = 0
+    slowest: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+    causes: dict[str, int] = field(default_factory=dict[str, int])
+    """Why rows could not be graded."""
+
+    def add(self, line: Line, verdict: Verdict) -> None:
+        """Count one verdict."""
+        self.rows += 1
+        self.outcomes[str(verdict.outcome)] = self.outcomes.get(str(verdict.outcome), 0) + 1
+        if verdict.reward is None:
+            cause = f"{verdict.outcome}: {verdict.reason[:120]}"
+            self.causes[cause] = self.causes.get(cause, 0) + 1
+        else:
+            self.graded += 1
+            self.reward_sum += verdict.reward
+            self.correct += verdict.reward >= 1
+        self.slowest = sorted([*self.slowest, (verdict.seconds, line.id)], reverse=True)[:3]
+
+    def to_json(self) -> dict[str, JSON]:
+        """Everything, as JSON."""
+        low, high = wilson_interval(self.correct, self.graded) if self.graded else (0.0, 1.0)
+        return {
+            "rows": self.rows,
+            "graded": self.graded,
+            "correct": self.correct,
+            "accuracy": self.correct / self.graded if self.graded else None,
+            "interval": [low, high],
+            "reward_mean": self.reward_sum / self.graded if self.graded else None,
+            "outcomes": dict(sorted(self.outcomes.items())),
+            "malformed": [{"line": number, "fault": fault} for number, fault in self.malformed],
+            "not_graded": dict(sorted(self.causes.items(), key=lambda pair: -pair[1])),
+            "slowest": [{"seconds": round(seconds, 4), "id": name} for seconds, name in self.slowest],
+        }
+
+    def lines(self) -> list[str]:
+        """The same in sentences."""
+        row = self.to_json()
+        said = [f"{self.graded} of {self.rows} rows graded"]
+        if self.graded:
+            low, high = cast("list[float]", row["interval"])
+            said[0] += f", {self.correct / self.graded:.1%} correct [{low:.1%}, {high:.1%}]"
+        said.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items())))
+        said += [
+            f"not graded: {count} x {cause}"
+            for cause, count in list(cast("dict[str, int]", row["not_graded"]).items())[:5]
+        ]
+        said += [f"line {number}: {fault}" for number, fault in self.malformed[:10]]
+        if len(self.malformed) > 10:
+            said.append(f"and {len(self.malformed) - 10} more malformed rows")
+        if self.slowest:
+            said.append("slowest: " + ", ".join(f"{name} {seconds * 1000:.1f} ms" for seconds, name in self.slowest))
+        return said
