@@ -194,7 +194,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             ),
             eval_problems=_spread(held_out, config.eval.problems),
             display=display,
-            probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids),
+            probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),
         )
         if checkpoint and progress:
             restore_training_state(policy, checkpoint)

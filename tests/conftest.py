@@ -17,3 +17,10 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("REASONER_DATA_DIR is unset: tests on real datasets need the folder that holds them")
     return Path(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Third-party engines warn about themselves; only unit tests treat every warning as an error."""
+    for item in items:
+        if item.get_closest_marker("integration"):
+            item.add_marker(pytest.mark.filterwarnings("default"))

@@ -29,10 +29,10 @@ def checksum(weights: NamedTensors) -> str:
     return hashlib.blake2b(b"".join(sorted(digests)), digest_size=16).hexdigest()
 
 
-def probe_ids(vocabulary: int, *, forbidden: Sequence[int] = (), length: int = PROBE_TOKENS) -> list[int]:
-    """A fixed text of ordinary tokens: the same for every sync of a run."""
+def probe_ids(vocabulary: int, *, forbidden: Sequence[int] = (), limit: int = PROBE_TOKENS) -> list[int]:
+    """A fixed text of at most `limit` ordinary tokens: the same for every sync of a run."""
     allowed = [token for token in range(min(vocabulary, 1000)) if token not in set(forbidden)]
-    return [allowed[(7 * i * i + 3 * i + 1) % len(allowed)] for i in range(length)]
+    return [allowed[(7 * i * i + 3 * i + 1) % len(allowed)] for i in range(min(limit, PROBE_TOKENS))]
 
 
 def check_checksum(sent: str, arrived: str) -> None:

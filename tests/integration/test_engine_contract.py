@@ -1,0 +1,159 @@
+"""Every engine keeps one contract: what it samples, scores and holds is what the trainer thinks it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner.config import ModelSection, ScratchConfig
+from reasoner.engine import ENGINES, Engine, open_engine
+from reasoner.engine.base import EngineError
+from reasoner.engine.check import check_checksum, check_probe, checksum, probe_ids
+from reasoner.model import load_model
+from reasoner.records import Completion, FinishReason, Request, SamplingParams
+
+pytestmark = pytest.mark.integration
+CONTEXT = 160
+
+
+@pytest.fixture(scope="module", params=[(name, tied) for name in ENGINES for tied in (True, False)])
+def opened(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Engine, PreTrainedModel, PreTrainedTokenizerBase]]:
+    name, tied = request.param
+    folder = tmp_path_factory.mktemp(f"{name}-{tied}")
+    model, tokenizer = load_model(
+        ModelSection(
+            from_scratch=ScratchConfig(hidden_size=64, layers=2, heads=2, max_positions=CONTEXT, tie_embeddings=tied)
+        ),
+        seed=0,
+    )
+    shake(model, seed=1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    engine = open_engine(name, model_path=str(folder), dtype="float32", max_model_len=CONTEXT, seed=0, model=None)
+    yield engine, model, tokenizer
+    engine.close()
+
+
+def shake(model: PreTrainedModel, *, seed: int, size: float = 0.05) -> None:
+    """Weights far enough from the initial ones to tell two models apart."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
+
+
+def named(model: PreTrainedModel) -> list[tuple[str, torch.Tensor]]:
+    return [(name, parameter.detach()) for name, parameter in model.named_parameters()]
+
+
+def completions(engine: Engine, requests: list[Request], params: SamplingParams) -> list[Completion]:
+    found = dict(engine.generate(requests, params))
+    return [found[index] for index in range(len(requests))]
+
+
+def logprobs(
+    model: PreTrainedModel, prompt: tuple[int, ...], sampled: tuple[int, ...], temperature: float
+) -> torch.Tensor:
+    ids = torch.tensor([[*prompt, *sampled]])
+    with torch.no_grad():
+        scores = (model(ids).logits[0, :-1] / temperature).log_softmax(-1)
+    return scores.gather(1, ids[0, 1:, None])[len(prompt) - 1 :, 0]
+
+
+def test_the_engine_scores_what_it_samples_under_the_sampling_distribution(opened) -> None:
+    engine, model, tokenizer = opened
+    requests = [
+        Request(prompt_ids=tuple(tokenizer("x" * length)["input_ids"]), seed=index)
+        for index, length in enumerate([1, 5, 15, 16, 17, 33, 80, 100] * 2)
+    ]
+    assert checksum(named(model)) == engine.load_weights(named(model), 7)
+    for temperature in (1.0, 0.7):
+        done = completions(engine, requests, SamplingParams(max_tokens=40, temperature=temperature))
+        for request, completion in zip(requests, done, strict=True):
+            expected = logprobs(model, request.prompt_ids, completion.token_ids, temperature)
+            assert torch.allclose(expected, torch.tensor(completion.rollout_logprobs), atol=2e-4)
+            assert completion.policy_version == 7
+            assert len(completion.token_ids) == len(completion.rollout_logprobs) == len(completion.loss_mask)
+            ended = completion.token_ids[-1] == tokenizer.eos_token_id
+            assert completion.finish_reason is (FinishReason.STOP if ended else FinishReason.LENGTH)
+            assert ended or len(completion.token_ids) == 40
+
+
+def test_the_same_requests_give_the_same_tokens_and_logprobs(opened) -> None:
+    engine, _, tokenizer = opened
+    requests = [Request(prompt_ids=tuple(tokenizer(f"q{i}")["input_ids"]), seed=i) for i in range(24)]
+    params = SamplingParams(max_tokens=24)
+    first = completions(engine, requests, params)
+    assert completions(engine, requests, params) == first
+    assert len({completion.token_ids for completion in first}) == 24
+
+
+def test_two_syncs_in_a_row_take_effect(opened) -> None:
+    engine, model, tokenizer = opened
+    probe = probe_ids(model.config.vocab_size, forbidden=tokenizer.all_special_ids, limit=CONTEXT - 1)
+    assert len(probe) > 16, "longer than one KV block"
+    for version in (8, 9):
+        stale = list(engine.score(probe))
+        shake(model, seed=version)
+        arrived = engine.load_weights(named(model), version)
+        check_checksum(checksum(named(model)), arrived)
+        ours = logprobs(model, tuple(probe[:1]), tuple(probe[1:]), 1.0).tolist()
+        assert check_probe(engine.score(probe), ours, torch.float32) < 1e-4
+        with pytest.raises(EngineError, match="score the probe alike"):
+            check_probe(stale, ours, torch.float32)
+        done = completions(engine, [Request(prompt_ids=tuple(probe[:20]), seed=3)], SamplingParams(max_tokens=30))[0]
+        expected = logprobs(model, tuple(probe[:20]), done.token_ids, 1.0)
+        assert torch.allclose(expected, torch.tensor(done.rollout_logprobs), atol=2e-4)
+        assert done.policy_version == version
+
+
+def test_stop_strings_end_a_completion_and_stay_in_its_text(opened) -> None:
+    engine, _, tokenizer = opened
+    requests = [Request(prompt_ids=tuple(tokenizer("go")["input_ids"]), seed=seed) for seed in range(40)]
+    stops = ("a", "7", "Z")
+    done = completions(engine, requests, SamplingParams(max_tokens=60, stop=stops))
+    stopped = [c for c in done if c.finish_reason is FinishReason.STOP and c.token_ids[-1] != tokenizer.eos_token_id]
+    assert stopped, "an untrained model of 259 tokens meets one of three letters within 60"
+    for completion in stopped:
+        assert completion.text.endswith(stops)
+        assert not any(stop in completion.text[:-1] for stop in stops)
+
+
+def test_greedy_is_the_most_likely_token(opened) -> None:
+    engine, model, tokenizer = opened
+    prompt = tuple(tokenizer("hello")["input_ids"])
+    done = completions(engine, [Request(prompt_ids=prompt, seed=0)], SamplingParams(max_tokens=10, temperature=0.0))[0]
+    ids = list(prompt)
+    for token in done.token_ids:
+        with torch.no_grad():
+            assert int(model(torch.tensor([ids])).logits[0, -1].argmax()) == token
+        ids.append(token)
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(opened) -> None:
+    engine, _, _ = opened
+    with pytest.raises(EngineError, match="context"):
+        list(engine.generate([Request(prompt_ids=tuple(range(150)), seed=0)], SamplingParams(max_tokens=20)))
+
+
+def test_completions_stream_before_the_last_one_is_done(opened) -> None:
+    engine, _, tokenizer = opened
+    requests = [Request(prompt_ids=tuple(tokenizer(f"s{i}")["input_ids"]), seed=i) for i in range(16)]
+    order = [done.index for done in engine.generate(requests, SamplingParams(max_tokens=60, stop=("e", "1", " ")))]
+    assert sorted(order) == list(range(16))
+    assert order != list(range(16)), "short completions come first"
+
+
+def test_a_missing_tensor_is_caught(tmp_path: Path, opened) -> None:
+    engine, model, _ = opened
+    sent = checksum(named(model))
+    arrived = checksum(named(model)[1:])
+    with pytest.raises(EngineError, match="arrive"):
+        check_checksum(sent, arrived)

@@ -1,0 +1,139 @@
+"""Kill it anywhere, lose nothing: a run killed with SIGKILL ends with the records of one that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+pytestmark = pytest.mark.integration
+STEPS = 30
+TIMED = ("time/", "throughput/", "memory/")
+MOMENTS = [
+    ("generation", 2),
+    ("grading", 40),
+    ("records", 4),
+    ("update", 4),
+    ("sync", 4),
+    ("checkpoint", 0),
+    ("checkpoint", 1),
+    ("metrics", 4),
+    ("evaluation", 0),
+    ("annotate", 4),
+]
+"""(where, how many times it is passed in that process before the kill); each in a process that resumes the last."""
+
+
+def write_config(folder: Path, name: str, **changes: object) -> Path:
+    config = {
+        "name": name,
+        "output": str(folder / name),
+        "method": "grpo",
+        "steps": STEPS,
+        "seed": 3,
+        "task": {"name": "arithmetic", "options": {"family": "addition", "digits": 1}},
+        "prompt": {"chat": "never"},
+        "model": {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64}},
+        "rollout": {"problems_per_step": 4, "group_size": 4, "max_tokens": 12},
+        "algorithm": {"kl_coef": 0.01},
+        "optim": {"lr": 1.0e-3, "warmup_steps": 3, "schedule": "linear"},
+        "engine": {"name": "hf"},
+        "eval": {"problems": 8, "every": 10},
+        "checkpoint": {"every": 3},
+        **changes,
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def run(config: Path, moment: str = "never", count: int = 0) -> int:
+    here = Path(__file__).parent
+    process = subprocess.run(
+        [sys.executable, str(here / "killer.py"), str(config), moment, str(count)],
+        cwd=here.parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.returncode in (0, -signal.SIGKILL), process.stderr[-3000:]
+    return process.returncode
+
+
+def records(folder: Path, name: str) -> list[dict[str, object]]:
+    rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    for row in rows:
+        if isinstance(row.get("verdict"), dict):
+            row["verdict"].pop("seconds")
+    return [{key: value for key, value in row.items() if not key.startswith(TIMED)} for row in rows]
+
+
+def assert_same_run(killed: Path, whole: Path) -> None:
+    for name in ("rollouts.jsonl", "updates.jsonl", "metrics.jsonl", "evals.jsonl", "eval_rollouts.jsonl"):
+        ours, theirs = records(killed, name), records(whole, name)
+        assert len(ours) == len(theirs), name
+        for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            assert a == b, f"{name} line {number}"
+    weights = [(folder / "final" / "model.safetensors").read_bytes() for folder in (killed, whole)]
+    assert weights[0] == weights[1]
+
+
+def assert_problems_in_order(folder: Path) -> None:
+    rows = records(folder, "rollouts.jsonl")
+    seen = [(row["step"], row["group"], row["sample"]) for row in rows]
+    assert seen == [(step, group, sample) for step in range(1, STEPS + 1) for group in range(4) for sample in range(4)]
+
+
+def stage(folder: Path, name: str) -> Path:
+    (found,) = [path.parent for path in (folder / name).rglob("done.json")]
+    return found
+
+
+def test_ten_kills_leave_the_same_run(tmp_path: Path) -> None:
+    whole = write_config(tmp_path, "whole")
+    assert run(whole) == 0
+    killed = write_config(tmp_path, "killed")
+    kills = sum(run(killed, moment, count) == -signal.SIGKILL for moment, count in MOMENTS)
+    assert kills == len(MOMENTS), f"only {kills} of {len(MOMENTS)} moments were reached"
+    assert run(killed) == 0
+    assert_problems_in_order(stage(tmp_path, "killed"))
+    assert_same_run(stage(tmp_path, "killed"), stage(tmp_path, "whole"))
+    left = [p.info for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+    assert not left
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(
+            {"rollout": {"problems_per_step": 4, "group_size": 4, "max_tokens": 12, "dynamic_sampling_rounds": 2}},
+            id="dynamic-sampling",
+        ),
+        pytest.param({"optim": {"lr": 1e-3, "updates_per_step": 2, "inner_epochs": 2}}, id="inner-epochs"),
+    ],
+)
+def test_a_kill_leaves_the_same_run_with(tmp_path: Path, changes: dict[str, object]) -> None:
+    whole, killed = (write_config(tmp_path, name, steps=12, **changes) for name in ("whole", "killed"))
+    assert run(whole) == 0
+    assert run(killed, "update", 7) == -signal.SIGKILL
+    assert run(killed) == 0
+    assert_same_run(stage(tmp_path, "killed"), stage(tmp_path, "whole"))
+
+
+@pytest.mark.slow
+def test_ten_kills_leave_the_same_run_with_vllm(tmp_path: Path) -> None:
+    whole = write_config(tmp_path, "whole", engine={"name": "vllm"})
+    assert run(whole) == 0
+    killed = write_config(tmp_path, "killed", engine={"name": "vllm"})
+    moments = [("grading", 100), *MOMENTS[1:]]
+    assert all(run(killed, moment, count) == -signal.SIGKILL for moment, count in moments)
+    assert run(killed) == 0
+    assert_same_run(stage(tmp_path, "killed"), stage(tmp_path, "whole"))
