@@ -188,7 +188,7 @@ def _graded_before(output: Path, summary: object) -> int:
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):
         output.write_bytes(whole)
-    rows = [json.loads(line) for line in whole.decode().splitlines() if line]
+    rows = [json.loads(line) for line in whole.split(b"\n") if line]
     for number, row in enumerate(rows, 1):
         line = Line(number, str(row.pop("id")), None)
         if row["outcome"] == "malformed":

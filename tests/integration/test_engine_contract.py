@@ -152,7 +152,7 @@ def test_completions_stream_before_the_last_one_is_done(opened) -> None:
 
 
 def test_a_missing_tensor_is_caught(tmp_path: Path, opened) -> None:
-    engine, model, _ = opened
+    _engine, model, _ = opened
     sent = checksum(named(model))
     arrived = checksum(named(model)[1:])
     with pytest.raises(EngineError, match="arrive"):

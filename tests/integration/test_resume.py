@@ -69,7 +69,7 @@ def run(config: Path, moment: str = "never", count: int = 0) -> int:
 
 
 def records(folder: Path, name: str) -> list[dict[str, object]]:
-    rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / name).read_text().split("\n") if line]
     for row in rows:
         if isinstance(row.get("verdict"), dict):
             row["verdict"].pop("seconds")
