@@ -51,6 +51,7 @@ class RunFolder:
         for name in RECORD_FILES:
             file = (self.path / name).open("ab")
             file.truncate(offsets.get(name, 0))
+            file.seek(0, os.SEEK_END)  # truncate leaves the position, which offsets() reads, where it was
             self._files[name] = file
         if self.config.logging.tensorboard:
             self._tensorboard = TensorBoard(self.path / "tensorboard", purge_step=step if offsets else None)

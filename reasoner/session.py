@@ -56,6 +56,8 @@ class Session:
     step: int = 0
     """Steps done."""
     best: float | None = None
+    fresh: bool = True
+    """No checkpoint yet: the model as it came has still to be evaluated and saved."""
     interrupted: bool = False
     probe: list[int] = field(default_factory=list[int])
     last_eval: Evaluation | None = None
@@ -199,7 +201,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         if checkpoint and progress:
             restore_training_state(policy, checkpoint)
             session.sampler.restore(progress.sampler)
-            session.step, session.best = progress.step, progress.best
+            session.step, session.best, session.fresh = progress.step, progress.best, False
             before = (progress.extra or {}).get("first_eval")
             if isinstance(before, dict):
                 session.first_eval = {name: Estimate(*value) for name, value in before.items()}  # pyright: ignore

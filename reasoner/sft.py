@@ -27,7 +27,7 @@ def sft(session: Session) -> None:
     rows = config.sft.rows_per_step
     for _ in range(session.step):
         sampler.take(rows)
-    if session.step == 0:
+    if session.fresh:
         session.evaluate()
         session.checkpoint()
     for step in range(session.step + 1, config.steps + 1):

@@ -28,7 +28,7 @@ def train(session: Session) -> None:
     """Run the steps that are left; see DESIGN in docs/ for the path of one batch."""
     config, policy = session.config, session.policy
     estimator, objective = get_estimator(config.algorithm.advantage), make_objective(config)
-    if session.step == 0:
+    if session.fresh:
         session.evaluate()
         session.checkpoint()
     for step in range(session.step + 1, config.steps + 1):

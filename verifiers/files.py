@@ -167,7 +167,7 @@ class Summary:
             "reward_mean": self.reward_sum / self.graded if self.graded else None,
             "outcomes": dict(sorted(self.outcomes.items())),
             "malformed": [{"line": number, "fault": fault} for number, fault in self.malformed],
-            "not_graded": dict(sorted(self.causes.items(), key=lambda pair: -pair[1])),
+            "not_graded": dict(sorted(self.causes.items(), key=lambda pair: pair[1], reverse=True)),
             "slowest": [{"seconds": round(seconds, 4), "id": name} for seconds, name in self.slowest],
         }
 
