@@ -64,7 +64,7 @@ def logprobs_and_entropy(
             entropy = norm - (torch.softmax(kept, dim=-1) * kept).sum(-1)
         return logprobs, entropy
 
-    if hidden_ND.shape[0] <= chunk and not torch.is_grad_enabled():
+    if hidden_ND.shape[0] <= chunk:
         return LogprobsAndEntropy(*one_chunk(hidden_ND, targets_N))
     parts = [
         checkpoint(one_chunk, hidden, targets, use_reentrant=False, preserve_rng_state=False)

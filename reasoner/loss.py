@@ -143,25 +143,21 @@ def _clipped(log_ratio_N: Tensor, advantages_N: Tensor, bounds: _Bounds) -> Toke
             "clip_low and clip_high must be >= 0 and dual_clip > 1 + clip_high;"
             f" got {bounds.low}, {bounds.high}, {bounds.dual}. Mend algorithm.loss_options."
         )
-    ratio_N = torch.exp(log_ratio_N)
+    # a token without advantage has loss and gradient 0, even where its ratio is infinite
+    ratio_N = torch.exp(torch.where(advantages_N == 0, 0.0, log_ratio_N))
     taken_N = ratio_N if bounds.dual is None else ratio_N.clamp(max=bounds.dual)
     inside_N = ratio_N.clamp(1 - bounds.low, 1 + bounds.high)
     low_N = ((ratio_N < 1 - bounds.low) & (advantages_N < 0)).float()
     high_N = ((ratio_N > 1 + bounds.high) & (advantages_N > 0)).float()
     return TokenLoss(
-        -torch.minimum(_product(taken_N, advantages_N), _product(inside_N, advantages_N)),
+        -torch.minimum(taken_N * advantages_N, inside_N * advantages_N),
         {
-            "policy/ratio": ratio_N.detach(),
+            "policy/ratio": torch.exp(log_ratio_N.detach()),
             "policy/clip_fraction": low_N + high_N,
             "policy/clip_fraction_low": low_N,
             "policy/clip_fraction_high": high_N,
         },
     )
-
-
-def _product(ratio_N: Tensor, advantages_N: Tensor) -> Tensor:
-    """Ratio * advantage, 0 where the advantage is 0 even if the ratio is infinite."""
-    return torch.where(advantages_N == 0, 0.0, ratio_N) * advantages_N
 
 
 POLICY_LOSSES: Mapping[str, PolicyLoss] = {

@@ -54,10 +54,11 @@ class TokenScorer(nn.Module):
     Every pass goes through this module's own `forward`, so that wrappers (DDP, FSDP2) see it.
     """
 
-    def __init__(self, model: PreTrainedModel, *, logit_bytes: int) -> None:
+    def __init__(self, model: PreTrainedModel, *, logit_bytes: int, entropy_gradient: bool = False) -> None:
         super().__init__()
         self.model = model
         self.logit_bytes = logit_bytes
+        self.entropy_gradient = entropy_gradient
 
     def forward(self, forward: Forward, temperature: float) -> TokenScores:
         base = cast("Any", self.model).get_base_model() if hasattr(self.model, "get_base_model") else self.model
@@ -73,6 +74,7 @@ class TokenScorer(nn.Module):
                 forward.targets_N,
                 temperature=temperature,
                 max_bytes=self.logit_bytes,
+                entropy_gradient=self.entropy_gradient,
                 config=base.config,
             )
         )
@@ -99,7 +101,11 @@ class Policy:
         self.model = self._prepare(loaded.model)
         self.version = 0
         self.temperature = config.rollout.temperature
-        scorer = TokenScorer(self.model, logit_bytes=config.batch.logit_megabytes << 20)
+        scorer = TokenScorer(
+            self.model,
+            logit_bytes=config.batch.logit_megabytes << 20,
+            entropy_gradient=config.algorithm.entropy_coef > 0,
+        )
         optimizer = _optimizer(scorer, config)
         self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(

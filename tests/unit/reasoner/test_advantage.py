@@ -1,0 +1,129 @@
+"""Each advantage estimator against NumPy, and numbers worked by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from reasoner.advantage import (
+    ESTIMATORS,
+    gae_row,
+    get_estimator,
+    group_advantages,
+    group_signal,
+    leave_one_out_advantages,
+    overlong_penalty,
+)
+from reasoner.batch import Batch
+from tests.unit.reasoner.test_policy import config_with, make_batch
+
+
+def batch_with(rewards: list[float]) -> Batch:
+    batch = make_batch(config_with(), rows=len(rewards))
+    return replace(batch, reward_B=torch.tensor(rewards, dtype=torch.float64))
+
+
+REWARDS = [1.0, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0, 0.25]
+"""Two groups of four."""
+
+
+def slow(name: str, batch: Batch) -> np.ndarray:
+    """[B] advantages before they are spread over tokens, or [N] where they differ within a row."""
+    groups = np.array(REWARDS).reshape(2, 4)
+    centred = groups - groups.mean(1, keepdims=True)
+    row_N, mask = batch.row_N.numpy(), batch.loss_mask_N.numpy()
+
+    def whiten(values_N: np.ndarray) -> np.ndarray:
+        return (values_N - values_N[mask].mean()) / (values_N[mask].std() + 1e-8)
+
+    match name:
+        case "grpo":
+            return (centred / (groups.std(1, keepdims=True) + 1e-6)).ravel()[row_N]
+        case "dr_grpo":
+            return centred.ravel()[row_N]
+        case "rloo":
+            others = (groups.sum(1, keepdims=True) - groups) / 3
+            return (groups - others).ravel()[row_N]
+        case "rejection":
+            return (groups.ravel() >= 1).astype(float)[row_N]
+        case "reinforce_pp":
+            return whiten(np.array(REWARDS)[row_N])
+        case "reinforce_pp_baseline":
+            return whiten(centred.ravel()[row_N])
+        case "gae":
+            out = np.zeros(len(row_N))
+            values = batch.values_N.double().numpy()  # pyright: ignore
+            for row in range(len(batch)):
+                where = np.flatnonzero(row_N == row)
+                running = 0.0
+                for place in range(len(where) - 1, -1, -1):
+                    last = place == len(where) - 1
+                    reward = REWARDS[row] if last else 0.0
+                    following = 0.0 if last else values[where[place + 1]]
+                    running = reward + following - values[where[place]] + 0.95 * running
+                    out[where[place]] = running
+            return whiten(out)
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_estimator_equals_numpy(name: str) -> None:
+    batch = batch_with(REWARDS)
+    values = torch.randn(len(batch.row_N), generator=torch.Generator().manual_seed(0))
+    found = get_estimator(name).function(replace(batch, values_N=values))
+    assert found.advantages_N is not None
+    np.testing.assert_allclose(found.advantages_N.numpy(), slow(name, replace(batch, values_N=values)), atol=2e-6)
+
+
+def test_by_hand() -> None:
+    assert group_advantages([1, 0, 0, 1]) == [0.5, -0.5, -0.5, 0.5]
+    assert group_advantages([1, 0, 0, 0], scale_by_std=True) == pytest.approx([3**0.5, *[-(3**-0.5)] * 3], rel=1e-5)
+    assert leave_one_out_advantages([1, 0, 0]) == [1, -0.5, -0.5]
+    assert leave_one_out_advantages([1]) == [0]
+    assert gae_row([0, 1], [0.5, 0.25], gamma=0.5, lam=0.5).advantages == pytest.approx([-0.375 + 0.25 * 0.75, 0.75])
+
+
+def test_reward_on_every_row_lands_on_its_last_token_with_the_kl_of_each() -> None:
+    batch = batch_with(REWARDS)
+    found = get_estimator("reinforce_pp").function(batch, kl_coef=0.1, whiten=False)
+    assert found.advantages_N is not None
+    assert batch.old_logprobs_N is not None
+    assert batch.ref_logprobs_N is not None
+    kl = 0.1 * (batch.old_logprobs_N - batch.ref_logprobs_N) * batch.loss_mask_N
+    starts = batch.row_starts()
+    for row, reward in enumerate(REWARDS):
+        span = slice(starts[row], starts[row + 1])
+        assert found.advantages_N[starts[row]].item() == pytest.approx(reward - kl[span].sum().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo"])
+@pytest.mark.parametrize("rewards", [[1.0] * 4, [0.1, 0.1 + 1e-12, 0.1, 0.1], [1e6] * 4])
+def test_a_group_without_signal_gives_zeros(name: str, rewards: list[float]) -> None:
+    found = get_estimator(name).function(batch_with(rewards))
+    assert found.advantages_N is not None
+    assert not found.advantages_N.any()
+
+
+def test_signal_has_a_threshold() -> None:
+    assert not group_signal([0.5, 0.5 + 1e-7])
+    assert group_signal([0.5, 0.5001])
+
+
+@pytest.mark.parametrize("rewards", [[], [float("nan"), 1.0], [float("inf"), 0.0]])
+def test_bad_rewards_are_an_error(rewards: list[float]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        group_advantages(rewards)
+
+
+def test_overlong_penalty_by_hand() -> None:
+    assert [overlong_penalty(n, max_tokens=100, penalty_tokens=20) for n in (50, 80, 90, 100, 120)] == [
+        0, 0, -0.5, -1, -1,
+    ]  # fmt: skip
+
+
+def test_unknown_estimator_suggests_the_closest() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'rloo'"):
+        get_estimator("rlooo")
