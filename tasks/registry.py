@@ -17,6 +17,7 @@ ENTRY_POINT_GROUP = "reasoner.tasks"
 BUILTIN: Mapping[str, str] = {
     "arithmetic": "tasks.arithmetic:Arithmetic",
     "countdown": "tasks.countdown:Countdown",
+    "dataset": "tasks.dataset:Dataset",
     "gsm8k": "tasks.gsm8k:Gsm8k",
 }
 """Name to `module:class`, imported on first use."""

@@ -50,7 +50,9 @@ def rollout(row: dict) -> Rollout:
         policy_version=0,
     )
     return Rollout(
-        problem=Problem(id=row["problem"], prompt=row["prompt"], reference=row["reference"], verifier="exact", task="x"),
+        problem=Problem(
+            id=row["problem"], prompt=row["prompt"], reference=row["reference"], verifier="exact", task="x"
+        ),
         prompt_text=row["prompt"],
         prompt_ids=tuple(row["prompt_ids"]),
         completion=completion,

@@ -1,0 +1,119 @@
+"""Any dataset as a task: a JSONL, JSON or parquet file, a folder of them, or a name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from tasks.base import Message, Problem, Task, TaskError
+from tasks.rows import read_rows
+from verifiers import JSON
+
+
+class Dataset(Task):
+    """Rows with a prompt and a reference, graded by the verifier that you name.
+
+    Args:
+        path: a file, a folder with one file per split, or a hub name such as `openai/gsm8k`.
+        verifier: the verifier of every row.
+        verifier_options: its options.
+        test_path: where the test split is, if `path` is a single file; None: every tenth row of it, held out.
+        config: the configuration of a hub dataset that has several.
+        prompt_column: text, or a list of chat messages.
+        reference_column: the gold, in the schema of the verifier.
+        id_column: None: the row's number.
+        demonstration_column: a worked solution for SFT, if there is one.
+        template: text with {column} for any column of the row, instead of prompt_column.
+        split_names: our split -> theirs, e.g. {"test": "validation"}.
+    """
+
+    name = "dataset"
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        verifier: str,
+        verifier_options: Mapping[str, JSON] | None = None,
+        test_path: str | None = None,
+        config: str | None = None,
+        prompt_column: str = "prompt",
+        reference_column: str = "reference",
+        id_column: str | None = None,
+        demonstration_column: str | None = None,
+        template: str | None = None,
+        split_names: Mapping[str, str] | None = None,
+    ) -> None:
+        self._path, self._test_path, self._config = path, test_path, config
+        self._verifier, self._verifier_options = verifier, dict(verifier_options or {})
+        self._prompt, self._reference, self._id = prompt_column, reference_column, id_column
+        self._demonstration, self._template = demonstration_column, template
+        self._split_names = dict(split_names or {})
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        if split not in self.splits:
+            raise TaskError(f"split must be train or test; got {split!r}.")
+        return [self._problem(row, split, number) for number, row in self._rows(split)]
+
+    def _rows(self, split: str) -> list[tuple[int, Mapping[str, object]]]:
+        from pathlib import Path
+
+        one_file = Path(self._path).is_file() and self._test_path is None
+        path = self._test_path if split == "test" and self._test_path else self._path
+        rows = enumerate(read_rows(path, split=self._split_names.get(split, split), name=self._config))
+        if not one_file:
+            return list(rows)
+        return [(number, row) for number, row in rows if (number % 10 == 9) == (split == "test")]
+
+    def _problem(self, row: Mapping[str, object], split: str, number: int) -> Problem:
+        where = f"{self._path} {split} row {number}"
+        if self._template is not None:
+            prompt: object = self._fill(row, where)
+        else:
+            prompt = self._column(row, self._prompt, "prompt_column", where)
+        demonstration = None
+        if self._demonstration is not None:
+            demonstration = str(self._column(row, self._demonstration, "demonstration_column", where))
+        return Problem(
+            id=f"{split}/{number}" if self._id is None else str(self._column(row, self._id, "id_column", where)),
+            prompt=_prompt(prompt, where),
+            reference=cast("JSON", self._column(row, self._reference, "reference_column", where)),
+            verifier=self._verifier,
+            verifier_options=self._verifier_options,
+            demonstration=demonstration,
+            task=self.name,
+        )
+
+    def _fill(self, row: Mapping[str, object], where: str) -> str:
+        assert self._template is not None
+        try:
+            return self._template.format_map({key: str(value) for key, value in row.items()})
+        except (KeyError, IndexError, ValueError) as error:
+            raise TaskError(f"{where}: template {self._template!r} cannot be filled ({error}). {_has(row)}") from error
+
+    def _column(self, row: Mapping[str, object], column: str, option: str, where: str) -> object:
+        if column not in row or row[column] is None:
+            missing = "has no value in" if column in row else "has no"
+            raise TaskError(f"{where} {missing} column {column!r}. {_has(row)} Set task.options.{option}.")
+        return row[column]
+
+
+def _has(row: Mapping[str, object]) -> str:
+    return f"It has: {', '.join(map(str, row)) or 'none'}."
+
+
+def _prompt(value: object, where: str) -> str | tuple[Message, ...]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value:
+        messages: list[Message] = []
+        for message in cast("list[object]", value):
+            if not (isinstance(message, dict) and {"role", "content"} <= message.keys()):
+                break
+            messages.append(Message(role=str(message["role"]), content=str(message["content"])))
+        else:
+            return tuple(messages)
+    raise TaskError(f"{where}: a prompt must be text or a list of {{role, content}} messages; got {str(value)[:80]!r}.")
+
+
+__all__ = ["Dataset"]

@@ -1,0 +1,103 @@
+"""Rows of a dataset: a local file, a folder of files named after their splits, or a hub name."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tasks.base import TaskError
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".json")
+
+
+def read_rows(path: str, *, split: str, name: str | None = None) -> Iterable[Mapping[str, object]]:
+    """The rows of one split.
+
+    Args:
+        path: a file (then it is the only split asked for), a folder that holds one file per split
+            (`train.jsonl`, `something_test.parquet`, ...), or a dataset of the Hugging Face hub.
+        split: its name.
+        name: the configuration of a hub dataset, if it has several.
+    Raises:
+        TaskError: no such file, folder or dataset; a line that is no JSON object.
+    """
+    place = Path(path)
+    if place.is_file():
+        return read_file(place)
+    if place.is_dir():
+        stems = {found: found.name.split(".")[0] for found in sorted(place.iterdir()) if _readable(found)}
+        matches = [found for found, stem in stems.items() if stem == split or stem.endswith(f"_{split}")]
+        if len(matches) != 1:
+            seen = ", ".join(found.name for found in stems) or "no data file"
+            raise TaskError(
+                f"{path} must hold exactly one file for split {split!r} ({split}.jsonl, .jsonl.gz, .parquet or .json);"
+                f" found {seen}."
+            )
+        return read_file(matches[0])
+    if path.startswith((".", "/", "~")) or path.endswith(SUFFIXES):
+        raise TaskError(f"there is no file or folder {path!r} (looked from {Path.cwd()}).")
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(path, name, split=split)  # pyright: ignore[reportReturnType]
+    except Exception as error:  # the hub client raises a dozen unrelated classes
+        said = str(error).strip().split("\n")[0]
+        raise TaskError(
+            f"{path!r} is no local file or folder, and the hub's split {split!r} of it cannot be loaded: {said}"
+        ) from error
+
+
+def read_file(path: Path) -> list[Mapping[str, object]]:
+    """The rows of one .jsonl, .jsonl.gz, .json (a list) or .parquet file.
+
+    Raises:
+        TaskError: the file cannot be decoded.
+    """
+    if path.name.endswith(".parquet"):
+        import pyarrow.parquet
+
+        return pyarrow.parquet.read_table(path).to_pylist()
+    if path.name.endswith(".json"):
+        try:
+            rows = json.loads(path.read_text())
+        except ValueError as error:
+            raise TaskError(f"{path} must be JSON: {error}") from error
+        if not isinstance(rows, list):
+            raise TaskError(f"{path} must be a JSON list of objects; got {type(rows).__name__}.")
+        return [_object(row, path, number) for number, row in enumerate(rows, 1)]
+    return read_jsonl(path)
+
+
+def read_jsonl(path: Path) -> list[Mapping[str, object]]:
+    r"""The rows of a JSONL file, gzipped or not; only \n ends a line.
+
+    Raises:
+        TaskError: a line is not a JSON object; names it.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    rows: list[Mapping[str, object]] = []
+    with opener(path, "rt", encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise TaskError(f"{path} line {number} must be JSON: {error}") from error
+            rows.append(_object(row, path, number))
+    return rows
+
+
+def _object(row: object, path: Path, number: int) -> Mapping[str, object]:
+    if not isinstance(row, dict):
+        raise TaskError(f"{path} line {number} must be a JSON object; got {type(row).__name__}.")
+    return row
+
+
+def _readable(path: Path) -> bool:
+    return path.name.endswith(SUFFIXES) and path.is_file()
+
+
+__all__ = ["read_file", "read_jsonl", "read_rows"]
