@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from reasoner.advantage import Estimator, get_estimator, group_signal
+from reasoner.advice import REPEAT_EVERY, no_signal_advice
 from reasoner.batch import Batch
 from reasoner.config import StageConfig
 from reasoner.loss import LossTerms, policy_loss
@@ -31,6 +32,7 @@ def train(session: Session) -> None:
     if session.fresh:
         session.evaluate()
         session.checkpoint()
+    silent = 0
     for step in range(session.step + 1, config.steps + 1):
         clock = Clock()
         sampled = sample_step(session, step)
@@ -60,6 +62,9 @@ def train(session: Session) -> None:
         metrics |= rollout_metrics(groups) | step_metrics(session, sampled, kept, clock)
         session.run.log(step, metrics)
         session.display.step(step, metrics)
+        silent = 0 if metrics["groups/signal"] > 0 else silent + 1
+        if silent % REPEAT_EVERY == 1:
+            session.display.note(no_signal_advice(metrics))
         session.end_step()
 
 

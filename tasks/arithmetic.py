@@ -27,6 +27,7 @@ class Arithmetic(Task):
         family: addition, subtraction, multiplication (by one digit), or chain (several sums and differences).
         digits: of each operand.
         terms: operands of a chain.
+        demonstrations: worked (every one shows its steps) or mixed (about half give the answer at once).
         train_size: problems of the training split, as far as the family has so many.
         test_size: likewise of the test split.
         seed: of the draw; the split of a question depends on the question alone.
@@ -40,6 +41,7 @@ class Arithmetic(Task):
         family: str = "addition",
         digits: int = 2,
         terms: int = 3,
+        demonstrations: str = "worked",
         train_size: int = 20_000,
         test_size: int = 1_000,
         seed: int = 0,
@@ -50,6 +52,9 @@ class Arithmetic(Task):
             raise TaskError(f"digits must be between 1 and 12; got {digits}.")
         if not 2 <= terms <= 8:
             raise TaskError(f"terms must be between 2 and 8; got {terms}.")
+        if demonstrations not in ("worked", "mixed"):
+            raise TaskError(f"demonstrations must be worked or mixed; got {demonstrations!r}.")
+        self._mixed = demonstrations == "mixed"
         self._draw = lambda source: FAMILIES[family](source, digits, terms)
         self._label = f"{family}-{digits}"
         self._sizes = {"train": train_size, "test": test_size}
@@ -76,13 +81,14 @@ class Arithmetic(Task):
         return [self._problem(worked) for worked in found.values()]
 
     def _problem(self, worked: Worked) -> Problem:
+        steps = () if self._mixed and _digest(worked.question, 1) % 2 else worked.steps
         return Problem(
             id=f"{self._label}/{worked.question}",
             prompt=f"{worked.question}=?\n",
             reference=str(worked.answer),
             verifier="exact",
             difficulty=worked.difficulty,
-            demonstration="".join(f"{step}\n" for step in worked.steps) + f"#### {worked.answer}",
+            demonstration="".join(f"{step}\n" for step in steps) + f"#### {worked.answer}",
             task=self.name,
         )
 
@@ -94,7 +100,11 @@ def _problems(task: Arithmetic, split: str) -> Sequence[Problem]:
 
 def split_of(question: str) -> str:
     """One question in ten is held out, by its own digest: no seed or size moves it to the other side."""
-    return "test" if hashlib.blake2b(question.encode(), digest_size=4).digest()[0] % 10 == 0 else "train"
+    return "test" if _digest(question, 0) % 10 == 0 else "train"
+
+
+def _digest(question: str, byte: int) -> int:
+    return hashlib.blake2b(question.encode(), digest_size=4).digest()[byte]
 
 
 def _number(source: random.Random, digits: int) -> int:

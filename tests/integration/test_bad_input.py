@@ -1,0 +1,159 @@
+"""Each mistake that people make gets one line that names the cause and the fix, exit code 2, and loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reasoner.checkpoint import list_checkpoints
+from reasoner.config import load_config
+from reasoner.pipeline import run_pipeline
+
+pytestmark = pytest.mark.integration
+SMALL = {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 1, "max_positions": 96}}
+ROW = {"prompt": "2+2?", "reference": "4"}
+
+
+def config_file(folder: Path, **changes: object) -> Path:
+    rows = folder / "rows.jsonl"
+    if not rows.exists():
+        rows.write_text("".join(json.dumps({"prompt": f"{n}+1?", "reference": str(n + 1)}) + "\n" for n in range(40)))
+    config = {
+        "name": "bad",
+        "output": str(folder / "run"),
+        "steps": 2,
+        "task": {"name": "dataset", "options": {"path": str(rows), "verifier": "math"}},
+        "prompt": {"chat": "never"},
+        "model": SMALL,
+        "rollout": {"problems_per_step": 2, "group_size": 2, "max_tokens": 8},
+        "engine": {"name": "hf"},
+        "eval": {"problems": 2},
+        "checkpoint": {"every": 1},
+        **changes,
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def reasoner(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from reasoner.cli import main; main()", *arguments]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+
+
+def size(folder: Path) -> int:
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file())
+
+
+def dataset(folder: Path, rows: list[object], **options: object) -> dict[str, object]:
+    path = folder / "bad.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"name": "dataset", "options": {"path": str(path), "verifier": "math", **options}}
+
+
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        ("missing column", ["has no column 'question'", "It has: prompt, reference", "Set task.options.prompt_column"]),
+        ("empty prompt", ["train/3: its prompt is empty", "Mend or remove"]),
+        ("bad gold", ["train/3:", "1 of 18 problems cannot be used", "reasoner tasks validate"]),
+        ("no such model", ["no/such-model"]),
+        ("typo", ["unknown key 'rollout.group_sise'", "Did you mean 'group_size'?"]),
+        ("too long", ["train/3", "must fit", "96"]),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(tmp_path: Path, case: str, says: list[str]) -> None:
+    rows: list[object] = [ROW] * 20
+    match case:
+        case "missing column":
+            changes: dict[str, object] = {"task": dataset(tmp_path, rows, prompt_column="question")}
+        case "empty prompt":
+            rows[3] = {"prompt": "  ", "reference": "4"}
+            changes = {"task": dataset(tmp_path, rows)}
+        case "bad gold":
+            rows[3] = {"prompt": "2+2?", "reference": r"\frac{1}{"}
+            changes = {"task": dataset(tmp_path, rows)}
+        case "no such model":
+            changes = {"model": "no/such-model"}
+        case "typo":
+            changes = {"rollout": {"group_sise": 2}}
+        case _:
+            rows[3] = {"prompt": "2+2?" * 30, "reference": "4"}
+            changes = {"task": dataset(tmp_path, rows)}
+    done = reasoner("train", str(config_file(tmp_path, **changes)))
+    error = [line for line in done.stderr.split("\n") if line.startswith("error: ")]
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert len(error) == 1
+    assert "Traceback" not in done.stderr
+    for words in says:
+        assert words in error[0]
+
+
+def test_nan_loss_stops_with_the_last_checkpoint_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from reasoner.policy import Policy, TrainingError
+
+    config = config_file(tmp_path, steps=3, algorithm={"advantage": "reinforce_pp", "advantage_options": {}})
+    run = load_config(str(config))
+    annotate = Policy.annotate
+
+    def broken(self: Policy, batch, needs):
+        found = annotate(self, batch, needs)
+        if self.version == 1:
+            return replace(found, reward_B=found.reward_B + float("nan"))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Policy, "annotate", broken)
+        with pytest.raises(TrainingError, match=r"must be finite.*--resume"):
+            run_pipeline(run, resume=False)
+    folder = run.stage_folder(0)
+    assert [path.name for path in list_checkpoints(folder / "checkpoints")][-1] == "step-000001"
+    run_pipeline(run, resume=True)
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().split("\n") if line]
+    assert steps == [1, 2, 3]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can only be mounted by root")
+def test_full_disk_while_a_checkpoint_is_written_keeps_the_last_one(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "none", str(disk)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"mount is not allowed here: {mounted.stderr.strip()}")
+    try:
+        config = config_file(tmp_path, output=str(disk / "run"), steps=4, checkpoint={"every": 2, "keep": 1})
+        assert reasoner("train", str(config), "steps=2").returncode == 0
+        (disk / "run" / "done.json").unlink()
+        free = os.statvfs(disk)
+        last = disk / "run" / "checkpoints" / "step-000002"
+        enough = size(last / "model") + size(last) // 2  # for the engine's copy of the model, not for a checkpoint too
+        (disk / "filler").write_bytes(b"0" * (free.f_bavail * free.f_frsize - enough))
+        full = reasoner("train", str(config), "--resume")
+        assert full.returncode == 1, full.stderr[-2000:]
+        assert "could not be written" in full.stderr
+        assert "Free disk space, then go on with --resume" in full.stderr
+        assert "the last good one is" in full.stderr
+        assert "Traceback" not in full.stderr
+        (disk / "filler").unlink()
+        assert reasoner("train", str(config), "--resume").returncode == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert not disk.joinpath("run").exists()
+
+
+def test_a_run_without_signal_says_so_and_what_to_do(tmp_path: Path) -> None:
+    done = reasoner("train", str(config_file(tmp_path, eval={"problems": 0})))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "no group has signal: 100% of the groups are all wrong" in done.stdout
+    assert "Try: " in done.stdout
