@@ -1,0 +1,110 @@
+"""The quickstart over several seeds, beside what might explain its gain as well. Prints JSON.
+
+Every arm starts from the same warm-started model of its seed and ends on the same 512 held-out problems:
+
+grpo        the quickstart itself
+shuffled    the same, with the rewards of each step shuffled over its rollouts
+more-sft    more of the warm start on the same demonstrations, for as many seconds as grpo took
+rejection   the same time on rejection sampling: only correct rollouts are learned from, with the same verifier
+
+    python benchmarks/quickstart_controls.py --seeds 0 1 2 --output /tmp/controls
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+
+
+def shuffled(batch):
+    """GRPO's estimator on rewards that were shuffled over the rows of the step: same rewards, no information."""
+    from reasoner.advantage import get_estimator
+
+    order = list(range(len(batch)))
+    random.Random(int(batch.row_N.sum()) + len(batch.row_N)).shuffle(order)
+    return get_estimator("grpo").function(replace(batch, reward_B=batch.reward_B[order]))
+
+
+def train(folder: Path, *overrides: str) -> float:
+    """Run the quickstart with overrides, if that was not done yet; returns wall-clock seconds."""
+    seconds = folder / "seconds.json"
+    if not seconds.exists():
+        started = time.monotonic()
+        log = folder.with_suffix(".log").open("wb")
+        command = [sys.executable, "-c", "from reasoner.cli import main; main()", "train", "quickstart"]
+        subprocess.run([*command, f"output={folder}", *overrides], check=True, stdout=log, stderr=log)
+        seconds.write_text(json.dumps(time.monotonic() - started))
+    return json.loads(seconds.read_text())
+
+
+def lines(path: Path) -> list[dict]:
+    """Rows of a JSONL file."""
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def figures(stage: Path) -> dict[str, object]:
+    """Accuracy before and after with its interval, and how long the completions became."""
+    evals = lines(stage / "evals.jsonl")
+    before, after = evals[0]["metrics"]["avg@1"], evals[-1]["metrics"]["avg@1"]
+    return {"before": before[0], "after": after[0], "interval": after[1:], "tokens": evals[-1]["tokens_mean"]}
+
+
+def one_seed(seed: int, output: Path) -> dict[str, dict[str, object]]:
+    """Every arm of one seed."""
+    base = output / f"seed-{seed}"
+    wall = train(base / "grpo", f"seed={seed}")
+    sft, grpo = base / "grpo" / "0-sft", base / "grpo" / "1-grpo"
+    found = {"grpo": figures(grpo) | {"seconds_of_both_stages": round(wall)}}
+    taken = sum(row["time/step"] for row in lines(grpo / "metrics.jsonl"))
+    sft_step = sum(row["time/step"] for row in lines(sft / "metrics.jsonl")) / len(lines(sft / "metrics.jsonl"))
+    common = [f"seed={seed}", f"stages.1.model.path={sft / 'final'}"]
+    arms = {
+        "shuffled": ["stages.1.algorithm.advantage=" + f"{HERE}:shuffled"],
+        "rejection": ["stages.1.algorithm.advantage=rejection"],
+        "more-sft": [
+            "stages.1.method=sft",
+            f"stages.1.steps={round(taken / sft_step)}",
+            "stages.1.optim.lr=1e-3",
+            "stages.1.sft.demonstrations=" + str(demonstrations()),
+            "stages.1.sft.rows_per_step=64",
+        ],
+    }
+    for name, overrides in arms.items():
+        folder = base / name
+        # the first stage is not run again: it is marked as done, and the second starts from its model
+        (folder / "0-sft").mkdir(parents=True, exist_ok=True)
+        (folder / "0-sft" / "done.json").write_text((sft / "done.json").read_text())
+        train(folder, "--resume", *common, *overrides)
+        found[name] = figures(folder / ("1-sft" if name == "more-sft" else "1-grpo"))
+    return found
+
+
+def demonstrations() -> int:
+    """As many as the quickstart's warm start learns from."""
+    from reasoner.config import load_config
+
+    count = load_config("quickstart").stages[0].sft.demonstrations
+    assert count is not None
+    return count
+
+
+def main() -> None:
+    """Run all seeds and print what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--output", type=Path, required=True, help="folder for the runs; finished ones are kept")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    print(json.dumps({str(seed): one_seed(seed, arguments.output.resolve()) for seed in arguments.seeds}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""One bad row costs itself and nothing else, however it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from verifiers import GradingRow, Outcome
+from verifiers.pool import GradingPool, GradingRequest, PoolLimits
+
+FAULTY = f"{Path(__file__).parent / 'faulty.py'}:Faulty"
+FAULTS = {
+    "hang": "longer than 1 s of wall-clock time",
+    "spin": "longer than 1 s of",
+    "hang in C": "longer than 1 s of wall-clock time",
+    "hang with signals blocked": "longer than 1 s of wall-clock time",
+    "eat memory": "MiB of memory, more than 300",
+    "segfault": "was ended by SIGSEGV",
+    "abort": "was ended by SIGABRT",
+    "kill myself": "was ended by SIGKILL",
+    "os._exit": "exited with status 0",
+    "raise": "the verifier is broken",
+    "recurse": "RecursionError",
+    "return nothing": "",
+    "return an unprintable reward": "",
+    "close every pipe": "closed its pipe and went on running",
+}
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[GradingPool]:
+    with GradingPool(workers=2, limits=PoolLimits(memory_bytes=300 << 20)) as made:
+        yield made
+
+
+def request(completion: str) -> GradingRequest:
+    return GradingRequest(FAULTY, GradingRow(completion=completion, reference="good"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_costs_its_own_row_alone(pool: GradingPool, fault: str) -> None:
+    verdicts = list(pool.grade([request("good")] * 3 + [request(fault)] + [request("good")] * 3))
+    assert [v.outcome for v in verdicts[:3] + verdicts[4:]] == [Outcome.CORRECT] * 6
+    assert verdicts[3].outcome is Outcome.VERIFIER_ERROR
+    assert verdicts[3].reward is None
+    assert FAULTS[fault] in verdicts[3].reason
+
+
+@pytest.mark.parametrize("act", ["sys.exit", "raise a base exception"])
+def test_leaving_is_a_fault_too(pool: GradingPool, act: str) -> None:
+    verdicts = list(pool.grade([request(act), request("good")]))
+    assert [v.outcome for v in verdicts] == [Outcome.VERIFIER_ERROR, Outcome.CORRECT]
+
+
+@pytest.mark.parametrize("act", ["talk", "leave a process behind", "leave a thread behind"])
+def test_untidy_verifiers_still_grade(pool: GradingPool, act: str) -> None:
+    verdicts = list(pool.grade([request(act), request("good")]))
+    assert [v.outcome for v in verdicts] == [Outcome.INCORRECT, Outcome.CORRECT]
+
+
+def test_verdicts_come_in_order_and_as_completed(pool: GradingPool) -> None:
+    rows = [request("good" if n % 3 else "bad") for n in range(200)]
+    expected = [Outcome.CORRECT if n % 3 else Outcome.INCORRECT for n in range(200)]
+    assert [v.outcome for v in pool.grade(rows)] == expected
+    found = dict(pool.grade_as_completed(rows))
+    assert [found[n].outcome for n in range(200)] == expected
+
+
+def test_any_thread_and_any_event_loop(pool: GradingPool) -> None:
+    async def gather() -> list[Outcome]:
+        return [v.outcome for v in await asyncio.gather(*(pool.grade_async(request("good")) for _ in range(20)))]
+
+    found: list[Outcome] = []
+    threads = [threading.Thread(target=lambda: found.extend(asyncio.run(gather()))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [Outcome.CORRECT] * 80
+
+    async def streamed() -> int:
+        return sum([v.reward == 1.0 async for v in pool.as_completed_async([request("good")] * 10)])
+
+    assert asyncio.run(streamed()) == 10
+
+
+def test_back_pressure_holds_the_submitter() -> None:
+    with GradingPool(workers=1, max_pending=4) as small:
+        started = time.monotonic()
+        futures = [small.submit(*_split(request("hang"))) for _ in range(1)]
+        futures += [small.submit(*_split(request("good"))) for _ in range(8)]
+        assert time.monotonic() - started > 0.5  # the fifth waited for the hanging row to be killed
+        assert [f.result().outcome for f in futures[1:]] == [Outcome.CORRECT] * 8
+
+
+def _split(made: GradingRequest) -> tuple[str, dict[str, object], GradingRow]:
+    return made.verifier, dict(made.options), made.row
+
+
+def test_unknown_verifiers_and_options_are_errors_at_once(pool: GradingPool) -> None:
+    from verifiers import BadOption, UnknownVerifier
+
+    with pytest.raises(UnknownVerifier, match="Did you mean 'math'"):
+        pool.submit("mth", {}, GradingRow(completion="", reference=""))
+    with pytest.raises(BadOption):
+        pool.submit("exact", {"no_such": 1}, GradingRow(completion="", reference=""))
+
+
+def test_close_settles_what_waits_and_leaves_no_process() -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    pool = GradingPool(workers=1)
+    futures = [pool.submit(*_split(request("hang"))) for _ in range(5)]
+    time.sleep(0.5)
+    pool.close()
+    assert {future.result(timeout=10).outcome for future in futures} == {Outcome.VERIFIER_ERROR}
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit("exact", {}, GradingRow(completion="", reference=""))
+
+
+def test_nothing_starts_before_the_first_row() -> None:
+    before = len(psutil.Process().children(recursive=True))
+    with GradingPool(workers=4):
+        assert len(psutil.Process().children(recursive=True)) == before
+
+
+def test_workers_die_with_a_killed_owner() -> None:
+    code = f"""
+import time
+from verifiers import GradingRow
+from verifiers.pool import GradingPool
+import psutil
+pool = GradingPool(workers=1)
+pool.submit({FAULTY!r}, {{}}, GradingRow(completion="good", reference="good")).result()
+pool.submit({FAULTY!r}, {{}}, GradingRow(completion="hang", reference="good"))
+time.sleep(0.2)
+print([child.pid for child in psutil.Process().children(recursive=True)], flush=True)
+time.sleep(100)
+"""
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    workers = [int(pid) for pid in owner.stdout.readline().strip("[]\n ").split(",")]
+    assert workers
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.wait()
+    owner.stdout.close()
+    deadline = time.monotonic() + 5
+    while any(map(_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_alive, workers))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
