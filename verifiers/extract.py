@@ -3,7 +3,7 @@
 Order, strongest form first; within a form the last one wins:
 `\\boxed{...}` · `#### ...` · `<answer>...</answer>` · "the final answer is ..." / "the answer is ..." / "answer: ..." ·
 a last line `A: ...` · a text that ends in bold `**...**` · a text that ends in `$...$` ·
-a text that is nothing but a short answer.
+a last line that is nothing but a number · a text that is nothing but a short answer.
 Text inside `<think>...</think>` never counts; an unclosed `<think>` hides everything after it.
 """
 
@@ -20,7 +20,8 @@ THINK = re.compile(r"</?think(?:ing)?>", re.IGNORECASE)
 HASHES = re.compile(r"####[ \t]*")
 ANSWER_TAG = re.compile(r"</?answer>", re.IGNORECASE)
 DECLARED = re.compile(
-    r"(?:\bfinal\s+answer|\bthe\s+(?:correct\s+)?(?:answer|result|solution|value)|\banswer)"
+    r"(?:\bfinal\s+answer|\bthe\s+(?:correct\s+)?(?:answer|result|solution|value)|\banswer"
+    r"|\b(?:correct|right)\s+(?:option|choice))"
     r"(?:\s+to\s+(?:the|this)\s+(?:question|problem))?"
     r"\s*(?P<verb>\s+is\s+not\b|\s+is\s*:?|\s+should\s+be|\s+must\s+be|\s*:|\s*=)(?P<after>\s*)",
     re.IGNORECASE,
@@ -28,6 +29,8 @@ DECLARED = re.compile(
 BOLD_END = re.compile(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
 NEGATED = re.compile(r"^\s*(?:not\b|isn't\b|n't\b)", re.IGNORECASE)
 SENTENCE_END = re.compile(r"\.(?=\s|$)|\n|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as)\b)")
+ANOTHER = re.compile(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
+LONE_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
 BARE_LIMIT = 120
 
 
@@ -37,7 +40,7 @@ class Extraction:
 
     answer: str
     form: str
-    """Which form declared it: boxed, hashes, tag, declared, answer line, bold, dollars, bare."""
+    """Which form declared it: boxed, hashes, tag, declared, answer line, bold, dollars, last line, bare."""
     repaired: bool = False
     """True where a malformed box was mended (a missing brace, a lost backslash)."""
     boxes: tuple[str, ...] = ()
@@ -218,24 +221,27 @@ def _declared(text: str) -> Extraction | None:
     if inner is None:
         end = SENTENCE_END.search(rest)
         inner = (rest[: end.start()] if end else rest).strip().strip("*").strip()
-        whole = re.fullmatch(r"\$(.+?)\$\.?", inner, re.DOTALL)
+        whole = re.fullmatch(r"\$([^$]+)\$\.?", inner)
         inner = whole.group(1) if whole else inner
     return Extraction(answer=inner.strip(), form="declared") if inner.strip() else None
 
 
 def _wrapped(rest: str) -> str | None:
-    """The content of what the text opens right away: `**...**`, `$...$`, `\\(...\\)`, `\\[...\\]`."""
+    """The content of what the text opens right away: `**...**`, `$...$`, `\\(...\\)`, `\\[...\\]`.
+
+    None where another value follows it: `$3$ or $4$`.
+    """
     for opening, closing in (("**", "**"), ("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]")):
         if rest.startswith(opening):
             end = rest.find(closing, len(opening))
             if end > 0:
                 inner = rest[len(opening) : end].strip()
-                return _unwrapped(inner)
+                return None if ANOTHER.match(rest, end + len(closing)) else _unwrapped(inner)
     if rest.startswith("$"):
         end = rest.find("$", 1)
         following = rest[end + 1 : end + 2] if end > 0 else ""
         if end > 1 and (not following or not following.isdigit()):
-            return rest[1:end]
+            return None if ANOTHER.match(rest, end + 1) else rest[1:end]
     return None
 
 
@@ -269,6 +275,12 @@ def _dollars(text: str) -> Extraction | None:
     return None
 
 
+def _last_line(text: str) -> Extraction | None:
+    """A last line that is nothing but a number."""
+    line = text.rstrip().rpartition("\n")[2].strip().rstrip(".")
+    return Extraction(answer=line, form="last line") if LONE_NUMBER.fullmatch(line) else None
+
+
 def _bare(text: str) -> Extraction | None:
     stripped = text.strip()
     if (
@@ -297,6 +309,7 @@ FINDERS: Mapping[str, Callable[[str], Extraction | None]] = {
     "answer line": _answer_line,
     "bold": _bold,
     "dollars": _dollars,
+    "last line": _last_line,
     "bare": _bare,
 }
 DEFAULT_FORMS: tuple[str, ...] = tuple(FINDERS)

@@ -45,7 +45,7 @@ def read_lines(
     Raises:
         FileError: no such file, or it cannot be decoded.
     """
-    for number, row in _rows(path):
+    for number, row in read_records(path):
         if isinstance(row, str):
             yield Line(number, str(number), None, row)
             continue
@@ -83,7 +83,12 @@ def _reach(row: Mapping[str, JSON], column: str) -> JSON:
     return found
 
 
-def _rows(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
+def read_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
+    """(line number from 1, row or what is wrong with the line) of a JSONL[.gz] or parquet file, or `-`.
+
+    Raises:
+        FileError: the file cannot be read at all.
+    """
     if path.endswith(".parquet"):
         yield from _parquet(path)
         return

@@ -24,6 +24,7 @@ BUILTIN: Mapping[str, str] = {
     "exact": "verifiers.simple:Exact",
     "format": "verifiers.simple:Format",
     "math": "verifiers.math_verifier:Math",
+    "math-verify": "verifiers.math_verify:MathVerify",
 }
 """Name to `module:class`, imported on first use."""
 

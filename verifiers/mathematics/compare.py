@@ -210,7 +210,7 @@ class _Comparer:
         if written is None or self.policy.rounding != "reference":
             return False
         wanted, ulp = written
-        if ulp >= 1 or abs(value - wanted) * 2 > ulp:
+        if ulp >= 1 or not _rounds_to(value, wanted, ulp):
             return False
         mine = _decimal(answer)
         if mine is None:
@@ -485,7 +485,15 @@ def _plain(node: Node) -> Node:
         return node.sides[1]
     if isinstance(node, Matrix) and not node.bar and len(node.rows) == 1 and len(node.rows[0]) == 1:
         return node.rows[0][0]
+    if isinstance(node, Mul) and len(node.factors) == 2:  # a named point: A(3, 4)
+        name, point = node.factors
+        if isinstance(name, Sym) and name.name.isupper() and isinstance(point, Group) and _coordinates(point):
+            return point
     return node
+
+
+def _coordinates(point: Group) -> bool:
+    return point.kind is GroupKind.TUPLE and not symbols(point)
 
 
 def _ordered(gold: Node, one: object, new_one: object, other: object) -> tuple:  # type: ignore[type-arg]
@@ -518,6 +526,8 @@ def _words(text: Text) -> tuple[str, ...]:
 def _is_name(node: Node) -> bool:
     if isinstance(node, Sym | Text):
         return True
+    if isinstance(node, Group) and node.kind is GroupKind.TUPLE:
+        return all(isinstance(item, Sym) for item in node.items)
     if isinstance(node, Call) and node.name in (
         "prime",
         "subscript",
@@ -552,10 +562,17 @@ def _oriented(relation: Relation) -> Relation:
 def _interval_of(relation: Relation) -> Node | None:
     """`a < x <= b` or `x > a` as an interval, where one symbol alone is bounded."""
     ops, sides = relation.ops, relation.sides
+    if ops == ("!=",) and isinstance(sides[0], Sym) and not symbols(sides[1]):
+        infinity = Const("oo")
+        return SetOp(
+            "cup", (_interval(Neg(infinity), sides[1], False, False), _interval(sides[1], infinity, False, False))
+        )
     if len(ops) == 1 and ops[0] in _FLIPPED:
         relation = _oriented(relation)
         low, high = relation.sides
         closed = relation.ops[0] == "<="
+        if isinstance(low, Call) and low.name == "abs" and isinstance(low.args[0], Sym) and not symbols(high):
+            return _interval(Neg(high), high, closed, closed)
         if isinstance(low, Sym) and not symbols(high):
             return _interval(Neg(Const("oo")), high, False, closed)
         if isinstance(high, Sym) and not symbols(low):
@@ -678,6 +695,13 @@ def _decimal(node: Node) -> tuple[Fraction, Fraction] | None:
     if isinstance(node, Call) and node.name == "percent":
         return _decimal(node.args[0])
     return None
+
+
+def _rounds_to(value: Fraction, wanted: Fraction, ulp: Fraction) -> bool:
+    """Nearest; a tie goes away from zero or to the even digit, as people round and as machines do."""
+    if abs(value - wanted) * 2 != ulp:
+        return abs(value - wanted) * 2 < ulp
+    return abs(wanted) > abs(value) or (wanted / ulp) % 2 == 0
 
 
 def _integral(node: Node) -> bool:

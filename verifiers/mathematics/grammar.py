@@ -417,7 +417,12 @@ class Parser:
             if len(words) == 1 and len(words[0]) == 1:
                 return Sym(words[0])
             return Text(tuple(words))
-        return self.relation()
+        left = self.relation()
+        if self.accept("over"):
+            return Div(left, self.relation())
+        if self.accept("choose"):
+            return Call("binom", (left, self.relation()))
+        return left
 
     def _set(self) -> Node:
         if self.accept("\\}"):
@@ -655,10 +660,20 @@ class Parser:
         high: Node = Text(())
         while self.at("_") or self.at("^"):
             if self.take().text == "_":
+                if name in ("sum", "prod") and self.at("{") and self.peek(2).text == "=":
+                    self._index_is_a_variable(self.peek(1))
                 low = self._argument()
             else:
                 high = self._argument()
         return Call(name, (low, high, self.product()))
+
+    def _index_is_a_variable(self, index: Token) -> None:
+        """The i of `\\sum_{i=1}` is not the imaginary unit, nor is any i behind it."""
+        if index.kind == "const":
+            self.tokens[self.position :] = [
+                Token("sym", token.text, token.spaced) if token.kind == "const" and token.text == index.text else token
+                for token in self.tokens[self.position :]
+            ]
 
 
 _INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")}

@@ -33,6 +33,8 @@ from verifiers.mathematics.words import MONTHS, SCALES, SMALL, number_from_words
 _LOST_ESCAPES = (("\x0crac", "\\frac"), ("\x08egin", "\\begin"), ("\x08inom", "\\binom"), ("\x08ar", "\\bar"))
 _LOST_TAB = re.compile(r"\t(ext|imes|heta|an|frac|o\b)")
 _LOST_RETURN = re.compile(r"\r(ight|angle|ho)")
+MAX_WRAPPERS = 20
+"""Delimiters around delimiters that are taken off."""
 _PLAIN = re.compile(r"-?\d{1,15}")
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?|(\d{1,2})\s*o'?clock", re.IGNORECASE)
@@ -56,7 +58,7 @@ def clean(text: str) -> tuple[str, bool]:
     mended = _LOST_RETURN.sub(lambda m: "\\r" + m[1], mended)
     repaired = mended != text
     stripped = mended.strip()
-    while True:
+    for _ in range(MAX_WRAPPERS):
         before = stripped
         for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
             if (
@@ -74,7 +76,8 @@ def clean(text: str) -> tuple[str, bool]:
             stripped = stripped[:-1].rstrip()
         stripped = stripped.removesuffix("\\")
         if stripped == before:
-            return stripped, repaired
+            break
+    return stripped, repaired
 
 
 @lru_cache(maxsize=4096)
@@ -104,7 +107,7 @@ def read(text: str) -> Node:
         if not tokens:
             raise ParseError("an answer without content")
         _check_depth(tokens)
-        return _answer(tokens)
+        return _answer(_engineers_unit(tokens))
     except RecursionError as error:
         raise LimitExceeded("the answer is nested too deep") from error
 
@@ -126,6 +129,17 @@ def read_verbatim(text: str) -> Node:
     if len(tokens) < 2 or not any(char.isalnum() for token in tokens for char in token.text):
         raise ParseError("it holds no answer")
     return Text(tuple(token.text for token in tokens))
+
+
+def _engineers_unit(tokens: list[Token]) -> list[Token]:
+    """`1+2j`: a j behind a number, where no other letter stands, is the imaginary unit."""
+    letters = {token.text for token in tokens if token.kind in ("sym", "word", "const")}
+    if letters != {"j"}:
+        return tokens
+    return [
+        Token("const", "i", token.spaced) if token.text == "j" and place and tokens[place - 1].kind == "num" else token
+        for place, token in enumerate(tokens)
+    ]
 
 
 def _check_depth(tokens: Sequence[Token]) -> None:
@@ -300,6 +314,13 @@ def _with_unit(node: Node, rest: list[Token]) -> Node:
         token.kind in ("word", "num", "sym", "const") or token.text in ("/", "^", "*", "-", "(", ")", "{", "}", ".")
         for token in rest
     )
+    words_of_logic = {"if", "else", "or", "not", "is", "unless", "when", "wrong"} & {word.lower() for word in words}
+    loose_number = any(
+        token.kind == "num" and (place == 0 or words[place - 1] not in ("^", "{", "-", "/", "per", "_"))
+        for place, token in enumerate(rest)
+    )
+    if words_of_logic or loose_number:
+        raise ParseError("a clause after the value")
     if not fits or not any(token.kind == "word" for token in rest):
         raise ParseError(f"unexpected {rest[0].text!r}")
     if isinstance(node, Dots | Text):

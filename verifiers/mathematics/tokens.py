@@ -247,6 +247,7 @@ class Tokenizer:
 
     def __init__(self, text: str) -> None:
         self.text = _GROUP_MARK.sub("", normalise_characters(text))
+        self.lone_dollar = self.text.count("$") - self.text.count("\\$") == 1
         self.tokens: list[Token] = []
         self.spaced = False
         self.depth = 0
@@ -438,8 +439,7 @@ class Tokenizer:
     def _dollar(self) -> None:
         """A currency sign before a digit where it cannot be a delimiter; otherwise nothing."""
         rest = self.text[self.position : self.position + 2].strip()
-        alone = self.text.count("$") - self.text.count("\\$") == 1
-        if rest[:1].isdigit() and alone:
+        if rest[:1].isdigit() and self.lone_dollar:
             self._emit("op", "$")
 
     def _braced(self, end: int) -> tuple[int, int]:

@@ -1,0 +1,37 @@
+"""Hugging Face's Math-Verify behind our interface: for comparison, and for those who need its verdicts."""
+
+from __future__ import annotations
+
+from verifiers.base import GradingRow, Verifier
+from verifiers.errors import BadOption, BadReference
+from verifiers.verdict import Outcome, Verdict, fixed
+
+
+class MathVerify(Verifier):
+    r"""Math-Verify as its README uses it: gold as `\boxed{...}` LaTeX, answer by LaTeX and expression extraction.
+
+    Only for the main thread of a process (it times out by signal), so for the grading pool. Needs
+    `pip install math-verify[antlr4_13_2]`.
+    """
+
+    name = "math-verify"
+    reference_schema = {"type": "string"}
+    grade_seconds = 30.0
+
+    def __init__(self) -> None:
+        try:
+            from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+        except ImportError as error:
+            raise BadOption(f"verifier math-verify needs a package: pip install math-verify ({error}).") from error
+        self._parse, self._verify = parse, verify
+        self._targets = [LatexExtractionConfig(), ExprExtractionConfig()]
+
+    def grade(self, row: GradingRow) -> Verdict:
+        gold = self._parse(f"\\boxed{{{row.reference}}}", extraction_config=self._targets)
+        if not gold:
+            raise BadReference(f"Math-Verify cannot parse the gold {str(row.reference)[:80]!r}.")
+        answer = self._parse(row.completion, extraction_config=self._targets)
+        if not answer:
+            return fixed(Outcome.NO_ANSWER, "Math-Verify found no answer")
+        right = self._verify(gold, answer)
+        return fixed(Outcome.CORRECT if right else Outcome.INCORRECT, "Math-Verify", answer=str(answer[-1]))
