@@ -110,7 +110,7 @@ def _json(result: Audit) -> JSON:
         }
         for m in result.mistakes
     ]
-    return result.to_json() | {"mistakes": mistakes}
+    return {**result.to_json(), "mistakes": mistakes}
 
 
 def _print(name: str, result: Audit, against: str | None, peer: Audit | None, show: int) -> None:

@@ -110,6 +110,10 @@ class _Comparer:
             return True
         if isinstance(gold, Num) and isinstance(answer, Num):
             return self._numbers(gold, answer)
+        values = _literal(gold), _literal(answer)
+        if values[0] is not None and values[1] is not None and self.policy.unsimplified:
+            self._reach("number")
+            return values[0] == values[1] or self._rounds(gold, values[1], answer)
         self._reach("structure")
         gold, answer = _plain(gold), _plain(answer)
         if gold == answer:
@@ -694,6 +698,18 @@ def _decimal(node: Node) -> tuple[Fraction, Fraction] | None:
         return (-inner[0], inner[1]) if inner else None
     if isinstance(node, Call) and node.name == "percent":
         return _decimal(node.args[0])
+    return None
+
+
+def _literal(node: Node) -> Fraction | None:
+    """The value of a number, a fraction of numbers, or one with a sign."""
+    if isinstance(node, Num):
+        return Fraction(node.value)
+    if isinstance(node, Neg):
+        inner = _literal(node.operand)
+        return None if inner is None else -inner
+    if isinstance(node, Div) and isinstance(node.top, Num) and isinstance(node.bottom, Num) and node.bottom.value:
+        return Fraction(node.top.value) / Fraction(node.bottom.value)
     return None
 
 
