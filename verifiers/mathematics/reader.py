@@ -14,6 +14,7 @@ from verifiers.mathematics.nodes import (
     Call,
     Clock,
     Date,
+    Div,
     Dots,
     Group,
     GroupKind,
@@ -36,6 +37,7 @@ _LOST_RETURN = re.compile(r"\r(ight|angle|ho)")
 MAX_WRAPPERS = 20
 """Delimiters around delimiters that are taken off."""
 _PLAIN = re.compile(r"-?\d{1,15}")
+_PLAIN_FRACTION = re.compile(r"\\[dt]?frac\{(\d{1,15})\}\{(\d{1,15})\}|(\d{1,15})/(\d{1,15})")
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?|(\d{1,2})\s*o'?clock", re.IGNORECASE)
 _ISO_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
@@ -94,6 +96,10 @@ def read(text: str) -> Node:
     """
     if _PLAIN.fullmatch(text) and not text.startswith("-"):
         return Num(int(text))
+    fraction = _PLAIN_FRACTION.fullmatch(text)
+    if fraction:  # what the grammar would say, sooner
+        top, bottom = fraction[1] or fraction[3], fraction[2] or fraction[4]
+        return Div(Num(int(top)), Num(int(bottom)))
     if len(text) > MAX_ANSWER_CHARS:
         raise LimitExceeded(f"the answer has over {MAX_ANSWER_CHARS} characters")
     cleaned, _ = clean(text)

@@ -219,6 +219,11 @@ def test_fractions_equal_themselves_in_every_spelling_and_nothing_near(top: int,
     assert verdict(f"{top}/{bottom + 1}", spellings[0]).reward == (1 if top == 0 else 0)
 
 
+@pytest.mark.parametrize("text", ["\\frac{3}{4}", "\\dfrac{12}{5}", "3/4", "0012/5", "7/0"])
+def test_plain_fractions_are_read_as_the_grammar_reads_them(text: str) -> None:
+    assert read(text) == read(f"{text} ")
+
+
 def test_random_edits_of_right_answers_never_crash() -> None:
     source = random.Random(0)
     rows = [json.loads(line) for line in CASES.read_text().split("\n") if line]
