@@ -4,18 +4,23 @@ from sandbox.api import (
     Job,
     JobOutcome,
     JobResult,
+    JobTooLarge,
     Limits,
     Sandbox,
     SandboxError,
     SandboxUnavailable,
 )
+from sandbox.opening import BACKENDS, open_sandbox
 
 __all__ = [
+    "BACKENDS",
     "Job",
     "JobOutcome",
     "JobResult",
+    "JobTooLarge",
     "Limits",
     "Sandbox",
     "SandboxError",
     "SandboxUnavailable",
+    "open_sandbox",
 ]

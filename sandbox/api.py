@@ -20,6 +20,10 @@ class SandboxUnavailable(SandboxError, OSError):
     """This machine cannot offer that backend; the message says what is missing and how to get it."""
 
 
+class JobTooLarge(SandboxError, ValueError):
+    """The job's files and input exceed `Limits.input_bytes`; nothing was run."""
+
+
 class JobOutcome(StrEnum):
     """How a job ended. Only `infrastructure_fault` is not the program's doing."""
 
@@ -70,6 +74,9 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     result_channel: bool = False
     """True: descriptor 3 of the job is a pipe whose bytes come back as `JobResult.result`."""
+    helper: Job | None = None
+    """A second program in a world of its own, killed when this one ends. Descriptor 4 of this job is its standard
+    input, descriptor 5 its result channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +97,7 @@ class JobResult:
     peak_memory_bytes: int = 0
     detail: str = ""
     """One sentence on how it ended, for a person."""
+    helper: JobResult | None = None
 
 
 class Sandbox(ABC):

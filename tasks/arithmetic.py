@@ -27,7 +27,7 @@ class Arithmetic(Task):
         family: addition, subtraction, multiplication (by one digit), or chain (several sums and differences).
         digits: of each operand.
         terms: operands of a chain.
-        demonstrations: worked (every one shows its steps) or mixed (about half give the answer at once).
+        demonstrations: worked (every one shows its steps) or mixed (about one in three gives the answer at once).
         train_size: problems of the training split, as far as the family has so many.
         test_size: likewise of the test split.
         seed: of the draw; the split of a question depends on the question alone.
@@ -81,7 +81,7 @@ class Arithmetic(Task):
         return [self._problem(worked) for worked in found.values()]
 
     def _problem(self, worked: Worked) -> Problem:
-        steps = () if self._mixed and _digest(worked.question, 1) % 2 else worked.steps
+        steps = () if self._mixed and _digest(worked.question, 1) % 3 == 0 else worked.steps
         return Problem(
             id=f"{self._label}/{worked.question}",
             prompt=f"{worked.question}=?\n",
@@ -112,11 +112,11 @@ def _number(source: random.Random, digits: int) -> int:
 
 
 def addition(source: random.Random, digits: int, terms: int = 2) -> Worked:
-    """Column by column from the right, with carries.
+    """Column by column from the right: two digits and the carry, then their sum, always in two digits.
 
     Example:
         >>> addition(random.Random(3), 2).steps
-        ('8+5=13 carry 1', '4+7+1=12')
+        ('8+5+0=13', '4+7+1=12')
     """
     left, right = _number(source, digits), _number(source, digits)
     steps: list[str] = []
@@ -124,10 +124,9 @@ def addition(source: random.Random, digits: int, terms: int = 2) -> Worked:
     for place in range(digits):
         a, b = left // 10**place % 10, right // 10**place % 10
         total = a + b + carry
-        text = f"{a}+{b}+1={total}" if carry else f"{a}+{b}={total}"
+        steps.append(f"{a}+{b}+{carry}={total:02}")
         carry = total // 10
         carries += carry
-        steps.append(f"{text} carry 1" if carry and place < digits - 1 else text)
     return Worked(f"{left}+{right}", tuple(steps), left + right, carries / digits)
 
 

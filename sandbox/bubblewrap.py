@@ -1,0 +1,99 @@
+"""Sandboxes without a daemon and without root: bubblewrap around the resident supervisor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from sandbox.api import MIB, Limits, SandboxError, SandboxUnavailable
+from sandbox.image import ensure_root
+from sandbox.pool import Launcher
+from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
+
+NOBODY = 65534
+INSIDE_UID = 1000
+
+
+class Bubblewrap(Launcher):
+    """A supervisor in a user namespace over a read-only tree that holds an interpreter and its libraries alone.
+
+    Memory and processes are limited by the kernel for each process and by the supervisor for all of a job together
+    (there is no cgroup without root or a daemon).
+    """
+
+    def __init__(self, *, limits: Limits, packages: tuple[str, ...] = (), tmpfs_bytes: int = 64 * MIB) -> None:
+        self.limits = limits
+        self._tmpfs_bytes = tmpfs_bytes
+        program = shutil.which("bwrap")
+        if program is None:
+            raise SandboxUnavailable("bubblewrap is not installed: apt-get install bubblewrap (or your system's like).")
+        self._program = program
+        # a job of the real root would be held by no process limit: root hands bubblewrap to nobody
+        self._as_nobody = os.geteuid() == 0
+        self._root = ensure_root(packages)
+
+    def command(self) -> list[str]:
+        """What is run for one worker."""
+        return [
+            self._program,
+            *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
+            *("--as-pid-1", "--cap-add", "ALL", "--uid", str(INSIDE_UID), "--gid", str(INSIDE_UID)),
+            *("--hostname", "sandbox", "--clearenv", "--setenv", "PATH", "/usr/local/bin:/usr/bin:/bin"),
+            *("--setenv", "PYTHONHASHSEED", "0", "--setenv", "LANG", "C.UTF-8", "--setenv", "OPENBLAS_NUM_THREADS", "1"),
+            *self._binds(),
+            *("--dev", "/dev", "--proc", "/proc", "--perms", "1777", "--tmpfs", "/tmp"),
+            *("--perms", "0755", "--dir", "/work", "--perms", "0755", "--dir", "/dev/shm"),
+            *("--remount-ro", "/dev", "--remount-ro", "/tmp", "--remount-ro", "/", "--chdir", "/"),
+            *("/usr/bin/python3", "-I", "-B", "-c", BOOTSTRAP),
+        ]
+
+    def start(self) -> Worker:
+        config = GuestConfig(mode="namespaces", uid=None, tmpfs_bytes=self._tmpfs_bytes, inodes=4096)
+        identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if self._as_nobody else {}
+        try:
+            return Worker(self.command(), config, name="bubblewrap worker", cwd="/", **identity)
+        except WorkerLost as error:
+            raise SandboxUnavailable(f"bubblewrap cannot make its namespaces here: {error} {_advice()}") from None
+
+    def _binds(self) -> list[str]:
+        """The tree's top folders, read-only; its links as links."""
+        found: list[str] = []
+        for path in sorted(self._root.iterdir()):
+            inside = f"/{path.name}"
+            if path.is_symlink():
+                found += ["--symlink", os.readlink(path), inside]
+            elif path.is_dir() and path.name not in ("dev", "proc", "tmp", "work", "sys"):
+                found += ["--ro-bind", str(path), inside]
+        return found
+
+
+def _advice() -> str:
+    """Which setting keeps user namespaces from being made."""
+    settings = {
+        "/proc/sys/user/max_user_namespaces": ("0", "sysctl user.max_user_namespaces=15000"),
+        "/proc/sys/kernel/unprivileged_userns_clone": ("0", "sysctl kernel.unprivileged_userns_clone=1"),
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
+            "1",
+            "an AppArmor profile for bwrap that allows userns, or sysctl"
+            " kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    }
+    for name, (blocking, remedy) in settings.items():
+        path = Path(name)
+        if path.exists() and path.read_text().strip() == blocking:
+            return f"User namespaces are off ({path.name}={blocking}); what lifts it: {remedy}."
+    return "In a container, user namespaces need seccomp and AppArmor settings that allow them; or use docker."
+
+
+def version() -> str:
+    """What bwrap says it is.
+
+    Raises:
+        SandboxError: it does not run.
+    """
+    done = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SandboxError(f"bwrap --version failed: {done.stderr.strip()}")
+    return done.stdout.strip()

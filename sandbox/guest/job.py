@@ -1,0 +1,243 @@
+"""From a warm interpreter to a job in a world of its own. Runs inside the sandbox: standard library only.
+
+The zygote never sees a job's content: it forks, and the fork reads the content from a file of its own. So nothing of
+an earlier job, or of the tests that another job was given, is in the memory of a job.
+"""
+
+# pyright: basic
+import array
+import atexit
+import gc
+import io
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+import types
+
+import frames
+import kernel
+
+WORK = "/work"
+PRIVATE = (WORK, "/tmp", "/dev/shm")
+# what most programs import, so that each job need not
+WARM = ("bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq", "itertools", "json")
+WARM += ("math", "operator", "random", "re", "string", "typing", "ast", "statistics", "contextlib", "dataclasses")
+STDIN, STDOUT, STDERR, RESULT, TO_HELPER, FROM_HELPER = range(6)
+
+
+def zygote(channel, config):
+    """Fork one job for each request on the channel, and report the end of each, until the channel closes.
+
+    A request is JSON with as many descriptors as it names under "fds": content, status, then the job's own.
+    """
+    for name in WARM:
+        __import__(name)
+    filter_program = kernel.seccomp_program() if config["mode"] != "none" else b""
+    gc.collect()
+    gc.freeze()
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    os.set_blocking(wake_read, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while True:
+        ready, _, _ = select.select([channel, wake_read], [], [])
+        if wake_read in ready:
+            os.read(wake_read, 4096)
+            reap(channel)
+        if channel in ready:
+            message, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(64))
+            if not message:
+                os._exit(0)
+            fds = array.array("i")
+            for _, _, data in ancillary:
+                fds.frombytes(data)
+            request = json.loads(message)
+            try:
+                pid = spawn(request, list(fds), config, filter_program)
+                channel.send(json.dumps({"pid": pid}).encode())
+            except OSError as error:
+                channel.send(json.dumps({"error": str(error)}).encode())
+            for fd in fds:
+                os.close(fd)
+
+
+def reap(channel):
+    """Tell of every child that has ended."""
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        ended = {"ended": pid, "status": status, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss << 10}
+        channel.send(json.dumps(ended).encode())
+
+
+def spawn(request, fds, config, filter_program):
+    """The pid of a new job's first process."""
+    namespaced = config["mode"] == "namespaces"
+    pid = kernel.fork_into(kernel.JOB_NAMESPACES) if namespaced else os.fork()
+    if pid:
+        return pid
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        content, status = fds[0], fds[1]
+        if namespaced:
+            init(request, fds, config, filter_program)
+        else:
+            os.setsid()
+            program(request, content, status, fds[2:], config, filter_program)
+    except BaseException as error:
+        complain(fds[1], error)
+    os._exit(125)
+
+
+def complain(status, error):
+    """Say that the sandbox, not the program, failed."""
+    try:
+        os.write(status, b"!" + f"{type(error).__name__}: {error}".encode()[:400])
+    except OSError:
+        pass
+
+
+def init(request, fds, config, filter_program):
+    """The first process of a job's namespaces: makes its mounts, starts the program, reaps, tells how it ended."""
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
+    os.setsid()
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    options = f"size={config['tmpfs_bytes']},nr_inodes={config['inodes']},mode=1777"
+    for folder in PRIVATE:
+        kernel.mount("tmpfs", folder, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    content, status = fds[0], fds[1]
+    first = os.fork()
+    if not first:
+        try:
+            program(request, content, status, fds[2:], config, filter_program)
+        except BaseException as error:
+            complain(status, error)
+        os._exit(125)
+    os.closerange(0, status)
+    os.closerange(status + 1, 4096)
+    while True:
+        pid, ended = os.wait()
+        if pid == first:
+            os.write(status, ended.to_bytes(4, "little"))
+            os._exit(0)
+
+
+def program(request, content, status, fds, config, filter_program):
+    """Become the job: own descriptors, limits and files, no privilege, then its code. Never returns."""
+    if status < 64:
+        high = os.dup2(status, 64 + len(fds), inheritable=False)
+        os.close(status)
+        status = high
+    moved = [os.dup2(fd, 128 + index, inheritable=False) for index, fd in enumerate(fds)]
+    payload = os.dup2(content, 200, inheritable=False)
+    os.closerange(0, status)
+    os.closerange(status + 1, 128)
+    for place, fd in zip(request["places"], moved, strict=False):
+        os.dup2(fd, place)
+    os.closerange(128, 200)
+    if config["mode"] != "none":
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    limits(request["limits"])
+    if config["mode"] != "none":
+        if request["uid"] is not None:
+            os.setgroups([])
+            os.setresgid(request["uid"], request["uid"], request["uid"])
+            os.setresuid(request["uid"], request["uid"], request["uid"])
+        kernel.drop_capabilities()
+        kernel.install_seccomp(filter_program)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    os.umask(0o022)
+    header, blobs = frames.read_frame(frames.exact_reader(payload))
+    os.closerange(200, 4096)
+    work = header["work"]
+    os.chdir(work)
+    for name, data in zip(header["files"], blobs, strict=True):
+        path = os.path.join(work, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(data)
+    del blobs
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": work, "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
+    environment |= {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", **header["env"]}
+    argv = header["argv"]
+    os.close(status)
+    if argv[0] == "python" and len(argv) > 1 and not argv[1].startswith("-"):
+        os.environ.clear()
+        os.environ.update(environment)
+        run_python(argv[1:])
+    command = sys.executable if argv[0] == "python" else argv[0]
+    arguments = ["python", "-B", *argv[1:]] if argv[0] == "python" else argv
+    try:
+        os.execvpe(command, arguments, environment)
+    except OSError as error:
+        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
+        os._exit(127)
+
+
+def limits(given):
+    """Kernel limits of the job's processes; what is summed over processes is watched from outside."""
+    for name in ("AS", "CPU", "FSIZE", "NOFILE", "NPROC", "CORE", "MSGQUEUE", "MEMLOCK", "STACK"):
+        if name in given:
+            soft, hard = given[name]
+            kind = getattr(resource, "RLIMIT_" + name)
+            ceiling = resource.getrlimit(kind)[1]
+            if ceiling != resource.RLIM_INFINITY:
+                soft, hard = min(soft, ceiling), min(hard, ceiling)
+            resource.setrlimit(kind, (soft, hard))
+
+
+def run_python(argv):
+    """Run a script as `python script args` would, in this warm interpreter, and end the process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("job", "kernel", "frames", "supervisor"):
+        sys.modules.pop(name, None)
+    sys.argv = argv
+    sys.path.insert(0, os.getcwd())
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
+    raw = open(2, "wb", buffering=0, closefd=False)
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
+    module = types.ModuleType("__main__")
+    module.__file__ = argv[0]
+    module.__builtins__ = __builtins__
+    sys.modules["__main__"] = module
+    code = 0
+    try:
+        with open(argv[0], "rb") as file:
+            source = file.read()
+        exec(compile(source, argv[0], "exec"), vars(module))
+    except SystemExit as stop:
+        code = stop.code
+        if code is None:
+            code = 0
+        elif not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except BaseException as error:
+        trace = error.__traceback__
+        traceback.print_exception(type(error), error, trace and trace.tb_next)
+        code = 1
+    try:
+        threading._shutdown()
+        atexit._run_exitfuncs()
+    except BaseException:
+        traceback.print_exc()
+    try:
+        sys.stdout.flush()
+    except BaseException:
+        code = code or 120
+    os._exit(code & 0xFF)

@@ -1,0 +1,193 @@
+"""The files that jobs see: an interpreter, its standard library, chosen packages, and the shared libraries of all these.
+
+Built from this very interpreter, without a registry, in seconds; bubblewrap uses the tree as it is, Docker imports it.
+"""
+
+from __future__ import annotations
+
+import compileall
+import fcntl
+import hashlib
+import importlib.metadata
+import io
+import os
+import platform
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sandbox.api import SandboxError
+
+BUILDER_VERSION = 3
+LEFT_OUT = ("site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "__pycache__")
+TOOLS = ("sh", "cat", "ls", "echo", "env", "sleep", "true", "false", "rm", "mkdir", "cp", "mv", "head", "sort", "wc")
+PASSWD = "root:x:0:0::/:/bin/sh\njob:x:1000:1000::/work:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
+GROUP = "root:x:0:\njob:x:1000:\nnogroup:x:65534:\n"
+LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
+
+
+def ensure_root(packages: Iterable[str] = ()) -> Path:
+    """The tree for this interpreter and these packages; built where it is not there yet.
+
+    Raises:
+        SandboxError: a package that is not installed here, or a tree that cannot be built.
+    """
+    wanted = sorted({canonical(name) for name in packages})
+    key = root_key(wanted)
+    folder = cache_folder() / key
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f"{key}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            aside = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=folder.parent))
+            try:
+                build_root(aside, wanted)
+                aside.rename(folder)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where trees are kept: readable by the user that root hands bubblewrap to."""
+    if os.geteuid() == 0:
+        return Path("/var/cache/reasoner/sandbox")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reasoner" / "sandbox"
+
+
+def root_key(packages: Iterable[str]) -> str:
+    """Changes with the interpreter, the packages' versions, and this builder."""
+    parts = [str(BUILDER_VERSION), sys.version, os.path.realpath(sys.executable), *TOOLS]
+    parts += [f"{name}=={installed(name).version}" for name in with_dependencies(packages)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def build_root(root: Path, packages: Iterable[str]) -> None:
+    """Fill an empty folder."""
+    major = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    home = root / "opt/python"
+    libraries = root / "usr/lib"
+    for name in ("opt/python/bin", "usr/lib", "usr/bin", "etc", "dev", "proc", "tmp", "work", "sys"):
+        (root / name).mkdir(parents=True)
+    for name, target in {"lib": "usr/lib", "lib64": "usr/lib", "bin": "usr/bin", "sbin": "usr/bin"}.items():
+        (root / name).symlink_to(target)
+    # every place where a loader looks for libraries is the one folder that holds them
+    (root / "usr/lib64").symlink_to("lib")
+    (libraries / f"{platform.machine()}-linux-gnu").symlink_to(".")
+    binary = Path(os.path.realpath(sys.executable))
+    shutil.copy2(binary, home / "bin/python3")
+    for name in ("python3", "python"):
+        (root / "usr/bin" / name).symlink_to("/opt/python/bin/python3")
+    standard = Path(sysconfig.get_path("stdlib"))
+    shutil.copytree(standard, home / "lib" / major, ignore=shutil.ignore_patterns(*LEFT_OUT, "*.a", "config-*"))
+    site = home / "lib" / major / "site-packages"
+    site.mkdir()
+    for name in with_dependencies(packages):
+        copy_package(name, site)
+    tools = [Path(found) for name in TOOLS if (found := shutil.which(name, path="/bin:/usr/bin"))]
+    for tool in tools:
+        shutil.copy2(os.path.realpath(tool), root / "usr/bin" / tool.name)
+    modules = [path for path in (home / "lib" / major).rglob("*.so*") if path.is_file()]
+    for library in needed_libraries([binary, *tools, *modules]):
+        if not library.is_relative_to(root) and not (libraries / library.name).exists():
+            shutil.copy2(library.resolve(), libraries / library.name)
+    (root / "etc/passwd").write_text(PASSWD)
+    (root / "etc/group").write_text(GROUP)
+    compileall.compile_dir(
+        home / "lib", stripdir=str(root), quiet=2, workers=1, invalidation_mode=_UNCHECKED  # the tree is read-only
+    )
+    for folder, _, names in os.walk(root):
+        os.chmod(folder, 0o755)
+        for name in names:
+            path = Path(folder, name)
+            if not path.is_symlink():
+                path.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
+
+
+_UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
+
+
+def needed_libraries(files: Iterable[Path]) -> set[Path]:
+    """The shared libraries that files need, as the host's own loader resolves them."""
+    found: set[Path] = set()
+    batch = [str(path) for path in files]
+    for start in range(0, len(batch), 100):
+        done = subprocess.run(["ldd", *batch[start : start + 100]], capture_output=True, text=True, check=False)
+        found.update(Path(name) for name in LIBRARY.findall(done.stdout))
+    if not found and platform.libc_ver()[0] == "glibc":
+        raise SandboxError("ldd names no shared library of this interpreter: is ldd (libc-bin) installed?")
+    return found
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as metadata writes it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def installed(name: str) -> importlib.metadata.Distribution:
+    """A distribution of this environment."""
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise SandboxError(f"sandbox package {name!r} is not installed here: pip install {name}") from None
+
+
+def with_dependencies(packages: Iterable[str]) -> list[str]:
+    """Packages and what they need, in a fixed order."""
+    found: set[str] = set()
+    waiting = [canonical(name) for name in packages]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for line in installed(name).requires or ():
+            if "extra ==" not in line:
+                needed = canonical(re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0])
+                try:
+                    importlib.metadata.distribution(needed)
+                except importlib.metadata.PackageNotFoundError:
+                    continue  # needed under another marker
+                waiting.append(needed)
+    return sorted(found)
+
+
+def copy_package(name: str, site: Path) -> None:
+    """The files of an installed distribution, without its tests and scripts."""
+    distribution = installed(name)
+    for file in distribution.files or ():
+        if ".." in file.parts or "__pycache__" in file.parts or "tests" in file.parts:
+            continue
+        source = Path(str(distribution.locate_file(file)))
+        if source.is_file():
+            target = site / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+
+
+def as_tar(root: Path) -> Iterator[bytes]:
+    """The tree as a tar stream with owners and times left out, so that the same tree gives the same image."""
+    buffer = io.BytesIO()
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = member.mtime = 0
+        member.uname = member.gname = ""
+        return member
+
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in sorted(root.rglob("*")):
+            archive.add(path, arcname=str(path.relative_to(root)), recursive=False, filter=plain)
+            if buffer.tell() > 1 << 22:
+                yield buffer.getvalue()
+                buffer.seek(0)
+                buffer.truncate()
+    yield buffer.getvalue()

@@ -1,0 +1,66 @@
+"""Backends by name."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sandbox.api import MIB, Limits, Sandbox, SandboxError
+from sandbox.pool import Launcher, PooledSandbox
+from sandbox.worker import BOOTSTRAP, GuestConfig, Worker
+
+BACKENDS = ("docker", "bubblewrap", "unsafe-host")
+LARGEST = Limits(memory_bytes=1024 * MIB)
+RECYCLE_AFTER = 2_000
+
+
+def open_sandbox(
+    backend: str,
+    *,
+    workers: int | None = None,
+    limits: Limits = LARGEST,
+    packages: tuple[str, ...] = (),
+    recycle_after: int = RECYCLE_AFTER,
+    **options: object,
+) -> Sandbox:
+    """A sandbox of the named backend. Nothing falls back to another one by itself.
+
+    Args:
+        backend: docker, bubblewrap, or unsafe-host (no isolation at all: for programs that you trust).
+        workers: jobs at a time; one per core where it is not given.
+        limits: the most that any job may ask for.
+        packages: importable by jobs, beside the standard library.
+        recycle_after: jobs that one worker runs before it is replaced; 1 is a fresh container for each job.
+        options: of that backend (docker: image, runtime, mode, cpus, tmpfs_bytes; bubblewrap: tmpfs_bytes).
+    Raises:
+        SandboxUnavailable: this machine does not offer it; the message says how to get it.
+    Example:
+        >>> from sandbox import Job
+        >>> with open_sandbox("unsafe-host", workers=1) as sandbox:
+        ...     sandbox.run(Job(argv=("python", "main.py"), files={"main.py": b"print(6 * 7)"})).stdout
+        b'42\\n'
+    """
+    if backend == "docker":
+        from sandbox.docker import Docker as kind
+    elif backend == "bubblewrap":
+        from sandbox.bubblewrap import Bubblewrap as kind
+    elif backend == "unsafe-host":
+        kind = UnsafeHost
+    else:
+        raise SandboxError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}.")
+    try:
+        launcher = kind(limits=limits, packages=packages, **options)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise SandboxError(f"{backend}: {error}") from None
+    return PooledSandbox(launcher, workers=workers or os.cpu_count() or 1, recycle_after=recycle_after)
+
+
+class UnsafeHost(Launcher):
+    """The same supervisor and protocol with no isolation: jobs run as this very user, on this very machine."""
+
+    def __init__(self, *, limits: Limits, packages: tuple[str, ...] = ()) -> None:
+        self.limits = limits
+
+    def start(self) -> Worker:
+        config = GuestConfig(mode="none", uid=None, tmpfs_bytes=0, inodes=0)
+        return Worker([sys.executable, "-I", "-B", "-c", BOOTSTRAP], config, name="host worker", start_new_session=True)

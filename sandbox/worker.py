@@ -1,0 +1,243 @@
+"""One resident supervisor behind a pair of pipes, as its owner sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import PurePosixPath
+
+from sandbox.api import Job, JobOutcome, JobResult, JobTooLarge, Limits, SandboxError
+from sandbox.guest import frames
+
+GUEST_MODULES = ("frames", "kernel", "job", "supervisor")
+START_SECONDS = 60.0
+ANSWER_GRACE = 15.0
+STDERR_KEPT = 4_000
+
+# Reads the supervisor's own source from its standard input: any image with a Python will do, of any age.
+BOOTSTRAP = (
+    "import sys,os,json,types;r=open(0,'rb',0,closefd=False)\n"
+    "def take(n):\n"
+    " b=b''\n"
+    " while len(b)<n:\n"
+    "  p=r.read(n-len(b))\n"
+    "  if not p: os._exit(1)\n"
+    "  b+=p\n"
+    " return b\n"
+    "m=json.loads(take(int.from_bytes(take(8),'big')))\n"
+    "for n,s in m['modules']:\n"
+    " sys.modules[n]=types.ModuleType(n);exec(compile(s,n+'.py','exec'),vars(sys.modules[n]))\n"
+    "sys.modules['supervisor'].main(m['config'])\n"
+)
+
+
+class WorkerLost(SandboxError, ConnectionError):
+    """The supervisor is silent, gone, or talks nonsense; its worker has to be replaced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestConfig:
+    """What a supervisor is started with."""
+
+    mode: str
+    """namespaces; uid (no mounts: a fresh uid per job, swept afterwards); none (no isolation)."""
+    uid: int | None
+    """Of the jobs; None keeps the supervisor's own, whose capabilities each job drops."""
+    tmpfs_bytes: int
+    inodes: int
+    """Both of each of a job's /work, /tmp and /dev/shm."""
+
+
+@cache
+def guest_sources() -> list[list[str]]:
+    """Name and source of each module that runs inside."""
+    folder = resources.files("sandbox.guest")
+    return [[name, (folder / f"{name}.py").read_text()] for name in GUEST_MODULES]
+
+
+class Worker:
+    """A started supervisor. Not thread-safe: one job at a time."""
+
+    def __init__(self, command: Sequence[str], config: GuestConfig, *, name: str, **popen: object) -> None:
+        self.name = name
+        self.jobs = 0
+        self.process = subprocess.Popen(  # type: ignore[call-overload]
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen
+        )
+        assert self.process.stdin and self.process.stdout and self.process.stderr
+        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        self._stderr = bytearray()
+        threading.Thread(target=self._collect_stderr, daemon=True).start()
+        start = json.dumps({"modules": guest_sources(), "config": asdict(config)}).encode()
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            self._write(len(start).to_bytes(8, "big") + start, deadline)
+            header, _ = self._read_frame(deadline)
+        except WorkerLost:
+            self.kill()
+            raise
+        self.python = header["python"]
+
+    def run(self, job: Job) -> tuple[JobResult, dict[str, object]]:
+        """The result of one job, and what the supervisor said beside it.
+
+        Raises:
+            WorkerLost: kill this worker and use another.
+        """
+        self.jobs += 1
+        jobs = [job] if job.helper is None else [job, job.helper]
+        wall = max(part.limits.wall_seconds for part in jobs)
+        header = _describe(job)
+        blobs = _blobs(job)
+        if job.helper is not None:
+            header["helper"] = _describe(job.helper)
+            blobs += _blobs(job.helper)
+        head = json.dumps({**header, "sizes": [len(blob) for blob in blobs]}).encode()
+        deadline = time.monotonic() + wall + ANSWER_GRACE
+        self._write(b"".join([len(head).to_bytes(8, "big"), head, *blobs]), deadline)
+        answer, output = self._read_frame(deadline)
+        try:
+            helper = _result(answer["helper"], output[3:6]) if job.helper is not None else None
+            return _result(answer, output[:3], helper), answer
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise WorkerLost(f"{self.name}: not an answer: {error}") from None
+
+    def hang_up(self) -> None:
+        """Close our end: the supervisor kills its job and ends by itself."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except OSError:
+                pass  # what it had not read is of no use now
+
+    def kill(self) -> None:
+        """End the process that we started, and everything that dies with it."""
+        self.hang_up()
+        self.process.kill()
+        self.process.wait()
+
+    def said(self) -> str:
+        """The end of what it wrote to standard error: why it did not start."""
+        return bytes(self._stderr).decode("utf-8", "replace").strip()
+
+    def _collect_stderr(self) -> None:
+        assert self.process.stderr
+        fd = self.process.stderr.fileno()
+        try:
+            while data := os.read(fd, 4096):
+                self._stderr = (self._stderr + data)[-STDERR_KEPT:]
+        except OSError:
+            return
+        finally:
+            self.process.stderr.close()
+
+    def _write(self, data: bytes, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._in, view[: 1 << 20]) :]
+            except BlockingIOError:
+                self._wait(self._in, select.POLLOUT, deadline)
+            except (OSError, ValueError):
+                raise WorkerLost(f"{self.name} ended. {self._why()}") from None
+
+    def _read(self, count: int, deadline: float) -> bytes:
+        parts: list[bytes] = []
+        while count:
+            try:
+                part = os.read(self._out, min(count, 1 << 20))
+            except BlockingIOError:
+                self._wait(self._out, select.POLLIN, deadline)
+                continue
+            if not part:
+                raise WorkerLost(f"{self.name} ended. {self._why()}")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    def _read_frame(self, deadline: float) -> tuple[dict[str, object], list[bytes]]:
+        try:
+            return frames.read_frame(lambda count: self._read(count, deadline))
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorkerLost(f"{self.name} sent something else than a frame: {error}") from None
+
+    def _wait(self, fd: int, event: int, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(fd, event)
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise WorkerLost(f"{self.name} did not answer in time.")
+
+    def _why(self) -> str:
+        time.sleep(0.05)  # its last words come through another pipe
+        return self.said() or "It said nothing."
+
+
+def checked(job: Job, largest: Limits) -> None:
+    """See that a job can be run at all.
+
+    Raises:
+        JobTooLarge: over its own input limit.
+        SandboxError: a path that is absolute or leaves its folder, or a memory limit above the sandbox's own.
+    """
+    size = len(job.stdin) + sum(map(len, job.files.values()))
+    if size > job.limits.input_bytes:
+        raise JobTooLarge(f"a job of at most {job.limits.input_bytes} bytes is accepted; got {size}.")
+    for name, content in job.files.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+            raise SandboxError(f"file names must be relative and stay inside; got {name!r}.")
+        if len(content) > job.limits.file_bytes:
+            raise JobTooLarge(f"{name}: at most {job.limits.file_bytes} bytes a file; got {len(content)}.")
+    if not job.argv:
+        raise SandboxError("argv must name a program; it is empty.")
+    if job.limits.memory_bytes > largest.memory_bytes:
+        raise SandboxError(
+            f"memory_bytes must be at most the sandbox's own {largest.memory_bytes}; got {job.limits.memory_bytes}."
+            " Open the sandbox with larger limits."
+        )
+    if job.helper is not None:
+        checked(job.helper, largest)
+
+
+def _describe(job: Job) -> dict[str, object]:
+    return {
+        "argv": list(job.argv),
+        "files": list(job.files),
+        "env": dict(job.env),
+        "limits": asdict(job.limits),
+        "result_channel": job.result_channel,
+    }
+
+
+def _blobs(job: Job) -> list[bytes]:
+    return [job.stdin, *job.files.values()]
+
+
+def _result(answer: dict[str, object], output: Sequence[bytes], helper: JobResult | None = None) -> JobResult:
+    """A typed result of a supervisor's words, which a job may have got hold of: nothing is taken on trust."""
+    code = answer["exit_code"]
+    stdout, stderr, result = output
+    return JobResult(
+        outcome=JobOutcome(str(answer["outcome"])),
+        exit_code=None if code is None else int(str(code)),
+        stdout=stdout,
+        stderr=stderr,
+        result=result,
+        cpu_seconds=float(str(answer["cpu_seconds"])),
+        wall_seconds=float(str(answer["job_seconds"])),
+        peak_memory_bytes=int(str(answer["peak_memory_bytes"])),
+        detail=str(answer["detail"]),
+        helper=helper,
+    )
