@@ -38,6 +38,7 @@ def train(folder: Path, *overrides: str) -> float:
     seconds = folder / "seconds.json"
     if not seconds.exists():
         started = time.monotonic()
+        folder.parent.mkdir(parents=True, exist_ok=True)
         log = folder.with_suffix(".log").open("wb")
         command = [sys.executable, "-c", "from reasoner.cli import main; main()", "train", "quickstart"]
         subprocess.run([*command, f"output={folder}", *overrides], check=True, stdout=log, stderr=log)

@@ -20,8 +20,8 @@ from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
 REPOSITORY = "reasoner-sandbox"
 OWNER_LABEL = "reasoner.sandbox.owner"
 # What the supervisor holds: namespaces and mounts for each job, handing files and processes to the job's uid, killing.
-SUPERVISOR_CAPABILITIES = ("SYS_ADMIN", "SETUID", "SETGID", "KILL", "SYS_PTRACE", "SYS_RESOURCE", "DAC_READ_SEARCH")
-UID_MODE_CAPABILITIES = ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "SYS_RESOURCE")
+SUPERVISOR_CAPABILITIES = ("SYS_ADMIN", "SETUID", "SETGID", "KILL", "SYS_PTRACE")
+UID_MODE_CAPABILITIES = ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE")
 FIRST_UID = 200_000
 UIDS_PER_CONTAINER = 20_000
 SUPERVISOR_BYTES = 96 * MIB

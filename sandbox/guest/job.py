@@ -29,6 +29,7 @@ PRIVATE = (WORK, "/tmp", "/dev/shm")
 WARM = ("bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq", "itertools", "json")
 WARM += ("math", "operator", "random", "re", "string", "typing", "ast", "statistics", "contextlib", "dataclasses")
 STDIN, STDOUT, STDERR, RESULT, TO_HELPER, FROM_HELPER = range(6)
+STATUS, GIVEN, CONTENT, BEYOND = 100, 128, 200, 4096  # where descriptors are kept while a job is made
 
 
 def zygote(channel, config):
@@ -90,21 +91,21 @@ def spawn(request, fds, config, filter_program):
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        content, status = fds[0], fds[1]
+        os.dup2(fds[1], STATUS, inheritable=False)
         if namespaced:
             init(request, fds, config, filter_program)
         else:
             os.setsid()
-            program(request, content, status, fds[2:], config, filter_program)
+            program(request, fds, config, filter_program)
     except BaseException as error:
-        complain(fds[1], error)
+        complain(error)
     os._exit(125)
 
 
-def complain(status, error):
+def complain(error):
     """Say that the sandbox, not the program, failed."""
     try:
-        os.write(status, b"!" + f"{type(error).__name__}: {error}".encode()[:400])
+        os.write(STATUS, b"!" + f"{type(error).__name__}: {error}".encode()[:400])
     except OSError:
         pass
 
@@ -118,37 +119,32 @@ def init(request, fds, config, filter_program):
     for folder in PRIVATE:
         kernel.mount("tmpfs", folder, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    content, status = fds[0], fds[1]
     first = os.fork()
     if not first:
         try:
-            program(request, content, status, fds[2:], config, filter_program)
+            program(request, fds, config, filter_program)
         except BaseException as error:
-            complain(status, error)
+            complain(error)
         os._exit(125)
-    os.closerange(0, status)
-    os.closerange(status + 1, 4096)
+    os.closerange(0, STATUS)
+    os.closerange(STATUS + 1, BEYOND)
     while True:
         pid, ended = os.wait()
         if pid == first:
-            os.write(status, ended.to_bytes(4, "little"))
+            os.write(STATUS, ended.to_bytes(4, "little"))
             os._exit(0)
 
 
-def program(request, content, status, fds, config, filter_program):
+def program(request, fds, config, filter_program):
     """Become the job: own descriptors, limits and files, no privilege, then its code. Never returns."""
-    if status < 64:
-        high = os.dup2(status, 64 + len(fds), inheritable=False)
-        os.close(status)
-        status = high
-    moved = [os.dup2(fd, 128 + index, inheritable=False) for index, fd in enumerate(fds)]
-    payload = os.dup2(content, 200, inheritable=False)
-    os.closerange(0, status)
-    os.closerange(status + 1, 128)
-    for place, fd in zip(request["places"], moved, strict=False):
+    os.dup2(fds[0], CONTENT, inheritable=False)
+    moved = [os.dup2(fd, GIVEN + index, inheritable=False) for index, fd in enumerate(fds[2:])]
+    os.closerange(0, STATUS)
+    for place, fd in zip(request["places"], moved):
         os.dup2(fd, place)
-    os.closerange(128, 200)
+    os.closerange(GIVEN, CONTENT)
     if config["mode"] != "none":
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
     limits(request["limits"])
@@ -161,8 +157,8 @@ def program(request, content, status, fds, config, filter_program):
         kernel.install_seccomp(filter_program)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     os.umask(0o022)
-    header, blobs = frames.read_frame(frames.exact_reader(payload))
-    os.closerange(200, 4096)
+    header, blobs = frames.read_frame(frames.exact_reader(CONTENT))
+    os.closerange(CONTENT, BEYOND)
     work = header["work"]
     os.chdir(work)
     for name, data in zip(header["files"], blobs, strict=True):
@@ -174,7 +170,7 @@ def program(request, content, status, fds, config, filter_program):
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": work, "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
     environment |= {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", **header["env"]}
     argv = header["argv"]
-    os.close(status)
+    os.close(STATUS)
     if argv[0] == "python" and len(argv) > 1 and not argv[1].startswith("-"):
         os.environ.clear()
         os.environ.update(environment)

@@ -8,9 +8,11 @@ import array
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 
 import frames
@@ -76,6 +78,9 @@ class Child:
         self.cpu = self.rss = 0
         self.waited = 0.0
         self.ended = None
+        self.pids = []
+        self.work = job.WORK
+        self.exit_code = None
         self.started = time.monotonic()
         self.wall = 0.0
 
@@ -86,6 +91,8 @@ class Child:
         if self.pidfd is not None and self.ended is None:
             try:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                for pid in self.pids:  # with namespaces they are gone by now
+                    os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
 
@@ -167,9 +174,10 @@ class Supervisor:
     def fork(self, child, blobs, given):
         """Have the zygote fork one program."""
         header = child.header
-        work = header.get("work") or job.WORK
+        if self.config["mode"] == "none":
+            child.work = tempfile.mkdtemp(prefix="unsafe-host-")
         content = memfd("content")
-        payload = {"argv": header["argv"], "files": header["files"], "env": header["env"], "work": work}
+        payload = {"argv": header["argv"], "files": header["files"], "env": header["env"], "work": child.work}
         frames.write_frame(content, payload, blobs[1:])
         os.lseek(content, 0, os.SEEK_SET)
         status_read, status_write = os.pipe()
@@ -314,6 +322,7 @@ class Supervisor:
             child.cpu = max(child.cpu, used["cpu"])
             child.rss = max(child.rss, used["rss"])
             child.waited = max(child.waited, used["waited"])
+            child.pids = used["pids"] if self.config["mode"] != "namespaces" else []
             if used["cpu"] > allowed["cpu_seconds"]:
                 child.stop("cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time")
             elif used["rss"] > allowed["memory_bytes"] and resident(used["pids"]) > allowed["memory_bytes"]:
@@ -330,6 +339,8 @@ class Supervisor:
                 if fd == child.status_fd:
                     self.status(child, fd)
                 os.close(fd)
+        if self.config["mode"] == "none":
+            shutil.rmtree(child.work, ignore_errors=True)
 
     def status(self, child, fd):
         """How the program ended, as its init saw it."""
@@ -337,7 +348,6 @@ class Supervisor:
             told = os.read(fd, 500)
         except BlockingIOError:
             told = b""
-        child.exit_code = None
         if told.startswith(b"!"):
             child.outcome, child.detail = "infrastructure_fault", told[1:].decode("utf-8", "replace")
             self.anomaly = child.detail
@@ -349,7 +359,7 @@ class Supervisor:
 
     def describe(self, child):
         """What the owner is told of one program."""
-        code = getattr(child, "exit_code", None)
+        code = child.exit_code
         outcome, detail = child.outcome, child.detail
         allowed = child.header["limits"]
         if outcome is None:
