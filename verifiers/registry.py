@@ -20,6 +20,7 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 ENTRY_POINT_GROUP = "reasoner.verifiers"
 
 BUILTIN: Mapping[str, str] = {
+    "code": "verifiers.code.verifier:Code",
     "countdown": "verifiers.countdown:CountdownVerifier",
     "exact": "verifiers.simple:Exact",
     "format": "verifiers.simple:Format",

@@ -1,0 +1,307 @@
+"""Runs inside the sandbox on a problem's tests alone: turns assertions into inputs and expected outputs.
+
+`assert f(ARGS) == EXPECTED`, wherever it stands, becomes a record of ARGS and EXPECTED, both computed here. The tested
+program is never in this process. Tests that use a result in any other way are reported as not rewritable.
+"""
+
+# pyright: basic
+import ast
+import builtins
+import importlib
+import random
+import sys
+import types
+
+import program
+import wire
+
+VIEWS = ("tuple", "list", "set", "frozenset", "sorted", "len", "int", "float", "round")
+OPERATORS = {
+    ast.Eq: ("eq", "eq"),
+    ast.NotEq: ("ne", "ne"),
+    ast.Lt: ("lt", "gt"),
+    ast.LtE: ("le", "ge"),
+    ast.Gt: ("gt", "lt"),
+    ast.GtE: ("ge", "le"),
+    ast.In: ("in", None),
+    ast.NotIn: ("not_in", None),
+}
+MAX_CASES = 20_000
+
+
+class NotRewritable(Exception):
+    """The tests use a result in a way that inputs and expected outputs cannot express."""
+
+
+def main():
+    """Read `request.json`, write one frame: the cases, or why there are none."""
+    import json
+
+    with open("request.json", encoding="ascii") as file:
+        request = json.load(file)
+    random.seed(0)
+    try:
+        answer = {"plan": plan(request)}
+    except NotRewritable as why:
+        answer = {"live": str(why)}
+    except wire.CannotCross as why:
+        answer = {"live": str(why)}
+    except BaseException as error:
+        answer = {"fault": program.describe(error)}
+    program.answer(answer)
+
+
+def plan(request):
+    """The cases of a request, and what the tested program's process needs beside its code.
+
+    Args:
+        request: prelude and setup (source), tests (list of source), entry_point, check (name of a function to call
+            with the program) or null.
+    """
+    names = program_names(request)
+    prelude, setup = request.get("prelude", ""), request.get("setup", "")
+    program_setup = bool(setup) and bool(names & free_names(ast.parse(setup)))
+    if program_setup:
+        names = names | stored_names(ast.parse(setup))
+    space = new_space([prelude, *([] if program_setup else [setup])], request)
+    classes = [name for name, value in list(space.items()) if isinstance(value, type) and value.__module__ == "tests"]
+    recorder = Recorder({space[name]: name for name in classes})
+    space.update(__case__=recorder.case, __args__=recorder.args)
+    for index, source in enumerate(request["tests"]):
+        recorder.test = index
+        tree = Rewriter(names, alone=not request.get("check"), known=set(space)).visit(ast.parse(source))
+        left = names & loaded_names(tree)
+        if left:
+            raise NotRewritable(f"a result of {sorted(left)[0]} is used beyond a comparison")
+        exec(compile(ast.fix_missing_locations(tree), "tests.py", "exec"), space)
+        if request.get("check"):
+            space[request["check"]](None)
+    shipped = setup if program_setup else definitions(prelude + "\n" + setup, classes)
+    return {"cases": recorder.cases, "setup": shipped, "classes": classes}
+
+
+def program_names(request):
+    """Names that only the tested program can supply."""
+    if request.get("check"):
+        tree = ast.parse("\n".join(request["tests"]))
+        check = next(
+            node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == request["check"]
+        )
+        return {check.args.args[0].arg, request["entry_point"]}
+    prelude = stored_names(ast.parse(request.get("prelude", "")))
+    whole = ast.parse(request.get("setup", "") + "\n" + "\n".join(request["tests"]))
+    names = free_names(whole) - prelude - set(modules_used(whole))
+    return names | ({request["entry_point"]} if request.get("entry_point") else set())
+
+
+def new_space(sources, request):
+    """A module namespace in which the given sources, and standard modules that the tests take for granted, are run."""
+    module = types.ModuleType("tests")
+    sys.modules["tests"] = module
+    space = vars(module)
+    for name in modules_used(ast.parse("\n".join([*sources, *request["tests"]]))):
+        space[name] = importlib.import_module(name)
+    for source in sources:
+        exec(compile(source, "setup.py", "exec"), space)
+    return space
+
+
+def modules_used(tree):
+    """Standard modules used as `module.attribute` without being imported (MBPP's tests lean on the program's)."""
+    free = free_names(tree)
+    bases = {
+        node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    return sorted(name for name in bases & free if name in sys.stdlib_module_names)
+
+
+def stored_names(tree):
+    """Every name that the code binds in any way."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            found.add(node.name)
+    return found
+
+
+def loaded_names(tree):
+    """Every name that the code reads."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def free_names(tree):
+    """Names that are read and neither bound here nor built in."""
+    return loaded_names(tree) - stored_names(tree) - set(vars(builtins)) - {"__name__", "__file__"}
+
+
+def definitions(source, classes):
+    """The imports and class definitions of a source, and nothing else of it (constants may be expected values)."""
+    if not classes:
+        return ""
+    kept = [node for node in ast.parse(source).body if isinstance(node, (ast.Import, ast.ImportFrom, ast.ClassDef))]
+    return "\n".join(ast.unparse(node) for node in kept)
+
+
+class Recorder:
+    """Collects cases as the rewritten tests run."""
+
+    def __init__(self, classes):
+        self.classes = classes
+        self.cases = []
+        self.test = 0
+
+    def args(self, *args, **kwargs):
+        return {
+            "args": [wire.encode(item, self.classes) for item in args],
+            "kwargs": {key: wire.encode(item, self.classes) for key, item in kwargs.items()},
+        }
+
+    def case(self, name, call, views, op, expected, extra):
+        if len(self.cases) >= MAX_CASES:
+            raise NotRewritable(f"more than {MAX_CASES} comparisons")
+        record = {
+            "test": self.test,
+            "call": {"source": call} if isinstance(call, str) else {"name": name, **call},
+            "views": views,
+            "op": op,
+            "expected": wire.encode(expected, self.classes),
+            "extra": wire.encode(extra, self.classes),
+        }
+        if "$opaque" in wire.dumps(record):
+            raise NotRewritable("an input or an expected value is neither plain data nor of a class of the tests")
+        self.cases.append(record)
+
+
+class Rewriter(ast.NodeTransformer):
+    """Replaces assertions on the program's results by records of their inputs and expected outputs."""
+
+    def __init__(self, names, *, alone, known):
+        self.names = names
+        self.alone = alone
+        self.known = known
+        self.nested = 0
+
+    def visit(self, node):
+        """Enter a node, counting the blocks around it in which a failing assertion would not end the test."""
+        guarded = isinstance(node, (ast.Try, ast.With, ast.AsyncFunctionDef, ast.Lambda))
+        inner = isinstance(node, (ast.FunctionDef, ast.For, ast.While, ast.If))
+        self.nested += 1000 * guarded + inner
+        result = super().visit(node)
+        self.nested -= 1000 * guarded + inner
+        return result
+
+    def visit_Assert(self, node):
+        """One assertion as one or more records; left as it stands where it does not fit."""
+        if self.nested >= 1000 or not self.names & loaded_names(node.test):
+            return node
+        parts = (
+            node.test.values if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And) else [node.test]
+        )
+        records = [self.record(part) for part in parts]
+        if any(record is None for record in records):
+            return node
+        return [ast.copy_location(ast.Expr(record), node) for record in records]
+
+    def record(self, test):
+        """The call that records one comparison, or None."""
+        found = self.comparison(test)
+        if found is None:
+            return None
+        call, views, op, expected, extra = found
+        if self.names & loaded_names(expected) or self.names & loaded_names(extra):
+            return None
+        arguments = ast.Module([*call.args, *(keyword.value for keyword in call.keywords)], [])
+        if not self.names & loaded_names(arguments):
+            given = ast.Call(ast.Name("__args__", ast.Load()), call.args, call.keywords)
+        elif self.alone and not self.nested and not loaded_names(arguments) - self.names - set(vars(builtins)):
+            given = ast.Constant(ast.unparse(call))
+        else:
+            return None
+        literal_views = ast.parse(repr(views), mode="eval").body
+        name = ast.Constant(call.func.id)
+        return ast.Call(
+            ast.Name("__case__", ast.Load()), [name, given, literal_views, ast.Constant(op), expected, extra], []
+        )
+
+    def comparison(self, test):
+        """(call, views, op, expected, extra) of an expression, or None."""
+        nothing = ast.Constant(None)
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            peeled = self.peel(test.operand)
+            return peeled and (*peeled, "false", nothing, nothing)
+        if isinstance(test, ast.Compare) and len(test.ops) == 1:
+            return self.compare(test.left, test.ops[0], test.comparators[0])
+        if isinstance(test, ast.Call) and called(test) == "isclose" and len(test.args) == 2:
+            peeled = self.peel(test.args[0])
+            extra = ast.Call(ast.Name("dict", ast.Load()), [], test.keywords)
+            return peeled and (*peeled, "isclose", test.args[1], extra)
+        peeled = self.peel(test)
+        return peeled and (*peeled, "true", nothing, nothing)
+
+    def compare(self, left, operator, right):
+        """The same for `left operator right`."""
+        nothing = ast.Constant(None)
+        if isinstance(operator, (ast.Is, ast.IsNot)):
+            peeled = self.peel(left)
+            constant = (
+                isinstance(right, ast.Constant) and right.value in (True, False, None) and type(right.value) is not int
+            )
+            op = "is" if isinstance(operator, ast.Is) else "is_not"
+            return (*peeled, op, right, nothing) if peeled and constant else None
+        if type(operator) not in OPERATORS:
+            return None
+        direct, swapped = OPERATORS[type(operator)]
+        difference = self.difference(left) if direct in ("lt", "le") else None
+        if difference:
+            call, views, expected = difference
+            return call, views, "within" if direct == "le" else "closer", expected, right
+        peeled = self.peel(left)
+        if peeled:
+            return *peeled, direct, right, nothing
+        peeled = self.peel(right)
+        return (*peeled, swapped, left, nothing) if peeled and swapped else None
+
+    def difference(self, node):
+        """(call, views, expected) of `abs(f(...) - expected)`."""
+        if not (isinstance(node, ast.Call) and called(node) in ("abs", "fabs") and len(node.args) == 1):
+            return None
+        inner = node.args[0]
+        if not (isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub)):
+            return None
+        for result, expected in ((inner.left, inner.right), (inner.right, inner.left)):
+            peeled = self.peel(result)
+            if peeled:
+                return *peeled, expected
+        return None
+
+    def peel(self, node):
+        """(call of the program, views around it, innermost first), or None."""
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            return None
+        if node.func.id in self.names:
+            return node, []
+        if node.func.id in VIEWS and node.func.id not in self.known and node.args and not node.keywords:
+            rest = node.args[1:]
+            if any(not (isinstance(item, ast.Constant) and type(item.value) is int) for item in rest):
+                return None
+            inner = self.peel(node.args[0])
+            if inner and (not rest or node.func.id == "round"):
+                return inner[0], [*inner[1], [node.func.id, *(item.value for item in rest)]]
+        return None
+
+
+def called(node):
+    """The last name of what a call calls."""
+    return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+
+
+if __name__ == "__main__":  # the sandbox runs it as a script
+    main()

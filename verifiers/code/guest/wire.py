@@ -1,0 +1,229 @@
+"""Typed values as JSON text. Runs on both sides of the wall and inside the sandbox: standard library only.
+
+Plain JSON stands for itself: null, booleans, strings, integers, finite floats (always with a point or exponent),
+lists, and objects with string keys of which none begins with "$". Everything else is one tagged object:
+
+    {"$int": "-ff"}            an integer of more than 15 digits, in hexadecimal
+    {"$float": "nan"}          nan, inf, -inf
+    {"$complex": [1.0, 2.0]}   {"$bytes": "00ff"}       {"$tuple": [...]}      {"$set": [...]}
+    {"$frozenset": [...]}      {"$dict": [[key, value], ...]}                 {"$iterator": [...]}
+    {"$range": [0, 10, 1]}     {"$decimal": "1.50"}     {"$fraction": [1, 3]}  {"$type": "str"}
+    {"$object": ["Name", [["field", value], ...]]}      an instance of a class that both sides hold
+    {"$opaque": ["module.Name", true]}                  a value that cannot cross, and its truth
+
+Subclasses of built-in types cross as their built-in content; an object's own methods are never asked.
+"""
+
+# pyright: basic
+import builtins
+import json
+import math
+
+MAX_DEPTH = 100
+MAX_NODES = 500_000
+LARGEST_PLAIN_INT = 10**15
+BUILTIN_TYPES = {
+    name: value
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and not issubclass(value, BaseException)
+}
+
+
+class CannotCross(ValueError):
+    """A value, or the text of one, that the encoding has no place for."""
+
+
+def encode(value, classes=None):
+    """The JSON tree of a value.
+
+    Args:
+        value: anything.
+        classes: class to name, of the classes whose instances may cross.
+    Raises:
+        CannotCross: nested over MAX_DEPTH deep, or more than MAX_NODES values.
+    """
+    return _Encoder(classes or {}).encode(value, 0)
+
+
+def dumps(tree):
+    """A JSON tree as one line of ASCII."""
+    return json.dumps(tree, allow_nan=False, separators=(",", ":"))
+
+
+class _Encoder:
+    def __init__(self, classes):
+        self.classes = classes
+        self.nodes = 0
+
+    def encode(self, value, depth):
+        self.nodes += 1
+        if depth > MAX_DEPTH or self.nodes > MAX_NODES:
+            raise CannotCross("the value is too large or too deep")
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        for base in (str, int, float, list, tuple, dict, set, frozenset, bytes, bytearray, complex, range):
+            if issubclass(kind, base):
+                return getattr(self, "_" + base.__name__)(value, depth + 1)
+        return self._rest(value, kind, depth + 1)
+
+    def _str(self, value, depth):
+        return str.__str__(value)
+
+    def _int(self, value, depth):
+        plain = int.__add__(value, 0)
+        if -LARGEST_PLAIN_INT < plain < LARGEST_PLAIN_INT:
+            return plain
+        return {"$int": format(plain, "x")}
+
+    def _float(self, value, depth):
+        plain = float.__add__(value, 0.0) if value else float.__abs__(value) * math.copysign(1.0, value)
+        return plain if math.isfinite(plain) else {"$float": repr(plain)}
+
+    def _list(self, value, depth):
+        return [self.encode(item, depth) for item in list.__iter__(value)]
+
+    def _tuple(self, value, depth):
+        return {"$tuple": [self.encode(item, depth) for item in tuple.__iter__(value)]}
+
+    def _set(self, value, depth):
+        return {"$set": [self.encode(item, depth) for item in set.__iter__(value)]}
+
+    def _frozenset(self, value, depth):
+        return {"$frozenset": [self.encode(item, depth) for item in frozenset.__iter__(value)]}
+
+    def _dict(self, value, depth):
+        items = list(dict.items(value))
+        if all(type(key) is str and not key.startswith("$") for key, _ in items):
+            return {key: self.encode(item, depth) for key, item in items}
+        return {"$dict": [[self.encode(key, depth), self.encode(item, depth)] for key, item in items]}
+
+    def _bytes(self, value, depth):
+        return {"$bytes": bytes.hex(value)}
+
+    def _bytearray(self, value, depth):
+        return {"$bytes": bytearray.hex(value)}
+
+    def _complex(self, value, depth):
+        return {"$complex": [self.encode(value.real, depth), self.encode(value.imag, depth)]}
+
+    def _range(self, value, depth):
+        return {"$range": [self.encode(part, depth) for part in (value.start, value.stop, value.step)]}
+
+    def _rest(self, value, kind, depth):
+        if kind in self.classes:
+            fields = list(getattr(value, "__dict__", {}).items())
+            return {"$object": [self.classes[kind], [[name, self.encode(item, depth)] for name, item in fields]]}
+        if isinstance(value, type):
+            if value in self.classes:
+                return {"$type": self.classes[value]}
+            if BUILTIN_TYPES.get(value.__name__) is value:
+                return {"$type": value.__name__}
+        module = kind.__module__
+        if module == "decimal" and kind.__name__ == "Decimal":
+            return {"$decimal": str(value)}
+        if module == "fractions" and kind.__name__ == "Fraction":
+            return {"$fraction": [self.encode(value.numerator, depth), self.encode(value.denominator, depth)]}
+        if module == "numpy" and hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+            return self.encode(value.item(), depth)
+        if hasattr(kind, "__next__") or kind.__name__ in ("dict_keys", "dict_values", "dict_items", "deque"):
+            return {"$iterator": [self.encode(item, depth) for item in value]}
+        return {"$opaque": [f"{module}.{kind.__name__}", bool(value)]}
+
+
+def decode(tree, classes=None):
+    """The value of a JSON tree, in fresh built-in objects.
+
+    Args:
+        tree: what `json.loads` gave.
+        classes: name to class, of the classes whose instances may cross.
+    Raises:
+        CannotCross: not of this encoding, opaque, or of an unknown class.
+    """
+    return _Decoder(classes or {}).decode(tree, 0)
+
+
+class _Decoder:
+    def __init__(self, classes):
+        self.classes = classes
+
+    def decode(self, tree, depth):
+        if depth > MAX_DEPTH:
+            raise CannotCross("the value is too deep")
+        if isinstance(tree, list):
+            return self._items(tree, depth)
+        if not isinstance(tree, dict):
+            return tree
+        if not any(key.startswith("$") for key in tree):
+            return {key: self.decode(item, depth + 1) for key, item in tree.items()}
+        (tag, body), *others = tree.items()
+        read = None if others else getattr(self, "_" + tag[1:], None)
+        if read is None:
+            raise CannotCross(f"unknown tag {tag}")
+        try:
+            return read(body, depth)
+        except CannotCross:
+            raise
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise CannotCross(f"{tag} holds {error}") from None
+
+    def _items(self, body, depth):
+        return [self.decode(item, depth + 1) for item in body]
+
+    def _int(self, body, depth):
+        return int(body, 16)
+
+    def _float(self, body, depth):
+        return float({"nan": "nan", "inf": "inf", "-inf": "-inf"}[body])
+
+    def _complex(self, body, depth):
+        return complex(*self._items(body, depth))
+
+    def _bytes(self, body, depth):
+        return bytes.fromhex(body)
+
+    def _tuple(self, body, depth):
+        return tuple(self._items(body, depth))
+
+    def _set(self, body, depth):
+        return set(self._items(body, depth))
+
+    def _frozenset(self, body, depth):
+        return frozenset(self._items(body, depth))
+
+    def _dict(self, body, depth):
+        return {self.decode(key, depth + 1): self.decode(item, depth + 1) for key, item in body}
+
+    def _iterator(self, body, depth):
+        return iter(self._items(body, depth))
+
+    def _range(self, body, depth):
+        return range(*self._items(body, depth))
+
+    def _decimal(self, body, depth):
+        from decimal import Decimal
+
+        return Decimal(body)
+
+    def _fraction(self, body, depth):
+        from fractions import Fraction
+
+        return Fraction(*self._items(body, depth))
+
+    def _type(self, body, depth):
+        found = self.classes.get(body) or BUILTIN_TYPES.get(body)
+        if found is None:
+            raise CannotCross(f"no class {body!r} on this side")
+        return found
+
+    def _object(self, body, depth):
+        name, fields = body
+        if name not in self.classes:
+            raise CannotCross(f"no class {name!r} on this side")
+        made = object.__new__(self.classes[name])
+        for field, item in fields:
+            object.__setattr__(made, field, self.decode(item, depth + 1))
+        return made
+
+    def _opaque(self, body, depth):
+        raise CannotCross(f"a value of type {body[0]} cannot cross")
