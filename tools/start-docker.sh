@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# See that the sandbox's two engines are there: Docker (installed and started) and bubblewrap (installed).
+# As root on Debian and its like it does what is missing; everywhere else it says in one line what will not be run.
+# Safe to call again, and from several places at once: there is never a second engine.
+set -uo pipefail
+cd /
+log=${REASONER_DOCKERD_LOG:-/var/log/reasoner-dockerd.log}
+wait_seconds=90
+
+answers() { command -v docker >/dev/null && timeout 10 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+say() { echo "start-docker: $*" >&2; }
+
+# The engine's number in its own file, if that is an engine and alive: the file outlives a crash and a reboot, and the
+# number may be another program's by then.
+engine_pid() {
+  local pid
+  for pid in $(cat /var/run/docker.pid 2>/dev/null) $(pidof dockerd 2>/dev/null); do
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] && { echo "$pid"; return; }
+  done
+  return 1
+}
+
+apt_install() {
+  export DEBIAN_FRONTEND=noninteractive
+  local options=(-y -qq --no-install-recommends -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300)
+  apt-get install "${options[@]}" "$@" </dev/null >"$log.apt" 2>&1 && return 0
+  { apt-get update -qq && apt-get install "${options[@]}" "$@"; } </dev/null >"$log.apt" 2>&1
+}
+
+install_missing() {
+  local wanted=()
+  command -v dockerd >/dev/null || wanted+=(docker.io)
+  command -v bwrap >/dev/null || wanted+=(bubblewrap)
+  if [ ${#wanted[@]} -gt 0 ]; then say "installing ${wanted[*]} ..." && apt_install "${wanted[@]}"; fi
+  # newer releases keep the client in a package of its own
+  command -v docker >/dev/null || apt_install docker-cli
+  hash -r
+  command -v dockerd >/dev/null && command -v docker >/dev/null && command -v bwrap >/dev/null && return 0
+  say "apt-get could not install docker.io and bubblewrap (see $log.apt); the tests of what is missing are not run."
+}
+
+start_engine() {
+  # systemd where it runs this machine: it restarts the engine after a reboot and keeps its log
+  if [ -d /run/systemd/system ]; then
+    systemctl start docker </dev/null >/dev/null 2>&1 && return 0
+  fi
+  rm -f /var/run/docker.pid
+  # detached: it outlives this script and whoever called it, and holds none of their descriptors
+  setsid -f bash -c 'for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -gt 2 ] && eval "exec $fd>&-"; done
+    exec dockerd' </dev/null >>"$log" 2>&1
+}
+
+await_engine() {
+  local deadline=$((SECONDS + wait_seconds))
+  while [ $SECONDS -lt $deadline ]; do
+    answers && return 0
+    if ! engine_pid >/dev/null && [ $SECONDS -gt $((deadline - wait_seconds + 5)) ]; then break; fi
+    sleep 0.3
+  done
+  return 1
+}
+
+if answers && command -v bwrap >/dev/null; then exit 0; fi
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+  missing=()
+  answers || missing+=("the Docker tests (install docker, start it, and join the group docker)")
+  command -v bwrap >/dev/null || missing+=("the bubblewrap tests (install bubblewrap)")
+  say "not run on this machine: $(IFS=';'; echo "${missing[*]}"). As root on Debian this is done for you."
+  exit 0
+fi
+exec 9>/var/lock/reasoner-start-docker.lock
+flock 9
+install_missing
+command -v dockerd >/dev/null || exit 0
+answers && exit 0
+engine_pid >/dev/null || start_engine 9>&-
+await_engine && exit 0
+say "the Docker engine does not answer (see $log: $(tail -n 1 "$log" 2>/dev/null | cut -c1-200)); the Docker tests are not run."
+exit 0
