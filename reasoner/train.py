@@ -22,6 +22,7 @@ from reasoner.records import Rollout, RolloutGroup
 from reasoner.rollout import Sampled, check_graded, rollout_groups, shape
 from reasoner.sampler import request_seed
 from reasoner.session import Clock, Session
+from reasoner.step_probe import StepProbe
 from verifiers import JSON
 
 
@@ -51,9 +52,10 @@ def train(session: Session) -> None:
             batch = policy.annotate(batch, needs=estimator.needs | loss_needs(config))
             batch = estimator.function(batch, **config.algorithm.advantage_options)
             clock.lap("logprobs")
-            metrics = update_policy(session, batch, objective, step)
+            probe = StepProbe(batch)
+            metrics = update_policy(session, batch, probe.recording(objective), step) | probe.figures(policy)
             clock.lap("update")
-            session.run.append("updates.jsonl", update_rows(step, kept, batch, dropped))
+            session.run.append("updates.jsonl", update_rows(step, kept, batch, dropped, probe))
             metrics["gap/probe"] = session.sync()
         else:
             session.run.append("updates.jsonl", update_rows(step, [], None, dropped))
@@ -227,13 +229,19 @@ def step_metrics(session: Session, sampled: Sampled, kept: Kept, clock: Clock) -
     }
 
 
-def update_rows(step: int, kept: Kept, batch: Batch | None, dropped: Sequence[Dropped]) -> list[Mapping[str, JSON]]:
-    """Lines of updates.jsonl: the advantage of every rollout of the step, or why it left."""
+def update_rows(
+    step: int, kept: Kept, batch: Batch | None, dropped: Sequence[Dropped], probe: StepProbe | None = None
+) -> list[Mapping[str, JSON]]:
+    """Lines of updates.jsonl: every rollout's advantage and the trainer's log-probabilities, or why it left."""
     rows: list[Mapping[str, JSON]] = []
     if batch is not None and batch.advantages_N is not None:
         ends = torch.tensor(batch.row_starts()[:-1], dtype=torch.long)
-        for (group, rollout), advantage in zip(kept, batch.advantages_N[ends].tolist(), strict=True):
-            rows.append({"step": step, "group": group, "sample": rollout.sample_index, "advantage": advantage})
+        for place, ((group, rollout), advantage) in enumerate(
+            zip(kept, batch.advantages_N[ends].tolist(), strict=True)
+        ):
+            row: dict[str, JSON] = {"step": step, "group": group, "sample": rollout.sample_index}
+            row |= {"advantage": advantage, "trainer_logprobs": probe.trainer_logprobs(place) if probe else None}
+            rows.append(row)
     for group, rollout, reason in dropped:
         rows.append({"step": step, "group": group, "sample": rollout.sample_index, "dropped": reason})
     return sorted(rows, key=lambda row: (row["group"], row["sample"]))  # pyright: ignore[reportArgumentType]
