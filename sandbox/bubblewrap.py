@@ -41,7 +41,7 @@ class Bubblewrap(Launcher):
             *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
             *("--as-pid-1", "--cap-add", "ALL", "--uid", str(INSIDE_UID), "--gid", str(INSIDE_UID)),
             *("--hostname", "sandbox", "--clearenv", "--setenv", "PATH", "/usr/local/bin:/usr/bin:/bin"),
-            *("--setenv", "PYTHONHASHSEED", "0", "--setenv", "LANG", "C.UTF-8", "--setenv", "OPENBLAS_NUM_THREADS", "1"),
+            *("--setenv", "PYTHONHASHSEED", "0", "--setenv", "LANG", "C.UTF-8"),
             *self._binds(),
             *("--dev", "/dev", "--proc", "/proc", "--perms", "1777", "--tmpfs", "/tmp"),
             *("--perms", "0755", "--dir", "/work", "--perms", "0755", "--dir", "/dev/shm"),
@@ -51,9 +51,10 @@ class Bubblewrap(Launcher):
 
     def start(self) -> Worker:
         config = GuestConfig(mode="namespaces", uid=None, tmpfs_bytes=self._tmpfs_bytes, inodes=4096)
-        identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if self._as_nobody else {}
         try:
-            return Worker(self.command(), config, name="bubblewrap worker", cwd="/", **identity)
+            return Worker(
+                self.command(), config, name="bubblewrap worker", cwd="/", user=NOBODY if self._as_nobody else None
+            )
         except WorkerLost as error:
             raise SandboxUnavailable(f"bubblewrap cannot make its namespaces here: {error} {_advice()}") from None
 

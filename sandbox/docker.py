@@ -26,6 +26,7 @@ FIRST_UID = 200_000
 UIDS_PER_CONTAINER = 20_000
 SUPERVISOR_BYTES = 96 * MIB
 COMMAND_SECONDS = 120
+NOT_INSTALLED = "docker is not installed: apt-get install docker.io (or your system's like)."
 
 
 class Docker(Launcher):
@@ -86,7 +87,7 @@ class Docker(Launcher):
         name = f"{REPOSITORY}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         uid = FIRST_UID + UIDS_PER_CONTAINER * (int(name[-4:], 16) % 1000)
         config = GuestConfig(mode=mode, uid=uid, tmpfs_bytes=self._tmpfs_bytes, inodes=4096)
-        worker = Worker(self.command(name, mode), config, name=f"container {name}", start_new_session=True)
+        worker = Worker(self.command(name, mode), config, name=f"container {name}")
         self._ids[worker] = name
         if mode == "namespaces":
             from sandbox.api import Job, JobOutcome  # a job of our own tells whether mounts are allowed here
@@ -105,14 +106,15 @@ class Docker(Launcher):
         folders = ("/tmp", "/work", "/dev/shm") if mode == "uid" else ("/work",)
         options = f"rw,nosuid,nodev,mode=1777,size={self._tmpfs_bytes},nr_inodes=4096"
         return [
-            *("docker", "run", "--rm", "-i", "--name", name, "--hostname", "sandbox", "--label", f"{OWNER_LABEL}={owner()}"),
+            *("docker", "run", "--rm", "-i", "--name", name, "--label", f"{OWNER_LABEL}={owner()}"),
+            *("--hostname", "sandbox"),
             *("--network", "none", "--read-only", "--pull", "never", "--log-driver", "none"),
             *("--memory", str(memory), "--memory-swap", str(memory), "--cpus", str(self._cpus)),
             *("--pids-limit", str(2 * self.limits.processes + 32), "--security-opt", "no-new-privileges"),
             *("--ulimit", "core=0", "--cap-drop", "ALL"),
             *itertools.chain.from_iterable(("--cap-add", capability) for capability in capabilities),
             *itertools.chain.from_iterable(("--tmpfs", f"{folder}:{options}") for folder in folders),
-            *("--env", "PYTHONHASHSEED=0", "--env", "LANG=C.UTF-8", "--env", "OPENBLAS_NUM_THREADS=1"),
+            *("--env", "PYTHONHASHSEED=0", "--env", "LANG=C.UTF-8"),
             *(("--runtime", self._runtime) if self._runtime else ()),
             *(self._image, "python3", "-I", "-B", "-c", BOOTSTRAP),
         ]
@@ -135,7 +137,7 @@ def docker(*arguments: str, stdin: bytes | None = None, seconds: float = COMMAND
     try:
         done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, timeout=seconds, check=False)
     except FileNotFoundError:
-        raise SandboxUnavailable("docker is not installed: apt-get install docker.io (or your system's like).") from None
+        raise SandboxUnavailable(NOT_INSTALLED) from None
     except subprocess.TimeoutExpired:
         raise SandboxError(f"docker {arguments[0]} did not answer within {seconds:g} s.") from None
     if done.returncode:
@@ -150,7 +152,7 @@ def require_engine() -> dict[str, object]:
         SandboxUnavailable: no client, no engine, or no right to use it.
     """
     if shutil.which("docker") is None:
-        raise SandboxUnavailable("docker is not installed: apt-get install docker.io (or your system's like).")
+        raise SandboxUnavailable(NOT_INSTALLED)
     try:
         return json.loads(docker("info", "--format", "{{json .}}", seconds=20))
     except SandboxError as error:
@@ -171,7 +173,7 @@ def ensure_image(packages: Sequence[str] = ()) -> str:
         ["docker", "import", "--change", environment, "-", name], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    assert process.stdin and process.stderr
+    assert process.stdin
     with contextlib.suppress(BrokenPipeError):
         for part in as_tar(root):
             process.stdin.write(part)
@@ -198,7 +200,8 @@ def owner() -> str:
 
 def sweep() -> int:
     """Remove containers whose owner is gone; returns how many there were."""
-    listed = docker("ps", "-a", "--filter", f"label={OWNER_LABEL}", "--format", f'{{{{.ID}}}} {{{{.Label "{OWNER_LABEL}"}}}}')
+    columns = f'{{{{.ID}}}} {{{{.Label "{OWNER_LABEL}"}}}}'
+    listed = docker("ps", "-a", "--filter", f"label={OWNER_LABEL}", "--format", columns)
     removed = 0
     for line in listed.splitlines():
         identifier, _, label = line.partition(" ")

@@ -1,4 +1,4 @@
-"""The files that jobs see: an interpreter, its standard library, chosen packages, and the shared libraries of all these.
+"""The files that jobs see: an interpreter, its standard library, chosen packages, and their shared libraries.
 
 Built from this very interpreter, without a registry, in seconds; bubblewrap uses the tree as it is, Docker imports it.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from sandbox.api import SandboxError
 
 BUILDER_VERSION = 3
-LEFT_OUT = ("site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "__pycache__")
+LEFT_OUT = frozenset("site-packages dist-packages test tests idlelib tkinter turtledemo ensurepip __pycache__".split())
 TOOLS = ("sh", "cat", "ls", "echo", "env", "sleep", "true", "false", "rm", "mkdir", "cp", "mv", "head", "sort", "wc")
 PASSWD = "root:x:0:0::/:/bin/sh\njob:x:1000:1000::/work:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
 GROUP = "root:x:0:\njob:x:1000:\nnogroup:x:65534:\n"
@@ -103,7 +103,11 @@ def build_root(root: Path, packages: Iterable[str]) -> None:
     (root / "etc/passwd").write_text(PASSWD)
     (root / "etc/group").write_text(GROUP)
     compileall.compile_dir(
-        home / "lib", stripdir=str(root), quiet=2, workers=1, invalidation_mode=_UNCHECKED  # the tree is read-only
+        home / "lib",
+        stripdir=str(root),
+        quiet=2,
+        workers=1,
+        invalidation_mode=_UNCHECKED,  # the tree is read-only
     )
     for folder, _, names in os.walk(root):
         os.chmod(folder, 0o755)

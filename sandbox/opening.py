@@ -63,4 +63,4 @@ class UnsafeHost(Launcher):
 
     def start(self) -> Worker:
         config = GuestConfig(mode="none", uid=None, tmpfs_bytes=0, inodes=0)
-        return Worker([sys.executable, "-I", "-B", "-c", BOOTSTRAP], config, name="host worker", start_new_session=True)
+        return Worker([sys.executable, "-I", "-B", "-c", BOOTSTRAP], config, name="host worker")

@@ -34,8 +34,8 @@ class Launcher(ABC):
         """End a worker and everything in it."""
         worker.kill()
 
-    def close(self) -> None:
-        """Called once, after the last worker."""
+    def close(self) -> None:  # noqa: B027
+        """Called once, after the last worker; most have nothing to do."""
 
 
 class PooledSandbox(Sandbox):
@@ -90,7 +90,7 @@ class PooledSandbox(Sandbox):
                 if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
                     fault = result.detail
                 elif said["starved"]:
-                    fault = f"the machine is too busy: the job waited for a processor for most of {result.wall_seconds:.1f} s"
+                    fault = f"the machine is too busy: a job of {result.wall_seconds:.1f} s waited for a processor"
                 else:
                     return replace(result, queue_seconds=queued)
             return JobResult(outcome=JobOutcome.INFRASTRUCTURE_FAULT, detail=fault, queue_seconds=queued)

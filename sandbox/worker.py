@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
+from typing import Any
 
 from sandbox.api import Job, JobOutcome, JobResult, JobTooLarge, Limits, SandboxError
 from sandbox.guest import frames
@@ -66,13 +68,24 @@ def guest_sources() -> list[list[str]]:
 class Worker:
     """A started supervisor. Not thread-safe: one job at a time."""
 
-    def __init__(self, command: Sequence[str], config: GuestConfig, *, name: str, **popen: object) -> None:
+    def __init__(
+        self, command: Sequence[str], config: GuestConfig, *, name: str, user: int | None = None, cwd: str | None = None
+    ) -> None:
         self.name = name
         self.jobs = 0
-        self.process = subprocess.Popen(  # type: ignore[call-overload]
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen
+        self.process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+            start_new_session=True,  # a terminal's Ctrl-C is for the owner, who ends the worker in order
         )
-        assert self.process.stdin and self.process.stdout and self.process.stderr
+        assert self.process.stdin
+        assert self.process.stdout
         self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
@@ -88,7 +101,7 @@ class Worker:
             raise
         self.python = header["python"]
 
-    def run(self, job: Job) -> tuple[JobResult, dict[str, object]]:
+    def run(self, job: Job) -> tuple[JobResult, dict[str, Any]]:
         """The result of one job, and what the supervisor said beside it.
 
         Raises:
@@ -116,10 +129,8 @@ class Worker:
         """Close our end: the supervisor kills its job and ends by itself."""
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
-            try:
+            with contextlib.suppress(OSError):  # what it had not read is of no use now
                 pipe.close()
-            except OSError:
-                pass  # what it had not read is of no use now
 
     def kill(self) -> None:
         """End the process that we started, and everything that dies with it."""
@@ -166,7 +177,7 @@ class Worker:
             count -= len(part)
         return b"".join(parts)
 
-    def _read_frame(self, deadline: float) -> tuple[dict[str, object], list[bytes]]:
+    def _read_frame(self, deadline: float) -> tuple[dict[str, Any], list[bytes]]:
         try:
             return frames.read_frame(lambda count: self._read(count, deadline))
         except (ValueError, KeyError, TypeError) as error:
@@ -225,7 +236,7 @@ def _blobs(job: Job) -> list[bytes]:
     return [job.stdin, *job.files.values()]
 
 
-def _result(answer: dict[str, object], output: Sequence[bytes], helper: JobResult | None = None) -> JobResult:
+def _result(answer: dict[str, Any], output: Sequence[bytes], helper: JobResult | None = None) -> JobResult:
     """A typed result of a supervisor's words, which a job may have got hold of: nothing is taken on trust."""
     code = answer["exit_code"]
     stdout, stderr, result = output

@@ -8,6 +8,8 @@ in "sizes". Standard library only: this file runs on both sides.
 import json
 import os
 import select
+from collections.abc import Callable
+from typing import Any
 
 MAX_HEADER = 1 << 20
 
@@ -32,7 +34,7 @@ def write_all(fd, data):
             select.select([], [fd], [])
 
 
-def read_frame(read):
+def read_frame(read: Callable[[int], bytes]) -> tuple[dict[str, Any], list[bytes]]:
     """(header, blobs) of the next frame.
 
     Args:

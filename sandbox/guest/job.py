@@ -161,7 +161,7 @@ def program(request, fds, config, filter_program):
     os.closerange(CONTENT, BEYOND)
     work = header["work"]
     os.chdir(work)
-    for name, data in zip(header["files"], blobs, strict=True):
+    for name, data in zip(header["files"], blobs):
         path = os.path.join(work, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
@@ -209,7 +209,7 @@ def run_python(argv):
     sys.stderr = sys.__stderr__ = io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
     module = types.ModuleType("__main__")
     module.__file__ = argv[0]
-    module.__builtins__ = __builtins__
+    vars(module)["__builtins__"] = __builtins__
     sys.modules["__main__"] = module
     code = 0
     try:
@@ -228,7 +228,7 @@ def run_python(argv):
         traceback.print_exception(type(error), error, trace and trace.tb_next)
         code = 1
     try:
-        threading._shutdown()
+        threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter itself does before exit hooks
         atexit._run_exitfuncs()
     except BaseException:
         traceback.print_exc()
