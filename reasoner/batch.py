@@ -46,6 +46,8 @@ class Batch:
     """[N] float32: value head, before the step."""
     returns_N: Tensor | None = None
     """[N] float32: targets of the value head."""
+    margin_B: Tensor | None = None
+    """[B] float32: of preference pairs (rows 2c and 2c + 1, the better one first), the margin of the row's pair."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -98,25 +100,28 @@ class Batch:
         counts = torch.bincount(self.row_N, minlength=len(self))
         return [0, *torch.cumsum(counts, 0).tolist()]
 
-    def micro_rows(self, max_tokens: int) -> Iterator[list[int]]:
+    def micro_rows(self, max_tokens: int, *, unit: int = 1) -> Iterator[list[int]]:
         """Rows of each micro-batch: at most max_tokens tokens with padding, rows of like length together.
 
-        A row longer than max_tokens is a micro-batch of its own.
+        `unit` consecutive rows (2: the two sides of a pair) are never parted. A unit longer than max_tokens is a
+        micro-batch of its own.
         """
-        order = sorted(range(len(self)), key=lambda row: -len(self.input_ids[row]))
+        units = [list(range(start, start + unit)) for start in range(0, len(self), unit)]
+        longest_of = [max(len(self.input_ids[row]) for row in rows) for rows in units]
         taken: list[int] = []
-        for row in order:
-            longest = len(self.input_ids[taken[0]]) if taken else 0
-            if taken and longest * (len(taken) + 1) > max_tokens:
+        longest = 0
+        for place in sorted(range(len(units)), key=lambda place: -longest_of[place]):
+            if taken and longest * (len(taken) + unit) > max_tokens:
                 yield taken
                 taken = []
-            taken.append(row)
+            longest = longest if taken else longest_of[place]
+            taken += units[place]
         if taken:
             yield taken
 
-    def micro_batches(self, max_tokens: int) -> Iterator[Batch]:
+    def micro_batches(self, max_tokens: int, *, unit: int = 1) -> Iterator[Batch]:
         """The micro-batches of `micro_rows` as Batches."""
-        for rows in self.micro_rows(max_tokens):
+        for rows in self.micro_rows(max_tokens, unit=unit):
             yield self.select(rows)
 
     def to(self, device: torch.device) -> Batch:

@@ -62,6 +62,7 @@ class LoraConfig(Section):
     rank: int = Field(default=16, ge=1)
     alpha: float = 32.0
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """sft alone: in reinforcement learning it would tear the trainer's log-probabilities from the engine's."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
 
 
@@ -259,6 +260,77 @@ class SftSection(Section):
     check_problems: int = Field(default=128, ge=1)
 
 
+BadRows = Literal["drop", "stop"]
+"""What becomes of a row of data that cannot be used: left out, named and counted; or the run does not start."""
+
+
+class PreferenceSection(Section):
+    """Pairs of completions with a label; see reasoner/preferences.py for the shapes of a row."""
+
+    train: list[str] = Field(default_factory=list[str])
+    """Files, folders or hub names; `stage:NAME` is the file that an earlier pairs stage wrote."""
+    test: list[str] = Field(default_factory=list[str])
+    """Empty: held_out_share of the prompts of `train`, chosen by their digest."""
+    held_out_share: float = Field(default=0.1, ge=0, lt=1)
+    columns: dict[str, str] = Field(default_factory=dict[str, str])
+    """Our column -> theirs: id, prompt, chosen, rejected, first, second, label, margin, category."""
+    labels: dict[Literal["first", "second", "tie"], list[str]] = Field(
+        default_factory=lambda: {
+            "first": ["first", "a", "A>B"],
+            "second": ["second", "b", "B>A"],
+            "tie": ["tie", "A=B"],
+        }
+    )
+    """Values of the label column."""
+    ties: Literal["half", "drop"] = "half"
+    """half: a tie pulls both rewards together (target 0.5); drop: it is left out."""
+    bad_rows: BadRows = "drop"
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Of prompt and completion together; None: the model's context. Longer rows are bad rows."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first pairs of the training split."""
+
+    @field_validator("train", "test", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        known = ("id", "prompt", "chosen", "rejected", "first", "second", "label", "margin", "category")
+        for name in value:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                raise ValueError(f"no column {name!r}.{f' Did you mean {close[0]!r}?' if close else ''}")
+        return value
+
+
+class RewardModelSection(Section):
+    """A reward model from preferences (Bradley-Terry)."""
+
+    pairs_per_step: int = Field(default=32, ge=1)
+    heads: int = Field(default=1, ge=1)
+    """Scalar heads on one trunk, each trained on its own bootstrap sample of the pairs: their spread says where the
+    model guesses."""
+    centre_coef: float = Field(default=0.01, ge=0)
+    """Weight of the squared sum of a pair's rewards: centres them on zero."""
+    patience: int | None = Field(default=None, ge=1)
+    """End after so many evaluations (eval.every) without a better held-out loss; None: run all steps."""
+
+
+class DpoSection(Section):
+    """Direct preference optimization."""
+
+    pairs_per_step: int = Field(default=32, ge=1)
+    loss: str = "sigmoid"
+    """sigmoid, ipo, robust, hinge, or `module:attribute`."""
+    loss_options: Options = Field(default_factory=dict[str, JsonValue])
+    beta: float = Field(default=0.1, gt=0)
+    sft_coef: float = Field(default=0.0, ge=0)
+    """Weight of the mean negative log-likelihood of the chosen completions' tokens."""
+
+
 class LoggingSection(Section):
     """Where numbers go beside metrics.jsonl."""
 
@@ -270,7 +342,7 @@ class LoggingSection(Section):
 class StageConfig(Section):
     """One stage of a run, with every default resolved."""
 
-    method: Literal["grpo", "sft"] = "grpo"
+    method: Literal["grpo", "sft", "reward_model", "dpo"] = "grpo"
     name: str = "run"
     output: str | None = None
     """Run folder; None: runs/<name>."""
@@ -288,6 +360,9 @@ class StageConfig(Section):
     eval: EvalSection = EvalSection()
     checkpoint: CheckpointSection = CheckpointSection()
     sft: SftSection = SftSection()
+    preferences: PreferenceSection = PreferenceSection()
+    reward_model: RewardModelSection = RewardModelSection()
+    dpo: DpoSection = DpoSection()
     logging: LoggingSection = LoggingSection()
 
     @field_validator("model", mode="before")
@@ -303,10 +378,16 @@ class StageConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> StageConfig:
-        if not self.task:
+        if self.method in ("reward_model", "dpo") and not self.preferences.train:
+            raise ValueError(f"preferences.train must name at least one file of pairs for method {self.method}")
+        if not self.task and self.method not in ("reward_model", "dpo"):
             raise ValueError("task must name at least one task. `reasoner tasks list` shows them")
         if self.model.path and self.model.from_scratch:
             raise ValueError("model must have either path or from_scratch, not both")
+        if self.model.lora and self.model.lora.dropout > 0 and self.method != "sft":
+            raise ValueError(
+                f"model.lora.dropout must be 0 where a sampled distribution is trained; got {self.model.lora.dropout}"
+            )
         if self.optim.lr > 0 and self.method == "grpo" and self.rollout.group_size < 2:
             group_based = {"grpo", "dr_grpo", "rloo"}
             if self.algorithm.advantage in group_based:

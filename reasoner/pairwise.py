@@ -1,0 +1,108 @@
+"""Losses on pairs of completions: Bradley-Terry for reward models, the DPO family for policies. Letters: C pairs.
+
+Every function gives one loss a pair; the caller weighs each by 1 / pairs of the whole optimizer step, so that a
+micro-batch only adds its part. `target` is the chance that the first completion of a pair is the better one: 1 as
+labelled, 0.5 for a tie. docs/papers.md maps papers to names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid, relu
+
+
+def bradley_terry(
+    first_C: Tensor, second_C: Tensor, target_C: Tensor, *, margin_C: Tensor | float = 0.0, centre_coef: float = 0.0
+) -> Tensor:
+    """-t log s(d - m) - (1 - t) log s(-d - m) + centre_coef * (first + second)^2, d = first - second, s the sigmoid.
+
+    The likelihood of Bradley and Terry 1952 as used by Ouyang et al., arXiv:2203.02155, equation 1. The margin is that
+    of Touvron et al., arXiv:2307.09288, equation 2: it only ever asks for more. The last term centres rewards on zero
+    (Eisenstein et al., arXiv:2312.09244, section 3.1). A tie (t = 0.5) pulls both rewards together and has no margin.
+
+    Args:
+        first_C: [C] rewards of the first completions, with gradient.
+        second_C: [C] rewards of the second.
+        target_C: [C] chance that the first is better; 1, 0 or 0.5.
+        margin_C: >= 0, in units of the reward.
+        centre_coef: >= 0; 0.01 in the paper.
+    Returns:
+        [C] losses.
+
+    Example:
+        >>> import torch
+        >>> one = torch.tensor([1.0])
+        >>> round(bradley_terry(2 * one, one, one, centre_coef=0.01).item(), 4)
+        0.4033
+    """
+    difference_C = first_C - second_C
+    kept_C = margin_C * (target_C != 0.5)
+    loss_C = -target_C * logsigmoid(difference_C - kept_C) - (1 - target_C) * logsigmoid(-difference_C - kept_C)
+    return loss_C + centre_coef * (first_C + second_C) ** 2
+
+
+class PairScores(NamedTuple):
+    """What a DPO loss sees of each pair; the log-ratio is log policy - log ref of a whole completion."""
+
+    first_C: Tensor
+    """[C] log-ratio of the first completion, with gradient."""
+    second_C: Tensor
+    first_tokens_C: Tensor
+    """[C] trained tokens of the first completion."""
+    second_tokens_C: Tensor
+    target_C: Tensor
+
+
+DpoLoss = Callable[..., Tensor]
+"""(PairScores, *, beta, **options) -> [C] losses."""
+
+
+def sigmoid(scores: PairScores, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """-t log s(beta d) - (1 - t) log s(-beta d), d the difference of log-ratios: DPO, arXiv:2305.18290, equation 7.
+
+    label_smoothing e takes every label for wrong with chance e: t becomes (1 - e) t + e (1 - t) ("conservative DPO",
+    Mitchell 2023, "A note on DPO with noisy preferences").
+    """
+    scaled_C = beta * (scores.first_C - scores.second_C)
+    target_C = (1 - label_smoothing) * scores.target_C + label_smoothing * (1 - scores.target_C)
+    return -target_C * logsigmoid(scaled_C) - (1 - target_C) * logsigmoid(-scaled_C)
+
+
+def robust(scores: PairScores, *, beta: float, label_smoothing: float = 0.1) -> Tensor:
+    """Unbiased under labels flipped with chance label_smoothing < 0.5: arXiv:2403.00409, equation 12.
+
+    ((1 - e) L(label) - e L(flipped label)) / (1 - 2 e), with L the loss of DPO.
+    """
+    if not 0 <= label_smoothing < 0.5:
+        raise ValueError(f"label_smoothing must be in [0, 0.5) for the robust loss; got {label_smoothing}.")
+    flipped = scores._replace(target_C=1 - scores.target_C)
+    clean_C, wrong_C = sigmoid(scores, beta=beta), sigmoid(flipped, beta=beta)
+    return ((1 - label_smoothing) * clean_C - label_smoothing * wrong_C) / (1 - 2 * label_smoothing)
+
+
+def ipo(scores: PairScores, *, beta: float, average: bool = True) -> Tensor:
+    """(d - (2 t - 1) / (2 beta))^2: IPO, arXiv:2310.12036, equation 17, beta its tau.
+
+    average: log-ratios are means over tokens rather than sums, which keeps 1 / (2 beta) on one scale for every length
+    (as TRL does, after asking the authors).
+    """
+    first_C, second_C = scores.first_C, scores.second_C
+    if average:
+        first_C = first_C / scores.first_tokens_C.clamp(min=1)
+        second_C = second_C / scores.second_tokens_C.clamp(min=1)
+    return (first_C - second_C - (2 * scores.target_C - 1) / (2 * beta)) ** 2
+
+
+def hinge(scores: PairScores, *, beta: float) -> Tensor:
+    """max(0, 1 - beta d) in the direction of the label: SLiC-HF, arXiv:2305.10425, with DPO's log-ratios (RSO)."""
+    scaled_C = beta * (scores.first_C - scores.second_C)
+    return scores.target_C * relu(1 - scaled_C) + (1 - scores.target_C) * relu(1 + scaled_C)
+
+
+DPO_LOSSES: Mapping[str, DpoLoss] = {"sigmoid": sigmoid, "ipo": ipo, "robust": robust, "hinge": hinge}
+
+
+__all__ = ["DPO_LOSSES", "DpoLoss", "PairScores", "bradley_terry", "hinge", "ipo", "robust", "sigmoid"]
