@@ -57,7 +57,7 @@ def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int
         if aside.exists():
             shutil.rmtree(aside)
         aside.mkdir(parents=True)
-        policy.save(aside / "model")
+        policy.save_trained(aside)
         torch.save(training_state(policy), aside / "training.pt")
         (aside / "progress.json").write_text(json.dumps(_progress_row(progress), indent=1))
         _sync_tree(aside)
@@ -120,6 +120,8 @@ def latest_checkpoint(root: Path) -> Path | None:
 def find_model(path: Path, *, best: bool = False) -> Path:
     """The model folder of a run, a stage or a checkpoint: final, else the newest checkpoint's; or the best one.
 
+    The checkpoint of a run with adapters holds the adapter alone (`lora.merge_checkpoint` makes a model of it).
+
     Raises:
         CheckpointError: there is none.
     """
@@ -129,10 +131,16 @@ def find_model(path: Path, *, best: bool = False) -> Path:
         wanted = (
             [stage / "checkpoints" / "best"]
             if best
-            else [stage / "final", *([newest / "model"] if newest else []), stage / "model", stage]
+            else [
+                stage / "final",
+                *([newest / "model", newest / "adapter"] if newest else []),
+                stage / "model",
+                stage / "adapter",
+                stage,
+            ]
         )
         for folder in wanted:
-            if (folder / "config.json").is_file():
+            if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
                 return folder
     what = "best model (evaluate with eval.every to have one)" if best else "model"
     raise CheckpointError(f"{path} must hold a {what}; it has none. Give a run folder or a checkpoint.")

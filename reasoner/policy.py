@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -17,8 +19,12 @@ from reasoner.batch import Batch
 from reasoner.config import StageConfig
 from reasoner.layout import Forward, packed, padded
 from reasoner.logprobs import logprobs_and_entropy
-from reasoner.loss import LossTerms
+from reasoner.lora import add_adapter, plain_weights, save_adapter
+from reasoner.loss import LossTerms, merge_metrics
 from reasoner.model import compute_dtype, context_limit, eos_ids, load_model
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 class TrainingError(RuntimeError):
@@ -32,6 +38,8 @@ class TokenScores(NamedTuple):
     """[N] log-probabilities under the sampling temperature, with gradient in training."""
     entropy_N: Tensor
     """[N] entropy of the next-token distribution in nats."""
+    rewards_BK: Tensor | None = None
+    """[B, heads] of a reward model: read at each row's last token."""
 
 
 Objective = Callable[[TokenScores, Batch], LossTerms]
@@ -61,8 +69,7 @@ class TokenScorer(nn.Module):
         self.entropy_gradient = entropy_gradient
 
     def forward(self, forward: Forward, temperature: float) -> TokenScores:
-        base = cast("Any", self.model).get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        decoder = cast("Callable[..., Any]", base.get_decoder())
+        decoder = cast("Callable[..., Any]", self.model.get_decoder())
         hidden = decoder(
             input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False
         ).last_hidden_state
@@ -70,12 +77,12 @@ class TokenScorer(nn.Module):
         return TokenScores(
             *logprobs_and_entropy(
                 hidden_ND,
-                cast("nn.Module", base.get_output_embeddings()),
+                cast("nn.Module", self.model.get_output_embeddings()),
                 forward.targets_N,
                 temperature=temperature,
                 max_bytes=self.logit_bytes,
                 entropy_gradient=self.entropy_gradient,
-                config=base.config,
+                config=self.model.config,
             )
         )
 
@@ -83,42 +90,79 @@ class TokenScorer(nn.Module):
 class Policy:
     """A trainable model with its optimizer, its reference and its version."""
 
-    def __init__(self, config: StageConfig, *, accelerator: Accelerator, weights: Path | None = None) -> None:
-        """Load the config's model, or the same model with the weights of a checkpoint folder."""
+    unit: ClassVar[int] = 1
+    """Consecutive rows that a micro-batch never parts: 2 where rows are the sides of a pair."""
+
+    def __init__(self, config: StageConfig, *, accelerator: Accelerator, checkpoint: Path | None = None) -> None:
+        """Load the config's model, or the same model with the weights of a checkpoint."""
         self.config = config
         self.accelerator = accelerator
         self.device = accelerator.device
         self.dtype = compute_dtype(config.model.dtype, self.device)
-        section = config.model
-        if weights is not None:
-            section = section.model_copy(update={"path": str(weights), "from_scratch": None, "tokenizer": None})
-        loaded = load_model(section, seed=config.seed)
+        section, lora = config.model, config.model.lora
+        if checkpoint is not None and lora is None:
+            folder = str(checkpoint / "model")
+            section = section.model_copy(update={"path": folder, "from_scratch": None, "tokenizer": None})
+        # frozen weights need no float32 master copy
+        loaded = load_model(section, seed=config.seed, weights_dtype=torch.float32 if lora is None else self.dtype)
         self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
         self.context = context_limit(loaded.model.config, config.model)
         self.eos_ids = eos_ids(loaded.model, loaded.tokenizer)
         self.vocabulary = loaded.model.config.vocab_size
         self.special_ids: list[int] = list(loaded.tokenizer.all_special_ids)
-        self.model = self._prepare(loaded.model)
+        self.model = loaded.model
+        self.adapter: PeftModel | None = None
+        if lora is not None:
+            adapter = checkpoint / "adapter" if checkpoint else None
+            self.adapter = add_adapter(self.model, lora, seed=config.seed, weights=adapter)
+        self._in_training = self._trained_modules()
         self.version = 0
         self.temperature = config.rollout.temperature
-        scorer = TokenScorer(
-            self.model,
-            logit_bytes=config.batch.logit_megabytes << 20,
-            entropy_gradient=config.algorithm.entropy_coef > 0,
-        )
-        optimizer = _optimizer(scorer, config)
+        scorer = self._make_scorer(checkpoint)
+        optimizer = self._make_optimizer(scorer)
         self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer.optimizer, lambda update: schedule_factor(config, update)
         )
         self._reference: TokenScorer | None = None
-        if config.algorithm.kl_coef > 0:
+        if config.algorithm.kl_coef > 0 and self.adapter is None:
             self._reference = self._load_reference()
 
-    def _prepare(self, model: PreTrainedModel) -> PreTrainedModel:
-        if self.config.model.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        return model
+    def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
+        """What every pass goes through; the weights of a checkpoint are in `self.model` already."""
+        return TokenScorer(
+            self.model,
+            logit_bytes=self.config.batch.logit_megabytes << 20,
+            entropy_gradient=self.config.algorithm.entropy_coef > 0,
+        )
+
+    def _make_optimizer(self, scorer: nn.Module) -> torch.optim.Optimizer:
+        return make_optimizer(parameter_groups(scorer, self.config), self.config)
+
+    def _trained_modules(self) -> list[nn.Module]:
+        """Modules that run in training mode during an update, each alone; everything else stays in evaluation mode.
+
+        transformers recomputes a layer only where that layer is in training mode, and dropout of the model's own would
+        tear the trainer's log-probabilities from the engine's.
+        """
+        section = self.config.model
+        found: list[nn.Module] = []
+        if section.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            found += [layer for layer in self.model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+        if section.lora is not None and section.lora.dropout > 0:
+            found += [module for name, module in self.model.named_modules() if ".lora_dropout." in name]
+        return found
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        for module in self._in_training:
+            module.training = True
+        try:
+            yield
+        finally:
+            for module in self._in_training:
+                module.training = False
 
     def _load_reference(self) -> TokenScorer:
         model = load_model(self.config.model, seed=self.config.seed, weights_dtype=self.dtype).model
@@ -145,16 +189,23 @@ class Policy:
         if "old_logprobs" in needs:
             batch = replace(batch, old_logprobs_N=self._score(batch, self.scorer))
         if "ref_logprobs" in needs:
-            if self._reference is None:
-                raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef.")
-            batch = replace(batch, ref_logprobs_N=self._score(batch, self._reference))
+            batch = replace(batch, ref_logprobs_N=self._reference_logprobs(batch))
         return batch
+
+    def _reference_logprobs(self, batch: Batch) -> Tensor:
+        """Of the model as it came: a second model, or this one without its adapter."""
+        if self.adapter is not None:
+            with self.adapter.disable_adapter():
+                return self._score(batch, self.scorer)
+        if self._reference is None:
+            raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef.")
+        return self._score(batch, self._reference)
 
     @torch.no_grad()
     def _score(self, batch: Batch, scorer: nn.Module) -> Tensor:
         logprobs_N = torch.zeros(len(batch.row_N))
         starts = batch.row_starts()
-        for rows in batch.micro_rows(self.config.batch.micro_tokens):
+        for rows in batch.micro_rows(self.config.batch.micro_tokens, unit=self.unit):
             micro = batch.select(rows)
             with self.accelerator.autocast():
                 scores = scorer(self.layout(micro), self.temperature)
@@ -166,9 +217,19 @@ class Policy:
     def score_tokens(self, token_ids: tuple[int, ...] | list[int]) -> list[float]:
         """[T-1] log-probability of each token given those before it, at temperature 1 (the sync probe)."""
         ids = torch.tensor(token_ids)
-        forward = Forward(ids[None], None, torch.arange(len(ids) - 1), ids[1:]).to(self.device)
+        at = torch.arange(len(ids) - 1)
+        forward = Forward(ids[None], None, at, ids[1:], at[-1:] + 1).to(self.device)
         with self.accelerator.autocast():
             return self.scorer(forward, 1.0).logprobs_N.float().tolist()
+
+    def _losses(self, micro: Batch, objective: Objective) -> Iterator[LossTerms]:
+        """The losses of a micro-batch; each is propagated, and its activations freed, before the next is computed."""
+        yield objective(self.trainer_logprobs(micro), micro.to(self.device))
+
+    def _clip_gradients(self, metrics: dict[str, float]) -> float:
+        """Clip to optim.max_grad_norm; returns the norm before."""
+        norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.config.optim.max_grad_norm)
+        return float(norm) if norm is not None else float("nan")
 
     def update(self, batch: Batch, objective: Objective) -> UpdateStats:
         """One optimizer step over all of a batch, in micro-batches by token budget.
@@ -179,18 +240,14 @@ class Policy:
         self.optimizer.zero_grad()
         loss = 0.0
         metrics: dict[str, float] = {}
-        for micro in batch.micro_batches(self.config.batch.micro_tokens):
-            terms = objective(self.trainer_logprobs(micro), micro.to(self.device))
-            # gradients are averaged over processes, while the loss is already divided by the global count
-            self.accelerator.backward(terms.loss * self.accelerator.num_processes)
-            loss += terms.loss.detach().item()
-            for name, value in terms.metrics.items():
-                number = float(value)
-                metrics[name] = (
-                    max(metrics.get(name, 0.0), number) if name.endswith("_max") else metrics.get(name, 0.0) + number
-                )
-        norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.config.optim.max_grad_norm)
-        grad_norm = float(norm) if norm is not None else float("nan")
+        for micro in batch.micro_batches(self.config.batch.micro_tokens, unit=self.unit):
+            with self._learning():
+                for terms in self._losses(micro, objective):
+                    # gradients are averaged over processes, while the loss is already divided by the global count
+                    self.accelerator.backward(terms.loss * self.accelerator.num_processes)
+                    loss += terms.loss.detach().item()
+                    merge_metrics(metrics, terms.metrics)
+        grad_norm = self._clip_gradients(metrics)
         lr = float(self.scheduler.get_last_lr()[0])
         if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(torch.tensor(grad_norm))):
             self.optimizer.zero_grad()
@@ -205,13 +262,8 @@ class Policy:
         return UpdateStats(loss, grad_norm, lr, metrics)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Hugging Face names and tensors of the full model, each tied tensor once: what engines load."""
-        seen: set[int] = set()
-        for name, tensor in self.unwrapped().state_dict().items():
-            if tensor.data_ptr() in seen:
-                continue
-            seen.add(tensor.data_ptr())
-            yield name, tensor.detach()
+        """Hugging Face names and tensors of the full model, adapters merged, each tied tensor once: for engines."""
+        return plain_weights(self.unwrapped())
 
     def unwrapped(self) -> PreTrainedModel:
         """The transformers model itself."""
@@ -219,9 +271,17 @@ class Policy:
         return scorer.model
 
     def save(self, folder: Path) -> None:
-        """Write the model and tokenizer as a plain Hugging Face folder."""
-        self.unwrapped().save_pretrained(folder, safe_serialization=True)
+        """Write the model and tokenizer as a plain Hugging Face folder, adapters merged."""
+        merged = None if self.adapter is None else dict(self.named_weights())
+        self.unwrapped().save_pretrained(folder, state_dict=merged)
         self.tokenizer.save_pretrained(folder)
+
+    def save_trained(self, checkpoint: Path) -> None:
+        """Write what training changes: the model under `model`, or the adapter alone under `adapter`."""
+        if self.adapter is None:
+            self.save(checkpoint / "model")
+        else:
+            save_adapter(self.adapter, checkpoint / "adapter")
 
 
 def schedule_factor(config: StageConfig, update: int) -> float:
@@ -241,14 +301,22 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = {
 }
 
 
-def _optimizer(module: nn.Module, config: StageConfig) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices alone."""
+def parameter_groups(module: nn.Module, config: StageConfig, *, lr: float | None = None) -> list[dict[str, object]]:
+    """The trainable parameters for AdamW; weight decay on matrices alone."""
     section = config.optim
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": section.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=section.lr, betas=section.betas, eps=section.eps
+    groups = (
+        ([p for p in trainable if p.ndim >= 2], section.weight_decay),
+        ([p for p in trainable if p.ndim < 2], 0.0),
     )
+    return [
+        {"params": part, "weight_decay": decay, "lr": section.lr if lr is None else lr}
+        for part, decay in groups
+        if part
+    ]
+
+
+def make_optimizer(groups: list[dict[str, object]], config: StageConfig) -> torch.optim.Optimizer:
+    """AdamW over groups of parameters."""
+    section = config.optim
+    return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps)

@@ -24,7 +24,7 @@ from reasoner.checkpoint import (
 from reasoner.config import ConfigError, StageConfig
 from reasoner.display import Display
 from reasoner.engine import Engine, open_engine
-from reasoner.engine.check import check_checksum, check_probe, checksum, probe_ids
+from reasoner.engine.check import Checksum, check_checksum, check_probe, probe_ids
 from reasoner.evaluate import Estimate, Evaluation, evaluate
 from reasoner.policy import Policy
 from reasoner.prompt import check_lengths, render
@@ -73,11 +73,11 @@ class Session:
 
     def sync(self) -> float:
         """Give the engine the policy's weights and prove that they took effect; returns the probe's gap in nats."""
-        weights = list(self.policy.named_weights())
-        arrived = self.engine.load_weights(weights, self.policy.version)
+        sent = Checksum()
+        arrived = self.engine.load_weights(sent.over(self.policy.named_weights()), self.policy.version)
         if not self.config.engine.sync_check:
             return float("nan")
-        check_checksum(checksum(weights), arrived)
+        check_checksum(sent.digest(), arrived)
         return check_probe(self.engine.score(self.probe), self.policy.score_tokens(self.probe), self.policy.dtype)
 
     def evaluate(self) -> Evaluation | None:
@@ -175,7 +175,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         pool = stack.enter_context(grading_pool(config))
         train, held_out = load_problems(config)
         accelerator = Accelerator(mixed_precision=_mixed_precision(config))
-        policy = Policy(config, accelerator=accelerator, weights=checkpoint / "model" if checkpoint else None)
+        policy = Policy(config, accelerator=accelerator, checkpoint=checkpoint)
         for problems, max_tokens in ((train, config.rollout.max_tokens), (held_out, config.eval.max_tokens)):
             flat = [problem for part in problems for problem in part]
             prompts = render(flat, policy.tokenizer, config.prompt)
@@ -288,7 +288,7 @@ def _mixed_precision(config: StageConfig) -> str:
 def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
     """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
     path = config.model.path
-    if config.model.from_scratch is not None or config.model.lora is not None or path is None:
+    if config.model.from_scratch is not None or path is None:
         start = folder / "start"
         if not (start / "config.json").is_file():
             save_model(start, policy)

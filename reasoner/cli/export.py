@@ -25,5 +25,10 @@ def export(
         from reasoner.checkpoint import copy_model
 
         source = find_model(run, best=best)
-        copy_model(source, output)
+        if (source / "adapter_config.json").is_file():
+            from reasoner.lora import merge_checkpoint
+
+            merge_checkpoint(source.resolve(), output)
+        else:
+            copy_model(source, output)
         typer.echo(f"{source} -> {output}")

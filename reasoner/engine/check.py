@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from reasoner.engine.base import EngineError, NamedTensors
+
+PIECE = 1 << 22
+"""Values of a tensor that are summed at a time."""
 
 PROBE_TOKENS = 160
 """Longer than one KV block: 16 tokens on CUDA, 128 on vLLM's CPU build."""
@@ -19,14 +23,48 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
 
 
 def checksum(weights: NamedTensors) -> str:
-    """Digest of names, shapes and bytes, whatever the order and the dtype's width."""
-    digests: list[bytes] = []
+    """Digest of names, shapes, dtypes and contents, whatever the order."""
+    total = Checksum()
     for name, tensor in weights:
-        flat = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu()
-        digest = hashlib.blake2b(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode(), digest_size=16)
-        digest.update(flat.numpy().data)
-        digests.append(digest.digest())
-    return hashlib.blake2b(b"".join(sorted(digests)), digest_size=16).hexdigest()
+        total.add(name, tensor)
+    return total.digest()
+
+
+class Checksum:
+    """A checksum that grows while weights pass by: nothing is held, and the sums run where the tensors lie."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Take in one tensor."""
+        self._parts.append(f"{name} {tuple(tensor.shape)} {tensor.dtype} {_sums(tensor)}")
+
+    def over(self, weights: NamedTensors) -> Iterator[tuple[str, Tensor]]:
+        """The same weights, taken in one by one as they are drawn."""
+        for name, tensor in weights:
+            self.add(name, tensor)
+            yield name, tensor
+
+    def digest(self) -> str:
+        """Of everything taken in so far."""
+        return hashlib.blake2b("\n".join(sorted(self._parts)).encode(), digest_size=16).hexdigest()
+
+
+def _sums(tensor: Tensor) -> str:
+    """Two sums over the bits, one weighted by position (Fletcher's idea, modulo 2^64): a changed or moved value shows.
+
+    In pieces, so that the 64-bit copy stays small.
+    """
+    flat = tensor.detach().contiguous().view(-1)
+    bits = flat.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()])
+    plain = weighted = 0
+    for start in range(0, len(bits), PIECE):
+        piece = bits[start : start + PIECE].long()
+        places = torch.arange(start + 1, start + 1 + len(piece), device=piece.device)
+        plain += int(piece.sum())
+        weighted += int((piece * places).sum())
+    return f"{plain % (1 << 64):x} {weighted % (1 << 64):x}"
 
 
 def probe_ids(vocabulary: int, *, forbidden: Sequence[int] = (), limit: int = PROBE_TOKENS) -> list[int]:

@@ -255,20 +255,19 @@ class HfEngine(Engine):
         return self._stop_enders[stops]
 
     def load_weights(self, weights: NamedTensors, version: int) -> str:
-        listed = list(weights)
-        if not self._shared:
-            missing, unexpected = self.model.load_state_dict(dict(listed), strict=False)
-            tied = {name for name in missing if "lm_head" in name} if self.model.config.tie_word_embeddings else set()
-            if unexpected or set(missing) - tied:
-                raise EngineError(
-                    f"weights must have the model's names; unexpected {sorted(unexpected)[:3]},"
-                    f" missing {sorted(set(missing) - tied)[:3]}."
-                )
         self.version = version
-        return checksum(listed if self._shared else [(name, self._held(name)) for name, _ in listed])
-
-    def _held(self, name: str) -> Tensor:
-        return self.model.state_dict()[name]
+        if self._shared:  # the trainer's own tensors
+            return checksum(weights)
+        listed = list(weights)
+        missing, unexpected = self.model.load_state_dict(dict(listed), strict=False)
+        tied = {name for name in missing if "lm_head" in name} if self.model.config.tie_word_embeddings else set()
+        if unexpected or set(missing) - tied:
+            raise EngineError(
+                f"weights must have the model's names; unexpected {sorted(unexpected)[:3]},"
+                f" missing {sorted(set(missing) - tied)[:3]}."
+            )
+        held = self.model.state_dict()
+        return checksum((name, held[name]) for name, _ in listed)
 
     @torch.no_grad()
     def score(self, token_ids: Sequence[int]) -> list[float]:

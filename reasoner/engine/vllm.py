@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
 
 from reasoner.checkpoint import random_state, set_random_state
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
-from reasoner.engine.check import checksum
+from reasoner.engine.check import Checksum
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
 if TYPE_CHECKING:
@@ -142,21 +141,15 @@ class VllmEngine(Engine):
     def load_weights(self, weights: NamedTensors, version: int) -> str:
         if self._asleep:
             self._llm.wake_up(tags=["weights"])
-        arrived: list[tuple[str, Tensor]] = []
-
-        def received() -> Iterator[tuple[str, Tensor]]:
-            for name, tensor in weights:
-                arrived.append((name, tensor))
-                yield name, tensor
-
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": received()})
+        arrived = Checksum()
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": arrived.over(weights)})
         self._llm.collective_rpc(_repack_tied_head)
         if self._asleep:
             self._llm.wake_up(tags=["kv_cache"])
             self._asleep = False
         self._llm.reset_prefix_cache()
         self.version = version
-        return checksum(arrived)
+        return arrived.digest()
 
     def score(self, token_ids: Sequence[int]) -> list[float]:
         import vllm

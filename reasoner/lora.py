@@ -1,0 +1,125 @@
+"""Low-rank adapters (arXiv:2106.09685) through peft, and the plain weights of a model that may carry them.
+
+The adapters sit inside the transformers model itself, so everything that runs the model runs them. What leaves the
+trainer (to an engine, to a plain model folder) is merged on the way: the trainer's own weights are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from transformers.modeling_utils import PreTrainedModel
+
+from reasoner.config import LoraConfig, load_config
+from reasoner.model import ModelError, first_line, load_model
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+ADAPTER = "default"
+"""Name of the policy's adapter."""
+ADAPTER_FILE = "adapter_model.safetensors"
+"""peft's name of an adapter's weights."""
+
+
+def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weights: Path | None = None) -> PeftModel:
+    """Put an adapter into the model (in place) and freeze everything else.
+
+    Args:
+        model: the base model.
+        section: rank, scale and targets.
+        seed: of the random half of a new adapter (the other half is zero: a new adapter changes nothing).
+        weights: a folder that `save_adapter` wrote.
+    Raises:
+        ModelError: the targets name no layer of this model, or the folder holds another adapter.
+    """
+    import peft
+
+    config = peft.LoraConfig(
+        r=section.rank,
+        lora_alpha=section.alpha,  # pyright: ignore[reportArgumentType]  (peft takes any number)
+        lora_dropout=section.dropout,
+        target_modules=section.targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            adapted = cast("PeftModel", peft.get_peft_model(model, config, adapter_name=ADAPTER))
+        if weights is not None:
+            load_adapter(adapted, weights)
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"the adapter does not fit the model: {first_line(error)} Check model.lora.targets and model.lora.rank."
+        ) from error
+    adapted.eval()
+    return adapted
+
+
+def load_adapter(adapted: PeftModel, folder: Path) -> None:
+    """Replace the adapter's weights by those of a folder.
+
+    Raises:
+        ValueError: the folder lacks a tensor of this adapter, or holds one that it does not have.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    found = set_peft_model_state_dict(adapted, load_file(folder / ADAPTER_FILE), adapter_name=ADAPTER)
+    missing = [name for name in found.missing_keys if "lora_" in name]
+    if missing or found.unexpected_keys:
+        raise ValueError(f"{folder} holds another adapter: {[*missing, *found.unexpected_keys][:3]} differ.")
+
+
+def save_adapter(adapted: PeftModel, folder: Path) -> None:
+    """Write the adapter alone, as any peft reader takes it."""
+    # the embeddings are never trained; "auto" would ask the hub whether they were
+    adapted.save_pretrained(str(folder), selected_adapters=[ADAPTER], save_embedding_layers=False)
+
+
+def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Hugging Face names and tensors of the full model: adapters merged into copies, each tied tensor once.
+
+    One merged copy lives at a time where the caller keeps none: memory grows by the largest matrix alone.
+    """
+    layers = {name: cast("Any", layer) for name, layer in model.named_modules() if hasattr(layer, "get_delta_weight")}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() in seen or ".lora_" in name:
+            continue
+        seen.add(tensor.data_ptr())
+        owner, _, leaf = name.rpartition(".base_layer.")
+        if not owner:
+            yield name, tensor.detach()
+            continue
+        held = tensor.detach()
+        if leaf == "weight":
+            with torch.no_grad():
+                held = (held.float() + layers[owner].get_delta_weight(ADAPTER).float()).to(held.dtype)
+        yield f"{owner}.{leaf}", held
+
+
+def merge_checkpoint(adapter: Path, target: Path) -> None:
+    """Write the plain model folder of a checkpoint's adapter: the base that its run was begun with, adapter merged.
+
+    Raises:
+        ModelError: the folder lies outside a run, so that nothing names the base.
+    """
+    written = adapter.parents[2] / "config.yaml" if len(adapter.parents) > 2 else adapter
+    if written.name != "config.yaml" or not written.is_file():
+        raise ModelError(f"{adapter} must lie in the checkpoints of a run, whose config.yaml names the base model.")
+    stage = load_config(str(written)).stages[0]
+    assert stage.model.lora is not None
+    loaded = load_model(stage.model, seed=stage.seed)
+    add_adapter(loaded.model, stage.model.lora, seed=stage.seed, weights=adapter)
+    aside = target.with_name(f".writing-{target.name}")
+    loaded.model.save_pretrained(aside, state_dict=dict(plain_weights(loaded.model)))
+    loaded.tokenizer.save_pretrained(aside)
+    aside.rename(target)
+
+
+__all__ = ["ADAPTER", "add_adapter", "load_adapter", "merge_checkpoint", "plain_weights", "save_adapter"]
