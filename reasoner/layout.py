@@ -24,13 +24,14 @@ class Forward(NamedTuple):
     """[N] index into [K * L] of the position that predicts each completion token."""
     targets_N: Tensor
     """[N] the completion tokens."""
+    ends_B: Tensor
+    """[B] index into [K * L] of each row's last token."""
 
     def to(self, device: torch.device) -> Forward:
         """The same on a device."""
         positions = None if self.position_ids is None else self.position_ids.to(device)
-        return Forward(
-            self.input_ids.to(device), positions, self.flat_positions_N.to(device), self.targets_N.to(device)
-        )
+        moved = (part.to(device) for part in (self.flat_positions_N, self.targets_N, self.ends_B))
+        return Forward(self.input_ids.to(device), positions, *moved)
 
 
 def padded(batch: Batch) -> Forward:
@@ -78,11 +79,12 @@ def packed(batch: Batch, pack_tokens: int | None) -> Forward:
     return Forward(input_ids, position_ids, *_targets(batch, starts))
 
 
-def _targets(batch: Batch, starts: list[int]) -> tuple[Tensor, Tensor]:
+def _targets(batch: Batch, starts: list[int]) -> tuple[Tensor, Tensor, Tensor]:
     positions: list[Tensor] = []
     targets: list[Tensor] = []
     for row, ids in enumerate(batch.input_ids):
         prompt = int(batch.prompt_lengths_B[row])
         positions.append(torch.arange(starts[row] + prompt - 1, starts[row] + len(ids) - 1))
         targets.append(ids[prompt:])
-    return torch.cat(positions), torch.cat(targets)
+    ends = torch.tensor([start + len(ids) - 1 for start, ids in zip(starts, batch.input_ids, strict=True)])
+    return torch.cat(positions), torch.cat(targets), ends
