@@ -1,0 +1,56 @@
+"""Small statistics that the rules share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Change(NamedTuple):
+    """From the first part of a curve to its last."""
+
+    first: float
+    last: float
+    z: float
+    """(last - first) in standard errors, from the spread of the steps within each part."""
+
+
+def change(values: NDArray[np.float64], *, parts: int = 4) -> Change | None:
+    """Means of the first and the last 1/parts of a curve; None below two steps a part.
+
+    Example:
+        >>> change(np.array([0.0, 0.1, 0.0, 0.1, 0.9, 1.0, 0.9, 1.0])).z > 5
+        True
+    """
+    size = len(values) // parts
+    if size < 2:
+        size = len(values) // 2
+    if size < 2:
+        return None
+    head, tail = values[:size], values[-size:]
+    error = float(np.sqrt(head.var(ddof=1) / size + tail.var(ddof=1) / size))
+    difference = float(tail.mean() - head.mean())
+    return Change(float(head.mean()), float(tail.mean()), difference / max(error, 1e-9))
+
+
+def t_value(values: NDArray[np.float64]) -> float:
+    """Mean in standard errors of the mean; 0 below three values."""
+    if len(values) < 3:
+        return 0.0
+    return float(values.mean() / max(values.std(ddof=1) / np.sqrt(len(values)), 1e-12))
+
+
+def percent(share: float) -> str:
+    """37 %, 0.4 %: two digits at most.
+
+    Example:
+        >>> percent(0.371), percent(0.004), percent(0.0)
+        ('37 %', '0.4 %', '0 %')
+    """
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 2 or value == 0 else f"{value:.2g} %"
+
+
+__all__ = ["Change", "change", "percent", "t_value"]

@@ -1,0 +1,202 @@
+"""How the policy moves: too far, downhill, not at all; and what a loss near 0 means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from reasoner.explain.finding import Finding, Level, places
+from reasoner.explain.history import History, Row
+from reasoner.explain.numbers import change, percent, t_value
+
+GROUP_RELATIVE = frozenset({"grpo", "dr_grpo", "rloo", "reinforce_pp_baseline"})
+"""Estimators that compare the rollouts of a group: `group_relative` in reasoner.advantage, which imports torch."""
+LARGE_STEP_KL = 0.1
+"""Nats a token. k3 is about s^2 / 2 for a log-ratio of spread s: at 0.02 one step moves the average token by the
+usual clip range (s = 0.2), at 0.1 by more than twice that (s = 0.45): no step size that PPO or GRPO is meant for."""
+REPLACED_STEP_KL = 1.0
+"""Nats a token: after such a step the sampled text tells little of what the policy would write."""
+
+
+def policy_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module."""
+    yield from _recorded_sign(history)
+    yield from _descends(history)
+    yield from _step_size(history)
+    yield from _collapse(history)
+    yield from _standing_still(history)
+    yield from _loss_near_zero(history)
+
+
+def _recorded_sign(history: History) -> Iterator[Finding]:
+    """Within a group the better rollout must have the larger advantage."""
+    if history.config.algorithm.advantage not in GROUP_RELATIVE:
+        return
+    wrong: list[Row] = []
+    pairs = 0
+    for group in history.groups:
+        used = [row for row in group if row.advantage is not None and row.reward is not None]
+        if len(used) < 2:
+            continue
+        mean = float(np.mean([row.reward for row in used if row.reward is not None]))
+        for row in used:
+            assert row.reward is not None
+            assert row.advantage is not None
+            if abs(row.reward - mean) > 1e-6:
+                pairs += 1
+                if (row.reward - mean) * row.advantage < 0:
+                    wrong.append(row)
+    share = len(wrong) / pairs if pairs else 0.0
+    if pairs < 8 or share < 0.01:
+        return
+    yield Finding(
+        code="advantage-sign-flipped",
+        level=Level.FAULT,
+        cost=min(1.0, 0.2 + share),
+        title=f"The advantage has the wrong sign in {percent(share)} of the rollouts: better ones are made less likely",
+        evidence=(
+            f"{len(wrong)} of {pairs} rollouts that were better (worse) than their group's mean reward have a negative"
+            " (positive) advantage in updates.jsonl",
+        ),
+        change="mend the advantage estimator: reward above the group's mean must give an advantage above 0.",
+        rollouts=places(wrong),
+        explains=frozenset(DOWNHILL),
+    )
+
+
+DOWNHILL = ("reward-falls", "collapse", "descends", "all-wrong", "truncated", "no-progress", "no-answer", "entropy")
+
+
+def _descends(history: History) -> Iterator[Finding]:
+    """To first order an update adds A * (log after - log before) to what it maximises: below 0 it went downhill."""
+    gain, moved = history.series("policy/step_gain"), history.series("policy/step_kl")
+    if len(gain) < 5 or t_value(gain) > -3:
+        return
+    if len(moved) and np.median(moved) > LARGE_STEP_KL:
+        return  # steps that long land anywhere: the step size is the finding
+    below = float((gain < 0).mean())
+    if below < 0.7:
+        return
+    yield Finding(
+        code="descends",
+        level=Level.FAULT,
+        cost=0.9 + 0.1 * below,
+        title="The updates lower what they should raise: the sign of the advantage or of the loss is flipped",
+        evidence=(
+            f"after {percent(below)} of {len(gain)} updates the rollouts with a positive advantage had become less"
+            f" likely and those with a negative one likelier (policy/step_gain {gain.mean():.2g}, {t_value(gain):.1f}"
+            " standard errors below 0); an ascent step raises it",
+        ),
+        change="check the sign of algorithm.loss (it is minimised: -ratio * advantage) and of the advantage estimator.",
+        explains=frozenset(DOWNHILL) - {"descends"},
+    )
+
+
+def _step_size(history: History) -> Iterator[Finding]:
+    moved = history.series("policy/step_kl")
+    if not len(moved):
+        return
+    middle, largest = float(np.median(moved)), float(moved.max())
+    if middle <= LARGE_STEP_KL and largest <= REPLACED_STEP_KL:
+        return
+    reward = history.series("reward/mean")
+    falls = (
+        len(reward) > 1 and reward[-max(1, len(reward) // 4) :].mean() < 0.7 * reward[: max(1, len(reward) // 4)].max()
+    )
+    where = history.steps_of("policy/step_kl")[int(moved.argmax())]
+    lr = history.series("optim/lr")
+    yield Finding(
+        code="learning-rate-too-high",
+        level=Level.FAULT if falls or middle > REPLACED_STEP_KL else Level.WARNING,
+        cost=0.9 if falls else 0.4,
+        title=f"The steps are too large: one update moves the policy by {max(middle, 0):.2g} nats a token"
+        f" (median), up to"
+        f" {largest:.2g}",
+        evidence=(
+            f"policy/step_kl is {largest:.2g} at step {where}; at 0.02 the average token already leaves the clip range"
+            f" of 0.2. Learning rate {lr.max():.2g}"
+            if len(lr)
+            else f"policy/step_kl {largest:.2g} at step {where}",
+            *([f"the reward fell from {reward.max():.3f} to {reward[-1]:.3f}"] if falls else []),
+        ),
+        change="lower optim.lr ten- to a hundredfold (and add warmup_steps), then go on from a checkpoint before"
+        f" step {where}.",
+        explains=frozenset({*DOWNHILL, "all-right", "engine-trainer-gap", "clipping", "repetition"}),
+    )
+
+
+def _collapse(history: History) -> Iterator[Finding]:
+    """The reward of the end is far below what the run had reached."""
+    reward = history.series("reward/mean")
+    if len(reward) < 8:
+        return
+    width = max(2, len(reward) // 5)
+    smooth = np.convolve(reward, np.ones(width) / width, mode="valid")
+    best, end = int(smooth.argmax()), float(smooth[-1])
+    noise = float(np.std(np.diff(reward)) / np.sqrt(2 * width))
+    top = float(smooth[best])
+    low = min(0.0, float(reward.min()))
+    if top - end < 4 * noise or (end - low) > 0.7 * (top - low):
+        return
+    entropy = history.series("policy/entropy")
+    said = f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f}" if len(entropy) > 1 else ""
+    yield Finding(
+        code="reward-falls",
+        level=Level.WARNING,
+        cost=min(1.0, (top - end) / max(top - low, 1e-9)),
+        title=f"The reward falls: {top:.3f} around step {best + width}, {end:.3f} at the end",
+        evidence=(f"{(top - end) / max(noise, 1e-9):.0f} standard errors of the smoothed curve{said}",),
+        change="go back to the best checkpoint (checkpoints/best, or the step above), lower optim.lr, or hold the"
+        " policy"
+        " with algorithm.kl_coef.",
+    )
+
+
+def _standing_still(history: History) -> Iterator[Finding]:
+    moved = history.series("policy/step_kl")
+    if len(moved) < 10 or moved.sum() > 1e-6:
+        return
+    yield Finding(
+        code="no-movement",
+        level=Level.WARNING,
+        cost=0.9,
+        title=f"The policy does not move: {moved.sum():.1g} nats a token in {len(moved)} updates together",
+        evidence=(f"optim.lr {history.config.optim.lr:g}, gradient norm {_mean(history, 'optim/grad_norm'):.2g}",),
+        change="raise optim.lr, or check that parameters are trainable.",
+        explains=frozenset({"no-progress"}),
+    )
+
+
+def _loss_near_zero(history: History) -> Iterator[Finding]:
+    loss = history.series("optim/loss")
+    algorithm, optim = history.config.algorithm, history.config.optim
+    if not len(loss) or history.config.method != "grpo" or algorithm.advantage not in GROUP_RELATIVE:
+        return
+    if optim.updates_per_step * optim.inner_epochs > 1 or np.abs(loss).mean() > 0.05:
+        return
+    yield Finding(
+        code="loss-near-zero",
+        level=Level.NOTE,
+        cost=0.0,
+        title=f"Loss near 0 (mean {loss.mean():.1g}) is expected here: on-policy with centred advantages",
+        evidence=(
+            "with one update a batch every ratio is 1, so the loss is minus the token-weighted mean advantage, which"
+            " centring puts near 0; its gradient is not 0. Read reward/mean and policy/step_kl instead",
+        ),
+    )
+
+
+def _mean(history: History, name: str) -> float:
+    series = history.series(name)
+    return float(series.mean()) if len(series) else float("nan")
+
+
+def progress(history: History) -> float | None:
+    """Standard errors by which the reward rose from the first quarter to the last; None where it is too short."""
+    reward = history.series("reward/mean")
+    found = change(reward)
+    return None if found is None else found.z
+
+
+__all__ = ["policy_rules", "progress"]

@@ -1,0 +1,223 @@
+"""What the model is given: the chat template, and answers that should not be there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from reasoner.explain.finding import Finding, Level, places
+from reasoner.explain.history import History, Row
+from reasoner.explain.numbers import percent
+
+ROLE_MARKS = re.compile(
+    r"<\|(?:im_start|im_end|start_header_id|end_header_id|eot_id|user|assistant|system|end)\|>|\[/?INST\]|<start_of_turn>|<end_of_turn>|<｜(?:User|Assistant)｜>"
+)
+"""Marks between the turns of ChatML, Llama 2 and 3, Gemma, Phi and DeepSeek templates."""
+SLOTS = (2, 4, 8)
+"""Characters before an answer that make its place."""
+START = "\x02"
+"""Stands for the beginning of a prompt."""
+
+
+def prompt_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module."""
+    yield from _template(history)
+    yield from _gold_in_prompt(history)
+
+
+# ------------------------------------------------------------------------------------------------ chat template
+
+
+def _template(history: History) -> Iterator[Finding]:
+    evidence = [*_prompt_changed(history), *_marks(history), *_double_begin(history)]
+    if not evidence:
+        return
+    harm = _harm(history)
+    if harm is None:
+        return
+    yield Finding(
+        code="wrong-chat-template",
+        level=Level.FAULT,
+        cost=max(0.5, harm[0]),
+        title="The prompts do not look like what the model was trained on: wrong chat template",
+        evidence=(*evidence, harm[1]),
+        change="set prompt.chat, prompt.template and prompt.system to what the model was trained with;"
+        " `reasoner preflight CONFIG` samples with and without the template and shows both.",
+        rollouts=places(history.rows),
+        explains=frozenset({"all-wrong", "truncated", "no-answer", "no-progress", "reward-falls", "repetition"}),
+    )
+
+
+def _harm(history: History) -> tuple[float, str] | None:
+    """What the template could have cost: completions of the first steps that fail without having been tried."""
+    first = [row for step in history.steps[:3] for row in history.by_step[step]]
+    if not first:
+        return None
+    bad = sum(row.truncated or row.outcome == "no_answer" for row in first) / len(first)
+    right = sum(row.right for row in first) / len(first)
+    if right > 0.5 and bad < 0.2:
+        return None
+    return 1 - right, f"in the first steps {percent(right)} are right, {percent(bad)} are cut off or give no answer"
+
+
+def _prompt_changed(history: History) -> Iterator[str]:
+    """The stage that the model came from was given other prompts."""
+    before = history.before
+    if before is None:
+        return
+    then, now = before.prompt, history.config.prompt
+    for key in ("chat", "template", "system", "thinking", "template_options"):
+        if getattr(then, key) != getattr(now, key):
+            yield (
+                f"prompt.{key} is {_short(getattr(now, key))} now and was {_short(getattr(then, key))} when the"
+                f" model was trained"
+            )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def _marks(history: History) -> Iterator[str]:
+    """The model writes turn marks itself, or the prompts use marks that are not its tokenizer's."""
+    rows = history.rows
+    if not rows:
+        return
+    writes = [row for row in rows if ROLE_MARKS.search(row.completion)]
+    if len(writes) >= max(3, 0.05 * len(rows)):
+        mark = Counter(m for row in writes for m in ROLE_MARKS.findall(row.completion)).most_common(1)[0][0]
+        yield f"{percent(len(writes) / len(rows))} of the completions hold turn marks such as {mark!r} as text"
+    own = _own_template(history)
+    if own is None:
+        return
+    in_prompts = {mark for row in rows[:50] for mark in ROLE_MARKS.findall(row.prompt)}
+    foreign = sorted(mark for mark in in_prompts if mark not in own)
+    if foreign:
+        yield f"the prompts hold {', '.join(map(repr, foreign[:3]))}, which the model's own chat template does not"
+    marks = set(ROLE_MARKS.findall(own))
+    runs_on = [row for row in rows[:200] if row.truncated]
+    if marks and not in_prompts and history.before is None and len(runs_on) > 0.5 * min(200, len(rows)):
+        yield (
+            f"the model has a chat template ({', '.join(sorted(marks)[:2])}), the prompts hold none of its marks, and"
+            f" {percent(len(runs_on) / min(200, len(rows)))} of the completions do not end by themselves"
+        )
+
+
+def _own_template(history: History) -> str | None:
+    """The chat template that lies with the run's model."""
+    if history.folder is None:
+        return None
+    folders = [*sorted(history.folder.glob("checkpoints/step-*/model")), history.folder / "final"]
+    if history.config.model.path:
+        folders.insert(0, Path(history.config.model.path))
+    for folder in folders:
+        if (folder / "chat_template.jinja").is_file():
+            return (folder / "chat_template.jinja").read_text(errors="replace")
+        if (folder / "tokenizer_config.json").is_file():
+            found = json.loads((folder / "tokenizer_config.json").read_text()).get("chat_template")
+            if isinstance(found, str):
+                return found
+    return None
+
+
+def _double_begin(history: History) -> Iterator[str]:
+    """Two equal special tokens at the start of nearly every prompt: a begin-of-sequence token put there twice."""
+    rows = [row for row in history.rows[:200] if len(row.prompt_ids) > 2]
+    doubled = [row for row in rows if row.prompt_ids[0] == row.prompt_ids[1]]
+    firsts = {int(row.prompt_ids[0]) for row in rows}
+    if len(rows) >= 8 and len(doubled) == len(rows) and len(firsts) == 1 and len({row.problem for row in rows}) > 3:
+        yield (
+            f"every prompt begins with token {firsts.pop()} twice: the template adds it and the tokenizer adds it again"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ gold in the prompt
+
+
+def _gold_in_prompt(history: History) -> Iterator[Finding]:
+    """A fixed place of the prompt always holds the answer.
+
+    Answers stand in prompts by accident (a number of the question) and by design (one of the choices), so standing
+    there proves nothing. But a place, told by the characters before it, whose content is the problem's own answer
+    every time it occurs, in many problems with different answers, is not a part of the question.
+    """
+    problems = {row.problem: row for row in history.rows if _gold(row) is not None}
+    rows = list(problems.values())
+    if len(rows) < 8:
+        return
+    slots: Counter[str] = Counter()
+    for row in rows:
+        slots.update(set(_slots(row)))
+    best: list[Row] = []
+    where = ""
+    for slot, count in slots.most_common(40):
+        if count < max(6, 0.02 * len(rows), len(best) + 1):
+            break
+        holding = [row for row in rows if slot in START + row.prompt]
+        filled = [row for row in holding if slot in _slots(row)]
+        occurrences = sum((START + row.prompt).count(slot) for row in holding)
+        answers = Counter(_gold(row) for row in filled)
+        if len(filled) >= 0.95 * occurrences and answers.most_common(1)[0][1] <= 0.6 * len(filled):
+            best, where = filled, slot
+    if best:
+        yield _leak(history, where.removeprefix(START), best, len(rows))
+
+
+def _gold(row: Row) -> str | None:
+    """The answer as text, where the reference is one."""
+    if isinstance(row.reference, bool) or not isinstance(row.reference, str | int | float):
+        return row.answer if row.right and row.answer and len(row.answer) > 2 else None
+    text = str(row.reference).strip()
+    return text or None
+
+
+def _slots(row: Row) -> list[str]:
+    """The characters before each whole occurrence of the answer in the prompt, in several lengths."""
+    gold = _gold(row)
+    if gold is None:
+        return []
+    text = START + row.prompt
+    return [
+        text[max(0, match.start() - size) : match.start()]
+        for match in re.finditer(rf"(?<![\w.]){re.escape(gold)}(?![\w]|\.\d)", text)
+        for size in SLOTS
+    ]
+
+
+def _leak(history: History, slot: str, rows: list[Row], problems: int) -> Finding:
+    share = len(rows) / problems
+    leaked = {row.problem for row in rows}
+    with_gold = [row for row in history.graded if row.problem in leaked]
+    without = [row for row in history.graded if row.problem not in leaked]
+    evidence = [
+        f"in {len(rows)} of {problems} problems the text {slot!r} of the prompt is followed by the reference,"
+        f" every time"
+        f" that it occurs; the answers differ between the problems",
+    ]
+    if with_gold and without:
+        evidence.append(
+            f"{percent(_mean(with_gold))} right where the answer is in the prompt, {percent(_mean(without))} elsewhere"
+        )
+    return Finding(
+        code="gold-in-prompt",
+        level=Level.FAULT,
+        cost=max(0.6, share),
+        title=f"The answer stands in the prompt of {percent(share)} of the problems: the model learns to copy it",
+        evidence=tuple(evidence),
+        change="take the reference out of the prompt (the task's template or prompt_column, prompt.template), and"
+        " evaluate"
+        " again on clean prompts.",
+        rollouts=places(with_gold),
+        explains=frozenset({"all-right", "no-diversity", "solved"}),
+    )
+
+
+def _mean(rows: list[Row]) -> float:
+    return sum(row.right for row in rows) / len(rows)
+
+
+__all__ = ["prompt_rules"]

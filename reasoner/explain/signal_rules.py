@@ -1,0 +1,251 @@
+"""Is there anything to learn from: groups whose rewards differ, and completions that get to their end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from reasoner.explain.finding import Finding, Level, places
+from reasoner.explain.history import History, Row
+from reasoner.explain.numbers import change, percent
+from reasoner.explain.policy_rules import progress
+from verifiers.stats import wilson_interval
+
+MOSTLY = 0.8
+"""Of five groups that are sampled four teach nothing: the same compute on other problems gives five times the
+gradient (ours)."""
+TRUNCATED = 0.1
+"""One completion in ten ends at the limit: published runs keep this in the low percents once they learn (ours)."""
+
+
+def signal_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module."""
+    yield from _no_signal(history)
+    yield from _truncated(history)
+    yield from _no_answer(history)
+    yield from _same_completions(history)
+
+
+def _no_signal(history: History) -> Iterator[Finding]:
+    """Shares of groups that are all wrong and all right, over the run and at its ends."""
+    graded = [rewards for g in history.groups if (rewards := [r.reward for r in g if r.reward is not None])]
+    if len(graded) < 4:
+        return
+    wrong = [max(rewards) <= 0 for rewards in graded]
+    right = [min(rewards) >= 1 for rewards in graded]
+    third = max(4, len(graded) // 3)
+    early_right, late_right = float(np.mean(right[:third])), float(np.mean(right[-third:]))
+    late_wrong, all_wrong = float(np.mean(wrong[-third:])), float(np.mean(wrong))
+    rises = (progress(history) or 0.0) > 3
+    empty = _empty_steps(history)
+    if all_wrong > MOSTLY or (all_wrong > 0.5 and empty > 1 / 3):
+        yield _all_wrong(history, all_wrong, late_wrong, empty, rises=rises)
+    elif all_wrong > 0.3:
+        yield Finding(
+            code="all-wrong",
+            level=Level.NOTE,
+            cost=all_wrong,
+            title=f"{percent(all_wrong)} of the groups are all wrong ({percent(late_wrong)} of the last third)",
+            evidence=("they give no gradient; the others do",),
+            change="`reasoner preflight CONFIG --write-problems FILE` drops the problems that the model never solves;"
+            " a larger rollout.group_size finds rarer solutions.",
+        )
+    if early_right > MOSTLY:
+        yield Finding(
+            code="all-right",
+            level=Level.WARNING,
+            cost=float(np.mean(right)),
+            title=f"{percent(early_right)} of the groups are all right from the start: there is little left to learn",
+            evidence=(
+                f"{percent(float(np.mean(right)))} of {len(graded)} groups have every rollout right; they give no"
+                f" gradient",
+            ),
+            change="take harder problems, or a larger rollout.group_size.",
+            explains=frozenset({"no-progress"}),
+        )
+    elif late_right > MOSTLY:
+        yield Finding(
+            code="all-right",
+            level=Level.NOTE,
+            cost=late_right,
+            title=f"The task is nearly solved: {percent(late_right)} of the last groups are all right",
+            evidence=(f"at the start it was {percent(early_right)}",),
+            change="stop here, or go on with harder problems.",
+        )
+
+
+def _empty_steps(history: History) -> float:
+    """Share of steps in which no group had differing rewards: no gradient at all."""
+    signal = history.series("groups/signal")
+    if len(signal):
+        return float((signal == 0).mean())
+    return 0.0
+
+
+def _all_wrong(history: History, share: float, late: float, empty: float, *, rises: bool) -> Finding:
+    unsolved = _never_solved(history)
+    evidence = [f"in the last third of the run it is {percent(late)}; without differing rewards there is no gradient"]
+    if empty > 0:
+        evidence.append(f"{percent(empty)} of the steps had no group with signal at all")
+    evidence.append(
+        f"{unsolved[0]} of {unsolved[1]} problems were never solved in any of their samples; reasons given most:"
+        f" {_reasons([row for row in history.rows if row.reward is not None and row.reward <= 0])}"
+    )
+    return Finding(
+        code="all-wrong",
+        level=Level.NOTE if rises else Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the groups are all wrong"
+        + (
+            ", and yet the reward rises"
+            if rises
+            else ": the problems are too hard for this model, or its answers are not understood"
+        ),
+        evidence=tuple(evidence),
+        change="take easier problems (`reasoner preflight CONFIG --write-problems FILE` keeps those with signal),"
+        " start from"
+        " a model that solves some (an sft stage, an instruct model), or raise rollout.group_size.",
+        rollouts=places([row for row in history.rows if row.reward is not None and row.reward <= 0]),
+        explains=frozenset({"no-progress"}),
+    )
+
+
+def _never_solved(history: History) -> tuple[int, int]:
+    solved: dict[str, bool] = {}
+    for row in history.graded:
+        solved[row.problem] = solved.get(row.problem, False) or row.right
+    return sum(not right for right in solved.values()), len(solved)
+
+
+def _reasons(rows: list[Row]) -> str:
+    """The commonest outcomes, in shares."""
+    counted = Counter(row.outcome for row in rows)
+    return ", ".join(f"{name} {percent(count / max(1, len(rows)))}" for name, count in counted.most_common(3))
+
+
+def _truncated(history: History) -> Iterator[Finding]:
+    """Completions that end at the limit; what a longer limit would be worth."""
+    rows = history.graded
+    cut = [row for row in rows if row.truncated]
+    share = len(cut) / len(rows) if rows else 0.0
+    if share < TRUNCATED or wilson_interval(len(cut), len(rows)).low < TRUNCATED / 2:
+        return
+    limit = history.config.rollout.max_tokens
+    ended = [row for row in rows if not row.truncated]
+    right_cut, right_ended = _right(cut), _right(ended)
+    by_step = history.series("completion/truncated")
+    trend = change(by_step)
+    falls = trend is not None and trend.last < TRUNCATED / 2 and trend.z < -3
+    rambling = rambles(cut)
+    evidence = [
+        f"{percent(right_cut)} of the truncated ones were right, {percent(right_ended)} of the others"
+        if ended
+        else f"no completion ends before the limit; {percent(right_cut)} are right",
+    ]
+    if ended:
+        lengths = np.sort([row.tokens for row in ended])
+        crowd = float((lengths > 0.8 * limit).mean())
+        evidence.append(
+            f"the completions that end by themselves take {np.median(lengths):.0f} tokens (median);"
+            f" {percent(crowd)} of them end in the last fifth before the limit"
+        )
+    if rambling > 0.5:
+        evidence.append(
+            f"but {percent(rambling)} of the truncated ones go round in circles or have given their answer already: for"
+            " those a longer limit changes nothing"
+        )
+    yield Finding(
+        code="truncated",
+        level=Level.NOTE if falls else Level.WARNING,
+        cost=share * (0.3 if rambling > 0.5 or falls else 1.0) * max(0.3, 1 - right_cut),
+        title=f"{percent(share)} of the completions are truncated at rollout.max_tokens={limit}, and"
+        f" {percent(right_cut)} of those were right" + (" (by the end hardly any is)" if falls else ""),
+        evidence=tuple(evidence),
+        change="teach the model to stop (an sft stage whose demonstrations end, prompt.stop), or mend the chat"
+        " template."
+        if rambling > 0.5
+        else f"raise rollout.max_tokens (to {2 * limit} and look again), or ask for shorter answers.",
+        rollouts=places(cut),
+        explains=frozenset() if rambling > 0.5 or falls else frozenset({"all-wrong", "no-answer", "no-progress"}),
+    )
+
+
+def rambles(rows: list[Row]) -> float:
+    """Share of completions whose text repeats itself over and over, or goes on behind a final answer.
+
+    Example: "1+1=2 1+1=2 1+1=2 ..." repeats; twelve characters that stand at least four times cover half of it.
+    """
+    if not rows:
+        return 0.0
+    return sum(repeats(row.completion) or _answered(row) for row in rows) / len(rows)
+
+
+def repeats(text: str, *, size: int = 12) -> bool:
+    """Whether repeated pieces of `size` characters cover more than half of a text of at least 8 such pieces."""
+    if len(text) < 8 * size:
+        return False
+    counted = Counter(text[i : i + size] for i in range(0, len(text) - size))
+    again = sum(count for count in counted.values() if count >= 4)
+    return again > 0.5 * (len(text) - size)
+
+
+def _answered(row: Row) -> bool:
+    """A truncated completion in which an answer was found well before its end."""
+    if row.answer is None:
+        return False
+    at = row.completion.find(row.answer)
+    return 0 <= at < 0.7 * len(row.completion) and row.outcome != "no_answer"
+
+
+def _right(rows: list[Row]) -> float:
+    return sum(row.right for row in rows) / len(rows) if rows else 0.0
+
+
+def _no_answer(history: History) -> Iterator[Finding]:
+    rows = history.graded
+    without = [row for row in rows if row.outcome == "no_answer" and not row.truncated]
+    share = len(without) / len(rows) if rows else 0.0
+    if share < 0.2:
+        return
+    trend = change(history.series("outcome/no_answer"))
+    falls = trend is not None and trend.last < 0.1
+    yield Finding(
+        code="no-answer",
+        level=Level.NOTE if falls else Level.WARNING,
+        cost=share * (0.2 if falls else 0.9),
+        title=f"In {percent(share)} of the completions the verifier finds no answer, though they end by themselves",
+        evidence=(f"reason: {without[0].reason[:160]}", f"one ends: {without[0].completion[-100:]!r}"),
+        change="say in prompt.system or prompt.template how the answer must be written, or set the verifier's"
+        " extraction"
+        " options to what the model writes.",
+        rollouts=places(without),
+        explains=frozenset({"all-wrong"}),
+    )
+
+
+def _same_completions(history: History) -> Iterator[Finding]:
+    """Groups whose rollouts are the same text: their rewards cannot differ."""
+    groups = [group for group in history.groups if len(group) > 1]
+    if len(groups) < 4:
+        return
+    same = [group for group in groups if len({row.completion for row in group}) == 1]
+    early = [group for group in groups[: max(4, len(groups) // 3)] if len({row.completion for row in group}) == 1]
+    share, first = len(same) / len(groups), len(early) / max(4, len(groups) // 3)
+    if first < 0.5 or len(same) < 4:
+        return
+    yield Finding(
+        code="no-diversity",
+        level=Level.WARNING,
+        cost=share,
+        title=f"In {percent(share)} of the groups all completions are the same text",
+        evidence=(f"{percent(first)} already in the first third of the run; equal completions have equal rewards",),
+        change="raise rollout.temperature, check that every request has a seed of its own, or take a model that has not"
+        " collapsed.",
+        rollouts=places([group[0] for group in same]),
+        explains=frozenset({"all-wrong", "all-right", "no-progress"}),
+    )
+
+
+__all__ = ["rambles", "repeats", "signal_rules"]
