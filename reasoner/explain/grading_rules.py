@@ -278,8 +278,8 @@ def _repetition(history: History) -> Iterator[Finding]:
     """More and more completions go round in circles."""
     if len(history.steps) < 6:
         return
-    shares = np.asarray([np.mean([repeats(r.completion) for r in history.by_step[s]]) for s in history.steps],
-    dtype=np.float64) found = change(shares)
+    shares = [np.mean([repeats(row.completion) for row in history.by_step[step]]) for step in history.steps]
+    found = change(np.asarray(shares, dtype=np.float64))
     if found is None or found.last < 0.1 or found.last < found.first + 0.1 or found.z < 3:
         return
     rows = [row for row in history.by_step[history.steps[-1]] if repeats(row.completion)]
