@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from reasoner.advantage import group_signal
-from reasoner.records import FinishReason, RolloutGroup
+from reasoner.records import FinishReason, Rollout, RolloutGroup
 from verifiers import Outcome
 
 
@@ -32,7 +32,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "grading/ungraded": (outcomes[Outcome.VERIFIER_ERROR] + outcomes[Outcome.BAD_REFERENCE]) / total,
         **{f"outcome/{outcome}": outcomes[outcome] / total for outcome in Outcome},
     }
-    return metrics | signal_metrics(groups) | _by_task(groups)
+    return metrics | signal_metrics(groups) | _by_task(groups) | _by_component(rollouts)
 
 
 def signal_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
@@ -55,6 +55,14 @@ def _by_task(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     if len(tasks) < 2:
         return {}
     return {f"reward/{task}": statistics.fmean(rewards) for task, rewards in tasks.items() if rewards}
+
+
+def _by_component(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    parts: dict[str, list[float]] = {}
+    for rollout in rollouts:
+        for name, reward in rollout.components.items():
+            parts.setdefault(name, []).append(reward)
+    return {f"component/{name}": statistics.fmean(rewards) for name, rewards in sorted(parts.items())}
 
 
 def peak_memory_mb() -> float:

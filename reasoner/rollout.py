@@ -88,6 +88,7 @@ def rollout_groups(
             prompt_ids=rendered.ids,
             completion=completions[index],
             verdict=graded[index],
+            components=graded[index].components,
             sample_index=sample,
             step=step,
         )

@@ -1,4 +1,4 @@
-"""A grading worker: reads rows from its standard input, writes one framed verdict a row. Started by the pool alone."""
+"""A grading worker: reads rows from its standard input, writes framed verdicts. Started by the pool alone."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import signal
 import struct
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import BinaryIO, cast
 
 from verifiers.base import GradingRow, Verifier
-from verifiers.registry import get_verifier
+from verifiers.registry import get_verifier, restrict
 from verifiers.verdict import JSON, Outcome, fixed
 
 HEADER = struct.Struct(">I")
 PR_SET_PDEATHSIG = 1
 MAX_FRAME = 256 << 20
+MADE = 64
+"""Verifiers (with their options) that a worker keeps; the longest unused goes first."""
 
 
-def write_frame(stream: BinaryIO, value: JSON) -> None:
-    """Write one length-prefixed JSON value."""
+def frame(value: JSON) -> bytes:
+    """One length-prefixed JSON value."""
     body = json.dumps(value).encode()
-    stream.write(HEADER.pack(len(body)) + body)
-    stream.flush()
+    return HEADER.pack(len(body)) + body
 
 
 def read_frame(stream: BinaryIO) -> JSON:
@@ -44,49 +46,72 @@ def read_frame(stream: BinaryIO) -> JSON:
     return cast("JSON", json.loads(body))
 
 
-def main(address_space_bytes: int) -> None:
+def main(address_space_bytes: int, allowed: Sequence[str] | None) -> None:
     """Grade rows until the owner closes the pipe or dies."""
     _die_with_owner()
     _limit(resource.RLIMIT_AS, address_space_bytes)
     _limit(resource.RLIMIT_CORE, 0)
+    if allowed is not None:
+        restrict(allowed)
     rows, verdicts = _private_pipes()
-    verifiers: dict[str, Verifier] = {}
-    write_frame(verdicts, {"kind": "ready"})
+    made: dict[str, Verifier] = {}
+
+    def write(value: JSON) -> None:
+        verdicts.write(frame(value))
+        verdicts.flush()
+
+    write({"kind": "ready"})
     while True:
         try:
-            chunk = cast("list[dict[str, JSON]]", read_frame(rows))
+            chunk = cast("dict[str, JSON]", read_frame(rows))
         except EOFError:
             os._exit(0)
-        for row in chunk:
-            write_frame(verdicts, {"kind": "verdict", "verdict": _grade(row, verifiers, verdicts)})
+        name = str(chunk["name"])
+        key = json.dumps([chunk["verifier"], chunk["options"]], sort_keys=True)
+        for batch in cast("list[list[list[JSON]]]", chunk["batches"]):
+            try:
+                if key not in made:
+                    write({"kind": "loading"})
+                    made[key] = get_verifier(str(chunk["verifier"]), **cast("dict[str, JSON]", chunk["options"]))
+                    made[key].name = name
+                    write({"kind": "loaded"})
+                made[key] = verifier = made.pop(key)
+                if len(made) > MADE:
+                    del made[next(iter(made))]
+            except BaseException as error:  # the boundary: whatever a verifier raises is its own fault, named as such
+                write({"kind": "verdicts", "verdicts": [fault_verdict(error, name)] * len(batch)})
+                continue
+            write({"kind": "verdicts", "verdicts": _grade(batch, verifier, name)})
 
 
-def _grade(row: dict[str, JSON], verifiers: dict[str, Verifier], verdicts: BinaryIO) -> JSON:
-    key = json.dumps([row["verifier"], row["options"]], sort_keys=True)
+def _grade(batch: list[list[JSON]], verifier: Verifier, name: str) -> list[JSON]:
     try:
-        if key not in verifiers:
-            write_frame(verdicts, {"kind": "loading"})
-            verifiers[key] = get_verifier(str(row["verifier"]), **cast("dict[str, JSON]", row["options"]))
-            verifiers[key].name = str(row["name"])  # pyright: ignore[reportAttributeAccessIssue]
-            write_frame(verdicts, {"kind": "loaded"})
-        grading = GradingRow(
-            completion=str(row["completion"]),
-            reference=row["reference"],
-            prompt=cast("str | None", row["prompt"]),
-            info=cast("dict[str, JSON]", row["info"]),
-        )
-        verdict = verifiers[key].verify_batch([grading])[0].to_json()
-        json.dumps(verdict)
-        return verdict
-    except BaseException as error:  # the boundary: whatever a verifier raises is its own fault, named as such
-        return fault_verdict(error, str(row["name"]))
+        rows = [
+            GradingRow(
+                completion=cast("str", completion),
+                reference=reference,
+                prompt=cast("str | None", prompt),
+                info=cast("dict[str, JSON]", info),
+            )
+            for completion, reference, prompt, info in batch
+        ]
+        verdicts: list[JSON] = [verdict.to_json() for verdict in verifier.verify_batch(rows)]
+        json.dumps(verdicts)
+        return verdicts
+    except BaseException as error:  # the boundary, as above; a batch that fails is graded row by row
+        if len(batch) == 1:
+            return [fault_verdict(error, name)]
+        return [_grade([row], verifier, name)[0] for row in batch]
 
 
 def fault_verdict(error: BaseException, name: str) -> JSON:
     """verifier_error with the exception's type, message and place."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
-    verdict = fixed(Outcome.VERIFIER_ERROR, f"{type(error).__name__}: {error}{place}"[:2000])
+    hint = ""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        hint = f". Install {error.name.partition('.')[0]!r} where the verifier runs"
+    verdict = fixed(Outcome.VERIFIER_ERROR, f"{type(error).__name__}: {error}{place}{hint}"[:2000])
     return {**verdict.to_json(), "verifier": name}
 
 

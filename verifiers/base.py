@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from verifiers.errors import BadReference
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
@@ -21,6 +20,27 @@ class GradingRow:
     """What the model was asked, as text, where a verifier wants it."""
     info: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
     """Anything else that the task attached to the problem."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.completion, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"completion must be text; got {type(self.completion).__name__}. Decode it first.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A labelled row that a verifier carries with it: `reasoner verifiers check` grades it."""
+
+    completion: str
+    reference: JSON
+    outcome: Outcome = Outcome.CORRECT
+    """What the verdict must be."""
+    prompt: str | None = None
+    info: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
+
+    @property
+    def row(self) -> GradingRow:
+        """What the verifier is given."""
+        return GradingRow(completion=self.completion, reference=self.reference, prompt=self.prompt, info=self.info)
 
 
 class Verifier:
@@ -39,15 +59,28 @@ class Verifier:
         1.0
     """
 
-    name: ClassVar[str] = ""
-    version: ClassVar[str] = "1"
+    name: str = ""
+    version: str = "1"
     """Raised whenever a verdict could change; stored with every verdict."""
-    reference_schema: ClassVar[Mapping[str, JSON]] = {}
+    reference_schema: Mapping[str, JSON] = {}
     """JSON schema of `reference`."""
-    in_process: ClassVar[bool] = False
+    in_process: bool = False
     """True: graded in the caller's process, in batches (needs an accelerator or does network calls)."""
-    grade_seconds: ClassVar[float] = 10.0
-    """Wall-clock seconds after which the grading pool kills a worker that is grading one row."""
+    grade_seconds: float = 10.0
+    """Wall-clock seconds that one row may take: the grading pool then kills the worker that is grading it."""
+    memory_bytes: int | None = None
+    """Resident memory that a worker may take while it grades; None: the pool's limit."""
+    batch_rows: int = 0
+    """Rows handed to `grade_batch` at once; 0: one by one in a worker, all that wait in the caller's process."""
+    concurrency: int | None = None
+    """Workers (threads, where in_process) that may grade with this verifier at a time.
+
+    None: all of the pool's workers, one thread.
+    """
+    examples: Sequence[Example] = ()
+    """Labelled rows: at least one that is correct and one that is not."""
+    machine_options: frozenset[str] = frozenset()
+    """Options that choose what runs on this machine; the grading service takes them from no client."""
 
     def grade(self, row: GradingRow) -> Verdict:
         """The verdict on one row; raise `BadReference` where the gold cannot be used."""
@@ -70,14 +103,21 @@ class Verifier:
     ) -> Verdict:
         """Grade one completion against one reference."""
         row = GradingRow(completion=completion, reference=reference, prompt=prompt, info=info or {})
-        return self._timed(row)
+        return self.verify_batch([row])[0]
 
     def verify_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
         """Grade several rows; verdicts in input order."""
-        verdicts = self.grade_batch(rows)
+        started = time.perf_counter()
+        try:
+            verdicts = self.grade_batch(rows)
+        except BadReference as error:
+            if len(rows) > 1:  # whose it is shows when they are graded one by one
+                return [self.verify_batch([row])[0] for row in rows]
+            verdicts = [fixed(Outcome.BAD_REFERENCE, str(error))]
         if len(verdicts) != len(rows):
             raise AssertionError(f"{self.name}: {len(rows)} rows in, {len(verdicts)} verdicts out")
-        return [self._signed(verdict) for verdict in verdicts]
+        share = (time.perf_counter() - started) / max(1, len(rows))
+        return [self._signed(verdict, verdict.seconds or share) for verdict in verdicts]
 
     def _timed(self, row: GradingRow) -> Verdict:
         started = time.perf_counter()
@@ -85,7 +125,7 @@ class Verifier:
             verdict = self.grade(row)
         except BadReference as error:
             verdict = fixed(Outcome.BAD_REFERENCE, str(error))
-        return replace(self._signed(verdict), seconds=time.perf_counter() - started)
+        return replace(verdict, seconds=time.perf_counter() - started)
 
-    def _signed(self, verdict: Verdict) -> Verdict:
-        return replace(verdict, verifier=self.name, version=self.version)
+    def _signed(self, verdict: Verdict, seconds: float) -> Verdict:
+        return replace(verdict, verifier=self.name, version=self.version, seconds=seconds)

@@ -1,36 +1,54 @@
-"""Verifiers by name: built in, by entry point, by `module:attribute`, by file path."""
+"""Verifiers by name: built in, by entry point, by `module:attribute`, by file path, by the URL of a grading service."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
-from verifiers.base import GradingRow, Verifier
+from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, UnknownVerifier
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
 ENTRY_POINT_GROUP = "reasoner.verifiers"
+URL_SCHEMES = ("http://", "https://")
+PLUGIN_PREFIX = "_reasoner_plugin_"
 
 BUILTIN: Mapping[str, str] = {
+    "all-of": "verifiers.compose:AllOf",
+    "choice": "verifiers.answers:Choice",
     "code": "verifiers.code.verifier:Code",
     "countdown": "verifiers.countdown:CountdownVerifier",
     "exact": "verifiers.simple:Exact",
     "format": "verifiers.simple:Format",
+    "gate": "verifiers.compose:Gate",
+    "json_schema": "verifiers.json_schema:JsonSchema",
+    "length": "verifiers.shaping:Length",
+    "logic": "verifiers.logic.verifier:Logic",
     "math": "verifiers.math_verifier:Math",
     "math-verify": "verifiers.math_verify:MathVerify",
+    "numeric": "verifiers.answers:Numeric",
+    "per-row": "verifiers.compose:PerRow",
+    "reasoning-gym": "verifiers.neighbours.reasoning_gym:ReasoningGym",
+    "regex": "verifiers.answers:Regex",
+    "repetition": "verifiers.shaping:Repetition",
+    "trl": "verifiers.neighbours.trl:TrlFunction",
+    "verl": "verifiers.neighbours.verl:VerlFunction",
+    "weighted": "verifiers.compose:Weighted",
 }
 """Name to `module:class`, imported on first use."""
 
 _decorated: dict[str, type[Verifier]] = {}
-VerifierClass = TypeVar("VerifierClass", bound=type[Verifier])
+_allowed: frozenset[str] | None = None
+Registered = TypeVar("Registered")
 
 
 class VerifierSource(NamedTuple):
@@ -41,20 +59,41 @@ class VerifierSource(NamedTuple):
     origin: str
 
 
-def verifier(name: str) -> Callable[[VerifierClass], VerifierClass]:
-    """Register a `Verifier` subclass under a name (in this process; use an entry point for every process)."""
+def verifier(name: str, *, examples: Sequence[Example] = ()) -> Callable[[Registered], Registered]:
+    """Register a `Verifier` subclass, or a function as `from_function` takes it, under a name.
 
-    def register(cls: VerifierClass) -> VerifierClass:
-        cls.name = name
+    The name holds in this process; name the module, the file or an entry point for others to find it.
+
+    Example:
+        >>> @verifier("shout")
+        ... def shout(*, completion, reference):
+        ...     return completion.isupper()
+        >>> get_verifier("shout").verify(completion="HI", reference=None).reward
+        1.0
+    """
+
+    def register(given: Registered) -> Registered:
+        if isinstance(given, type):
+            cls = cast("type[Verifier]", given)
+            cls.name = name
+        else:
+            cls = from_function(cast("Callable[..., bool | float | Verdict]", given), name)
+            given.__verifier__ = cls  # pyright: ignore[reportAttributeAccessIssue]
+        cls.examples = tuple(examples) or cls.examples
         _decorated[name] = cls
-        return cls
+        return given
 
     return register
 
 
 def from_function(function: Callable[..., bool | float | Verdict], name: str) -> type[Verifier]:
     """Wrap `function(*, completion, reference[, prompt, info])` -> bool, reward in [0, 1] or Verdict."""
-    wanted = set(inspect.signature(function).parameters)
+    parameters = inspect.signature(function).parameters.values()
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    wanted = {parameter.name for parameter in parameters}
+    missing = {"completion"} - wanted
+    if missing and not takes_all:
+        raise UnknownVerifier(f"{name} must be a function of completion and reference; it takes {sorted(wanted)}.")
 
     class FunctionVerifier(Verifier):
         """A plain function as a verifier."""
@@ -66,22 +105,27 @@ def from_function(function: Callable[..., bool | float | Verdict], name: str) ->
                 "prompt": row.prompt,
                 "info": row.info,
             }
-            result = function(**{key: value for key, value in given.items() if key in wanted})
+            result = function(**{key: value for key, value in given.items() if takes_all or key in wanted})
             if isinstance(result, Verdict):
                 return result
             if isinstance(result, bool):
                 return fixed(Outcome.CORRECT if result else Outcome.INCORRECT, f"{name} returned {result}")
-            return graded(float(result), f"{name} returned {result}")
+            reward = float(result)
+            if not 0 <= reward <= 1:
+                raise ValueError(f"{name} must return a bool, a reward in [0, 1] or a Verdict; got {result!r}.")
+            return graded(reward, f"{name} returned {result}")
 
     FunctionVerifier.name = name
     FunctionVerifier.__doc__ = function.__doc__
+    FunctionVerifier.__module__ = function.__module__
+    FunctionVerifier.__qualname__ = getattr(function, "__qualname__", name)
     return FunctionVerifier
 
 
 def installed() -> list[VerifierSource]:
     """Every name that `get_verifier` takes on this machine, sorted."""
     found = {name: VerifierSource(name, target, "built in") for name, target in BUILTIN.items()}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in entry_points_of(ENTRY_POINT_GROUP):
         origin = point.dist.name if point.dist else "unknown package"
         found.setdefault(point.name, VerifierSource(point.name, point.value, origin))
     for name, cls in _decorated.items():
@@ -89,19 +133,53 @@ def installed() -> list[VerifierSource]:
     return sorted(found.values())
 
 
+def entry_points_of(group: str) -> EntryPoints:
+    """The entry points of a group. The import is late: it takes as long as all of our own together."""
+    from importlib.metadata import entry_points
+
+    return entry_points(group=group)
+
+
+def restrict(names: Iterable[str]) -> None:
+    """From now on only these names lead to a verifier in this process: what a grading service sets.
+
+    It also holds for the parts of composed verifiers, and in the workers of this process's pools.
+    """
+    global _allowed
+    _allowed = frozenset(names)
+
+
+def allowed() -> frozenset[str] | None:
+    """The names that `restrict` left; None where it was never called."""
+    return _allowed
+
+
 def get_verifier(name: str, **options: JSON) -> Verifier:
-    """The verifier under a name, `package.module:attribute` or `path/to/file.py:attribute`.
+    """The verifier under a name, `package.module:attribute`, `path/to/file.py[:attribute]` or the URL of a service.
 
     Raises:
-        UnknownVerifier: no such name; the message suggests the closest.
+        UnknownVerifier: no such name (the message suggests the closest), or it cannot be imported.
         BadOption: the verifier does not take one of the options.
     """
-    cls = _resolve(name)
+    if _allowed is not None and name not in _allowed:
+        raise UnknownVerifier(f"verifier {name!r} is not served here. Served: {', '.join(sorted(_allowed))}.")
+    cls = verifier_class(name)
+    refused = cls.machine_options & options.keys() if _allowed is not None else frozenset[str]()
+    if refused:
+        raise BadOption(f"verifier {name!r}: option {min(refused)!r} is set by whoever runs the service alone.")
     try:
+        if name.startswith(URL_SCHEMES):
+            return cls(name, **options)  # pyright: ignore[reportCallIssue]
         return cls(**options)
+    except BadOption:
+        raise
     except TypeError as error:
-        parameters = [p for p in inspect.signature(cls).parameters if p != "self"]
-        raise BadOption(f"verifier {name!r}: {error}. It takes: {', '.join(parameters) or 'no options'}.") from error
+        raise BadOption(f"verifier {name!r}: {error}. It takes: {', '.join(option_names(cls))}.") from error
+
+
+def option_names(cls: type[Verifier]) -> list[str]:
+    """The options of a verifier as its signature has them; `no options` where there are none."""
+    return [str(p).replace("typing.", "") for p in inspect.signature(cls).parameters.values()] or ["no options"]
 
 
 def importable_target(name: str) -> str:
@@ -113,22 +191,34 @@ def importable_target(name: str) -> str:
         return name
     cls = _decorated[name]
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    where = file if file and (cls.__module__ == "__main__" or cls.__module__.startswith("_reasoner_plugin_")) else None
+    where = file if file and (cls.__module__ == "__main__" or cls.__module__.startswith(PLUGIN_PREFIX)) else None
     return f"{where or cls.__module__}:{cls.__qualname__}"
 
 
-def _resolve(name: str) -> type[Verifier]:
+def verifier_class(name: str) -> type[Verifier]:
+    """The class behind a name.
+
+    Raises:
+        UnknownVerifier: there is none, or it cannot be imported.
+    """
+    if name.startswith(URL_SCHEMES):
+        from verifiers.client import Remote
+
+        return Remote
     if name in _decorated:
         return _decorated[name]
     target = BUILTIN.get(name) or next(
-        (point.value for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == name), None
+        (point.value for point in entry_points_of(ENTRY_POINT_GROUP) if point.name == name), None
     )
-    if target is None and ":" not in name:
+    if target is None and ":" not in name and not name.endswith(".py"):
+        import difflib
+
         names = [source.name for source in installed()]
         close = difflib.get_close_matches(name, names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise UnknownVerifier(f"no verifier named {name!r}.{hint} Installed: {', '.join(names)}.")
     found = load_attribute(target or name)
+    found = getattr(found, "__verifier__", found)
     if isinstance(found, type) and issubclass(found, Verifier):
         found.name = found.name or name
         return found
@@ -138,27 +228,62 @@ def _resolve(name: str) -> type[Verifier]:
 
 
 def load_attribute(target: str) -> object:
-    """The object at `package.module:attribute` or `path/to/file.py:attribute`.
+    """The object at `package.module:attribute` or `path/to/file.py:attribute`; of a file alone, its one verifier.
 
     Raises:
-        UnknownVerifier: the module, file or attribute is not there.
+        UnknownVerifier: the module, file or attribute is not there, or a package that it needs is not.
     """
-    where, _, attribute = target.rpartition(":")
+    where, _, attribute = ("", "", "") if target.endswith(".py") else target.rpartition(":")
+    where = where or target
     try:
         module = _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        return cast("object", getattr(module, attribute))
-    except (ModuleNotFoundError, FileNotFoundError, AttributeError) as error:
+        if not attribute:
+            return _only_verifier(module, where)
+        found: object = module
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        return found
+    except ModuleNotFoundError as error:
+        missing = error.name or "?"
+        if where == missing or where.startswith(f"{missing}."):
+            raise UnknownVerifier(f"cannot load {target!r}: {error}") from error
+        raise UnknownVerifier(
+            f"cannot load {target!r}: it needs {missing.partition('.')[0]!r}, which is not installed (pip install it)."
+        ) from error
+    except (ImportError, FileNotFoundError, AttributeError, SyntaxError) as error:
         raise UnknownVerifier(f"cannot load {target!r}: {error}") from error
+
+
+def _only_verifier(module: ModuleType, where: str) -> object:
+    own = [
+        found
+        for found in vars(module).values()
+        if getattr(found, "__module__", None) == module.__name__
+        and (hasattr(found, "__verifier__") or (isinstance(found, type) and issubclass(found, Verifier)))
+    ]
+    if len(own) != 1:
+        names = ", ".join(str(getattr(found, "__name__", "?")) for found in own) or "none"
+        raise UnknownVerifier(f"{where} must hold exactly one verifier; found {names}. Name one: {where}:NAME.")
+    return own[0]
 
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
-    name = f"_reasoner_plugin_{path.stem}"
+    import hashlib
+
+    stamp = f"{path.resolve()} {path.stat().st_mtime_ns}"
+    name = f"{PLUGIN_PREFIX}{path.stem}_{hashlib.blake2b(stamp.encode(), digest_size=6).hexdigest()}"
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise FileNotFoundError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -54,6 +54,8 @@ class Verdict:
     """Wall-clock seconds spent grading this row."""
     verifier: str = ""
     version: str = "1"
+    components: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The reward of each part by name, where the verifier is composed of others; of graded parts alone."""
 
     def __post_init__(self) -> None:
         outcome, reward = self.outcome, self.reward
@@ -77,7 +79,16 @@ class Verdict:
 
     def to_json(self) -> dict[str, JSON]:
         """All fields as JSON values."""
-        return cast("dict[str, JSON]", asdict(self) | {"outcome": str(self.outcome), "detail": dict(self.detail)})
+        return {
+            "outcome": str(self.outcome),
+            "reward": self.reward,
+            "answer": self.answer,
+            "detail": dict(self.detail),
+            "seconds": self.seconds,
+            "verifier": self.verifier,
+            "version": self.version,
+            "components": dict(self.components),
+        }
 
     @classmethod
     def from_json(cls, row: Mapping[str, JSON]) -> Verdict:

@@ -1,0 +1,146 @@
+"""A verifier of a grading service, under its URL: `verifier: http://127.0.0.1:8800/math` works wherever a name does."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+from verifiers.base import GradingRow, Verifier
+from verifiers.errors import BadOption, BadReference, UnknownVerifier, VerifierError
+from verifiers.verdict import JSON, Verdict
+
+TOKEN_VARIABLE = "REASONER_VERIFIER_TOKEN"
+BUSY = (429, 503)
+
+
+class ServiceError(VerifierError):
+    """A grading service did not answer as it should."""
+
+
+class Remote(Verifier):
+    """A verifier of a grading service (`reasoner verifiers serve`), called in batches over kept connections.
+
+    Args:
+        url: of the service, and the verifier's name as the last part of the path.
+        options: of the verifier there.
+        token: the service's; None: what the environment variable REASONER_VERIFIER_TOKEN holds.
+        seconds: for one batch, waiting for a busy service included; then its rows are `verifier_error`.
+        batch: rows of a request, as many as the service takes.
+        connections: requests under way at a time.
+    """
+
+    in_process = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        options: Mapping[str, JSON] | None = None,
+        token: str | None = None,
+        seconds: float = 120.0,
+        batch: int = 64,
+        connections: int = 4,
+    ) -> None:
+        parts = urlsplit(url)
+        root, _, verifier = parts.path.rstrip("/").rpartition("/")
+        if not parts.hostname or parts.username or parts.query or parts.fragment:
+            raise BadOption(f"a service's URL must be http://HOST:PORT/VERIFIER; got {url!r}.")
+        if not verifier:
+            raise UnknownVerifier(f"{url!r} must end in the name of a verifier there, as in {url.rstrip('/')}/math.")
+        if batch < 1 or connections < 1 or seconds <= 0:
+            raise BadOption(f"batch, connections and seconds must be positive; got {batch}, {connections}, {seconds}.")
+        self.name = url
+        self.batch_rows, self.concurrency, self.grade_seconds = batch, connections, seconds + 5
+        self._verifier, self._root = unquote(verifier), root
+        self._host, self._port, self._secure = parts.hostname, parts.port, parts.scheme == "https"
+        self._options = dict(options or {})
+        self._token = token if token is not None else os.environ.get(TOKEN_VARIABLE, "")
+        self._seconds = seconds
+        self._local = threading.local()
+
+    def grade(self, row: GradingRow) -> Verdict:
+        return self.grade_batch([row])[0]
+
+    def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
+        given: list[JSON] = [
+            {"completion": row.completion, "reference": row.reference, "prompt": row.prompt, "info": dict(row.info)}
+            for row in rows
+        ]
+        answer = self._post("/v1/grade_batch", {"verifier": self._verifier, "options": self._options, "rows": given})
+        verdicts = answer.get("verdicts")
+        if not isinstance(verdicts, list) or len(verdicts) != len(rows):
+            raise ServiceError(f"{self.name} answered without a verdict for each of {len(rows)} rows.")
+        return [Verdict.from_json(cast("dict[str, JSON]", verdict)) for verdict in verdicts]
+
+    def check_reference(self, reference: JSON) -> None:
+        answer = self._post(
+            "/v1/check_reference", {"verifier": self._verifier, "options": self._options, "reference": reference}
+        )
+        if answer.get("fault"):
+            raise BadReference(str(answer["fault"]))
+
+    def _signed(self, verdict: Verdict, seconds: float) -> Verdict:
+        return verdict  # signed by the service, with the version that graded there
+
+    def _post(self, path: str, body: JSON) -> dict[str, JSON]:
+        deadline = time.monotonic() + self._seconds
+        pause = 0.05
+        while True:
+            left = deadline - time.monotonic()
+            status, answer = self._request(path, json.dumps(body).encode(), max(0.1, left))
+            if status == 200:
+                return answer
+            said = str(answer.get("detail", answer))[:500]
+            if status not in BUSY or left <= pause:
+                error = {404: UnknownVerifier, 422: BadOption}.get(status, ServiceError)
+                raise error(f"{self.name} answered {status}: {said}")
+            time.sleep(pause)
+            pause = min(2.0, pause * 2)
+
+    def _request(self, path: str, body: bytes, seconds: float) -> tuple[int, dict[str, JSON]]:
+        """One exchange; a kept connection that the service has closed meanwhile is opened again, once."""
+        kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        for connection in [kept, None] if kept else [None]:
+            fresh = connection or self._connect(seconds)
+            try:
+                if fresh.sock is not None:
+                    fresh.sock.settimeout(seconds)
+                headers = {"Content-Type": "application/json"}
+                if self._token:
+                    headers["Authorization"] = f"Bearer {self._token}"
+                fresh.request("POST", self._root + path, body, headers)
+                response = fresh.getresponse()
+                content = response.read()
+                self._local.connection = fresh
+                return response.status, _object(content)
+            except (OSError, http.client.HTTPException) as error:
+                fresh.close()
+                self._local.connection = None
+                stale = isinstance(error, ConnectionError | http.client.RemoteDisconnected) and connection is not None
+                if not stale:
+                    raise ServiceError(
+                        f"{self.name} cannot be reached ({type(error).__name__}: {error})."
+                        " Start it with `reasoner verifiers serve`."
+                    ) from error
+        raise AssertionError("unreachable: the last connection is a fresh one")
+
+    def _connect(self, seconds: float) -> http.client.HTTPConnection:
+        if self._secure:
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(self._host, self._port, timeout=seconds, context=context)
+        return http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+
+
+def _object(content: bytes) -> dict[str, JSON]:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {"detail": content[:200].decode(errors="replace")}
+    return cast("dict[str, JSON]", found) if isinstance(found, dict) else {"detail": str(found)[:200]}

@@ -1,0 +1,275 @@
+"""Verifiers made of verifiers: weighted sums, all-of, gates, a choice per row. Each part's reward is kept by name.
+
+A part is written as `{"verifier": name}` with, where they are wanted, `options`, `name` (of its component; the
+verifier's name by default), `weight` (of a weighted sum) and `reference` (the key of the reference object that holds
+this part's own reference; the whole reference by default).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from verifiers.base import GradingRow, Verifier
+from verifiers.errors import BadOption, BadReference, VerifierError
+from verifiers.registry import get_verifier
+from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
+
+PART_KEYS = ("verifier", "options", "name", "weight", "reference")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One verifier of several."""
+
+    name: str
+    verifier: str
+    options: Mapping[str, JSON]
+    weight: float
+    reference: str | None
+    """Key of the reference object, None: all of the reference."""
+    made: Verifier
+
+    def row_of(self, row: GradingRow) -> GradingRow:
+        """What this part is given of a row."""
+        return row if self.reference is None else replace(row, reference=self.reference_of(row.reference))
+
+    def reference_of(self, reference: JSON) -> JSON:
+        """This part's own reference."""
+        if self.reference is None:
+            return reference
+        if not isinstance(reference, dict) or self.reference not in reference:
+            raise BadReference(
+                f"reference must be an object with key {self.reference!r} (part {self.name!r}); got"
+                f" {str(reference)[:80]}."
+            )
+        return reference[self.reference]
+
+
+def part_from(given: JSON, *, where: str) -> Part:
+    """A part as it is written in a config.
+
+    Raises:
+        BadOption: it is not an object with `verifier`, or has a key that parts do not have.
+        UnknownVerifier: there is no such verifier.
+    """
+    spec: dict[str, JSON] = {"verifier": given} if isinstance(given, str) else dict(cast("dict[str, JSON]", given))
+    if not isinstance(given, str | dict) or not isinstance(spec.get("verifier"), str) or set(spec) - set(PART_KEYS):
+        raise BadOption(f"{where} must be a verifier's name or an object of {', '.join(PART_KEYS)}; got {given!r}.")
+    name, options = str(spec["verifier"]), spec.get("options") or {}
+    weight, reference = spec.get("weight", 1.0), spec.get("reference")
+    if not isinstance(options, dict):
+        raise BadOption(f"{where}: options must be an object; got {options!r}.")
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise BadOption(f"{where}: weight must be a number; got {weight!r}.")
+    if reference is not None and not isinstance(reference, str):
+        raise BadOption(f"{where}: reference must be a key of the reference object; got {reference!r}.")
+    return Part(
+        name=str(spec.get("name") or name),
+        verifier=name,
+        options=options,
+        weight=float(weight),
+        reference=reference,
+        made=get_verifier(name, **options),
+    )
+
+
+class Composite(Verifier):
+    """Grades with its parts, in order, and combines their verdicts.
+
+    A part that cannot grade makes the whole `verifier_error` or `bad_reference`, with the part's name and cause.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        names = [part.name for part in parts]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise BadOption(f"parts must have different names; {min(twice)!r} stands twice. Give one a `name`.")
+        self.parts = tuple(parts)
+        self.grade_seconds = sum(part.made.grade_seconds for part in parts)
+        self.memory_bytes = max((part.made.memory_bytes or 0 for part in parts), default=0) or None
+        self.concurrency = min((part.made.concurrency for part in parts if part.made.concurrency), default=None)
+        self.version = "+".join([type(self).version, *(f"{part.name}:{part.made.version}" for part in parts)])
+
+    def any_in_process(self) -> bool:
+        """Whether some part is graded in the caller's process: the pool then grades each part by itself."""
+        return any(
+            part.made.any_in_process() if isinstance(part.made, Composite) else part.made.in_process
+            for part in self.parts
+        )
+
+    def parts_of(self, row: GradingRow) -> Sequence[Part]:
+        """The parts that grade this row."""
+        return self.parts
+
+    def settled(self, verdicts: Mapping[str, Verdict]) -> bool:
+        """Whether the parts that have spoken leave nothing to ask of the others."""
+        return any(not verdict.graded for verdict in verdicts.values())
+
+    def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        """The verdict that the parts' verdicts make, all of them graded."""
+        raise NotImplementedError
+
+    def combine(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        """The verdict that the parts' verdicts make; each graded part's reward as a component."""
+        fault = next(((name, verdict) for name, verdict in verdicts.items() if not verdict.graded), None)
+        joined = self.join(verdicts) if fault is None else fixed(fault[1].outcome, f"{fault[0]}: {fault[1].reason}")
+        answer = next((verdict.answer for verdict in verdicts.values() if verdict.answer is not None), None)
+        components: dict[str, float] = {}
+        for name, verdict in verdicts.items():
+            if verdict.reward is not None:
+                components[name] = verdict.reward
+            components |= {f"{name}/{inner}": reward for inner, reward in verdict.components.items()}
+        detail: dict[str, JSON] = {name: verdict.reason for name, verdict in verdicts.items()}
+        return replace(
+            joined,
+            answer=joined.answer if joined.answer is not None else answer,
+            detail={**joined.detail, "parts": detail},
+            seconds=sum(verdict.seconds for verdict in verdicts.values()),
+            components=components,
+        )
+
+    def grade(self, row: GradingRow) -> Verdict:
+        verdicts: dict[str, Verdict] = {}
+        for part in self.parts_of(row):
+            try:
+                verdicts[part.name] = part.made.verify_batch([part.row_of(row)])[0]
+            except BadReference:
+                raise
+            except Exception as error:
+                raise VerifierError(f"part {part.name!r}: {type(error).__name__}: {error}") from error
+            if self.settled(verdicts):
+                break
+        return self.combine(verdicts)
+
+    def check_reference(self, reference: JSON) -> None:
+        for part in self.parts:
+            part.made.check_reference(part.reference_of(reference))
+
+
+def by_value(reward: float, reason: str) -> Verdict:
+    """A verdict for any finite reward: correct at 1, incorrect at 0, partial between them, scored elsewhere."""
+    rounded = round(reward, 9)
+    if 0 <= rounded <= 1:
+        return graded(rounded, reason)
+    return Verdict(outcome=Outcome.SCORED, reward=rounded, detail={"reason": reason})
+
+
+class Weighted(Composite):
+    """The weighted sum of its parts' rewards.
+
+    Args:
+        parts: each with its weight; negative weights are penalties.
+    """
+
+    name = "weighted"
+
+    def __init__(self, *, parts: list[JSON]) -> None:
+        super().__init__([part_from(part, where=f"parts[{index}]") for index, part in enumerate(parts)])
+        if not parts:
+            raise BadOption("parts must name at least one verifier; got none.")
+
+    def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        weights = {part.name: part.weight for part in self.parts}
+        total = sum(weights[name] * (verdict.reward or 0.0) for name, verdict in verdicts.items())
+        terms = " + ".join(f"{weights[name]:g} x {name} {verdict.reward:g}" for name, verdict in verdicts.items())
+        return by_value(total, f"{terms} = {total:g}")
+
+
+class AllOf(Composite):
+    """The smallest reward of its parts: 1 where every part accepts. Later parts are not asked once one gives 0.
+
+    Args:
+        parts: cheap ones first.
+    """
+
+    name = "all-of"
+
+    def __init__(self, *, parts: list[JSON]) -> None:
+        super().__init__([part_from(part, where=f"parts[{index}]") for index, part in enumerate(parts)])
+        if not parts:
+            raise BadOption("parts must name at least one verifier; got none.")
+
+    def settled(self, verdicts: Mapping[str, Verdict]) -> bool:
+        return super().settled(verdicts) or any(verdict.reward == 0 for verdict in verdicts.values())
+
+    def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        name, least = min(verdicts.items(), key=lambda pair: pair[1].reward or 0.0)
+        return by_value(least.reward or 0.0, f"{name} is least: {least.reason}")
+
+
+class Gate(Composite):
+    """One verifier's verdict counts only where another one's reward reaches a threshold.
+
+    Args:
+        gate: graded first, for example a format.
+        then: graded where the gate is open; its verdict is the verdict.
+        threshold: of the gate's reward.
+        closed: the reward where the gate is shut.
+    """
+
+    name = "gate"
+
+    def __init__(self, *, gate: JSON, then: JSON, threshold: float = 1.0, closed: float = 0.0) -> None:
+        super().__init__([part_from(gate, where="gate"), part_from(then, where="then")])
+        self._threshold, self._closed = threshold, closed
+
+    def settled(self, verdicts: Mapping[str, Verdict]) -> bool:
+        return super().settled(verdicts) or self._is_shut(verdicts)
+
+    def combine(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        gate = self.parts[0].name
+        if verdicts[gate].graded and self._is_shut(verdicts):  # what is behind a shut gate does not matter
+            return super().combine({gate: verdicts[gate]})
+        return super().combine(verdicts)
+
+    def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        gate, then = (part.name for part in self.parts)
+        if self._is_shut(verdicts):
+            return by_value(self._closed, f"{gate} is not passed: {verdicts[gate].reason}")
+        return verdicts[then]
+
+    def _is_shut(self, verdicts: Mapping[str, Verdict]) -> bool:
+        return (verdicts[self.parts[0].name].reward or 0.0) < self._threshold
+
+
+class PerRow(Composite):
+    """Another verifier per row, chosen by what the row's `info` (or its reference) says under a key.
+
+    Args:
+        key: of `info`, or of the reference object where `info` has none.
+        choices: value -> part; "*" stands for every other value.
+    """
+
+    name = "per-row"
+
+    def __init__(self, *, key: str, choices: dict[str, JSON]) -> None:
+        made = {value: part_from(part, where=f"choices.{value}") for value, part in choices.items()}
+        super().__init__([replace(part, name=value) for value, part in made.items()])
+        self._key, self._choices = key, {part.name: part for part in self.parts}
+
+    def parts_of(self, row: GradingRow) -> Sequence[Part]:
+        value = row.info.get(self._key)
+        if value is None and isinstance(row.reference, dict):
+            value = row.reference.get(self._key)
+        return [self._chosen(value)]
+
+    def _chosen(self, value: JSON) -> Part:
+        part = self._choices.get(str(value)) or self._choices.get("*")
+        if part is None:
+            raise BadReference(f"{self._key} must be one of {', '.join(self._choices)}; got {value!r}.")
+        return part
+
+    def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        (verdict,) = verdicts.values()
+        return verdict
+
+    def check_reference(self, reference: JSON) -> None:
+        """Checked where the reference itself says which verifier is meant; `info` is not seen here."""
+        if isinstance(reference, dict) and self._key in reference:
+            part = self._chosen(reference[self._key])
+            part.made.check_reference(part.reference_of(reference))
+
+
+__all__ = ["AllOf", "Composite", "Gate", "Part", "PerRow", "Weighted", "by_value", "part_from"]
