@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from reasoner.config import ConfigError, RunConfig, StageConfig, load_config
-from reasoner.run import RunError
+from reasoner.dpo import dpo
+from reasoner.reward_model import reward_model
+from reasoner.run import RunError, write_atomic
 from reasoner.session import Session, open_session
 from reasoner.sft import sft
 from reasoner.train import train
 
-METHODS: Mapping[str, Callable[[Session], None]] = {"grpo": train, "sft": sft}
+METHODS: Mapping[str, Callable[[Session], None]] = {
+    "grpo": train,
+    "sft": sft,
+    "reward_model": reward_model,
+    "dpo": dpo,
+}
 
 
 def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
@@ -49,11 +57,24 @@ def run_stage(stage: StageConfig, folder: Path, *, resume: bool) -> None:
     """One stage, from its latest checkpoint where it has one."""
     if resume:
         _same_config(stage, folder)
-    with open_session(stage, folder, resume=resume) as session:
+    with open_session(stage, folder, resume=resume) as session, failure_recorded(session):
         session.display.note(f"{stage.method}: {stage.steps} steps, records in {folder}")
         METHODS[stage.method](session)
         session.finish()
     shutil.rmtree(folder / "start", ignore_errors=True)
+
+
+@contextmanager
+def failure_recorded(session: Session) -> Iterator[None]:
+    """Write what stops a stage to failed.json, for `reasoner explain`; the error goes on its way."""
+    written = session.run.path / "failed.json"
+    written.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        row = {"step": session.step, "error": type(error).__name__, "message": str(error)}
+        write_atomic(written, json.dumps(row, indent=1).encode())
+        raise
 
 
 MAY_CHANGE = {"steps", "eval", "checkpoint", "logging", "grading", "output", "name"}
