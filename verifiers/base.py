@@ -79,6 +79,8 @@ class Verifier:
     """
     examples: Sequence[Example] = ()
     """Labelled rows: at least one that is correct and one that is not."""
+    example_options: Mapping[str, JSON] = {}
+    """The options that the examples are labelled for, where they are not the defaults."""
     machine_options: frozenset[str] = frozenset()
     """Options that choose what runs on this machine; the grading service takes them from no client."""
 

@@ -6,7 +6,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple, cast
 
-from verifiers.base import GradingRow, Verifier
+from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
 from verifiers.extract import extract_answer
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
@@ -137,6 +137,17 @@ class CountdownVerifier(Verifier):
         },
         "required": ["numbers", "target"],
     }
+    examples = (
+        Example(
+            completion="#### (3 + 5) * 2",
+            reference={"numbers": [2, 3, 5], "target": 16},
+            prompt="Numbers: 2, 3, 5. Target: 16.",
+        ),
+        Example(
+            completion="#### 3 * 5 + 2 = 16", reference={"numbers": [2, 3, 5], "target": 16}, outcome=Outcome.INCORRECT
+        ),
+        Example(completion="#### 16", reference={"numbers": [2, 3, 5], "target": 16}, outcome=Outcome.INCORRECT),
+    )
 
     def check_reference(self, reference: JSON) -> None:
         _numbers_and_target(reference)

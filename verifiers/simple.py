@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from verifiers.base import GradingRow, Verifier
+from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference
 from verifiers.extract import extract_answer
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
@@ -20,6 +20,11 @@ class Exact(Verifier):
 
     name = "exact"
     reference_schema = {"type": "string", "minLength": 1}
+    examples = (
+        Example(completion="So the answer is Paris.", reference="Paris", prompt="What is the capital of France?"),
+        Example(completion="So the answer is Lyon.", reference="Paris", outcome=Outcome.INCORRECT),
+        Example(completion="I do not know which town it is.", reference="Paris", outcome=Outcome.NO_ANSWER),
+    )
 
     def __init__(self, *, whole: bool = False, ignore_case: bool = False) -> None:
         self._whole = whole
@@ -58,6 +63,11 @@ class Format(Verifier):
     """
 
     name = "format"
+    examples = (
+        Example(completion="<think>a</think> <answer>b</answer>", reference=None),
+        Example(completion="<answer>b</answer>", reference=None, outcome=Outcome.INCORRECT),
+    )
+    example_options = {"tags": ["think", "answer"]}
 
     def __init__(self, *, tags: list[str] | None = None, pattern: str | None = None) -> None:
         if (tags is None) == (pattern is None):
