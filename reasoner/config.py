@@ -247,9 +247,24 @@ class CheckpointSection(Section):
     keep: int = Field(default=2, ge=1)
 
 
-class SftSection(Section):
-    """Supervised fine-tuning on demonstrations."""
+BadRows = Literal["drop", "stop"]
+"""What becomes of a row of data that cannot be used: left out, named and counted; or the run does not start."""
 
+
+class SftSection(Section):
+    """Supervised fine-tuning on demonstrations: of the tasks, or of `data`."""
+
+    data: list[str] = Field(default_factory=list[str])
+    """Files, folders or hub names of rows {messages} or {prompt, completion}; empty: the tasks' demonstrations."""
+    test: list[str] = Field(default_factory=list[str])
+    """Rows for the evaluation loss; empty: held_out rows of the end of `data`, or of the tasks' evaluation split."""
+    held_out: int = Field(default=0, ge=0)
+    """Rows for the evaluation loss; 0: none."""
+    patience: int | None = Field(default=None, ge=1)
+    """End after so many evaluations (eval.every) without a better evaluation loss; needs held_out."""
+    bad_rows: BadRows = "drop"
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Of prompt and completion together; None: the model's context. Longer rows are bad rows."""
     demonstrations: int | None = Field(default=None, ge=1)
     """Use only the first so many; None: all."""
     rows_per_step: int = Field(default=32, ge=1)
@@ -258,10 +273,6 @@ class SftSection(Section):
     check_every: int = Field(default=20, ge=1)
     """Steps between those checks."""
     check_problems: int = Field(default=128, ge=1)
-
-
-BadRows = Literal["drop", "stop"]
-"""What becomes of a row of data that cannot be used: left out, named and counted; or the run does not start."""
 
 
 class PreferenceSection(Section):
@@ -380,7 +391,10 @@ class StageConfig(Section):
     def _fits_together(self) -> StageConfig:
         if self.method in ("reward_model", "dpo") and not self.preferences.train:
             raise ValueError(f"preferences.train must name at least one file of pairs for method {self.method}")
-        if not self.task and self.method not in ("reward_model", "dpo"):
+        if self.sft.patience is not None and not self.sft.held_out and not self.sft.test:
+            raise ValueError("sft.patience needs an evaluation loss. Set sft.held_out or sft.test")
+        given = self.method in ("reward_model", "dpo") or (self.method == "sft" and self.sft.data)
+        if not self.task and not given:
             raise ValueError("task must name at least one task. `reasoner tasks list` shows them")
         if self.model.path and self.model.from_scratch:
             raise ValueError("model must have either path or from_scratch, not both")

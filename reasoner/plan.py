@@ -21,6 +21,10 @@ def plan(stage: StageConfig) -> list[str]:
     """What a stage samples and trains on, at most."""
     if stage.method == "sft":
         return [f"at most {stage.steps} steps of {stage.sft.rows_per_step} demonstrations"]
+    if stage.method == "reward_model":
+        return [f"at most {stage.steps} steps of {stage.reward_model.pairs_per_step} pairs"]
+    if stage.method == "dpo":
+        return [f"{stage.steps} steps of {stage.dpo.pairs_per_step} pairs"]
     rollout = stage.rollout
     rows = rollout.problems_per_step * rollout.group_size * (1 + rollout.dynamic_sampling_rounds)
     return [

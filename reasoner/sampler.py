@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Generic, TypeVar, cast
 
 from tasks import Problem
 from verifiers import JSON
 
+Item = TypeVar("Item")
 
-class ProblemSampler:
-    """Every problem once per epoch, in an order that the seed and the epoch decide.
+
+class ProblemSampler(Generic[Item]):
+    """Every problem (or row of data) once per epoch, in an order that the seed and the epoch decide.
 
     Example:
         >>> sampler = ProblemSampler(problems, seed=0)   # doctest: +SKIP
         >>> sampler.take(32)                              # doctest: +SKIP
     """
 
-    def __init__(self, problems: Sequence[Problem], *, seed: int) -> None:
+    def __init__(self, problems: Sequence[Item], *, seed: int) -> None:
         if not problems:
             raise ValueError("problems must not be empty; the task yields none for this split.")
         self.problems = problems
@@ -33,9 +35,9 @@ class ProblemSampler:
         """Passes over the problems so far."""
         return self._epoch + self._position / len(self.problems)
 
-    def take(self, count: int) -> list[Problem]:
+    def take(self, count: int) -> list[Item]:
         """The next problems; a new epoch begins where one ends."""
-        taken: list[Problem] = []
+        taken: list[Item] = []
         while len(taken) < count:
             if self._position == len(self._order):
                 self._epoch, self._position = self._epoch + 1, 0
@@ -78,7 +80,7 @@ def request_seed(*parts: int | str) -> int:
 class Mixture:
     """Several samplers, drawn from in fixed proportions: the counts of a step follow the weights exactly over time."""
 
-    def __init__(self, samplers: Sequence[ProblemSampler], weights: Sequence[float]) -> None:
+    def __init__(self, samplers: Sequence[ProblemSampler[Problem]], weights: Sequence[float]) -> None:
         total = sum(weights)
         self._samplers = samplers
         self._shares = [weight / total for weight in weights]

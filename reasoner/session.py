@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,12 +10,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 
 from reasoner.checkpoint import (
     Progress,
+    copy_model,
     latest_checkpoint,
     load_progress,
     restore_training_state,
@@ -23,7 +26,7 @@ from reasoner.checkpoint import (
 )
 from reasoner.config import ConfigError, StageConfig
 from reasoner.display import Display
-from reasoner.engine import Engine, open_engine
+from reasoner.engine import Engine, NoEngine, open_engine
 from reasoner.engine.check import Checksum, check_checksum, check_probe, probe_ids
 from reasoner.evaluate import Estimate, Evaluation, evaluate
 from reasoner.policy import Policy
@@ -62,6 +65,12 @@ class Session:
     probe: list[int] = field(default_factory=list[int])
     last_eval: Evaluation | None = None
     first_eval: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
+    held_out: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
+    """Latest held-out figures of a stage that samples nothing."""
+    state: dict[str, JSON] = field(default_factory=dict[str, JSON])
+    """A method's own state, kept in checkpoints."""
+    final_model: Path | None = None
+    """A model folder to end with instead of the policy as it stands."""
 
     @property
     def params(self) -> SamplingParams:
@@ -73,6 +82,8 @@ class Session:
 
     def sync(self) -> float:
         """Give the engine the policy's weights and prove that they took effect; returns the probe's gap in nats."""
+        if isinstance(self.engine, NoEngine):
+            return float("nan")
         sent = Checksum()
         arrived = self.engine.load_weights(sent.over(self.policy.named_weights()), self.policy.version)
         if not self.config.engine.sync_check:
@@ -131,7 +142,11 @@ class Session:
             sampler=self.sampler.state(),
             offsets=self.run.offsets(),
             best=self.best,
-            extra={"first_eval": {name: list(value) for name, value in self.first_eval.items()}},
+            extra={
+                "first_eval": {name: list(value) for name, value in self.first_eval.items()},
+                "held_out": {name: list(value) for name, value in self.held_out.items()},
+                "state": self.state,
+            },
         )
         save_checkpoint(self.run.path / "checkpoints", self.policy, progress, keep=self.config.checkpoint.keep)
 
@@ -154,11 +169,20 @@ class Session:
         """Evaluate once more, write the final model and the closing mark."""
         done = self.evaluate()
         self.checkpoint()
-        save_model(self.run.path / "final", self.policy)
-        estimates = {name: list(value) for name, value in done.result.estimates.items()} if done else {}
+        final = self.run.path / "final"
+        if self.final_model is None:
+            save_model(final, self.policy)
+        else:
+            shutil.rmtree(final, ignore_errors=True)
+            copy_model(self.final_model, final)
+        estimates = {name: list(value) for name, value in (done.result.estimates if done else self.held_out).items()}
         first = {name: list(value) for name, value in self.first_eval.items()}
         summary: dict[str, JSON] = {"steps": self.step, "before": first, "after": estimates}  # pyright: ignore
         self.run.finish(summary)
+
+
+SAMPLING = ("grpo",)
+"""Methods that sample in every step; the others only where there are problems to evaluate on."""
 
 
 @contextmanager
@@ -175,7 +199,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         pool = stack.enter_context(grading_pool(config))
         train, held_out = load_problems(config)
         accelerator = Accelerator(mixed_precision=_mixed_precision(config))
-        policy = Policy(config, accelerator=accelerator, checkpoint=checkpoint)
+        policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
         for problems, max_tokens in ((train, config.rollout.max_tokens), (held_out, config.eval.max_tokens)):
             flat = [problem for part in problems for problem in part]
             prompts = render(flat, policy.tokenizer, config.prompt)
@@ -202,14 +226,30 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             restore_training_state(policy, checkpoint)
             session.sampler.restore(progress.sampler)
             session.step, session.best, session.fresh = progress.step, progress.best, False
-            before = (progress.extra or {}).get("first_eval")
-            if isinstance(before, dict):
-                session.first_eval = {name: Estimate(*value) for name, value in before.items()}  # pyright: ignore
+            extra = cast("dict[str, dict[str, Any]]", progress.extra or {})
+            session.first_eval, session.held_out = (
+                {name: Estimate(*value) for name, value in extra.get(key, {}).items()}
+                for key in ("first_eval", "held_out")
+            )
+            session.state = dict(extra.get("state", {}))
             display.note(f"resuming {folder} after step {progress.step}")
         run.begin(offsets=progress.offsets if progress else {}, step=session.step)
         session.sync()
         stack.enter_context(_stop_at_step_end(session))
         yield session
+
+
+def policy_class(config: StageConfig) -> type[Policy]:
+    """The policy of a method: with a reward head, with a value model, or neither."""
+    if config.method == "reward_model":
+        from reasoner.reward_model import RewardPolicy
+
+        return RewardPolicy
+    if config.method == "dpo":
+        from reasoner.dpo import PairPolicy
+
+        return PairPolicy
+    return Policy
 
 
 def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[Problem]]]:
@@ -287,6 +327,9 @@ def _mixed_precision(config: StageConfig) -> str:
 
 def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
     """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
+    sampled = config.method in SAMPLING or config.sft.until_accuracy is not None
+    if not sampled and not (config.task and config.eval.problems):
+        return NoEngine()
     path = config.model.path
     if config.model.from_scratch is not None or path is None:
         start = folder / "start"

@@ -6,13 +6,14 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from reasoner.engine.base import Engine, EngineError, Finished
+from reasoner.engine.base import Engine, EngineError, Finished, NoEngine
 
 if TYPE_CHECKING:
     from transformers.modeling_utils import PreTrainedModel
 
 ENGINES: Mapping[str, str] = {
     "vllm": "reasoner.engine.vllm:VllmEngine",
+    "vllm-server": "reasoner.engine.server:ServerEngine",
     "hf": "reasoner.engine.hf:HfEngine",
 }
 
@@ -30,7 +31,7 @@ def open_engine(
     """Start an engine.
 
     Args:
-        name: "vllm" or "hf".
+        name: "vllm", "vllm-server" or "hf".
         model_path: model folder or hub name; the tokenizer is read from there too.
         dtype: "float32" or "bfloat16".
         max_model_len: tokens of prompt and completion together.
@@ -56,4 +57,4 @@ def open_engine(
         raise EngineError(f"engine {name!r}: {error}. Check engine.options.") from error
 
 
-__all__ = ["ENGINES", "Engine", "EngineError", "Finished", "open_engine"]
+__all__ = ["ENGINES", "Engine", "EngineError", "Finished", "NoEngine", "open_engine"]

@@ -64,6 +64,25 @@ class Engine(ABC):
         """Release processes and memory. Idempotent."""
 
 
+class NoEngine(Engine):
+    """Of a stage that samples nothing."""
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
+        raise EngineError("this stage has no engine: it samples nothing and has no problems to evaluate on.")
+
+    def load_weights(self, weights: NamedTensors, version: int) -> str:
+        raise EngineError("this stage has no engine to load weights into.")
+
+    def score(self, token_ids: Sequence[int]) -> list[float]:
+        raise EngineError("this stage has no engine to score with.")
+
+    def sleep(self) -> None:
+        """Nothing to free."""
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
 def check_requests(requests: Sequence[Request], params: SamplingParams, *, limit: int) -> None:
     """Raise where a request is empty or does not fit the context.
 

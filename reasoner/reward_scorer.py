@@ -1,0 +1,236 @@
+"""A reward model's folder, what it scores, and the verifier `reward-model`. Letters: B rows, K heads, M models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner.config import PromptSection
+from reasoner.encode import Encoded, batch_of, completion_ids
+from reasoner.layout import Forward, padded
+from reasoner.model import ModelError, compute_dtype, default_device, first_line, load_tokenizer
+from reasoner.prompt import render
+from tasks import Message, Problem
+from verifiers import GradingRow, Outcome, Verdict, Verifier
+from verifiers.verdict import fixed
+
+REWARD_FILE = "reward.json"
+
+
+def last_token_scores(decoder: nn.Module, head: nn.Module, forward: Forward) -> Tensor:
+    """[B, K] of a head on each row's last token, in float32 (float64 for float64 weights), with gradient."""
+    hidden = decoder(input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False).last_hidden_state
+    ends_BD = hidden.reshape(-1, hidden.shape[-1])[forward.ends_B]
+    scores = head(ends_BD)
+    return scores if scores.dtype == torch.float64 else scores.float()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardCard:
+    """What `reward.json` says of a reward model."""
+
+    prompt: PromptSection
+    """How prompts were rendered in training; scoring renders them alike."""
+    mean: float = 0.0
+    """Of the rewards of the training completions, averaged over heads."""
+    std: float = 1.0
+
+    @classmethod
+    def read(cls, folder: str) -> RewardCard:
+        """Of a folder; a model without the file renders chats by its template and is not rescaled."""
+        file = Path(folder) / REWARD_FILE
+        if not file.is_file():
+            return cls(prompt=PromptSection())
+        row = json.loads(file.read_text())
+        return cls(prompt=PromptSection(**row["prompt"]), mean=row["mean"], std=row["std"])
+
+    def write(self, folder: Path) -> None:
+        """Beside the model's own files."""
+        row = {"prompt": self.prompt.model_dump(mode="json"), "mean": self.mean, "std": self.std}
+        (folder / REWARD_FILE).write_text(json.dumps(row, indent=1))
+
+
+def encode(
+    prompt: str | tuple[Message, ...],
+    completion: str,
+    tokenizer: PreTrainedTokenizerBase,
+    section: PromptSection,
+    *,
+    name: str,
+) -> Encoded:
+    """A completion of a prompt as the reward model reads it: rendered, and ended by the end-of-sequence token."""
+    problem = Problem(id=name, prompt=prompt, reference=None, verifier="reward-model")
+    (rendered,) = render([problem], tokenizer, section)
+    ids = completion_ids(completion, tokenizer)
+    return Encoded(id=name, prompt_ids=rendered.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
+
+
+class RewardModel:
+    """A trained reward model (or one from elsewhere with a `score` head), ready to score.
+
+    On an accelerator it lies in the host's memory between uses: PPO's policy needs the room.
+    """
+
+    def __init__(self, path: str, *, dtype: str = "auto", batch_tokens: int = 16384) -> None:
+        self.path = path
+        self.device = default_device()
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(path, dtype=compute_dtype(dtype, self.device))
+        except (OSError, ValueError, ImportError) as error:
+            raise ModelError(
+                f"reward model {path!r} must be a Hugging Face sequence-classification model, by hub name or folder:"
+                f" {first_line(error)} Train one with method: reward_model, or check the name."
+            ) from error
+        if not hasattr(model, "score"):
+            raise ModelError(f"reward model {path!r} must have a `score` head; {type(model).__name__} has none.")
+        self.model: PreTrainedModel = model.eval().requires_grad_(False)
+        self.tokenizer = load_tokenizer(path)
+        self.card = RewardCard.read(path)
+        self.batch_tokens = batch_tokens
+        self.limit = int(getattr(model.config, "max_position_embeddings", None) or 1 << 20)
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[Encoded]) -> list[list[float]]:
+        """K rewards a row, in order, rescaled by the card to mean 0 and spread 1 over the training completions.
+
+        The batches depend on the rows alone: the same rows in the same order give the same rewards, bit for bit.
+        """
+        if not rows:
+            return []
+        module = cast("nn.Module", self.model)
+        module.to(self.device)
+        try:
+            batch = batch_of(rows)
+            scores_BK = [[0.0]] * len(rows)
+            decoder = cast("nn.Module", getattr(self.model, self.model.base_model_prefix))
+            for chosen in batch.micro_rows(self.batch_tokens):
+                forward = padded(batch.select(chosen)).to(self.device)
+                found = last_token_scores(decoder, cast("Any", self.model).score, forward)
+                for row, scores in zip(chosen, found.double().cpu().tolist(), strict=True):
+                    scores_BK[row] = [(score - self.card.mean) / self.card.std for score in scores]
+        finally:
+            if self.device.type != "cpu":
+                module.to("cpu")
+        return scores_BK
+
+
+class Spread(NamedTuple):
+    """Of the rewards that an ensemble gives one completion."""
+
+    mean: float
+    std: float
+    """Population standard deviation over heads and models: their disagreement."""
+
+
+def spread(rewards_K: Sequence[float]) -> Spread:
+    """Mean and disagreement.
+
+    Example:
+        >>> spread([1.0, 3.0])
+        Spread(mean=2.0, std=1.0)
+    """
+    mean = sum(rewards_K) / len(rewards_K)
+    return Spread(mean, (sum((reward - mean) ** 2 for reward in rewards_K) / len(rewards_K)) ** 0.5)
+
+
+class RewardModelVerifier(Verifier):
+    """Scores completions by one or several reward models, in the trainer's own process.
+
+    Args:
+        model: a folder or hub name, or a list of them (an ensemble).
+        disagreement: the reward is mean - disagreement * std over all heads and models (Coste et al.,
+            arXiv:2310.02743, their "uncertainty-weighted" objective with std for variance).
+        batch_tokens: of one forward pass, with padding.
+        dtype: of the weights; auto is bfloat16 on CUDA and float32 on the CPU.
+    """
+
+    name = "reward-model"
+    in_process = True
+    whole_batch: ClassVar[bool] = True
+    """Graded in one call when all completions are there, so that batches do not depend on timing."""
+    reference_schema = {}
+
+    def __init__(
+        self,
+        *,
+        model: str | list[str],
+        disagreement: float = 0.0,
+        batch_tokens: int = 16384,
+        dtype: str = "auto",
+    ) -> None:
+        if disagreement < 0:
+            raise ValueError(f"disagreement must be >= 0; got {disagreement}.")
+        self.paths = [model] if isinstance(model, str) else list(model)
+        self.disagreement = disagreement
+        self._options = {"dtype": dtype, "batch_tokens": batch_tokens}
+        self._models: list[RewardModel] = []
+
+    @property
+    def models(self) -> list[RewardModel]:
+        """Loaded at the first use."""
+        if not self._models:
+            self._models = [RewardModel(path, **self._options) for path in self.paths]  # pyright: ignore[reportArgumentType]
+        return self._models
+
+    def grade(self, row: GradingRow) -> Verdict:
+        return self.grade_batch([row])[0]
+
+    def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
+        """Rows over a model's context cannot be graded: cutting them would score another text."""
+        rewards_BK: list[list[float]] = [[] for _ in rows]
+        faults: dict[int, str] = {}
+        for model in self.models:
+            encoded = [
+                encode(prompt_of(row), row.completion, model.tokenizer, model.card.prompt, name=str(place))
+                for place, row in enumerate(rows)
+            ]
+            for place, row in enumerate(encoded):
+                if len(row) > model.limit:
+                    faults[place] = f"{len(row)} tokens are over the context of {model.limit} of {model.path}"
+            kept = [place for place in range(len(rows)) if place not in faults]
+            for place, rewards in zip(kept, model.score([encoded[place] for place in kept]), strict=True):
+                rewards_BK[place] += rewards
+        return [
+            fixed(Outcome.VERIFIER_ERROR, faults[place]) if place in faults else self._verdict(rewards)
+            for place, rewards in enumerate(rewards_BK)
+        ]
+
+    def _verdict(self, rewards_K: Sequence[float]) -> Verdict:
+        mean, std = spread(rewards_K)
+        reward = mean - self.disagreement * std
+        return Verdict(
+            outcome=Outcome.SCORED,
+            reward=reward,
+            detail={"reason": f"reward {reward:.4g}", "mean": mean, "disagreement": std},
+        )
+
+
+def prompt_of(row: GradingRow) -> str | tuple[Message, ...]:
+    """The row's prompt: the chat that the trainer attached, or its text."""
+    messages = row.info.get("messages")
+    if isinstance(messages, list):
+        turns = cast("list[dict[str, str]]", messages)
+        return tuple(Message(role=turn["role"], content=turn["content"]) for turn in turns)
+    return row.prompt or ""
+
+
+__all__ = [
+    "REWARD_FILE",
+    "RewardCard",
+    "RewardModel",
+    "RewardModelVerifier",
+    "Spread",
+    "encode",
+    "last_token_scores",
+    "prompt_of",
+    "spread",
+]
