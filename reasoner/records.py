@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tasks import Problem
+from tasks import Message, Problem
 from verifiers import JSON, Verdict
 
 
@@ -101,6 +101,13 @@ class Request:
     up to the last bits of batched arithmetic."""
 
 
+def prompt_as_text(prompt: str | tuple[Message, ...]) -> str:
+    """The problem as a verifier reads it: without chat marks."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(message["content"] for message in prompt)
+
+
 __all__ = [
     "JSON",
     "Completion",
@@ -112,4 +119,5 @@ __all__ = [
     "SamplingParams",
     "Segment",
     "Verdict",
+    "prompt_as_text",
 ]

@@ -16,9 +16,9 @@ from reasoner.advantage import overlong_penalty
 from reasoner.config import PromptSection, TaskSection
 from reasoner.engine.base import Engine
 from reasoner.prompt import Prompt, render
-from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams
+from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams, prompt_as_text
 from reasoner.sampler import request_seed
-from tasks import Message, Problem
+from tasks import Problem
 from verifiers import GradingRow, Outcome, Verdict
 from verifiers.pool import GradingPool
 
@@ -115,13 +115,6 @@ def grading_row(problem: Problem, completion: Completion) -> GradingRow:
         prompt=prompt_as_text(problem.prompt),
         info=problem.info,
     )
-
-
-def prompt_as_text(prompt: str | tuple[Message, ...]) -> str:
-    """The problem as a verifier reads it: without chat marks."""
-    if isinstance(prompt, str):
-        return prompt
-    return "\n".join(message["content"] for message in prompt)
 
 
 def check_graded(groups: Sequence[RolloutGroup], *, max_share: float) -> float:

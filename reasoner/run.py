@@ -9,6 +9,7 @@ RUN/evals.jsonl        one line an evaluation; RUN/eval_rollouts.jsonl its compl
 RUN/tensorboard/       the same numbers as metrics.jsonl
 RUN/checkpoints/       step-000025/ ..., best/
 RUN/final/             a plain Hugging Face model folder
+RUN/failed.json        what stopped the run, where an error did
 RUN/done.json          written last
 """
 
@@ -18,13 +19,13 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
 from reasoner.config import StageConfig, dump
-from reasoner.records import Completion, RolloutGroup
+from reasoner.records import Completion, RolloutGroup, prompt_as_text
 from verifiers import JSON
 
 RECORD_FILES = ("metrics.jsonl", "rollouts.jsonl", "updates.jsonl", "evals.jsonl", "eval_rollouts.jsonl")
@@ -43,6 +44,8 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, IO[bytes]] = {}
         self._tensorboard: TensorBoard | None = None
+        self.listener: Callable[[str, Sequence[Mapping[str, JSON]]], None] | None = None
+        """Hears of every line: (file, rows)."""
 
     def begin(self, *, offsets: Mapping[str, int], step: int) -> None:
         """Write config and environment, and cut the records back to a checkpoint (all zero at the start)."""
@@ -61,6 +64,8 @@ class RunFolder:
         file = self._files[name]
         file.write(b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
         file.flush()
+        if self.listener is not None:
+            self.listener(name, rows)
 
     def write_rollouts(self, groups: Sequence[RolloutGroup], *, first_group: int = 0) -> None:
         """One line per rollout of a step, in group and sample order."""
@@ -125,6 +130,7 @@ def rollout_row(group: RolloutGroup, index: int) -> list[dict[str, JSON]]:
             "task": problem.task,
             "difficulty": problem.difficulty,
             "prompt": rollout.prompt_text,
+            "question": None if (question := prompt_as_text(problem.prompt)) == rollout.prompt_text else question,
             **completion_row(rollout.completion),
             "reference": problem.reference,
             "info": dict(problem.info),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasoner.explain.finding import Finding, Level, places
 from reasoner.explain.history import Floats, History
@@ -78,9 +79,11 @@ def _measured(history: History) -> dict[int, Gap]:
 def _name_gap(history: History, measured: dict[int, Gap], whole: Gap, allowed: float) -> Finding:
     """Which of the known causes a gap above the tolerance looks like."""
     steps = sorted(measured)
-    first, later = measured[steps[0]], [measured[step].mean_abs for step in steps[1:]]
-    if len(steps) > 2 and first.mean_abs <= allowed and steps[0] <= history.steps[0] + 2:
-        return _stale(history, measured, allowed, max(later))
+    curve = history.series("gap/logprob_abs")
+    if len(curve) < 2:
+        curve = np.asarray([measured[step].mean_abs for step in steps], dtype=np.float64)
+    if len(curve) > 2 and curve[0] <= allowed:
+        return _stale(history, curve, allowed)
     difference = whole.trainer - whole.engine
     above = float((difference > allowed).mean())
     if whole.ratio < 1 - 5 * allowed and above < 0.01:
@@ -109,10 +112,9 @@ def _affine(gap: Gap) -> Fit:
     return Fit(covariance / spread, correlation**2)
 
 
-def _stale(history: History, measured: dict[int, Gap], allowed: float, largest: float) -> Finding:
-    steps = sorted(measured)
-    gaps = [measured[step].mean_abs for step in steps]
-    behind = float(np.mean([gap > allowed for gap in gaps]))
+def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Finding:
+    """The gap was not there at the first step, when both sides held the initial weights."""
+    behind = float((gaps > allowed).mean())
     falls_back = any(b < allowed < a for a, b in itertools.pairwise(gaps[1:]))
     title = (
         "The engine falls behind: it gets the trainer's weights only now and then"
@@ -121,8 +123,8 @@ def _stale(history: History, measured: dict[int, Gap], allowed: float, largest: 
     )
     probe = history.series("gap/probe")
     evidence = [
-        f"engine and trainer agree at step {steps[0]} ({gaps[0]:.1e} nats a token) and differ later by up to"
-        f" {largest:.2g}; a gap of kernels or dtypes would have been there from the first step",
+        f"engine and trainer agree at the first step ({gaps[0]:.1e} nats a token) and differ later by up to"
+        f" {gaps.max():.2g}; a gap of kernels or dtypes would have been there from the first step",
     ]
     if not history.config.engine.sync_check:
         evidence.append("engine.sync_check is off: nothing verified the weight syncs")

@@ -31,6 +31,9 @@ class Row:
     task: str
     difficulty: float | None
     prompt: str
+    """As the model saw it."""
+    question: str
+    """As the verifier saw it: without chat marks."""
     completion: str
     reference: JSON
     verifier: str
@@ -82,6 +85,7 @@ def row_of(record: Mapping[str, Any]) -> Row:
         task=record.get("task", ""),
         difficulty=record.get("difficulty"),
         prompt=record.get("prompt", ""),
+        question=record.get("question") or record.get("prompt", ""),
         completion=record["completion"],
         reference=record.get("reference"),
         verifier=record.get("verifier", ""),

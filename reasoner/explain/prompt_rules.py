@@ -33,7 +33,7 @@ def prompt_rules(history: History) -> Iterator[Finding]:
 
 def _template(history: History) -> Iterator[Finding]:
     evidence = [*_prompt_changed(history), *_marks(history), *_double_begin(history)]
-    if not evidence:
+    if not evidence or not history.rows or history.steps[0] > 2:
         return
     harm = _harm(history)
     if harm is None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reasoner.explain.finding import Finding, Level, places
 from reasoner.explain.history import History, Row
@@ -30,14 +31,13 @@ def signal_rules(history: History) -> Iterator[Finding]:
 
 def _no_signal(history: History) -> Iterator[Finding]:
     """Shares of groups that are all wrong and all right, over the run and at its ends."""
-    graded = [rewards for g in history.groups if (rewards := [r.reward for r in g if r.reward is not None])]
-    if len(graded) < 4:
+    wrong, right = _shares(history)
+    if len(wrong) < 2:
         return
-    wrong = [max(rewards) <= 0 for rewards in graded]
-    right = [min(rewards) >= 1 for rewards in graded]
-    third = max(4, len(graded) // 3)
-    early_right, late_right = float(np.mean(right[:third])), float(np.mean(right[-third:]))
-    late_wrong, all_wrong = float(np.mean(wrong[-third:])), float(np.mean(wrong))
+    third = max(1, len(right) // 3)
+    start = max(3, len(right) // 10) if len(history.metrics) else len(right)
+    early_right, late_right = float(right[:start].mean()), float(right[-third:].mean())
+    late_wrong, all_wrong = float(wrong[-third:].mean()), float(wrong.mean())
     rises = (progress(history) or 0.0) > 3
     empty = _empty_steps(history)
     if all_wrong > MOSTLY or (all_wrong > 0.5 and empty > 1 / 3):
@@ -56,11 +56,10 @@ def _no_signal(history: History) -> Iterator[Finding]:
         yield Finding(
             code="all-right",
             level=Level.WARNING,
-            cost=float(np.mean(right)),
+            cost=float(right.mean()),
             title=f"{percent(early_right)} of the groups are all right from the start: there is little left to learn",
             evidence=(
-                f"{percent(float(np.mean(right)))} of {len(graded)} groups have every rollout right; they give no"
-                f" gradient",
+                f"over the whole run {percent(float(right.mean()))} of the groups have every rollout right: no gradient",
             ),
             change="take harder problems, or a larger rollout.group_size.",
             explains=frozenset({"no-progress"}),
@@ -74,6 +73,18 @@ def _no_signal(history: History) -> Iterator[Finding]:
             evidence=(f"at the start it was {percent(early_right)}",),
             change="stop here, or go on with harder problems.",
         )
+
+
+def _shares(history: History) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shares of all-wrong and all-right groups: of each step, or 0 and 1 of each group where no steps were logged."""
+    wrong, right = history.series("groups/all_wrong"), history.series("groups/all_right")
+    if len(wrong):
+        return wrong, right
+    graded = [rewards for g in history.groups if (rewards := [r.reward for r in g if r.reward is not None])]
+    return (
+        np.asarray([max(rewards) <= 0 for rewards in graded], dtype=np.float64),
+        np.asarray([min(rewards) >= 1 for rewards in graded], dtype=np.float64),
+    )
 
 
 def _empty_steps(history: History) -> float:
@@ -228,7 +239,7 @@ def _no_answer(history: History) -> Iterator[Finding]:
 def _same_completions(history: History) -> Iterator[Finding]:
     """Groups whose rollouts are the same text: their rewards cannot differ."""
     groups = [group for group in history.groups if len(group) > 1]
-    if len(groups) < 4:
+    if len(groups) < 4 or history.steps[0] > 2:
         return
     same = [group for group in groups if len({row.completion for row in group}) == 1]
     early = [group for group in groups[: max(4, len(groups) // 3)] if len({row.completion for row in group}) == 1]

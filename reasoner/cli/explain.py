@@ -1,0 +1,49 @@
+"""`reasoner explain`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors
+
+
+def explain(
+    run: Annotated[Path, typer.Argument(help="A run folder, or one of its stages; it may still be running.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Findings as one JSON array a stage.")] = False,
+    audit: Annotated[
+        int, typer.Option("--audit", min=0, help="Grade so many rewarded rollouts with a held-out verifier; 0: none.")
+    ] = 200,
+    held_out: Annotated[
+        str | None, typer.Option("--held-out", help="The held-out verifier; default: a stricter one for the task.")
+    ] = None,
+    fail: Annotated[bool, typer.Option("--fail", help="Exit 1 where there is a fault.")] = False,
+) -> None:
+    """Say what is going wrong in a run and what to change, the costliest first, each with its evidence."""
+    with plain_errors():
+        from reasoner.explain import Level, ordered
+        from reasoner.explain import explain as read_and_explain
+        from reasoner.explain.audit import audit_findings
+        from reasoner.explain.say import print_findings
+
+        stages = [
+            (history, ordered([*found, *audit_findings(history, sample=audit, verifier=held_out)]))
+            for history, found in read_and_explain(run)
+        ]
+        if as_json:
+            rows = [
+                {
+                    "stage": str(history.folder),
+                    "method": history.config.method,
+                    "findings": [f.to_json() for f in found],
+                }
+                for history, found in stages
+            ]
+            typer.echo(json.dumps(rows, ensure_ascii=False))
+        else:
+            print_findings(stages)
+        if fail and any(finding.level is Level.FAULT for _, found in stages for finding in found):
+            raise typer.Exit(1)

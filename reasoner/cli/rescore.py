@@ -1,0 +1,88 @@
+"""`reasoner rescore`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors
+
+
+def rescore(
+    run: Annotated[Path, typer.Argument(help="A run folder, or one of its stages.")],
+    verifier: Annotated[
+        str | None,
+        typer.Option("--verifier", "-v", help="Name, module:attribute or file.py:attribute; default: its own."),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="Option of the verifier: key=value; repeatable.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write every changed rollout to this JSONL file.")
+    ] = None,
+    steps: Annotated[str | None, typer.Option("--steps", help="Only these steps: 10 or 10-20.")] = None,
+    workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Grading processes.")] = 2,
+    show: Annotated[int, typer.Option("--show", min=0, help="Changed rollouts to print.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON object.")] = False,
+) -> None:
+    """Grade a run's stored rollouts again: which rewards, advantages and group filters would have changed.
+
+    Exit status 0 where no reward changes, 1 where some do.
+    """
+    with plain_errors():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from reasoner.cli.verify import parse_pairs
+        from reasoner.rescore import changed_rows, regrade, stage_with_rollouts, summarize
+
+        history = stage_with_rollouts(run)
+        low, high = _range(steps)
+        rows = [row for row in history.rows if low <= row.step <= high]
+        options = parse_pairs(option or [], "--option")
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("grading", total=len(rows))
+            done = regrade(
+                rows,
+                history.config,
+                verifier=verifier,
+                options=options,
+                workers=workers,
+                on_progress=lambda count: bar.update(task, completed=count),
+            )
+        found, changed = summarize(done, history.config), changed_rows(done)
+        if output is not None:
+            output.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in changed))
+        if as_json:
+            typer.echo(json.dumps(found.to_json()))
+            raise typer.Exit(1 if found.changed else 0)
+        name = verifier or "the same verifier"
+        typer.echo(
+            f"{found.changed} of {found.rollouts} rewards change with {name}; mean {found.reward_before:.4f}"
+            f" -> {found.reward_after:.4f}"
+        )
+        for (old, new), count in sorted(found.outcomes.items(), key=lambda pair: -pair[1]):
+            typer.echo(f"  {count:>6} x {old} -> {new}")
+        typer.echo(
+            f"{found.groups} groups: {found.signal_lost} lose their signal, {found.signal_gained} gain one;"
+            f" {found.advantages_changed} advantages change, {found.advantages_reversed} change their sign"
+        )
+        for row in changed[:show]:
+            before, after = row["before"], row["after"]
+            typer.echo(
+                f"step {row['step']} group {row['group']} sample {row['sample']}: {before['outcome']} ->"  # pyright: ignore
+                f" {after['outcome']}, answer {after['answer']!r} against {str(row['reference'])[:60]!r}"
+            )  # pyright: ignore
+        raise typer.Exit(1 if found.changed else 0)
+
+
+def _range(steps: str | None) -> tuple[int, int]:
+    if steps is None:
+        return 0, 1 << 60
+    low, _, high = steps.partition("-")
+    if not low.isdigit() or (high and not high.isdigit()):
+        raise typer.BadParameter(f"--steps must be N or N-M; got {steps!r}.")
+    return int(low), int(high or low)
