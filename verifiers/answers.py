@@ -122,6 +122,8 @@ class Numeric(Verifier):
         answer, form = found[0][:MAX_NUMBER], found[1]
         value = read_number(found[0])
         if value is None:
+            if form == "bare":
+                return fixed(Outcome.NO_ANSWER, NONE_DECLARED)
             return fixed(Outcome.INCORRECT, f"{answer[:80]!r} is not a number", answer=answer, form=form)
         off = abs(value - gold)
         if off <= max(self._absolute, self._relative * abs(gold)):

@@ -1,0 +1,1 @@
+"""Formulas, models, entailment and proofs. z3 is imported where it is needed."""

@@ -1,0 +1,228 @@
+"""A checker of propositional proofs in Fitch's style (natural deduction), one line a step.
+
+    1. p -> q        ; premise
+    2. | p           ; assume
+    3. | q           ; ->E 1, 2
+    4. p -> q        ; ->I 2-3
+
+Bars open subproofs; `;`, `[...]` or `by` comes before the rule. Rules and what they cite are in RULES.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from verifiers.logic.formula import FALSE, FormulaError, Node, parse
+
+MAX_LINES = 2000
+LINE = re.compile(r"^\s*(\d{1,6})\s*[.:)]\s*((?:[|│]\s*)*)(.+?)\s*(?:;|\[|\bby\b|//)\s*(.+?)\s*\]?\s*$")
+CITED = re.compile(r"(\d{1,6})\s*(?:[-–]\s*(\d{1,6}))?")
+
+
+class ProofError(ValueError):
+    """A line does not follow; the message names it."""
+
+
+class Subproof(NamedTuple):
+    """A closed subproof: what it assumes and what it ends in."""
+
+    assumed: Node
+    last: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A line of a proof as it is written."""
+
+    number: int
+    depth: int
+    formula: Node
+    rule: str
+    cited: tuple[tuple[int, int | None], ...]
+    """Lines, and subproofs as (first, last)."""
+
+
+def read_proof(text: str) -> list[Step]:
+    """The steps of a proof; lines that are blank, or that have no number, are passed over.
+
+    Raises:
+        ProofError: a numbered line cannot be read, or there are more than MAX_LINES.
+    """
+    steps: list[Step] = []
+    for line in text.splitlines():
+        if not re.match(r"\s*\d{1,6}\s*[.:)]", line):
+            continue
+        if len(steps) >= MAX_LINES:
+            raise ProofError(f"a proof may have {MAX_LINES} lines.")
+        found = LINE.match(line)
+        if found is None:
+            raise ProofError(f"line {line.strip()[:60]!r} must be: NUMBER. FORMULA ; RULE LINES.")
+        number, bars, formula, reason = found.groups()
+        rule, cited = _reason(reason)
+        try:
+            node = parse(formula)
+        except FormulaError as error:
+            raise ProofError(f"line {number}: {formula[:60]!r} is no formula: {error}") from error
+        depth = bars.count("|") + bars.count("│")
+        steps.append(Step(int(number), depth, node, rule, cited))
+    return steps
+
+
+def _reason(text: str) -> tuple[str, tuple[tuple[int, int | None], ...]]:
+    found = re.search(r"\d", text)
+    name = text[: found.start()] if found else text
+    cites = text[found.start() :] if found else ""
+    cited = tuple((int(a), int(b) if b else None) for a, b in CITED.findall(cites))
+    key = name.strip().strip(",:()").strip().lower().replace(" ", "")
+    return SYNONYMS.get(key, key), cited
+
+
+def check_proof(steps: Sequence[Step], *, premises: Sequence[Node], goal: Node) -> None:
+    """Raise ProofError at the first line that does not follow, or where the last line is not the goal."""
+    if not steps:
+        raise ProofError("there is no line.")
+    proof = _Proof(premises)
+    for step in steps:
+        proof.add(step)
+    last = steps[-1]
+    if last.depth or last.formula != goal:
+        raise ProofError(f"the last line must be the goal, outside every subproof; it is {str(last.formula)[:80]}.")
+
+
+class _Proof:
+    def __init__(self, premises: Sequence[Node]) -> None:
+        self._premises = premises
+        self._lines: dict[int, tuple[Node, tuple[int, ...]]] = {}
+        """Number -> formula, and the numbers of the assumptions that it stands under."""
+        self._ends: dict[int, int] = {}
+        """First line of a subproof -> its last."""
+        self._scope: tuple[int, ...] = ()
+
+    def add(self, step: Step) -> None:
+        if step.number in self._lines or (self._lines and step.number < max(self._lines)):
+            raise ProofError(f"line {step.number}: numbers must rise.")
+        if step.rule == "assume":
+            if step.depth < 1 or step.depth > len(self._scope) + 1:
+                raise ProofError(f"line {step.number}: an assumption opens a subproof, with one bar more.")
+            self._scope = (*self._scope[: step.depth - 1], step.number)
+        elif step.depth > len(self._scope):
+            raise ProofError(f"line {step.number}: a subproof must open with an assumption.")
+        else:
+            self._scope = self._scope[: step.depth]
+            if not self._follows(step):
+                raise ProofError(f"line {step.number}: {str(step.formula)[:80]} does not follow by {step.rule}.")
+        self._lines[step.number] = (step.formula, self._scope)
+        if self._scope:
+            self._ends[self._scope[-1]] = step.number
+
+    def _follows(self, step: Step) -> bool:
+        if step.rule == "premise":
+            return step.formula in self._premises
+        if step.rule not in RULES:
+            raise ProofError(f"line {step.number}: no rule {step.rule!r}; known: premise, assume, {', '.join(RULES)}.")
+        lines: list[Node] = []
+        subproofs: list[Subproof] = []
+        for first, last in step.cited:
+            if last is None:
+                lines.append(self._line(step, first))
+            else:
+                subproofs.append(self._subproof(step, first, last))
+        rule = RULES[step.rule]
+        if (len(lines), len(subproofs)) != (rule.lines, rule.subproofs):
+            raise ProofError(f"line {step.number}: {step.rule} cites {rule.lines} lines, {rule.subproofs} subproofs.")
+        return rule.follows(step.formula, lines, subproofs)
+
+    def _line(self, step: Step, number: int) -> Node:
+        formula, scope = self._lines.get(number, (FALSE, (-1,)))
+        if scope != self._scope[: len(scope)]:
+            raise ProofError(f"line {step.number}: line {number} cannot be cited from here.")
+        return formula
+
+    def _subproof(self, step: Step, first: int, last: int) -> Subproof:
+        assumed, scope = self._lines.get(first, (FALSE, ()))
+        closed = bool(scope) and scope[-1] == first and first not in self._scope
+        reachable = scope[:-1] == self._scope[: len(scope) - 1] if scope else False
+        ended = self._ends.get(first) == last and self._lines.get(last, (FALSE, ()))[1] == scope
+        if not (closed and reachable and ended):
+            raise ProofError(f"line {step.number}: {first}-{last} is no closed subproof that can be cited from here.")
+        return Subproof(assumed, self._lines[last][0])
+
+
+class Rule(NamedTuple):
+    """A rule of inference."""
+
+    lines: int
+    subproofs: int
+    follows: Callable[[Node, list[Node], list[Subproof]], bool]
+
+
+def _not(node: Node) -> Node:
+    return Node("~", (node,))
+
+
+def _either_order(pair: Sequence[Node], test: Callable[[Node, Node], bool]) -> bool:
+    return test(pair[0], pair[1]) or test(pair[1], pair[0])
+
+
+def _cases(formula: Node, lines: list[Node], subproofs: list[Subproof]) -> bool:
+    (either,) = lines
+    assumed = {proof.assumed for proof in subproofs}
+    return either.kind == "|" and assumed == set(either.args) and all(proof.last == formula for proof in subproofs)
+
+
+def _both_ways(formula: Node, lines: list[Node], subproofs: list[Subproof]) -> bool:
+    if formula.kind != "<->":
+        return False
+    a, b = formula.args
+    return {(proof.assumed, proof.last) for proof in subproofs} == {(a, b), (b, a)}
+
+
+def _chain(formula: Node, a: Node, b: Node) -> bool:
+    return a.kind == b.kind == "->" and a.args[1] == b.args[0] and formula == Node("->", (a.args[0], b.args[1]))
+
+
+RULES: Mapping[str, Rule] = {
+    "r": Rule(1, 0, lambda f, x, _: f == x[0]),
+    "&i": Rule(2, 0, lambda f, x, _: f.kind == "&" and _either_order(x, lambda a, b: f.args == (a, b))),
+    "&e": Rule(1, 0, lambda f, x, _: x[0].kind == "&" and f in x[0].args),
+    "|i": Rule(1, 0, lambda f, x, _: f.kind == "|" and x[0] in f.args),
+    "|e": Rule(1, 2, _cases),
+    "->i": Rule(0, 1, lambda f, _, p: f == Node("->", (p[0].assumed, p[0].last))),
+    "->e": Rule(2, 0, lambda f, x, _: _either_order(x, lambda a, b: a == Node("->", (b, f)))),
+    "<->i": Rule(0, 2, _both_ways),
+    "<->e": Rule(2, 0, lambda f, x, _: _either_order(x, lambda a, b: a.kind == "<->" and set(a.args) == {b, f})),
+    "~i": Rule(0, 1, lambda f, _, p: f == _not(p[0].assumed) and p[0].last == FALSE),
+    "~e": Rule(2, 0, lambda f, x, _: f == FALSE and _either_order(x, lambda a, b: a == _not(b))),
+    "ip": Rule(0, 1, lambda f, _, p: p[0].assumed == _not(f) and p[0].last == FALSE),
+    "x": Rule(1, 0, lambda f, x, _: x[0] == FALSE),
+    "dn": Rule(1, 0, lambda f, x, _: x[0] == _not(_not(f)) or f == _not(_not(x[0]))),
+    "mt": Rule(
+        2,
+        0,
+        lambda f, x, _: _either_order(x, lambda a, b: a.kind == "->" and (_not(a.args[1]), f) == (b, _not(a.args[0]))),
+    ),
+    "ds": Rule(
+        2, 0, lambda f, x, _: _either_order(x, lambda a, b: a.kind == "|" and f in a.args and _other(a, f) == b)
+    ),
+    "hs": Rule(2, 0, lambda f, x, _: _either_order(x, lambda a, b: _chain(f, a, b))),
+    "lem": Rule(0, 0, lambda f, _, __: f.kind == "|" and _either_order(f.args, lambda a, b: a == _not(b))),
+}
+"""Name -> lines and subproofs that it cites, and whether a formula follows from them."""
+
+
+def _other(either: Node, one: Node) -> Node:
+    """The negation of the other side of `a | b`."""
+    a, b = either.args
+    return _not(b if a == one else a)
+
+
+SYNONYMS: Mapping[str, str] = {
+    "assumption": "assume", "hypothesis": "assume", "given": "premise", "pr": "premise", "reiterate": "r",
+    "reiteration": "r", "∧i": "&i", "∧e": "&e", "∨i": "|i", "∨e": "|e", "→i": "->i", "→e": "->e", "↔i": "<->i",
+    "↔e": "<->e", "¬i": "~i", "¬e": "~e", "mp": "->e", "modusponens": "->e", "modustollens": "mt", "raa": "ip",
+    "⊥e": "x", "explosion": "x", "dne": "dn", "dni": "dn", "disjunctivesyllogism": "ds", "hypotheticalsyllogism": "hs",
+    "andi": "&i", "ande": "&e", "ori": "|i", "ore": "|e", "cases": "|e", "noti": "~i", "note": "~e",
+}  # fmt: skip

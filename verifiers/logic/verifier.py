@@ -1,0 +1,353 @@
+"""`logic`: is this assignment a model, is this claim entailed, are these formulas equivalent, is this a proof?"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+from verifiers.base import Example, GradingRow, Verifier
+from verifiers.errors import BadReference
+from verifiers.extract import extract_answer, strip_thinking
+from verifiers.json_schema import read_json
+from verifiers.logic.formula import MAX_LENGTH, FormulaError, Node, evaluate, in_form, names_of, parse, size_of
+from verifiers.logic.proof import ProofError, check_proof, read_proof
+from verifiers.verdict import JSON, Outcome, Verdict, fixed
+
+if TYPE_CHECKING:
+    import z3
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "model": ("formulas", "values", "smtlib"),
+    "entailment": ("premises", "claim", "smtlib"),
+    "equivalence": ("formula", "form", "max_operators", "smtlib"),
+    "proof": ("premises", "goal"),
+}
+FORMS = ("any", "cnf", "dnf", "nnf")
+BLOCK = re.compile(r"```\w*[ \t]*\n(.*?)```|<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_']*)\s*(?:=|:|\bis\b(?:\s+an?\b)?)\s*([A-Za-z]+|-?\d[\d./]*)")
+TRUTHS: Mapping[str, bool] = {"true": True, "t": True, "yes": True, "false": False, "f": False, "no": False}
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "entailed": ("entailed", "yes", "true", "valid", "it follows", "follows"),
+    "contradicted": ("contradicted", "false", "contradiction", "refuted"),
+    "unknown": ("unknown", "uncertain", "undetermined", "neither", "cannot be determined"),
+    "not entailed": ("no", "not entailed", "invalid", "does not follow", "not valid"),
+}
+
+
+class Logic(Verifier):
+    """Checks logic with an evaluator, z3 and a proof checker. The reference is an object of one of these kinds.
+
+    - `{"kind": "model", "formulas": ["p -> q", "x + 1 < y"], "values": {"knight": true}}`: the answer gives every name
+      a value that makes all formulas true: `p = true, x = 3`, lines `p: true`, or a JSON object. `values` are words
+      that stand for values.
+    - `{"kind": "entailment", "premises": [...], "claim": "..."}`: entailed, contradicted or unknown (yes, true, valid;
+      false; uncertain). A bare "no" or "invalid" says: not entailed.
+    - `{"kind": "equivalence", "formula": "...", "form": "cnf", "max_operators": 9}`: a formula that holds in the same
+      models, in a form (any, cnf, dnf, nnf) and of a size; the formula itself is not an answer.
+    - `{"kind": "proof", "premises": [...], "goal": "..."}`: a proof in Fitch's style, in the last fenced block or
+      `<answer>`, or anywhere in the text: see `verifiers.logic.proof`.
+
+    Formulas are those of `verifiers.logic.formula`; with `"smtlib": "(declare-const x Int)"` (declarations) they are
+    SMT-LIB 2 terms, except in proofs.
+    """
+
+    name = "logic"
+    grade_seconds = 30.0
+    reference_schema = {"type": "object", "properties": {"kind": {"enum": [*KINDS]}}, "required": ["kind"]}
+    examples = (
+        Example(
+            completion="The answer is p = true, q = true", reference={"kind": "model", "formulas": ["p -> q", "p"]}
+        ),
+        Example(
+            completion="The answer is p = true, q = false",
+            reference={"kind": "model", "formulas": ["p -> q", "p"]},
+            outcome=Outcome.INCORRECT,
+        ),
+        Example(
+            completion="The answer is unknown.",
+            reference={"kind": "entailment", "premises": ["p -> q", "q"], "claim": "p"},
+            prompt="Given p -> q and q: is p entailed, contradicted or unknown?",
+        ),
+        Example(
+            completion="\\boxed{(~p | q) & (~q | p)}",
+            reference={"kind": "equivalence", "formula": "p <-> q", "form": "cnf"},
+            prompt="Write p <-> q in conjunctive normal form.",
+        ),
+        Example(
+            completion="```\n1. p & q ; premise\n2. q ; &E 1\n```",
+            reference={"kind": "proof", "premises": ["p & q"], "goal": "q"},
+        ),
+        Example(
+            completion="```\n1. q ; premise\n```",
+            reference={"kind": "proof", "premises": ["p & q"], "goal": "q"},
+            outcome=Outcome.INCORRECT,
+        ),
+    )
+
+    def check_reference(self, reference: JSON) -> None:
+        given = _read(reference)
+        key = json.dumps(given, sort_keys=True)
+        try:
+            match given["kind"]:
+                case "model":
+                    _require_satisfiable(key)
+                case "entailment":
+                    _gold_entailment(key)
+                case "equivalence":
+                    _formula(given, str(given["formula"]))
+                case _:
+                    _premises_and_goal(key)
+        except FormulaError as error:
+            raise BadReference(f"reference holds no formula: {error}") from error
+
+    def grade(self, row: GradingRow) -> Verdict:
+        given = _read(row.reference)
+        if given["kind"] == "proof":
+            return _grade_proof(given, row.completion)
+        found = extract_answer(row.completion)
+        block = _last_block(row.completion) if found is None or "\n" in strip_thinking(row.completion) else None
+        if given["kind"] == "model" and block is not None:
+            answer = block
+        elif found is not None and found.answer.strip():
+            answer = found.answer
+        else:
+            return fixed(Outcome.NO_ANSWER, "the completion declares no final answer")
+        return {"model": _grade_model, "entailment": _grade_entailment, "equivalence": _grade_equivalence}[
+            str(given["kind"])
+        ](given, answer)
+
+
+def _read(reference: JSON) -> dict[str, JSON]:
+    if not isinstance(reference, dict) or reference.get("kind") not in KINDS:
+        raise BadReference(
+            f"reference must be an object whose kind is one of {', '.join(KINDS)}; got {reference!r:.80}."
+        )
+    kind = str(reference["kind"])
+    unknown = set(reference) - set(KINDS[kind]) - {"kind"}
+    if unknown:
+        raise BadReference(f"a reference of kind {kind} has {', '.join(KINDS[kind])}; got {min(unknown)!r}.")
+    given = dict(reference)
+    if isinstance(given.get("formulas"), str):
+        given["formulas"] = [given["formulas"]]
+    for key in ("formulas", "premises"):
+        if key in KINDS[kind]:
+            texts = given.get(key)
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                raise BadReference(f"{key} must be a list of formulas; got {texts!r:.80}.")
+    for key in ("claim", "formula", "goal"):
+        if key in KINDS[kind] and not isinstance(given.get(key), str):
+            raise BadReference(f"{key} must be a formula; got {given.get(key)!r:.80}.")
+    if given.get("form", "any") not in FORMS:
+        raise BadReference(f"form must be one of {', '.join(FORMS)}; got {given['form']!r:.80}.")
+    return given
+
+
+def _formula(given: Mapping[str, JSON], text: str) -> z3.BoolRef:
+    from verifiers.logic.solver import own_formula, smtlib_formula
+
+    declarations = given.get("smtlib")
+    return own_formula(text) if declarations is None else smtlib_formula(str(declarations))(text)
+
+
+@lru_cache(maxsize=256)
+def _require_satisfiable(key: str) -> None:
+    from verifiers.logic.solver import satisfiable
+
+    given = cast("dict[str, JSON]", json.loads(key))
+    if not satisfiable([_formula(given, str(text)) for text in cast("list[JSON]", given["formulas"])]):
+        raise BadReference("formulas must have a model; together they have none.")
+
+
+@lru_cache(maxsize=4096)
+def _gold_entailment(key: str) -> str:
+    import z3
+
+    from verifiers.logic.solver import entails, satisfiable
+
+    given = cast("dict[str, JSON]", json.loads(key))
+    premises = [_formula(given, str(text)) for text in cast("list[JSON]", given["premises"])]
+    claim = _formula(given, str(given["claim"]))
+    if not satisfiable(premises):
+        raise BadReference("premises must be able to hold together; they contradict each other.")
+    if entails(premises, claim):
+        return "entailed"
+    return "contradicted" if entails(premises, cast("z3.BoolRef", z3.Not(claim))) else "unknown"
+
+
+@lru_cache(maxsize=256)
+def _premises_and_goal(key: str) -> tuple[tuple[Node, ...], Node]:
+    given = cast("dict[str, JSON]", json.loads(key))
+    premises = tuple(parse(str(text)) for text in cast("list[JSON]", given["premises"]))
+    return premises, parse(str(given["goal"]))
+
+
+def _gold_formulas(given: Mapping[str, JSON]) -> list[Node]:
+    try:
+        return [parse(str(text)) for text in cast("list[JSON]", given["formulas"])]
+    except FormulaError as error:
+        raise BadReference(f"reference holds no formula: {error}") from error
+
+
+def _grade_model(given: Mapping[str, JSON], answer: str) -> Verdict:
+    shown = answer[:500]
+    try:
+        said = read_assignment(answer)
+        if "smtlib" in given:
+            return _grade_smt_model(given, said, shown)
+        formulas = _gold_formulas(given)
+        sorts = {name: sort for formula in formulas for name, sort in names_of(formula).items()}
+        values = _typed(said, sorts, given.get("values"))
+    except FormulaError as error:
+        return fixed(Outcome.INCORRECT, f"no assignment: {error}", answer=shown)
+    for formula in formulas:
+        if not evaluate(formula, values):
+            return fixed(Outcome.INCORRECT, f"{str(formula)[:200]} does not hold", answer=shown)
+    return fixed(Outcome.CORRECT, "every formula holds", answer=shown)
+
+
+def _grade_smt_model(given: Mapping[str, JSON], said: Mapping[str, str], shown: str) -> Verdict:
+    from verifiers.logic.solver import constants_of, holds_under
+
+    try:
+        formulas = [_formula(given, str(text)) for text in cast("list[JSON]", given["formulas"])]
+    except FormulaError as error:
+        raise BadReference(f"reference holds no formula: {error}") from error
+    _same_names(said, constants_of(formulas))
+    if holds_under(formulas, said):
+        return fixed(Outcome.CORRECT, "every formula holds", answer=shown)
+    return fixed(Outcome.INCORRECT, "some formula does not hold", answer=shown)
+
+
+def read_assignment(answer: str) -> dict[str, str]:
+    """`p = true, x = 3`, lines `p: true` or a JSON object, as name -> value.
+
+    Raises:
+        FormulaError: anything else is in the text, or a name has two values.
+
+    Example:
+        >>> read_assignment("p = true, x: 3 and Ann is a knight")
+        {'p': 'true', 'x': '3', 'Ann': 'knight'}
+    """
+    if len(answer) > MAX_LENGTH:
+        raise FormulaError(f"an assignment may have {MAX_LENGTH} characters; this one has {len(answer)}.")
+    if answer.strip().startswith("{") and '"' in answer:
+        try:
+            found = read_json(answer)
+        except ValueError as error:
+            raise FormulaError(f"not JSON: {error}.") from error
+        return {name: str(value).lower() for name, value in cast("dict[str, JSON]", found).items()}
+    values: dict[str, str] = {}
+    for name, value in PAIR.findall(answer):
+        if values.setdefault(name, value) != value:
+            raise FormulaError(f"{name} has two values.")
+    rest = re.sub(r"\band\b|[\s,;.{}()\[\]$*\\&-]", "", PAIR.sub(" ", answer))
+    if rest:
+        raise FormulaError(f"{rest[:40]!r} is no `name = value`.")
+    if not values:
+        raise FormulaError("it gives no name a value.")
+    return values
+
+
+def _typed(said: Mapping[str, str], sorts: Mapping[str, type], words: JSON) -> dict[str, bool | int]:
+    """Values of the sorts that the formulas want; names may differ in case where that is unambiguous."""
+    folded = {name.lower(): name for name in sorts}
+    exact = set(sorts) & set(said)
+    named = dict(said) if exact or len(folded) < len(sorts) else {folded.get(k.lower(), k): v for k, v in said.items()}
+    _same_names(named, sorts)
+    meant = {str(word).lower(): value for word, value in words.items()} if isinstance(words, dict) else {}
+    values: dict[str, bool | int] = {}
+    for name, sort in sorts.items():
+        text = named[name].lower()
+        if text in meant and isinstance(meant[text], sort):
+            values[name] = cast("bool | int", meant[text])
+        elif sort is bool and text in TRUTHS:
+            values[name] = TRUTHS[text]
+        elif sort is int and re.fullmatch(r"-?\d{1,15}", text):
+            values[name] = int(text)
+        else:
+            what = "a truth value" if sort is bool else "a whole number"
+            raise FormulaError(f"{name} must be {what}; got {named[name][:40]!r}.")
+    return values
+
+
+def _same_names(said: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+    missing, extra = sorted(set(wanted) - set(said)), sorted(set(said) - set(wanted))
+    if missing or extra:
+        raise FormulaError(f"it says nothing of {missing[0]}." if missing else f"{extra[0]} is not asked for.")
+
+
+def _grade_entailment(given: Mapping[str, JSON], answer: str) -> Verdict:
+    plain = " ".join(re.sub(r"[*$.`\"'()]", " ", answer).lower().split())
+    said = next((meaning for meaning, words in WORDS.items() if plain in words), None)
+    if said is None:
+        return fixed(
+            Outcome.INCORRECT, f"{answer[:60]!r} must be entailed, contradicted or unknown", answer=answer[:200]
+        )
+    try:
+        gold = _gold_entailment(json.dumps(given, sort_keys=True))
+    except FormulaError as error:
+        raise BadReference(f"reference holds no formula: {error}") from error
+    right = said == gold or (said == "not entailed" and gold != "entailed")
+    return fixed(Outcome.CORRECT if right else Outcome.INCORRECT, f"the claim is {gold}", answer=said)
+
+
+def _grade_equivalence(given: Mapping[str, JSON], answer: str) -> Verdict:
+    from verifiers.logic.solver import SolverGaveUp, equivalent
+
+    shown = answer[:500]
+    try:
+        wanted = _formula(given, str(given["formula"]))
+    except FormulaError as error:
+        raise BadReference(f"reference holds no formula: {error}") from error
+    try:
+        fault = _fault_of_form(given, answer)
+        if fault:
+            return fixed(Outcome.INCORRECT, fault, answer=shown)
+        same = equivalent(wanted, _formula(given, answer))
+    except FormulaError as error:
+        return fixed(Outcome.INCORRECT, f"no formula: {error}", answer=shown)
+    except SolverGaveUp as error:  # the given formula is trivially equivalent to itself: the answer is what is hard
+        return fixed(Outcome.LIMIT_EXCEEDED, f"the answer is too hard to compare: {error}", answer=shown)
+    return fixed(
+        Outcome.CORRECT if same else Outcome.INCORRECT, "equivalent" if same else "not equivalent", answer=shown
+    )
+
+
+def _fault_of_form(given: Mapping[str, JSON], answer: str) -> str:
+    if "smtlib" in given:
+        same = " ".join(answer.split()) == " ".join(str(given["formula"]).split())
+        return "it is the given formula" if same else ""
+    formula, form, limit = parse(answer), str(given.get("form", "any")), given.get("max_operators")
+    if form != "any" and not in_form(formula, form):
+        return f"it is not in {form}"
+    if isinstance(limit, int) and size_of(formula) > limit:
+        return f"it has {size_of(formula)} operators, more than {limit}"
+    if form == "any" and limit is None and formula == parse(str(given["formula"])):
+        return "it is the given formula"
+    return ""
+
+
+def _grade_proof(given: Mapping[str, JSON], completion: str) -> Verdict:
+    try:
+        premises, goal = _premises_and_goal(json.dumps(given, sort_keys=True))
+    except FormulaError as error:
+        raise BadReference(f"reference holds no formula: {error}") from error
+    text = _last_block(completion) or strip_thinking(completion)
+    if len(text) > 50 * MAX_LENGTH:
+        return fixed(Outcome.LIMIT_EXCEEDED, f"a proof may have {50 * MAX_LENGTH} characters; it has {len(text)}")
+    try:
+        steps = read_proof(text)
+        if not steps:
+            return fixed(Outcome.NO_ANSWER, "the completion holds no numbered line of a proof")
+        check_proof(steps, premises=premises, goal=goal)
+    except ProofError as error:
+        return fixed(Outcome.INCORRECT, str(error), answer=text.strip()[:500])
+    return fixed(Outcome.CORRECT, f"a proof in {len(steps)} lines", answer=text.strip()[:500])
+
+
+def _last_block(completion: str) -> str | None:
+    found = BLOCK.findall(strip_thinking(completion))
+    return (found[-1][0] or found[-1][1]).strip() if found else None
