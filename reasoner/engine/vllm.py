@@ -1,9 +1,7 @@
 # pyright: reportArgumentType=false
 """vLLM in process, colocated with the trainer. The only module that knows vLLM's version (0.32).
 
-The facts behind the odd lines: vLLM's CPU build packs linear weights and empties the originals, so `load_weights` of
-the model fails and `reload_weights` works, except for the packed copy behind a tied head, which has to be packed again;
-cached KV outlives a weight update unless the prefix cache is reset.
+A fact behind odd lines: cached KV outlives a weight update unless the prefix cache is reset.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import torch
 
 from reasoner.checkpoint import random_state, set_random_state
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
-from reasoner.engine.check import Checksum
+from reasoner.engine.worker import load_into
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
 if TYPE_CHECKING:
@@ -141,15 +139,13 @@ class VllmEngine(Engine):
     def load_weights(self, weights: NamedTensors, version: int) -> str:
         if self._asleep:
             self._llm.wake_up(tags=["weights"])
-        arrived = Checksum()
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": arrived.over(weights)})
-        self._llm.collective_rpc(_repack_tied_head)
+        arrived = self._llm.collective_rpc(load_into, args=(weights,))[0]
         if self._asleep:
             self._llm.wake_up(tags=["kv_cache"])
             self._asleep = False
         self._llm.reset_prefix_cache()
         self.version = version
-        return arrived.digest()
+        return arrived
 
     def score(self, token_ids: Sequence[int]) -> list[float]:
         import vllm
@@ -179,12 +175,3 @@ class VllmEngine(Engine):
             self._closed = True
             self._llm.llm_engine.engine_core.shutdown()
             del self._llm
-
-
-def _repack_tied_head(worker: Any) -> None:
-    """Pack the tied output head again from the embedding that has just changed (CPU build only)."""
-    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
-
-    head = getattr(worker.model_runner.model, "lm_head", None)
-    if head is not None and hasattr(head, "cpu_linear"):
-        dispatch_cpu_unquantized_gemm(head, remove_weight=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +16,22 @@ from reasoner.config import ModelSection, ScratchConfig
 from reasoner.engine import ENGINES, Engine, open_engine
 from reasoner.engine.base import EngineError
 from reasoner.engine.check import check_checksum, check_probe, checksum, probe_ids
+from reasoner.engine.server import ServerEngine
 from reasoner.model import load_model
 from reasoner.records import Completion, FinishReason, Request, SamplingParams
 
 pytestmark = pytest.mark.integration
 CONTEXT = 160
+KINDS = [
+    pytest.param((name, tied), id=f"{name}-{'tied' if tied else 'untied'}", marks=marks)
+    for name in ENGINES
+    for tied in (True, False)
+    for marks in [[pytest.mark.slow] if name == "vllm-server" and not tied else []]
+]
+OPTIONS: dict[str, dict[str, object]] = {"vllm-server": {"servers": 2, "kv_cache_gigabytes": 0.25}}
 
 
-@pytest.fixture(scope="module", params=[(name, tied) for name in ENGINES for tied in (True, False)])
+@pytest.fixture(scope="module", params=KINDS)
 def opened(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Engine, PreTrainedModel, PreTrainedTokenizerBase]]:
@@ -36,7 +46,10 @@ def opened(
     shake(model, seed=1)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    engine = open_engine(name, model_path=str(folder), dtype="float32", max_model_len=CONTEXT, seed=0, model=None)
+    options = OPTIONS.get(name, {})
+    engine = open_engine(
+        name, model_path=str(folder), dtype="float32", max_model_len=CONTEXT, seed=0, model=None, **options
+    )
     yield engine, model, tokenizer
     engine.close()
 
@@ -90,9 +103,14 @@ def test_the_same_requests_give_the_same_tokens_and_logprobs(opened) -> None:
     engine, _, tokenizer = opened
     requests = [Request(prompt_ids=tuple(tokenizer(f"q{i}")["input_ids"]), seed=i) for i in range(24)]
     params = SamplingParams(max_tokens=24)
-    first = completions(engine, requests, params)
-    assert completions(engine, requests, params) == first
+    first, again = completions(engine, requests, params), completions(engine, requests, params)
+    assert [one.token_ids for one in again] == [one.token_ids for one in first]
     assert len({completion.token_ids for completion in first}) == 24
+    if isinstance(engine, ServerEngine):  # arrival decides what runs side by side, and so the last bits
+        for one, other in zip(first, again, strict=True):
+            assert one.rollout_logprobs == pytest.approx(other.rollout_logprobs, abs=1e-5)
+    else:
+        assert again == first
 
 
 def test_two_syncs_in_a_row_take_effect(opened) -> None:
@@ -157,3 +175,44 @@ def test_a_missing_tensor_is_caught(tmp_path: Path, opened) -> None:
     arrived = checksum(named(model)[1:])
     with pytest.raises(EngineError, match="arrive"):
         check_checksum(sent, arrived)
+
+
+def test_an_engine_dropped_in_the_middle_of_a_step_serves_the_next_one(opened) -> None:
+    engine, _, tokenizer = opened
+    requests = [Request(prompt_ids=tuple(tokenizer(f"d{i}")["input_ids"]), seed=i) for i in range(16)]
+    params = SamplingParams(max_tokens=40)
+    whole = completions(engine, requests, params)
+    for _ in engine.generate(requests, params):
+        break
+    assert [one.token_ids for one in completions(engine, requests, params)] == [one.token_ids for one in whole]
+
+
+def test_a_killed_server_costs_nothing_but_its_own_requests_time(opened) -> None:
+    engine, model, tokenizer = opened
+    if not isinstance(engine, ServerEngine):
+        return  # one process: it dies with the trainer
+    given = open_engine(
+        "vllm-server",
+        model_path="",
+        dtype="float32",
+        max_model_len=CONTEXT,
+        urls=[server.url for server in engine.servers],
+    )
+    assert isinstance(given, ServerEngine)
+    requests = [Request(prompt_ids=tuple(tokenizer(f"k{i}")["input_ids"]), seed=i) for i in range(64)]
+    params = SamplingParams(max_tokens=100)
+    undisturbed = completions(given, requests, params)
+    found: dict[int, Completion] = {}
+    shares: list[list[int]] = []
+    for index, completion in engine.generate(requests, params):
+        found[index] = completion
+        if len(found) == 2:
+            shares.append([server.pending for server in engine.servers])
+            os.kill(engine.servers[0].process.pid, signal.SIGKILL)
+    assert min(shares[0]) > 20, "both had their share of the load"
+    assert sorted(found) == list(range(64))
+    assert [found[index].token_ids for index in range(64)] == [one.token_ids for one in undisturbed]
+    assert [server.alive for server in engine.servers] == [False, True]
+    assert engine.load_weights(named(model), 20) == checksum(named(model)), "the one that is left is synced"
+    given.close()
+    assert engine.servers[1].ready(), "closing an engine leaves servers that it was given"

@@ -1,0 +1,186 @@
+"""One vLLM server over HTTP: its requests, its health, and its process where we started it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from reasoner.engine.base import EngineError
+from reasoner.engine.environment import available_cpus
+from reasoner.engine.serve import server_environment
+
+
+class Lost(Exception):
+    """The server does not answer any more."""
+
+
+class Refused(Exception):
+    """The server answered that it will not do it."""
+
+
+class Server:
+    """A server that runs already."""
+
+    def __init__(self, url: str, *, seconds: float) -> None:
+        """`seconds`: longest wait for one answer."""
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise EngineError(f"a server must be given as http://HOST:PORT; got {url!r}. Mend engine.options.urls.")
+        self.url, self._host, self._port, self._seconds = url.rstrip("/"), parts.hostname, parts.port or 80, seconds
+        self.alive = False
+        self.pending = 0
+        """Requests sent and not answered."""
+        self.model = ""
+
+    def post(self, path: str, body: object | None = None) -> dict[str, Any]:
+        """The JSON answer to a POST.
+
+        Raises:
+            Lost: no connection, none in time, or an answer 5xx. Refused: an answer 4xx.
+        """
+        return self._ask("POST", path, body, self._seconds)
+
+    def _ask(self, method: str, path: str, body: object | None, seconds: float) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+        try:
+            content = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, content, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Lost(f"{self.url}: {error}") from error
+        finally:
+            connection.close()
+        if answer.status >= 500:
+            raise Lost(f"{self.url} answered {answer.status}: {text[:300]!r}")
+        if answer.status >= 400:
+            raise Refused(f"{answer.status}: {text[:500].decode(errors='replace')}")
+        return cast("dict[str, Any]", json.loads(text)) if text.strip() else {}
+
+    def ready(self) -> bool:
+        """Whether it answers its health check and names its model."""
+        try:
+            self._ask("GET", "/health", None, 5.0)
+            self.model = self._ask("GET", "/v1/models", None, 5.0)["data"][0]["id"]
+        except (Lost, Refused):
+            return False
+        return True
+
+    def wait_until_ready(self, deadline: float) -> None:
+        """Wait for the health check.
+
+        Raises:
+            EngineError: the deadline (monotonic seconds) passed or the process ended.
+        """
+        while not self.ready():
+            self.check_running()
+            if time.monotonic() > deadline:
+                raise EngineError(f"{self.url} must answer before engine.options.start_seconds. {self.last_words()}")
+            time.sleep(0.2)
+        self.alive = True
+
+    def load(self, path: Path) -> str:
+        """Replace the weights by those of a file, whatever runs meanwhile; returns the checksum of what arrived."""
+        self.post("/pause?mode=keep")
+        try:
+            answer = self.post("/collective_rpc", {"method": "reasoner_load_weights", "args": [str(path)]})
+            self.post("/reset_prefix_cache")
+        finally:
+            self.post("/resume")
+        return str(answer["results"][0])
+
+    def revive(self) -> None:
+        """Take a lost server back where it answers again; it gets the present weights before any request."""
+        if not self.alive:
+            self.alive = self.ready()
+
+    def check_running(self) -> None:
+        """Raise where its process is known to have ended."""
+
+    def last_words(self) -> str:
+        """What helps to tell why it does not answer."""
+        return f"{self.url} must run `python -m reasoner.engine.serve`, reachable from here."
+
+    def stop(self) -> None:
+        """A server that was given goes on."""
+
+
+class OwnServer(Server):
+    """A server that we started, and end."""
+
+    def __init__(
+        self,
+        model_path: str,
+        *,
+        number: int,
+        log: Path,
+        device: str | None,
+        seconds: float,
+        options: Sequence[str],
+    ) -> None:
+        """`number` and `log`: to tell several apart; `device`: its CUDA_VISIBLE_DEVICES."""
+        self._command = [sys.executable, "-m", "reasoner.engine.serve", "--model", model_path, *options]
+        self._number, self._log, self._device = number, log, device
+        super().__init__(f"http://127.0.0.1:{free_port()}", seconds=seconds)
+        self._start()
+
+    def _start(self) -> None:
+        environment = server_environment() | {
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(available_cpus()))
+        }
+        if self._device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self._device
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self._command, "--port", str(self._port)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # one group to end, and a terminal's Ctrl-C is for the trainer
+            )
+
+    def revive(self) -> None:
+        if not self.alive and self.process.poll() is not None:
+            self.stop()  # what it leaves behind: its engine is a process of its own
+            self._start()
+        super().revive()
+
+    def check_running(self) -> None:
+        if self.process.poll() is not None:
+            raise EngineError(
+                f"vLLM server {self._number} ended with status {self.process.returncode}. {self.last_words()}"
+            )
+
+    def last_words(self) -> str:
+        tail = self._log.read_text(errors="replace").strip().splitlines()[-12:] if self._log.exists() else []
+        return f"Last lines of server {self._number}: " + " | ".join(tail)
+
+    def stop(self) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait(10)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.process.wait()
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

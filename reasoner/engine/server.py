@@ -1,0 +1,275 @@
+"""vLLM servers: one or several, started by us or given by URL; requests go to the one with the fewest pending.
+
+A server that dies or hangs is left out, its unfinished requests go to the others with their own seeds, and it comes
+back at a later weight sync. Letters: T tokens.
+"""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
+from reasoner.engine.check import Checksum, check_checksum
+from reasoner.engine.remote import Lost, OwnServer, Refused, Server
+from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
+
+AGREEMENT = {"float32": 1e-3, "bfloat16": 0.15, "float16": 0.05}
+"""Largest mean |difference| between two servers' log-probabilities of one text, as between engine and trainer."""
+
+
+class ServerEngine(Engine):
+    """Samples through OpenAI-compatible vLLM servers; weights reach them as a file in shared memory.
+
+    Repeated requests give the same tokens up to the last bits of batched arithmetic: which requests run beside each
+    other depends on when they arrive.
+    """
+
+    def __init__(
+        self,
+        *,
+        model_path: str,
+        dtype: str = "float32",
+        max_model_len: int,
+        seed: int = 0,
+        urls: Sequence[str] = (),
+        servers: int = 1,
+        devices: Sequence[str] = (),
+        max_batch: int = 256,
+        kv_cache_gigabytes: float = 1.0,
+        gpu_memory_utilization: float = 0.85,
+        arguments: Sequence[str] = (),
+        weights_folder: str = "/dev/shm",
+        request_seconds: float = 1800.0,
+        start_seconds: float = 600.0,
+    ) -> None:
+        """Start the servers or find those given.
+
+        Args:
+            model_path: model folder or hub name.
+            dtype: of the servers started by us.
+            max_model_len: tokens of prompt and completion together.
+            seed: of the servers started by us.
+            urls: servers that run already (`python -m reasoner.engine.serve`), e.g. http://127.0.0.1:8000.
+            servers: how many to start where no urls are given.
+            devices: CUDA_VISIBLE_DEVICES of each server that is started, e.g. ["0", "1"]; empty: as they are.
+            max_batch: requests in flight at each server.
+            kv_cache_gigabytes: of each server on a CPU.
+            gpu_memory_utilization: of each server on a GPU.
+            arguments: further arguments of vLLM's server.
+            weights_folder: where weights pass through; every server must see it.
+            request_seconds: a server that takes longer over one request counts as lost.
+            start_seconds: a server that takes longer to start is an error.
+        """
+        if devices and len(devices) != servers:
+            raise EngineError(f"devices must name one entry a server; got {len(devices)} for {servers}.")
+        self._dtype, self._limit, self._max_batch = dtype, max_model_len, max_batch
+        self._folder = Path(tempfile.mkdtemp(prefix="reasoner-weights-", dir=weights_folder))
+        self.version = 0
+        self._closed = False
+        own = [
+            OwnServer(
+                model_path,
+                number=number,
+                log=self._folder / f"server-{number}.log",
+                device=devices[number] if devices else None,
+                seconds=request_seconds,
+                options=(
+                    *("--dtype", dtype, "--max-model-len", str(max_model_len), "--seed", str(seed)),
+                    *("--max-num-seqs", str(max_batch)),
+                    *memory_options(kv_cache_gigabytes, gpu_memory_utilization),
+                    *arguments,
+                ),
+            )
+            for number in range(0 if urls else servers)
+        ]
+        self.servers: list[Server] = [*own, *(Server(url, seconds=request_seconds) for url in urls)]
+        try:
+            if not self.servers:
+                raise EngineError("servers must be >= 1, or urls given; got neither. Set engine.options.servers.")
+            deadline = time.monotonic() + start_seconds
+            for server in self.servers:
+                server.wait_until_ready(deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> list[Server]:
+        """Servers that hold the present weights and answer."""
+        return [server for server in self.servers if server.alive]
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
+        check_requests(requests, params, limit=self._limit)
+        return self._generate(list(requests), params)
+
+    def _generate(self, requests: list[Request], params: SamplingParams) -> Iterator[Finished]:
+        if not requests:
+            return
+        done: queue.SimpleQueue[Finished | BaseException] = queue.SimpleQueue()
+        waiting = iter(enumerate(requests))
+        lock, stop = threading.Lock(), threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                with lock:
+                    index, request = next(waiting, (-1, None))
+                if request is None:
+                    return
+                try:
+                    done.put(Finished(index, self._complete(request, params, lock)))
+                except BaseException as error:  # handed to the caller's thread, which raises it
+                    done.put(error)
+                    return
+
+        count = min(len(requests), self._max_batch * len(self.servers))
+        pool = ThreadPoolExecutor(count, thread_name_prefix="reasoner-request")
+        try:
+            for _ in range(count):
+                pool.submit(work)
+            for _ in requests:
+                item = done.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _complete(self, request: Request, params: SamplingParams, lock: threading.Lock) -> Completion:
+        """One request, at the server with the fewest pending; at another one where that is lost."""
+        while True:
+            with lock:
+                alive = self.alive
+                if not alive:
+                    raise EngineError(f"every vLLM server is lost. {self._tails()}")
+                server = min(alive, key=lambda one: one.pending)
+                server.pending += 1
+            try:
+                answer = server.post("/v1/completions", completion_body(server.model, request, params))
+                return self._completion(answer)
+            except Lost:
+                server.alive = False
+            except Refused as error:
+                raise EngineError(f"{server.url} refused a request: {error}") from error
+            finally:
+                with lock:
+                    server.pending -= 1
+
+    def _completion(self, answer: dict[str, Any]) -> Completion:
+        choice = answer["choices"][0]
+        tokens = tuple(cast("list[int]", choice["token_ids"]))
+        if choice["finish_reason"] not in ("stop", "length"):
+            raise EngineError(f"vLLM ended a request with {choice['finish_reason']!r}; expected stop or length.")
+        return Completion(
+            text=choice["text"],
+            token_ids=tokens,
+            rollout_logprobs=tuple(float(value) for value in choice["logprobs"]["token_logprobs"]),
+            loss_mask=(True,) * len(tokens),
+            segments=(Segment(start=0, end=len(tokens), origin="policy"),),
+            finish_reason=FinishReason(choice["finish_reason"]),
+            policy_version=self.version,
+        )
+
+    def load_weights(self, weights: NamedTensors, version: int) -> str:
+        from safetensors.torch import save_file
+
+        for server in self.servers:
+            server.revive()
+        sent = Checksum()
+        path = self._folder / f"weights-{version}.safetensors"
+        try:
+            save_file({name: tensor.contiguous().cpu() for name, tensor in sent.over(weights)}, path)
+            arrived = self._on_each(lambda server: server.load(path))
+        finally:
+            path.unlink(missing_ok=True)
+        for digest in arrived:
+            check_checksum(sent.digest(), digest)
+        self.version = version
+        return sent.digest()
+
+    def score(self, token_ids: Sequence[int]) -> list[float]:
+        body = {"prompt": list(token_ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+        answers = self._on_each(lambda server: server.post("/v1/completions", {"model": server.model, **body}))
+        scored = [_prompt_logprobs(answer, token_ids) for answer in answers]
+        for server, other in zip(self.alive, scored, strict=True):
+            gap = statistics.fmean(abs(a - b) for a, b in zip(scored[0], other, strict=True))
+            if not gap <= AGREEMENT[self._dtype]:
+                raise EngineError(f"{server.url} scores a text {gap:.3g} nats a token off the others: other weights.")
+        return scored[0]
+
+    def _on_each(self, call: Callable[[Server], Any]) -> list[Any]:
+        """The answers of the servers alive, asked at once; those lost on the way are left out.
+
+        Raises:
+            EngineError: all are lost, or one refuses.
+        """
+        asked = self.alive
+        with ThreadPoolExecutor(max(1, len(asked))) as pool:
+            futures = [(server, pool.submit(call, server)) for server in asked]
+        answers: list[Any] = []
+        for server, future in futures:
+            try:
+                answers.append(future.result())
+            except Lost:
+                server.alive = False
+            except Refused as error:
+                raise EngineError(f"{server.url} refused: {error}") from error
+        if not answers:
+            raise EngineError(f"every vLLM server is lost. {self._tails()}")
+        return answers
+
+    def _tails(self) -> str:
+        return " ".join(server.last_words() for server in self.servers)
+
+    def sleep(self) -> None:
+        """Nothing to free: servers have devices of their own."""
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            for server in getattr(self, "servers", []):
+                server.stop()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def completion_body(model: str, request: Request, params: SamplingParams) -> dict[str, object]:
+    """The JSON of one /v1/completions request."""
+    return {
+        "model": model,
+        "prompt": list(request.prompt_ids),
+        "max_tokens": params.max_tokens,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "top_k": params.top_k or -1,
+        "seed": request.seed,
+        "stop": list(params.stop) or None,
+        "include_stop_str_in_output": True,
+        "logprobs": 0,
+        "return_token_ids": True,
+    }
+
+
+def memory_options(kv_cache_gigabytes: float, gpu_memory_utilization: float) -> tuple[str, ...]:
+    """Memory arguments of vLLM for this machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return ("--gpu-memory-utilization", str(gpu_memory_utilization))
+    cache = str(int(kv_cache_gigabytes * (1 << 30)))
+    return ("--kv-cache-memory-bytes", cache, "--gpu-memory-utilization", "0.05", "--enforce-eager")
+
+
+def _prompt_logprobs(answer: dict[str, Any], token_ids: Sequence[int]) -> list[float]:
+    positions = answer["choices"][0]["prompt_logprobs"]
+    if positions is None:
+        raise EngineError("vLLM returned no prompt log-probabilities for the probe.")
+    return [float(at[str(token)]["logprob"]) for token, at in zip(token_ids[1:], positions[1:], strict=True)]
