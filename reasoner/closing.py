@@ -1,4 +1,4 @@
-"""The last lines of a run: what changed, and where everything lies."""
+"""The last lines of a run: what changed, what explain says of it, and where everything lies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from reasoner.config import RunConfig
+from reasoner.explain import explain
+from reasoner.explain.say import print_findings
 
 
 def print_closing(run: RunConfig) -> None:
@@ -23,7 +25,8 @@ def print_closing(run: RunConfig) -> None:
                 f"{stage.method}: {name} on held-out problems {was}{after[0]:.1%} [{after[1]:.1%}, {after[2]:.1%}]",
                 markup=False,
             )
+    print_findings(explain(Path(run.output)), console)
     last: Path = run.stage_folder(len(run.stages) - 1)
     console.print(f"records  {last}/rollouts.jsonl, metrics.jsonl", markup=False)
-    console.print(f"curves   tensorboard --logdir {run.output}", markup=False)
+    console.print(f"report   reasoner report {run.output}", markup=False)
     console.print(f"model    {last}/final", markup=False)

@@ -1,48 +1,57 @@
-"""What a person sees while a run goes on: progress bars on a terminal, plain lines elsewhere."""
+"""What a person sees while a run goes on: the live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reasoner.config import StageConfig
+from reasoner.explain.say import sentence
+from reasoner.explain.watch import Watch
+from reasoner.live import TIME_PARTS, Keys, View
+from reasoner.run import RunFolder
 
 if TYPE_CHECKING:
     from reasoner.evaluate import EvalResult
 
 
 class Display:
-    """Prints one line a step, and a progress bar for what takes long."""
+    """Prints one line a step; on a terminal it draws the live view and a progress bar for what takes long instead."""
 
     def __init__(self, config: StageConfig, console: Console | None = None) -> None:
         self._config = config
         self._console = console or Console(highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
+        self._watch: Watch | None = None
+        self._view = View(steps=config.steps)
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
             )
-            self._progress.start()
+            shown = Group(self._view, self._progress)
+            self._open.enter_context(Live(shown, console=self._console, refresh_per_second=4, transient=True))
+            self._open.enter_context(Keys(self._view.press))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        self._open.close()
+        self._progress = None
+
+    def watch(self, run: RunFolder) -> None:
+        """Read along with what the run writes: for the live view, and to warn of what `explain` would say."""
+        self._watch = Watch(self._config)
+        run.listener = self._watch.heard
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -62,11 +71,18 @@ class Display:
         self._console.print(text, markup=False)
 
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One step in a line."""
+        """One step: a line, and the view."""
+        if self._watch is not None:
+            self._view.metrics, self._view.rollouts = self._watch.metrics, self._watch.last_rows
+            for finding in self._watch.look(step):
+                self.note(sentence(finding))
+                self._view.warnings.append(finding.title)
         steps = self._config.steps
         if "reward/mean" not in metrics:
             self.note(f"step {step:>4}/{steps}  loss {metrics['optim/loss']:.4f}  lr {metrics['optim/lr']:.2e}")
             return
+        if self._progress is not None and self._watch is not None:
+            return  # the view shows it
         parts = [
             f"step {step:>4}/{steps}",
             f"reward {metrics['reward/mean']:.3f}",
@@ -90,6 +106,3 @@ class Display:
         )
         extra = f"  ungraded {result.ungraded}" if result.ungraded else ""
         self.note(f"eval after step {step}: {result.problems} problems x {result.samples}  {figures}{extra}")
-
-
-TIME_PARTS = ("generation", "grading_wait", "logprobs", "update", "sync")

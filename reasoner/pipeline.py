@@ -58,6 +58,7 @@ def run_stage(stage: StageConfig, folder: Path, *, resume: bool) -> None:
     if resume:
         _same_config(stage, folder)
     with open_session(stage, folder, resume=resume) as session, failure_recorded(session):
+        session.display.watch(session.run)
         session.display.note(f"{stage.method}: {stage.steps} steps, records in {folder}")
         METHODS[stage.method](session)
         session.finish()

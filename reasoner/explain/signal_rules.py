@@ -59,7 +59,8 @@ def _no_signal(history: History) -> Iterator[Finding]:
             cost=float(right.mean()),
             title=f"{percent(early_right)} of the groups are all right from the start: there is little left to learn",
             evidence=(
-                f"over the whole run {percent(float(right.mean()))} of the groups have every rollout right: no gradient",
+                f"over the whole run {percent(float(right.mean()))} of the groups have every rollout right: no"
+                f" gradient",
             ),
             change="take harder problems, or a larger rollout.group_size.",
             explains=frozenset({"no-progress"}),

@@ -27,7 +27,7 @@ class Watch:
     @property
     def last_rows(self) -> list[Row]:
         """Rollouts of the newest step."""
-        return [row for row in self._rows if row.step == self._rows[-1].step]
+        return [row for row in self._rows if row.step == self._rows[-1].step] if self._rows else []
 
     @property
     def metrics(self) -> Sequence[Mapping[str, float | None]]:
@@ -43,7 +43,7 @@ class Watch:
             newest = self._rows[-1].step if self._rows else 0
             self._rows = [row for row in self._rows if row.step > newest - KEEP_STEPS][-MAX_ROWS:]
         elif name == "updates.jsonl" and rows:
-            attach_updates(self.last_rows if self._rows else [], rows)
+            attach_updates(self.last_rows, rows)
 
     def look(self, step: int) -> list[Finding]:
         """Faults and warnings that were not said before; looks only at every few steps."""
