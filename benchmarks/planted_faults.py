@@ -142,7 +142,7 @@ COMMON: dict[str, object] = {
 WARM: dict[str, dict[str, object]] = {
     "addition": {"task": task(), "sft": {"until_accuracy": 0.4}},
     "weak": {"task": task(), "sft": {"until_accuracy": 0.08}},
-    "expert": {"task": task(digits=1), "sft": {"until_accuracy": 0.99, "check_problems": 40}},
+    "expert": {"task": task(), "sft": {"until_accuracy": 0.99}},
     "subtraction": {"task": task(family="subtraction"), "sft": {"until_accuracy": 0.4}},
     "chain": {"task": task(family="chain", digits=1), "sft": {"until_accuracy": 0.4}},
     "multiplication": {"task": task(family="multiplication"), "sft": {"until_accuracy": 0.4}},
@@ -175,8 +175,8 @@ def runs(engine: str) -> list[Run]:
         Run("max tokens 25", {"rollout": {"max_tokens": 25}}, ("truncated",)),
         Run("all wrong", {"task": hard}, ("all-wrong",)),
         Run("nearly all wrong", {"task": [{**hard, "weight": 9.0}, task()]}, ("all-wrong",)),
-        Run("all right", {"task": task(digits=1)}, ("all-right",), warm="expert"),
-        Run("nearly all right", {"task": [{**task(digits=1), "weight": 9.0}, task()]}, ("all-right",), warm="expert"),
+        Run("all right", {}, ("all-right",), warm="expert"),
+        Run("nearly all right", {"task": [{**task(), "weight": 9.0}, task(digits=3)]}, ("all-right",), warm="expert"),
         Run("learning rate x100", {"optim": {"lr": 3e-2}}, ("learning-rate-too-high",)),
         Run("learning rate x30", {"optim": {"lr": 1e-2}}, ("learning-rate-too-high",)),
         Run("empty box accepted", {"task": {**task(), **empty}}, HACKED, warm="empty-20"),
@@ -204,7 +204,7 @@ def runs(engine: str) -> list[Run]:
         Run("healthy: temperature 0.8, GSPO", {"rollout": {"temperature": 0.8}, "algorithm": {"loss": "gspo"}}),
         Run(
             "healthy: two tasks, dynamic sampling",
-            {"task": [task(), task(digits=1)], "rollout": {"dynamic_sampling_rounds": 1}},
+            {"task": [task(), task(family="subtraction")], "rollout": {"dynamic_sampling_rounds": 1}},
         ),
         Run("healthy: expert goes on", {"optim": {"lr": 1e-4}}, warm="addition-trained"),
     ]
@@ -243,7 +243,13 @@ def warm_model(name: str, root: Path) -> Path:
             "method": "sft",
             "engine": {"name": "hf"},
             "model": {"from_scratch": {"hidden_size": 128, "layers": 2, "heads": 4, "max_positions": 256}},
-            "sft": {"rows_per_step": 64, "check_every": 20, "check_problems": 256, **section["sft"]},  # type: ignore[dict-item]
+            "sft": {
+                "demonstrations": 1000,
+                "rows_per_step": 64,
+                "check_every": 20,
+                "check_problems": 256,
+                **section["sft"],
+            },  # type: ignore[dict-item]
         },
     )
     train(raw, folder)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reasoner.batch import Batch
-from reasoner.kl import kl_k3
+from reasoner.kl import kl_k2
 from reasoner.loss import LossTerms
 from reasoner.policy import Objective, Policy, TokenScores
 from verifiers import JSON
@@ -51,8 +51,9 @@ class StepProbe:
     def figures(self, policy: Policy) -> dict[str, float]:
         """policy/step_kl and policy/step_gain over some of the rows, means over their trained tokens.
 
-        step_kl is the k3 estimate of KL(before || after) in nats. step_gain is A * (log after - log before): to first
-        order what the step added to the objective, so that an ascent has it above 0 but for the optimizer's momentum.
+        step_kl is the k2 estimate of the KL, (log after - log before)^2 / 2 in nats: unlike k3 no single token rules
+        it. step_gain is A * (log after - log before): to first order what the step added to the objective, so that an
+        ascent has it above 0 but for the optimizer's momentum.
         """
         seen = [row for row, before in enumerate(self._before) if before is not None]
         count = min(PROBE_ROWS, len(seen))
@@ -67,7 +68,7 @@ class StepProbe:
         after_N = after_N[kept_N]
         if not len(after_N):
             return {}
-        found = {"policy/step_kl": kl_k3(before_N, after_N).mean().item()}
+        found = {"policy/step_kl": kl_k2(before_N, after_N).mean().item()}
         if part.advantages_N is not None:
             found["policy/step_gain"] = (part.advantages_N[kept_N] * (after_N - before_N)).mean().item()
         return found

@@ -13,7 +13,7 @@ from reasoner.explain.numbers import change, percent, t_value
 GROUP_RELATIVE = frozenset({"grpo", "dr_grpo", "rloo", "reinforce_pp_baseline"})
 """Estimators that compare the rollouts of a group: `group_relative` in reasoner.advantage, which imports torch."""
 LARGE_STEP_KL = 0.1
-"""Nats a token. k3 is about s^2 / 2 for a log-ratio of spread s: at 0.02 one step moves the average token by the
+"""Nats a token. With k2 it is s^2 / 2 for a log-ratio of spread s: at 0.02 one step moves the average token by the
 usual clip range (s = 0.2), at 0.1 by more than twice that (s = 0.45): no step size that PPO or GRPO is meant for."""
 REPLACED_STEP_KL = 1.0
 """Nats a token: after such a step the sampled text tells little of what the policy would write."""
