@@ -20,7 +20,7 @@ from sandbox.api import MIB, Job, JobOutcome, Limits, Sandbox
 
 ATTACK_LIMITS = Limits(cpu_seconds=2.0, wall_seconds=6.0, memory_bytes=256 * MIB)
 HONEST_LIMITS = Limits(cpu_seconds=10.0, wall_seconds=40.0, memory_bytes=512 * MIB)
-CANARY = "import os\nprint(sorted(os.listdir('/work')), sorted(os.listdir('/tmp')), 6 * 7)\n"
+CANARY = "import os\nprint(sorted(os.listdir('.')), sorted(os.listdir('/tmp')), 6 * 7)\n"
 CANARY_SAYS = b"['main.py'] [] 42\n"
 OVERRUN_SECONDS = 2.0
 """How far past its wall limit a killed attack may end, on a busy machine."""

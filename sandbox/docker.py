@@ -20,8 +20,8 @@ from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
 REPOSITORY = "reasoner-sandbox"
 OWNER_LABEL = "reasoner.sandbox.owner"
 # What the supervisor holds: namespaces and mounts for each job, handing files and processes to the job's uid, killing.
-SUPERVISOR_CAPABILITIES = ("SYS_ADMIN", "SETUID", "SETGID", "KILL", "SYS_PTRACE")
-UID_MODE_CAPABILITIES = ("SETUID", "SETGID", "KILL", "DAC_OVERRIDE")
+SUPERVISOR_CAPABILITIES = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE", "SYS_NICE")
+UID_MODE_CAPABILITIES = ("SETUID", "SETGID", "SETPCAP", "KILL", "DAC_OVERRIDE", "FOWNER", "SYS_PTRACE")
 FIRST_UID = 200_000
 UIDS_PER_CONTAINER = 20_000
 SUPERVISOR_BYTES = 96 * MIB

@@ -40,6 +40,8 @@ def zygote(channel, config):
     for name in WARM:
         __import__(name)
     filter_program = kernel.seccomp_program() if config["mode"] != "none" else b""
+    # a handler would let a job of the same uid reach the first process of its namespace with that signal
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.collect()
     gc.freeze()
     wake_read, wake_write = os.pipe()
@@ -118,7 +120,11 @@ def init(request, fds, config, filter_program):
     options = f"size={config['tmpfs_bytes']},nr_inodes={config['inodes']},mode=1777"
     for folder in PRIVATE:
         kernel.mount("tmpfs", folder, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
-    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    proc = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    try:
+        kernel.mount("proc", "/proc", "proc", proc, "subset=pid")  # processes alone: nothing of the machine
+    except OSError:
+        kernel.mount("proc", "/proc", "proc", proc)  # before Linux 5.8
     first = os.fork()
     if not first:
         try:
@@ -149,6 +155,7 @@ def program(request, fds, config, filter_program):
             file.write("1000")
     limits(request["limits"])
     if config["mode"] != "none":
+        kernel.drop_bounding_set()
         if request["uid"] is not None:
             os.setgroups([])
             os.setresgid(request["uid"], request["uid"], request["uid"])
@@ -156,10 +163,11 @@ def program(request, fds, config, filter_program):
         kernel.drop_capabilities()
         kernel.install_seccomp(filter_program)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
-    os.umask(0o022)
+    os.umask(0o022 if config["mode"] == "namespaces" else 0o077)
     header, blobs = frames.read_frame(frames.exact_reader(CONTENT))
     os.closerange(CONTENT, BEYOND)
     work = header["work"]
+    os.makedirs(work, exist_ok=True)
     os.chdir(work)
     for name, data in zip(header["files"], blobs):
         path = os.path.join(work, name)
@@ -168,7 +176,8 @@ def program(request, fds, config, filter_program):
             file.write(data)
     del blobs
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": work, "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
-    environment |= {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", **header["env"]}
+    environment |= {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **header["env"]}
     argv = header["argv"]
     os.close(STATUS)
     if argv[0] == "python" and len(argv) > 1 and not argv[1].startswith("-"):
@@ -199,7 +208,7 @@ def limits(given):
 def run_python(argv):
     """Run a script as `python script args` would, in this warm interpreter, and end the process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in ("job", "kernel", "frames", "supervisor"):
+    for name in ("job", "kernel", "frames", "measure", "supervisor"):
         sys.modules.pop(name, None)
     sys.argv = argv
     sys.path.insert(0, os.getcwd())

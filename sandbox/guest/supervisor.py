@@ -18,13 +18,16 @@ import time
 import frames
 import job
 import kernel
+import measure
 
 TICK = 0.02
 FIRST_TICK = 0.005
 KILL_PATIENCE = 10.0
 MIB = 1 << 20
-CLOCK = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
+# a socket holds up to 400 KiB that no process is charged for
+MOST_SOCKETS = 1024
+CROWD = 16  # with more tasks than this a program stands in its own way: its waiting says nothing of the machine
+UIDS = 10_000
 
 
 def main(config):
@@ -33,9 +36,13 @@ def main(config):
     Args:
         config: mode (namespaces, uid, none), uid (first uid of jobs, or null to keep ours), tmpfs_bytes, inodes.
     """
-    if config["mode"] == "namespaces":
+    if config["mode"] != "none":
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    if config["mode"] == "namespaces":
         kernel.unmount("/dev/mqueue")
+    elif config["mode"] == "uid":
+        for folder in job.PRIVATE:
+            os.chmod(folder, 0o1777)  # an engine gives a tmpfs the mode of what it covers
     owner_in, owner_out = os.dup2(0, 10, inheritable=False), os.dup2(1, 11, inheritable=False)
     nothing = os.open("/dev/null", os.O_RDWR)
     os.dup2(nothing, 0)
@@ -71,12 +78,13 @@ class Child:
         self.cap = cap
         self.output = {"stdout": bytearray(), "stderr": bytearray(), "result": bytearray()}
         self.pipes = {}
-        self.pid = self.pidfd = None
+        self.pid = self.pidfd = self.uid = None
         self.status_fd = -1
         self.outcome = None
         self.detail = ""
         self.cpu = self.rss = 0
         self.waited = 0.0
+        self.most_tasks = 0
         self.ended = None
         self.pids = []
         self.work = job.WORK
@@ -107,21 +115,22 @@ class Supervisor:
         self.channel = channel
         self.zygote = zygote
         self.serial = 0
-        self.oom_kills = oom_kills()
+        self.oom_kills = measure.oom_kills()
         self.anomaly = ""
+        self.news = []
+        self.meter = measure.Meter(config["mode"], [zygote])
 
     def end(self):
         """The owner is gone: take everything along."""
         os.kill(self.zygote, signal.SIGKILL)
-        if self.config["mode"] == "uid":
-            self.sweep_uid()
         os._exit(0)
 
     def run(self, header, blobs):
         """(answer, blobs) of one job."""
         self.anomaly = ""
+        self.news.clear()
+        self.meter = measure.Meter(self.config["mode"], [self.zygote])
         started = time.monotonic()
-        self.serial += 1
         count = len(header["files"]) + 1
         main = Child(header, header["limits"]["output_bytes"])
         children = [main]
@@ -136,11 +145,11 @@ class Supervisor:
                 child.stop("infrastructure_fault", str(error))
             self.anomaly = str(error)
         self.watch(children)
+        if self.config["mode"] == "uid":
+            self.sweep_uid([child.uid for child in children])
         for child in children:
             self.close(child)
-        if self.config["mode"] == "uid":
-            self.sweep_uid()
-        kills = oom_kills()
+        kills = measure.oom_kills()
         if kills > self.oom_kills:
             self.oom_kills = kills
             self.anomaly = self.anomaly or "out of memory"
@@ -176,6 +185,9 @@ class Supervisor:
         header = child.header
         if self.config["mode"] == "none":
             child.work = tempfile.mkdtemp(prefix="unsafe-host-")
+        child.uid = self.next_uid()
+        if self.config["mode"] == "uid":
+            child.work = f"{job.WORK}/{child.uid}"
         content = memfd("content")
         payload = {"argv": header["argv"], "files": header["files"], "env": header["env"], "work": child.work}
         frames.write_frame(content, payload, blobs[1:])
@@ -205,7 +217,7 @@ class Supervisor:
             fds.append(write)
             ours.append(write)
             places.append(place)
-        request = {"places": places, "limits": kernel_limits(header["limits"]), "uid": self.uid()}
+        request = {"places": places, "limits": kernel_limits(header["limits"]), "uid": child.uid}
         try:
             self.channel.sendmsg(
                 [json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
@@ -220,12 +232,13 @@ class Supervisor:
             for fd in ours:
                 os.close(fd)
 
-    def uid(self):
-        """The uid of the next job's processes; a fresh one where uids are all that keeps jobs apart."""
+    def next_uid(self):
+        """The uid of the next program's processes; a fresh one where uids are all that keeps programs apart."""
         base = self.config["uid"]
         if base is None:
             return None
-        return base + self.serial % 10_000 if self.config["mode"] == "uid" else base
+        self.serial += 1
+        return base + self.serial % UIDS if self.config["mode"] == "uid" else base
 
     def reply(self):
         """The zygote's answer to a request; news of ended children is not ours to wait for here."""
@@ -233,31 +246,26 @@ class Supervisor:
             message = json.loads(self.channel.recv(4096) or b'{"error": "the zygote is gone"}')
             if "ended" not in message:
                 return message
-            self.news = message
-
-    news = None
+            self.news.append(message)
 
     def watch(self, children):
         """Drain, measure and limit until every program has ended."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
-        poll.register(self.owner_in, select.POLLIN | select.POLLHUP)
+        poll.register(self.owner_in, 0)  # only its end: the owner sends the next job after this one's answer
         for child in children:
             for fd in child.pipes:
                 poll.register(fd, select.POLLIN)
         by_fd = {fd: child for child in children for fd in child.pipes}
         running = [child for child in children if child.pid is not None]
-        if self.news:
-            self.note_end(running, self.news)
-            self.news = None
+        for news in self.news:
+            self.note_end(running, news)
         next_tick = time.monotonic() + FIRST_TICK
         deadline = None
         while any(child.ended is None for child in running):
             timeout = max(0.0, next_tick - time.monotonic())
-            for fd, event in poll.poll(timeout * 1000):
+            for fd, _ in poll.poll(timeout * 1000):
                 if fd == self.owner_in:
-                    if event & select.POLLIN and not event & select.POLLHUP:
-                        continue  # the owner sends the next job only after this one's answer
                     for child in running:
                         child.stop("killed", "the owner is gone")
                     self.end()
@@ -313,21 +321,26 @@ class Supervisor:
 
     def limit(self, running, now):
         """Measure every program and stop those over a limit."""
-        spaces = usage(self.config, running)
+        uses = self.meter.measure([child for child in running if child.ended is None])
         for child in running:
             if child.ended is not None:
                 continue
             allowed = child.header["limits"]
-            used = spaces.get(child.pid, {"cpu": 0.0, "rss": 0, "processes": 0, "waited": 0.0, "pids": []})
-            child.cpu = max(child.cpu, used["cpu"])
-            child.rss = max(child.rss, used["rss"])
-            child.waited = max(child.waited, used["waited"])
-            child.pids = used["pids"] if self.config["mode"] != "namespaces" else []
-            if used["cpu"] > allowed["cpu_seconds"]:
+            use = uses[child.pid]
+            child.cpu = max(child.cpu, use.cpu)
+            child.rss = max(child.rss, use.rss)
+            child.waited = max(child.waited, use.waited)
+            child.most_tasks = max(child.most_tasks, use.tasks)
+            child.pids = use.pids if self.config["mode"] != "namespaces" else []
+            if self.config["mode"] != "none":
+                measure.lower(use)
+            if use.cpu > allowed["cpu_seconds"]:
                 child.stop("cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time")
-            elif used["rss"] > allowed["memory_bytes"] and resident(used["pids"]) > allowed["memory_bytes"]:
+            elif use.rss > allowed["memory_bytes"] and measure.resident(use.pids) > allowed["memory_bytes"]:
                 child.stop("memory_limit", f"more than {allowed['memory_bytes'] // MIB} MiB resident")
-            elif used["processes"] > allowed["processes"]:
+            elif measure.sockets(child.pid) > MOST_SOCKETS and self.config["mode"] == "namespaces":
+                child.stop("memory_limit", f"more than {MOST_SOCKETS} sockets, whose memory nobody is charged for")
+            elif use.tasks > allowed["processes"]:
                 child.stop("killed", f"more than {allowed['processes']} processes")
             elif now - child.started > allowed["wall_seconds"]:
                 child.stop("wall_timeout", f"more than {allowed['wall_seconds']:g} s")
@@ -381,14 +394,14 @@ class Supervisor:
             "cpu_seconds": child.cpu,
             "job_seconds": child.wall or time.monotonic() - child.started,
             "peak_memory_bytes": child.rss,
-            "starved": outcome == "wall_timeout" and child.waited + child.cpu > 0.5 * allowed["wall_seconds"],
+            "starved": outcome == "wall_timeout" and child.most_tasks <= CROWD and child.waited > starving(allowed),
         }
 
-    def sweep_uid(self):
-        """Without namespaces: kill all that runs under a job's uid, and delete all it left."""
-        uid = self.uid()
-        for _ in range(200):
-            mine = [pid for pid in processes() if owner_of(pid) == uid]
+    def sweep_uid(self, uids):
+        """Without namespaces: kill all that runs under a job's uids, and delete all it left."""
+        for _ in range(400):
+            reap_orphans(self.zygote)
+            mine = [pid for pid in measure.processes() if measure.owner_of(pid) in uids]
             if not mine:
                 break
             for pid in mine:
@@ -399,92 +412,55 @@ class Supervisor:
             time.sleep(0.002)
         else:
             self.anomaly = "processes of a job cannot be killed"
-        for folder in job.PRIVATE:
-            empty(folder)
+        try:
+            for folder in job.PRIVATE:
+                empty(folder)
+        except (OSError, RecursionError) as error:
+            self.anomaly = f"what a job left cannot be deleted: {error}"
 
 
 def empty(folder):
-    """Delete everything in a folder, following no link."""
-    for root, folders, names in os.walk(folder, topdown=False):
+    """Delete everything in a folder, following no link; what lies deep is first moved up, however long its path."""
+    moved = 0
+    while True:
+        names = os.listdir(folder)
+        if not names:
+            return
         for name in names:
-            os.unlink(os.path.join(root, name))
-        for name in folders:
-            path = os.path.join(root, name)
-            os.unlink(path) if os.path.islink(path) else os.rmdir(path)
+            path = os.path.join(folder, name)
+            if os.path.islink(path) or not os.path.isdir(path):
+                os.unlink(path)
+                continue
+            for inner in os.listdir(path):
+                inside = os.path.join(path, inner)
+                if os.path.isdir(inside) and not os.path.islink(inside):
+                    moved += 1
+                    os.rename(inside, os.path.join(folder, f".{moved}.moved"))
+                else:
+                    os.unlink(inside)
+            os.rmdir(path)
 
 
-def owner_of(pid):
-    """Real uid of a process, or None where it is gone."""
-    try:
-        return os.stat(f"/proc/{pid}").st_uid
-    except OSError:
-        return None
-
-
-def processes():
-    """Every process here but this one."""
-    me = os.getpid()
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me]
-
-
-def usage(config, running):
-    """CPU seconds, resident bytes and processes of each running program, by the pid of its first process."""
-    found = {child.pid: {"cpu": 0.0, "rss": 0, "processes": 0, "waited": 0.0, "pids": []} for child in running}
-    parents, rows = {}, {}
-    for pid in processes():
+def reap_orphans(zygote):
+    """Let go of the dead that were handed to us, the first process here."""
+    while True:
         try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                row = file.read().rsplit(b") ", 1)[1].split()
-        except (OSError, IndexError):
-            continue
-        parents[pid] = int(row[1])
-        rows[pid] = row
-    for pid, row in rows.items():
-        root = pid
-        while root not in found and root in parents:
-            root = parents[root]
-        if root not in found:
-            continue
-        total = found[root]
-        total["cpu"] += sum(map(int, row[11:15])) / CLOCK
-        if config["mode"] == "namespaces" and pid == root:
-            continue  # its init
-        total["rss"] += int(row[21]) * PAGE
-        total["processes"] += 1
-        total["pids"].append(pid)
-        try:
-            with open(f"/proc/{pid}/schedstat", "rb") as file:
-                total["waited"] = max(total["waited"], int(file.read().split()[1]) / 1e9)
-        except (OSError, IndexError):
-            pass
-    return found
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is None or found.si_pid == zygote:
+                return
+            os.waitpid(found.si_pid, 0)
+        except ChildProcessError:
+            return
 
 
-def resident(pids):
-    """Bytes that processes hold together, shared pages counted once (their proportional set size)."""
-    total = 0
-    for pid in pids:
-        try:
-            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-                total += next(int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:"))
-        except (OSError, StopIteration):
-            try:
-                with open(f"/proc/{pid}/statm", "rb") as file:
-                    total += int(file.read().split()[1]) * PAGE
-            except (OSError, IndexError):
-                pass
-    return total
+def starving(limits):
+    """Seconds of waiting for a processor from which a wall timeout is the machine's doing.
 
-
-def oom_kills():
-    """How often the kernel has killed for memory in this container."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        try:
-            with open(path) as file:
-                return next(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
-        except (OSError, StopIteration):
-            continue
-    return 0
+    Half of the wall limit, or what is left of it beside all the CPU time that the job may use, where that is less (but
+    never under a quarter: with a wall limit close to the CPU limit, a program that sleeps is not a starved one).
+    """
+    wall = limits["wall_seconds"]
+    return max(0.25 * wall, min(0.5 * wall, wall - limits["cpu_seconds"]))
 
 
 def memfd(name):

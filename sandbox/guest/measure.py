@@ -1,0 +1,195 @@
+"""What programs use: processor time, memory, processes. Runs inside the sandbox: standard library only."""
+
+# pyright: basic
+import os
+import time
+
+CLOCK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+CPU_FILES = ("/sys/fs/cgroup/cpuacct/cpuacct.usage", "/sys/fs/cgroup/cpu,cpuacct/cpuacct.usage")
+CPU_FILE_V2 = "/sys/fs/cgroup/cpu.stat"
+OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+MANY_TASKS = 2
+# each step of niceness is a factor 1.25 of weight (Linux, kernel/sched/core.c, sched_prio_to_weight): the tasks of a
+# program together shall weigh about as much as one ordinary process
+NICE_STEP = 1.25
+LOWEST = 19
+
+
+class Use:
+    """One program's use at one moment."""
+
+    def __init__(self):
+        self.cpu = 0.0
+        self.rss = 0
+        self.tasks = 0
+        self.waited = 0.0
+        self.pids = []
+        self.rows = {}
+
+
+class Meter:
+    """Follows one job's programs from tick to tick.
+
+    Args:
+        mode: namespaces and none tell programs apart by descent, uid by the owner of a process.
+        others: pids whose processor time is not the job's (the supervisor and the zygote).
+    """
+
+    def __init__(self, mode, others):
+        self.mode = mode
+        self.others = others
+        self.own = {}
+        self.first = self.group_cpu()
+
+    def measure(self, running):
+        """Use of each running program, by the pid of its first process."""
+        found = {child.pid: Use() for child in running}
+        rows = {}
+        for pid in processes():
+            row = stat_row(pid)
+            if row:
+                rows[pid] = row
+        by_uid = {child.uid: child.pid for child in running}
+        for pid, row in rows.items():
+            root = by_uid.get(owner_of(pid)) if self.mode == "uid" else ancestor(pid, rows, found)
+            if root is not None:
+                self.add(found[root], root, pid, row)
+        for child in running:
+            use = found[child.pid]
+            # children whose parent ignores SIGCHLD are in nobody's sum once they are gone: what was last seen of each
+            # process is kept
+            mine = self.own.setdefault(child.pid, {})
+            mine.update({(pid, row[19]): int(row[11]) + int(row[12]) for pid, row in use.rows.items()})
+            use.cpu = max(use.cpu, sum(mine.values()) / CLOCK)
+        total = self.group_cpu() if len(running) == 1 else None
+        if total is not None and self.first is not None:
+            use = found[running[0].pid]
+            use.cpu = max(use.cpu, total - self.first)
+        return found
+
+    def add(self, use, root, pid, row):
+        """Count one process."""
+        use.rows[pid] = row
+        use.cpu += sum(map(int, row[11:15])) / CLOCK
+        if self.mode == "namespaces" and pid == root:
+            return  # its init
+        use.rss += int(row[21]) * PAGE
+        use.tasks += int(row[17])
+        use.pids.append(pid)
+        try:
+            with open(f"/proc/{pid}/schedstat", "rb") as file:
+                use.waited = max(use.waited, int(file.read().split()[1]) / 1e9)
+        except (OSError, IndexError):
+            pass
+
+    def group_cpu(self):
+        """Processor seconds of this container's jobs so far, as the kernel sums them, or None where it does not."""
+        total = None
+        for path in CPU_FILES:
+            try:
+                with open(path) as file:
+                    total = int(file.read()) / 1e9
+                break
+            except (OSError, ValueError):
+                continue
+        else:
+            try:
+                with open(CPU_FILE_V2) as file:
+                    total = next(int(line.split()[1]) for line in file if line.startswith("usage_usec ")) / 1e6
+            except (OSError, StopIteration):
+                return None
+        if self.mode == "none" or os.getpid() != 1:
+            return None  # a group that others share
+        own = time.process_time()
+        for pid in self.others:
+            row = stat_row(pid)
+            own += (int(row[11]) + int(row[12])) / CLOCK if row else 0.0
+        return total - own
+
+
+def ancestor(pid, rows, roots):
+    """The root that a process descends from, or None."""
+    while pid not in roots:
+        if pid not in rows:
+            return None
+        pid = int(rows[pid][1])
+    return pid
+
+
+def lower(use):
+    """Give a program of many tasks the weight of one: a fork bomb slows nobody down."""
+    if use.tasks <= MANY_TASKS:
+        return
+    nice, weight = 0, float(use.tasks)
+    while weight > 1.0 and nice < LOWEST:
+        nice, weight = nice + 1, weight / NICE_STEP
+    for pid, row in use.rows.items():
+        if int(row[16]) >= nice and int(row[17]) == 1:
+            continue
+        try:
+            for task in os.listdir(f"/proc/{pid}/task") if int(row[17]) > 1 else [pid]:
+                if os.getpriority(os.PRIO_PROCESS, int(task)) < nice:
+                    os.setpriority(os.PRIO_PROCESS, int(task), nice)
+        except OSError:
+            continue
+
+
+def processes():
+    """Every process here but this one."""
+    me = os.getpid()
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me]
+
+
+def stat_row(pid):
+    """The fields of /proc/PID/stat from the state on, or None where the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rsplit(b") ", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+
+
+def owner_of(pid):
+    """Real uid of a process, or None where it is gone; the owner of its folder would be root's where it wants that."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
+    except (OSError, StopIteration):
+        return None
+
+
+def resident(pids):
+    """Bytes that processes hold together, shared pages counted once (their proportional set size)."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                total += next(int(line.split()[1]) << 10 for line in file if line.startswith(b"Pss:"))
+        except (OSError, StopIteration):
+            try:
+                with open(f"/proc/{pid}/statm", "rb") as file:
+                    total += int(file.read().split()[1]) * PAGE
+            except (OSError, IndexError):
+                pass
+    return total
+
+
+def sockets(pid):
+    """Sockets in the network namespace of a process."""
+    try:
+        with open(f"/proc/{pid}/net/sockstat", "rb") as file:
+            return next(int(line.split()[2]) for line in file if line.startswith(b"sockets:"))
+    except (OSError, StopIteration, IndexError):
+        return 0
+
+
+def oom_kills():
+    """How often the kernel has killed for memory in this container."""
+    for path in OOM_FILES:
+        try:
+            with open(path) as file:
+                return next(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+        except (OSError, StopIteration):
+            continue
+    return 0
