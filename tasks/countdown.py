@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from tasks.arithmetic import split_of
 from tasks.base import Problem, Task, TaskError
+from tasks.drawing import draw_distinct
 
 
 class Countdown(Task):
@@ -33,19 +33,8 @@ class Countdown(Task):
         self._sizes = {"train": train_size, "test": test_size}
 
     def problems(self, split: str) -> Sequence[Problem]:
-        if split not in self._sizes:
-            raise TaskError(f"split must be train or test; got {split!r}.")
         source = random.Random(f"{self._seed} {self._count} {self._largest} {split}")
-        found: dict[str, Problem] = {}
-        misses = 0
-        while len(found) < self._sizes[split] and misses < 5_000:
-            problem = self._draw(source)
-            if split_of(problem.id) != split or problem.id in found:
-                misses += 1
-                continue
-            misses = 0
-            found[problem.id] = problem
-        return list(found.values())
+        return draw_distinct(lambda: self._draw(source), split=split, sizes=self._sizes)
 
     def _draw(self, source: random.Random) -> Problem:
         numbers = [source.randint(1, self._largest) for _ in range(self._count)]

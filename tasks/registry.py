@@ -16,9 +16,14 @@ ENTRY_POINT_GROUP = "reasoner.tasks"
 
 BUILTIN: Mapping[str, str] = {
     "arithmetic": "tasks.arithmetic:Arithmetic",
+    "bbh": "tasks.bbh:Bbh",
     "countdown": "tasks.countdown:Countdown",
     "dataset": "tasks.dataset:Dataset",
+    "game24": "tasks.game24:Game24",
     "gsm8k": "tasks.gsm8k:Gsm8k",
+    "logic-puzzles": "tasks.logic_puzzles:LogicPuzzles",
+    "prontoqa": "tasks.prontoqa:ProntoQa",
+    "reasoning-gym": "tasks.reasoning_gym:ReasoningGym",
 }
 """Name to `module:class`, imported on first use."""
 

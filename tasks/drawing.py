@@ -1,0 +1,48 @@
+"""What procedural and file-backed tasks share: distinct problems drawn for a split, and a split's local file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tasks.arithmetic import split_of
+from tasks.base import Problem, TaskError
+from tasks.rows import read_file, read_rows
+
+PATIENCE = 5_000
+"""Draws in a row without a new problem, after which the family is taken to be exhausted."""
+
+
+def draw_distinct(draw: Callable[[], Problem], *, split: str, sizes: Mapping[str, int]) -> list[Problem]:
+    """Distinct problems of a split, by id; one id in ten belongs to the test split, whatever the seed.
+
+    Raises:
+        TaskError: there is no such split.
+    """
+    if split not in sizes:
+        raise TaskError(f"split must be train or test; got {split!r}.")
+    found: dict[str, Problem] = {}
+    misses = 0
+    while len(found) < sizes[split] and misses < PATIENCE:
+        problem = draw()
+        if split_of(problem.id) != split or problem.id in found:
+            misses += 1
+            continue
+        misses = 0
+        found[problem.id] = problem
+    return list(found.values())
+
+
+def split_rows(path: str, *, name: str, split: str, columns: Sequence[str]) -> Iterable[Mapping[str, object]]:
+    """The rows of `NAME_SPLIT.jsonl[.gz]` in a folder, or else as `read_rows` finds them, each with all columns.
+
+    Raises:
+        TaskError: there is no such file, or a row lacks a column.
+    """
+    own = [found for ending in (".jsonl", ".jsonl.gz") if (found := Path(path) / f"{name}_{split}{ending}").is_file()]
+    for number, row in enumerate(read_file(own[0]) if own else read_rows(path, split=split)):
+        missing = [column for column in columns if column not in row]
+        if missing:
+            has = ", ".join(row) or "none"
+            raise TaskError(f"{name} {split} row {number} must have column {missing[0]!r}; it has: {has}.")
+        yield row
