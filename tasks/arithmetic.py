@@ -81,7 +81,7 @@ class Arithmetic(Task):
         return [self._problem(worked) for worked in found.values()]
 
     def _problem(self, worked: Worked) -> Problem:
-        steps = () if self._mixed and _digest(worked.question, 1) % 3 == 0 else worked.steps
+        steps = () if self._mixed and _digest(worked.question, 1) % 2 == 0 else worked.steps
         return Problem(
             id=f"{self._label}/{worked.question}",
             prompt=f"{worked.question}=?\n",

@@ -23,7 +23,7 @@ BUILTIN: Mapping[str, str] = {
     "gsm8k": "tasks.gsm8k:Gsm8k",
     "logic-puzzles": "tasks.logic_puzzles:LogicPuzzles",
     "prontoqa": "tasks.prontoqa:ProntoQa",
-    "reasoning-gym": "tasks.reasoning_gym:ReasoningGym",
+    "reasoning-gym": "tasks.gym:ReasoningGym",
 }
 """Name to `module:class`, imported on first use."""
 

@@ -37,7 +37,7 @@ BUILTIN: Mapping[str, str] = {
     "math-verify": "verifiers.math_verify:MathVerify",
     "numeric": "verifiers.answers:Numeric",
     "per-row": "verifiers.compose:PerRow",
-    "reasoning-gym": "verifiers.neighbours.reasoning_gym:ReasoningGym",
+    "reasoning-gym": "verifiers.neighbours.gym:ReasoningGym",
     "regex": "verifiers.answers:Regex",
     "repetition": "verifiers.shaping:Repetition",
     "trl": "verifiers.neighbours.trl:TrlFunction",

@@ -1,4 +1,4 @@
-"""Our verifiers in other trainers, and theirs here: TRL, verl, reasoning-gym. Their packages are imported where used."""
+"""Our verifiers in other trainers, and theirs here: TRL, verl, reasoning-gym. Packages are imported where used."""
 
 from __future__ import annotations
 
