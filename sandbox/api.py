@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
@@ -54,6 +54,12 @@ class Limits:
     """Cap of each of stdout, stderr and the result channel."""
     input_bytes: int = 16 * MIB
     """Largest job (files and stdin together) that is accepted."""
+
+    def __post_init__(self) -> None:
+        for field_ in fields(self):
+            value = getattr(self, field_.name)
+            if not value > 0:
+                raise ValueError(f"{field_.name} must be above 0; got {value}. There is no such thing as no limit.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

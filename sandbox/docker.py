@@ -8,11 +8,12 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandbox.api import MIB, Limits, SandboxError, SandboxUnavailable
+from sandbox.api import MIB, Job, JobOutcome, Limits, SandboxError, SandboxUnavailable
 from sandbox.image import as_tar, canonical, ensure_root
 from sandbox.pool import Launcher
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
@@ -22,8 +23,12 @@ OWNER_LABEL = "reasoner.sandbox.owner"
 # What the supervisor holds: namespaces and mounts for each job, handing files and processes to the job's uid, killing.
 SUPERVISOR_CAPABILITIES = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE", "SYS_NICE")
 UID_MODE_CAPABILITIES = ("SETUID", "SETGID", "SETPCAP", "KILL", "DAC_OVERRIDE", "FOWNER", "SYS_PTRACE")
-FIRST_UID = 200_000
-UIDS_PER_CONTAINER = 20_000
+# of jobs: no system account's, and within the 65,536 that a rootless engine maps
+FIRST_UID = 10_000
+UIDS = 25_000
+MODES = ("auto", "namespaces", "uid", "one-shot")
+UID_MODE_RECYCLE = 200
+INODES = 4096
 SUPERVISOR_BYTES = 96 * MIB
 COMMAND_SECONDS = 120
 NOT_INSTALLED = "docker is not installed: apt-get install docker.io (or your system's like)."
@@ -37,8 +42,11 @@ class Docker(Launcher):
         packages: importable by jobs.
         image: a local image with a python3 in it, instead of the one built from this interpreter.
         runtime: of the engine's (`runsc`, `crun`), where it is not the default.
-        mode: namespaces (fresh ones for each job), uid (where the engine refuses mounts), or auto to try both.
+        mode: namespaces (fresh ones for each job); uid (where the engine refuses mounts: a fresh uid for each job,
+            swept afterwards); one-shot (a fresh container for each job); auto for the first of these that works.
         cpus: of each container.
+        tmpfs_bytes: of each of /work, /tmp and /dev/shm of a job.
+        apparmor: name of the profile of the containers, where the engine's own (docker-default) refuses mounts.
     """
 
     def __init__(
@@ -51,47 +59,53 @@ class Docker(Launcher):
         mode: str = "auto",
         cpus: float = 1.0,
         tmpfs_bytes: int = 64 * MIB,
+        apparmor: str | None = None,
     ) -> None:
-        if mode not in ("auto", "namespaces", "uid"):
-            raise SandboxError(f"mode must be auto, namespaces or uid; got {mode!r}.")
+        if mode not in MODES:
+            raise SandboxError(f"mode must be one of {', '.join(MODES)}; got {mode!r}.")
         self.limits = limits
         self.mode = mode
         self._runtime = runtime
         self._cpus = cpus
         self._tmpfs_bytes = tmpfs_bytes
-        self._serial = itertools.count()
-        self._ids: dict[Worker, str] = {}
+        self._apparmor = apparmor
+        self._deciding = threading.Lock()
+        self._names: dict[Worker, str] = {}
         require_engine()
         self._image = image or ensure_image(packages)
         sweep()
 
     def start(self) -> Worker:
-        if self.mode == "auto":
-            try:
-                worker = self._start("namespaces")
-            except WorkerLost as first:
-                try:
-                    worker = self._start("uid")
-                except WorkerLost:
-                    raise SandboxError(f"no container can be started: {first}") from None
-                self.mode = "uid"
+        with self._deciding:
+            wanted = ("namespaces", "uid") if self.mode == "auto" else (self.mode,)
+            if self.mode == "auto":
+                worker, self.mode = self._first_that_starts(wanted)
                 return worker
-            self.mode = "namespaces"
-            return worker
-        try:
-            return self._start(self.mode)
-        except WorkerLost as error:
-            raise SandboxError(f"no container can be started in mode {self.mode}: {error}") from None
+        return self._first_that_starts(wanted)[0]
+
+    def _first_that_starts(self, modes: Sequence[str]) -> tuple[Worker, str]:
+        complaints: list[str] = []
+        for mode in modes:
+            try:
+                return self._start(mode), mode
+            except WorkerLost as error:
+                complaints.append(f"mode {mode}: {error}")
+        raise SandboxUnavailable(f"no container can be started. {' '.join(complaints)}")
 
     def _start(self, mode: str) -> Worker:
         name = f"{REPOSITORY}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        uid = FIRST_UID + UIDS_PER_CONTAINER * (int(name[-4:], 16) % 1000)
-        config = GuestConfig(mode=mode, uid=uid, tmpfs_bytes=self._tmpfs_bytes, inodes=4096)
-        worker = Worker(self.command(name, mode), config, name=f"container {name}")
-        self._ids[worker] = name
+        uid = FIRST_UID + uuid.uuid4().int % UIDS
+        guest_mode = "namespaces" if mode == "namespaces" else "uid"
+        config = GuestConfig(mode=guest_mode, uid=uid, tmpfs_bytes=self._tmpfs_bytes, inodes=INODES)
+        try:
+            worker = Worker(self.command(name, guest_mode), config, name=f"container {name}")
+        except WorkerLost:
+            with contextlib.suppress(SandboxError):
+                docker("kill", name)  # its client is dead; it may be half made
+            raise
+        self._names[worker] = name
         if mode == "namespaces":
-            from sandbox.api import Job, JobOutcome  # a job of our own tells whether mounts are allowed here
-
+            # a job of our own tells whether mounts are allowed here
             result, _ = worker.run(Job(argv=("python", "probe.py"), files={"probe.py": b""}, limits=self.limits))
             worker.jobs = 0
             if result.outcome is not JobOutcome.OK:
@@ -99,12 +113,17 @@ class Docker(Launcher):
                 raise WorkerLost(f"namespaces are refused: {result.detail}")
         return worker
 
+    @property
+    def recycle_after(self) -> int | None:  # type: ignore[override]
+        """Where only uids keep jobs apart, containers are young; in one-shot mode, of one job."""
+        return {"uid": UID_MODE_RECYCLE, "one-shot": 1}.get(self.mode)
+
     def command(self, name: str, mode: str) -> list[str]:
         """What is run for one worker."""
         memory = self.limits.memory_bytes + SUPERVISOR_BYTES
         capabilities = SUPERVISOR_CAPABILITIES if mode == "namespaces" else UID_MODE_CAPABILITIES
         folders = ("/tmp", "/work", "/dev/shm") if mode == "uid" else ("/work",)
-        options = f"rw,nosuid,nodev,mode=1777,size={self._tmpfs_bytes},nr_inodes=4096"
+        options = f"rw,nosuid,nodev,mode=1777,size={self._tmpfs_bytes},nr_inodes={INODES}"
         return [
             *("docker", "run", "--rm", "-i", "--name", name, "--label", f"{OWNER_LABEL}={owner()}"),
             *("--hostname", "sandbox"),
@@ -116,13 +135,14 @@ class Docker(Launcher):
             *itertools.chain.from_iterable(("--tmpfs", f"{folder}:{options}") for folder in folders),
             *("--env", "PYTHONHASHSEED=0", "--env", "LANG=C.UTF-8"),
             *(("--runtime", self._runtime) if self._runtime else ()),
+            *(("--security-opt", f"apparmor={self._apparmor}") if self._apparmor else ()),
             *(self._image, "python3", "-I", "-B", "-c", BOOTSTRAP),
         ]
 
     def discard(self, worker: Worker) -> None:
         # our client first: an engine that is asked to remove a container waits for whoever still reads from it
         worker.kill()
-        name = self._ids.pop(worker, None)
+        name = self._names.pop(worker, None)
         if name is not None:
             with contextlib.suppress(SandboxError):
                 docker("kill", name)
@@ -194,23 +214,33 @@ def build_image(base: str, packages: Sequence[str] = ()) -> str:
 
 
 def owner() -> str:
-    """This process, so that it is never taken for a later one of the same number: pid and start time."""
-    return f"{os.getpid()}-{_start_time(os.getpid())}"
+    """This process, never to be taken for another: pid and start time, within one pid namespace of one boot."""
+    return f"{os.getpid()}.{_start_time(os.getpid())}.{_here()}"
 
 
 def sweep() -> int:
-    """Remove containers whose owner is gone; returns how many there were."""
+    """Remove containers whose owner is gone; returns how many there were.
+
+    Owners on other machines and in other containers, that share this engine, cannot be seen from here: theirs stay.
+    """
     columns = f'{{{{.ID}}}} {{{{.Label "{OWNER_LABEL}"}}}}'
     listed = docker("ps", "-a", "--filter", f"label={OWNER_LABEL}", "--format", columns)
     removed = 0
     for line in listed.splitlines():
         identifier, _, label = line.partition(" ")
-        pid, _, started = label.partition("-")
-        if pid.isdigit() and _start_time(int(pid)) != started:
+        pid, _, rest = label.partition(".")
+        started, _, place = rest.partition(".")
+        if place == _here() and pid.isdigit() and _start_time(int(pid)) != started:
             with contextlib.suppress(SandboxError):
                 docker("rm", "-f", identifier)
                 removed += 1
     return removed
+
+
+def _here() -> str:
+    """This boot of this machine, and this pid namespace of it."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot[:13]}.{os.stat('/proc/self/ns/pid').st_ino}"
 
 
 def _start_time(pid: int) -> str:

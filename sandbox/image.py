@@ -44,7 +44,10 @@ def ensure_root(packages: Iterable[str] = ()) -> Path:
     folder = cache_folder() / key
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.parent.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for parent in (folder.parent, folder.parent.parent):
+            parent.chmod(0o755)  # whatever the umask: bubblewrap's user reads it
     with open(folder.parent / f"{key}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():

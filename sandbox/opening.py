@@ -52,11 +52,18 @@ def open_sandbox(
         launcher = kind(limits=limits, packages=packages, **options)  # type: ignore[arg-type]
     except TypeError as error:
         raise SandboxError(f"{backend}: {error}") from None
-    return PooledSandbox(launcher, workers=workers or os.cpu_count() or 1, recycle_after=recycle_after)
+    return PooledSandbox(launcher, workers=workers or _cores(), recycle_after=recycle_after)
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 class UnsafeHost(Launcher):
     """The same supervisor and protocol with no isolation: jobs run as this very user, on this very machine."""
+
+    mode = "none"
 
     def __init__(self, *, limits: Limits, packages: tuple[str, ...] = ()) -> None:
         self.limits = limits

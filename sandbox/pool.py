@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from sandbox.api import Job, JobOutcome, JobResult, Limits, Sandbox, SandboxError
-from sandbox.worker import Worker, WorkerLost, checked
+from sandbox.worker import Worker, checked
 
 TRIES = 2
+CLOSE_SECONDS = 30.0
 
 
 class Launcher(ABC):
@@ -21,6 +22,10 @@ class Launcher(ABC):
 
     limits: Limits
     """The most that any job may ask for."""
+    mode: str = "namespaces"
+    """How jobs are kept apart; see `sandbox.worker.GuestConfig`."""
+    recycle_after: int | None = None
+    """Jobs for each worker, where the backend leaves no choice."""
 
     @abstractmethod
     def start(self) -> Worker:
@@ -43,7 +48,7 @@ class PooledSandbox(Sandbox):
 
     Args:
         launcher: of one backend.
-        workers: how many; each is started when it is first needed.
+        workers: how many; one is started at once, so that what is missing shows here, the others when first needed.
         recycle_after: jobs that one worker runs before it is replaced. A worker is also replaced after any
             out-of-memory and after anything that it cannot explain.
     """
@@ -53,39 +58,73 @@ class PooledSandbox(Sandbox):
             raise SandboxError(f"workers and recycle_after must be at least 1; got {workers} and {recycle_after}.")
         self._launcher = launcher
         self._recycle_after = recycle_after
-        self._places: queue.LifoQueue[Worker | None] = queue.LifoQueue()
-        for _ in range(workers):
-            self._places.put(None)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+        self._workers = workers
+        self._closed = threading.Event()
         self._lock = threading.Lock()
         self._busy: set[Worker] = set()
-        self._closed = False
         self.replaced = 0
+        """Workers replaced so far."""
+        self._places: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        for _ in range(workers - 1):
+            self._places.put(None)
+        self._places.put(launcher.start())
+        self._async = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+        self._janitor = ThreadPoolExecutor(1, thread_name_prefix="sandbox-janitor")
+
+    @property
+    def mode(self) -> str:
+        """How jobs are kept apart on this machine."""
+        return self._launcher.mode
 
     def run(self, job: Job) -> JobResult:
-        checked(job, self._launcher.limits)
+        return self._run(job, time.monotonic())
+
+    async def run_async(self, job: Job) -> JobResult:
         asked = time.monotonic()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._async, self._run, job, asked)
+        except RuntimeError as error:
+            if self._closed.is_set() and not isinstance(error, SandboxError):
+                raise SandboxError("the sandbox is closed.") from None
+            raise
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+            for worker in self._busy:
+                worker.process.kill()  # whoever waits for it gets WorkerLost, and finds the sandbox closed
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for _ in range(self._workers):
+            try:
+                worker = self._places.get(timeout=max(0.1, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if worker is not None:
+                self._launcher.discard(worker)
+        for _ in range(self._workers):
+            self._places.put(None)  # wakes whoever still waits for a place
+        self._async.shutdown(wait=False)
+        self._janitor.shutdown(wait=True)
+        self._launcher.close()
+
+    def _run(self, job: Job, asked: float) -> JobResult:
+        checked(job, self._launcher.limits)
         worker = self._places.get()
-        queued = time.monotonic() - asked
-        if self._closed:
-            self._places.put(worker)
-            raise SandboxError("the sandbox is closed.")
         try:
             fault = ""
             for _ in range(TRIES):
-                if worker is None:
-                    worker = self._started()
-                with self._lock:
-                    self._busy.add(worker)
                 try:
-                    result, said = worker.run(job)
-                except WorkerLost as error:
+                    worker = worker or self._started()
+                    queued = time.monotonic() - asked
+                    result, said = self._run_in(worker, job)
+                except SandboxError as error:  # a lost worker, or none to be had
+                    if self._closed.is_set():
+                        raise SandboxError("the sandbox is closed.") from None
                     worker, fault = self._replaced(worker), str(error)
                     continue
-                finally:
-                    with self._lock:
-                        self._busy.discard(worker)  # type: ignore[arg-type]
-                if said["anomaly"] or worker.jobs >= self._recycle_after:
+                if said["anomaly"] or worker.jobs >= (self._launcher.recycle_after or self._recycle_after):
                     worker = self._replaced(worker)
                 if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
                     fault = result.detail
@@ -93,44 +132,37 @@ class PooledSandbox(Sandbox):
                     fault = f"the machine is too busy: a job of {result.wall_seconds:.1f} s waited for a processor"
                 else:
                     return replace(result, queue_seconds=queued)
-            return JobResult(outcome=JobOutcome.INFRASTRUCTURE_FAULT, detail=fault, queue_seconds=queued)
+            waited = time.monotonic() - asked
+            return JobResult(outcome=JobOutcome.INFRASTRUCTURE_FAULT, detail=fault, queue_seconds=waited)
         except BaseException:
             # the place is free again whatever happened, an interrupt included; its worker may be in mid-job
-            if worker is not None:
-                self._launcher.discard(worker)
-                worker = None
+            worker = self._replaced(worker)
             raise
         finally:
             self._places.put(worker)
 
-    async def run_async(self, job: Job) -> JobResult:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.run, job)
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
+    def _run_in(self, worker: Worker, job: Job) -> tuple[JobResult, dict[str, object]]:
         with self._lock:
-            busy = list(self._busy)
-        for worker in busy:
-            worker.process.kill()  # whoever waits for it gets WorkerLost, and finds the sandbox closed
-        places = self._places.qsize() + len(busy)
-        for _ in range(places):
-            try:
-                worker = self._places.get(timeout=10)
-            except queue.Empty:
-                break
-            if worker is not None:
-                self._launcher.discard(worker)
-        self._places.put(None)
-        self._threads.shutdown(wait=False)
-        self._launcher.close()
+            if self._closed.is_set():
+                raise SandboxError("the sandbox is closed.")
+            self._busy.add(worker)
+        try:
+            return worker.run(job)
+        finally:
+            with self._lock:
+                self._busy.discard(worker)
 
     def _started(self) -> Worker:
-        if self._closed:
+        if self._closed.is_set():
             raise SandboxError("the sandbox is closed.")
         return self._launcher.start()
 
-    def _replaced(self, worker: Worker) -> None:
+    def _replaced(self, worker: Worker | None) -> None:
+        """End a worker without keeping anyone waiting: its successor can start meanwhile."""
+        if worker is None:
+            return
         self.replaced += 1
-        self._launcher.discard(worker)
+        if self._closed.is_set():
+            self._launcher.discard(worker)
+        else:
+            self._janitor.submit(self._launcher.discard, worker)

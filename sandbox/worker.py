@@ -9,9 +9,11 @@ import select
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
@@ -39,6 +41,44 @@ BOOTSTRAP = (
     " sys.modules[n]=types.ModuleType(n);exec(compile(s,n+'.py','exec'),vars(sys.modules[n]))\n"
     "sys.modules['supervisor'].main(m['config'])\n"
 )
+
+
+_spawner: list[ThreadPoolExecutor] = []
+_alive: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def _spawn(command: Sequence[str], *, user: int | None, cwd: str | None) -> subprocess.Popen[bytes]:
+    """Popen, from one thread that lives as long as this process.
+
+    Bubblewrap's first process dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG), and the threads of
+    callers come and go.
+    """
+    if not _spawner:
+        _spawner.append(ThreadPoolExecutor(1, thread_name_prefix="sandbox-spawner"))
+    start = partial(
+        subprocess.Popen[bytes],
+        list(command),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        start_new_session=True,  # a terminal's Ctrl-C is for the owner, who ends the worker in order
+    )
+    return _spawner[0].submit(start).result()
+
+
+def _after_fork() -> None:
+    """A forked child of the owner must not keep the workers' pipes open: they end when the owner's ends close."""
+    _spawner.clear()
+    for worker in list(_alive):
+        worker.forget()
+    _alive.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class WorkerLost(SandboxError, ConnectionError):
@@ -73,19 +113,10 @@ class Worker:
     ) -> None:
         self.name = name
         self.jobs = 0
-        self.process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cwd,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
-            start_new_session=True,  # a terminal's Ctrl-C is for the owner, who ends the worker in order
-        )
+        self.process = _spawn(command, user=user, cwd=cwd)
         assert self.process.stdin
         assert self.process.stdout
+        _alive.add(self)
         self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
@@ -125,6 +156,12 @@ class Worker:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WorkerLost(f"{self.name}: not an answer: {error}") from None
 
+    def forget(self) -> None:
+        """Close this process's copies of the pipes, after a fork: the worker is the parent's."""
+        for fd in (self._in, self._out):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
     def hang_up(self) -> None:
         """Close our end: the supervisor kills its job and ends by itself."""
         for pipe in (self.process.stdin, self.process.stdout):
@@ -134,6 +171,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the process that we started, and everything that dies with it."""
+        _alive.discard(self)
         self.hang_up()
         self.process.kill()
         self.process.wait()
@@ -217,6 +255,10 @@ def checked(job: Job, largest: Limits) -> None:
         raise SandboxError(
             f"memory_bytes must be at most the sandbox's own {largest.memory_bytes}; got {job.limits.memory_bytes}."
             " Open the sandbox with larger limits."
+        )
+    if job.limits.processes > largest.processes:
+        raise SandboxError(
+            f"processes must be at most the sandbox's own {largest.processes}; got {job.limits.processes}."
         )
     if job.helper is not None:
         checked(job.helper, largest)

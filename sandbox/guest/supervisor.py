@@ -27,7 +27,7 @@ MIB = 1 << 20
 # a socket holds up to 400 KiB that no process is charged for
 MOST_SOCKETS = 1024
 CROWD = 16  # with more tasks than this a program stands in its own way: its waiting says nothing of the machine
-UIDS = 10_000
+UIDS = 25_000
 
 
 def main(config):
