@@ -36,8 +36,18 @@ class ReasoningGym(Verifier):
             return fixed(Outcome.NO_ANSWER, "the completion declares no final answer")
         import reasoning_gym  # pyright: ignore[reportMissingImports]
 
-        score = float(reasoning_gym.get_score_answer_fn(dataset)(found.answer, entry))
+        score_answer = reasoning_gym.get_score_answer_fn(dataset)
+        gold = entry.get("answer")
+        if isinstance(gold, str) and score_answer(gold, entry) < 1:  # JSON turned its tuples into lists
+            entry = cast("dict[str, JSON]", _with_tuples(entry))
+        score = float(score_answer(found.answer, entry))
         return graded(score, f"{dataset} gives {score:g}", answer=found.answer[:2000], form=found.form)
+
+
+def _with_tuples(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in cast("dict[str, object]", value).items()}
+    return tuple(map(_with_tuples, cast("list[object]", value))) if isinstance(value, list) else value
 
 
 def _dataset_and_entry(reference: JSON) -> tuple[str, dict[str, JSON]]:
