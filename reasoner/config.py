@@ -168,7 +168,20 @@ class AlgorithmSection(Section):
     importance_options: Options = Field(default_factory=dict[str, JsonValue])
     kl: Literal["k1", "k2", "k3"] = "k3"
     kl_coef: float = Field(default=0.0, ge=0)
-    """Weight of the KL to the reference model in the loss; 0: no reference model is loaded."""
+    """Weight of the KL to the reference model; 0: no reference model is loaded."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """loss: the estimate `kl` is part of the loss; reward: kl_coef * k1 is taken off the reward, token by token where
+    the estimator reads token rewards (gae, reinforce_pp), otherwise summed over the completion."""
+    kl_target: float | None = Field(default=None, gt=0)
+    """Nats a completion: the coefficient is adapted from step to step until the KL is near it; None: fixed."""
+    kl_horizon: int = Field(default=10_000, ge=1)
+    """Completions in which a KL far above the target multiplies the coefficient by about 1.2."""
+    kl_budget: float | None = Field(default=None, gt=0)
+    """Nats a completion that the policy may move away from the reference; needs kl_coef > 0. None: no bound."""
+    kl_over_budget: Literal["stop", "rollback"] = "stop"
+    """stop: end with the policy as it is; rollback: with the newest checkpoint that was within the budget."""
+    reference: str | None = None
+    """Model that the KL is measured to; None: the one that the stage begins with."""
     entropy_coef: float = Field(default=0.0, ge=0)
     overlong_penalty_tokens: int = Field(default=0, ge=0)
     """DAPO's soft overlong penalty over the last so many tokens before max_tokens; 0: off."""
@@ -187,6 +200,27 @@ class OptimSection(Section):
     updates_per_step: int = Field(default=1, ge=1)
     """Optimizer steps on one batch of rollouts: inner_epochs passes, each split into this many parts."""
     inner_epochs: int = Field(default=1, ge=1)
+    stop_kl: float | None = Field(default=None, gt=0)
+    """Nats a token: no further update on a batch once one saw an approximate KL to the sampling policy above this."""
+
+
+class ValueSection(Section):
+    """The value model of PPO: what a completion is still expected to earn, token by token."""
+
+    trunk: Literal["separate", "shared"] = "separate"
+    """separate: a trunk of its own (with model.lora: an adapter of its own on the policy's base); shared: a head on the
+    policy's trunk, one forward pass for both."""
+    init: str | None = None
+    """Model or reward-model folder that a separate trunk starts from; None: the policy's start. A reward model brings
+    its head as well."""
+    coef: float = Field(default=0.5, gt=0)
+    """Weight of the value loss beside the policy loss."""
+    clip_range: float | None = Field(default=0.2, gt=0)
+    """In units of the reward: values may move so far in one step before their loss is clipped; None: unclipped."""
+    lr: float | None = Field(default=None, gt=0)
+    """Of the value's own parameters; None: optim.lr."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """First steps in which the value alone is trained."""
 
 
 class BatchSection(Section):
@@ -353,7 +387,8 @@ class LoggingSection(Section):
 class StageConfig(Section):
     """One stage of a run, with every default resolved."""
 
-    method: Literal["grpo", "sft", "reward_model", "dpo"] = "grpo"
+    method: Literal["grpo", "ppo", "sft", "reward_model", "dpo"] = "grpo"
+    """grpo and ppo are one loop; ppo sets algorithm.advantage: gae and rollout.group_size: 1 where they are not set."""
     name: str = "run"
     output: str | None = None
     """Run folder; None: runs/<name>."""
@@ -374,7 +409,19 @@ class StageConfig(Section):
     preferences: PreferenceSection = PreferenceSection()
     reward_model: RewardModelSection = RewardModelSection()
     dpo: DpoSection = DpoSection()
+    value: ValueSection = ValueSection()
+    reward: VerifierSection | None = None
+    """What training rewards instead of the tasks' own verifiers, which then still grade every evaluation: a reward
+    model, a weighted sum, ... None: the tasks' own."""
     logging: LoggingSection = LoggingSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ppo_defaults(cls, value: object) -> object:
+        if not isinstance(value, dict) or cast("dict[str, object]", value).get("method") != "ppo":
+            return cast("object", value)
+        defaults: dict[str, object] = {"algorithm": {"advantage": "gae"}, "rollout": {"group_size": 1}}
+        return deep_merge(defaults, cast("dict[str, object]", value))
 
     @field_validator("model", mode="before")
     @classmethod
@@ -391,6 +438,7 @@ class StageConfig(Section):
     def _fits_together(self) -> StageConfig:
         if self.method in ("reward_model", "dpo") and not self.preferences.train:
             raise ValueError(f"preferences.train must name at least one file of pairs for method {self.method}")
+        self._leash_fits()
         if self.sft.patience is not None and not self.sft.held_out and not self.sft.test:
             raise ValueError("sft.patience needs an evaluation loss. Set sft.held_out or sft.test")
         given = self.method in ("reward_model", "dpo") or (self.method == "sft" and self.sft.data)
@@ -410,6 +458,15 @@ class StageConfig(Section):
                     " Set rollout.group_size in the config"
                 )
         return self
+
+    def _leash_fits(self) -> None:
+        """Raise where a KL setting has nothing to act on."""
+        algorithm = self.algorithm
+        for name in ("kl_target", "kl_budget"):
+            if getattr(algorithm, name) is not None and algorithm.kl_coef == 0:
+                raise ValueError(f"algorithm.{name} needs a KL to the reference. Set algorithm.kl_coef above 0")
+        if "kl_coef" in algorithm.advantage_options:
+            raise ValueError("advantage_options.kl_coef is set by algorithm.kl_coef with kl_in: reward. Use those")
 
 
 class RunConfig(Section):

@@ -6,7 +6,9 @@ trainer (to an engine, to a plain model folder) is merged on the way: the traine
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -60,8 +62,39 @@ def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weigh
     return adapted
 
 
-def load_adapter(adapted: PeftModel, folder: Path) -> None:
-    """Replace the adapter's weights by those of a folder.
+def another_adapter(adapted: PeftModel, name: str, *, seed: int) -> None:
+    """Put a further adapter of the same shape beside the policy's, to be trained with it; the policy's stays active."""
+    config = copy.deepcopy(adapted.peft_config[ADAPTER])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted.add_adapter(name, config)
+    for parameter_name, parameter in adapted.named_parameters():
+        if ".lora_" in parameter_name:
+            parameter.requires_grad_(True)
+    adapted.eval()
+
+
+@contextmanager
+def using_adapter(adapted: PeftModel, name: str) -> Iterator[None]:
+    """One adapter active instead of the policy's, in every layer; what is trained stays as it is.
+
+    A backward pass that recomputes layers must run inside as well.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
+    before = [layer._active_adapter for layer in layers]
+    for layer in layers:
+        layer._active_adapter = [name]
+    try:
+        yield
+    finally:
+        for layer, active in zip(layers, before, strict=True):
+            layer._active_adapter = active
+
+
+def load_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> None:
+    """Replace an adapter's weights by those of a folder.
 
     Raises:
         ValueError: the folder lacks a tensor of this adapter, or holds one that it does not have.
@@ -69,16 +102,22 @@ def load_adapter(adapted: PeftModel, folder: Path) -> None:
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    found = set_peft_model_state_dict(adapted, load_file(folder / ADAPTER_FILE), adapter_name=ADAPTER)
-    missing = [name for name in found.missing_keys if "lora_" in name]
+    file = folder / ADAPTER_FILE
+    found = set_peft_model_state_dict(adapted, load_file(file), adapter_name=name)
+    missing = [key for key in found.missing_keys if "lora_" in key and f".{name}." in key]
     if missing or found.unexpected_keys:
         raise ValueError(f"{folder} holds another adapter: {[*missing, *found.unexpected_keys][:3]} differ.")
 
 
-def save_adapter(adapted: PeftModel, folder: Path) -> None:
-    """Write the adapter alone, as any peft reader takes it."""
+def save_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> None:
+    """Write one adapter alone, as any peft reader takes it."""
     # the embeddings are never trained; "auto" would ask the hub whether they were
-    adapted.save_pretrained(str(folder), selected_adapters=[ADAPTER], save_embedding_layers=False)
+    adapted.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
+    nested = folder / name
+    if nested.is_dir():  # peft puts every adapter but "default" into a folder of its name
+        for file in nested.iterdir():
+            file.rename(folder / file.name)
+        nested.rmdir()
 
 
 def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
@@ -122,4 +161,13 @@ def merge_checkpoint(adapter: Path, target: Path) -> None:
     aside.rename(target)
 
 
-__all__ = ["ADAPTER", "add_adapter", "load_adapter", "merge_checkpoint", "plain_weights", "save_adapter"]
+__all__ = [
+    "ADAPTER",
+    "add_adapter",
+    "another_adapter",
+    "load_adapter",
+    "merge_checkpoint",
+    "plain_weights",
+    "save_adapter",
+    "using_adapter",
+]

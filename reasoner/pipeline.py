@@ -18,6 +18,7 @@ from reasoner.train import train
 
 METHODS: Mapping[str, Callable[[Session], None]] = {
     "grpo": train,
+    "ppo": train,
     "sft": sft,
     "reward_model": reward_model,
     "dpo": dpo,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,11 +16,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from reasoner import processes
 from reasoner.batch import Batch
 from reasoner.config import StageConfig
 from reasoner.layout import Forward, packed, padded
 from reasoner.logprobs import logprobs_and_entropy
-from reasoner.lora import add_adapter, plain_weights, save_adapter
+from reasoner.lora import add_adapter, load_adapter, plain_weights, save_adapter
 from reasoner.loss import LossTerms, merge_metrics
 from reasoner.model import compute_dtype, context_limit, eos_ids, load_model
 
@@ -40,9 +42,19 @@ class TokenScores(NamedTuple):
     """[N] entropy of the next-token distribution in nats."""
     rewards_BK: Tensor | None = None
     """[B, heads] of a reward model: read at each row's last token."""
+    values_N: Tensor | None = None
+    """[N] of a value model: read at the position that predicts each token."""
 
 
 Objective = Callable[[TokenScores, Batch], LossTerms]
+
+
+class Part(NamedTuple):
+    """A micro-batch of one process."""
+
+    rows: list[int]
+    real: bool
+    """False: run so that the processes stay in step, and left out of loss, gradient and figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +137,7 @@ class Policy:
             self.optimizer.optimizer, lambda update: schedule_factor(config, update)
         )
         self._reference: TokenScorer | None = None
-        if config.algorithm.kl_coef > 0 and self.adapter is None:
+        if config.algorithm.kl_coef > 0 and (self.adapter is None or config.algorithm.reference):
             self._reference = self._load_reference()
 
     def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
@@ -165,9 +177,12 @@ class Policy:
                 module.training = False
 
     def _load_reference(self) -> TokenScorer:
-        model = load_model(self.config.model, seed=self.config.seed, weights_dtype=self.dtype).model
+        section, other = self.config.model, self.config.algorithm.reference
+        if other is not None:
+            section = section.model_copy(update={"path": other, "from_scratch": None, "tokenizer": None})
+        model = load_model(section, seed=self.config.seed, weights_dtype=self.dtype).model
         model.requires_grad_(False)
-        return TokenScorer(model.to(self.device), logit_bytes=self.config.batch.logit_megabytes << 20)
+        return TokenScorer(model, logit_bytes=self.config.batch.logit_megabytes << 20)
 
     def layout(self, batch: Batch) -> Forward:
         """The forward inputs of a micro-batch on the policy's device; config.batch.layout decides."""
@@ -193,25 +208,47 @@ class Policy:
         return batch
 
     def _reference_logprobs(self, batch: Batch) -> Tensor:
-        """Of the model as it came: a second model, or this one without its adapter."""
-        if self.adapter is not None:
-            with self.adapter.disable_adapter():
-                return self._score(batch, self.scorer)
-        if self._reference is None:
+        """Of the model as it came, or of another: this one without its adapter, or a second one.
+
+        A second model lies in the host's memory between uses.
+        """
+        if self._reference is not None:
+            self._reference.to(self.device)
+            try:
+                return self._score(batch, self._reference)
+            finally:
+                if self.device.type != "cpu":
+                    self._reference.to("cpu")
+        if self.adapter is None:
             raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef.")
-        return self._score(batch, self._reference)
+        with self.adapter.disable_adapter():
+            return self._score(batch, self.scorer)
 
     @torch.no_grad()
     def _score(self, batch: Batch, scorer: nn.Module) -> Tensor:
         logprobs_N = torch.zeros(len(batch.row_N))
         starts = batch.row_starts()
-        for rows in batch.micro_rows(self.config.batch.micro_tokens, unit=self.unit):
-            micro = batch.select(rows)
+        found: list[tuple[list[int], Tensor]] = []
+        for part in self.parts(batch):
             with self.accelerator.autocast():
-                scores = scorer(self.layout(micro), self.temperature)
+                scores = scorer(self.layout(batch.select(part.rows)), self.temperature)
+            if part.real:
+                found.append((part.rows, scores.logprobs_N.float().cpu()))
+        for rows, scored_N in itertools.chain.from_iterable(processes.gather(found)):
             index_N = torch.cat([torch.arange(starts[row], starts[row + 1]) for row in rows])
-            logprobs_N[index_N] = scores.logprobs_N.float().cpu()
+            logprobs_N[index_N] = scored_N
         return logprobs_N
+
+    def parts(self, batch: Batch) -> list[Part]:
+        """This process's micro-batches; every process has as many, the last ones without effect where it has fewer."""
+        lengths = [len(ids) for ids in batch.input_ids]
+        parts_of: list[list[list[int]]] = []
+        for dealt in processes.deal(lengths, processes=processes.count(), unit=self.unit):
+            within = batch.select(dealt).micro_rows(self.config.batch.micro_tokens, unit=self.unit)
+            parts_of.append([[dealt[row] for row in rows] for rows in within])
+        own = [Part(rows, real=True) for rows in parts_of[processes.rank()]]
+        idle = Part(list(range(min(self.unit, len(batch)))), real=False)
+        return own + [idle] * (max(map(len, parts_of)) - len(own))
 
     @torch.no_grad()
     def score_tokens(self, token_ids: tuple[int, ...] | list[int]) -> list[float]:
@@ -222,8 +259,10 @@ class Policy:
         with self.accelerator.autocast():
             return self.scorer(forward, 1.0).logprobs_N.float().tolist()
 
-    def _losses(self, micro: Batch, objective: Objective) -> Iterator[LossTerms]:
+    def _losses(self, micro: Batch, objective: Objective | None) -> Iterator[LossTerms]:
         """The losses of a micro-batch; each is propagated, and its activations freed, before the next is computed."""
+        if objective is None:
+            raise TrainingError("there is no value model to train alone. Set value.warmup_steps: 0.")
         yield objective(self.trainer_logprobs(micro), micro.to(self.device))
 
     def _clip_gradients(self, metrics: dict[str, float]) -> float:
@@ -231,22 +270,28 @@ class Policy:
         norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.config.optim.max_grad_norm)
         return float(norm) if norm is not None else float("nan")
 
-    def update(self, batch: Batch, objective: Objective) -> UpdateStats:
+    def update(self, batch: Batch, objective: Objective | None) -> UpdateStats:
         """One optimizer step over all of a batch, in micro-batches by token budget.
 
+        Args:
+            batch: the rows of the step.
+            objective: of the policy; None: only the value model learns.
         Raises:
             TrainingError: the loss or the gradient is not finite; the weights are as they were before.
         """
         self.optimizer.zero_grad()
         loss = 0.0
         metrics: dict[str, float] = {}
-        for micro in batch.micro_batches(self.config.batch.micro_tokens, unit=self.unit):
+        # gradients are averaged over processes, while the loss is already divided by the global count
+        scale = self.accelerator.num_processes
+        for part in self.parts(batch):
             with self._learning():
-                for terms in self._losses(micro, objective):
-                    # gradients are averaged over processes, while the loss is already divided by the global count
-                    self.accelerator.backward(terms.loss * self.accelerator.num_processes)
-                    loss += terms.loss.detach().item()
-                    merge_metrics(metrics, terms.metrics)
+                for terms in self._losses(batch.select(part.rows), objective):
+                    self.accelerator.backward(terms.loss * (scale if part.real else 0.0))
+                    if part.real:
+                        loss += terms.loss.detach().item()
+                        merge_metrics(metrics, terms.metrics)
+        loss, metrics = self._over_processes(loss, metrics)
         grad_norm = self._clip_gradients(metrics)
         lr = float(self.scheduler.get_last_lr()[0])
         if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(torch.tensor(grad_norm))):
@@ -260,6 +305,15 @@ class Policy:
         self.scheduler.step()
         self.version += 1
         return UpdateStats(loss, grad_norm, lr, metrics)
+
+    @staticmethod
+    def _over_processes(loss: float, metrics: dict[str, float]) -> tuple[float, dict[str, float]]:
+        """Loss and figures of the whole step."""
+        gathered = processes.gather((loss, metrics))
+        merged: dict[str, float] = {}
+        for _, one in gathered:
+            merge_metrics(merged, one)
+        return sum(one for one, _ in gathered), merged
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Hugging Face names and tensors of the full model, adapters merged, each tied tensor once: for engines."""
@@ -282,6 +336,15 @@ class Policy:
             self.save(checkpoint / "model")
         else:
             save_adapter(self.adapter, checkpoint / "adapter")
+
+    def load_trained(self, checkpoint: Path) -> None:
+        """Take back the weights that `save_trained` wrote, in place: an engine may share them."""
+        if self.adapter is not None:
+            load_adapter(self.adapter, checkpoint / "adapter")
+            return
+        changed = {"path": str(checkpoint / "model"), "from_scratch": None, "tokenizer": None}
+        held = load_model(self.config.model.model_copy(update=changed), seed=self.config.seed).model
+        self.unwrapped().load_state_dict(held.state_dict())
 
 
 def schedule_factor(config: StageConfig, update: int) -> float:

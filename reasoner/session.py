@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import signal
 import time
@@ -14,7 +15,11 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from rich.console import Console
 
+from reasoner import processes
+from reasoner.advantage import get_estimator
 from reasoner.checkpoint import (
     Progress,
     copy_model,
@@ -89,6 +94,7 @@ class Session:
         if not self.config.engine.sync_check:
             return float("nan")
         check_checksum(sent.digest(), arrived)
+        processes.wait()  # servers that all share are given their weights by one
         return check_probe(self.engine.score(self.probe), self.policy.score_tokens(self.probe), self.policy.dtype)
 
     def evaluate(self) -> Evaluation | None:
@@ -160,10 +166,16 @@ class Session:
         last = self.step == config.steps
         if config.eval.every and self.step % config.eval.every == 0 and not last:
             self.evaluate()
-        if self.interrupted or self.step % config.checkpoint.every == 0:
+        interrupted = any(processes.gather(self.interrupted))
+        if interrupted or self.step % config.checkpoint.every == 0:
             self.checkpoint()
-        if self.interrupted:
+        if interrupted:
             raise Interrupted
+
+    def roll_back(self, checkpoint: Path) -> None:
+        """Take the policy's weights from a checkpoint; nothing more is trained after it."""
+        self.policy.load_trained(checkpoint)
+        self.sync()
 
     def finish(self) -> None:
         """Evaluate once more, write the final model and the closing mark."""
@@ -181,7 +193,7 @@ class Session:
         self.run.finish(summary)
 
 
-SAMPLING = ("grpo",)
+SAMPLING = ("grpo", "ppo")
 """Methods that sample in every step; the others only where there are problems to evaluate on."""
 
 
@@ -193,18 +205,18 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         ConfigError, ModelError, TaskError, EngineError: before anything was sampled; nothing is lost.
     """
     with ExitStack() as stack:
-        checkpoint = latest_checkpoint(folder / "checkpoints") if resume else None
+        accelerator = _accelerator(config)
+        checkpoint = processes.same_everywhere(latest_checkpoint(folder / "checkpoints") if resume else None)
         progress = load_progress(checkpoint) if checkpoint else None
-        display = stack.enter_context(Display(config))
+        display = stack.enter_context(_display(config))
         pool = stack.enter_context(grading_pool(config))
         train, held_out = load_problems(config)
-        accelerator = Accelerator(mixed_precision=_mixed_precision(config))
         policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
         for problems, max_tokens in ((train, config.rollout.max_tokens), (held_out, config.eval.max_tokens)):
             flat = [problem for part in problems for problem in part]
             prompts = render(flat, policy.tokenizer, config.prompt)
             check_lengths(flat, prompts, max_tokens=max_tokens or config.rollout.max_tokens, limit=policy.context)
-        run = RunFolder(folder, config)
+        run = RunFolder(folder, config, writes=processes.is_main())
         stack.callback(run.close)
         engine = _open_engine(config, policy, folder, checkpoint)
         stack.callback(engine.close)
@@ -249,6 +261,10 @@ def policy_class(config: StageConfig) -> type[Policy]:
         from reasoner.dpo import PairPolicy
 
         return PairPolicy
+    if "values" in get_estimator(config.algorithm.advantage).needs:
+        from reasoner.value import ActorCritic
+
+        return ActorCritic
     return Policy
 
 
@@ -262,7 +278,8 @@ def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[P
     held_out: list[list[Problem]] = []
     for section in config.task:
         task = get_task(section.name, **section.options)
-        problems = with_verifiers(task.problems(section.train_split), section)[: section.limit]
+        own = with_verifiers(task.problems(section.train_split), section)[: section.limit]
+        problems = with_verifiers(own, section.model_copy(update={"verifier": config.reward or section.verifier}))
         check_problems(problems, where=f"{section.name} {section.train_split}")
         train.append(problems)
         if config.eval.problems:
@@ -318,6 +335,26 @@ def grading_pool(config: StageConfig) -> GradingPool:
     )
 
 
+def _accelerator(config: StageConfig) -> Accelerator:
+    """One process or several, as `accelerate launch` or torchrun set them up."""
+    accelerator = Accelerator(
+        mixed_precision=_mixed_precision(config),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # ours never change
+    )
+    if processes.count() > 1 and config.engine.name == "vllm":
+        raise ConfigError(
+            "bad-value",
+            "engine.name=vllm samples in the trainer's own single process; with several use engine.name=vllm-server,"
+            " on devices of its own.",
+        )
+    return accelerator
+
+
+def _display(config: StageConfig) -> Display:
+    """What a person sees comes from the main process."""
+    return Display(config, None if processes.is_main() else Console(file=io.StringIO(), quiet=True))
+
+
 def _mixed_precision(config: StageConfig) -> str:
     wanted = config.model.dtype
     if wanted == "auto":
@@ -333,21 +370,30 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
     path = config.model.path
     if config.model.from_scratch is not None or path is None:
         start = folder / "start"
-        if not (start / "config.json").is_file():
+        if not processes.same_everywhere(start if (start / "config.json").is_file() else None):
             save_model(start, policy)
         path = str(start)
     name = config.engine.dtype
     dtype = str(policy.dtype).removeprefix("torch.") if name == "auto" else name
     shared = policy.unwrapped() if config.engine.name == "hf" else None
-    return open_engine(
-        config.engine.name,
-        model_path=path,
-        dtype=dtype,
-        max_model_len=policy.context,
-        seed=config.seed,
-        model=shared,
-        **config.engine.options,
-    )
+
+    def opened(**further: object) -> Engine:
+        return open_engine(
+            config.engine.name,
+            model_path=path,
+            dtype=dtype,
+            max_model_len=policy.context,
+            seed=config.seed,
+            model=shared,
+            **(config.engine.options | further),
+        )
+
+    if config.engine.name != "vllm-server" or processes.count() == 1:
+        return opened()
+    # the main process starts the servers and gives them their weights; every process samples from them
+    engine = opened() if processes.is_main() else None
+    urls = processes.gather([server.url for server in getattr(engine, "servers", [])])[0]
+    return engine or opened(urls=urls, loads=False)
 
 
 @contextmanager

@@ -14,7 +14,9 @@ import torch
 from reasoner.advantage import Estimator, get_estimator, group_signal
 from reasoner.advice import REPEAT_EVERY, no_signal_advice
 from reasoner.batch import Batch
+from reasoner.checkpoint import list_checkpoints
 from reasoner.config import StageConfig
+from reasoner.leash import Leash
 from reasoner.loss import LossTerms, policy_loss
 from reasoner.metrics import peak_memory_mb, rollout_metrics
 from reasoner.policy import Objective, TokenScores, UpdateStats
@@ -23,18 +25,19 @@ from reasoner.rollout import Sampled, check_graded, rollout_groups, shape
 from reasoner.sampler import request_seed
 from reasoner.session import Clock, Session
 from reasoner.step_probe import StepProbe
+from reasoner.value import value_metrics
 from verifiers import JSON
 
 
 def train(session: Session) -> None:
     """Run the steps that are left; see DESIGN in docs/ for the path of one batch."""
     config, policy = session.config, session.policy
-    estimator, objective = get_estimator(config.algorithm.advantage), make_objective(config)
+    estimator, leash = get_estimator(config.algorithm.advantage), Leash(config.algorithm, session.state)
     if session.fresh:
         session.evaluate()
         session.checkpoint()
     silent = 0
-    for step in range(session.step + 1, config.steps + 1):
+    for step in range(session.step + 1, 0 if leash.over else config.steps + 1):
         clock = Clock()
         sampled = sample_step(session, step)
         groups = shape(
@@ -50,10 +53,16 @@ def train(session: Session) -> None:
         if kept:
             batch = Batch.of_rollouts(kept, config=config)
             batch = policy.annotate(batch, needs=estimator.needs | loss_needs(config))
-            batch = estimator.function(batch, **config.algorithm.advantage_options)
+            batch = leash.estimate(batch, estimator)
             clock.lap("logprobs")
             probe = StepProbe(batch)
-            metrics = update_policy(session, batch, probe.recording(objective), step) | probe.figures(policy)
+            objective = make_objective(config, kl_coef=leash.in_loss)
+            recorded = None if step <= config.value.warmup_steps else probe.recording(objective)
+            metrics = update_policy(session, batch, recorded, step)
+            probe.gather()
+            metrics |= probe.figures(policy) | value_metrics(batch)
+            metrics |= leash.pull(batch, step=step)
+            session.state |= leash.state()
             clock.lap("update")
             session.run.append("updates.jsonl", update_rows(step, kept, batch, dropped, probe))
             metrics["gap/probe"] = session.sync()
@@ -64,9 +73,11 @@ def train(session: Session) -> None:
         metrics |= rollout_metrics(groups) | step_metrics(session, sampled, kept, clock)
         session.run.log(step, metrics)
         session.display.step(step, metrics)
-        silent = 0 if metrics["groups/signal"] > 0 else silent + 1
+        silent = 0 if metrics["groups/signal"] > 0 or not estimator.group_relative else silent + 1
         if silent % REPEAT_EVERY == 1:
             session.display.note(no_signal_advice(metrics))
+        if leash.over:
+            return end_over_budget(session, leash)
         session.end_step()
 
 
@@ -158,9 +169,10 @@ def loss_needs(config: StageConfig) -> frozenset[str]:
     return frozenset(needs)
 
 
-def make_objective(config: StageConfig) -> Objective:
-    """The config's policy loss as a function of a micro-batch."""
+def make_objective(config: StageConfig, *, kl_coef: float | None = None) -> Objective:
+    """The config's policy loss as a function of a micro-batch; kl_coef None: the config's."""
     algorithm = config.algorithm
+    coef = algorithm.kl_coef if kl_coef is None else kl_coef
 
     def objective(scores: TokenScores, micro: Batch) -> LossTerms:
         return policy_loss(
@@ -172,15 +184,18 @@ def make_objective(config: StageConfig) -> Objective:
             importance=algorithm.importance,
             importance_options=algorithm.importance_options,
             kl=algorithm.kl,
-            kl_coef=algorithm.kl_coef,
+            kl_coef=coef,
             entropy_coef=algorithm.entropy_coef,
         )
 
     return objective
 
 
-def update_policy(session: Session, batch: Batch, objective: Objective, step: int) -> dict[str, float]:
-    """Every optimizer step on one batch: inner epochs, each in updates_per_step parts of the shuffled rows."""
+def update_policy(session: Session, batch: Batch, objective: Objective | None, step: int) -> dict[str, float]:
+    """Every optimizer step on one batch: inner epochs, each in updates_per_step parts of the shuffled rows.
+
+    They end early once the policy has moved further from the one that sampled than optim.stop_kl.
+    """
     optim = session.config.optim
     rows = list(range(len(batch)))
     stats: list[UpdateStats] = []
@@ -193,7 +208,21 @@ def update_policy(session: Session, batch: Batch, objective: Objective, step: in
                 whole = len(chosen) == len(batch)
                 taken = batch if whole else batch.select(sorted(chosen)).reweighed(session.config)
                 stats.append(session.policy.update(taken, objective))
-    return mean_stats(stats)
+                moved = stats[-1].metrics.get("policy/approx_kl", 0.0) / max(1.0, stats[-1].metrics["tokens"])
+                if optim.stop_kl is not None and moved > optim.stop_kl:
+                    return mean_stats(stats) | {"optim/updates": float(len(stats)), "optim/stopped_early": 1.0}
+    return mean_stats(stats) | {"optim/updates": float(len(stats)), "optim/stopped_early": 0.0}
+
+
+def end_over_budget(session: Session, leash: Leash) -> None:
+    """Say that the KL budget is spent; roll back to the newest checkpoint within it where the config says so."""
+    algorithm, root = session.config.algorithm, session.run.path / "checkpoints"
+    said = f"the policy is more than algorithm.kl_budget={algorithm.kl_budget} nats a completion from its reference"
+    within = [folder for folder in list_checkpoints(root) if int(folder.name.split("-")[1]) <= leash.within]
+    if algorithm.kl_over_budget == "rollback" and within:
+        session.roll_back(within[-1])
+        said += f"; the final model is that of {within[-1].name}, which was within it"
+    session.display.note(f"stopping after step {session.step}: {said}")
 
 
 def mean_stats(stats: Sequence[UpdateStats]) -> dict[str, float]:
