@@ -1,34 +1,59 @@
 """The final answer of a model's text, found by scanning, never by evaluating. Linear in the text.
 
 Order, strongest form first; within a form the last one wins:
-`\\boxed{...}` · `#### ...` · `<answer>...</answer>` · "the final answer is ..." / "the answer is ..." / "answer: ..." ·
-a last line `A: ...` · a text that ends in bold `**...**` · a text that ends in `$...$` ·
-a last line that is nothing but a number · a text that is nothing but a short answer.
+`\\boxed{...}` · `#### ...` · `<answer>...</answer>` · "the final answer is ..." / "the answer is ..." / "answer: ..." /
+"... is the answer", in ten languages · a JSON object with an `answer` · a last line `A: ...` · a text that ends in bold
+`**...**` · a text that ends in `$...$` · a last line that is nothing but a number · a text that is nothing but a short
+answer. Two declarations that follow the strongest one and take it back win over it: a later `####` or `<answer>`, and
+"wait, that is wrong: the answer is ...".
 Text inside `<think>...</think>` never counts; an unclosed `<think>` hides everything after it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_ANSWER = 20_000
 """Characters of an answer that are looked at; a longer one is cut, which no reference equals."""
 
-THINK = re.compile(r"</?think(?:ing)?>", re.IGNORECASE)
+THINK = re.compile(r"</?(?:think(?:ing)?|thought|scratchpad)>", re.IGNORECASE)
 HASHES = re.compile(r"####[ \t]*")
 ANSWER_TAG = re.compile(r"</?answer>", re.IGNORECASE)
 DECLARED = re.compile(
     r"(?:\bfinal\s+answer|\bthe\s+(?:correct\s+)?(?:answer|result|solution|value)|\banswer"
-    r"|\b(?:correct|right)\s+(?:option|choice))"
+    r"|\b(?:correct|right)\s+(?:option|choice)"
+    r"|(?:最终|最終|正确|正確)?答案|答え|정답|답|\bответ|\bréponse(?:\s+finale)?|\brespuesta(?:\s+final)?|\bantwort"
+    r"|\bresposta(?:\s+final)?|\brisposta(?:\s+finale)?|\bodpowiedź|đáp\s+án|\bcevap)"
     r"(?:\s+to\s+(?:the|this)\s+(?:question|problem))?"
-    r"\s*(?P<verb>\s+is\s+not\b|\s+is\s*:?|\s+should\s+be|\s+must\s+be|\s*:|\s*=)(?P<after>\s*)",
+    r"\s*(?P<verb>\s+is\s+not\b|\s+is\b\s*:?|\s+should\s+be|\s+must\s+be|\s*(?:\*\*)?\s*[:：]|\s*="
+    r"|\s*(?:是|为|為|は|은|는)\s*[:：]?|\s+(?:est|es|ist|lautet|é|è|to|là)\b\s*:?|\s+[—–-]\s)(?P<after>\s*)",
     re.IGNORECASE,
 )
+HEADING = re.compile(r"^[#*_\s]*(?:final\s+)?answer[*_:\s]*\n", re.IGNORECASE | re.MULTILINE)
+REVERSED = re.compile(
+    r"\s+(?:is|as)\s+(?:therefore\s+|thus\s+|indeed\s+)?(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b",
+    re.IGNORECASE,
+)
+BEFORE = re.compile(
+    r"(?:\$([^$\n]{1,200})\$|\\\(([^\n]{1,200}?)\\\)|\*\*([^*\n]{1,200})\*\*|(?<![\w.,/])(\(?-?[\d][\d,./]*%?\)?|\(?[A-E]\)?))$"
+)
+RETRACTED = re.compile(
+    r"\b(?:that(?:'s|\s+is|\s+was)\s+(?:wrong|incorrect|not\s+(?:right|correct))|(?:this|it)\s+is\s+(?:wrong|incorrect)"
+    r"|scratch\s+that|i\s+made\s+an?\s+(?:mistake|error)|ignore\s+(?:that|the\s+above)|correction\s*:)",
+    re.IGNORECASE,
+)
+DOUBT = re.compile(r"\b(?:wait|actually|no|wrong|mistake|incorrect|oops|sorry|instead|corrected|hmm)\b", re.IGNORECASE)
+FENCE = re.compile(r"```(?:json)?\s*(\{.*?\})\s*```\s*$", re.DOTALL)
+JSON_KEYS = ("final_answer", "answer", "final answer", "result", "solution")
 BOLD_END = re.compile(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
-NEGATED = re.compile(r"^\s*(?:not\b|isn't\b|n't\b)", re.IGNORECASE)
-SENTENCE_END = re.compile(r"\.(?=\s|$)|\n|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as)\b)")
+NEGATED = re.compile(r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b|pas\b|не\b)", re.IGNORECASE)
+SENTENCE_END = re.compile(
+    r"\.(?=\s|$)|[\n。]|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as)\b)|\s(?=(?:because|since|which)\b)"
+    r"|\s*(?=です|입니다|이다)|!(?=\s+[A-Z]|\s*$)"
+)
 ANOTHER = re.compile(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
 LONE_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
 BARE_LIMIT = 120
@@ -40,11 +65,13 @@ class Extraction:
 
     answer: str
     form: str
-    """Which form declared it: boxed, hashes, tag, declared, answer line, bold, dollars, last line, bare."""
+    """Which form declared it: boxed, hashes, tag, declared, json, answer line, bold, dollars, last line, bare."""
     repaired: bool = False
     """True where a malformed box was mended (a missing brace, a lost backslash)."""
     boxes: tuple[str, ...] = ()
-    """For boxed: every box adjacent to the last one, itself included (several answers side by side)."""
+    """Every declaration adjacent to the last one, itself included (several answers side by side), without repeats."""
+    at: int = -1
+    """Where its declaration begins, where that matters; -1 elsewhere."""
 
 
 def extract_answer(text: str, *, forms: Sequence[str] | None = None, lenient: bool = False) -> Extraction | None:
@@ -69,7 +96,7 @@ def extract_answer(text: str, *, forms: Sequence[str] | None = None, lenient: bo
             raise ValueError(f"unknown answer form {form!r}; known: {', '.join(FINDERS)}.")
         found = FINDERS[form](visible)
         if found is not None:
-            return found
+            return _corrected(found, visible, forms or DEFAULT_FORMS) if form in _CORRECTABLE else found
     return _last_number(visible) if lenient else None
 
 
@@ -125,10 +152,13 @@ def boxes(text: str) -> list[_Box]:
     return found
 
 
+_BOXES = ("boxed", "fbox", "framebox", "\x08oxed")
+
+
 def _next_box(text: str, at: int) -> tuple[int, int, bool] | None:
     """(start, index of the opening brace, whether the backslash-b was lost) of the next box."""
     while True:
-        places = [(place, name) for name in ("boxed", "fbox", "\x08oxed") if (place := text.find(name, at)) >= 0]
+        places = [(place, name) for name in _BOXES if (place := text.find(name, at)) >= 0]
         if not places:
             return None
         place, name = min(places)
@@ -170,19 +200,39 @@ def _boxed(text: str) -> Extraction | None:
     adjacent = [last]
     for earlier in reversed(found[:-1]):
         between = text[earlier.end : adjacent[0].start]
-        if len(between) > 12 or not re.fullmatch(
-            r"[\s$,;.&]*(?:\\?(?:and|or|quad|text\{(?: and | or )\}))?[\s$,;.&]*", between
-        ):
-            break
-        if "\n\n" in between:
+        if len(between) > 40 or "\n\n" in between or not ADJACENT.fullmatch(between):
             break
         adjacent.insert(0, earlier)
     return Extraction(
         answer=last.content.strip(),
         form="boxed",
         repaired=last.repaired,
-        boxes=tuple(box.content.strip() for box in adjacent),
+        boxes=tuple(dict.fromkeys(box.content.strip() for box in adjacent)),
+        at=last.start,
     )
+
+
+ADJACENT = re.compile(
+    r"[\s$,;.&]*(?:\\?(?:and|or|quad|text\{\s?(?:and|or)\s?\}))?[\s$,;.&]*|[\s$,;.]*(?:or|perhaps|maybe)\b[^.\n]{0,32}"
+)
+"""What stands between two boxes of one answer, or of none: `or perhaps`."""
+
+
+def _corrected(found: Extraction, text: str, forms: Sequence[str]) -> Extraction | None:
+    """What a later declaration puts in the place of this one; None where it is taken back and nothing follows."""
+    for form, mark in (("hashes", "####"), ("tag", "answer>")):
+        if form in forms and form != found.form and mark in text:
+            later = FINDERS[form](text)
+            if later is not None and later.at > found.at:
+                found = later
+    rest = text[found.at :]
+    marks = list(DECLARED.finditer(rest, min(len(rest), 1)))
+    mark = marks[-1] if marks else None
+    if mark is not None and "declared" in forms and DOUBT.search(rest, 0, mark.start()):
+        later = _declared(rest)
+        if later is not None and (later.answer[:1].isdigit() or later.answer[:1] in "-\\$(" or len(later.answer) < 3):
+            return later
+    return None if RETRACTED.search(rest) else found
 
 
 def _is_negated(text: str, at: int) -> bool:
@@ -195,35 +245,97 @@ def _hashes(text: str) -> Extraction | None:
     if not marks:
         return None
     line = text[marks[-1].end() : marks[-1].end() + MAX_ANSWER].split("\n", 1)[0].strip()
-    return Extraction(answer=line, form="hashes") if line else None
+    return Extraction(answer=line, form="hashes", at=marks[-1].start()) if line else None
 
 
 def _tag(text: str) -> Extraction | None:
     marks = list(ANSWER_TAG.finditer(text))
+    adjacent: list[str] = []
+    start = end = -1
     for position in range(len(marks) - 1, 0, -1):
         closing, opening = marks[position], marks[position - 1]
         if closing.group().startswith("</") and not opening.group().startswith("</"):
+            if adjacent and text[closing.end() : start].strip():
+                break
             inner = text[opening.end() : closing.start()].strip()[:MAX_ANSWER]
-            nested = _boxed(inner) or _dollars(inner)
-            return Extraction(answer=nested.answer if nested else inner, form="tag") if inner else None
-    return None
+            nested = _boxed(inner) or _declared(inner) or _dollars(inner)
+            adjacent.insert(0, nested.answer if nested else inner)
+            start, end = opening.start(), max(end, opening.start())
+    if not adjacent or not adjacent[-1]:
+        return None
+    return Extraction(answer=adjacent[-1], form="tag", boxes=tuple(dict.fromkeys(adjacent)), at=end)
 
 
 def _declared(text: str) -> Extraction | None:
     marks = list(DECLARED.finditer(text))
-    if not marks:
-        return None
+    headings = list(HEADING.finditer(text))
+    if headings and (not marks or headings[-1].start() > marks[-1].end()):
+        return _said(text[headings[-1].end() :])
+    turned = _reversed(text, marks[-1].end() if marks else 0)
+    if turned is not None or not marks:
+        return turned
     mark = marks[-1]
-    rest = text[mark.end() : mark.end() + MAX_ANSWER].lstrip()
-    if "not" in mark.group("verb").lower() or NEGATED.match(rest):
+    if "not" in mark.group("verb").lower():
+        return None
+    found = _said(text[mark.end() :])
+    if found is None:
+        return None
+    adjacent = [found.answer]
+    for earlier, later in zip(marks[-2::-1], marks[:0:-1], strict=True):  # `Answer: 1`, `Answer: 2`, ...
+        between = text[earlier.end() : later.start()].strip()
+        if earlier.group().casefold().strip() != later.group().casefold().strip() or "\n" in between:
+            break
+        other = _said(between)
+        if other is None or len(between) > len(other.answer) + 6:
+            break
+        adjacent.insert(0, other.answer)
+    return replace(found, boxes=tuple(dict.fromkeys(adjacent)))
+
+
+def _said(rest: str) -> Extraction | None:
+    """The answer at the start of what follows "the answer is"."""
+    rest = rest[:MAX_ANSWER].lstrip()
+    if NEGATED.match(rest):
         return None
     inner = _wrapped(rest)
     if inner is None:
+        rest = rest.lstrip("*").lstrip() if rest.startswith("**") and "**" not in rest[2:] else rest
         end = SENTENCE_END.search(rest)
         inner = (rest[: end.start()] if end else rest).strip().strip("*").strip()
         whole = re.fullmatch(r"\$([^$]+)\$\.?", inner)
         inner = whole.group(1) if whole else inner
     return Extraction(answer=inner.strip(), form="declared") if inner.strip() else None
+
+
+def _reversed(text: str, after: int) -> Extraction | None:
+    """`$42$ is the answer`, behind every other declaration."""
+    marks = list(REVERSED.finditer(text, after))
+    if not marks:
+        return None
+    found = BEFORE.search(text[max(0, marks[-1].start() - 220) : marks[-1].start()])
+    answer = next((group for group in found.groups() if group), "") if found else ""
+    return Extraction(answer=_unwrapped(answer.strip()), form="declared") if answer.strip() else None
+
+
+def _json(text: str) -> Extraction | None:
+    """The answer of a text that is one JSON object, fenced or not."""
+    stripped = text.strip()
+    fenced = FENCE.search(stripped[-MAX_ANSWER:])
+    body = fenced[1] if fenced else stripped
+    if not (body.startswith("{") and body.endswith("}")) or len(body) > MAX_ANSWER:
+        return None
+    try:
+        found = json.loads(body, parse_int=str, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        return None
+    for key in JSON_KEYS:
+        value = found.get(key)
+        if isinstance(value, list):
+            value = ", ".join(map(str, value))
+        if isinstance(value, str | bool) and str(value).strip():
+            nested = _boxed(str(value)) or _dollars(str(value))
+            return Extraction(answer=nested.answer if nested else str(value).strip(), form="json")
+    return None
 
 
 def _wrapped(rest: str) -> str | None:
@@ -306,6 +418,7 @@ FINDERS: Mapping[str, Callable[[str], Extraction | None]] = {
     "hashes": _hashes,
     "tag": _tag,
     "declared": _declared,
+    "json": _json,
     "answer line": _answer_line,
     "bold": _bold,
     "dollars": _dollars,
@@ -313,3 +426,5 @@ FINDERS: Mapping[str, Callable[[str], Extraction | None]] = {
     "bare": _bare,
 }
 DEFAULT_FORMS: tuple[str, ...] = tuple(FINDERS)
+_CORRECTABLE = frozenset(("boxed", "hashes", "tag"))
+"""Forms that say where they stand, so that a later declaration can take their place."""

@@ -17,11 +17,12 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
 _GROUPED_INTEGER = re.compile(r"[-+]?\$?\d{1,3}(?:,\d{3})+(?:\.0+)?|[-+]?\$?\d{1,18}(?:\.0+)?")
-_LETTER = re.compile(r"\(?([A-Z])\)?")
-_LEADING_LETTER = re.compile(
-    r"(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\s*(?:option|choice|answer)?\s*\(?([A-Z])(?:\)|[.:](?=\s|\}|$))[\s\S]*",
-    re.IGNORECASE,
+_WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|textsf)\s*\{([^{}]*)\}")
+_LETTER = re.compile(r"(?:(?:option|choice|answer)\s*)?[(\[]?([A-Za-z])[)\]]?[.:]?", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(?:(?:option|choice|answer)\s*)?(?:[(\[]([A-Z])[)\]]|([A-Z])[).:](?=\s|$))[.:]?\s*([\s\S]*)", re.IGNORECASE
 )
+_OTHER_LABEL = re.compile(r"[(\[][A-Z][)\]]|(?:^|\s)[A-Z][).:](?:\s|$)|^(?:or|and|/|,)\s*\(?[A-Z]\)?\b", re.IGNORECASE)
 
 
 class Math(Verifier):
@@ -36,6 +37,7 @@ class Math(Verifier):
         units_optional: a unit on one side alone is not looked at.
         unsimplified: an exact unsimplified value (`3+5` for 8) counts.
         ordered_lists: bare comma lists are compared in order.
+        any_base: a number in another base than the reference's counts.
     """
 
     name = "math"
@@ -54,6 +56,7 @@ class Math(Verifier):
         units_optional: bool = True,
         unsimplified: bool = True,
         ordered_lists: bool = False,
+        any_base: bool = False,
     ) -> None:
         unknown = [form for form in forms or () if form not in FINDERS]
         if unknown:
@@ -71,6 +74,7 @@ class Math(Verifier):
             units_optional=units_optional,
             unsimplified=unsimplified,
             ordered_lists=ordered_lists,
+            any_base=any_base,
         )
 
     def check_reference(self, reference: JSON) -> None:
@@ -88,11 +92,11 @@ class Math(Verifier):
         if quick is not None:
             return _verdict(quick, "integer", found.answer, reference, form)
         gold = read_reference(row.reference)
-        if _LETTER.fullmatch(reference.strip()):
-            letter = _LEADING_LETTER.fullmatch(clean(found.answer)[0])
-            if letter:
-                same = letter[1].upper() == reference.strip().strip("()")
-                return _verdict(same, "choice", found.answer, reference, form)
+        wanted = _choice(reference)
+        if wanted is not None and wanted.isupper() and len(found.boxes) <= 1:
+            chosen = _choice(found.answer[:MAX_REFERENCE_CHARS])
+            if chosen is not None:
+                return _verdict(chosen.upper() == wanted, "choice", found.answer, reference, form)
         if len(found.answer) > MAX_REFERENCE_CHARS:
             return fixed(Outcome.LIMIT_EXCEEDED, "the answer is too long to read", answer=found.answer[:200], form=form)
         try:
@@ -102,10 +106,15 @@ class Math(Verifier):
                 return _verdict(True, "identical", found.answer, reference, form)
             return fixed(Outcome.LIMIT_EXCEEDED, str(error), answer=found.answer[:200], form=form)
         except ParseError as error:
+            value = _labelled_value(found)
+            if value is not None and compare(gold, value, self._policy).equal:
+                return _verdict(True, "the value beside its label", found.answer, reference, form)
             same = _verbatim(found.answer) == gold
             detail = "identical" if same else f"the answer cannot be read ({error})"
             return _verdict(same, detail, found.answer, reference, form)
         result = compare(gold, answer, self._policy)
+        if not result.equal and (value := _labelled_value(found)) is not None:
+            result = compare(gold, value, self._policy)
         if result.limited:
             return fixed(Outcome.LIMIT_EXCEEDED, result.limited, answer=found.answer[:200], form=form)
         return _verdict(result.equal, result.tier, found.answer, reference, form)
@@ -158,6 +167,42 @@ def _answer(found: Extraction) -> Node:
     if len(found.boxes) > 1:
         return Group(GroupKind.LIST, tuple(read(box) for box in found.boxes))
     return read(found.answer)
+
+
+def _unwrapped(text: str) -> str:
+    """Without `\\text{...}` and delimiters: what a choice is recognised in."""
+    for _ in range(3):
+        text, before = _WRAP.sub(r"\1", text), text
+        if text == before:
+            break
+    return clean(text)[0].strip("{} ")
+
+
+def _choice(text: str) -> str | None:
+    """The letter that is the answer, alone or with what it stands for: `B`, `(B)`, `B. 12`, `\\text{(B) }12`."""
+    if len(text) > 400:
+        return None
+    plain = _unwrapped(text)
+    alone = _LETTER.fullmatch(plain)
+    if alone:
+        return alone[1] if alone[1].upper() in "ABCDEFGHIJ" else None
+    found = _LABEL.fullmatch(plain)
+    if found is None or _OTHER_LABEL.search(found[3]):
+        return None
+    return (found[1] or found[2]).upper()
+
+
+def _labelled_value(found: Extraction) -> Node | None:
+    """The 12 of `(B) 12`."""
+    if len(found.answer) > 400 or len(found.boxes) > 1:
+        return None
+    label = _LABEL.fullmatch(_unwrapped(found.answer))
+    if label is None or not label[3].strip() or _OTHER_LABEL.search(label[3]):
+        return None
+    try:
+        return read(label[3].strip())
+    except (ParseError, LimitExceeded):
+        return None
 
 
 def _same_integer(reference: str, answer: str) -> bool | None:

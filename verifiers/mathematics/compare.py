@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from verifiers.mathematics import normal
+from verifiers.mathematics import normal, rewrites
 from verifiers.mathematics.limits import MAX_ITEMS, Budget, LimitExceeded, ParseError, Undecided
 from verifiers.mathematics.nodes import (
     EXPRESSION,
@@ -42,6 +42,7 @@ from verifiers.mathematics.nodes import (
     symbols,
 )
 from verifiers.mathematics.probes import probe_equal
+from verifiers.mathematics.realsets import FLIPPED, line_of
 from verifiers.mathematics.units import SYMBOLS, parse_unit
 
 
@@ -61,6 +62,8 @@ class Policy:
     """`3+5` counts for 8: an exact value need not be worked out."""
     ordered_lists: bool = False
     """Bare comma lists are compared in order."""
+    any_base: bool = False
+    """A number in another base counts: 1011_2 is 11, and B_16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,9 @@ class _Comparer:
     def same(self, gold: Node, answer: Node) -> bool:
         if gold == answer:
             return True
+        return self._same(gold, answer) or (_is_range(gold) and _is_range(answer) and self._ranges(gold, answer))
+
+    def _same(self, gold: Node, answer: Node) -> bool:
         if isinstance(gold, Num) and isinstance(answer, Num):
             return self._numbers(gold, answer)
         values = _literal(gold), _literal(answer)
@@ -115,9 +121,16 @@ class _Comparer:
             self._reach("number")
             return values[0] == values[1] or self._rounds(gold, values[1], answer)
         self._reach("structure")
+        if not contains(gold, Group):
+            answer = rewrites.combinations(answer)
+        elif not contains(answer, Group):
+            gold = rewrites.combinations(gold)
         gold, answer = _plain(gold), _plain(answer)
         if gold == answer:
             return True
+        families = rewrites.family(gold), rewrites.family(answer)
+        if families[0] or families[1]:
+            return self._families(gold, answer)
         if contains(gold, PlusMinus) or contains(answer, PlusMinus):
             return self._signs(gold, answer)
         if isinstance(gold, Quantity) or isinstance(answer, Quantity):
@@ -136,6 +149,36 @@ class _Comparer:
         if type(gold) is not type(answer):
             return self._mixed(gold, answer)
         return self._alike(gold, answer)
+
+    def _ranges(self, gold: Node, answer: Node) -> bool:
+        """Sets of reals, however they were written, by their canonical pieces."""
+        if isinstance(gold, Group) and isinstance(answer, Group) and gold.kind is answer.kind:
+            return False
+        names = symbols(gold), symbols(answer)
+        if names[0] and names[1] and names[0] != names[1] and not isinstance(gold, Builder):
+            return False
+        lines = line_of(gold, _place), line_of(answer, _place)
+        if lines[0] is None or lines[1] is None or len(lines[0]) != len(lines[1]):
+            return False
+        return all(
+            a.closed == b.closed and (a.node is b.node or (a.node and b.node and self.same(a.node, b.node)))
+            for piece, other in zip(lines[0], lines[1], strict=True)
+            for a, b in ((piece.low, other.low), (piece.high, other.high))
+        )
+
+    def _families(self, gold: Node, answer: Node) -> bool:
+        """`k in Z` may be left out, and its letter is free."""
+        found = [rewrites.family(side) or (side, frozenset[str]()) for side in (gold, answer)]
+        (first, names), (second, others) = found
+        free = symbols(second) - symbols(first)
+        others = others or (free if len(free) == 1 else names)
+        if len(names or others) != 1 or len(others) != 1:
+            return False
+        (name,) = names or (symbols(first) - symbols(second) or others)
+        (other,) = others
+        if other in symbols(first) and other != name:
+            return False
+        return self.same(first, rewrites.renamed(second, {other: name}))
 
     def _alike(self, gold: Node, answer: Node) -> bool:
         match gold, answer:
@@ -175,6 +218,31 @@ class _Comparer:
             case _:
                 return False
 
+    def _matrix_or_vector(self, gold: Node, answer: Node, one: Matrix | Group, other: Node) -> bool:
+        """`k A` beside a matrix, `3i + 4j` beside a vector."""
+        if contains(other, Matrix):
+            matrix = rewrites.worked_out(other)
+            return matrix is not None and self.same(*_ordered(gold, one, one, matrix))
+        items = children(one)
+        if isinstance(one, Matrix) and 1 not in (len(one.rows), len(one.rows[0])):
+            return False
+        if isinstance(other, Mul | Div | Neg) and isinstance(one, Group) and contains(other, Group):
+            return self._multiple_of_vector(gold, one, other)
+        if not rewrites.is_in_unit_vectors(other):
+            return False
+        written = rewrites.in_unit_vectors(items)
+        return written is not None and self.same(*_ordered(gold, one, written, other))
+
+    def _multiple_of_vector(self, gold: Node, one: Group, other: Node) -> bool:
+        """`1/2 (2, 4)` beside `(1, 2)`."""
+        factors = other.factors if isinstance(other, Mul) else ()
+        vectors = [factor for factor in factors if isinstance(factor, Group)]
+        if len(vectors) != 1 or any(symbols(factor) for factor in factors if not isinstance(factor, Group)):
+            return False
+        rest = tuple(factor for factor in factors if not isinstance(factor, Group))
+        scaled = Group(GroupKind.TUPLE, tuple(Mul((*rest, item)) for item in vectors[0].items))
+        return self.same(*_ordered(gold, one, one, scaled))
+
     def _mixed(self, gold: Node, answer: Node) -> bool:
         for one, other in ((gold, answer), (answer, gold)):
             if isinstance(one, Text):
@@ -190,8 +258,10 @@ class _Comparer:
                 return False
             if isinstance(one, Clock) and isinstance(other, Ratio):
                 return False
-            if isinstance(one, Matrix) and isinstance(other, Num | Sym) and len(children(one)) == 1:
-                return self.same(*_ordered(gold, one, children(one)[0], other))
+            if isinstance(one, Matrix) and isinstance(other, EXPRESSION):
+                if len(children(one)) == 1:
+                    return self.same(*_ordered(gold, one, children(one)[0], other))
+                return self._matrix_or_vector(gold, answer, one, other)
         return False
 
     # ---- numbers and scalars ---------------------------------------------------------------------
@@ -222,6 +292,9 @@ class _Comparer:
         return mine[1] < ulp and abs(wanted) / ulp >= 100 and abs(value - wanted) * 2 < ulp
 
     def _scalars(self, gold: Node, answer: Node) -> bool:
+        if contains(gold, Matrix) and contains(answer, Matrix):
+            matrices = rewrites.worked_out(gold), rewrites.worked_out(answer)
+            return matrices[0] is not None and matrices[1] is not None and self.same(matrices[0], matrices[1])
         if not self.policy.unsimplified and _worked_out(gold) and not _worked_out(answer):
             return False
         return any(self._scalar(*sides) for sides in _readings(gold, answer, self.policy))
@@ -273,8 +346,10 @@ class _Comparer:
                 if first.factor != second.factor:
                     scaled = Mul((answer.value, Num(second.factor / first.factor)))
                     return self.same(gold.value, scaled)
-            elif not self.policy.units_optional and first.words != second.words:
-                return False
+            elif first.words != second.words:
+                named = [{word for word in unit.words if word not in _GENERIC} for unit in (first, second)]
+                if not self.policy.units_optional or (all(named) and not named[0] & named[1]):
+                    return False
             return self.same(gold.value, answer.value)
         if not self.policy.units_optional:
             return False
@@ -342,7 +417,7 @@ class _Comparer:
             return self.same(intervals[0], intervals[1])
         if gold.ops == answer.ops:
             return self._in_order(gold.sides, answer.sides)
-        flipped = tuple(_FLIPPED.get(op, op) for op in reversed(answer.ops))
+        flipped = tuple(FLIPPED.get(op, op) for op in reversed(answer.ops))
         return gold.ops == flipped and self._in_order(gold.sides, answer.sides[::-1])
 
     def _definitions(self, first: Relation, second: Relation) -> bool:
@@ -405,6 +480,11 @@ class _Comparer:
                     return self._in_order(*_ordered(gold, one, one.items, (other.low, other.high)))
                 if len(one.items) == 1:
                     return self.same(*_ordered(gold, one, one.items[0], other))
+                if isinstance(other, EXPRESSION) and one.kind is GroupKind.TUPLE:
+                    return self._matrix_or_vector(gold, answer, one, other)
+                if isinstance(other, Sym) and all(_is_letter(item) for item in one.items):
+                    letters = sorted(item.name for item in one.items if isinstance(item, Sym))
+                    return letters == sorted(other.name)
                 return False
         assert isinstance(gold, Group)
         assert isinstance(answer, Group)
@@ -473,11 +553,14 @@ class _Comparer:
         return self.same(*_ordered(gold, ratio, Div(ratio.parts[0], ratio.parts[1]), other))
 
     def _bases(self, gold: Node, answer: Node) -> bool:
+        if self.policy.any_base:
+            values = _in_ten(gold), _in_ten(answer)
+            return values[0] is not None and values[0] == values[1]
         if isinstance(gold, BaseNumber) and isinstance(answer, BaseNumber):
             return gold.base == answer.base and gold.digits.lstrip("0").upper() == answer.digits.lstrip("0").upper()
         based, other = (gold, answer) if isinstance(gold, BaseNumber) else (answer, gold)
         assert isinstance(based, BaseNumber)
-        return isinstance(other, Num) and other.ulp is None and str(other.value) == based.digits
+        return _spelled(other) == based.digits.upper()
 
 
 # ---- readings of one node ------------------------------------------------------------------------
@@ -553,13 +636,10 @@ def _is_definition(relation: Relation) -> bool:
     return relation.ops == ("=",) and _is_name(left) and not (symbols(left) & symbols(right) and isinstance(left, Sym))
 
 
-_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-
-
 def _oriented(relation: Relation) -> Relation:
     """The same relation with < or <= only."""
     if relation.ops[0] in (">", ">="):
-        return Relation(relation.sides[::-1], (_FLIPPED[relation.ops[0]],))
+        return Relation(relation.sides[::-1], (FLIPPED[relation.ops[0]],))
     return relation
 
 
@@ -571,7 +651,7 @@ def _interval_of(relation: Relation) -> Node | None:
         return SetOp(
             "cup", (_interval(Neg(infinity), sides[1], False, False), _interval(sides[1], infinity, False, False))
         )
-    if len(ops) == 1 and ops[0] in _FLIPPED:
+    if len(ops) == 1 and ops[0] in FLIPPED:
         relation = _oriented(relation)
         low, high = relation.sides
         closed = relation.ops[0] == "<="
@@ -606,6 +686,57 @@ def _as_set(node: Node) -> Node:
     if isinstance(node, Interval) and isinstance(node.low, Neg) and node.low.operand == Const("oo"):
         return replace(node, low_closed=False) if node.low_closed else node
     return node
+
+
+def _is_range(node: Node) -> bool:
+    """Whether this may be a set of reals: see `realsets`."""
+    match node:
+        case Interval() | SetOp() | Builder():
+            return True
+        case NamedSet():
+            return node.name in ("R", "empty")
+        case Relation():
+            return any(op in FLIPPED or op in ("!=", "in") for op in node.ops)
+        case Group():
+            if node.kind is GroupKind.TUPLE:
+                return len(node.items) == 2
+            return node.kind is GroupKind.LIST and any(_is_range(i) for i in node.items if isinstance(i, Relation))
+        case _:
+            return False
+
+
+def _place(node: Node) -> Fraction | None:
+    """A real constant to so many digits that equal ones, however they are written, come out the same."""
+    exact = _exact(node)
+    if exact is None or exact.denominator.bit_length() < 200:
+        return exact
+    return Fraction(round(exact * 2**300), 2**300)
+
+
+def _in_ten(node: Node) -> int | None:
+    if isinstance(node, BaseNumber):
+        try:
+            return int(node.digits, node.base) if 2 <= node.base <= 36 else None
+        except ValueError:
+            return None
+    return int(node.value) if isinstance(node, Num) and Fraction(node.value).denominator == 1 else None
+
+
+def _spelled(node: Node) -> str:
+    """The digits of a number written without its base: `1011`, `A3`; "" for anything else."""
+    if isinstance(node, Num) and node.ulp is None:
+        return str(node.value)
+    if isinstance(node, Sym | Const) and len(node.name) <= MAX_ITEMS:
+        return node.name.upper()
+    return "".join(_spelled(factor) or "?" for factor in node.factors) if isinstance(node, Mul) else ""
+
+
+_GENERIC = frozenset(("unit", "square", "sq", "cubic", "cu", "per", ""))
+"""Unit words that name nothing."""
+
+
+def _is_letter(node: Node) -> bool:
+    return isinstance(node, Sym) and len(node.name) == 1 and node.name.isupper()
 
 
 def _both_signs(node: Node) -> Node:

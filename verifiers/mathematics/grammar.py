@@ -33,6 +33,8 @@ from verifiers.mathematics.nodes import (
     Text,
 )
 from verifiers.mathematics.tokens import Token
+from verifiers.mathematics.units import SYMBOLS
+from verifiers.mathematics.words import SMALL
 
 END = Token("end", "")
 _SET_NAMES = {"emptyset": "empty", "varnothing": "empty", "oslash": "empty", "Reals": "R"}
@@ -57,6 +59,8 @@ class Parser:
         self.position = 0
         self.depth = 0
         self.bars = 0
+        self.outward = False
+        """Within `]a, b[`, where an opening bracket closes."""
 
     # ---- lookahead -------------------------------------------------------------------------------
 
@@ -214,8 +218,11 @@ class Parser:
                 continue
             mixed = self.at("frac") and isinstance(factors[-1], Num) and len(factors) == 1
             factor = self.power()
-            if mixed and _is_mixed(factors[-1], factor):
-                factors[-1] = Add((factors[-1], factor))
+            sign = factor.name if isinstance(factor, Call) and factor.name in ("percent", "degree") else ""
+            inner = factor.args[0] if sign and isinstance(factor, Call) else factor
+            if mixed and _is_mixed(factors[-1], inner):
+                whole = Add((factors[-1], inner))
+                factors[-1] = Call(sign, (whole,)) if sign else whole
             else:
                 factors.append(factor)
         return factors[0] if len(factors) == 1 else Mul(tuple(factors))
@@ -228,7 +235,8 @@ class Parser:
         if not (top.text.isdigit() and bottom.text.isdigit() and int(bottom.text)):
             return None
         self.position += 3
-        return Add((whole, Div(Num(int(top.text)), Num(int(bottom.text)))))
+        mixed = Add((whole, Div(Num(int(top.text)), Num(int(bottom.text)))))
+        return Call("percent", (mixed,)) if self.accept("%") else mixed
 
     def _starts_factor(self) -> bool:
         token = self.peek()
@@ -236,9 +244,11 @@ class Parser:
             return True
         if token.kind == "cmd":
             name = token.text
+            if name == "frac" and self.peek(2).kind == "word" and self.peek(2).text in SYMBOLS:
+                return False
             return name not in _START_COMMANDS_EXCLUDED and not name.startswith(("end:", "set:"))
         if token.kind == "op" and token.text in _START_OPS:
-            return not (token.text == "|" and self.bars) and not (token.text == "[" and token.spaced)
+            return not (token.text == "|" and self.bars) and not (token.text == "[" and (token.spaced or self.outward))
         return False
 
     # ---- powers and postfix ----------------------------------------------------------------------
@@ -304,6 +314,9 @@ class Parser:
     def _subscripted(self, base: Node) -> Node:
         if isinstance(base, Num | BaseNumber) or (isinstance(base, Mul) and _digits(base)):
             token = self.peek(1) if self.at("{") else self.peek()
+            if isinstance(base, Num) and token.text.lower() in SMALL:
+                self.position += 3 if self.at("{") else 1
+                return BaseNumber(str(base.value), SMALL[token.text.lower()])
             if isinstance(base, Num) and base.ulp is None and token.kind == "num" and token.text.isdigit():
                 self.position += 3 if self.at("{") else 1
                 return BaseNumber(str(base.value), int(token.text))
@@ -362,6 +375,9 @@ class Parser:
             return Sym("j") if token.text == "j" else Const(token.text)
         if token.kind == "repeat":
             return repeating(token.text)
+        if token.kind == "based":
+            digits, _, base = token.text.partition("_")
+            return BaseNumber(digits, int(base.strip("{ }")))
         if token.kind == "fn":
             return self._function(token.text)
         if token.kind in ("op", "cmd"):
@@ -380,8 +396,9 @@ class Parser:
         if token.text == "\\{":
             return self._set()
         bars, self.bars = self.bars, 0
+        outward, self.outward = self.outward, token.text == "]"
         items = self._items(")", "]", "[")
-        self.bars = bars
+        self.bars, self.outward = bars, outward
         closer = self.take().text
         if closer not in (")", "]", "["):
             raise ParseError("an open bracket")
@@ -490,6 +507,8 @@ class Parser:
             node: Node = Call("root", (arguments[0], Num(2)))
         elif name == "cbrt":
             node = Call("root", (arguments[0], Num(3)))
+        elif name == "cis":
+            node = Pow(Const("e"), Mul((Const("i"), arguments[0])))
         elif name == "exp":
             node = Pow(Const("e"), arguments[0])
         elif name == "binomial":

@@ -1,7 +1,8 @@
 """High-precision values of scalar expressions at fixed pseudo-random points: two precisions, never an epsilon.
 
-Each expression is evaluated at 160 and at 480 bits. Values that agree at both are trusted; those that shrink with the
-precision are zero; anything else is undecided. Equal means equal to about 130 digits at every point that both accept.
+Each expression is evaluated at 160 and at 480 bits, and at as many more as its own scales are apart: beside `1`, the
+`1 + e^{-1000}` is evaluated at 4,800. Values that agree at both precisions are trusted; those that shrink with the
+precision are zero; anything else is undecided. Equal means equal to all but 60 of these bits at every point.
 """
 
 from __future__ import annotations
@@ -13,10 +14,26 @@ from fractions import Fraction
 from typing import Any
 
 from verifiers.mathematics.limits import LimitExceeded, Undecided
-from verifiers.mathematics.nodes import Add, Call, Const, Div, Mul, Neg, Node, Num, Pow, Sym, symbols
+from verifiers.mathematics.nodes import (
+    Add,
+    Call,
+    Const,
+    Div,
+    Mul,
+    Neg,
+    Node,
+    Num,
+    Pow,
+    Relation,
+    Sym,
+    children,
+    symbols,
+)
 
 LOW_BITS, HIGH_BITS = 160, 480
 MAX_NODES = 3_000
+MAX_EXTRA_BITS = 12_000
+"""Further bits for scales that are far apart; beyond it two expressions are not compared."""
 MAX_EXPONENT_BITS = 40_000
 """Bits of the binary exponent that a value may need in a power; beyond it towers are refused."""
 MAX_TRIG_BITS = 2_000
@@ -51,7 +68,7 @@ def probe_equal(left: Node, right: Node) -> bool:
         raise LimitExceeded("the expressions are too long to compare numerically")
     names = sorted(symbols(left) | symbols(right))
     accepted = 0
-    for point in _points(names):
+    for point in _points(names, _counters(left) | _counters(right)):
         verdict = _equal_at(left, right, point)
         if verdict is False:
             return False
@@ -63,14 +80,29 @@ def probe_equal(left: Node, right: Node) -> bool:
     return True
 
 
-def _points(names: list[str]) -> list[Mapping[str, tuple[int, int]]]:
-    """Rationals of either sign, the same ones for the same names; the first points are positive."""
+def _counters(node: Node) -> frozenset[str]:
+    """Names in the bounds of sums and products: they are whole numbers."""
+    found: frozenset[str] = frozenset()
+    if isinstance(node, Call) and node.name in ("sum", "prod"):
+        found = symbols(node.args[1]) | symbols(node.args[0])
+        if isinstance(node.args[0], Relation):
+            found -= symbols(node.args[0].sides[0])
+    for child in children(node):
+        found |= _counters(child)
+    return found
+
+
+def _points(names: list[str], counters: frozenset[str]) -> list[Mapping[str, tuple[int, int]]]:
+    """Rationals of either sign (whole numbers for counters), the same for the same names; the first are positive."""
     rng = random.Random(f"probe {names}")
     points: list[Mapping[str, tuple[int, int]]] = []
     for index in range(POINTS if names else 1):
         point: dict[str, tuple[int, int]] = {}
         for name in names:
             top, bottom = rng.randrange(101, 4001), rng.randrange(997, 1999)
+            if name in counters:
+                point[name] = (2 + index + top % 4, 1)
+                continue
             point[name] = (top if index < 3 or rng.random() < 0.4 else -top, bottom)
         points.append(point)
     return points
@@ -81,8 +113,7 @@ def _equal_at(left: Node, right: Node, point: Mapping[str, tuple[int, int]]) -> 
     low, high = _contexts()
     negative = any(top < 0 for top, _ in point.values())
     try:
-        coarse = [_value(node, low, point) for node in (left, right)]
-        fine = [_value(node, high, point) for node in (left, right)]
+        coarse, fine, bits = _twice((left, right), low, high, point)
     except (ZeroDivisionError, Undecided):
         return None
     except (OverflowError, MemoryError) as error:
@@ -98,7 +129,24 @@ def _equal_at(left: Node, right: Node, point: Mapping[str, tuple[int, int]]) -> 
     scale = max(abs(a), abs(b))
     if scale == 0:
         return True
-    return bool(abs(a - b) <= scale * high.mpf(2) ** -(HIGH_BITS - 60))
+    return bool(abs(a - b) <= scale * high.mpf(2) ** -(bits - 60))
+
+
+def _twice(
+    nodes: tuple[Node, ...], low: Any, high: Any, point: Mapping[str, tuple[int, int]]
+) -> tuple[list[Any], list[Any], int]:
+    """(values at the lower precision, at the higher one, the higher precision), both raised by what scales need."""
+    low.prec, high.prec = LOW_BITS, HIGH_BITS
+    low.spread = 0
+    coarse = [_value(node, low, point) for node in nodes]
+    extra = 3 * int(low.spread)
+    if extra > MAX_EXTRA_BITS:
+        raise LimitExceeded("the scales within the answer are too far apart")
+    if extra > LOW_BITS:
+        low.prec, high.prec = LOW_BITS + extra, HIGH_BITS + extra
+        coarse = [_value(node, low, point) for node in nodes]
+    high.spread = 0
+    return coarse, [_value(node, high, point) for node in nodes], high.prec
 
 
 def _settled(coarse: Any, fine: Any, high: Any) -> Any:
@@ -114,8 +162,6 @@ def _settled(coarse: Any, fine: Any, high: Any) -> Any:
 
 
 def _size(node: Node) -> int:
-    from verifiers.mathematics.nodes import children
-
     return 1 + sum(_size(child) for child in children(node))
 
 
@@ -136,9 +182,12 @@ def _value(node: Node, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
         case Neg():
             return -_value(node.operand, ctx, point)
         case Add():
-            total = _value(node.terms[0], ctx, point)
-            for term in node.terms[1:]:
-                total = total + _value(term, ctx, point)
+            terms = [_value(term, ctx, point) for term in node.terms]
+            sizes = [_magnitude(term, ctx) for term in terms if term != 0]
+            ctx.spread += max(sizes) - min(sizes) if sizes else 0
+            total = terms[0]
+            for term in terms[1:]:
+                total = total + term
             return total
         case Mul():
             total = _value(node.factors[0], ctx, point)
@@ -167,11 +216,21 @@ def _power(base: Any, exponent: Any, ctx: Any) -> Any:
     size = abs(_magnitude(base, ctx)) * abs(exponent)
     if size > 2.0 ** MAX_EXPONENT_BITS.bit_length() * 2**48:
         raise LimitExceeded("a power is too large to be worked out")
+    ctx.spread += _smallness(exponent, ctx)
     if base == 0 and ctx.re(exponent) <= 0:
         if exponent == 0:
             return ctx.mpf(1)
         raise ZeroDivisionError
     return ctx.power(base, exponent)
+
+
+def _smallness(value: Any, ctx: Any) -> int:
+    """Bits by which a value is nearer to zero than 1 is: a function is nearly linear there."""
+    return max(0, -_magnitude(value, ctx)) if value != 0 else 0
+
+
+_SATURATING = frozenset("sinh cosh tanh coth sech csch arctan arccot".split())
+"""Functions that come as near to another as their argument is large."""
 
 
 def _real(value: Any, ctx: Any) -> Any:
@@ -187,6 +246,10 @@ def _call(node: Call, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
         return _series(node, ctx, point)
     args = [_value(argument, ctx, point) for argument in node.args]
     first = args[0]
+    ctx.spread += _smallness(first, ctx)
+    if node.name in _SATURATING:
+        size = _magnitude(first, ctx)
+        ctx.spread += size if node.name.startswith("arc") else 3 * 2 ** min(max(size, 0), 20)
     if node.name == "root":
         return _root(first, args[1], ctx)
     if node.name in ("ln", "log"):
@@ -222,8 +285,6 @@ def _gamma(ctx: Any, argument: Any) -> Any:
 
 def _series(node: Call, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
     """A sum or product over a whole-number range of at most MAX_TERMS."""
-    from verifiers.mathematics.nodes import Relation
-
     low, high, body = node.args
     if not (isinstance(low, Relation) and low.ops == ("=",) and isinstance(low.sides[0], Sym)):
         raise Undecided("a sum without a range")
@@ -334,7 +395,8 @@ def value_of(node: Node) -> Fraction | None:
     if symbols(node) or _size(node) > MAX_NODES:
         return None
     try:
-        settled = _settled(_value(node, low, {}), _value(node, high, {}), high)
+        (coarse,), (fine,), _ = _twice((node,), low, high, {})
+        settled = _settled(coarse, fine, high)
     except (ZeroDivisionError, Undecided, OverflowError, LimitExceeded):
         return None
     if settled is None or (isinstance(settled, high.mpc) and settled.imag != 0):

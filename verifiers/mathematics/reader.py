@@ -28,8 +28,8 @@ from verifiers.mathematics.nodes import (
     Text,
 )
 from verifiers.mathematics.tokens import Token, normalise_characters, tokenize
-from verifiers.mathematics.units import CURRENCIES, currency, is_unit_word, parse_unit
-from verifiers.mathematics.words import MONTHS, SCALES, SMALL, number_from_words, phrase
+from verifiers.mathematics.units import CURRENCIES, LETTERS, SYMBOLS, currency, is_unit_word, parse_unit
+from verifiers.mathematics.words import MONTHS, PARTS, SCALES, SMALL, phrase, value_of_words
 
 _LOST_ESCAPES = (("\x0crac", "\\frac"), ("\x08egin", "\\begin"), ("\x08inom", "\\binom"), ("\x08ar", "\\bar"))
 _LOST_TAB = re.compile(r"\t(ext|imes|heta|an|frac|o\b)")
@@ -41,6 +41,7 @@ _PLAIN_FRACTION = re.compile(r"\\[dt]?frac\{(\d{1,15})\}\{(\d{1,15})\}|(\d{1,15}
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?|(\d{1,2})\s*o'?clock", re.IGNORECASE)
 _ISO_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
+_SLASH_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
 _MONTH_DAY = re.compile(r"([A-Za-z]{3,9})\.?\s+(\d{1,2})(?:st|nd|rd|th)?(?:,?\s+(\d{4}))?")
 _DAY_MONTH = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?(?:\s+of)?\s+([A-Za-z]{3,9})\.?(?:,?\s+(\d{4}))?")
 _TEXT_WRAP = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf|textrm)\s*\{([^{}]*)\}")
@@ -172,6 +173,10 @@ def _clock_or_date(text: str) -> Node | None:
     found = _ISO_DATE.fullmatch(plain)
     if found:
         return Date(int(found[1]), int(found[2]), int(found[3]))
+    found = _SLASH_DATE.fullmatch(plain)
+    if found:
+        month, day = int(found[1]), int(found[2])
+        return Date(int(found[3]), *((day, month) if month > 12 else (month, day)))
     found = _MONTH_DAY.fullmatch(plain)
     if found and found[1].lower() in MONTHS:
         return Date(int(found[3] or 0), MONTHS[found[1].lower()], int(found[2]))
@@ -211,8 +216,7 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
         if token.kind in ("op", "cmd"):
             depth += token.text in _OPENERS or token.text.startswith("begin:")
             depth -= (token.text in _CLOSERS or token.text.startswith("end:")) and depth > 0
-        number_word = index and tokens[index - 1].text.lower() in (*SCALES, *SMALL)
-        if token.kind == "sep" and depth == 0 and not (token.text == "and" and number_word):
+        if token.kind == "sep" and depth == 0 and not (token.text == "and" and _within_words(tokens, index)):
             parts.append([])
         else:
             parts[-1].append(token)
@@ -220,6 +224,16 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
     if not kept:
         raise ParseError("separators alone")
     return kept
+
+
+def _within_words(tokens: Sequence[Token], place: int) -> bool:
+    """Whether this "and" is part of a number in words: `one hundred and four`, `one and a half`."""
+    if not place or place + 1 >= len(tokens):
+        return False
+    before = tokens[place - 1].text.lower()
+    if before in SCALES:
+        return True
+    return before in SMALL and tokens[-1].text.lower().rpartition("-")[2].removesuffix("s") in PARTS
 
 
 def _compound(items: list[Node]) -> Node | None:
@@ -257,8 +271,9 @@ def _unlabelled(items: list[Node]) -> tuple[Node, ...]:
 
 
 def _item(tokens: list[Token]) -> Node:
-    while len(tokens) > 1 and tokens[0].kind == "word" and tokens[0].text.lower() in _LEADING:
+    while len(tokens) > 1 and _is_leading(tokens):
         tokens = tokens[1:]
+    tokens = _spelled_units(tokens)
     if len(tokens) > 1 and tokens[0].text in CURRENCIES and tokens[0].kind == "op":
         inner = _item(tokens[1:])
         value = inner.value if isinstance(inner, Quantity) else inner
@@ -272,14 +287,63 @@ def _item(tokens: list[Token]) -> Node:
     return node if parser.done else _with_unit(node, tokens[parser.position :])
 
 
+def _is_leading(tokens: list[Token]) -> bool:
+    first = tokens[0]
+    if first.kind == "rel":
+        return first.text in ("=", "approx")
+    word = first.text.lower()
+    if word in ("a", "an") and tokens[1].text.lower() in PARTS:
+        return False
+    return first.kind == "word" and word in _LEADING
+
+
+def _spelled_units(tokens: list[Token]) -> list[Token]:
+    """Letters that are units, and a "to" that is a ratio, by where they stand: `5 m/s`, `20^\\circ C`, `3 to 4`."""
+    if len(tokens) < 3:
+        return _spaced_letters(tokens)
+    last, before = tokens[-1], tokens[-2]
+    if last.text in ("C", "F") and last.kind in ("sym", "word"):
+        tail = [token.text for token in tokens[-5:-1]]
+        if tail[-1] == "circ" or tail[-3:] == ["{", "circ", "}"]:
+            size = 3 if tail[-1] == "circ" else 5
+            name = "celsius" if last.text == "C" else "fahrenheit"
+            return [*tokens[: len(tokens) - size], Token("word", name, True)]
+    if len(tokens) == 3 and tokens[1] == Token("word", "to", True) and tokens[0].kind == last.kind == "num":
+        return [tokens[0], Token("op", ":", True), last]
+    if last.kind in ("word", "sym") and before.text == "mu" and f"mu{last.text}" in SYMBOLS:
+        return [*tokens[:-2], Token("word", f"mu{last.text}", True)]
+    return _spaced_letters(tokens)
+
+
+def _spaced_letters(tokens: list[Token]) -> list[Token]:
+    """`5 m`, `9.8 m/s^2`: letters behind a number and a space are units where all of them are."""
+    place = next((place for place, token in enumerate(tokens) if token.kind == "sym"), 0)
+    if not place or not tokens[place].spaced or not all(_is_literal(token) for token in tokens[:place]):
+        return tokens
+    rest = tokens[place:]
+    if rest[0].text not in LETTERS or not all(_fits_unit(token) for token in rest):
+        return tokens
+    return [*tokens[:place], *(Token("word", t.text, t.spaced) if t.kind == "sym" else t for t in rest)]
+
+
+def _is_literal(token: Token) -> bool:
+    return token.kind in ("num", "repeat", "const") or token.text in (*"+-*/^.(){}", "frac", "times", "sqrt")
+
+
+def _fits_unit(token: Token) -> bool:
+    if token.kind in ("sym", "word"):
+        return token.text in SYMBOLS
+    return token.kind == "num" or token.text in (*"-*/^(){}", "times")
+
+
 def _words_first(tokens: list[Token]) -> Node:
-    words = [part for token in tokens if token.kind in ("word", "sep") for part in token.text.lower().split("-")]
-    if all(token.kind in ("word", "sep") for token in tokens):
-        value = number_from_words(words)
+    words = [part for token in tokens if token.kind != "op" for part in token.text.lower().split("-")]
+    if all(token.kind in ("word", "sep") or token.text == "a" for token in tokens):
+        value = value_of_words(words)
         if value is not None:
             return Num(value)
-        for size in range(len(words) - 1, 0, -1):
-            value = number_from_words(words[:size])
+        for size in range(min(len(words) - 1, 12), 0, -1):
+            value = value_of_words(words[:size])
             if value is not None:
                 return Quantity(Num(value), parse_unit(words[size:]))
         return _text(tokens)
@@ -296,6 +360,30 @@ def _text(tokens: Sequence[Token]) -> Node:
     return known if known is not None else Text(tuple(folded.split()))
 
 
+def _flat_fraction(rest: list[Token]) -> list[Token]:
+    """`\\frac{m}{s^2}` behind a value as `m / (s^2)`."""
+    middle = next(
+        (place for place in range(len(rest) - 1) if rest[place].text == "}" and rest[place + 1].text == "{"), 0
+    )
+    return [*rest[2:middle], Token("op", "/"), *rest[middle + 1 :]] if middle else rest
+
+
+def _mixed_units(node: Node, rest: list[Token]) -> Node | None:
+    """`5 ft 6 in`, `2 hours 30 minutes` as one quantity."""
+    if not (isinstance(node, Num) and rest[0].kind == "word" and len(rest) <= 12):
+        return None
+    parts: list[list[Token]] = [[]]
+    for token in rest:
+        if token.kind == "num" and parts[-1] and parts[-1][-1].kind == "word":
+            parts.append([])
+        parts[-1].append(token)
+    if len(parts) < 2 or not all(is_unit_word(part[-1].text) for part in parts):
+        return None
+    if not all(len(part) == 2 and part[0].kind == "num" for part in parts[1:]) or len(parts[0]) != 1:
+        return None
+    return _compound([Quantity(node, parse_unit([parts[0][0].text])), *(_item(part) for part in parts[1:])])
+
+
 def _with_unit(node: Node, rest: list[Token]) -> Node:
     """What follows a whole expression: a scale word, a unit, a percent word, a currency after the number."""
     if rest[0].kind == "word" and rest[0].text.lower() in SCALES:
@@ -307,6 +395,11 @@ def _with_unit(node: Node, rest: list[Token]) -> Node:
         return node
     if len(rest) == 1 and rest[0].text in CURRENCIES:
         return Quantity(node, currency(rest[0].text))
+    if rest[0].text == "frac":
+        rest = _flat_fraction(rest)
+    mixed = _mixed_units(node, rest)
+    if mixed is not None:
+        return mixed
     words = [token.text for token in rest]
     if words[0].lower() in ("percent", "pct"):
         return Call("percent", (node,))

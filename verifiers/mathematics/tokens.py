@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from verifiers.mathematics.limits import MAX_DIGITS, MAX_TOKENS, LimitExceeded, ParseError
-from verifiers.mathematics.units import KNOWN, SYMBOLS
+from verifiers.mathematics.units import GLUED, KNOWN, SYMBOLS
 from verifiers.mathematics.words import NUMBERED, SHORT_WORDS
 
 
 class Token(NamedTuple):
-    """One token; kinds: num repeat sym const fn word op cmd rel sep."""
+    """One token; kinds: num repeat based sym const fn word op cmd rel sep."""
 
     kind: str
     text: str
@@ -122,6 +122,9 @@ _UNICODE: Mapping[str, str] = {
     "𝑥": "x",
     "𝑦": "y",
     "ℓ": r"\ell ",
+    "µ": r"\mu ",
+    "¢": " cents ",
+    **dict.fromkeys("✓✔✅☑🎉", ""),
 }
 _GREEK = dict(
     zip(
@@ -150,7 +153,7 @@ GREEK_NAMES = frozenset(_GREEK.values()) | {"varphi", "vartheta", "varepsilon", 
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
     "arcsinh arccosh arctanh asinh acosh atanh ln log lg exp sqrt cbrt abs floor ceil gcd lcm max min det sgn sign "
-    "arg deg dim ker rank tr re im binomial factorial".split()
+    "arg deg dim ker rank tr re im binomial factorial cis".split()
 )
 _ALIASES: Mapping[str, str] = {
     "asin": "arcsin",
@@ -219,7 +222,9 @@ _ALPHABETS = frozenset(
 _SPACING_ARGUMENT = frozenset("hspace vspace phantom hphantom vphantom color label tag kern".split())
 _MASTER = re.compile(
     r"""(?P<space>\s+|~)
-      | (?P<repeat>\d*\.\d*\\(?:overline|bar|dot)\s*\{?\s*\d[\d\s\\dot{}]*\}|\d*\.\d*\\dot\s*\d)
+      | (?P<repeat>\d*\.\d*\\(?:overline|bar|dot)\s*\{?\s*\d[\d\s\\dot{}]*\}|\d*\.\d*\\dot\s*\d
+                  |\d+\.\d*\(\d+\)|\d*\.\d+\s?(?:\.\.\.+|\\[lc]?dots(?![A-Za-z])))
+      | (?P<based>(?:\d[\dA-F]*[A-F]|[A-F]+\d|[A-F]{2})[\dA-F]*_(?:\{\s*\d{2}\s*\}|\d{2}(?!\d)))
       | (?P<num>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+(?![A-Za-z\d]))?)
       | (?P<command>\\(?:[A-Za-z]+\*?|.|$))
       | (?P<letters>[A-Za-z]+)
@@ -228,7 +233,13 @@ _MASTER = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d])(?:\.\d+)?")
-_GROUP_MARK = re.compile(r"(?<=\d)(?:\\,|\{,\}|,\s?\\!\s?|\\!,|\\ )(?=\s*\d{3}(?!\d))\s*")
+_GROUP_MARK = re.compile(r"(?<=\d)(?:\\,|\{,\}|,\s?\\!\s?|\\!,|\\ |_|\\;|\\:|\{\\,\})(?=\s*\d{3}(?!\d))\s*")
+_GROUP_SPACE = re.compile(r"(?<![\d.,])\d{1,3}(?:[ ~]\d{3})+(?![\d]|\s*/)")
+_BASED_TEXT = re.compile(r"\\(?:text|mathrm|texttt|mathtt)\s*\{([\dA-F]{1,40})\}(?=_)")
+_ORDINAL = re.compile(
+    r"(?<=\d)(?:(?:st|nd|rd|th)(?![A-Za-z])|\^\{(?:st|nd|rd|th)\}|\^?\\(?:text|textrm|mathrm)\s*\{(?:st|nd|rd|th)\}"
+    r"|\^\{\\(?:text|textrm|mathrm)\s*\{(?:st|nd|rd|th)\}\})"
+)
 _REPEAT_DIGITS = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(.*)", re.DOTALL)
 _LETTER_RUN = re.compile(r"[A-Za-z][A-Za-z'’\-]*[A-Za-z]|[A-Za-z]")
 
@@ -246,7 +257,12 @@ class Tokenizer:
     """Reads one answer. Brackets other than braces switch thousands separators off: `(1,234)` is a pair."""
 
     def __init__(self, text: str) -> None:
-        self.text = _GROUP_MARK.sub("", normalise_characters(text))
+        text = _GROUP_MARK.sub("", normalise_characters(text))
+        if " " in text or "~" in text:
+            text = _GROUP_SPACE.sub(lambda found: found[0].replace(" ", "").replace("~", ""), text)
+        if "d" in text or "t" in text:
+            text = _ORDINAL.sub("", text)
+        self.text = _BASED_TEXT.sub(r"\1", text) if "_" in text else text
         self.lone_dollar = self.text.count("$") - self.text.count("\\$") == 1
         self.tokens: list[Token] = []
         self.spaced = False
@@ -290,6 +306,8 @@ class Tokenizer:
                 self._command(match[0][1:].rstrip("*"), end, words=words)
             elif kind == "repeat":
                 self._repeat(match[0])
+            elif kind == "based":
+                self._emit("based", match[0])
             elif kind == "rel":
                 self._emit(
                     "rel",
@@ -315,10 +333,30 @@ class Tokenizer:
         self._emit("num", digits)
 
     def _repeat(self, text: str) -> None:
+        if text[-1] in ".s" and (found := re.match(r"\d*\.\d+", text)):  # 0.333...
+            self._endless(found[0])
+            return
+        text = text.replace("(", "\\bar{").replace(")", "}")
         found = _REPEAT_DIGITS.fullmatch(text)
         assert found is not None, text
         cycle = "".join(char for char in found[3] if char.isdigit())
         self._emit("repeat", f"{found[1] or 0}.{found[2]}.{cycle}")
+
+    def _endless(self, digits: str) -> None:
+        """`0.1666...`: a decimal that ends in a cycle, seen three times (twice where it is long), goes on with it."""
+        if len(digits) > MAX_DIGITS:
+            raise LimitExceeded(f"a number has over {MAX_DIGITS} digits")
+        whole, _, decimals = digits.partition(".")
+        for size in range(1, 13):
+            times = 3 if size < 3 else 2
+            cycle = decimals[-size:]
+            if len(decimals) >= size * times and decimals.endswith(cycle * times):
+                kept = decimals
+                while kept.endswith(cycle):
+                    kept = kept[:-size]
+                self._emit("repeat", f"{whole or 0}.{kept}.{cycle}")
+                return
+        self._emit("num", digits)
 
     def _after_number(self) -> bool:
         if not self.tokens:
@@ -350,7 +388,9 @@ class Tokenizer:
         if self._hyphenated(run, start, end):
             return
         lowered = run.lower()
-        if run in FUNCTIONS or run in ("Re", "Im"):
+        if run in ("min", "sec", "deg") and self._after_number() and self._nothing_follows(end):
+            self._emit("word", run)
+        elif run in FUNCTIONS or run in ("Re", "Im"):
             self._emit("fn", _ALIASES.get(run, run))
         elif lowered in ("and", "or"):
             self._emit("sep", lowered)
@@ -358,7 +398,7 @@ class Tokenizer:
             self._emit("const", "pi" if lowered == "pi" else "oo")
         elif len(run) == 1:
             self._single(run)
-        elif run in SYMBOLS and self._after_number() and (len(run) > 1):
+        elif len(run) > 1 and run in SYMBOLS and (run in GLUED or self.spaced) and self._after_number():
             self._emit("word", run)
         elif self._prefixed(run):
             return
@@ -373,6 +413,9 @@ class Tokenizer:
         else:
             for letter in run:
                 self._single(letter)
+
+    def _nothing_follows(self, end: int) -> bool:
+        return not self.text[self.position : end].lstrip(" ~")[:1].strip("}.,$/*)").strip()
 
     def _hyphenated(self, run: str, start: int, end: int) -> bool:
         if len(run) < 2 or self.position >= end or self.text[self.position] not in "-'":
@@ -554,18 +597,29 @@ class Tokenizer:
         if name == "overset":
             self.position = stop + 1
             return
-        plain = inner.replace("\\,", "").replace("~", "").strip()
         unit_like = name in ("mathrm", "operatorname", "mathbf", "mathit", "mathsf", "mathtt")
-        if unit_like and plain.isalpha() and self._after_number() and (plain in SYMBOLS or plain.lower() in KNOWN):
-            self._emit("word", plain)
-            self.position = stop + 1
-        elif unit_like and plain.isalpha() and len(plain) > 1 and plain in FUNCTIONS:
+        if unit_like and self._after_number() and _is_unit(inner):
+            self._within(end, words=True)
+            return
+        plain = inner.replace("\\,", "").replace("~", "").strip()
+        if unit_like and plain.isalpha() and len(plain) > 1 and plain in FUNCTIONS:
             self._emit("fn", _ALIASES.get(plain, plain))
             self.position = stop + 1
         else:
             self._emit("op", "{")
             self._within(end, words=False)
             self._emit("op", "}")
+
+
+_UNIT_TEXT = re.compile(r"(?:[A-Za-z]+|\\(?:cdot|times|mu|Omega|[,;:! ])|[\s~^{}\-\d/*.()])+")
+
+
+def _is_unit(text: str) -> bool:
+    """Whether the text is a product of unit symbols: `m\\,s^{-2}`."""
+    if not _UNIT_TEXT.fullmatch(text):
+        return False
+    runs = re.findall(r"(?<![A-Za-z\\])[A-Za-z]+", text)
+    return bool(runs) and all(run in SYMBOLS or run.lower() in KNOWN for run in runs)
 
 
 def tokenize(text: str) -> list[Token]:

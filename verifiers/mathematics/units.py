@@ -2,72 +2,148 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
+from typing import TypeAlias
 
 from verifiers.mathematics.nodes import Unit
 
-_TABLE: Mapping[str, tuple[str, str]] = {
-    # dimension: "factor name name, factor name ..." (exact, international definitions)
-    "length": (
-        "m",
-        "1 m meter metre|1/100 cm centimeter centimetre|1/1000 mm millimeter millimetre|1000 km kilometer "
-        "kilometre|127/5000 in inch inches|381/1250 ft foot feet|1143/1250 yd yard|201168/125 mi mile|1/10 dm "
-        "decimeter|1/1000000000 nm nanometer|1/1000000 micrometer",
-    ),
-    "time": (
-        "s",
-        "1 s sec second|60 min minute|3600 h hr hour|86400 day|604800 week|1/1000 ms millisecond",
-    ),
-    "mass": (
-        "g",
-        "1 g gram|1000 kg kilogram|1/1000 mg milligram|45359237/100000 lb pound|45359237/1600000 oz ounce|"
-        "1000000 ton tonne",
-    ),
-    "volume": ("l", "1 l liter litre|1/1000 ml milliliter millilitre|473176473/125000000 gallon gal"),
-    "money": ("dollar", "1 dollar usd buck|1/100 cent penny pennies"),
-    "euro": ("euro", "1 euro eur"),
-    "sterling": ("sterling", "1 gbp sterling"),
-    "rupee": ("rupee", "1 rupee inr rs"),
-    "yen": ("yen", "1 yen jpy yuan"),
-    "angle": ("deg", "1 deg degree"),
-    "radian": ("rad", "1 rad radian"),
-    "percent": ("percent", "1 percent pct"),
-    "force": ("newton", "1 n newton|1000 kn"),
-    "energy": ("joule", "1 j joule|1000 kj"),
-    "power": ("watt", "1 w watt|1000 kw"),
-    "potential": ("volt", "1 v volt"),
-    "current": ("ampere", "1 ampere amp"),
-    "field": ("tesla", "1 t tesla"),
-    "pressure": ("pascal", "1 pa pascal|1000 kpa"),
-    "temperature": ("kelvin", "1 kelvin"),
-    "celsius": ("celsius", "1 celsius c"),
-    "fahrenheit": ("fahrenheit", "1 fahrenheit f"),
-    "frequency": ("hertz", "1 hz hertz"),
-    "month": ("month", "1 month|12 year yr"),
-    "substance": ("mole", "1 mol mole"),
+_BASE: Mapping[str, str] = {
+    # names: "factor, powers of m g s A K mol cd and of what has no dimension but a name" (exact, SI brochure 2019,
+    # international yard and pound 1959, US survey units left out)
+    "m meter metre": "1 m",
+    "micron": "1/1000000 m",
+    "in inch inches": "127/5000 m",
+    "ft foot feet": "381/1250 m",
+    "yd yard": "1143/1250 m",
+    "mi mile": "201168/125 m",
+    "lightyear ly": "9460730472580800 m",
+    "s sec second": "1 s",
+    "min minute": "60 s",
+    "h hr hour": "3600 s",
+    "day": "86400 s",
+    "week": "604800 s",
+    "fortnight": "1209600 s",
+    "month": "1 month",
+    "year yr": "12 month",
+    "decade": "120 month",
+    "century centuries": "1200 month",
+    "g gram gramme": "1 g",
+    "lb pound": "45359237/100000 g",
+    "oz ounce": "45359237/1600000 g",
+    "ton tonne": "1000000 g",
+    "l L liter litre": "1/1000 m3",
+    "gallon gal": "473176473/125000000000 m3",
+    "quart qt": "473176473/500000000000 m3",
+    "pint pt": "473176473/1000000000000 m3",
+    "cup": "1 cup",
+    "acre": "316160658/78125 m2",
+    "hectare": "10000 m2",
+    "dollar usd buck": "1 dollar",
+    "cent penny pennies ¢": "1/100 dollar",
+    "quarter": "1 quarter",
+    "dime": "1 dime",
+    "nickel": "1 nickel",
+    "euro eur": "1 euro",
+    "gbp sterling": "1 sterling",
+    "rupee inr rs": "1 rupee",
+    "yen jpy": "1 yen",
+    "yuan rmb cny": "1 yuan",
+    "deg degree °": "1 angle",
+    "rad radian": "1 radian",
+    "rev revolution": "1 rev",
+    "percent pct": "1 percent",
+    "N newton": "1000 m g s-2",
+    "J joule": "1000 m2 g s-2",
+    "W watt": "1000 m2 g s-3",
+    "Pa pascal": "1000 m-1 g s-2",
+    "A ampere amp": "1 A",
+    "C coulomb": "1 A s",
+    "V volt": "1000 m2 g s-3 A-1",
+    "Omega ohm Ω": "1000 m2 g s-3 A-2",
+    "F farad": "1/1000 m-2 g-1 s4 A2",
+    "H henry": "1000 m2 g s-2 A-2",
+    "T tesla": "1000 g s-2 A-1",
+    "Wb weber": "1000 m2 g s-2 A-1",
+    "Hz hertz": "1 s-1",
+    "Bq becquerel": "1 s-1",
+    "K kelvin": "1 K",
+    "M molar": "1000 mol m-3",
+    "mol mole": "1 mol",
+    "eV electronvolt": "1602176634/10000000000000000000000000 m2 g s-2",
+    "cal calorie": "4184 m2 g s-2",
+    "Wh": "3600000 m2 g s-2",
+    "atm atmosphere": "101325000 m-1 g s-2",
+    "bar": "100000000 m-1 g s-2",
+    "torr mmHg": "2533125/19 m-1 g s-2",
+    "celsius": "1 celsius",
+    "fahrenheit": "1 fahrenheit",
+    "amu dalton u": "1 amu",
+    "byte": "1 byte",
+    "bit": "1 bit",
+    "decibel dB": "1 decibel",
 }
+_PREFIXES: Mapping[str, tuple[str, Fraction]] = {
+    "p": ("pico", Fraction(1, 10**12)),
+    "n": ("nano", Fraction(1, 10**9)),
+    "mu": ("micro", Fraction(1, 10**6)),
+    "m": ("milli", Fraction(1, 1000)),
+    "c": ("centi", Fraction(1, 100)),
+    "d": ("deci", Fraction(1, 10)),
+    "k": ("kilo", Fraction(1000)),
+    "M": ("mega", Fraction(10**6)),
+    "G": ("giga", Fraction(10**9)),
+    "T": ("tera", Fraction(10**12)),
+}
+_LONG_SYMBOLS = frozenset("mol mmHg atm cal Omega bar torr kmph amu rev".split())
+_PREFIXED = "m s g l L N J W Pa A C V Omega F H T Hz Bq mol M eV cal Wh bar".split()
+"""Symbols that take every prefix."""
+_LONG_PREFIXED = (
+    "meter metre second gram liter litre newton joule watt pascal ampere amp coulomb volt ohm farad henry hertz mole "
+    "calorie electronvolt byte bit"
+).split()
+
+Size: TypeAlias = tuple[tuple[tuple[str, int], ...], Fraction]
+"""(dimension, factor)."""
+_POWER = re.compile(r"([A-Za-z]+?)(-?\d+)?")
 
 
-def _known() -> dict[str, tuple[str, Fraction]]:
-    names: dict[str, tuple[str, Fraction]] = {}
-    for dimension, (_, rows) in _TABLE.items():
-        for row in rows.split("|"):
-            factor, *spellings = row.split()
-            for spelling in spellings:
-                names[spelling] = (dimension, Fraction(factor))
-    return names
+def _size(text: str) -> Size:
+    first, *rest = text.split()
+    powers = [_POWER.fullmatch(part) for part in rest]
+    return tuple(sorted((found[1], int(found[2] or 1)) for found in powers if found)), Fraction(first)
 
 
-KNOWN: Mapping[str, tuple[str, Fraction]] = _known()
+def _known() -> tuple[dict[str, Size], dict[str, Size]]:
+    """(symbols, in their case; words, in lower case)."""
+    symbols: dict[str, Size] = {}
+    words: dict[str, Size] = {}
+    for names, text in _BASE.items():
+        size = _size(text)
+        for name in names.split():
+            target = symbols if len(name) <= 2 or name in _LONG_SYMBOLS else words
+            target[name if target is symbols else name.lower()] = size
+    for short, (long, scale) in _PREFIXES.items():
+        for name in _PREFIXED:
+            symbols.setdefault(short + name, (symbols[name][0], scale * symbols[name][1]))
+        for name in _LONG_PREFIXED:
+            words.setdefault(long + name, (words[name][0], scale * words[name][1]))
+    return symbols, words
+
+
+_SYMBOLS, KNOWN = _known()
 COMPOUND: Mapping[str, str] = {"mph": "mi / h", "kph": "km / h", "kmh": "km / h", "fps": "ft / s", "rpm": "rev / min"}
-SYMBOLS = frozenset(
-    "m cm mm km in ft yd mi s sec min h hr g kg mg lb oz l ml gal n kn j kj w kw v t pa kpa c f hz mol mph kph "
-    "ms nm dm hrs mins secs lbs d q sq cu deg rad L mL N J W V T K C F Pa Hz kW kJ kN MHz rs".split()
-)
+SYMBOLS = frozenset({*_SYMBOLS, *COMPOUND, "hrs", "mins", "secs", "lbs", "kmph", "sq", "cu", "rs", "usd", "pct"})
 """Abbreviations that are units after a number, and variables elsewhere."""
-PERCENT = Unit((("percent", 1),), Fraction(1), ("percent",))
-DEGREE = Unit((("angle", 1),), Fraction(1), ("degree",))
+GLUED = frozenset(
+    "cm mm km kg dm Hz kHz MHz GHz Pa kPa MPa GPa kJ MJ kN kV mV mA kW MW kWh MeV eV keV GeV mol mmol mL ml ft yd lb "
+    "lbs oz gal hr hrs min mins sec secs mph kph kmh rpm atm torr bar cal kcal mmHg in rad deg".split()
+)
+"""Those that need no space before them; `3mg` and `2nm` are products of variables."""
+LETTERS = frozenset("m s g h L N J W V K A C Omega mu".split())
+"""Letters that are units where a space and a number come before them and nothing follows."""
 CURRENCIES: Mapping[str, str] = {"$": "dollar", "€": "euro", "£": "sterling", "¥": "yen", "₹": "rupee"}
 _FILLER = frozenset(("of", "the", "a", "in", "total", "about", "each", "unit", "units", "long", "away", "old"))
 
@@ -77,28 +153,30 @@ def currency(sign: str) -> Unit:
     return parse_unit([CURRENCIES[sign]])
 
 
-def _lookup(word: str) -> tuple[str, Fraction] | None:
+def _lookup(word: str) -> Size | None:
+    if word in _SYMBOLS:
+        return _SYMBOLS[word]
     lowered = word.lower()
     for spelling in (lowered, lowered.rstrip("."), lowered.removesuffix("s"), lowered.removesuffix("es")):
         if spelling in KNOWN:
             return KNOWN[spelling]
+        if spelling in _SYMBOLS and len(spelling) > 1:
+            return _SYMBOLS[spelling]
     return None
 
 
-def parse_unit(words: Sequence[str]) -> Unit:
-    """The unit that words, `/`, `per`, `^` and whole exponents spell.
+def _is_filler(tokens: Sequence[str], place: int) -> bool:
+    """Words that say nothing of a unit; an "in" is one before another word, and an inch elsewhere."""
+    word = tokens[place].lower()
+    return word in _FILLER and (word != "in" or (place + 1 < len(tokens) and tokens[place + 1].isalpha()))
 
-    A unit with any unknown word has no dimension and is compared by its words.
 
-    Example:
-        >>> parse_unit(["km", "/", "hr"]).factor
-        Fraction(5, 18)
-    """
+@lru_cache(maxsize=512)
+def _unit(tokens: tuple[str, ...]) -> Unit:
     dimension: dict[str, int] = {}
     factor = Fraction(1)
     sign, power, unknown = 1, 1, False
-    last: tuple[str, Fraction] | None = None
-    tokens = [part for word in words for part in COMPOUND.get(word.lower(), word).split()]
+    last: Size | None = None
     for index, word in enumerate(tokens):
         lowered = word.lower()
         if lowered in ("/", "per"):
@@ -106,26 +184,26 @@ def parse_unit(words: Sequence[str]) -> Unit:
         elif lowered in ("square", "sq", "squared", "cubic", "cu", "cubed"):
             degree = 2 if lowered.startswith("sq") else 3
             if lowered.endswith("ed") and last:
-                _raise(dimension, last, sign, degree - 1)
-                factor *= last[1] ** (sign * (degree - 1))
+                factor *= _raise(dimension, last, sign * (degree - 1))
             else:
                 power = degree
-        elif lowered == "^" and last and index + 1 < len(tokens) and tokens[index + 1].lstrip("-").isdigit():
-            extra = int(tokens[index + 1]) - 1
+        elif lowered == "^" and last and (extra := _exponent(tokens, index + 1)) is not None:
             if abs(extra) > 6:
                 unknown = True
                 continue
-            _raise(dimension, last, sign, extra)
-            factor *= last[1] ** (sign * extra)
-        elif lowered in ("^", "*", "-", "(", ")", ".") or lowered.lstrip("-").isdigit() or lowered in _FILLER:
+            factor *= _raise(dimension, last, sign * (extra - 1))
+        elif (
+            lowered in ("^", "*", "times", "-", ".", "(", ")", "{", "}")
+            or lowered.isdigit()
+            or _is_filler(tokens, index)
+        ):
             continue
         else:
             last = _lookup(word)
             if last is None:
                 unknown = True
                 continue
-            _raise(dimension, last, sign, power)
-            factor *= last[1] ** (sign * power)
+            factor *= _raise(dimension, last, sign * power)
             power = 1
     spelled = tuple(
         w.lower().removesuffix("s") for w in tokens if w.lower() not in _FILLER and any(c.isalpha() for c in w)
@@ -136,8 +214,37 @@ def parse_unit(words: Sequence[str]) -> Unit:
     return Unit(kept, factor, spelled)
 
 
-def _raise(dimension: dict[str, int], unit: tuple[str, Fraction], sign: int, power: int) -> None:
-    dimension[unit[0]] = dimension.get(unit[0], 0) + sign * power
+def _exponent(tokens: Sequence[str], start: int) -> int | None:
+    """The whole exponent that starts here: `2`, `-2`, `- 2`, in braces or not."""
+    sign = 1
+    for word in tokens[start : start + 4]:
+        if word == "-":
+            sign = -1
+        elif word.lstrip("-").isdigit() and len(word) < 4:
+            return sign * int(word)
+        elif word not in ("{", "("):
+            return None
+    return None
+
+
+def _raise(dimension: dict[str, int], unit: Size, power: int) -> Fraction:
+    for name, exponent in unit[0]:
+        dimension[name] = dimension.get(name, 0) + exponent * power
+    return unit[1] ** power
+
+
+def parse_unit(words: Sequence[str]) -> Unit:
+    """The unit that words, `/`, `per`, `^` and whole exponents spell.
+
+    A unit with any unknown word has no dimension and is compared by its words.
+
+    Example:
+        >>> parse_unit(["km", "/", "hr"]).factor
+        Fraction(5, 18)
+        >>> parse_unit(["N"]).dimension
+        (('g', 1), ('m', 1), ('s', -2))
+    """
+    return _unit(tuple(part for word in words for part in COMPOUND.get(word.lower(), word).split()))
 
 
 def is_unit_word(word: str) -> bool:

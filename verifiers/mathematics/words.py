@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 UNITS_TO_NINETEEN = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -112,6 +113,50 @@ def number_from_words(words: Sequence[str]) -> int | None:
             return None
         seen = True
     return total + current if seen else None
+
+
+PARTS: Mapping[str, int] = {
+    "half": 2,
+    "halve": 2,
+    "third": 3,
+    "quarter": 4,
+    **{f"{word}th": value for word, value in (("four", 4), ("six", 6), ("seven", 7), ("ten", 10), ("hundred", 100))},
+    **{f"{word}th": value for word, value in (("thirteen", 13), ("fifteen", 15), ("sixteen", 16), ("thousand", 1000))},
+    "fifth": 5,
+    "eighth": 8,
+    "ninth": 9,
+    "twelfth": 12,
+    "twentieth": 20,
+}
+"""What one part of so many is called; plurals with an s."""
+
+
+def value_of_words(words: Sequence[str]) -> Fraction | int | None:
+    """The number that words spell, with fractions and a sign, or None.
+
+    Example:
+        >>> value_of_words(["one", "and", "a", "half"]), value_of_words(["two", "thirds"])
+        (Fraction(3, 2), Fraction(2, 3))
+    """
+    if len(words) > 1 and words[0] in ("negative", "minus"):
+        value = value_of_words(words[1:])
+        return None if value is None else -value
+    whole = number_from_words(words)
+    if whole is not None or not words:
+        return whole
+    part = PARTS.get(words[-1].removesuffix("s"))
+    if part is None or (words[-1] in ("third", "half") and len(words) == 1):
+        return Fraction(1, 2) if list(words) == ["half"] else None
+    before = list(words[:-1])
+    if not before:
+        return None
+    if "and" in before:
+        place = len(before) - 1 - before[::-1].index("and")
+        whole, before = number_from_words(before[:place]), before[place + 1 :]
+        if whole is None:
+            return None
+    top = 1 if before in (["a"], ["an"], []) else number_from_words(before)
+    return None if top is None else (whole or 0) + Fraction(top, part)
 
 
 def phrase(words: Sequence[str]) -> str:

@@ -1,0 +1,195 @@
+"""Other readings of one tree, each exact: worked-out matrices, unit vectors, families over the integers, nCr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from verifiers.mathematics.nodes import (
+    EXPRESSION,
+    Add,
+    Call,
+    Cases,
+    Const,
+    Div,
+    Group,
+    GroupKind,
+    Matrix,
+    Mul,
+    NamedSet,
+    Neg,
+    Node,
+    Num,
+    PlusMinus,
+    Pow,
+    Quantity,
+    Relation,
+    Sym,
+    children,
+    contains,
+    symbols,
+)
+
+INTEGERS = frozenset(("Z", "N", "Z^+", "N^+", "N_0", "N^*", "Z^*", "Z_+", "Z^{+}"))
+MAX_CELLS = 400
+
+
+def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
+    """The node with `change` applied to each direct part."""
+    match node:
+        case Add():
+            return Add(tuple(change(term) for term in node.terms))
+        case Mul():
+            return Mul(tuple(change(factor) for factor in node.factors))
+        case Neg():
+            return Neg(change(node.operand))
+        case PlusMinus():
+            return PlusMinus(change(node.operand), node.sign)
+        case Div():
+            return Div(change(node.top), change(node.bottom))
+        case Pow():
+            return Pow(change(node.base), change(node.exponent))
+        case Call():
+            return Call(node.name, tuple(change(argument) for argument in node.args))
+        case Group():
+            return Group(node.kind, tuple(change(item) for item in node.items))
+        case Relation():
+            return Relation(tuple(change(side) for side in node.sides), node.ops)
+        case Quantity():
+            return Quantity(change(node.value), node.unit)
+        case Matrix():
+            return Matrix(tuple(tuple(change(cell) for cell in row) for row in node.rows), node.bar)
+        case Cases():
+            return Cases(tuple(tuple(change(cell) for cell in row) for row in node.rows))
+        case _:
+            return node
+
+
+def renamed(node: Node, names: dict[str, str]) -> Node:
+    """The node with variables renamed throughout."""
+    if isinstance(node, Sym):
+        return Sym(names.get(node.name, node.name))
+    return rebuilt(node, lambda part: renamed(part, names))
+
+
+# ---- matrices ------------------------------------------------------------------------------------
+
+
+def worked_out(node: Node) -> Matrix | None:
+    """The matrix that a multiple, a sum, a product or a transpose of matrices is; None for anything else."""
+    match node:
+        case Matrix():
+            return node if not node.bar and sum(map(len, node.rows)) <= MAX_CELLS else None
+        case Neg():
+            return _scaled(Num(-1), worked_out(node.operand))
+        case Div() if not contains(node.bottom, Matrix):
+            return _scaled(Div(Num(1), node.bottom), worked_out(node.top))
+        case Pow() if node.exponent in (Sym("T"), Sym("top"), Sym("t")):
+            inner = worked_out(node.base)
+            return None if inner is None else Matrix(tuple(zip(*inner.rows, strict=True)))
+        case Mul() if sum(contains(factor, Matrix) for factor in node.factors) <= 3:
+            total: Matrix | None = None
+            for factor in (f for f in node.factors if contains(f, Matrix)):
+                found = worked_out(factor)
+                total = found if total is None else _product(total, found)
+                if total is None:
+                    return None
+            rest = [factor for factor in node.factors if not contains(factor, Matrix)]
+            return _scaled(Mul(tuple(rest)) if len(rest) > 1 else rest[0], total) if rest else total
+        case Add():
+            parts = [worked_out(term) for term in node.terms]
+            total = parts[0]
+            for part in parts[1:]:
+                total = _sum(total, part)
+            return total
+        case _:
+            return None
+
+
+def _scaled(factor: Node, matrix: Matrix | None) -> Matrix | None:
+    if matrix is None or not isinstance(factor, EXPRESSION):
+        return None
+    return Matrix(tuple(tuple(Mul((factor, cell)) for cell in row) for row in matrix.rows))
+
+
+def _sum(left: Matrix | None, right: Matrix | None) -> Matrix | None:
+    if left is None or right is None or [*map(len, left.rows)] != [*map(len, right.rows)]:
+        return None
+    return Matrix(
+        tuple(
+            tuple(Add((a, b)) for a, b in zip(row, other, strict=True))
+            for row, other in zip(left.rows, right.rows, strict=True)
+        )
+    )
+
+
+def _product(left: Matrix | None, right: Matrix | None) -> Matrix | None:
+    if left is None or right is None or len(left.rows[0]) != len(right.rows):
+        return None
+    if len(left.rows) * len(right.rows) * len(right.rows[0]) > MAX_CELLS:
+        return None
+    columns = list(zip(*right.rows, strict=True))
+    cells = [[[Mul((a, b)) for a, b in zip(row, column, strict=True)] for column in columns] for row in left.rows]
+    return Matrix(tuple(tuple(Add(tuple(c)) if len(c) > 1 else c[0] for c in row) for row in cells))
+
+
+# ---- vectors -------------------------------------------------------------------------------------
+
+_UNITS = (Const("i"), Sym("j"), Sym("k"))
+
+
+def in_unit_vectors(items: tuple[Node, ...]) -> Node | None:
+    """`(a, b, c)` as `a i + b j + c k`, to be compared with what is written so."""
+    if not 2 <= len(items) <= 3 or not all(isinstance(item, EXPRESSION) for item in items):
+        return None
+    return Add(tuple(Mul((item, unit)) for item, unit in zip(items, _UNITS, strict=False)))
+
+
+def is_in_unit_vectors(node: Node) -> bool:
+    """Whether an expression is a sum with unit vectors in it."""
+    return isinstance(node, Add | Mul | Neg) and bool(symbols(node) & {"j", "k"}) and symbols(node) <= {"j", "k"}
+
+
+# ---- families and combinations -------------------------------------------------------------------
+
+
+def family(node: Node) -> tuple[Node, frozenset[str]] | None:
+    """`x = pi + 2 pi k, k in Z` without its last part, and the names that run over the integers; else None."""
+    if not (isinstance(node, Group) and node.kind is GroupKind.LIST):
+        return None
+    names = frozenset(
+        item.sides[0].name
+        for item in node.items
+        if isinstance(item, Relation)
+        and item.ops == ("in",)
+        and isinstance(item.sides[0], Sym)
+        and isinstance(item.sides[1], NamedSet)
+        and item.sides[1].name in INTEGERS
+    )
+    kept = tuple(item for item in node.items if not (isinstance(item, Relation) and item.ops == ("in",)))
+    if not names or not kept or not any(symbols(item) & names for item in kept):
+        return None
+    return (kept[0] if len(kept) == 1 else Group(GroupKind.LIST, kept)), names
+
+
+def combinations(node: Node) -> Node:
+    """`C(n, k)` and `P(n, k)` of numbers as the counts they are."""
+    if isinstance(node, Mul):
+        factors: list[Node] = []
+        for factor in node.factors:
+            before = factors[-1] if factors else None
+            if (
+                isinstance(before, Sym)
+                and before.name in ("C", "P")
+                and isinstance(factor, Group)
+                and len(factor.items) == 2
+            ):
+                top, bottom = factor.items
+                factors[-1] = Call("binom", (top, bottom))
+                if before.name == "P":
+                    factors.append(Call("factorial", (bottom,)))
+            else:
+                factors.append(combinations(factor))
+        return factors[0] if len(factors) == 1 else Mul(tuple(factors))
+    if isinstance(node, EXPRESSION) and children(node):
+        return rebuilt(node, combinations)
+    return node
