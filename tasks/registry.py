@@ -16,11 +16,17 @@ ENTRY_POINT_GROUP = "reasoner.tasks"
 
 BUILTIN: Mapping[str, str] = {
     "arithmetic": "tasks.arithmetic:Arithmetic",
+    "code_contests": "tasks.code_contests:CodeContests",
     "bbh": "tasks.bbh:Bbh",
     "countdown": "tasks.countdown:Countdown",
+    "cruxeval": "tasks.cruxeval:CruxEval",
     "dataset": "tasks.dataset:Dataset",
+    "functions": "tasks.functions:Functions",
     "game24": "tasks.game24:Game24",
     "gsm8k": "tasks.gsm8k:Gsm8k",
+    "humaneval": "tasks.humaneval:HumanEval",
+    "mbpp": "tasks.mbpp:Mbpp",
+    "mbpp_plus": "tasks.mbpp:MbppPlus",
     "logic-puzzles": "tasks.logic_puzzles:LogicPuzzles",
     "prontoqa": "tasks.prontoqa:ProntoQa",
     "reasoning-gym": "tasks.gym:ReasoningGym",

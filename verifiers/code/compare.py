@@ -1,19 +1,29 @@
-"""Whether what a program returned is what a test expects. The values are data; nothing of the program's runs here."""
+"""Whether what a program returned is what a test expects. The values are data; nothing of the program's runs here.
+
+Both sides are rebuilt as plain built-in objects, so `==` means what it means between those: 1 == 1.0 == True, a list is
+no tuple, a dict knows no order.
+"""
 
 from __future__ import annotations
 
+import builtins
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 from verifiers.code.guest import wire
 from verifiers.verdict import JSON
 
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+INEXACT = re.compile(r"[.eE]")
+LONGEST_NUMBER = 400
+
 VIEWS: Mapping[str, Callable[..., object]] = {
     "tuple": tuple,
     "list": list,
-    "set": set,
-    "frozenset": frozenset,
+    "set": lambda items: wire.hashed(list(items), set),
+    "frozenset": lambda items: wire.hashed(list(items), frozenset),
     "sorted": sorted,
     "len": len,
     "int": int,
@@ -21,18 +31,38 @@ VIEWS: Mapping[str, Callable[..., object]] = {
     "round": round,
 }
 
+RELATIONS: Mapping[str, Callable[[object, object], object]] = {
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+    "lt": lambda a, b: a < b,  # type: ignore[operator]
+    "le": lambda a, b: a <= b,  # type: ignore[operator]
+    "gt": lambda a, b: a > b,  # type: ignore[operator]
+    "ge": lambda a, b: a >= b,  # type: ignore[operator]
+    "in": lambda a, b: a in b,  # type: ignore[operator]
+    "not_in": lambda a, b: a not in b,  # type: ignore[operator]
+}
 
-def holds(case: Mapping[str, JSON], value: JSON, classes: Mapping[str, type]) -> bool:
-    """True where a returned value satisfies a case of a plan.
+
+def holds(case: Mapping[str, JSON], reply: Mapping[str, JSON] | None, classes: Mapping[str, type]) -> bool:
+    """True where a reply satisfies a case of a plan.
 
     Args:
         case: views (applied first, innermost first), op, expected, extra.
-        value: as the program's process encoded it.
+        reply: what the program's process says the call came to: a value or what it raised; None where it was not
+            reached.
         classes: stand-ins for the classes of the tests, by name: see `stand_ins`.
     """
     op = str(case["op"])
+    if reply is None:
+        return False
+    if op == "raises":
+        return "value" not in reply and _raised(reply.get("raised"), str(case["expected"]))
+    if "value" not in reply:
+        return False
+    value = reply["value"]
     if op in ("true", "false") and isinstance(value, dict) and "$opaque" in value:
-        return bool(cast("list[JSON]", value["$opaque"])[1]) is (op == "true")
+        opaque = value["$opaque"]
+        return isinstance(opaque, list) and len(opaque) == 2 and opaque[1] is (op == "true")
     try:
         got: object = wire.decode(value, dict(classes))
         for name, *arguments in cast("list[list[object]]", case["views"]):
@@ -53,21 +83,18 @@ def _compare(op: str, got: object, expected: object, case: Mapping[str, JSON], c
         return math.isclose(cast(float, got), cast(float, expected), **cast("dict[str, float]", extra))
     if op in ("within", "closer"):
         distance = abs(cast(float, got) - cast(float, expected))
-        return bool(distance <= extra) if op == "within" else bool(distance < extra)
-    relations: Mapping[str, Callable[[object, object], object]] = {
-        "eq": lambda a, b: a == b,
-        "ne": lambda a, b: a != b,
-        "lt": lambda a, b: a < b,  # type: ignore[operator]
-        "le": lambda a, b: a <= b,  # type: ignore[operator]
-        "gt": lambda a, b: a > b,  # type: ignore[operator]
-        "ge": lambda a, b: a >= b,  # type: ignore[operator]
-        "in": lambda a, b: a in b,  # type: ignore[operator]
-        "not_in": lambda a, b: a not in b,  # type: ignore[operator]
-    }
-    return bool(relations[op](got, expected))
+        return bool(distance <= cast(float, extra)) if op == "within" else bool(distance < cast(float, extra))
+    return bool(RELATIONS[op](got, expected))
 
 
-def stand_ins(names: list[str]) -> dict[str, type]:
+def _raised(name: JSON, expected: str) -> bool:
+    """Whether an exception that a program raised is of a built-in kind."""
+    kind, wanted = getattr(builtins, str(name), None), getattr(builtins, expected, None)
+    both = isinstance(kind, type) and isinstance(wanted, type)
+    return both and issubclass(cast(type, kind), Exception) and issubclass(cast(type, kind), cast(type, wanted))
+
+
+def stand_ins(names: Iterable[str]) -> dict[str, type]:
     """A plain class for each class of the tests; two instances are equal where their fields are."""
 
     def equal(self: object, other: object) -> bool:
@@ -76,50 +103,76 @@ def stand_ins(names: list[str]) -> dict[str, type]:
     return {name: type(name, (), {"__eq__": equal, "__hash__": None}) for name in names}
 
 
-def close(got: object, expected: object, tolerance: float) -> bool:
-    """Equality where floats may differ by an absolute tolerance, or that relative to the expected value."""
-    if isinstance(got, bool) or isinstance(expected, bool):
-        return got == expected
-    if isinstance(got, (int, float)) and isinstance(expected, (int, float)):
-        if tolerance and (isinstance(got, float) or isinstance(expected, float)):
-            return math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
-        return got == expected
-    if isinstance(got, (list, tuple)) and isinstance(expected, (list, tuple)):
-        return len(got) == len(expected) and all(close(a, b, tolerance) for a, b in zip(got, expected, strict=True))
-    if isinstance(got, dict) and isinstance(expected, dict):
-        return got.keys() == expected.keys() and all(close(got[key], expected[key], tolerance) for key in got)
+def same(got: object, expected: object, *, tolerance: float, sequences_alike: bool) -> bool:
+    """Equality of two plain values.
+
+    Args:
+        tolerance: an expected float accepts what is within it, absolutely or relative to it; 0: nothing.
+        sequences_alike: an expected list accepts a tuple of the same items (JSON writes both as a list).
+    """
+    if isinstance(expected, float) and tolerance and isinstance(got, (int, float)) and not isinstance(got, bool):
+        return got == expected or math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
+    if isinstance(expected, (list, tuple)):
+        kinds = (list, tuple) if sequences_alike and isinstance(expected, list) else (type(expected),)
+        return (
+            isinstance(got, kinds)
+            and len(cast("list[object]", got)) == len(cast("list[object]", expected))
+            and all(
+                same(a, b, tolerance=tolerance, sequences_alike=sequences_alike)
+                for a, b in zip(cast("list[object]", got), cast("list[object]", expected), strict=True)
+            )
+        )
+    if isinstance(expected, dict):
+        ours, theirs = cast("dict[object, object]", got), cast("dict[object, object]", expected)
+        return (
+            isinstance(got, dict)
+            and ours.keys() == theirs.keys()
+            and all(same(ours[k], theirs[k], tolerance=tolerance, sequences_alike=sequences_alike) for k in theirs)
+        )
     return got == expected
 
 
 def same_output(got: str, expected: str, *, mode: str, tolerance: float) -> bool:
-    """Whether printed output is the expected one.
+    """Whether printed output is the expected one: as many lines, and each of them the same.
+
+    White space at the end of a line and empty lines at the end do not count. An empty output matches only an empty one.
 
     Args:
-        mode: exact; lines (as many lines, each equal after trailing white space is dropped); tokens (the same words).
-        tolerance: numbers may differ by it (absolute or relative); 0 compares text.
+        mode: exact (byte for byte), lines (as said), or tokens (in each line, the same words whatever stands between).
+        tolerance: where a word of the expected output is a number with a point or an exponent, a number within it,
+            absolutely or relative to it, will do; 0 compares text.
     """
-    if bool(got.strip()) != bool(expected.strip()):
-        return False
     if mode == "exact":
         return got == expected
-    ours = [line.split() if tolerance else [line.rstrip()] for line in got.rstrip().split("\n")]
-    theirs = [line.split() if tolerance else [line.rstrip()] for line in expected.rstrip().split("\n")]
-    if mode == "tokens":
-        ours, theirs = [got.split()], [expected.split()]
+    ours, theirs = _lines(got), _lines(expected)
     if len(ours) != len(theirs):
         return False
-    return all(
-        len(a) == len(b) and all(_same_token(x, y, tolerance) for x, y in zip(a, b, strict=True))
-        for a, b in zip(ours, theirs, strict=True)
+    return all(_same_line(a, b, words=mode == "tokens", tolerance=tolerance) for a, b in zip(ours, theirs, strict=True))
+
+
+def _lines(text: str) -> list[str]:
+    lines = [line.rstrip() for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _same_line(got: str, expected: str, *, words: bool, tolerance: float) -> bool:
+    if got == expected:
+        return True
+    if not words and not tolerance:
+        return False
+    ours = got.split() if words else got.split(" ")
+    theirs = expected.split() if words else expected.split(" ")
+    return len(ours) == len(theirs) and all(
+        a == b or _close(a, b, tolerance) for a, b in zip(ours, theirs, strict=True)
     )
 
 
-def _same_token(got: str, expected: str, tolerance: float) -> bool:
-    if got == expected:
-        return True
-    if not tolerance:
+def _close(got: str, expected: str, tolerance: float) -> bool:
+    """Whether two words are numbers within a tolerance, the expected one not an integer."""
+    if not tolerance or not INEXACT.search(expected) or max(len(got), len(expected)) > LONGEST_NUMBER:
         return False
-    try:
-        return math.isclose(float(got), float(expected), rel_tol=tolerance, abs_tol=tolerance)
-    except ValueError:
+    if not NUMBER.fullmatch(got) or not NUMBER.fullmatch(expected):
         return False
+    return math.isclose(float(got), float(expected), rel_tol=tolerance, abs_tol=tolerance)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+import marshal
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from sandbox.api import MIB, Job, JobOutcome, JobResult, Limits
-from verifiers.code.compare import close, holds, same_output, stand_ins
+from verifiers.code.compare import holds, same, same_output, stand_ins
 from verifiers.code.guest import wire
+from verifiers.code.references import whole_prelude
 from verifiers.errors import BadReference
 from verifiers.verdict import JSON
 
@@ -19,13 +23,20 @@ if TYPE_CHECKING:
     from sandbox.api import Sandbox
 
 TRUSTED_LIMITS = Limits(cpu_seconds=20.0, wall_seconds=80.0, memory_bytes=1024 * MIB, output_bytes=64 * MIB)
+RESULT_BYTES = 16 * MIB
+STDIO_BUDGET = 10.0
+"""CPU time of all of a program's cases together, as a multiple of the limit of one."""
+FRAMES = 100_000
+KEPT = 2_000
+"""Plans that one process remembers."""
 OVER_LIMIT = (
     JobOutcome.CPU_LIMIT,
     JobOutcome.WALL_TIMEOUT,
     JobOutcome.MEMORY_LIMIT,
     JobOutcome.OUTPUT_LIMIT,
 )
-LOADED_LINES = 1_000_000
+Value = TypeVar("Value")
+Frame = dict[str, JSON]
 
 
 class SandboxFault(RuntimeError):
@@ -43,14 +54,35 @@ class Results:
     over_limit: bool = False
     """A limit ended it, so that what was not reached counts as failed."""
     mode: str = "calls"
-    """calls (data in, data out), stdio, or tester (the tests ran in a process apart from the program's)."""
+    """calls (data in, data out), expressions (the same, but the program's process evaluates the arguments), stdio, or
+    tester (the tests ran in a process apart from the program's)."""
 
 
-@lru_cache(maxsize=8)
-def guest(*names: str) -> dict[str, bytes]:
-    """Sources of the modules that run inside."""
-    folder = resources.files("verifiers.code.guest")
-    return {f"{name}.py": (folder / f"{name}.py").read_bytes() for name in names}
+class Program(NamedTuple):
+    """A tested program: what its process runs, in this order."""
+
+    prelude: str
+    """What the prompt gave it, where it does not carry on from there itself."""
+    code: str
+
+
+class Memory:
+    """The last so many values, by key."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: OrderedDict[object, object] = OrderedDict()
+
+    def get(self, key: object, make: Callable[[], Value]) -> Value:
+        """The value under a key, made where it is not there."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return cast(Value, self._kept[key])
+        made = make()
+        self._kept[key] = made
+        while len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+        return made
 
 
 class Grader:
@@ -60,128 +92,150 @@ class Grader:
         self._sandbox = sandbox
         self._limits = limits
         self._stop_early = stop_early
-        self._plans: dict[str, Mapping[str, JSON]] = {}
+        self._plans = Memory(KEPT)
 
     def stdio(self, code: str, cases: Sequence[Mapping[str, str]], *, compare: str, tolerance: float) -> Results:
         """Run the program once for each case."""
-        passed, reason, over = 0, "", False
+        passed, reason, over, spent = 0, "", False, 0.0
+        files = {"main.py": code.encode("utf-8", "replace")}
         for number, case in enumerate(cases, 1):
-            files = {"main.py": code.encode("utf-8", "replace")}
             stdin = case["input"].encode("utf-8", "replace")
             result = self._run(Job(argv=("python", "main.py"), files=files, stdin=stdin, limits=self._limits))
             printed = result.stdout.decode("utf-8", "replace")
-            if result.outcome is JobOutcome.OK and same_output(
-                printed, case["output"], mode=compare, tolerance=tolerance
-            ):
+            ok = result.outcome is JobOutcome.OK
+            if ok and same_output(printed, case["output"], mode=compare, tolerance=tolerance):
                 passed += 1
-                continue
-            over = over or result.outcome in OVER_LIMIT
-            reason = reason or f"case {number}: " + (
-                "another output" if result.outcome is JobOutcome.OK else _ended(result)
-            )
-            if self._stop_early or over:
+            else:
+                over = over or result.outcome in OVER_LIMIT
+                reason = reason or f"case {number}: " + ("another output" if ok else _ended(result))
+                if self._stop_early:
+                    break
+            spent += result.cpu_seconds
+            if number < len(cases) and spent > STDIO_BUDGET * self._limits.cpu_seconds:
+                over, reason = True, reason or f"its first {number} cases took {spent:.1f} s of CPU time"
                 break
         return Results(passed, len(cases), reason, over, "stdio")
 
-    def calls(self, code: str, entry_point: str, cases: Sequence[Mapping[str, JSON]], *, tolerance: float) -> Results:
-        """Call a function with each case's arguments."""
-        asked: list[JSON] = [
-            {
-                "name": entry_point,
-                "args": [wire.encode(item) for item in cast("list[JSON]", case.get("args", []))],
-                "kwargs": {k: wire.encode(v) for k, v in cast("dict[str, JSON]", case.get("kwargs", {})).items()},
-            }
-            for case in cases
+    def calls(self, program: Program, reference: Mapping[str, JSON], *, tolerance: float) -> Results:
+        """Call a function with each call's arguments and compare with what is expected."""
+        calls = cast("list[Mapping[str, JSON]]", reference["calls"])
+        name = reference["entry_point"]
+        asked: list[JSON] = [{"name": name, "args": c.get("args", []), "kwargs": c.get("kwargs", {})} for c in calls]
+        replies, trouble, over = self._replies(program, asked)
+        good = [
+            _returned(reply, call["expected"], tolerance=tolerance, sequences_alike=True)
+            for call, reply in zip(calls, replies, strict=True)
         ]
-        replies, trouble, over = self._replies(code, "", [], asked)
-        good: list[bool] = []
-        for case, reply in zip(cases, replies, strict=True):
-            try:
-                got = wire.decode(reply["value"]) if reply and "value" in reply else None
-            except wire.CannotCross:
-                got = None
-            good.append(bool(reply) and "value" in reply and close(got, case["expected"], tolerance))
         return _counted(good, replies, trouble, over)
 
-    def asserts(self, code: str, reference: Mapping[str, JSON]) -> Results:
-        """Hold the program against assertions, as inputs and outputs where they can be, or from a process apart."""
-        plan = self._plan(reference)
-        if "live" in plan:
-            return self._live(code, reference, plan)
-        cases = cast("list[Mapping[str, JSON]]", plan["cases"])
-        classes = cast("list[str]", plan["classes"])
-        asked = cast("list[JSON]", [case["call"] for case in cases])
-        replies, trouble, over = self._replies(code, str(plan["setup"]), classes, asked)
-        known = stand_ins(classes)
+    def oracle(self, program: Program, key: str, reference: Mapping[str, JSON], *, tolerance: float) -> Results:
+        """Call a function with each input and compare with what the oracle, in a world of its own, returns."""
+        inputs = cast("list[JSON]", reference["inputs"])
+        asked: list[JSON] = [{"name": reference["entry_point"], "args": given} for given in inputs]
+        expected = self._plans.get(key, lambda: self._told(reference, asked))
+        replies, trouble, over = self._replies(program, asked)
         good = [
-            reply is not None and "value" in reply and holds(case, reply["value"], known)
-            for case, reply in zip(cases, replies, strict=True)
+            _returned(reply, value, tolerance=tolerance, sequences_alike=False)
+            for value, reply in zip(expected, replies, strict=True)
         ]
-        if reference.get("check"):
-            return _counted(good, replies, trouble, over)
+        return _counted(good, replies, trouble, over)
+
+    def asserts(self, program: Program, key: str, reference: Mapping[str, JSON]) -> Results:
+        """Hold the program against assertions, as inputs and outputs where they can be, or from a process apart."""
+        plan = self._plans.get(key, lambda: self._plan(reference))
+        if "live" in plan:
+            return self._live(program, reference, plan)
+        cases = cast("list[Mapping[str, JSON]]", plan["cases"])
+        asked = cast("list[JSON]", [case["call"] for case in cases])
+        replies, trouble, over = self._replies(program, asked, plan)
+        known = stand_ins(cast("list[str]", plan["classes"]))
+        good = [holds(case, reply, known) for case, reply in zip(cases, replies, strict=True)]
         results = _counted(good, replies, trouble, over)
+        if any("source" in cast("Mapping[str, JSON]", call) for call in asked):
+            results = replace(results, mode="expressions")
+        if reference.get("check"):
+            return results
         tests = sorted({cast(int, case["test"]) for case in cases})
         held = sum(all(ok for ok, case in zip(good, cases, strict=True) if case["test"] == test) for test in tests)
         return replace(results, passed=held, total=len(tests))
 
+    def value(self, code: str, call: JSON) -> Frame:
+        """What one call of a program comes to: a frame with a value, or with what was raised, or empty."""
+        replies, trouble, _ = self._replies(Program("", code), [call])
+        return replies[0] or {"message": trouble}
+
+    def _told(self, reference: Mapping[str, JSON], asked: list[JSON]) -> list[JSON]:
+        """What the oracle returns for each input."""
+        oracle = Program(str(reference.get("prelude") or ""), str(reference["oracle"]))
+        replies, trouble, _ = self._replies(oracle, asked, limits=TRUSTED_LIMITS)
+        for number, reply in enumerate(replies, 1):
+            if reply is None or "value" not in reply:
+                why = trouble if reply is None else reply.get("message")
+                raise BadReference(f"the oracle gives nothing for input {number}: {why}"[:500])
+        return [cast(Frame, reply)["value"] for reply in replies]
+
     def _plan(self, reference: Mapping[str, JSON]) -> Mapping[str, JSON]:
-        """The tests as cases, worked out once in a sandboxed process of their own."""
-        key = json.dumps(reference, sort_keys=True)
-        if key not in self._plans:
-            job = _job("planner", reference, ("planner", "program", "wire"), TRUSTED_LIMITS)
-            frames = _frames(self._run(job))
-            answer = frames[0] if frames else {"fault": "the tests could not be read: they ran into a limit"}
-            if "fault" in answer:
-                raise BadReference(f"the tests do not run by themselves: {answer['fault']}")
-            plan = answer.get("plan") or answer
-            if "plan" in answer and not plan["cases"]:
-                raise BadReference("the tests hold no comparison that the program could fail.")
-            if len(self._plans) > 10_000:
-                self._plans.clear()
-            self._plans[key] = plan
-        return self._plans[key]
+        """The tests as cases, worked out in a sandboxed process of their own."""
+        given = {**reference, "prelude": whole_prelude(reference)}
+        frames = _frames(self._run(_job("planner", given, ("planner", "program", "wire"), TRUSTED_LIMITS)))
+        plan = frames[0] if frames else {"fault": "they ran into a limit"}
+        if "fault" in plan:
+            raise BadReference(f"the tests do not run by themselves: {plan['fault']}")
+        if not plan.get("live") and not plan.get("cases"):
+            raise BadReference("the tests hold no comparison that the program could fail.")
+        return plan
 
     def _replies(
-        self, code: str, setup: str, classes: list[str], calls: list[JSON]
-    ) -> tuple[list[dict[str, JSON] | None], str, bool]:
+        self,
+        program: Program,
+        calls: list[JSON],
+        plan: Mapping[str, JSON] | None = None,
+        limits: Limits | None = None,
+    ) -> tuple[list[Frame | None], str, bool]:
         """What each call gave (None where it was not reached), what went wrong, and whether it was a limit."""
-        request: dict[str, JSON] = {"code": code, "setup": setup, "classes": list(classes), "calls": calls}
-        result = self._run(_job("program", request, ("program", "wire"), self._limits))
-        found: list[dict[str, JSON] | None] = [None] * len(calls)
+        request: Frame = {**_request(program, plan), "calls": calls}
+        result = self._run(_job("program", request, ("program", "wire"), limits or self._limits))
+        found: list[Frame | None] = [None] * len(calls)
         trouble = ""
         for frame in _frames(result):
             index = frame.get("i")
             if "load" in frame and not trouble:
-                trouble = f"the program does not load: {frame['load']}"
-            if isinstance(index, int) and 0 <= index < len(found) and found[index] is None:
+                trouble = f"the program does not load: {frame['load']}"[:500]
+            if type(index) is int and 0 <= index < len(found) and found[index] is None:
                 found[index] = frame
-        if result.outcome is not JobOutcome.OK or None in found:
+        if None in found:
             trouble = trouble or _ended(result)
         return found, trouble, result.outcome in OVER_LIMIT
 
-    def _live(self, code: str, reference: Mapping[str, JSON], plan: Mapping[str, JSON]) -> Results:
+    def _live(self, program: Program, reference: Mapping[str, JSON], plan: Mapping[str, JSON]) -> Results:
         """The tests as they stand, in a process and namespaces apart from the program's."""
-        classes = cast("list[str]", plan.get("classes", []))
-        setup = str(plan.get("setup", ""))
-        serve = _job("program", {"code": code, "setup": setup, "classes": list(classes), "serve": True},
-                     ("program", "wire"), self._limits)  # fmt: skip
-        job = _job("tester", {**reference, "classes": list(classes)}, ("tester", "planner", "program", "wire"),
-                   replace(TRUSTED_LIMITS, wall_seconds=self._limits.wall_seconds + 10))  # fmt: skip
+        late = plan.get("late_setup") is True
+        given: Frame = {
+            **reference,
+            "prelude": whole_prelude(reference),
+            "late_setup": late,
+            "classes": [] if late else plan["classes"],
+        }
+        limits = replace(TRUSTED_LIMITS, wall_seconds=self._limits.wall_seconds + TRUSTED_LIMITS.wall_seconds)
+        serve = _job("program", {**_request(program, plan), "serve": True}, ("program", "wire"), self._limits)
+        job = _job("tester", given, ("tester", "planner", "program", "wire"), limits)
         result = self._run(replace(job, helper=serve))
         total = 1 if reference.get("check") else len(cast("list[JSON]", reference["tests"]))
         helper = result.helper
+        if helper is not None and helper.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
+            raise SandboxFault(helper.detail)
         over = result.outcome in OVER_LIMIT or (helper is not None and helper.outcome in OVER_LIMIT)
         frames = _frames(result)
         answer = frames[0] if frames else {}
         if "fault" in answer:
             raise BadReference(f"the tests do not run by themselves: {answer['fault']}")
-        if "results" not in answer:
-            why = str(answer.get("load") or (_ended(helper) if over and helper else _ended(result)))
+        rows = answer.get("results")
+        if not isinstance(rows, list) or len(rows) != total:
+            why = str(answer.get("load") or (_ended(helper) if helper and over else _ended(result)))
             return Results(0, total, why, over, "tester")
-        rows = cast("list[dict[str, JSON]]", answer["results"])
-        failed = [row for row in rows if row.get("ok") is not True]
+        failed = [row for row in cast("list[Frame]", rows) if row.get("ok") is not True]
         reason = str(failed[0].get("why", "")) if failed else ""
-        return Results(len(rows) - len(failed), total, reason, over and bool(failed), "tester")
+        return Results(total - len(failed), total, reason, over and bool(failed), "tester")
 
     def _run(self, job: Job) -> JobResult:
         result = self._sandbox.run(job)
@@ -190,27 +244,68 @@ class Grader:
         return result
 
 
+def _request(program: Program, plan: Mapping[str, JSON] | None) -> Frame:
+    """What the process of a tested program is given beside the calls."""
+    plan = plan or {}
+    late = plan.get("late_setup") is True and "live" not in plan
+    return {
+        "prelude": program.prelude,
+        "code": program.code,
+        "setup": plan.get("setup", ""),
+        "classes": [] if late else plan.get("classes", []),
+    }
+
+
+@cache
+def _guest(*names: str) -> dict[str, bytes]:
+    """The modules that run inside, as sources and, for an interpreter like ours, as bytecode (PEP 552, unchecked)."""
+    folder = resources.files("verifiers.code.guest")
+    tag = importlib.util.cache_from_source("")[: -len(".pyc")].rpartition(".")[2]
+    files: dict[str, bytes] = {}
+    for name in names:
+        source = (folder / f"{name}.py").read_bytes()
+        inside = "pytest" if name == "pytest_subset" else name
+        code = compile(source, f"{inside}.py", "exec", dont_inherit=True)
+        header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
+        files[f"{inside}.py"] = source
+        files[f"__pycache__/{inside}.{tag}.pyc"] = header + marshal.dumps(code)
+    return files
+
+
 def _job(script: str, request: Mapping[str, JSON], modules: tuple[str, ...], limits: Limits) -> Job:
     data = json.dumps(request).encode("ascii")
+    modules += ("pytest_subset",) if script != "program" and b"pytest" in data else ()
+    start = f"import {script}\n{script}.main()\n".encode()
     return Job(
-        argv=("python", f"{script}.py"),
-        files={**guest(*modules), "request.json": data},
+        argv=("python", "main.py"),
+        files={**_guest(*modules), "main.py": start, "request.json": data},
         limits=limits,
         result_channel=True,
     )
 
 
-def _frames(result: JobResult) -> list[dict[str, JSON]]:
+def _frames(result: JobResult) -> list[Frame]:
     """The lines of a result channel that are JSON objects."""
-    found: list[dict[str, JSON]] = []
-    for line in result.result.split(b"\n", LOADED_LINES)[:-1]:
+    found: list[Frame] = []
+    for line in result.result.split(b"\n", FRAMES)[:-1]:
         try:
             frame = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(frame, dict):
-            found.append(frame)
+            found.append(cast(Frame, frame))
     return found
+
+
+def _returned(reply: Frame | None, expected: JSON, *, tolerance: float, sequences_alike: bool) -> bool:
+    """Whether a reply is a value, and the expected one."""
+    if reply is None or "value" not in reply:
+        return False
+    try:
+        got, wanted = wire.decode(reply["value"]), wire.decode(expected)
+        return same(got, wanted, tolerance=tolerance, sequences_alike=sequences_alike)
+    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
+        return False
 
 
 def _counted(good: list[bool], replies: Sequence[Mapping[str, JSON] | None], trouble: str, over: bool) -> Results:
@@ -218,8 +313,8 @@ def _counted(good: list[bool], replies: Sequence[Mapping[str, JSON] | None], tro
     if not reason and not all(good):
         first = good.index(False)
         reply = replies[first] or {}
-        raised = f" raised {reply.get('message')}" if "raised" in reply else " gave another value"
-        reason = f"call {first + 1}{raised}"
+        said = f" raised {reply.get('message')}" if "raised" in reply else " gave another value"
+        reason = f"call {first + 1}{said}"
     return Results(sum(good), len(good), reason[:500], over and not all(good), "calls")
 
 

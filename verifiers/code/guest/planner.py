@@ -8,6 +8,7 @@ program is never in this process. Tests that use a result in any other way are r
 import ast
 import builtins
 import importlib
+import json
 import random
 import sys
 import types
@@ -35,63 +36,82 @@ class NotRewritable(Exception):
 
 def main():
     """Read `request.json`, write one frame: the cases, or why there are none."""
-    import json
-
     with open("request.json", encoding="ascii") as file:
         request = json.load(file)
     random.seed(0)
     try:
-        answer = {"plan": plan(request)}
-    except NotRewritable as why:
-        answer = {"live": str(why)}
-    except wire.CannotCross as why:
-        answer = {"live": str(why)}
+        answer = plan(request)
     except BaseException as error:
         answer = {"fault": program.describe(error)}
     program.answer(answer)
 
 
 def plan(request):
-    """The cases of a request, and what the tested program's process needs beside its code.
+    """What the tests come to, and what the tested program's process needs beside its code.
 
     Args:
         request: prelude and setup (source), tests (list of source), entry_point, check (name of a function to call
             with the program) or null.
+    Returns:
+        cases, or under "live" why there are none; setup, the part of the setup that the program needs; late_setup,
+        whether the setup itself needs the program; classes that both sides hold.
     """
     names = program_names(request)
     prelude, setup = request.get("prelude", ""), request.get("setup", "")
-    program_setup = bool(setup) and bool(names & free_names(ast.parse(setup)))
-    if program_setup:
-        names = names | stored_names(ast.parse(setup))
-    space = new_space([prelude, *([] if program_setup else [setup])], request)
+    late_setup = bool(setup) and bool(names & free_names(ast.parse(setup)))
+    space = new_space([prelude, *([] if late_setup else [setup])], request)
     classes = [name for name, value in list(space.items()) if isinstance(value, type) and value.__module__ == "tests"]
-    recorder = Recorder({space[name]: name for name in classes})
+    found = {"setup": definitions(setup, classes), "late_setup": late_setup, "classes": classes}
+    recorder = Recorder(names, request, {space[name]: name for name in classes})
     space.update(__case__=recorder.case, __args__=recorder.args)
+    if late_setup:
+        names = names | stored_names(ast.parse(setup))
+    try:
+        record(request, names, space, recorder)
+    except (NotRewritable, wire.CannotCross) as why:
+        return {"live": str(why), **found}
+    except Exception as error:  # a test that needs what the program did before it
+        return {"live": program.describe(error), **found}
+    return {"cases": recorder.cases, **found, "setup": setup if late_setup else found["setup"]}
+
+
+def record(request, names, space, recorder):
+    """Run the tests with their assertions rewritten.
+
+    Raises:
+        NotRewritable: a result is used otherwise.
+    """
     for index, source in enumerate(request["tests"]):
         recorder.test = index
-        tree = Rewriter(names, alone=not request.get("check"), known=set(space)).visit(ast.parse(source))
+        tree = Rewriter(names, known=set(space)).visit(ast.parse(source))
         left = names & loaded_names(tree)
         if left:
             raise NotRewritable(f"a result of {sorted(left)[0]} is used beyond a comparison")
         exec(compile(ast.fix_missing_locations(tree), "tests.py", "exec"), space)
         if request.get("check"):
             space[request["check"]](None)
-    shipped = setup if program_setup else definitions(prelude + "\n" + setup, classes)
-    return {"cases": recorder.cases, "setup": shipped, "classes": classes}
 
 
 def program_names(request):
     """Names that only the tested program can supply."""
+    entry = {request["entry_point"]} if request.get("entry_point") else set()
     if request.get("check"):
         tree = ast.parse("\n".join(request["tests"]))
         check = next(
-            node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == request["check"]
+            (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == request["check"]),
+            None,
         )
-        return {check.args.args[0].arg, request["entry_point"]}
+        if check is None or not check.args.args:
+            raise ValueError(f"the tests define no function {request['check']} of one argument")
+        return {check.args.args[0].arg} | entry
     prelude = stored_names(ast.parse(request.get("prelude", "")))
     whole = ast.parse(request.get("setup", "") + "\n" + "\n".join(request["tests"]))
-    names = free_names(whole) - prelude - set(modules_used(whole))
-    return names | ({request["entry_point"]} if request.get("entry_point") else set())
+    names = free_names(whole) - prelude - set(modules_used(whole)) | entry
+    if names:
+        return names
+    # a program may bear the name of something built in: then it is what the first assertion calls
+    called = [node.func for node in ast.walk(whole) if isinstance(node, ast.Call)]
+    return set([name.id for name in called if isinstance(name, ast.Name)][:1])
 
 
 def new_space(sources, request):
@@ -143,17 +163,17 @@ def free_names(tree):
 
 
 def definitions(source, classes):
-    """The imports and class definitions of a source, and nothing else of it (constants may be expected values)."""
-    if not classes:
-        return ""
-    kept = [node for node in ast.parse(source).body if isinstance(node, (ast.Import, ast.ImportFrom, ast.ClassDef))]
-    return "\n".join(ast.unparse(node) for node in kept)
+    """The imports and classes of a source, and nothing else of it (constants may be expected values)."""
+    wanted = (ast.Import, ast.ImportFrom, ast.ClassDef) if classes else (ast.Import, ast.ImportFrom)
+    return "\n".join(ast.unparse(node) for node in ast.parse(source).body if isinstance(node, wanted))
 
 
 class Recorder:
     """Collects cases as the rewritten tests run."""
 
-    def __init__(self, classes):
+    def __init__(self, names, request, classes):
+        self.entry_point = request.get("entry_point")
+        self.renamed = names - {self.entry_point} if request.get("check") else set()
         self.classes = classes
         self.cases = []
         self.test = 0
@@ -164,71 +184,103 @@ class Recorder:
             "kwargs": {key: wire.encode(item, self.classes) for key, item in kwargs.items()},
         }
 
-    def case(self, name, call, views, op, expected, extra):
+    def case(self, name, given, source, views, op, expected, extra):
+        """Record one comparison.
+
+        Args:
+            name: of what is called.
+            given: its encoded arguments, or None where only the program's process can evaluate them.
+            source: the call as an expression, where it stands by itself.
+        """
         if len(self.cases) >= MAX_CASES:
             raise NotRewritable(f"more than {MAX_CASES} comparisons")
-        record = {
-            "test": self.test,
-            "call": {"source": call} if isinstance(call, str) else {"name": name, **call},
-            "views": views,
-            "op": op,
-            "expected": wire.encode(expected, self.classes),
-            "extra": wire.encode(extra, self.classes),
-        }
-        if "$opaque" in wire.dumps(record):
-            raise NotRewritable("an input or an expected value is neither plain data nor of a class of the tests")
-        self.cases.append(record)
+        called = self.entry_point if name in self.renamed else name
+        call = {"name": called, **given} if given else None
+        if call is None or "$opaque" in wire.dumps(call):
+            if source is None:
+                raise NotRewritable("an argument is neither plain data nor of a class of the tests")
+            call = {"source": source if called == name else renamed(source, name, called)}
+        against = {"expected": wire.encode(expected, self.classes), "extra": wire.encode(extra, self.classes)}
+        if "$opaque" in wire.dumps(against):
+            raise NotRewritable("an expected value is neither plain data nor of a class of the tests")
+        self.cases.append({"test": self.test, "call": call, "views": views, "op": op, **against})
+
+
+def renamed(source, old, new):
+    """An expression with one name for another."""
+    tree = ast.parse(source, mode="eval")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id == old:
+            node.id = new
+    return ast.unparse(tree)
 
 
 class Rewriter(ast.NodeTransformer):
     """Replaces assertions on the program's results by records of their inputs and expected outputs."""
 
-    def __init__(self, names, *, alone, known):
+    def __init__(self, names, *, known):
         self.names = names
-        self.alone = alone
         self.known = known
-        self.nested = 0
+        self.guarded = 0
 
     def visit(self, node):
         """Enter a node, counting the blocks around it in which a failing assertion would not end the test."""
-        guarded = isinstance(node, (ast.Try, ast.With, ast.AsyncFunctionDef, ast.Lambda))
-        inner = isinstance(node, (ast.FunctionDef, ast.For, ast.While, ast.If))
-        self.nested += 1000 * guarded + inner
+        guard = isinstance(node, (ast.Try, ast.With, ast.AsyncFunctionDef, ast.Lambda))
+        self.guarded += guard
         result = super().visit(node)
-        self.nested -= 1000 * guarded + inner
+        self.guarded -= guard
         return result
 
     def visit_Assert(self, node):
         """One assertion as one or more records; left as it stands where it does not fit."""
-        if self.nested >= 1000 or not self.names & loaded_names(node.test):
+        if self.guarded or not self.names & loaded_names(node.test):
             return node
         parts = (
             node.test.values if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And) else [node.test]
         )
-        records = [self.record(part) for part in parts]
-        if any(record is None for record in records):
+        records = [record for part in parts if (record := self.record(self.comparison(part)))]
+        if len(records) < len(parts):
             return node
         return [ast.copy_location(ast.Expr(record), node) for record in records]
 
-    def record(self, test):
+    def visit_With(self, node):
+        """`with pytest.raises(ERROR): f(ARGS)` as a record."""
+        nothing = ast.Constant(None)
+        if self.guarded == 1 and len(node.items) == 1 and len(node.body) == 1:
+            manager, inside = node.items[0].context_expr, node.body[0]
+            if (
+                isinstance(manager, ast.Call) and called(manager) == "raises" and len(manager.args) == 1
+                and not manager.keywords and not node.items[0].optional_vars
+                and isinstance(inside, ast.Expr) and isinstance(manager.args[0], ast.Name)
+                and hasattr(builtins, manager.args[0].id)
+            ):  # fmt: skip
+                peeled = self.peel(inside.value)
+                found = peeled and self.record((*peeled, "raises", ast.Constant(manager.args[0].id), nothing))
+                if found:
+                    return ast.copy_location(ast.Expr(found), node)
+        return self.generic_visit(node)
+
+    def record(self, found):
         """The call that records one comparison, or None."""
-        found = self.comparison(test)
         if found is None:
             return None
         call, views, op, expected, extra = found
-        if self.names & loaded_names(expected) or self.names & loaded_names(extra):
+        if self.names & (loaded_names(expected) | loaded_names(extra)):
             return None
         arguments = ast.Module([*call.args, *(keyword.value for keyword in call.keywords)], [])
+        given = source = ast.Constant(None)
         if not self.names & loaded_names(arguments):
             given = ast.Call(ast.Name("__args__", ast.Load()), call.args, call.keywords)
-        elif self.alone and not self.nested and not loaded_names(arguments) - self.names - set(vars(builtins)):
-            given = ast.Constant(ast.unparse(call))
-        else:
+        if not free_names(arguments) - self.names:
+            source = ast.Constant(ast.unparse(call))
+        elif isinstance(given, ast.Constant):
             return None
         literal_views = ast.parse(repr(views), mode="eval").body
         name = ast.Constant(call.func.id)
         return ast.Call(
-            ast.Name("__case__", ast.Load()), [name, given, literal_views, ast.Constant(op), expected, extra], []
+            ast.Name("__case__", ast.Load()),
+            [name, given, source, literal_views, ast.Constant(op), expected, extra],
+            [],
         )
 
     def comparison(self, test):
@@ -239,7 +291,7 @@ class Rewriter(ast.NodeTransformer):
             return peeled and (*peeled, "false", nothing, nothing)
         if isinstance(test, ast.Compare) and len(test.ops) == 1:
             return self.compare(test.left, test.ops[0], test.comparators[0])
-        if isinstance(test, ast.Call) and called(test) == "isclose" and len(test.args) == 2:
+        if isinstance(test, ast.Call) and ast.unparse(test.func) in ("math.isclose", "isclose") and len(test.args) == 2:
             peeled = self.peel(test.args[0])
             extra = ast.Call(ast.Name("dict", ast.Load()), [], test.keywords)
             return peeled and (*peeled, "isclose", test.args[1], extra)
@@ -289,19 +341,13 @@ class Rewriter(ast.NodeTransformer):
         if node.func.id in self.names:
             return node, []
         if node.func.id in VIEWS and node.func.id not in self.known and node.args and not node.keywords:
-            rest = node.args[1:]
-            if any(not (isinstance(item, ast.Constant) and type(item.value) is int) for item in rest):
-                return None
+            rest = [item.value for item in node.args[1:] if isinstance(item, ast.Constant) and type(item.value) is int]
             inner = self.peel(node.args[0])
-            if inner and (not rest or node.func.id == "round"):
-                return inner[0], [*inner[1], [node.func.id, *(item.value for item in rest)]]
+            if inner and len(rest) == len(node.args) - 1 and (not rest or node.func.id == "round"):
+                return inner[0], [*inner[1], [node.func.id, *rest]]
         return None
 
 
 def called(node):
     """The last name of what a call calls."""
     return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-
-
-if __name__ == "__main__":  # the sandbox runs it as a script
-    main()

@@ -6,6 +6,7 @@ to descriptor 3 is taken as the program's own claim, whoever wrote it.
 
 # pyright: basic
 import json
+import operator
 import os
 import sys
 import types
@@ -14,18 +15,32 @@ import wire
 
 CHANNEL = 3
 ANSWERS_BUFFER = 1 << 16
+OPERATIONS = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "truediv": operator.truediv, "mod": operator.mod,
+    "floordiv": operator.floordiv, "pow": operator.pow, "neg": operator.neg, "abs": abs, "eq": operator.eq,
+    "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "len": len, "str": str, "repr": repr,
+    "bool": bool, "list": list, "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
+    "contains": operator.contains, "setattr": setattr,
+}  # fmt: skip
+"""What the other side may do with something that stays here, beside calling it."""
 
 
 def main():
     """Load the program, then answer calls from `request.json` or, when serving, from standard input."""
     with open("request.json", encoding="ascii") as file:
         request = json.load(file)
+    calls = None
+    if request.get("serve"):
+        calls = os.fdopen(os.dup(0), "rb")  # standard input is for the program, and empty
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
     module = types.ModuleType("solution")
     module.__file__ = "solution.py"
     sys.modules["solution"] = module
     space = vars(module)
     try:
-        for name in ("code", "setup"):
+        for name in ("prelude", "code", "setup"):
             if request.get(name):
                 exec(compile(request[name], f"{name}.py", "exec"), space)
     except BaseException as error:  # the program's own, whatever it is
@@ -33,20 +48,14 @@ def main():
         os._exit(0)
     classes = [space[name] for name in request.get("classes", ()) if isinstance(space.get(name), type)]
     world = World(space, classes)
-    if request.get("serve"):
-        serve(world)
+    if calls is not None:
+        answer({"ready": True})
+        for index, line in enumerate(calls):
+            answer({"i": index, **world.reply(json.loads(line))})
     else:
         for index, call in enumerate(request["calls"]):
             answer({"i": index, **world.reply(call)})
-    answer({"done": True})
     os._exit(0)
-
-
-def serve(world):
-    """Answer one call a line until the other side closes standard input."""
-    answer({"ready": True})
-    for index, line in enumerate(sys.stdin.buffer):
-        answer({"i": index, **world.reply(json.loads(line))})
 
 
 class World:
@@ -56,36 +65,45 @@ class World:
         self.space = space
         self.by_class = {found: found.__name__ for found in classes}
         self.by_name = {name: found for found, name in self.by_class.items()}
-        self.handles = []
+        self.held = []
 
     def reply(self, call):
-        """What one call gives: a value, a handle, or what it raised."""
+        """What one call gives: a value, a handle, or what it raised; and its arguments where it changed them."""
+        given = None
         try:
-            result = self.perform(call)
+            if "source" in call:
+                result = self.captured(call) if call.get("capture") else self.evaluated(call["source"])
+            else:
+                target = self.target(call)
+                given = {
+                    "args": [self.decode(item) for item in call.get("args", ())],
+                    "kwargs": {key: self.decode(item) for key, item in call.get("kwargs", {}).items()},
+                }
+                result = target(*given["args"], **given["kwargs"]) if "args" in call else target
         except BaseException as error:
-            return {"raised": type(error).__name__, "message": describe(error)}
+            return {"raised": kind_of(error), "message": describe(error)}
         try:
-            return {"value": self.encode(result, call)}
+            reply = {"value": self.encode(result, call)}
+            if given and call.get("held"):
+                after = [self.encode(item, call) for item in given["args"]]
+                if after != call["args"]:
+                    reply["after"] = after
+            return reply
         except BaseException as error:
             return {"raised": "CannotCross", "message": describe(error)}
 
-    def perform(self, call):
-        """Do what a request says: evaluate source, look something up, or call."""
-        if "source" in call:
-            if call.get("capture"):
-                return self.captured(call)
-            return eval(compile(call["source"].strip(), "<input>", "eval"), self.space)
+    def target(self, call):
+        """What a call names: a global of the program's, an attribute of something held, an operation."""
+        if "do" in call:
+            return OPERATIONS[call["do"]]
         if "handle" in call:
-            target = self.handles[call["handle"]]
-            if "name" in call:
-                target = getattr(target, call["name"])
-        else:
-            target = self.space[call["name"]]
-        if "args" not in call:
-            return target
-        args = wire.decode(call["args"], self.by_name)
-        kwargs = {key: wire.decode(item, self.by_name) for key, item in call.get("kwargs", {}).items()}
-        return target(*args, **kwargs)
+            found = self.held[call["handle"]]
+            return getattr(found, call["name"]) if "name" in call else found
+        return self.space[call["name"]]
+
+    def evaluated(self, source):
+        """The value of an expression."""
+        return eval(compile(source.strip(), "<input>", "eval"), self.space)
 
     def captured(self, call):
         """The arguments of the outermost call of a function in an expression."""
@@ -98,22 +116,35 @@ class World:
             seen.append((list(args), kwargs))
             return result
 
-        space = {**self.space, name: recorder}
-        eval(compile(call["source"].strip(), "<input>", "eval"), space)
+        self.space[name] = recorder
+        try:
+            self.evaluated(call["source"])
+        finally:
+            self.space[name] = original
         if not seen:
             raise ValueError(f"the expression does not call {name}")
         return seen[-1]
 
-    def encode(self, result, call):
-        """The value's encoding, or a handle where the other side can use one."""
-        if not call.get("handles"):
-            return wire.encode(result, self.by_class)
-        plain = wire.encode(result, self.by_class)
-        if isinstance(plain, dict) and "$opaque" in plain:
-            self.handles.append(result)
-            kind = "class" if isinstance(result, type) else "function" if callable(result) else "object"
-            return {"$handle": [len(self.handles) - 1, kind, type(result).__name__]}
-        return plain
+    def encode(self, value, call):
+        """The value's encoding; a handle in it where the other side can use one."""
+        return wire.encode(value, self.by_class, self.keep if call.get("held") else None)
+
+    def keep(self, value):
+        """A handle for what cannot cross."""
+        for number, kept in enumerate(self.held):
+            if kept is value:
+                return number
+        self.held.append(value)
+        return len(self.held) - 1
+
+    def decode(self, tree):
+        """The value of an argument."""
+        return wire.decode(tree, self.by_name, self.held.__getitem__)
+
+
+def kind_of(error):
+    """The name of the built-in exception that it is, or is made from."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
 
 
 def describe(error):
@@ -129,7 +160,3 @@ def answer(frame):
     left = wire.dumps(frame).encode("ascii") + b"\n"
     while left:
         left = left[os.write(CHANNEL, left[:ANSWERS_BUFFER]) :]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,8 @@
 """Runs inside the sandbox: tests that cannot be written as inputs and outputs, with the tested program out of reach.
 
 The program lives in another process, in namespaces of its own. Here its names are stand-ins that send a call and wait
-for a reply of plain data. What this process says decides; the tested program never gets a word in.
+for a reply of plain data. What this process says decides; the tested program never gets a word in: what it made
+itself stays with it and equals nothing that the tests hold.
 """
 
 # pyright: basic
@@ -33,37 +34,51 @@ class Line:
         self.classes = classes
         self.by_class = {found: name for name, found in classes.items()}
         self.index = 0
+        self.gone = ""
+
+    def fail(self, why):
+        """Give the program up: whatever a test does with the exception, it does not hold."""
+        self.gone = self.gone or why[:300]
+        raise ProgramGone(self.gone)
 
     def ready(self):
-        """Wait until the program is loaded; raises with what stopped it."""
+        """Wait until the program is loaded."""
         first = self.read()
         if "ready" not in first:
-            raise ProgramGone(str(first.get("load", "the program did not load"))[:300])
+            self.fail(f"the program does not load: {first.get('load')}")
 
     def read(self):
         """The next reply."""
         text = self.replies.readline()
         if not text.endswith(b"\n"):
-            raise ProgramGone("the program's process has ended")
+            self.fail("the program's process has ended")
         try:
             reply = json.loads(text)
-        except ValueError:
-            raise ProgramGone("the program's process sent something else than a reply") from None
+        except (ValueError, RecursionError):
+            reply = None
         if not isinstance(reply, dict):
-            raise ProgramGone("the program's process sent something else than a reply")
+            self.fail("the program's process sent something else than a reply")
         return reply
 
-    def ask(self, request):
-        """The value of one call, or what it raised."""
-        data = wire.dumps({**request, "handles": True}).encode("ascii") + b"\n"
-        while data:
-            try:
+    def ask(self, request, *args, **kwargs):
+        """The value of one call, or what it raised; arguments that it changed are changed here too."""
+        if self.gone:
+            self.fail(self.gone)
+        given = [self.encode(item) for item in args]
+        full = {**request, "args": given, "kwargs": {key: self.encode(item) for key, item in kwargs.items()}}
+        return self.exchange(full, args)
+
+    def exchange(self, request, args=()):
+        """Send a request and read its reply."""
+        data = wire.dumps({**request, "held": True}).encode("ascii") + b"\n"
+        try:
+            while data:
                 data = data[os.write(ASK, data) :]
-            except BrokenPipeError:
-                raise ProgramGone("the program's process has ended") from None
+        except BrokenPipeError:
+            self.fail("the program's process has ended")
         reply = self.read()
         if reply.get("i") != self.index:
-            raise ProgramGone("the program's process answered out of turn")
+            self.fail("the program's process answered out of turn")
         self.index += 1
         if "raised" in reply:
             kind = getattr(builtins, str(reply["raised"]), None)
@@ -71,31 +86,114 @@ class Line:
             if isinstance(kind, type) and issubclass(kind, Exception):
                 raise kind(message)
             raise RaisedByProgram(message)
-        value = reply.get("value")
-        if isinstance(value, dict) and "$handle" in value:
-            return StandIn(self, {"handle": int(value["$handle"][0])})
-        return wire.decode(value, self.classes)
+        after = reply.get("after")
+        if isinstance(after, list):
+            for ours, theirs in zip(args, after, strict=False):
+                assign(ours, wire.decode(theirs, self.classes, self.held))
+        return wire.decode(reply.get("value"), self.classes, self.held)
+
+    def encode(self, value):
+        """An argument's encoding; stand-ins cross as the handles that they are."""
+        return wire.encode(value, self.by_class, handle_of)
+
+    def held(self, number):
+        """The stand-in for a handle."""
+        return StandIn(self, {"handle": int(number)})
+
+
+def assign(ours, theirs):
+    """Give a changed argument its new content."""
+    if type(ours) is not type(theirs):
+        return
+    if isinstance(ours, (list, bytearray)):
+        ours[:] = theirs
+    elif isinstance(ours, (dict, set)):
+        ours.clear()
+        ours.update(theirs)
+    elif hasattr(ours, "__dict__") and not isinstance(ours, (type, StandIn)):
+        vars(ours).clear()
+        vars(ours).update(vars(theirs))
+
+
+def handle_of(value):
+    """The handle of a stand-in, None for anything else."""
+    if type(value) is StandIn:
+        target = object.__getattribute__(value, "_target")
+        if "handle" not in target:
+            line = object.__getattribute__(value, "_line")
+            named = line.exchange(target)  # the program's own function, handed back to it
+            return handle_of(named)
+        return target["handle"]
+    return None
 
 
 class StandIn:
-    """Something of the tested program's: can be called and asked for attributes."""
+    """Something of the tested program's: can be called, asked for attributes, and operated on."""
 
     def __init__(self, line, target):
-        self.__dict__.update(_line=line, _target=target)
+        object.__setattr__(self, "_line", line)
+        object.__setattr__(self, "_target", target)
 
     def __call__(self, *args, **kwargs):
-        """Call it there, with plain arguments."""
-        given = {
-            "args": wire.encode(list(args), self._line.by_class),
-            "kwargs": {key: wire.encode(item, self._line.by_class) for key, item in kwargs.items()},
-        }
-        return self._line.ask({**self._target, **given})
+        """Call it there."""
+        return self._line.ask(self._target, *args, **kwargs)
 
     def __getattr__(self, name):
         """An attribute's value, or a stand-in for it."""
-        if name.startswith("__") or "handle" not in self._target:
+        if name.startswith("__"):
             raise AttributeError(name)
-        return self._line.ask({**self._target, "name": name})
+        number = handle_of(self)
+        return self._line.exchange({"handle": number, "name": name})
+
+    def __setattr__(self, name, value):
+        self._line.ask({"do": "setattr"}, self, name, value)
+
+    def __iter__(self):
+        return iter(self._line.ask({"do": "list"}, self))
+
+    def __str__(self):
+        return str(self._line.ask({"do": "str"}, self))
+
+    def __repr__(self):
+        return str(self._line.ask({"do": "repr"}, self))
+
+    def __len__(self):
+        return self._line.ask({"do": "len"}, self)
+
+    def __bool__(self):
+        return self._line.ask({"do": "bool"}, self) is True
+
+    def __contains__(self, item):
+        return self._line.ask({"do": "contains"}, self, item) is True
+
+    def __ne__(self, other):
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _forwarded(name):
+    def method(self, *others):
+        return self._line.ask({"do": name}, self, *others)
+
+    return method
+
+
+def _compared(name):
+    """Only two things of the program's are compared by it; with anything of ours it has no say."""
+
+    def method(self, other):
+        if type(other) is not StandIn:
+            return False if name == "eq" else NotImplemented
+        return self._line.ask({"do": name}, self, other) is True
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "mod", "floordiv", "pow", "neg", "abs", "getitem", "setitem", "delitem"):
+    setattr(StandIn, f"__{_name}__", _forwarded(_name))
+for _name in ("eq", "lt", "le", "gt", "ge"):
+    setattr(StandIn, f"__{_name}__", _compared(_name))
 
 
 def main():
@@ -105,37 +203,34 @@ def main():
     random.seed(0)
     try:
         names = planner.program_names(request)
-        space = planner.new_space([request.get("prelude", ""), request.get("setup", "")], request)
+        sources = [request.get("prelude", ""), *([] if request["late_setup"] else [request.get("setup", "")])]
+        space = planner.new_space(sources, request)
     except BaseException as error:
         program.answer({"fault": program.describe(error)})
         return
-    classes = {name: space[name] for name in request["classes"]}
-    line = Line(classes)
+    line = Line({name: space[name] for name in request["classes"]})
     try:
         line.ready()
-    except ProgramGone as gone:
-        program.answer({"load": str(gone)})
+        for name in names:
+            space[name] = StandIn(line, {"name": name})
+        if request["late_setup"]:
+            exec(compile(request["setup"], "setup.py", "exec"), space)
+    except BaseException as error:
+        program.answer({"load": line.gone or program.describe(error)})
         return
-    for name in names:
-        space[name] = StandIn(line, {"name": name})
-    results = []
-    for source in request["tests"]:
-        results.append(run(source, space, request))
-    program.answer({"results": results})
+    program.answer({"results": [run(source, space, request, line) for source in request["tests"]]})
 
 
-def run(source, space, request):
+def run(source, space, request, line):
     """Whether one test held."""
+    why = ""
     try:
         exec(compile(source, "tests.py", "exec"), space)
         if request.get("check"):
             space[request["check"]](space[request["entry_point"]])
     except AssertionError as error:
-        return {"ok": False, "why": f"assertion failed {error}"[:300]}
+        why = f"assertion failed {error}"
     except BaseException as error:
-        return {"ok": False, "why": program.describe(error)}
-    return {"ok": True}
-
-
-if __name__ == "__main__":  # the sandbox runs it as a script
-    main()
+        why = program.describe(error) or "raised"
+    why = line.gone or why
+    return {"ok": False, "why": why[:300]} if why else {"ok": True}

@@ -1,0 +1,76 @@
+"""CodeContests (Li et al., arXiv:2203.07814): competition problems, solved by programs that read and print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+from tasks.base import Problem, TaskError
+from tasks.programs import ProgramTask
+from verifiers import JSON
+
+CASES = ("public_tests", "private_tests", "generated_tests")
+
+
+class CodeContests(ProgramTask):
+    """Problems with cases of input and output; no solution in Python comes with them.
+
+    Rows are those of the hub's deepmind/code_contests (description, public_tests, private_tests, generated_tests) or
+    have `problem` and `tests` {inputs, outputs}. Each line of the output is compared word by word, numbers with a point
+    to within 1e-6.
+
+    Args:
+        path: a file of rows (the test split), a folder with one file per split, or None: the hub.
+        instruction: the prompt; "{problem}" stands for the problem.
+        max_cases: the first so many cases of a problem are run.
+        verifier_options: of the code verifier.
+    """
+
+    name = "code_contests"
+    splits = ("train", "test")
+    hub_name = "deepmind/code_contests"
+    default_instruction = (
+        "{problem}\n\nWrite a Python program that reads standard input and prints the answer. Answer with the whole program in"
+        " one fenced Python block."
+    )
+    default_options = {"compare": "tokens", "tolerance": 1e-6}
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        instruction: str | None = None,
+        max_cases: int = 50,
+        verifier_options: Mapping[str, JSON] | None = None,
+    ) -> None:
+        super().__init__(path=path, instruction=instruction, verifier_options=verifier_options)
+        if max_cases < 1:
+            raise TaskError(f"max_cases must be at least 1; got {max_cases}.")
+        self._max_cases = max_cases
+        if path is not None and Path(path).is_file():
+            self.splits = ("test",)  # pyright: ignore[reportIncompatibleVariableOverride]  (one file is one split)
+
+    def rows(self, split: str) -> Iterable[Mapping[str, object]]:
+        """Rows that have cases; a few of the hub's have none."""
+        return [row for row in super().rows(split) if _cases(row)]
+
+    def problem(self, row: Mapping[str, object], number: int) -> Problem:
+        text = row.get("problem") or row.get("description")
+        if not text:
+            raise TaskError(f"code_contests row {number} must have a problem or description; it has {', '.join(row)}.")
+        return self.made(
+            id=str(row.get("name") or number),
+            problem=str(text).strip(),
+            reference={"cases": [*_cases(row)[: self._max_cases]]},
+        )
+
+
+def _cases(row: Mapping[str, object]) -> list[JSON]:
+    if "tests" in row:
+        tests = cast("Mapping[str, list[str]]", row["tests"])
+        pairs = list(zip(tests["inputs"], tests["outputs"], strict=True))
+    else:
+        groups = [cast("Mapping[str, list[str]]", row[name]) for name in CASES if row.get(name)]
+        pairs = [pair for group in groups for pair in zip(group["input"], group["output"], strict=True)]
+    return [{"input": given, "output": output} for given, output in pairs]

@@ -1,0 +1,54 @@
+"""CRUXEval (Gu et al., arXiv:2401.03065): what does this function return, or for which input does it return that?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tasks.base import Problem, TaskError
+from tasks.programs import ProgramTask
+from verifiers import JSON
+
+ASKS: Mapping[str, str] = {
+    "output": "Here is a function and an assertion about it that lacks its right side.",
+    "input": "Here is a function and an assertion about it that lacks the arguments. Any that make it hold will do.",
+}
+
+
+class CruxEval(ProgramTask):
+    """800 short functions; made for evaluation, so there is only a test split.
+
+    Args:
+        path: a file of rows; None: cruxeval-org/cruxeval from the hub.
+        predict: output or input.
+        instruction: the prompt; "{problem}" stands for the function and the assertion.
+        verifier_options: of the code verifier.
+    """
+
+    name = "cruxeval"
+    splits = ("test",)
+    hub_name = "cruxeval-org/cruxeval"
+    columns = ("code", "input", "output", "id")
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        predict: str = "output",
+        instruction: str | None = None,
+        verifier_options: Mapping[str, JSON] | None = None,
+    ) -> None:
+        if predict not in ASKS:
+            raise TaskError(f"predict must be output or input; got {predict!r}.")
+        self._predict = predict
+        asked = f"{ASKS[predict]}\n\n{{problem}}\n\nEnd your answer with [ANSWER]the whole assertion[/ANSWER]."
+        super().__init__(path=path, instruction=instruction or asked, verifier_options=verifier_options)
+
+    def problem(self, row: Mapping[str, object], number: int) -> Problem:
+        code, given, output = (str(row[name]) for name in ("code", "input", "output"))
+        left, right = ("f(??)", output) if self._predict == "input" else (f"f({given})", "??")
+        return self.made(
+            id=str(row["id"]),
+            problem=f"```python\n{code}\n\nassert {left} == {right}\n```",
+            reference={"code": code, "entry_point": "f", "input": given, "output": output, "predict": self._predict},
+            demonstration=f"[ANSWER]assert f({given}) == {output}[/ANSWER]",
+        )

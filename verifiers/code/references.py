@@ -1,0 +1,307 @@
+"""What a reference of the code verifier may be, and its reading into one of five kinds."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import cast
+
+from verifiers.code.guest import wire
+from verifiers.errors import BadReference
+from verifiers.verdict import JSON
+
+MAX_SOURCE = 1_000_000
+PROGRAM_MODULES = ("solution", "main", "candidate")
+"""What a pytest file may call the tested program's module."""
+
+_TEXT: dict[str, JSON] = {"type": "string"}
+_SOURCE: dict[str, JSON] = {"type": "string", "minLength": 1, "maxLength": MAX_SOURCE}
+_NAME: dict[str, JSON] = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+_TOLERANCE: dict[str, JSON] = {"type": "number", "minimum": 0}
+_ARGUMENTS: dict[str, JSON] = {"type": "array"}
+
+
+def _object(required: list[str], properties: dict[str, JSON]) -> JSON:
+    return {
+        "type": "object",
+        "required": cast(JSON, required),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+SCHEMA: Mapping[str, JSON] = {
+    "oneOf": [
+        _object(
+            ["cases"],
+            {
+                "cases": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": _object(["input", "output"], {"input": _TEXT, "output": _TEXT}),
+                },
+                "tolerance": _TOLERANCE,
+            },
+        ),
+        _object(
+            ["entry_point", "calls"],
+            {
+                "entry_point": _NAME,
+                "calls": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": _object(["expected"], {"args": _ARGUMENTS, "kwargs": {"type": "object"}, "expected": {}}),
+                },
+                "prelude": _TEXT,
+                "tolerance": _TOLERANCE,
+            },
+        ),
+        _object(
+            ["entry_point", "oracle", "inputs"],
+            {
+                "entry_point": _NAME,
+                "oracle": _SOURCE,
+                "inputs": {"type": "array", "minItems": 1, "items": _ARGUMENTS},
+                "prelude": _TEXT,
+                "tolerance": _TOLERANCE,
+            },
+        ),
+        _object(
+            ["tests"],
+            {
+                "tests": {"type": "array", "minItems": 1, "items": _SOURCE},
+                "setup": _TEXT,
+                "prelude": _TEXT,
+                "check": _NAME,
+                "entry_point": _NAME,
+            },
+        ),
+        _object(["pytest"], {"pytest": _SOURCE, "setup": _TEXT, "entry_point": _NAME}),
+        _object(
+            ["code", "entry_point", "input", "output", "predict"],
+            {
+                "code": _SOURCE,
+                "entry_point": _NAME,
+                "input": _TEXT,
+                "output": _SOURCE,
+                "predict": {"enum": ["input", "output"]},
+            },
+        ),
+    ]
+}
+"""JSON schema of a reference. Values in args, kwargs, inputs and expected are plain JSON, or tagged as in
+`verifiers.code.guest.wire` ({"$tuple": [1, 2]})."""
+
+KINDS: Mapping[str, frozenset[str]] = {
+    "cases": frozenset({"cases", "tolerance"}),
+    "calls": frozenset({"calls", "entry_point", "prelude", "tolerance"}),
+    "oracle": frozenset({"oracle", "entry_point", "inputs", "prelude", "tolerance"}),
+    "tests": frozenset({"tests", "setup", "prelude", "check", "entry_point"}),
+    "pytest": frozenset({"pytest", "setup", "entry_point"}),
+    "predict": frozenset({"predict", "code", "entry_point", "input", "output"}),
+}
+TEXTS = ("setup", "prelude", "check", "entry_point", "oracle", "pytest", "code", "input", "output")
+
+
+def read_reference(reference: JSON) -> tuple[str, Mapping[str, JSON]]:
+    """(kind, reference) of a usable reference: a pytest file becomes tests.
+
+    Raises:
+        BadReference: with what is missing or wrong.
+    """
+    if not isinstance(reference, dict):
+        raise BadReference(f"the reference must be an object; got {reference!r:.80}. {_EXPECTED}")
+    kind = next((name for name in KINDS if name in reference), None)
+    if kind is None:
+        raise BadReference(f"the reference has none of {', '.join(KINDS)}; it has {', '.join(reference) or 'nothing'}.")
+    unknown = sorted(set(reference) - KINDS[kind])
+    if unknown:
+        raise BadReference(f"a reference with {kind} may not have {unknown[0]!r}; it takes {', '.join(KINDS[kind])}.")
+    for name in TEXTS:
+        if not isinstance(reference.get(name, ""), str):
+            raise BadReference(f"{name} must be text; got {reference[name]!r:.80}.")
+    tolerance = reference.get("tolerance", 0)
+    if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool) or not 0 <= tolerance < float("inf"):
+        raise BadReference(f"tolerance must be a number of at least 0; got {tolerance!r:.80}.")
+    CHECKS[kind](reference)
+    return ("tests", _pytest(reference)) if kind == "pytest" else (kind, reference)
+
+
+_EXPECTED = "It holds cases, calls, an oracle, tests, a pytest file, or what is to be predicted."
+
+
+def _list(reference: Mapping[str, JSON], name: str) -> list[JSON]:
+    found = reference.get(name)
+    if not isinstance(found, list) or not found:
+        raise BadReference(f"{name} must be a non-empty list; got {found!r:.80}.")
+    return found
+
+
+def _entry_point(reference: Mapping[str, JSON]) -> None:
+    name = reference.get("entry_point")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise BadReference(f"entry_point must be the name of the tested function; got {name!r:.80}.")
+
+
+def _source(text: JSON, what: str) -> ast.Module:
+    if not isinstance(text, str) or not text.strip() or len(text) > MAX_SOURCE:
+        raise BadReference(f"{what} must be Python source of 1 to {MAX_SOURCE} characters; got {text!r:.80}.")
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise BadReference(f"{what} must be Python source: {error}"[:300]) from None
+
+
+def _values(tree: JSON, what: str) -> None:
+    try:
+        wire.decode(tree)
+    except wire.CannotCross as error:
+        raise BadReference(f"{what} cannot be read: {error}.") from None
+
+
+def _cases(reference: Mapping[str, JSON]) -> None:
+    for case in _list(reference, "cases"):
+        if not isinstance(case, dict) or set(case) != {"input", "output"}:
+            raise BadReference(f"every case must have input and output; got {case!r:.80}.")
+        if not all(isinstance(value, str) for value in case.values()):
+            raise BadReference(f"every case must have a text input and a text output; got {case!r:.80}.")
+
+
+def _calls(reference: Mapping[str, JSON]) -> None:
+    _entry_point(reference)
+    for call in _list(reference, "calls"):
+        if not isinstance(call, dict) or "expected" not in call or set(call) - {"args", "kwargs", "expected"}:
+            raise BadReference(
+                f"every call must have an expected value, and may have args and kwargs; got {call!r:.80}."
+            )
+        if not isinstance(call.get("args", []), list) or not isinstance(call.get("kwargs", {}), dict):
+            raise BadReference(f"args must be a list and kwargs an object; got {call!r:.80}.")
+        _values(cast(JSON, list(call.values())), "a call")
+
+
+def _oracle(reference: Mapping[str, JSON]) -> None:
+    _entry_point(reference)
+    _source(reference.get("oracle"), "oracle")
+    for given in _list(reference, "inputs"):
+        if not isinstance(given, list):
+            raise BadReference(f"every one of inputs must be a list of arguments; got {given!r:.80}.")
+        _values(given, "an input")
+
+
+def _tests(reference: Mapping[str, JSON]) -> None:
+    trees = [_source(test, "a test") for test in _list(reference, "tests")]
+    for name in ("setup", "prelude"):
+        if reference.get(name):
+            _source(
+                f"{reference[name]}\n    pass" if name == "prelude" and _unfinished(reference) else reference[name],
+                name,
+            )
+    check = reference.get("check")
+    if check:
+        _entry_point(reference)
+        defined = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        if check not in defined:
+            raise BadReference(f"the tests must define {check}, the function that is handed the program; they do not.")
+
+
+def _unfinished(reference: Mapping[str, JSON]) -> bool:
+    """Whether a prelude breaks off in a function without a body, as a prompt may."""
+    try:
+        ast.parse(str(reference["prelude"]))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    return False
+
+
+def whole_prelude(reference: Mapping[str, JSON]) -> str:
+    """The prelude as a program of its own."""
+    prelude = str(reference.get("prelude") or "")
+    return f"{prelude}\n    pass\n" if prelude and _unfinished(reference) else prelude
+
+
+def _predict(reference: Mapping[str, JSON]) -> None:
+    _entry_point(reference)
+    _source(reference.get("code"), "code")
+    if reference["predict"] not in ("input", "output"):
+        raise BadReference(f"predict must be input or output; got {reference['predict']!r:.80}.")
+    _source(reference.get("output"), "output")
+    _source(f"f({reference.get('input')})", "input")
+
+
+def _check_pytest(reference: Mapping[str, JSON]) -> None:
+    _pytest(reference)
+
+
+CHECKS = {
+    "cases": _cases,
+    "calls": _calls,
+    "oracle": _oracle,
+    "tests": _tests,
+    "pytest": _check_pytest,
+    "predict": _predict,
+}
+
+
+def _pytest(reference: Mapping[str, JSON]) -> dict[str, JSON]:
+    """A pytest file as tests: each test function, and each of its parameter sets, is one; the rest is their setup."""
+    tree = _BareNames().visit(_source(reference.get("pytest"), "the pytest file"))
+    tests: list[JSON] = []
+    setup: list[str] = [str(reference.get("setup") or "")]
+    for node in cast(ast.Module, tree).body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+            tests += _test_function(node)
+        elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
+            tests += _test_class(node)
+        elif isinstance(node, ast.ImportFrom) and node.module in PROGRAM_MODULES:
+            continue  # the program's own names
+        elif isinstance(node, ast.Import) and node.names[0].name in PROGRAM_MODULES:
+            continue
+        else:
+            setup.append(ast.unparse(node))
+    if not tests:
+        raise BadReference("the pytest file has no test function.")
+    found: dict[str, JSON] = {"tests": tests, "setup": "\n".join(part for part in setup if part)}
+    return found | ({"entry_point": reference["entry_point"]} if "entry_point" in reference else {})
+
+
+def _test_function(node: ast.FunctionDef) -> list[JSON]:
+    calls = [f"{node.name}()"]
+    for decorator in node.decorator_list:
+        if not isinstance(decorator, ast.Call) or ast.unparse(decorator.func) != "pytest.mark.parametrize":
+            raise BadReference(f"{node.name}: of decorators only pytest.mark.parametrize is supported.")
+        if len(node.decorator_list) > 1 or len(decorator.args) != 2 or not isinstance(decorator.args[1], ast.List):
+            raise BadReference(
+                f"{node.name}: parametrize must stand alone, with names and a written-out list of values."
+            )
+        try:
+            names = ast.literal_eval(decorator.args[0])
+        except ValueError:
+            raise BadReference(f"{node.name}: parametrize must name its parameters as text.") from None
+        names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+        values = [ast.unparse(value) for value in decorator.args[1].elts]
+        single = len(names) == 1
+        calls = [
+            f"{node.name}({names[0]}={value})" if single else f"{node.name}(**dict(zip({names}, {value})))"
+            for value in values
+        ]
+    if node.args.args and not node.decorator_list:
+        raise BadReference(f"{node.name}: fixtures are not supported; write plain functions.")
+    plain = ast.FunctionDef(node.name, node.args, node.body, [], lineno=1, col_offset=0)
+    return [f"{ast.unparse(plain)}\n{call}" for call in calls]
+
+
+def _test_class(node: ast.ClassDef) -> list[JSON]:
+    names = [item.name for item in node.body if isinstance(item, ast.FunctionDef) and item.name.startswith("test")]
+    if node.decorator_list or node.bases or not names:
+        raise BadReference(f"{node.name}: a test class must have test methods, no bases and no decorators.")
+    return [f"{ast.unparse(node)}\n{node.name}().{name}()" for name in names]
+
+
+class _BareNames(ast.NodeTransformer):
+    """`solution.f` as `f`: the tested program's names stand by themselves."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Name) and node.value.id in PROGRAM_MODULES:
+            return ast.copy_location(ast.Name(node.attr, node.ctx), node)
+        return node
