@@ -26,11 +26,16 @@ def explain(
     with plain_errors():
         from reasoner.explain import Level, ordered
         from reasoner.explain import explain as read_and_explain
-        from reasoner.explain.audit import audit_findings
+        from reasoner.explain.audit import audit_findings, audited
         from reasoner.explain.say import print_findings
 
         stages = [
-            (history, ordered([*found, *audit_findings(history, sample=audit, verifier=held_out)]))
+            (
+                history,
+                ordered(
+                    [*found, *audit_findings(audited(history, sample=audit, verifier=held_out), chosen=bool(held_out))]
+                ),
+            )
             for history, found in read_and_explain(run)
         ]
         if as_json:

@@ -39,20 +39,20 @@ def audited(history: History, *, sample: int, verifier: str | None = None) -> li
     return regrade(rows, history.config, verifier=verifier or held_out_for(rows[0]), workers=1)
 
 
-def audit_findings(history: History, *, sample: int, verifier: str | None = None) -> list[Finding]:
-    """At most one finding: the held-out verifier rejects more of the rewarded rollouts than two verifiers may"
-    " differ.
+def audit_findings(done: Sequence[Regraded], *, chosen: bool = False) -> list[Finding]:
+    """At most one finding: the held-out verifier rejects more of the rewarded rollouts than two verifiers may differ.
+
+    Args:
+        done: of `audited`.
+        chosen: the held-out verifier was named by the user.
     """
-    done = audited(history, sample=sample, verifier=verifier)
     rejected = [item for item in done if item.verdict.reward is not None and item.verdict.reward < 1]
     graded = [item for item in done if item.verdict.reward is not None]
     if not graded:
         return []
     share = len(rejected) / len(graded)
     name = graded[0].verdict.verifier
-    strict = (
-        name == "exact" and verifier is None
-    )  # differs on every equal form: tells only of answers that share nothing
+    strict = name == "exact" and not chosen  # differs on every equal form: tells only of answers that share nothing
     if wilson_interval(len(rejected), len(graded)).low < (0.5 if strict else ALLOWED):
         return []
     return [

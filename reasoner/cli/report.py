@@ -1,0 +1,29 @@
+"""`reasoner report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder, or one of its stages; it may still be running.")],
+    output: Annotated[Path | None, typer.Option("--output", help="The page; default: RUN/report.html.")] = None,
+    audit: Annotated[
+        int, typer.Option("--audit", min=0, help="Grade so many rewarded rollouts with a held-out verifier; 0: none.")
+    ] = 200,
+    held_out: Annotated[
+        str | None, typer.Option("--held-out", help="The held-out verifier; default: a stricter one for the task.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page: curves, findings, and every rollout to read."""
+    with plain_errors():
+        from reasoner.report import write_report
+
+        target = output or run / "report.html"
+        size = write_report(run, target, audit=audit, held_out=held_out)
+        typer.echo(f"{target}  {size / 1e6:.1f} MB; opens from disk, needs no network")
