@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 import time
@@ -59,6 +60,7 @@ class PooledSandbox(Sandbox):
         self._launcher = launcher
         self._recycle_after = recycle_after
         self._workers = workers
+        self._owner = os.getpid()
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._busy: set[Worker] = set()
@@ -89,6 +91,8 @@ class PooledSandbox(Sandbox):
             raise
 
     def close(self) -> None:
+        if os.getpid() != self._owner:
+            return  # a forked child's copy: the workers are its parent's
         with self._lock:
             if self._closed.is_set():
                 return
@@ -110,6 +114,8 @@ class PooledSandbox(Sandbox):
         self._launcher.close()
 
     def _run(self, job: Job, asked: float) -> JobResult:
+        if os.getpid() != self._owner:
+            raise SandboxError("a sandbox belongs to the process that opened it; open one after the fork.")
         checked(job, self._launcher.limits)
         worker = self._places.get()
         try:

@@ -25,6 +25,7 @@ GUEST_MODULES = ("frames", "kernel", "measure", "job", "supervisor")
 START_SECONDS = 60.0
 ANSWER_GRACE = 15.0
 STDERR_KEPT = 4_000
+_STREAMS = ("stdout", "stderr", "result")
 
 # Reads the supervisor's own source from its standard input: any image with a Python will do, of any age.
 BOOTSTRAP = (
@@ -74,7 +75,7 @@ def _after_fork() -> None:
     """A forked child of the owner must not keep the workers' pipes open: they end when the owner's ends close."""
     _spawner.clear()
     for worker in list(_alive):
-        worker.forget()
+        worker.hang_up()
     _alive.clear()
 
 
@@ -126,7 +127,7 @@ class Worker:
         deadline = time.monotonic() + START_SECONDS
         try:
             self._write(len(start).to_bytes(8, "big") + start, deadline)
-            header, _ = self._read_frame(deadline)
+            header, _ = self._read_frame(deadline, 0)
         except WorkerLost:
             self.kill()
             raise
@@ -149,21 +150,16 @@ class Worker:
         head = json.dumps({**header, "sizes": [len(blob) for blob in blobs]}).encode()
         deadline = time.monotonic() + wall + ANSWER_GRACE
         self._write(b"".join([len(head).to_bytes(8, "big"), head, *blobs]), deadline)
-        answer, output = self._read_frame(deadline)
+        most = sum(len(_STREAMS) * part.limits.output_bytes for part in jobs)
+        answer, output = self._read_frame(deadline, most)
         try:
             helper = _result(answer["helper"], output[3:6]) if job.helper is not None else None
             return _result(answer, output[:3], helper), answer
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WorkerLost(f"{self.name}: not an answer: {error}") from None
 
-    def forget(self) -> None:
-        """Close this process's copies of the pipes, after a fork: the worker is the parent's."""
-        for fd in (self._in, self._out):
-            with contextlib.suppress(OSError):
-                os.close(fd)
-
     def hang_up(self) -> None:
-        """Close our end: the supervisor kills its job and ends by itself."""
+        """Close our ends: once no process holds another copy, the supervisor kills its job and ends by itself."""
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             with contextlib.suppress(OSError):  # what it had not read is of no use now
@@ -215,9 +211,9 @@ class Worker:
             count -= len(part)
         return b"".join(parts)
 
-    def _read_frame(self, deadline: float) -> tuple[dict[str, Any], list[bytes]]:
+    def _read_frame(self, deadline: float, most: int) -> tuple[dict[str, Any], list[bytes]]:
         try:
-            return frames.read_frame(lambda count: self._read(count, deadline))
+            return frames.read_frame(lambda count: self._read(count, deadline), most)
         except (ValueError, KeyError, TypeError) as error:
             raise WorkerLost(f"{self.name} sent something else than a frame: {error}") from None
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 MAX_HEADER = 1 << 20
+MAX_BYTES = 1 << 30
 
 
 class Closed(EOFError):
@@ -34,11 +35,12 @@ def write_all(fd, data):
             select.select([], [fd], [])
 
 
-def read_frame(read: Callable[[int], bytes]) -> tuple[dict[str, Any], list[bytes]]:
+def read_frame(read: Callable[[int], bytes], most: int = MAX_BYTES) -> tuple[dict[str, Any], list[bytes]]:
     """(header, blobs) of the next frame.
 
     Args:
         read: gives exactly as many bytes as it is asked for, or raises Closed.
+        most: bytes of the byte strings together.
     Raises:
         ValueError: not a frame.
     """
@@ -46,7 +48,10 @@ def read_frame(read: Callable[[int], bytes]) -> tuple[dict[str, Any], list[bytes
     if length > MAX_HEADER:
         raise ValueError(f"a frame header of {length} bytes")
     header = json.loads(read(length))
-    return header, [read(size) for size in header["sizes"]]
+    sizes = header["sizes"]
+    if not all(isinstance(size, int) and size >= 0 for size in sizes) or sum(sizes) > most:
+        raise ValueError(f"byte strings of {sizes} bytes, where {most} are the most")
+    return header, [read(size) for size in sizes]
 
 
 def exact_reader(fd):

@@ -1,0 +1,44 @@
+"""Sandboxes for tests; what a machine does not offer is skipped with the reason and the remedy."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import cast
+
+import pytest
+
+from sandbox import Job, JobResult, Limits, SandboxUnavailable, open_sandbox
+from sandbox.pool import PooledSandbox
+
+ISOLATED = ("docker", "bubblewrap")
+
+
+def opened(backend: str, **options: object) -> PooledSandbox:
+    """A sandbox, or a skipped test that says how to get one."""
+    try:
+        return cast(PooledSandbox, open_sandbox(backend, **options))  # type: ignore[arg-type]
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+
+
+def python(code: str, *, stdin: bytes = b"", result_channel: bool = False, **limits: float) -> Job:
+    """A job that is one Python program."""
+    return Job(
+        argv=("python", "main.py"),
+        files={"main.py": code.encode()},
+        stdin=stdin,
+        limits=Limits(**limits),  # type: ignore[arg-type]
+        result_channel=result_channel,
+    )
+
+
+def said(result: JobResult) -> str:
+    """Standard output, for comparing; all of the result where it did not end well."""
+    assert result.outcome == "ok", result
+    return result.stdout.decode()
+
+
+def our_processes() -> list[str]:
+    """Command lines of sandbox processes on this machine, containers' among them."""
+    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if "sys.modules['supervisor'].main" in line]
