@@ -255,6 +255,7 @@ def test_unsafe_host_runs_programs(host: Sandbox) -> None:
     assert (result.exit_code, result.stdout, result.result) == (7, b"ABC ['m.py']\n", b"said")
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # what is tested here
 def test_a_forked_child_of_the_owner_has_no_part_in_it(host: Sandbox) -> None:
     read, write = os.pipe()
     pid = os.fork()
