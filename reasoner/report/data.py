@@ -78,7 +78,8 @@ def _task_names(history: History) -> list[str]:
 
 
 def _values(history: History, name: str) -> list[float | None]:
-    return [row.get(name) for row in history.metrics]
+    """To six digits: differences below them are noise, which a chart's axis cannot divide."""
+    return [None if (value := row.get(name)) is None else float(f"{value:.6g}") for row in history.metrics]
 
 
 def _chart(history: History, title: str, unit: str, names: Sequence[str]) -> dict[str, Any] | None:
@@ -283,14 +284,14 @@ def stage_data(
 
 
 def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) -> list[dict[str, Any]]:
-    """The held-out verifier against the training reward, in tenths of the run: rewarded, sampled, rejected,"
+    """The held-out verifier against the training reward, in sixths of the run: rewarded, sampled, rejected,"
     " interval.
     """
     if not held_out:
         return []
     found: list[dict[str, Any]] = []
     steps = history.steps
-    for part in np.array_split(np.asarray(steps), min(10, len(steps))):
+    for part in np.array_split(np.asarray(steps), min(6, len(steps))):
         inside = {int(step) for step in part}
         said = [outcome for place, outcome in held_out.items() if place[0] in inside]
         if said:

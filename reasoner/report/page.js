@@ -36,7 +36,7 @@
     return node;
   }
   const percent = (x) => (100 * x).toFixed(1) + " %";
-  const number = (x) => (x === null || x === undefined ? "–" : Math.abs(x) >= 1000 ? x.toFixed(0) : +x.toPrecision(4) + "");
+  const number = (x) => (x === null || x === undefined ? "–" : Math.abs(x) >= 1000 ? x.toFixed(0) : x !== 0 && Math.abs(x) < 1e-3 ? x.toExponential(1) : +x.toPrecision(4) + "");
   const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
   const place = (i) => [index.step[i], index.group[i], index.sample[i]].join("/");
   const linkOf = (i) => `#/${state.stage}/rollout/${place(i)}`;
@@ -82,9 +82,9 @@
     if (!s.audit.length) return [];
     return [el("h2", {}, "Audit: rewarded rollouts graded again by a held-out verifier"), el("div", { class: "scroll" }, el("table", {},
       el("tr", {}, ["steps", "sampled", "rejected", "share", "95 %"].map((t) => el("th", {}, t))),
-      s.audit.map((a) => el("tr", {}, el("td", {}, a.steps.join("–")), el("td", {}, a.sampled), el("td", {}, a.rejected),
+      s.audit.map((a) => el("tr", {}, el("td", {}, [...new Set(a.steps)].join("–")), el("td", {}, a.sampled), el("td", {}, a.rejected),
         el("td", {}, percent(a.rejected / a.sampled)), el("td", {}, `[${percent(a.low)}, ${percent(a.high)}]`))))),
-      el("p", {}, el("a", { href: `#/${state.stage}/rollouts?sort=held_out` }, "Read the rejected ones"))];
+      s.audit.some((a) => a.rejected) ? el("p", {}, el("a", { href: `#/${state.stage}/rollouts?sort=held_out` }, "Read the rejected ones")) : ""];
   }
 
   // -------------------------------------------------------------------------------------------------- curves
@@ -126,7 +126,7 @@
     const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 }, font: "12px system-ui, sans-serif" };
     return new uPlot({
       width: Math.max(200, box.clientWidth - 18), height: 190, series, bands, scales: { x: { time: false } }, cursor: { sync: { key: "steps" }, points: { size: 6 } },
-      axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, 5000, 10000] }, { ...axis, size: 58, values: (u, vs) => vs.map(number) }],
+      axes: [{ ...axis, size: 30, incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, 5000, 10000] }, { ...axis, size: 58, values: (u, vs) => vs.map(number) }],
     }, data, box);
   }
 
@@ -265,9 +265,9 @@
       if (state.mode === "advantage") {
         const a = index.advantage[i] || 0;
         rgb = a >= 0 ? "--good-rgb" : "--bad-rgb";
-        strength = row.mask && !row.mask[k] ? 0 : Math.min(1, Math.abs(a)) * (0.15 + 0.85 * Math.min(1, surprisal / 1.5));
+        strength = row.mask && !row.mask[k] ? 0 : Math.min(1, Math.abs(a)) * (0.3 + 0.7 * Math.min(1, surprisal / 1.5));
       } else if (state.mode === "gap") { rgb = gap >= 0 ? "--good-rgb" : "--bad-rgb"; strength = Math.min(1, Math.abs(gap) / 0.5); }
-      return el("span", { title: said, style: strength > 0.02 ? `background:rgba(var(${rgb}),${(0.6 * strength).toFixed(2)})` : null }, words[id] ?? "�");
+      return el("span", { title: said, style: strength > 0.02 ? `background:rgba(var(${rgb}),${(0.75 * strength).toFixed(2)})` : null }, words[id] ?? "�");
     }));
   }
   function marked(body, query) {
