@@ -1,0 +1,73 @@
+"""`reasoner compare`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors
+
+
+class On(StrEnum):
+    """Which completions are compared."""
+
+    EVAL = "eval"
+    TRAIN = "train"
+
+
+class Metric(StrEnum):
+    """The value of a completion."""
+
+    CORRECT = "correct"
+    REWARD = "reward"
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Run folders or folders of `reasoner eval --output`; RUN@STEP for one step.")
+    ],
+    on: Annotated[
+        On, typer.Option("--on", help="The last evaluation, or the last quarter of the training steps.")
+    ] = On.EVAL,
+    metric: Annotated[
+        Metric, typer.Option("--metric", help="Share right, or mean reward, of each problem.")
+    ] = Metric.CORRECT,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+) -> None:
+    """Compare runs on the problems that they share: paired differences with intervals and exact tests.
+
+    Every run is compared with the first; `compare RUN@0 RUN` compares a run with its own start.
+    """
+    with plain_errors():
+        from reasoner.compare import compare as compare_values
+        from reasoner.compare import evaluated_rows, problem_values, trained_rows
+
+        if len(runs) < 2:
+            raise typer.BadParameter("give two runs or more.")
+        values: dict[str, dict[str, float]] = {}
+        for place, name in enumerate(runs):
+            path, _, step = name.partition("@")
+            rows = (
+                evaluated_rows(Path(path), step=int(step) if step else None)
+                if on is On.EVAL
+                else trained_rows(Path(path))
+            )
+            values[name if name not in values else f"{name} ({place})"] = problem_values(rows, metric)
+        found = compare_values(values)
+        if as_json:
+            typer.echo(json.dumps([comparison.to_json() for comparison in found]))
+            return
+        for c in found:
+            typer.echo(f"{c.b} against {c.a}: {c.verdict}")
+            typer.echo(
+                f"  {c.mean_a:.1%} -> {c.mean_b:.1%}, difference {c.difference:+.1%} [{c.low:+.1%}, {c.high:+.1%}],"
+                f" p = {c.p:.2g} ({c.test}), {c.problems} problems, {c.unequal} of them unequal"
+            )
+            if c.only_a or c.only_b:
+                typer.echo(
+                    f"  left out: {c.only_a} problems that only the first has, {c.only_b} that only the second has"
+                )
