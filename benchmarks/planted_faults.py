@@ -253,6 +253,10 @@ def warm_model(name: str, root: Path) -> Path:
         },
     )
     train(raw, folder)
+    if not (folder / "final").is_dir():
+        raise SystemExit(
+            f"the warm start {name!r} did not finish: see {folder}/failed.json, remove the folder, try again"
+        )
     return folder / "final"
 
 

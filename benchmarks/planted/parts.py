@@ -36,7 +36,8 @@ class Leaky(Arithmetic):
 
 class EmptyDemonstrations(Arithmetic):
     """A share of the demonstrations ends in an empty answer: what a model that has found the hole writes now and"
-    " then."""
+    " then.
+    """
 
     name = "empty-demonstrations"
 
