@@ -26,6 +26,7 @@ class Use:
         self.waited = 0.0
         self.pids = []
         self.rows = {}
+        self.seconds = {}
 
 
 class Meter:
@@ -60,8 +61,8 @@ class Meter:
             # children whose parent ignores SIGCHLD are in nobody's sum once they are gone: what was last seen of each
             # process is kept
             mine = self.own.setdefault(child.pid, {})
-            mine.update({(pid, row[19]): int(row[11]) + int(row[12]) for pid, row in use.rows.items()})
-            use.cpu = max(use.cpu, sum(mine.values()) / CLOCK)
+            mine.update(use.seconds)
+            use.cpu = max(use.cpu, sum(mine.values()))
         total = self.group_cpu() if len(running) == 1 else None
         if total is not None and self.first is not None:
             use = found[running[0].pid]
@@ -71,17 +72,15 @@ class Meter:
     def add(self, use, root, pid, row):
         """Count one process."""
         use.rows[pid] = row
+        exact, waited = schedule(pid)
+        use.seconds[pid, row[19]] = max(exact, (int(row[11]) + int(row[12])) / CLOCK)
         use.cpu += sum(map(int, row[11:15])) / CLOCK
         if self.mode == "namespaces" and pid == root:
             return  # its init
         use.rss += int(row[21]) * PAGE
         use.tasks += int(row[17])
         use.pids.append(pid)
-        try:
-            with open(f"/proc/{pid}/schedstat", "rb") as file:
-                use.waited = max(use.waited, int(file.read().split()[1]) / 1e9)
-        except (OSError, IndexError):
-            pass
+        use.waited = max(use.waited, waited)
 
     def group_cpu(self):
         """Processor seconds of this container's jobs so far, as the kernel sums them, or None where it does not."""
@@ -148,6 +147,16 @@ def stat_row(pid):
             return file.read().rsplit(b") ", 1)[1].split()
     except (OSError, IndexError):
         return None
+
+
+def schedule(pid):
+    """Seconds that a process's first thread has run, and has waited for a processor."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            run, waited, _ = file.read().split()
+        return int(run) / 1e9, int(waited) / 1e9
+    except (OSError, ValueError):
+        return 0.0, 0.0
 
 
 def owner_of(pid):

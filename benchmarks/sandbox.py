@@ -1,0 +1,74 @@
+"""The sandbox beside a plain process and a container for each program: one interleaved run, best of rounds, as JSON.
+
+    python benchmarks/sandbox.py --rounds 3 --seconds 4
+
+Every contender runs the same small program, checks its answer, and is called from the same number of threads.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+# This folder comes first on the path of its programs, and this file has the package's name: the package is what they
+# mean by it.
+sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+if __name__ != "__main__":
+    sys.modules.pop(__name__, None)
+    importlib.import_module(__name__)
+
+
+def main() -> None:
+    import argparse
+    import json
+    import os
+
+    from sandbox import open_sandbox
+    from sandbox.bench import PLAIN, Rate, container_run, measure, overruns, pooled, process, quantile
+    from sandbox.docker import ensure_image
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each contender in each round")
+    parser.add_argument("--at-once", type=int, default=8, help="calling threads, and workers of each pool")
+    parser.add_argument("--overruns", type=int, default=100, help="sleeping jobs for each backend")
+    options = parser.parse_args()
+    with (
+        open_sandbox("docker", workers=options.at_once) as docker,
+        open_sandbox("bubblewrap", workers=options.at_once) as bubblewrap,
+    ):
+        contenders = {
+            "python": process(PLAIN),
+            "docker run": process(container_run(ensure_image())),
+            "docker": pooled(docker),
+            "bubblewrap": pooled(bubblewrap),
+        }
+        for once in contenders.values():  # pages, and every worker of a pool
+            measure(once, seconds=1.0, at_once=options.at_once)
+        runs: dict[str, list[Rate]] = {name: [] for name in contenders}
+        for _ in range(options.rounds):
+            for name, once in contenders.items():
+                runs[name].append(measure(once, seconds=options.seconds, at_once=options.at_once))
+        past = {
+            name: overruns(sandbox, wall_seconds=0.5, runs=options.overruns, at_once=os.cpu_count() or 1)
+            for name, sandbox in (("docker", docker), ("bubblewrap", bubblewrap))
+        }
+    best = {name: max(rates, key=lambda rate: rate["per_second"]) for name, rates in runs.items()}
+    speed = {name: rate["per_second"] for name, rate in best.items()}
+    report = {
+        "cores": os.cpu_count(),
+        "at_once": options.at_once,
+        "best_of": options.rounds,
+        "contenders": best,
+        "docker_vs_docker_run": speed["docker"] / speed["docker run"],
+        "docker_vs_python": speed["docker"] / speed["python"],
+        "bubblewrap_vs_python": speed["bubblewrap"] / speed["python"],
+        "p99_over_p50": {name: best[name]["p99_ms"] / best[name]["p50_ms"] for name in past},
+        "overrun_p99_seconds": {name: quantile(values, 0.99) for name, values in past.items()},
+    }
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

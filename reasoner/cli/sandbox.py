@@ -1,0 +1,178 @@
+"""`reasoner sandbox`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors
+
+if TYPE_CHECKING:
+    from sandbox import Sandbox
+
+FAULT = 3
+app = typer.Typer(no_args_is_help=True, help="Run untrusted code: what this machine offers, how safe, how fast.")
+Backend = Annotated[str, typer.Option("--backend", "-b", help="docker, bubblewrap, or unsafe-host.")]
+Packages = Annotated[
+    str, typer.Option("--packages", "-p", help="Importable by programs, comma-separated: numpy,sympy. Installed here.")
+]
+
+
+@app.command()
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="Only look; start nothing.")] = False,
+) -> None:
+    """Say what this machine offers a sandbox, and how to get the rest; exit 1 where no backend works."""
+    with plain_errors():
+        from sandbox.doctor import examine
+
+        working: set[str] = set()
+        for found in examine(start=not quick):
+            typer.echo(f"{'ok' if found.works else 'NO':3} {found.name:17} {found.says}")
+            if found.remedy:
+                typer.echo(f"{'':21} -> {found.remedy}")
+            if found.works and (found.name.endswith("trial") or quick):
+                working.add(found.name.split()[0])
+        usable = sorted(working & {"docker", "bubblewrap"})
+        typer.echo(f"usable here: {', '.join(usable) or 'none; code is never run without a sandbox by itself'}")
+        raise typer.Exit(0 if usable else 1)
+
+
+@app.command()
+def build(
+    packages: Packages = "",
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help="Image of a registry, python:3.12-slim; without it, from this very interpreter."),
+    ] = None,
+) -> None:
+    """Make what jobs see: a tree for bubblewrap, and from it (or from a registry's image) one for Docker."""
+    with plain_errors():
+        from sandbox import docker
+        from sandbox.image import ensure_root
+
+        wanted = _names(packages)
+        started = time.monotonic()
+        if base is not None:
+            name = docker.build_image(base, wanted)
+            typer.echo(f"image {name} in {time.monotonic() - started:.0f} s: open_sandbox('docker', image='{name}')")
+            return
+        root = ensure_root(wanted)
+        size = sum(path.lstat().st_size for path in root.rglob("*")) >> 20
+        typer.echo(f"tree  {root} ({size} MiB) in {time.monotonic() - started:.0f} s")
+        try:
+            docker.require_engine()
+        except docker.SandboxUnavailable as error:
+            typer.echo(f"image not made: {error}")
+            return
+        typer.echo(f"image {docker.ensure_image(wanted)} in {time.monotonic() - started:.0f} s")
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="A Python program.", exists=True, dir_okay=False)],
+    backend: Backend = "docker",
+    packages: Packages = "",
+    cpu: Annotated[float, typer.Option("--cpu", help="CPU seconds.")] = 5.0,
+    wall: Annotated[float | None, typer.Option("--wall", help="Wall seconds; four times --cpu by default.")] = None,
+    memory: Annotated[int, typer.Option("--memory", help="MiB.")] = 512,
+) -> None:
+    """Run one program on standard input, as a grader would; exit 0 where it ends well, 3 where the sandbox fails."""
+    with plain_errors():
+        from sandbox import Job, JobOutcome, Limits, open_sandbox
+
+        limits = Limits(cpu_seconds=cpu, wall_seconds=wall or 4 * cpu, memory_bytes=memory << 20)
+        given = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+        job = Job(argv=("python", file.name), files={file.name: file.read_bytes()}, stdin=given, limits=limits)
+        with open_sandbox(backend, workers=1, packages=_names(packages), limits=limits) as sandbox:
+            result = sandbox.run(job)
+        sys.stdout.buffer.write(result.stdout)
+        sys.stdout.flush()
+        sys.stderr.buffer.write(result.stderr)
+        sys.stderr.flush()
+        used = f"{result.cpu_seconds:.2f} s CPU, {result.wall_seconds:.2f} s, {result.peak_memory_bytes >> 20} MiB"
+        typer.echo(f"{result.outcome}{result.detail and ': ' + result.detail} ({used})", err=True)
+        code = FAULT if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT else int(result.outcome is not JobOutcome.OK)
+        raise typer.Exit(code)
+
+
+@app.command()
+def check(
+    backend: Annotated[
+        list[str] | None, typer.Option("--backend", "-b", help="docker or bubblewrap; repeatable. Default: both.")
+    ] = None,
+    packages: Packages = "",
+    verbose: Annotated[bool, typer.Option("--verbose", help="A line for every program.")] = False,
+) -> None:
+    """Run the attack suite, and ordinary programs, against this machine's sandboxes; exit 1 where one gets through."""
+    with plain_errors():
+        from sandbox import SandboxUnavailable, open_sandbox
+        from sandbox.docker import require_engine
+
+        failed = ran = 0
+        for name in backend or ["docker", "bubblewrap"]:
+            try:
+                if name == "docker":
+                    require_engine()
+                opened = open_sandbox(name, workers=1, packages=_names(packages))
+            except SandboxUnavailable as error:
+                typer.echo(f"{name}: not checked: {error}")
+                failed += backend is not None  # asked for by name
+                continue
+            with opened as sandbox:
+                ran += 1
+                failed += _check(name, sandbox, _names(packages), verbose=verbose)
+        raise typer.Exit(1 if failed or not ran else 0)
+
+
+@app.command()
+def bench(
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="For each of the contenders.")] = 3.0,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, help="Calling threads, and workers of a pool.")] = 8,
+) -> None:
+    """Measure programs per second: each backend, beside a plain process without any sandbox."""
+    with plain_errors():
+        from sandbox import SandboxUnavailable, open_sandbox
+        from sandbox.bench import PLAIN, measure, pooled, process
+
+        plain = measure(process(PLAIN), seconds=seconds, at_once=at_once)
+        typer.echo(f"{'no sandbox (python3 -I -c)':27} {plain['per_second']:7.1f}/s")
+        for name in ("docker", "bubblewrap"):
+            try:
+                opened = open_sandbox(name, workers=at_once)
+            except SandboxUnavailable as error:
+                typer.echo(f"{name:27} {error}")
+                continue
+            with opened as sandbox:
+                measure(pooled(sandbox), seconds=1.0, at_once=at_once)
+                rate = measure(pooled(sandbox), seconds=seconds, at_once=at_once)
+            times = rate["per_second"] / plain["per_second"]
+            typer.echo(
+                f"{name:27} {rate['per_second']:7.1f}/s  {times:.1f} times as many;"
+                f" p50 {rate['p50_ms']:.0f} ms, p99 {rate['p99_ms']:.0f} ms"
+            )
+
+
+def _check(name: str, sandbox: Sandbox, packages: tuple[str, ...], *, verbose: bool) -> int:
+    """Findings of one backend, told as they come; how many failed."""
+    from sandbox.attacks import check as findings
+
+    started = time.monotonic()
+    counts = {"attacks": [0, 0], "ordinary programs": [0, 0]}
+    for found in findings(sandbox, packages=packages):
+        count = counts["ordinary programs" if found.kind == "honest" else "attacks"]
+        count[0] += found.passed
+        count[1] += 1
+        if verbose or not found.passed:
+            typer.echo(f"  {'ok' if found.passed else 'FAIL':4} {found.kind:12} {found.name:40} {found.detail}")
+    said = ", ".join(f"{held} of {total} {what}" for what, (held, total) in counts.items())
+    typer.echo(f"{name}: as they should: {said} ({time.monotonic() - started:.0f} s)")
+    return sum(total - held for held, total in counts.values())
+
+
+def _names(packages: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in packages.split(",") if name.strip())

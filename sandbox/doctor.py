@@ -1,0 +1,122 @@
+"""What this machine offers a sandbox, and how to get the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from sandbox import bubblewrap, docker
+from sandbox.api import JobOutcome, SandboxError
+from sandbox.attacks import HONEST_LIMITS, job_of
+from sandbox.opening import open_sandbox
+from sandbox.pool import PooledSandbox
+
+OLDEST_KERNEL = [5, 14]
+PROBES = 20
+MODE_COSTS = {
+    "namespaces": "fresh namespaces and mounts for every job",
+    "uid": (
+        "no mounts allowed here, so jobs are kept apart by a fresh uid each and swept folders, in containers of"
+        f" {docker.UID_MODE_RECYCLE} jobs. They share one network namespace (without a network) and see each other's"
+        " process names"
+    ),
+    "one-shot": "a fresh container for every job: the strictest, about a second each",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One thing that was looked at."""
+
+    name: str
+    works: bool
+    says: str
+    remedy: str = ""
+
+
+def examine(*, start: bool = True) -> Iterator[Diagnosis]:
+    """Everything that matters to a sandbox on this machine.
+
+    Args:
+        start: also start each backend and run jobs in it; without it, only what can be read is looked at.
+    """
+    yield _kernel()
+    for backend, look in (("docker", _docker), ("bubblewrap", _bubblewrap)):
+        found = look()
+        yield found
+        if found.works and start:
+            yield _trial(backend)
+
+
+def _kernel() -> Diagnosis:
+    release = platform.release()
+    if platform.system() != "Linux":
+        return Diagnosis("kernel", False, f"{platform.system()} has no namespaces.", "Run on Linux, or in a Linux VM.")
+    if [int(part) for part in re.findall(r"\d+", release)[:2]] < OLDEST_KERNEL:
+        says = f"Linux {release} counts processes by user, not by user namespace: bubblewrap jobs share one limit"
+        return Diagnosis("kernel", False, says, "Linux 5.14 or later, or the Docker backend.")
+    return Diagnosis("kernel", True, f"Linux {release} on {platform.machine()}, {len(os.sched_getaffinity(0))} cores")
+
+
+def _docker() -> Diagnosis:
+    try:
+        info = docker.require_engine()
+    except SandboxError as error:
+        return Diagnosis("docker", False, str(error), "As root on Debian and its like: tools/start-docker.sh")
+    options = ", ".join(str(option).removeprefix("name=") for option in cast("list[object]", info["SecurityOptions"]))
+    runtimes = ", ".join(sorted(cast("dict[str, object]", info["Runtimes"])))
+    says = (
+        f"engine {info['ServerVersion']}, cgroup v{info.get('CgroupVersion', 1)}, security: {options or 'none'},"
+        f" runtimes: {runtimes}"
+    )
+    lacking = [name for name, key in (("memory", "MemoryLimit"), ("swap", "SwapLimit"), ("pids", "PidsLimit"))
+               if not info.get(key)]  # fmt: skip
+    if lacking:
+        remedy = "Boot with cgroup_enable=memory swapaccount=1 (rootless: delegate the controllers to your user)."
+        return Diagnosis("docker", False, f"{says}; no limit of {', '.join(lacking)}", remedy)
+    return Diagnosis("docker", True, says)
+
+
+def _bubblewrap() -> Diagnosis:
+    try:
+        return Diagnosis("bubblewrap", True, bubblewrap.version())
+    except SandboxError as error:
+        return Diagnosis("bubblewrap", False, str(error), "As root on Debian and its like: tools/start-docker.sh")
+
+
+def _trial(backend: str) -> Diagnosis:
+    """Start it, and see how it keeps jobs apart and how fast."""
+    name = f"{backend} trial"
+    started = time.monotonic()
+    try:
+        with open_sandbox(backend, workers=1) as found:
+            assert isinstance(found, PooledSandbox)
+            ready = time.monotonic() - started
+            job = job_of("print(6 * 7)", HONEST_LIMITS)
+            first = time.monotonic()
+            results = [found.run(job) for _ in range(PROBES)]
+            each = (time.monotonic() - first) / PROBES
+            wrong = [result for result in results if result.outcome is not JobOutcome.OK or result.stdout != b"42\n"]
+            if wrong:
+                return Diagnosis(name, False, f"a plain program ended as {wrong[0].outcome}: {wrong[0].detail}")
+            says = f"ready in {ready:.1f} s, {1000 * each:.0f} ms a job; {MODE_COSTS[found.mode]}"
+            return Diagnosis(name, True, says, _mode_remedy() if found.mode == "uid" else "")
+    except SandboxError as error:
+        return Diagnosis(name, False, str(error))
+
+
+def _mode_remedy() -> str:
+    """What lifts the weaker mode."""
+    if Path("/sys/module/apparmor/parameters/enabled").exists():
+        return (
+            "The engine's AppArmor profile (docker-default) refuses mounts. What lifts it: a profile that allows mount"
+            " and is otherwise the same, given as open_sandbox('docker', apparmor='its-name'); or"
+            " apparmor='unconfined', which leaves seccomp, capabilities and namespaces in place. Or mode='one-shot'."
+        )
+    return "The engine refuses new namespaces or mounts in containers (rootless, or another runtime's policy)."
