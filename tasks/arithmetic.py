@@ -27,7 +27,7 @@ class Arithmetic(Task):
         family: addition, subtraction, multiplication (by one digit), or chain (several sums and differences).
         digits: of each operand.
         terms: operands of a chain.
-        demonstrations: worked (every one shows its steps) or mixed (about one in three gives the answer at once).
+        demonstrations: worked (every one shows its steps) or mixed (about one in two gives the answer at once).
         train_size: problems of the training split, as far as the family has so many.
         test_size: likewise of the test split.
         seed: of the draw; the split of a question depends on the question alone.
