@@ -1,0 +1,119 @@
+"""`reasoner preflight`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors
+
+if TYPE_CHECKING:
+    from reasoner.preflight import Preflight
+
+
+def preflight(
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.key=value, as for `reasoner train`.")] = None,
+    problems: Annotated[int, typer.Option("--problems", min=1, help="Problems to sample.")] = 256,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=2, help="Completions of each; default: rollout.group_size.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Begin no further round of sampling after so many.")
+    ] = 100.0,
+    model: Annotated[str | None, typer.Option("--model", help="Instead of the stage's own.")] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write-problems", help="Write the problems that are likely to have signal (JSONL).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object.")] = False,
+) -> None:
+    """How much signal this data gives this model, what a step will cost, and what to change; before a GPU is spent."""
+    with plain_errors():
+        from reasoner.config import load_config
+
+        run = load_config(config, overrides or [])
+        from reasoner.engine.environment import prepare_process
+
+        prepare_process()
+        from reasoner.preflight import preflight as measure
+        from reasoner.preflight import problem_list, to_json, write_problems
+        from reasoner.session import load_problems
+
+        done = measure(run, problems=problems, samples=samples, seconds=seconds, model=model)
+        if write is not None:
+            known = [(p.id, p.difficulty) for part in load_problems(done.config)[0] for p in part]
+            rows = problem_list(done, known)
+            write_problems(write, rows)
+            typer.echo(
+                f"{len(rows)} of {len(known)} problems -> {write}; use them with task.problems_file={write}", err=True
+            )
+        if as_json:
+            typer.echo(json.dumps(to_json(done), ensure_ascii=False))
+        else:
+            _print(done)
+
+
+def _print(done: Preflight) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from reasoner.preflight import sentences, signal_chance, to_json
+
+    console = Console(highlight=False, soft_wrap=True)
+    row = to_json(done)
+    size = done.config.rollout.group_size
+    shares = done.shares()
+    console.print(
+        f"{row['problems']} problems x {size}: "
+        + ", ".join(f"{value:.0%} {name}" for name, value in shares.items())
+        + f"; {done.whole.mean:.1%} of the samples right",
+        markup=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "problems", "pass rate", "90 % of problems", f"groups with signal at G={size}"):
+        table.add_column(title, justify="left" if not title else "right")
+    for each in done.bins:
+        chance = signal_chance(each.belief, size)
+        table.add_row(
+            each.name,
+            str(each.problems),
+            f"{each.belief.mean:.1%}",
+            f"{each.low:.0%} to {each.high:.0%}",
+            f"{chance:.0%}",
+        )
+    console.print(table)
+    signal = row["signal"]
+    assert isinstance(signal, dict)
+    console.print(
+        "groups with signal by group size: " + ", ".join(f"{g}: {float(str(s)):.0%}" for g, s in signal.items())
+    )
+    tokens = row["tokens"]
+    assert isinstance(tokens, dict)
+    console.print(
+        f"completions: {tokens['median']} tokens (median), {tokens['p95']} (95 %),"
+        f" {float(str(tokens['truncated'])):.1%}"
+        f" truncated at {done.config.rollout.max_tokens}",
+        markup=False,
+    )
+    for name in ("no_answer", "ungraded"):
+        found = row[name]
+        assert isinstance(found, dict)
+        examples = found.get("examples") or found.get("causes") or []
+        console.print(f"{name.replace('_', ' ')}: {float(str(found['share'])):.1%}", markup=False)
+        for example in examples if isinstance(examples, list) else []:
+            console.print(f"    ...{str(example)[-120:]!r}", markup=False)
+    split = ", ".join(f"{name} {value:.1f}" for name, value in done.split.items())
+    console.print(
+        f"a step: {done.seconds_per_step:.1f} s ({split}) and {done.tokens_per_step:,.0f} sampled tokens;"
+        f" {done.config.steps} steps: {done.seconds_per_step * done.config.steps / 60:.0f} min; memory"
+        f" {done.memory_mb:.0f} MB",
+        markup=False,
+    )
+    advice = [*sentences(done)]
+    console.print("what to change:" if advice else "nothing to change", style="bold")
+    for number, sentence in enumerate(advice, 1):
+        console.print(f"{number}. {sentence}", markup=False)
+    console.print(f"({done.seconds:.0f} s)", style="dim")
