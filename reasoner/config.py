@@ -364,6 +364,13 @@ class RewardModelSection(Section):
     """End after so many evaluations (eval.every) without a better held-out loss; None: run all steps."""
 
 
+class PairsSection(Section):
+    """New preference pairs, sampled from the present policy: samples 0 and 1 of a group, then 2 and 3, ..."""
+
+    label: Literal["verifier", "person"] = "verifier"
+    """verifier: by the reward of `reward` or of the task's own verifier; person: with `reasoner label`."""
+
+
 class DpoSection(Section):
     """Direct preference optimization."""
 
@@ -387,9 +394,11 @@ class LoggingSection(Section):
 class StageConfig(Section):
     """One stage of a run, with every default resolved."""
 
-    method: Literal["grpo", "ppo", "sft", "reward_model", "dpo"] = "grpo"
+    method: Literal["grpo", "ppo", "sft", "reward_model", "dpo", "pairs"] = "grpo"
     """grpo and ppo are one loop; ppo sets algorithm.advantage: gae and rollout.group_size: 1 where they are not set."""
     name: str = "run"
+    label: str | None = None
+    """Name of the stage in `stage:NAME` references of later stages; None: its method."""
     output: str | None = None
     """Run folder; None: runs/<name>."""
     seed: int = 0
@@ -409,6 +418,7 @@ class StageConfig(Section):
     preferences: PreferenceSection = PreferenceSection()
     reward_model: RewardModelSection = RewardModelSection()
     dpo: DpoSection = DpoSection()
+    pairs: PairsSection = PairsSection()
     value: ValueSection = ValueSection()
     reward: VerifierSection | None = None
     """What training rewards instead of the tasks' own verifiers, which then still grade every evaluation: a reward

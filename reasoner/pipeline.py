@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from reasoner.config import ConfigError, RunConfig, StageConfig, load_config
 from reasoner.dpo import dpo
+from reasoner.pairs import PAIRS_FILE, pairs
 from reasoner.reward_model import reward_model
 from reasoner.run import RunError, write_atomic
 from reasoner.session import Session, open_session
@@ -18,6 +20,7 @@ from reasoner.train import train
 
 METHODS: Mapping[str, Callable[[Session], None]] = {
     "grpo": train,
+    "pairs": pairs,
     "ppo": train,
     "sft": sft,
     "reward_model": reward_model,
@@ -34,24 +37,64 @@ def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
     root = Path(config.output)
     if not resume and root.exists() and any(root.iterdir()):
         raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
-    previous: Path | None = None
     for index in range(len(config.stages)):
         folder = config.stage_folder(index)
-        stage = stage_with_model(config, index, previous)
+        stage = stage_with_model(with_references(config, index), index)
         if not (folder / "done.json").is_file():
             run_stage(stage, folder, resume=resume)
-        previous = folder
-    assert previous is not None
-    return previous
+    return config.stage_folder(len(config.stages) - 1)
 
 
-def stage_with_model(config: RunConfig, index: int, previous: Path | None) -> StageConfig:
-    """The stage's config, with the previous stage's final model where it names none of its own."""
+NO_POLICY = ("reward_model", "pairs")
+"""Methods whose result is not the policy that the next stage goes on with."""
+
+
+def stage_with_model(config: RunConfig, index: int) -> StageConfig:
+    """The stage's config, with the final policy of the stage before where it names no model of its own."""
     stage = config.stages[index]
-    if config.starts_fresh[index] or previous is None:
+    before = [place for place in range(index) if config.stages[place].method not in NO_POLICY]
+    if config.starts_fresh[index] or not before:
         return stage
-    model = stage.model.model_copy(update={"path": str(previous / "final"), "from_scratch": None, "tokenizer": None})
+    path = str(config.stage_folder(before[-1]) / "final")
+    model = stage.model.model_copy(update={"path": path, "from_scratch": None, "tokenizer": None})
     return stage.model_copy(update={"model": model})
+
+
+def with_references(config: RunConfig, index: int) -> RunConfig:
+    """The run, with every `stage:NAME` in the stage's config replaced by what that stage wrote.
+
+    NAME is a stage's label, or its method where it has none; of several, the last one before this stage. It stands for
+    the stage's final model, and for the pairs file of a pairs stage.
+
+    Raises:
+        ConfigError: no earlier stage has that name; suggests the closest.
+    """
+    written: dict[str, str] = {}
+    for place in range(index):
+        stage = config.stages[place]
+        file = PAIRS_FILE if stage.method == "pairs" else "final"
+        written[stage.label or stage.method] = str(config.stage_folder(place) / file)
+
+    def resolved(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: resolved(held) for key, held in value.items()}
+        if isinstance(value, list):
+            return [resolved(held) for held in value]
+        if not isinstance(value, str) or not value.startswith("stage:"):
+            return value
+        name = value.removeprefix("stage:")
+        if name not in written:
+            close = difflib.get_close_matches(name, written, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            known = ", ".join(written) or "none"
+            raise ConfigError(
+                "bad-value", f"{value!r} in stage {index}: no earlier stage {name!r}.{hint} Known: {known}."
+            )
+        return written[name]
+
+    stage = StageConfig.model_validate(resolved(config.stages[index].model_dump(mode="json")))
+    stages = (*config.stages[:index], stage, *config.stages[index + 1 :])
+    return config.model_copy(update={"stages": stages})
 
 
 def run_stage(stage: StageConfig, folder: Path, *, resume: bool) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +102,8 @@ class RewardModel:
     def score(self, rows: Sequence[Encoded]) -> list[list[float]]:
         """K rewards a row, in order, rescaled by the card to mean 0 and spread 1 over the training completions.
 
-        The batches depend on the rows alone: the same rows in the same order give the same rewards, bit for bit.
+        On the CPU each row is a forward pass of its own, so that its reward does not depend, to the last bit, on which
+        rows happened to wait beside it: a resumed run reproduces it.
         """
         if not rows:
             return []
@@ -112,7 +113,7 @@ class RewardModel:
             batch = batch_of(rows)
             scores_BK = [[0.0]] * len(rows)
             decoder = cast("nn.Module", getattr(self.model, self.model.base_model_prefix))
-            for chosen in batch.micro_rows(self.batch_tokens):
+            for chosen in batch.micro_rows(1 if self.device.type == "cpu" else self.batch_tokens):
                 forward = padded(batch.select(chosen)).to(self.device)
                 found = last_token_scores(decoder, cast("Any", self.model).score, forward)
                 for row, scores in zip(chosen, found.double().cpu().tolist(), strict=True):
@@ -155,8 +156,6 @@ class RewardModelVerifier(Verifier):
 
     name = "reward-model"
     in_process = True
-    whole_batch: ClassVar[bool] = True
-    """Graded in one call when all completions are there, so that batches do not depend on timing."""
     reference_schema = {}
 
     def __init__(

@@ -179,6 +179,8 @@ class Session:
 
     def finish(self) -> None:
         """Evaluate once more, write the final model and the closing mark."""
+        if self.config.method == "pairs":  # the model is as it was
+            return self.run.finish({"steps": self.step, "before": {}, "after": {}})
         done = self.evaluate()
         self.checkpoint()
         final = self.run.path / "final"
@@ -193,7 +195,7 @@ class Session:
         self.run.finish(summary)
 
 
-SAMPLING = ("grpo", "ppo")
+SAMPLING = ("grpo", "ppo", "pairs")
 """Methods that sample in every step; the others only where there are problems to evaluate on."""
 
 

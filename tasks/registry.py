@@ -19,6 +19,7 @@ BUILTIN: Mapping[str, str] = {
     "code_contests": "tasks.code_contests:CodeContests",
     "bbh": "tasks.bbh:Bbh",
     "countdown": "tasks.countdown:Countdown",
+    "covering": "tasks.covering:Covering",
     "cruxeval": "tasks.cruxeval:CruxEval",
     "dataset": "tasks.dataset:Dataset",
     "functions": "tasks.functions:Functions",

@@ -1,0 +1,1 @@
+"""A person compares two completions: a small local page, or the terminal."""
