@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from reasoner import processes
 from verifiers import JSON
 
 if TYPE_CHECKING:
@@ -46,12 +47,18 @@ def checkpoint_name(step: int) -> str:
 
 
 def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int) -> Path:
-    """Write aside, force to disk, rename; then remove all but the newest `keep`.
+    """Write aside, force to disk, rename; then remove all but the newest `keep`. The main process writes.
 
     Raises:
         CheckpointError: the disk is full or not writable; what was there before still is.
     """
     target = root / checkpoint_name(progress.step)
+    processes.on_main(lambda: _write_checkpoint(target, policy, progress, keep=keep))
+    return target
+
+
+def _write_checkpoint(target: Path, policy: Policy, progress: Progress, *, keep: int) -> None:
+    root = target.parent
     aside = root / f".writing-{target.name}"
     try:
         if aside.exists():
@@ -78,15 +85,18 @@ def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int
         ) from error
     for old in list_checkpoints(root)[:-keep]:
         shutil.rmtree(old)
-    return target
 
 
 def save_model(target: Path, policy: Policy) -> None:
-    """Write a plain model folder atomically, replacing an older one.
+    """Write a plain model folder atomically, replacing an older one. The main process writes.
 
     Raises:
         CheckpointError: the disk is full or not writable.
     """
+    processes.on_main(lambda: _write_model(target, policy))
+
+
+def _write_model(target: Path, policy: Policy) -> None:
     aside = target.with_name(f".writing-{target.name}")
     try:
         shutil.rmtree(aside, ignore_errors=True)

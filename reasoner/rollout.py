@@ -5,6 +5,7 @@ Letters: P problems, G group.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -12,10 +13,11 @@ from dataclasses import dataclass, replace
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from reasoner import processes
 from reasoner.advantage import overlong_penalty
 from reasoner.config import PromptSection, TaskSection
 from reasoner.engine.base import Engine
-from reasoner.prompt import Prompt, render
+from reasoner.prompt import render
 from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams, prompt_as_text
 from reasoner.sampler import request_seed
 from tasks import Problem
@@ -53,6 +55,8 @@ def rollout_groups(
 ) -> Sampled:
     """Sample group_size completions per problem and grade each as soon as it is finished.
 
+    With several processes each samples and grades every so-many-th problem, and all get everything.
+
     Args:
         problems_P: [P] problems; one may stand in the list twice.
         seed_parts: with the place in the batch and the sample index, the seed of each request.
@@ -61,16 +65,17 @@ def rollout_groups(
         P groups in the order of the problems, rollouts in sample order, whatever finished first.
     """
     started = time.perf_counter()
-    prompts_P = render(problems_P, tokenizer, prompt)
+    places = list(range(len(problems_P)))[processes.rank() :: processes.count()]
+    prompts_P = dict(zip(places, render([problems_P[place] for place in places], tokenizer, prompt), strict=True))
+    asked = [(place, sample) for place in places for sample in range(group_size)]
     requests = [
-        Request(prompt_ids=rendered.ids, seed=request_seed(*seed_parts, place, sample))
-        for place, rendered in enumerate(prompts_P)
-        for sample in range(group_size)
+        Request(prompt_ids=prompts_P[place].ids, seed=request_seed(*seed_parts, place, sample))
+        for place, sample in asked
     ]
     completions: dict[int, Completion] = {}
     verdicts: dict[int, Future[Verdict]] = {}
     for index, completion in engine.generate(requests, params):
-        problem = problems_P[index // group_size]
+        problem = problems_P[asked[index][0]]
         completions[index] = completion
         verdicts[index] = pool.submit(
             problem.verifier, dict(problem.verifier_options), grading_row(problem, completion)
@@ -80,12 +85,12 @@ def rollout_groups(
     graded = {index: future.result() for index, future in verdicts.items()}
     waited = time.perf_counter() - generated
 
-    def rollout(place: int, sample: int, rendered: Prompt) -> Rollout:
-        index = place * group_size + sample
+    def rollout(index: int) -> Rollout:
+        place, sample = asked[index]
         return Rollout(
             problem=problems_P[place],
-            prompt_text=rendered.text,
-            prompt_ids=rendered.ids,
+            prompt_text=prompts_P[place].text,
+            prompt_ids=prompts_P[place].ids,
             completion=completions[index],
             verdict=graded[index],
             components=graded[index].components,
@@ -93,17 +98,31 @@ def rollout_groups(
             step=step,
         )
 
-    return Sampled(
+    own = Sampled(
         groups=tuple(
             RolloutGroup(
                 problem=problems_P[place],
-                rollouts=tuple(rollout(place, sample, rendered) for sample in range(group_size)),
+                rollouts=tuple(rollout(number * group_size + sample) for sample in range(group_size)),
             )
-            for place, rendered in enumerate(prompts_P)
+            for number, place in enumerate(places)
         ),
         generation_seconds=generated - started,
         grading_wait_seconds=waited,
         tokens=sum(len(completion.token_ids) for completion in completions.values()),
+    )
+    return joined(processes.gather(own))
+
+
+def joined(parts: Sequence[Sampled]) -> Sampled:
+    """Every process's share of one round, in the order of the problems; the slowest decides the times."""
+    if len(parts) == 1:
+        return parts[0]
+    turns = itertools.zip_longest(*(part.groups for part in parts))
+    return Sampled(
+        groups=tuple(group for turn in turns for group in turn if group is not None),
+        generation_seconds=max(part.generation_seconds for part in parts),
+        grading_wait_seconds=max(part.grading_wait_seconds for part in parts),
+        tokens=sum(part.tokens for part in parts),
     )
 
 

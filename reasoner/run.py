@@ -38,9 +38,11 @@ class RunError(RuntimeError):
 class RunFolder:
     """Appends records; a checkpoint remembers how long each file was, and resuming cuts them back to that."""
 
-    def __init__(self, path: Path, config: StageConfig) -> None:
+    def __init__(self, path: Path, config: StageConfig, *, writes: bool = True) -> None:
+        """`writes` False: in a process that leaves the writing to another one."""
         self.path = path
         self.config = config
+        self._writes = writes
         path.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, IO[bytes]] = {}
         self._tensorboard: TensorBoard | None = None
@@ -49,6 +51,8 @@ class RunFolder:
 
     def begin(self, *, offsets: Mapping[str, int], step: int) -> None:
         """Write config and environment, and cut the records back to a checkpoint (all zero at the start)."""
+        if not self._writes:
+            return
         write_atomic(self.path / "config.yaml", dump(self.config).encode())
         write_atomic(self.path / "environment.json", json.dumps(environment(), indent=1).encode())
         for name in RECORD_FILES:
@@ -61,6 +65,8 @@ class RunFolder:
 
     def append(self, name: str, rows: Sequence[Mapping[str, JSON]]) -> None:
         """Append rows to a record file and hand them to the operating system."""
+        if not self._writes:
+            return
         file = self._files[name]
         file.write(b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
         file.flush()
@@ -89,7 +95,8 @@ class RunFolder:
 
     def finish(self, summary: Mapping[str, JSON]) -> None:
         """Mark the stage as complete; the last thing a stage writes."""
-        write_atomic(self.path / "done.json", json.dumps(summary, indent=1).encode())
+        if self._writes:
+            write_atomic(self.path / "done.json", json.dumps(summary, indent=1).encode())
 
     def close(self) -> None:
         """Close every file."""

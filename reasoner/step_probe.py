@@ -11,6 +11,7 @@ import itertools
 import torch
 from torch import Tensor
 
+from reasoner import processes
 from reasoner.batch import Batch
 from reasoner.kl import kl_k2
 from reasoner.loss import LossTerms
@@ -47,6 +48,13 @@ class StepProbe:
         """[T] of a row at the start of the step to five decimals, where the update saw it."""
         before = self._before[row]
         return None if before is None else [round(value, 5) for value in before.tolist()]
+
+    def gather(self) -> None:
+        """Take in what the other processes saw."""
+        for before in processes.gather(self._before):
+            self._before = [
+                mine if mine is not None else other for mine, other in zip(self._before, before, strict=True)
+            ]
 
     def figures(self, policy: Policy) -> dict[str, float]:
         """policy/step_kl and policy/step_gain over some of the rows, means over their trained tokens.

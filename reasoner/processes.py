@@ -1,0 +1,93 @@
+"""Several processes of one run. accelerate starts and joins them; what they share goes through here.
+
+Every process holds the same problems in the same order, samples its share of them with its own engine, and learns from
+its share of the rows; the main one (rank 0) alone writes. With one process every function gives back what it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch.distributed as dist
+
+Item = TypeVar("Item")
+
+
+def count() -> int:
+    """Processes of this run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's place among them."""
+    return dist.get_rank() if count() > 1 else 0
+
+
+def is_main() -> bool:
+    """Whether this process writes."""
+    return rank() == 0
+
+
+def gather(item: Item) -> list[Item]:
+    """Every process's item, by rank, on every process."""
+    if count() == 1:
+        return [item]
+    found: list[Item | None] = [None] * count()
+    dist.all_gather_object(found, item)
+    return found  # pyright: ignore[reportReturnType]  (all are filled)
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if count() > 1:
+        dist.barrier()
+
+
+def on_main(action: Callable[[], None]) -> None:
+    """Run by the main process; the others go on when it is done.
+
+    Raises:
+        RuntimeError: on the others, where it failed on the main one: none is left waiting for it.
+    """
+    if count() == 1:
+        action()
+        return
+    error: Exception | None = None
+    if is_main():
+        try:
+            action()
+        except Exception as caught:  # raised below, once the others know
+            error = caught
+    said = gather(repr(error) if error else None)[0]
+    if error is not None:
+        raise error
+    if said is not None:
+        raise RuntimeError(f"the main process failed: {said}")
+
+
+def same_everywhere(path: Path | None) -> Path | None:
+    """The main process's choice of a path, for all."""
+    return gather(path)[0]
+
+
+def deal(lengths: Sequence[int], *, processes: int, unit: int = 1) -> list[list[int]]:
+    """Rows of each process: like token counts everywhere, `unit` consecutive rows never parted.
+
+    Units go out from the longest to the shortest, there and back.
+
+    Example:
+        >>> deal([5, 1, 4, 2, 3, 6], processes=2)
+        [[3, 4, 5], [0, 1, 2]]
+    """
+    starts = range(0, len(lengths), unit)
+    order = sorted(starts, key=lambda start: (-max(lengths[start : start + unit]), start))
+    shares: list[list[int]] = [[] for _ in range(processes)]
+    for place, start in enumerate(order):
+        lap, seat = divmod(place, processes)
+        shares[seat if lap % 2 == 0 else processes - 1 - seat] += range(start, min(start + unit, len(lengths)))
+    return [sorted(rows) for rows in shares]
+
+
+__all__ = ["count", "deal", "gather", "is_main", "on_main", "rank", "same_everywhere", "wait"]

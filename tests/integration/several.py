@@ -1,0 +1,82 @@
+"""One process of several (or the only one), for test_processes.py: prints what it finds as JSON, from the main process.
+
+gradients: of every loss, importance correction and aggregation on a fixed batch. train CONFIG: a whole run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from reasoner.engine.environment import prepare_process
+
+prepare_process()
+
+
+def gradients() -> dict[str, list[float]]:
+    """Loss, squared gradient norm and a weighted sum of the gradient, by variant."""
+    import torch
+    from accelerate import Accelerator
+
+    import reasoner.policy
+    from reasoner.advantage import ESTIMATORS, get_estimator
+    from reasoner.importance import IMPORTANCE
+    from reasoner.loss import POLICY_LOSSES
+    from reasoner.policy import Policy
+    from reasoner.train import make_objective
+    from tests.unit.reasoner.test_policy import config_with, make_batch
+
+    # in float64 before DDP lays out its buckets
+    load = reasoner.policy.load_model
+    reasoner.policy.load_model = lambda *given, **options: load(*given, **options | {"weights_dtype": torch.float64})
+
+    variants = [
+        *({"loss": loss, "aggregation": how} for loss in POLICY_LOSSES for how in ("token", "sequence", "constant")),
+        *({"importance": name} for name in IMPORTANCE),
+        *({"advantage": name} for name in ESTIMATORS if name != "gae"),
+        {"kl_coef": 0.05, "entropy_coef": 0.01},
+    ]
+    found: dict[str, list[float]] = {}
+    for variant in variants:
+        config = config_with(**variant)
+        config = config.model_copy(update={"batch": config.batch.model_copy(update={"micro_tokens": 90})})
+        policy = Policy(config, accelerator=Accelerator(cpu=True))
+        batch = make_batch(config, rows=7)
+        batch = get_estimator(config.algorithm.advantage).function(batch)
+        assert batch.advantages_N is not None
+        scored = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
+        assert scored is not None
+        gradient: list[torch.Tensor] = []
+        policy._clip_gradients = lambda metrics, gradient=gradient, policy=policy: take(policy, gradient)
+        stats = policy.update(batch, make_objective(config))
+        flat = gradient[0]
+        weights = torch.linspace(-1, 1, len(flat), dtype=torch.float64)
+        figures = [stats.metrics[name] for name in sorted(stats.metrics)]
+        sums = [(flat**2).sum().item(), (flat * weights).sum().item(), scored.double().sum().item()]
+        found[json.dumps(variant)] = [stats.loss, *sums, *figures]
+    return found
+
+
+def take(policy, gradient: list) -> float:
+    import torch
+
+    gradient.append(torch.cat([p.grad.double().flatten() for p in policy.scorer.parameters() if p.grad is not None]))
+    return 1.0
+
+
+def main() -> None:
+    from reasoner import processes
+
+    if sys.argv[1] == "gradients":
+        found = gradients()
+        if processes.is_main():
+            print("FOUND " + json.dumps(found))
+        return
+    from reasoner.config import load_config
+    from reasoner.pipeline import run_pipeline
+
+    run_pipeline(load_config(sys.argv[2]), resume=True)
+
+
+if __name__ == "__main__":
+    main()
