@@ -10,7 +10,7 @@ import re
 import time
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from textwrap import indent
@@ -18,7 +18,8 @@ from typing import Any
 
 from sandbox.api import MIB, Job, JobOutcome, Limits, Sandbox
 
-ATTACK_LIMITS = Limits(cpu_seconds=2.0, wall_seconds=6.0, memory_bytes=256 * MIB)
+ATTACK_LIMITS = Limits(cpu_seconds=1.0, wall_seconds=20.0, memory_bytes=256 * MIB)
+SLEEPER_LIMITS = replace(ATTACK_LIMITS, wall_seconds=3.0)
 HONEST_LIMITS = Limits(cpu_seconds=10.0, wall_seconds=40.0, memory_bytes=512 * MIB)
 CANARY = "import os\nprint(sorted(os.listdir('.')), sorted(os.listdir('/tmp')), 6 * 7)\n"
 CANARY_SAYS = b"['main.py'] [] 42\n"
@@ -113,7 +114,8 @@ def honest_programs() -> tuple[Honest, ...]:
 def try_attack(sandbox: Sandbox, attack: Attack) -> Finding:
     """Run one attack, the look for its traces, and an honest job."""
     started = time.monotonic()
-    result = sandbox.run(job_of(attack.code, ATTACK_LIMITS, result_channel=True))
+    limits = SLEEPER_LIMITS if attack.outcome is JobOutcome.WALL_TIMEOUT else ATTACK_LIMITS
+    result = sandbox.run(job_of(attack.code, limits, result_channel=True))
     trouble: list[str] = []
     if b"BREACH" in result.stdout:
         trouble.append(f"it got through: {result.stdout[-200:]!r}")
@@ -123,7 +125,7 @@ def try_attack(sandbox: Sandbox, attack: Attack) -> Finding:
         trouble.append(f"it ended as {result.outcome}, not {attack.outcome} ({result.detail})")
     if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
         trouble.append(f"the sandbox broke: {result.detail}")
-    overrun = result.wall_seconds - ATTACK_LIMITS.wall_seconds
+    overrun = result.wall_seconds - limits.wall_seconds
     if overrun > OVERRUN_SECONDS:
         trouble.append(f"it ran {overrun:.1f} s past its limit")
     if attack.probe:
