@@ -6,7 +6,10 @@ A fact behind odd lines: cached KV outlives a weight update unless the prefix ca
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -37,7 +40,8 @@ class VllmEngine(Engine):
         tensor_parallel_size: int = 1,
     ) -> None:
         try:
-            import vllm
+            with _quiet():
+                import vllm
         except ImportError as error:
             raise EngineError(
                 f"engine 'vllm' needs vLLM, which is not installed here ({error}). `pip install 'reasoner[vllm]'`"
@@ -51,19 +55,22 @@ class VllmEngine(Engine):
         )
         before = random_state()
         try:
-            self._llm = vllm.LLM(
-                model=model_path,
-                dtype=dtype,
-                max_model_len=max_model_len,
-                seed=seed,
-                enforce_eager=not cuda if enforce_eager is None else enforce_eager,
-                logprobs_mode="processed_logprobs",
-                max_num_seqs=max_batch,
-                tensor_parallel_size=tensor_parallel_size,
-                disable_log_stats=True,
-                use_tqdm_on_load=False,
-                **memory,
-            )
+            with _quiet():
+                self._llm = vllm.LLM(
+                    model=model_path,
+                    dtype=dtype,
+                    max_model_len=max_model_len,
+                    seed=seed,
+                    enforce_eager=not cuda if enforce_eager is None else enforce_eager,
+                    logprobs_mode="processed_logprobs",
+                    max_num_seqs=max_batch,
+                    tensor_parallel_size=tensor_parallel_size,
+                    # a prompt split over two steps needs a seeded generator set back, which torch has for CUDA alone
+                    enable_chunked_prefill=cuda,
+                    disable_log_stats=True,
+                    use_tqdm_on_load=False,
+                    **memory,
+                )
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineError(
                 f"vLLM could not start with {model_path!r}: {error}. Lower engine.options.gpu_memory_utilization or"
@@ -175,3 +182,12 @@ class VllmEngine(Engine):
             self._closed = True
             self._llm.llm_engine.engine_core.shutdown()
             del self._llm
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without vLLM's remarks on its own deprecations and on the Triton that its CPU build does not use."""
+    logging.getLogger("vllm").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
