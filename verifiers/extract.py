@@ -28,13 +28,13 @@ DECLARED = re.compile(
     r"|(?:最终|最終|正确|正確)?答案|答え|정답|답|\bответ|\bréponse(?:\s+finale)?|\brespuesta(?:\s+final)?|\bantwort"
     r"|\bresposta(?:\s+final)?|\brisposta(?:\s+finale)?|\bodpowiedź|đáp\s+án|\bcevap)"
     r"(?:\s+to\s+(?:the|this)\s+(?:question|problem))?"
-    r"\s*(?P<verb>\s+is\s+not\b|\s+is\b\s*:?|\s+should\s+be|\s+must\s+be|\s*(?:\*\*)?\s*[:：]|\s*="
+    r"\s{0,8}(?P<verb>\s+is\s+not\b|\s+is\b\s*:?|\s+should\s+be|\s+must\s+be|\s*(?:\*\*)?\s*[:：]|\s*="
     r"|\s*(?:是|为|為|は|은|는)\s*[:：]?|\s+(?:est|es|ist|lautet|é|è|to|là)\b\s*:?|\s+[—–-]\s)(?P<after>\s*)",
     re.IGNORECASE,
 )
-HEADING = re.compile(r"^[#*_\s]*(?:final\s+)?answer[*_:\s]*\n", re.IGNORECASE | re.MULTILINE)
+HEADING = re.compile(r"^[#*_ \t]{0,20}(?:final\s+)?answer[*_: \t]{0,20}\n", re.IGNORECASE | re.MULTILINE)
 REVERSED = re.compile(
-    r"\s+(?:is|as)\s+(?:therefore\s+|thus\s+|indeed\s+)?(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b",
+    r"(?<=\S)\s{1,8}(?:is|as)\s+(?:therefore\s+|thus\s+|indeed\s+)?(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b",
     re.IGNORECASE,
 )
 BEFORE = re.compile(
@@ -52,7 +52,7 @@ BOLD_END = re.compile(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
 NEGATED = re.compile(r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b|pas\b|не\b)", re.IGNORECASE)
 SENTENCE_END = re.compile(
     r"\.(?=\s|$)|[\n。]|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as)\b)|\s(?=(?:because|since|which)\b)"
-    r"|\s*(?=です|입니다|이다)|!(?=\s+[A-Z]|\s*$)"
+    r"|\s{0,8}(?=です|입니다|이다)|!(?=\s+[A-Z]|\s*$)"
 )
 ANOTHER = re.compile(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
 LONE_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
@@ -95,8 +95,10 @@ def extract_answer(text: str, *, forms: Sequence[str] | None = None, lenient: bo
         if form not in FINDERS:
             raise ValueError(f"unknown answer form {form!r}; known: {', '.join(FINDERS)}.")
         found = FINDERS[form](visible)
+        if found is not None and form in _CORRECTABLE and found.answer:
+            return _corrected(found, visible, forms or DEFAULT_FORMS)
         if found is not None:
-            return _corrected(found, visible, forms or DEFAULT_FORMS) if form in _CORRECTABLE else found
+            return found if found.answer else None
     return _last_number(visible) if lenient else None
 
 
@@ -196,7 +198,7 @@ def _boxed(text: str) -> Extraction | None:
         return None
     last = found[-1]
     if _is_negated(text, last.start):
-        return None
+        return Extraction(answer="", form="boxed")
     adjacent = [last]
     for earlier in reversed(found[:-1]):
         between = text[earlier.end : adjacent[0].start]
@@ -236,8 +238,14 @@ def _corrected(found: Extraction, text: str, forms: Sequence[str]) -> Extraction
 
 
 def _is_negated(text: str, at: int) -> bool:
-    before = text[max(0, at - 40) : at].lower().rstrip(" $\\(")
-    return before.endswith((" not", "n't", " never", "not equal to", "wrong answer is"))
+    before = text[max(0, at - 80) : at].lower().rstrip(" $\\(:")
+    return before.endswith((" not", "n't", " never", "not equal to", "wrong answer is")) or bool(DENIED.search(before))
+
+
+DENIED = re.compile(
+    r"(?:\bnot|n't|\bnever)\s+(?:think|believe|say|claim|mean|the\s+case|true|clear|agree)\b[^.!?\n]*$|\bdoubt\b[^.!?\n]*$"
+)
+SUPPOSED = re.compile(r"\b(?:if|suppose|supposing|assume|assuming|whether|unless)(?:\s+that)?\s*$", re.IGNORECASE)
 
 
 def _hashes(text: str) -> Extraction | None:
@@ -267,7 +275,7 @@ def _tag(text: str) -> Extraction | None:
 
 
 def _declared(text: str) -> Extraction | None:
-    marks = list(DECLARED.finditer(text))
+    marks = [m for m in DECLARED.finditer(text) if not SUPPOSED.search(text, max(0, m.start() - 24), m.start())]
     headings = list(HEADING.finditer(text))
     if headings and (not marks or headings[-1].start() > marks[-1].end()):
         return _said(text[headings[-1].end() :])
@@ -275,11 +283,9 @@ def _declared(text: str) -> Extraction | None:
     if turned is not None or not marks:
         return turned
     mark = marks[-1]
-    if "not" in mark.group("verb").lower():
-        return None
-    found = _said(text[mark.end() :])
-    if found is None:
-        return None
+    found = None if "not" in mark.group("verb").lower() else _said(text[mark.end() :])
+    if found is None or DENIED.search(text[max(0, mark.start() - 80) : mark.start()].lower()):
+        return Extraction(answer="", form="declared")
     adjacent = [found.answer]
     for earlier, later in zip(marks[-2::-1], marks[:0:-1], strict=True):  # `Answer: 1`, `Answer: 2`, ...
         between = text[earlier.end() : later.start()].strip()
@@ -304,7 +310,7 @@ def _said(rest: str) -> Extraction | None:
         inner = (rest[: end.start()] if end else rest).strip().strip("*").strip()
         whole = re.fullmatch(r"\$([^$]+)\$\.?", inner)
         inner = whole.group(1) if whole else inner
-    return Extraction(answer=inner.strip(), form="declared") if inner.strip() else None
+    return Extraction(answer=inner.strip(), form="declared")
 
 
 def _reversed(text: str, after: int) -> Extraction | None:

@@ -106,15 +106,19 @@ class Math(Verifier):
                 return _verdict(True, "identical", found.answer, reference, form)
             return fixed(Outcome.LIMIT_EXCEEDED, str(error), answer=found.answer[:200], form=form)
         except ParseError as error:
-            value = _labelled_value(found)
+            value = _labelled_value(found.answer) if len(found.boxes) <= 1 else None
             if value is not None and compare(gold, value, self._policy).equal:
                 return _verdict(True, "the value beside its label", found.answer, reference, form)
             same = _verbatim(found.answer) == gold
             detail = "identical" if same else f"the answer cannot be read ({error})"
             return _verdict(same, detail, found.answer, reference, form)
         result = compare(gold, answer, self._policy)
-        if not result.equal and (value := _labelled_value(found)) is not None:
+        if not result.equal and len(found.boxes) <= 1 and (value := _labelled_value(found.answer)) is not None:
             result = compare(gold, value, self._policy)
+        if not result.equal and wanted is not None and (value := _labelled_value(reference)) is not None:
+            result = compare(value, answer, self._policy)
+        if not result.equal and _formula(reference) and _formula(reference) == _formula(found.answer):
+            return _verdict(True, "formula", found.answer, reference, form)
         if result.limited:
             return fixed(Outcome.LIMIT_EXCEEDED, result.limited, answer=found.answer[:200], form=form)
         return _verdict(result.equal, result.tier, found.answer, reference, form)
@@ -149,6 +153,10 @@ def _read_gold(text: str) -> Node:
     cleaned = clean(text)[0]
     if "####" in text or "\\boxed" in text:
         found = extract_answer(text, forms=("boxed", "hashes"))
+        if found:
+            cleaned = found.answer
+    elif "answer is" in text.lower():
+        found = extract_answer(text, forms=("declared",))
         if found:
             cleaned = found.answer
     try:
@@ -192,17 +200,30 @@ def _choice(text: str) -> str | None:
     return (found[1] or found[2]).upper()
 
 
-def _labelled_value(found: Extraction) -> Node | None:
+def _labelled_value(text: str) -> Node | None:
     """The 12 of `(B) 12`."""
-    if len(found.answer) > 400 or len(found.boxes) > 1:
+    if len(text) > 400:
         return None
-    label = _LABEL.fullmatch(_unwrapped(found.answer))
+    label = _LABEL.fullmatch(_unwrapped(text))
     if label is None or not label[3].strip() or _OTHER_LABEL.search(label[3]):
         return None
     try:
         return read(label[3].strip())
     except (ParseError, LimitExceeded):
         return None
+
+
+_FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:_?\d{1,3})?|[()\[\]](?:_?\d{1,2})?|\^?\d?[+-])+")
+
+
+def _formula(text: str) -> str | None:
+    """A chemical formula without its typesetting, or None: `\\text{H}_2\\text{O}` is H2O."""
+    if len(text) > 100:
+        return None
+    plain = _unwrapped(text.replace("\\ce", "\\text")).translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789", "{} "))
+    return (
+        plain.replace("_", "").replace("^", "") if _FORMULA.fullmatch(plain) and any(map(str.isdigit, plain)) else None
+    )
 
 
 def _same_integer(reference: str, answer: str) -> bool | None:

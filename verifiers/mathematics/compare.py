@@ -287,8 +287,8 @@ class _Comparer:
         if ulp >= 1 or not _rounds_to(value, wanted, ulp):
             return False
         mine = _decimal(answer)
-        if mine is None:
-            return not _integral(answer) and abs(wanted) / ulp >= 10
+        if mine is None:  # a decimal without an end is a decimal all the same
+            return not _integral(answer) and abs(wanted) / ulp >= (100 if isinstance(answer, Num) else 10)
         return mine[1] < ulp and abs(wanted) / ulp >= 100 and abs(value - wanted) * 2 < ulp
 
     def _scalars(self, gold: Node, answer: Node) -> bool:
@@ -302,6 +302,9 @@ class _Comparer:
     def _scalar(self, gold: Node, answer: Node) -> bool:
         self._reach("normal form")
         names = symbols(gold), symbols(answer)
+        if names[0] != names[1] and (same_letters := _constants(names[0], names[1])):
+            answer = rewrites.renamed(answer, same_letters)
+            names = names[0], symbols(answer)
         if _infinite(gold) or _infinite(answer):
             return _infinite(gold) == _infinite(answer)
         try:
@@ -341,6 +344,8 @@ class _Comparer:
         if isinstance(gold, Quantity) and isinstance(answer, Quantity):
             first, second = gold.unit, answer.unit
             if first.dimension and second.dimension:
+                if {"sterling", "pound"} == {*(gold.unit.words[:1]), *(answer.unit.words[:1])}:
+                    return self.same(gold.value, answer.value)
                 if first.dimension != second.dimension:
                     return False
                 if first.factor != second.factor:
@@ -372,8 +377,23 @@ class _Comparer:
                 return self.same(*_ordered(gold, relation, interval, other))
         if isinstance(other, Builder):
             return False
+        if relation.ops[-1] == "approx" and not symbols(relation.sides[-1]) and not symbols(relation.sides[-2]):
+            return self._approximated(gold, relation, other)
         value = self._value_of(relation)
+        if value is None and relation is answer and _is_total(relation):
+            value = relation.sides[1]
         return value is not None and self.same(*_ordered(gold, relation, value, other))
+
+    def _approximated(self, gold: Node, relation: Relation, other: Node) -> bool:
+        """`x = 1/6 = 0.167`, the last with an approximation sign: either value, where one is the other rounded."""
+        exact, rounded = relation.sides[-2:]
+        value = _exact(exact)
+        if value is None or not self._rounds(rounded, value, exact):
+            return False
+        before = Relation(relation.sides[:-1], relation.ops[:-1]) if len(relation.ops) > 1 else exact
+        return self.same(*_ordered(gold, relation, before, other)) or self.same(
+            *_ordered(gold, relation, rounded, other)
+        )
 
     def _value_of(self, relation: Relation) -> Node | None:
         """The value that `x = 5`, `f(x) = x + 1` or `2 + 3 = 5` states; None for a relation that states none."""
@@ -613,6 +633,10 @@ def _words(text: Text) -> tuple[str, ...]:
 def _is_name(node: Node) -> bool:
     if isinstance(node, Sym | Text):
         return True
+    if isinstance(node, Div):  # dy/dx
+        parts = [part.factors[0] if isinstance(part, Mul) else part for part in (node.top, node.bottom)]
+        parts = [part.base if isinstance(part, Pow) else part for part in parts]
+        return all(part in (Sym("d"), Sym("partial")) for part in parts)
     if isinstance(node, Group) and node.kind is GroupKind.TUPLE:
         return all(isinstance(item, Sym) for item in node.items)
     if isinstance(node, Call) and node.name in (
@@ -733,6 +757,23 @@ def _spelled(node: Node) -> str:
 
 _GENERIC = frozenset(("unit", "square", "sq", "cubic", "cu", "per", ""))
 """Unit words that name nothing."""
+
+
+def _is_total(relation: Relation) -> bool:
+    """`m + n = 73`: several unknowns whose sum is asked for."""
+    left, right = relation.sides[0], relation.sides[-1]
+    return relation.ops == ("=",) and isinstance(left, Add) and len(symbols(left)) > 1 and not symbols(right)
+
+
+def _constants(names: frozenset[str], others: frozenset[str]) -> dict[str, str]:
+    """`c_1` is `C_1`: constants of integration in either case, where that makes the names agree."""
+    renames = {
+        other: name
+        for other in others - names
+        for name in names - others
+        if other[:1] in "cC" and other.lower() == name.lower()
+    }
+    return renames if {renames.get(other, other) for other in others} == names else {}
 
 
 def _is_letter(node: Node) -> bool:
@@ -859,9 +900,10 @@ def _integral(node: Node) -> bool:
 
 def _exact(node: Node) -> Fraction | None:
     try:
-        return normal.as_number(normal.normal_form(node, Budget()))
+        value = normal.as_number(normal.normal_form(node, Budget()))
     except (Undecided, LimitExceeded):
-        return _approximate(node)
+        value = None
+    return value if value is not None else _approximate(node)
 
 
 def _approximate(node: Node) -> Fraction | None:

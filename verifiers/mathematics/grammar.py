@@ -462,10 +462,13 @@ class Parser:
         self.expect("\\}")
         if len(items) == 1 and isinstance(head, Ratio) and len(head.parts) == 2:
             return Builder(head.parts[0], head.parts[1])
-        if len(items) == 1 and isinstance(head, Relation) and isinstance(head.sides[0], Ratio):
-            first = head.sides[0].parts
-            if len(first) == 2:
-                return Builder(first[0], Relation((first[1], *head.sides[1:]), head.ops))
+        if len(items) == 1 and isinstance(head, Relation):
+            for place, side in enumerate(head.sides):
+                if isinstance(side, Ratio) and len(side.parts) == 2:  # {x in R : x > 0}
+                    return Builder(
+                        _chain((*head.sides[:place], side.parts[0]), head.ops[:place]),
+                        _chain((side.parts[1], *head.sides[place + 1 :]), head.ops[place:]),
+                    )
         if len(items) == 1 and isinstance(head, NamedSet):
             return head
         return Group(GroupKind.SET, tuple(items))
@@ -509,6 +512,8 @@ class Parser:
             node = Call("root", (arguments[0], Num(3)))
         elif name == "cis":
             node = Pow(Const("e"), Mul((Const("i"), arguments[0])))
+        elif name in ("Fraction", "Rational"):
+            node = Div(arguments[0], arguments[1] if len(arguments) > 1 else Num(1))
         elif name == "exp":
             node = Pow(Const("e"), arguments[0])
         elif name == "binomial":
@@ -589,9 +594,12 @@ class Parser:
             self.take()
             return Group(GroupKind.TUPLE, tuple(items))
         if name in _PREFIX_NAMES:
-            return Call(name, (self.power(),))
+            return Call(name, (_either_way(self.power(), 3 if name in _ANGLES else 0),))
         if name in _DECORATIONS:
-            return Call("bar" if name == "overline" else name, (self._argument(),))
+            argument = self._argument()
+            if name in ("overline", "bar"):
+                return Call("bar", (_either_way(argument, 2),))
+            return Call(name, (_either_way(argument, 3 if name in _ANGLES else 0),))
         if name in _BIG:
             return self._big(_BIG[name])
         if name == "dots":
@@ -744,6 +752,20 @@ def repeating(text: str) -> Num:
     shift = 10 ** len(fixed)
     tail = Fraction(int(cycle), (10 ** len(cycle) - 1) * shift)
     return Num(int(whole) + Fraction(int(fixed or 0), shift) + tail)
+
+
+def _either_way(node: Node, letters: int) -> Node:
+    """The segment BA is AB, the angle CBA is ABC: points in the one of both orders that comes first."""
+    if isinstance(node, Sym) and len(node.name) == letters and node.name.isalpha() and node.name.isupper():
+        return Sym(min(node.name, node.name[::-1]))
+    return node
+
+
+_ANGLES = ("angle", "measuredangle")
+
+
+def _chain(sides: tuple[Node, ...], ops: tuple[str, ...]) -> Node:
+    return Relation(sides, ops) if ops else sides[0]
 
 
 def _times(left: Node, right: Node) -> Node:

@@ -24,6 +24,7 @@ from verifiers.mathematics.nodes import (
     Num,
     Quantity,
     Relation,
+    SetOp,
     Sym,
     Text,
 )
@@ -162,6 +163,8 @@ def _clock_or_date(text: str) -> Node | None:
         return None
     plain = _TEXT_WRAP.sub(r" \1 ", text).replace("\\", " ").replace("~", " ").replace("$", " ")
     plain = " ".join(normalise_characters(plain).split())
+    if plain.lower() in ("noon", "midnight"):
+        return Clock(Fraction(720 if plain.lower() == "noon" else 0), "p" if plain.lower() == "noon" else "a")
     found = _CLOCK.fullmatch(plain)
     if found:
         hour, minute, second, half = found.groups()
@@ -273,6 +276,8 @@ def _unlabelled(items: list[Node]) -> tuple[Node, ...]:
 def _item(tokens: list[Token]) -> Node:
     while len(tokens) > 1 and _is_leading(tokens):
         tokens = tokens[1:]
+    while len(tokens) > 1 and tokens[-1].text in (".", "!") and tokens[-2].kind == "word":
+        tokens = tokens[:-1]
     tokens = _spelled_units(tokens)
     if len(tokens) > 1 and tokens[0].text in CURRENCIES and tokens[0].kind == "op":
         inner = _item(tokens[1:])
@@ -281,7 +286,7 @@ def _item(tokens: list[Token]) -> Node:
     if len(tokens) > 2 and tokens[0].text == "-" and tokens[1].text in CURRENCIES:
         return _item([tokens[1], tokens[0], *tokens[2:]])
     if tokens[0].kind == "word":
-        return _words_first(tokens)
+        return _all_but(tokens) or _words_first(tokens)
     parser = Parser(tokens)
     node = parser.item()
     return node if parser.done else _with_unit(node, tokens[parser.position :])
@@ -294,6 +299,9 @@ def _is_leading(tokens: list[Token]) -> bool:
     word = first.text.lower()
     if word in ("a", "an") and tokens[1].text.lower() in PARTS:
         return False
+    if first.text in ("a", "A") and first.kind == "sym":
+        following = tokens[1]
+        return following.kind == "word" and following.spaced and not is_unit_word(following.text)
     return first.kind == "word" and word in _LEADING
 
 
@@ -301,6 +309,8 @@ def _spelled_units(tokens: list[Token]) -> list[Token]:
     """Letters that are units, and a "to" that is a ratio, by where they stand: `5 m/s`, `20^\\circ C`, `3 to 4`."""
     if len(tokens) < 3:
         return _spaced_letters(tokens)
+    if [token.text for token in tokens[-3::2]] == ["{", "}"] and tokens[-2].text in ("C", "F"):
+        tokens = [*tokens[:-3], tokens[-2]]
     last, before = tokens[-1], tokens[-2]
     if last.text in ("C", "F") and last.kind in ("sym", "word"):
         tail = [token.text for token in tokens[-5:-1]]
@@ -310,17 +320,23 @@ def _spelled_units(tokens: list[Token]) -> list[Token]:
             return [*tokens[: len(tokens) - size], Token("word", name, True)]
     if len(tokens) == 3 and tokens[1] == Token("word", "to", True) and tokens[0].kind == last.kind == "num":
         return [tokens[0], Token("op", ":", True), last]
-    if last.kind in ("word", "sym") and before.text == "mu" and f"mu{last.text}" in SYMBOLS:
-        return [*tokens[:-2], Token("word", f"mu{last.text}", True)]
+    prefixed = last.kind in ("word", "sym") and (before.text == "mu" or last.text == "Omega")
+    if prefixed and before.text + last.text in SYMBOLS:
+        return [*tokens[:-2], Token("word", before.text + last.text, True)]
     return _spaced_letters(tokens)
 
 
 def _spaced_letters(tokens: list[Token]) -> list[Token]:
     """`5 m`, `9.8 m/s^2`: letters behind a number and a space are units where all of them are."""
     place = next((place for place, token in enumerate(tokens) if token.kind == "sym"), 0)
-    if not place or not tokens[place].spaced or not all(_is_literal(token) for token in tokens[:place]):
+    before, rest = tokens[:place], tokens[place:]
+    if not place or not rest[0].spaced or not all(_is_literal(token) for token in before):
         return tokens
-    rest = tokens[place:]
+    if sum((token.text in "({") - (token.text in ")}") for token in before):
+        return tokens
+    letters = sum(token.kind == "sym" for token in rest)
+    if letters > 1 and rest[0].text.islower() and not any(token.text in ("/", "^", "*") for token in rest):
+        return tokens  # 3 m g
     if rest[0].text not in LETTERS or not all(_fits_unit(token) for token in rest):
         return tokens
     return [*tokens[:place], *(Token("word", t.text, t.spaced) if t.kind == "sym" else t for t in rest)]
@@ -334,6 +350,20 @@ def _fits_unit(token: Token) -> bool:
     if token.kind in ("sym", "word"):
         return token.text in SYMBOLS
     return token.kind == "num" or token.text in (*"-*/^(){}", "times")
+
+
+def _all_but(tokens: list[Token]) -> Node | None:
+    """`all real numbers except 3` as the set it names."""
+    words = [token.text.lower() for token in tokens[:7]]
+    place = next((place for place, word in enumerate(words) if word in ("except", "but", "excluding")), 0)
+    if not place or phrase(words[:place]) != "all reals" or place + 1 == len(tokens):
+        return None
+    parser = Parser(tokens[place + 1 :])
+    item = parser.item()
+    if isinstance(item, Relation) and item.ops == ("=",):
+        item = item.sides[1]
+    left_out = item if isinstance(item, Group) else Group(GroupKind.SET, (item,))
+    return SetOp("minus", (NamedSet("R"), left_out)) if parser.done else None
 
 
 def _words_first(tokens: list[Token]) -> Node:

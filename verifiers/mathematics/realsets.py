@@ -80,7 +80,8 @@ def _line(node: Node, value: Value) -> Line | None:
             return [_piece(item, item, True, True, value) for item in node.items]
         case Group(kind=GroupKind.LIST) if any(isinstance(item, Relation) for item in node.items):
             parts = [_line(item, value) for item in node.items]
-            return _all(parts, _union)
+            total = _all(parts, _union)
+            return _all(parts, _common) if total == _EVERYTHING else total  # x > 1, x < 3 is not the whole line
         case SetOp():
             parts = [_line(part, value) for part in node.parts]
             if node.op == "minus":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from verifiers.mathematics.limits import MAX_DIGITS, MAX_TOKENS, LimitExceeded, ParseError
-from verifiers.mathematics.units import GLUED, KNOWN, SYMBOLS
+from verifiers.mathematics.units import GLUED, KNOWN, LETTERS, SYMBOLS
 from verifiers.mathematics.words import NUMBERED, SHORT_WORDS
 
 
@@ -152,7 +152,8 @@ _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+")
 GREEK_NAMES = frozenset(_GREEK.values()) | {"varphi", "vartheta", "varepsilon", "ell", "Delta", "hbar", "Upsilon"}
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
-    "arcsinh arccosh arctanh asinh acosh atanh ln log lg exp sqrt cbrt abs floor ceil gcd lcm max min det sgn sign "
+    "Fraction Rational arcsinh arccosh arctanh asinh acosh atanh ln log lg exp sqrt cbrt abs floor ceil gcd lcm max "
+    "min det sgn sign "
     "arg deg dim ker rank tr re im binomial factorial cis".split()
 )
 _ALIASES: Mapping[str, str] = {
@@ -241,6 +242,10 @@ _ORDINAL = re.compile(
     r"|\^\{\\(?:text|textrm|mathrm)\s*\{(?:st|nd|rd|th)\}\})"
 )
 _REPEAT_DIGITS = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(.*)", re.DOTALL)
+_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
+_CHOOSE = re.compile(r"(?:\{\s*\})?[_^]\{?(\d{1,4})\}?\s*(?:\\(?:mathrm|text)\{C\}|C)_\{?(\d{1,4})\}?")
+_MODULE = re.compile(r"(?<![A-Za-z.])(?:math|np|numpy|sp|sympy|cmath)\.(?=[A-Za-z])|(?<![A-Za-z])Matrix(?=\(\[)")
+_OVERLINED = re.compile("(?:\\d[\u0305\u0307])+")
 _LETTER_RUN = re.compile(r"[A-Za-z][A-Za-z'’\-]*[A-Za-z]|[A-Za-z]")
 
 
@@ -248,6 +253,7 @@ def normalise_characters(text: str) -> str:
     """Unicode mathematics rewritten as LaTeX or ASCII; invisible characters removed."""
     if text.isascii():
         return text
+    text = _OVERLINED.sub(lambda run: "\\overline{" + run[0][::2] + "}", text)
     text = _SUPERSCRIPT_RUN.sub(lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", text)
     text = _SUBSCRIPT_RUN.sub(lambda run: "_{" + run[0].translate(_SUBSCRIPTS) + "}", text)
     return text.translate(_TRANSLATION)
@@ -260,6 +266,12 @@ class Tokenizer:
         text = _GROUP_MARK.sub("", normalise_characters(text))
         if " " in text or "~" in text:
             text = _GROUP_SPACE.sub(lambda found: found[0].replace(" ", "").replace("~", ""), text)
+        if "x" in text or "X" in text:
+            text = _TIMES_TEN.sub(r"\\times ", text)
+        if "." in text or "Matrix" in text:
+            text = _MODULE.sub("", text)
+        if "C" in text:
+            text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
         if "d" in text or "t" in text:
             text = _ORDINAL.sub("", text)
         self.text = _BASED_TEXT.sub(r"\1", text) if "_" in text else text
@@ -362,12 +374,16 @@ class Tokenizer:
         if not self.tokens:
             return False
         last = self.tokens[-1]
-        return last.kind in ("num", "repeat") or last.text in ("}", ")", "%") or self._in_unit(last)
+        return last.kind in ("num", "repeat") or last.text in ("}", ")", "%", "pi") or self._in_unit(last)
 
     def _in_unit(self, last: Token) -> bool:
-        if last.text == "/" and len(self.tokens) > 1:
-            last = self.tokens[-2]
-        return last.kind == "word" and last.text.lower() in KNOWN
+        place = -1
+        if last.text in ("/", "*", "^") and len(self.tokens) > 1:
+            place, last = -2, self.tokens[-2]
+        if last.kind == "sym" and len(self.tokens) > -place:
+            letter = last.text == "mu" or (last.spaced and last.text in LETTERS)
+            return letter and self.tokens[place - 1].kind in ("num", "repeat")
+        return last.kind == "word" and (last.text.lower() in KNOWN or last.text in SYMBOLS)
 
     def _word_run(self, start: int, end: int) -> None:
         run = _LETTER_RUN.match(self.text, start, end)

@@ -142,7 +142,7 @@ GLUED = frozenset(
     "lbs oz gal hr hrs min mins sec secs mph kph kmh rpm atm torr bar cal kcal mmHg in rad deg".split()
 )
 """Those that need no space before them; `3mg` and `2nm` are products of variables."""
-LETTERS = frozenset("m s g h L N J W V K A C Omega mu".split())
+LETTERS = frozenset("m s g h L N J W V K A C M F T H Omega mu".split())
 """Letters that are units where a space and a number come before them and nothing follows."""
 CURRENCIES: Mapping[str, str] = {"$": "dollar", "€": "euro", "£": "sterling", "¥": "yen", "₹": "rupee"}
 _FILLER = frozenset(("of", "the", "a", "in", "total", "about", "each", "unit", "units", "long", "away", "old"))
@@ -168,7 +168,10 @@ def _lookup(word: str) -> Size | None:
 def _is_filler(tokens: Sequence[str], place: int) -> bool:
     """Words that say nothing of a unit; an "in" is one before another word, and an inch elsewhere."""
     word = tokens[place].lower()
-    return word in _FILLER and (word != "in" or (place + 1 < len(tokens) and tokens[place + 1].isalpha()))
+    following = tokens[place + 1].lower() if place + 1 < len(tokens) else ""
+    if word in ("degree", "degrees", "deg") and following in ("celsius", "fahrenheit", "c", "f", "kelvin"):
+        return True
+    return word in _FILLER and (word != "in" or following.isalpha())
 
 
 @lru_cache(maxsize=512)

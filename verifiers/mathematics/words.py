@@ -41,7 +41,12 @@ MONTHS: Mapping[str, int] = {
     )
     for name in names
 }
-STOP_WORDS = frozenset("a an the is are it its be there that this of to will has have for answer solution".split())
+STOP_WORDS = frozenset(
+    "a an the is are it its be there that this of to will has have for answer solution function number series sequence "
+    "limit integral".split()
+)
+    "a an the is are it its be there that this of to will has have for answer solution function number series sequence limit integral".split()
+)
 NUMBERED = frozenset("one two three four five six seven eight nine ten".split())
 
 SYNONYMS: Mapping[str, str] = {
@@ -159,11 +164,24 @@ def value_of_words(words: Sequence[str]) -> Fraction | int | None:
     return None if top is None else (whole or 0) + Fraction(top, part)
 
 
+_FOLDED: Mapping[str, str] = {
+    "convergent": "converges",
+    "converge": "converges",
+    "divergent": "diverges",
+    "diverge": "diverges",
+}
+_NOUNS = frozenset(("triangle", "line", "curve", "graph", "quadrilateral", "angle", "system", "matrix"))
+"""What an adjective may do without."""
+
+
 def phrase(words: Sequence[str]) -> str:
     """One wording for what the words say: lower case, no stop words, synonyms folded."""
     lowered = [word.lower().strip(".'\"") for word in words]
     whole = " ".join(lowered)
     if whole in SYNONYMS:
         return SYNONYMS[whole]
+    lowered = [_FOLDED.get(word, word) for word in lowered]
+    if len(lowered) > 1 and lowered[-1] in _NOUNS:
+        lowered = lowered[:-1]
     kept = " ".join(word for word in lowered if word and word not in STOP_WORDS)
     return SYNONYMS.get(kept, kept or whole)
