@@ -151,7 +151,7 @@ def preflight(
     Raises:
         ConfigError: no stage samples, or its model is not there yet.
     """
-    stage = _stage(run, samples, model)
+    stage = sampling_stage(run, samples, model)
     started = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="preflight-") as folder,
@@ -183,7 +183,7 @@ def preflight(
         )
 
 
-def _stage(run: RunConfig, samples: int | None, model: str | None) -> StageConfig:
+def sampling_stage(run: RunConfig, samples: int | None, model: str | None) -> StageConfig:
     """The last stage that samples, without what a preflight does not need."""
     place = next(
         (i for i in reversed(range(len(run.stages))) if run.stages[i].method not in ("sft", "dpo", "reward")), None
@@ -527,6 +527,7 @@ __all__ = [
     "fitted",
     "preflight",
     "problem_list",
+    "sampling_stage",
     "sentences",
     "signal_chance",
     "to_json",

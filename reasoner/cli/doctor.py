@@ -1,0 +1,63 @@
+"""`reasoner doctor`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors
+
+if TYPE_CHECKING:
+    from reasoner.doctor import Check
+
+MARKS = {"ok": "[green]ok     [/]", "missing": "[yellow]missing[/]", "failed": "[bold red]failed [/]"}
+
+
+def doctor(
+    config: Annotated[str | None, typer.Argument(help="A YAML file, or the name of a shipped config.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.key=value, as for `reasoner train`.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Instead of the stage's own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every check as one JSON array.")] = False,
+) -> None:
+    """What works on this machine; with a config, whether its golds, sandbox, weight sync and engine agree with"
+    " the trainer.
+
+    Exit status 0 where nothing failed, 1 where something did. A missing thing that the config does not need is no
+    failure.
+    """
+    with plain_errors():
+        from reasoner.config import load_config
+
+        run = load_config(config, overrides or []) if config is not None else None
+        from reasoner.doctor import State, config_checks, machine_checks
+
+        found: list[Check] = []
+        for check in machine_checks():
+            found.append(check)
+            _show(check, quiet=as_json)
+        if run is not None:
+            from reasoner.engine.environment import prepare_process
+
+            prepare_process()
+            for check in config_checks(run, model=model):
+                found.append(check)
+                _show(check, quiet=as_json)
+        if as_json:
+            typer.echo(json.dumps([check.to_json() for check in found], ensure_ascii=False))
+        raise typer.Exit(1 if any(check.state is State.FAILED for check in found) else 0)
+
+
+def _show(check: Check, *, quiet: bool) -> None:
+    if quiet:
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{MARKS[check.state]} {check.name:<19}", end="")
+    console.print(check.found, markup=False)
+    if check.state != "ok":
+        for label, text in (("without it", check.costs), ("to get it", check.command)):
+            if text:
+                console.print(f"        {label}: {text}", markup=False)
