@@ -45,8 +45,6 @@ STOP_WORDS = frozenset(
     "a an the is are it its be there that this of to will has have for answer solution function number series sequence "
     "limit integral".split()
 )
-    "a an the is are it its be there that this of to will has have for answer solution function number series sequence limit integral".split()
-)
 NUMBERED = frozenset("one two three four five six seven eight nine ten".split())
 
 SYNONYMS: Mapping[str, str] = {
