@@ -108,7 +108,7 @@ def check(
     packages: Packages = "",
     verbose: Annotated[bool, typer.Option("--verbose", help="A line for every program.")] = False,
 ) -> None:
-    """Run the attack suite, and ordinary programs, against this machine's sandboxes; exit 1 where one gets through."""
+    """Run ordinary programs, attacks and forged verdicts against this machine's sandboxes; exit 1 where one succeeds."""
     with plain_errors():
         from sandbox import SandboxUnavailable, open_sandbox
         from sandbox.docker import require_engine
@@ -126,6 +126,7 @@ def check(
             with opened as sandbox:
                 ran += 1
                 failed += _check(name, sandbox, _names(packages), verbose=verbose)
+            failed += _check_forgeries(name, verbose=verbose)
         raise typer.Exit(1 if failed or not ran else 0)
 
 
@@ -172,6 +173,31 @@ def _check(name: str, sandbox: Sandbox, packages: tuple[str, ...], *, verbose: b
     said = ", ".join(f"{held} of {total} {what}" for what, (held, total) in counts.items())
     typer.echo(f"{name}: as they should: {said} ({time.monotonic() - started:.0f} s)")
     return sum(total - held for held, total in counts.values())
+
+
+def _check_forgeries(name: str, *, verbose: bool) -> int:
+    """Programs that pretend to have passed, graded by the code verifier; how many were believed."""
+    from reasoner.cli.forgery import ASKED, HONEST, forged, forgeries
+    from verifiers import get_verifier
+
+    started = time.monotonic()
+    verifier = get_verifier("code", sandbox=name, cpu_seconds=2.0)
+    failed = 0
+    for kind, reference in ASKED.items():
+        verdict = verifier.verify(completion=HONEST, reference=reference)
+        if verdict.outcome != "correct":
+            failed += 1
+            typer.echo(f"  FAIL honest       {kind:40} {verdict.outcome}: {verdict.detail}")
+    for forgery in forgeries():
+        trouble = "; ".join(filter(None, (forged(verifier, forgery, kind) for kind in ASKED)))
+        failed += bool(trouble)
+        if trouble or verbose:
+            typer.echo(f"  {'FAIL' if trouble else 'ok':4} {'forgery':12} {forgery.name:40} {trouble}")
+    typer.echo(
+        f"{name}: {len(forgeries())} forged verdicts, each in {len(ASKED)} kinds of tests: {failed} wrongly judged"
+        f" ({time.monotonic() - started:.0f} s)"
+    )
+    return failed
 
 
 def _names(packages: str) -> tuple[str, ...]:
