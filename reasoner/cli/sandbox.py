@@ -108,7 +108,7 @@ def check(
     packages: Packages = "",
     verbose: Annotated[bool, typer.Option("--verbose", help="A line for every program.")] = False,
 ) -> None:
-    """Run ordinary programs, attacks and forged verdicts against this machine's sandboxes; exit 1 where one succeeds."""
+    """Run ordinary programs, attacks and forged verdicts against the sandboxes here; exit 1 where one succeeds."""
     with plain_errors():
         from sandbox import SandboxUnavailable, open_sandbox
         from sandbox.docker import require_engine
