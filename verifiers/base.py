@@ -77,6 +77,8 @@ class Verifier:
 
     None: all of the pool's workers, one thread.
     """
+    shaping: bool = False
+    """True: says nothing of whether the answer is right (a length, a format); for parts of composed rewards."""
     examples: Sequence[Example] = ()
     """Labelled rows: at least one that is correct and one that is not."""
     example_options: Mapping[str, JSON] = {}

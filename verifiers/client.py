@@ -70,7 +70,12 @@ class Remote(Verifier):
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
         given: list[JSON] = [
-            {"completion": row.completion, "reference": row.reference, "prompt": row.prompt, "info": dict(row.info)}
+            {
+                "completion": _sendable(row.completion),
+                "reference": row.reference,
+                "prompt": None if row.prompt is None else _sendable(row.prompt),
+                "info": dict(row.info),
+            }
             for row in rows
         ]
         answer = self._post("/v1/grade_batch", {"verifier": self._verifier, "options": self._options, "rows": given})
@@ -136,6 +141,11 @@ class Remote(Verifier):
             context = ssl.create_default_context()
             return http.client.HTTPSConnection(self._host, self._port, timeout=seconds, context=context)
         return http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+
+
+def _sendable(text: str) -> str:
+    """Without lone surrogates, which no JSON text of a request may hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _object(content: bytes) -> dict[str, JSON]:

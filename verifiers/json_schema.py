@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 MAX_JSON = 1 << 20
 """Characters of the JSON text that are read."""
 MAX_DEPTH = 200
-FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
-TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+FENCE = re.compile(r"```\w*[ \t]*\n", re.IGNORECASE)
 
 POINT: dict[str, JSON] = {
     "type": "object",
@@ -104,12 +103,27 @@ class JsonSchema(Verifier):
 
     def _json_text(self, completion: str) -> str:
         visible = strip_thinking(completion)
-        if not self._strict:
-            blocks = TAG.findall(visible) or FENCE.findall(visible)
-            if blocks:
-                inner = FENCE.findall(blocks[-1])
-                return (inner[-1] if inner else blocks[-1]).strip()
-        return visible.strip()
+        if self._strict:
+            return visible.strip()
+        tagged = last_between(visible, "<answer>", "</answer>")
+        text = visible if tagged is None else tagged
+        fenced = last_fenced(text)
+        return (text if fenced is None else fenced).strip()
+
+
+def last_between(text: str, opening: str, closing: str) -> str | None:
+    """What stands between the last closing mark and the opening one before it."""
+    end = text.rfind(closing)
+    start = text.rfind(opening, 0, end) if end >= 0 else -1
+    return text[start + len(opening) : end] if start >= 0 else None
+
+
+def last_fenced(text: str) -> str | None:
+    """The content of the last closed block of three backticks."""
+    end = text.rfind("```")
+    start = text.rfind("```", 0, end) if end >= 0 else -1
+    mark = FENCE.match(text, start) if start >= 0 else None
+    return text[mark.end() : end] if mark else None
 
 
 def read_json(text: str) -> JSON:

@@ -17,6 +17,7 @@ class Length(Verifier):
     """
 
     name = "length"
+    shaping = True
     examples = (
         Example(completion="word " * 2000, reference=None),
         Example(completion="word " * 5000, reference=None, outcome=Outcome.INCORRECT),
@@ -45,6 +46,7 @@ class Repetition(Verifier):
     """
 
     name = "repetition"
+    shaping = True
     examples = (
         Example(completion="every word here is said exactly once and then the text is over", reference=None),
         Example(completion="again and again " * 100, reference=None, outcome=Outcome.INCORRECT),

@@ -63,6 +63,7 @@ class Format(Verifier):
     """
 
     name = "format"
+    shaping = True
     examples = (
         Example(completion="<think>a</think> <answer>b</answer>", reference=None),
         Example(completion="<answer>b</answer>", reference=None, outcome=Outcome.INCORRECT),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
 from verifiers.extract import extract_answer, strip_thinking
-from verifiers.json_schema import read_json
+from verifiers.json_schema import last_between, last_fenced, read_json
 from verifiers.logic.formula import MAX_LENGTH, FormulaError, Node, evaluate, in_form, names_of, parse, size_of
 from verifiers.logic.proof import ProofError, check_proof, read_proof
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
@@ -26,7 +26,6 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "proof": ("premises", "goal"),
 }
 FORMS = ("any", "cnf", "dnf", "nnf")
-BLOCK = re.compile(r"```\w*[ \t]*\n(.*?)```|<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_']*)\s*(?:=|:|\bis\b(?:\s+an?\b)?)\s*([A-Za-z]+|-?\d[\d./]*)")
 TRUTHS: Mapping[str, bool] = {"true": True, "t": True, "yes": True, "false": False, "f": False, "no": False}
 WORDS: Mapping[str, tuple[str, ...]] = {
@@ -349,5 +348,6 @@ def _grade_proof(given: Mapping[str, JSON], completion: str) -> Verdict:
 
 
 def _last_block(completion: str) -> str | None:
-    found = BLOCK.findall(strip_thinking(completion))
-    return (found[-1][0] or found[-1][1]).strip() if found else None
+    visible = strip_thinking(completion)
+    tagged = last_between(visible, "<answer>", "</answer>")
+    return tagged.strip() if tagged is not None else last_fenced(visible)
