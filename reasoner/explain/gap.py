@@ -89,7 +89,7 @@ def _name_gap(history: History, measured: dict[int, Gap], whole: Gap, allowed: f
     if whole.ratio < 1 - 5 * allowed and above < 0.01:
         return _nucleus(history, whole, difference)
     fit = _affine(whole)
-    if fit.explained > 0.9 and abs(fit.slope - 1) > 0.05:
+    if (fit.explained > 0.9 and abs(fit.slope - 1) > 0.03) or (fit.explained > 0.75 and abs(fit.slope - 1) > 0.1):
         return _temperature(history, whole, fit)
     return _different(history, whole.mean_abs, whole.ratio, _moved(history))
 

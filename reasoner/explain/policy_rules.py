@@ -137,7 +137,7 @@ def _collapse(history: History) -> Iterator[Finding]:
     noise = float(np.std(np.diff(reward)) / np.sqrt(2 * width))
     top = float(smooth[best])
     low = min(0.0, float(reward.min()))
-    if top - end < 4 * noise or (end - low) > 0.7 * (top - low):
+    if top - end < max(4 * noise, 0.02) or (end - low) > 0.7 * (top - low):
         return
     entropy = history.series("policy/entropy")
     said = f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f}" if len(entropy) > 1 else ""

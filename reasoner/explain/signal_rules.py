@@ -63,7 +63,7 @@ def _no_signal(history: History) -> Iterator[Finding]:
                 f" gradient",
             ),
             change="take harder problems, or a larger rollout.group_size.",
-            explains=frozenset({"no-progress"}),
+            explains=frozenset({"no-progress", "no-diversity"}),
         )
     elif late_right > MOSTLY:
         yield Finding(
@@ -256,7 +256,7 @@ def _same_completions(history: History) -> Iterator[Finding]:
         change="raise rollout.temperature, check that every request has a seed of its own, or take a model that has not"
         " collapsed.",
         rollouts=places([group[0] for group in same]),
-        explains=frozenset({"all-wrong", "all-right", "no-progress"}),
+        explains=frozenset({"all-wrong", "no-progress"}),
     )
 
 

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from reasoner.display import Display
+from reasoner.live import View, clock, figure_lines, sparkline
+from tests.unit.reasoner.runs import make_history, make_records, stage
+
+
+def rendered(view: View) -> str:
+    console = Console(width=110, record=True, force_terminal=True, file=io.StringIO())
+    console.print(view)
+    return console.export_text()
+
+
+def test_curves_of_blocks() -> None:
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert sparkline([2.0, 2.0, None]) == "▁▁ "
+    assert sparkline([None]) == ""
+    assert clock(59.9) == "00:59"
+
+
+def test_the_view_shows_the_figures_and_the_rollouts_of_the_last_step() -> None:
+    history = make_history(make_records())
+    view = View(steps=20, metrics=history.metrics, rollouts=history.by_step[12])
+    text = rendered(view)
+    for wanted in ("step 12/20", "ETA 00:16", "reward", "engine gap", "ungraded", "tok/s", "with signal"):
+        assert wanted in text
+    view.press("b")
+    assert "best of the last step: reward 1" in rendered(view)
+    view.press("w")
+    assert "worst of the last step: reward 0" in rendered(view)
+    first = rendered(view)
+    view.press("n")
+    assert rendered(view) != first
+    view.press("q")
+    assert "of the last step" not in rendered(view)
+
+
+def test_several_tasks_are_shown_each() -> None:
+    last = make_records(steps=1).metrics[0] | {"reward/easy": 0.75, "reward/hard": 0.25}
+    assert "easy 0.75  hard 0.25" in {name: value for name, value, _ in figure_lines(last)}["pass rate"]
+
+
+def test_no_terminal_gets_plain_lines() -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    metrics = make_records(steps=1).metrics[0]
+    with Display(stage(), console) as display, display.progress("sampling", 3) as advance:
+        advance(1)
+        display.step(1, metrics)
+    text = console.export_text()
+    assert text.startswith("step    1/20  reward ")
+    assert text.count("\n") == 1

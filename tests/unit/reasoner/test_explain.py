@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reasoner.advantage import ESTIMATORS
+from reasoner.explain import Finding, Level, explain, findings, ordered
+from reasoner.explain.audit import audit_findings, audited
+from reasoner.explain.policy_rules import GROUP_RELATIVE
+from reasoner.explain.watch import Watch
+from reasoner.glossary import table
+from tests.unit.reasoner.runs import make_history, make_records, nucleus, softmax, stage, write_run
+
+
+def alarms(found: list[Finding]) -> list[str]:
+    return [finding.code for finding in found if finding.level is not Level.NOTE]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_run_whose_tokens_are_drawn_as_reported_raises_no_alarm(seed: int) -> None:
+    made = make_records(seed=seed, accuracy=lambda step: 0.1 + 0.02 * step * (seed % 4))
+    assert alarms(findings(make_history(made))) == []
+
+
+@pytest.mark.parametrize("top_p", [0.95, 0.8, 0.5])
+def test_a_nucleus_is_named_by_ratios_that_lie_on_one_side(top_p: float) -> None:
+    made = make_records(sampled=lambda logits: nucleus(softmax(logits), top_p))
+    first = findings(make_history(made))[0]
+    assert first.code == "top-p-unaccounted"
+    assert first.level is Level.FAULT
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.7, 0.9, 1.3])
+def test_a_temperature_is_named_by_the_slope(temperature: float) -> None:
+    made = make_records(sampled=lambda logits: softmax(logits, temperature))
+    first = findings(make_history(made))[0]
+    assert first.code == "temperature-mismatch"
+    assert f"slope {temperature:.1f}"[:8] in " ".join(first.evidence).replace("of slope", "slope")[:400]
+
+
+def test_sampling_that_is_sharper_than_reported_is_named_by_its_surprisal() -> None:
+    made = make_records(sampled=lambda logits: softmax(logits, 0.6), reported=softmax)
+    assert findings(make_history(made))[0].code == "sampling-sharper"
+
+
+@pytest.mark.parametrize("drift", [0.1, 0.5])
+def test_weights_that_fall_behind_are_named_by_the_first_step_that_agrees(drift: float) -> None:
+    made = make_records(drift=lambda step: drift * (step - 1))
+    first = findings(make_history(made))[0]
+    assert first.code == "weights-not-synced"
+    assert "do not reach" in first.title
+
+
+def test_weights_that_arrive_now_and_then() -> None:
+    made = make_records(drift=lambda step: 0.2 * ((step - 1) % 4))
+    first = findings(make_history(made))[0]
+    assert first.code == "weights-not-synced"
+    assert "falls behind" in first.title
+
+
+def test_a_gap_of_no_known_cause_is_called_one() -> None:
+    made = make_records(drift=lambda step: 0.8)
+    assert findings(make_history(made))[0].code == "engine-trainer-gap"
+
+
+def test_equal_evaluations_of_a_policy_that_moved() -> None:
+    history = make_history(make_records())
+    rows = [row for row in make_history(make_records()).rows if row.step == 1]
+    later = [row for row in make_history(make_records()).rows if row.step == 1]
+    for row in rows:
+        row.step = 0
+    for row in later:
+        row.step = 12
+    history.eval_rows = [*rows, *later]
+    assert findings(history)[0].code == "weights-not-synced"
+    later[3].completion += "!"
+    assert "weights-not-synced" not in [finding.code for finding in findings(history)]
+
+
+def test_flipped_advantages_are_read_off_the_records() -> None:
+    assert findings(make_history(make_records(flip=True)))[0].code == "advantage-sign-flipped"
+
+
+def test_updates_that_lower_their_objective() -> None:
+    made = make_records()
+    rng = np.random.default_rng(1)
+    for row in made.metrics:
+        row["policy/step_gain"] = -0.01 + 0.005 * float(rng.normal())
+    assert findings(make_history(made))[0].code == "descends"
+
+
+def test_steps_that_are_too_large_explain_the_fall() -> None:
+    made = make_records(accuracy=lambda step: 0.5 if step < 5 else 0.0)
+    for row in made.metrics:
+        row["policy/step_kl"] = 0.7
+    found = findings(make_history(made))
+    assert found[0].code == "learning-rate-too-high"
+    assert all(f.follows or f.level is Level.NOTE for f in found[1:])
+
+
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_a_place_of_the_prompt_that_always_holds_the_gold(share: float) -> None:
+    def leak(row: dict, rng: np.random.Generator) -> None:
+        if hash(row["problem"]) % 100 < 100 * share:
+            row["prompt"] = f"{row['prompt'].strip()} (hint: {row['reference']})"
+
+    first = findings(make_history(make_records(change=leak, problems=12)))[0]
+    assert first.code == "gold-in-prompt"
+    assert "(hint: " in first.evidence[0] or "nt: " in first.evidence[0] or ": " in first.evidence[0]
+
+
+def test_answers_that_stand_in_prompts_by_design_are_no_leak() -> None:
+    def choices(row: dict, rng: np.random.Generator) -> None:
+        gold = "ABCD"[hash(row["problem"]) % 4]
+        row["prompt"] = f"{row['prompt']}Choose: (A) one (B) two (C) three (D) four"
+        row["reference"] = row["verdict"]["answer"] = gold
+
+    assert "gold-in-prompt" not in [f.code for f in findings(make_history(make_records(change=choices)))]
+
+
+@pytest.mark.parametrize("share", [0.15, 0.9])
+def test_truncation(share: float) -> None:
+    def cut(row: dict, rng: np.random.Generator) -> None:
+        if rng.random() < share:
+            row["finish_reason"] = "length"
+            row["reward"] = row["verdict"]["reward"] = 0.0
+            row["verdict"] |= {"outcome": "no_answer", "answer": None}
+            row["completion"] = row["completion"][:12]
+
+    found = findings(make_history(make_records(change=cut)))
+    assert found[0].code == "truncated"
+    assert "0 % of those were right" in found[0].title
+
+
+def test_all_wrong_and_all_right() -> None:
+    wrong = findings(make_history(make_records(accuracy=lambda step: 0.0)))
+    assert wrong[0].code == "all-wrong"
+    right = findings(make_history(make_records(accuracy=lambda step: 1.0)))
+    assert right[0].code == "all-right"
+    assert right[0].level is Level.WARNING
+    solved = findings(make_history(make_records(steps=30, accuracy=lambda step: min(1.0, 0.2 + step / 15))))
+    assert alarms(solved) == []
+
+
+def test_ungraded_completions_are_counted_with_their_causes() -> None:
+    def fail(row: dict, rng: np.random.Generator) -> None:
+        if rng.random() < 0.1:
+            row["reward"] = None
+            row["verdict"] |= {"outcome": "verifier_error", "reward": None, "detail": {"reason": "no module named x"}}
+
+    first = findings(make_history(make_records(change=fail)))[0]
+    assert first.code == "ungraded"
+    assert "no module named x" in first.evidence[0]
+
+
+def test_an_empty_answer_that_is_accepted() -> None:
+    def hack(row: dict, rng: np.random.Generator) -> None:
+        if rng.random() < 0.03:
+            row["completion"], row["reward"] = "\\boxed{}", 1.0
+            row["verdict"] |= {"outcome": "correct", "reward": 1.0, "answer": ""}
+
+    assert findings(make_history(make_records(change=hack)))[0].code == "empty-answer-accepted"
+
+
+def test_one_answer_for_problems_with_different_references() -> None:
+    def hack(row: dict, rng: np.random.Generator) -> None:
+        if rng.random() < 0.1:
+            row["completion"], row["reward"] = "#### anything", 1.0
+            row["verdict"] |= {"outcome": "correct", "reward": 1.0, "answer": "anything"}
+
+    history = make_history(make_records(change=hack))
+    assert findings(history)[0].code == "one-answer-for-all"
+    held = audit_findings(audited(history, sample=60, verifier="exact"), chosen=True)
+    assert [finding.code for finding in held] == ["held-out-gap"]
+
+
+def test_right_answers_that_are_rejected() -> None:
+    def reject(row: dict, rng: np.random.Generator) -> None:
+        if row["reward"] == 1 and rng.random() < 0.1:
+            row["reward"] = 0.0
+            row["verdict"] |= {"outcome": "incorrect", "reward": 0.0}
+
+    codes = [finding.code for finding in findings(make_history(make_records(change=reject)))]
+    assert codes[0] in ("right-answer-rejected", "inconsistent-verdicts")
+    assert "right-answer-rejected" in codes
+
+
+def test_another_prompt_than_the_model_was_trained_with() -> None:
+    def lost(row: dict, rng: np.random.Generator) -> None:
+        row["finish_reason"], row["completion"] = "length", "? ? ?"
+        row["reward"] = row["verdict"]["reward"] = 0.0
+        row["verdict"] |= {"outcome": "no_answer", "answer": None}
+
+    history = make_history(make_records(change=lost), prompt={"chat": "always"})
+    history.before = stage(method="sft", prompt={"chat": "never"})
+    found = findings(history)
+    assert found[0].code == "wrong-chat-template"
+    assert {f.code for f in found if f.follows} >= {"truncated", "all-wrong"}
+
+
+def test_a_finding_stands_behind_its_cause() -> None:
+    cause = Finding(code="cause", level=Level.FAULT, cost=0.1, title="c", explains=frozenset({"symptom"}))
+    symptom = Finding(code="symptom", level=Level.FAULT, cost=0.9, title="s")
+    other = Finding(code="other", level=Level.WARNING, cost=1.0, title="o")
+    found = ordered([symptom, other, cause])
+    assert [f.code for f in found] == ["cause", "symptom", "other"]
+    assert found[1].follows == "cause"
+
+
+def test_warnings_while_it_runs_are_said_once() -> None:
+    made = make_records(flip=True)
+    watch = Watch(stage())
+    said: list[str] = []
+    for step in range(1, 13):
+        for name, rows in (("rollouts", made.rollouts), ("updates", made.updates), ("metrics", made.metrics)):
+            watch.heard(f"{name}.jsonl", [row for row in rows if row["step"] == step])
+        said += [finding.code for finding in watch.look(step)]
+    assert said == ["advantage-sign-flipped"]
+    assert {row.step for row in watch.last_rows} == {12}
+
+
+def test_reading_a_run_and_the_command(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_records())
+    with (run / "rollouts.jsonl").open("a") as file:
+        file.write('{"step": 13, "half a li')
+    ((history, found),) = explain(run)
+    assert len(history.rows) == 12 * 48
+    assert found == findings(history)
+    command = [
+        sys.executable,
+        "-c",
+        "from reasoner.cli import main; main()",
+        "explain",
+        str(run),
+        "--json",
+        "--audit",
+        "0",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert [f["code"] for f in json.loads(done.stdout)[0]["findings"]] == [f.code for f in found]
+
+
+def test_the_names_of_group_relative_estimators() -> None:
+    assert {name for name, estimator in ESTIMATORS.items() if estimator.group_relative} == GROUP_RELATIVE
+
+
+def test_the_glossary_in_the_docs_is_the_one_in_the_code() -> None:
+    assert table() in (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()

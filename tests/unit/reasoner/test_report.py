@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+
+from reasoner.report import build_report
+from reasoner.report.data import difficulty_chart, packed
+from tests.unit.reasoner.runs import make_history, make_records, write_run
+
+
+def unpack(page: str, name: str) -> object:
+    found = re.search(rf'<script type="text/plain" id="{name}">([^<]*)</script>', page)
+    assert found, name
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
+
+
+def test_the_page_holds_every_rollout_and_asks_for_nothing(tmp_path: Path) -> None:
+    made = make_records()
+    page = build_report(write_run(tmp_path / "run", made), audit=20)
+    index = unpack(page, "s0-0")
+    assert isinstance(index, dict)
+    assert len(index["step"]) == len(made.rollouts)
+    assert [index["outcomes"][i] for i in index["outcome"]] == [row["verdict"]["outcome"] for row in made.rollouts]
+    texts = [row["completion"] for piece in range(1, 4) for row in unpack(page, f"s0-{piece}")]  # type: ignore[attr-defined]
+    assert texts == [row["completion"] for row in made.rollouts]
+    assert sum(value is not None for value in index["held_out"]) == 20
+    assert not re.search(r'(?:src|href)\s*=\s*"(?!data:|#)', page)
+    assert "{{" not in page.partition("<script>")[0]
+
+
+def test_packing_is_the_same_bytes_for_the_same_value() -> None:
+    assert packed({"a": [1, 2]}) == packed({"a": [1, 2]})
+
+
+def test_pass_rates_by_difficulty() -> None:
+    history = make_history(make_records(steps=4))
+    chart = difficulty_chart(history)
+    assert chart is not None
+    assert chart["x"] == [1, 2, 3, 4]
+    easy = [row for row in history.rows if row.step == 1 and row.difficulty == 0]
+    assert chart["series"][0]["values"][0] == sum(row.right for row in easy) / len(easy)
+
+
+def test_text_that_looks_like_markup_cannot_end_the_data(tmp_path: Path) -> None:
+    made = make_records(steps=2)
+    made.rollouts[0]["completion"] = "</script><script>alert(1)</script>"
+    page = build_report(write_run(tmp_path / "run", made), audit=0)
+    assert "alert(1)" not in page
+    assert unpack(page, "s0-1")[0]["completion"] == "</script><script>alert(1)</script>"  # type: ignore[index]

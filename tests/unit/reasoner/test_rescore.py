@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reasoner.rescore import changed_rows, regrade, summarize
+from tests.unit.reasoner.runs import make_history, make_records, write_run
+
+
+def test_the_same_verifier_gives_the_same_rewards() -> None:
+    history = make_history(make_records(steps=3))
+    done = regrade(history.rows, history.config, workers=1)
+    assert [item.after for item in done] == [item.before for item in done]
+    found = summarize(done, history.config)
+    assert (found.changed, found.advantages_changed, found.signal_lost, found.signal_gained) == (0, 0, 0, 0)
+    assert changed_rows(done) == []
+
+
+def test_another_verifier_changes_rewards_advantages_and_signal(tmp_path: Path) -> None:
+    (tmp_path / "even.py").write_text(
+        "def even(*, completion, reference):\n    return int(completion.split()[-1]) % 2 == 0\n"
+    )
+    history = make_history(make_records(steps=2, problems=4))
+    done = regrade(history.rows, history.config, verifier=f"{tmp_path / 'even.py'}:even", workers=1)
+    wanted = [float(int(row.completion.split()[-1]) % 2 == 0) for row in history.rows]
+    assert [item.after for item in done] == wanted
+    found = summarize(done, history.config)
+    assert found.changed == sum(a != b.reward for a, b in zip(wanted, history.rows, strict=True))
+    assert found.reward_after == pytest.approx(sum(wanted) / len(wanted))
+    groups = [history.rows[i : i + 8] for i in range(0, len(history.rows), 8)]
+    had = [len({row.reward for row in group}) > 1 for group in groups]
+    would = [len({wanted[i + k] for k in range(8)}) > 1 for i in range(0, len(wanted), 8)]
+    assert found.signal_lost == sum(a and not b for a, b in zip(had, would, strict=True))
+    assert found.signal_gained == sum(b and not a for a, b in zip(had, would, strict=True))
+    assert len(changed_rows(done)) == found.changed
+
+
+def test_the_command_says_what_changed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_records(steps=2))
+    command = [sys.executable, "-c", "from reasoner.cli import main; main()", "rescore", str(run), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["changed"] == 0
