@@ -1,0 +1,180 @@
+"""Rows of many shapes become pairs; a row that is none is named and counted; reward models are judged alike."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from reasoner.config import ConfigError, PreferenceSection
+from reasoner.encode import BAD_ROWS, BadRow, report_bad_rows
+from reasoner.preferences import UnusableRow, load_pairs, read_pair, transcript
+from reasoner.reward_report import calibration, length_bias, pair_report, pairwise_accuracy
+
+SECTION = PreferenceSection()
+CHAT = [{"role": "user", "content": "hi"}]
+
+
+def said(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "first", "second", "target"),
+    [
+        ({"prompt": "p", "chosen": "a", "rejected": "b"}, "p", "a", "b", 1.0),
+        ({"prompt": "p", "first": "a", "second": "b", "label": "second"}, "p", "b", "a", 1.0),
+        ({"prompt": "p", "first": "a", "second": "b", "label": "tie"}, "p", "a", "b", 0.5),
+        ({"prompt": CHAT, "chosen": [said("a")], "rejected": [said("b")]}, tuple(CHAT), "a", "b", 1.0),
+        ({"prompt": CHAT, "chosen": [*CHAT, said("a")], "rejected": [*CHAT, said("b")]}, tuple(CHAT), "a", "b", 1.0),
+        ({"chosen": [*CHAT, said("a")], "rejected": [*CHAT, said("b")]}, tuple(CHAT), "a", "b", 1.0),
+        (
+            {"chosen": "\n\nHuman: hi\n\nAssistant: a", "rejected": "\n\nHuman: hi\n\nAssistant: b"},
+            tuple(CHAT),
+            "a",
+            "b",
+            1.0,
+        ),
+    ],
+)
+def test_rows_of_many_shapes(row: dict[str, object], prompt: object, first: str, second: str, target: float) -> None:
+    pair = read_pair(row, SECTION, where="f row 1")
+    assert (pair.prompt, pair.first, pair.second, pair.target) == (prompt, first, second, target)
+    assert pair.id == "f row 1"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "p", "chosen": "", "rejected": "b"}, "the chosen completion is empty"),
+        ({"prompt": "p", "chosen": "a", "rejected": " \n"}, "the rejected completion is empty"),
+        ({"prompt": "p", "chosen": "a", "rejected": "a"}, "the same text"),
+        ({"prompt": " ", "chosen": "a", "rejected": "b"}, "the prompt is empty"),
+        ({"prompt": "p", "chosen": "a"}, "no value in column 'rejected'"),
+        ({"prompt": "p", "first": "a", "second": "b", "label": "C"}, "label 'C' must be one of 'first', 'a'"),
+        ({"chosen": "a", "rejected": "b"}, "no column 'prompt'"),
+        ({"prompt": 3, "chosen": "a", "rejected": "b"}, "must be text or a list"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "margin": -1}, "margin must be a finite number >= 0"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "margin": math.inf}, "margin must be a finite number >= 0"),
+        (
+            {"chosen": "\n\nHuman: x\n\nAssistant: a", "rejected": "\n\nHuman: y\n\nAssistant: b"},
+            "the same conversation up to a last assistant turn",
+        ),
+    ],
+)
+def test_a_row_that_is_no_pair_says_why(row: dict[str, object], reason: str) -> None:
+    with pytest.raises(UnusableRow, match=reason):
+        read_pair(row, SECTION, where="f row 1")
+
+
+def test_columns_and_labels_are_mapped() -> None:
+    section = PreferenceSection(
+        columns={"first": "response 1", "second": "response 2", "category": "scenario"},
+        labels={"first": ["0"], "second": ["1"], "tie": ["2"]},
+    )
+    row = {"prompt": "p", "response 1": "a", "response 2": "b", "label": 1, "scenario": "s", "margin": 0.5}
+    pair = read_pair(row, section, where="x")
+    assert (pair.first, pair.category, pair.margin) == ("b", "s", 0.5)
+    with pytest.raises(ValueError, match="Did you mean 'chosen'"):
+        PreferenceSection(columns={"chosn": "x"})
+
+
+def test_a_transcript_splits_at_turns_alone() -> None:
+    turns = transcript("\n\nHuman: one\n\ntwo\n\nAssistant: three\n\nHuman: four\n\nAssistant:")
+    assert turns is not None
+    assert [t["content"] for t in turns] == ["one\n\ntwo", "three", "four", ""]
+    assert transcript("Human: no") is None
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_pairs_of_one_prompt_lie_on_one_side_and_bad_rows_are_named_once(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{n % 50}", "chosen": f"a{n}", "rejected": "b"} for n in range(200)]
+    rows[7]["chosen"] = ""
+    section = PreferenceSection(train=[write(tmp_path / "d.jsonl", rows)], held_out_share=0.3)
+    train, test = load_pairs(section, "train"), load_pairs(section, "test")
+    assert len(train.pairs) + len(test.pairs) == 199
+    assert not {p.prompt for p in train.pairs} & {p.prompt for p in test.pairs}
+    assert 30 < len(test.pairs) < 90
+    assert [bad.where.rpartition("/")[2] for bad in [*train.bad, *test.bad]] == ["d.jsonl row 8"]
+
+
+def test_the_bad_row_policy_drops_and_counts_or_stops(tmp_path: Path) -> None:
+    bad = [BadRow(f"f row {n}", "the chosen completion is empty") for n in range(4)]
+    said = report_bad_rows(bad, total=10, policy="drop", folder=tmp_path)
+    assert said is not None
+    assert said.startswith("4 of 10 rows cannot be used: f row 0: the chosen completion is empty; ")
+    assert len((tmp_path / BAD_ROWS).read_text().splitlines()) == 4
+    with pytest.raises(ConfigError, match="bad_rows is 'stop'"):
+        report_bad_rows(bad, total=10, policy="stop")
+    with pytest.raises(ConfigError, match="None is left"):
+        report_bad_rows(bad, total=4, policy="drop")
+    assert report_bad_rows([], total=10, policy="stop") is None
+
+
+def test_pairwise_accuracy_and_its_interval() -> None:
+    found = pairwise_accuracy([1.0] * 8 + [-1.0] * 2)
+    assert found.value == 0.8
+    assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert math.isnan(pairwise_accuracy([]).value)
+
+
+def test_calibration_by_hand() -> None:
+    # confidence s(0) = 0.5 wrong (a tie of rewards), s(ln 3) = 0.75 right twice and wrong once
+    found = calibration([0.0, math.log(3), math.log(3), -math.log(3)], bins=5)
+    assert [bar.pairs for bar in found.bins] == [1, 3]
+    assert found.bins[1].confidence == pytest.approx(0.75)
+    assert found.bins[1].accuracy == pytest.approx(2 / 3)
+    assert found.error == pytest.approx((0.5 + 3 * abs(0.75 - 2 / 3)) / 4)
+    assert calibration([1e9, -1e9]).bins[0].accuracy == 0.5
+
+
+def test_length_bias_by_hand() -> None:
+    rewards, lengths = [(2.0, 1.0), (1.0, 2.0), (3.0, 0.0), (0.0, 1.0)], [(9, 3), (2, 8), (5, 4), (4, 4)]
+    found = length_bias(rewards, lengths)
+    assert found.labels_prefer_longer == pytest.approx(2 / 3)
+    assert found.model_prefers_longer == 1.0
+    assert (found.accuracy_when_longer_is_better, found.accuracy_when_shorter_is_better) == (1.0, 0.0)
+    report = pair_report(rewards, lengths, ["a", "a", "b", "b"])
+    assert report["by_category"] == {"a": [2, *pairwise_accuracy([1, -1])], "b": [2, *pairwise_accuracy([3, -1])]}
+
+
+def test_pairwise_accuracy_gives_the_published_judgebench_figures(data_dir: Path) -> None:
+    differences: dict[str, list[float]] = defaultdict(list)
+    with gzip.open(data_dir / "rubric" / "judgebench_judgments.jsonl.gz", "rt", newline="\n") as lines:
+        for row in map(json.loads, lines):
+            if row["scores"] and row["order"] == "AB":
+                better = row["scores"][0] - row["scores"][1]
+                differences[row["judge_model"]].append(better if row["label"] == "A>B" else -better)
+    published = {
+        "Skywork/Skywork-Reward-Llama-3.1-8B": 62.3,
+        "Skywork/Skywork-Reward-Gemma-2-27B": 64.3,
+        "Ray2333/GRM-Gemma-2B-rewardmodel-ft": 59.4,
+        "internlm/internlm2-7b-reward": 59.4,
+        "internlm/internlm2-20b-reward": 63.4,
+    }
+    found = {name: round(100 * pairwise_accuracy(values).value, 1) for name, values in differences.items()}
+    assert found == published
+
+
+def test_real_preference_files_are_read_whole(data_dir: Path) -> None:
+    hh = PreferenceSection(train=[str(data_dir / "preferences" / "hh_harmless_base_test.jsonl.gz")])
+    train, test = load_pairs(hh, "train"), load_pairs(hh, "test")
+    assert len(train.pairs) + len(test.pairs) + len(train.bad) == 2312
+    assert len(train.bad) == 9
+    autoj = PreferenceSection(
+        train=[str(data_dir / "preferences" / "autoj_pairwise.jsonl.gz")],
+        columns={"first": "response 1", "second": "response 2", "category": "scenario"},
+        labels={"first": ["0"], "second": ["1"], "tie": ["2"]},
+        held_out_share=0.0,
+    )
+    found = load_pairs(autoj, "train")
+    assert len(found.pairs) + len(found.bad) == 1392
+    assert sum(pair.target == 0.5 for pair in found.pairs) == 365
