@@ -21,17 +21,27 @@ MAX_ANSWER = 20_000
 
 THINK = re.compile(r"</?(?:think(?:ing)?|thought|scratchpad)>", re.IGNORECASE)
 HASHES = re.compile(r"####[ \t]*")
-ANSWER_TAG = re.compile(r"</?answer>", re.IGNORECASE)
+ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|\[/?ANSWER\]", re.IGNORECASE)
+_IS = (
+    r"(?:\s+to\s+(?:the|this)\s+(?:question|problem))?"
+    r"\s{0,8}(?P<verb>\s+(?:is|are)\s+not\b|\s+(?:is|are)\b\s{0,8}:?|\s+(?:should|must|would|will)\s+be\b|\s+equals?\b"
+    r"|\s+(?:comes?(?:\s+out)?|works?\s+out|turns?\s+out)\s+to(?:\s+be)?\b|\s{0,8}(?:\*\*)?\s{0,8}[:：]|\s{0,8}="
+    r"|\s{0,8}(?:→|⇒|->|=>|\\to\b)|\s*(?:是|为|為|は|은|는)\s*[:：]?|\s+(?:est|es|ist|lautet|é|è|to|là)\b\s*:?"
+    r"|\s+[—–-]\s)(?P<after>\s*)"
+)
 DECLARED = re.compile(
-    r"(?:\bfinal\s+answer|\bthe\s+(?:correct\s+)?(?:answer|result|solution|value)|\banswer"
+    r"(?:\bfinal\s+answer|\bthe\s+(?:correct\s+)?answers?|\banswers?|\bans\b\.?(?=\s{0,8}[:=\d$-])"
     r"|\b(?:correct|right)\s+(?:option|choice)"
     r"|(?:最终|最終|正确|正確)?答案|答え|정답|답|\bответ|\bréponse(?:\s+finale)?|\brespuesta(?:\s+final)?|\bantwort"
     r"|\bresposta(?:\s+final)?|\brisposta(?:\s+finale)?|\bodpowiedź|đáp\s+án|\bcevap)"
-    r"(?:\s+to\s+(?:the|this)\s+(?:question|problem))?"
-    r"\s{0,8}(?P<verb>\s+is\s+not\b|\s+is\b\s*:?|\s+should\s+be|\s+must\s+be|\s*(?:\*\*)?\s*[:：]|\s*="
-    r"|\s*(?:是|为|為|は|은|는)\s*[:：]?|\s+(?:est|es|ist|lautet|é|è|to|là)\b\s*:?|\s+[—–-]\s)(?P<after>\s*)",
+    + _IS.replace("|\\s+[—", "|(?<=\\.)\\s|\\s+[—"),
     re.IGNORECASE,
 )
+DECLARED_WEAKLY = re.compile(
+    r"(?:\bthe\s+(?:final\s+)?(?:results?|solutions?(?:\s+set)?|value|roots?)|(?<![^\n])(?:result|solution))" + _IS,
+    re.IGNORECASE,
+)
+"""Words that also stand in the middle of a derivation: asked only where no "answer" is declared."""
 HEADING = re.compile(r"^[#*_ \t]{0,20}(?:final\s+)?answer[*_: \t]{0,20}\n", re.IGNORECASE | re.MULTILINE)
 REVERSED = re.compile(
     r"(?<=\S)\s{1,8}(?:is|as)\s+(?:therefore\s+|thus\s+|indeed\s+)?(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b",
@@ -42,7 +52,17 @@ BEFORE = re.compile(
 )
 RETRACTED = re.compile(
     r"\b(?:that(?:'s|\s+is|\s+was)\s+(?:wrong|incorrect|not\s+(?:right|correct))|(?:this|it)\s+is\s+(?:wrong|incorrect)"
-    r"|scratch\s+that|i\s+made\s+an?\s+(?:mistake|error)|ignore\s+(?:that|the\s+above)|correction\s*:)",
+    r"|scratch\s+that|i\s+made\s+an?\s+(?:mistake|error)|ignore\s+(?:that|the\s+above)|correction\s*:)|>\s+is\s+(?:wrong|incorrect)\b",
+    re.IGNORECASE,
+)
+FILLER = re.compile(
+    r"(?:(?:therefore|thus|hence|so|simply|just|exactly|precisely|indeed|clearly|given\s+by|found\s+to\s+be|equal\s+to|then)\b"
+    r"[\s,:]{0,8})+",
+    re.IGNORECASE,
+)
+SPAN = re.compile(r"\*\*([^*\n]{1,200})\*\*|\$([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|`([^`\n]{1,200})`")
+HEDGED = re.compile(
+    r"\b(?:not|n't|or|either|neither|between|least|most|more|less|than|but|except|different|if|unless|when|maybe|possibly|and)\b",
     re.IGNORECASE,
 )
 DOUBT = re.compile(r"\b(?:wait|actually|no|wrong|mistake|incorrect|oops|sorry|instead|corrected|hmm)\b", re.IGNORECASE)
@@ -51,7 +71,9 @@ JSON_KEYS = ("final_answer", "answer", "final answer", "result", "solution")
 BOLD_END = re.compile(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
 NEGATED = re.compile(r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b|pas\b|не\b)", re.IGNORECASE)
 SENTENCE_END = re.compile(
-    r"\.(?=\s|$)|[\n。]|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as)\b)|\s(?=(?:because|since|which)\b)"
+    r"\.(?=\s|$)|[\n。]|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as|not)\b)"
+    r"|\s(?=(?:because|since|which|rather|instead|as)\b)"
+    r"|\s(?=\((?:[a-z]{2,}|\d+\)))"
     r"|\s{0,8}(?=です|입니다|이다)|!(?=\s+[A-Z]|\s*$)"
 )
 ANOTHER = re.compile(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
@@ -165,7 +187,7 @@ def _next_box(text: str, at: int) -> tuple[int, int, bool] | None:
             return None
         place, name = min(places)
         after = place + len(name)
-        while after < len(text) and text[after] in " \t":
+        while after < len(text) and text[after] in " \t\n" and after < place + 20:
             after += 1
         slash = place > 0 and text[place - 1] == "\\"
         lost = name.startswith("\x08")
@@ -209,12 +231,20 @@ def _boxed(text: str) -> Extraction | None:
         answer=last.content.strip(),
         form="boxed",
         repaired=last.repaired,
-        boxes=tuple(dict.fromkeys(box.content.strip() for box in adjacent)),
+        boxes=tuple(dict.fromkeys(_named(text, box) for box in adjacent)) if len(adjacent) > 1 else (),
         at=last.start,
     )
 
 
+def _named(text: str, box: _Box) -> str:
+    """`x = \\boxed{2}` beside another box as `x = 2`."""
+    name = NAMED.search(text[max(0, box.start - 16) : box.start])
+    return f"{name[1]}={box.content.strip()}" if name and "=" not in box.content else box.content.strip()
+
+
+NAMED = re.compile(r"(?<![\w\\])([A-Za-z](?:_\w)?)\s{0,4}=\s{0,4}\$?$")
 ADJACENT = re.compile(
+    r"[\s$,;.]*(?:and\b)?[\s$,;.]*[A-Za-z](?:_\w)?\s{0,4}=\s{0,4}\$?|"
     r"[\s$,;.&]*(?:\\?(?:and|or|quad|text\{\s?(?:and|or)\s?\}))?[\s$,;.&]*|[\s$,;.]*(?:or|perhaps|maybe)\b[^.\n]{0,32}"
 )
 """What stands between two boxes of one answer, or of none: `or perhaps`."""
@@ -262,20 +292,30 @@ def _tag(text: str) -> Extraction | None:
     start = end = -1
     for position in range(len(marks) - 1, 0, -1):
         closing, opening = marks[position], marks[position - 1]
-        if closing.group().startswith("</") and not opening.group().startswith("</"):
+        if "/" in closing.group() and "/" not in opening.group():
             if adjacent and text[closing.end() : start].strip():
                 break
             inner = text[opening.end() : closing.start()].strip()[:MAX_ANSWER]
             nested = _boxed(inner) or _declared(inner) or _dollars(inner)
             adjacent.insert(0, nested.answer if nested else inner)
             start, end = opening.start(), max(end, opening.start())
-    if not adjacent or not adjacent[-1]:
+    if not adjacent:
+        return _half_tag(text, marks[-1]) if marks else None
+    if not adjacent[-1]:
         return None
     return Extraction(answer=adjacent[-1], form="tag", boxes=tuple(dict.fromkeys(adjacent)), at=end)
 
 
+def _half_tag(text: str, mark: re.Match[str]) -> Extraction | None:
+    """A short answer between one tag and an end of the text."""
+    closing = "/" in mark.group()
+    inner = (text[: mark.start()] if closing else text[mark.end() :]).strip()
+    short = 0 < len(inner) <= BARE_LIMIT and "\n" not in inner
+    return Extraction(answer=inner, form="tag", repaired=True, at=mark.start()) if short else None
+
+
 def _declared(text: str) -> Extraction | None:
-    marks = [m for m in DECLARED.finditer(text) if not SUPPOSED.search(text, max(0, m.start() - 24), m.start())]
+    marks = _marks(DECLARED, text) or _marks(DECLARED_WEAKLY, text)
     headings = list(HEADING.finditer(text))
     if headings and (not marks or headings[-1].start() > marks[-1].end()):
         return _said(text[headings[-1].end() :])
@@ -298,16 +338,27 @@ def _declared(text: str) -> Extraction | None:
     return replace(found, boxes=tuple(dict.fromkeys(adjacent)))
 
 
+def _marks(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    return [m for m in pattern.finditer(text) if not SUPPOSED.search(text, max(0, m.start() - 24), m.start())]
+
+
 def _said(rest: str) -> Extraction | None:
     """The answer at the start of what follows "the answer is"."""
     rest = rest[:MAX_ANSWER].lstrip()
     if NEGATED.match(rest):
         return None
+    if re.match(r"\*\*\s", rest):  # the end of a bold "Answer:"
+        rest = rest[2:].lstrip()
+    rest = rest[filler.end() :] if (filler := FILLER.match(rest)) else rest
     inner = _wrapped(rest)
     if inner is None:
-        rest = rest.lstrip("*").lstrip() if rest.startswith("**") and "**" not in rest[2:] else rest
-        end = SENTENCE_END.search(rest)
-        inner = (rest[: end.start()] if end else rest).strip().strip("*").strip()
+        end = SENTENCE_END.search(rest, min(len(rest), 1))
+        inner = (rest[: end.start()] if end else rest).strip()
+        spans = list(SPAN.finditer(inner))
+        before = inner[: spans[0].start()] if spans else ""
+        if len(spans) == 1 and len(before.split()) > 1 and before.isascii() and not HEDGED.search(inner):
+            inner = next(group for group in spans[0].groups() if group)
+        inner = inner.strip("*").strip()
         whole = re.fullmatch(r"\$([^$]+)\$\.?", inner)
         inner = whole.group(1) if whole else inner
     return Extraction(answer=inner.strip(), form="declared")
@@ -401,6 +452,8 @@ def _last_line(text: str) -> Extraction | None:
 
 def _bare(text: str) -> Extraction | None:
     stripped = text.strip()
+    if stripped.startswith("```") and stripped.endswith("```"):
+        stripped = stripped.strip("`").strip()
     if (
         stripped
         and "\n" not in stripped

@@ -380,7 +380,7 @@ class _Comparer:
         if relation.ops[-1] == "approx" and not symbols(relation.sides[-1]) and not symbols(relation.sides[-2]):
             return self._approximated(gold, relation, other)
         value = self._value_of(relation)
-        if value is None and relation is answer and _is_total(relation):
+        if value is None and relation is answer and _states_a_value(relation):
             value = relation.sides[1]
         return value is not None and self.same(*_ordered(gold, relation, value, other))
 
@@ -403,6 +403,9 @@ class _Comparer:
         if _is_name(name):
             if isinstance(name, Sym) and name.name in symbols(last):
                 return None
+            swapped = isinstance(name, Group) and name.items == (Sym("y"), Sym("x"))
+            if swapped and isinstance(last, Group) and len(relation.sides) == 2:
+                return Group(last.kind, last.items[::-1])
             middle = relation.sides[1:]
         else:
             if _is_name(last) and len(relation.sides) == 2 and isinstance(last, Sym) and not symbols(name):
@@ -637,7 +640,7 @@ def _is_name(node: Node) -> bool:
         parts = [part.factors[0] if isinstance(part, Mul) else part for part in (node.top, node.bottom)]
         parts = [part.base if isinstance(part, Pow) else part for part in parts]
         return all(part in (Sym("d"), Sym("partial")) for part in parts)
-    if isinstance(node, Group) and node.kind is GroupKind.TUPLE:
+    if isinstance(node, Group) and node.kind in (GroupKind.TUPLE, GroupKind.SET):
         return all(isinstance(item, Sym) for item in node.items)
     if isinstance(node, Call) and node.name in (
         "prime",
@@ -759,10 +762,18 @@ _GENERIC = frozenset(("unit", "square", "sq", "cubic", "cu", "per", ""))
 """Unit words that name nothing."""
 
 
-def _is_total(relation: Relation) -> bool:
-    """`m + n = 73`: several unknowns whose sum is asked for."""
+def _states_a_value(relation: Relation) -> bool:
+    """`m + n = 73`, `f(2) = 42`, `sin t = 3/5`, `P(X > 2) = 1/2`: what stands on the left is what was asked for.
+
+    `2x = 73` and `x^2 = 4` are equations.
+    """
     left, right = relation.sides[0], relation.sides[-1]
-    return relation.ops == ("=",) and isinstance(left, Add) and len(symbols(left)) > 1 and not symbols(right)
+    if relation.ops != ("=",) or symbols(right):
+        return False
+    if contains(left, (Relation, Call)) or len(symbols(left)) > 1:
+        return True
+    factors = left.factors if isinstance(left, Mul) else ()
+    return len(factors) == 2 and isinstance(factors[0], Sym) and isinstance(factors[1], Num)
 
 
 def _constants(names: frozenset[str], others: frozenset[str]) -> dict[str, str]:

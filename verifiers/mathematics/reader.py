@@ -49,7 +49,10 @@ _TEXT_WRAP = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf|textrm)\s*\{([^{}]
 _ENUMERATED = re.compile(r"\(?[A-Ja-j]\)\s+\S")
 _OPENERS = frozenset(("(", "[", "{", "\\{", "langle", "lfloor", "lceil", "lvert", "lVert"))
 _CLOSERS = frozenset((")", "]", "}", "\\}", "rangle", "rfloor", "rceil", "rvert", "rVert"))
-_LEADING = frozenset("about approximately exactly roughly approx is equals equal only the a an of there are".split())
+_LEADING = frozenset(
+    "about approximately exactly roughly approx is equals equal only the a an of there are therefore thus hence so "
+    "answer final".split()
+)
 _FOLDED_TEXT = {"all reals": NamedSet("R"), "none": Text(("none",)), "infinity": None}
 
 
@@ -278,7 +281,7 @@ def _item(tokens: list[Token]) -> Node:
         tokens = tokens[1:]
     while len(tokens) > 1 and tokens[-1].text in (".", "!") and tokens[-2].kind == "word":
         tokens = tokens[:-1]
-    tokens = _spelled_units(tokens)
+    tokens = _spelled_units(_without_remark(tokens))
     if len(tokens) > 1 and tokens[0].text in CURRENCIES and tokens[0].kind == "op":
         inner = _item(tokens[1:])
         value = inner.value if isinstance(inner, Quantity) else inner
@@ -292,10 +295,21 @@ def _item(tokens: list[Token]) -> Node:
     return node if parser.done else _with_unit(node, tokens[parser.position :])
 
 
+def _without_remark(tokens: list[Token]) -> list[Token]:
+    """`5 (approximately)`: words in brackets behind a value are no part of it."""
+    if len(tokens) > 3 and tokens[-1].text == ")" and tokens[-2].kind == "word" and tokens[0].kind == "num":
+        opening = next((place for place in range(len(tokens) - 1, 0, -1) if tokens[place].text == "("), 0)
+        if opening and all(token.kind == "word" for token in tokens[opening + 1 : -1]):
+            return tokens[:opening]
+    return tokens
+
+
 def _is_leading(tokens: list[Token]) -> bool:
     first = tokens[0]
     if first.kind == "rel":
         return first.text in ("=", "approx")
+    if first.text == ":":
+        return True
     word = first.text.lower()
     if word in ("a", "an") and tokens[1].text.lower() in PARTS:
         return False

@@ -211,7 +211,7 @@ _IGNORED = frozenset(
     "limits nolimits quad qquad rm bf it sf tt cal allowbreak nonumber mathstrut strut hfill thinspace enspace space "
     "medspace thickspace negthinspace large Large small normalsize boldmath hline noindent therefore because par "
     "centering mathop mathrel mathord mathbin mathopen mathclose mathpunct smash relax bigskip newline ensuremath "
-    "unicode triangleq".split()
+    "unicode triangleq checkmark".split()
 )
 _TEXT_COMMANDS = frozenset(
     "text textbf textit textrm mbox hbox emph textnormal textsf texttt textsc textup underline uline fbox".split()
@@ -220,7 +220,7 @@ _ALPHABETS = frozenset(
     "mathrm operatorname mathbf mathit mathsf mathtt boldsymbol bm pmb vec mathcal mathfrak mathscr hat widehat "
     "overrightarrow overset boxed".split()
 )
-_SPACING_ARGUMENT = frozenset("hspace vspace phantom hphantom vphantom color label tag kern".split())
+_SPACING_ARGUMENT = frozenset("hspace vspace phantom hphantom vphantom color textcolor colorbox label tag kern".split())
 _MASTER = re.compile(
     r"""(?P<space>\s+|~)
       | (?P<repeat>\d*\.\d*\\(?:overline|bar|dot)\s*\{?\s*\d[\d\s\\dot{}]*\}|\d*\.\d*\\dot\s*\d
