@@ -1,21 +1,30 @@
-"""Grading files: rows in, verdicts out in the same order; a bad row costs itself."""
+"""Grading files: rows in, verdicts out in the same order; a bad row costs itself. One file, or a suite of them."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from pathlib import Path
+from typing import NamedTuple, TextIO, cast
 
 from verifiers.base import GradingRow
 from verifiers.errors import VerifierError
-from verifiers.pool import GradingRequest
+from verifiers.pool import GradingPool, GradingRequest
 from verifiers.stats import wilson_interval
-from verifiers.verdict import JSON, Verdict
+from verifiers.verdict import JSON, Outcome, Verdict, fixed
+from verifiers.work import signed
 
 FIELDS = ("id", "completion", "reference", "prompt", "verifier", "options", "info")
+
+
+READ_AHEAD = 4000
+"""Rows that are read before the first of them is graded."""
+FLUSH_ROWS = 200
 
 
 class FileError(VerifierError, ValueError):
@@ -128,8 +137,8 @@ def _parquet(path: str) -> Iterator[tuple[int, Mapping[str, JSON]]]:
         for batch in parquet.ParquetFile(path).iter_batches(1000):
             for row in batch.to_pylist():
                 number += 1
-                yield number, row
-    except OSError as error:
+                yield number, json.loads(json.dumps(row, default=str))  # dates and decimals as text
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         raise FileError(f"{path} cannot be read: {error}.") from error
 
 
@@ -194,3 +203,120 @@ class Summary:
         if self.slowest:
             said.append("slowest: " + ", ".join(f"{name} {seconds * 1000:.1f} ms" for seconds, name in self.slowest))
         return said
+
+
+def grade_file(
+    path: str,
+    *,
+    pool: GradingPool,
+    target: TextIO,
+    verifier: str | None = None,
+    options: Mapping[str, JSON] | None = None,
+    names: Mapping[str, str] | None = None,
+    done: Sequence[str] = (),
+    summary: Summary | None = None,
+    on_row: Callable[[], object] = lambda: None,
+) -> Summary:
+    """Grade every row of a file and write one JSON line for each, in order.
+
+    Args:
+        path: JSONL (also .gz), parquet, or `-` for standard input.
+        pool: that grades.
+        target: where the lines go.
+        verifier: of rows that name none.
+        options: of that verifier.
+        names: field -> column of the file, where they differ.
+        done: ids of rows that are already in the target, from the file's beginning.
+        summary: of those rows, which is added to.
+        on_row: called after each line.
+    Returns:
+        the figures of all rows.
+    Raises:
+        FileError: the file cannot be read, or begins with other rows than those done.
+    """
+    figures = summary or Summary()
+    waiting: deque[tuple[Line, Future[Verdict] | None]] = deque()
+
+    def write_first() -> None:
+        line, future = waiting.popleft()
+        verdict = future.result() if future is not None else None
+        row: dict[str, JSON] = {"id": line.id}
+        if verdict is None:
+            figures.malformed.append((line.number, line.fault))
+            row |= {"outcome": "malformed", "reward": None, "line": line.number, "fault": line.fault}
+        else:
+            figures.add(line, verdict)
+            row |= verdict.to_json()
+        target.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if (figures.rows + len(figures.malformed)) % FLUSH_ROWS == 0:
+            target.flush()
+        on_row()
+
+    lines = read_lines(path, verifier=verifier, options=options or {}, names=names or {})
+    for index, line in enumerate(lines):
+        if index < len(done):
+            if line.id != done[index]:
+                raise FileError(
+                    f"{path} must begin with the rows that were graded before; row {index + 1} is {line.id!r}, was"
+                    f" {done[index]!r}. Write to another --output."
+                )
+            continue
+        waiting.append((line, None if line.request is None else _submit(pool, line.request)))
+        while len(waiting) >= READ_AHEAD or (waiting and (waiting[0][1] is None or waiting[0][1].done())):
+            write_first()
+    while waiting:
+        write_first()
+    target.flush()
+    return figures
+
+
+def _submit(pool: GradingPool, request: GradingRequest) -> Future[Verdict]:
+    """A row whose verifier cannot be made could not be graded; the others are."""
+    try:
+        return pool.submit(request.verifier, request.options, request.row)
+    except VerifierError as error:
+        future: Future[Verdict] = Future()
+        future.set_result(signed(fixed(Outcome.VERIFIER_ERROR, str(error)), request.verifier))
+        return future
+
+
+def graded_before(output: Path) -> tuple[list[str], Summary]:
+    """The ids and the figures of an earlier, interrupted output, after cutting a half-written last line.
+
+    Raises:
+        FileError: it is no output of ours.
+    """
+    data = output.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    summary, ids = Summary(), list[str]()
+    try:
+        for number, text in enumerate(whole.split(b"\n")[:-1], 1):
+            row = json.loads(text)
+            ids.append(str(row.pop("id")))
+            if row["outcome"] == "malformed":
+                summary.malformed.append((row["line"], row["fault"]))
+            else:
+                summary.add(Line(number, ids[-1], None), Verdict.from_json(row))
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(
+            f"{output} must hold earlier verdicts to go on with; line {len(ids)} does not: {error}."
+        ) from error
+    if len(whole) < len(data):
+        with output.open("r+b") as file:
+            file.truncate(len(whole))
+    return ids, summary
+
+
+def open_output(output: Path, *, resume: bool) -> tuple[TextIO, list[str], Summary]:
+    """The file to append to, what is in it, and its figures.
+
+    Raises:
+        FileError: it exists and is not to be gone on with.
+    """
+    ids, summary = list[str](), Summary()
+    if output.exists():
+        if not resume:
+            raise FileError(f"{output} must not exist; it does. Pass --resume to go on with it, or name another file.")
+        ids, summary = graded_before(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output.open("a", encoding="utf-8", errors="backslashreplace"), ids, summary

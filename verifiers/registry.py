@@ -179,7 +179,8 @@ def get_verifier(name: str, **options: JSON) -> Verifier:
 
 def option_names(cls: type[Verifier]) -> list[str]:
     """The options of a verifier as its signature has them; `no options` where there are none."""
-    return [str(p).replace("typing.", "") for p in inspect.signature(cls).parameters.values()] or ["no options"]
+    parameters = inspect.signature(cls).parameters.values()
+    return [str(p).replace("'", "") for p in parameters if p.kind is not p.VAR_KEYWORD] or ["no options"]
 
 
 def importable_target(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,21 +12,142 @@ import typer
 from reasoner.cli.errors import plain_errors
 
 if TYPE_CHECKING:
-    from verifiers import JSON
+    from verifiers import JSON, Example
     from verifiers.audit import Audit, Case
 
-app = typer.Typer(no_args_is_help=True, help="List verifiers, audit them on labelled cases.")
+app = typer.Typer(no_args_is_help=True, help="List, make, check, audit and serve verifiers.")
 
 BELOW_THRESHOLD = 1
 
 
 @app.command("list")
-def list_verifiers() -> None:
-    """Show every installed verifier and where it comes from."""
-    from verifiers import installed
+def list_verifiers(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show every installed verifier: where it comes from, what it is, its options."""
+    from verifiers import VerifierError, installed
+    from verifiers.registry import option_names, verifier_class
 
     for source in installed():
-        typer.echo(f"{source.name:12} {source.origin:16} {source.target}")
+        try:
+            cls = verifier_class(source.name)
+            about, options, fault = (cls.__doc__ or "").strip().partition("\n")[0], option_names(cls), ""
+        except VerifierError as error:
+            about, options, fault = "", list[str](), str(error)
+        except Exception as error:  # the boundary: one broken plug-in must not hide the others
+            about, options, fault = "", list[str](), f"{type(error).__name__}: {error}"
+        if as_json:
+            row = {**source._asdict(), "about": about, "options": options, "fault": fault or None}
+            typer.echo(json.dumps(row, ensure_ascii=False))
+            continue
+        typer.echo(f"{source.name:14} {source.origin:16} {source.target}")
+        typer.echo(f"               {f'CANNOT BE LOADED: {fault}' if fault else about}")
+        if not fault:
+            typer.echo(f"               options: {', '.join(options)}")
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the verifier: lower-case letters, digits, - and _.")],
+    folder: Annotated[Path | None, typer.Option("--folder", help="Where it goes; default: NAME-verifier.")] = None,
+) -> None:
+    """Write a working package: a verifier, a task, tests, entry points. Edit it, then `pip install -e` it."""
+    with plain_errors():
+        from verifiers.scaffold import new_package
+
+        where = folder or Path(f"{name}-verifier")
+        for file in new_package(name, where):
+            typer.echo(str(file))
+        typer.echo(f"\nNow: pip install -e {where} && reasoner verifiers check {name}")
+
+
+@app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="The verifier: name, module:attribute, file.py[:attribute] or URL.")],
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="Option of the verifier: key=value; repeatable.")
+    ] = None,
+    cases: Annotated[
+        str | None, typer.Option("--cases", help="Labelled rows instead of the verifier's own examples, as for audit.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object.")] = False,
+) -> None:
+    """Run the conformance kit and the reward-hacking battery; exit 1 where something has to be mended."""
+    with plain_errors():
+        from reasoner.cli.verify import parse_pairs
+        from verifiers.conformance import check_verifier
+
+        options = parse_pairs(option, "--option") if option else None
+        report = check_verifier(name, options=options, examples=_examples(cases) if cases else None)
+        if as_json:
+            typer.echo(json.dumps(report.to_json()))
+        else:
+            for finding in report.findings:
+                typer.echo(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.check}: {finding.detail}")
+            typer.echo("\nwhat each trick got:")
+            for trick in dict.fromkeys(attempt.trick for attempt in report.attempts):
+                tries = [attempt for attempt in report.attempts if attempt.trick == trick]
+                best = max(tries, key=lambda attempt: attempt.reward if attempt.reward is not None else -1.0)
+                shown = "-" if best.reward is None else f"{best.reward:g}"
+                typer.echo(f"  {shown:>5}  {best.outcome:14} {trick}")
+    raise typer.Exit(BELOW_THRESHOLD if report.failures else 0)
+
+
+def _examples(path: str) -> Sequence[Example]:
+    from verifiers import Example, Outcome
+    from verifiers.audit import read_cases
+
+    return [
+        Example(
+            completion=case.completion,
+            reference=case.reference,
+            outcome=Outcome.CORRECT if case.expected else Outcome.INCORRECT,
+        )
+        for case in read_cases(path, {})
+    ]
+
+
+@app.command("serve")
+def serve(
+    verifier: Annotated[
+        list[str] | None,
+        typer.Option("--verifier", "-v", help="What is served; repeatable. Default: every installed name."),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Other machines need a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8800,
+    workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Grading processes.")] = 2,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="File with the token that clients must send; or REASONER_VERIFIER_TOKEN."),
+    ] = None,
+    max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Rows of one batch.")] = 256,
+    max_rows: Annotated[int, typer.Option("--max-rows", min=1, help="Rows in flight; beyond: 503, try again.")] = 4096,
+    max_megabytes: Annotated[int, typer.Option("--max-megabytes", min=1, help="Of one request.")] = 16,
+) -> None:
+    """Grade over HTTP (/docs, /health, /metrics); `verifier: http://HOST:PORT/NAME` then works wherever a name does."""
+    with plain_errors():
+        import os
+
+        from verifiers import BadOption, get_verifier
+        from verifiers.registry import restrict
+
+        try:
+            import uvicorn
+
+            from verifiers.service import ServiceLimits, default_served, is_loopback, make_app
+        except ModuleNotFoundError as error:
+            raise BadOption(f"serving needs {error.name}: pip install 'reasoner[serve]'.") from error
+        token = token_file.read_text().strip() if token_file else os.environ.get("REASONER_VERIFIER_TOKEN") or None
+        if not is_loopback(host) and token is None:
+            raise BadOption(f"{host} can be reached from other machines: give --token-file.")
+        served = verifier or default_served()
+        restrict(served)
+        for name in verifier or []:
+            get_verifier(name)
+        limits = ServiceLimits(body_bytes=max_megabytes << 20, batch_rows=max_batch, rows_in_flight=max_rows)
+        app_ = make_app(served=served, workers=workers, limits=limits, token=token)
+        typer.echo(f"serving {', '.join(sorted(served))} on http://{host}:{port} (docs at /docs)", err=True)
+        uvicorn.run(app_, host=host, port=port, log_level="warning", backlog=2048)
 
 
 @app.command("audit")

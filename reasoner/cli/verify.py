@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,10 +20,11 @@ NOT_GRADED = 3
 
 def verify(
     file: Annotated[
-        str | None, typer.Argument(help="Rows to grade: JSONL (also .gz), parquet, or - for standard input.")
+        str | None,
+        typer.Argument(help="Rows to grade: JSONL (also .gz), parquet, - for standard input; or a suite (.yaml)."),
     ] = None,
     verifier: Annotated[
-        str | None, typer.Option("--verifier", "-v", help="Name, module:attribute or file.py:attribute.")
+        str | None, typer.Option("--verifier", "-v", help="Name, module:attribute, file.py[:attribute] or URL.")
     ] = None,
     gold: Annotated[str | None, typer.Option("--gold", help="Grade one answer: the reference.")] = None,
     completion: Annotated[str | None, typer.Option("--completion", help="Grade one answer: the model's text.")] = None,
@@ -42,8 +45,8 @@ def verify(
 ) -> None:
     """Grade one answer, or a file of answers.
 
-    Exit status of one answer: 0 for reward 1, 1 for less, 3 where it could not be graded. Of a file: 0 when every row
-    was graded, 3 when some were not.
+    Exit status of one answer: 0 for reward 1, 1 for less, 3 where it could not be graded. Of a file or a suite: 0 when
+    every row was graded, 3 when some were not; 1 where a part of a suite is below its min_accuracy.
     """
     with plain_errors():
         options = parse_pairs(option or [], "--option")
@@ -53,6 +56,10 @@ def verify(
             raise typer.Exit(_one(verifier, options, gold, completion, prompt, as_json=as_json))
         if gold is not None or completion is not None:
             raise typer.BadParameter("give a FILE, or --gold and --completion; not both.")
+        if file.endswith((".yaml", ".yml")):
+            if verifier is not None or option or column or output is not None:
+                raise typer.BadParameter("a suite names verifiers, options, columns and output itself.")
+            raise typer.Exit(_suite(Path(file), workers, resume=resume, as_json=as_json))
         names = {key: str(value) for key, value in parse_pairs(column or [], "--column").items()}
         raise typer.Exit(_file(file, verifier, options, names, output, workers, resume=resume, as_json=as_json))
 
@@ -113,61 +120,29 @@ def _file(
 ) -> int:
     import sys
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from verifiers import Verdict, get_verifier
-    from verifiers.files import FileError, Line, Summary, read_lines
-    from verifiers.pool import GradingPool, GradingRequest
+    from verifiers import get_verifier
+    from verifiers.files import Summary, grade_file, open_output
+    from verifiers.pool import GradingPool
 
     if verifier is not None:
         get_verifier(verifier, **options)
-    summary = Summary()
-    done = 0
-    if output is not None and output.exists():
-        if not resume:
-            raise FileError(f"{output} must not exist; it does. Pass --resume to go on with it, or name another file.")
-        done = _graded_before(output, summary)
-    target = output.open("a") if output is not None else sys.stdout
-    lines = read_lines(file, verifier=verifier, options=options, names=names)
-    pending: list[Line] = []
-
-    def requests() -> object:
-        for index, line in enumerate(lines):
-            if index < done:
-                continue
-            pending.append(line)
-            if line.request is not None:
-                yield line.request
-
-    columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    from rich.console import Console
-
-    with (
-        GradingPool(workers=workers, max_pending=4000) as pool,
-        Progress(*columns, console=Console(stderr=True), transient=True) as bar,
-    ):
-        task = bar.add_task("grading", total=None)
-
-        def write(line: Line, verdict: Verdict | None) -> None:
-            row = {"id": line.id} | (
-                verdict.to_json() if verdict else {"outcome": "malformed", "reward": None, "fault": line.fault}
-            )
-            target.write(json.dumps(row, ensure_ascii=False) + "\n")
-            if verdict is None:
-                summary.malformed.append((line.number, line.fault))
-            else:
-                summary.add(line, verdict)
-            bar.advance(task)
-
-        from collections.abc import Iterable
-        from typing import cast
-
-        for verdict in pool.grade(cast("Iterable[GradingRequest]", requests())):
-            while pending[0].request is None:
-                write(pending.pop(0), None)
-            write(pending.pop(0), verdict)
-        for line in pending:
-            write(line, None)
+    if output is None:
+        target, done, summary = sys.stdout, list[str](), Summary()
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        target, done, summary = open_output(output, resume=resume)
+    with GradingPool(workers=workers) as pool, _progress(len(done)) as advance:
+        grade_file(
+            file,
+            pool=pool,
+            target=target,
+            verifier=verifier,
+            options=options,
+            names=names,
+            done=done,
+            summary=summary,
+            on_row=advance,
+        )
     if output is not None:
         target.close()
     if as_json:
@@ -178,21 +153,45 @@ def _file(
     return NOT_GRADED if summary.malformed or summary.graded < summary.rows else 0
 
 
-def _graded_before(output: Path, summary: object) -> int:
-    """Count the whole lines of an earlier output into the summary, and cut a half-written last one."""
-    from verifiers import Verdict
-    from verifiers.files import Line, Summary
+@contextmanager
+def _progress(done: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error: rows, time, rows a second."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    assert isinstance(summary, Summary)
-    data = output.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        output.write_bytes(whole)
-    rows = [json.loads(line) for line in whole.split(b"\n") if line]
-    for number, row in enumerate(rows, 1):
-        line = Line(number, str(row.pop("id")), None)
-        if row["outcome"] == "malformed":
-            summary.malformed.append((number, row["fault"]))
-        else:
-            summary.add(line, Verdict.from_json(row))
-    return len(rows)
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("grading"),
+        BarColumn(),
+        TextColumn("{task.completed} rows"),
+        TimeElapsedColumn(),
+    )
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("grading", total=None, completed=done)
+        yield lambda: bar.advance(task)
+
+
+def _suite(file: Path, workers: int, *, resume: bool, as_json: bool) -> int:
+    from verifiers.pool import GradingPool
+    from verifiers.suite import grade_suite, load_suite
+
+    loaded = load_suite(file)
+    with GradingPool(workers=workers) as pool, _progress(0) as advance:
+        parts = grade_suite(loaded, pool=pool, resume=resume, on_row=advance)
+    if as_json:
+        typer.echo(json.dumps({"parts": [graded.to_json() for graded in parts]}, ensure_ascii=False))
+    for graded in parts:
+        summary = graded.summary
+        if not as_json:
+            typer.echo(f"{graded.part.name}: " + "; ".join(summary.lines() if summary.rows else ["no row"]))
+        if graded.fault:
+            typer.echo(f"error: {graded.part.name}: {graded.fault}", err=True)
+        elif not graded.reached:
+            typer.echo(f"error: {graded.part.name}: accuracy is below {graded.part.min_accuracy}", err=True)
+    if not all(graded.reached for graded in parts):
+        return 1
+    whole = all(not g.summary.malformed and g.summary.graded == g.summary.rows for g in parts)
+    return 0 if whole else NOT_GRADED
