@@ -31,7 +31,7 @@ class Bubblewrap(Launcher):
             raise SandboxUnavailable("bubblewrap is not installed: apt-get install bubblewrap (or your system's like).")
         self._program = program
         # a job of the real root would be held by no process limit: root hands bubblewrap to nobody
-        self._as_nobody = os.geteuid() == 0
+        self._as_nobody = os.geteuid() == 0 and _has_uid(NOBODY)
         self._root = ensure_root(packages)
 
     def command(self) -> list[str]:
@@ -52,9 +52,10 @@ class Bubblewrap(Launcher):
     def start(self) -> Worker:
         config = GuestConfig(mode="namespaces", uid=None, tmpfs_bytes=self._tmpfs_bytes, inodes=4096)
         try:
-            return Worker(
-                self.command(), config, name="bubblewrap worker", cwd="/", user=NOBODY if self._as_nobody else None
-            )
+            user = NOBODY if self._as_nobody else None
+            worker = Worker(self.command(), config, name="bubblewrap worker", cwd="/", user=user)
+            worker.prove(self.limits)
+            return worker
         except WorkerLost as error:
             raise SandboxUnavailable(f"bubblewrap cannot make its namespaces here: {error} {_advice()}") from None
 
@@ -68,6 +69,15 @@ class Bubblewrap(Launcher):
             elif path.is_dir() and path.name not in ("dev", "proc", "tmp", "work", "sys"):
                 found += ["--ro-bind", str(path), inside]
         return found
+
+
+def _has_uid(uid: int) -> bool:
+    """Whether this user namespace has that uid; where not, its root is an ordinary user of the machine."""
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        first, _, count = map(int, line.split())
+        if first <= uid < first + count:
+            return True
+    return False
 
 
 def _advice() -> str:

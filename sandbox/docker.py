@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandbox.api import MIB, Job, JobOutcome, Limits, SandboxError, SandboxUnavailable
+from sandbox.api import MIB, Limits, SandboxError, SandboxUnavailable
 from sandbox.image import as_tar, canonical, ensure_root
 from sandbox.pool import Launcher
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
@@ -105,12 +105,11 @@ class Docker(Launcher):
             raise
         self._names[worker] = name
         if mode == "namespaces":
-            # a job of our own tells whether mounts are allowed here
-            result, _ = worker.run(Job(argv=("python", "probe.py"), files={"probe.py": b""}, limits=self.limits))
-            worker.jobs = 0
-            if result.outcome is not JobOutcome.OK:
+            try:
+                worker.prove(self.limits)
+            except WorkerLost:
                 self.discard(worker)
-                raise WorkerLost(f"namespaces are refused: {result.detail}")
+                raise
         return worker
 
     @property
@@ -204,12 +203,23 @@ def ensure_image(packages: Sequence[str] = ()) -> str:
 
 
 def build_image(base: str, packages: Sequence[str] = ()) -> str:
-    """An image from a Python image of a registry, by `docker build`; returns its name for `image=`."""
+    """An image from a Python image, of a registry or local, by `docker build`; returns its name for `image=`.
+
+    Raises:
+        SandboxError: the registry cannot be reached, or a package cannot be installed.
+    """
     wanted = sorted(canonical(name) for name in packages)
     lines = [f"FROM {base}", *([f"RUN pip install --no-cache-dir {' '.join(wanted)}"] if wanted else [])]
     lines.append("RUN mkdir -p /work")
     name = f"{REPOSITORY}:{base.replace(':', '-').replace('/', '-')}" + "".join(f"-{part}" for part in wanted)
-    docker("build", "-t", name, "-", stdin="\n".join(lines).encode(), seconds=1800)
+    try:
+        docker("build", "-t", name, "-", stdin="\n".join(lines).encode(), seconds=1800)
+    except SandboxError as error:
+        said = str(error).splitlines()[-1]
+        raise SandboxError(
+            f"no image from {base}: {said} Where no registry can be reached, leave the base out: the image is then made"
+            " from this machine's own interpreter."
+        ) from None
     return name
 
 

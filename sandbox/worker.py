@@ -158,6 +158,18 @@ class Worker:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WorkerLost(f"{self.name}: not an answer: {error}") from None
 
+    def prove(self, limits: Limits) -> None:
+        """Run a job of our own: it shows whether a job's namespaces and mounts are allowed here.
+
+        Raises:
+            WorkerLost: they are not; the worker is ended.
+        """
+        result, _ = self.run(Job(argv=("python", "probe.py"), files={"probe.py": b""}, limits=limits))
+        self.jobs = 0
+        if result.outcome is not JobOutcome.OK:
+            self.kill()
+            raise WorkerLost(f"{self.name} cannot run a job: {result.detail}")
+
     def hang_up(self) -> None:
         """Close our ends: once no process holds another copy, the supervisor kills its job and ends by itself."""
         for pipe in (self.process.stdin, self.process.stdout):
