@@ -79,19 +79,10 @@ def parse_pairs(pairs: list[str], flag: str) -> dict[str, JSON]:
 
 
 def _one(name: str, options: dict[str, JSON], gold: str, completion: str, prompt: str | None, *, as_json: bool) -> int:
-    from verifiers import GradingRow
+    from verifiers import GradingRow, get_verifier
     from verifiers.pool import GradingPool
 
-    reference: JSON = gold
-    if name == "code" or gold[:1] in "{[":
-        try:
-            reference = json.loads(gold)
-        except ValueError:
-            reference = gold
-    from verifiers import get_verifier
-
-    if get_verifier(name, **options).reference_schema.get("type") == "string":
-        reference = gold
+    reference = _reference(gold, get_verifier(name, **options).reference_schema.get("type"))
     with GradingPool(workers=1) as pool:
         row = GradingRow(completion=completion, reference=reference, prompt=prompt)
         verdict = pool.submit(name, options, row).result()
@@ -151,6 +142,17 @@ def _file(
         for said in summary.lines():
             typer.echo(said, err=output is None)
     return NOT_GRADED if summary.malformed or summary.graded < summary.rows else 0
+
+
+def _reference(gold: str, wanted: JSON) -> JSON:
+    """The gold as text where the verifier takes text, as JSON where it is JSON and the verifier takes that."""
+    kinds = wanted if isinstance(wanted, list) else [wanted]
+    if "string" in kinds and not (gold[:1] in "{[" and len(kinds) > 1):
+        return gold
+    try:
+        return json.loads(gold)
+    except ValueError:
+        return gold
 
 
 @contextmanager

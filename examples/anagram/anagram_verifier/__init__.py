@@ -1,0 +1,1 @@
+"""The verifier anagram and the task anagrams."""
