@@ -132,7 +132,7 @@ COMMON: dict[str, object] = {
     "task": task(),
     "prompt": {"chat": "never"},
     "rollout": {"problems_per_step": 16, "group_size": 8, "max_tokens": 48},
-    "optim": {"lr": 3e-4, "warmup_steps": 2},
+    "optim": {"lr": 1e-4, "warmup_steps": 2},
     "batch": {"layout": "packed", "pack_tokens": 256},
     "eval": {"problems": 64},
     "checkpoint": {"every": 100, "keep": 1},
@@ -177,8 +177,8 @@ def runs(engine: str) -> list[Run]:
         Run("nearly all wrong", {"task": [{**hard, "weight": 9.0}, task()]}, ("all-wrong",)),
         Run("all right", {}, ("all-right",), warm="expert"),
         Run("nearly all right", {"task": [{**task(), "weight": 9.0}, task(digits=3)]}, ("all-right",), warm="expert"),
-        Run("learning rate x100", {"optim": {"lr": 3e-2}}, ("learning-rate-too-high",)),
-        Run("learning rate x30", {"optim": {"lr": 1e-2}}, ("learning-rate-too-high",)),
+        Run("learning rate x100", {"optim": {"lr": 1e-2}}, ("learning-rate-too-high",)),
+        Run("learning rate x30", {"optim": {"lr": 3e-3}}, ("learning-rate-too-high",)),
         Run("empty box accepted", {"task": {**task(), **empty}}, HACKED, warm="empty-20"),
         Run("empty box accepted, seldom tried", {"task": {**task(), **empty}}, HACKED, warm="empty-3"),
         Run("verifier raises on 10 %", {"task": {**task(), "verifier": {"name": f"{PARTS}:Raises"}}}, ("ungraded",)),
@@ -206,7 +206,7 @@ def runs(engine: str) -> list[Run]:
             "healthy: two tasks, dynamic sampling",
             {"task": [task(), task(family="subtraction")], "rollout": {"dynamic_sampling_rounds": 1}},
         ),
-        Run("healthy: expert goes on", {"optim": {"lr": 1e-4}}, warm="addition-trained"),
+        Run("healthy: expert goes on", {"optim": {"lr": 5e-5}}, warm="addition-trained"),
     ]
 
 

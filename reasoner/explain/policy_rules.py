@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -100,16 +101,13 @@ def _step_size(history: History) -> Iterator[Finding]:
     middle, largest = float(np.median(moved)), float(moved.max())
     if middle <= LARGE_STEP_KL and largest <= REPLACED_STEP_KL:
         return
-    reward = history.series("reward/mean")
-    falls = (
-        len(reward) > 1 and reward[-max(1, len(reward) // 4) :].mean() < 0.7 * reward[: max(1, len(reward) // 4)].max()
-    )
+    falls = _fall(history)
     where = history.steps_of("policy/step_kl")[int(moved.argmax())]
     lr = history.series("optim/lr")
     yield Finding(
         code="learning-rate-too-high",
-        level=Level.FAULT if falls or middle > REPLACED_STEP_KL else Level.WARNING,
-        cost=0.9 if falls else 0.4,
+        level=Level.FAULT if falls is not None or middle > REPLACED_STEP_KL else Level.WARNING,
+        cost=0.9 if falls is not None else 0.4,
         title=f"The steps are too large: one update moves the policy by {max(middle, 0):.2g} nats a token"
         f" (median), up to"
         f" {largest:.2g}",
@@ -118,7 +116,7 @@ def _step_size(history: History) -> Iterator[Finding]:
             f" of 0.2. Learning rate {lr.max():.2g}"
             if len(lr)
             else f"policy/step_kl {largest:.2g} at step {where}",
-            *([f"the reward fell from {reward.max():.3f} to {reward[-1]:.3f}"] if falls else []),
+            *([f"the reward fell from {falls.top:.3f} to {falls.end:.3f}"] if falls is not None else []),
         ),
         change="lower optim.lr ten- to a hundredfold (and add warmup_steps), then go on from a checkpoint before"
         f" step {where}.",
@@ -126,30 +124,46 @@ def _step_size(history: History) -> Iterator[Finding]:
     )
 
 
-def _collapse(history: History) -> Iterator[Finding]:
-    """The reward of the end is far below what the run had reached."""
+class Fall(NamedTuple):
+    """From the best smoothed reward to the last."""
+
+    top: float
+    end: float
+    step: int
+    """Where the best one was."""
+    errors: float
+    """The fall in standard errors of the smoothed curve."""
+
+
+def _fall(history: History) -> Fall | None:
+    """Where the reward of the end is far below what the run had reached: by 4 standard errors and by 30 % of it."""
     reward = history.series("reward/mean")
     if len(reward) < 8:
-        return
+        return None
     width = max(2, len(reward) // 5)
     smooth = np.convolve(reward, np.ones(width) / width, mode="valid")
     best, end = int(smooth.argmax()), float(smooth[-1])
     noise = float(np.std(np.diff(reward)) / np.sqrt(2 * width))
-    top = float(smooth[best])
-    low = min(0.0, float(reward.min()))
+    top, low = float(smooth[best]), min(0.0, float(reward.min()))
     if top - end < max(4 * noise, 0.02) or (end - low) > 0.7 * (top - low):
+        return None
+    return Fall(top, end, best + width, (top - end) / max(noise, 1e-9))
+
+
+def _collapse(history: History) -> Iterator[Finding]:
+    fall = _fall(history)
+    if fall is None:
         return
     entropy = history.series("policy/entropy")
     said = f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f}" if len(entropy) > 1 else ""
     yield Finding(
         code="reward-falls",
         level=Level.WARNING,
-        cost=min(1.0, (top - end) / max(top - low, 1e-9)),
-        title=f"The reward falls: {top:.3f} around step {best + width}, {end:.3f} at the end",
-        evidence=(f"{(top - end) / max(noise, 1e-9):.0f} standard errors of the smoothed curve{said}",),
+        cost=min(1.0, (fall.top - fall.end) / max(fall.top, 1e-9)),
+        title=f"The reward falls: {fall.top:.3f} around step {fall.step}, {fall.end:.3f} at the end",
+        evidence=(f"{fall.errors:.0f} standard errors of the smoothed curve{said}",),
         change="go back to the best checkpoint (checkpoints/best, or the step above), lower optim.lr, or hold the"
-        " policy"
-        " with algorithm.kl_coef.",
+        " policy with algorithm.kl_coef.",
     )
 
 
