@@ -257,6 +257,8 @@ def checked(job: Job, largest: Limits) -> None:
             raise SandboxError(f"file names must be relative and stay inside; got {name!r}.")
         if len(content) > job.limits.file_bytes:
             raise JobTooLarge(f"{name}: at most {job.limits.file_bytes} bytes a file; got {len(content)}.")
+    if len(json.dumps(_describe(job))) > frames.MAX_HEADER // 2:
+        raise JobTooLarge(f"arguments, environment and file names together: at most {frames.MAX_HEADER // 2} bytes.")
     if not job.argv:
         raise SandboxError("argv must name a program; it is empty.")
     if job.limits.memory_bytes > largest.memory_bytes:

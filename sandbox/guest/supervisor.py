@@ -73,8 +73,9 @@ def main(config):
 class Child:
     """One program of a job: its processes, its output so far, what it used."""
 
-    def __init__(self, header, cap):
+    def __init__(self, header, cap, helps=False):
         self.header = header
+        self.helps = helps
         self.cap = cap
         self.output = {"stdout": bytearray(), "stderr": bytearray(), "result": bytearray()}
         self.pipes = {}
@@ -136,7 +137,7 @@ class Supervisor:
         children = [main]
         helper = None
         if header.get("helper"):
-            helper = Child(header["helper"], header["helper"]["limits"]["output_bytes"])
+            helper = Child(header["helper"], header["helper"]["limits"]["output_bytes"], helps=True)
             children.append(helper)
         try:
             self.start(main, helper, blobs[:count], blobs[count:])
@@ -185,7 +186,7 @@ class Supervisor:
         header = child.header
         if self.config["mode"] == "none":
             child.work = tempfile.mkdtemp(prefix="unsafe-host-")
-        child.uid = self.next_uid()
+        child.uid = self.next_uid(child)
         if self.config["mode"] == "uid":
             child.work = f"{job.WORK}/{child.uid}"
         content = memfd("content")
@@ -232,13 +233,13 @@ class Supervisor:
             for fd in ours:
                 os.close(fd)
 
-    def next_uid(self):
-        """The uid of the next program's processes; a fresh one where uids are all that keeps programs apart."""
+    def next_uid(self, child):
+        """The uid of a program's processes: a helper's is another one, and fresh each time where only uids differ."""
         base = self.config["uid"]
         if base is None:
             return None
         self.serial += 1
-        return base + self.serial % UIDS if self.config["mode"] == "uid" else base
+        return base + self.serial % UIDS if self.config["mode"] == "uid" else base + child.helps
 
     def reply(self):
         """The zygote's answer to a request; news of ended children is not ours to wait for here."""
@@ -380,6 +381,8 @@ class Supervisor:
                 outcome, detail = "cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time"
             elif code == 0:
                 outcome = "ok"
+            elif code == 1 and child.output["stderr"].rstrip().rpartition(b"\n")[2].startswith(b"MemoryError"):
+                outcome, detail = "memory_limit", "an allocation was refused (MemoryError)"
             elif code is None:
                 outcome, detail = "infrastructure_fault", "its first process was killed from outside"
                 self.anomaly = detail

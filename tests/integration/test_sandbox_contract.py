@@ -40,6 +40,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[PooledSandbox]:
         ("wall_timeout", "import time\ntime.sleep(60)", {"wall_seconds": 0.5}),
         ("cpu_limit", "while True: pass", {"cpu_seconds": 0.3}),
         ("cpu_limit", "import os\nfor _ in range(3): os.fork()\nwhile True: pass", {"cpu_seconds": 0.5}),
+        ("memory_limit", "x = bytearray(20 << 30)", {}),
         ("memory_limit", "x = []\nwhile True: x.append(b'x' * (1 << 20))", {"memory_bytes": 64 * MIB}),
         (
             "memory_limit",
