@@ -2,8 +2,8 @@
 
 Two processes hold one trainer each, with the same model (about 3.3M parameters, float32), prompts, batch of 8 prompts x
 8 completions, optimizer and kind of engine; they take turns, one step at a time, so that whatever else the machine does
-hits both. Every reward differs, so that both train on all 64 rows (ours would leave out groups without signal, TRL would
-not).
+hits both. Every reward differs, so that both train on all 64 rows (ours would leave out groups without signal, TRL
+would not).
 
 fixed      the end token has no probability: every completion has --tokens tokens
 varying    it has so much that completions have a third of --tokens on average, as real ones do

@@ -1,0 +1,104 @@
+"""Peak memory of one update against the size of the vocabulary, at the same tokens. Prints JSON. Linux.
+
+Each vocabulary has a process of its own: a small model (hidden size 64, 4 layers, tied embeddings) takes one update to
+warm up, so that optimizer state is there, then one that is measured: the highest resident memory during it, over what
+was resident before it. The gradient of the embedding itself, which every trainer holds, is part of it.
+
+    python benchmarks/logprob_memory.py --vocabularies 32000 150000 --tokens 16384
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from reasoner.engine.environment import prepare_process
+
+HIDDEN, LAYERS, ROW = 64, 4, 512
+
+
+def resident() -> dict[str, int]:
+    """Present and highest resident memory of this process, in MiB."""
+    rows = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {name: int(rows[name].split()[0]) >> 10 for name in ("VmRSS", "VmHWM")}
+
+
+def measure(vocabulary: int, tokens: int) -> dict[str, int]:
+    """MiB of one update at a vocabulary."""
+    import gc
+    from dataclasses import replace
+
+    import torch
+    from accelerate import Accelerator
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    import reasoner.policy
+    from reasoner.batch import Batch
+    from reasoner.config import resolve
+    from reasoner.model import Loaded, byte_tokenizer
+    from reasoner.policy import Policy
+    from reasoner.train import make_objective
+
+    shape = Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=HIDDEN,
+        intermediate_size=4 * HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=ROW,
+        tie_word_embeddings=True,
+    )
+    model = AutoModelForCausalLM.from_config(shape).float().eval()
+    reasoner.policy.load_model = lambda *_, **__: Loaded(model, byte_tokenizer())
+    config = resolve({"task": "arithmetic", "batch": {"micro_tokens": tokens}, "model": {"from_scratch": {}}}).stages[0]
+    policy = Policy(config, accelerator=Accelerator(cpu=True))
+    rows = tokens // ROW
+    count = rows * (ROW - 1)
+    batch = Batch(
+        input_ids=tuple(torch.randint(0, vocabulary, (ROW,)) for _ in range(rows)),
+        prompt_lengths_B=torch.ones(rows, dtype=torch.long),
+        row_N=torch.repeat_interleave(torch.arange(rows), ROW - 1),
+        loss_mask_N=torch.ones(count, dtype=torch.bool),
+        reward_B=torch.zeros(rows, dtype=torch.float64),
+        group_B=torch.zeros(rows, dtype=torch.long),
+        weights_N=torch.zeros(count),
+        rollout_logprobs_N=torch.full((count,), -float(torch.tensor(float(vocabulary)).log())),
+    ).reweighed(config)
+    batch = replace(batch, advantages_N=torch.randn(count))
+    policy.update(batch, make_objective(config))
+    policy.optimizer.zero_grad()
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts again from the present
+    before = resident()["VmRSS"]
+    policy.update(batch, make_objective(config))
+    peak = resident()["VmHWM"]
+    return {"resident_mib": before, "peak_mib": peak, "update_mib": peak - before}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vocabularies", type=int, nargs="+", default=[32_000, 150_000])
+    parser.add_argument("--tokens", type=int, default=16_384)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        prepare_process()
+        print(json.dumps(measure(options.one, options.tokens)))
+        return
+    found = {}
+    for vocabulary in options.vocabularies:
+        command = [sys.executable, __file__, "--one", str(vocabulary), "--tokens", str(options.tokens)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        held = vocabulary * options.tokens * 4 >> 20
+        found[vocabulary] = json.loads(done.stdout.splitlines()[-1]) | {"all_logits_once_mib": held}
+    first, last = (found[vocabulary] for vocabulary in (options.vocabularies[0], options.vocabularies[-1]))
+    growth = {f"{name}_growth": round(last[name] / first[name] - 1, 4) for name in ("update_mib", "peak_mib")}
+    print(json.dumps({"tokens": options.tokens, "vocabularies": found, **growth}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
