@@ -236,7 +236,7 @@ class Lane:
     def _epitaph(self) -> str:
         assert self._process is not None
         try:
-            code = self._process.wait(timeout=5)
+            code = self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             return "the grading worker closed its pipe and went on running; it was killed"
         said = self._last_words()

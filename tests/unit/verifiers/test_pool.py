@@ -165,3 +165,99 @@ def _alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+BATCHING = Path(__file__).parent / "batching.py"
+
+
+def test_batches_reach_a_verifier_that_wants_them() -> None:
+    with GradingPool(workers=1) as made:
+        name = f"{BATCHING}:Batched"
+        verdicts = list(
+            made.grade([GradingRequest(name, GradingRow(completion=str(n), reference="")) for n in range(64)])
+        )
+    assert max(int(str(v.detail["size"])) for v in verdicts) == 8
+    assert all(v.reward == 1 for v in verdicts)
+
+
+@pytest.mark.parametrize(("act", "said"), [("die", "exited with status 3"), ("raise", "ValueError: one of them")])
+def test_a_bad_row_of_a_batch_is_found_and_costs_itself(act: str, said: str) -> None:
+    rows = [act if n == 5 else "fine" for n in range(16)]
+    with GradingPool(workers=1) as made:
+        name = f"{BATCHING}:Batched"
+        verdicts = list(made.grade([GradingRequest(name, GradingRow(completion=row, reference="")) for row in rows]))
+    assert [v.outcome for v in verdicts].count(Outcome.CORRECT) == 15
+    assert verdicts[5].outcome is Outcome.VERIFIER_ERROR
+    assert said in verdicts[5].reason
+
+
+def test_verifiers_of_this_process_get_what_has_gathered() -> None:
+    with GradingPool(workers=1) as made:
+        name = f"{BATCHING}:InProcess"
+        texts = ["slow", *["x"] * 50, "refuse"]
+        futures = [made.submit(name, {}, GradingRow(completion=text, reference="")) for text in texts]
+        verdicts = [future.result(timeout=20) for future in futures]
+    assert [v.reward for v in verdicts] == [0.5] * 51 + [None]
+    assert "the batch holds a bad row" in verdicts[-1].reason
+
+
+def test_a_stuck_verifier_of_this_process_does_not_hold_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verifiers.shared.START_SECONDS", 0.2)
+    with GradingPool(workers=1) as made:
+        name = f"{BATCHING}:Stuck"
+        futures = [made.submit(name, {}, GradingRow(completion="", reference="")) for _ in range(8)]
+        verdicts = [future.result(timeout=30) for future in futures]
+        later = [made.submit(name, {}, GradingRow(completion="", reference="")).result(timeout=30) for _ in range(4)]
+    assert {v.outcome for v in verdicts + later} == {Outcome.VERIFIER_ERROR}
+    assert "did not answer within 0.1 s" in verdicts[0].reason
+    assert "is not called any more" in later[-1].reason
+
+
+def test_concurrency_of_one_verifier(tmp_path: Path) -> None:
+    options = {"lock": str(tmp_path / "lock")}
+    with GradingPool(workers=3) as made:
+        rows = [
+            GradingRequest(f"{BATCHING}:Alone", GradingRow(completion="", reference=""), options) for _ in range(60)
+        ]  # pyright: ignore
+        assert {v.outcome for v in made.grade(rows)} == {Outcome.CORRECT}
+
+
+def test_a_slow_verifier_does_not_hold_up_another_one() -> None:
+    with GradingPool(workers=2) as made:
+        slow = [made.submit(*_split(request("hang"))) for _ in range(6)]
+        started = time.monotonic()
+        rows = [GradingRequest("exact", GradingRow(completion="#### 1", reference="1")) for _ in range(50)]
+        assert {v.reward for v in made.grade(rows)} == {1.0}
+        assert time.monotonic() - started < 4  # six hanging rows take three seconds of both workers
+        assert not slow[-1].done() or time.monotonic() - started > 2
+
+
+def test_a_verifier_that_cannot_be_loaded_is_given_up() -> None:
+    with GradingPool(workers=1) as made:
+        rows = [GradingRequest(f"{BATCHING}:Unloadable", GradingRow(completion="", reference="")) for _ in range(200)]
+        started = time.monotonic()
+        verdicts = list(made.grade(rows))
+        assert time.monotonic() - started < 20
+        assert {v.outcome for v in verdicts} == {Outcome.VERIFIER_ERROR}
+        assert "exited with status 7" in verdicts[0].reason
+        assert next(made.grade([GradingRequest("exact", GradingRow(completion="#### 1", reference="1"))])).reward == 1
+
+
+def test_limits_of_one_verifier() -> None:
+    with GradingPool(workers=1, limits=PoolLimits(memory_bytes=200 << 20)) as made:
+        verdict = made.submit(f"{BATCHING}:Hungry", {}, GradingRow(completion="", reference="")).result()
+        assert verdict.outcome is Outcome.CORRECT, verdict.reason
+        small = made.submit(*_split(request("eat memory"))).result()
+        assert small.outcome is Outcome.VERIFIER_ERROR
+
+
+def test_a_missing_dependency_is_a_fault_with_its_name(pool: GradingPool) -> None:
+    verdict = pool.submit(f"{BATCHING}:Needs", {}, GradingRow(completion="", reference="")).result()
+    assert (verdict.outcome, verdict.reward) == (Outcome.VERIFIER_ERROR, None)
+    assert "Install 'a_package_that_is_not_there'" in verdict.reason
+
+
+def test_a_completion_over_the_limit_is_the_completions_fault() -> None:
+    with GradingPool(workers=1, limits=PoolLimits(completion_characters=100)) as made:
+        verdict = made.submit("exact", {}, GradingRow(completion="x" * 101, reference="x")).result()
+    assert (verdict.outcome, verdict.reward) == (Outcome.LIMIT_EXCEEDED, 0.0)
