@@ -127,6 +127,8 @@ class TaskSection(Section):
     """Replaces the task's own verifier."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first problems of the training split."""
+    problems_file: str | None = None
+    """Use only the training problems whose id stands in this JSONL file (`reasoner preflight` writes one)."""
 
 
 class RolloutSection(Section):

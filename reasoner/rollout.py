@@ -6,22 +6,24 @@ Letters: P problems, G group.
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner import processes
 from reasoner.advantage import overlong_penalty
-from reasoner.config import PromptSection, TaskSection
+from reasoner.config import ConfigError, PromptSection, TaskSection
 from reasoner.engine.base import Engine
 from reasoner.prompt import render
 from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams, prompt_as_text
 from reasoner.sampler import request_seed
-from tasks import Problem
-from verifiers import GradingRow, Outcome, Verdict
+from tasks import Message, Problem
+from verifiers import JSON, GradingRow, Outcome, Verdict
 from verifiers.pool import GradingPool
 
 
@@ -132,8 +134,13 @@ def grading_row(problem: Problem, completion: Completion) -> GradingRow:
         completion=completion.text,
         reference=problem.reference,
         prompt=prompt_as_text(problem.prompt),
-        info=problem.info,
+        info=problem.info if isinstance(problem.prompt, str) else {**problem.info, "messages": turns(problem.prompt)},
     )
+
+
+def turns(prompt: Sequence[Message]) -> list[JSON]:
+    """A chat as JSON, for verifiers that read it with its roles (a reward model)."""
+    return [{"role": turn["role"], "content": turn["content"]} for turn in prompt]
 
 
 def check_graded(groups: Sequence[RolloutGroup], *, max_share: float) -> float:
@@ -182,6 +189,33 @@ def shape(groups: Sequence[RolloutGroup], *, max_tokens: int, penalty_tokens: in
         )
         for group in groups
     ]
+
+
+def listed(problems: Sequence[Problem], section: TaskSection) -> Sequence[Problem]:
+    """The problems that the config's problems_file lists, in their own order; all where there is none.
+
+    Raises:
+        ConfigError: the file cannot be read, or lists no problem of this task.
+    """
+    if section.problems_file is None:
+        return problems
+    try:
+        lines = Path(section.problems_file).read_text(encoding="utf-8").splitlines()
+        wanted = {str(json.loads(line)["id"]) for line in lines if line.strip()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            "bad-value",
+            f"task.problems_file {section.problems_file} must hold JSON lines with an id: {error!r}."
+            " `reasoner preflight CONFIG --write-problems FILE` writes one.",
+        ) from error
+    kept = [problem for problem in problems if problem.id in wanted]
+    if not kept:
+        raise ConfigError(
+            "bad-value",
+            f"task.problems_file {section.problems_file} lists {len(wanted)} problems, none of which task"
+            f" {section.name} has. Write it with the same task and options.",
+        )
+    return kept
 
 
 def with_verifiers(problems: Sequence[Problem], section: TaskSection) -> list[Problem]:

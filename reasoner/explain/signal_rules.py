@@ -180,7 +180,9 @@ def _truncated(history: History) -> Iterator[Finding]:
         if rambling > 0.5
         else f"raise rollout.max_tokens (to {2 * limit} and look again), or ask for shorter answers.",
         rollouts=places(cut),
-        explains=frozenset() if rambling > 0.5 or falls else frozenset({"all-wrong", "no-answer", "no-progress", "reward-falls"}),
+        explains=frozenset()
+        if rambling > 0.5 or falls
+        else frozenset({"all-wrong", "no-answer", "no-progress", "reward-falls"}),
     )
 
 
