@@ -78,14 +78,16 @@ def run(
     backend: Backend = "docker",
     packages: Packages = "",
     cpu: Annotated[float, typer.Option("--cpu", help="CPU seconds.")] = 5.0,
-    wall: Annotated[float | None, typer.Option("--wall", help="Wall seconds; four times --cpu by default.")] = None,
+    wall: Annotated[
+        float | None, typer.Option("--wall", help="Wall seconds; four times --cpu, and at least 10, by default.")
+    ] = None,
     memory: Annotated[int, typer.Option("--memory", help="MiB.")] = 512,
 ) -> None:
     """Run one program on standard input, as a grader would; exit 0 where it ends well, 3 where the sandbox fails."""
     with plain_errors():
         from sandbox import Job, JobOutcome, Limits, open_sandbox
 
-        limits = Limits(cpu_seconds=cpu, wall_seconds=wall or 4 * cpu, memory_bytes=memory << 20)
+        limits = Limits(cpu_seconds=cpu, wall_seconds=wall or max(10.0, 4 * cpu), memory_bytes=memory << 20)
         given = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
         job = Job(argv=("python", file.name), files={file.name: file.read_bytes()}, stdin=given, limits=limits)
         with open_sandbox(backend, workers=1, packages=_names(packages), limits=limits) as sandbox:
