@@ -7,13 +7,16 @@ trainer (to an engine, to a plain model folder) is merged on the way: the traine
 from __future__ import annotations
 
 import copy
+import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.config import LoraConfig, load_config
@@ -72,6 +75,25 @@ def another_adapter(adapted: PeftModel, name: str, *, seed: int) -> None:
         if ".lora_" in parameter_name:
             parameter.requires_grad_(True)
     adapted.eval()
+
+
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+
+
+def exclusive(model: nn.Module) -> threading.RLock:
+    """The lock of a model whose adapters are switched: one thread runs it at a time."""
+    return _LOCKS.setdefault(model, threading.RLock())
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Of the base under the adapters: names, shapes and the first numbers of each tensor."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in model.state_dict().items():
+        if ".lora_" not in name:
+            plain = name.replace(".base_layer.", ".")
+            first = tensor.detach().reshape(-1)[:64].float().cpu().numpy().tobytes()
+            digest.update(f"{plain} {tuple(tensor.shape)} ".encode() + first)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -165,6 +187,8 @@ __all__ = [
     "ADAPTER",
     "add_adapter",
     "another_adapter",
+    "exclusive",
+    "fingerprint",
     "load_adapter",
     "merge_checkpoint",
     "plain_weights",

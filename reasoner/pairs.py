@@ -15,11 +15,10 @@ from reasoner.config import ConfigError
 from reasoner.label.labels import read_labels
 from reasoner.metrics import peak_memory_mb, rollout_metrics
 from reasoner.records import Problem
-from reasoner.rollout import check_graded
+from reasoner.rollout import check_graded, turns
 from reasoner.run import write_atomic
 from reasoner.session import Clock, Session
 from reasoner.train import sample_step
-from tasks import Message
 from verifiers import JSON
 
 PAIRS_FILE = "pairs.jsonl"
@@ -83,7 +82,7 @@ def pair_row(
     problem: Problem, one: Mapping[str, JSON], other: Mapping[str, JSON], *, by_verifier: bool
 ) -> dict[str, JSON]:
     """One row: the prompt as the problem has it, both completions, and the label where a verifier gives it."""
-    prompt: JSON = problem.prompt if isinstance(problem.prompt, str) else [chat_turn(turn) for turn in problem.prompt]
+    prompt: JSON = problem.prompt if isinstance(problem.prompt, str) else turns(problem.prompt)
     label: JSON = None
     if by_verifier:
         better = cast("float", one["reward"]) - cast("float", other["reward"])
@@ -95,11 +94,6 @@ def pair_row(
         "label": label,
         "category": problem.task,
     }
-
-
-def chat_turn(turn: Message) -> JSON:
-    """A chat message as JSON."""
-    return {"role": turn["role"], "content": turn["content"]}
 
 
 def labelled_by_person(session: Session, found: list[dict[str, JSON]]) -> list[dict[str, JSON]]:

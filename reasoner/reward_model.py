@@ -24,18 +24,17 @@ from reasoner.config import ConfigError, StageConfig
 from reasoner.encode import BadRow, Encoded, batch_of, length_fault, report_bad_rows
 from reasoner.evaluate import Estimate
 from reasoner.layout import Forward
-from reasoner.lora import save_adapter
+from reasoner.lora import fingerprint, save_adapter
 from reasoner.loss import LossTerms
 from reasoner.pairwise import bradley_terry
 from reasoner.policy import Objective, Policy, TokenScores
 from reasoner.preferences import Pair, load_pairs, shares
 from reasoner.reward_report import pair_report, pairwise_accuracy
-from reasoner.reward_scorer import RewardCard, RewardModel, encode, last_token_scores
+from reasoner.reward_scorer import BASE_FILE, RewardCard, RewardModel, encode, last_token_scores
+from reasoner.reward_scorer import REWARD_HEAD_FILE as HEAD_FILE
 from reasoner.sampler import request_seed
 from reasoner.session import Session
 from reasoner.supervised import HeldOut, Lesson, supervise
-
-HEAD_FILE = "reward_head.safetensors"
 
 
 class RewardScorer(nn.Module):
@@ -101,6 +100,7 @@ class RewardPolicy(Policy):
         if self.adapter is not None:
             save_adapter(self.adapter, folder / "adapter")
             save_file(self.head.state_dict(), folder / "adapter" / HEAD_FILE)
+            (folder / "adapter" / BASE_FILE).write_text(fingerprint(self.unwrapped()) + "\n")
 
     def save_trained(self, checkpoint: Path) -> None:
         if self.adapter is None:

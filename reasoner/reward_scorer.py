@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 from transformers.modeling_utils import PreTrainedModel
@@ -17,13 +20,20 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from reasoner.config import PromptSection
 from reasoner.encode import Encoded, batch_of, completion_ids
 from reasoner.layout import Forward, padded
+from reasoner.lora import exclusive, fingerprint, using_adapter
 from reasoner.model import ModelError, compute_dtype, default_device, first_line, load_tokenizer
 from reasoner.prompt import render
 from tasks import Message, Problem
 from verifiers import GradingRow, Outcome, Verdict, Verifier
 from verifiers.verdict import fixed
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 REWARD_FILE = "reward.json"
+REWARD_HEAD_FILE = "reward_head.safetensors"
+BASE_FILE = "base.txt"
+"""Fingerprint of the base under a reward adapter."""
 
 
 def last_token_scores(decoder: nn.Module, head: nn.Module, forward: Forward) -> Tensor:
@@ -74,15 +84,60 @@ def encode(
     return Encoded(id=name, prompt_ids=rendered.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
 
 
+class LentBase(NamedTuple):
+    """A policy's frozen base, on which reward models trained on the same base are adapters."""
+
+    adapter: PeftModel
+    model: PreTrainedModel
+    device: torch.device
+
+
+_LENT: dict[str, LentBase] = {}
+"""By fingerprint of the base; of the policy that this process trains."""
+
+
+def lend_base(adapter: PeftModel, model: PreTrainedModel, device: torch.device) -> None:
+    """Let reward models of this process live on a policy's base; the last one to lend counts."""
+    _LENT.clear()
+    _LENT[fingerprint(model)] = LentBase(adapter, model, device)
+
+
 class RewardModel:
     """A trained reward model (or one from elsewhere with a `score` head), ready to score.
 
-    On an accelerator it lies in the host's memory between uses: PPO's policy needs the room.
+    On an accelerator it lies in the host's memory between uses: PPO's policy needs the room. One that was trained as an
+    adapter is an adapter on the policy's own base, where that is the same.
     """
 
     def __init__(self, path: str, *, dtype: str = "auto", batch_tokens: int = 16384) -> None:
         self.path = path
         self.device = default_device()
+        self.card = RewardCard.read(path)
+        self.batch_tokens = batch_tokens
+        written = Path(path) / "adapter" / BASE_FILE
+        self.lent = _LENT.get(written.read_text().strip()) if written.is_file() else None
+        if self.lent is not None:
+            self._borrow(self.lent)
+        else:
+            self._load(dtype)
+        self.tokenizer = load_tokenizer(path)
+        self.limit = int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 20)
+
+    def _borrow(self, lent: LentBase) -> None:
+        """Put the reward adapter beside the policy's."""
+        folder = Path(self.path) / "adapter"
+        self.name = f"reward-{hashlib.blake2b(self.path.encode(), digest_size=4).hexdigest()}"
+        with exclusive(lent.model):
+            if self.name not in lent.adapter.peft_config:
+                lent.adapter.load_adapter(str(folder), adapter_name=self.name, is_trainable=False)
+        weight = load_file(folder / REWARD_HEAD_FILE)["weight"]
+        self.head: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        self.head.load_state_dict({"weight": weight})
+        self.head.to(lent.device)
+        self.model, self.device = lent.model, lent.device
+
+    def _load(self, dtype: str) -> None:
+        path = self.path
         try:
             model = AutoModelForSequenceClassification.from_pretrained(path, dtype=compute_dtype(dtype, self.device))
         except (OSError, ValueError, ImportError) as error:
@@ -93,10 +148,7 @@ class RewardModel:
         if not hasattr(model, "score"):
             raise ModelError(f"reward model {path!r} must have a `score` head; {type(model).__name__} has none.")
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
-        self.tokenizer = load_tokenizer(path)
-        self.card = RewardCard.read(path)
-        self.batch_tokens = batch_tokens
-        self.limit = int(getattr(model.config, "max_position_embeddings", None) or 1 << 20)
+        self.head = cast("nn.Module", self.model.score)
 
     @torch.no_grad()
     def score(self, rows: Sequence[Encoded]) -> list[list[float]]:
@@ -107,20 +159,19 @@ class RewardModel:
         """
         if not rows:
             return []
-        module = cast("nn.Module", self.model)
-        module.to(self.device)
-        try:
+        module, lent = cast("nn.Module", self.model), self.lent
+        switched = using_adapter(lent.adapter, self.name) if lent else module.to(self.device) and nullcontext()
+        with exclusive(module), switched:
             batch = batch_of(rows)
             scores_BK = [[0.0]] * len(rows)
             decoder = cast("nn.Module", getattr(self.model, self.model.base_model_prefix))
             for chosen in batch.micro_rows(1 if self.device.type == "cpu" else self.batch_tokens):
                 forward = padded(batch.select(chosen)).to(self.device)
-                found = last_token_scores(decoder, cast("Any", self.model).score, forward)
+                found = last_token_scores(decoder, self.head, forward)
                 for row, scores in zip(chosen, found.double().cpu().tolist(), strict=True):
                     scores_BK[row] = [(score - self.card.mean) / self.card.std for score in scores]
-        finally:
-            if self.device.type != "cpu":
-                module.to("cpu")
+        if lent is None and self.device.type != "cpu":
+            module.to("cpu")
         return scores_BK
 
 
@@ -230,6 +281,7 @@ __all__ = [
     "Spread",
     "encode",
     "last_token_scores",
+    "lend_base",
     "prompt_of",
     "spread",
 ]

@@ -37,7 +37,7 @@ from reasoner.evaluate import Estimate, Evaluation, evaluate
 from reasoner.policy import Policy
 from reasoner.prompt import check_lengths, render
 from reasoner.records import Problem, SamplingParams
-from reasoner.rollout import with_verifiers
+from reasoner.rollout import listed, with_verifiers
 from reasoner.run import RunFolder, rollout_row
 from reasoner.sampler import Mixture, ProblemSampler
 from tasks.registry import get_task
@@ -214,6 +214,10 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         pool = stack.enter_context(grading_pool(config))
         train, held_out = load_problems(config)
         policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
+        if policy.adapter is not None and config.method in SAMPLING:
+            from reasoner.reward_scorer import lend_base
+
+            lend_base(policy.adapter, policy.unwrapped(), policy.device)
         for problems, max_tokens in ((train, config.rollout.max_tokens), (held_out, config.eval.max_tokens)):
             flat = [problem for part in problems for problem in part]
             prompts = render(flat, policy.tokenizer, config.prompt)
@@ -280,7 +284,7 @@ def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[P
     held_out: list[list[Problem]] = []
     for section in config.task:
         task = get_task(section.name, **section.options)
-        own = with_verifiers(task.problems(section.train_split), section)[: section.limit]
+        own = with_verifiers(listed(task.problems(section.train_split), section), section)[: section.limit]
         problems = with_verifiers(own, section.model_copy(update={"verifier": config.reward or section.verifier}))
         check_problems(problems, where=f"{section.name} {section.train_split}")
         train.append(problems)

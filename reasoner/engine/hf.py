@@ -17,6 +17,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
 from reasoner.engine.check import checksum
+from reasoner.lora import exclusive
 from reasoner.model import eos_ids, load_tokenizer
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
@@ -125,8 +126,12 @@ class HfEngine(Engine):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._autocast)
 
-    @torch.no_grad()
     def _generate(self, requests: list[Request], params: SamplingParams) -> Iterator[Finished]:
+        with exclusive(self.model):  # a reward model may be an adapter on the same weights, in another thread
+            yield from self._sampled(requests, params)
+
+    @torch.no_grad()
+    def _sampled(self, requests: list[Request], params: SamplingParams) -> Iterator[Finished]:
         # like lengths together: a slot attends over the longest active one
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
         waiting = [(index, requests[index]) for index in reversed(order)]
