@@ -42,7 +42,7 @@ from verifiers.mathematics.nodes import (
     symbols,
 )
 from verifiers.mathematics.probes import probe_equal
-from verifiers.mathematics.realsets import FLIPPED, line_of
+from verifiers.mathematics.realsets import FLIPPED, LINES, line_of
 from verifiers.mathematics.units import SYMBOLS, parse_unit
 
 
@@ -324,9 +324,17 @@ class _Comparer:
         try:
             if probe_equal(gold, answer):
                 return True
+            if names[0] == names[1] and (constant := _free_constant(gold, answer)):
+                return _differ_by_a_constant(gold, answer, names[0] - {constant})
         except Undecided:
-            return False
+            return self._same_series(gold, answer)
         return self._rounded_surd(gold, answer)
+
+    def _same_series(self, gold: Node, answer: Node) -> bool:
+        """An infinite sum, an integral or a limit that nobody evaluates: the same one, its parts equal."""
+        if not (isinstance(gold, Call) and isinstance(answer, Call) and gold.name == answer.name):
+            return False
+        return gold.name in ("sum", "prod", "int", "lim") and self._in_order(gold.args, answer.args)
 
     def _rounded_surd(self, gold: Node, answer: Node) -> bool:
         if _decimal(gold) is None or symbols(answer):
@@ -503,6 +511,8 @@ class _Comparer:
                     return self._in_order(*_ordered(gold, one, one.items, (other.low, other.high)))
                 if len(one.items) == 1:
                     return self.same(*_ordered(gold, one, one.items[0], other))
+                if isinstance(other, Call) and other.name == "binom" and one.kind is GroupKind.TUPLE:
+                    return self._in_order(*_ordered(gold, one, one.items, other.args))  # a column vector
                 if isinstance(other, EXPRESSION) and one.kind is GroupKind.TUPLE:
                     return self._matrix_or_vector(gold, answer, one, other)
                 if isinstance(other, Sym) and all(_is_letter(item) for item in one.items):
@@ -522,7 +532,9 @@ class _Comparer:
             )
         for mine, theirs in ((gold, assigned[1]), (answer, assigned[0])):
             if theirs and mine.kind is GroupKind.TUPLE:
-                return self._in_order(*_ordered(gold, mine, mine.items, tuple(theirs.values())))
+                sorted_values = tuple(theirs[name] for name in sorted(theirs))
+                orders = {sorted_values} if _coordinate_names(theirs) else {sorted_values, tuple(theirs.values())}
+                return any(self._in_order(*_ordered(gold, mine, mine.items, values)) for values in orders)
         if GroupKind.TUPLE in (gold.kind, answer.kind) or self.policy.ordered_lists or _has_dots(gold, answer):
             if GroupKind.SET in (gold.kind, answer.kind) and GroupKind.TUPLE in (gold.kind, answer.kind):
                 return False
@@ -595,6 +607,8 @@ def _plain(node: Node) -> Node:
         return node.sides[1]
     if isinstance(node, Matrix) and not node.bar and len(node.rows) == 1 and len(node.rows[0]) == 1:
         return node.rows[0][0]
+    if isinstance(node, Cases) and all(len(row) == 1 and isinstance(row[0], Relation) for row in node.rows):
+        return Group(GroupKind.LIST, tuple(row[0] for row in node.rows))  # a system
     if isinstance(node, Mul) and len(node.factors) == 2:  # a named point: A(3, 4)
         name, point = node.factors
         if isinstance(name, Sym) and name.name.isupper() and isinstance(point, Group) and _coordinates(point):
@@ -652,9 +666,13 @@ def _is_name(node: Node) -> bool:
         "measuredangle",
     ):
         return all(_is_name(child) for child in children(node))
-    if isinstance(node, Mul) and len(node.factors) == 2 and isinstance(node.factors[0], Sym):
+    if isinstance(node, Mul) and len(node.factors) == 2 and isinstance(node.factors[0], Sym | Pow):
+        if not _is_name(node.factors[0]):
+            return False
         inner = node.factors[1]
         return isinstance(inner, Sym) or (isinstance(inner, Group) and inner.kind is GroupKind.TUPLE)
+    if isinstance(node, Pow):  # A^{-1}, f^{-1}
+        return isinstance(node.base, Sym) and node.exponent == Neg(Num(1))
     return isinstance(node, Mul) and len(node.factors) <= 3 and all(isinstance(f, Sym) for f in node.factors)
 
 
@@ -721,13 +739,15 @@ def _is_range(node: Node) -> bool:
         case Interval() | SetOp() | Builder():
             return True
         case NamedSet():
-            return node.name in ("R", "empty")
+            return node.name in LINES
         case Relation():
             return any(op in FLIPPED or op in ("!=", "in") for op in node.ops)
         case Group():
             if node.kind is GroupKind.TUPLE:
                 return len(node.items) == 2
-            return node.kind is GroupKind.LIST and any(_is_range(i) for i in node.items if isinstance(i, Relation))
+            if node.kind is GroupKind.SET:
+                return True
+            return any(_is_range(i) for i in node.items if isinstance(i, Relation))
         case _:
             return False
 
@@ -855,18 +875,32 @@ def _has_dots(*groups: Group) -> bool:
 
 
 def _renamed(builder: Builder, like: Builder) -> Builder:
-    if isinstance(builder.head, Sym) and isinstance(like.head, Sym) and builder.head != like.head:
-        old, new = builder.head.name, like.head.name
-        return Builder(like.head, _substituted(builder.condition, old, new))
-    return builder
+    """With the one variable of its head called as in the other."""
+    (old, *more), (new, *others) = sorted(symbols(builder.head)) or [""], sorted(symbols(like.head)) or [""]
+    if more or others or "" in (old, new) or old == new or new in symbols(builder.condition):
+        return builder
+    return Builder(rewrites.renamed(builder.head, {old: new}), rewrites.renamed(builder.condition, {old: new}))
 
 
-def _substituted(node: Node, old: str, new: str) -> Node:
-    if isinstance(node, Sym):
-        return Sym(new) if node.name == old else node
-    if isinstance(node, Relation):
-        return Relation(tuple(_substituted(side, old, new) for side in node.sides), node.ops)
-    return node
+def _coordinate_names(names: dict[str, Node]) -> bool:
+    return set(names) <= {repr(Sym(letter)) for letter in "xyz"}
+
+
+def _free_constant(gold: Node, answer: Node) -> str:
+    """The C of `... + C` on both sides, or ""."""
+    terms = [node.terms if isinstance(node, Add) else () for node in (gold, answer)]
+    for name in ("C", "c", "K", "k"):
+        free = all(Sym(name) in part and part.count(Sym(name)) == 1 for part in terms)
+        if free and all(name not in symbols(term) or term == Sym(name) for part in terms for term in part):
+            return name
+    return ""
+
+
+def _differ_by_a_constant(gold: Node, answer: Node, names: frozenset[str]) -> bool:
+    """Whether two antiderivatives are the same up to their constant."""
+    difference = Add((gold, Neg(answer)))
+    fixed = rewrites.substituted(difference, dict.fromkeys(names, Num(Fraction(1234, 997))))
+    return len(names) == 1 and probe_equal(difference, fixed)
 
 
 # ---- numbers -------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from verifiers.mathematics import rewrites
 from verifiers.mathematics.limits import MAX_DEPTH, LimitExceeded, ParseError
 from verifiers.mathematics.nodes import (
     Add,
@@ -34,7 +35,7 @@ from verifiers.mathematics.nodes import (
 )
 from verifiers.mathematics.tokens import Token
 from verifiers.mathematics.units import SYMBOLS
-from verifiers.mathematics.words import SMALL
+from verifiers.mathematics.words import SMALL, phrase
 
 END = Token("end", "")
 _SET_NAMES = {"emptyset": "empty", "varnothing": "empty", "oslash": "empty", "Reals": "R"}
@@ -669,7 +670,7 @@ class Parser:
             while self.peek().kind == "word":
                 words.append(self.take().text)
             if words and (self.at("&") or self.at("\\\\") or self.peek().text.startswith("end:")):
-                return Text(tuple(words))
+                return Text(tuple(phrase(words).split()))
         elif self.at("dots"):
             self.take()
             return Dots()
@@ -692,7 +693,11 @@ class Parser:
                 low = self._argument()
             else:
                 high = self._argument()
-        return Call(name, (low, high, self.product()))
+        body = self.product()
+        if name in ("sum", "prod") and isinstance(low, Relation) and isinstance(low.sides[0], Sym):
+            index = {low.sides[0].name: f"index {self.depth}"}  # its letter is free
+            low, body = rewrites.renamed(low, index), rewrites.renamed(body, index)
+        return Call(name, (low, high, body))
 
     def _index_is_a_variable(self, index: Token) -> None:
         """The i of `\\sum_{i=1}` is not the imaginary unit, nor is any i behind it."""

@@ -53,7 +53,21 @@ _LEADING = frozenset(
     "about approximately exactly roughly approx is equals equal only the a an of there are therefore thus hence so "
     "answer final".split()
 )
-_FOLDED_TEXT = {"all reals": NamedSet("R"), "none": Text(("none",)), "infinity": None}
+_SETS = {
+    f"{every}{words}": NamedSet(name)
+    for every in ("", "all ", "any ")
+    for words, name in (
+        ("integers", "Z"),
+        ("positive real numbers", "R^+"),
+        ("positive reals", "R^+"),
+        ("negative real numbers", "R^-"),
+        ("nonzero real numbers", "R^*"),
+        ("nonnegative real numbers", "R^>=0"),
+        ("rational numbers", "Q"),
+        ("complex numbers", "C"),
+    )
+}
+_FOLDED_TEXT = {"all reals": NamedSet("R"), "none": Text(("none",)), "infinity": None, **_SETS}
 
 
 def clean(text: str) -> tuple[str, bool]:
@@ -145,6 +159,13 @@ def read_verbatim(text: str) -> Node:
 def _engineers_unit(tokens: list[Token]) -> list[Token]:
     """`1+2j`: a j behind a number, where no other letter stands, is the imaginary unit."""
     letters = {token.text for token in tokens if token.kind in ("sym", "word", "const")}
+    if letters == {"I"}:  # as SymPy prints it
+        return [
+            Token("const", "i", token.spaced)
+            if token.text == "I" and place and tokens[place - 1].text == "*"
+            else token
+            for place, token in enumerate(tokens)
+        ]
     if letters != {"j"}:
         return tokens
     return [
@@ -222,7 +243,12 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
         if token.kind in ("op", "cmd"):
             depth += token.text in _OPENERS or token.text.startswith("begin:")
             depth -= (token.text in _CLOSERS or token.text.startswith("end:")) and depth > 0
-        if token.kind == "sep" and depth == 0 and not (token.text == "and" and _within_words(tokens, index)):
+        ampersand = token.text == "&" and token.kind == "op"
+        if (
+            (token.kind == "sep" or ampersand)
+            and depth == 0
+            and not (token.text == "and" and _within_words(tokens, index))
+        ):
             parts.append([])
         else:
             parts[-1].append(token)
@@ -400,7 +426,7 @@ def _words_first(tokens: list[Token]) -> Node:
 
 def _text(tokens: Sequence[Token]) -> Node:
     folded = phrase([token.text for token in tokens])
-    known = _FOLDED_TEXT.get(folded)
+    known = _FOLDED_TEXT.get(folded.replace("non-", "non"))
     return known if known is not None else Text(tuple(folded.split()))
 
 

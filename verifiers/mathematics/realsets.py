@@ -49,7 +49,20 @@ class Piece(NamedTuple):
 
 
 Line = list[Piece]
-_EVERYTHING: Line = [Piece(End(None, None, False), End(None, None, False))]
+_ZERO, _OPEN_ZERO, _NOWHERE = End(Num(0), Fraction(0), True), End(Num(0), Fraction(0), False), End(None, None, False)
+_POSITIVE, _NEGATIVE = Piece(_OPEN_ZERO, _NOWHERE), Piece(_NOWHERE, _OPEN_ZERO)
+LINES: dict[str, Line] = {
+    "R": [Piece(_NOWHERE, _NOWHERE)],
+    "empty": [],
+    "R^+": [_POSITIVE],
+    "R^>0": [_POSITIVE],
+    "R^-": [_NEGATIVE],
+    "R^<0": [_NEGATIVE],
+    "R^*": [_NEGATIVE, _POSITIVE],
+    "R^>=0": [Piece(_ZERO, _NOWHERE)],
+}
+"""Sets that have a name."""
+_EVERYTHING: Line = LINES["R"]
 
 
 def line_of(node: Node, value: Value) -> Line | None:
@@ -68,10 +81,8 @@ def line_of(node: Node, value: Value) -> Line | None:
 
 def _line(node: Node, value: Value) -> Line | None:
     match node:
-        case NamedSet(name="R"):
-            return _EVERYTHING
-        case NamedSet(name="empty"):
-            return []
+        case NamedSet() if node.name in LINES:
+            return LINES[node.name]
         case Interval():
             return [_piece(node.low, node.high, node.low_closed, node.high_closed, value)]
         case Group(kind=GroupKind.TUPLE, items=(low, high)):
@@ -149,6 +160,10 @@ def _relation(node: Relation, value: Value) -> Line | None:
 def _comparison(left: Node, op: str, right: Node, value: Value) -> Line | None:
     if op not in (*FLIPPED, "!=", "="):
         return None
+    if {left, right} & {Const("oo"), Neg(Const("oo"))}:
+        below = (left == Neg(Const("oo")) or right == Const("oo")) and op in ("<", "<=")
+        above = (left == Const("oo") or right == Neg(Const("oo"))) and op in (">", ">=")
+        return _EVERYTHING if below or above else None
     if isinstance(right, Call) and right.name == "abs":
         left, op, right = right, FLIPPED.get(op, op), left
     if isinstance(left, Call) and left.name == "abs" and not symbols(right):

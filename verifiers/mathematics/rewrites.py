@@ -64,11 +64,16 @@ def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
             return node
 
 
+def substituted(node: Node, values: dict[str, Node]) -> Node:
+    """The node with variables replaced throughout."""
+    if isinstance(node, Sym):
+        return values.get(node.name, node)
+    return rebuilt(node, lambda part: substituted(part, values))
+
+
 def renamed(node: Node, names: dict[str, str]) -> Node:
     """The node with variables renamed throughout."""
-    if isinstance(node, Sym):
-        return Sym(names.get(node.name, node.name))
-    return rebuilt(node, lambda part: renamed(part, names))
+    return substituted(node, {old: Sym(new) for old, new in names.items()})
 
 
 # ---- matrices ------------------------------------------------------------------------------------

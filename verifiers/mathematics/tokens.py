@@ -244,6 +244,10 @@ _ORDINAL = re.compile(
 _REPEAT_DIGITS = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(.*)", re.DOTALL)
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 _CHOOSE = re.compile(r"(?:\{\s*\})?[_^]\{?(\d{1,4})\}?\s*(?:\\(?:mathrm|text)\{C\}|C)_\{?(\d{1,4})\}?")
+_SIGNS = re.compile(r"[<>=^≤≥]|\\[lg]eq?(?![a-z])")
+_PREFIXED_BASE = re.compile(r"(?<![\w.])0(?:[xX]([\da-fA-F]{1,40})|b([01]{1,99})|o([0-7]{1,60}))(?!\w)")
+_LOWER_BASE = re.compile(r"(?<![\w.\\])(?=[\da-f]*[a-f])([\da-f]{2,40})(?=_\{?16\}?)")
+_IN_BASE = re.compile(r"(?<=[\dA-F])\s*(?:\\text\{\s*)?\(\s*(?:in\s+)?base\s*(\d{1,2})\s*\)\s*\}?$")
 _MODULE = re.compile(r"(?<![A-Za-z.])(?:math|np|numpy|sp|sympy|cmath)\.(?=[A-Za-z])|(?<![A-Za-z])Matrix(?=\(\[)")
 _OVERLINED = re.compile("(?:\\d[\u0305\u0307])+")
 _LETTER_RUN = re.compile(r"[A-Za-z][A-Za-z'’\-]*[A-Za-z]|[A-Za-z]")
@@ -259,6 +263,11 @@ def normalise_characters(text: str) -> str:
     return text.translate(_TRANSLATION)
 
 
+def _with_base(found: re.Match[str]) -> str:
+    digits, base = next((text, base) for text, base in zip(found.groups(), (16, 2, 8), strict=True) if text)
+    return f"{digits.upper()}_{{{base}}}"
+
+
 class Tokenizer:
     """Reads one answer. Brackets other than braces switch thousands separators off: `(1,234)` is a pair."""
 
@@ -268,6 +277,12 @@ class Tokenizer:
             text = _GROUP_SPACE.sub(lambda found: found[0].replace(" ", "").replace("~", ""), text)
         if "x" in text or "X" in text:
             text = _TIMES_TEN.sub(r"\\times ", text)
+        if "0x" in text or "0b" in text or "0o" in text:
+            text = _PREFIXED_BASE.sub(_with_base, text)
+        if "_" in text:
+            text = _LOWER_BASE.sub(lambda found: found[0].upper(), text)
+        if "base" in text:
+            text = _IN_BASE.sub(r"_{\1}", text)
         if "." in text or "Matrix" in text:
             text = _MODULE.sub("", text)
         if "C" in text:
@@ -532,7 +547,8 @@ class Tokenizer:
             self._ignored(name, end)
         elif name in _TEXT_COMMANDS:
             try:
-                self._within(end, words=True)
+                start, stop = self._braced(end)
+                self._within(end, words=not _SIGNS.search(self.text, start, stop))
             except ParseError:
                 return
         elif name in _ALPHABETS:

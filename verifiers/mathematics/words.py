@@ -85,7 +85,7 @@ SHORT_WORDS = frozenset(
     "yes odd all any the not per day min sec mph kph hrs lbs one two six ten are has net mod off out red who how "
     "its may jan feb mar apr jun jul aug sep oct nov dec new old big few men man boy dog cat egg eggs mph am pm "
     "no is if by to of an on at as it be so do up we he none only each both mrs row top set box bus car cup pen "
-    "for but was his her him she had let".split()
+    "for but was his her him she had let dne".split()
 )
 """Words of two and three letters that are not products of variables."""
 
