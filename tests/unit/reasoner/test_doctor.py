@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reasoner import doctor
+from reasoner.config import resolve
+from reasoner.doctor import State, machine_checks
+
+
+def test_every_missing_thing_says_what_it_costs_and_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    found = {check.name: check for check in machine_checks()}
+    for name in ("vllm", "torch", "peft", "docker", "bubblewrap"):
+        assert found[name].state is State.MISSING
+        assert found[name].costs
+        assert found[name].command
+
+
+def test_a_daemon_that_does_not_answer_is_told_from_one_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake = tmp_path / "docker"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    check = next(check for check in machine_checks() if check.name == "docker")
+    assert check.state is State.MISSING
+    assert "does not answer" in check.found
+
+
+def test_golds_that_their_own_verifier_rejects_fail() -> None:
+    config = {
+        "method": "grpo",
+        "model": "m",
+        "task": {"name": "arithmetic", "verifier": {"name": "format", "options": {"tags": ["a"]}}},
+    }
+    check = doctor._golds(resolve(config).stages[0])
+    assert check.state is State.FAILED
+    assert "200 of 200 worked solutions are not accepted" in check.found
+    good = doctor._golds(resolve({"method": "grpo", "model": "m", "task": "arithmetic"}).stages[0])
+    assert good.state is State.OK
+
+
+def test_an_error_inside_a_check_is_its_result() -> None:
+    def broken() -> doctor.Check:
+        raise OSError("no such device")
+
+    assert doctor._guarded("x", broken).found == "OSError: no such device"
+
+
+def test_the_command_prints_json_and_exits_0_where_nothing_failed() -> None:
+    command = [sys.executable, "-c", "from reasoner.cli import main; main()", "doctor", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert {row["state"] for row in json.loads(done.stdout)} <= {"ok", "missing"}
