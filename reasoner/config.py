@@ -143,6 +143,12 @@ class RolloutSection(Section):
     dynamic_sampling_rounds: int = Field(default=0, ge=0)
     """DAPO (arXiv:2503.14476, section 3.2): extra rounds of problems sampled in a step to replace groups
     without signal; 0: groups without signal are simply left out of the update."""
+    sampling: Literal["epoch", "difficulty"] = "epoch"
+    """epoch: every problem once a pass. difficulty: by the chance, as last seen, that a group has signal."""
+    difficulty_decay: float = Field(default=0.98, gt=0, le=1)
+    """What evidence on a problem's pass rate is worth a step later; kept and saved with either sampling."""
+    difficulty_from: str | None = None
+    """Rollouts to begin the pass rates with: an eval_rollouts.jsonl or rollouts.jsonl."""
 
     @model_validator(mode="after")
     def _whole_distribution(self) -> RolloutSection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from tasks import Problem
 from verifiers import JSON
@@ -77,10 +77,35 @@ def request_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") % (1 << 31)
 
 
+class Source(Protocol):
+    """Draws from one part of a mixture."""
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """All of them."""
+        ...
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the problems so far."""
+        ...
+
+    def take(self, count: int) -> list[Problem]:
+        """The next problems."""
+        ...
+
+    def state(self) -> dict[str, JSON]:
+        """What `restore` takes."""
+        ...
+
+    def restore(self, state: Mapping[str, JSON]) -> None:
+        """Go on where `state` was taken."""
+
+
 class Mixture:
     """Several samplers, drawn from in fixed proportions: the counts of a step follow the weights exactly over time."""
 
-    def __init__(self, samplers: Sequence[ProblemSampler[Problem]], weights: Sequence[float]) -> None:
+    def __init__(self, samplers: Sequence[Source], weights: Sequence[float]) -> None:
         total = sum(weights)
         self._samplers = samplers
         self._shares = [weight / total for weight in weights]
@@ -98,14 +123,15 @@ class Mixture:
 
     def take(self, count: int) -> list[Problem]:
         """The next problems, each from the part that is furthest behind its share."""
-        taken: list[Problem] = []
+        turns: list[int] = []
         for _ in range(count):
             total = sum(self._drawn) + 1
             behind = [share * total - drawn for share, drawn in zip(self._shares, self._drawn, strict=True)]
             part = behind.index(max(behind))
             self._drawn[part] += 1
-            taken += self._samplers[part].take(1)
-        return taken
+            turns.append(part)
+        taken = [iter(sampler.take(turns.count(part))) for part, sampler in enumerate(self._samplers)]
+        return [next(taken[part]) for part in turns]
 
     def state(self) -> dict[str, JSON]:
         """What `restore` takes."""

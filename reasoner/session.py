@@ -30,6 +30,7 @@ from reasoner.checkpoint import (
     save_model,
 )
 from reasoner.config import ConfigError, StageConfig
+from reasoner.difficulty import Difficulty, DifficultySampler
 from reasoner.display import Display
 from reasoner.engine import Engine, NoEngine, open_engine
 from reasoner.engine.check import Checksum, check_checksum, check_probe, probe_ids
@@ -74,6 +75,8 @@ class Session:
     """Latest held-out figures of a stage that samples nothing."""
     state: dict[str, JSON] = field(default_factory=dict[str, JSON])
     """A method's own state, kept in checkpoints."""
+    difficulty: Difficulty = field(default_factory=lambda: Difficulty(decay=1.0))
+    """How often each training problem is solved, as last seen."""
     final_model: Path | None = None
     """A model folder to end with instead of the policy as it stands."""
 
@@ -152,6 +155,7 @@ class Session:
                 "first_eval": {name: list(value) for name, value in self.first_eval.items()},
                 "held_out": {name: list(value) for name, value in self.held_out.items()},
                 "state": self.state,
+                "difficulty": self.difficulty.state(),
             },
         )
         save_checkpoint(self.run.path / "checkpoints", self.policy, progress, keep=self.config.checkpoint.keep)
@@ -226,16 +230,15 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         stack.callback(run.close)
         engine = _open_engine(config, policy, folder, checkpoint)
         stack.callback(engine.close)
+        difficulty = Difficulty(decay=config.rollout.difficulty_decay)
         session = Session(
             config=config,
             run=run,
             policy=policy,
             engine=engine,
             pool=pool,
-            sampler=Mixture(
-                [ProblemSampler(part, seed=config.seed) for part in train],
-                [section.weight for section in config.task],
-            ),
+            sampler=_sampler(config, train, difficulty),
+            difficulty=difficulty,
             eval_problems=_spread(held_out, config.eval.problems),
             display=display,
             probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),
@@ -250,11 +253,26 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
                 for key in ("first_eval", "held_out")
             )
             session.state = dict(extra.get("state", {}))
+            difficulty.restore(extra.get("difficulty", difficulty.state()))
             display.note(f"resuming {folder} after step {progress.step}")
+        elif config.rollout.difficulty_from:
+            difficulty.import_rollouts(Path(config.rollout.difficulty_from))
         run.begin(offsets=progress.offsets if progress else {}, step=session.step)
         session.sync()
         stack.enter_context(_stop_at_step_end(session))
         yield session
+
+
+def _sampler(config: StageConfig, train: Sequence[Sequence[Problem]], difficulty: Difficulty) -> Mixture:
+    """The training problems of each task in the config's proportions."""
+    rollout = config.rollout
+    if rollout.sampling == "difficulty":
+        sources = [
+            DifficultySampler(part, difficulty, seed=config.seed, group_size=rollout.group_size) for part in train
+        ]
+    else:
+        sources = [ProblemSampler(part, seed=config.seed) for part in train]
+    return Mixture(sources, [section.weight for section in config.task])
 
 
 def policy_class(config: StageConfig) -> type[Policy]:

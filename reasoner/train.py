@@ -47,6 +47,7 @@ def train(session: Session) -> None:
         )
         session.run.write_rollouts(groups)
         check_graded(groups, max_share=config.grading.max_ungraded_share)
+        session.difficulty.record((rollout for group in groups for rollout in group.rollouts), step=step)
         clock.lap("rollout")
         kept, dropped = select(groups, estimator, config)
         metrics: dict[str, float] = {}
@@ -253,6 +254,7 @@ def step_metrics(session: Session, sampled: Sampled, kept: Kept, clock: Clock) -
         "throughput/generated_per_second": sampled.tokens / max(1e-9, sampled.generation_seconds),
         "memory/peak_mb": peak_memory_mb(),
         "data/epoch": session.sampler.epochs,
+        "data/problems_seen": float(len(session.difficulty)),
         "groups/rows_kept": float(len(kept)),
         "policy/version": float(session.policy.version),
     }

@@ -117,6 +117,19 @@ def test_ten_kills_leave_the_same_run(tmp_path: Path) -> None:
             {"rollout": {"problems_per_step": 4, "group_size": 4, "max_tokens": 12, "dynamic_sampling_rounds": 2}},
             id="dynamic-sampling",
         ),
+        pytest.param(
+            {"rollout": {"problems_per_step": 4, "group_size": 4, "max_tokens": 12, "sampling": "difficulty"}},
+            id="difficulty-sampling",
+        ),
+        pytest.param(
+            {
+                "model": {
+                    "from_scratch": {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64},
+                    "lora": {"rank": 4},
+                }
+            },
+            id="lora",
+        ),
         pytest.param({"optim": {"lr": 1e-3, "updates_per_step": 2, "inner_epochs": 2}}, id="inner-epochs"),
     ],
 )
