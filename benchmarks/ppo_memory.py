@@ -1,0 +1,239 @@
+"""Peak memory of PPO on one shared base beside LoRA SFT and beside PPO on four copies of the base. Prints JSON.
+
+    python benchmarks/ppo_memory.py            # 113M parameters, float32, on the CPU
+
+Each variant is a process of its own. Its figure is the peak of resident memory during a measured step (the kernel's
+VmHWM, set back after a first step has warmed everything up) minus the resident memory before any model was loaded.
+All see the same tokens. W is one model's weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+VARIANTS = ("lora_sft", "ppo_shared_base", "ppo_four_copies")
+ROWS, PROMPT, COMPLETION = 8, 16, 48
+LORA = {"rank": 16, "alpha": 32.0}
+
+
+def resident_bytes(field: str) -> int:
+    """VmRSS or VmHWM of this process."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith(field))
+
+
+def forget_peak() -> None:
+    """Set VmHWM back to the present."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def stage_of(base: str, method: str, reference: str | None) -> object:
+    """The config of a variant."""
+    from reasoner.config import resolve
+
+    return resolve(
+        {
+            "method": method,
+            "task": "arithmetic",
+            "model": {"path": base, "dtype": "float32", "lora": LORA},
+            "rollout": {"max_tokens": COMPLETION},
+            "algorithm": {"kl_coef": 0.05, "kl_in": "reward", "reference": reference} if method == "ppo" else {},
+            "batch": {"micro_tokens": ROWS * (PROMPT + COMPLETION)},
+        }
+    ).stages[0]
+
+
+def prepare(folder: Path, shape: dict[str, int]) -> None:
+    """Write the base, and a reward model on it: adapter beside the merged folder."""
+    from accelerate import Accelerator
+
+    from reasoner.config import resolve
+    from reasoner.policy import Policy
+    from reasoner.reward_model import RewardPolicy
+
+    made = resolve({"task": "gsm8k", "model": {"from_scratch": shape, "dtype": "float32"}}).stages[0]
+    Policy(made, accelerator=Accelerator(cpu=True)).save(folder / "base")
+    reward = resolve(
+        {
+            "method": "reward_model",
+            "model": {"path": str(folder / "base"), "dtype": "float32", "lora": LORA},
+            "preferences": {"train": ["none.jsonl"]},
+        }
+    ).stages[0]
+    RewardPolicy(reward, accelerator=Accelerator(cpu=True)).save(folder / "reward")
+
+
+def measure(variant: str, folder: Path) -> dict[str, float]:
+    """Two steps of a variant; the peak of the second."""
+    import torch  # noqa: F401  (imports count before the models do)
+    import transformers  # noqa: F401
+    from accelerate import Accelerator
+
+    import reasoner.dpo
+    import reasoner.engine.hf
+    import reasoner.sft
+    import reasoner.value  # noqa: F401
+
+    accelerator = Accelerator(cpu=True)
+    before = resident_bytes("VmRSS")
+    step = sft_step(folder, accelerator) if variant == "lora_sft" else ppo_step(variant, folder, accelerator)
+    step()
+    forget_peak()
+    tokens = step()
+    return {"peak_bytes": resident_bytes("VmHWM") - before, "tokens": tokens}
+
+
+def sft_step(folder: Path, accelerator: object):
+    """LoRA SFT on the same number of rows and tokens."""
+    from reasoner.encode import Encoded, batch_of
+    from reasoner.policy import Policy
+    from reasoner.sft import negative_log_likelihood
+
+    policy = Policy(stage_of(str(folder / "base"), "sft", None), accelerator=accelerator)  # pyright: ignore
+    row = Encoded(
+        id="row",
+        prompt_ids=tuple(range(1, PROMPT + 1)),
+        completion_ids=tuple(range(1, COMPLETION + 1)),
+        loss_mask=(True,) * COMPLETION,
+    )
+
+    def step() -> int:
+        policy.update(batch_of([row] * ROWS), negative_log_likelihood)
+        return ROWS * (PROMPT + COMPLETION)
+
+    return step
+
+
+def ppo_step(variant: str, folder: Path, accelerator: object):
+    """A whole PPO step: sample, score by the reward model, annotate, estimate, update policy and value."""
+    from reasoner.advantage import get_estimator
+    from reasoner.batch import Batch
+    from reasoner.engine.hf import HfEngine
+    from reasoner.leash import Leash
+    from reasoner.records import Request, SamplingParams
+    from reasoner.reward_scorer import RewardModel, lend_base
+    from reasoner.train import make_objective
+    from reasoner.value import ActorCritic
+
+    shared = variant == "ppo_shared_base"
+    base = str(folder / "base")
+    config = stage_of(base, "ppo", None if shared else base)
+    policy = (ActorCritic if shared else copying_critic())(config, accelerator=accelerator)  # pyright: ignore
+    if shared:
+        lend_base(policy.adapter, policy.unwrapped(), policy.device)  # pyright: ignore
+    reward = RewardModel(str(folder / "reward"), dtype="float32")
+    assert (reward.lent is not None) == shared
+    engine = HfEngine(model_path=base, max_model_len=policy.context, model=policy.unwrapped())
+    engine._eos = frozenset()  # every completion has its full length: the same tokens in every variant
+    estimator, leash, objective = get_estimator("gae"), Leash(config.algorithm, {}), make_objective(config, kl_coef=0)  # pyright: ignore
+
+    def step() -> int:
+        from reasoner.encode import Encoded, batch_of
+
+        requests = [Request(prompt_ids=tuple(range(1, PROMPT + 1)), seed=row) for row in range(ROWS)]
+        done = dict(engine.generate(requests, SamplingParams(max_tokens=COMPLETION)))
+        rows = [
+            Encoded(
+                id=str(n),
+                prompt_ids=requests[n].prompt_ids,
+                completion_ids=done[n].token_ids,
+                loss_mask=done[n].loss_mask,
+            )
+            for n in range(ROWS)
+        ]
+        scores = [sum(values) / len(values) for values in reward.score(rows)]
+        batch: Batch = batch_of(rows, rewards=scores)
+        logprobs = [value for n in range(ROWS) for value in done[n].rollout_logprobs]
+        batch = replace(batch, rollout_logprobs_N=batch.weights_N.new_tensor(logprobs))
+        batch = policy.annotate(batch, frozenset({"values", "ref_logprobs", "old_logprobs"}))
+        policy.update(leash.estimate(batch, estimator), objective)
+        return sum(len(row) for row in rows)
+
+    return step
+
+
+def copying_critic():
+    """The value as LoRA on a copy of the base of its own."""
+    from torch import nn
+
+    from reasoner.lora import add_adapter
+    from reasoner.model import load_model
+    from reasoner.value import ActorCritic, ActorCriticScorer
+
+    class CopyingCritic(ActorCritic):
+        def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
+            trunk = load_model(self.config.model, seed=0).model
+            assert self.config.model.lora is not None
+            add_adapter(trunk, self.config.model.lora, seed=1)
+            head = nn.Linear(self.model.config.hidden_size, 1)
+            return ActorCriticScorer(
+                self.model,
+                head,
+                trunk=trunk,
+                logit_bytes=self.config.batch.logit_megabytes << 20,
+                entropy_gradient=False,
+            )
+
+        def _valuing(self):
+            from contextlib import nullcontext
+
+            return nullcontext()
+
+    return CopyingCritic
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--measure", choices=VARIANTS)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--hidden", type=int, default=768)
+    parser.add_argument("--layers", type=int, default=12)
+    given = parser.parse_args()
+    shape = {"hidden_size": given.hidden, "layers": given.layers, "heads": 12, "max_positions": 256}
+    if given.measure:
+        from reasoner.engine.environment import prepare_process
+
+        prepare_process()
+        print(json.dumps(measure(given.measure, given.folder)))
+        return
+    # freed memory goes back to the system at once, so that resident memory is what is held
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    with tempfile.TemporaryDirectory() as held:
+        folder = Path(held)
+        prepare(folder, shape)
+        weights = (folder / "base" / "model.safetensors").stat().st_size
+        found = {}
+        for variant in VARIANTS:
+            command = [sys.executable, __file__, "--measure", variant, "--folder", held]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+            found[variant] = json.loads(done.stdout.strip().splitlines()[-1])
+    sft, shared, four = (found[variant]["peak_bytes"] for variant in VARIANTS)
+    print(
+        json.dumps(
+            {
+                "parameters": weights // 4,
+                "weights_mb": weights / 2**20,
+                "tokens": found["lora_sft"]["tokens"],
+                **{f"{variant}_peak_mb": found[variant]["peak_bytes"] / 2**20 for variant in VARIANTS},
+                "shared_minus_sft_in_weights": (shared - sft) / weights,
+                "shared_over_four_copies": shared / four,
+                "within": {
+                    "at_most_0.35_W_over_sft": shared - sft <= 0.35 * weights,
+                    "at_most_half": shared <= 0.5 * four,
+                },
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
