@@ -280,7 +280,7 @@ def _bins(rows: Sequence[Row]) -> list[Bin]:
 def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) -> dict[str, float]:
     """Seconds of each part of a step. The update is a real one, on the sampled rows and the throwaway weights.
 
-    Where no group has signal a step would skip its update; the time is then that of a step with all of its rows.
+    A step in which no group has signal skips its update: the parts are weighted with the share of rounds that had some.
     """
     from reasoner.advantage import get_estimator
     from reasoner.batch import Batch
@@ -296,6 +296,7 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
         "grading wait": statistics.median([sampled.grading_wait_seconds for sampled in later]),
     }
     parts: dict[str, list[float]] = {"logprobs": [], "update": [], "sync": []}
+    share = sum(bool(select(sampled.groups, estimator, config)[0]) for sampled in rounds) / len(rounds)
     for turn, sampled in enumerate(rounds[-2:] if len(rounds) > 1 else [*rounds, *rounds]):
         kept, dropped = select(sampled.groups, estimator, config)
         if not kept:
@@ -317,7 +318,7 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
         clock = time.perf_counter()
         session.sync()
         parts["sync"].append(time.perf_counter() - clock)
-    return split | {name: min(values) if values else 0.0 for name, values in parts.items()}
+    return split | {name: share * min(values, default=0.0) for name, values in parts.items()}
 
 
 def _memory() -> float:
