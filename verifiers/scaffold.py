@@ -53,7 +53,7 @@ class {cls}(Verifier):
     name = "{name}"
     version = "1"  # raise it whenever a verdict could change
     reference_schema = {{"type": "string", "minLength": 1}}
-    grade_seconds = 5.0  # the pool kills a worker that takes longer for one row
+    grade_seconds = 10.0  # the pool kills a worker that takes longer for one row
     examples = (
         Example(completion="So the answer is Paris.", reference="Paris", prompt="What is the capital of France?"),
         Example(completion="So the answer is Lyon.", reference="Paris", outcome=Outcome.INCORRECT),

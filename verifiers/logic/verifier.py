@@ -253,8 +253,10 @@ def read_assignment(answer: str) -> dict[str, str]:
 def _typed(said: Mapping[str, str], sorts: Mapping[str, type], words: JSON) -> dict[str, bool | int]:
     """Values of the sorts that the formulas want; names may differ in case where that is unambiguous."""
     folded = {name.lower(): name for name in sorts}
-    exact = set(sorts) & set(said)
-    named = dict(said) if exact or len(folded) < len(sorts) else {folded.get(k.lower(), k): v for k, v in said.items()}
+    unambiguous = len(folded) == len(sorts)
+    named = {folded.get(name.lower(), name) if unambiguous else name: value for name, value in said.items()}
+    if len(named) < len(said):
+        raise FormulaError("it gives a name two values.")
     _same_names(named, sorts)
     meant = {str(word).lower(): value for word, value in words.items()} if isinstance(words, dict) else {}
     values: dict[str, bool | int] = {}

@@ -11,7 +11,6 @@ class Anagram(Verifier):
 
     name = "anagram"
     reference_schema = {"type": "string", "minLength": 2}
-    grade_seconds = 2.0
     examples = (
         Example(completion="The answer is silent.", reference="listen", prompt="Rearrange the letters: listen"),
         Example(completion="The answer is listen.", reference="listen", outcome=Outcome.INCORRECT),
