@@ -130,6 +130,10 @@ class Composite(Verifier):
             components=components,
         )
 
+    def combine_row(self, row: GradingRow, verdicts: Mapping[str, Verdict]) -> Verdict:
+        """As `combine`; for verifiers whose weights and gates are the row's own."""
+        return self.combine(verdicts)
+
     def grade(self, row: GradingRow) -> Verdict:
         verdicts: dict[str, Verdict] = {}
         for part in self.parts_of(row):
@@ -141,7 +145,7 @@ class Composite(Verifier):
                 raise VerifierError(f"part {part.name!r}: {type(error).__name__}: {error}") from error
             if self.settled(verdicts):
                 break
-        return self.combine(verdicts)
+        return self.combine_row(row, verdicts)
 
     def check_reference(self, reference: JSON) -> None:
         for part in self.parts:

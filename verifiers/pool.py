@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from verifiers.base import GradingRow
+from verifiers.errors import BadReference
 from verifiers.lane import Lane
 from verifiers.registry import get_verifier, importable_target
 from verifiers.shared import SharedQueue
@@ -215,7 +216,11 @@ class GradingPool:
 
     def _submit_parts(self, composed: Composite, item: Item) -> Future[Verdict]:
         """Each part as a row of its own, so that each has its own limits; the last verdict to come combines them."""
-        parts = composed.parts_of(item.row)
+        try:
+            parts = composed.parts_of(item.row)
+        except BadReference as error:
+            item.settle(signed(fixed(Outcome.BAD_REFERENCE, str(error)), item.kind.name))
+            return item.future
         futures = [self.submit(part.verifier, part.options, part.row_of(item.row)) for part in parts]
         left = len(futures)
         lock = threading.Lock()
@@ -228,7 +233,7 @@ class GradingPool:
                     return
             try:
                 verdicts = {part.name: future.result() for part, future in zip(parts, futures, strict=True)}
-                item.settle(signed(composed.combine(verdicts), item.kind.name))
+                item.settle(signed(composed.combine_row(item.row, verdicts), item.kind.name))
             except Exception as error:  # the boundary: a callback's exception would be lost, and the row with it
                 item.fault(f"{type(error).__name__}: {error}")
 

@@ -1,0 +1,94 @@
+"""What judging has cost and may cost."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+from verifiers.judge.errors import BudgetSpent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Sums over calls."""
+
+    calls: int = 0
+    """Exchanges with the model, retries included."""
+    hits: int = 0
+    """Answers from the cache, or from the same question under way: free."""
+    faults: int = 0
+    """Questions that ended without an answer."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    """In the currency of the prices."""
+
+
+class Meter:
+    """Counts tokens, and refuses a call that could exceed the budget. Of one judge, in all threads.
+
+    Args:
+        tokens: prompt and completion tokens that may be used in this process; None: any number.
+        prompt_price, completion_price: of a million tokens.
+    """
+
+    def __init__(self, *, tokens: int | None, prompt_price: float, completion_price: float) -> None:
+        self._limit = tokens
+        self._prices = prompt_price, completion_price
+        self._changed = threading.Condition()
+        self._reserved = 0
+        self._usage = Usage()
+
+    @property
+    def usage(self) -> Usage:
+        """So far."""
+        with self._changed:
+            return self._usage
+
+    def cost_of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Of one call."""
+        return (prompt_tokens * self._prices[0] + completion_tokens * self._prices[1]) / 1e6
+
+    def reserve(self, most: int) -> None:
+        """Set aside what a call could use at most; waits while calls under way may give some back.
+
+        Raises:
+            BudgetSpent: it would exceed the budget whatever they give back.
+        """
+        if self._limit is None:
+            return
+        with self._changed:
+            while self._used() + self._reserved + most > self._limit:
+                if self._used() + most > self._limit or self._reserved == 0:
+                    raise BudgetSpent(
+                        f"the judge's budget of {self._limit} tokens is spent: {self._used()} used, and the next call"
+                        f" may take {most}. Raise token_budget, or judge fewer completions"
+                    )
+                self._changed.wait()
+            self._reserved += most
+
+    def settle(self, most: int, *, prompt_tokens: int, completion_tokens: int) -> None:
+        """Replace what was reserved by what was used."""
+        with self._changed:
+            if self._limit is not None:
+                self._reserved -= most
+            now = self._usage
+            self._usage = replace(
+                now,
+                calls=now.calls + 1,
+                prompt_tokens=now.prompt_tokens + prompt_tokens,
+                completion_tokens=now.completion_tokens + completion_tokens,
+                cost=now.cost + self.cost_of(prompt_tokens, completion_tokens),
+            )
+            self._changed.notify_all()
+
+    def count(self, *, hits: int = 0, faults: int = 0) -> None:
+        """Count answers that cost nothing, and questions without an answer."""
+        with self._changed:
+            self._usage = replace(self._usage, hits=self._usage.hits + hits, faults=self._usage.faults + faults)
+
+    def _used(self) -> int:
+        return self._usage.prompt_tokens + self._usage.completion_tokens
+
+
+__all__ = ["Meter", "Usage"]

@@ -1,0 +1,107 @@
+"""What goes to a judge's model and what comes back, whatever serves it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, cast
+
+from verifiers.judge.errors import JudgeFault
+from verifiers.verdict import JSON
+
+
+class Turn(NamedTuple):
+    """A chat message."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One call of the judge's model."""
+
+    turns: tuple[Turn, ...]
+    schema: Mapping[str, JSON]
+    """JSON schema of the reply."""
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+    top_logprobs: int = 0
+    """Alternatives a token whose log-probabilities are wanted; 0: none."""
+
+    def key(self, identity: Mapping[str, JSON]) -> str:
+        """A digest of all that can change the reply: the model's identity and the whole request."""
+        said: JSON = [
+            dict(identity),
+            [list(turn) for turn in self.turns],
+            dict(self.schema),
+            [self.max_tokens, self.temperature, self.seed, self.top_logprobs],
+        ]
+        return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=32).hexdigest()
+
+    def with_tokens(self, max_tokens: int) -> ChatRequest:
+        """The same request with more room for the reply."""
+        return replace(self, max_tokens=max_tokens)
+
+    def prompt_bytes(self) -> int:
+        """UTF-8 bytes of the turns and their frame: no byte-level tokenizer makes more tokens of them."""
+        return sum(len(turn.content.encode("utf-8", "replace")) + 16 for turn in self.turns)
+
+
+class Token(NamedTuple):
+    """A sampled token and the log-probabilities of what could have stood there."""
+
+    text: str
+    logprobs: Mapping[str, float]
+
+
+class Reply(NamedTuple):
+    """What the model said."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    tokens: tuple[Token, ...] = ()
+    """With log-probabilities, where they were asked for."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """As stored in the cache."""
+        return {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "usage": [self.prompt_tokens, self.completion_tokens],
+            "tokens": [[token.text, cast("JSON", dict(token.logprobs))] for token in self.tokens],
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, JSON]) -> Reply:
+        """The inverse of `to_json`."""
+        used = cast("list[int]", row["usage"])
+        tokens = cast("list[tuple[str, dict[str, float]]]", row["tokens"])
+        return cls(
+            str(row["text"]),
+            str(row["finish_reason"]),
+            used[0],
+            used[1],
+            tuple(Token(text, logprobs) for text, logprobs in tokens),
+        )
+
+
+class Backend(Protocol):
+    """Something that answers chat requests."""
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """What tells one judge's answers from another's: model, revision, how replies are constrained."""
+        ...
+
+    def answer(self, requests: Sequence[ChatRequest]) -> list[Reply | JudgeFault]:
+        """Replies in order; a fault stands where there is none."""
+        ...
+
+
+__all__ = ["Backend", "ChatRequest", "Reply", "Token", "Turn"]

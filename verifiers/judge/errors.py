@@ -1,0 +1,30 @@
+"""Faults of a judge. None of them is ever a reward."""
+
+from __future__ import annotations
+
+from verifiers.errors import VerifierError
+
+
+class JudgeFault(VerifierError):
+    """The judge gave no usable answer; the message says why."""
+
+
+class Unusable(JudgeFault):
+    """A reply that cannot be read: malformed, cut off, outside the levels. Asking again may help."""
+
+
+class Busy(JudgeFault):
+    """The endpoint asks to come back later, or could not be reached."""
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+        """Seconds to wait, where the endpoint says so."""
+
+
+class BudgetSpent(JudgeFault):
+    """The next call could exceed the token budget."""
+
+
+class Obeyed(JudgeFault):
+    """The judge followed an instruction in the data that it was told to grade."""

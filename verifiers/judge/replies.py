@@ -1,0 +1,139 @@
+"""A judge's reply, read strictly: the level it gives, or why it gives none."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from verifiers.extract import strip_thinking
+from verifiers.json_schema import read_json
+from verifiers.judge.chat import Reply, Token
+from verifiers.judge.errors import Obeyed, Unusable
+from verifiers.judge.prompts import Prompt, disarm
+from verifiers.verdict import JSON
+
+FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\s*\Z", re.DOTALL)
+LEAST_MASS = 0.05
+"""Of the probability at the place of the answer: with less on the levels, their shares are noise (ours)."""
+
+
+class Judged(NamedTuple):
+    """One usable reply."""
+
+    choice: int
+    """The level, or which of two is better."""
+    evidence: str
+    quoted: bool
+    """Whether the evidence stands in the data, white space aside."""
+    reason: str
+    shares: Mapping[int, float]
+    """Probability of each choice, where it was asked for; else 1 for the one that was made."""
+    mass: float
+    """Probability that lay on the choices before they were normalised; 1 where it was not asked for."""
+
+
+def read_reply(reply: Reply, prompt: Prompt, *, key: str, data: Sequence[str], shares: bool) -> Judged:
+    """Read a reply.
+
+    Args:
+        reply: of the judge's model.
+        prompt: what it answers.
+        key: where the choice stands: level, or better.
+        data: texts that the evidence may quote.
+        shares: read the probabilities of the choices.
+    Raises:
+        Unusable: it is no JSON object of the schema, is cut off, or the choices' probabilities are not there.
+        Obeyed: it repeats the decoy: the judge takes orders from the data.
+    """
+    if reply.finish_reason == "length":
+        raise Unusable(f"the reply was cut off after {reply.completion_tokens} tokens; raise max_tokens")
+    fields = _object(reply.text)
+    said, choices = fields.get("check"), _choices(prompt.schema, key)
+    if prompt.decoy is not None and isinstance(said, str) and prompt.decoy in said.lower():
+        raise Obeyed(
+            f"the judge wrote {prompt.decoy!r}, as the data asked, and not {prompt.check!r}: it takes orders from what"
+            " it grades. Use a better judge, or set canary to false and trust the injection battery alone"
+        )
+    choice, evidence, reason = fields.get(key), fields.get("evidence"), fields.get("reason")
+    if isinstance(choice, bool) or not isinstance(choice, int) or choice not in choices:
+        raise Unusable(f"{key} must be one of {choices}; the judge said {str(choice)[:80]!r}")
+    if not isinstance(evidence, str) or not isinstance(reason, str):
+        raise Unusable("evidence and reason must be strings")
+    if prompt.decoy is not None and (not isinstance(said, str) or prompt.check not in said.lower()):
+        raise Unusable(f"check must be {prompt.check!r}; the judge said {str(said)[:80]!r}")
+    found, mass = choice_shares(reply.tokens, reply.text, key, choices) if shares else ({choice: 1.0}, 1.0)
+    return Judged(choice, evidence, _is_quoted(evidence, data), reason, found, mass)
+
+
+def _choices(schema: Mapping[str, JSON], key: str) -> list[int]:
+    properties = schema["properties"]
+    assert isinstance(properties, dict)
+    listed = properties[key]
+    assert isinstance(listed, dict)
+    choices = listed["enum"]
+    assert isinstance(choices, list)
+    return [choice for choice in choices if isinstance(choice, int)]
+
+
+def _object(text: str) -> dict[str, JSON]:
+    """The one JSON object of a reply, in a fence or alone, after the judge's own thinking."""
+    visible = strip_thinking(text).strip()
+    fenced = FENCE.match(visible)
+    try:
+        found = read_json(fenced.group(1) if fenced else visible)
+    except (ValueError, RecursionError) as error:
+        raise Unusable(f"the reply is no JSON object ({error}): {visible[:120]!r}") from error
+    if not isinstance(found, dict):
+        raise Unusable(f"the reply is no JSON object: {visible[:120]!r}")
+    return found
+
+
+def _is_quoted(evidence: str, data: Sequence[str]) -> bool:
+    wanted = " ".join(evidence.split())
+    return bool(wanted) and any(wanted in " ".join(text.split()) for raw in data for text in (raw, disarm(raw)))
+
+
+def choice_shares(
+    tokens: Sequence[Token], text: str, key: str, choices: Sequence[int]
+) -> tuple[dict[int, float], float]:
+    """Probability of each choice at the token that holds the chosen digit, normalised over the choices.
+
+    Geval's expectation over levels (Liu et al., arXiv:2303.16634, section 3, equation 1) with the probabilities of
+    one sampled position instead of sampled replies.
+
+    Returns:
+        Shares that sum to 1, and the probability that lay on the choices before.
+    Raises:
+        Unusable: no log-probabilities came back, or next to nothing lies on the choices.
+    """
+    if not tokens:
+        raise Unusable('the endpoint sends no log-probabilities; set scores to "level"')
+    pattern, spelt = rf'"{key}"\s*:\s*(\d)', "".join(token.text for token in tokens)
+    places, wanted_digits = list(re.finditer(pattern, spelt)), re.findall(pattern, text)
+    if not places or [place.group(1) for place in places] != wanted_digits:
+        raise Unusable("the tokens of the reply do not spell its text; its probabilities cannot be placed")
+    wanted = places[-1].start(1)
+    start = 0
+    for token in tokens:
+        if start <= wanted < start + len(token.text):
+            return _normalised(token, wanted - start, choices)
+        start += len(token.text)
+    raise AssertionError(f"no token at character {wanted} of {len(spelt)}")
+
+
+def _normalised(token: Token, at: int, choices: Sequence[int]) -> tuple[dict[int, float], float]:
+    before, after = token.text[:at], token.text[at + 1 :]
+    raw = dict.fromkeys(choices, 0.0)
+    for text, logprob in token.logprobs.items():
+        for choice in choices:
+            if text == f"{before}{choice}{after}":
+                raw[choice] += math.exp(logprob)
+    mass = math.fsum(raw.values())
+    if mass < LEAST_MASS:
+        raise Unusable(f"{mass:.2g} of the probability lies on the choices; the judge did not mean any of them")
+    return {choice: share / mass for choice, share in raw.items()}, min(1.0, mass)
+
+
+__all__ = ["Judged", "choice_shares", "read_reply"]

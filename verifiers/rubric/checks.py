@@ -1,0 +1,146 @@
+"""`criterion`: one criterion that a program decides. Graded in a worker, where a bad pattern can be killed."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import cast
+
+from verifiers.base import Example, GradingRow, Verifier
+from verifiers.errors import BadReference
+from verifiers.extract import strip_thinking
+from verifiers.json_schema import JsonSchema
+from verifiers.rubric.criteria import CHECKED, Criterion, contains_spec, regex_spec
+from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
+
+QUOTED = re.compile(r'"([^"\n]+)"|“([^”\n]+)”|«([^»\n]+)»')
+
+
+class CheckedCriterion(Verifier):
+    """One of contains, regex, length, json_schema and citation, on the text outside `<think>`."""
+
+    name = "criterion"
+    grade_seconds = 5.0
+    examples = (
+        Example(completion="It is in Paris.", reference={"contains": "Paris"}),
+        Example(completion="<think>Paris</think>Lyon.", reference={"contains": "Paris"}, outcome=Outcome.INCORRECT),
+        Example(
+            completion='It says "the cat sat on the mat".',
+            reference={"citation": {"min": 1, "words": 3}},
+            prompt="Once the cat sat on the mat.",
+        ),
+        Example(
+            completion='It says "the dog sat on the mat".',
+            reference={"citation": {"min": 1, "words": 3}},
+            prompt="Once the cat sat on the mat.",
+            outcome=Outcome.INCORRECT,
+        ),
+    )
+    reference_schema = {"type": "object", "properties": {kind: {} for kind in CHECKED}}
+
+    def check_reference(self, reference: JSON) -> None:
+        criterion = _read(reference)
+        if criterion.kind == "json_schema":
+            _schema_verifier().check_reference(criterion.spec)
+
+    def grade(self, row: GradingRow) -> Verdict:
+        criterion = _read(row.reference)
+        text = strip_thinking(row.completion)
+        if criterion.kind == "contains":
+            return contains(text, criterion.spec)
+        if criterion.kind == "regex":
+            return matches(text, criterion.spec)
+        if criterion.kind == "length":
+            return has_length(text, cast("dict[str, JSON]", criterion.spec))
+        if criterion.kind == "citation":
+            return cites(text, row.prompt, cast("dict[str, JSON]", criterion.spec))
+        return _schema_verifier().grade(GradingRow(completion=row.completion, reference=criterion.spec))
+
+
+@functools.cache
+def _schema_verifier() -> JsonSchema:
+    return JsonSchema()
+
+
+def _read(reference: JSON) -> Criterion:
+    criterion = Criterion.from_json(reference, number=1)
+    if criterion.kind not in CHECKED:
+        raise BadReference(f"criterion decides {', '.join(CHECKED)}; {criterion.kind} belongs in a rubric.")
+    return criterion
+
+
+def contains(text: str, spec: JSON) -> Verdict:
+    """Which of the wanted texts stand in it; a share of `all`, and nothing where one of `none` does."""
+    wanted = contains_spec(spec, "contains")
+    fold = isinstance(spec, dict) and spec.get("ignore_case") is True
+    held = " ".join(text.split())
+    held = held.casefold() if fold else held
+
+    def stands(part: str) -> bool:
+        part = " ".join(part.split())
+        return (part.casefold() if fold else part) in held
+
+    forbidden = [part for part in wanted["none"] if stands(part)]
+    if forbidden:
+        return fixed(Outcome.INCORRECT, f"contains {forbidden[0]!r}", evidence=forbidden[0])
+    if wanted["any"] and not any(map(stands, wanted["any"])):
+        return fixed(Outcome.INCORRECT, f"contains none of {', '.join(map(repr, wanted['any']))}"[:300])
+    missing = [part for part in wanted["all"] if not stands(part)]
+    if not missing:
+        found = next((part for part in (*wanted["all"], *wanted["any"]) if stands(part)), "")
+        return fixed(Outcome.CORRECT, "contains what it must", evidence=found)
+    share = 1 - len(missing) / len(wanted["all"])
+    verdict = graded(share, f"lacks {', '.join(map(repr, missing))}"[:300])
+    return verdict
+
+
+def matches(text: str, spec: JSON) -> Verdict:
+    """Whether a pattern matches as often as it should."""
+    pattern, least, most = regex_spec(spec, "regex")
+    found = 0
+    first = ""
+    for match in pattern.finditer(text):
+        first = first or match.group()[:200]
+        found += 1
+        if found > most:
+            break
+    outcome = Outcome.CORRECT if least <= found <= most else Outcome.INCORRECT
+    wanted = f"{least:g}" if most == float("inf") else f"{least:g} to {most:g}"
+    return fixed(outcome, f"the pattern matches {found} times; wanted {wanted}", evidence=first)
+
+
+def has_length(text: str, spec: dict[str, JSON]) -> Verdict:
+    """Whether the text is as long as it should be."""
+    unit = str(spec.get("unit", "words"))
+    stripped = text.strip()
+    found = {
+        "words": len(stripped.split()),
+        "characters": len(stripped),
+        "lines": len(stripped.splitlines()),
+    }[unit]
+    low, high = cast("float", spec.get("min", 0)), cast("float", spec.get("max", float("inf")))
+    outcome = Outcome.CORRECT if low <= found <= high else Outcome.INCORRECT
+    wanted = f"{low:g} or more" if high == float("inf") else f"{low:g} to {high:g}"
+    return fixed(outcome, f"{found} {unit}; wanted {wanted}")
+
+
+def cites(text: str, prompt: str | None, spec: dict[str, JSON]) -> Verdict:
+    """Whether what stands in quotation marks stands in the prompt, white space aside.
+
+    An invented quotation is no partial citation: one of them, and nothing is given.
+    """
+    if prompt is None:
+        raise BadReference("citation needs the prompt; this row has none.")
+    least, words = int(cast("float", spec.get("min", 1))), int(cast("float", spec.get("words", 3)))
+    source = " ".join(prompt.split())
+    quotes = [" ".join("".join(groups).split()) for groups in QUOTED.findall(text)]
+    quotes = [quote for quote in quotes if len(quote.split()) >= words]
+    invented = next((quote for quote in quotes if quote.strip(" .,;:!?…") not in source), None)
+    if invented is not None:
+        return fixed(Outcome.INCORRECT, "quotes what the prompt does not say", evidence=invented[:300])
+    outcome = Outcome.CORRECT if len(quotes) >= least else Outcome.INCORRECT
+    said = f"{len(quotes)} quotations of {words} words or more, all in the prompt; wanted {least}"
+    return fixed(outcome, said, evidence=quotes[0][:300] if quotes else "")
+
+
+__all__ = ["CheckedCriterion", "cites", "contains", "has_length", "matches"]
