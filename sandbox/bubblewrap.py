@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import subprocess
 from pathlib import Path
 
-from sandbox.api import MIB, Limits, SandboxError, SandboxUnavailable
+from sandbox.api import MIB, Limits, SandboxUnavailable
 from sandbox.image import ensure_root
 from sandbox.pool import Launcher
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
 
 NOBODY = 65534
 INSIDE_UID = 1000
+OLDEST = [0, 5]
+DISABLES_USERNS = [0, 8]
 
 
 class Bubblewrap(Launcher):
@@ -26,10 +28,9 @@ class Bubblewrap(Launcher):
     def __init__(self, *, limits: Limits, packages: tuple[str, ...] = (), tmpfs_bytes: int = 64 * MIB) -> None:
         self.limits = limits
         self._tmpfs_bytes = tmpfs_bytes
-        program = shutil.which("bwrap")
-        if program is None:
-            raise SandboxUnavailable("bubblewrap is not installed: apt-get install bubblewrap (or your system's like).")
-        self._program = program
+        self._version = [int(part) for part in re.findall(r"\d+", version())]
+        if self._version < OLDEST:
+            raise SandboxUnavailable(f"bubblewrap 0.5 or later is needed; this is {version()}.")
         # a job of the real root would be held by no process limit: root hands bubblewrap to nobody
         self._as_nobody = os.geteuid() == 0 and _has_uid(NOBODY)
         self._root = ensure_root(packages)
@@ -37,8 +38,10 @@ class Bubblewrap(Launcher):
     def command(self) -> list[str]:
         """What is run for one worker."""
         return [
-            self._program,
-            *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
+            "bwrap",
+            *("--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"),
+            # older versions have no such option; there the job's system-call filter alone refuses user namespaces
+            *(("--disable-userns",) if self._version >= DISABLES_USERNS else ()),
             *("--as-pid-1", "--cap-add", "ALL", "--uid", str(INSIDE_UID), "--gid", str(INSIDE_UID)),
             *("--hostname", "sandbox", "--clearenv", "--setenv", "PATH", "/usr/local/bin:/usr/bin:/bin"),
             *("--setenv", "PYTHONHASHSEED", "0", "--setenv", "LANG", "C.UTF-8"),
@@ -102,9 +105,14 @@ def version() -> str:
     """What bwrap says it is.
 
     Raises:
-        SandboxError: it does not run.
+        SandboxUnavailable: it is not installed, or does not run.
     """
-    done = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise SandboxUnavailable(
+            "bubblewrap is not installed: apt-get install bubblewrap (or your system's like)."
+        ) from None
     if done.returncode:
-        raise SandboxError(f"bwrap --version failed: {done.stderr.strip()}")
+        raise SandboxUnavailable(f"bwrap --version failed: {done.stderr.strip()}")
     return done.stdout.strip()
