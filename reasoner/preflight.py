@@ -411,9 +411,8 @@ def sentences(done: Preflight) -> Iterator[str]:
     distinct = _distinct(done.rows)
     if distinct < 0.3:
         yield (
-            f"only {percent(distinct)} of the completions of a problem differ from each other: raise"
-            f" rollout.temperature"
-            f" above {rollout.temperature:g}."
+            f"where a problem is not solved every time, only {percent(distinct)} of its completions differ from each other:"
+            f" raise rollout.temperature above {rollout.temperature:g}."
         )
     for finding in done.findings:
         if (
@@ -425,11 +424,12 @@ def sentences(done: Preflight) -> Iterator[str]:
 
 
 def _distinct(rows: Sequence[Row]) -> float:
-    """Mean share of distinct texts among the samples of a problem."""
-    texts: dict[tuple[int, int], list[str]] = {}
+    """Mean share of distinct texts among the samples of a problem that is not all right; 1 where there is none."""
+    groups: dict[tuple[int, int], list[Row]] = {}
     for row in rows:
-        texts.setdefault((row.step, row.group), []).append(row.completion)
-    return sum(len(set(group)) / len(group) for group in texts.values()) / max(1, len(texts))
+        groups.setdefault((row.step, row.group), []).append(row)
+    shares = [len({r.completion for r in g}) / len(g) for g in groups.values() if not all(r.right for r in g)]
+    return sum(shares) / len(shares) if shares else 1.0
 
 
 def problem_list(
