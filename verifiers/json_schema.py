@@ -41,7 +41,9 @@ class JsonSchema(Verifier):
     name = "json_schema"
     reference_schema = {"type": ["object", "boolean"]}
     examples = (
-        Example(completion='<think>one</think>{"x": 1}', reference=cast("JSON", POINT)),
+        Example(
+            completion='<think>one</think>{"x": 1}', reference=cast("JSON", POINT), prompt="Give the point as JSON."
+        ),
         Example(completion='Here:\n```json\n{"x": 1}\n```', reference=cast("JSON", POINT)),
         Example(completion='{"x": "1"}', reference=cast("JSON", POINT), outcome=Outcome.INCORRECT),
         Example(completion="x is 1", reference=cast("JSON", POINT), outcome=Outcome.NO_ANSWER),

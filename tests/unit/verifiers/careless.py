@@ -42,8 +42,9 @@ class Wrong(Sound):
 
 
 class Moody(Sound):
-    def right(self, row: GradingRow) -> bool:
-        return super().right(row) and os.getpid() % 2 == 0 and time.time_ns() % 2 == 0
+    def grade(self, row: GradingRow) -> Verdict:
+        verdict = super().grade(row)
+        return fixed(verdict.outcome, "compared", answer=os.urandom(8).hex())
 
 
 class Forgetful(Sound):
@@ -70,7 +71,7 @@ class Picky(Sound):
 
 class Slow(Sound):
     def right(self, row: GradingRow) -> bool:
-        time.sleep(3 if len(row.completion) > 100_000 else 0)
+        time.sleep(3 if row.completion.startswith("aaaa") else 0)
         return super().right(row)
 
 
