@@ -411,7 +411,8 @@ def sentences(done: Preflight) -> Iterator[str]:
     distinct = _distinct(done.rows)
     if distinct < 0.3:
         yield (
-            f"where a problem is not solved every time, only {percent(distinct)} of its completions differ from each other:"
+            f"where a problem is not solved every time, only {percent(distinct)} of its completions differ from"
+            f" each other:"
             f" raise rollout.temperature above {rollout.temperature:g}."
         )
     for finding in done.findings:
