@@ -556,7 +556,7 @@ def resolve(
     listed = raw.get("stages", no_stages)
     if not isinstance(listed, list) or not all(isinstance(s, dict) for s in cast("list[object]", listed)):
         raise ConfigError("bad-value", f"{where}: stages must be a list of mappings.")
-    stage_dicts = cast("list[dict[str, object]]", listed)
+    stage_dicts = _expanded(cast("list[dict[str, object]]", listed), where)
     merged = [deep_merge(common, stage) for stage in stage_dicts]
     for override in overrides:
         _apply_override(merged, override)
@@ -564,6 +564,22 @@ def resolve(
     fresh = tuple(index == 0 or _has_path(stage_dicts[index]) for index in range(len(stages)))
     first = stages[0]
     return RunConfig(name=first.name, output=first.output or f"runs/{first.name}", stages=stages, starts_fresh=fresh)
+
+
+def _expanded(listed: list[dict[str, object]], where: str) -> list[dict[str, object]]:
+    """Stages in order, `{repeat: N, stages: [...]}` written out N times (rounds)."""
+    found: list[dict[str, object]] = []
+    for entry in listed:
+        if "repeat" not in entry:
+            found.append(entry)
+            continue
+        times, inner = entry["repeat"], entry.get("stages")
+        whole = isinstance(times, int) and times >= 1 and isinstance(inner, list) and set(entry) == {"repeat", "stages"}
+        if not whole or not all(isinstance(stage, dict) for stage in cast("list[object]", inner)):
+            raise ConfigError("bad-value", f"{where}: a repeat must be {{repeat: N, stages: [mappings]}}; got {entry}.")
+        for _ in range(cast("int", times)):
+            found += copy.deepcopy(cast("list[dict[str, object]]", inner))
+    return found
 
 
 def dump(config: StageConfig) -> str:

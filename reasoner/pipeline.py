@@ -37,6 +37,8 @@ def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
     root = Path(config.output)
     if not resume and root.exists() and any(root.iterdir()):
         raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
+    for index in range(len(config.stages)):  # a reference that leads nowhere is found before anything is trained
+        with_references(config, index)
     for index in range(len(config.stages)):
         folder = config.stage_folder(index)
         stage = stage_with_model(with_references(config, index), index)
@@ -64,25 +66,31 @@ def with_references(config: RunConfig, index: int) -> RunConfig:
     """The run, with every `stage:NAME` in the stage's config replaced by what that stage wrote.
 
     NAME is a stage's label, or its method where it has none; of several, the last one before this stage. It stands for
-    the stage's final model, and for the pairs file of a pairs stage.
+    the stage's final model, and for the pairs file of a pairs stage. `stages:NAME` in a list stands for all of them.
 
     Raises:
         ConfigError: no earlier stage has that name; suggests the closest.
     """
-    written: dict[str, str] = {}
+    written: dict[str, list[str]] = {}
     for place in range(index):
         stage = config.stages[place]
         file = PAIRS_FILE if stage.method == "pairs" else "final"
-        written[stage.label or stage.method] = str(config.stage_folder(place) / file)
+        written.setdefault(stage.label or stage.method, []).append(str(config.stage_folder(place) / file))
 
     def resolved(value: object) -> object:
         if isinstance(value, dict):
             return {key: resolved(held) for key, held in value.items()}
         if isinstance(value, list):
-            return [resolved(held) for held in value]
+            return [path for held in value for path in (every(held) or [resolved(held)])]
         if not isinstance(value, str) or not value.startswith("stage:"):
             return value
-        name = value.removeprefix("stage:")
+        return found(value)[-1]
+
+    def every(value: object) -> list[str]:
+        return found(value) if isinstance(value, str) and value.startswith("stages:") else []
+
+    def found(value: str) -> list[str]:
+        name = value.partition(":")[2]
         if name not in written:
             close = difflib.get_close_matches(name, written, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
