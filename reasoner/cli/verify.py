@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,7 +122,8 @@ def _file(
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     else:
         target, done, summary = open_output(output, resume=resume)
-    with GradingPool(workers=workers) as pool, _progress(len(done)) as advance:
+    kept = nullcontext() if output is None else target
+    with kept, GradingPool(workers=workers) as pool, _progress(len(done)) as advance:
         grade_file(
             file,
             pool=pool,
@@ -134,8 +135,6 @@ def _file(
             summary=summary,
             on_row=advance,
         )
-    if output is not None:
-        target.close()
     if as_json:
         typer.echo(json.dumps(summary.to_json(), ensure_ascii=False), err=output is None)
     else:

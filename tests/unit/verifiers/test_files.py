@@ -1,0 +1,231 @@
+"""`reasoner verify` on files: order, malformed rows, resume, parquet, suites; the registry's ways to a verifier."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from reasoner.cli import app
+from verifiers import BadOption, UnknownVerifier, get_verifier
+from verifiers.files import FileError, grade_file, graded_before
+from verifiers.pool import GradingPool
+
+ROWS = [
+    {"id": "a", "completion": "#### 1", "reference": "1"},
+    {"id": "b", "completion": "#### 2", "reference": "1"},
+    {"id": "c", "completion": "#### 3", "reference": ""},
+    {"id": "d", "completion": "\ud800 #### 4", "reference": "4"},
+    {"id": "e", "completion": "#### 5", "reference": "5", "verifier": "numeric"},
+    {"id": "f", "completion": "#### 6", "reference": "6", "verifier": "no-such"},
+]
+OUTCOMES = ["correct", "incorrect", "bad_reference", "correct", "correct", "verifier_error"]
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, ["verify", *arguments])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def write(path: Path, rows: list[object]) -> str:
+    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def test_rows_are_graded_in_order_and_what_cannot_be_is_said(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", [*ROWS[:2], "{broken\n", "\n", *ROWS[2:], '{"id": "g"}\n', "[1]\n"])
+    output = tmp_path / "verdicts.jsonl"
+    code, said, _ = run(file, "--verifier", "exact", "--output", str(output))
+    assert code == 3
+    rows = read(output)
+    assert [row["id"] for row in rows] == ["a", "b", "3", "c", "d", "e", "f", "g", "10"]
+    assert [row["outcome"] for row in rows if row["outcome"] != "malformed"] == OUTCOMES
+    assert "4 of 6 rows graded, 75.0% correct [30.1%, 95.4%]" in said  # Wilson's interval of 3 of 4
+    assert "line 3: not JSON" in said
+    assert "line 9: completion must be text; got NoneType" in said
+    assert "line 10: must be a JSON object; got list" in said
+    assert "not graded: 1 x verifier_error: no verifier named 'no-such'" in said
+    assert "slowest: " in said
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", [*ROWS, "broken\n"])
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "verdicts.jsonl"
+    run(file, "--verifier", "exact", "--output", str(whole))
+    lines = whole.read_bytes().split(b"\n")
+    output.write_bytes(b"\n".join(lines[:3]) + b"\n" + lines[3][:20])  # killed in the middle of the fourth line
+    code, _, error = run(file, "--verifier", "exact", "--output", str(output))
+    assert code == 1
+    assert "Pass --resume" in error
+    code, said, _ = run(file, "--verifier", "exact", "--output", str(output), "--resume", "--json")
+    assert code == 3
+    strip = [{key: value for key, value in row.items() if key != "seconds"} for row in read(output)]
+    assert strip == [{key: value for key, value in row.items() if key != "seconds"} for row in read(whole)]
+    assert json.loads(said)["rows"] == 6
+    other = write(tmp_path / "other.jsonl", ROWS[1:])
+    code, _, error = run(other, "--verifier", "exact", "--output", str(output), "--resume")
+    assert "must begin with the rows that were graded before; row 1 is 'b', was 'a'" in error
+    (tmp_path / "notes.jsonl").write_text("not ours\n")
+    with pytest.raises(FileError, match="must hold earlier verdicts"):
+        graded_before(tmp_path / "notes.jsonl")
+
+
+def test_standard_input_and_mapped_columns() -> None:
+    text = json.dumps({"key": 7, "output": {"text": "#### 2"}, "gold": "2"}) + "\n"
+    columns = ("-c", "id=key", "-c", "completion=output.text", "-c", "reference=gold")
+    done = CliRunner().invoke(app, ["verify", "-", "--verifier", "exact", *columns], input=text)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["id"] == "7"
+    assert "1 of 1 rows graded" in done.stderr
+
+
+def test_parquet(tmp_path: Path) -> None:
+    import datetime
+
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"completion": f"#### {n}", "reference": str(n % 7), "day": datetime.date(2026, 1, 1)} for n in range(20)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    with GradingPool(workers=1) as pool:
+        summary = grade_file(str(tmp_path / "rows.parquet"), pool=pool, target=io.StringIO(), verifier="exact")
+    assert (summary.rows, summary.correct) == (20, 7)
+    (tmp_path / "no.parquet").write_text("text")
+    code, _, error = run(str(tmp_path / "no.parquet"), "--verifier", "exact")
+    assert code == 1
+    assert "cannot be read" in error
+
+
+def suite(folder: Path, parts: list[dict[str, object]], **more: object) -> str:
+    import yaml
+
+    (folder / "suite.yaml").write_text(yaml.safe_dump({"parts": parts, **more}))
+    return str(folder / "suite.yaml")
+
+
+def test_a_suite_grades_many_files(tmp_path: Path) -> None:
+    write(tmp_path / "one.jsonl", ROWS[:2])
+    write(tmp_path / "two.jsonl", [{"out": "#### 2.50", "gold": 2.5}])
+    parts: list[dict[str, object]] = [
+        {"name": "one", "file": "one.jsonl", "verifier": "exact", "min_accuracy": 0.5},
+        {
+            "name": "two",
+            "file": "two.jsonl",
+            "verifier": "numeric",
+            "columns": {"completion": "out", "reference": "gold"},
+        },
+    ]
+    code, said, _ = run(suite(tmp_path, parts, output="out"), "--json")
+    assert code == 0
+    one, two = json.loads(said)["parts"]
+    assert (one["accuracy"], two["accuracy"], one["reached"]) == (0.5, 1.0, True)
+    assert [row["id"] for row in read(tmp_path / "out" / "one.jsonl")] == ["a", "b"]
+    parts[0]["min_accuracy"] = 0.6
+    parts.append({"name": "three", "file": "missing.jsonl", "verifier": "exact"})
+    code, _, error = run(suite(tmp_path, parts, output="again"))
+    assert code == 1
+    assert "one: accuracy is below 0.6" in error
+    assert "three: " in error
+    assert len(read(tmp_path / "again" / "two.jsonl")) == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ([], "parts"),
+        ([{"name": "x", "file": "f", "verifer": "exact"}], "Extra inputs"),
+        ([{"name": "x", "file": "f"}, {"name": "x", "file": "f"}], "'x' stands twice"),
+        ([{"name": "x", "file": "f", "verifier": "exat"}], "Did you mean 'exact'"),
+    ],
+)
+def test_bad_suites(tmp_path: Path, parts: list[dict[str, object]], said: str) -> None:
+    code, _, error = run(suite(tmp_path, parts))
+    assert code in (1, 2)
+    assert said in error
+
+
+PLUGIN = '''
+from verifiers import Example, Outcome, Verifier, fixed, verifier
+
+@verifier("%s", examples=[Example(completion="HI", reference=None)])
+def shout(*, completion, reference):
+    """All letters are capitals."""
+    return completion.isupper()
+'''
+TWO = '''
+from verifiers import Outcome, Verifier, fixed
+
+class One(Verifier):
+    """Always right, for an option."""
+
+    def __init__(self, *, times: int):
+        self.times = times
+
+    def grade(self, row):
+        return fixed(Outcome.CORRECT, "yes")
+
+class Two(One):
+    pass
+
+def half(completion, **rest):
+    return 0.5 if "prompt" in rest else 0.0
+
+def wild(completion):
+    return 7.0
+'''
+
+
+def test_ways_to_a_verifier(tmp_path: Path) -> None:
+    (tmp_path / "shout.py").write_text(PLUGIN % "shout-for-this-test")
+    (tmp_path / "two.py").write_text(TWO)
+    alone = get_verifier(f"{tmp_path}/shout.py")
+    assert alone.verify(completion="HI", reference=None).reward == 1
+    assert get_verifier(f"{tmp_path}/shout.py:shout").verify(completion="hi", reference=None).reward == 0
+    assert get_verifier("shout-for-this-test").examples
+    assert get_verifier(f"{tmp_path}/two.py:One", times=2).verify(completion="", reference=1).reward == 1
+    assert get_verifier(f"{tmp_path}/two.py:half").verify(completion="", reference=1).reward == 0.5
+    with pytest.raises(ValueError, match=r"reward in \[0, 1\]"):
+        get_verifier(f"{tmp_path}/two.py:wild").verify(completion="", reference=1)
+    with pytest.raises(UnknownVerifier, match="exactly one verifier; found One, Two"):
+        get_verifier(f"{tmp_path}/two.py")
+    with pytest.raises(BadOption, match="It takes: times: int"):
+        get_verifier(f"{tmp_path}/two.py:One", time=2)
+    with pytest.raises(UnknownVerifier, match="no file"):
+        get_verifier(f"{tmp_path}/three.py:One")
+    (tmp_path / "needs.py").write_text("import a_package_that_is_not_there\n")
+    with pytest.raises(UnknownVerifier, match="needs 'a_package_that_is_not_there', which is not installed"):
+        get_verifier(f"{tmp_path}/needs.py:x")
+    (tmp_path / "broken.py").write_text("def (\n")
+    with pytest.raises(UnknownVerifier, match="invalid syntax"):
+        get_verifier(f"{tmp_path}/broken.py:x")
+    assert run("--verifier", f"{tmp_path}/shout.py", "--gold", "1", "--completion", "HI")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("http://127.0.0.1:1", UnknownVerifier),
+        ("http://user:secret@127.0.0.1:1/math", BadOption),
+        ("http:///math", BadOption),
+    ],
+)
+def test_urls_that_name_no_verifier(url: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        get_verifier(url)
+
+
+def test_one_answer_by_exit_status() -> None:
+    given = ("--verifier", "exact", "--gold", "1", "--completion")
+    assert run(*given, "#### 1")[0] == 0
+    assert run(*given, "#### 2")[0] == 1
+    assert run("--verifier", "numeric", "--gold", "one", "--completion", "#### 1")[0] == 3
+    assert run("--verifier", "exat", "--gold", "1", "--completion", "1")[0] == 2
+    model = '{"kind": "model", "formulas": ["p"]}'
+    assert run("--verifier", "logic", "--gold", model, "--completion", "#### p=true")[0] == 0
