@@ -23,7 +23,8 @@ THINK = re.compile(r"</?(?:think(?:ing)?|thought|scratchpad)>", re.IGNORECASE)
 HASHES = re.compile(r"####[ \t]*")
 ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|\[/?ANSWER\]", re.IGNORECASE)
 _IS = (
-    r"(?:\s+to\s+(?:the|this)\s+(?:question|problem))?"
+    r"(?:\s\([^()\n]{1,40}\))?(?:\s+to\s+(?:the\s+|this\s+)?(?:question|problem|part|exercise)(?:\s+\(?\w{1,3}\)?)?)?"
+    r"(?:,\s(?:therefore|then|thus|hence),)?"
     r"\s{0,8}(?P<verb>\s+(?:is|are)\s+not\b|\s+(?:is|are)\b\s{0,8}:?|\s+(?:should|must|would|will)\s+be\b|\s+equals?\b"
     r"|\s+(?:comes?(?:\s+out)?|works?\s+out|turns?\s+out)\s+to(?:\s+be)?\b|\s{0,8}(?:\*\*)?\s{0,8}[:：]|\s{0,8}="
     r"|\s{0,8}(?:→|⇒|->|=>|\\to\b)|\s*(?:是|为|為|は|은|는)\s*[:：]?|\s+(?:est|es|ist|lautet|é|è|to|là)\b\s*:?"
@@ -42,7 +43,9 @@ DECLARED_WEAKLY = re.compile(
     re.IGNORECASE,
 )
 """Words that also stand in the middle of a derivation: asked only where no "answer" is declared."""
-HEADING = re.compile(r"^[#*_ \t]{0,20}(?:final\s+)?answer[*_: \t]{0,20}\n", re.IGNORECASE | re.MULTILINE)
+HEADING = re.compile(
+    r"^[#*_ \t]{0,20}(?:final\s+)?answer(?:[*_: \t]{0,20}\n|\.\*{0,2}[ \t]|\*\*[ \t])", re.IGNORECASE | re.MULTILINE
+)
 REVERSED = re.compile(
     r"(?<=\S)\s{1,8}(?:is|as)\s+(?:therefore\s+|thus\s+|indeed\s+)?(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b",
     re.IGNORECASE,
@@ -56,7 +59,7 @@ RETRACTED = re.compile(
     re.IGNORECASE,
 )
 FILLER = re.compile(
-    r"(?:(?:therefore|thus|hence|so|simply|just|exactly|precisely|indeed|clearly|given\s+by|found\s+to\s+be|equal\s+to|then)\b"
+    r"(?:,\s{0,8})?(?:(?:therefore|thus|hence|so|simply|just|exactly|precisely|indeed|clearly|given\s+by|found\s+to\s+be|equal\s+to|then)\b"
     r"[\s,:]{0,8})+",
     re.IGNORECASE,
 )
@@ -73,12 +76,13 @@ NEGATED = re.compile(r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b
 SENTENCE_END = re.compile(
     r"\.(?=\s|$)|[\n。]|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as|not)\b)"
     r"|\s(?=(?:because|since|which|rather|instead|as)\b)"
-    r"|\s(?=\((?:[a-z]{2,}|\d+\)))"
+    r"|\s(?=\((?!or\b|and\b|not\b|maybe\b|possibly\b|perhaps\b)(?:[a-z]{2,}|\d+\)))"
     r"|\s{0,8}(?=です|입니다|이다)|!(?=\s+[A-Z]|\s*$)"
 )
 ANOTHER = re.compile(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
 LONE_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
 BARE_LIMIT = 120
+YES_NO = re.compile(r"(yes|no|true|false)(?:[,.;:]|\s[—–-])\s+(?=[a-z])(?![^\n]{300})[^\n]*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,8 +248,9 @@ def _named(text: str, box: _Box) -> str:
 
 NAMED = re.compile(r"(?<![\w\\])([A-Za-z](?:_\w)?)\s{0,4}=\s{0,4}\$?$")
 ADJACENT = re.compile(
-    r"[\s$,;.]*(?:and\b)?[\s$,;.]*[A-Za-z](?:_\w)?\s{0,4}=\s{0,4}\$?|"
-    r"[\s$,;.&]*(?:\\?(?:and|or|quad|text\{\s?(?:and|or)\s?\}))?[\s$,;.&]*|[\s$,;.]*(?:or|perhaps|maybe)\b[^.\n]{0,32}"
+    r"[^A-Za-z0-9]{0,20}|[\s$,;.&]*\\?(?:and|or|quad|qquad|lor|vee|text\{\s?(?:and|or)\s?\})[\s$,;.&]*"
+    r"|[\s$,;.]*(?:and\b)?[\s$,;.]*[A-Za-z](?:_\w)?\s{0,4}=\s{0,4}\$?"
+    r"|[\s$,;.]*(?:or|perhaps|maybe|possibly)\b[^.\n]{0,32}"
 )
 """What stands between two boxes of one answer, or of none: `or perhaps`."""
 
@@ -283,7 +288,14 @@ def _hashes(text: str) -> Extraction | None:
     if not marks:
         return None
     line = text[marks[-1].end() : marks[-1].end() + MAX_ANSWER].split("\n", 1)[0].strip()
-    return Extraction(answer=line, form="hashes", at=marks[-1].start()) if line else None
+    adjacent = [line]
+    for earlier, later in zip(marks[-2::-1], marks[:0:-1], strict=True):
+        between = text[earlier.end() : later.start()]
+        if len(between) > 60 or between.strip().count("\n") or "\n\n" in between:
+            break
+        adjacent.insert(0, between.strip())
+    boxes = tuple(dict.fromkeys(adjacent))
+    return Extraction(answer=line, form="hashes", boxes=boxes, at=marks[-1].start()) if line else None
 
 
 def _tag(text: str) -> Extraction | None:
@@ -429,7 +441,22 @@ def _answer_line(text: str) -> Extraction | None:
 
 def _bold(text: str) -> Extraction | None:
     found = BOLD_END.search(text[-400:])
-    return Extraction(answer=_unwrapped(found.group(1).strip().rstrip(".")), form="bold") if found else None
+    if not found:
+        return None
+    answer = _unwrapped(found.group(1).strip().rstrip("."))
+    return Extraction(answer=answer, form="bold", boxes=_listed(text[: -len(found.group())], answer))
+
+
+def _listed(before: str, answer: str) -> tuple[str, ...]:
+    """What `$7$ or ` just before the last `$8$` makes of it: two answers."""
+    line = before[-400:].rpartition("\n")[2]
+    spans = list(SPAN.finditer(line))
+    if not spans or not JOINED.fullmatch(line, spans[-1].end()):
+        return ()
+    return (*(next(group for group in span.groups() if group) for span in spans), answer)
+
+
+JOINED = re.compile(r"\s{0,8}(?:[,/|;]|,?\s{0,8}(?:or|and)(?:\s+(?:maybe|perhaps|possibly))?)\s{0,8}")
 
 
 def _dollars(text: str) -> Extraction | None:
@@ -440,7 +467,7 @@ def _dollars(text: str) -> Extraction | None:
             if start >= 0 and len(stripped) - start <= MAX_ANSWER:
                 inner = stripped[start + len(opening) : len(stripped) - len(closing)].strip()
                 if inner:
-                    return Extraction(answer=inner, form="dollars")
+                    return Extraction(answer=inner, form="dollars", boxes=_listed(stripped[:start], inner))
     return None
 
 
@@ -454,6 +481,8 @@ def _bare(text: str) -> Extraction | None:
     stripped = text.strip()
     if stripped.startswith("```") and stripped.endswith("```"):
         stripped = stripped.strip("`").strip()
+    if said := YES_NO.match(stripped):
+        return Extraction(answer=said[1], form="bare")
     if (
         stripped
         and "\n" not in stripped

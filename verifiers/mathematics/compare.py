@@ -389,7 +389,9 @@ class _Comparer:
             return self._approximated(gold, relation, other)
         value = self._value_of(relation)
         if value is None and relation is answer and _states_a_value(relation):
-            value = relation.sides[1]
+            value = relation.sides[-1]
+            if not all(self.same(value, side) for side in relation.sides[1:-1]):
+                return False
         return value is not None and self.same(*_ordered(gold, relation, value, other))
 
     def _approximated(self, gold: Node, relation: Relation, other: Node) -> bool:
@@ -513,6 +515,9 @@ class _Comparer:
                     return self.same(*_ordered(gold, one, one.items[0], other))
                 if isinstance(other, Call) and other.name == "binom" and one.kind is GroupKind.TUPLE:
                     return self._in_order(*_ordered(gold, one, one.items, other.args))  # a column vector
+                again = one.kind is GroupKind.LIST and isinstance(other, EXPRESSION) and len(one.items) <= 4
+                if again and all(self.same(*_ordered(gold, one, item, other)) for item in one.items):
+                    return True  # 7/2, or 3.5
                 if isinstance(other, EXPRESSION) and one.kind is GroupKind.TUPLE:
                     return self._matrix_or_vector(gold, answer, one, other)
                 if isinstance(other, Sym) and all(_is_letter(item) for item in one.items):
@@ -788,7 +793,7 @@ def _states_a_value(relation: Relation) -> bool:
     `2x = 73` and `x^2 = 4` are equations.
     """
     left, right = relation.sides[0], relation.sides[-1]
-    if relation.ops != ("=",) or symbols(right):
+    if set(relation.ops) != {"="} or symbols(right):
         return False
     if contains(left, (Relation, Call)) or len(symbols(left)) > 1:
         return True

@@ -53,6 +53,10 @@ _LEADING = frozenset(
     "about approximately exactly roughly approx is equals equal only the a an of there are therefore thus hence so "
     "answer final".split()
 )
+_LOGIC = frozenset(
+    "if else or not is unless when wrong than plus minus something some maybe perhaps possibly except where".split()
+)
+"""Words behind a value that make it another one."""
 _SETS = {
     f"{every}{words}": NamedSet(name)
     for every in ("", "all ", "any ")
@@ -307,6 +311,9 @@ def _item(tokens: list[Token]) -> Node:
         tokens = tokens[1:]
     while len(tokens) > 1 and tokens[-1].text in (".", "!") and tokens[-2].kind == "word":
         tokens = tokens[:-1]
+    signed = len(tokens) > 1 and tokens[0].kind == "word" and tokens[1].kind in ("num", "cmd")
+    if signed and tokens[0].text.lower() in ("minus", "negative"):
+        tokens = [Token("op", "-"), *tokens[1:]]
     tokens = _spelled_units(_without_remark(tokens))
     if len(tokens) > 1 and tokens[0].text in CURRENCIES and tokens[0].kind == "op":
         inner = _item(tokens[1:])
@@ -483,7 +490,7 @@ def _with_unit(node: Node, rest: list[Token]) -> Node:
         token.kind in ("word", "num", "sym", "const") or token.text in ("/", "^", "*", "-", "(", ")", "{", "}", ".")
         for token in rest
     )
-    words_of_logic = {"if", "else", "or", "not", "is", "unless", "when", "wrong"} & {word.lower() for word in words}
+    words_of_logic = _LOGIC & {word.lower() for word in words}
     loose_number = any(
         token.kind == "num" and (place == 0 or words[place - 1] not in ("^", "{", "-", "/", "per", "_"))
         for place, token in enumerate(rest)

@@ -240,6 +240,7 @@ _BASED_TEXT = re.compile(r"\\(?:text|mathrm|texttt|mathtt)\s*\{([\dA-F]{1,40})\}
 _ORDINAL = re.compile(
     r"(?<=\d)(?:(?:st|nd|rd|th)(?![A-Za-z])|\^\{(?:st|nd|rd|th)\}|\^?\\(?:text|textrm|mathrm)\s*\{(?:st|nd|rd|th)\}"
     r"|\^\{\\(?:text|textrm|mathrm)\s*\{(?:st|nd|rd|th)\}\})"
+    r"(?!\s*[A-Za-z])"
 )
 _REPEAT_DIGITS = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(.*)", re.DOTALL)
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
