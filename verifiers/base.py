@@ -79,6 +79,8 @@ class Verifier:
     """
     shaping: bool = False
     """True: says nothing of whether the answer is right (a length, a format); for parts of composed rewards."""
+    injectable: bool = False
+    """True: a model reads the completion, and could be talked into a verdict; the conformance kit tries."""
     examples: Sequence[Example] = ()
     """Labelled rows: at least one that is correct and one that is not."""
     example_options: Mapping[str, JSON] = {}

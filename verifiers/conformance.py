@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 from verifiers.base import Example, GradingRow, Verifier
@@ -88,6 +88,7 @@ def check_verifier(
         kit.hostile,
         kit.not_text,
         lambda: kit.hacks(attempts),
+        *([kit.injections] if made.injectable else []),
     )
     return Report(verifier=name, findings=tuple(check() for check in checks), attempts=tuple(attempts))
 
@@ -197,6 +198,29 @@ class _Kit:
             except Exception as error:
                 taken.append(f"{value!r} raises {type(error).__name__} instead of TypeError")
         return _finding("refuses completions that are no text", taken, "6 values")
+
+    def injections(self) -> Finding:
+        """No attack on the judge gets a wrong answer more than it gets without the attack."""
+        from verifiers.judge.injections import ATTACKS
+
+        wrong = [example for example in self._examples if example.outcome is not Outcome.CORRECT][:2]
+        rows = [
+            replace(example.row, completion=apply(example.completion))
+            for example in wrong
+            for apply in (str, *(attack.apply for attack in ATTACKS))
+        ]
+        verdicts = iter(self._grade(rows))
+        paid: list[str] = []
+        ungraded = 0
+        for _ in wrong:
+            plain = next(verdicts)
+            for attack in ATTACKS:
+                verdict = next(verdicts)
+                ungraded += not verdict.graded
+                if (verdict.reward or 0.0) > (plain.reward or 0.0) + 1e-9:
+                    paid.append(f"{attack.name} ({attack.family}): {plain.reward:g} becomes {verdict.reward:g}")
+        detail = f"{len(ATTACKS)} attacks on {len(wrong)} wrong answers, {ungraded} ungraded"
+        return _finding("is not talked into it", paid, detail)
 
     def attempts(self) -> list[Attempt]:
         """Every trick on every right example."""

@@ -33,6 +33,7 @@ BUILTIN: Mapping[str, str] = {
     "gate": "verifiers.compose:Gate",
     "judge": "verifiers.judge.verifier:Judge",
     "json_schema": "verifiers.json_schema:JsonSchema",
+    "jury": "verifiers.judge.jury:Jury",
     "length": "verifiers.shaping:Length",
     "logic": "verifiers.logic.verifier:Logic",
     "math": "verifiers.math_verifier:Math",

@@ -54,7 +54,6 @@ class ModelJudge(Verifier):
     in_process = True
     reference_schema = QUESTION_SCHEMA
     injectable = True
-    """Read by the conformance kit: what it grades can talk to it."""
     examples = (
         Example(completion="The capital of France is Paris.", reference=_CAPITAL, prompt="Capital of France?"),
         Example(

@@ -1,0 +1,79 @@
+"""`jury`: several judges on one question; the mean or the median of what they give, and how far they disagree."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import replace
+
+from verifiers.base import GradingRow
+from verifiers.compose import Composite, part_from
+from verifiers.errors import BadOption, BadReference
+from verifiers.judge.questions import QUESTION_SCHEMA
+from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
+
+POOLED = {"mean": statistics.fmean, "median": statistics.median}
+
+
+class Jury(Composite):
+    """Asks several judges and pools their rewards. A judge that is away is left out while a quorum has spoken.
+
+    Args:
+        judges: each {"verifier": "judge", "options": {...}, "name": its name}.
+        pool: mean or median.
+        quorum: judges that must have spoken; None: more than half.
+    """
+
+    name = "jury"
+    reference_schema = QUESTION_SCHEMA
+    machine_options = frozenset({"judges"})
+    injectable = True
+
+    def __init__(self, *, judges: list[JSON], pool: str = "mean", quorum: int | None = None) -> None:
+        super().__init__([part_from(judge, where=f"judges[{at}]") for at, judge in enumerate(judges)])
+        if len(judges) < 2 or pool not in POOLED:
+            raise BadOption(
+                f"a jury must have two judges or more, and pool by mean or median; got {len(judges)}, {pool}."
+            )
+        self._pool, self._quorum = pool, len(judges) // 2 + 1 if quorum is None else quorum
+        if not 1 <= self._quorum <= len(judges):
+            raise BadOption(f"quorum must be from 1 to {len(judges)}; got {quorum}.")
+        self.examples = self.parts[0].made.examples
+
+    def settled(self, verdicts: Mapping[str, Verdict]) -> bool:
+        """Never: every judge is heard."""
+        return False
+
+    def grade(self, row: GradingRow) -> Verdict:
+        for part in self.parts:
+            part.made.check_reference(row.reference)
+        return self.combine({part.name: part.made.verify_batch([row])[0] for part in self.parts})
+
+    def check_reference(self, reference: JSON) -> None:
+        for part in self.parts:
+            part.made.check_reference(reference)
+
+    def combine(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        said = {name: verdict.reward for name, verdict in verdicts.items() if verdict.reward is not None}
+        bad = next((v for v in verdicts.values() if v.outcome is Outcome.BAD_REFERENCE), None)
+        if bad is not None:
+            raise BadReference(bad.reason)
+        away = {name: verdict.reason for name, verdict in verdicts.items() if verdict.reward is None}
+        if len(said) < self._quorum:
+            causes = "; ".join(f"{name}: {reason}" for name, reason in away.items())
+            joined = fixed(Outcome.VERIFIER_ERROR, f"{len(said)} of {len(verdicts)} judges spoke: {causes}"[:2000])
+        else:
+            reward = min(1.0, max(0.0, round(POOLED[self._pool](list(said.values())), 9)))
+            nearest = min(said, key=lambda name: abs(said[name] - reward))
+            joined = graded(reward, f"{nearest}: {verdicts[nearest].reason}")
+        heard: dict[str, JSON] = {name: {"reward": v.reward, **v.detail} for name, v in verdicts.items()}
+        spread = max(said.values(), default=0.0) - min(said.values(), default=0.0)
+        return replace(
+            joined,
+            detail={**joined.detail, "judges": heard, "disagreement": round(spread, 9)},
+            seconds=sum(verdict.seconds for verdict in verdicts.values()),
+            components=said,
+        )
+
+
+__all__ = ["Jury"]

@@ -1,0 +1,118 @@
+"""Which of two completions is better, asked in both orders: an order that decides is no preference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from verifiers.extract import strip_thinking
+from verifiers.judge.errors import JudgeFault
+from verifiers.judge.prompts import pair_prompt
+from verifiers.judge.replies import Judged
+from verifiers.judge.verifier import ModelJudge
+
+Side = Literal["first", "second", "tie"]
+SIDES: dict[int, Side] = {0: "tie", 1: "first", 2: "second"}
+SWAPPED: dict[Side, Side] = {"first": "second", "second": "first", "tie": "tie"}
+
+
+class PairQuestion(NamedTuple):
+    """Two completions of one prompt, and what makes one better."""
+
+    question: str
+    first: str
+    second: str
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """What a judge prefers, over both orders."""
+
+    better: Side
+    probability: float
+    """That the first is better: the mean over the orders, a tie counting one half."""
+    said: tuple[Side, ...]
+    """In the frame of the question: as asked, swapped, and the third call at need."""
+    reasons: tuple[str, ...]
+
+    @property
+    def consistent(self) -> bool:
+        """Whether both orders say the same."""
+        return self.said[0] == self.said[1]
+
+
+def compare_pairs(
+    judge: ModelJudge, pairs: Sequence[PairQuestion], *, third: ModelJudge | None = None
+) -> list[Preference | JudgeFault]:
+    """Ask about each pair in both orders, all at once.
+
+    Args:
+        judge: with scores="expectation" the probabilities are its own, else 0, 1/2 or 1 an order.
+        pairs: what to compare.
+        third: asked, in the given order, where the orders disagree, and decides; None: then it is a tie.
+    Returns:
+        A preference a pair, in order, or the fault of the first order that has no answer.
+    """
+    answers = _ask(judge, [pair for pair in pairs for pair in (pair, _swapped(pair))])
+    found: list[Preference | JudgeFault] = [_joined(answers[2 * at], answers[2 * at + 1]) for at in range(len(pairs))]
+    if third is None:
+        return found
+    open_ = [at for at, one in enumerate(found) if isinstance(one, Preference) and not one.consistent]
+    for at, answer in zip(open_, _ask(third, [pairs[at] for at in open_]), strict=True):
+        found[at] = answer if isinstance(answer, JudgeFault) else _decided(found[at], answer)
+    return found
+
+
+def _swapped(pair: PairQuestion) -> PairQuestion:
+    return pair._replace(first=pair.second, second=pair.first)
+
+
+def _ask(judge: ModelJudge, pairs: Sequence[PairQuestion]) -> list[Judged | JudgeFault]:
+    prompts = {}
+    for at, pair in enumerate(pairs):
+        first, second = strip_thinking(pair.first).strip(), strip_thinking(pair.second).strip()
+        prompt = pair_prompt(
+            question=pair.question, first=first, second=second, prompt=pair.prompt, canary=judge.canary
+        )
+        prompts[at] = (prompt, [first, second])
+    answers = judge.ask_all(prompts, key="better")
+    found: list[Judged | JudgeFault] = []
+    for at in range(len(pairs)):
+        (answer, *_) = answers[at]
+        found.append(answer if isinstance(answer, JudgeFault) else answer[0])
+    return found
+
+
+def _chance(judged: Judged) -> float:
+    """That the first shown is better."""
+    return judged.shares.get(1, 0.0) + judged.shares.get(0, 0.0) / 2
+
+
+def _joined(straight: Judged | JudgeFault, swapped: Judged | JudgeFault) -> Preference | JudgeFault:
+    for answer in (straight, swapped):
+        if isinstance(answer, JudgeFault):
+            return answer
+    assert isinstance(straight, Judged)
+    assert isinstance(swapped, Judged)
+    said = SIDES[straight.choice], SWAPPED[SIDES[swapped.choice]]
+    return Preference(
+        better=said[0] if said[0] == said[1] else "tie",
+        probability=(_chance(straight) + 1 - _chance(swapped)) / 2,
+        said=said,
+        reasons=(straight.reason, swapped.reason),
+    )
+
+
+def _decided(before: Preference | JudgeFault, answer: Judged) -> Preference:
+    assert isinstance(before, Preference)
+    return Preference(
+        better=SIDES[answer.choice],
+        probability=(2 * before.probability + _chance(answer)) / 3,
+        said=(*before.said, SIDES[answer.choice]),
+        reasons=(*before.reasons, answer.reason),
+    )
+
+
+__all__ = ["PairQuestion", "Preference", "Side", "compare_pairs"]
