@@ -26,6 +26,7 @@ from typing import IO
 
 from reasoner.config import StageConfig, dump
 from reasoner.records import Completion, RolloutGroup, prompt_as_text
+from reasoner.trackers import Tracker
 from verifiers import JSON
 
 RECORD_FILES = ("metrics.jsonl", "rollouts.jsonl", "updates.jsonl", "evals.jsonl", "eval_rollouts.jsonl")
@@ -45,7 +46,7 @@ class RunFolder:
         self._writes = writes
         path.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, IO[bytes]] = {}
-        self._tensorboard: TensorBoard | None = None
+        self._trackers: list[TensorBoard | Tracker] = []
         self.listener: Callable[[str, Sequence[Mapping[str, JSON]]], None] | None = None
         """Hears of every line: (file, rows)."""
 
@@ -61,7 +62,8 @@ class RunFolder:
             file.seek(0, os.SEEK_END)  # truncate leaves the position, which offsets() reads, where it was
             self._files[name] = file
         if self.config.logging.tensorboard:
-            self._tensorboard = TensorBoard(self.path / "tensorboard", purge_step=step if offsets else None)
+            self._trackers.append(TensorBoard(self.path / "tensorboard", purge_step=step if offsets else None))
+        self._trackers += [Tracker(name, self.config, self.path) for name in self.config.logging.trackers]
 
     def append(self, name: str, rows: Sequence[Mapping[str, JSON]]) -> None:
         """Append rows to a record file and hand them to the operating system."""
@@ -79,12 +81,12 @@ class RunFolder:
         self.append("rollouts.jsonl", [row for group_rows in rows for row in group_rows])
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One line of metrics, also to TensorBoard. Non-finite numbers are written as null."""
+        """One line of metrics, also to every tracker. Non-finite numbers are written as null."""
         row: dict[str, JSON] = {"step": step}
         row.update({k: v if v == v and abs(v) != float("inf") else None for k, v in metrics.items()})
         self.append("metrics.jsonl", [row])
-        if self._tensorboard is not None:
-            self._tensorboard.write(step, metrics)
+        for tracker in self._trackers:
+            tracker.write(step, metrics)
 
     def offsets(self) -> dict[str, int]:
         """Bytes of each record file, after forcing them to disk."""
@@ -103,8 +105,9 @@ class RunFolder:
         for file in self._files.values():
             file.close()
         self._files.clear()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        for tracker in self._trackers:
+            tracker.close()
+        self._trackers.clear()
 
 
 class TensorBoard:

@@ -21,6 +21,7 @@ KNOWN = (
     "CheckpointError",
     "TrainingError",
     "UngradedError",
+    "TrackerError",
 )
 """Base classes of our own errors, by name: importing them all would make every command slow."""
 
