@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import ssl
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -63,7 +62,8 @@ class Remote(Verifier):
         self._options = dict(options or {})
         self._token = token if token is not None else os.environ.get(TOKEN_VARIABLE, "")
         self._seconds = seconds
-        self._local = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
+        """Kept connections that no thread is using."""
 
     def grade(self, row: GradingRow) -> Verdict:
         return self.grade_batch([row])[0]
@@ -110,31 +110,39 @@ class Remote(Verifier):
             pause = min(2.0, pause * 2)
 
     def _request(self, path: str, body: bytes, seconds: float) -> tuple[int, dict[str, JSON]]:
-        """One exchange; a kept connection that the service has closed meanwhile is opened again, once."""
-        kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        for connection in [kept, None] if kept else [None]:
-            fresh = connection or self._connect(seconds)
+        """One exchange; a kept connection that the service has closed meanwhile is replaced by a fresh one."""
+        while True:
+            kept = self._kept()
+            connection = kept or self._connect(seconds)
             try:
-                if fresh.sock is not None:
-                    fresh.sock.settimeout(seconds)
+                if connection.sock is not None:
+                    connection.sock.settimeout(seconds)
                 headers = {"Content-Type": "application/json"}
                 if self._token:
                     headers["Authorization"] = f"Bearer {self._token}"
-                fresh.request("POST", self._root + path, body, headers)
-                response = fresh.getresponse()
+                connection.request("POST", self._root + path, body, headers)
+                response = connection.getresponse()
                 content = response.read()
-                self._local.connection = fresh
-                return response.status, _object(content)
             except (OSError, http.client.HTTPException) as error:
-                fresh.close()
-                self._local.connection = None
-                stale = isinstance(error, ConnectionError | http.client.RemoteDisconnected) and connection is not None
-                if not stale:
-                    raise ServiceError(
-                        f"{self.name} cannot be reached ({type(error).__name__}: {error})."
-                        " Start it with `reasoner verifiers serve`."
-                    ) from error
-        raise AssertionError("unreachable: the last connection is a fresh one")
+                connection.close()
+                if kept is not None and isinstance(error, ConnectionError):
+                    continue
+                raise ServiceError(
+                    f"{self.name} cannot be reached ({type(error).__name__}: {error})."
+                    " Start it with `reasoner verifiers serve`."
+                ) from error
+            self._idle.append(connection)
+            return response.status, _object(content)
+
+    def _kept(self) -> http.client.HTTPConnection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def __del__(self) -> None:
+        for connection in getattr(self, "_idle", ()):
+            connection.close()
 
     def _connect(self, seconds: float) -> http.client.HTTPConnection:
         if self._secure:

@@ -128,8 +128,8 @@ def serve(
     with plain_errors():
         import os
 
-        from verifiers import BadOption, get_verifier
-        from verifiers.registry import restrict
+        from verifiers import BadOption
+        from verifiers.registry import restrict, verifier_class
 
         try:
             import uvicorn
@@ -142,8 +142,8 @@ def serve(
             raise BadOption(f"{host} can be reached from other machines: give --token-file.")
         served = verifier or default_served()
         restrict(served)
-        for name in verifier or []:
-            get_verifier(name)
+        for name in verifier or []:  # a name that cannot be served is said at once
+            verifier_class(name)
         limits = ServiceLimits(body_bytes=max_megabytes << 20, batch_rows=max_batch, rows_in_flight=max_rows)
         app_ = make_app(served=served, workers=workers, limits=limits, token=token)
         typer.echo(f"serving {', '.join(sorted(served))} on http://{host}:{port} (docs at /docs)", err=True)
