@@ -24,7 +24,7 @@ def test_every_module_imports_with_torch_blocked(floor: str) -> None:
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in sorted((ROOT / floor).rglob("*.py"))
-        if path.name != "__main__.py"
+        if path.name != "__main__.py" and path.parent.name != "guest"  # which runs inside a sandbox, by other names
     ]
     code = (
         f"import sys\nfor name in {BLOCKED!r}: sys.modules[name] = None\n"
