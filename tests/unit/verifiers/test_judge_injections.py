@@ -42,9 +42,8 @@ def test_no_attack_leaves_its_block(attack: Any, place: str) -> None:
     assert tags == [tag for name in names for tag in (f"<{name}-{nonce}>", f"</{name}-{nonce}>")]
     without = re.sub(rf"</?[a-z]+-{nonce}>", "", said)
     assert not re.search(r"<\s*/?\s*(completion|prompt|first|second|note|reference)\s*-", without, re.IGNORECASE)
-    assert not re.search(
-        r"<\||\|>|<｜|</?s>|\[/?INST\]|<</?SYS>>|_of_turn>", without.replace("&lt;", "").strip("<>")
-    ) or ("of_turn" in without and "<start_of_turn>" not in without and "<end_of_turn>" not in without)
+    for token in ("<|", "|>", "</s>", "<s>", "[INST]", "[/INST]", "<<SYS", "<</SYS", "<start_of", "<end_of"):
+        assert token not in said
     assert not re.search("[\u200b-\u200f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]", said)
     outside = re.sub(rf"<([a-z]+)-{nonce}>.*?</\1-{nonce}>", "", said, flags=re.DOTALL)
     for line in set(text.splitlines()) - set(ANSWER.splitlines()):
