@@ -22,6 +22,7 @@ KNOWN = (
     "TrainingError",
     "UngradedError",
     "TrackerError",
+    "LabelError",
 )
 """Base classes of our own errors, by name: importing them all would make every command slow."""
 
@@ -40,5 +41,13 @@ def plain_errors() -> Iterator[None]:
         if not names & set(KNOWN):
             raise
         typer.echo(f"error: {error}", err=True)
-        usage = names & {"ConfigError", "ModelError", "TaskError", "UnknownVerifier", "BadOption", "RunError"}
+        usage = names & {
+            "ConfigError",
+            "ModelError",
+            "TaskError",
+            "UnknownVerifier",
+            "BadOption",
+            "RunError",
+            "LabelError",
+        }
         sys.exit(USAGE if usage else FAILED)

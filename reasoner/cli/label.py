@@ -1,0 +1,105 @@
+"""`reasoner label`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors
+
+
+def label(
+    file: Annotated[Path, typer.Argument(help="Pairs to compare, one JSON object a line; with --blind: to be made.")],
+    blind: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--blind", help="Two runs (or files of completions) on the same problems: compare them unnamed."),
+    ] = None,
+    terminal: Annotated[bool, typer.Option("--terminal", help="In the terminal instead of a page.")] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print what the labels so far add up to, and end.")
+    ] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of the page; 0: a free one.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the order of pairs and sides.")] = 0,
+    who: Annotated[str, typer.Option("--who", help="Written beside each label.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
+) -> None:
+    """Compare pairs of completions by keyboard: a local page, or the terminal. Ends where it is left, goes on there."""
+    with plain_errors():
+        from reasoner.label.sitting import Sitting
+
+        if blind is not None:
+            make_blind_file(file, *blind)
+        sitting = Sitting(file, seed=seed, who=who)
+        if not summary and sitting.shown() is not None:
+            if terminal:
+                from reasoner.label.terminal import label_in_terminal
+
+                label_in_terminal(sitting)
+            else:
+                serve(sitting, port)
+        print_summary(sitting, named=blind, as_json=as_json)
+
+
+def make_blind_file(file: Path, first: Path, second: Path) -> None:
+    """Write the pairs of two models, unless they are there already (a sitting goes on)."""
+    import json
+
+    from reasoner.label.blind import blind_pairs
+    from reasoner.label.labels import LabelError
+
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in blind_pairs(first, second))
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise LabelError(f"{file} exists and holds other pairs. Name another file for {first} and {second}.")
+    file.write_text(text, encoding="utf-8")
+
+
+def serve(sitting: object, port: int) -> None:
+    """The page, until Ctrl-C or the last pair."""
+    import threading
+    import webbrowser
+
+    from reasoner.label.page import Page
+    from reasoner.label.sitting import Sitting
+
+    assert isinstance(sitting, Sitting)
+    page = Page(sitting, port=port)
+    thread = threading.Thread(target=page.serve_forever, daemon=True)
+    thread.start()
+    typer.echo(f"{page.address}  (keys: left, right, down = tie, s = skip, u = undo; Ctrl-C ends)")
+    webbrowser.open(page.address)
+    try:
+        while sitting.shown() is not None:
+            thread.join(timeout=0.5)
+        thread.join(timeout=1.0)  # the page still wants to hear that it was the last one
+    except KeyboardInterrupt:
+        pass
+    finally:
+        page.shutdown()
+
+
+def print_summary(sitting: object, *, named: tuple[Path, Path] | None, as_json: bool) -> None:
+    """Wins, ties and the win rate with its interval, by category."""
+    import json
+
+    from reasoner.label.labels import labels_file
+    from reasoner.label.sitting import Sitting, summary
+    from reasoner.label.sitting import as_json as rows
+
+    assert isinstance(sitting, Sitting)
+    found = summary(list(sitting.pairs.values()), sitting.labels)
+    if as_json:
+        typer.echo(json.dumps({"labelled": len(sitting.labels), "pairs": len(sitting.pairs), **rows(found)}))
+        return
+    first, second = (str(path) for path in named) if named else ("first", "second")
+    typer.echo(f"{len(sitting.labels)} of {len(sitting.pairs)} pairs labelled, in {labels_file(sitting.file)}")
+    for category, one in found.items():
+        rate = (
+            "none decided"
+            if one.win_rate is None
+            else (f"{first} preferred {one.win_rate:.1%} [{one.interval.low:.1%}, {one.interval.high:.1%}]")
+        )
+        typer.echo(
+            f"{category}: {rate}; {first} {one.first}, {second} {one.second}, ties {one.ties}, skipped {one.skipped}"
+        )

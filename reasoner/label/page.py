@@ -1,0 +1,100 @@
+"""The page: a small server on this machine alone, with a secret in its address. No torch."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import cast
+
+from reasoner.label.labels import LabelError
+from reasoner.label.sitting import Side, Sitting
+from verifiers import JSON
+
+MOST_BYTES = 10_000
+
+
+class Page(ThreadingHTTPServer):
+    """Serves one sitting on 127.0.0.1; who does not know the secret gets nothing."""
+
+    daemon_threads = True
+
+    def __init__(self, sitting: Sitting, *, port: int = 0) -> None:
+        self.sitting = sitting
+        self.secret = secrets.token_urlsafe(12)
+        self.lock = threading.Lock()
+        super().__init__(("127.0.0.1", port), Handler)
+
+    @property
+    def address(self) -> str:
+        """What a person opens."""
+        return f"http://127.0.0.1:{self.server_port}/{self.secret}/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """GET: the page, and the next pair. POST: a label, or undo."""
+
+    server: Page  # pyright: ignore[reportIncompatibleVariableOverride]  (only a Page makes one)
+
+    def do_GET(self) -> None:
+        """The page and the state of the sitting."""
+        if self._path() == "":
+            page = files("reasoner.label").joinpath("page.html").read_bytes()
+            return self._send(200, page, "text/html; charset=utf-8")
+        if self._path() == "next":
+            return self._json(200, self._state())
+        return self._json(404, {"error": "there is no such page"})
+
+    def do_POST(self) -> None:
+        """A decision."""
+        if self._path() not in ("label", "undo"):
+            return self._json(404, {"error": "there is no such page"})
+        length = int(self.headers.get("Content-Length") or 0)
+        if length > MOST_BYTES:
+            return self._json(413, {"error": "a label is small"})
+        try:
+            row = cast("dict[str, JSON]", json.loads(self.rfile.read(length) or b"{}"))
+            with self.server.lock:
+                if self._path() == "undo":
+                    self.server.sitting.undo()
+                else:
+                    seconds = float(cast("float", row.get("seconds", 0.0)))
+                    self.server.sitting.give(str(row["id"]), cast("Side", row["side"]), seconds=seconds)
+        except (LabelError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return self._json(400, {"error": str(error)})
+        return self._json(200, self._state())
+
+    def _path(self) -> str | None:
+        """What follows the secret; None for whoever does not know it, or comes through another name (DNS rebinding)."""
+        if self.headers.get("Host") != f"127.0.0.1:{self.server.server_port}":
+            return None
+        _, secret, *rest = [*self.path.split("/", 2), ""]
+        return rest[0] if secrets.compare_digest(secret.encode(), self.server.secret.encode()) else None
+
+    def _state(self) -> dict[str, JSON]:
+        with self.server.lock:
+            shown, sitting = self.server.sitting.shown(), self.server.sitting
+            if shown is None:
+                return {"done": len(sitting.labels), "total": len(sitting.pairs), "finished": True}
+            return {**shown._asdict(), "finished": False}
+
+    def _json(self, status: int, row: dict[str, JSON]) -> None:
+        self._send(status, json.dumps(row).encode(), "application/json")
+
+    def _send(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+        self.send_header("Content-Security-Policy", policy)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent: the terminal belongs to the person."""
+
+
+__all__ = ["Page"]

@@ -1,0 +1,145 @@
+"""One person's sitting over a labelling file: what comes next, what was decided, and what it adds up to. No torch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from reasoner.label.labels import (
+    Choice,
+    Comparison,
+    Label,
+    LabelError,
+    append_label,
+    labels_file,
+    read_comparisons,
+    read_labels,
+)
+from verifiers import JSON
+from verifiers.stats import Interval, wilson_interval
+
+Side = Literal["left", "right", "tie", "skip"]
+SIDES = ("left", "right", "tie", "skip")
+
+
+class Shown(NamedTuple):
+    """A pair as a person sees it: nothing says which is which."""
+
+    id: str
+    prompt: str
+    left: str
+    right: str
+    done: int
+    total: int
+
+
+class Sitting:
+    """Pairs in a shuffled order, sides swapped for half of them; goes on where the labels end."""
+
+    def __init__(self, file: Path, *, seed: int = 0, who: str = "") -> None:
+        if not file.is_file():
+            raise LabelError(f"there is no file {file}. A pairs stage writes one, and --blind makes one of two models.")
+        self.file, self.seed, self.who = file, seed, who
+        self.pairs = {pair.id: pair for pair in read_comparisons(file)}
+        if not self.pairs:
+            raise LabelError(f"{file} must hold at least one pair; it is empty.")
+        self.labels = read_labels(file)
+        strange = set(self.labels) - set(self.pairs)
+        if strange:
+            raise LabelError(
+                f"{labels_file(file)} labels pairs that {file} does not hold (such as {min(strange)!r}). Restore the"
+                " file that was labelled, or move the labels away."
+            )
+        self._order = sorted(self.pairs)
+        random.Random(seed).shuffle(self._order)
+        self._given: list[str] = [pair for pair in self.labels if pair in self.pairs]
+
+    def shown(self) -> Shown | None:
+        """The next pair without a label; None when all have one."""
+        for name in self._order:
+            if name not in self.labels:
+                pair = self.pairs[name]
+                left, right = (pair.second, pair.first) if pair.swapped(self.seed) else (pair.first, pair.second)
+                return Shown(name, pair.prompt, left, right, len(self.labels), len(self.pairs))
+        return None
+
+    def give(self, name: str, side: Side, *, seconds: float = 0.0) -> None:
+        """Label a pair by what was seen; on disk before this returns.
+
+        Raises:
+            LabelError: no such pair, or no such side.
+        """
+        if name not in self.pairs or side not in SIDES:
+            raise LabelError(
+                f"a label must name a pair of the file and one of {', '.join(SIDES)}; got {name!r}, {side!r}."
+            )
+        swapped = self.pairs[name].swapped(self.seed)
+        choice: Choice = side if side in ("tie", "skip") else "first" if (side == "left") != swapped else "second"
+        label = Label(id=name, label=choice, swapped=swapped, seconds=round(seconds, 2), who=self.who)
+        append_label(self.file, label)
+        self.labels[name] = label
+        self._given.append(name)
+
+    def undo(self) -> str | None:
+        """Take the last label back; its pair comes again. None where there is none."""
+        while self._given:
+            name = self._given.pop()
+            if name in self.labels:
+                append_label(self.file, Label(id=name, label="undo", swapped=False, who=self.who))
+                del self.labels[name]
+                return name
+        return None
+
+
+class Tally(NamedTuple):
+    """What the labels of one category add up to."""
+
+    first: int
+    second: int
+    ties: int
+    skipped: int
+    win_rate: float | None
+    """Share of the decided pairs that the first won; None where none was decided."""
+    interval: Interval
+    """95 % (Wilson), of the decided pairs."""
+
+
+def tally(labels: Sequence[Label]) -> Tally:
+    """Wins, ties, and the win rate of the first with its interval.
+
+    Example:
+        >>> tally([Label(id="0", label="first", swapped=False), Label(id="1", label="tie", swapped=True)]).win_rate
+        1.0
+    """
+    counts = {choice: sum(label.label == choice for label in labels) for choice in ("first", "second", "tie", "skip")}
+    decided = counts["first"] + counts["second"]
+    return Tally(
+        counts["first"],
+        counts["second"],
+        counts["tie"],
+        counts["skip"],
+        counts["first"] / decided if decided else None,
+        wilson_interval(counts["first"], decided),
+    )
+
+
+def summary(pairs: Sequence[Comparison], labels: dict[str, Label]) -> dict[str, Tally]:
+    """Under "all", and under each category where there are several."""
+    categories = sorted({pair.category for pair in pairs})
+    found = {"all": tally(list(labels.values()))}
+    if len(categories) > 1:
+        for category in categories:
+            found[category or "none"] = tally(
+                [labels[p.id] for p in pairs if p.category == category and p.id in labels]
+            )
+    return found
+
+
+def as_json(found: dict[str, Tally]) -> dict[str, JSON]:
+    """For scripts."""
+    return {name: {**one._asdict(), "interval": list(one.interval)} for name, one in found.items()}
+
+
+__all__ = ["SIDES", "Shown", "Side", "Sitting", "Tally", "as_json", "summary", "tally"]

@@ -1,0 +1,215 @@
+"""A person's labels: blind, shuffled, never lost, and what they add up to."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from reasoner.cli import app
+from reasoner.label.blind import blind_pairs
+from reasoner.label.labels import LabelError, labels_file, read_labels
+from reasoner.label.page import Page
+from reasoner.label.sitting import Sitting, summary
+from reasoner.label.terminal import label_in_terminal
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    rows = [
+        {"id": str(n), "prompt": f"p{n}", "first": f"A{n}", "second": f"B{n}", "category": "xy"[n % 2]}
+        for n in range(40)
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def prefer_first(sitting: Sitting, count: int) -> None:
+    for _ in range(count):
+        shown = sitting.shown()
+        assert shown is not None
+        sitting.give(shown.id, "left" if shown.left.startswith("A") else "right", seconds=1.0)
+
+
+def test_what_is_seen_does_not_say_which_is_which_and_the_label_knows(file: Path) -> None:
+    sitting = Sitting(file)
+    sides = [pair.swapped(0) for pair in sitting.pairs.values()]
+    assert 10 < sum(sides) < 30
+    prefer_first(sitting, 40)
+    assert sitting.shown() is None
+    assert {label.label for label in read_labels(file).values()} == {"first"}
+    assert {label.swapped for label in read_labels(file).values()} == {True, False}
+
+
+def test_a_sitting_goes_on_where_it_ended_even_after_a_cut_off_line(file: Path) -> None:
+    prefer_first(Sitting(file), 7)
+    with labels_file(file).open("a") as stream:
+        stream.write('{"id": "3", "lab')
+    again = Sitting(file)
+    shown = again.shown()
+    assert shown is not None
+    assert (shown.done, shown.total) == (7, 40)
+    prefer_first(again, 1)
+    assert len(read_labels(file)) == 8
+    assert Sitting(file, seed=0).shown() == again.shown()
+
+
+def test_undo_brings_the_pair_back(file: Path) -> None:
+    sitting = Sitting(file)
+    first = sitting.shown()
+    assert first is not None
+    sitting.give(first.id, "tie")
+    assert sitting.undo() == first.id
+    assert sitting.shown() == first
+    assert read_labels(file) == {}
+    assert sitting.undo() is None
+
+
+def test_win_rate_with_interval_ties_and_categories(file: Path) -> None:
+    sitting = Sitting(file)
+    prefer_first(sitting, 20)
+    for side in ("tie", "skip"):
+        shown = sitting.shown()
+        assert shown is not None
+        sitting.give(shown.id, side)
+    found = summary(list(sitting.pairs.values()), sitting.labels)
+    assert (found["all"].first, found["all"].second, found["all"].ties, found["all"].skipped) == (20, 0, 1, 1)
+    assert found["all"].win_rate == 1.0
+    assert found["all"].interval.low == pytest.approx(0.8389, abs=1e-4)
+    assert found["x"].first + found["y"].first == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"id": 1, "prompt": "p", "first": "a"}\n', "line 1 must be an object with id, prompt, first and second"),
+        ("no json\n", "line 1"),
+        ('{"id": 1, "first": "a", "second": "b"}\n' * 2, "id '1' stands twice"),
+        ("", "must hold at least one pair"),
+    ],
+)
+def test_a_file_that_cannot_be_labelled_names_its_line(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(text)
+    with pytest.raises(LabelError, match=reason):
+        Sitting(path)
+
+
+def test_the_terminal_takes_keys(file: Path) -> None:
+    keys = iter(["x", "1", "2", "u", "t", "s", "q"])
+    sitting = Sitting(file)
+    label_in_terminal(sitting, read=lambda: next(keys), console=Console(file=io.StringIO(), width=80))
+    assert len(sitting.labels) == 3
+    assert sorted(label.label for label in sitting.labels.values())[-2:] == ["skip", "tie"]
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+
+@pytest.fixture
+def page(file: Path):
+    server = Page(Sitting(file))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def ask(address: str, row: object = None, **headers: str) -> dict[str, object]:
+    body = None if row is None else json.dumps(row).encode()
+    with urllib.request.urlopen(urllib.request.Request(address, data=body, headers=headers), timeout=10) as answer:
+        return json.loads(answer.read())
+
+
+def test_the_page_shows_labels_and_undoes(page: Page) -> None:
+    shown = ask(page.address + "next")
+    assert set(shown) == {"id", "prompt", "left", "right", "done", "total", "finished"}
+    after = ask(page.address + "label", {"id": shown["id"], "side": "left", "seconds": 1.5})
+    assert after["done"] == 1
+    assert after["id"] != shown["id"]
+    assert page.sitting.labels[str(shown["id"])].seconds == 1.5
+    assert ask(page.address + "undo", {})["id"] == shown["id"]
+    with urllib.request.urlopen(page.address, timeout=10) as answer:
+        assert b"reasoner label" in answer.read()
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("row", [{}, {"id": "nope", "side": "left"}, {"id": "1", "side": "first"}, [1]])
+def test_the_page_refuses_what_is_no_label(page: Page, row: object) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask(page.address + "label", row)
+    assert refused.value.code == 400
+    refused.value.close()
+    assert page.sitting.labels == {}
+
+
+def test_who_does_not_know_the_secret_or_comes_by_another_name_gets_nothing(page: Page) -> None:
+    port = page.server_port
+    for address, headers in (
+        (f"http://127.0.0.1:{port}/next", {}),
+        (f"http://127.0.0.1:{port}/wrong/next", {}),
+        (page.address + "next", {"Host": "evil.example"}),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(address, **headers)
+        assert refused.value.code == 404
+        refused.value.close()
+
+
+# -------------------------------------------------------------------------------------------------- two models
+
+
+def rollouts(folder: Path, mark: str) -> Path:
+    folder.mkdir()
+    rows = [
+        {
+            "step": step,
+            "problem": f"q{n}",
+            "sample": 0,
+            "prompt": f"p{n}",
+            "completion": f"{mark}{step}{n}",
+            "task": "t",
+        }
+        for step in (0, 5)
+        for n in range(4)
+    ]
+    rows[-1]["completion"] = "same"
+    (folder / "eval_rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_two_models_are_compared_on_their_last_completions_of_common_problems(tmp_path: Path) -> None:
+    one, other = rollouts(tmp_path / "one", "a"), rollouts(tmp_path / "other", "b")
+    pairs = blind_pairs(one, other)
+    assert [(row["id"], row["first"], row["second"]) for row in pairs] == [
+        (f"q{n}/0", f"a5{n}", f"b5{n}") for n in range(3)
+    ]
+    made = tmp_path / "blind.jsonl"
+    command = ["label", str(made), "--blind", str(one), str(other), "--terminal"]
+    done = CliRunner().invoke(app, command, input="1\n2\nt\n", env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    assert "3 of 3 pairs labelled" in done.output
+    assert f"{one} preferred" in done.output.replace("\n", "")
+    found = json.loads(CliRunner().invoke(app, ["label", str(made), "--summary", "--json"]).output)
+    assert found["all"]["ties"] == 1
+    assert found["all"]["first"] + found["all"]["second"] == 2
+
+
+def test_other_prompts_under_one_problem_are_refused(tmp_path: Path) -> None:
+    one, other = rollouts(tmp_path / "one", "a"), rollouts(tmp_path / "other", "b")
+    text = (other / "eval_rollouts.jsonl").read_text().replace('"prompt": "p1"', '"prompt": "changed"')
+    (other / "eval_rollouts.jsonl").write_text(text)
+    with pytest.raises(LabelError, match="has another prompt"):
+        blind_pairs(one, other)
+    done = CliRunner().invoke(app, ["label", str(tmp_path / "nothing.jsonl")])
+    assert done.exit_code == 2
