@@ -31,8 +31,8 @@ class CodeContests(ProgramTask):
     splits = ("train", "test")
     hub_name = "deepmind/code_contests"
     default_instruction = (
-        "{problem}\n\nWrite a Python program that reads standard input and prints the answer. Answer with the whole program in"
-        " one fenced Python block."
+        "{problem}\n\nWrite a Python program that reads standard input and prints the answer. Answer with the whole"
+        " program in one fenced Python block."
     )
     default_options = {"compare": "tokens", "tolerance": 1e-6}
 
@@ -48,11 +48,11 @@ class CodeContests(ProgramTask):
         if max_cases < 1:
             raise TaskError(f"max_cases must be at least 1; got {max_cases}.")
         self._max_cases = max_cases
-        if path is not None and Path(path).is_file():
-            self.splits = ("test",)  # pyright: ignore[reportIncompatibleVariableOverride]  (one file is one split)
 
     def rows(self, split: str) -> Iterable[Mapping[str, object]]:
         """Rows that have cases; a few of the hub's have none."""
+        if split != "test" and self._path is not None and Path(self._path).is_file():
+            raise TaskError(f"{self._path} is one file, which is the test split. Give a folder with a file per split.")
         return [row for row in super().rows(split) if _cases(row)]
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:

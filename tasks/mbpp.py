@@ -85,8 +85,8 @@ def _tested_builtin(code: str, tests: Sequence[str]) -> str | None:
 class MbppPlus(ProgramTask):
     """MBPP functions against many inputs; what is expected is what the canonical solution returns.
 
-    A program must return an equal value of the same type; floats within `atol`, or 1e-6 where that is 0. Rows are those of
-    EvalPlus's release (base_input, plus_input) or of its copy on the hub (evalplus/mbppplus: `test` holds the inputs).
+    A program must return an equal value; floats within `atol`, or 1e-6 where that is 0. Rows are those of EvalPlus's
+    release (base_input, plus_input) or of its copy on the hub (evalplus/mbppplus: `test` holds the inputs).
 
     Args:
         path: a file or folder of rows; None: evalplus/mbppplus from the hub.
@@ -186,7 +186,7 @@ def _tuple_of_tuples(value: object) -> object:
 
 
 def _sets(value: object) -> object:
-    return [set(item) if item else {} for item in cast("list[list[object]]", value)]
+    return [set(item) if isinstance(item, list) and item else {} for item in cast("list[object]", value)]
 
 
 def _tuple_values(value: object) -> object:

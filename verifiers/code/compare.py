@@ -31,6 +31,9 @@ VIEWS: Mapping[str, Callable[..., object]] = {
     "round": round,
 }
 
+NOTHING: JSON = {"$opaque": ["nothing", False]}
+"""No value: equal to none."""
+
 RELATIONS: Mapping[str, Callable[[object, object], object]] = {
     "eq": lambda a, b: a == b,
     "ne": lambda a, b: a != b,
@@ -61,8 +64,7 @@ def holds(case: Mapping[str, JSON], reply: Mapping[str, JSON] | None, classes: M
         return False
     value = reply["value"]
     if op in ("true", "false") and isinstance(value, dict) and "$opaque" in value:
-        opaque = value["$opaque"]
-        return isinstance(opaque, list) and len(opaque) == 2 and opaque[1] is (op == "true")
+        return _truth(value) is (op == "true")
     try:
         got: object = wire.decode(value, dict(classes))
         for name, *arguments in cast("list[list[object]]", case["views"]):
@@ -101,6 +103,35 @@ def stand_ins(names: Iterable[str]) -> dict[str, type]:
         return type(self) is type(other) and vars(self) == vars(other)
 
     return {name: type(name, (), {"__eq__": equal, "__hash__": None}) for name in names}
+
+
+def equal(got: JSON, expected: JSON, *, tolerance: float = 0.0, sequences_alike: bool = False) -> bool:
+    """Whether two encoded values are the same, see `same`; what cannot cross equals nothing."""
+    try:
+        ours, theirs = wire.decode(got), wire.decode(expected)
+        return same(ours, theirs, tolerance=tolerance, sequences_alike=sequences_alike)
+    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
+        return False
+
+
+def alike(got: JSON, told: JSON, *, tolerance: float) -> bool:
+    """Whether an encoded value is what an oracle returned; where that is no plain data (a match object), its truth."""
+    if not (isinstance(told, dict) and "$opaque" in told):
+        return equal(got, told, tolerance=tolerance)
+    return _truth(got) is (_truth(told) is True)
+
+
+def _truth(value: JSON) -> bool | None:
+    """Whether an encoded value is true; None where it is none."""
+    if value is NOTHING:
+        return None
+    if isinstance(value, dict) and "$opaque" in value:
+        opaque = value["$opaque"]
+        return opaque[1] if isinstance(opaque, list) and len(opaque) == 2 and isinstance(opaque[1], bool) else None
+    try:
+        return bool(wire.decode(value))
+    except wire.CannotCross:
+        return None
 
 
 def same(got: object, expected: object, *, tolerance: float, sequences_alike: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import marshal
@@ -13,8 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from sandbox.api import MIB, Job, JobOutcome, JobResult, Limits
-from verifiers.code.compare import holds, same, same_output, stand_ins
-from verifiers.code.guest import wire
+from verifiers.code.compare import NOTHING, alike, equal, holds, same_output, stand_ins
 from verifiers.code.references import whole_prelude
 from verifiers.errors import BadReference
 from verifiers.verdict import JSON
@@ -26,7 +26,14 @@ TRUSTED_LIMITS = Limits(cpu_seconds=20.0, wall_seconds=80.0, memory_bytes=1024 *
 RESULT_BYTES = 16 * MIB
 STDIO_BUDGET = 10.0
 """CPU time of all of a program's cases together, as a multiple of the limit of one."""
+HELD_INPUT = """{code}
+args__, kwargs__ = given__()
+args__ = [(lambda *a, held=v: held(*a)) if type(v).__name__ == "StandIn" else v for v in args__]
+assert {name}(*args__, **kwargs__) == ({output})
+"""
 FRAMES = 100_000
+MOST_LEFT_OUT = 8
+"""Inputs of one problem that its oracle may fail to answer."""
 KEPT = 2_000
 """Plans that one process remembers."""
 OVER_LIMIT = (
@@ -64,6 +71,13 @@ class Program(NamedTuple):
     prelude: str
     """What the prompt gave it, where it does not carry on from there itself."""
     code: str
+
+
+class Told(NamedTuple):
+    """What an oracle returned."""
+
+    given: JSON
+    returned: JSON
 
 
 class Memory:
@@ -123,20 +137,19 @@ class Grader:
         asked: list[JSON] = [{"name": name, "args": c.get("args", []), "kwargs": c.get("kwargs", {})} for c in calls]
         replies, trouble, over = self._replies(program, asked)
         good = [
-            _returned(reply, call["expected"], tolerance=tolerance, sequences_alike=True)
+            equal((reply or {}).get("value", NOTHING), call["expected"], tolerance=tolerance, sequences_alike=True)
             for call, reply in zip(calls, replies, strict=True)
         ]
         return _counted(good, replies, trouble, over)
 
     def oracle(self, program: Program, key: str, reference: Mapping[str, JSON], *, tolerance: float) -> Results:
         """Call a function with each input and compare with what the oracle, in a world of its own, returns."""
-        inputs = cast("list[JSON]", reference["inputs"])
-        asked: list[JSON] = [{"name": reference["entry_point"], "args": given} for given in inputs]
-        expected = self._plans.get(key, lambda: self._told(reference, asked))
+        told = self._plans.get(key, lambda: self._told(reference))
+        asked: list[JSON] = [_call(reference, told_one.given) for told_one in told]
         replies, trouble, over = self._replies(program, asked)
         good = [
-            _returned(reply, value, tolerance=tolerance, sequences_alike=False)
-            for value, reply in zip(expected, replies, strict=True)
+            alike((reply or {}).get("value", NOTHING), told_one.returned, tolerance=tolerance)
+            for told_one, reply in zip(told, replies, strict=True)
         ]
         return _counted(good, replies, trouble, over)
 
@@ -164,15 +177,47 @@ class Grader:
         replies, trouble, _ = self._replies(Program("", code), [call])
         return replies[0] or {"message": trouble}
 
-    def _told(self, reference: Mapping[str, JSON], asked: list[JSON]) -> list[JSON]:
-        """What the oracle returns for each input."""
+    def input(self, code: str, name: str, call: str, output: str) -> Results:
+        """Whether a given function returns a given output for a call whose arguments only running them tells.
+
+        The arguments are evaluated in one process, the function runs in another. A function among them stays where it
+        is and is called from there.
+        """
+        tree = ast.parse(call, mode="eval").body
+        assert isinstance(tree, ast.Call), call
+        tree.func = ast.parse("lambda *args, **kwargs: [list(args), kwargs]", mode="eval").body
+        program = Program("", f"{code}\n\ndef given__():\n    return {ast.unparse(tree)}\n")
+        test = HELD_INPUT.format(code=code, name=name, output=output)
+        reference: Frame = {"tests": [test], "entry_point": "given__"}
+        return self._live(program, reference, {"live": "an input that is no literal", "classes": []})
+
+    def _told(self, reference: Mapping[str, JSON]) -> list[Told]:
+        """What the oracle returns for each input; an input that takes it over its own limits is left out."""
         oracle = Program(str(reference.get("prelude") or ""), str(reference["oracle"]))
-        replies, trouble, _ = self._replies(oracle, asked, limits=TRUSTED_LIMITS)
-        for number, reply in enumerate(replies, 1):
-            if reply is None or "value" not in reply:
-                why = trouble if reply is None else reply.get("message")
-                raise BadReference(f"the oracle gives nothing for input {number}: {why}"[:500])
-        return [cast(Frame, reply)["value"] for reply in replies]
+        inputs = cast("list[JSON]", reference["inputs"])
+        found: list[Told] = []
+        at = left_out = 0
+        while at < len(inputs):
+            asked: list[JSON] = [_call(reference, given) for given in inputs[at:]]
+            replies, trouble, over = self._replies(oracle, asked, limits=TRUSTED_LIMITS)
+            answered = next((place for place, reply in enumerate(replies) if reply is None), len(replies))
+            for given, reply in zip(inputs[at : at + answered], replies[:answered], strict=True):
+                assert reply is not None
+                if "value" in reply:
+                    found.append(Told(given, reply["value"]))
+                elif reply.get("raised") == "CannotCross":
+                    left_out += 1
+                else:
+                    raise BadReference(f"the oracle raises for {given!r:.80}: {reply.get('message')}"[:500])
+            if answered < len(replies) and not over:
+                raise BadReference(f"the oracle stops at input {at + answered + 1}: {trouble}"[:500])
+            left_out += answered < len(replies)
+            at += answered + 1
+            if left_out > MOST_LEFT_OUT:
+                raise BadReference(f"{left_out} inputs take the oracle over its limits: {trouble}"[:500])
+        if not found:
+            raise BadReference("the oracle answers none of the inputs within its limits.")
+        return found
 
     def _plan(self, reference: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """The tests as cases, worked out in a sandboxed process of their own."""
@@ -244,6 +289,10 @@ class Grader:
         return result
 
 
+def _call(reference: Mapping[str, JSON], given: JSON) -> JSON:
+    return {"name": reference["entry_point"], "args": given}
+
+
 def _request(program: Program, plan: Mapping[str, JSON] | None) -> Frame:
     """What the process of a tested program is given beside the calls."""
     plan = plan or {}
@@ -295,17 +344,6 @@ def _frames(result: JobResult) -> list[Frame]:
         if isinstance(frame, dict):
             found.append(cast(Frame, frame))
     return found
-
-
-def _returned(reply: Frame | None, expected: JSON, *, tolerance: float, sequences_alike: bool) -> bool:
-    """Whether a reply is a value, and the expected one."""
-    if reply is None or "value" not in reply:
-        return False
-    try:
-        got, wanted = wire.decode(reply["value"]), wire.decode(expected)
-        return same(got, wanted, tolerance=tolerance, sequences_alike=sequences_alike)
-    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
-        return False
 
 
 def _counted(good: list[bool], replies: Sequence[Mapping[str, JSON] | None], trouble: str, over: bool) -> Results:

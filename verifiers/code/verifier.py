@@ -12,9 +12,8 @@ from typing import cast
 from sandbox.api import MIB, JobTooLarge, Limits, SandboxError
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.code.answers import extract_program, literal, literal_arguments, predicted
-from verifiers.code.compare import same
+from verifiers.code.compare import NOTHING, equal
 from verifiers.code.grading import KEPT, RESULT_BYTES, Grader, Memory, Program, Results, SandboxFault
-from verifiers.code.guest import wire
 from verifiers.code.references import SCHEMA, read_reference, whole_prelude
 from verifiers.code.sandboxes import CHOICES, require, shared_sandbox
 from verifiers.errors import BadOption, BadReference
@@ -166,37 +165,32 @@ class Code(Verifier):
             return grader.oracle(program, key, reference, tolerance=tolerance)
         return grader.asserts(program, key, reference)
 
-    def _prediction(self, expression: str, reference: Mapping[str, JSON]) -> Verdict:
+    def _prediction(self, answer: str, reference: Mapping[str, JSON]) -> Verdict:
         """Whether a given program does what was predicted; it runs in a world that the prediction has no part in."""
-        code, name = str(reference["code"]), str(reference["entry_point"])
+        code, name, output = (str(reference[key]) for key in ("code", "entry_point", "output"))
+        wanted = self._evaluated(output)
+        if wanted is NOTHING:
+            raise BadReference(f"the output {output!r:.80} is no value.")
+        given = literal_arguments(answer) if reference["predict"] == "input" else None
         if reference["predict"] == "output":
-            wanted = self._evaluated(str(reference["output"]))
-            got = literal(expression)
-            got = got if got is not None or expression == "None" else self._evaluated(expression)
+            held = equal(self._evaluated(answer), wanted)
+        elif given is not None:
+            call: JSON = {"name": name, **given}
+            held = equal(self._open().value(code, call).get("value", NOTHING), wanted)
         else:
-            wanted = self._evaluated(str(reference["output"]))
-            given = literal_arguments(expression) or self._arguments(code, name, expression)
-            got = None if given is None else self._open().value(code, {"name": name, **given}).get("value", _NOTHING)
-        if wanted is _NOTHING:
-            raise BadReference(f"the output {reference['output']!r:.80} is no value.")
-        held = got is not _NOTHING and _equal(got, wanted)
-        reason = f"{'it' if held else 'it does not'} match{'es' if held else ''} the program"
-        return fixed(Outcome.CORRECT if held else Outcome.INCORRECT, reason, answer=expression)
+            results = self._open().input(code, name, answer, output)
+            if results.passed < results.total:
+                return self._verdict(answer, results)
+            held = True
+        reason = f"it {'matches' if held else 'does not match'} the program"
+        return fixed(Outcome.CORRECT if held else Outcome.INCORRECT, reason, answer=answer)
 
     def _evaluated(self, expression: str) -> JSON:
         """The value of an expression, from a world of its own where it is no literal."""
         found = literal(expression)
         if found is not None or expression.strip() == "None":
             return found
-        return self._open().value("", {"source": expression}).get("value", _NOTHING)
-
-    def _arguments(self, code: str, name: str, expression: str) -> Mapping[str, JSON] | None:
-        """The arguments of a call, where only running it tells."""
-        seen = self._open().value(code, {"source": expression, "capture": name}).get("value")
-        parts = seen.get("$tuple") if isinstance(seen, dict) else None
-        if not isinstance(parts, list) or len(parts) != 2 or not isinstance(parts[0], list):
-            return None
-        return {"args": parts[0], "kwargs": parts[1]} if isinstance(parts[1], dict) else None
+        return self._open().value("", {"source": expression}).get("value", NOTHING)
 
     def _verdict(self, code: str, results: Results) -> Verdict:
         said: dict[str, JSON] = {"passed": results.passed, "tests": results.total, "mode": results.mode}
@@ -214,10 +208,6 @@ class Code(Verifier):
             return self._grader
 
 
-_NOTHING: JSON = {"$opaque": ["nothing", False]}
-"""No value: equal to none."""
-
-
 def program_of(code: str, reference: Mapping[str, JSON]) -> Program:
     """A completion's code with what the prompt gave: before it, or, where it goes on with a function, as its head."""
     name, prelude = re.escape(str(reference.get("entry_point", ""))), str(reference.get("prelude") or "")
@@ -225,10 +215,3 @@ def program_of(code: str, reference: Mapping[str, JSON]) -> Program:
     if prelude and name and not re.search(defined, code, re.MULTILINE):
         return Program("", prelude + code)
     return Program(whole_prelude(reference), code)
-
-
-def _equal(got: JSON, wanted: JSON) -> bool:
-    try:
-        return same(wire.decode(got), wire.decode(wanted), tolerance=0.0, sequences_alike=False)
-    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
-        return False

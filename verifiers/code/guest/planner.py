@@ -164,8 +164,13 @@ def free_names(tree):
 
 def definitions(source, classes):
     """The imports and classes of a source, and nothing else of it (constants may be expected values)."""
-    wanted = (ast.Import, ast.ImportFrom, ast.ClassDef) if classes else (ast.Import, ast.ImportFrom)
-    return "\n".join(ast.unparse(node) for node in ast.parse(source).body if isinstance(node, wanted))
+    kept = []
+    for node in ast.parse(source).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
+        imports = isinstance(node, (ast.Import, ast.ImportFrom)) and "pytest" not in names
+        if imports or (classes and isinstance(node, ast.ClassDef)):
+            kept.append(ast.unparse(node))
+    return "\n".join(kept)
 
 
 class Recorder:

@@ -72,7 +72,7 @@ class World:
         given = None
         try:
             if "source" in call:
-                result = self.captured(call) if call.get("capture") else self.evaluated(call["source"])
+                result = eval(compile(call["source"].strip(), "<input>", "eval"), self.space)
             else:
                 target = self.target(call)
                 given = {
@@ -100,30 +100,6 @@ class World:
             found = self.held[call["handle"]]
             return getattr(found, call["name"]) if "name" in call else found
         return self.space[call["name"]]
-
-    def evaluated(self, source):
-        """The value of an expression."""
-        return eval(compile(source.strip(), "<input>", "eval"), self.space)
-
-    def captured(self, call):
-        """The arguments of the outermost call of a function in an expression."""
-        name = call["capture"]
-        original = self.space.get(name)
-        seen = []
-
-        def recorder(*args, **kwargs):
-            result = original(*args, **kwargs) if callable(original) else None
-            seen.append((list(args), kwargs))
-            return result
-
-        self.space[name] = recorder
-        try:
-            self.evaluated(call["source"])
-        finally:
-            self.space[name] = original
-        if not seen:
-            raise ValueError(f"the expression does not call {name}")
-        return seen[-1]
 
     def encode(self, value, call):
         """The value's encoding; a handle in it where the other side can use one."""

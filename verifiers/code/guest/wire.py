@@ -39,6 +39,9 @@ BUILTIN_TYPES = {
 }
 
 
+CROSSING = (str, int, float, list, tuple, dict, set, frozenset, bytes, bytearray, complex, range)
+
+
 class CannotCross(ValueError):
     """A value, or the text of one, that the encoding has no place for."""
 
@@ -74,7 +77,7 @@ class _Encoder:
         kind = type(value)
         if value is None or kind is bool:
             return value
-        for base in (str, int, float, list, tuple, dict, set, frozenset, bytes, bytearray, complex, range):
+        for base in CROSSING:
             if issubclass(kind, base):
                 return getattr(self, "_" + base.__name__)(value, depth + 1)
         return self._rest(value, kind, depth + 1)
@@ -139,7 +142,8 @@ class _Encoder:
         if module == "numpy" and hasattr(value, "item") and getattr(value, "ndim", None) == 0:
             return self.encode(value.item(), depth)
         if hasattr(kind, "__next__") or kind.__name__ in ("dict_keys", "dict_values", "dict_items", "deque"):
-            return {"$iterator": [self.encode(item, depth) for item in value]}
+            items: Any = value
+            return {"$iterator": [self.encode(item, depth) for item in items]}
         held = self.handle(value) if self.handle else None
         return {"$opaque": [f"{module}.{kind.__name__}", bool(value)]} if held is None else {"$handle": held}
 
