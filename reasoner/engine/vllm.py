@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -20,6 +20,7 @@ from reasoner.engine.worker import load_into
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
 if TYPE_CHECKING:
+    from vllm.logprobs import FlatLogprobs
     from vllm.outputs import RequestOutput
 
 
@@ -78,6 +79,7 @@ class VllmEngine(Engine):
             ) from error
         finally:
             set_random_state(before)  # vLLM seeds the whole process
+        self._tokenizer = self._llm.get_tokenizer()
         self._max_model_len = max_model_len
         self._cuda = cuda
         self._asleep = False
@@ -110,6 +112,9 @@ class VllmEngine(Engine):
                     stop=list(params.stop) or None,
                     include_stop_str_in_output=True,
                     logprobs=0,
+                    flat_logprobs=True,
+                    # text is needed on the way where a string may end it; otherwise once, at the end
+                    detokenize=bool(params.stop),
                     output_kind=RequestOutputKind.FINAL_ONLY,
                 )
                 engine.add_request(name, {"prompt_token_ids": list(request.prompt_ids)}, sampling)
@@ -129,14 +134,11 @@ class VllmEngine(Engine):
         tokens = tuple(sampled.token_ids)
         if sampled.finish_reason not in ("stop", "length") or sampled.logprobs is None:
             raise EngineError(f"vLLM ended a request with {sampled.finish_reason!r}; expected stop or length.")
-        logprobs = tuple(
-            float(cast("Mapping[int, Any]", position)[token].logprob)
-            for token, position in zip(tokens, sampled.logprobs, strict=True)
-        )
+        flat = cast("FlatLogprobs", sampled.logprobs)  # the sampled token comes first at each position
         return Completion(
-            text=sampled.text,
+            text=sampled.text or str(self._tokenizer.decode(list(tokens), skip_special_tokens=True)),
             token_ids=tokens,
-            rollout_logprobs=logprobs,
+            rollout_logprobs=tuple(float(flat.logprobs[start]) for start in flat.start_indices),
             loss_mask=(True,) * len(tokens),
             segments=(Segment(start=0, end=len(tokens), origin="policy"),),
             finish_reason=FinishReason(sampled.finish_reason),
