@@ -1,0 +1,143 @@
+"""Tasks of numbers and logic: golds right, solutions unique, splits apart; real data where it is at hand."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from tasks import TaskError
+from tasks.game24 import solvable, solve
+from tasks.logic_puzzles import FAMILIES, solutions
+from tasks.registry import get_task
+from tasks.validate import validate_task
+from verifiers import get_verifier
+from verifiers.countdown import evaluate_expression
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    with gzip.open(path, "rt", encoding="utf-8", newline="\n") as lines:
+        return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("prontoqa", {"train_size": 100, "test_size": 40}),
+        ("prontoqa", {"train_size": 50, "test_size": 20, "hops": 6, "distractors": 0}),
+        *(("logic-puzzles", {"family": f, "people": 3, "train_size": 40, "test_size": 10}) for f in FAMILIES),
+    ],
+)
+def test_golds_are_right_and_splits_do_not_meet(name: str, options: dict[str, object]) -> None:
+    task = get_task(name, **options)  # pyright: ignore
+    for split in ("train", "test"):
+        found = validate_task(task, split)
+        assert found.total >= 6
+        assert not found.faults
+    train, test = ({problem.prompt for problem in task.problems(split)} for split in ("train", "test"))
+    assert not train & test
+    with pytest.raises(TaskError, match="split must be train or test"):
+        task.problems("validation")
+
+
+def test_labels_of_prontoqa_follow_by_z3() -> None:
+    logic = get_verifier("logic")
+    words = {"true": "entailed", "false": "contradicted"}
+    seen = set()
+    for problem in get_task("prontoqa", train_size=60).problems("train"):
+        reference = {"kind": "entailment", "premises": problem.info["premises"], "claim": problem.info["claim"]}
+        seen.add(problem.reference)
+        said = f"The answer is {words[str(problem.reference)]}."
+        assert logic.verify(completion=said, reference=reference).reward == 1, problem
+    assert seen == {"true", "false"}
+
+
+@pytest.mark.parametrize(("family", "people"), [("knights", 4), ("order", 4), ("houses", 3)])
+def test_puzzles_have_one_solution(family: str, people: int) -> None:
+    """All assignments are tried here, with none of the generator's shortcuts."""
+    for problem in get_task("logic-puzzles", family=family, people=people, train_size=12, test_size=0).problems(
+        "train"
+    ):
+        assert isinstance(problem.reference, dict)
+        formulas = problem.reference["formulas"]
+        answer = (problem.demonstration or "").removeprefix("#### ")
+        names = [pair.partition("=")[0] for pair in answer.split(", ")]
+        values = (True, False) if family == "knights" else range(1, people + 1)
+        candidates = [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(values, repeat=len(names))]
+        found = solutions(candidates, formulas)  # pyright: ignore
+        assert len(found) == 1, problem.prompt
+        assert answer not in problem.prompt
+
+
+def test_game24_knows_what_can_be_solved() -> None:
+    hands = solvable(13)
+    assert len(hands) == 1362  # of 1,820: the known count for hands of playing cards
+    for hand in hands[::40]:
+        assert evaluate_expression(solve(hand) or "").value == 24
+    assert solve((1, 1, 1, 1)) is None
+    assert solve((3, 3, 8, 8)) == "8/(3-(8/3))"
+
+
+def test_every_gold_of_game24(data_dir: Path) -> None:
+    task = get_task("game24", path=str(data_dir / "logic"))
+    assert validate_task(task, "test")[:2] == (362, 362)
+    verifier = get_verifier("countdown")
+    answers = 0
+    for problem, row in zip(task.problems("test"), rows(data_dir / "logic" / "game24_test.jsonl.gz"), strict=True):
+        for answer in row["answer"]:  # pyright: ignore
+            assert verifier.verify(completion=answer["text"], reference=problem.reference).reward == 1, answer
+            answers += 1
+    assert answers == 4258
+
+
+@pytest.mark.parametrize(("split", "size"), [("train", 1000), ("test", 500)])
+def test_every_gold_of_prontoqa(data_dir: Path, split: str, size: int) -> None:
+    found = validate_task(get_task("prontoqa", path=str(data_dir / "logic")), split)
+    assert (found.total, found.accepted) == (size, size)
+    verifier = get_verifier("choice", choices=["true", "false"])
+    for problem in get_task("prontoqa", path=str(data_dir / "logic")).problems(split):
+        other = "false" if problem.reference == "true" else "true"
+        assert verifier.verify(completion=f"The answer is {other}.", reference=problem.reference).reward == 0
+
+
+def test_bbh_outputs_reach_the_published_accuracy(data_dir: Path) -> None:
+    """Published: code-davinci-002 with chain of thought, 27 tasks (arXiv:2210.09261)."""
+    task = get_task("bbh", path=str(data_dir / "logic" / "bbh.jsonl.gz"))
+    assert validate_task(task, "test")[:2] == (6511, 6511)
+    published = json.loads((data_dir / "logic" / "bbh_codex_cot_accuracy.json").read_text())
+    verifier = get_verifier("exact")
+    right: dict[str, list[float]] = defaultdict(list)
+    outputs = rows(data_dir / "logic" / "bbh_codex_cot_outputs.jsonl.gz")
+    for problem, row in zip(task.problems("test"), outputs, strict=True):
+        verdict = verifier.verify(completion=str(row["prediction"]), reference=problem.reference)
+        right[str(problem.info["subtask"])].append(verdict.reward or 0.0)
+    assert len(right) == len(published) == 27
+    for name, rewards in right.items():
+        assert abs(100 * sum(rewards) / len(rewards) - published[name]) < 1, name
+
+
+def test_bbh_is_for_evaluation_alone(data_dir: Path) -> None:
+    task = get_task("bbh", path=str(data_dir / "logic" / "bbh.jsonl.gz"), subtasks=["navigate"])
+    assert len(task.problems("test")) == 250
+    with pytest.raises(TaskError, match="test alone, for evaluation"):
+        task.problems("train")
+    with pytest.raises(TaskError, match="subtasks must be some of"):
+        get_task("bbh", subtasks=["navigation"])
+
+
+def test_rows_without_a_column_are_named(tmp_path: Path) -> None:
+    (tmp_path / "game24_test.jsonl").write_text('{"numbers": "1 2 3 4"}\n')
+    with pytest.raises(TaskError, match="row 0 must have column 'question'; it has: numbers"):
+        get_task("game24", path=str(tmp_path)).problems("test")
+
+
+def test_reasoning_gym_says_what_to_install() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("reasoning_gym") is None:
+        with pytest.raises(TaskError, match="pip install reasoning-gym"):
+            get_task("reasoning-gym", dataset="leg_counting").problems("train")
