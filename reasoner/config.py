@@ -280,6 +280,8 @@ class EvalSection(Section):
     """None: rollout.max_tokens."""
     metric: str = "avg@1"
     """Which metric decides the best checkpoint."""
+    overlap: Literal["warn", "error", "off"] = "warn"
+    """Where an evaluation problem stands in the training data (n-grams): say so, refuse, or do not look."""
 
 
 class CheckpointSection(Section):

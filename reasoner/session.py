@@ -35,6 +35,7 @@ from reasoner.display import Display
 from reasoner.engine import Engine, NoEngine, open_engine
 from reasoner.engine.check import Checksum, check_checksum, check_probe, probe_ids
 from reasoner.evaluate import Estimate, Evaluation, evaluate
+from reasoner.overlap import find_overlaps, overlap_sentence
 from reasoner.policy import Policy
 from reasoner.prompt import check_lengths, render
 from reasoner.records import Problem, SamplingParams
@@ -217,6 +218,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         display = stack.enter_context(_display(config))
         pool = stack.enter_context(grading_pool(config))
         train, held_out = load_problems(config)
+        _check_overlap(config, train, held_out, display)
         policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
         if policy.adapter is not None and config.method in SAMPLING:
             from reasoner.reward_scorer import lend_base
@@ -311,6 +313,26 @@ def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[P
             check_problems(held, where=f"{section.name} {section.eval_split}")
             held_out.append(held)
     return train, held_out
+
+
+def _check_overlap(
+    config: StageConfig, train: list[list[Problem]], held_out: list[list[Problem]], display: Display
+) -> None:
+    """Say where evaluation problems stand in the training data.
+
+    Raises:
+        ConfigError: they do, and eval.overlap is "error".
+    """
+    learned, tested = ([problem for part in parts for problem in part] for parts in (train, held_out))
+    if config.eval.overlap == "off" or not learned or not tested:
+        return
+    overlaps = find_overlaps(learned, tested)
+    if not overlaps:
+        return
+    sentence = overlap_sentence(overlaps, held_out=len(tested), train=len(learned))
+    if config.eval.overlap == "error":
+        raise ConfigError("bad-value", f"{sentence} Or set eval.overlap to warn.")
+    display.note(sentence)
 
 
 def check_problems(problems: Sequence[Problem], *, where: str) -> None:

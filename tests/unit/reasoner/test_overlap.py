@@ -1,0 +1,48 @@
+"""Overlap between training and evaluation: planted copies are found, instruction text and chance are not."""
+
+from __future__ import annotations
+
+import random
+
+from reasoner.overlap import find_overlaps, overlap_sentence
+from tasks import Problem
+from tasks.registry import get_task
+
+INSTRUCTION = "Reason step by step, and put the final number of your answer into a box at the very end."
+
+
+def problem(name: str, text: str) -> Problem:
+    return Problem(id=name, prompt=f"{text}\n{INSTRUCTION}", reference="1", verifier="exact", task="t")
+
+
+def texts(count: int, seed: int) -> list[str]:
+    source = random.Random(seed)
+    words = [f"word{i}" for i in range(400)]
+    return [" ".join(source.choices(words, k=30)) for _ in range(count)]
+
+
+def test_copies_are_found_and_nothing_else() -> None:
+    train = [problem(f"train/{i}", text) for i, text in enumerate(texts(300, 0))]
+    held_out = [problem(f"test/{i}", text) for i, text in enumerate(texts(100, 1))]
+    copied = texts(300, 0)[7]
+    held_out.append(problem("test/copy", copied.upper().replace(" ", "  ")))
+    words = copied.split()
+    held_out.append(problem("test/two-thirds", " ".join([*words[:20], *texts(1, 2)[0].split()[:10]])))
+    held_out.append(problem("test/a-third", " ".join([*words[:10], *texts(1, 3)[0].split()[:20]])))
+    found = find_overlaps(train, held_out)
+    assert [(one.held_out, one.train) for one in found] == [("test/copy", "train/7"), ("test/two-thirds", "train/7")]
+    assert found[0].share == 1.0
+    assert 0.5 < found[1].share < 0.8
+    assert "2 of 103 evaluation problems" in overlap_sentence(found, held_out=103, train=300)
+
+
+def test_short_problems_must_be_equal() -> None:
+    train = [Problem(id=f"a{i}", prompt=f"{i}+{i}=?", reference="1", verifier="exact", task="t") for i in range(50)]
+    held_out = [Problem(id="x", prompt="7 + 7 = ?", reference="1", verifier="exact", task="t"),
+                Problem(id="y", prompt="7+8=?", reference="1", verifier="exact", task="t")]  # fmt: skip
+    assert [(one.held_out, one.train) for one in find_overlaps(train, held_out)] == [("x", "a7")]
+
+
+def test_a_task_of_ours_keeps_its_splits_apart() -> None:
+    task = get_task("arithmetic", family="addition", digits=2)
+    assert not find_overlaps(task.problems("train"), task.problems("test"))
