@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from reasoner.config import RunConfig, StageConfig, dump
+from reasoner.memory import memory_line
 
 
 def print_plan(run: RunConfig) -> None:
@@ -18,7 +19,11 @@ def print_plan(run: RunConfig) -> None:
 
 
 def plan(stage: StageConfig) -> list[str]:
-    """What a stage samples and trains on, at most."""
+    """What a stage samples and trains on, at most, and the memory that it takes, about."""
+    return [*_amounts(stage), memory_line(stage)]
+
+
+def _amounts(stage: StageConfig) -> list[str]:
     if stage.method == "sft":
         return [f"at most {stage.steps} steps of {stage.sft.rows_per_step} demonstrations"]
     if stage.method == "reward_model":
