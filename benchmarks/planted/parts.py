@@ -108,6 +108,11 @@ class Rejects(Verifier):
         return verdict
 
 
+def parity(*, completion: str, reference: str) -> bool:
+    """A reward with signal for any model and without meaning."""
+    return len(completion.encode()) % 2 == 0
+
+
 def flipped(batch):
     """GRPO's advantages, with the wrong sign."""
     from reasoner.advantage import get_estimator

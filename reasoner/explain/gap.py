@@ -142,7 +142,7 @@ def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Findi
     )
 
 
-SYMPTOMS = ("importance-weights", "clipping", "collapse", "loss-near-zero", "kl-high")
+SYMPTOMS = ("importance-weights", "clipping", "collapse", "kl-high")
 
 
 def _nucleus(history: History, whole: Gap, difference: Floats) -> Finding:

@@ -31,25 +31,25 @@ def policy_rules(history: History) -> Iterator[Finding]:
 
 
 def _recorded_sign(history: History) -> Iterator[Finding]:
-    """Within a group the better rollout must have the larger advantage."""
-    if history.config.algorithm.advantage not in GROUP_RELATIVE:
-        return
+    """A rollout that is better than those it is compared with must have an advantage above 0.
+
+    Group-relative estimators compare within the group, always; others mostly agree with the step's mean, which is all
+    that is asked of them.
+    """
+    own = history.config.algorithm.advantage in GROUP_RELATIVE
     wrong: list[Row] = []
     pairs = 0
-    for group in history.groups:
-        used = [row for row in group if row.advantage is not None and row.reward is not None]
-        if len(used) < 2:
-            continue
-        mean = float(np.mean([row.reward for row in used if row.reward is not None]))
-        for row in used:
-            assert row.reward is not None
-            assert row.advantage is not None
-            if abs(row.reward - mean) > 1e-6:
+    for compared in history.groups if own else history.by_step.values():
+        used = [row for row in compared if row.advantage and row.reward is not None]
+        rewards = [row.reward for row in used if row.reward is not None]
+        for row, reward in zip(used, rewards, strict=True):
+            better = reward - float(np.mean(rewards))
+            if abs(better) > 1e-6:
                 pairs += 1
-                if (row.reward - mean) * row.advantage < 0:
+                if better * (row.advantage or 0.0) < 0:
                     wrong.append(row)
     share = len(wrong) / pairs if pairs else 0.0
-    if pairs < 8 or share < 0.01:
+    if pairs < 8 or share < (0.01 if own else 0.6):
         return
     yield Finding(
         code="advantage-sign-flipped",
@@ -57,10 +57,10 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
         cost=min(1.0, 0.2 + share),
         title=f"The advantage has the wrong sign in {percent(share)} of the rollouts: better ones are made less likely",
         evidence=(
-            f"{len(wrong)} of {pairs} rollouts that were better (worse) than their group's mean reward have a negative"
-            " (positive) advantage in updates.jsonl",
+            f"{len(wrong)} of {pairs} rollouts that were better (worse) than the mean reward of their"
+            f" {'group' if own else 'step'} have a negative (positive) advantage in updates.jsonl",
         ),
-        change="mend the advantage estimator: reward above the group's mean must give an advantage above 0.",
+        change="mend the advantage estimator: reward above the mean must give an advantage above 0.",
         rollouts=places(wrong),
         explains=frozenset(DOWNHILL),
     )

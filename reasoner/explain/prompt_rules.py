@@ -92,8 +92,8 @@ def _marks(history: History) -> Iterator[str]:
         mark = Counter(m for row in writes for m in ROLE_MARKS.findall(row.completion)).most_common(1)[0][0]
         yield f"{percent(len(writes) / len(rows))} of the completions hold turn marks such as {mark!r} as text"
     own = _own_template(history)
-    if own is None:
-        return
+    if own is None or history.config.model.from_scratch is not None:
+        return  # a model that was never trained knows no template
     in_prompts = {mark for row in rows[:50] for mark in ROLE_MARKS.findall(row.prompt)}
     foreign = sorted(mark for mark in in_prompts if mark not in own)
     if foreign:

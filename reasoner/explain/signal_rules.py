@@ -150,6 +150,7 @@ def _truncated(history: History) -> Iterator[Finding]:
     by_step = history.series("completion/truncated")
     trend = change(by_step)
     falls = trend is not None and trend.last < TRUNCATED / 2 and trend.z < -3
+    harmless = right_cut > 0.8 * right_ended if ended else right_cut > 0.5
     rambling = rambles(cut)
     evidence = [
         f"{percent(right_cut)} of the truncated ones were right, {percent(right_ended)} of the others"
@@ -170,7 +171,7 @@ def _truncated(history: History) -> Iterator[Finding]:
         )
     yield Finding(
         code="truncated",
-        level=Level.NOTE if falls else Level.WARNING,
+        level=Level.NOTE if falls or harmless else Level.WARNING,
         cost=share * (0.3 if rambling > 0.5 or falls else 1.0) * max(0.3, 1 - right_cut),
         title=f"{percent(share)} of the completions are truncated at rollout.max_tokens={limit}, and"
         f" {percent(right_cut)} of those were right" + (" (by the end hardly any is)" if falls else ""),
