@@ -374,6 +374,16 @@ class RewardModelSection(Section):
     """End after so many evaluations (eval.every) without a better held-out loss; None: run all steps."""
 
 
+class WatchSection(Section):
+    """What is watched for reward hacking, beside lengths, repetition and openings."""
+
+    scorer: VerifierSection | None = None
+    """A second judge that training never sees: `own` for each task's own verifier (where `reward` replaces it in
+    training), another reward model, a rubric."""
+    rows: int = Field(default=64, ge=1)
+    """Rollouts of a step that it grades."""
+
+
 class PairsSection(Section):
     """New preference pairs, sampled from the present policy: samples 0 and 1 of a group, then 2 and 3, ..."""
 
@@ -433,6 +443,7 @@ class StageConfig(Section):
     reward: VerifierSection | None = None
     """What training rewards instead of the tasks' own verifiers, which then still grade every evaluation: a reward
     model, a weighted sum, ... None: the tasks' own."""
+    watch: WatchSection = WatchSection()
     logging: LoggingSection = LoggingSection()
 
     @model_validator(mode="before")

@@ -5,6 +5,7 @@ RUN/environment.json   versions, device, command
 RUN/metrics.jsonl      one line a step; keys under time/, throughput/ and memory/ are measurements of the machine
 RUN/rollouts.jsonl     one line a rollout, written before anything is filtered
 RUN/updates.jsonl      one line a rollout: its advantage, or why it was left out of the update
+RUN/alarms.jsonl       one line an alarm of the watch for reward hacking, with the completions behind it
 RUN/evals.jsonl        one line an evaluation; RUN/eval_rollouts.jsonl its completions
 RUN/tensorboard/       the same numbers as metrics.jsonl
 RUN/checkpoints/       step-000025/ ..., best/
@@ -29,7 +30,14 @@ from reasoner.records import Completion, RolloutGroup, prompt_as_text
 from reasoner.trackers import Tracker
 from verifiers import JSON
 
-RECORD_FILES = ("metrics.jsonl", "rollouts.jsonl", "updates.jsonl", "evals.jsonl", "eval_rollouts.jsonl")
+RECORD_FILES = (
+    "metrics.jsonl",
+    "rollouts.jsonl",
+    "updates.jsonl",
+    "evals.jsonl",
+    "eval_rollouts.jsonl",
+    "alarms.jsonl",
+)
 
 
 class RunError(RuntimeError):

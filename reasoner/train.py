@@ -16,6 +16,7 @@ from reasoner.advice import REPEAT_EVERY, no_signal_advice
 from reasoner.batch import Batch
 from reasoner.checkpoint import list_checkpoints
 from reasoner.config import StageConfig
+from reasoner.held_out import Watch
 from reasoner.leash import Leash
 from reasoner.loss import LossTerms, policy_loss
 from reasoner.metrics import peak_memory_mb, rollout_metrics
@@ -36,7 +37,7 @@ def train(session: Session) -> None:
     if session.fresh:
         session.evaluate()
         session.checkpoint()
-    silent = 0
+    silent, watch = 0, Watch(session)
     for step in range(session.step + 1, 0 if leash.over else config.steps + 1):
         clock = Clock()
         sampled = sample_step(session, step)
@@ -71,7 +72,7 @@ def train(session: Session) -> None:
             session.run.append("updates.jsonl", update_rows(step, [], None, dropped))
         clock.lap("sync")
         session.step = step
-        metrics |= rollout_metrics(groups) | step_metrics(session, sampled, kept, clock)
+        metrics |= rollout_metrics(groups) | watch.look(step, groups) | step_metrics(session, sampled, kept, clock)
         session.run.log(step, metrics)
         session.display.step(step, metrics)
         silent = 0 if metrics["groups/signal"] > 0 or not estimator.group_relative else silent + 1
