@@ -18,7 +18,10 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
 _GROUPED_INTEGER = re.compile(r"[-+]?\$?\d{1,3}(?:,\d{3})+(?:\.0+)?|[-+]?\$?\d{1,18}(?:\.0+)?")
 _WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|textsf)\s*\{([^{}]*)\}")
-_LETTER = re.compile(r"(?:(?:option|choice|answer)\s*)?[(\[]?([A-Za-z])[)\]]?[.:]?", re.IGNORECASE)
+_LETTER = re.compile(
+    r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s*(?:is\s*)?:?\s*)?[(\[]?([A-Za-z])[)\]]?[.:]?",
+    re.IGNORECASE,
+)
 _LABEL = re.compile(
     r"(?:(?:option|choice|answer)\s*)?(?:[(\[]([A-Z])[)\]]|([A-Z])[).:](?=\s|$))[.:]?\s*([\s\S]*)", re.IGNORECASE
 )

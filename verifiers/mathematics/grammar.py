@@ -189,6 +189,9 @@ class Parser:
             elif self.at("/") and self.peek(1).kind not in ("word",):
                 self.take()
                 left = self._quotient(left)
+            elif self.accept("pmod"):
+                modulus = self._argument()
+                left = Call("residue", (Call("mod", (left, modulus)), modulus))
             elif self.accept("bmod") or self.accept("mod"):
                 left = Call("mod", (left, self._implicit(self._signed_factor())))
             else:
@@ -599,7 +602,8 @@ class Parser:
         if name in _DECORATIONS:
             argument = self._argument()
             if name in ("overline", "bar"):
-                return Call("bar", (_either_way(argument, 2),))
+                segment = isinstance(argument, Sym) and len(argument.name) == 2 and argument.name.isupper()
+                return _either_way(argument, 2) if segment else Call("bar", (argument,))
             return Call(name, (_either_way(argument, 3 if name in _ANGLES else 0),))
         if name in _BIG:
             return self._big(_BIG[name])

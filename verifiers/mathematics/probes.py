@@ -68,7 +68,10 @@ def probe_equal(left: Node, right: Node) -> bool:
         raise LimitExceeded("the expressions are too long to compare numerically")
     names = sorted(symbols(left) | symbols(right))
     accepted = 0
-    for point in _points(names, _counters(left) | _counters(right)):
+    points = _points(names, _counters(left) | _counters(right))
+    if names and (_calls(left) | _calls(right)) & {"floor", "ceil", "mod"}:
+        points.append({name: (index + 3, 1) for index, name in enumerate(names)})  # where roundings jump
+    for point in points:
         verdict = _equal_at(left, right, point)
         if verdict is False:
             return False
@@ -78,6 +81,14 @@ def probe_equal(left: Node, right: Node) -> bool:
     if not accepted:
         raise Undecided("no point at which both expressions have a value")
     return True
+
+
+def _calls(node: Node) -> frozenset[str]:
+    """Names of the functions in a tree."""
+    found = frozenset((node.name,)) if isinstance(node, Call) else frozenset[str]()
+    for child in children(node):
+        found |= _calls(child)
+    return found
 
 
 def _counters(node: Node) -> frozenset[str]:
@@ -93,7 +104,7 @@ def _counters(node: Node) -> frozenset[str]:
 
 
 def _points(names: list[str], counters: frozenset[str]) -> list[Mapping[str, tuple[int, int]]]:
-    """Rationals of either sign (whole numbers for counters), the same for the same names; the first are positive."""
+    """Rationals (whole numbers for counters), the same for the same names: three positive, one negative, one mixed."""
     rng = random.Random(f"probe {names}")
     points: list[Mapping[str, tuple[int, int]]] = []
     for index in range(POINTS if names else 1):
@@ -103,7 +114,8 @@ def _points(names: list[str], counters: frozenset[str]) -> list[Mapping[str, tup
             if name in counters:
                 point[name] = (2 + index + top % 4, 1)
                 continue
-            point[name] = (top if index < 3 or rng.random() < 0.4 else -top, bottom)
+            negative = index == 3 or (index > 3 and rng.random() < 0.5)
+            point[name] = (-top if negative else top, bottom)
         points.append(point)
     return points
 
@@ -118,9 +130,12 @@ def _equal_at(left: Node, right: Node, point: Mapping[str, tuple[int, int]]) -> 
         return None
     except (OverflowError, MemoryError) as error:
         raise LimitExceeded("a value is too large to be worked out") from error
-    if negative and any(
+    complex_sides = [
         isinstance(value, high.mpc) and abs(value.imag) > abs(value) * high.mpf(2) ** -100 for value in fine
-    ):
+    ]
+    if negative and any(complex_sides):
+        if not all(complex_sides) and ("abs" in _calls(left)) != ("abs" in _calls(right)):
+            return False  # ln x has no value where ln|x| has one
         return None  # off the real domain principal branches may differ where the real functions agree
     exact = [_settled(c, f, high) for c, f in zip(coarse, fine, strict=True)]
     if None in exact:
@@ -244,6 +259,8 @@ def _real(value: Any, ctx: Any) -> Any:
 def _call(node: Call, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
     if node.name in ("sum", "prod"):
         return _series(node, ctx, point)
+    if node.name in ("bar", "re", "im", "arg") and symbols(node):
+        raise Undecided(f"{node.name} of what may be complex")
     args = [_value(argument, ctx, point) for argument in node.args]
     first = args[0]
     ctx.spread += _smallness(first, ctx)

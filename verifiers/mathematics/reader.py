@@ -29,7 +29,7 @@ from verifiers.mathematics.nodes import (
     Text,
 )
 from verifiers.mathematics.tokens import Token, normalise_characters, tokenize
-from verifiers.mathematics.units import CURRENCIES, LETTERS, SYMBOLS, currency, is_unit_word, parse_unit
+from verifiers.mathematics.units import CURRENCIES, KNOWN, LETTERS, SYMBOLS, currency, is_unit_word, parse_unit
 from verifiers.mathematics.words import MONTHS, PARTS, SCALES, SMALL, phrase, value_of_words
 
 _LOST_ESCAPES = (("\x0crac", "\\frac"), ("\x08egin", "\\begin"), ("\x08inom", "\\binom"), ("\x08ar", "\\bar"))
@@ -40,6 +40,7 @@ MAX_WRAPPERS = 20
 _PLAIN = re.compile(r"-?\d{1,15}")
 _PLAIN_FRACTION = re.compile(r"\\[dt]?frac\{(\d{1,15})\}\{(\d{1,15})\}|(\d{1,15})/(\d{1,15})")
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
+_HOURS_MINUTES = re.compile(r"(\d{1,4})\s?h(?:rs?|ours?)?\.?\s?(\d{1,4})\s?m(?:ins?|inutes?)?\.?")
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?|(\d{1,2})\s*o'?clock", re.IGNORECASE)
 _ISO_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
 _SLASH_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
@@ -155,7 +156,7 @@ def read_verbatim(text: str) -> Node:
     begins = [sum(token.text.startswith(mark) for token in tokens) for mark in ("begin:", "end:")]
     if counts[0] != counts[1] or begins[0] != begins[1]:
         raise ParseError("its braces do not balance")
-    if len(tokens) < 2 or not any(char.isalnum() for token in tokens for char in token.text):
+    if (len(tokens) < 2 and text.isascii()) or not any(char.isalnum() for token in tokens for char in token.text):
         raise ParseError("it holds no answer")
     return Text(tuple(token.text for token in tokens))
 
@@ -193,6 +194,9 @@ def _clock_or_date(text: str) -> Node | None:
     plain = " ".join(normalise_characters(plain).split())
     if plain.lower() in ("noon", "midnight"):
         return Clock(Fraction(720 if plain.lower() == "noon" else 0), "p" if plain.lower() == "noon" else "a")
+    found = _HOURS_MINUTES.fullmatch(plain)
+    if found:
+        return Quantity(Num(60 * int(found[1]) + int(found[2])), parse_unit(["minute"]))
     found = _CLOCK.fullmatch(plain)
     if found:
         hour, minute, second, half = found.groups()
@@ -229,6 +233,8 @@ def _answer(tokens: list[Token]) -> Node:
     if len(parts) == 1:
         return _item(parts[0])
     if all(token.kind in ("word", "sep") for token in tokens):
+        if all(len(part) == 1 and part[0].text.isupper() and len(part[0].text) < 6 for part in parts):
+            return Group(GroupKind.LIST, tuple(Sym(part[0].text) for part in parts))  # A, C
         return _text(tokens)
     try:
         items = [_item(part) for part in parts if part]
@@ -353,18 +359,10 @@ def _is_leading(tokens: list[Token]) -> bool:
 
 
 def _spelled_units(tokens: list[Token]) -> list[Token]:
-    """Letters that are units, and a "to" that is a ratio, by where they stand: `5 m/s`, `20^\\circ C`, `3 to 4`."""
+    """Letters that are units, and a "to" that is a ratio, by where they stand: `5 m/s`, `3 to 4`."""
     if len(tokens) < 3:
         return _spaced_letters(tokens)
-    if [token.text for token in tokens[-3::2]] == ["{", "}"] and tokens[-2].text in ("C", "F"):
-        tokens = [*tokens[:-3], tokens[-2]]
     last, before = tokens[-1], tokens[-2]
-    if last.text in ("C", "F") and last.kind in ("sym", "word"):
-        tail = [token.text for token in tokens[-5:-1]]
-        if tail[-1] == "circ" or tail[-3:] == ["{", "circ", "}"]:
-            size = 3 if tail[-1] == "circ" else 5
-            name = "celsius" if last.text == "C" else "fahrenheit"
-            return [*tokens[: len(tokens) - size], Token("word", name, True)]
     if len(tokens) == 3 and tokens[1] == Token("word", "to", True) and tokens[0].kind == last.kind == "num":
         return [tokens[0], Token("op", ":", True), last]
     prefixed = last.kind in ("word", "sym") and (before.text == "mu" or last.text == "Omega")
@@ -395,7 +393,7 @@ def _is_literal(token: Token) -> bool:
 
 def _fits_unit(token: Token) -> bool:
     if token.kind in ("sym", "word"):
-        return token.text in SYMBOLS
+        return token.text in SYMBOLS or token.text.lower() in KNOWN
     return token.kind == "num" or token.text in (*"-*/^(){}", "times")
 
 

@@ -246,6 +246,10 @@ _REPEAT_DIGITS = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(.*)", re.DOT
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 _CHOOSE = re.compile(r"(?:\{\s*\})?[_^]\{?(\d{1,4})\}?\s*(?:\\(?:mathrm|text)\{C\}|C)_\{?(\d{1,4})\}?")
 _SIGNS = re.compile(r"[<>=^≤≥]|\\[lg]eq?(?![a-z])")
+_TEMPERATURE = re.compile(
+    r"(?:\^\{?\s*\\circ\s*\}?|\\degree)\s*(?:([CF])(?![A-Za-z\d_^])|\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|\{\s*([CF])\s*\})"
+)
+_MODULO = re.compile(r"\(\s*(?:\\(?:text|mathrm)\s*\{\s*)?\\?mod(?:ulo)?\s*\}?\s*([^()]{1,40}?)\s*\)")
 _PREFIXED_BASE = re.compile(r"(?<![\w.])0(?:[xX]([\da-fA-F]{1,40})|b([01]{1,99})|o([0-7]{1,60}))(?!\w)")
 _LOWER_BASE = re.compile(r"(?<![\w.\\])(?=[\da-f]*[a-f])([\da-f]{2,40})(?=_\{?16\}?)")
 _IN_BASE = re.compile(r"(?<=[\dA-F])\s*(?:\\text\{\s*)?\(\s*(?:in\s+)?base\s*(\d{1,2})\s*\)\s*\}?$")
@@ -264,6 +268,11 @@ def normalise_characters(text: str) -> str:
     return text.translate(_TRANSLATION)
 
 
+def _temperature(found: re.Match[str]) -> str:
+    scale = next(group for group in found.groups() if group)
+    return r"\text{ celsius}" if scale == "C" else r"\text{ fahrenheit}"
+
+
 def _with_base(found: re.Match[str]) -> str:
     digits, base = next((text, base) for text, base in zip(found.groups(), (16, 2, 8), strict=True) if text)
     return f"{digits.upper()}_{{{base}}}"
@@ -278,6 +287,12 @@ class Tokenizer:
             text = _GROUP_SPACE.sub(lambda found: found[0].replace(" ", "").replace("~", ""), text)
         if "x" in text or "X" in text:
             text = _TIMES_TEN.sub(r"\\times ", text)
+        if "circ" in text or "degree" in text:
+            text = _TEMPERATURE.sub(_temperature, text)
+        if "mod" in text:
+            text = _MODULO.sub(r"\\pmod{\1}", text)
+        if "Rs" in text or "US" in text:
+            text = re.sub(r"\bRs\.?\s{0,3}(?=\d)", "₹", re.sub(r"\bUS\s?(?=\\?\$)", "", text))
         if "0x" in text or "0b" in text or "0o" in text:
             text = _PREFIXED_BASE.sub(_with_base, text)
         if "_" in text:
@@ -393,13 +408,18 @@ class Tokenizer:
         return last.kind in ("num", "repeat") or last.text in ("}", ")", "%", "pi") or self._in_unit(last)
 
     def _in_unit(self, last: Token) -> bool:
-        place = -1
-        if last.text in ("/", "*", "^") and len(self.tokens) > 1:
-            place, last = -2, self.tokens[-2]
-        if last.kind == "sym" and len(self.tokens) > -place:
+        place = len(self.tokens) - 1
+        while place > 0 and len(self.tokens) - place < 5 and last.text in ("/", "*", "^", "(", "{", "frac"):
+            place -= 1
+            last = self.tokens[place]
+        if last.kind == "sym" and place:
             letter = last.text == "mu" or (last.spaced and last.text in LETTERS)
             return letter and self.tokens[place - 1].kind in ("num", "repeat")
-        return last.kind == "word" and (last.text.lower() in KNOWN or last.text in SYMBOLS)
+        if place < len(self.tokens) - 1 and self.tokens[-1].text == "{":
+            return last.kind == "num" or last.text == "}"
+        return last.kind == "word" and (
+            last.text.lower() in KNOWN or last.text in SYMBOLS or last.text in ("square", "sq", "cubic", "cu")
+        )
 
     def _word_run(self, start: int, end: int) -> None:
         run = _LETTER_RUN.match(self.text, start, end)
@@ -430,7 +450,14 @@ class Tokenizer:
             self._emit("const", "pi" if lowered == "pi" else "oo")
         elif len(run) == 1:
             self._single(run)
-        elif len(run) > 1 and run in SYMBOLS and (run in GLUED or self.spaced) and self._after_number():
+        elif (
+            len(run) > 1
+            and (
+                (run in SYMBOLS and (run in GLUED or self.spaced))
+                or (self.spaced and len(run) > 2 and lowered in KNOWN)
+            )
+            and self._after_number()
+        ):
             self._emit("word", run)
         elif self._prefixed(run):
             return

@@ -35,6 +35,7 @@ _BASE: Mapping[str, str] = {
     "oz ounce": "45359237/1600000 g",
     "ton tonne": "1000000 g",
     "l L liter litre": "1/1000 m3",
+    "cc": "1/1000000 m3",
     "gallon gal": "473176473/125000000000 m3",
     "quart qt": "473176473/500000000000 m3",
     "pint pt": "473176473/1000000000000 m3",
@@ -134,8 +135,34 @@ def _known() -> tuple[dict[str, Size], dict[str, Size]]:
 
 
 _SYMBOLS, KNOWN = _known()
-COMPOUND: Mapping[str, str] = {"mph": "mi / h", "kph": "km / h", "kmh": "km / h", "fps": "ft / s", "rpm": "rev / min"}
-SYMBOLS = frozenset({*_SYMBOLS, *COMPOUND, "hrs", "mins", "secs", "lbs", "kmph", "sq", "cu", "rs", "usd", "pct"})
+COMPOUND: Mapping[str, str] = {
+    "mph": "mi / h",
+    "kph": "km / h",
+    "kmh": "km / h",
+    "kmph": "km / h",
+    "fps": "ft / s",
+    "rpm": "rev / min",
+}
+SYMBOLS = frozenset(
+    {
+        *_SYMBOLS,
+        *COMPOUND,
+        "hrs",
+        "mins",
+        "secs",
+        "lbs",
+        "sq",
+        "cu",
+        "rs",
+        "Rs",
+        "usd",
+        "USD",
+        "EUR",
+        "GBP",
+        "INR",
+        "pct",
+    }
+)
 """Abbreviations that are units after a number, and variables elsewhere."""
 GLUED = frozenset(
     "cm mm km kg dm Hz kHz MHz GHz Pa kPa MPa GPa kJ MJ kN kV mV mA kW MW kWh MeV eV keV GeV mol mmol mL ml ft yd lb "
@@ -171,7 +198,7 @@ def _is_filler(tokens: Sequence[str], place: int) -> bool:
     following = tokens[place + 1].lower() if place + 1 < len(tokens) else ""
     if word in ("degree", "degrees", "deg") and following in ("celsius", "fahrenheit", "c", "f", "kelvin"):
         return True
-    return word in _FILLER and (word != "in" or following.isalpha())
+    return word in _FILLER and tokens[place] != "A" and (word != "in" or following.isalpha())
 
 
 @lru_cache(maxsize=512)
