@@ -154,7 +154,12 @@ def serve(
 def audit(
     name: Annotated[str, typer.Argument(help="The verifier: name, module:attribute or file.py:attribute.")],
     cases: Annotated[
-        str, typer.Argument(help="JSONL (also .gz) or parquet: id, category, completion, reference, expected.")
+        str,
+        typer.Argument(
+            help="JSONL (also .gz) or parquet: id, category, completion, reference, expected. For judges also pairs"
+            " (prompt, first, second, label), scores (completion, reference, score), or with the name `judgments` what"
+            " judges said (judge_text or scores, order, label)."
+        ),
     ],
     against: Annotated[
         str | None, typer.Option("--against", help="Another verifier to run beside it, e.g. math-verify.")
@@ -185,6 +190,8 @@ def audit(
         from verifiers.audit import Thresholds, read_cases
 
         names = {key: str(value) for key, value in parse_pairs(column or [], "--column").items()}
+        if _audit_judge(name, cases, parse_pairs(option or [], "--option"), names, workers, as_json=as_json):
+            raise typer.Exit(0)
         found = read_cases(cases, names)
         result = _audit(name, parse_pairs(option or [], "--option"), found, workers)
         peer = _audit(against, {}, found, workers) if against is not None else None
@@ -200,6 +207,18 @@ def audit(
         for failure in failures:
             typer.echo(f"error: {failure}", err=True)
     raise typer.Exit(BELOW_THRESHOLD if failures else 0)
+
+
+def _audit_judge(
+    name: str, path: str, options: dict[str, JSON], names: dict[str, str], workers: int, *, as_json: bool
+) -> bool:
+    """Whether the file holds judgements, pairs or scores, whose audit is then printed."""
+    from verifiers.judge.audits import judge_audit, shown
+
+    report = judge_audit(name, path, options=options, names=names, workers=workers)
+    if report is not None:
+        typer.echo(json.dumps(report, ensure_ascii=False) if as_json else "\n".join(shown(report)))
+    return report is not None
 
 
 def _audit(name: str, options: dict[str, JSON], cases: Sequence[Case], workers: int) -> Audit:
