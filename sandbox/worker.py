@@ -21,7 +21,7 @@ from typing import Any
 from sandbox.api import Job, JobOutcome, JobResult, JobTooLarge, Limits, SandboxError
 from sandbox.guest import frames
 
-GUEST_MODULES = ("frames", "kernel", "measure", "job", "supervisor")
+GUEST_MODULES = ("frames", "kernel", "measure", "sweep", "job", "child", "supervisor")
 START_SECONDS = 60.0
 ANSWER_GRACE = 15.0
 STDERR_KEPT = 4_000

@@ -208,7 +208,7 @@ def limits(given):
 def run_python(argv):
     """Run a script as `python script args` would, in this warm interpreter, and end the process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in ("job", "kernel", "frames", "measure", "supervisor"):
+    for name in ("job", "kernel", "frames", "measure", "sweep", "child", "supervisor"):
         sys.modules.pop(name, None)
     sys.argv = argv
     sys.path.insert(0, os.getcwd())

@@ -15,10 +15,12 @@ import sys
 import tempfile
 import time
 
+import child as programs
 import frames
 import job
 import kernel
 import measure
+import sweep
 
 TICK = 0.02
 FIRST_TICK = 0.005
@@ -26,7 +28,6 @@ KILL_PATIENCE = 10.0
 MIB = 1 << 20
 # a socket holds up to 400 KiB that no process is charged for
 MOST_SOCKETS = 1024
-CROWD = 16  # with more tasks than this a program stands in its own way: its waiting says nothing of the machine
 UIDS = 25_000
 
 
@@ -70,42 +71,6 @@ def main(config):
         supervisor.end()
 
 
-class Child:
-    """One program of a job: its processes, its output so far, what it used."""
-
-    def __init__(self, header, cap, helps=False):
-        self.header = header
-        self.helps = helps
-        self.cap = cap
-        self.output = {"stdout": bytearray(), "stderr": bytearray(), "result": bytearray()}
-        self.pipes = {}
-        self.pid = self.pidfd = self.uid = None
-        self.status_fd = -1
-        self.outcome = None
-        self.detail = ""
-        self.cpu = self.rss = 0
-        self.waited = 0.0
-        self.most_tasks = 0
-        self.ended = None
-        self.pids = []
-        self.work = job.WORK
-        self.exit_code = None
-        self.started = time.monotonic()
-        self.wall = 0.0
-
-    def stop(self, outcome, detail):
-        """Kill every process of it; the first reason given stands."""
-        if self.outcome is None:
-            self.outcome, self.detail = outcome, detail
-        if self.pidfd is not None and self.ended is None:
-            try:
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-                for pid in self.pids:  # with namespaces they are gone by now
-                    os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-
-
 class Supervisor:
     """Runs one job at a time."""
 
@@ -133,11 +98,11 @@ class Supervisor:
         self.meter = measure.Meter(self.config["mode"], [self.zygote])
         started = time.monotonic()
         count = len(header["files"]) + 1
-        main = Child(header, header["limits"]["output_bytes"])
+        main = programs.Child(header, header["limits"]["output_bytes"])
         children = [main]
         helper = None
         if header.get("helper"):
-            helper = Child(header["helper"], header["helper"]["limits"]["output_bytes"], helps=True)
+            helper = programs.Child(header["helper"], header["helper"]["limits"]["output_bytes"], helps=True)
             children.append(helper)
         try:
             self.start(main, helper, blobs[:count], blobs[count:])
@@ -155,10 +120,10 @@ class Supervisor:
             self.oom_kills = kills
             self.anomaly = self.anomaly or "out of memory"
             main.outcome, main.detail = "memory_limit", "the kernel killed a process of it for memory"
-        answer = self.describe(main)
+        answer = main.describe()
         if helper:
-            answer["helper"] = self.describe(helper)
-        answer["anomaly"] = self.anomaly
+            answer["helper"] = helper.describe()
+        answer["anomaly"] = self.anomaly or next(filter(None, (child.anomaly for child in children)), "")
         answer["wall_seconds"] = time.monotonic() - started
         output = [bytes(child.output[name]) for child in children for name in ("stdout", "stderr", "result")]
         return answer, output
@@ -218,7 +183,7 @@ class Supervisor:
             fds.append(write)
             ours.append(write)
             places.append(place)
-        request = {"places": places, "limits": kernel_limits(header["limits"]), "uid": child.uid}
+        request = {"places": places, "limits": programs.kernel_limits(header["limits"]), "uid": child.uid}
         try:
             self.channel.sendmsg(
                 [json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
@@ -339,7 +304,7 @@ class Supervisor:
                 child.stop("cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time")
             elif use.rss > allowed["memory_bytes"] and measure.resident(use.pids) > allowed["memory_bytes"]:
                 child.stop("memory_limit", f"more than {allowed['memory_bytes'] // MIB} MiB resident")
-            elif measure.sockets(child.pid) > MOST_SOCKETS and self.config["mode"] == "namespaces":
+            elif self.config["mode"] != "none" and measure.sockets(child.pid) > MOST_SOCKETS:
                 child.stop("memory_limit", f"more than {MOST_SOCKETS} sockets, whose memory nobody is charged for")
             elif use.tasks > allowed["processes"]:
                 child.stop("killed", f"more than {allowed['processes']} processes")
@@ -371,39 +336,10 @@ class Supervisor:
         elif len(told) >= 4:
             child.exit_code = os.waitstatus_to_exitcode(int.from_bytes(told[:4], "little"))
 
-    def describe(self, child):
-        """What the owner is told of one program."""
-        code = child.exit_code
-        outcome, detail = child.outcome, child.detail
-        allowed = child.header["limits"]
-        if outcome is None:
-            if code == -signal.SIGXCPU or (code == -signal.SIGKILL and child.cpu >= allowed["cpu_seconds"]):
-                outcome, detail = "cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time"
-            elif code == 0:
-                outcome = "ok"
-            elif code == 1 and child.output["stderr"].rstrip().rpartition(b"\n")[2].startswith(b"MemoryError"):
-                outcome, detail = "memory_limit", "an allocation was refused (MemoryError)"
-            elif code is None:
-                outcome, detail = "infrastructure_fault", "its first process was killed from outside"
-                self.anomaly = detail
-            elif code < 0:
-                outcome, detail = "killed", f"by signal {-code} ({signal.Signals(-code).name})"
-            else:
-                outcome, detail = "nonzero_exit", f"exit status {code}"
-        return {
-            "outcome": outcome,
-            "detail": detail,
-            "exit_code": code,
-            "cpu_seconds": child.cpu,
-            "job_seconds": child.wall or time.monotonic() - child.started,
-            "peak_memory_bytes": child.rss,
-            "starved": outcome == "wall_timeout" and child.most_tasks <= CROWD and child.waited > starving(allowed),
-        }
-
     def sweep_uid(self, uids):
         """Without namespaces: kill all that runs under a job's uids, and delete all it left."""
         for _ in range(400):
-            reap_orphans(self.zygote)
+            sweep.reap_orphans(self.zygote)
             mine = [pid for pid in measure.processes() if measure.owner_of(pid) in uids]
             if not mine:
                 break
@@ -417,72 +353,11 @@ class Supervisor:
             self.anomaly = "processes of a job cannot be killed"
         try:
             for folder in job.PRIVATE:
-                empty(folder)
+                sweep.empty(folder)
         except (OSError, RecursionError) as error:
             self.anomaly = f"what a job left cannot be deleted: {error}"
-
-
-def empty(folder):
-    """Delete everything in a folder, following no link; what lies deep is first moved up, however long its path."""
-    moved = 0
-    while True:
-        names = os.listdir(folder)
-        if not names:
-            return
-        for name in names:
-            path = os.path.join(folder, name)
-            if os.path.islink(path) or not os.path.isdir(path):
-                os.unlink(path)
-                continue
-            for inner in os.listdir(path):
-                inside = os.path.join(path, inner)
-                if os.path.isdir(inside) and not os.path.islink(inside):
-                    moved += 1
-                    os.rename(inside, os.path.join(folder, f".{moved}.moved"))
-                else:
-                    os.unlink(inside)
-            os.rmdir(path)
-
-
-def reap_orphans(zygote):
-    """Let go of the dead that were handed to us, the first process here."""
-    while True:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if found is None or found.si_pid == zygote:
-                return
-            os.waitpid(found.si_pid, 0)
-        except ChildProcessError:
-            return
-
-
-def starving(limits):
-    """Seconds of waiting for a processor from which a wall timeout is the machine's doing.
-
-    Half of the wall limit, or what is left of it beside all the CPU time that the job may use, where that is less (but
-    never under a quarter: with a wall limit close to the CPU limit, a program that sleeps is not a starved one).
-    """
-    wall = limits["wall_seconds"]
-    return max(0.25 * wall, min(0.5 * wall, wall - limits["cpu_seconds"]))
 
 
 def memfd(name):
     """A file in memory."""
     return os.memfd_create(name, os.MFD_CLOEXEC)
-
-
-def kernel_limits(limits):
-    """(soft, hard) for each rlimit of a job's processes."""
-    cpu = max(1, int(limits["cpu_seconds"]) + 1)
-    address = 2 * limits["memory_bytes"] + 1024 * MIB
-    return {
-        "AS": (address, address),
-        "CPU": (cpu, cpu + 1),
-        "FSIZE": (limits["file_bytes"],) * 2,
-        "NOFILE": (limits["open_files"],) * 2,
-        "NPROC": (limits["processes"],) * 2,
-        "CORE": (0, 0),
-        "MSGQUEUE": (0, 0),
-        "MEMLOCK": (0, 0),
-        "STACK": (64 * MIB, 64 * MIB),
-    }

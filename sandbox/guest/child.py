@@ -1,0 +1,104 @@
+"""One program of a job as the supervisor sees it. Runs inside the sandbox: standard library only."""
+
+# pyright: basic
+import os
+import signal
+import time
+
+import job
+
+MIB = 1 << 20
+CROWD = 16  # with more tasks than this a program stands in its own way: its waiting says nothing of the machine
+
+
+class Child:
+    """One program of a job: its processes, its output so far, what it used."""
+
+    def __init__(self, header, cap, helps=False):
+        self.header = header
+        self.helps = helps
+        self.cap = cap
+        self.output = {"stdout": bytearray(), "stderr": bytearray(), "result": bytearray()}
+        self.pipes = {}
+        self.pid = self.pidfd = self.uid = None
+        self.status_fd = -1
+        self.outcome = None
+        self.detail = self.anomaly = ""
+        self.cpu = self.rss = 0
+        self.waited = 0.0
+        self.most_tasks = 0
+        self.ended = None
+        self.pids = []
+        self.work = job.WORK
+        self.exit_code = None
+        self.started = time.monotonic()
+        self.wall = 0.0
+
+    def stop(self, outcome, detail):
+        """Kill every process of it; the first reason given stands."""
+        if self.outcome is None:
+            self.outcome, self.detail = outcome, detail
+        if self.pidfd is not None and self.ended is None:
+            try:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                for pid in self.pids:  # with namespaces they are gone by now
+                    os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def describe(self):
+        """What the owner is told of it."""
+        code = self.exit_code
+        outcome, detail = self.outcome, self.detail
+        allowed = self.header["limits"]
+        if outcome is None:
+            if code == -signal.SIGXCPU or (code == -signal.SIGKILL and self.cpu >= allowed["cpu_seconds"]):
+                outcome, detail = "cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time"
+            elif code == 0:
+                outcome = "ok"
+            elif code == 1 and self.output["stderr"].rstrip().rpartition(b"\n")[2].startswith(b"MemoryError"):
+                outcome, detail = "memory_limit", "an allocation was refused (MemoryError)"
+            elif code is None:
+                outcome, detail = "infrastructure_fault", "its first process was killed from outside"
+                self.anomaly = detail
+            elif code < 0:
+                outcome, detail = "killed", f"by signal {-code} ({signal.strsignal(-code)})"
+            else:
+                outcome, detail = "nonzero_exit", f"exit status {code}"
+        starved = outcome == "wall_timeout" and self.most_tasks <= CROWD and self.waited > starving(allowed)
+        return {
+            "outcome": outcome,
+            "detail": detail,
+            "exit_code": code,
+            "cpu_seconds": self.cpu,
+            "job_seconds": self.wall or time.monotonic() - self.started,
+            "peak_memory_bytes": self.rss,
+            "starved": starved,
+        }
+
+
+def starving(limits):
+    """Seconds of waiting for a processor from which a wall timeout is the machine's doing.
+
+    Half of the wall limit, or what is left of it beside all the CPU time that the job may use, where that is less (but
+    never under a quarter: with a wall limit close to the CPU limit, a program that sleeps is not a starved one).
+    """
+    wall = limits["wall_seconds"]
+    return max(0.25 * wall, min(0.5 * wall, wall - limits["cpu_seconds"]))
+
+
+def kernel_limits(limits):
+    """(soft, hard) for each rlimit of a job's processes."""
+    cpu = max(1, int(limits["cpu_seconds"]) + 1)
+    address = 2 * limits["memory_bytes"] + 1024 * MIB
+    return {
+        "AS": (address, address),
+        "CPU": (cpu, cpu + 1),
+        "FSIZE": (limits["file_bytes"],) * 2,
+        "NOFILE": (limits["open_files"],) * 2,
+        "NPROC": (limits["processes"],) * 2,
+        "CORE": (0, 0),
+        "MSGQUEUE": (0, 0),
+        "MEMLOCK": (0, 0),
+        "STACK": (64 * MIB, 64 * MIB),
+    }
