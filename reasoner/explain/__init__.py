@@ -11,12 +11,14 @@ from reasoner.explain.grading_rules import grading_rules
 from reasoner.explain.history import History, Row, read_history, stage_folders
 from reasoner.explain.machine_rules import machine_rules
 from reasoner.explain.policy_rules import policy_rules
+from reasoner.explain.ppo_rules import ppo_rules
 from reasoner.explain.prompt_rules import prompt_rules
 from reasoner.explain.signal_rules import signal_rules
 
 RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     gap_rules,
     policy_rules,
+    ppo_rules,
     prompt_rules,
     signal_rules,
     grading_rules,

@@ -1,0 +1,76 @@
+"""PPO's failures, planted in its records: each is named, alone, and a healthy run has none."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from reasoner.config import resolve
+from reasoner.explain import findings
+from reasoner.explain.history import History
+from reasoner.explain.ppo_rules import ppo_rules
+
+HEALTHY = {
+    "reward/mean": (0.0, 0.05),
+    "reward/std": (1.0, -0.01),
+    "kl/ref": (0.5, 0.1),
+    "kl/coef": (0.2, 0.0),
+    "value/explained_variance": (0.1, 0.02),
+    "value/error_squared": (1.0, -0.02),
+    "watch/held_out": (0.4, 0.02),
+    "completion/length_mean": (30.0, 0.1),
+}
+"""metric -> (first value, drift a step)"""
+PLANTED = {
+    "value-diverging": {"value/explained_variance": (-0.4, -0.3), "value/error_squared": (1.0, 2.0)},
+    "kl-coef-too-small": {"kl/ref": (1.0, 2.0), "kl/coef": (1e-4, 0.0)},
+    "kl-coef-too-large": {"kl/ref": (0.02, 0.0), "kl/coef": (9.0, 0.0), "reward/mean": (0.0, 0.0)},
+    "rewards-collapsed": {"reward/mean": (1.0, -0.2), "reward/std": (1.0, -0.045), "watch/held_out": (0.4, -0.02)},
+    "reward-model-hacked": {"watch/held_out": (0.4, -0.03), "completion/length_mean": (30.0, 4.0)},
+}
+
+
+def history_of(planted: dict[str, tuple[float, float]], *, evals: list[float] | None = None) -> History:
+    source = random.Random(0)
+    curves = {**HEALTHY, **planted}
+    config = resolve({"method": "ppo", "task": "gsm8k", "reward": {"name": "reward-model"}}).stages[0]
+    metrics = [
+        {
+            "step": step,
+            **{name: first + drift * step + 0.01 * source.gauss(0, 1) for name, (first, drift) in curves.items()},
+        }
+        for step in range(1, 21)
+    ]
+    rows = [
+        {"step": n, "metrics": {"avg@1": [value, value - 0.03, value + 0.03]}} for n, value in enumerate(evals or [])
+    ]
+    return History(config=config, metrics=metrics, evals=rows)
+
+
+@pytest.mark.parametrize("code", list(PLANTED))
+def test_a_planted_failure_is_named_alone(code: str) -> None:
+    found = list(ppo_rules(history_of(PLANTED[code])))
+    assert [finding.code for finding in found] == [code]
+    assert found[0].evidence
+    assert found[0].change
+    assert code in {finding.code for finding in findings(history_of(PLANTED[code]))}
+
+
+def test_a_healthy_run_has_none_of_them() -> None:
+    assert list(ppo_rules(history_of({}))) == []
+    assert list(ppo_rules(history_of({}, evals=[0.4, 0.5]))) == []
+
+
+def test_hacking_shows_in_evaluations_alone_as_well() -> None:
+    without = {"watch/held_out": (0.4, 0.0)}
+    (found,) = ppo_rules(history_of(without, evals=[0.4, 0.5, -0.8]))
+    assert found.code == "reward-model-hacked"
+    assert "avg@1 fell from 0.5" in found.evidence[0]
+    assert list(ppo_rules(history_of(without, evals=[0.5, 0.48]))) == []
+
+
+def test_a_run_without_value_or_leash_is_left_alone() -> None:
+    config = resolve({"task": "gsm8k"}).stages[0]
+    metrics = [{"step": n, "reward/mean": 0.1 * n, "reward/std": 0.5} for n in range(1, 20)]
+    assert list(ppo_rules(History(config=config, metrics=metrics))) == []
