@@ -164,7 +164,7 @@ def test_ten_thousand_jobs_with_five_per_cent_attacks(backend: str) -> None:
 
     from sandbox.attacks import ATTACK_LIMITS
 
-    limits = replace(ATTACK_LIMITS, cpu_seconds=0.5, wall_seconds=2.0)
+    limits = replace(ATTACK_LIMITS, cpu_seconds=0.2, wall_seconds=2.0)
 
     def one(number: int) -> JobResult | None:
         if chance.random() < 0.05:
