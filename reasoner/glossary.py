@@ -114,7 +114,43 @@ GLOSSARY: Mapping[str, Entry] = {
     "data/epoch": Entry("passes over the training problems", "a few: problems seen many times are learned by heart"),
     "policy/version": Entry("updates so far", "grows by updates_per_step x inner_epochs a step"),
     "value/explained_variance": Entry(
-        "1 - Var(return - value) / Var(return) of the value head", "rises above 0 in the first steps"
+        "1 - Var(return - value) / Var(return) of the values before the step",
+        "rises above 0 in the first steps; below -0.5 and falling the value diverges",
+    ),
+    "value/clip_fraction": Entry("share of tokens whose value is clipped", "below 0.3: more, and value.lr is too high"),
+    "value/error_squared, value/error": Entry("(value - return)^2 and value - return, mean a token", "falls"),
+    "value/before, value/returns": Entry("mean value before the step, and mean return", "near each other"),
+    "value/grad_norm_max": Entry("of the value's own parameters, before clipping", "steady"),
+    "kl/ref": Entry(
+        "log policy - log reference summed over a completion, mean over the step (k1), nats a completion",
+        "grows while the reward does; above 10 the reward model is far from what it was trained on",
+    ),
+    "kl/coef, kl/penalty": Entry(
+        "present KL coefficient, and what the KL costs a completion",
+        "the penalty is a good part of what reward is gained",
+    ),
+    "optim/updates, optim/stopped_early": Entry(
+        "optimizer steps on the batch; 1 where optim.stop_kl ended them", "stopped_early now and then; always: lower lr"
+    ),
+    "watch/proxy, watch/held_out": Entry(
+        "the reward of training, and that of a scorer it never sees, on the same rollouts",
+        "rise together; apart, the reward model is being hacked",
+    ),
+    "watch/agreement": Entry(
+        "correlation of the two over a step's rollouts", "above 0.3; near 0 the reward says nothing"
+    ),
+    "watch/length, watch/repetition, watch/flattery, watch/confident_wrong": Entry(
+        "tokens; share of repeated phrases, of flattering openings, of confident completions that the held-out scorer"
+        " rejects",
+        "steady: each is a cheap way to please a reward model",
+    ),
+    "reward_model/accuracy, reward_model/difference": Entry(
+        "share of a step's pairs in which the better completion has the higher reward; mean difference",
+        "held-out accuracy (eval/accuracy) is what counts: the gap between them is learned by heart",
+    ),
+    "dpo/reward_chosen, dpo/reward_rejected, dpo/margin, dpo/accuracy": Entry(
+        "beta * (log policy - log reference) of both sides, their difference, and how often it is above 0",
+        "the margin rises; both rewards falling means that likelihood of the chosen is lost (dpo.sft_coef)",
     ),
 }
 
