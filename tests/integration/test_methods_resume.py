@@ -57,7 +57,8 @@ def of_method(folder: Path, method: str) -> dict[str, object]:
     rollout = {"problems_per_step": 6, "group_size": 1, "max_tokens": 8}
     match method:
         case "sft":
-            return {"method": "sft", "task": TASK, "sft": {"rows_per_step": 8, "held_out": 16, "patience": 2}}
+            sft = {"rows_per_step": 8, "held_out": 16, "patience": 2}
+            return {"method": "sft", "task": TASK, "sft": sft, "rollout": rollout}
         case "reward_model":
             return {"method": method, "reward_model": {"pairs_per_step": 8, "heads": 2, "patience": 3}}
         case "dpo":
