@@ -22,9 +22,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from verifiers.base import GradingRow
-from verifiers.errors import BadOption, BadReference, UnknownVerifier, VerifierError
+from verifiers.describe import describe
+from verifiers.errors import BadOption, BadReference, UnknownVerifier
 from verifiers.pool import GradingPool
-from verifiers.registry import get_verifier, installed, option_names, verifier_class
+from verifiers.registry import VerifierSource, get_verifier, installed
 from verifiers.verdict import JSON, Verdict
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -198,9 +199,11 @@ class Boundary:
             self._figures.requests.labels(path, str(status)).observe(time.perf_counter() - started)
 
 
-def default_served() -> list[str]:
-    """Every verifier under a name, but those that load functions by an option."""
-    return [source.name for source in installed() if source.name not in ("trl", "verl")]
+SERVED = (
+    "all-of choice code countdown exact format gate json_schema length logic math numeric per-row regex repetition"
+    " weighted"
+).split()
+"""What is served unless the user names something else: nothing that calls other machines or loads code by an option."""
 
 
 def is_loopback(host: str) -> bool:
@@ -263,8 +266,9 @@ def _add_routes(app: FastAPI, grader: Grader, allow: Callable[..., None]) -> Non
 
     @app.get("/v1/verifiers", dependencies=guarded)
     def verifiers() -> dict[str, JsonValue]:
-        """What is served, with options and the schema of the reference."""
-        return {"verifiers": [_described(name) for name in sorted(grader.served)]}
+        """What is served, with options."""
+        sources = {source.name: source for source in installed()}
+        return {"verifiers": [_described(sources.get(n, VerifierSource(n, n, "named"))) for n in sorted(grader.served)]}
 
     @app.post("/v1/grade", dependencies=guarded)
     async def grade(asked: GradeOne) -> JSONResponse:
@@ -285,16 +289,6 @@ def _add_routes(app: FastAPI, grader: Grader, allow: Callable[..., None]) -> Non
         return {"fault": grader.check(asked.verifier, asked.options, asked.reference)}
 
 
-def _described(name: str) -> JsonValue:
-    try:
-        cls = verifier_class(name)
-    except VerifierError as error:
-        return {"name": name, "fault": str(error)}
-    doc = (cls.__doc__ or "").strip().partition("\n")[0]
-    return {
-        "name": name,
-        "version": str(cls.version),
-        "about": doc,
-        "options": [*option_names(cls)],
-        "reference_schema": dict(cls.reference_schema),
-    }
+def _described(source: VerifierSource) -> JsonValue:
+    found = describe(source.target)
+    return {"name": source.name, "about": found.about, "options": [*found.options], "fault": found.fault or None}

@@ -25,25 +25,18 @@ def list_verifiers(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Show every installed verifier: where it comes from, what it is, its options."""
-    from verifiers import VerifierError, installed
-    from verifiers.registry import option_names, verifier_class
+    from verifiers import installed
+    from verifiers.describe import describe
 
     for source in installed():
-        try:
-            cls = verifier_class(source.name)
-            about, options, fault = (cls.__doc__ or "").strip().partition("\n")[0], option_names(cls), ""
-        except VerifierError as error:
-            about, options, fault = "", list[str](), str(error)
-        except Exception as error:  # the boundary: one broken plug-in must not hide the others
-            about, options, fault = "", list[str](), f"{type(error).__name__}: {error}"
+        found = describe(source.target)
         if as_json:
-            row = {**source._asdict(), "about": about, "options": options, "fault": fault or None}
+            row = {**source._asdict(), **found._asdict()}
             typer.echo(json.dumps(row, ensure_ascii=False))
             continue
         typer.echo(f"{source.name:14} {source.origin:16} {source.target}")
-        typer.echo(f"               {f'CANNOT BE LOADED: {fault}' if fault else about}")
-        if not fault:
-            typer.echo(f"               options: {', '.join(options)}")
+        typer.echo(f"               {f'CANNOT BE READ: {found.fault}' if found.fault else found.about}")
+        typer.echo(f"               options: {', '.join(found.options) or 'none'}")
 
 
 @app.command("new")
@@ -111,7 +104,9 @@ def _examples(path: str) -> Sequence[Example]:
 def serve(
     verifier: Annotated[
         list[str] | None,
-        typer.Option("--verifier", "-v", help="What is served; repeatable. Default: every installed name."),
+        typer.Option(
+            "--verifier", "-v", help="What is served; repeatable. Default: the built-in ones that stay on this machine."
+        ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Other machines need a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8800,
@@ -134,13 +129,13 @@ def serve(
         try:
             import uvicorn
 
-            from verifiers.service import ServiceLimits, default_served, is_loopback, make_app
+            from verifiers.service import SERVED, ServiceLimits, is_loopback, make_app
         except ModuleNotFoundError as error:
             raise BadOption(f"serving needs {error.name}: pip install 'reasoner[serve]'.") from error
         token = token_file.read_text().strip() if token_file else os.environ.get("REASONER_VERIFIER_TOKEN") or None
         if not is_loopback(host) and token is None:
             raise BadOption(f"{host} can be reached from other machines: give --token-file.")
-        served = verifier or default_served()
+        served = verifier or SERVED
         restrict(served)
         for name in verifier or []:  # a name that cannot be served is said at once
             verifier_class(name)

@@ -1,0 +1,30 @@
+"""A verifier that fails on some rows, for the tests of the trainer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from verifiers import GradingRow, Outcome, Verdict, Verifier, fixed
+
+
+class Flaky(Verifier):
+    """Right where the completion's digest is even; fails on a share of the completions, each time in another way.
+
+    Args:
+        percent: of the completions that it fails on, chosen by their digest.
+    """
+
+    name = "flaky"
+    grade_seconds = 10.0
+
+    def __init__(self, *, percent: int) -> None:
+        self._percent = percent
+
+    def grade(self, row: GradingRow) -> Verdict:
+        digest = hashlib.blake2b(f"{row.prompt}|{row.completion}".encode(), digest_size=4).digest()
+        if int.from_bytes(digest[:2], "big") % 100 < self._percent:
+            if digest[2] % 2:
+                os._exit(9)
+            raise ValueError("this one is too much for me")
+        return fixed(Outcome.CORRECT if digest[3] % 2 == 0 else Outcome.INCORRECT, "by its digest")
