@@ -11,7 +11,7 @@ from verifiers.code.guest import wire
 from verifiers.extract import strip_thinking
 from verifiers.verdict import JSON
 
-FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n", re.MULTILINE)
+FENCE = re.compile(r"^([ \t]*+)(`{3,}+|~{3,}+)[ \t]*+([\w+#.-]*+)[^\n]*+\n", re.MULTILINE)
 LANGUAGES = ("python", "py", "python3")
 ANSWER_TAG = re.compile(r"\[ANSWER\](.*?)\[/ANSWER\]", re.DOTALL)
 MAX_LITERAL = 20_000
@@ -35,7 +35,7 @@ def fenced_blocks(text: str) -> list[Block]:
     position = 0
     while opening := FENCE.search(text, position):
         indent, fence, language = opening.groups()
-        closing = re.compile(rf"^[ \t]*{re.escape(fence)}[ \t]*\r?$", re.MULTILINE).search(text, opening.end())
+        closing = re.compile(rf"^[ \t]*+{re.escape(fence)}[ \t]*+\r?$", re.MULTILINE).search(text, opening.end())
         content = text[opening.end() : closing.start() if closing else len(text)]
         if indent:
             content = re.sub(rf"^{indent}", "", content, flags=re.MULTILINE)

@@ -6,12 +6,13 @@ import ast
 import importlib.util
 import json
 import marshal
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 from sandbox.api import MIB, Job, JobOutcome, JobResult, Limits
 from verifiers.code.compare import NOTHING, alike, equal, holds, same_output, stand_ins
@@ -34,8 +35,8 @@ assert {name}(*args__, **kwargs__) == ({output})
 FRAMES = 100_000
 MOST_LEFT_OUT = 8
 """Inputs of one problem that its oracle may fail to answer."""
-KEPT = 2_000
-"""Plans that one process remembers."""
+KEPT, KEPT_CHARACTERS = 2_000, 30_000_000
+"""References, plans and results that one process remembers, and the characters of what they stand under."""
 OVER_LIMIT = (
     JobOutcome.CPU_LIMIT,
     JobOutcome.WALL_TIMEOUT,
@@ -80,23 +81,37 @@ class Told(NamedTuple):
     returned: JSON
 
 
-class Memory:
-    """The last so many values, by key."""
+class Memory(Generic[Value]):
+    """The last so many values, by a key of texts that is as long as they are large; used from several threads."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._kept: OrderedDict[object, object] = OrderedDict()
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, ...], Value] = OrderedDict()
+        self._characters = 0
+        self._lock = threading.Lock()
 
-    def get(self, key: object, make: Callable[[], Value]) -> Value:
+    def peek(self, *key: str) -> Value | None:
+        """The value under a key, if there is one."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, *key: str, value: Value) -> None:
+        """Keep a value; those that were not asked for the longest go."""
+        with self._lock:
+            self._characters += 0 if key in self._kept else sum(map(len, key))
+            self._kept[key] = value
+            while len(self._kept) > KEPT or (self._characters > KEPT_CHARACTERS and len(self._kept) > 1):
+                gone, _ = self._kept.popitem(last=False)
+                self._characters -= sum(map(len, gone))
+
+    def get(self, *key: str, make: Callable[[], Value]) -> Value:
         """The value under a key, made where it is not there."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return cast(Value, self._kept[key])
-        made = make()
-        self._kept[key] = made
-        while len(self._kept) > self._size:
-            self._kept.popitem(last=False)
-        return made
+        found = self.peek(*key)
+        if found is None:
+            found = make()
+            self.put(*key, value=found)
+        return found
 
 
 class Grader:
@@ -106,7 +121,8 @@ class Grader:
         self._sandbox = sandbox
         self._limits = limits
         self._stop_early = stop_early
-        self._plans = Memory(KEPT)
+        self._plans: Memory[Mapping[str, JSON]] = Memory()
+        self._oracles: Memory[list[Told]] = Memory()
 
     def stdio(self, code: str, cases: Sequence[Mapping[str, str]], *, compare: str, tolerance: float) -> Results:
         """Run the program once for each case."""
@@ -144,7 +160,7 @@ class Grader:
 
     def oracle(self, program: Program, key: str, reference: Mapping[str, JSON], *, tolerance: float) -> Results:
         """Call a function with each input and compare with what the oracle, in a world of its own, returns."""
-        told = self._plans.get(key, lambda: self._told(reference))
+        told = self._oracles.get(key, make=lambda: self._told(reference))
         asked: list[JSON] = [_call(reference, told_one.given) for told_one in told]
         replies, trouble, over = self._replies(program, asked)
         good = [
@@ -155,7 +171,7 @@ class Grader:
 
     def asserts(self, program: Program, key: str, reference: Mapping[str, JSON]) -> Results:
         """Hold the program against assertions, as inputs and outputs where they can be, or from a process apart."""
-        plan = self._plans.get(key, lambda: self._plan(reference))
+        plan = self._plans.get(key, make=lambda: self._plan(reference))
         if "live" in plan:
             return self._live(program, reference, plan)
         cases = cast("list[Mapping[str, JSON]]", plan["cases"])

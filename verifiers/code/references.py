@@ -21,8 +21,10 @@ _TOLERANCE: dict[str, JSON] = {"type": "number", "minimum": 0}
 _ARGUMENTS: dict[str, JSON] = {"type": "array"}
 
 
-def _object(required: list[str], properties: dict[str, JSON]) -> JSON:
+def _object(required: list[str], properties: dict[str, JSON], **needs: list[JSON]) -> JSON:
+    """An object's schema; each of `needs` is a property that needs others beside it."""
     return {
+        "dependentRequired": cast(JSON, needs),
         "type": "object",
         "required": cast(JSON, required),
         "properties": properties,
@@ -75,6 +77,7 @@ SCHEMA: Mapping[str, JSON] = {
                 "check": _NAME,
                 "entry_point": _NAME,
             },
+            check=["entry_point"],
         ),
         _object(["pytest"], {"pytest": _SOURCE, "setup": _TEXT, "entry_point": _NAME}),
         _object(

@@ -13,7 +13,7 @@ from sandbox.api import MIB, JobTooLarge, Limits, SandboxError
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.code.answers import extract_program, literal, literal_arguments, predicted
 from verifiers.code.compare import NOTHING, equal
-from verifiers.code.grading import KEPT, RESULT_BYTES, Grader, Memory, Program, Results, SandboxFault
+from verifiers.code.grading import RESULT_BYTES, Grader, Memory, Program, Results, SandboxFault
 from verifiers.code.references import SCHEMA, read_reference, whole_prelude
 from verifiers.code.sandboxes import CHOICES, require, shared_sandbox
 from verifiers.errors import BadOption, BadReference
@@ -21,6 +21,8 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
 MAX_CODE = 200_000
 MAX_CPU_SECONDS = 30.0
+MAX_REMEMBERED = 20_000
+"""Characters of a program and its reference together, for its results to be remembered."""
 
 
 class Code(Verifier):
@@ -116,7 +118,8 @@ class Code(Verifier):
         )
         self._where = (sandbox, tuple(sorted(packages or ())), workers)
         self._workers = workers
-        self._read = Memory(KEPT)
+        self._read: Memory[tuple[str, Mapping[str, JSON]]] = Memory()
+        self._graded: Memory[Results] = Memory()
         self._grader: Grader | None = None
         self._lock = threading.Lock()
         require(sandbox)
@@ -132,7 +135,7 @@ class Code(Verifier):
 
     def grade(self, row: GradingRow) -> Verdict:
         key = json.dumps(row.reference)
-        kind, reference = self._read.get(key, lambda: read_reference(row.reference))
+        kind, reference = self._read.get(key, make=lambda: read_reference(row.reference))
         predict = str(reference["predict"]) if kind == "predict" else ""
         if predict:
             code = predicted(row.completion, str(reference["entry_point"]), predict)
@@ -146,11 +149,21 @@ class Code(Verifier):
         try:
             if predict:
                 return self._prediction(code, reference)
-            return self._verdict(code, self._results(code, kind, key, reference))
+            return self._verdict(code, self._remembered(code, kind, key, reference))
         except JobTooLarge as error:
             return fixed(Outcome.LIMIT_EXCEEDED, str(error), answer=code)
         except (SandboxFault, SandboxError) as error:
             return fixed(Outcome.VERIFIER_ERROR, f"the sandbox failed: {error}", answer=code)
+
+    def _remembered(self, code: str, kind: str, key: str, reference: Mapping[str, JSON]) -> Results:
+        """The results of a program, which is not run again where it was run against the same reference before."""
+        known = self._graded.peek(code, key)
+        if known is not None:
+            return known
+        results = self._results(code, kind, key, reference)
+        if not results.over_limit and len(code) + len(key) < MAX_REMEMBERED:
+            self._graded.put(code, key, value=results)
+        return results
 
     def _results(self, code: str, kind: str, key: str, reference: Mapping[str, JSON]) -> Results:
         grader = self._open()

@@ -84,7 +84,7 @@ class World:
             return {"raised": kind_of(error), "message": describe(error)}
         try:
             reply = {"value": self.encode(result, call)}
-            if given and call.get("held"):
+            if given and "args" in call and call.get("held"):
                 after = [self.encode(item, call) for item in given["args"]]
                 if after != call["args"]:
                     reply["after"] = after
