@@ -102,15 +102,12 @@ class Lane:
         """Whether there is a worker."""
         return self._process is not None and self._process.poll() is None
 
-    def _ensure_worker(self, kind: Kind) -> None:
-        if self.alive and self._room >= kind.memory_bytes and self._memory_bytes() < 0.8 * kind.memory_bytes:
-            self._trim_stderr()
-            return
-        self.kill()
+    def spawn(self, memory_bytes: int) -> None:
+        """Start a worker without waiting for it."""
         path = json.dumps(sys.path)
         names = allowed()
         served = None if names is None else sorted(names | {importable_target(name) for name in names})
-        self._room = kind.memory_bytes
+        self._room = memory_bytes
         code = (
             f"import sys, json; sys.path[:] = json.loads({path!r}); from verifiers._worker import main;"
             f" main({self._room + ADDRESS_SPACE}, {served!r})"
@@ -127,8 +124,18 @@ class Lane:
         assert self._process.stdin is not None
         os.set_blocking(self._process.stdin.fileno(), False)
         self._loading = True
-        self._await("ready", time.monotonic() + START_SECONDS, kind, cpu_limit=START_SECONDS)
-        self._loading = False
+
+    def _ensure_worker(self, kind: Kind) -> None:
+        fresh = self._loading  # spawned, and never spoken to
+        if self.alive and self._room >= kind.memory_bytes and self._memory_bytes() < 0.8 * kind.memory_bytes:
+            self._trim_stderr()
+        else:
+            self.kill()
+            self.spawn(kind.memory_bytes)
+            fresh = True
+        if fresh:
+            self._await("ready", time.monotonic() + START_SECONDS, kind, cpu_limit=START_SECONDS)
+            self._loading = False
 
     def _send(self, kind: Kind, batches: list[list[Item]]) -> None:
         """Write the chunk; a worker that does not read it in time is gone."""

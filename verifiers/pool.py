@@ -8,7 +8,6 @@ the caller's. It is killed by wall clock, CPU seconds and resident memory, measu
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from collections import deque
@@ -90,6 +89,12 @@ class GradingPool:
         self._shared: dict[Kind, SharedQueue] = {}
         self._closed = False
 
+    def start(self) -> None:
+        """Start a first worker at once, to be ready by the time of the first row."""
+        with self._changed:
+            if not self._lanes and not self._closed:
+                self._add_lane().spawn(self._limits.memory_bytes)
+
     def submit(self, verifier: str, options: Mapping[str, JSON], row: GradingRow) -> Future[Verdict]:
         """Queue one row; blocks while `max_pending` rows wait (back-pressure).
 
@@ -142,12 +147,16 @@ class GradingPool:
 
     async def grade_async(self, request: GradingRequest) -> Verdict:
         """One verdict, from a coroutine of any event loop."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         future = await loop.run_in_executor(None, self.submit, request.verifier, request.options, request.row)
         return await asyncio.wrap_future(future)
 
     async def as_completed_async(self, requests: Sequence[GradingRequest]) -> AsyncIterator[Verdict]:
         """Verdicts as grading ends, from a coroutine."""
+        import asyncio
+
         for done in asyncio.as_completed([self.grade_async(request) for request in requests]):
             yield await done
 
@@ -245,13 +254,16 @@ class GradingPool:
         """One more lane where rows outnumber the lanes. Called with the lock held."""
         wanted = min(self._workers, self._waiting)
         while len(self._lanes) < self._workers and sum(lane.idle for lane in self._lanes) < wanted:
-            lane = Lane()
-            self._lanes.append(lane)
-            thread = threading.Thread(
-                target=self._run_lane, args=(lane,), name=f"grading-{len(self._lanes)}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
+            self._add_lane()
+
+    def _add_lane(self) -> Lane:
+        lane = Lane()
+        self._lanes.append(lane)
+        name = f"grading-{len(self._lanes)}"
+        thread = threading.Thread(target=self._run_lane, args=(lane,), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return lane
 
     def _run_lane(self, lane: Lane) -> None:
         try:

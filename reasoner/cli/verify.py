@@ -79,11 +79,13 @@ def parse_pairs(pairs: list[str], flag: str) -> dict[str, JSON]:
 
 
 def _one(name: str, options: dict[str, JSON], gold: str, completion: str, prompt: str | None, *, as_json: bool) -> int:
-    from verifiers import GradingRow, get_verifier
     from verifiers.pool import GradingPool
 
-    reference = _reference(gold, get_verifier(name, **options).reference_schema.get("type"))
     with GradingPool(workers=1) as pool:
+        pool.start()  # while this process imports the verifier, to see what its gold is
+        from verifiers import GradingRow, get_verifier
+
+        reference = _reference(gold, get_verifier(name, **options).reference_schema.get("type"))
         row = GradingRow(completion=completion, reference=reference, prompt=prompt)
         verdict = pool.submit(name, options, row).result()
     if as_json:

@@ -1,4 +1,4 @@
-"""A run with a verifier that fails: the rest is trained on, it is said, and above the configured share the run stops."""
+"""A run with a verifier that fails: the rest is trained on, which is said; above the configured share the run stops."""
 
 from __future__ import annotations
 

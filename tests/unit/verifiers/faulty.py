@@ -70,3 +70,10 @@ class Faulty(Verifier):
             case _:
                 pass
         return fixed(Outcome.CORRECT if row.completion == row.reference else Outcome.INCORRECT, "compared")
+
+
+class Patient(Faulty):
+    """The same, with time to reach the other limits on a busy machine."""
+
+    name = "patient"
+    grade_seconds = 20.0

@@ -44,7 +44,8 @@ def pool() -> Iterator[GradingPool]:
 
 
 def request(completion: str) -> GradingRequest:
-    return GradingRequest(FAULTY, GradingRow(completion=completion, reference="good"))
+    name = FAULTY.replace(":Faulty", ":Patient") if completion == "eat memory" else FAULTY
+    return GradingRequest(name, GradingRow(completion=completion, reference="good"))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
