@@ -15,7 +15,7 @@ class Dataset(Task):
 
     Args:
         path: a file, a folder with one file per split, or a hub name such as `openai/gsm8k`.
-        verifier: the verifier of every row.
+        verifier: the verifier of every row that names none.
         verifier_options: its options.
         test_path: where the test split is, if `path` is a single file; None: every tenth row of it, held out.
         config: the configuration of a hub dataset that has several.
@@ -23,6 +23,7 @@ class Dataset(Task):
         reference_column: the gold, in the schema of the verifier.
         id_column: None: the row's number.
         demonstration_column: a worked solution for SFT, if there is one.
+        verifier_column: the name of each row's own verifier; rows without one are graded by `verifier`.
         template: text with {column} for any column of the row, instead of prompt_column.
         split_names: our split -> theirs, e.g. {"test": "validation"}.
     """
@@ -41,6 +42,7 @@ class Dataset(Task):
         reference_column: str = "reference",
         id_column: str | None = None,
         demonstration_column: str | None = None,
+        verifier_column: str | None = None,
         template: str | None = None,
         split_names: Mapping[str, str] | None = None,
     ) -> None:
@@ -48,6 +50,7 @@ class Dataset(Task):
         self._verifier, self._verifier_options = verifier, dict(verifier_options or {})
         self._prompt, self._reference, self._id = prompt_column, reference_column, id_column
         self._demonstration, self._template = demonstration_column, template
+        self._verifier_column = verifier_column
         self._split_names = dict(split_names or {})
 
     def problems(self, split: str) -> Sequence[Problem]:
@@ -74,12 +77,13 @@ class Dataset(Task):
         demonstration = None
         if self._demonstration is not None:
             demonstration = str(self._column(row, self._demonstration, "demonstration_column", where))
+        own = row.get(self._verifier_column) if self._verifier_column is not None else None
         return Problem(
             id=f"{split}/{number}" if self._id is None else str(self._column(row, self._id, "id_column", where)),
             prompt=_prompt(prompt, where),
             reference=cast("JSON", self._column(row, self._reference, "reference_column", where)),
-            verifier=self._verifier,
-            verifier_options=self._verifier_options,
+            verifier=str(own) if own else self._verifier,
+            verifier_options={} if own and own != self._verifier else self._verifier_options,
             demonstration=demonstration,
             task=self.name,
         )

@@ -141,3 +141,20 @@ def test_reasoning_gym_says_what_to_install() -> None:
     if importlib.util.find_spec("reasoning_gym") is None:
         with pytest.raises(TaskError, match="pip install reasoning-gym"):
             get_task("reasoning-gym", dataset="leg_counting").problems("train")
+
+
+def test_rows_choose_their_verifier(tmp_path: Path) -> None:
+    given = [
+        {"prompt": "a", "reference": "1", "grader": "numeric"},
+        {"prompt": "b", "reference": "x", "grader": None},
+        {"prompt": "c", "reference": "y"},
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    options = {"verifier": "exact", "verifier_options": {"ignore_case": True}, "verifier_column": "grader"}
+    problems = get_task("dataset", path=str(tmp_path), **options).problems("train")  # pyright: ignore
+    assert [problem.verifier for problem in problems] == ["numeric", "exact", "exact"]
+    assert [dict(problem.verifier_options) for problem in problems] == [
+        {},
+        {"ignore_case": True},
+        {"ignore_case": True},
+    ]
