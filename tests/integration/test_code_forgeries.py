@@ -1,0 +1,147 @@
+"""The code verifier in real sandboxes: forgeries, pools, and the golds of public datasets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.registry import get_task
+from tasks.validate import validate_task
+from tests.backends import ISOLATED, opened, our_processes
+from verifiers import GradingRow, Verifier, get_verifier
+from verifiers.pool import GradingPool, GradingRequest
+from verifiers.verdict import JSON
+
+pytestmark = pytest.mark.integration
+CASES = Path(__file__).parents[1] / "cases"
+CORE = 8
+"""One forgery in so many is tried in the short suite."""
+
+
+def rows(name: str) -> list[dict[str, JSON]]:
+    return [json.loads(line) for line in (CASES / name).read_text().split("\n") if line]
+
+
+REFERENCES = {str(row["id"]): row for row in rows("code_references.jsonl")}
+FORGERIES = rows("code_forgeries.jsonl")
+
+
+@pytest.fixture(scope="module", params=ISOLATED)
+def verifier(request: pytest.FixtureRequest) -> Verifier:
+    opened(request.param, workers=1).close()
+    return get_verifier("code", sandbox=request.param, cpu_seconds=2.0, block="whole")
+
+
+@pytest.mark.parametrize("kind", list(REFERENCES))
+def test_an_honest_program_passes(verifier: Verifier, kind: str) -> None:
+    row = REFERENCES[kind]
+    assert verifier.verify(completion=str(row["honest"]), reference=row["reference"]).reward == 1
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        pytest.param(row, id=str(row["id"]), marks=() if number % CORE == 0 else pytest.mark.slow)
+        for number, row in enumerate(FORGERIES)
+    ],
+)
+def test_no_forgery_passes(verifier: Verifier, forgery: dict[str, JSON]) -> None:
+    kinds = forgery["kinds"]
+    assert isinstance(kinds, list)
+    for kind in kinds:
+        verdict = verifier.verify(completion=str(forgery["program"]), reference=REFERENCES[str(kind)]["reference"])
+        assert verdict.reward == 0, (kind, verdict)
+
+
+@pytest.mark.parametrize("backend", ISOLATED)
+def test_a_thousand_gradings_take_one_sandbox_for_each_worker_of_the_pool(backend: str) -> None:
+    opened(backend, workers=1).close()
+    before = len(our_processes())
+    reference: JSON = {"entry_point": "f", "calls": [{"args": [1], "expected": 2}]}
+    completions = [f"def f(x): return x + {number % 10}" for number in range(1000)]
+    requests = [
+        GradingRequest("code", GradingRow(completion=code, reference=reference), {"sandbox": backend, "block": "whole"})
+        for code in completions
+    ]
+    most = 0
+    with GradingPool(workers=2) as pool:
+        right = 0
+        for number, verdict in enumerate(pool.grade(requests)):
+            right += verdict.reward == 1
+            assert verdict.graded, verdict
+            if number % 100 == 0:
+                most = max(most, len(our_processes()) - before)
+    assert right == 100
+    assert 1 <= most <= 2 * 3  # a client, a supervisor and its zygote for each worker
+    gone_by = time.monotonic() + 10
+    while len(our_processes()) > before and time.monotonic() < gone_by:
+        time.sleep(0.1)
+    assert len(our_processes()) == before
+
+
+OWNER = """
+import sys
+from verifiers import GradingRow
+from verifiers.pool import GradingPool
+pool = GradingPool(workers=1)
+row = GradingRow(completion="def f(x):\\n import time\\n time.sleep(60)", reference={"tests": ["assert f(1) == 1"]})
+first = GradingRow(completion="def f(x): return 1", reference={"tests": ["assert f(1) == 1"]})
+options = {"sandbox": sys.argv[1], "block": "whole", "cpu_seconds": 30.0}
+assert pool.submit("code", options, first).result().reward == 1
+pool.submit("code", options, row)
+print("busy", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("backend", ISOLATED)
+def test_sandboxes_die_with_a_killed_owner_of_the_pool(backend: str) -> None:
+    opened(backend, workers=1).close()
+    before = len(our_processes())
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, backend], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout
+    assert owner.stdout.readline() == "busy\n"
+    time.sleep(0.5)
+    assert len(our_processes()) > before
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.wait()
+    gone_by = time.monotonic() + 10
+    while len(our_processes()) > before and time.monotonic() < gone_by:
+        time.sleep(0.1)
+    assert len(our_processes()) == before
+    for stream in (owner.stdin, owner.stdout):
+        if stream is not None:
+            stream.close()
+
+
+GOLDS: list[tuple[str, str, dict[str, JSON], dict[str, int]]] = [
+    ("humaneval", "humaneval", {}, {"test": 164}),
+    ("mbpp", "mbpp", {}, {"train": 374, "test": 500, "validation": 90, "prompt": 10}),
+    ("cruxeval", "cruxeval", {"predict": "input"}, {"test": 800}),
+    ("cruxeval", "cruxeval", {"predict": "output"}, {"test": 800}),
+    ("mbpp_plus", "mbpp_evalplus_base", {}, {"test": 409}),
+    ("code_contests", "code_contests_test", {}, {"test": 165}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ISOLATED)
+@pytest.mark.parametrize(("name", "file", "options", "sizes"), GOLDS, ids=[f"{g[0]} {g[2] or g[1]}" for g in GOLDS])
+def test_golds(
+    data_dir: Path, backend: str, name: str, file: str, options: dict[str, JSON], sizes: dict[str, int]
+) -> None:
+    opened(backend, workers=1).close()
+    path = str(data_dir / "code" / f"{file}.jsonl.gz")
+    task = get_task(name, path=path, verifier_options={"sandbox": backend}, **options)
+    for split, size in sizes.items():
+        found = validate_task(task, split)
+        assert (found.total, found.faults) == (size, [])
