@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config import PromptSection
-from reasoner.encode import BadRow, Encoded, completion_ids, length_fault
+from reasoner.encode import BadRow, Encoded, UnusableRow, chat_of, completion_ids, length_fault
 from reasoner.prompt import render, uses_chat
 from tasks import Message, Problem
 from tasks.rows import read_rows
@@ -26,10 +26,6 @@ class Rows(NamedTuple):
 
     rows: list[Encoded]
     bad: list[BadRow]
-
-
-class UnusableRow(ValueError):
-    """A row holds no demonstration; the message says why."""
 
 
 def encode_problems(
@@ -82,15 +78,15 @@ def encode_row(
             tokens are the assistant's.
     """
     if "messages" in row:
-        return encode_chat(_messages(row["messages"], "messages"), tokenizer, section, where=where)
+        return encode_chat(chat_of(row["messages"], "messages"), tokenizer, section, where=where)
     for key in ("prompt", "completion"):
         if row.get(key) is None:
             raise UnusableRow(f"has no value in column {key!r} (columns: {', '.join(map(str, row)) or 'none'})")
     prompt, completion = row["prompt"], row["completion"]
     if not isinstance(prompt, str):
-        prompt = _messages(prompt, "prompt")
+        prompt = chat_of(prompt, "prompt")
     if not isinstance(completion, str):
-        completion = _messages(completion, "completion")[-1]["content"]
+        completion = chat_of(completion, "completion")[-1]["content"]
     if not completion.strip():
         raise UnusableRow("the completion is empty")
     if isinstance(prompt, str) and not prompt.strip():
@@ -176,13 +172,4 @@ def _same_mask(ours: Encoded, template: Encoded) -> None:
         )
 
 
-def _messages(value: object, key: str) -> tuple[Message, ...]:
-    if isinstance(value, list) and value:
-        listed = cast("list[object]", value)
-        if all(isinstance(m, dict) and "role" in m and isinstance(m.get("content"), str) for m in listed):
-            found = cast("list[dict[str, object]]", listed)
-            return tuple(Message(role=str(m["role"]), content=str(m["content"])) for m in found)
-    raise UnusableRow(f"column {key!r} must be a list of {{role, content}} messages; got {str(value)[:60]!r}")
-
-
-__all__ = ["Rows", "UnusableRow", "encode_chat", "encode_problems", "encode_row", "load_rows"]
+__all__ = ["Rows", "encode_chat", "encode_problems", "encode_row", "load_rows"]

@@ -15,6 +15,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.batch import Batch
 from reasoner.config import ConfigError
+from tasks import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,24 @@ class BadRow(NamedTuple):
     where: str
     """File and row number, or the row's own id."""
     reason: str
+
+
+class UnusableRow(ValueError):
+    """A row of data holds no preference or demonstration; the message says why."""
+
+
+def chat_of(value: object, column: str) -> tuple[Message, ...]:
+    """A column that holds chat messages.
+
+    Raises:
+        UnusableRow: it does not.
+    """
+    if isinstance(value, list) and value:
+        listed = cast("list[object]", value)
+        if all(isinstance(m, dict) and "role" in m and isinstance(m.get("content"), str) for m in listed):
+            found = cast("list[dict[str, object]]", listed)
+            return tuple(Message(role=str(m["role"]), content=str(m["content"])) for m in found)
+    raise UnusableRow(f"column {column!r} must be a list of {{role, content}} messages; got {str(value)[:60]!r}")
 
 
 def completion_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -105,4 +124,14 @@ def report_bad_rows(bad: Sequence[BadRow], *, total: int, policy: str, folder: P
     return f"{counted} They were left out{f', listed in {folder / BAD_ROWS}' if folder else ''}."
 
 
-__all__ = ["BAD_ROWS", "BadRow", "Encoded", "batch_of", "completion_ids", "length_fault", "report_bad_rows"]
+__all__ = [
+    "BAD_ROWS",
+    "BadRow",
+    "Encoded",
+    "UnusableRow",
+    "batch_of",
+    "chat_of",
+    "completion_ids",
+    "length_fault",
+    "report_bad_rows",
+]

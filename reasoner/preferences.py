@@ -14,10 +14,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 from reasoner.config import PreferenceSection
-from reasoner.encode import BadRow
+from reasoner.encode import BadRow, UnusableRow, chat_of
 from tasks import Message
 from tasks.rows import read_rows
 
@@ -53,10 +53,6 @@ class Pairs(NamedTuple):
 
     pairs: list[Pair]
     bad: list[BadRow]
-
-
-class UnusableRow(ValueError):
-    """A row holds no preference; the message says why."""
 
 
 def load_pairs(section: PreferenceSection, split: str) -> Pairs:
@@ -151,14 +147,7 @@ def _side(value: object, key: str) -> str | tuple[Message, ...]:
 
 
 def _conversation(value: object, key: str) -> Prompt:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value:
-        listed = cast("list[object]", value)
-        if all(isinstance(m, dict) and isinstance(m.get("content"), str) and "role" in m for m in listed):
-            messages = cast("list[dict[str, object]]", listed)
-            return tuple(Message(role=str(m["role"]), content=str(m["content"])) for m in messages)
-    raise UnusableRow(f"column {key!r} must be text or a list of {{role, content}} messages; got {str(value)[:60]!r}")
+    return value if isinstance(value, str) else chat_of(value, key)
 
 
 def _last(side: str | tuple[Message, ...], prompt: Prompt) -> str:
@@ -212,4 +201,4 @@ def shares(pairs: Sequence[Pair]) -> Iterator[str]:
     yield f"{len(pairs)} pairs, {ties} ties; the chosen is the longer one in {longer} of {len(pairs) - ties}"
 
 
-__all__ = ["Pair", "Pairs", "UnusableRow", "held_out", "load_pairs", "read_pair", "shares", "transcript"]
+__all__ = ["Pair", "Pairs", "held_out", "load_pairs", "read_pair", "shares", "transcript"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from reasoner.config import ConfigError, PromptSection, resolve
-from reasoner.demonstrations import UnusableRow, encode_problems, encode_row, load_rows
-from reasoner.encode import batch_of
+from reasoner.demonstrations import encode_problems, encode_row, load_rows
+from reasoner.encode import UnusableRow, batch_of
 from reasoner.model import CHAT_TEMPLATE, byte_tokenizer
 from reasoner.pipeline import with_references
 from tasks import Problem

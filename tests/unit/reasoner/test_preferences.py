@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from reasoner.config import ConfigError, PreferenceSection
-from reasoner.encode import BAD_ROWS, BadRow, report_bad_rows
-from reasoner.preferences import UnusableRow, load_pairs, read_pair, transcript
+from reasoner.encode import BAD_ROWS, BadRow, UnusableRow, report_bad_rows
+from reasoner.preferences import load_pairs, read_pair, transcript
 from reasoner.reward_report import calibration, length_bias, pair_report, pairwise_accuracy
 
 SECTION = PreferenceSection()
@@ -57,7 +57,7 @@ def test_rows_of_many_shapes(row: dict[str, object], prompt: object, first: str,
         ({"prompt": "p", "chosen": "a"}, "no value in column 'rejected'"),
         ({"prompt": "p", "first": "a", "second": "b", "label": "C"}, "label 'C' must be one of 'first', 'a'"),
         ({"chosen": "a", "rejected": "b"}, "no column 'prompt'"),
-        ({"prompt": 3, "chosen": "a", "rejected": "b"}, "must be text or a list"),
+        ({"prompt": 3, "chosen": "a", "rejected": "b"}, "must be a list of"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "margin": -1}, "margin must be a finite number >= 0"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "margin": math.inf}, "margin must be a finite number >= 0"),
         (
