@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from reasoner.config import ModelSection, ScratchConfig
+from reasoner.judge import JudgeModel, continuation, prompt_text
+from reasoner.model import load_model
+from verifiers import BadOption, GradingRow, Outcome, get_verifier
+from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
+from verifiers.judge.prompts import grading_prompt
+from verifiers.judge.questions import Question
+from verifiers.pool import GradingPool, GradingRequest
+
+QUESTION = {"question": "Is it polite?", "levels": [{"level": at, "description": f"level {at}"} for at in (1, 2, 3)]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of random weights that reads bytes."""
+    path = tmp_path_factory.mktemp("judge") / "model"
+    section = ModelSection(from_scratch=ScratchConfig(hidden_size=32, layers=1, heads=2, max_positions=4096), path=None)
+    loaded = load_model(section, seed=3)
+    loaded.model.save_pretrained(path)
+    loaded.tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def rows(count: int) -> list[GradingRow]:
+    return [
+        GradingRow(completion=f"Good day, number {at}.", reference=QUESTION, prompt="Greet.") for at in range(count)
+    ]
+
+
+def taught(folder: str, path: Path) -> str:
+    """The same model with its head turned towards digits, so that it does mean a level."""
+    loaded = load_model(ModelSection(path=folder), seed=0)
+    digits = [loaded.tokenizer(str(at), add_special_tokens=False)["input_ids"][0] for at in (1, 2, 3)]
+    head = loaded.model.get_output_embeddings()
+    with torch.no_grad():
+        head.weight[digits] *= 60
+    loaded.model.save_pretrained(path)
+    loaded.tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def test_the_reward_is_the_expectation_over_the_models_own_probabilities(folder: str, tmp_path: Path) -> None:
+    folder = taught(folder, tmp_path / "taught")
+    judge = JudgeModel(model=folder, cache=str(tmp_path / "cache"))
+    verdicts = judge.verify_batch(rows(3))
+    loaded = load_model(ModelSection(path=folder), seed=0)
+    for row, verdict in zip(rows(3), verdicts, strict=True):
+        question = Question.from_json(row.reference)
+        prompt = grading_prompt(question=question, completion=row.completion, prompt=row.prompt, canary=False)
+        start, key, choices = continuation(prompt.schema)
+        assert (start, key, choices) == ('{"check": "", "evidence": "", "reason": "", "level": ', "level", [1, 2, 3])
+        text = prompt_text(prompt.turns, loaded.tokenizer) + start
+        ids = torch.tensor([loaded.tokenizer(text, add_special_tokens=False)["input_ids"]])
+        with torch.no_grad():
+            logits = loaded.model(ids).logits[0, -1].double()
+        digits = [loaded.tokenizer(str(at), add_special_tokens=False)["input_ids"][0] for at in (1, 2, 3)]
+        shares = logits.softmax(-1)[digits]
+        expected = ((shares * torch.tensor([0.0, 0.5, 1.0])).sum() / shares.sum()).item()
+        if shares.sum() < 0.05:  # the judge says that it did not mean any level
+            assert verdict.outcome is Outcome.VERIFIER_ERROR
+            assert "did not mean any" in verdict.reason
+        else:
+            assert verdict.reward == pytest.approx(expected, abs=1e-5)
+    assert any(verdict.graded for verdict in verdicts)
+
+
+def test_batches_through_the_pool_and_the_cache(folder: str, tmp_path: Path) -> None:
+    model = taught(folder, tmp_path / "taught")
+    options = {"model": model, "cache": str(tmp_path / "cache")}
+    rubric = {"judge": {"verifier": "judge-model", "options": options}}
+    with GradingPool(workers=1) as pool:
+        found = list(pool.grade(GradingRequest("judge-model", row, options) for row in rows(6)))
+        whole = [
+            GradingRow(completion=row.completion, reference=[{"name": "polite", "judged": QUESTION}], prompt=row.prompt)
+            for row in rows(6)
+        ]
+        judged = list(pool.grade(GradingRequest("rubric", row, rubric) for row in whole))
+    judge = get_verifier("judge-model", **options)
+    assert isinstance(judge, JudgeModel)
+    assert judge.usage.calls == 6  # the rubric's questions were in the cache
+    graded = [verdict for verdict in found if verdict.graded]
+    assert len(graded) >= 3
+    assert [verdict.reward for verdict in judged] == [verdict.reward for verdict in found]
+    assert len({verdict.reward for verdict in graded}) > 1
+    for verdict in graded:
+        shares = verdict.detail["shares"]
+        assert isinstance(shares, dict)
+        assert sum(float(str(share)) for share in shares.values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_pairs_in_both_orders(folder: str, tmp_path: Path) -> None:
+    judge = JudgeModel(model=taught(folder, tmp_path / "taught"), cache="")
+    pairs = [PairQuestion("Which is better?", f"one {at}", f"another {at}") for at in range(4)]
+    for answer in compare_pairs(judge, pairs):
+        if isinstance(answer, Preference):
+            assert 0 <= answer.probability <= 1
+
+
+def test_what_does_not_fit_is_a_fault_and_what_is_no_option_is_refused(folder: str, tmp_path: Path) -> None:
+    judge = JudgeModel(model=folder, cache=str(tmp_path / "cache"))
+    verdict = judge.verify(completion="x" * 5000, reference=QUESTION)
+    assert verdict.outcome is Outcome.VERIFIER_ERROR
+    assert "over the context of 4096" in verdict.reason
+    with pytest.raises(BadOption, match="samples nothing"):
+        JudgeModel(model=folder, temperature=1.0, repeats=2)
+    missing = JudgeModel(model=str(tmp_path / "missing"), cache="")
+    with GradingPool(workers=1) as pool:
+        options = {"model": str(tmp_path / "missing"), "cache": ""}
+        verdict = pool.submit("judge-model", options, rows(1)[0]).result()
+    assert missing.name == verdict.verifier
+    assert verdict.outcome is Outcome.VERIFIER_ERROR
+    assert "missing" in verdict.reason
