@@ -15,14 +15,13 @@ LETTERS = "abcdefghijklmnop"
 class Covering(Task):
     """Name the wanted letters, each once, and nothing else: `dgk:` -> `kdg` is perfect, `dd` and `dgkaaa` are not.
 
-    Its demonstrations are those of a careless writer, who forgets letters and now and then adds one: what a policy
-    learns from them has room to improve, and its samples make preferences in which the better completion is mostly the
-    longer one.
-
     Args:
         wanted: letters of a prompt.
-        forget: chance that the writer leaves out a wanted letter.
-        extra: chance that the writer adds an unwanted one.
+        demonstrations: perfect, or careless: of a writer who forgets letters and now and then adds one. What a policy
+            learns from those has room to improve, and its samples make preferences in which the better completion is
+            mostly the longer one.
+        forget: chance that the careless writer leaves out a wanted letter.
+        extra: chance that the careless writer adds an unwanted one.
         train_size: problems of the training split.
         test_size: problems of the test split.
         seed: of the draw.
@@ -34,8 +33,9 @@ class Covering(Task):
         self,
         *,
         wanted: int = 5,
-        forget: float = 0.4,
-        extra: float = 0.15,
+        demonstrations: str = "perfect",
+        forget: float = 0.5,
+        extra: float = 0.05,
         train_size: int = 3_000,
         test_size: int = 300,
         seed: int = 0,
@@ -44,7 +44,11 @@ class Covering(Task):
             raise TaskError(f"wanted must be between 2 and 8; got {wanted}.")
         if not (0 <= forget <= 1 and 0 <= extra <= 1):
             raise TaskError(f"forget and extra must be between 0 and 1; got {forget} and {extra}.")
-        self._wanted, self._forget, self._extra, self._seed = wanted, forget, extra, seed
+        if demonstrations not in ("perfect", "careless"):
+            raise TaskError(f"demonstrations must be perfect or careless; got {demonstrations!r}.")
+        careless = demonstrations == "careless"
+        self._forget, self._extra = (forget, extra) if careless else (0.0, 0.0)
+        self._wanted, self._seed = wanted, seed
         self._sizes = {"train": train_size, "test": test_size}
 
     def problems(self, split: str) -> Sequence[Problem]:
@@ -60,7 +64,7 @@ class Covering(Task):
         return Problem(
             id=f"covering/{''.join(wanted)}",
             prompt=f"{''.join(wanted)}:",
-            reference="".join(wanted),
+            reference="".join(sorted(wanted)),  # the prompt has them in another order
             verifier="tasks.covering:true_score",
             demonstration="".join(written),
             task=self.name,
