@@ -138,7 +138,9 @@ def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Findi
         evidence=tuple(evidence),
         change="set engine.sync_check=true, and mend the engine's load_weights (a tied head, an adapter that is not"
         " merged, a stale KV cache are the usual causes); `reasoner doctor CONFIG` tests one sync.",
-        explains=frozenset({"engine-trainer-gap", "no-progress", "reward-falls", "descends", *SYMPTOMS}),
+        explains=frozenset(
+            {"engine-trainer-gap", "no-progress", "reward-falls", "rewards-collapsed", "descends", *SYMPTOMS}
+        ),
     )
 
 
@@ -161,7 +163,7 @@ def _nucleus(history: History, whole: Gap, difference: Floats) -> Finding:
         ),
         change="sample with top_p=1, top_k=0 and min_p=0 in training, also in engine.options and in the model's"
         " generation_config, which some engines read.",
-        explains=frozenset({"engine-trainer-gap", "sampling-sharper", *SYMPTOMS}),
+        explains=frozenset({"engine-trainer-gap", "sampling-sharper", "reward-falls", "rewards-collapsed", *SYMPTOMS}),
     )
 
 
@@ -180,7 +182,7 @@ def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
         ),
         change="divide the trainer's logits by the temperature that the engine samples with, and let the engine return"
         " processed log-probabilities (vLLM: logprobs_mode=processed_logprobs).",
-        explains=frozenset({"engine-trainer-gap", "sampling-sharper", *SYMPTOMS}),
+        explains=frozenset({"engine-trainer-gap", "sampling-sharper", "reward-falls", "rewards-collapsed", *SYMPTOMS}),
     )
 
 
@@ -260,7 +262,7 @@ def _same_evaluation(history: History) -> Iterator[Finding]:
         ),
         change="set engine.sync_check=true and mend the engine's load_weights; `reasoner doctor CONFIG` tests one"
         " sync.",
-        explains=frozenset({"engine-trainer-gap", "no-progress", "reward-falls", *SYMPTOMS}),
+        explains=frozenset({"engine-trainer-gap", "no-progress", "reward-falls", "rewards-collapsed", *SYMPTOMS}),
         rollouts=places([row for row in history.eval_rows if row.step == steps[-1]]),
     )
 

@@ -11,6 +11,9 @@ from reasoner.explain.numbers import percent
 from reasoner.explain.policy_rules import progress
 from verifiers import JSON
 
+BATCHED = frozenset({"reward-model", "judge", "rubric"})
+"""Verifiers that wait for a whole batch: a model grades it in this process or elsewhere."""
+
 
 def machine_rules(history: History) -> Iterator[Finding]:
     """Every rule of this module."""
@@ -41,13 +44,18 @@ def _grading_wait(history: History) -> Iterator[Finding]:
     if share < 0.1 or wait.mean() < 0.5:
         return
     slow = sorted(history.rows, key=lambda row: -row.seconds)[:3]
+    in_process = all(row.verifier in BATCHED for row in slow)
     yield Finding(
         code="grading-slow",
-        level=Level.WARNING,
+        level=Level.NOTE if in_process else Level.WARNING,
         cost=share,
         title=f"{percent(share)} of the time the trainer waits for grading ({wait.mean():.1f} s a step)",
-        evidence=tuple(f"{row.seconds:.1f} s for rollout {row.step}/{row.group}/{row.sample}" for row in slow),
-        change="raise grading.workers, or lower grading.wall_seconds.",
+        evidence=(
+            "the rows themselves take no time: a reward model or a judge grades them in batches, in this process",
+        )
+        if in_process
+        else tuple(f"{row.seconds:.1f} s for rollout {row.step}/{row.group}/{row.sample}" for row in slow),
+        change="" if in_process else "raise grading.workers, or lower grading.wall_seconds.",
     )
 
 

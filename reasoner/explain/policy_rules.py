@@ -66,7 +66,17 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
     )
 
 
-DOWNHILL = ("reward-falls", "collapse", "descends", "all-wrong", "truncated", "no-progress", "no-answer", "entropy")
+DOWNHILL = (
+    "reward-falls",
+    "rewards-collapsed",
+    "collapse",
+    "descends",
+    "all-wrong",
+    "truncated",
+    "no-progress",
+    "no-answer",
+    "entropy",
+)
 
 
 def _descends(history: History) -> Iterator[Finding]:

@@ -47,7 +47,9 @@ def _template(history: History) -> Iterator[Finding]:
         change="set prompt.chat, prompt.template and prompt.system to what the model was trained with;"
         " `reasoner preflight CONFIG` samples with and without the template and shows both.",
         rollouts=places(history.rows),
-        explains=frozenset({"all-wrong", "truncated", "no-answer", "no-progress", "reward-falls", "repetition"}),
+        explains=frozenset(
+            {"all-wrong", "truncated", "no-answer", "no-progress", "reward-falls", "rewards-collapsed", "repetition"}
+        ),
     )
 
 
@@ -145,9 +147,11 @@ def _gold_in_prompt(history: History) -> Iterator[Finding]:
     there proves nothing. But a place, told by the characters before it, whose content is the problem's own answer
     every time it occurs, in many problems with different answers, is not a part of the question.
     """
-    problems = {row.problem: row for row in history.rows if _gold(row) is not None}
+    problems = {row.problem: row for row in history.rows if _is_answer(row)}
     rows = list(problems.values())
-    if len(rows) < 8:
+    right = [row for row in history.graded if row.right and row.answer is not None]
+    as_reference = [row for row in right if str(row.answer).strip() == str(row.reference).strip()]
+    if len(rows) < 8 or len(as_reference) < 0.5 * len(right):
         return
     slots: Counter[str] = Counter()
     for row in rows:
@@ -165,6 +169,14 @@ def _gold_in_prompt(history: History) -> Iterator[Finding]:
             best, where = filled, slot
     if best:
         yield _leak(history, where.removeprefix(START), best, len(rows))
+
+
+def _is_answer(row: Row) -> bool:
+    """Whether the reference is an answer, and not what is asked about: the larger part of the prompt, or a"
+    " criterion.
+    """
+    gold = _gold(row)
+    return gold is not None and row.outcome != "scored" and len(gold) < 0.5 * len(row.question.strip())
 
 
 def _gold(row: Row) -> str | None:
