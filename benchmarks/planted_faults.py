@@ -128,13 +128,13 @@ def part(name: str, **options: object) -> dict[str, object]:
 COMMON: dict[str, object] = {
     "seed": 1,
     "method": "grpo",
-    "steps": 24,
+    "steps": 16,
     "task": task(),
     "prompt": {"chat": "never"},
-    "rollout": {"problems_per_step": 16, "group_size": 8, "max_tokens": 48},
+    "rollout": {"problems_per_step": 12, "group_size": 8, "max_tokens": 48},
     "optim": {"lr": 1e-4, "warmup_steps": 2},
     "batch": {"layout": "packed", "pack_tokens": 256},
-    "eval": {"problems": 64},
+    "eval": {"problems": 32},
     "checkpoint": {"every": 100, "keep": 1},
     "logging": {"tensorboard": False},
 }
@@ -142,7 +142,7 @@ COMMON: dict[str, object] = {
 WARM: dict[str, dict[str, object]] = {
     "addition": {"task": task(), "sft": {"until_accuracy": 0.4}},
     "weak": {"task": task(), "sft": {"until_accuracy": 0.08}},
-    "expert": {"task": task(), "sft": {"until_accuracy": 0.99}},
+    "expert": {"task": task(digits=1), "steps": 400, "sft": {"until_accuracy": None}},
     "subtraction": {"task": task(family="subtraction"), "sft": {"until_accuracy": 0.4}},
     "chain": {"task": task(family="chain", digits=1), "sft": {"until_accuracy": 0.4}},
     "multiplication": {"task": task(family="multiplication"), "sft": {"until_accuracy": 0.4}},
@@ -175,8 +175,8 @@ def runs(engine: str) -> list[Run]:
         Run("max tokens 25", {"rollout": {"max_tokens": 25}}, ("truncated",)),
         Run("all wrong", {"task": hard}, ("all-wrong",)),
         Run("nearly all wrong", {"task": [{**hard, "weight": 9.0}, task()]}, ("all-wrong",)),
-        Run("all right", {}, ("all-right",), warm="expert"),
-        Run("nearly all right", {"task": [{**task(), "weight": 9.0}, task(digits=3)]}, ("all-right",), warm="expert"),
+        Run("all right", {"task": task(digits=1)}, ("all-right",), warm="expert"),
+        Run("nearly all right", {"task": [{**task(digits=1), "weight": 9.0}, task()]}, ("all-right",), warm="expert"),
         Run("learning rate x100", {"optim": {"lr": 1e-2}}, ("learning-rate-too-high",)),
         Run("learning rate x30", {"optim": {"lr": 3e-3}}, ("learning-rate-too-high",)),
         Run("empty box accepted", {"task": {**task(), **empty}}, HACKED, warm="empty-20"),
@@ -199,7 +199,7 @@ def runs(engine: str) -> list[Run]:
         ),
         Run("healthy: countdown", {"task": WARM["countdown"]["task"]}, warm="countdown"),
         Run("healthy: LoRA", {"model": {"lora": {"rank": 8}}, "optim": {"lr": 1e-3}}),
-        Run("healthy: sparse reward", {"steps": 30}, warm="weak"),
+        Run("healthy: sparse reward", {"steps": 24}, warm="weak"),
         Run("healthy: four updates a batch, KL", {"optim": {"updates_per_step": 4}, "algorithm": {"kl_coef": 1e-3}}),
         Run("healthy: temperature 0.8, GSPO", {"rollout": {"temperature": 0.8}, "algorithm": {"loss": "gspo"}}),
         Run(
@@ -280,7 +280,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--engine", default="hf", choices=["hf", "vllm"])
-    parser.add_argument("--only", default="", help="runs whose name holds this")
+    parser.add_argument("--only", default=[""], nargs="+", help="runs whose name holds one of these")
     parser.add_argument("--judge", action="store_true", help="train nothing; explain what is there")
     options = parser.parse_args()
     results: list[dict[str, object]] = []
@@ -288,7 +288,9 @@ def main() -> int:
         folder = (
             options.output / "runs" / run.name.replace(" ", "-").replace(":", "-").replace(",", "").replace("%", "pc")
         )
-        if options.only not in run.name or (options.judge and not (folder / "config.yaml").is_file()):
+        if not any(part in run.name for part in options.only) or (
+            options.judge and not (folder / "config.yaml").is_file()
+        ):
             continue
         seconds = 0.0
         if not options.judge:
