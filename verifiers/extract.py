@@ -19,7 +19,11 @@ from dataclasses import dataclass, replace
 MAX_ANSWER = 20_000
 """Characters of an answer that are looked at; a longer one is cut, which no reference equals."""
 
-THINK = re.compile(r"</?(?:think(?:ing)?|thought|scratchpad)>", re.IGNORECASE)
+MAX_LISTED = 100
+"""Declarations side by side that are taken for one list."""
+THINK = re.compile(r"</?(?:think(?:ing)?|thought|scratchpad)>|<\|(?:begin|end)_of_thought\|>", re.IGNORECASE)
+MARKUP = re.compile(r"</?(?:b|strong|i|em|u|p|span|div|code|mark)(?:\s[^<>]{0,80})?>|<br\s?/?>", re.IGNORECASE)
+UNDERSCORES = re.compile(r"(?<![\w\\])__(?=[A-Z\d])|(?<=[\w:.!?)])__(?!\w)")
 HASHES = re.compile(r"####[ \t]*")
 ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|\[/?ANSWER\]", re.IGNORECASE)
 _IS = (
@@ -27,19 +31,20 @@ _IS = (
     r"(?:,\s(?:therefore|then|thus|hence),)?"
     r"\s{0,8}(?P<verb>\s+(?:is|are)\s+not\b|\s+(?:is|are)\b\s{0,8}:?|\s+(?:should|must|would|will)\s+be\b|\s+equals?\b"
     r"|\s+(?:comes?(?:\s+out)?|works?\s+out|turns?\s+out)\s+to(?:\s+be)?\b|\s{0,8}(?:\*\*)?\s{0,8}[:：]|\s{0,8}="
-    r"|\s{0,8}(?:→|⇒|->|=>|\\to\b)|\s*(?:是|为|為|は|은|는)\s*[:：]?|\s+(?:est|es|ist|lautet|é|è|to|là)\b\s*:?"
+    r"|\s{0,8}(?:→|⇒|->|=>|\\to\b)|\s*(?:是|为|為|は|은|는|هو|هي|है)\s*[:：]?|(?<=[选選])\s*[:：]?|\s+(?:est|es|ist|lautet|é|è|to|là)\b\s*:?"
     r"|\s+[—–-]\s)(?P<after>\s*)"
 )
 DECLARED = re.compile(
     r"(?:\bfinal\s+answer|\bthe\s+(?:correct\s+)?answers?|\banswers?|\bans\b\.?(?=\s{0,8}[:=\d$-])"
     r"|\b(?:correct|right)\s+(?:option|choice)"
     r"|(?:最终|最終|正确|正確)?答案|答え|정답|답|\bответ|\bréponse(?:\s+finale)?|\brespuesta(?:\s+final)?|\bantwort"
-    r"|\bresposta(?:\s+final)?|\brisposta(?:\s+finale)?|\bodpowiedź|đáp\s+án|\bcevap)"
-    + _IS.replace("|\\s+[—", "|(?<=\\.)\\s|\\s+[—"),
+    r"|\bresposta(?:\s+final)?|\brisposta(?:\s+finale)?|\bodpowiedź|đáp\s+án|\bcevap"
+    r"|الجواب|الإجابة(?:\s+النهائية)?|उत्तर|故选|故選)" + _IS.replace("|\\s+[—", "|(?<=\\.)\\s|\\s+[—"),
     re.IGNORECASE,
 )
 DECLARED_WEAKLY = re.compile(
-    r"(?:\bthe\s+(?:final\s+)?(?:results?|solutions?(?:\s+set)?|value|roots?)|(?<![^\n])(?:result|solution))" + _IS,
+    r"(?:\bthe\s+(?:final\s+)?(?:results?|solutions?(?:\s+set)?|value|roots?)|(?<![^\n])(?:result|solution)"
+    r"|\b(?:die\s+)?lösung)" + _IS,
     re.IGNORECASE,
 )
 """Words that also stand in the middle of a derivation: asked only where no "answer" is declared."""
@@ -59,7 +64,7 @@ RETRACTED = re.compile(
     re.IGNORECASE,
 )
 FILLER = re.compile(
-    r"(?:,\s{0,8})?(?:(?:therefore|thus|hence|so|simply|just|exactly|precisely|indeed|clearly|given\s+by|found\s+to\s+be|equal\s+to|then)\b"
+    r"(?:,\s{0,8})?(?:(?:therefore|thus|hence|so|donc|also|daher|entonces|quindi|simply|just|exactly|precisely|indeed|clearly|given\s+by|found\s+to\s+be|equal\s+to|then)\b"
     r"[\s,:]{0,8})+",
     re.IGNORECASE,
 )
@@ -69,6 +74,10 @@ HEDGED = re.compile(
     re.IGNORECASE,
 )
 DOUBT = re.compile(r"\b(?:wait|actually|no|wrong|mistake|incorrect|oops|sorry|instead|corrected|hmm)\b", re.IGNORECASE)
+OPENED = re.compile(r"\s*\n\s*(?:[>•-]\s+|```\w*\n)")
+PAIR = re.compile(
+    r"['\"](?:final_?\s?)?answer['\"]\s{0,4}:\s{0,4}['\"]?([^'\",{}\[\]]{1,200})['\"]?\s{0,4}[,}]", re.IGNORECASE
+)
 FENCE = re.compile(r"```(?:json)?\s*(\{.*?\})\s*```\s*$", re.DOTALL)
 JSON_KEYS = ("final_answer", "answer", "final answer", "result", "solution")
 BOLD_END = re.compile(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
@@ -77,7 +86,7 @@ SENTENCE_END = re.compile(
     r"\.(?=\s|$)|[\n。]|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as|not)\b)"
     r"|\s(?=(?:because|since|which|rather|instead|as)\b)"
     r"|\s(?=\((?!or\b|and\b|not\b|maybe\b|possibly\b|perhaps\b)(?:[a-z]{2,}|\d+\)))"
-    r"|\s{0,8}(?=です|입니다|이다)|!(?=\s+[A-Z]|\s*$)"
+    r"|\s{0,8}(?=です|입니다|이다)|!(?=\s+(?:[A-Z]|[^\x00-\x7f])|\s*$)"
 )
 ANOTHER = re.compile(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
 LONE_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
@@ -116,7 +125,7 @@ def extract_answer(text: str, *, forms: Sequence[str] | None = None, lenient: bo
         >>> extract_answer("<think>\\\\boxed{1}</think> #### 2").answer
         '2'
     """
-    visible = strip_thinking(text)
+    visible = _without_markup(strip_thinking(text))
     for form in DEFAULT_FORMS if forms is None else forms:
         if form not in FINDERS:
             raise ValueError(f"unknown answer form {form!r}; known: {', '.join(FINDERS)}.")
@@ -138,7 +147,7 @@ def strip_thinking(text: str) -> str:
     parts: list[str] = []
     depth = at = 0
     for mark in THINK.finditer(text):
-        opening = not mark.group().startswith("</")
+        opening = not mark.group().startswith(("</", "<|end", "<|END"))
         if opening:
             if depth == 0:
                 parts.append(text[at : mark.start()])
@@ -151,6 +160,13 @@ def strip_thinking(text: str) -> str:
     if depth == 0:
         parts.append(text[at:])
     return "".join(parts)
+
+
+def _without_markup(text: str) -> str:
+    """Without HTML's bold and the like; Markdown's second spelling of bold as its first."""
+    if "<" in text:
+        text = MARKUP.sub("", text)
+    return UNDERSCORES.sub("**", text) if "__" in text else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,24 +196,13 @@ def boxes(text: str) -> list[_Box]:
     return found
 
 
-_BOXES = ("boxed", "fbox", "framebox", "\x08oxed")
+_BOX = re.compile(r"(?:\\(?:boxed|fbox|framebox)|(\\?\x08oxed))[ \t\n]{0,20}\{")
 
 
 def _next_box(text: str, at: int) -> tuple[int, int, bool] | None:
     """(start, index of the opening brace, whether the backslash-b was lost) of the next box."""
-    while True:
-        places = [(place, name) for name in _BOXES if (place := text.find(name, at)) >= 0]
-        if not places:
-            return None
-        place, name = min(places)
-        after = place + len(name)
-        while after < len(text) and text[after] in " \t\n" and after < place + 20:
-            after += 1
-        slash = place > 0 and text[place - 1] == "\\"
-        lost = name.startswith("\x08")
-        if after < len(text) and text[after] == "{" and (slash or lost):
-            return (place - 1 if slash else place), after, lost
-        at = place + len(name)
+    found = _BOX.search(text, at)
+    return (found.start(), found.end() - 1, found[1] is not None) if found else None
 
 
 def _closing_brace(text: str, opening: int) -> int | None:
@@ -222,13 +227,16 @@ def _boxed(text: str) -> Extraction | None:
     found = boxes(text)
     if not found:
         return None
-    last = found[-1]
-    if _is_negated(text, last.start):
+    disowned: set[str] = set()
+    while found and (_is_negated(text, found[-1].start) or DISOWNED.match(text, found[-1].end)):
+        disowned.add(found.pop().content.strip())
+    if not found or found[-1].content.strip() in disowned:
         return Extraction(answer="", form="boxed")
+    last = found[-1]
     adjacent = [last]
     for earlier in reversed(found[:-1]):
         between = text[earlier.end : adjacent[0].start]
-        if len(between) > 40 or "\n\n" in between or not ADJACENT.fullmatch(between):
+        if len(between) > 40 or "\n\n" in between or not ADJACENT.fullmatch(between) or len(adjacent) > MAX_LISTED:
             break
         adjacent.insert(0, earlier)
     return Extraction(
@@ -274,13 +282,23 @@ def _corrected(found: Extraction, text: str, forms: Sequence[str]) -> Extraction
 
 def _is_negated(text: str, at: int) -> bool:
     before = text[max(0, at - 80) : at].lower().rstrip(" $\\(:")
-    return before.endswith((" not", "n't", " never", "not equal to", "wrong answer is")) or bool(DENIED.search(before))
+    return before.endswith((" not", "n't", " never", "not equal to")) or bool(DENIED.search(before))
+
+
+DISOWNED = re.compile(
+    r"[\s$*.)]{0,4}(?:is|was|would\s+be)\s+(?:wrong|incorrect|not\s+(?:right|correct|the\s+answer))\b", re.IGNORECASE
+)
 
 
 DENIED = re.compile(
     r"(?:\bnot|n't|\bnever)\s+(?:think|believe|say|claim|mean|the\s+case|true|clear|agree)\b[^.!?\n]*$|\bdoubt\b[^.!?\n]*$"
+    r"|\b(?:wrong|incorrect|mistaken|false)\s+(?:answer|result|value|one|choice|option)s?\s+(?:is|are|was|would\s+be|might\s+be)$"
 )
-SUPPOSED = re.compile(r"\b(?:if|suppose|supposing|assume|assuming|whether|unless)(?:\s+that)?\s*$", re.IGNORECASE)
+SUPPOSED = re.compile(
+    r"\b(?:if|suppose|supposing|assume|assuming|whether|unless)(?:\s+that)?\s*$"
+    r"|\b(?:wrong|incorrect|mistaken|false|naive|tempting)\s*$|\b(?:might|could|may|would|some|people)\s+say(?:\s+that)?\s*$",
+    re.IGNORECASE,
+)
 
 
 def _hashes(text: str) -> Extraction | None:
@@ -335,7 +353,7 @@ def _declared(text: str) -> Extraction | None:
     if turned is not None or not marks:
         return turned
     mark = marks[-1]
-    found = None if "not" in mark.group("verb").lower() else _said(text[mark.end() :])
+    found = None if "not" in mark.group("verb").lower() else _said(text[mark.start("after") :])
     if found is None or DENIED.search(text[max(0, mark.start() - 80) : mark.start()].lower()):
         return Extraction(answer="", form="declared")
     adjacent = [found.answer]
@@ -356,7 +374,10 @@ def _marks(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
 
 def _said(rest: str) -> Extraction | None:
     """The answer at the start of what follows "the answer is"."""
-    rest = rest[:MAX_ANSWER].lstrip()
+    rest = rest[:MAX_ANSWER]
+    if opened := OPENED.match(rest):  # a quotation, a bullet, a fence below "The answer is:"
+        rest = rest[opened.end() :]
+    rest = rest.lstrip()
     if NEGATED.match(rest):
         return None
     if re.match(r"\*\*\s", rest):  # the end of a bold "Answer:"
@@ -396,7 +417,8 @@ def _json(text: str) -> Extraction | None:
     try:
         found = json.loads(body, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
-        return None
+        pair = PAIR.search(body)
+        return Extraction(answer=pair[1].strip(), form="json") if pair else None
     for key in JSON_KEYS:
         value = found.get(key)
         if isinstance(value, list):
@@ -460,7 +482,7 @@ JOINED = re.compile(r"\s{0,8}(?:[,/|;]|,?\s{0,8}(?:or|and)(?:\s+(?:maybe|perhaps
 
 
 def _dollars(text: str) -> Extraction | None:
-    stripped = text.rstrip().rstrip(".").rstrip()
+    stripped = text.rstrip().rstrip(".。").rstrip()
     for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
         if stripped.endswith(closing) and not stripped.endswith("\\" + closing):
             start = stripped.rfind(opening, 0, len(stripped) - len(closing))

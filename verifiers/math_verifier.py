@@ -13,6 +13,8 @@ from verifiers.mathematics.compare import Policy, compare
 from verifiers.mathematics.limits import MAX_REFERENCE_CHARS, LimitExceeded, ParseError
 from verifiers.mathematics.nodes import Group, GroupKind, Node
 from verifiers.mathematics.reader import clean, read, read_verbatim
+from verifiers.mathematics.tokens import FUNCTIONS
+from verifiers.mathematics.words import phrase
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
@@ -112,7 +114,9 @@ class Math(Verifier):
             value = _labelled_value(found.answer) if len(found.boxes) <= 1 else None
             if value is not None and compare(gold, value, self._policy).equal:
                 return _verdict(True, "the value beside its label", found.answer, reference, form)
-            same = _verbatim(found.answer) == gold
+            same = _verbatim(found.answer) == gold or (
+                bool(_prose(reference)) and _prose(reference) == _prose(found.answer)
+            )
             detail = "identical" if same else f"the answer cannot be read ({error})"
             return _verdict(same, detail, found.answer, reference, form)
         result = compare(gold, answer, self._policy)
@@ -120,6 +124,8 @@ class Math(Verifier):
             result = compare(gold, value, self._policy)
         if not result.equal and wanted is not None and (value := _labelled_value(reference)) is not None:
             result = compare(value, answer, self._policy)
+        if not result.equal and _prose(reference) and _prose(reference) == _prose(found.answer):
+            return _verdict(True, "words", found.answer, reference, form)
         if not result.equal and _formula(reference) and _formula(reference) == _formula(found.answer):
             return _verdict(True, "formula", found.answer, reference, form)
         if result.limited:
@@ -214,6 +220,20 @@ def _labelled_value(text: str) -> Node | None:
         return read(label[3].strip())
     except (ParseError, LimitExceeded):
         return None
+
+
+_NO_PROSE = re.compile(r"[^A-Za-z0-9\s.,'’:;()!?-]")
+
+
+def _prose(text: str) -> str | None:
+    """What a text of words says, without typesetting, punctuation and articles; None for mathematics."""
+    if len(text) > 300:
+        return None
+    plain = _unwrapped(text)
+    words = re.findall(r"[A-Za-z0-9]+", plain)
+    if _NO_PROSE.search(plain) or not any(len(word) > 3 and word.isalpha() for word in words):
+        return None
+    return None if any(word in FUNCTIONS for word in words) else phrase(words)
 
 
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:_?\d{1,3})?|[()\[\]](?:_?\d{1,2})?|\^?\d?[+-])+")

@@ -75,6 +75,10 @@ _SETS = {
 _FOLDED_TEXT = {"all reals": NamedSet("R"), "none": Text(("none",)), "infinity": None, **_SETS}
 
 
+_CJK_UNIT = re.compile(r"(?<=[\d}%)])\s?(?![万億亿千百])[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]{1,8}$")
+"""A counter or unit behind a number: 42元, 42 평방미터; not a scale."""
+
+
 def clean(text: str) -> tuple[str, bool]:
     """The text without delimiters and trailing punctuation; and whether a lost escape was mended."""
     mended = text
@@ -97,10 +101,12 @@ def clean(text: str) -> tuple[str, bool]:
                 stripped = stripped[len(opening) : -len(closing)].strip()
         if stripped.startswith("\\boxed{") and stripped.endswith("}"):
             stripped = stripped[7:-1].strip()
-        stripped = stripped.rstrip(" \n\t,;:")
+        stripped = stripped.rstrip(" \n\t,;:，；。．")
         if stripped.endswith(".") and not stripped.endswith(".."):
             stripped = stripped[:-1].rstrip()
         stripped = stripped.removesuffix("\\")
+        if not stripped.isascii():
+            stripped = _CJK_UNIT.sub("", stripped)
         if stripped == before:
             break
     return stripped, repaired
@@ -126,6 +132,7 @@ def read(text: str) -> Node:
         return Div(Num(int(top)), Num(int(bottom)))
     if len(text) > MAX_ANSWER_CHARS:
         raise LimitExceeded(f"the answer has over {MAX_ANSWER_CHARS} characters")
+    _check_braces(text)
     cleaned, _ = clean(text)
     if not cleaned:
         raise ParseError("an empty answer")
@@ -150,6 +157,7 @@ def read_verbatim(text: str) -> Node:
         ParseError: its braces or environments do not balance, or it has no letter or digit.
         LimitExceeded: as `read`.
     """
+    _check_braces(text)
     tokens = tokenize(clean(text)[0])
     _check_depth(tokens)
     counts = [sum(token.text == mark for token in tokens) for mark in ("{", "}")]
@@ -177,6 +185,17 @@ def _engineers_unit(tokens: list[Token]) -> list[Token]:
         Token("const", "i", token.spaced) if token.text == "j" and place and tokens[place - 1].kind == "num" else token
         for place, token in enumerate(tokens)
     ]
+
+
+def _check_braces(text: str) -> None:
+    """Before tokenizing, which looks for the end of some groups from their beginning."""
+    if text.count("{") <= 4 * MAX_DEPTH:
+        return
+    depth = 0
+    for char in text:
+        depth += (char == "{") - (char == "}")
+        if depth > 4 * MAX_DEPTH:
+            raise LimitExceeded("the answer is nested too deep")
 
 
 def _check_depth(tokens: Sequence[Token]) -> None:

@@ -97,6 +97,9 @@ _UNICODE: Mapping[str, str] = {
     "\u200a": " ",
     "\u3000": " ",
     "。": ".",
+    "或": " or ",
+    "和": " and ",
+    "与": " and ",
     "、": ",",
     "½": r"\frac{1}{2}",
     "⅓": r"\frac{1}{3}",
@@ -249,6 +252,7 @@ _SIGNS = re.compile(r"[<>=^≤≥]|\\[lg]eq?(?![a-z])")
 _TEMPERATURE = re.compile(
     r"(?:\^\{?\s*\\circ\s*\}?|\\degree)\s*(?:([CF])(?![A-Za-z\d_^])|\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|\{\s*([CF])\s*\})"
 )
+_AXES = frozenset("axis axe intercept coordinate plane value score test direction component".split())
 _MODULO = re.compile(r"\(\s*(?:\\(?:text|mathrm)\s*\{\s*)?\\?mod(?:ulo)?\s*\}?\s*([^()]{1,40}?)\s*\)")
 _PREFIXED_BASE = re.compile(r"(?<![\w.])0(?:[xX]([\da-fA-F]{1,40})|b([01]{1,99})|o([0-7]{1,60}))(?!\w)")
 _LOWER_BASE = re.compile(r"(?<![\w.\\])(?=[\da-f]*[a-f])([\da-f]{2,40})(?=_\{?16\}?)")
@@ -483,7 +487,11 @@ class Tokenizer:
         if whole is None or len(whole[0]) <= len(run):
             return False
         parts = re.split(r"[-'’]", whole[0])
-        if not all(len(part) >= 3 or part in ("t", "s") for part in parts) or any(part in FUNCTIONS for part in parts):
+        if len(parts) == 2 and len(parts[0]) == 1 and parts[1].lower().removesuffix("s") in _AXES:
+            parts = parts[1:]
+        if not all(len(part) >= 3 or part in ("t", "s", "to") for part in parts) or any(
+            part in FUNCTIONS for part in parts
+        ):
             return False
         self.position = whole.end()
         self._emit("word", whole[0])
