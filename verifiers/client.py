@@ -36,6 +36,7 @@ class Remote(Verifier):
     """
 
     in_process = True
+    reference_schema = {"type": ["string", "object", "array"]}
 
     def __init__(
         self,

@@ -30,8 +30,8 @@ class SharedQueue:
         self._verifier = kind.shared
         self._changed = threading.Condition()
         self._waiting: deque[Item] = deque()
-        self._running: dict[int, tuple[float, Sequence[Item]]] = {}
-        """Thread number -> (deadline, batch)."""
+        self._running: dict[int, tuple[float, Sequence[Item], Sequence[Item]]] = {}
+        """Thread number -> (deadline, rows that are being graded, rows of its batch that come after them)."""
         self._started = 0
         self._abandoned: set[int] = set()
         self._warm = False
@@ -55,7 +55,10 @@ class SharedQueue:
         """Give up what waits and what runs."""
         with self._changed:
             self._closed = True
-            given_up = [*self._waiting, *(item for _, batch in self._running.values() for item in batch)]
+            given_up = [
+                *self._waiting,
+                *(item for _, batch, rest in self._running.values() for item in (*batch, *rest)),
+            ]
             self._waiting.clear()
             self._changed.notify_all()
         for item in given_up:
@@ -77,24 +80,31 @@ class SharedQueue:
                     return
                 count = min(self._kind.batch_rows or len(self._waiting), len(self._waiting))
                 batch = [self._waiting.popleft() for _ in range(count)]
-                seconds = self._kind.wall_seconds * count + (0 if self._warm else START_SECONDS)
-                self._running[number] = (time.monotonic() + seconds, batch)
+                self._expect(number, batch, (), 0 if self._warm else START_SECONDS)
             try:
-                self._grade(batch)
+                self._grade(number, batch)
             finally:
                 with self._changed:
                     self._running.pop(number, None)
                     self._warm = True
 
-    def _grade(self, batch: Sequence[Item]) -> None:
+    def _expect(self, number: int, batch: Sequence[Item], rest: Sequence[Item], more: float = 0.0) -> None:
+        """Note by when a thread must be back. Lock held."""
+        self._running[number] = (time.monotonic() + self._kind.wall_seconds * len(batch) + more, batch, rest)
+
+    def _grade(self, number: int, batch: Sequence[Item]) -> None:
         try:
             verdicts = self._verifier.verify_batch([item.row for item in batch])
         except Exception as error:  # the boundary: a batch that fails is graded row by row, to blame the right one
             if len(batch) == 1:
                 batch[0].settle(Verdict.from_json(cast("dict[str, JSON]", fault_verdict(error, batch[0].kind.name))))
                 return
-            for item in batch:
-                self._grade([item])
+            for at, item in enumerate(batch):
+                with self._changed:
+                    if number in self._abandoned:
+                        return
+                    self._expect(number, [item], batch[at + 1 :])
+                self._grade(number, [item])
             return
         for item, verdict in zip(batch, verdicts, strict=True):
             item.settle(verdict)
@@ -105,9 +115,10 @@ class SharedQueue:
             late: list[Item] = []
             with self._changed:
                 now = time.monotonic()
-                for number, (deadline, batch) in list(self._running.items()):
+                for number, (deadline, batch, rest) in list(self._running.items()):
                     if now > deadline:
                         late += batch
+                        self._waiting.extendleft(reversed(rest))
                         del self._running[number]
                         self._abandoned.add(number)
                 if len(self._abandoned) >= ABANDONED:

@@ -42,6 +42,26 @@ class Stuck(Verifier):
         raise AssertionError
 
 
+class StuckOnOne(Verifier):
+    """Raises for a batch, and never comes back from the row `stuck`."""
+
+    name = "stuck-on-one"
+    in_process = True
+    grade_seconds = 0.2
+
+    def grade(self, row: GradingRow) -> Verdict:
+        return self.grade_batch([row])[0]
+
+    def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
+        if len(rows) > 1:
+            raise ValueError("one at a time")
+        if rows[0].completion == "stuck":
+            threading.Event().wait()
+        if rows[0].completion == "slow":
+            time.sleep(0.1)
+        return [fixed(Outcome.CORRECT, "alone")]
+
+
 class Batched(Verifier):
     """Says how large its batch was; a worker that grades `die` ends."""
 

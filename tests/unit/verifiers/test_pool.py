@@ -214,6 +214,16 @@ def test_a_stuck_verifier_of_this_process_does_not_hold_the_pool(monkeypatch: py
     assert "is not called any more" in later[-1].reason
 
 
+def test_a_stuck_row_of_a_batch_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verifiers.shared.START_SECONDS", 0.2)
+    texts = ["slow", "x", "stuck", *["x"] * 9]
+    with GradingPool(workers=1) as made:
+        name = f"{BATCHING}:StuckOnOne"
+        futures = [made.submit(name, {}, GradingRow(completion=text, reference="")) for text in texts]
+        verdicts = [future.result(timeout=30) for future in futures]
+    assert [v.outcome is Outcome.CORRECT for v in verdicts] == [text != "stuck" for text in texts]
+
+
 def test_concurrency_of_one_verifier(tmp_path: Path) -> None:
     options = {"lock": str(tmp_path / "lock")}
     with GradingPool(workers=3) as made:
