@@ -12,6 +12,18 @@ from reasoner.explain import explain
 from reasoner.explain.say import print_findings
 
 
+def figure(estimate: list[float], *, like: list[float]) -> str:
+    """An estimate and its interval: shares in percent, anything else (losses, scores of any size) as it is.
+
+    Example:
+        >>> figure([0.5, 0.4, 0.6], like=[0.2, 0.1, 0.3]), figure([-0.5, -0.6, -0.4], like=[0.2, 0.1, 0.3])
+        ('50.0% [40.0%, 60.0%]', '-0.500 [-0.600, -0.400]')
+    """
+    share = all(0 <= value <= 1 for value in (*estimate, *like))
+    value, low, high = (f"{number:.1%}" if share else f"{number:.3f}" for number in estimate)
+    return f"{value} [{low}, {high}]"
+
+
 def print_closing(run: RunConfig) -> None:
     """Before and after of each stage, and the paths of records, curves and model."""
     console = Console(highlight=False, soft_wrap=True)
@@ -20,11 +32,8 @@ def print_closing(run: RunConfig) -> None:
         done = json.loads((folder / "done.json").read_text())
         for name, after in done["after"].items():
             before = done["before"].get(name)
-            was = f"{before[0]:.1%} [{before[1]:.1%}, {before[2]:.1%}] -> " if before else ""
-            console.print(
-                f"{stage.method}: {name} on held-out problems {was}{after[0]:.1%} [{after[1]:.1%}, {after[2]:.1%}]",
-                markup=False,
-            )
+            was = f"{figure(before, like=after)} -> " if before else ""
+            console.print(f"{stage.method}: held-out {name} {was}{figure(after, like=before or after)}", markup=False)
     print_findings(explain(Path(run.output)), console)
     last: Path = run.stage_folder(len(run.stages) - 1)
     console.print(f"records  {last}/rollouts.jsonl, metrics.jsonl", markup=False)
