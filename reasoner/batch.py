@@ -12,6 +12,9 @@ from reasoner.config import StageConfig
 from reasoner.records import Rollout
 from reasoner.weights import token_weights
 
+ENOUGH = 0.8
+"""Of the longest row's length (ours): completions of a third of their limit on average train at half the cost."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -104,14 +107,17 @@ class Batch:
         """Rows of each micro-batch: at most max_tokens tokens with padding, rows of like length together.
 
         `unit` consecutive rows (2: the two sides of a pair) are never parted. A unit longer than max_tokens is a
-        micro-batch of its own.
+        micro-batch of its own. One that holds an eighth of max_tokens ends where a row is shorter than ENOUGH of its
+        longest: a pass more costs less than the padding.
         """
         units = [list(range(start, start + unit)) for start in range(0, len(self), unit)]
         longest_of = [max(len(self.input_ids[row]) for row in rows) for rows in units]
         taken: list[int] = []
         longest = 0
         for place in sorted(range(len(units)), key=lambda place: -longest_of[place]):
-            if taken and longest * (len(taken) + unit) > max_tokens:
+            full = longest * (len(taken) + unit) > max_tokens
+            short = longest_of[place] < ENOUGH * longest and longest * len(taken) >= max_tokens // 8
+            if taken and (full or short):
                 yield taken
                 taken = []
             longest = longest if taken else longest_of[place]

@@ -20,6 +20,8 @@ from verifiers import JSON
 
 PROBE_ROWS = 16
 """Rows scored again after the update (ours): with 256 rows a step about 2 % of the update's work."""
+PROBE_SHARE = 16
+"""And at most one row in so many, for smaller steps."""
 
 
 class StepProbe:
@@ -64,7 +66,7 @@ class StepProbe:
         ascent has it above 0 but for the optimizer's momentum.
         """
         seen = [row for row, before in enumerate(self._before) if before is not None]
-        count = min(PROBE_ROWS, len(seen))
+        count = min(PROBE_ROWS, max(1, len(seen) // PROBE_SHARE))
         rows = [seen[i * len(seen) // count] for i in range(count)]
         if not rows:
             return {}

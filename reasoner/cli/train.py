@@ -38,5 +38,8 @@ def train(
         from reasoner.closing import print_closing
         from reasoner.pipeline import run_pipeline
 
+        from reasoner import processes
+
         run_pipeline(run, resume=resume)
-        print_closing(run)
+        if processes.is_main():
+            print_closing(run)

@@ -5,7 +5,7 @@ Letters: S slots, A active slots, L positions, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import cast
@@ -59,7 +59,7 @@ class SlotCache:
         self.values[layer][slots, :, : values.shape[2]] = values[sources]
 
     def keep(self, kept: Tensor, *, length: int) -> None:
-        """Move the kept slots to the front, in order; `length` positions of each are in use."""
+        """Put the slot kept[i] at place i, of which `length` positions are in use; none is read after it is written."""
         moved = [(to, source) for to, source in enumerate(kept.tolist()) if to != source]
         if not moved:
             return
@@ -152,7 +152,7 @@ class HfEngine(Engine):
             finished = self._choose(active, logits, state, params, first=first)
             yield from finished.values()
             if finished:
-                kept = [slot for slot in range(len(active)) if slot not in finished]
+                kept = filled(len(active), finished)
                 cache.keep(torch.tensor(kept, dtype=torch.long), length=int(state.position.max()))
                 state.keep(torch.tensor(kept, dtype=torch.long))
                 active = [active[slot] for slot in kept]
@@ -287,6 +287,18 @@ class HfEngine(Engine):
 
     def close(self) -> None:
         """Nothing to stop: no process of its own."""
+
+
+def filled(count: int, finished: Collection[int]) -> list[int]:
+    """Which slot stands at each place once the finished ones are gone: the last ones fill the holes, the others stay.
+
+    Example:
+        >>> filled(6, {1, 4})
+        [0, 5, 2, 3]
+    """
+    left = count - len(finished)
+    movers = iter(slot for slot in range(left, count) if slot not in finished)
+    return [next(movers) if slot in finished else slot for slot in range(left)]
 
 
 class _Slots:
