@@ -26,27 +26,42 @@ MARKUP = re.compile(r"</?(?:b|strong|i|em|u|p|span|div|code|mark)(?:\s[^<>]{0,80
 UNDERSCORES = re.compile(r"(?<![\w\\])__(?=[A-Z\d])|(?<=[\w:.!?)])__(?!\w)")
 HASHES = re.compile(r"####[ \t]*")
 ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|\[/?ANSWER\]", re.IGNORECASE)
+_VERBS = (
+    r"\s{1,9}(?:is|are)\s{1,9}not\b",
+    r"\s{1,9}(?:is|are)\b\s{0,8}:?",
+    r"\s{1,9}(?:should|must|would|will)\s{1,9}be\b",
+    r"\s{1,9}equals?\b",
+    r"\s{1,9}(?:comes?(?:\s{1,9}out)?|works?\s{1,9}out|turns?\s{1,9}out)\s{1,9}to(?:\s{1,9}be)?\b",
+    r"\s{0,8}(?:\*\*)?\s{0,8}[:：]",
+    r"\s{0,8}(?:=|→|⇒|->|=>|\\to\b)",
+    r"\s{0,9}(?:是|为|為|は|은|는|هو|هي|है)\s{0,9}[:：]?",
+    r"(?<=[选選])\s{0,9}[:：]?",
+    r"\s{1,9}(?:est|es|ist|lautet|é|è|to|là)\b\s{0,9}:?",
+    r"(?<=\.)\s",
+    r"\s{1,9}[—–-]\s",
+)
 _IS = (
-    r"(?:\s\([^()\n]{1,40}\))?(?:\s+to\s+(?:the\s+|this\s+)?(?:question|problem|part|exercise)(?:\s+\(?\w{1,3}\)?)?)?"
-    r"(?:,\s(?:therefore|then|thus|hence),)?"
-    r"\s{0,8}(?P<verb>\s+(?:is|are)\s+not\b|\s+(?:is|are)\b\s{0,8}:?|\s+(?:should|must|would|will)\s+be\b|\s+equals?\b"
-    r"|\s+(?:comes?(?:\s+out)?|works?\s+out|turns?\s+out)\s+to(?:\s+be)?\b|\s{0,8}(?:\*\*)?\s{0,8}[:：]|\s{0,8}="
-    r"|\s{0,8}(?:→|⇒|->|=>|\\to\b)|\s*(?:是|为|為|は|은|는|هو|هي|है)\s*[:：]?|(?<=[选選])\s*[:：]?|\s+(?:est|es|ist|lautet|é|è|to|là)\b\s*:?"
-    r"|\s+[—–-]\s)(?P<after>\s*)"
+    r"(?:\s\([^()\n]{1,40}\))?"
+    r"(?:\s{1,9}to\s{1,9}(?:(?:the|this)\s{1,9})?(?:question|problem|part|exercise)(?:\s{1,9}\(?\w{1,3}\)?)?)?"
+    r"(?:,\s(?:therefore|then|thus|hence),)?\s{0,8}(?P<verb>" + "|".join(_VERBS) + r")(?P<after>\s*)"
 )
-DECLARED = re.compile(
-    r"(?:\bfinal\s+answer|\bthe\s+(?:correct\s+)?answers?|\banswers?|\bans\b\.?(?=\s{0,8}[:=\d$-])"
-    r"|\b(?:correct|right)\s+(?:option|choice)"
-    r"|(?:最终|最終|正确|正確)?答案|答え|정답|답|\bответ|\bréponse(?:\s+finale)?|\brespuesta(?:\s+final)?|\bantwort"
-    r"|\bresposta(?:\s+final)?|\brisposta(?:\s+finale)?|\bodpowiedź|đáp\s+án|\bcevap"
-    r"|الجواب|الإجابة(?:\s+النهائية)?|उत्तर|故选|故選)" + _IS.replace("|\\s+[—", "|(?<=\\.)\\s|\\s+[—"),
-    re.IGNORECASE,
+_SUBJECTS = (
+    r"\bfinal\s{1,9}answer",
+    r"\bthe\s{1,9}(?:correct\s{1,9})?answers?",
+    r"\banswers?",
+    r"\bans\b\.?(?=\s{0,8}[:=\d$-])",
+    r"\b(?:correct|right)\s{1,9}(?:option|choice)",
+    r"(?:最终|最終|正确|正確)?答案|答え|정답|답|故选|故選",
+    r"\bответ|\bréponse(?:\s{1,9}finale)?|\brespuesta(?:\s{1,9}final)?|\bantwort|\bresposta(?:\s{1,9}final)?",
+    r"\brisposta(?:\s{1,9}finale)?|\bodpowiedź|đáp\s{1,9}án|\bcevap|الجواب|الإجابة(?:\s{1,9}النهائية)?|उत्तर",
 )
-DECLARED_WEAKLY = re.compile(
-    r"(?:\bthe\s+(?:final\s+)?(?:results?|solutions?(?:\s+set)?|value|roots?)|(?<![^\n])(?:result|solution)"
-    r"|\b(?:die\s+)?lösung)" + _IS,
-    re.IGNORECASE,
+DECLARED = re.compile(f"(?:{'|'.join(_SUBJECTS)}){_IS}", re.IGNORECASE)
+_WEAK_SUBJECTS = (
+    r"\bthe\s{1,9}(?:final\s{1,9})?(?:results?|solutions?(?:\s{1,9}set)?|value|roots?)",
+    r"(?<![^\n])(?:result|solution)",
+    r"\b(?:die\s{1,9})?lösung",
 )
+DECLARED_WEAKLY = re.compile(f"(?:{'|'.join(_WEAK_SUBJECTS)}){_IS}", re.IGNORECASE)
 """Words that also stand in the middle of a derivation: asked only where no "answer" is declared."""
 HEADING = re.compile(
     r"^[#*_ \t]{0,20}(?:final\s+)?answer(?:[*_: \t]{0,20}\n|\.\*{0,2}[ \t]|\*\*[ \t])", re.IGNORECASE | re.MULTILINE
