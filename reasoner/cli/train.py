@@ -35,10 +35,9 @@ def train(
         from reasoner.engine.environment import prepare_process
 
         prepare_process()
+        from reasoner import processes
         from reasoner.closing import print_closing
         from reasoner.pipeline import run_pipeline
-
-        from reasoner import processes
 
         run_pipeline(run, resume=resume)
         if processes.is_main():
