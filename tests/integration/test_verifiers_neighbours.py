@@ -186,9 +186,10 @@ def test_reasoning_gym(tmp_path: Path) -> None:
 VERL = """
 import importlib.util, json, sys, types
 root = importlib.util.find_spec("verl").submodule_search_locations[0]
-package = types.ModuleType("verl")  # its own __init__ starts Ray and tensordict, which scoring does not need
-package.__path__ = [root]
-sys.modules["verl"] = package
+for name, path in (("verl", root), ("verl.utils", root + "/utils")):
+    package = types.ModuleType(name)  # their own __init__ import Ray and omegaconf, which scoring does not need
+    package.__path__ = [path]
+    sys.modules[name] = package
 from verl.utils.reward_score import default_compute_score
 from verifiers import get_verifier
 from verifiers.neighbours import verl as ours
