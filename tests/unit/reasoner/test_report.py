@@ -4,6 +4,8 @@ import base64
 import gzip
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from reasoner.report import build_report
@@ -50,3 +52,15 @@ def test_text_that_looks_like_markup_cannot_end_the_data(tmp_path: Path) -> None
     page = build_report(write_run(tmp_path / "run", made), audit=0)
     assert "alert(1)" not in page
     assert unpack(page, "s0-1")[0]["completion"] == "</script><script>alert(1)</script>"  # type: ignore[index]
+
+
+def test_reading_a_run_needs_no_torch(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_records(steps=2))
+    code = (
+        "import sys; sys.modules['torch'] = None; from pathlib import Path; from reasoner.report import build_report;"
+        f"from reasoner.compare import trained_rows; build_report(Path({str(run)!r}), audit=2);"
+        f"print(len(trained_rows(Path({str(run)!r}))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "48"
