@@ -391,6 +391,38 @@ class PairsSection(Section):
     """verifier: by the reward of `reward` or of the task's own verifier; person: with `reasoner label`."""
 
 
+class ConstitutionalSection(Section):
+    """Critique, revision and comparison under principles.
+
+    Templates may hold {prompt} and {principle}; critique and revision {answer}, the revision {critique} as well, and
+    the comparison {first} and {second}.
+    """
+
+    principles: str = "general"
+    """YAML file of principles, or a shipped one: general, topics."""
+    rounds: int = Field(default=1, ge=1)
+    """Of critique and revision."""
+    critique: str = (
+        "Here is a request and an answer to it.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nPrinciple: {principle}\n\n"
+        "In two or three sentences: where does the answer fall short of the principle?"
+    )
+    revision: str = (
+        "Here is a request, an answer to it, and a critique of the answer.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\n"
+        "Critique: {critique}\n\nPrinciple: {principle}\n\nWrite the answer anew, so that it follows the principle and"
+        " the critique no longer applies. Give the new answer alone."
+    )
+    comparison: str = (
+        "Here is a request and two answers to it.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
+        "Principle: {principle}\n\nWhich answer follows the principle better? Say A or B and nothing else."
+    )
+    letters: tuple[str, str] = ("A", "B")
+    """What the model says for the first and for the second."""
+    margin: float = Field(default=0.0, ge=0, lt=0.5)
+    """A mean probability nearer to one half than this is a tie."""
+    labels: Literal["ai", "shuffled"] = "ai"
+    """shuffled: every label by a coin, a control from which nothing can be learned."""
+
+
 class DpoSection(Section):
     """Direct preference optimization."""
 
@@ -414,7 +446,7 @@ class LoggingSection(Section):
 class StageConfig(Section):
     """One stage of a run, with every default resolved."""
 
-    method: Literal["grpo", "ppo", "sft", "reward_model", "dpo", "pairs"] = "grpo"
+    method: Literal["grpo", "ppo", "sft", "reward_model", "dpo", "pairs", "constitutional"] = "grpo"
     """grpo and ppo are one loop; ppo sets algorithm.advantage: gae and rollout.group_size: 1 where they are not set."""
     name: str = "run"
     label: str | None = None
@@ -439,6 +471,7 @@ class StageConfig(Section):
     reward_model: RewardModelSection = RewardModelSection()
     dpo: DpoSection = DpoSection()
     pairs: PairsSection = PairsSection()
+    constitutional: ConstitutionalSection = ConstitutionalSection()
     value: ValueSection = ValueSection()
     reward: VerifierSection | None = None
     """What training rewards instead of the tasks' own verifiers, which then still grade every evaluation: a reward
@@ -638,6 +671,10 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
     for index, stage in enumerate(chosen):
         if parts == ["model"] and index > 0:
             continue
+        given = stage.get("model")
+        if parts == ["model"] and isinstance(value, str) and isinstance(given, dict):
+            kept = {key: held for key, held in cast("dict[str, object]", given).items() if key != "from_scratch"}
+            value = {**kept, "path": value}  # another model, held as the file says
         _set(stage, parts, value, override)
 
 

@@ -53,6 +53,12 @@ def test_model_override_names_the_first_stage_alone() -> None:
     assert run.starts_fresh == (True, False)
 
 
+def test_model_override_keeps_how_the_file_holds_it() -> None:
+    raw = {"task": "gsm8k", "model": {"from_scratch": {}, "lora": {"rank": 4}}}
+    model = resolve(raw, ["model=c/d"]).stages[0].model
+    assert (model.path, model.from_scratch, model.lora and model.lora.rank) == ("c/d", None, 4)
+
+
 def test_task_shorthands() -> None:
     run = resolve({"task": ["gsm8k", {"name": "countdown", "weight": 2}]})
     assert [(task.name, task.weight) for task in run.stages[0].task] == [("gsm8k", 1.0), ("countdown", 2.0)]
