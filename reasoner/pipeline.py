@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reasoner.config import ConfigError, RunConfig, StageConfig, load_config
+from reasoner.constitutional import SFT_FILE, constitutional
 from reasoner.dpo import dpo
 from reasoner.pairs import PAIRS_FILE, pairs
 from reasoner.reward_model import reward_model
@@ -19,6 +20,7 @@ from reasoner.sft import sft
 from reasoner.train import train
 
 METHODS: Mapping[str, Callable[[Session], None]] = {
+    "constitutional": constitutional,
     "grpo": train,
     "pairs": pairs,
     "ppo": train,
@@ -47,7 +49,7 @@ def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
     return config.stage_folder(len(config.stages) - 1)
 
 
-NO_POLICY = ("reward_model", "pairs")
+NO_POLICY = ("reward_model", "pairs", "constitutional")
 """Methods whose result is not the policy that the next stage goes on with."""
 
 
@@ -66,7 +68,7 @@ def with_references(config: RunConfig, index: int) -> RunConfig:
     """The run, with every `stage:NAME` in the stage's config replaced by what that stage wrote.
 
     NAME is a stage's label, or its method where it has none; of several, the last one before this stage. It stands for
-    the stage's final model, and for the pairs file of a pairs stage. `stages:NAME` in a list stands for all of them.
+    the stage's final model, and for the pairs file of a pairs or constitutional stage. `stages:NAME` in a list stands for all of them.
 
     Raises:
         ConfigError: no earlier stage has that name; suggests the closest.
@@ -74,8 +76,11 @@ def with_references(config: RunConfig, index: int) -> RunConfig:
     written: dict[str, list[str]] = {}
     for place in range(index):
         stage = config.stages[place]
-        file = PAIRS_FILE if stage.method == "pairs" else "final"
+        file = PAIRS_FILE if stage.method in ("pairs", "constitutional") else "final"
         written.setdefault(stage.label or stage.method, []).append(str(config.stage_folder(place) / file))
+        if stage.method == "constitutional":
+            lessons = str(config.stage_folder(place) / SFT_FILE)
+            written.setdefault(f"{stage.label or stage.method}/sft", []).append(lessons)
 
     def resolved(value: object) -> object:
         if isinstance(value, dict):

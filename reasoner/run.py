@@ -37,6 +37,7 @@ RECORD_FILES = (
     "evals.jsonl",
     "eval_rollouts.jsonl",
     "alarms.jsonl",
+    "transcripts.jsonl",
 )
 
 

@@ -184,7 +184,7 @@ class Session:
 
     def finish(self) -> None:
         """Evaluate once more, write the final model and the closing mark."""
-        if self.config.method == "pairs":  # the model is as it was
+        if self.config.method in ("pairs", "constitutional"):  # the model is as it was
             return self.run.finish({"steps": self.step, "before": {}, "after": {}})
         done = self.evaluate()
         self.checkpoint()
@@ -200,7 +200,7 @@ class Session:
         self.run.finish(summary)
 
 
-SAMPLING = ("grpo", "ppo", "pairs")
+SAMPLING = ("grpo", "ppo", "pairs", "constitutional")
 """Methods that sample in every step; the others only where there are problems to evaluate on."""
 
 

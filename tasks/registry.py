@@ -30,6 +30,7 @@ BUILTIN: Mapping[str, str] = {
     "mbpp_plus": "tasks.mbpp:MbppPlus",
     "logic-puzzles": "tasks.logic_puzzles:LogicPuzzles",
     "prontoqa": "tasks.prontoqa:ProntoQa",
+    "topics": "tasks.topics:Topics",
     "reasoning-gym": "tasks.gym:ReasoningGym",
 }
 """Name to `module:class`, imported on first use."""

@@ -1,0 +1,303 @@
+"""`method: constitutional`: a model criticises and revises its own answers under written principles, and compares them.
+
+After Constitutional AI (Bai et al., arXiv:2212.08073): sections 3.1 (critique and revision, whose results are taught)
+and 4.1 (feedback: the model is asked which of two answers a principle prefers, by its probabilities of two letters).
+Ours: each comparison is asked in both orders, and a preference that the order decides is a tie.
+
+The stage trains nothing. It writes, beside the records of every stage:
+  transcripts.jsonl   every answer with its critiques and revisions, every comparison with both orders' probabilities
+  sft.jsonl           {prompt, completion}: the last revisions            (`stage:NAME/sft` in a later stage)
+  pairs.jsonl         {prompt, first, second, label, probability}         (`stage:NAME`): revision against answer, and
+                      answers of one prompt against each other
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import yaml
+
+from reasoner import processes
+from reasoner.config import ConfigError, ConstitutionalSection
+from reasoner.metrics import peak_memory_mb, rollout_metrics
+from reasoner.pairs import PAIRS_FILE, write_rows
+from reasoner.prompt import render
+from reasoner.records import Problem, Request, Rollout, prompt_as_text
+from reasoner.rollout import turns
+from reasoner.sampler import request_seed
+from reasoner.session import Clock, Session
+from reasoner.train import sample_step
+from verifiers import JSON
+
+SFT_FILE = "sft.jsonl"
+TRANSCRIPTS_FILE = "transcripts.jsonl"
+
+
+class Principle(NamedTuple):
+    """What an answer should be, as its critic, its writer and the judge of two answers are told."""
+
+    name: str
+    critique: str
+    revision: str
+    comparison: str
+
+
+def load_principles(path: str) -> list[Principle]:
+    """Principles of a YAML file: a list of {name, text, critique?, revision?, comparison?}; or shipped ones by name.
+
+    Raises:
+        ConfigError: it cannot be read, or an entry is none.
+    """
+    shipped = Path(__file__).resolve().parent.parent / "configs" / "principles" / f"{path}.yaml"
+    file = Path(path) if Path(path).is_file() else shipped
+    try:
+        rows = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError("bad-value", f"constitutional.principles {path!r} cannot be read: {error}") from error
+    found: list[Principle] = []
+    for row in rows if isinstance(rows, list) else [rows]:
+        known = {"name", "text", "critique", "revision", "comparison"}
+        if not isinstance(row, dict) or set(row) - known or not row.get("name") or not row.get("text"):
+            raise ConfigError(
+                "bad-value", f"{file}: a principle must have name and text, of {sorted(known)}; got {row}"
+            )
+        parts = [str(row.get(part, row["text"])) for part in ("critique", "revision", "comparison")]
+        found.append(Principle(str(row["name"]), *parts))
+    if len({principle.name for principle in found}) != len(found):
+        raise ConfigError("bad-value", f"{file}: principles must have different names.")
+    return found
+
+
+class Revised(NamedTuple):
+    """An answer as it stands, and how it came about."""
+
+    rollout: Rollout
+    text: str
+    rounds: list[dict[str, JSON]]
+
+
+def constitutional(session: Session) -> None:
+    """Sample, criticise, revise and compare in every step that is left; then write what later stages learn from."""
+    config = session.config
+    if processes.count() > 1:
+        raise ConfigError(
+            "bad-value", "method constitutional runs in one process; give it several vLLM servers instead."
+        )
+    principles = load_principles(config.constitutional.principles)
+    if session.fresh:
+        session.checkpoint()
+    for step in range(session.step + 1, config.steps + 1):
+        clock = Clock()
+        sampled = sample_step(session, step)
+        session.run.write_rollouts(sampled.groups)
+        clock.lap("rollout")
+        answers = [
+            (group, sample, rollout)
+            for group, one in enumerate(sampled.groups)
+            for sample, rollout in enumerate(one.rollouts)
+        ]
+        revised = revise(session, [rollout for *_, rollout in answers], principles, step=step)
+        rows: list[dict[str, JSON]] = [
+            {"step": step, "group": group, "sample": sample, **transcript(one)}
+            for (group, sample, _), one in zip(answers, revised, strict=True)
+        ]
+        clock.lap("revise")
+        compared = [
+            {"step": step, "group": at, **row}
+            for at, group in enumerate(sampled.groups)
+            for row in compare(session, group.rollouts, principles, seed=f"{config.seed} {step} {at}")
+        ]
+        clock.lap("compare")
+        session.run.append(TRANSCRIPTS_FILE, [*rows, *compared])
+        session.step = step
+        metrics = rollout_metrics(sampled.groups) | clock.metrics() | {"memory/peak_mb": peak_memory_mb()}
+        session.run.log(step, metrics | shares(rows, compared) | {"data/epoch": session.sampler.epochs})
+        session.end_step()
+    session.checkpoint()
+    write_lessons(session)
+
+
+def shares(rows: Sequence[Mapping[str, JSON]], compared: Sequence[Mapping[str, JSON]]) -> dict[str, float]:
+    """How many answers the revisions changed, and how often both orders of a comparison agree."""
+    changed = sum(row["answer"] != row["revision"] for row in rows) / max(1, len(rows))
+    agreed = sum(row["label"] != "tie" for row in compared) / max(1, len(compared))
+    return {"constitutional/changed": changed, "constitutional/agreed": agreed}
+
+
+def revise(
+    session: Session, rollouts: Sequence[Rollout], principles: Sequence[Principle], *, step: int
+) -> list[Revised]:
+    """Rounds of critique and revision, each under a principle drawn for that answer and round."""
+    section, seed = session.config.constitutional, session.config.seed
+    found = [Revised(rollout, rollout.completion.text.strip(), []) for rollout in rollouts]
+    for turn in range(section.rounds):
+        chosen = [random.Random(f"{seed} {step} {at} {turn}").choice(principles) for at in range(len(found))]
+
+        def filled(template: str, at: int, **more: str) -> str:
+            given = {"prompt": prompt_as_text(found[at].rollout.problem.prompt), "answer": found[at].text, **more}  # noqa: B023
+            return fill(template, given)
+
+        asked = [filled(section.critique, at, principle=one.critique) for at, one in enumerate(chosen)]
+        critiques = sample_texts(session, asked, seed_parts=(seed, step, turn, "critique"))
+        asked = [
+            filled(section.revision, at, principle=one.revision, critique=critiques[at])
+            for at, one in enumerate(chosen)
+        ]
+        revisions = sample_texts(session, asked, seed_parts=(seed, step, turn, "revision"))
+        found = [
+            Revised(
+                one.rollout,
+                new or one.text,  # an empty revision is none
+                [*one.rounds, {"principle": principle.name, "critique": critique, "revision": new}],
+            )
+            for one, principle, critique, new in zip(found, chosen, critiques, revisions, strict=True)
+        ]
+    return found
+
+
+def fill(template: str, given: Mapping[str, str]) -> str:
+    """A template with its {names} filled in, once: braces in what is filled in stay as they are.
+
+    Example:
+        >>> fill("{answer}?", {"answer": "{critique}", "critique": "x"})
+        '{critique}?'
+    """
+    parts = [template]
+    for name, text in given.items():
+        mark = f"{{{name}}}"
+        parts = [
+            piece for at, part in enumerate(parts) for piece in ([part] if at % 2 else _between(part.split(mark), text))
+        ]
+    return "".join(parts)
+
+
+def _between(pieces: Sequence[str], text: str) -> list[str]:
+    """Pieces and the text between them: every odd one is filled in already."""
+    return [part for piece in pieces for part in (piece, text)][:-1]
+
+
+def sample_texts(session: Session, prompts: Sequence[str], *, seed_parts: tuple[int | str, ...]) -> list[str]:
+    """One completion of each prompt, from the engine, under the training distribution."""
+    problems = [
+        Problem(id=f"constitutional/{at}", prompt=prompt, reference=None, verifier="exact")
+        for at, prompt in enumerate(prompts)
+    ]
+    rendered = render(problems, session.policy.tokenizer, session.config.prompt)
+    requests = [
+        Request(prompt_ids=prompt.ids, seed=request_seed(*seed_parts, at)) for at, prompt in enumerate(rendered)
+    ]
+    texts = [""] * len(prompts)
+    for index, completion in session.engine.generate(requests, session.params):
+        texts[index] = completion.text.strip()
+    return texts
+
+
+def compare(
+    session: Session, rollouts: Sequence[Rollout], principles: Sequence[Principle], *, seed: str
+) -> list[dict[str, JSON]]:
+    """Samples 0 and 1 of a group, then 2 and 3, ...: which one a principle prefers, asked in both orders."""
+    section = session.config.constitutional
+    rows: list[dict[str, JSON]] = []
+    for at, (one, other) in enumerate(zip(rollouts[0::2], rollouts[1::2], strict=False)):
+        first, second = one.completion.text.strip(), other.completion.text.strip()
+        if first == second or not first or not second:
+            continue
+        principle = random.Random(f"{seed} {at} compare").choice(principles)
+        straight, swapped = (
+            chance_of_first(session, section, one.problem, principle, first=a, second=b)
+            for a, b in ((first, second), (second, first))
+        )
+        rows.append(
+            {
+                **as_prompt(one.problem),
+                "first": first,
+                "second": second,
+                "principle": principle.name,
+                "chances": [straight, 1 - swapped],
+                "probability": (straight + 1 - swapped) / 2,
+                "label": label_of(straight, 1 - swapped, section.margin),
+            }
+        )
+    return rows
+
+
+def label_of(straight: float, swapped: float, margin: float) -> str:
+    """The side that both orders prefer, by at least the margin over one half on average; else a tie.
+
+    Example:
+        >>> label_of(0.9, 0.8, 0.1), label_of(0.9, 0.4, 0.1), label_of(0.1, 0.3, 0.1), label_of(0.51, 0.52, 0.1)
+        ('first', 'tie', 'second', 'tie')
+    """
+    mean = (straight + swapped) / 2
+    if (straight > 0.5) != (swapped > 0.5) or abs(mean - 0.5) < margin:
+        return "tie"
+    return "first" if mean > 0.5 else "second"
+
+
+def chance_of_first(
+    session: Session, section: ConstitutionalSection, problem: Problem, principle: Principle, *, first: str, second: str
+) -> float:
+    """The policy's probability of the first letter, of the two: exp(l_A) / (exp(l_A) + exp(l_B))."""
+    given = {"prompt": prompt_as_text(problem.prompt), "first": first, "second": second}
+    text = fill(section.comparison, {**given, "principle": principle.comparison})
+    asked = Problem(id="constitutional/compare", prompt=text, reference=None, verifier="exact")
+    (rendered,) = render([asked], session.policy.tokenizer, session.config.prompt)
+    logprobs = []
+    for letter in section.letters:
+        ids = cast("list[int]", session.policy.tokenizer(letter, add_special_tokens=False)["input_ids"])
+        scored = session.policy.score_tokens([*rendered.ids, *ids])
+        logprobs.append(math.fsum(scored[-len(ids) :]))
+    return 1 / (1 + math.exp(min(700.0, logprobs[1] - logprobs[0])))
+
+
+def transcript(one: Revised) -> dict[str, JSON]:
+    """An answer's way to its last revision."""
+    return {
+        **as_prompt(one.rollout.problem),
+        "answer": one.rollout.completion.text.strip(),
+        "rounds": cast("JSON", one.rounds),
+        "revision": one.text,
+    }
+
+
+def as_prompt(problem: Problem) -> dict[str, JSON]:
+    """The prompt as rows of data hold it."""
+    prompt = problem.prompt
+    return {"prompt": prompt if isinstance(prompt, str) else turns(prompt)}
+
+
+def write_lessons(session: Session) -> None:
+    """sft.jsonl and pairs.jsonl from the stage's transcripts."""
+    lessons: list[dict[str, JSON]] = []
+    pairs: list[dict[str, JSON]] = []
+    with (session.run.path / TRANSCRIPTS_FILE).open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines):
+            row = cast("dict[str, JSON]", json.loads(line))
+            name = f"{row['step']}/{row['group']}/{number}"
+            if "label" in row:
+                kept = {key: row[key] for key in ("prompt", "first", "second", "label", "probability")}
+                pairs.append({"id": name, **kept, "category": "comparison"})
+                continue
+            lessons.append({"prompt": row["prompt"], "completion": row["revision"]})
+            if row["revision"] != row["answer"] and row["answer"]:
+                sides: dict[str, JSON] = {"first": row["revision"], "second": row["answer"], "label": "first"}
+                pairs.append({"id": name, "prompt": row["prompt"], **sides, "probability": 1.0, "category": "revision"})
+    if session.config.constitutional.labels == "shuffled":
+        pairs = shuffled(pairs, seed=session.config.seed)
+    write_rows(session.run.path / SFT_FILE, lessons)
+    write_rows(session.run.path / PAIRS_FILE, pairs)
+    session.display.note(f"{len(lessons)} revisions and {len(pairs)} pairs in {session.run.path}")
+
+
+def shuffled(pairs: Sequence[Mapping[str, JSON]], *, seed: int) -> list[dict[str, JSON]]:
+    """The pairs with their labels given by a coin: a control from which nothing can be learned."""
+    coin = random.Random(f"{seed} shuffled")
+    return [{**pair, "label": coin.choice(("first", "second")), "probability": 0.5} for pair in pairs]
+
+
+__all__ = ["PAIRS_FILE", "SFT_FILE", "Principle", "constitutional", "fill", "label_of", "load_principles"]

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reasoner.config import ConfigError, load_config
+from reasoner.constitutional import fill, label_of, load_principles, shuffled
+from reasoner.model import load_model
+from reasoner.pipeline import run_pipeline
+from tasks.registry import get_task
+from tasks.topics import FORBIDDEN, keeps_off
+from verifiers import get_verifier
+
+
+def test_templates_are_filled_once_and_what_fills_them_is_left_alone() -> None:
+    given = {"answer": "{critique} and {{}}", "critique": "{answer}", "principle": "p"}
+    assert fill("{principle}: {answer}|{critique}|{other}", given) == "p: {critique} and {{}}|{answer}|{other}"
+    assert fill("nothing", given) == "nothing"
+    assert fill("{answer}{answer}", {"answer": "{answer}"}) == "{answer}{answer}"
+
+
+def test_labels_need_both_orders() -> None:
+    assert label_of(0.9, 0.7, 0.0) == "first"
+    assert label_of(0.2, 0.4, 0.0) == "second"
+    assert label_of(0.99, 0.49, 0.0) == "tie"  # the order decides
+    assert label_of(0.6, 0.55, 0.1) == "tie"  # too near to one half
+
+
+def test_principles(tmp_path: Path) -> None:
+    general = load_principles("general")
+    assert len(general) >= 8
+    assert general[0].revision != general[0].critique
+    assert [principle.comparison for principle in load_principles("topics")] == ["no x", "no y", "no z"]
+    for text, said in (
+        ("- {name: a}", "name and text"),
+        ("- {name: a, text: b}\n" * 2, "different names"),
+        (":", "read"),
+    ):
+        (tmp_path / "bad.yaml").write_text(text if text != ":" else "a: [")
+        with pytest.raises(ConfigError, match=said):
+            load_principles(str(tmp_path / "bad.yaml"))
+    with pytest.raises(ConfigError, match="missing"):
+        load_principles("missing")
+
+
+def test_shuffled_labels_say_nothing() -> None:
+    pairs: list[dict[str, Any]] = [{"id": str(at), "label": "first", "probability": 1.0} for at in range(400)]
+    found = shuffled(pairs, seed=0)
+    assert 150 < sum(pair["label"] == "first" for pair in found) < 250
+    assert found == shuffled(pairs, seed=0)
+    assert {pair["probability"] for pair in found} == {0.5}
+
+
+def test_the_toy_worlds_gold_is_right_and_its_rule_is_strict() -> None:
+    task = get_task("topics", kind="all", train_size=800, careless=0.5)
+    kinds: dict[str, int] = {}
+    verifier = get_verifier("tasks.topics:keeps_off")
+    for problem in task.problems("train"):
+        kind = problem.id.split("/")[1]
+        kinds[kind] = kinds.get(kind, 0) + 1
+        verdict = verifier.verify(completion=problem.demonstration or "", reference=problem.reference)
+        careless = kind == "ask" and any(letter in (problem.demonstration or "") for letter in FORBIDDEN)
+        assert verdict.reward == (0 if careless else 1)
+    assert set(kinds) == {"ask", "critique", "revise", "compare"}
+    assert min(kinds.values()) > 50
+    train = {problem.prompt for problem in get_task("topics").problems("train")}
+    assert not train & {problem.prompt for problem in get_task("topics").problems("test")}
+    assert keeps_off(completion="dkax", reference={"allowed": "dka"}).reward == 0
+    assert keeps_off(completion="dkaa", reference={"allowed": "dka"}).reward == pytest.approx(2 / 3)
+    assert keeps_off(completion="dk", reference=None).reward is None
+
+
+TINY = """
+seed: 1
+task: {name: topics, options: {train_size: 200, test_size: 20}}
+prompt: {chat: never}
+model: {from_scratch: {hidden_size: 16, layers: 1, heads: 2, max_positions: 64}}
+rollout: {problems_per_step: 12, group_size: 2, max_tokens: 8}
+engine: {name: hf}
+eval: {problems: 0}
+logging: {tensorboard: false}
+stages:
+  - {method: sft, steps: 2, sft: {rows_per_step: 4}}
+  - method: constitutional
+    label: own
+    steps: 2
+    constitutional:
+      principles: topics
+      rounds: 2
+      critique: "{principle}?{answer}:"
+      revision: "{principle}!{answer},{critique}:"
+      comparison: "{principle}|{first}|{second}:"
+  - {method: sft, label: revisions, steps: 2, sft: {rows_per_step: 4, data: ["stage:own/sft"]}}
+  - {method: dpo, steps: 2, dpo: {pairs_per_step: 4}, preferences: {train: "stage:own"}}
+"""
+
+
+def test_the_loop_end_to_end_leaves_everything_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    config = load_config(str(tmp_path / "tiny.yaml"), [f"output={tmp_path / 'run'}"])
+    last = run_pipeline(config, resume=False)
+    assert (last / "final" / "config.json").is_file()
+    folder = tmp_path / "run" / "1-constitutional"
+    rows: dict[str, list[dict[str, Any]]] = {
+        name: [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        for name in ("transcripts.jsonl", "sft.jsonl", "pairs.jsonl", "rollouts.jsonl", "metrics.jsonl")
+    }
+    told = [row for row in rows["transcripts.jsonl"] if "rounds" in row]
+    compared = [row for row in rows["transcripts.jsonl"] if "chances" in row]
+    assert len(told) == len(rows["rollouts.jsonl"]) == 2 * 12 * 2 == len(rows["sft.jsonl"])
+    assert all(len(row["rounds"]) == 2 for row in told)
+    assert [row["answer"] for row in told] == [row["completion"].strip() for row in rows["rollouts.jsonl"]]
+    assert {one["principle"] for row in told for one in row["rounds"]} == {"no_x", "no_y", "no_z"}
+    for row in told:
+        assert row["revision"] == (row["rounds"][1]["revision"] or row["rounds"][0]["revision"] or row["answer"])
+    changed = [row for row in told if row["revision"] != row["answer"] and row["answer"]]
+    assert len(rows["pairs.jsonl"]) == len(changed) + len(compared)
+    for row in compared:
+        assert row["label"] == label_of(*row["chances"], margin=0.0)
+    loaded = load_model(
+        config.stages[0].model.model_copy(
+            update={"path": str(tmp_path / "run" / "0-sft" / "final"), "from_scratch": None}
+        ),
+        seed=0,
+    )
+    row = compared[0]  # the first order's chance, from the logits themselves
+    asked = f"{row['principle'].replace('_', ' ')}|{row['first']}|{row['second']}:"
+    ids = torch.tensor([loaded.tokenizer(asked)["input_ids"]])
+    letters = [loaded.tokenizer(letter)["input_ids"][0] for letter in "AB"]
+    with torch.no_grad():
+        chance = loaded.model(ids).logits[0, -1, letters].softmax(-1)[0].item()
+    assert row["chances"][0] == pytest.approx(chance, abs=1e-4)
+    assert {"constitutional/changed", "constitutional/agreed"} <= set(rows["metrics.jsonl"][0])
