@@ -86,9 +86,11 @@ class Display:
         parts = [
             f"step {step:>4}/{steps}",
             f"reward {metrics['reward/mean']:.3f}",
-            f"signal {metrics['groups/signal']:.0%}",
+            f"signal {metrics['groups/signal']:.0%}" if self._config.rollout.group_size > 1 else "",
+            f"kl {metrics['kl/ref']:.2f}" if "kl/ref" in metrics else "",
             f"length {metrics['completion/length_mean']:.0f}",
         ]
+        parts = [part for part in parts if part]
         if metrics["completion/truncated"] > 0:
             parts.append(f"truncated {metrics['completion/truncated']:.0%}")
         if metrics["grading/ungraded"] > 0:
