@@ -127,8 +127,6 @@ def run_trl(folder: Path, engine: str, tokens: int) -> None:
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from reasoner.engine.worker import repack_tied_head
-
     spent: dict[str, float] = {}
 
     def timed(owner: object, name: str, label: str) -> None:
@@ -187,22 +185,29 @@ def run_trl(folder: Path, engine: str, tokens: int) -> None:
     timed(trainer, "_generate_and_score_completions", "prepare")
     timed(trainer, "training_step", "step")
     if engine == "vllm":
-        generation = trainer.vllm_generation
-
-        def sync_weights() -> None:
-            weights = generation._iter_named_params()
-            generation.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
-            generation.llm.collective_rpc(repack_tied_head)
-            generation.llm.reset_prefix_cache()
-
-        generation.sync_weights = sync_weights
-        timed(generation, "sync_weights", "sync")
-        timed(generation, "generate", "generation")
+        mend_sync(trainer)
+        timed(trainer.vllm_generation, "sync_weights", "sync")
+        timed(trainer.vllm_generation, "generate", "generation")
     else:
         timed(trainer, "_generate_single_turn", "generation")
     timed(trainer, "compute_loss", "forward")
     timed(trainer.accelerator, "backward", "backward")
     trainer.train()
+
+
+def mend_sync(trainer: object) -> None:
+    """Give TRL's colocated vLLM a weight sync that works on vLLM's CPU build."""
+    from reasoner.engine.worker import repack_tied_head
+
+    generation = trainer.vllm_generation  # pyright: ignore[reportAttributeAccessIssue]
+
+    def sync_weights() -> None:
+        weights = generation._iter_named_params()
+        generation.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        generation.llm.collective_rpc(repack_tied_head)
+        generation.llm.reset_prefix_cache()
+
+    generation.sync_weights = sync_weights
 
 
 def make_model(folder: Path, *, tokens: int, lengths: str) -> None:
