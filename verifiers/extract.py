@@ -306,7 +306,7 @@ DISOWNED = re.compile(
 
 
 DENIED = re.compile(
-    r"(?:\bnot|n't|\bnever)\s+(?:think|believe|say|claim|mean|the\s+case|true|clear|agree)\b[^.!?\n]*$|\bdoubt\b[^.!?\n]*$"
+    r"(?:\bnot|n't|\bnever)\s+(?:think|believe|say|claim|mean|the\s+case|true|clear|agree)\b[^.!?\n]*$|\b(?:doubt|refuse|deny|reject|disagree)\b[^.!?\n]*$"
     r"|\b(?:wrong|incorrect|mistaken|false)\s+(?:answer|result|value|one|choice|option)s?\s+(?:is|are|was|would\s+be|might\s+be)$"
 )
 SUPPOSED = re.compile(

@@ -256,8 +256,6 @@ class _Comparer:
                     as_interval = _interval_of(one.condition)
                     return as_interval is not None and self.same(*_ordered(gold, one, as_interval, other))
                 return False
-            if isinstance(one, Clock) and isinstance(other, Ratio):
-                return False
             if isinstance(one, Matrix) and isinstance(other, EXPRESSION):
                 if len(children(one)) == 1:
                     return self.same(*_ordered(gold, one, children(one)[0], other))
@@ -588,6 +586,9 @@ class _Comparer:
             )
         ratio, other = (gold, answer) if isinstance(gold, Ratio) else (answer, gold)
         assert isinstance(ratio, Ratio)
+        if isinstance(other, Clock):
+            as_ratio = _clock_as_ratio(other)
+            return as_ratio is not None and self.same(*_ordered(gold, ratio, ratio, as_ratio))
         if len(ratio.parts) != 2 or not isinstance(other, EXPRESSION) or contains(ratio, Dots):
             return False
         return self.same(*_ordered(gold, ratio, Div(ratio.parts[0], ratio.parts[1]), other))
@@ -676,6 +677,8 @@ def _is_name(node: Node) -> bool:
             return False
         inner = node.factors[1]
         return isinstance(inner, Sym) or (isinstance(inner, Group) and inner.kind is GroupKind.TUPLE)
+    if isinstance(node, Mul) and isinstance(node.factors[0], Div):  # d/dx of something
+        return _is_name(node.factors[0])
     if isinstance(node, Pow):  # A^{-1}, f^{-1}
         return isinstance(node.base, Sym) and node.exponent == Neg(Num(1))
     return isinstance(node, Mul) and len(node.factors) <= 3 and all(isinstance(f, Sym) for f in node.factors)
@@ -810,6 +813,14 @@ def _constants(names: frozenset[str], others: frozenset[str]) -> dict[str, str]:
         if other[:1] in "cC" and other.lower() == name.lower()
     }
     return renames if {renames.get(other, other) for other in others} == names else {}
+
+
+def _clock_as_ratio(clock: Clock) -> Ratio | None:
+    """`15:10`, which may be the ratio 3 to 2."""
+    if clock.meridiem or clock.minutes.denominator != 1:
+        return None
+    hours, minutes = divmod(int(clock.minutes), 60)
+    return Ratio((Num(hours), Num(minutes)))
 
 
 def _is_letter(node: Node) -> bool:
@@ -997,7 +1008,10 @@ def _readings(gold: Node, answer: Node, policy: Policy) -> list[tuple[Node, Node
     pairs: list[tuple[Node, Node]] = []
     for name in ("percent", "degree"):
         marked = [(isinstance(side, Call) and side.name == name) or _negated(side, name) for side in (gold, answer)]
-        if marked[0] != marked[1] and (policy.percent_optional if name == "percent" else policy.units_optional):
+        optional = policy.percent_optional if name == "percent" else policy.units_optional
+        if marked[1] and name == "percent" and (value := _exact(_unmarked(answer, name))) is not None:
+            optional = optional and abs(value) >= 1  # 0.5% is not 0.5
+        if marked[0] != marked[1] and optional:
             pairs.append((_unmarked(gold, name), _unmarked(answer, name)))
         elif marked[0] and marked[1]:
             return [(_unmarked(gold, name), _unmarked(answer, name))]

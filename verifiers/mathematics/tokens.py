@@ -584,6 +584,11 @@ class Tokenizer:
         elif name in _TEXT_COMMANDS:
             try:
                 start, stop = self._braced(end)
+                name = self.text[start:stop].strip()
+                if name in FUNCTIONS and self.text[stop + 1 : stop + 3].lstrip().startswith("("):
+                    self.position = stop + 1
+                    self._emit("fn", _ALIASES.get(name, name))
+                    return
                 self._within(end, words=not _SIGNS.search(self.text, start, stop))
             except ParseError:
                 return
