@@ -604,10 +604,14 @@ def resolve(
         raise ConfigError("bad-value", f"{where}: stages must be a list of mappings.")
     stage_dicts = _expanded(cast("list[dict[str, object]]", listed), where)
     merged = [deep_merge(common, stage) for stage in stage_dicts]
+    written = [_start(stage) for stage in merged]
     for override in overrides:
         _apply_override(merged, override)
     stages = tuple(_validated(stage, where) for stage in merged)
-    fresh = tuple(index == 0 or _has_path(stage_dicts[index]) for index in range(len(stages)))
+    fresh = tuple(
+        index == 0 or _start(stage_dicts[index]) is not None or _start(merged[index]) != written[index]
+        for index in range(len(stages))
+    )
     first = stages[0]
     return RunConfig(name=first.name, output=first.output or f"runs/{first.name}", stages=stages, starts_fresh=fresh)
 
@@ -645,11 +649,12 @@ def deep_merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[s
     return result
 
 
-def _has_path(stage: Mapping[str, object]) -> bool:
+def _start(stage: Mapping[str, object]) -> object:
+    """What a stage names as its model, None where it names none."""
     model = stage.get("model")
     if isinstance(model, dict):
-        return any(key in model for key in ("path", "from_scratch"))
-    return model is not None
+        model = {key: model[key] for key in ("path", "from_scratch") if key in model}
+    return model or None
 
 
 def _apply_override(stages: list[dict[str, object]], override: str) -> None:
@@ -669,8 +674,8 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
     elif len(parts) > 1 and parts[0] != "sft" and any(s.get("method", "grpo") == parts[0] for s in stages):
         chosen, parts = [s for s in stages if s.get("method", "grpo") == parts[0]], parts[1:]
     for index, stage in enumerate(chosen):
-        if parts == ["model"] and index > 0:
-            continue
+        if index > 0 and parts[0] == "model" and (len(parts) == 1 or parts[1] in ("path", "from_scratch")):
+            continue  # later stages go on from the first
         given = stage.get("model")
         if parts == ["model"] and isinstance(value, str) and isinstance(given, dict):
             kept = {key: held for key, held in cast("dict[str, object]", given).items() if key != "from_scratch"}

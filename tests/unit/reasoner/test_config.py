@@ -67,3 +67,12 @@ def test_task_shorthands() -> None:
 def test_errors_survive_pickling() -> None:
     error = pickle.loads(pickle.dumps(ConfigError("bad-value", "message")))
     assert (error.code, str(error)) == ("bad-value", "message")
+
+
+def test_an_override_of_a_later_stages_model_starts_it_there() -> None:
+    raw = {"task": "gsm8k", "stages": [{"method": "sft", "model": "a"}, {"method": "grpo"}]}
+    assert resolve(raw).starts_fresh == (True, False)
+    assert resolve(raw, ["stages.1.model.path=b"]).starts_fresh == (True, True)
+    run = resolve(raw, ["model.path=b"])
+    assert run.starts_fresh == (True, False)
+    assert [stage.model.path for stage in run.stages] == ["b", None]
