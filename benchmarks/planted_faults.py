@@ -142,7 +142,12 @@ COMMON: dict[str, object] = {
 WARM: dict[str, dict[str, object]] = {
     "addition": {"task": task(), "sft": {"until_accuracy": 0.4}},
     "weak": {"task": task(), "sft": {"until_accuracy": 0.08}},
-    "expert": {"task": task(digits=1), "steps": 400, "sft": {"until_accuracy": None}},
+    "expert": {
+        "task": task(digits=1),
+        "steps": 1000,
+        "optim": {"schedule": "linear"},
+        "sft": {"until_accuracy": None},
+    },
     "subtraction": {"task": task(family="subtraction"), "sft": {"until_accuracy": 0.4}},
     "chain": {"task": task(family="chain", digits=1), "sft": {"until_accuracy": 0.4}},
     "multiplication": {"task": task(family="multiplication"), "sft": {"until_accuracy": 0.4}},

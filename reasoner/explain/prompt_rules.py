@@ -172,9 +172,7 @@ def _gold_in_prompt(history: History) -> Iterator[Finding]:
 
 
 def _is_answer(row: Row) -> bool:
-    """Whether the reference is an answer, and not what is asked about: the larger part of the prompt, or a"
-    " criterion.
-    """
+    """Whether the reference is an answer, and not a criterion or most of the question itself."""
     gold = _gold(row)
     return gold is not None and row.outcome != "scored" and len(gold) < 0.5 * len(row.question.strip())
 
@@ -197,6 +195,8 @@ def _slots(row: Row) -> list[str]:
         text[max(0, match.start() - size) : match.start()]
         for match in re.finditer(rf"(?<![\w.]){re.escape(gold)}(?![\w]|\.\d)", text)
         for size in SLOTS
+        # digits before a number are the question's own: "0+" is always followed by the sum
+        if not (re.search(r"\d", gold) and re.search(r"\d", text[max(0, match.start() - size) : match.start()]))
     ]
 
 

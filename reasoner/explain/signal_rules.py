@@ -241,21 +241,24 @@ def _no_answer(history: History) -> Iterator[Finding]:
 
 
 def _same_completions(history: History) -> Iterator[Finding]:
-    """Groups whose rollouts are the same text: their rewards cannot differ."""
-    groups = [group for group in history.groups if len(group) > 1]
-    if len(groups) < 4 or history.steps[0] > 2:
+    """Groups that are not solved and whose rollouts are the same text: their rewards cannot differ."""
+    groups = [group for group in history.groups if len(group) > 1 and not all(row.right for row in group)]
+    if len(groups) < 8 or history.steps[0] > 2:
         return
-    same = [group for group in groups if len({row.completion for row in group}) == 1]
-    early = [group for group in groups[: max(4, len(groups) // 3)] if len({row.completion for row in group}) == 1]
-    share, first = len(same) / len(groups), len(early) / max(4, len(groups) // 3)
-    if first < 0.5 or len(same) < 4:
+    early = groups[: max(8, len(groups) // 3)]
+    same, first = ([g for g in part if len({row.completion for row in g}) == 1] for part in (groups, early))
+    share = len(same) / len(groups)
+    if len(first) < 0.5 * len(early):
         return
     yield Finding(
         code="no-diversity",
         level=Level.WARNING,
         cost=share,
-        title=f"In {percent(share)} of the groups all completions are the same text",
-        evidence=(f"{percent(first)} already in the first third of the run; equal completions have equal rewards",),
+        title=f"In {percent(share)} of the groups that are not solved all completions are the same text",
+        evidence=(
+            f"{percent(len(first) / len(early))} already in the first third of the run; equal completions have equal"
+            " rewards",
+        ),
         change="raise rollout.temperature, check that every request has a seed of its own, or take a model that has not"
         " collapsed.",
         rollouts=places([group[0] for group in same]),

@@ -123,6 +123,13 @@ def test_answers_that_stand_in_prompts_by_design_are_no_leak() -> None:
     assert "gold-in-prompt" not in [f.code for f in findings(make_history(make_records(change=choices)))]
 
 
+def test_a_sum_that_stands_in_its_question_is_no_leak() -> None:
+    def plus_nothing(row: dict, rng: np.random.Generator) -> None:
+        row["prompt"] = f"0+{row['reference']}=?\n" if row["group"] % 2 else row["prompt"]
+
+    assert "gold-in-prompt" not in [f.code for f in findings(make_history(make_records(change=plus_nothing)))]
+
+
 @pytest.mark.parametrize("share", [0.15, 0.9])
 def test_truncation(share: float) -> None:
     def cut(row: dict, rng: np.random.Generator) -> None:
