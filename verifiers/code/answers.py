@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from verifiers.code.guest import wire
@@ -13,6 +13,7 @@ from verifiers.verdict import JSON
 
 FENCE = re.compile(r"^([ \t]*+)(`{3,}+|~{3,}+)[ \t]*+([\w+#.-]*+)[^\n]*+\n", re.MULTILINE)
 LANGUAGES = ("python", "py", "python3")
+DEFINED = re.compile(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 ANSWER_TAG = re.compile(r"\[ANSWER\](.*?)\[/ANSWER\]", re.DOTALL)
 MAX_LITERAL = 20_000
 
@@ -44,12 +45,14 @@ def fenced_blocks(text: str) -> list[Block]:
     return found
 
 
-def extract_program(completion: str, block: str) -> str | None:
+def extract_program(completion: str, block: str, wanted: Collection[str] = ()) -> str | None:
     """The program of a completion; nothing inside `<think>` counts.
 
     Args:
         block: last or first (of the fenced blocks that say they are Python; of those that say nothing, where none
             does), or whole (the completion as it stands).
+        wanted: names of which the program has to define one. A block that defines none of them, such as an example of
+            its use, is passed over for one that does.
     """
     text = strip_thinking(completion)
     if block == "whole":
@@ -57,9 +60,21 @@ def extract_program(completion: str, block: str) -> str | None:
     blocks = fenced_blocks(text)
     programs = [found.content for found in blocks if found.language in LANGUAGES]
     programs = programs or [found.content for found in blocks if not found.language]
+    programs = [program for program in programs if defines(program, wanted)] or programs
     if not programs:
         return None
     return programs[-1] if block == "last" else programs[0]
+
+
+def defines(code: str, names: Collection[str]) -> bool:
+    """Whether a program defines one of the names itself, at its top level.
+
+    Example:
+        >>> defines("def f(x): return x", ["f", "g"]), defines("print(f(1))", ["f"])
+        (True, False)
+    """
+    found = DEFINED.finditer(code)
+    return any((match.group(1) or match.group(2)) in names for match in found)
 
 
 def predicted(completion: str, entry_point: str, what: str) -> str | None:

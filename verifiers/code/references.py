@@ -222,6 +222,19 @@ def whole_prelude(reference: Mapping[str, JSON]) -> str:
     return f"{prelude}\n    pass\n" if prelude and _unfinished(reference) else prelude
 
 
+def tested_names(reference: Mapping[str, JSON]) -> frozenset[str]:
+    """The name that a program has to define, or else every name that the tests call; empty for a whole program."""
+    if "entry_point" in reference:
+        return frozenset({str(reference["entry_point"])})
+    tests = cast("list[str]", reference.get("tests", []))
+    return frozenset(
+        node.func.id
+        for test in tests
+        for node in ast.walk(ast.parse(test))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    )
+
+
 def _predict(reference: Mapping[str, JSON]) -> None:
     _entry_point(reference)
     _source(reference.get("code"), "code")

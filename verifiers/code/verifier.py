@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +10,10 @@ from typing import cast
 
 from sandbox.api import MIB, JobTooLarge, Limits, SandboxError
 from verifiers.base import Example, GradingRow, Verifier
-from verifiers.code.answers import extract_program, literal, literal_arguments, predicted
+from verifiers.code.answers import defines, extract_program, literal, literal_arguments, predicted
 from verifiers.code.compare import NOTHING, equal
 from verifiers.code.grading import RESULT_BYTES, Grader, Memory, Program, Results, SandboxFault
-from verifiers.code.references import SCHEMA, read_reference, whole_prelude
+from verifiers.code.references import SCHEMA, read_reference, tested_names, whole_prelude
 from verifiers.code.sandboxes import CHOICES, require, shared_sandbox
 from verifiers.errors import BadOption, BadReference
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
@@ -42,7 +41,8 @@ class Code(Verifier):
     Args:
         reward: pass (all tests, or 0) or fraction (the share of tests passed).
         sandbox: docker, bubblewrap, auto (the first of these that works here), or unsafe-host.
-        block: which fenced block is the program: last, first, or whole (the completion as it stands).
+        block: which fenced block is the program: last, first (of those that define what is tested, if any does), or
+            whole (the completion as it stands).
         compare: of printed output: lines, tokens or exact; see `verifiers.code.compare.same_output`.
         tolerance: for floats that are expected of calls or printed output, where the reference gives none; 0 for none.
         cpu_seconds: of each run of the program; its wall-clock limit is four times that.
@@ -140,7 +140,7 @@ class Code(Verifier):
         if predict:
             code = predicted(row.completion, str(reference["entry_point"]), predict)
         else:
-            code = extract_program(row.completion, self._block)
+            code = extract_program(row.completion, self._block, tested_names(reference))
         if code is None or not code.strip():
             what = f"predicted {predict}" if predict else "fenced Python program"
             return fixed(Outcome.NO_ANSWER, f"the completion holds no {what}")
@@ -223,8 +223,7 @@ class Code(Verifier):
 
 def program_of(code: str, reference: Mapping[str, JSON]) -> Program:
     """A completion's code with what the prompt gave: before it, or, where it goes on with a function, as its head."""
-    name, prelude = re.escape(str(reference.get("entry_point", ""))), str(reference.get("prelude") or "")
-    defined = rf"^(?:(?:async[ \t]+)?def|class)[ \t]+{name}\b|^{name}[ \t]*(?::[^=\n]*)?=[^=]"
-    if prelude and name and not re.search(defined, code, re.MULTILINE):
+    name, prelude = str(reference.get("entry_point", "")), str(reference.get("prelude") or "")
+    if prelude and name and not defines(code, [name]):
         return Program("", prelude + code)
     return Program(whole_prelude(reference), code)

@@ -110,10 +110,20 @@ def test_which_block_is_the_program(text: str, block: str, program: str | None) 
     assert extract_program(text, block) == program
 
 
+def test_a_block_that_only_uses_the_program_is_passed_over() -> None:
+    text = "```python\ndef f(x): return x\n```\nFor example:\n```python\nassert f(1) == 1\nx = f(2)\n```"
+    assert extract_program(text, "last", {"f", "set"}) == "def f(x): return x\n"
+    assert extract_program(text, "first", {"f"}) == "def f(x): return x\n"
+    assert extract_program(text, "last", {"g"}) == "assert f(1) == 1\nx = f(2)\n"
+    assert extract_program(text + "\nBetter:\n```py\nf = abs\n```", "last", {"f"}) == "f = abs\n"
+
+
 def test_extraction_is_linear_in_the_text() -> None:
     started = time.perf_counter()
     assert fenced_blocks("```python\n```\n" * 20_000)
     assert extract_program("```" * 100_000, "last") is None
+    assert extract_program("```py\n" + "f" * 300_000 + "\n```", "last", {"f"})
+    assert extract_program("```py\nf" + " " * 300_000 + ":" * 300_000 + "\n```", "last", {"f"})
     assert extract_program("<think>" * 50_000 + "```python\nx\n```", "last") is None
     assert time.perf_counter() - started < 5
 
