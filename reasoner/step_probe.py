@@ -66,10 +66,10 @@ class StepProbe:
         ascent has it above 0 but for the optimizer's momentum.
         """
         seen = [row for row, before in enumerate(self._before) if before is not None]
+        if not seen:  # the value model alone was updated
+            return {}
         count = min(PROBE_ROWS, max(1, len(seen) // PROBE_SHARE))
         rows = [seen[i * len(seen) // count] for i in range(count)]
-        if not rows:
-            return {}
         part = self._batch.select(rows)
         after_N = policy.annotate(part, needs=frozenset({"old_logprobs"})).old_logprobs_N
         assert after_N is not None

@@ -59,7 +59,8 @@ def train(session: Session) -> None:
             clock.lap("logprobs")
             probe = StepProbe(batch)
             objective = make_objective(config, kl_coef=leash.in_loss)
-            recorded = None if step <= config.value.warmup_steps else probe.recording(objective)
+            warming_up = "values" in estimator.needs and step <= config.value.warmup_steps
+            recorded = None if warming_up else probe.recording(objective)
             metrics = update_policy(session, batch, recorded, step)
             probe.gather()
             metrics |= probe.figures(policy) | value_metrics(batch)

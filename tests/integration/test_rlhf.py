@@ -76,10 +76,11 @@ def test_a_pipeline_in_rounds_with_every_source_of_reward(tmp_path: Path) -> Non
         "method": "grpo",
         "steps": 2,
         "reward": BY_MODEL,
+        "value": {"warmup_steps": 1},  # of no effect without a value model
         "rollout": {"problems_per_step": 4, "group_size": 4},
         "algorithm": {"advantage": "rloo", "kl_coef": 0.1, "kl_in": "reward"},
     }
-    by_verifier = {"method": "ppo", "steps": 2, "value": {"trunk": "shared"}}
+    by_verifier = {"method": "ppo", "steps": 2, "value": {"trunk": "shared", "warmup_steps": 1}}
     rounds = {"repeat": 2, "stages": [PAIRS, REWARD, PPO]}
     config = run_of(tmp_path, SFT, rounds, grpo, {**PPO, "reward": WEIGHTED, "steps": 2}, by_verifier)
     last = run_pipeline(config, resume=False)
