@@ -23,7 +23,7 @@ STEPS = 5
 COMMON = [
     "method=grpo", f"steps={STEPS}", "rollout.problems_per_step=16", "rollout.group_size=8", "eval.problems=0",
     "logging.tensorboard=false", "optim.lr=1e-4", "checkpoint.every=1000",
-    "model={from_scratch: {hidden_size: 128, layers: 2, heads: 4, max_positions: 1024}}",
+    "model={from_scratch: {hidden_size: 128, layers: 2, heads: 4, max_positions: 2048}}",
 ]  # fmt: skip
 
 
