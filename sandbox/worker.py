@@ -210,18 +210,20 @@ class Worker:
                 raise WorkerLost(f"{self.name} ended. {self._why()}") from None
 
     def _read(self, count: int, deadline: float) -> bytes:
-        parts: list[bytes] = []
-        while count:
+        buffer = bytearray(
+            count
+        )  # read in place: an output of megabytes in pieces would stay in the allocator's arenas
+        view = memoryview(buffer)
+        while view:
             try:
-                part = os.read(self._out, min(count, 1 << 20))
+                got = os.readv(self._out, [view])
             except BlockingIOError:
                 self._wait(self._out, select.POLLIN, deadline)
                 continue
-            if not part:
+            if not got:
                 raise WorkerLost(f"{self.name} ended. {self._why()}")
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
+            view = view[got:]
+        return bytes(buffer)
 
     def _read_frame(self, deadline: float, most: int) -> tuple[dict[str, Any], list[bytes]]:
         try:
