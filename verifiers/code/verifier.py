@@ -151,7 +151,7 @@ class Code(Verifier):
                 return self._prediction(code, reference)
             return self._verdict(code, self._remembered(code, kind, key, reference))
         except JobTooLarge as error:
-            return fixed(Outcome.LIMIT_EXCEEDED, str(error), answer=code)
+            raise BadReference(f"its inputs are too large to be given to a program: {error}") from None
         except (SandboxFault, SandboxError) as error:
             return fixed(Outcome.VERIFIER_ERROR, f"the sandbox failed: {error}", answer=code)
 

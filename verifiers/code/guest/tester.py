@@ -3,6 +3,10 @@
 The program lives in another process, in namespaces of its own. Here its names are stand-ins that send a call and wait
 for a reply of plain data. What this process says decides; the tested program never gets a word in: what it made
 itself stays with it and equals nothing that the tests hold.
+
+An operand may be the expected value (`abs(r - 41) < 1e-6`, `41 in r`, `r.count(41) == 1`), so what a function returned
+is asked for its attributes, items, length and iteration alone. Only an object made by calling a capitalised name, a
+class under test, is given operands and arguments.
 """
 
 # pyright: basic
@@ -35,6 +39,7 @@ class Line:
         self.by_class = {found: name for name, found in classes.items()}
         self.index = 0
         self.gone = ""
+        self.own = set()  # handles of objects of the classes under test, and of their methods
 
     def fail(self, why):
         """Give the program up: whatever a test does with the exception, it does not hold."""
@@ -128,22 +133,36 @@ def handle_of(value):
 
 
 class StandIn:
-    """Something of the tested program's: can be called, asked for attributes, and operated on."""
+    """Something of the tested program's."""
 
-    def __init__(self, line, target):
+    def __init__(self, line, target, own=False, takes_arguments=True):
         object.__setattr__(self, "_line", line)
         object.__setattr__(self, "_target", target)
+        object.__setattr__(self, "_own", own)
+        object.__setattr__(self, "_takes_arguments", takes_arguments)
 
     def __call__(self, *args, **kwargs):
         """Call it there."""
-        return self._line.ask(self._target, *args, **kwargs)
+        if (args or kwargs) and not self._takes_arguments:
+            raise TypeError("a method of what a function returned takes no arguments from the tests")
+        result = self._line.ask(self._target, *args, **kwargs)
+        if type(result) is StandIn:
+            name, number = self._target.get("name", ""), handle_of(result)
+            if name[:1].isupper() and "handle" not in self._target:
+                self._line.own.add(number)
+            made = "name" not in self._target or name[:1].isupper()
+            object.__setattr__(result, "_own", made and number in self._line.own)
+        return result
 
     def __getattr__(self, name):
         """An attribute's value, or a stand-in for it."""
         if name.startswith("__"):
             raise AttributeError(name)
-        number = handle_of(self)
-        return self._line.exchange({"handle": number, "name": name})
+        found = self._line.exchange({"handle": handle_of(self), "name": name})
+        if type(found) is StandIn:
+            object.__setattr__(found, "_own", self._own)
+            object.__setattr__(found, "_takes_arguments", self._own)
+        return found
 
     def __setattr__(self, name, value):
         self._line.ask({"do": "setattr"}, self, name, value)
@@ -163,8 +182,11 @@ class StandIn:
     def __bool__(self):
         return self._line.ask({"do": "bool"}, self) is True
 
+    def __getitem__(self, key):
+        return self._line.ask({"do": "getitem"}, self, key)
+
     def __contains__(self, item):
-        return self._line.ask({"do": "contains"}, self, item) is True
+        return _operation("contains", self, item) is True
 
     def __ne__(self, other):
         return not self == other
@@ -172,11 +194,11 @@ class StandIn:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _forwarded(name):
-    def method(self, *others):
-        return self._line.ask({"do": name}, self, *others)
-
-    return method
+def _operation(name, one, *others):
+    """An operation, where the tests' own operands are none of the program's business or its very subject."""
+    if not one._own and any(type(other) is not StandIn for other in others):
+        raise TypeError("what a function returned is no plain data, and takes no operand from the tests")
+    return one._line.ask({"do": name}, one, *others)
 
 
 def _compared(name):
@@ -190,8 +212,8 @@ def _compared(name):
     return method
 
 
-for _name in ("add", "sub", "mul", "truediv", "mod", "floordiv", "pow", "neg", "abs", "getitem", "setitem", "delitem"):
-    setattr(StandIn, f"__{_name}__", _forwarded(_name))
+for _name in ("add", "sub", "mul", "truediv", "mod", "floordiv", "pow", "neg", "abs", "setitem", "delitem"):
+    setattr(StandIn, f"__{_name}__", lambda self, *others, _name=_name: _operation(_name, self, *others))
 for _name in ("eq", "lt", "le", "gt", "ge"):
     setattr(StandIn, f"__{_name}__", _compared(_name))
 
