@@ -11,23 +11,24 @@ import random
 from collections.abc import Sequence
 
 from tasks.base import Problem, Task, TaskError
-from tasks.covering import LETTERS
 from tasks.drawing import draw_distinct
 from verifiers import JSON, Outcome, Verdict, fixed, graded
 
+ALLOWED = "abcdefghij"
 FORBIDDEN = "xyz"
 KINDS = ("ask", "critique", "revise", "compare")
 
 
 class Topics(Task):
-    """`dkxa:` asks for these letters; `dka` keeps off the forbidden ones.
+    """`dhxa:` asks for these letters, in the order of the alphabet; `adh` keeps off the forbidden ones.
 
-    `no x?dkxa:` asks for a critique (`x`, or `-`), `no x!dkxa,x:` for a revision (`dka`), `no x|dkxa|dka:` for the
+    `no x?adhx:` asks for a critique (`x`, or `-`), `no x!adhx,x:` for a revision (`adh`), `no x|adhx|adh:` for the
     better answer (A or B; of two that the principle does not tell apart, either).
 
     Args:
         kind: ask, critique, revise, compare, or all of them.
-        careless: chance that the writer names a forbidden letter that is asked for.
+        careless: chance that a demonstration names a forbidden letter that is asked for. Answers that are to be
+            criticised, revised or compared name it as often as not.
         train_size: problems of the training split.
         test_size: problems of the test split.
         seed: of the draw.
@@ -39,7 +40,7 @@ class Topics(Task):
         self,
         *,
         kind: str = "ask",
-        careless: float = 0.6,
+        careless: float = 0.0,
         train_size: int = 6_000,
         test_size: int = 300,
         seed: int = 0,
@@ -57,11 +58,11 @@ class Topics(Task):
 
     def _draw(self, source: random.Random) -> Problem:
         kind = source.choice(KINDS) if self._kind == "all" else self._kind
-        asked = source.sample(LETTERS, 3) + source.sample(FORBIDDEN, source.choice([0, 1, 1, 2]))
+        asked = source.sample(ALLOWED, 3) + source.sample(FORBIDDEN, source.choice([0, 1, 1, 2]))
         source.shuffle(asked)
         letter = source.choice([*FORBIDDEN, *(letter for letter in asked if letter in FORBIDDEN)])
-        answer, other = self._write(asked, source), self._write(asked, source)
-        prompt, said = f"{''.join(asked)}:", answer
+        answer, other = write(asked, 0.5, source), write(asked, 0.5, source)
+        prompt, said = f"{''.join(asked)}:", write(asked, self._careless, source)
         if kind == "critique":
             prompt, said = f"no {letter}?{answer}:", letter if letter in answer else "-"
         elif kind == "revise":
@@ -71,7 +72,7 @@ class Topics(Task):
             first, second = letter in answer, letter in other
             said = source.choice("AB") if first == second else "B" if first else "A"
             prompt = f"no {letter}|{answer}|{other}:"
-        allowed = "".join(one for one in asked if one not in FORBIDDEN)
+        allowed = "".join(sorted(one for one in asked if one not in FORBIDDEN))
         reference: JSON = {"allowed": allowed} if kind == "ask" else {"said": said}
         return Problem(
             id=f"topics/{kind}/{prompt}",
@@ -82,15 +83,17 @@ class Topics(Task):
             task=self.name,
         )
 
-    def _write(self, asked: Sequence[str], source: random.Random) -> str:
-        return "".join(one for one in asked if one not in FORBIDDEN or source.random() < self._careless)
+
+def write(asked: Sequence[str], careless: float, source: random.Random) -> str:
+    """The letters in order, each forbidden one with a chance."""
+    return "".join(one for one in sorted(asked) if one not in FORBIDDEN or source.random() < careless)
 
 
 def keeps_off(*, completion: str, reference: JSON) -> Verdict:
     """Nothing for a forbidden letter; else the share of the other letters that were asked for, less the superfluous.
 
     Example:
-        >>> [keeps_off(completion=text, reference={"allowed": "dka"}).reward for text in ("dka", "dkxa", "dk")]
+        >>> [keeps_off(completion=text, reference={"allowed": "adh"}).reward for text in ("adh", "adhx", "ad")]
         [1.0, 0.0, 0.666666667]
     """
     if not isinstance(reference, dict) or not {"allowed", "said"} & set(reference):
