@@ -7,8 +7,8 @@ rewards by the group's std as ours does here. Every --every steps the policy is 
 problems by the same code; the clock stands still meanwhile. Each piece is done once and kept in --output: a run may
 be cut off anywhere.
 
-    python benchmarks/learning_vs_trl.py --output /tmp/learning                       all that is missing, then the figures
-    python benchmarks/learning_vs_trl.py --output /tmp/learning --arm trl --seed 1    one piece
+    python benchmarks/learning_vs_trl.py --output /tmp/learning                      what is missing, then the figures
+    python benchmarks/learning_vs_trl.py --output /tmp/learning --arm trl --seed 1   one piece
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from reasoner import processes
+from reasoner.sharding import load_whole_optimizer_state
 from verifiers import JSON
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int
         CheckpointError: the disk is full or not writable; what was there before still is.
     """
     target = root / checkpoint_name(progress.step)
-    processes.on_main(lambda: _write_checkpoint(target, policy, progress, keep=keep))
+    with policy.collected():
+        processes.on_main(lambda: _write_checkpoint(target, policy, progress, keep=keep))
     return target
 
 
@@ -93,7 +95,8 @@ def save_model(target: Path, policy: Policy) -> None:
     Raises:
         CheckpointError: the disk is full or not writable.
     """
-    processes.on_main(lambda: _write_model(target, policy))
+    with policy.collected():
+        processes.on_main(lambda: _write_model(target, policy))
 
 
 def _write_model(target: Path, policy: Policy) -> None:
@@ -178,7 +181,7 @@ def load_progress(folder: Path) -> Progress:
 def training_state(policy: Policy) -> dict[str, object]:
     """Optimizer, schedule, version and random states."""
     return {
-        "optimizer": policy.optimizer.state_dict(),
+        "optimizer": policy.optimizer_state(),
         "scheduler": policy.scheduler.state_dict(),
         "version": policy.version,
         "random": random_state(),
@@ -189,7 +192,7 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
     """Put back what `training_state` took. The weights are loaded with the policy itself."""
     # our own file, holding numpy and python random states that the weights-only loader refuses
     state = torch.load(folder / "training.pt", map_location="cpu", weights_only=False)
-    policy.optimizer.load_state_dict(state["optimizer"])
+    load_whole_optimizer_state(policy.optimizer, state["optimizer"])
     policy.scheduler.load_state_dict(state["scheduler"])
     policy.version = state["version"]
     set_random_state(state["random"])

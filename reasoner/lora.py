@@ -21,6 +21,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.config import LoraConfig, load_config
 from reasoner.model import ModelError, first_line, load_model
+from reasoner.sharding import whole
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -145,14 +146,16 @@ def save_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> No
 def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Hugging Face names and tensors of the full model: adapters merged into copies, each tied tensor once.
 
-    One merged copy lives at a time where the caller keeps none: memory grows by the largest matrix alone.
+    One merged copy lives at a time where the caller keeps none: memory grows by the largest matrix alone. Where the
+    weights are sharded, every process must walk through them.
     """
     layers = {name: cast("Any", layer) for name, layer in model.named_modules() if hasattr(layer, "get_delta_weight")}
-    seen: set[int] = set()
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() in seen or ".lora_" in name:
+    once = {name for name, _ in model.named_parameters()}
+    again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once
+    for name, held in model.state_dict().items():
+        if name in again or ".lora_" in name:
             continue
-        seen.add(tensor.data_ptr())
+        tensor = whole(held)
         owner, _, leaf = name.rpartition(".base_layer.")
         if not owner:
             yield name, tensor.detach()

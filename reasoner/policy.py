@@ -24,6 +24,7 @@ from reasoner.logprobs import logprobs_and_entropy
 from reasoner.lora import add_adapter, load_adapter, plain_weights, save_adapter
 from reasoner.loss import LossTerms, merge_metrics
 from reasoner.model import compute_dtype, context_limit, eos_ids, load_model
+from reasoner.sharding import is_sharded, whole_optimizer_state
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -127,6 +128,8 @@ class Policy:
         if lora is not None:
             adapter = checkpoint / "adapter" if checkpoint else None
             self.adapter = add_adapter(self.model, lora, seed=config.seed, weights=adapter)
+        self._collected: dict[str, Tensor] | None = None
+        self._optimizer_state: dict[str, Any] | None = None
         self._in_training = self._trained_modules()
         self.version = 0
         self.temperature = config.rollout.temperature
@@ -326,9 +329,27 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write the model and tokenizer as a plain Hugging Face folder, adapters merged."""
-        merged = None if self.adapter is None else dict(self.named_weights())
-        self.unwrapped().save_pretrained(folder, state_dict=merged)
+        weights = self._collected
+        if weights is None and self.adapter is not None:
+            weights = dict(self.named_weights())
+        self.unwrapped().save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Inside, the main process alone may write: what is sharded was brought together, by every process."""
+        if is_sharded(self.scorer):
+            weights = {name: tensor.cpu() for name, tensor in self.named_weights()}
+            self._collected = weights if processes.is_main() else {}
+        self._optimizer_state = whole_optimizer_state(self.optimizer)
+        try:
+            yield
+        finally:
+            self._collected = self._optimizer_state = None
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Whole, where sharded: inside `collected`."""
+        return self._optimizer_state or whole_optimizer_state(self.optimizer)
 
     def save_trained(self, checkpoint: Path) -> None:
         """Write what training changes: the model under `model`, or the adapter alone under `adapter`."""

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from rich.console import Console
 
 from reasoner import processes
@@ -387,6 +387,10 @@ def _accelerator(config: StageConfig) -> Accelerator:
         mixed_precision=_mixed_precision(config),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # ours never change
     )
+    if config.model.lora is not None and accelerator.distributed_type == DistributedType.FSDP:
+        raise ConfigError(
+            "bad-value", "model.lora does not go with sharding: use configs/accelerate/ddp.yaml, where the base fits."
+        )
     if processes.count() > 1 and config.engine.name == "vllm":
         raise ConfigError(
             "bad-value",

@@ -57,6 +57,57 @@ def gradients() -> dict[str, list[float]]:
     return found
 
 
+def sharded(folder: str) -> dict[str, list[float]]:
+    """Three updates with FSDP2's sharding where there are several processes, a checkpoint after the second.
+
+    accelerate shards on accelerators alone, so that `fully_shard` is called here as it calls it.
+    """
+    from dataclasses import replace
+    from pathlib import Path
+
+    from accelerate import Accelerator
+
+    from reasoner import processes
+    from reasoner.checkpoint import Progress, restore_training_state, save_checkpoint
+    from reasoner.policy import Policy, make_optimizer, parameter_groups
+    from reasoner.train import make_objective
+    from tests.unit.reasoner.test_policy import config_with, make_batch
+
+    config = config_with(kl_coef=0.05)
+
+    def opened(checkpoint: Path | None = None) -> Policy:
+        policy = Policy(config, accelerator=Accelerator(cpu=True), checkpoint=checkpoint)
+        if processes.count() > 1:
+            from torch.distributed.device_mesh import init_device_mesh
+            from torch.distributed.fsdp import fully_shard
+
+            policy.scorer = policy.accelerator.unwrap_model(policy.scorer)
+            mesh = init_device_mesh("cpu", (processes.count(),))
+            for layer in policy.model.get_decoder().layers:
+                fully_shard(layer, mesh=mesh)
+            fully_shard(policy.scorer, mesh=mesh)
+            optimizer = make_optimizer(parameter_groups(policy.scorer, config), config)
+            policy.optimizer = policy.accelerator.prepare(optimizer)
+            policy.scheduler.optimizer = policy.optimizer.optimizer
+        return policy
+
+    policy = opened()
+    batch = make_batch(config, rows=7)
+    names = ("weights_N", "rollout_logprobs_N", "old_logprobs_N", "ref_logprobs_N", "advantages_N")
+    batch = replace(batch, **{name: getattr(batch, name).float() for name in names})
+    found: list[float] = []
+    for number in range(3):
+        if number == 2:
+            progress = Progress(step=2, sampler={}, offsets={})
+            saved = save_checkpoint(Path(folder), policy, progress, keep=1)
+            policy = opened(saved)
+            restore_training_state(policy, saved)
+        stats = policy.update(batch, make_objective(config))
+        found += [stats.loss, stats.grad_norm]
+    found += [weight.double().sum().item() for _, weight in policy.named_weights()]
+    return {"sharded": found}
+
+
 def take(policy, gradient: list) -> float:
     import torch
 
@@ -67,8 +118,8 @@ def take(policy, gradient: list) -> float:
 def main() -> None:
     from reasoner import processes
 
-    if sys.argv[1] == "gradients":
-        found = gradients()
+    if sys.argv[1] in ("gradients", "sharded"):
+        found = gradients() if sys.argv[1] == "gradients" else sharded(sys.argv[2])
         if processes.is_main():
             print("FOUND " + json.dumps(found))
         return

@@ -39,6 +39,14 @@ def test_every_loss_has_the_gradient_of_one_process() -> None:
         assert together[variant] == pytest.approx(values, rel=1e-9, abs=1e-9), variant
 
 
+def test_sharded_weights_learn_and_resume_as_whole_ones_do(tmp_path: Path) -> None:
+    alone, together = (
+        json.loads(run(count, "sharded", str(tmp_path / str(count))).split("FOUND ")[1].split("\n")[0])["sharded"]
+        for count in (1, 2)
+    )
+    assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
+
+
 def test_a_run_of_two_processes_leaves_the_records_of_one(tmp_path: Path) -> None:
     for count, name in ((1, "one"), (2, "two")):
         run(count, "train", str(write_config(tmp_path, name, steps=6, eval={"problems": 8, "every": 3})))
