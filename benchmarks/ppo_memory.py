@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 VARIANTS = ("lora_sft", "ppo_shared_base", "ppo_four_copies")
-ROWS, PROMPT, COMPLETION = 8, 16, 48
+ROWS, PROMPT, COMPLETION = 4, 16, 48
 LORA = {"rank": 16, "alpha": 32.0}
 
 
