@@ -93,7 +93,6 @@ OPENED = re.compile(r"\s*\n\s*(?:[>•-]\s+|```\w*\n)")
 PAIR = re.compile(
     r"['\"](?:final_?\s?)?answer['\"]\s{0,4}:\s{0,4}['\"]?([^'\",{}\[\]]{1,200})['\"]?\s{0,4}[,}]", re.IGNORECASE
 )
-FENCE = re.compile(r"```(?:json)?\s*(\{.*?\})\s*```\s*$", re.DOTALL)
 JSON_KEYS = ("final_answer", "answer", "final answer", "result", "solution")
 BOLD_END = re.compile(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
 NEGATED = re.compile(r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b|pas\b|не\b)", re.IGNORECASE)
@@ -425,8 +424,9 @@ def _reversed(text: str, after: int) -> Extraction | None:
 def _json(text: str) -> Extraction | None:
     """The answer of a text that is one JSON object, fenced or not."""
     stripped = text.strip()
-    fenced = FENCE.search(stripped[-MAX_ANSWER:])
-    body = fenced[1] if fenced else stripped
+    body = stripped
+    if stripped.endswith("```"):
+        body = stripped[:-3].rpartition("```")[2].strip().removeprefix("json").strip()
     if not (body.startswith("{") and body.endswith("}")) or len(body) > MAX_ANSWER:
         return None
     try:

@@ -514,7 +514,11 @@ class _Comparer:
                 if isinstance(other, Call) and other.name == "binom" and one.kind is GroupKind.TUPLE:
                     return self._in_order(*_ordered(gold, one, one.items, other.args))  # a column vector
                 again = one.kind is GroupKind.LIST and isinstance(other, EXPRESSION) and len(one.items) <= 4
-                if again and all(self.same(*_ordered(gold, one, item, other)) for item in one.items):
+                if (
+                    again
+                    and len(set(one.items)) == len(one.items)
+                    and all(self.same(*_ordered(gold, one, item, other)) for item in one.items)
+                ):
                     return True  # 7/2, or 3.5
                 if isinstance(other, EXPRESSION) and one.kind is GroupKind.TUPLE:
                     return self._matrix_or_vector(gold, answer, one, other)

@@ -326,6 +326,8 @@ class Parser:
                 return BaseNumber(str(base.value), int(token.text))
             raise ParseError("a subscript on a number must be its base")
         text = self._flat()
+        if not text:
+            raise ParseError("an empty subscript")
         if isinstance(base, Sym | Const):
             return Sym(f"{base.name}_{text}")
         if isinstance(base, Call) and base.name == "prime" and isinstance(base.args[0], Sym):

@@ -128,7 +128,7 @@ def normal_form(node: Node, budget: Budget) -> Rational:
             return Rational(constant(_check(Fraction(node.value))), constant(1))
         case Sym():
             return Rational(
-                {((node.name if not node.name[0].isdigit() else "_" + node.name, 1),): Fraction(1)}, constant(1)
+                {((node.name if not node.name[:1].isdigit() else "_" + node.name, 1),): Fraction(1)}, constant(1)
             )
         case Const():
             if node.name == "oo":

@@ -499,7 +499,7 @@ def _with_unit(node: Node, rest: list[Token]) -> Node:
         return Call("percent", (node,))
     if words[0].lower() in ("degree", "degrees", "deg") and len(words) == 1:
         return Call("degree", (node,))
-    if words[0].lower() == "base" and len(rest) == 2 and isinstance(node, Num) and rest[1].kind == "num":
+    if words[0].lower() == "base" and len(rest) == 2 and isinstance(node, Num) and rest[1].text.isdigit():
         from verifiers.mathematics.nodes import BaseNumber
 
         return BaseNumber(str(node.value), int(rest[1].text))
