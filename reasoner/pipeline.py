@@ -68,7 +68,8 @@ def with_references(config: RunConfig, index: int) -> RunConfig:
     """The run, with every `stage:NAME` in the stage's config replaced by what that stage wrote.
 
     NAME is a stage's label, or its method where it has none; of several, the last one before this stage. It stands for
-    the stage's final model, and for the pairs file of a pairs or constitutional stage. `stages:NAME` in a list stands for all of them.
+    the stage's final model, and for the pairs file of a pairs or constitutional stage. `stages:NAME` in a list stands
+    for all of them.
 
     Raises:
         ConfigError: no earlier stage has that name; suggests the closest.
