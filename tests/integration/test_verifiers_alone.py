@@ -69,6 +69,7 @@ def test_one_answer_is_graded_at_once() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_an_environment_that_never_had_torch(tmp_path: Path) -> None:
     """`pip install .` without extras, from the package index, into a new environment."""
     venv.create(tmp_path / "env", with_pip=True)
