@@ -93,6 +93,8 @@ def test_the_engine_scores_what_it_samples_under_the_sampling_distribution(opene
             expected = logprobs(model, request.prompt_ids, completion.token_ids, temperature)
             assert torch.allclose(expected, torch.tensor(completion.rollout_logprobs), atol=2e-4)
             assert completion.policy_version == 7
+            if not isinstance(engine, ServerEngine):  # a server decodes token by token, bytes of broken characters too
+                assert completion.text == tokenizer.decode(completion.token_ids, skip_special_tokens=True)
             assert len(completion.token_ids) == len(completion.rollout_logprobs) == len(completion.loss_mask)
             ended = completion.token_ids[-1] == tokenizer.eos_token_id
             assert completion.finish_reason is (FinishReason.STOP if ended else FinishReason.LENGTH)
