@@ -140,6 +140,37 @@ HOSTILE = {
     "lambda": "(lambda: ().__class__.__bases__[0].__subclasses__())()",
     "format": "{0.__class__}" * 50,
     "latex": "\\input{/etc/passwd}\\write18{id}",
+    "nested sums": "\\sum_{i=1}^{1000}\\sum_{j=1}^{1000} ij",
+    "many terms": "\\sum_{k=1}^{2000} \\frac{\\sin k}{k^2+1}",
+    "far scales": "+".join(f"10^{{-{k}}}" for k in range(1, 1500)),
+    "saturation": "\\tanh(10^{10^{5}})",
+    "towers of e": "e^{e^{e^{e^{10}}}}",
+    "angle": "\\sin(10^{10^{6}})",
+    "combinations": "C(10^9, 5\\cdot10^8)",
+    "sum of matrices": "+".join(["\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}"] * 300),
+    "union": "\\cup".join(f"({k},{k + 1})" for k in range(2000)),
+    "inequalities": ",".join(f"x>{k}" for k in range(2000)),
+    "cycle": "0." + "12" * 30_000 + "...",
+    "units": "5 " + "kg m/s^2 " * 10_000,
+    "words": "one hundred and " * 6_000,
+    "declarations": "the answer is " * 7_000,
+    "listing": "Answer: 1\n" * 10_000,
+    "boxes": "} \\boxed{1" * 10_000,
+    "nested boxes": "\\boxed{" * 5_000 + "1" + "}" * 5_000,
+    "thoughts": "<think>" * 15_000,
+    "tags": "<answer>1</answer>" * 5_000,
+    "objects": '{"a":' * 20_000,
+    "fences": "```json {" * 10_000,
+    "bold": "**" * 50_000,
+    "retractions": "\\boxed{1} wait that is wrong the answer is " * 2_400,
+    "reversed": "1 is the answer " * 6_000,
+    "spaces after a word": "the answer" + " " * 100_000,
+    "spaces between words": "the answer to the" + " " * 50_000 + "question" + " " * 50_000,
+    "numbers and spaces": "1 " * 50_000,
+    "open text": "\\text{" * 10_000,
+    "backticks": "`" * 100_000,
+    "open brackets after numbers": "0.(" * 30_000,
+    "subscripts": "A_" * 40_000,
     "nan": "nan",
     "zero by zero": "\\frac{0}{0}",
     "by zero": "\\frac{1}{0}",
@@ -155,11 +186,18 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("side", ["answer", "gold"])
+@pytest.mark.parametrize("side", ["answer", "gold", "completion", "inside"])
 def test_hostile_input_is_answered_within_a_second(name: str, side: str) -> None:
+    """A second of the processor's time."""
     text = HOSTILE[name]
+    completion, gold = {
+        "answer": (f"The final answer is \\boxed{{{text}}}.", "42"),
+        "gold": ("\\boxed{42}", text),
+        "completion": (text, "42"),
+        "inside": (f"\\boxed{{\\sin({text})}}", "\\cos 3"),
+    }[side]
     started = time.process_time()
-    found = verdict(text, "42") if side == "answer" else verdict("42", text)
+    found = MATH.verify(completion=completion, reference=gold)
     assert time.process_time() - started < 1.0
     assert found.reward != 1
     assert not Path("/tmp/owned").exists()
@@ -222,7 +260,9 @@ def test_it_imports_fast() -> None:
 
 PIECES = st.sampled_from(
     r"\frac { } ( ) [ ] 1 2 34 0.5 x y z + - * / ^ _ , \sqrt \pi e i = < \le \cup \infty \{ \} \pm ! % | \text{cm} \sin"
-    r" \log \begin{pmatrix} \end{pmatrix} & \\ : 7,000 \binom \sum_{k=1}^{n} \circ \% \$ and or \dots".split()
+    r" \log \begin{pmatrix} \end{pmatrix} & \\ : 7,000 \binom \sum_{k=1}^{n} \circ \% \$ and or \dots C A B km"
+    r" m/s base \approx \pmod \mathbb{R} \setminus \in k\in\mathbb{Z} x>1 x\le3 3:30 May (1,2) [1,2) \{1,2\} \angle"
+    r" ABC \mathbf{i} FF_{16} 0.(3) 0.33... f(x) two to \int \lim '".split()
 )
 
 
