@@ -653,8 +653,9 @@ def _start(stage: Mapping[str, object]) -> object:
     """What a stage names as its model, None where it names none."""
     model = stage.get("model")
     if isinstance(model, dict):
-        model = {key: model[key] for key in ("path", "from_scratch") if key in model}
-    return model or None
+        section = cast("dict[str, object]", model)
+        return {key: section[key] for key in ("path", "from_scratch") if key in section} or None
+    return model
 
 
 def _apply_override(stages: list[dict[str, object]], override: str) -> None:
