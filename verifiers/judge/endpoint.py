@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, cast
@@ -149,6 +150,7 @@ class Endpoint:
             if self._client is None:
                 limits = httpx.Limits(max_connections=self._concurrency, max_keepalive_connections=self._concurrency)
                 self._client = httpx.Client(limits=limits)
+                weakref.finalize(self, self._client.close)
             return self._client
 
     def _headers(self) -> dict[str, str]:
