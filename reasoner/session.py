@@ -70,6 +70,8 @@ class Session:
     """No checkpoint yet: the model as it came has still to be evaluated and saved."""
     interrupted: bool = False
     probe: list[int] = field(default_factory=list[int])
+    in_engine: int | None = None
+    """Version of the weights that the engine holds."""
     last_eval: Evaluation | None = None
     first_eval: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
     held_out: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
@@ -95,6 +97,7 @@ class Session:
             return float("nan")
         sent = Checksum()
         arrived = self.engine.load_weights(sent.over(self.policy.named_weights()), self.policy.version)
+        self.in_engine = self.policy.version
         if not self.config.engine.sync_check:
             return float("nan")
         check_checksum(sent.digest(), arrived)
@@ -106,6 +109,8 @@ class Session:
         section = self.config.eval
         if not self.eval_problems:
             return None
+        if self.in_engine != self.policy.version:  # stages that do not sample to learn sync only here
+            self.sync()
         total = len(self.eval_problems) * section.samples
         with self.display.progress(f"evaluating {len(self.eval_problems)} problems", total) as advance:
             done = evaluate(

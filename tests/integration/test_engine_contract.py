@@ -26,7 +26,7 @@ KINDS = [
     pytest.param((name, tied), id=f"{name}-{'tied' if tied else 'untied'}", marks=marks)
     for name in ENGINES
     for tied in (True, False)
-    for marks in [[pytest.mark.slow] if name == "vllm-server" and not tied else []]
+    for marks in [[pytest.mark.slow] if name == "vllm-server" else []]  # two servers take a minute to start
 ]
 OPTIONS: dict[str, dict[str, object]] = {"vllm-server": {"servers": 2, "kv_cache_gigabytes": 0.25}}
 
@@ -211,7 +211,8 @@ def test_a_killed_server_costs_nothing_but_its_own_requests_time(opened) -> None
         if len(found) == 2:
             shares.append([server.pending for server in engine.servers])
             os.kill(engine.servers[0].process.pid, signal.SIGKILL)
-    assert min(shares[0]) > 20, "both had their share of the load"
+    assert min(shares[0]) > 0
+    assert max(shares[0]) - min(shares[0]) <= 2, "both had their share of the load"
     assert sorted(found) == list(range(64))
     assert [found[index].token_ids for index in range(64)] == [one.token_ids for one in undisturbed]
     assert [server.alive for server in engine.servers] == [False, True]
