@@ -5,6 +5,7 @@ Runs inside the sandbox, one job at a time: standard library only, Python 3.9 or
 
 # pyright: basic
 import array
+import contextlib
 import json
 import os
 import select
@@ -193,7 +194,10 @@ class Supervisor:
                 raise OSError(answer["error"])
             child.pid = answer["pid"]
             child.started = time.monotonic()
-            child.pidfd = os.pidfd_open(child.pid)
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # over and reaped already: the zygote's news of it is on its way
+                child.pidfd = os.pidfd_open(child.pid)
         finally:
             for fd in ours:
                 os.close(fd)
