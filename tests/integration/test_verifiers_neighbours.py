@@ -144,7 +144,8 @@ def said(python: str, code: str, folder: Path) -> object:
     given = os.environ | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=folder, timeout=600, env=given)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.strip().split("\n")[-1])
+    last = done.stdout.strip().split("\n")[-1]
+    return json.loads(last[last.index("{") :])  # some packages print dots of their own before it
 
 
 GYM = """
