@@ -110,6 +110,7 @@ def test_ten_kills_leave_the_same_run(tmp_path: Path) -> None:
     assert not left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
