@@ -79,6 +79,8 @@ class ModelSection(Section):
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     gradient_checkpointing: bool = False
     lora: LoraConfig | None = None
+    quantization: Literal["nf4"] | None = None
+    """nf4: the frozen base under `lora` in 4 bits (QLoRA, arXiv:2305.14314); needs bitsandbytes."""
     max_context: int | None = Field(default=None, ge=16)
     """Tokens of prompt and completion together; None: the model's own limit."""
 
@@ -513,6 +515,11 @@ class StageConfig(Section):
         if self.model.lora and self.model.lora.dropout > 0 and self.method != "sft":
             raise ValueError(
                 f"model.lora.dropout must be 0 where a sampled distribution is trained; got {self.model.lora.dropout}"
+            )
+        if self.model.quantization and (self.model.lora is None or self.model.from_scratch):
+            raise ValueError(
+                "model.quantization holds the frozen base under adapters in 4 bits: it needs model.lora and model.path."
+                " Set them, or leave it out"
             )
         if self.optim.lr > 0 and self.method == "grpo" and self.rollout.group_size < 2:
             group_based = {"grpo", "dr_grpo", "rloo"}

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.config import LoraConfig, load_config
-from reasoner.model import ModelError, first_line, load_model
+from reasoner.model import ModelError, compute_dtype, default_device, first_line, load_model
+from reasoner.quantized import plain_weight, quantized_layers
 from reasoner.sharding import whole
 
 if TYPE_CHECKING:
@@ -150,11 +151,17 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     weights are sharded, every process must walk through them.
     """
     layers = {name: cast("Any", layer) for name, layer in model.named_modules() if hasattr(layer, "get_delta_weight")}
+    in_bits = quantized_layers(model)
     once = {name for name, _ in model.named_parameters()}
     again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once
     for name, held in model.state_dict().items():
         if name in again or ".lora_" in name:
             continue
+        layer, _, kind = name.partition(".weight")
+        if layer in in_bits:
+            if kind:  # scales and tables of the 4-bit weight
+                continue
+            held = plain_weight(in_bits[layer])
         tensor = whole(held)
         owner, _, leaf = name.rpartition(".base_layer.")
         if not owner:
@@ -178,7 +185,8 @@ def merge_checkpoint(adapter: Path, target: Path) -> None:
         raise ModelError(f"{adapter} must lie in the checkpoints of a run, whose config.yaml names the base model.")
     stage = load_config(str(written)).stages[0]
     assert stage.model.lora is not None
-    loaded = load_model(stage.model, seed=stage.seed)
+    dtype = compute_dtype(stage.model.dtype, default_device()) if stage.model.quantization else torch.float32
+    loaded = load_model(stage.model, seed=stage.seed, weights_dtype=dtype)
     add_adapter(loaded.model, stage.model.lora, seed=stage.seed, weights=adapter)
     aside = target.with_name(f".writing-{target.name}")
     loaded.model.save_pretrained(aside, state_dict=dict(plain_weights(loaded.model)))

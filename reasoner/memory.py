@@ -13,6 +13,8 @@ from reasoner.config import ModelSection, ScratchConfig, StageConfig
 SCRATCH_VOCABULARY = 259
 """256 bytes and three marks."""
 GIB = 1 << 30
+NF4_BYTES = 4.127 / 8
+"""A parameter in NF4 with double quantisation: arXiv:2305.14314, section 3."""
 
 
 class Shape(NamedTuple):
@@ -23,6 +25,8 @@ class Shape(NamedTuple):
     layers: int
     linear: float
     """Input plus output sizes over all linear layers: what an adapter of rank 1 has as parameters."""
+    matrices: float
+    """Parameters of the linear layers: what a 4-bit base holds in 4 bits."""
 
 
 class Estimate(NamedTuple):
@@ -55,7 +59,7 @@ def shape_of(section: ModelSection) -> Shape | None:
     # a dense decoder holds about 12 * layers * hidden^2 with hidden = 85 * layers (common from 1 to 70 billion)
     layers = max(1, round((parameters / (12 * 85**2)) ** (1 / 3)))
     hidden = 85 * layers
-    return Shape(parameters, hidden, layers, 22.0 * hidden * layers)
+    return Shape(parameters, hidden, layers, 22.0 * hidden * layers, parameters)
 
 
 def _scratch(section: ScratchConfig) -> Shape:
@@ -87,18 +91,19 @@ def _of_json(config: Mapping[str, object]) -> Shape | None:
 def _of_sizes(*, hidden: int, layers: int, intermediate: int, kv_share: float, vocabulary: int, tied: bool) -> Shape:
     """A gated dense decoder."""
     attention = hidden * hidden * (2 + 2 * kv_share)
-    parameters = layers * (attention + 3 * hidden * intermediate) + vocabulary * hidden * (1 if tied else 2)
+    matrices = layers * (attention + 3 * hidden * intermediate)
+    parameters = matrices + vocabulary * hidden * (1 if tied else 2)
     linear = layers * (hidden * (6 + 2 * kv_share) + 3 * (hidden + intermediate))
-    return Shape(parameters, hidden, layers, linear)
+    return Shape(parameters, hidden, layers, linear, matrices)
 
 
 def estimate(stage: StageConfig, *, on_gpu: bool = True) -> Estimate | None:
     """Bytes that a stage's trainer and colocated engine take; None where the model's size is unknown.
 
     Full training holds float32 weights, gradients and two Adam moments (16 bytes a parameter); with adapters the base
-    is held once in the compute dtype and only the adapters so. Activations: 34 bytes a token, layer and hidden unit
-    in 16 bits (Korthikanti et al., arXiv:2205.05198, section 4.1, without the attention matrix, which sdpa never
-    holds), or 2 with gradient checkpointing plus one layer.
+    is held once in the compute dtype (or in 4 bits) and only the adapters so. Activations: 34 bytes a token, layer and
+    hidden unit in 16 bits (Korthikanti et al., arXiv:2205.05198, section 4.1, without the attention matrix, which sdpa
+    never holds), or 2 with gradient checkpointing plus one layer.
 
     Args:
         stage: the resolved stage.
@@ -110,11 +115,12 @@ def estimate(stage: StageConfig, *, on_gpu: bool = True) -> Estimate | None:
     width = 2 if on_gpu and stage.model.dtype != "float32" else 4
     lora = stage.model.lora
     trained = shape.parameters if lora is None else lora.rank * shape.linear
+    base = width * shape.parameters - (width - NF4_BYTES) * shape.matrices * (stage.model.quantization is not None)
     tokens = stage.batch.micro_tokens
     layer = 17 * width * tokens * shape.hidden
     kept = width * tokens * shape.hidden * shape.layers + layer
     parts = {
-        "weights": 4 * shape.parameters if lora is None else width * shape.parameters + 4 * trained,
+        "weights": 4 * shape.parameters if lora is None else base + 4 * trained,
         "gradients and optimizer": 12 * trained,
         "activations": kept if stage.model.gradient_checkpointing else layer * shape.layers,
         "logits": 4.0 * (stage.batch.logit_megabytes << 20),

@@ -11,6 +11,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config import ModelSection, ScratchConfig
+from reasoner.quantized import bits_config, settle
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -56,13 +57,29 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
         return _from_scratch(section, seed, weights_dtype)
     if section.path is None:
         raise ModelError("model must have a path or from_scratch; got neither. Pass model=NAME_OR_FOLDER.")
+    quantization = _quantization(section, weights_dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            section.path, dtype=weights_dtype, attn_implementation=section.attention
+            section.path, dtype=weights_dtype, attn_implementation=section.attention, **quantization
         )
     except (OSError, ValueError, ImportError) as error:
         raise _no_such_model(section.path, error) from error
+    if quantization:
+        model = settle(model)
     return Loaded(model.eval(), load_tokenizer(section.tokenizer or section.path))
+
+
+def _quantization(section: ModelSection, dtype: torch.dtype) -> dict[str, object]:
+    """Further arguments of from_pretrained."""
+    if section.quantization is None:
+        return {}
+    try:
+        return {"quantization_config": bits_config(dtype)}
+    except ImportError as error:
+        raise ModelError(
+            f"model.quantization={section.quantization} needs bitsandbytes, and {first_line(error)}"
+            " Install it (pip install 'reasoner[qlora]'), or leave model.quantization out."
+        ) from error
 
 
 def _no_such_model(path: str, error: Exception) -> ModelError:

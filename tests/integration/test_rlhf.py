@@ -11,6 +11,7 @@ from reasoner.config import ConfigError, RunConfig, resolve
 from reasoner.label.sitting import Sitting
 from reasoner.pipeline import run_pipeline
 from reasoner.train import train
+from tests.unit.reasoner.test_quantized import needs_bitsandbytes
 
 pytestmark = pytest.mark.integration
 TASK = {"name": "covering", "options": {"train_size": 200, "test_size": 40}}
@@ -103,7 +104,10 @@ def test_a_pipeline_in_rounds_with_every_source_of_reward(tmp_path: Path) -> Non
     assert run_pipeline(config, resume=True) == last  # nothing is left to do
 
 
-def test_policy_reference_value_and_reward_share_one_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bits", [{}, pytest.param({"quantization": "nf4"}, marks=needs_bitsandbytes)])
+def test_policy_reference_value_and_reward_share_one_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: dict[str, str]
+) -> None:
     import reasoner.reward_scorer as scorer
 
     made: list[scorer.RewardModel] = []
@@ -114,7 +118,7 @@ def test_policy_reference_value_and_reward_share_one_base(tmp_path: Path, monkey
         made.append(self)
 
     monkeypatch.setattr(scorer.RewardModel, "__init__", noted)
-    lora = {"model": {"lora": {"rank": 4}}}
+    lora = {"model": {"lora": {"rank": 4}, **bits}}
     run_pipeline(run_of(tmp_path, SFT, PAIRS, {**REWARD, **lora}, {**PPO, **lora}), resume=False)
     assert [model.lent is not None for model in made] == [True]
     metrics = lines(tmp_path / "run" / "3-ppo" / "metrics.jsonl")
