@@ -30,7 +30,12 @@ def held_out_for(row: Row) -> str | None:
 
 
 def audited(history: History, *, sample: int, verifier: str | None = None) -> list[Regraded]:
-    """Up to `sample` rewarded rollouts, spread over the run, with the held-out verdict."""
+    """Up to `sample` rewarded rollouts, spread over the run, with the held-out verdict.
+
+    Where rewards come in degrees (a reward model, a rubric), no answer is right or wrong: nothing is chosen by itself.
+    """
+    if verifier is None and any(row.outcome in ("scored", "partial") for row in history.graded):
+        return []
     rewarded = [row for row in history.graded if row.right and (verifier or held_out_for(row))]
     if not rewarded or sample == 0:
         return []

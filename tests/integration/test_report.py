@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,26 +18,12 @@ if TYPE_CHECKING:
 expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = pytest.mark.integration
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 
 class Opened(NamedTuple):
     page: Page
     problems: list[str]
     """Console errors, page errors, and requests other than the page itself."""
     seconds: float
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs a chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield started
-        started.close()
 
 
 def open_page(browser: Browser, path: Path, *, place: str = "", width: int = 1280, scheme: str = "light") -> Opened:

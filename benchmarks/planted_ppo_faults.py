@@ -1,0 +1,99 @@
+"""PPO's own failures, planted in real small runs at two strengths, beside healthy runs: what does `explain` say first?
+
+Every run is the last stage of configs/ppo_tiny.yaml with something set wrong; the stages before it (demonstrations,
+pairs, reward model) are trained once. Prints one JSON object; exit status 1 where a failure is not named first, or a
+healthy run raises an alarm.
+
+    python benchmarks/planted_ppo_faults.py --output /tmp/planted-ppo             # about 15 minutes on one core
+    python benchmarks/planted_ppo_faults.py --output /tmp/planted-ppo --judge     # explain the stored runs again
+"""
+
+from __future__ import annotations
+
+from reasoner.engine.environment import prepare_process
+
+prepare_process()
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Mapping  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from planted_faults import Run, judge, train  # noqa: E402
+
+from reasoner.config import load_config  # noqa: E402
+from reasoner.pipeline import run_pipeline, with_references  # noqa: E402
+
+HACKED = ("reward-model-hacked",)
+LOOSE = ("kl-coef-too-small",)
+TIGHT = ("kl-coef-too-large",)
+COLLAPSED = ("rewards-collapsed",)
+DIVERGES = ("value-diverging",)
+UNSEEN = {"watch.scorer": None, "eval.problems": 0}
+"""Nobody looks at the true score: only the records of training itself are there to tell by."""
+
+
+def kl(coef: float, **changes: object) -> dict[str, object]:
+    return {"algorithm.kl_coef": coef, **changes}
+
+
+RUNS = (
+    Run("value lr 0.3", {"value.lr": 0.3, "value.clip_range": None}, DIVERGES),
+    Run("value lr 0.05", {"value.lr": 0.05, "value.clip_range": None}, DIVERGES),
+    Run("KL coefficient 0.0001", kl(1e-4, **UNSEEN), LOOSE),
+    Run("KL coefficient 0.003", kl(3e-3, **UNSEEN), LOOSE),
+    Run("KL coefficient 25", kl(25.0), TIGHT),
+    Run("KL coefficient 8", kl(8.0), TIGHT),
+    Run("eight epochs at lr 0.01", {"optim.lr": 1e-2, "optim.inner_epochs": 8, "optim.stop_kl": None}, COLLAPSED),
+    Run("four epochs at lr 0.005", {"optim.lr": 5e-3, "optim.inner_epochs": 4, "optim.stop_kl": None}, COLLAPSED),
+    Run("no leash", kl(0.0, steps=25), HACKED),
+    Run("hardly a leash", kl(0.03), HACKED),
+    Run("healthy: as shipped"),
+    Run("healthy: kl_target", kl(0.25, **{"algorithm.kl_target": 1.0, "algorithm.kl_horizon": 1000})),
+    Run("healthy: another seed", {"seed": 5}),
+    Run("healthy: the true rule for reward", {"reward": None}),
+)
+
+
+def stage(root: Path, change: Mapping[str, object]) -> dict[str, object]:
+    """The last stage of ppo_tiny on what the stages before it wrote, with a change."""
+    overrides = [f"output={root / 'base'}", *(f"ppo.{key}={json.dumps(value)}" for key, value in change.items())]
+    run = load_config("ppo_tiny", overrides)
+    last = with_references(run, len(run.stages) - 1).stages[-1].model_dump(mode="json")
+    return {**last, "model": {**last["model"], "path": str(run.stage_folder(0) / "final")}}
+
+
+def prepare(root: Path) -> None:
+    """The stages before."""
+    run = load_config("ppo_tiny", [f"output={root / 'base'}"])
+    before = run.model_copy(update={"stages": run.stages[:-1], "starts_fresh": run.starts_fresh[:-1]})
+    run_pipeline(before, resume=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--only", default=[""], nargs="+", help="runs whose name holds one of these")
+    parser.add_argument("--judge", action="store_true", help="train nothing; explain what is there")
+    options = parser.parse_args()
+    if not options.judge:
+        prepare(options.output)
+    results: list[dict[str, object]] = []
+    for run in RUNS:
+        folder = options.output / "runs" / run.name.replace(" ", "-").replace(":", "")
+        if not any(part in run.name for part in options.only):
+            continue
+        if not options.judge:
+            train(stage(options.output, run.change), folder)
+        elif not (folder / "config.yaml").is_file():
+            continue
+        results.append(judge(run, folder))
+        print(json.dumps(results[-1]), file=sys.stderr)
+    good = sum(bool(result["good"]) for result in results)
+    print(json.dumps({"runs": len(results), "good": good, "each": results}, indent=1))
+    return 0 if good == len(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
