@@ -186,6 +186,17 @@ def test_one_answer_for_problems_with_different_references() -> None:
     assert [finding.code for finding in held] == ["held-out-gap"]
 
 
+def test_rewards_in_degrees_are_not_audited_as_right_or_wrong() -> None:
+    def score(row: dict, rng: np.random.Generator) -> None:
+        row["verifier"], row["reward"] = "reward-model", 2.0 * rng.random()
+        row["verdict"] |= {"outcome": "scored", "reward": row["reward"], "answer": None}
+
+    history = make_history(make_records(change=score))
+    assert any(row.right for row in history.graded)
+    assert audited(history, sample=60) == []
+    assert audited(history, sample=5, verifier="math")  # unless asked for
+
+
 def test_right_answers_that_are_rejected() -> None:
     def reject(row: dict, rng: np.random.Generator) -> None:
         if row["reward"] == 1 and rng.random() < 0.1:
