@@ -330,7 +330,7 @@ class PreferenceSection(Section):
     """Empty: held_out_share of the prompts of `train`, chosen by their digest."""
     held_out_share: float = Field(default=0.1, ge=0, lt=1)
     columns: dict[str, str] = Field(default_factory=dict[str, str])
-    """Our column -> theirs: id, prompt, chosen, rejected, first, second, label, margin, category."""
+    """Our column -> theirs: id, prompt, chosen, rejected, first, second, label, probability, margin, category."""
     labels: dict[Literal["first", "second", "tie"], list[str]] = Field(
         default_factory=lambda: {
             "first": ["first", "a", "A>B"],
@@ -341,6 +341,9 @@ class PreferenceSection(Section):
     """Values of the label column."""
     ties: Literal["half", "drop"] = "half"
     """half: a tie pulls both rewards together (target 0.5); drop: it is left out."""
+    targets: Literal["label", "probability"] = "label"
+    """probability: a row's own chance that its first completion is the better one is its target, where it has one
+    (arXiv:2212.08073, section 4.1)."""
     bad_rows: BadRows = "drop"
     max_tokens: int | None = Field(default=None, ge=1)
     """Of prompt and completion together; None: the model's context. Longer rows are bad rows."""
@@ -355,7 +358,7 @@ class PreferenceSection(Section):
     @field_validator("columns")
     @classmethod
     def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
-        known = ("id", "prompt", "chosen", "rejected", "first", "second", "label", "margin", "category")
+        known = ("id", "prompt", "chosen", "rejected", "first", "second", "label", "probability", "margin", "category")
         for name in value:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)

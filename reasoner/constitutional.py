@@ -295,9 +295,20 @@ def write_lessons(session: Session) -> None:
 
 
 def shuffled(pairs: Sequence[Mapping[str, JSON]], *, seed: int) -> list[dict[str, JSON]]:
-    """The pairs with their labels given by a coin: a control from which nothing can be learned."""
+    """The pairs, each turned round or not by a coin: a control from which nothing can be learned."""
     coin = random.Random(f"{seed} shuffled")
-    return [{**pair, "label": coin.choice(("first", "second")), "probability": 0.5} for pair in pairs]
+    return [pair if coin.random() < 0.5 else turned(pair) for pair in map(dict, pairs)]
+
+
+def turned(pair: Mapping[str, JSON]) -> dict[str, JSON]:
+    """The pair with the opposite preference.
+
+    Example:
+        >>> turned({"first": "a", "label": "first", "probability": 0.75})
+        {'first': 'a', 'label': 'second', 'probability': 0.25}
+    """
+    opposite = {"first": "second", "second": "first", "tie": "tie"}[str(pair["label"])]
+    return {**pair, "label": opposite, "probability": 1 - cast("float", pair["probability"])}
 
 
 __all__ = ["PAIRS_FILE", "SFT_FILE", "Principle", "constitutional", "fill", "label_of", "load_principles"]

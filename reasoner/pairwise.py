@@ -2,7 +2,9 @@
 
 Every function gives one loss a pair; the caller weighs each by 1 / pairs of the whole optimizer step, so that a
 micro-batch only adds its part. `target` is the chance that the first completion of a pair is the better one: 1 as
-labelled, 0.5 for a tie. docs/papers.md maps papers to names.
+labelled, 0.5 for a tie, a judge's probability of it in between (Bai et al., arXiv:2212.08073, section 4.1; Lee et al.,
+arXiv:2309.00267). Every loss is the expectation over the label (of ipo, up to a constant), so that it needs no other
+form for such targets. docs/papers.md maps papers to names.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ def bradley_terry(
     Args:
         first_C: [C] rewards of the first completions, with gradient.
         second_C: [C] rewards of the second.
-        target_C: [C] chance that the first is better; 1, 0 or 0.5.
+        target_C: [C] chance that the first is better.
         margin_C: >= 0, in units of the reward.
         centre_coef: >= 0; 0.01 in the paper.
     Returns:

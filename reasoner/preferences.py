@@ -4,7 +4,7 @@ A row may be any of these, told apart by its columns (`preferences.columns` rena
   {prompt, chosen, rejected}         texts; prompt, chosen and rejected may be lists of chat messages
   {chosen, rejected}                 whole conversations: messages, or transcripts of "Human:" and "Assistant:" turns
   {prompt, first, second, label}     the label says which is better, or that neither is
-beside optional `margin`, `category` and `id`.
+beside optional `probability` (that the first is better), `margin`, `category` and `id`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Pair:
     """File and row number, or the row's own id."""
     prompt: Prompt
     first: str
-    """The chosen completion; of a tie, either."""
+    """The better completion, or the likelier to be; of a tie, either."""
     second: str
     target: float = 1.0
-    """Chance that the first is better: 1, or 0.5 for a tie."""
+    """Chance that the first is better: 1, 0.5 for a tie, or between them with `targets: probability`."""
     margin: float = 0.0
     """How much better, in units of the reward; >= 0."""
     category: str = ""
@@ -95,8 +95,8 @@ def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: s
     name = {key: section.columns.get(key, key) for key in COLUMNS}
     prompt, first, second = _sides(row, name)
     target = _target(row, name, section)
-    if target == 0.0:
-        first, second, target = second, first, 1.0
+    if target < 0.5:
+        first, second, target = second, first, 1 - target
     for side, text in (("chosen", first), ("rejected", second)):
         if not text.strip():
             raise UnusableRow(f"the {side} completion is empty")
@@ -116,7 +116,7 @@ def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: s
 
 
 TARGETS: Mapping[Literal["first", "second", "tie"], float] = {"first": 1.0, "second": 0.0, "tie": 0.5}
-COLUMNS = ("id", "prompt", "chosen", "rejected", "first", "second", "label", "margin", "category")
+COLUMNS = ("id", "prompt", "chosen", "rejected", "first", "second", "label", "probability", "margin", "category")
 
 
 def _sides(row: Mapping[str, object], name: Mapping[str, str]) -> tuple[Prompt, str, str]:
@@ -176,6 +176,10 @@ def transcript(text: str) -> tuple[Message, ...] | None:
 
 
 def _target(row: Mapping[str, object], name: Mapping[str, str], section: PreferenceSection) -> float:
+    if section.targets == "probability" and (given := row.get(name["probability"])) is not None:
+        if not isinstance(given, int | float) or not 0 <= given <= 1:
+            raise UnusableRow(f"probability must be a number from 0 to 1; got {given!r}")
+        return float(given)
     if name["first"] not in row or name["second"] not in row:
         return 1.0
     label = row.get(name["label"])

@@ -48,11 +48,11 @@ def test_principles(tmp_path: Path) -> None:
 
 
 def test_shuffled_labels_say_nothing() -> None:
-    pairs: list[dict[str, Any]] = [{"id": str(at), "label": "first", "probability": 1.0} for at in range(400)]
+    pairs: list[dict[str, Any]] = [{"id": str(at), "label": "first", "probability": 0.875} for at in range(400)]
     found = shuffled(pairs, seed=0)
     assert 150 < sum(pair["label"] == "first" for pair in found) < 250
     assert found == shuffled(pairs, seed=0)
-    assert {pair["probability"] for pair in found} == {0.5}
+    assert {(pair["label"], pair["probability"]) for pair in found} == {("first", 0.875), ("second", 0.125)}
 
 
 def test_the_toy_worlds_gold_is_right_and_its_rule_is_strict() -> None:

@@ -83,6 +83,18 @@ def test_columns_and_labels_are_mapped() -> None:
         PreferenceSection(columns={"chosn": "x"})
 
 
+def test_a_rows_own_probability_is_its_target_where_that_is_asked_for() -> None:
+    soft = PreferenceSection(targets="probability")
+    row: dict[str, object] = {"prompt": "p", "first": "a", "second": "b", "label": "tie", "probability": 0.25}
+    pair = read_pair(row, soft, where="x")
+    assert (pair.first, pair.second, pair.target) == ("b", "a", 0.75)
+    assert read_pair(row, SECTION, where="x").target == 0.5
+    assert read_pair({**row, "probability": None, "label": "second"}, soft, where="x").target == 1.0
+    assert read_pair({"prompt": "p", "chosen": "a", "rejected": "b", "probability": 0.9}, soft, where="x").target == 0.9
+    with pytest.raises(UnusableRow, match="probability must be a number from 0 to 1; got 1.5"):
+        read_pair({**row, "probability": 1.5}, soft, where="x")
+
+
 def test_a_transcript_splits_at_turns_alone() -> None:
     turns = transcript("\n\nHuman: one\n\ntwo\n\nAssistant: three\n\nHuman: four\n\nAssistant:")
     assert turns is not None
