@@ -14,7 +14,6 @@ The stage trains nothing. It writes, beside the records of every stage:
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,11 +22,11 @@ from typing import NamedTuple, cast
 import yaml
 
 from reasoner import processes
-from reasoner.config import ConfigError, ConstitutionalSection
+from reasoner.config import ConfigError
 from reasoner.metrics import peak_memory_mb, rollout_metrics
 from reasoner.pairs import PAIRS_FILE, write_rows
 from reasoner.prompt import render
-from reasoner.records import Problem, Request, Rollout, prompt_as_text
+from reasoner.records import Problem, Request, Rollout, RolloutGroup, prompt_as_text
 from reasoner.rollout import turns
 from reasoner.sampler import request_seed
 from reasoner.session import Clock, Session
@@ -107,11 +106,7 @@ def constitutional(session: Session) -> None:
             for (group, sample, _), one in zip(answers, revised, strict=True)
         ]
         clock.lap("revise")
-        compared = [
-            {"step": step, "group": at, **row}
-            for at, group in enumerate(sampled.groups)
-            for row in compare(session, group.rollouts, principles, seed=f"{config.seed} {step} {at}")
-        ]
+        compared = compare(session, sampled.groups, principles, step=step)
         clock.lap("compare")
         session.run.append(TRANSCRIPTS_FILE, [*rows, *compared])
         session.step = step
@@ -197,33 +192,48 @@ def sample_texts(session: Session, prompts: Sequence[str], *, seed_parts: tuple[
     return texts
 
 
+class Question(NamedTuple):
+    """Two answers of one prompt, and the principle under which they are compared."""
+
+    group: int
+    problem: Problem
+    principle: Principle
+    first: str
+    second: str
+
+    def swapped(self) -> Question:
+        """The other order."""
+        return self._replace(first=self.second, second=self.first)
+
+
 def compare(
-    session: Session, rollouts: Sequence[Rollout], principles: Sequence[Principle], *, seed: str
+    session: Session, groups: Sequence[RolloutGroup], principles: Sequence[Principle], *, step: int
 ) -> list[dict[str, JSON]]:
-    """Samples 0 and 1 of a group, then 2 and 3, ...: which one a principle prefers, asked in both orders."""
-    section = session.config.constitutional
-    rows: list[dict[str, JSON]] = []
-    for at, (one, other) in enumerate(zip(rollouts[0::2], rollouts[1::2], strict=False)):
-        first, second = one.completion.text.strip(), other.completion.text.strip()
-        if first == second or not first or not second:
-            continue
-        principle = random.Random(f"{seed} {at} compare").choice(principles)
-        straight, swapped = (
-            chance_of_first(session, section, one.problem, principle, first=a, second=b)
-            for a, b in ((first, second), (second, first))
-        )
-        rows.append(
-            {
-                **as_prompt(one.problem),
-                "first": first,
-                "second": second,
-                "principle": principle.name,
-                "chances": [straight, 1 - swapped],
-                "probability": (straight + 1 - swapped) / 2,
-                "label": label_of(straight, 1 - swapped, section.margin),
-            }
-        )
-    return rows
+    """Samples 0 and 1 of a group, 2 and 3, ...: which one a principle prefers. In both orders, all asked at once."""
+    asked: list[Question] = []
+    for group, held in enumerate(groups):
+        for at, (one, other) in enumerate(zip(held.rollouts[0::2], held.rollouts[1::2], strict=False)):
+            first, second = one.completion.text.strip(), other.completion.text.strip()
+            if first == second or not first or not second:
+                continue
+            chosen = random.Random(f"{session.config.seed} {step} {group} {at} compare").choice(principles)
+            asked.append(Question(group, one.problem, chosen, first, second))
+    chances = chances_of_first(session, [order for one in asked for order in (one, one.swapped())])
+    margin = session.config.constitutional.margin
+    return [
+        {
+            "step": step,
+            "group": one.group,
+            **as_prompt(one.problem),
+            "first": one.first,
+            "second": one.second,
+            "principle": one.principle.name,
+            "chances": [straight, 1 - swapped],
+            "probability": (straight + 1 - swapped) / 2,
+            "label": label_of(straight, 1 - swapped, margin),
+        }
+        for one, straight, swapped in zip(asked, chances[0::2], chances[1::2], strict=True)
+    ]
 
 
 def label_of(straight: float, swapped: float, margin: float) -> str:
@@ -239,20 +249,20 @@ def label_of(straight: float, swapped: float, margin: float) -> str:
     return "first" if mean > 0.5 else "second"
 
 
-def chance_of_first(
-    session: Session, section: ConstitutionalSection, problem: Problem, principle: Principle, *, first: str, second: str
-) -> float:
-    """The policy's probability of the first letter, of the two: exp(l_A) / (exp(l_A) + exp(l_B))."""
-    given = {"prompt": prompt_as_text(problem.prompt), "first": first, "second": second}
-    text = fill(section.comparison, {**given, "principle": principle.comparison})
-    asked = Problem(id="constitutional/compare", prompt=text, reference=None, verifier="exact")
-    (rendered,) = render([asked], session.policy.tokenizer, session.config.prompt)
-    logprobs = []
-    for letter in section.letters:
-        ids = cast("list[int]", session.policy.tokenizer(letter, add_special_tokens=False)["input_ids"])
-        scored = session.policy.score_tokens([*rendered.ids, *ids])
-        logprobs.append(math.fsum(scored[-len(ids) :]))
-    return 1 / (1 + math.exp(min(700.0, logprobs[1] - logprobs[0])))
+def chances_of_first(session: Session, questions: Sequence[Question]) -> list[float]:
+    """The model's chance of the first letter, of the two: exp(l_A) / (exp(l_A) + exp(l_B))."""
+    section, tokenizer = session.config.constitutional, session.policy.tokenizer
+    prompts: list[Problem] = []
+    for one in questions:
+        given = {"prompt": prompt_as_text(one.problem.prompt), "first": one.first, "second": one.second}
+        text = fill(section.comparison, {**given, "principle": one.principle.comparison})
+        prompts.append(Problem(id="constitutional/compare", prompt=text, reference=None, verifier="exact"))
+    letters = {
+        letter: cast("list[int]", tokenizer(letter, add_special_tokens=False)["input_ids"])
+        for letter in section.letters
+    }
+    rendered = render(prompts, tokenizer, session.config.prompt)
+    return [first for first, _ in session.engine.choose([prompt.ids for prompt in rendered], letters)]
 
 
 def transcript(one: Revised) -> dict[str, JSON]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reasoner.records import Completion, Request, SamplingParams
@@ -55,6 +56,18 @@ class Engine(ABC):
     def score(self, token_ids: Sequence[int]) -> list[float]:
         """[T-1] log-probability of each token given those before it, at temperature 1 (the sync probe)."""
 
+    def choose(self, prompts: Sequence[Sequence[int]], choices: Mapping[str, Sequence[int]]) -> list[list[float]]:
+        """[prompts][choices] chance of each continuation, of these alone: exp(l_i) / sum of exp(l_j), at temperature 1.
+
+        Args:
+            prompts: token ids.
+            choices: text and token ids of what may follow each of them.
+        """
+        return [
+            among([math.fsum(self.score([*prompt, *choice])[-len(choice) :]) for choice in choices.values()])
+            for prompt in prompts
+        ]
+
     @abstractmethod
     def sleep(self) -> None:
         """Free the accelerator for the trainer, where the engine can; `load_weights` wakes it."""
@@ -62,6 +75,18 @@ class Engine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release processes and memory. Idempotent."""
+
+
+def among(logprobs: Sequence[float]) -> list[float]:
+    """Log-probabilities as chances that sum to one.
+
+    Example:
+        >>> among([-2.0, -2.0])
+        [0.5, 0.5]
+    """
+    highest = max(logprobs)
+    weights = [math.exp(value - highest) for value in logprobs]
+    return [weight / math.fsum(weights) for weight in weights]
 
 
 class NoEngine(Engine):

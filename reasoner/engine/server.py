@@ -12,12 +12,12 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
-from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
+from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, among, check_requests
 from reasoner.engine.check import Checksum, check_checksum, checksum
 from reasoner.engine.remote import Lost, OwnServer, Refused, Server
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
@@ -147,6 +147,9 @@ class ServerEngine(Engine):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _complete(self, request: Request, params: SamplingParams, lock: threading.Lock) -> Completion:
+        return self._completion(self._post(lambda model: completion_body(model, request, params), lock))
+
+    def _post(self, body: Callable[[str], dict[str, object]], lock: threading.Lock) -> dict[str, Any]:
         """One request, at the server with the fewest pending; at another one where that is lost."""
         while True:
             with lock:
@@ -156,8 +159,7 @@ class ServerEngine(Engine):
                 server = min(alive, key=lambda one: one.pending)
                 server.pending += 1
             try:
-                answer = server.post("/v1/completions", completion_body(server.model, request, params))
-                return self._completion(answer)
+                return server.post("/v1/completions", body(server.model))
             except Lost:
                 server.alive = False
             except Refused as error:
@@ -211,6 +213,21 @@ class ServerEngine(Engine):
                 raise EngineError(f"{server.url} scores a text {gap:.3g} nats a token off the others: other weights.")
         return scored[0]
 
+    def choose(self, prompts: Sequence[Sequence[int]], choices: Mapping[str, Sequence[int]]) -> list[list[float]]:
+        """By guided decoding, one token a prompt, where every choice is one token; else as every engine."""
+        if any(len(ids) != 1 for ids in choices.values()):
+            return super().choose(prompts, choices)
+        lock = threading.Lock()
+
+        def ask(prompt: Sequence[int]) -> list[float]:
+            answer = self._post(lambda model: choice_body(model, prompt, list(choices)), lock)
+            logprobs = cast("dict[str, float]", answer["choices"][0]["logprobs"]["top_logprobs"][0])
+            return among([logprobs[f"token_id:{ids[0]}"] for ids in choices.values()])
+
+        count = min(len(prompts), self._max_batch * len(self.servers))
+        with ThreadPoolExecutor(max(1, count), thread_name_prefix="reasoner-choice") as pool:
+            return list(pool.map(ask, prompts))
+
     def _on_each(self, call: Callable[[Server], Any]) -> list[Any]:
         """The answers of the servers alive, asked at once; those lost on the way are left out.
 
@@ -260,6 +277,20 @@ def completion_body(model: str, request: Request, params: SamplingParams) -> dic
         "include_stop_str_in_output": True,
         "logprobs": 0,
         "return_token_ids": True,
+    }
+
+
+def choice_body(model: str, prompt: Sequence[int], texts: Sequence[str]) -> dict[str, object]:
+    """The JSON of a request that may be answered by one of the texts, each of one token."""
+    return {
+        "model": model,
+        "prompt": list(prompt),
+        "max_tokens": 1,
+        "temperature": 1.0,
+        "seed": 0,
+        "logprobs": len(texts),
+        "return_tokens_as_token_ids": True,
+        "structured_outputs": {"choice": list(texts)},
     }
 
 

@@ -157,6 +157,18 @@ def test_greedy_is_the_most_likely_token(opened) -> None:
         ids.append(token)
 
 
+def test_a_choice_has_the_chances_that_the_model_gives_it(opened) -> None:
+    engine, model, tokenizer = opened
+    engine.load_weights(named(model), 12)
+    prompts = [tokenizer(f"{number} or ")["input_ids"] for number in range(9)]
+    for texts in (("A", "B"), ("yes", "no", "AB")):  # one token each; several
+        choices = {text: tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts}
+        found = engine.choose(prompts, choices)
+        for prompt, chances in zip(prompts, found, strict=True):
+            logs = torch.stack([logprobs(model, tuple(prompt), tuple(ids), 1.0).sum() for ids in choices.values()])
+            assert chances == pytest.approx(logs.softmax(0).tolist(), abs=1e-4)
+
+
 def test_a_prompt_that_leaves_no_room_is_refused(opened) -> None:
     engine, _, _ = opened
     with pytest.raises(EngineError, match="context"):
