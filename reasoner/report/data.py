@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from reasoner.explain import Finding, History, Row
+from reasoner.explain.history import lines
 from reasoner.glossary import GLOSSARY
 from verifiers.stats import wilson_interval
 
@@ -253,6 +254,15 @@ def _rollout(row: Row, words: Words, prompts: dict[str, int]) -> dict[str, Any]:
     return found
 
 
+# ----------------------------------------------------------------------------------------------------- transcripts
+
+
+def transcripts(history: History) -> list[list[dict[str, Any]]]:
+    """The answers, critiques, revisions and comparisons of a constitutional stage, in pieces."""
+    rows = [*lines(history.folder / "transcripts.jsonl")] if history.folder else []
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+
+
 # ------------------------------------------------------------------------------------------------------ everything
 
 
@@ -262,6 +272,7 @@ def stage_data(
     """(what the page reads at once, packed pieces that it reads when they are needed) of one stage."""
     words = Words(history)
     pieces = [packed(part) for part in chunks(history.rows, words)]
+    told = transcripts(history)
     summary = {
         "name": name,
         "method": history.config.method,
@@ -276,11 +287,12 @@ def stage_data(
         "before_after": before_after(history),
         "evals": [{"step": row["step"], "metrics": row["metrics"]} for row in history.evals],
         "curves": curves(history),
+        "transcripts": {"count": sum(map(len, told)), "first": 1 + len(pieces), "pieces": len(told)},
         "audit": audit_table(history, held_out),
         "words": {str(token): text for token, text in words.table.items()},
         "units": {"gap": GAP_UNIT, "surprisal": SURPRISAL_UNIT},
     }
-    return summary, [packed(index_of(history.rows, held_out)), *pieces]
+    return summary, [packed(index_of(history.rows, held_out)), *pieces, *map(packed, told)]
 
 
 def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) -> list[dict[str, Any]]:

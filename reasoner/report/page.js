@@ -278,18 +278,76 @@
     return [...parts, body.slice(at)];
   }
 
+  // --------------------------------------------------------------------------------------------- transcripts
+  const TOLD = 30;
+  const told = { stage: null, rows: [], texts: [], shown: TOLD };
+  const KINDS = {
+    "": ["Everything", () => true],
+    revised: ["Answers that were revised", (r) => r.rounds && r.revision !== r.answer],
+    kept: ["Answers left as they were", (r) => r.rounds && r.revision === r.answer],
+    compared: ["Comparisons", (r) => !r.rounds],
+    tie: ["Comparisons without a winner", (r) => r.label === "tie"],
+  };
+  const said = (prompt) => (typeof prompt === "string" ? prompt : prompt.map((t) => `${t.role}: ${t.content}`).join("\n\n"));
+  const principles = (r) => (r.rounds ? r.rounds.map((one) => one.principle) : [r.principle]);
+  async function readTranscripts() {
+    const { first, pieces } = stage().transcripts;
+    Object.assign(told, { stage: state.stage, rows: [], shown: TOLD });
+    for (let k = 0; k < pieces; k++) told.rows.push(...(await unpack(`s${state.stage}-${first + k}`)));
+    told.texts = told.rows.map((r) => [said(r.prompt), ...(r.rounds ? [r.answer, ...r.rounds.flatMap((one) => [one.critique, one.revision])] : [r.first, r.second])].join("\n").toLowerCase());
+    $("told-kind").replaceChildren(...Object.entries(KINDS).map(([k, [label]]) => option(k, label)));
+    $("told-principle").replaceChildren(option("", "Every principle"), ...[...new Set(told.rows.flatMap(principles))].sort().map((p) => option(p, p)));
+  }
+  async function transcripts() {
+    if (told.stage !== state.stage) await readTranscripts();
+    const query = $("told-search").value.trim(), wanted = query.toLowerCase(), principle = $("told-principle").value, fits = KINDS[$("told-kind").value][1];
+    const kept = told.rows.filter((r, i) => fits(r) && (!principle || principles(r).includes(principle)) && told.texts[i].includes(wanted));
+    $("told-count").textContent = `${kept.length.toLocaleString("en")} of ${told.rows.length.toLocaleString("en")}`;
+    const more = kept.length > told.shown ? el("button", { onclick: () => { told.shown += 5 * TOLD; transcripts(); } }, `Show more (${kept.length - told.shown} left)`) : null;
+    $("told").replaceChildren(...kept.slice(0, told.shown).map((r) => (r.rounds ? revision(r, query) : comparison(r, query))), more || "");
+    if (!kept.length) $("told").append(el("p", { class: "empty" }, "Nothing fits."));
+  }
+  const part = (name, body, query, classes) => el("div", {}, el("h3", {}, name), el("pre", { class: classes }, body ? marked(body, query) : el("i", {}, "nothing")));
+  const two = (...parts) => el("div", { class: "two" }, parts);
+  function revision(r, query) {
+    const at = [r.step, r.group, r.sample].join("/"), changed = r.revision !== r.answer;
+    return el("article", { class: "told" },
+      el("div", { class: "meta" }, el("a", { href: `#/${state.stage}/rollout/${at}`, title: "The rollout of this answer" }, at),
+        el("span", { class: "chip " + (changed ? "good" : "") }, changed ? "revised" : "left as it was")),
+      two(part("Prompt", said(r.prompt), query), part("Answer", r.answer, query)),
+      r.rounds.map((one) => two(part(["Critique ", el("span", { class: "chip" }, one.principle)], one.critique, query), part("Revision", one.revision, query))));
+  }
+  function comparison(r, query) {
+    const chance = (name, p) => el("tr", {}, el("td", {}, name), el("td", {}, percent(p)), el("td", {}, el("div", { class: "bar" }, el("i", { class: "now", style: `left:0;width:${100 * p}%` }))));
+    return el("article", { class: "told" },
+      el("div", { class: "meta" }, el("span", {}, `${r.step}/${r.group}`), el("span", { class: "chip" }, r.principle),
+        el("span", { class: "chip " + (r.label === "tie" ? "none" : "good") }, r.label === "tie" ? "no winner" : r.label + " is better")),
+      part("Prompt", said(r.prompt), query),
+      two(["first", "second"].map((side) => part(side, r[side], query, r.label === side ? "chosen" : null))),
+      el("div", { class: "scroll" }, el("table", {}, el("tr", {}, el("th", {}, "chance of the first"), el("th", {}), el("th", {})),
+        chance("shown first", r.chances[0]), chance("shown second", r.chances[1]), chance("mean", r.probability))));
+  }
+
   // -------------------------------------------------------------------------------------------------- places
-  // #/STAGE/overview, #/STAGE/curves, #/STAGE/rollouts?sort=..&outcome=..&step=..&problem=..&search=.., #/STAGE/rollout/STEP/GROUP/SAMPLE
+  // #/STAGE/overview, #/STAGE/curves, #/STAGE/rollouts?sort=..&outcome=..&step=..&problem=..&search=.., #/STAGE/rollout/STEP/GROUP/SAMPLE,
+  // #/STAGE/transcripts?search=..&kind=..&principle=..
   async function go() {
     const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
     const [s, tab, ...rest] = path.split("/");
     const wanted = head.stages[+s] && s !== "" ? +s : defaultStage();
     if (wanted !== state.stage || !index) await enter(wanted);
-    state.tab = tab === "rollout" || tab === "rollouts" ? "rollouts" : tab === "curves" ? "curves" : "overview";
-    for (const name of ["overview", "curves", "rollouts"]) $(name).hidden = name !== state.tab;
+    const has = stage().transcripts.count > 0;
+    document.querySelector("nav button[data-tab=transcripts]").hidden = !has;
+    state.tab = tab === "rollout" || tab === "rollouts" ? "rollouts" : tab === "curves" || (tab === "transcripts" && has) ? tab : "overview";
+    for (const name of ["overview", "curves", "rollouts", "transcripts"]) $(name).hidden = name !== state.tab;
     document.querySelectorAll("nav button").forEach((b) => b.setAttribute("aria-selected", b.dataset.tab === state.tab));
     if (state.tab === "overview") overview();
     if (state.tab === "curves") curves();
+    if (state.tab === "transcripts") {
+      if (told.stage !== state.stage) await readTranscripts();
+      for (const [name, value] of new URLSearchParams(query || "")) if (["search", "kind", "principle"].includes(name)) $("told-" + name).value = value;
+      await transcripts();
+    }
     if (state.tab === "rollouts") {
       if (query) {
         const given = new URLSearchParams(query);
@@ -335,6 +393,7 @@
     for (const id of ["step", "problem"]) $(id).oninput = () => { $("list").scrollTop = 0; filter(); };
     let later; $("search").oninput = () => { clearTimeout(later); later = setTimeout(search, 200); };
     $("clear").onclick = () => { for (const id of ["search", "outcome", "task", "step", "problem"]) $(id).value = ""; $("sort").value = "order"; state.found = null; filter(); };
+    for (const id of ["told-search", "told-kind", "told-principle"]) $(id).oninput = () => { told.shown = TOLD; transcripts(); };
     $("list").onscroll = () => requestAnimationFrame(paint);
     document.addEventListener("keydown", (e) => {
       if (state.tab !== "rollouts" || /INPUT|SELECT/.test(e.target.tagName)) return;

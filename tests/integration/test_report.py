@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -134,4 +135,45 @@ def test_twenty_thousand_rollouts(browser: Browser, large: Path) -> None:
 
     again, problems, _ = open_page(browser, large, place=link)
     expect(again.locator("#completion")).to_contain_text("here lies the needle")
+    assert problems == []
+
+
+def test_transcripts_can_be_read_and_searched(browser: Browser, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_records(steps=2))
+    told: list[dict[str, object]] = [
+        {
+            **{"step": 1, "group": at, "sample": 0, "prompt": [{"role": "user", "content": f"Ask {at}"}]},
+            **{"answer": "Do as <b>you</b> like.", "revision": "Better not." if at else "Do as <b>you</b> like."},
+            "rounds": [{"principle": f"p{at % 2}", "critique": f"critique {at}", "revision": "Better not."}],
+        }
+        for at in range(40)
+    ]
+    sides = {"prompt": "Ask", "first": "one", "second": "two", "principle": "p1", "label": "second"}
+    told.append({"step": 1, "group": 0, **sides, "chances": [0.25, 0.15], "probability": 0.2})
+    (run / "transcripts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    write_report(run, tmp_path / "report.html", audit=0)
+    page, problems, _ = open_page(browser, tmp_path / "report.html")
+    page.click("nav button[data-tab=transcripts]")
+    expect(page.locator("#told-count")).to_have_text("41 of 41")
+    assert page.locator(".told").count() == 30
+    assert "Do as <b>you</b> like." in page.locator(".told").first.inner_text()
+    page.click("#told > button")
+    expect(page.locator(".told")).to_have_count(41)
+    page.fill("#told-search", "Critique 7")
+    expect(page.locator("#told-count")).to_have_text("1 of 41")
+    assert page.inner_text(".told mark") == "critique 7"
+    page.fill("#told-search", "")
+    page.select_option("#told-kind", "kept")
+    expect(page.locator("#told-count")).to_have_text("1 of 41")
+    again, more, _ = open_page(browser, tmp_path / "report.html", place="#/0/transcripts?kind=compared&principle=p1")
+    assert again.inner_text(".told .chosen") == "two"
+    for wanted in ("25.0 %", "15.0 %", "20.0 %", "second is better"):
+        assert wanted in again.inner_text(".told")
+    assert problems == more == []
+
+
+def test_a_stage_without_transcripts_has_no_such_tab(browser: Browser, small: Path) -> None:
+    page, problems, _ = open_page(browser, small, place="#/0/transcripts")
+    expect(page.locator("nav button[data-tab=transcripts]")).to_be_hidden()
+    expect(page.locator("#overview")).to_be_visible()
     assert problems == []

@@ -33,6 +33,17 @@ def test_the_page_holds_every_rollout_and_asks_for_nothing(tmp_path: Path) -> No
     assert "{{" not in page.partition("<script>")[0]
 
 
+def test_transcripts_of_a_constitutional_stage_are_pieces_behind_the_rollouts(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_records(steps=2))
+    told = [{"step": 1, "group": at, "answer": f"answer {at}"} for at in range(300)]
+    (run / "transcripts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    page = build_report(run, audit=0)
+    (stage,) = unpack(page, "head")["stages"]  # type: ignore[index, call-overload]
+    first, pieces = stage["transcripts"]["first"], stage["transcripts"]["pieces"]
+    assert (stage["transcripts"]["count"], pieces) == (300, 2)
+    assert [row for at in range(pieces) for row in unpack(page, f"s0-{first + at}")] == told  # type: ignore[attr-defined]
+
+
 def test_packing_is_the_same_bytes_for_the_same_value() -> None:
     assert packed({"a": [1, 2]}) == packed({"a": [1, 2]})
 
