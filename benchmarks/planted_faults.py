@@ -73,6 +73,99 @@ def sampling(engine: str, **changes: float) -> Patch:
     return patch
 
 
+def reported_before(engine: str, *, temperature: float = 1.0, top_p: float = 1.0) -> Patch:
+    """The engine samples with other parameters and reports the log-probabilities from before they were applied."""
+
+    @contextlib.contextmanager
+    def patch() -> Iterator[None]:
+        cls = engine_class(engine)
+        original = cls.generate  # pyright: ignore[reportAttributeAccessIssue]
+
+        def generate(self, requests, params):
+            for done in original(self, requests, replace(params, temperature=temperature, top_p=top_p)):
+                ids = [*requests[done.index].prompt_ids, *done.completion.token_ids]
+                reported = self.score(ids)[-len(done.completion.token_ids) :]
+                yield done._replace(completion=replace(done.completion, rollout_logprobs=tuple(reported)))
+
+        with patched(cls, "generate", generate):
+            yield
+
+    return patch
+
+
+def one_seed(engine: str) -> Patch:
+    """Every sample of a problem is drawn with the same seed."""
+
+    @contextlib.contextmanager
+    def patch() -> Iterator[None]:
+        cls = engine_class(engine)
+        original = cls.generate  # pyright: ignore[reportAttributeAccessIssue]
+
+        def generate(self, requests, params):
+            return original(self, [replace(request, seed=0) for request in requests], params)
+
+        with patched(cls, "generate", generate):
+            yield
+
+    return patch
+
+
+@contextlib.contextmanager
+def endless() -> Iterator[None]:
+    """The hf engine does not know the end token."""
+    from reasoner.engine.hf import HfEngine
+
+    original = HfEngine.__init__
+
+    def init(self, *args, **options):
+        original(self, *args, **options)
+        self._eos = frozenset()
+
+    with patched(HfEngine, "__init__", init):
+        yield
+
+
+@contextlib.contextmanager
+def turn_not_opened() -> Iterator[None]:
+    """Chat prompts end before the assistant's turn."""
+    from transformers import PreTrainedTokenizerBase
+
+    original = PreTrainedTokenizerBase.apply_chat_template
+
+    def apply(self, *args, **options):
+        return original(self, *args, **{**options, "add_generation_prompt": False})
+
+    with patched(PreTrainedTokenizerBase, "apply_chat_template", apply):
+        yield
+
+
+def lagging(engine: str) -> Patch:
+    """The engine takes the weights of the sync before."""
+
+    @contextlib.contextmanager
+    def patch() -> Iterator[None]:
+        import reasoner.session as session
+        from reasoner.engine.check import checksum
+
+        cls, opened = engine_class(engine), session.open_engine
+        original = cls.load_weights  # pyright: ignore[reportAttributeAccessIssue]
+        before: list = []
+
+        def load_weights(self, weights, version):
+            listed = [(name, tensor.detach().clone()) for name, tensor in weights]
+            original(self, before[-1] if before else listed, version)
+            before[:] = [listed]
+            return checksum(listed)
+
+        def open_engine(name, **options):
+            return opened(name, **{**options, "model": None})
+
+        with patched(cls, "load_weights", load_weights), patched(session, "open_engine", open_engine):
+            yield
+
+    return patch
+
+
 def syncs(engine: str, *, every: int | None) -> Patch:
     """The engine takes new weights only at every so many syncs (None: never), and says that it did."""
 
@@ -148,6 +241,7 @@ WARM: dict[str, dict[str, object]] = {
         "optim": {"schedule": "linear"},
         "sft": {"until_accuracy": None},
     },
+    "chat": {"task": task(), "prompt": {"chat": "always"}, "sft": {"until_accuracy": 0.4}},
     "subtraction": {"task": task(family="subtraction"), "sft": {"until_accuracy": 0.4}},
     "chain": {"task": task(family="chain", digits=1), "sft": {"until_accuracy": 0.4}},
     "multiplication": {"task": task(family="multiplication"), "sft": {"until_accuracy": 0.4}},
@@ -190,6 +284,7 @@ def runs(engine: str) -> list[Run]:
         Run("verifier rejects 10 %", {"task": {**task(), "verifier": {"name": f"{PARTS}:Rejects"}}}, REJECTS),
         Run("advantage flipped", {"algorithm": {"advantage": f"{PARTS}:flipped"}}, FLIPPED),
         Run("loss flipped", {"algorithm": {"loss": f"{PARTS}:ascending_loss"}}, FLIPPED),
+        *further(engine),
         Run("healthy: addition"),
         Run("healthy: subtraction", {"task": task(family="subtraction")}, warm="subtraction"),
         Run(
@@ -215,6 +310,51 @@ def runs(engine: str) -> list[Run]:
     ]
 
 
+def further(engine: str) -> list[Run]:
+    """Faults planted after the rules were written, of kinds near the others and of other kinds."""
+    stale = {"engine": {"sync_check": False}}
+    two = [task(), task(family="subtraction")]
+
+    def verified(name: str, **options: object) -> dict[str, object]:
+        return {"verifier": {"name": f"{PARTS}:{name}", "options": options}}
+
+    def mixture(name: str, **options: object) -> dict[str, object]:
+        return {"task": [two[0], {**countdown, **verified(name, **options)}]}
+
+    countdown = {"name": "countdown", "options": {"numbers": 2, "largest": 12}}
+    chat = {"prompt": {"chat": "always"}}
+    return [
+        Run("weights one step late", stale, ("weights-not-synced",), patch=lagging(engine)),
+        Run("temperature 1.3", {}, ("temperature-mismatch",), patch=sampling(engine, temperature=1.3)),
+        Run("temperature 0.97", {}, ("temperature-mismatch",), patch=sampling(engine, temperature=0.97)),
+        Run("top-k 3", {}, ("top-p-unaccounted",), patch=sampling(engine, top_k=3)),
+        Run("temperature 0.6 reported as 1", {}, UNREPORTED, patch=reported_before(engine, temperature=0.6)),
+        Run("temperature 1.5 reported as 1", {}, UNREPORTED, patch=reported_before(engine, temperature=1.5)),
+        Run("top-p 0.8 reported as 1", {}, UNREPORTED, patch=reported_before(engine, top_p=0.8)),
+        Run("reward for length", {"task": {**task(), **verified("Long", characters=27)}}, LENGTH),
+        Run("reward for any answer", {"task": {**task(), **verified("Lenient", share=1.0)}}, LENIENT),
+        Run("3 % of the wrong answers accepted", {"task": {**task(), **verified("Lenient", share=0.03)}}, LENIENT),
+        Run("verifier of one task of two raises", mixture("Raises", share=1.0), ("ungraded",)),
+        Run("verifier of one task of two rejects all", mixture("Dead"), DEAD),
+        Run("learning rate / 1000", {"optim": {"lr": 1e-7}}, ("no-movement",)),
+        Run("gradients clipped to nothing", {"optim": {"max_grad_norm": 1e-10}}, ("no-movement",)),
+        Run("KL coefficient 30", {"algorithm": {"kl_coef": 30.0}}, ("kl-coef-too-large",)),
+        Run("advantage without a baseline", {"algorithm": {"advantage": f"{PARTS}:uncentred"}}, UNCENTRED),
+        Run("advantages of other rollouts", {"algorithm": {"advantage": f"{PARTS}:shuffled"}}, FLIPPED),
+        Run("one seed for a group", {}, ("no-diversity",), patch=one_seed(engine)),
+        Run("end token unknown to the engine", {"engine": {"name": "hf"}}, ("truncated",), patch=endless),
+        Run("assistant's turn not opened", chat, ("wrong-chat-template",), warm="chat", patch=turn_not_opened),
+        Run("four problems under many names", {"task": part("Copies", distinct=4)}, ("duplicate-problems",)),
+        Run("prompts cut off", {"task": part("CutPrompts", characters=4)}, ("contradicting-references",)),
+        Run("healthy: chat", chat, warm="chat"),
+    ]
+
+
+UNREPORTED = ("sampling-sharper", "sampling-flatter")
+LENGTH = ("reward-is-length",)
+LENIENT = ("wrong-answer-accepted", "one-answer-for-all")
+DEAD = ("task-all-wrong", "all-wrong")
+UNCENTRED = ("advantages-not-centred",)
 HACKED = ("empty-answer-accepted", "one-answer-for-all")
 REJECTS = ("right-answer-rejected", "inconsistent-verdicts")
 FLIPPED = ("advantage-sign-flipped", "descends")

@@ -1,6 +1,4 @@
-"""What this machine can do, what each missing thing costs, and, with a config, whether engine and trainer agree"
-" on it.
-"""
+"""What this machine can do, what each missing thing costs, and with a config whether engine and trainer agree on it."""
 
 from __future__ import annotations
 
@@ -112,10 +110,6 @@ def _version(name: str) -> str | None:
 
 def _docker() -> Check:
     costs = "no Docker sandbox: untrusted code runs under bubblewrap, or not at all"
-    if shutil.which("docker") is None and importlib.util.find_spec("docker") is None:
-        return Check(
-            name="docker", state=State.MISSING, found="not installed", costs=costs, command="apt-get install docker.io"
-        )
     if shutil.which("docker") is None:
         return Check(
             name="docker",
@@ -213,7 +207,7 @@ def config_checks(run: RunConfig, *, model: str | None = None) -> Iterator[Check
     """What a config needs: golds, sandbox, and engine and trainer on the same tokens under its own settings."""
     from reasoner.preflight import sampling_stage
 
-    stage = sampling_stage(run, None, model)
+    stage = sampling_stage(run, None, model, untrained=True)
     yield _guarded("gold", lambda: _golds(stage))
     yield _guarded("sandbox", lambda: _sandbox(stage))
     with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
@@ -264,34 +258,45 @@ def _golds(stage: StageConfig) -> Check:
     return Check(name="gold", state=State.OK, found=f"{len(problems)} references can be used{said}")
 
 
-def _sandbox(stage: StageConfig) -> Check:
-    """A program that succeeds and one that runs too long, in the sandbox that the verifier would open."""
-    names = {section.verifier.name if section.verifier else "" for section in stage.task}
-    from reasoner.session import load_problems
+ENDLESS = "while True:\n    pass\n"
 
-    names |= {p.verifier for part in load_problems(stage)[0] for p in part[:1]}
-    if not any(name.startswith("code") for name in names):
-        return Check(name="sandbox", state=State.OK, found="not needed: no verifier of this config runs code")
+
+def _sandbox(stage: StageConfig) -> Check:
+    """A worked solution and a program that never ends, in the sandbox that the verifier would open."""
+    from reasoner.session import load_problems
     from verifiers import GradingRow
     from verifiers.pool import GradingPool, GradingRequest
 
-    problem = next(p for part in load_problems(stage)[0] for p in part[:1])
+    run = [p for part in load_problems(stage)[0] for p in part if p.verifier.startswith("code")]
+    if not run:
+        return Check(name="sandbox", state=State.OK, found="not needed: no verifier of this config runs code")
+    problem = next((p for p in run if p.demonstration), run[0])
+    endless = ENDLESS if problem.verifier_options.get("block") == "whole" else f"```python\n{ENDLESS}```"
+    completions = [*([problem.demonstration] if problem.demonstration else []), endless]
     with GradingPool(workers=1) as pool:
-        row = GradingRow(
-            completion=problem.demonstration or "```python\npass\n```", reference=problem.reference, info=problem.info
-        )
-        verdict = next(iter(pool.grade([GradingRequest(problem.verifier, row, problem.verifier_options)])))
-    if verdict.reward is None:
+        requests = [
+            GradingRequest(
+                problem.verifier,
+                GradingRow(completion=text, reference=problem.reference, info=problem.info),
+                problem.verifier_options,
+            )
+            for text in completions
+        ]
+        *worked, stopped = pool.grade(requests)
+    wrong = [v for v in worked if v.reward is None or v.reward < 1] + [v for v in [stopped] if v.reward != 0]
+    said = [
+        *(f"a worked solution: {v.outcome} in {v.seconds:.2f} s" for v in worked),
+        f"an endless program: {stopped.outcome} in {stopped.seconds:.1f} s",
+    ]
+    if wrong:
         return Check(
             name="sandbox",
             state=State.FAILED,
-            found=verdict.reason,
-            costs="no program can be graded",
+            found=f"{'; '.join(said)}; {wrong[0].reason}",
+            costs="programs are not graded, or wrongly",
             command="reasoner sandbox doctor",
         )
-    return Check(
-        name="sandbox", state=State.OK, found=f"graded a program in {verdict.seconds:.2f} s: {verdict.outcome}"
-    )
+    return Check(name="sandbox", state=State.OK, found="; ".join(said))
 
 
 def _engine_checks(stage: StageConfig, folder: Path) -> Iterator[Check]:

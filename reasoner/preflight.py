@@ -183,8 +183,17 @@ def preflight(
         )
 
 
-def sampling_stage(run: RunConfig, samples: int | None, model: str | None) -> StageConfig:
-    """The last stage that samples, without what a preflight does not need."""
+def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, untrained: bool = False) -> StageConfig:
+    """The last stage that samples, without what a preflight does not need.
+
+    Args:
+        run: the config.
+        samples: of each problem; None: rollout.group_size.
+        model: instead of the stage's own.
+        untrained: where the stage goes on from one that is not trained yet, take the model that they begin with.
+    Raises:
+        ConfigError: no stage samples, or its model is not there yet.
+    """
     place = next(
         (i for i in reversed(range(len(run.stages))) if run.stages[i].method not in ("sft", "dpo", "reward")), None
     )
@@ -196,13 +205,16 @@ def sampling_stage(run: RunConfig, samples: int | None, model: str | None) -> St
         section = section.model_copy(update={"path": model, "from_scratch": None, "tokenizer": None})
     elif place > 0 and not run.starts_fresh[place]:
         before = run.stage_folder(place - 1) / "final"
-        if not before.is_dir():
+        if before.is_dir():
+            section = section.model_copy(update={"path": str(before), "from_scratch": None, "tokenizer": None})
+        elif untrained:
+            section = run.stages[max(i for i in range(place) if run.starts_fresh[i])].model
+        else:
             raise ConfigError(
                 "bad-value",
                 f"stage {place} goes on from the model of stage {place - 1}, which is not trained yet ({before} is not"
                 " there). Pass --model with the model that it will be like, or train that stage first.",
             )
-        section = section.model_copy(update={"path": str(before), "from_scratch": None, "tokenizer": None})
     rollout = stage.rollout if samples is None else stage.rollout.model_copy(update={"group_size": samples})
     return stage.model_copy(
         update={

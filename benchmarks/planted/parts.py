@@ -35,9 +35,7 @@ class Leaky(Arithmetic):
 
 
 class EmptyDemonstrations(Arithmetic):
-    """A share of the demonstrations ends in an empty answer: what a model that has found the hole writes now and"
-    " then.
-    """
+    """A share of the demonstrations is an empty box: what a model that has found the hole writes now and then."""
 
     name = "empty-demonstrations"
 
@@ -108,6 +106,70 @@ class Rejects(Verifier):
         return verdict
 
 
+class Long(Verifier):
+    """Full marks for any completion of so many characters."""
+
+    name = "long"
+
+    def __init__(self, *, characters: int) -> None:
+        self._characters = characters
+
+    def grade(self, row: GradingRow) -> Verdict:
+        right = len(row.completion) >= self._characters
+        return fixed(Outcome.CORRECT if right else Outcome.INCORRECT, f"{len(row.completion)} characters")
+
+
+class Dead(Verifier):
+    """Finds nothing right."""
+
+    name = "dead"
+
+    def grade(self, row: GradingRow) -> Verdict:
+        return fixed(Outcome.INCORRECT, "not equal to the reference")
+
+
+class Lenient(Verifier):
+    """`exact`, but a share of the wrong answers is taken for right."""
+
+    name = "lenient"
+
+    def __init__(self, *, share: float) -> None:
+        self._share = share
+
+    def grade(self, row: GradingRow) -> Verdict:
+        verdict = get_verifier("exact").grade(row)
+        if verdict.outcome is Outcome.INCORRECT and digest(row.completion + str(row.prompt)) < self._share:
+            return fixed(Outcome.CORRECT, "equal to the reference", answer=verdict.answer)
+        return verdict
+
+
+class Copies(Arithmetic):
+    """A few problems, each many times under other names."""
+
+    name = "copies"
+
+    def __init__(self, *, distinct: int, **options: object) -> None:
+        super().__init__(**options)  # pyright: ignore[reportArgumentType]
+        self._distinct = distinct
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        own = list(super().problems(split))
+        return own if split == "test" else [replace(own[i % self._distinct], id=f"{i}") for i in range(len(own))]
+
+
+class CutPrompts(Arithmetic):
+    """Prompts of which only the last characters are left."""
+
+    name = "cut-prompts"
+
+    def __init__(self, *, characters: int, **options: object) -> None:
+        super().__init__(**options)  # pyright: ignore[reportArgumentType]
+        self._characters = characters
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        return [replace(p, prompt=str(p.prompt)[-self._characters :]) for p in super().problems(split)]
+
+
 def parity(*, completion: str, reference: str) -> bool:
     """A reward with signal for any model and without meaning."""
     return len(completion.encode()) % 2 == 0
@@ -118,7 +180,26 @@ def flipped(batch):
     from reasoner.advantage import get_estimator
 
     done = get_estimator("grpo").function(batch)
+    assert done.advantages_N is not None
     return replace(done, advantages_N=-done.advantages_N)
+
+
+def uncentred(batch):
+    """The reward itself as advantage."""
+    from reasoner.advantage import get_estimator
+
+    done = get_estimator("grpo").function(batch)
+    return replace(done, advantages_N=batch.reward_B.to(done.advantages_N)[batch.row_N])
+
+
+def shuffled(batch):
+    """GRPO's advantages, each given to the next rollout."""
+    from reasoner.advantage import get_estimator
+
+    done = get_estimator("grpo").function(batch)
+    assert done.advantages_N is not None
+    firsts_B = done.advantages_N[batch.row_starts()[:-1]]
+    return replace(done, advantages_N=firsts_B.roll(1)[batch.row_N])
 
 
 def ascending_loss(logprobs_N, old_logprobs_N, advantages_N, row_N, loss_mask_N):

@@ -21,8 +21,7 @@ def doctor(
     model: Annotated[str | None, typer.Option("--model", help="Instead of the stage's own.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every check as one JSON array.")] = False,
 ) -> None:
-    """What works on this machine; with a config, whether its golds, sandbox, weight sync and engine agree with"
-    " the trainer.
+    """What works on this machine; with a config, whether its golds, sandbox, weight sync and engine are sound.
 
     Exit status 0 where nothing failed, 1 where something did. A missing thing that the config does not need is no
     failure.

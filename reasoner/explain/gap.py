@@ -119,6 +119,8 @@ def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Findi
     title = (
         "The engine falls behind: it gets the trainer's weights only now and then"
         if falls_back
+        else "The engine lags: it samples from weights that are about a step old"
+        if _one_step_old(history, gaps)
         else "The trainer's weights do not reach the engine: it still samples from the ones that it started with"
     )
     probe = history.series("gap/probe")
@@ -142,6 +144,14 @@ def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Findi
             {"engine-trainer-gap", "no-progress", "reward-falls", "rewards-collapsed", "descends", *SYMPTOMS}
         ),
     )
+
+
+def _one_step_old(history: History, gaps: NDArray[np.float64]) -> bool:
+    """Whether the gap is no larger than what the step before it moved the policy (k2, so by sqrt(2 step_kl))."""
+    moved = np.sqrt(2 * history.series("policy/step_kl").clip(min=0))
+    if len(moved) != len(gaps) or len(gaps) < 4:
+        return False
+    return float(gaps[1:].sum()) < 2 * float(moved[:-1].sum())
 
 
 SYMPTOMS = ("importance-weights", "clipping", "collapse", "kl-high")
@@ -207,8 +217,9 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
     """Both sides report the same log-probabilities, and yet the samples do not look drawn from them.
 
     Drawn from p, tokens have a mean surprisal equal to p's entropy. Samples of a lower temperature or a nucleus, whose
-    log-probabilities are reported before that was applied, are less surprising than that. Groups without signal leave
-    the update, which makes the rest a little more surprising than the average: only the lower side is tested.
+    log-probabilities are reported before that was applied, are less surprising than that, those of a higher temperature
+    more. Groups without signal leave the update, which makes the rest a little more surprising than the average: the
+    upper side must differ by more.
     """
     entropies = dict(zip(history.steps_of("policy/entropy"), history.series("policy/entropy"), strict=True))
     pairs = [(float(-gap.engine.mean()), entropies[step]) for step, gap in measured.items() if step in entropies]
@@ -216,7 +227,26 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
         return
     surprisal, entropy = (np.asarray(side, dtype=np.float64) for side in zip(*pairs, strict=True))
     share = float(surprisal.sum() / max(entropy.sum(), 1e-9))
-    if share > 0.8 or t_value(surprisal - entropy) > -5 or entropy.mean() < 0.01:
+    sharper = share < 0.8 and t_value(surprisal - entropy) < -5
+    flatter = share > 1.5 and t_value(surprisal - entropy) > 5
+    if not (sharper or flatter) or entropy.mean() < 0.01:
+        return
+    if flatter:
+        yield Finding(
+            code="sampling-flatter",
+            level=Level.FAULT,
+            cost=min(1.0, 0.3 * share),
+            title="The samples are not drawn from the distribution whose log-probabilities the engine reports: a higher"
+            " temperature is applied after them",
+            evidence=(
+                f"tokens drawn from the reported distribution would have a mean surprisal of {entropy.mean():.3f} nats,"
+                f" its entropy; the sampled ones have {surprisal.mean():.3f} ({percent(share)}), {len(pairs)} steps"
+                " agree",
+            ),
+            change="let the engine return processed log-probabilities (vLLM: logprobs_mode=processed_logprobs), and"
+            " sample with the temperature that the trainer uses.",
+            explains=frozenset({"no-answer", "truncated", *SYMPTOMS}),
+        )
         return
     yield Finding(
         code="sampling-sharper",

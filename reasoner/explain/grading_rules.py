@@ -23,6 +23,8 @@ def grading_rules(history: History) -> Iterator[Finding]:
     yield from _empty_accepted(history)
     yield from _one_answer_for_all(history)
     yield from _equal_rejected(history)
+    yield from _unequal_accepted(history)
+    yield from _longer_wins(history)
     yield from _inconsistent(history)
     yield from _tampering(history)
     yield from _components(history)
@@ -155,12 +157,12 @@ def _value(text: str) -> Fraction | str:
     """A number by its value, anything else by its folded text.
 
     Example:
-        >>> _value("1,000.0") == _value("1000"), _value(" x ")
-        (True, 'x')
+        >>> _value("$1,000.0") == _value("1000"), _value(" x "), _value("1,2")
+        (True, 'x', '1,2')
     """
     folded = " ".join(text.split()).casefold()
     try:
-        return Fraction(folded.replace(",", "").replace("$", ""))
+        return Fraction(re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", folded.replace("$", "")))
     except (ValueError, ZeroDivisionError):
         return folded
 
@@ -184,8 +186,86 @@ def _equal_rejected(history: History) -> Iterator[Finding]:
         ),
         change="mend the verifier; `reasoner rescore RUN --verifier NAME` shows what the rewards would have been.",
         rollouts=places(rejected),
-        explains=frozenset({"all-wrong", "inconsistent-verdicts", "no-progress"}),
+        explains=frozenset({"all-wrong", "task-all-wrong", "inconsistent-verdicts", "no-progress"}),
     )
+
+
+def _unequal_accepted(history: History) -> Iterator[Finding]:
+    """Full marks for a number that is not the reference's: by more than rounding, and no percentage of it either."""
+    pairs = [
+        (row, answer, reference)
+        for row in history.graded
+        if row.right and row.answer is not None and isinstance(row.reference, str)
+        if isinstance(answer := _value(row.answer), Fraction)
+        if isinstance(reference := _value(row.reference), Fraction)
+    ]
+    wrong = [
+        row
+        for row, answer, reference in pairs
+        if all(abs(answer * scale - reference) > abs(reference) / 50 for scale in (1, 100, Fraction(1, 100)))
+    ]
+    if len(wrong) < 3 or wilson_interval(len(wrong), len(pairs)).low < 0.005:
+        return
+    share = len(wrong) / len(pairs)
+    yield Finding(
+        code="wrong-answer-accepted",
+        level=Level.FAULT,
+        cost=min(1.0, 0.4 + share),
+        title=f"The verifier gives full marks to numbers that are not the reference: {percent(share)} of the rewarded"
+        " ones",
+        evidence=(
+            f"{len(wrong)} of {len(pairs)}, such as {str(wrong[0].answer)[:40]!r} against"
+            f" {str(wrong[0].reference)[:40]!r}: {wrong[0].reason[:120]}; over time"
+            f" {_share_over_time(history, wrong, [row for row, _, _ in pairs])}",
+        ),
+        change="tighten the verifier, add these rollouts to its tests, `reasoner rescore RUN --verifier NAME` to see"
+        " what changes, and start again from an earlier checkpoint.",
+        rollouts=places(wrong),
+        explains=HACKED,
+    )
+
+
+def _longer_wins(history: History) -> Iterator[Finding]:
+    """In nearly every pair of one group with unequal rewards the longer (or the shorter) completion has more.
+
+    Ties count as half, and completions that were cut off are left out: they are long and wrong for another reason.
+    """
+    wins: list[float] = []
+    for group in history.groups:
+        rows = [row for row in group if row.verdict_reward is not None and not row.truncated]
+        of_group = [
+            0.5 if len(a.completion) == len(b.completion) else float(len(a.completion) > len(b.completion))
+            for a in rows
+            for b in rows
+            if (a.verdict_reward or 0.0) > (b.verdict_reward or 0.0)
+        ]
+        if of_group:
+            wins.append(float(np.mean(of_group)))
+    if len(wins) < 10:
+        return
+    longer = float(np.mean(wins))
+    if ONE_SIDED >= longer >= 1 - ONE_SIDED:
+        return
+    lengths = history.series("completion/length_mean")
+    yield Finding(
+        code="reward-is-length",
+        level=Level.WARNING,
+        cost=0.7,
+        title=f"The {'longer' if longer > 0.5 else 'shorter'} completion of a problem gets the larger reward in"
+        f" {percent(max(longer, 1 - longer))} of the pairs: the reward may be length alone",
+        evidence=(
+            f"{len(wins)} groups with unequal rewards, truncated completions left out"
+            + (f"; the mean length goes from {lengths[0]:.0f} to {lengths[-1]:.0f} tokens" if len(lengths) else ""),
+        ),
+        change="read rewarded and unrewarded rollouts of one problem side by side (`reasoner report RUN`), and grade"
+        " some with another verifier (`reasoner explain RUN --held-out NAME`).",
+        rollouts=places([row for row in history.graded if row.right]),
+        explains=frozenset({"length-drift", "one-component-dominates"}),
+    )
+
+
+ONE_SIDED = 0.95
+"""Share of pairs (ours): a reward for right answers goes with length in some problems, hardly in all of them."""
 
 
 def _inconsistent(history: History) -> Iterator[Finding]:

@@ -23,18 +23,20 @@ REPLACED_STEP_KL = 1.0
 def policy_rules(history: History) -> Iterator[Finding]:
     """Every rule of this module."""
     yield from _recorded_sign(history)
+    yield from _centred(history)
     yield from _descends(history)
     yield from _step_size(history)
     yield from _collapse(history)
     yield from _standing_still(history)
+    yield from _held(history)
     yield from _loss_near_zero(history)
 
 
 def _recorded_sign(history: History) -> Iterator[Finding]:
     """A rollout that is better than those it is compared with must have an advantage above 0.
 
-    Group-relative estimators compare within the group, always; others mostly agree with the step's mean, which is all
-    that is asked of them.
+    Group-relative estimators compare within the group, always; others mostly agree with the step's mean. Advantages
+    that have nothing to do with the rewards disagree with it in half of the rollouts.
     """
     own = history.config.algorithm.advantage in GROUP_RELATIVE
     wrong: list[Row] = []
@@ -49,22 +51,61 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
                 if better * (row.advantage or 0.0) < 0:
                     wrong.append(row)
     share = len(wrong) / pairs if pairs else 0.0
-    if pairs < 8 or share < (0.01 if own else 0.6):
+    if pairs < 8 or share < (0.01 if own else 0.4):
         return
+    mixed = 0.25 < share < 0.75
     yield Finding(
         code="advantage-sign-flipped",
         level=Level.FAULT,
         cost=min(1.0, 0.2 + share),
-        title=f"The advantage has the wrong sign in {percent(share)} of the rollouts: better ones are made less likely",
+        title=f"The advantage has the wrong sign in {percent(share)} of the rollouts: "
+        + ("it has nothing to do with their rewards" if mixed else "better ones are made less likely"),
         evidence=(
             f"{len(wrong)} of {pairs} rollouts that were better (worse) than the mean reward of their"
             f" {'group' if own else 'step'} have a negative (positive) advantage in updates.jsonl",
         ),
-        change="mend the advantage estimator: reward above the mean must give an advantage above 0.",
+        change="mend the advantage estimator: reward above the mean must give an advantage above 0, to the rollout that"
+        " earned it.",
         rollouts=places(wrong),
         explains=frozenset(DOWNHILL),
     )
 
+
+def _centred(history: History) -> Iterator[Finding]:
+    """Advantages that are nearly all of one sign: rollouts are made likelier (or not) however good they were.
+
+    Without a value model advantages are differences from a baseline, so those of a step nearly cancel: a centred group
+    sums to 0, and a baseline of the other rollouts or of the batch does so on average.
+    """
+    if history.config.algorithm.advantage in ("gae", "rejection"):
+        return  # a value model's own baseline; none by design
+    sums: list[float] = []
+    sizes: list[float] = []
+    for rows in history.by_step.values():
+        advantages = [row.advantage for row in rows if row.advantage is not None and row.dropped is None]
+        sums.append(float(np.sum(advantages)))
+        sizes.append(float(np.sum(np.abs(advantages))))
+    total = float(np.sum(sizes))
+    if len(sums) < 3 or total <= 0 or abs(float(np.sum(sums))) < LOPSIDED * total:
+        return
+    share = float(np.sum(sums)) / total
+    yield Finding(
+        code="advantages-not-centred",
+        level=Level.FAULT,
+        cost=0.6,
+        title=f"The advantages have no baseline: they sum to {percent(abs(share))} of their size, where they should"
+        " cancel",
+        evidence=(
+            f"{'rewarded' if share > 0 else 'all'} rollouts are made {'likelier' if share > 0 else 'less likely'}"
+            " whether or not they were better than the others of their problem, which teaches nothing and adds noise",
+        ),
+        change="subtract the mean reward of the group (algorithm.advantage: grpo, rloo, dr_grpo) in the estimator.",
+        explains=frozenset({"no-progress", "reward-falls"}),
+    )
+
+
+LOPSIDED = 0.5
+"""Sum of the advantages over the sum of their sizes: at a half three quarters of the weight has one sign (ours)."""
 
 DOWNHILL = (
     "reward-falls",
@@ -179,17 +220,55 @@ def _collapse(history: History) -> Iterator[Finding]:
 
 def _standing_still(history: History) -> Iterator[Finding]:
     moved = history.series("policy/step_kl")
-    if len(moved) < 10 or moved.sum() > 1e-6:
+    steps = history.config.steps
+    reach = float(np.sqrt(2 * moved.clip(min=0)).mean()) * steps if len(moved) else 0.0
+    if len(moved) < 10 or reach > SMALL_REACH:
         return
     yield Finding(
         code="no-movement",
         level=Level.WARNING,
         cost=0.9,
-        title=f"The policy does not move: {moved.sum():.1g} nats a token in {len(moved)} updates together",
-        evidence=(f"optim.lr {history.config.optim.lr:g}, gradient norm {_mean(history, 'optim/grad_norm'):.2g}",),
-        change="raise optim.lr, or check that parameters are trainable.",
+        title=f"The policy hardly moves: if all {steps} steps went the same way, the average token's probability would"
+        f" change by {percent(reach)}",
+        evidence=(
+            f"policy/step_kl {moved.mean():.1g} nats a token (k2, so a step moves the log-probabilities by"
+            f" {float(np.sqrt(2 * moved.clip(min=0)).mean()):.1g}); optim.lr {history.config.optim.lr:g}, gradient norm"
+            f" {_mean(history, 'optim/grad_norm'):.2g}, clipped at {history.config.optim.max_grad_norm:g}",
+        ),
+        change="raise optim.lr tenfold or more (and optim.max_grad_norm, where the norm lies far above it), or check"
+        " that parameters are trainable.",
         explains=frozenset({"no-progress"}),
     )
+
+
+SMALL_REACH = 0.05
+"""Change of the average token's log-probability over a whole run, if all of its steps added up: less than that is below
+what any change of behaviour needs (ours; steps that help are one or two orders of magnitude above)."""
+
+
+def _held(history: History) -> Iterator[Finding]:
+    """A KL penalty that outweighs any advantage: the policy cannot leave its reference."""
+    coef, kl = history.config.algorithm.kl_coef, history.series("policy/kl_ref")
+    risen = change(history.series("reward/mean"))
+    if coef < STIFF_KL or not len(kl) or len(history.metrics) < 12 or (risen is not None and risen.z > 3):
+        return
+    yield Finding(
+        code="kl-coef-too-large",
+        level=Level.WARNING,
+        cost=0.6,
+        title=f"The KL penalty (algorithm.kl_coef={coef:g}) holds the policy at its reference, and the reward does not"
+        " rise",
+        evidence=(
+            f"a token whose advantage is 1 comes to rest where kl_coef times its log-ratio is 1: at {1 / coef:.2g}"
+            f" nats; policy/kl_ref is {kl[-1]:.2g} nats a token at the end",
+        ),
+        change="lower algorithm.kl_coef to 0.001 .. 0.04, as published GRPO runs have it, or to 0.",
+        explains=frozenset({"no-progress", "no-movement"}),
+    )
+
+
+STIFF_KL = 1.0
+"""kl_coef at which the penalty balances an advantage of 1 at a log-ratio of 1."""
 
 
 def _loss_near_zero(history: History) -> Iterator[Finding]:

@@ -16,6 +16,13 @@ ROLE_MARKS = re.compile(
     r"<\|(?:im_start|im_end|start_header_id|end_header_id|eot_id|user|assistant|system|end)\|>|\[/?INST\]|<start_of_turn>|<end_of_turn>|<｜(?:User|Assistant)｜>"
 )
 """Marks between the turns of ChatML, Llama 2 and 3, Gemma, Phi and DeepSeek templates."""
+NOT_OPENED = re.compile(
+    r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>)\s*(?:user|system)\b(?:(?!<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>).)*$",
+    re.DOTALL,
+)
+"""A prompt whose last turn is not the assistant's."""
+OPENS = re.compile(r"\s*(?:<\|[\w ]+\|>\s*)?(?:assistant|model)\b")
+"""A completion that opens the assistant's turn itself."""
 SLOTS = (2, 4, 8)
 """Characters before an answer that make its place."""
 START = "\x02"
@@ -26,6 +33,7 @@ def prompt_rules(history: History) -> Iterator[Finding]:
     """Every rule of this module."""
     yield from _template(history)
     yield from _gold_in_prompt(history)
+    yield from _twins(history)
 
 
 # ------------------------------------------------------------------------------------------------ chat template
@@ -93,6 +101,15 @@ def _marks(history: History) -> Iterator[str]:
     if len(writes) >= max(3, 0.05 * len(rows)):
         mark = Counter(m for row in writes for m in ROLE_MARKS.findall(row.completion)).most_common(1)[0][0]
         yield f"{percent(len(writes) / len(rows))} of the completions hold turn marks such as {mark!r} as text"
+    closed = [row for row in rows[:200] if NOT_OPENED.search(row.prompt)]
+    if len(closed) > 0.5 * len(rows[:200]):
+        yield "the prompts end with the user's turn: the assistant's is not opened (add_generation_prompt)"
+    opens = [row for row in rows if OPENS.match(row.completion)]
+    if len(opens) >= max(3, 0.05 * len(rows)):
+        yield (
+            f"{percent(len(opens) / len(rows))} of the completions begin with the name of their role"
+            f" ({opens[0].completion[:20]!r}): the prompts end before the assistant's turn is opened"
+        )
     own = _own_template(history)
     if own is None or history.config.model.from_scratch is not None:
         return  # a model that was never trained knows no template
@@ -226,6 +243,59 @@ def _leak(history: History, slot: str, rows: list[Row], problems: int) -> Findin
         rollouts=places(with_gold),
         explains=frozenset({"all-right", "no-diversity", "solved"}),
     )
+
+
+# ------------------------------------------------------------------------------------------------------- twins
+
+
+def _twins(history: History) -> Iterator[Finding]:
+    """Problems whose prompts are the same text: contradicting references, or one problem many times."""
+    names: dict[str, dict[str, Row]] = {}
+    for row in history.rows:
+        if row.outcome != "scored":
+            names.setdefault(row.prompt, {}).setdefault(row.problem, row)
+    total = sum(map(len, names.values()))
+    same = [[*twins.values()] for twins in names.values() if len(twins) > 1]
+    torn = [rows for rows in same if len({answer for row in rows if (answer := _answer(row))}) > 1]
+    torn_share, share = sum(map(len, torn)) / max(1, total), sum(map(len, same)) / max(1, total)
+    if len(torn) >= 1 and torn_share >= TWINS:
+        first, second, *_ = torn[0]
+        yield Finding(
+            code="contradicting-references",
+            level=Level.FAULT,
+            cost=min(1.0, 0.4 + torn_share),
+            title=f"{percent(torn_share)} of the problems have the very prompt of another problem, and another"
+            " reference: the model cannot tell which is asked",
+            evidence=(
+                f"problems {first.problem} and {second.problem} are both {first.prompt[-100:]!r}; references"
+                f" {_short(first.reference)} and {_short(second.reference)}",
+            ),
+            change="look at how prompts are made (a template without {prompt}, text cut off, a wrong column), and mend"
+            " or drop the wrong references.",
+            rollouts=places([row for rows in torn for row in rows]),
+            explains=frozenset({"all-wrong", "no-progress", "one-answer-for-all", "duplicate-problems"}),
+        )
+    if total >= 16 and share >= 0.5:
+        yield Finding(
+            code="duplicate-problems",
+            level=Level.WARNING,
+            cost=0.5 * share,
+            title=f"{percent(share)} of the problems are another one under another name: {len(names)} different prompts"
+            f" among {total} problems",
+            evidence=(f"one stands there {max(map(len, same))} times",),
+            change="drop the copies: they are learned by heart, and the evaluation may hold them too.",
+            rollouts=places([rows[0] for rows in same]),
+        )
+
+
+def _answer(row: Row) -> str | None:
+    """The reference, where it is an answer as text or number."""
+    return str(row.reference).strip() if isinstance(row.reference, str | int | float) else None
+
+
+TWINS = 0.05
+"""Share of problems that contradict another one: about the label noise of public data sets, from where on it is worth
+more than a note (ours)."""
 
 
 def _mean(rows: list[Row]) -> float:

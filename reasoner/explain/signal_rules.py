@@ -24,6 +24,7 @@ TRUNCATED = 0.1
 def signal_rules(history: History) -> Iterator[Finding]:
     """Every rule of this module."""
     yield from _no_signal(history)
+    yield from _dead_task(history)
     yield from _truncated(history)
     yield from _no_answer(history)
     yield from _same_completions(history)
@@ -74,6 +75,38 @@ def _no_signal(history: History) -> Iterator[Finding]:
             evidence=(f"at the start it was {percent(early_right)}",),
             change="stop here, or go on with harder problems.",
         )
+
+
+def _dead_task(history: History) -> Iterator[Finding]:
+    """One task of several that is never solved, while others are."""
+    rights: dict[str, list[bool]] = {}
+    for group in history.groups:
+        graded = [row for row in group if row.reward is not None]
+        if graded:
+            rights.setdefault(group[0].task, []).append(any((row.reward or 0.0) > 0 for row in graded))
+    dead = {task: found for task, found in rights.items() if len(found) >= 8 and sum(found) < (1 - MOSTLY) * len(found)}
+    if not dead or len(dead) == len(rights):
+        return
+    task, found = max(dead.items(), key=lambda item: len(item[1]))
+    rows = [row for row in history.rows if row.task == task and row.reward is not None and row.reward <= 0]
+    share = len(found) / len(history.groups)
+    others = [solved for name, listed in rights.items() if name not in dead for solved in listed]
+    yield Finding(
+        code="task-all-wrong",
+        level=Level.WARNING if share > 0.1 else Level.NOTE,
+        cost=0.9 * share,
+        title=f"{percent(1 - sum(found) / len(found))} of the groups of {task!r} are all wrong, while"
+        f" {percent(sum(others) / len(others))} of the other tasks' have a right one",
+        evidence=(
+            f"it is {percent(share)} of the sampling; outcomes: {_reasons(rows)}",
+            f"one was judged: {rows[0].reason[:120]!r} (answer {str(rows[0].answer)[:40]!r}, reference"
+            f" {str(rows[0].reference)[:40]!r})",
+        ),
+        change=f"read some of its rollouts (`reasoner report RUN`): either {task!r} is too hard for this model, or its"
+        " verifier or prompt is wrong (`reasoner tasks validate`).",
+        rollouts=places(rows),
+        explains=frozenset({"all-wrong"}),
+    )
 
 
 def _shares(history: History) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -243,27 +276,38 @@ def _no_answer(history: History) -> Iterator[Finding]:
 def _same_completions(history: History) -> Iterator[Finding]:
     """Groups that are not solved and whose rollouts are the same text: their rewards cannot differ."""
     groups = [group for group in history.groups if len(group) > 1 and not all(row.right for row in group)]
-    if len(groups) < 8 or history.steps[0] > 2:
+    if len(groups) < max(8, (1 - MOSTLY) * len(history.groups)):
         return
-    early = groups[: max(8, len(groups) // 3)]
-    same, first = ([g for g in part if len({row.completion for row in g}) == 1] for part in (groups, early))
-    share = len(same) / len(groups)
-    if len(first) < 0.5 * len(early):
+    size = max(8, len(groups) // 3)
+    early, late = (_alike(part) for part in (groups[:size], groups[-size:]))
+    if max(early, late) < 0.5:
         return
+    lost = early < 0.5 or history.steps[0] > 2
+    entropy = history.series("policy/entropy")
     yield Finding(
-        code="no-diversity",
+        code="entropy-collapse" if lost else "no-diversity",
         level=Level.WARNING,
-        cost=share,
-        title=f"In {percent(share)} of the groups that are not solved all completions are the same text",
+        cost=late if lost else _alike(groups),
+        title=f"In {percent(late if lost else _alike(groups))} of the{' last' if lost else ''} groups that are not"
+        " solved all completions are the same text" + (": the policy no longer tries anything" if lost else ""),
         evidence=(
-            f"{percent(len(first) / len(early))} already in the first third of the run; equal completions have equal"
-            " rewards",
+            f"{percent(early)} in the first third of the run, {percent(late)} in the last; equal completions have equal"
+            " rewards"
+            + (f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f} nats a token" if lost and len(entropy) else ""),
         ),
-        change="raise rollout.temperature, check that every request has a seed of its own, or take a model that has not"
+        change="go back to a checkpoint before that, and lower optim.lr, set a higher upper clip range"
+        " (algorithm.loss_options), or hold the policy with algorithm.kl_coef."
+        if lost
+        else "raise rollout.temperature, check that every request has a seed of its own, or take a model that has not"
         " collapsed.",
-        rollouts=places([group[0] for group in same]),
+        rollouts=places([group[0] for group in groups if _alike([group])]),
         explains=frozenset({"all-wrong", "no-progress"}),
     )
+
+
+def _alike(groups: list[list[Row]]) -> float:
+    """Share of groups whose completions are one text."""
+    return sum(len({row.completion for row in group}) == 1 for group in groups) / len(groups)
 
 
 __all__ = ["rambles", "repeats", "signal_rules"]

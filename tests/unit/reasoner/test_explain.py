@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +271,153 @@ def test_the_names_of_group_relative_estimators() -> None:
 
 def test_the_glossary_in_the_docs_is_the_one_in_the_code() -> None:
     assert table() in (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+
+
+def judged(row: dict, *, right: bool, answer: str | None = None) -> None:
+    row["reward"] = row["verdict"]["reward"] = float(right)
+    row["verdict"] |= {"outcome": "correct" if right else "incorrect"}
+    if answer is not None:
+        row["verdict"]["answer"] = answer
+
+
+def test_sampling_that_is_flatter_than_reported() -> None:
+    made = make_records(sampled=lambda logits: softmax(logits, 2.0), reported=softmax)
+    assert findings(make_history(made))[0].code == "sampling-flatter"
+
+
+def test_weights_that_are_a_step_old_are_told_from_weights_that_never_arrive() -> None:
+    made = make_records(drift=lambda step: 0.2 * (step > 1))
+    for row in made.metrics:
+        row["policy/step_kl"] = 0.02
+    first = findings(make_history(made))[0]
+    assert first.code == "weights-not-synced"
+    assert "a step old" in first.title
+
+
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_wrong_numbers_that_are_accepted(share: float) -> None:
+    def accept(row: dict, rng: np.random.Generator) -> None:
+        if rng.random() < share:
+            judged(row, right=True)
+
+    found = findings(make_history(make_records(change=accept)))
+    assert found[0].code in ("wrong-answer-accepted", "one-answer-for-all")
+    assert "wrong-answer-accepted" in [finding.code for finding in found]
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"), [("0.5", "1/2"), ("1000", "$1,000"), ("0.333", "1/3"), ("25", "0.25")]
+)
+def test_equal_forms_of_a_number_are_no_wrong_answers(reference: str, answer: str) -> None:
+    def same(row: dict, rng: np.random.Generator) -> None:
+        row["reference"], row["verdict"]["answer"] = reference, answer
+
+    codes = [finding.code for finding in findings(make_history(make_records(change=same)))]
+    assert "wrong-answer-accepted" not in codes
+
+
+def test_a_reward_that_goes_with_length_alone() -> None:
+    def long(row: dict, rng: np.random.Generator) -> None:
+        row["completion"] += "!" * int(rng.integers(20))
+        judged(row, right=len(row["completion"]) > 30)
+        row["verdict"]["answer"] = None
+
+    assert findings(make_history(make_records(change=long)))[0].code == "reward-is-length"
+
+
+def test_right_answers_that_are_somewhat_longer_are_no_alarm() -> None:
+    def longer(row: dict, rng: np.random.Generator) -> None:
+        row["completion"] += "!" * int(rng.integers(20) + 8 * row["reward"])
+
+    assert alarms(findings(make_history(make_records(change=longer)))) == []
+
+
+def test_one_task_of_two_that_is_never_solved() -> None:
+    def dead(row: dict, rng: np.random.Generator) -> None:
+        if row["group"] % 2:
+            row["task"] = "other"
+            judged(row, right=False, answer="7")
+
+    found = findings(make_history(make_records(change=dead)))
+    assert found[0].code == "task-all-wrong"
+    assert "'other'" in found[0].title
+
+
+def test_advantages_without_a_baseline_and_of_other_rollouts() -> None:
+    made = make_records()
+    rewards = {(r["step"], r["group"], r["sample"]): r["reward"] for r in made.rollouts}
+    for row in made.updates:
+        if "advantage" in row:
+            row["advantage"] = rewards[row["step"], row["group"], row["sample"]]
+    assert findings(make_history(made, algorithm={"advantage": "mine:own"}))[0].code == "advantages-not-centred"
+    made = make_records()
+    given = [row for row in made.updates if "advantage" in row]
+    values = [row["advantage"] for row in given]
+    for row, value in zip(given, np.random.default_rng(0).permutation(values), strict=True):
+        row["advantage"] = float(value)
+    for name in ("grpo", "mine:own"):
+        first = findings(make_history(made, algorithm={"advantage": name}))[0]
+        assert first.code == "advantage-sign-flipped"
+        assert "nothing to do with" in first.title
+
+
+@pytest.mark.parametrize(("step_kl", "said"), [(1e-9, True), (1e-6, False)])
+def test_a_policy_that_hardly_moves(step_kl: float, said: bool) -> None:
+    """At 1e-6 a step moves the log-probabilities by 1.4e-3: a hundred of them are worth having."""
+    made = make_records(accuracy=lambda step: 0.4)
+    for row in made.metrics:
+        row["policy/step_kl"] = step_kl
+    assert ("no-movement" in alarms(findings(make_history(made, steps=100)))) is said
+
+
+def test_a_kl_penalty_that_holds_the_policy() -> None:
+    made = make_records(accuracy=lambda step: 0.4)
+    for row in made.metrics:
+        row["policy/kl_ref"] = 1e-3
+    assert alarms(findings(make_history(made, algorithm={"kl_coef": 5.0}))) == ["kl-coef-too-large"]
+    assert alarms(findings(make_history(made, algorithm={"kl_coef": 0.01}))) == []
+
+
+def test_the_same_text_early_and_late() -> None:
+    def same(first: int) -> Callable[[dict, np.random.Generator], None]:
+        def change(row: dict, rng: np.random.Generator) -> None:
+            if row["step"] >= first and row["group"] < 4:
+                row["completion"] = "#### 1"
+                judged(row, right=False, answer="1")
+
+        return change
+
+    def codes(first: int) -> list[str]:
+        return alarms(findings(make_history(make_records(change=same(first), accuracy=lambda step: 0.4))))
+
+    assert "no-diversity" in codes(1)
+    assert "entropy-collapse" in codes(7)
+
+
+def test_problems_with_one_prompt() -> None:
+    def copied(row: dict, rng: np.random.Generator) -> None:
+        row["prompt"], row["reference"] = "1+1=?", row["verdict"]["answer"] if row["reward"] else "2"
+        row["reference"] = "2"
+
+    def cut(row: dict, rng: np.random.Generator) -> None:
+        row["prompt"] = "=?"
+
+    assert "duplicate-problems" in [f.code for f in findings(make_history(make_records(change=copied)))]
+    assert findings(make_history(make_records(change=cut)))[0].code == "contradicting-references"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "begins"),
+    [
+        ("<|im_start|>user\nhi<|im_end|>\n", ""),
+        ("<|user|>hi", "assistant\n"),
+    ],
+)
+def test_a_turn_that_is_not_opened(prompt: str, begins: str) -> None:
+    def closed(row: dict, rng: np.random.Generator) -> None:
+        row["prompt"], row["completion"] = prompt.replace("hi", row["prompt"]), begins + row["completion"]
+
+    made = make_records(change=closed, accuracy=lambda step: 0.2)
+    first = findings(make_history(made))[0]
+    assert first.code == "wrong-chat-template"
+    assert "opened" in first.evidence[0]
