@@ -49,6 +49,23 @@ def test_golds_that_their_own_verifier_rejects_fail() -> None:
     assert good.state is State.OK
 
 
+def test_the_sandbox_stops_an_endless_program_and_passes_a_worked_solution() -> None:
+    config: dict[str, object] = {
+        "method": "grpo",
+        "model": "m",
+        "task": {"name": "functions", "options": {"verifier_options": {"sandbox": "unsafe-host", "cpu_seconds": 1.0}}},
+    }
+    check = doctor._sandbox(resolve(config).stages[0])
+    assert check.state is State.OK, check
+    assert "a worked solution: correct" in check.found
+    assert "an endless program: limit_exceeded" in check.found
+
+
+def test_a_sandbox_is_not_asked_for_where_no_program_is_run() -> None:
+    check = doctor._sandbox(resolve({"method": "grpo", "model": "m", "task": "arithmetic"}).stages[0])
+    assert (check.state, check.found.partition(":")[0]) == (State.OK, "not needed")
+
+
 def test_an_error_inside_a_check_is_its_result() -> None:
     def broken() -> doctor.Check:
         raise OSError("no such device")

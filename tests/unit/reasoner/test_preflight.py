@@ -99,5 +99,6 @@ def test_the_stage_that_samples_is_found_and_its_model_asked_for() -> None:
         sampling_stage(resolve(raw), None, None)
     found = sampling_stage(resolve(raw), 4, "other")
     assert (found.method, found.model.path, found.rollout.group_size) == ("grpo", "other", 4)
+    assert sampling_stage(resolve(raw), None, None, untrained=True).model.path == "m"
     with pytest.raises(ConfigError, match="samples"):
         sampling_stage(resolve({"task": "arithmetic", "model": "m", "method": "sft"}), None, None)
