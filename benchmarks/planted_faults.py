@@ -25,7 +25,8 @@ from dataclasses import dataclass, field, replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from reasoner.config import deep_merge, resolve  # noqa: E402
-from reasoner.explain import Level, explain  # noqa: E402
+from reasoner.explain import Level  # noqa: E402
+from reasoner.explain.audit import explain_and_audit  # noqa: E402
 
 PARTS = str(Path(__file__).resolve().parent / "planted" / "parts.py")
 Patch = Callable[[], contextlib.AbstractContextManager[None]]
@@ -407,7 +408,7 @@ def warm_model(name: str, root: Path) -> Path:
 
 def judge(run: Run, folder: Path) -> dict[str, object]:
     """What explain says, and whether that is right."""
-    found = explain(folder)[-1][1]
+    found = explain_and_audit(folder)[-1].findings
     alarms = [finding for finding in found if finding.level is not Level.NOTE]
     first = found[0].code if found else ""
     good = first in run.expected if run.expected else not alarms

@@ -1,8 +1,10 @@
 """Preflight of GSM8K and countdown with a small model: how long it takes, and how well it predicts a step.
 
-Each repeat runs `reasoner preflight --json` and then a few steps of the very run; prints one JSON object. Exit status 1
-where a preflight takes longer than three minutes or the median prediction is off by more than 40 %. GSM8K is read from
-REASONER_DATA_DIR (a folder with math/gsm8k_train.jsonl.gz); without it only countdown runs.
+The model is made from nothing, so the reward is one that any model gets now and then: whether a completion's length is
+even. Every step has its update. Each repeat runs `reasoner preflight --json` and then a few steps of the very run;
+prints one JSON object. Exit status 1 where a preflight takes longer than three minutes or the median prediction is off
+by more than 40 %. GSM8K is read from REASONER_DATA_DIR (a folder with math/gsm8k_train.jsonl.gz); without it only
+countdown runs.
 
     REASONER_DATA_DIR=/path/to/data python benchmarks/preflight.py --repeats 3
     ... --repeats 1 --task countdown --store rows.jsonl        # in pieces: the summary is of all stored repeats
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 STEPS = 5
+PARITY = f"{Path(__file__).resolve().parent}/planted/parts.py:parity"
 COMMON = [
     "method=grpo", f"steps={STEPS}", "rollout.problems_per_step=16", "rollout.group_size=8", "eval.problems=0",
     "logging.tensorboard=false", "optim.lr=1e-4", "checkpoint.every=1000",
@@ -31,11 +34,16 @@ COMMON = [
 
 def tasks() -> dict[str, list[str]]:
     found = {
-        "countdown": ["task={name: countdown}", "prompt.chat=never", "rollout.max_tokens=64"],
+        "countdown": [
+            f"task={{name: countdown, verifier: {{name: '{PARITY}'}}}}",
+            "prompt.chat=never",
+            "rollout.max_tokens=64",
+        ],
     }
     data = os.environ.get("REASONER_DATA_DIR")
     if data:
-        found["gsm8k"] = [f"task={{name: gsm8k, options: {{path: {data}/math}}}}", "rollout.max_tokens=128"]
+        options = f"options: {{path: {data}/math}}"
+        found["gsm8k"] = [f"task={{name: gsm8k, {options}, verifier: {{name: '{PARITY}'}}}}", "rollout.max_tokens=128"]
     else:
         print("REASONER_DATA_DIR is not set: gsm8k is left out", file=sys.stderr)
     return found

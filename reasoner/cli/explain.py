@@ -24,20 +24,12 @@ def explain(
 ) -> None:
     """Say what is going wrong in a run and what to change, the costliest first, each with its evidence."""
     with plain_errors():
-        from reasoner.explain import Level, ordered
-        from reasoner.explain import explain as read_and_explain
-        from reasoner.explain.audit import audit_findings, audited
+        from reasoner.explain import Level
+        from reasoner.explain.audit import explain_and_audit
         from reasoner.explain.say import print_findings
 
-        stages = [
-            (
-                history,
-                ordered(
-                    [*found, *audit_findings(audited(history, sample=audit, verifier=held_out), chosen=bool(held_out))]
-                ),
-            )
-            for history, found in read_and_explain(run)
-        ]
+        explained = explain_and_audit(run, sample=audit, verifier=held_out)
+        stages = [(stage.history, stage.findings) for stage in explained]
         if as_json:
             rows = [
                 {

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from reasoner.explain import explain, ordered
 from reasoner.explain.finding import Finding, Level, places
 from reasoner.explain.history import History, Row
 from reasoner.explain.numbers import percent
@@ -19,6 +22,34 @@ from verifiers.stats import wilson_interval
 ALLOWED = 0.02
 """Share of rewarded rollouts that two sound verifiers may see differently: `math` and Math-Verify differ on one to two
 in a hundred of real model outputs (benchmarks/math_verifier.py)."""
+
+
+class Explained(NamedTuple):
+    """One stage with everything that is said of it."""
+
+    history: History
+    findings: list[Finding]
+    """The audit's among them."""
+    graded: list[Regraded]
+    """Rewarded rollouts with the held-out verdict."""
+
+
+def explain_and_audit(run: Path, *, sample: int = 200, verifier: str | None = None) -> list[Explained]:
+    """Every stage of a run with its findings and those of the audit.
+
+    Args:
+        run: a run folder or one of its stages.
+        sample: rewarded rollouts of each stage that a held-out verifier grades; 0: none.
+        verifier: that verifier; None: a stricter one for the task.
+    Raises:
+        RunError: there is no run in that folder.
+    """
+    stages: list[Explained] = []
+    for history, found in explain(run):
+        graded = audited(history, sample=sample, verifier=verifier)
+        everything = ordered([*found, *audit_findings(graded, chosen=verifier is not None)])
+        stages.append(Explained(history, everything, graded))
+    return stages
 
 
 def held_out_for(row: Row) -> str | None:
@@ -88,4 +119,4 @@ def over_time(done: Sequence[Regraded]) -> str:
     return " -> ".join(percent(float(part.mean())) for part in np.array_split(flags, min(3, len(flags))))
 
 
-__all__ = ["audit_findings", "audited", "held_out_for"]
+__all__ = ["Explained", "audit_findings", "audited", "explain_and_audit", "held_out_for"]

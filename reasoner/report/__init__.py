@@ -5,8 +5,7 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-from reasoner.explain import explain, ordered
-from reasoner.explain.audit import audit_findings, audited
+from reasoner.explain.audit import explain_and_audit
 from reasoner.report.data import glossary, packed, stage_data
 
 HERE = Path(__file__).resolve().parent
@@ -24,10 +23,8 @@ def build_report(run: Path, *, audit: int = 200, held_out: str | None = None) ->
     """
     summaries: list[dict[str, object]] = []
     scripts: list[str] = []
-    for number, (history, found) in enumerate(explain(run)):
-        graded = audited(history, sample=audit, verifier=held_out)
+    for number, (history, found, graded) in enumerate(explain_and_audit(run, sample=audit, verifier=held_out)):
         said = {item.row.place: str(item.verdict.outcome) for item in graded if item.verdict.graded}
-        found = ordered([*found, *audit_findings(graded, chosen=held_out is not None)])
         name = history.folder.name if history.folder else "run"
         summary, pieces = stage_data(history, found, said, name)
         summaries.append(summary)
