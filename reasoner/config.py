@@ -422,6 +422,8 @@ class ConstitutionalSection(Section):
     )
     letters: tuple[str, str] = ("A", "B")
     """What the model says for the first and for the second."""
+    judge: VerifierSection | None = None
+    """What compares answers: `judge` or `judge-model` with its options; None: the model itself, by `comparison`."""
     margin: float = Field(default=0.0, ge=0, lt=0.5)
     """A mean probability nearer to one half than this is a tie."""
     labels: Literal["ai", "shuffled"] = "ai"

@@ -2,7 +2,8 @@
 
 After Constitutional AI (Bai et al., arXiv:2212.08073): sections 3.1 (critique and revision, whose results are taught)
 and 4.1 (feedback: the model is asked which of two answers a principle prefers, by its probabilities of two letters).
-Ours: each comparison is asked in both orders, and a preference that the order decides is a tie.
+Ours: each comparison is asked in both orders, and a preference that the order decides is a tie. A judge of its own
+(`constitutional.judge`) may compare instead of the model; a comparison that it does not answer is no pair.
 
 The stage trains nothing. It writes, beside the records of every stage:
   transcripts.jsonl   every answer with its critiques and revisions, every comparison with both orders' probabilities
@@ -22,7 +23,7 @@ from typing import NamedTuple, cast
 import yaml
 
 from reasoner import processes
-from reasoner.config import ConfigError
+from reasoner.config import ConfigError, VerifierSection
 from reasoner.metrics import peak_memory_mb, rollout_metrics
 from reasoner.pairs import PAIRS_FILE, write_rows
 from reasoner.prompt import render
@@ -31,7 +32,10 @@ from reasoner.rollout import turns
 from reasoner.sampler import request_seed
 from reasoner.session import Clock, Session
 from reasoner.train import sample_step
-from verifiers import JSON
+from verifiers import JSON, get_verifier
+from verifiers.judge.errors import JudgeFault
+from verifiers.judge.pairwise import PairQuestion, compare_pairs
+from verifiers.judge.verifier import ModelJudge
 
 SFT_FILE = "sft.jsonl"
 TRANSCRIPTS_FILE = "transcripts.jsonl"
@@ -118,10 +122,14 @@ def constitutional(session: Session) -> None:
 
 
 def shares(rows: Sequence[Mapping[str, JSON]], compared: Sequence[Mapping[str, JSON]]) -> dict[str, float]:
-    """How many answers the revisions changed, and how often both orders of a comparison agree."""
+    """How many answers the revisions changed, how often both orders of a comparison agree, comparisons not decided."""
     changed = sum(row["answer"] != row["revision"] for row in rows) / max(1, len(rows))
-    agreed = sum(row["label"] != "tie" for row in compared) / max(1, len(compared))
-    return {"constitutional/changed": changed, "constitutional/agreed": agreed}
+    labels = [row["label"] for row in compared if "label" in row]
+    return {
+        "constitutional/changed": changed,
+        "constitutional/agreed": sum(label != "tie" for label in labels) / max(1, len(labels)),
+        "constitutional/faults": float(len(compared) - len(labels)),
+    }
 
 
 def revise(
@@ -218,22 +226,22 @@ def compare(
                 continue
             chosen = random.Random(f"{session.config.seed} {step} {group} {at} compare").choice(principles)
             asked.append(Question(group, one.problem, chosen, first, second))
-    chances = chances_of_first(session, [order for one in asked for order in (one, one.swapped())])
-    margin = session.config.constitutional.margin
-    return [
-        {
-            "step": step,
-            "group": one.group,
-            **as_prompt(one.problem),
-            "first": one.first,
-            "second": one.second,
-            "principle": one.principle.name,
-            "chances": [straight, 1 - swapped],
-            "probability": (straight + 1 - swapped) / 2,
-            "label": label_of(straight, 1 - swapped, margin),
-        }
-        for one, straight, swapped in zip(asked, chances[0::2], chances[1::2], strict=True)
-    ]
+    section = session.config.constitutional
+    said = own_chances(session, asked) if section.judge is None else judges_chances(section.judge, asked)
+    rows: list[dict[str, JSON]] = []
+    for one, chances in zip(asked, said, strict=True):
+        sides: dict[str, JSON] = {"first": one.first, "second": one.second, "principle": one.principle.name}
+        found: dict[str, JSON] = (
+            {"fault": str(chances)}
+            if isinstance(chances, JudgeFault)
+            else {
+                "chances": list(chances),
+                "probability": sum(chances) / 2,
+                "label": label_of(*chances, section.margin),
+            }
+        )
+        rows.append({"step": step, "group": one.group, **as_prompt(one.problem), **sides, **found})
+    return rows
 
 
 def label_of(straight: float, swapped: float, margin: float) -> str:
@@ -243,17 +251,25 @@ def label_of(straight: float, swapped: float, margin: float) -> str:
         >>> label_of(0.9, 0.8, 0.1), label_of(0.9, 0.4, 0.1), label_of(0.1, 0.3, 0.1), label_of(0.51, 0.52, 0.1)
         ('first', 'tie', 'second', 'tie')
     """
-    mean = (straight + swapped) / 2
-    if (straight > 0.5) != (swapped > 0.5) or abs(mean - 0.5) < margin:
+    if abs((straight + swapped) / 2 - 0.5) < margin:
         return "tie"
-    return "first" if mean > 0.5 else "second"
+    return "first" if min(straight, swapped) > 0.5 else "second" if max(straight, swapped) < 0.5 else "tie"
 
 
-def chances_of_first(session: Session, questions: Sequence[Question]) -> list[float]:
-    """The model's chance of the first letter, of the two: exp(l_A) / (exp(l_A) + exp(l_B))."""
+class Chances(NamedTuple):
+    """That the first answer of a comparison is the better one."""
+
+    straight: float
+    """Shown first."""
+    swapped: float
+    """Shown second."""
+
+
+def own_chances(session: Session, questions: Sequence[Question]) -> list[Chances]:
+    """The model's chance of the first letter, of the two, in both orders: exp(l_A) / (exp(l_A) + exp(l_B))."""
     section, tokenizer = session.config.constitutional, session.policy.tokenizer
     prompts: list[Problem] = []
-    for one in questions:
+    for one in (order for question in questions for order in (question, question.swapped())):
         given = {"prompt": prompt_as_text(one.problem.prompt), "first": one.first, "second": one.second}
         text = fill(section.comparison, {**given, "principle": one.principle.comparison})
         prompts.append(Problem(id="constitutional/compare", prompt=text, reference=None, verifier="exact"))
@@ -262,7 +278,23 @@ def chances_of_first(session: Session, questions: Sequence[Question]) -> list[fl
         for letter in section.letters
     }
     rendered = render(prompts, tokenizer, session.config.prompt)
-    return [first for first, _ in session.engine.choose([prompt.ids for prompt in rendered], letters)]
+    first = [chance for chance, _ in session.engine.choose([prompt.ids for prompt in rendered], letters)]
+    return [Chances(straight, 1 - swapped) for straight, swapped in zip(first[0::2], first[1::2], strict=True)]
+
+
+def judges_chances(judge: VerifierSection, questions: Sequence[Question]) -> list[Chances | JudgeFault]:
+    """What another model says, in both orders; a fault where it gives no answer."""
+    made = get_verifier(judge.name, **judge.options)
+    if not isinstance(made, ModelJudge):
+        raise ConfigError("bad-value", f"constitutional.judge must be judge or judge-model; got {judge.name!r}.")
+    found = compare_pairs(
+        made,
+        [
+            PairQuestion(one.principle.comparison, one.first, one.second, prompt_as_text(one.problem.prompt))
+            for one in questions
+        ],
+    )
+    return [one if isinstance(one, JudgeFault) else Chances(*one.chances) for one in found]
 
 
 def transcript(one: Revised) -> dict[str, JSON]:
@@ -289,6 +321,8 @@ def write_lessons(session: Session) -> None:
         for number, line in enumerate(lines):
             row = cast("dict[str, JSON]", json.loads(line))
             name = f"{row['step']}/{row['group']}/{number}"
+            if "fault" in row:
+                continue
             if "label" in row:
                 kept = {key: row[key] for key in ("prompt", "first", "second", "label", "probability")}
                 pairs.append({"id": name, **kept, "category": "comparison"})

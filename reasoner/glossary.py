@@ -132,6 +132,12 @@ GLOSSARY: Mapping[str, Entry] = {
     "optim/updates, optim/stopped_early": Entry(
         "optimizer steps on the batch; 1 where optim.stop_kl ended them", "stopped_early now and then; always: lower lr"
     ),
+    "constitutional/changed": Entry("share of answers that the revisions changed", "near 0 the critiques find nothing"),
+    "constitutional/agreed": Entry(
+        "share of comparisons with a winner: both orders prefer it, by constitutional.margin",
+        "near 0 the judge follows the order, or the answers are alike",
+    ),
+    "constitutional/faults": Entry("comparisons that the judge did not answer; they are no pairs", "0"),
     "watch/proxy, watch/held_out": Entry(
         "the reward of training, and that of a scorer it never sees, on the same rollouts",
         "rise together; apart, the reward model is being hacked",

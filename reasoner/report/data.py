@@ -48,6 +48,7 @@ def curves(history: History) -> list[dict[str, Any]]:
         ("Engine-trainer gap", "nats a token", ["gap/logprob_abs", "gap/probe"]),
         ("Ratios", "", ["gap/ratio", "gap/importance", "policy/ratio"]),
         ("What a step gains", "", ["policy/step_gain"]),
+        ("Constitution", "share", ["constitutional/changed", "constitutional/agreed"]),
         ("Loss", "", ["optim/loss"]),
         ("Gradient norm", "", ["optim/grad_norm"]),
         ("Learning rate", "", ["optim/lr"]),

@@ -286,7 +286,7 @@
     revised: ["Answers that were revised", (r) => r.rounds && r.revision !== r.answer],
     kept: ["Answers left as they were", (r) => r.rounds && r.revision === r.answer],
     compared: ["Comparisons", (r) => !r.rounds],
-    tie: ["Comparisons without a winner", (r) => r.label === "tie"],
+    tie: ["Comparisons without a winner", (r) => r.label === "tie" || r.fault],
   };
   const said = (prompt) => (typeof prompt === "string" ? prompt : prompt.map((t) => `${t.role}: ${t.content}`).join("\n\n"));
   const principles = (r) => (r.rounds ? r.rounds.map((one) => one.principle) : [r.principle]);
@@ -321,10 +321,10 @@
     const chance = (name, p) => el("tr", {}, el("td", {}, name), el("td", {}, percent(p)), el("td", {}, el("div", { class: "bar" }, el("i", { class: "now", style: `left:0;width:${100 * p}%` }))));
     return el("article", { class: "told" },
       el("div", { class: "meta" }, el("span", {}, `${r.step}/${r.group}`), el("span", { class: "chip" }, r.principle),
-        el("span", { class: "chip " + (r.label === "tie" ? "none" : "good") }, r.label === "tie" ? "no winner" : r.label + " is better")),
+        el("span", { class: "chip " + (r.fault ? "bad" : r.label === "tie" ? "none" : "good") }, r.fault ? "no answer" : r.label === "tie" ? "no winner" : r.label + " is better")),
       part("Prompt", said(r.prompt), query),
       two(["first", "second"].map((side) => part(side, r[side], query, r.label === side ? "chosen" : null))),
-      el("div", { class: "scroll" }, el("table", {}, el("tr", {}, el("th", {}, "chance of the first"), el("th", {}), el("th", {})),
+      r.fault ? part("Fault", r.fault, query) : el("div", { class: "scroll" }, el("table", {}, el("tr", {}, el("th", {}, "chance of the first"), el("th", {}), el("th", {})),
         chance("shown first", r.chances[0]), chance("shown second", r.chances[1]), chance("mean", r.probability))));
   }
 

@@ -31,11 +31,16 @@ class Preference:
     """What a judge prefers, over both orders."""
 
     better: Side
-    probability: float
-    """That the first is better: the mean over the orders, a tie counting one half."""
+    chances: tuple[float, ...]
+    """That the first is better, a tie counting one half: in each order, and of the third call at need."""
     said: tuple[Side, ...]
     """In the frame of the question: as asked, swapped, and the third call at need."""
     reasons: tuple[str, ...]
+
+    @property
+    def probability(self) -> float:
+        """That the first is better: the mean over the calls."""
+        return sum(self.chances) / len(self.chances)
 
     @property
     def consistent(self) -> bool:
@@ -99,7 +104,7 @@ def _joined(straight: Judged | JudgeFault, swapped: Judged | JudgeFault) -> Pref
     said = SIDES[straight.choice], SWAPPED[SIDES[swapped.choice]]
     return Preference(
         better=said[0] if said[0] == said[1] else "tie",
-        probability=(_chance(straight) + 1 - _chance(swapped)) / 2,
+        chances=(_chance(straight), 1 - _chance(swapped)),
         said=said,
         reasons=(straight.reason, swapped.reason),
     )
@@ -109,7 +114,7 @@ def _decided(before: Preference | JudgeFault, answer: Judged) -> Preference:
     assert isinstance(before, Preference)
     return Preference(
         better=SIDES[answer.choice],
-        probability=(2 * before.probability + _chance(answer)) / 3,
+        chances=(*before.chances, _chance(answer)),
         said=(*before.said, SIDES[answer.choice]),
         reasons=(*before.reasons, answer.reason),
     )

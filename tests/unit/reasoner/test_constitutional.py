@@ -13,7 +13,9 @@ from reasoner.model import load_model
 from reasoner.pipeline import run_pipeline
 from tasks.registry import get_task
 from tasks.topics import FORBIDDEN, keeps_off
+from tests.unit.verifiers import scripted_judge as scripted
 from verifiers import get_verifier
+from verifiers.judge.prompts import disarm
 
 
 def test_templates_are_filled_once_and_what_fills_them_is_left_alone() -> None:
@@ -28,6 +30,7 @@ def test_labels_need_both_orders() -> None:
     assert label_of(0.2, 0.4, 0.0) == "second"
     assert label_of(0.99, 0.49, 0.0) == "tie"  # the order decides
     assert label_of(0.6, 0.55, 0.1) == "tie"  # too near to one half
+    assert label_of(0.5, 0.5, 0.0) == label_of(1.0, 0.5, 0.0) == label_of(0.5, 0.0, 0.0) == "tie"
 
 
 def test_principles(tmp_path: Path) -> None:
@@ -135,3 +138,32 @@ def test_the_loop_end_to_end_leaves_everything_on_disk(tmp_path: Path) -> None:
         chance = loaded.model(ids).logits[0, -1, letters].softmax(-1)[0].item()
     assert row["chances"][0] == pytest.approx(chance, abs=1e-4)
     assert {"constitutional/changed", "constitutional/agreed"} <= set(rows["metrics.jsonl"][0])
+
+
+def test_another_judge_compares_and_its_faults_are_no_labels(tmp_path: Path) -> None:
+    def shorter(body: scripted.Body, number: int) -> scripted.Sent:
+        first, second = (scripted.data_of(body, name) for name in ("first", "second"))
+        if min(first, second) < "d":
+            return scripted.Sent(status=403, content="not today")
+        return scripted.better(body, 1 if len(first) < len(second) else 2 if len(second) < len(first) else 0)
+
+    with scripted.ScriptedJudge(shorter) as server:
+        options = json.dumps({"url": server.url, "model": "m", "cache": str(tmp_path / "cache")})
+        judged = f"    constitutional:\n      judge: {{name: judge, options: {options}}}"
+        (tmp_path / "tiny.yaml").write_text(TINY.replace("    constitutional:", judged))
+        config = load_config(str(tmp_path / "tiny.yaml"), [f"output={tmp_path / 'run'}"])
+        run_pipeline(config.model_copy(update={"stages": config.stages[:2]}), resume=False)
+    folder = tmp_path / "run" / "1-constitutional"
+    rows = [json.loads(line) for line in (folder / "transcripts.jsonl").read_text().splitlines()]
+    compared = [row for row in rows if "rounds" not in row]
+    faults = [row for row in compared if "fault" in row]
+    assert 0 < len(faults) < len(compared)
+    assert all("answered 403" in row["fault"] and "label" not in row for row in faults)
+    for row in compared:
+        if row not in faults:
+            first, second = len(disarm(row["first"])), len(disarm(row["second"]))
+            assert row["label"] == ("first" if first < second else "second" if second < first else "tie")
+    pairs = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    assert sum(pair["category"] == "comparison" for pair in pairs) == len(compared) - len(faults)
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert sum(row["constitutional/faults"] for row in metrics) == len(faults)
