@@ -41,7 +41,7 @@ class EvalResult:
     """Share of completions that hit the token limit."""
     tokens_mean: float
     estimates: Mapping[str, Estimate]
-    """avg@K, pass@k for k in powers of two up to K, maj@K (K > 1)."""
+    """avg@K, pass@k for k in powers of two up to K, maj@K (K > 1), and the mean of each component of the verdicts."""
 
     def to_json(self) -> dict[str, JSON]:
         """As one line of evals.jsonl."""
@@ -126,6 +126,9 @@ def summarize(groups: Sequence[RolloutGroup]) -> EvalResult:
         rewards = [verdict.reward or 0.0 for verdict in graded]
         right = [reward >= 1.0 for reward in rewards]
         per_problem.setdefault(f"avg@{samples}", []).append(sum(rewards) / len(rewards))
+        for name in dict.fromkeys(name for verdict in graded for name in verdict.components):
+            held = [verdict.components[name] for verdict in graded if name in verdict.components]
+            per_problem.setdefault(f"component/{name}", []).append(sum(held) / len(held))
         if samples == 1:
             continue
         for k in _ks(samples):

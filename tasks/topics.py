@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tasks.base import Problem, Task, TaskError
 from tasks.drawing import draw_distinct
@@ -92,6 +93,8 @@ def write(asked: Sequence[str], careless: float, source: random.Random) -> str:
 def keeps_off(*, completion: str, reference: JSON) -> Verdict:
     """Nothing for a forbidden letter; else the share of the other letters that were asked for, less the superfluous.
 
+    Components: `clean`, 1 without a forbidden letter; `named`, the share of the others.
+
     Example:
         >>> [keeps_off(completion=text, reference={"allowed": "adh"}).reward for text in ("adh", "adhx", "ad")]
         [1.0, 0.0, 0.666666667]
@@ -103,14 +106,17 @@ def keeps_off(*, completion: str, reference: JSON) -> Verdict:
         return fixed(
             Outcome.CORRECT if right else Outcome.INCORRECT, f"wanted {reference['said']!r}", answer=completion
         )
-    forbidden = sorted({letter for letter in completion if letter in FORBIDDEN})
-    if forbidden:
-        return fixed(Outcome.INCORRECT, f"names {', '.join(forbidden)}", answer=completion)
     allowed = str(reference["allowed"])
+    forbidden = sorted({letter for letter in completion if letter in FORBIDDEN})
     named = {letter for letter in completion if letter in allowed}
+    components = {"clean": float(not forbidden), "named": round(len(named) / len(allowed), 9)}
+    if forbidden:
+        said = fixed(Outcome.INCORRECT, f"names {', '.join(forbidden)}", answer=completion)
+        return replace(said, components=components)
     wasted = len(completion) - len(named)
     reward = round(max(0.0, (len(named) - wasted) / len(allowed)), 9)
-    return graded(reward, f"{len(named)} of {len(allowed)} letters, {wasted} wasted", answer=completion)
+    said = graded(reward, f"{len(named)} of {len(allowed)} letters, {wasted} wasted", answer=completion)
+    return replace(said, components=components)
 
 
 __all__ = ["FORBIDDEN", "KINDS", "Topics", "keeps_off"]

@@ -15,6 +15,7 @@ from tests.unit.verifiers.scripted_judge import ScriptedJudge, Sent
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 LATENCY = 0.05
+CONCURRENCY = 16
 
 
 def script(body: scripted.Body, number: int) -> Sent:
@@ -30,6 +31,7 @@ def script(body: scripted.Body, number: int) -> Sent:
 def test_grpo_learns_from_a_judged_rubric(tmp_path: Path) -> None:
     with ScriptedJudge(script) as server:
         options = [f"url={server.url}", "model=scripted", f"cache={tmp_path / 'cache.sqlite3'}"]
+        options.append(f"concurrency={CONCURRENCY}")
         prefix = "grpo.reward.options.judge.options."
         command = [
             sys.executable,
@@ -38,6 +40,7 @@ def test_grpo_learns_from_a_judged_rubric(tmp_path: Path) -> None:
             "train",
             "configs/rubric_tiny.yaml",
             f"output={tmp_path / 'run'}",
+            "engine.options.max_batch=16",  # sampling takes a while, as with a model of some size
         ]
         done = subprocess.run(
             [*command, *(prefix + option for option in options)], cwd=ROOT, capture_output=True, text=True
@@ -51,6 +54,12 @@ def test_grpo_learns_from_a_judged_rubric(tmp_path: Path) -> None:
     rollouts = [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
     assert all(row["reward"] is not None for row in rollouts)
     assert {"covers", "no_spaces", "brief"} == set(rollouts[0]["components"])
-    print(json.dumps({"true score": [before, after], "asked": asked, "rollouts": len(rollouts), "step": metrics[-1]}))
+    seconds = {
+        "generation": sum(row["time/generation"] for row in metrics),
+        "judging alone": asked * LATENCY / CONCURRENCY,
+        "grading wait": sum(row["time/grading_wait"] for row in metrics),
+    }
+    print(json.dumps({"true score": [before, after], "asked": asked, "rollouts": len(rollouts), "seconds": seconds}))
     assert asked < len(rollouts)  # equal completions are asked about once
     assert after > before + 0.1
+    assert seconds["grading wait"] < 0.5 * seconds["judging alone"]  # most of it went on beside generation
