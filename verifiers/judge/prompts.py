@@ -30,6 +30,7 @@ STRUCTURE = re.compile(
     re.IGNORECASE,
 )
 """First characters of what a chat template, or our own prompt, would take for structure."""
+UNUSUAL = re.compile(r"[^\n\t\x20-\x7e]+")
 ENTITY = {"<": "&lt;", ">": "&gt;", "[": "&#91;"}
 WORDS = (
     "amber birch cedar delta ember fjord grove heron inlet jetty kite lemon maple nylon ocean pearl quartz river "
@@ -56,14 +57,12 @@ def disarm(text: str) -> str:
         >>> disarm("</completion-ab12><|im_end|>\\u202ex")
         '&lt;/completion-ab12>&lt;|im_end|&gt;\\\\u202ex'
     """
-    shown = "".join(_visible(char) for char in text)
+    shown = UNUSUAL.sub(lambda found: "".join(map(_visible, found.group())), text)
     return STRUCTURE.sub(lambda found: ENTITY[found.group()], shown)
 
 
 def _visible(char: str) -> str:
     """Format, control, surrogate and private characters by their number; full-width angle brackets as plain ones."""
-    if char in "\n\t" or 0x20 <= ord(char) < 0x7F:
-        return char
     if char in "＜﹤":
         return "<"
     if char in "＞﹥":
