@@ -200,7 +200,7 @@ def index_of(rows: Sequence[Row], held_out: Mapping[tuple[int, int, int], str]) 
         "advantage": [None if row.advantage is None else round(row.advantage, 4) for row in rows],
         "gap": [_gap(row) for row in rows],
         "held_out": [held_out.get(row.place) for row in rows],
-        "head": [" ".join(row.completion[-160:].split())[-70:] for row in rows],
+        "head": [_end(row.completion) for row in rows],
         "chunk": CHUNK,
     }
 
@@ -294,6 +294,12 @@ def stage_data(
         "units": {"gap": GAP_UNIT, "surprisal": SURPRISAL_UNIT},
     }
     return summary, [packed(index_of(history.rows, held_out)), *pieces, *map(packed, told)]
+
+
+def _end(completion: str, *, length: int = 70) -> str:
+    """The last characters of a completion on one line, where its answer mostly is."""
+    line = " ".join(completion[-2 * length :].split())
+    return line if len(line) <= length and len(completion) <= 2 * length else "…" + line[-length:]
 
 
 def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) -> list[dict[str, Any]]:
