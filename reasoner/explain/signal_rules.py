@@ -183,7 +183,8 @@ def _truncated(history: History) -> Iterator[Finding]:
     by_step = history.series("completion/truncated")
     trend = change(by_step)
     falls = trend is not None and trend.last < TRUNCATED / 2 and trend.z < -3
-    harmless = right_cut > 0.8 * right_ended if ended else right_cut > 0.5
+    # where most are cut, those that ended are a selection: no measure of what the others would have reached
+    harmless = right_cut > 0.8 * right_ended if len(ended) > len(cut) else right_cut > 0.5
     rambling = rambles(cut)
     evidence = [
         f"{percent(right_cut)} of the truncated ones were right, {percent(right_ended)} of the others"
@@ -243,7 +244,7 @@ def _answered(row: Row) -> bool:
     """A truncated completion in which an answer was found well before its end."""
     if row.answer is None:
         return False
-    at = row.completion.find(row.answer)
+    at = row.completion.rfind(row.answer)  # the same digits may stand in its working before
     return 0 <= at < 0.7 * len(row.completion) and row.outcome != "no_answer"
 
 

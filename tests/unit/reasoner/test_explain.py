@@ -145,6 +145,21 @@ def test_truncation(share: float) -> None:
     assert "0 % of those were right" in found[0].title
 
 
+def test_truncation_of_nearly_all_is_not_measured_by_the_few_that_ended() -> None:
+    """One in six of the cut ones is right, and hardly any of those that ended: the limit is the trouble all the same."""
+
+    def cut(row: dict, rng: np.random.Generator) -> None:
+        row["finish_reason"] = "length" if row["sample"] else "stop"
+        right = bool(row["sample"]) and rng.random() < 1 / 6
+        row["verdict"]["answer"] = str(row["reference"]) if right else "7"
+        row["completion"] = f"7 and 7 and 7 make #### {row['verdict']['answer']}"
+        judged(row, right=right)
+
+    found = findings(make_history(make_records(change=cut)))
+    assert (found[0].code, found[0].level) == ("truncated", Level.WARNING)
+    assert "raise rollout.max_tokens" in found[0].change
+
+
 def test_all_wrong_and_all_right() -> None:
     wrong = findings(make_history(make_records(accuracy=lambda step: 0.0)))
     assert wrong[0].code == "all-wrong"
