@@ -146,7 +146,7 @@ def test_truncation(share: float) -> None:
 
 
 def test_truncation_of_nearly_all_is_not_measured_by_the_few_that_ended() -> None:
-    """One in six of the cut ones is right, and hardly any of those that ended: the limit is the trouble all the same."""
+    """One in six of the cut ones is right, and none of those that ended: the limit is the trouble all the same."""
 
     def cut(row: dict, rng: np.random.Generator) -> None:
         row["finish_reason"] = "length" if row["sample"] else "stop"
