@@ -218,8 +218,8 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
 
     Drawn from p, tokens have a mean surprisal equal to p's entropy. Samples of a lower temperature or a nucleus, whose
     log-probabilities are reported before that was applied, are less surprising than that, those of a higher temperature
-    more. Groups without signal leave the update, which makes the rest a little more surprising than the average: the
-    upper side must differ by more.
+    more. Healthy runs lie within a twentieth of 1: groups without signal leave the update, which makes the rest a
+    little more surprising than the average.
     """
     entropies = dict(zip(history.steps_of("policy/entropy"), history.series("policy/entropy"), strict=True))
     pairs = [(float(-gap.engine.mean()), entropies[step]) for step, gap in measured.items() if step in entropies]
@@ -228,7 +228,7 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
     surprisal, entropy = (np.asarray(side, dtype=np.float64) for side in zip(*pairs, strict=True))
     share = float(surprisal.sum() / max(entropy.sum(), 1e-9))
     sharper = share < 0.8 and t_value(surprisal - entropy) < -5
-    flatter = share > 1.5 and t_value(surprisal - entropy) > 5
+    flatter = share > 1.25 and t_value(surprisal - entropy) > 5
     if not (sharper or flatter) or entropy.mean() < 0.01:
         return
     if flatter:

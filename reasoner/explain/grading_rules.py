@@ -153,6 +153,10 @@ def _one_answer_for_all(history: History) -> Iterator[Finding]:
     )
 
 
+NUMBER = re.compile(r"[+-]?(?:\d{1,50}(?:/\d{1,50})?|\d{0,50}\.?\d{0,50}(?:e[+-]?\d{1,2})?)")
+"""Numbers of bounded size: a collapsed model writes 22e2222222222, which takes hours to write out."""
+
+
 def _value(text: str) -> Fraction | str:
     """A number by its value, anything else by its folded text.
 
@@ -161,8 +165,11 @@ def _value(text: str) -> Fraction | str:
         (True, 'x', '1,2')
     """
     folded = " ".join(text.split()).casefold()
+    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", folded.replace("$", ""))
+    if not NUMBER.fullmatch(plain):
+        return folded
     try:
-        return Fraction(re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", folded.replace("$", "")))
+        return Fraction(plain)
     except (ValueError, ZeroDivisionError):
         return folded
 

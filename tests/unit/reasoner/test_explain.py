@@ -331,6 +331,13 @@ def test_equal_forms_of_a_number_are_no_wrong_answers(reference: str, answer: st
     assert "wrong-answer-accepted" not in codes
 
 
+def test_an_answer_with_a_huge_exponent_is_text() -> None:
+    def huge(row: dict, rng: np.random.Generator) -> None:
+        row["verdict"]["answer"] = "22e2222222222"
+
+    assert findings(make_history(make_records(steps=3, change=huge)))
+
+
 def test_a_reward_that_goes_with_length_alone() -> None:
     def long(row: dict, rng: np.random.Generator) -> None:
         row["completion"] += "!" * int(rng.integers(20))
