@@ -15,6 +15,8 @@ CERTAIN = 3.0
 """Standard errors by which a curve must have moved (ours)."""
 FAR_NATS = 10.0
 """Nats a completion: the sampled text is then e^10 times likelier under the policy than under its reference."""
+FAR_NATS_TOKEN = 0.5
+"""Nats a token, for short completions: each token is 1.6 times likelier than under the reference (both ours)."""
 
 
 def ppo_rules(history: History) -> Iterator[Finding]:
@@ -49,7 +51,7 @@ def _value_diverges(history: History) -> Iterator[Finding]:
 
 
 def _leash(history: History) -> Iterator[Finding]:
-    """The KL runs away unpunished, or the penalty leaves the policy where it was."""
+    """A KL that runs away unpunished (harmful where the reward is learned), or a penalty that allows no move at all."""
     kl, coef = history.series("kl/ref"), history.series("kl/coef")
     reward, spread = change(history.series("reward/mean")), history.series("reward/std")
     moved = change(kl)
@@ -58,12 +60,15 @@ def _leash(history: History) -> Iterator[Finding]:
     weight, width = float(coef[-1]), float(spread[: max(2, len(spread) // 4)].mean())
     gain = max(reward.last - reward.first, width)
     penalty = weight * moved.last
-    if moved.last > FAR_NATS and moved.z > CERTAIN and penalty < 0.1 * gain:
+    length = change(history.series("completion/length_mean"))
+    far = FAR_NATS if length is None else min(FAR_NATS, FAR_NATS_TOKEN * length.last)
+    learned = history.config.reward is not None
+    if learned and moved.last > far and moved.z > CERTAIN and penalty < 0.1 * gain:
         yield Finding(
             code="kl-coef-too-small",
             level=Level.WARNING,
             cost=0.6,
-            title=f"The KL coefficient is too small: the policy is {moved.last:.0f} nats a completion from its start",
+            title=f"The KL coefficient is too small: the policy is {moved.last:.1f} nats a completion from its start",
             evidence=(
                 f"kl/ref went from {moved.first:.2g} to {moved.last:.3g} nats a completion",
                 f"its penalty is {penalty:.2g}, the rewards' own spread {width:.2g}: nothing holds the policy back",
