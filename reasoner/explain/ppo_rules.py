@@ -13,6 +13,10 @@ from reasoner.explain.numbers import change, percent
 
 CERTAIN = 3.0
 """Standard errors by which a curve must have moved (ours)."""
+BLOWN_UP = 10.0
+"""Squared error of the values over that of values of 0, which is the mean square of the returns."""
+DEAD = 0.1
+"""Explained variance below which a value model does next to nothing (all ours)."""
 FAR_NATS = 10.0
 """Nats a completion: the sampled text is then e^10 times likelier under the policy than under its reference."""
 FAR_NATS_TOKEN = 0.5
@@ -28,21 +32,26 @@ def ppo_rules(history: History) -> Iterator[Finding]:
 
 
 def _value_diverges(history: History) -> Iterator[Finding]:
-    """The value's error grows, and the value explains less than a constant would."""
+    """The value's error grows while it explains less than a constant would, or it blew up once and is dead since."""
     explained, error = history.series("value/explained_variance"), history.series("value/error_squared")
-    grown = change(error)
-    if grown is None or not len(explained):
+    grown, zero = change(error), history.series("value/return_squared")
+    if grown is None or not len(explained) or len(zero) != len(error):
         return
     last = float(explained[-max(2, len(explained) // 4) :].mean())
-    if last > -0.5 or grown.z < CERTAIN or grown.last < 2 * grown.first:
+    times = float((error / zero.clip(1e-12)).max())
+    if last < -0.5 and grown.z > CERTAIN and grown.last > 2 * grown.first:
+        said = f"its squared error went from {grown.first:.3g} to {grown.last:.3g}"
+    elif last < DEAD and times > BLOWN_UP:
+        said = f"its squared error reached {error.max():.3g}, {times:.0f} times that of a value of 0"
+    else:
         return
     yield Finding(
         code="value-diverging",
         level=Level.FAULT,
         cost=0.7,
-        title="The value model diverges: advantages are measured against a baseline that is worse than none",
+        title="The value model diverges: advantages are measured against a baseline that is no better than none",
         evidence=(
-            f"its squared error went from {grown.first:.3g} to {grown.last:.3g}",
+            said,
             f"explained variance is {last:.2f} in the last quarter (1 perfect, 0 no better than a constant)",
         ),
         change="lower value.lr, keep value.clip_range, warm the value up first (value.warmup_steps), or start it from"
@@ -92,15 +101,18 @@ def _leash(history: History) -> Iterator[Finding]:
 
 
 def _collapse(history: History) -> Iterator[Finding]:
-    """Rewards fall by more than their own spread, or stop differing at a low level."""
-    mean, spread = change(history.series("reward/mean")), history.series("reward/std")
+    """Rewards fall, from the best they were, by more than their own spread, or stop differing at a low level."""
+    rewards, spread = history.series("reward/mean"), history.series("reward/std")
     narrowed = change(spread)
-    if mean is None or narrowed is None or narrowed.first <= 0:
+    size = max(2, len(rewards) // 4)
+    if narrowed is None or narrowed.first <= 0 or len(rewards) < 2 * size:
         return
-    fell = mean.first - mean.last
-    if fell < narrowed.first or mean.z > -CERTAIN:
+    best = max(range(len(rewards) - 2 * size + 1), key=lambda start: rewards[start : start + size].mean())
+    fall = change(np.concatenate([rewards[best : best + size], rewards[-size:]]), parts=2)
+    if fall is None or fall.first - fall.last < narrowed.first or fall.z > -CERTAIN:
         return
-    evidence = [f"reward/mean went from {mean.first:.3g} to {mean.last:.3g}, {fell / narrowed.first:.1f} spreads down"]
+    spreads = (fall.first - fall.last) / narrowed.first
+    evidence = [f"reward/mean went from {fall.first:.3g} to {fall.last:.3g}, {spreads:.1f} spreads down"]
     if narrowed.last < 0.1 * narrowed.first:
         evidence.append("the rewards of a step hardly differ any more: there is no way back")
     yield Finding(
@@ -109,14 +121,15 @@ def _collapse(history: History) -> Iterator[Finding]:
         cost=0.9,
         title="The rewards have collapsed: training has made the policy worse by the reward that it trains on",
         evidence=tuple(evidence),
-        change="go back to the best checkpoint; lower optim.lr, use fewer inner_epochs or a lower stop_kl.",
+        change="go back to the best checkpoint; lower optim.lr or algorithm.entropy_coef, use fewer inner_epochs or a"
+        " lower stop_kl.",
     )
 
 
 def _hacked(history: History) -> Iterator[Finding]:
-    """The reward rises while a scorer that training does not see falls: the held-out one, or the evaluation."""
+    """The reward does not fall while a scorer that training does not see does: the held-out one, or the evaluation."""
     proxy = change(history.series("reward/mean"))
-    if proxy is None or proxy.z < CERTAIN or history.config.reward is None:
+    if proxy is None or proxy.z < -CERTAIN or history.config.reward is None:
         return
     evidence: list[str] = []
     cost = 0.0
@@ -138,7 +151,7 @@ def _hacked(history: History) -> Iterator[Finding]:
         code="reward-model-hacked",
         level=Level.FAULT,
         cost=cost,
-        title=f"The reward model is being hacked: its reward rose from {proxy.first:.3g} to {proxy.last:.3g} while what"
+        title=f"The reward model is being hacked: its reward went from {proxy.first:.3g} to {proxy.last:.3g} while what"
         " it stands for fell",
         evidence=tuple(evidence),
         change="raise algorithm.kl_coef or set a kl_budget, use an ensemble with a disagreement penalty, and train the"

@@ -18,6 +18,7 @@ HEALTHY = {
     "kl/coef": (0.2, 0.0),
     "value/explained_variance": (0.1, 0.02),
     "value/error_squared": (1.0, -0.02),
+    "value/return_squared": (1.2, 0.0),
     "watch/held_out": (0.4, 0.02),
     "completion/length_mean": (30.0, 0.1),
 }
@@ -55,6 +56,15 @@ def test_a_planted_failure_is_named_alone(code: str) -> None:
     assert found[0].evidence
     assert found[0].change
     assert code in {finding.code for finding in findings(history_of(PLANTED[code]))}
+
+
+def test_a_value_model_that_blew_up_at_once_and_is_dead_since_is_named() -> None:
+    history = history_of({"value/explained_variance": (0.0, 0.0), "value/error_squared": (1.0, 0.0)})
+    assert list(ppo_rules(history)) == []  # it explains nothing: too little to go by
+    history.metrics[0] = {**history.metrics[0], "value/error_squared": 60.0}
+    (found,) = ppo_rules(history)
+    assert found.code == "value-diverging"
+    assert "reached 60, 50 times that of a value of 0" in found.evidence[0]
 
 
 def test_a_healthy_run_has_none_of_them() -> None:
