@@ -38,9 +38,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def config_of(base: str, **lora: object):
-    section = {"rank": 4, **lora}
-    return lora_config(lora=section, from_scratch=None, path=base, quantization="nf4")
+def config_of(base: str, *, targets: object = "all-linear", recompute: bool = False):
+    lora = {"rank": 4, "targets": targets}
+    model = {"path": base, "from_scratch": None, "quantization": "nf4", "gradient_checkpointing": recompute}
+    return lora_config(lora=lora, tied=True, **model)
 
 
 @needs_bitsandbytes
@@ -113,6 +114,14 @@ def test_a_checkpoint_is_the_adapter_and_resumes_and_merges_to_the_same_function
     policy.save(tmp_path / "plain")
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("merged", "plain")]
     assert weights[0] == weights[1]
+
+
+@needs_bitsandbytes
+def test_gradient_checkpointing_changes_nothing(base: str) -> None:
+    plain, _ = trained(config_of(base))
+    recomputed, _ = trained(config_of(base, recompute=True))
+    for (name, ours), (_, theirs) in zip(plain.named_weights(), recomputed.named_weights(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6), name
 
 
 def test_without_bitsandbytes_the_message_says_what_to_install(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
