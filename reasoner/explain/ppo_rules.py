@@ -84,6 +84,7 @@ def _leash(history: History) -> Iterator[Finding]:
             ),
             change=f"raise algorithm.kl_coef (to about {0.5 * gain / moved.last:.2g}), let it adapt (kl_target), or set"
             " a kl_budget to stop in time.",
+            explains=frozenset({"rises", "solved"}),
         )
     elif weight > 2 * width > 0 and moved.last < 0.5 and reward.z < 2:
         yield Finding(
@@ -97,6 +98,7 @@ def _leash(history: History) -> Iterator[Finding]:
                 f" {reward.last:.3g}",
             ),
             change=f"lower algorithm.kl_coef (to about {0.2 * width:.2g}), or set kl_target to let it adapt.",
+            explains=frozenset({"reward-falls", "no-progress"}),
         )
 
 
@@ -123,6 +125,7 @@ def _collapse(history: History) -> Iterator[Finding]:
         evidence=tuple(evidence),
         change="go back to the best checkpoint; lower optim.lr or algorithm.entropy_coef, use fewer inner_epochs or a"
         " lower stop_kl.",
+        explains=frozenset({"reward-falls", "length-drift", "truncated", "all-wrong"}),
     )
 
 
@@ -156,6 +159,7 @@ def _hacked(history: History) -> Iterator[Finding]:
         evidence=tuple(evidence),
         change="raise algorithm.kl_coef or set a kl_budget, use an ensemble with a disagreement penalty, and train the"
         " reward model again on pairs of this policy (a round more); alarms.jsonl holds the completions.",
+        explains=frozenset({"rises", "solved", "length-drift", "truncated", "all-wrong"}),
     )
 
 
