@@ -83,6 +83,8 @@ class Job:
     helper: Job | None = None
     """A second program in a world of its own, killed when this one ends. Descriptor 4 of this job is its standard
     input, descriptor 5 its result channel."""
+    modules: Sequence[str] = ()
+    """Of the modules that the sandbox was opened with, those that this Python program may import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,9 @@ class Bubblewrap(Launcher):
         ]
 
     def start(self) -> Worker:
-        config = GuestConfig(mode="namespaces", uid=None, tmpfs_bytes=self._tmpfs_bytes, inodes=4096)
+        config = GuestConfig(
+            mode="namespaces", uid=None, tmpfs_bytes=self._tmpfs_bytes, inodes=4096, modules=self.modules
+        )
         try:
             user = NOBODY if self._as_nobody else None
             worker = Worker(self.command(), config, name="bubblewrap worker", cwd="/", user=user)

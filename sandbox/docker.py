@@ -96,7 +96,9 @@ class Docker(Launcher):
         name = f"{REPOSITORY}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         uid = FIRST_UID + uuid.uuid4().int % UIDS
         guest_mode = "namespaces" if mode == "namespaces" else "uid"
-        config = GuestConfig(mode=guest_mode, uid=uid, tmpfs_bytes=self._tmpfs_bytes, inodes=INODES)
+        config = GuestConfig(
+            mode=guest_mode, uid=uid, tmpfs_bytes=self._tmpfs_bytes, inodes=INODES, modules=self.modules
+        )
         try:
             worker = Worker(self.command(name, guest_mode), config, name=f"container {name}")
         except WorkerLost:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 
 from sandbox.api import MIB, Limits, Sandbox, SandboxError
 from sandbox.pool import Launcher, PooledSandbox
@@ -20,6 +21,7 @@ def open_sandbox(
     workers: int | None = None,
     limits: Limits = LARGEST,
     packages: tuple[str, ...] = (),
+    modules: Mapping[str, str] | None = None,
     recycle_after: int = RECYCLE_AFTER,
     **options: object,
 ) -> Sandbox:
@@ -30,6 +32,8 @@ def open_sandbox(
         workers: jobs at a time; one per core where it is not given.
         limits: the most that any job may ask for.
         packages: importable by jobs, beside the standard library.
+        modules: name to source, of modules that each worker loads once, in this order, and that a job may ask for by
+            name (`Job.modules`): what every job would otherwise be given as a file and compile again.
         recycle_after: jobs that one worker runs before it is replaced; 1 is a fresh container for each job.
         options: of that backend (docker: image, runtime, mode, cpus, tmpfs_bytes; bubblewrap: tmpfs_bytes).
     Raises:
@@ -52,6 +56,7 @@ def open_sandbox(
         launcher = kind(limits=limits, packages=packages, **options)  # type: ignore[arg-type]
     except TypeError as error:
         raise SandboxError(f"{backend}: {error}") from None
+    launcher.modules = modules or {}
     return PooledSandbox(launcher, workers=workers or _cores(), recycle_after=recycle_after)
 
 
@@ -69,5 +74,5 @@ class UnsafeHost(Launcher):
         self.limits = limits
 
     def start(self) -> Worker:
-        config = GuestConfig(mode="none", uid=None, tmpfs_bytes=0, inodes=0)
+        config = GuestConfig(mode="none", uid=None, tmpfs_bytes=0, inodes=0, modules=self.modules)
         return Worker([sys.executable, "-I", "-B", "-c", BOOTSTRAP], config, name="host worker")

@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -25,6 +26,8 @@ class Launcher(ABC):
     """The most that any job may ask for."""
     mode: str = "namespaces"
     """How jobs are kept apart; see `sandbox.worker.GuestConfig`."""
+    modules: Mapping[str, str] = {}
+    """Name to source, of the modules that jobs may ask for."""
     recycle_after: int | None = None
     """Jobs for each worker, where the backend leaves no choice."""
 
@@ -116,7 +119,7 @@ class PooledSandbox(Sandbox):
     def _run(self, job: Job, asked: float) -> JobResult:
         if os.getpid() != self._owner:
             raise SandboxError("a sandbox belongs to the process that opened it; open one after the fork.")
-        checked(job, self._launcher.limits)
+        checked(job, self._launcher.limits, self._launcher.modules)
         worker = self._places.get()
         try:
             fault = ""

@@ -10,9 +10,9 @@ import subprocess
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from importlib import resources
 from pathlib import PurePosixPath
@@ -97,6 +97,8 @@ class GuestConfig:
     tmpfs_bytes: int
     inodes: int
     """Both of each of a job's /work, /tmp and /dev/shm."""
+    modules: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Name to source, loaded in this order; see `Job.modules`."""
 
 
 @cache
@@ -243,12 +245,18 @@ class Worker:
         return self.said() or "It said nothing."
 
 
-def checked(job: Job, largest: Limits) -> None:
+def checked(job: Job, largest: Limits, modules: Collection[str] = ()) -> None:
     """See that a job can be run at all.
+
+    Args:
+        job: and its helper.
+        largest: limits of the sandbox.
+        modules: that it was opened with.
 
     Raises:
         JobTooLarge: over its own input limit.
-        SandboxError: a path that is absolute or leaves its folder, or a memory limit above the sandbox's own.
+        SandboxError: a path that is absolute or leaves its folder, a memory limit above the sandbox's own, or a module
+            that it does not have.
     """
     size = len(job.stdin) + sum(map(len, job.files.values()))
     if size > job.limits.input_bytes:
@@ -272,8 +280,12 @@ def checked(job: Job, largest: Limits) -> None:
         raise SandboxError(
             f"processes must be at most the sandbox's own {largest.processes}; got {job.limits.processes}."
         )
+    unknown = sorted(set(job.modules) - set(modules))
+    if unknown:
+        known = ", ".join(modules) or "none"
+        raise SandboxError(f"modules must be of those that the sandbox was opened with ({known}); got {unknown}.")
     if job.helper is not None:
-        checked(job.helper, largest)
+        checked(job.helper, largest, modules)
 
 
 def _describe(job: Job) -> dict[str, object]:
@@ -283,6 +295,7 @@ def _describe(job: Job) -> dict[str, object]:
         "env": dict(job.env),
         "limits": asdict(job.limits),
         "result_channel": job.result_channel,
+        "modules": list(job.modules),
     }
 
 

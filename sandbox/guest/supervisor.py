@@ -24,7 +24,6 @@ import measure
 import sweep
 
 TICK = 0.02
-FIRST_TICK = 0.005
 KILL_PATIENCE = 10.0
 MIB = 1 << 20
 # a socket holds up to 400 KiB that no process is charged for
@@ -36,7 +35,8 @@ def main(config):
     """Serve jobs from standard input to standard output until the owner closes it.
 
     Args:
-        config: mode (namespaces, uid, none), uid (first uid of jobs, or null to keep ours), tmpfs_bytes, inodes.
+        config: mode (namespaces, uid, none), uid (first uid of jobs, or null to keep ours), tmpfs_bytes, inodes,
+            modules (name to source, of those that jobs may ask for).
     """
     if config["mode"] != "none":
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
@@ -156,7 +156,7 @@ class Supervisor:
         if self.config["mode"] == "uid":
             child.work = f"{job.WORK}/{child.uid}"
         content = memfd("content")
-        payload = {"argv": header["argv"], "files": header["files"], "env": header["env"], "work": child.work}
+        payload = {name: header[name] for name in ("argv", "files", "env", "modules")} | {"work": child.work}
         frames.write_frame(content, payload, blobs[1:])
         os.lseek(content, 0, os.SEEK_SET)
         status_read, status_write = os.pipe()
@@ -230,7 +230,7 @@ class Supervisor:
         running = [child for child in children if child.pid is not None]
         for news in self.news:
             self.note_end(running, news)
-        next_tick = time.monotonic() + FIRST_TICK
+        next_tick = time.monotonic() + TICK
         deadline = None
         while any(child.ended is None for child in running):
             timeout = max(0.0, next_tick - time.monotonic())
@@ -332,7 +332,7 @@ class Supervisor:
         except BlockingIOError:
             told = b""
         if told.startswith(b"!"):
-            child.outcome, child.detail = "infrastructure_fault", told[1:].decode("utf-8", "replace")
+            child.outcome, child.detail = "infrastructure_fault", told[1:].partition(b"\n")[0].decode("utf-8", "replace")
             self.anomaly = child.detail
             return
         if self.config["mode"] != "namespaces" and child.ended is not None:

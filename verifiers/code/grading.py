@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
-import marshal
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +30,10 @@ args__, kwargs__ = given__()
 args__ = [(lambda *a, held=v: held(*a)) if type(v).__name__ == "StandIn" else v for v in args__]
 assert {name}(*args__, **kwargs__) == ({output})
 """
+GUEST_MODULES = {
+    "wire": "wire", "program": "program", "planner": "planner", "tester": "tester", "pytest": "pytest_subset",
+}  # fmt: skip
+"""Modules inside the sandbox, each after those that it imports: name there, and file here."""
 FRAMES = 100_000
 MOST_LEFT_OUT = 8
 """Inputs of one problem that its oracle may fail to answer."""
@@ -322,30 +324,22 @@ def _request(program: Program, plan: Mapping[str, JSON] | None) -> Frame:
 
 
 @cache
-def _guest(*names: str) -> dict[str, bytes]:
-    """The modules that run inside, as sources and, for an interpreter like ours, as bytecode (PEP 552, unchecked)."""
+def guest_modules() -> dict[str, str]:
+    """Name and source of the modules that run inside, each after those that it imports."""
     folder = resources.files("verifiers.code.guest")
-    tag = importlib.util.cache_from_source("")[: -len(".pyc")].rpartition(".")[2]
-    files: dict[str, bytes] = {}
-    for name in names:
-        source = (folder / f"{name}.py").read_bytes()
-        inside = "pytest" if name == "pytest_subset" else name
-        code = compile(source, f"{inside}.py", "exec", dont_inherit=True)
-        header = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
-        files[f"{inside}.py"] = source
-        files[f"__pycache__/{inside}.{tag}.pyc"] = header + marshal.dumps(code)
-    return files
+    return {name: (folder / f"{file}.py").read_text() for name, file in GUEST_MODULES.items()}
 
 
 def _job(script: str, request: Mapping[str, JSON], modules: tuple[str, ...], limits: Limits) -> Job:
     data = json.dumps(request).encode("ascii")
-    modules += ("pytest_subset",) if script != "program" and b"pytest" in data else ()
+    modules += ("pytest",) if script != "program" and b"pytest" in data else ()
     start = f"import {script}\n{script}.main()\n".encode()
     return Job(
         argv=("python", "main.py"),
-        files={**_guest(*modules), "main.py": start, "request.json": data},
+        files={"main.py": start, "request.json": data},
         limits=limits,
         result_channel=True,
+        modules=modules,
     )
 
 

@@ -7,7 +7,7 @@ import os
 import threading
 
 from sandbox import BACKENDS, Sandbox, SandboxUnavailable, open_sandbox
-from verifiers.code.grading import TRUSTED_LIMITS
+from verifiers.code.grading import TRUSTED_LIMITS, guest_modules
 
 ISOLATED = tuple(name for name in BACKENDS if name != "unsafe-host")
 CHOICES = ("auto", *BACKENDS)
@@ -71,7 +71,9 @@ def _first(backend: str, packages: tuple[str, ...], workers: int) -> Sandbox:
     missing: list[str] = []
     for name in ISOLATED if backend == "auto" else (backend,):
         try:
-            return open_sandbox(name, workers=workers, packages=packages, limits=TRUSTED_LIMITS)
+            return open_sandbox(
+                name, workers=workers, packages=packages, limits=TRUSTED_LIMITS, modules=guest_modules()
+            )
         except SandboxUnavailable as error:
             missing.append(f"{name}: {error}")
     raise SandboxUnavailable(" ".join(missing))
