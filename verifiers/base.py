@@ -77,6 +77,11 @@ class Verifier:
 
     None: all of the pool's workers, one thread.
     """
+    merges_equal: bool = False
+    """True: rows that are equal in everything and in the grading pool at the same time are graded once.
+
+    For verifiers whose rows cost much; each row still gets a verdict of its own.
+    """
     shaping: bool = False
     """True: says nothing of whether the answer is right (a length, a format); for parts of composed rewards."""
     injectable: bool = False

@@ -88,6 +88,7 @@ class Composite(Verifier):
             raise BadOption(f"parts must have different names; {min(twice)!r} stands twice. Give one a `name`.")
         self.parts = tuple(parts)
         self.grade_seconds = sum(part.made.grade_seconds for part in parts)
+        self.merges_equal = any(part.made.merges_equal for part in parts)
         self.memory_bytes = max((part.made.memory_bytes or 0 for part in parts), default=0) or None
         self.concurrency = min((part.made.concurrency for part in parts if part.made.concurrency), default=None)
         self.version = "+".join([type(self).version, *(f"{part.name}:{part.made.version}" for part in parts)])

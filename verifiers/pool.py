@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from verifiers.base import GradingRow
@@ -87,6 +87,8 @@ class GradingPool:
         self._kinds: dict[str, Kind] = {}
         self._making = threading.Lock()
         self._shared: dict[Kind, SharedQueue] = {}
+        self._first: dict[tuple[Kind, bytes], Item] = {}
+        """Of rows that are equal and not graded yet, the one that will be."""
         self._closed = False
 
     def start(self) -> None:
@@ -116,17 +118,7 @@ class GradingPool:
                 self._changed.wait()
             if self._closed:
                 raise RuntimeError("the grading pool is closed; open another one.")
-            if kind.shared is not None:
-                if kind not in self._shared:
-                    self._shared[kind] = SharedQueue(kind)
-                self._shared[kind].put(item)
-            elif kind.lost_loading >= LOADING_FAILURES:
-                item.fault(f"{verifier} was given up: {kind.lost_loading} workers in a row were lost while loading it")
-            else:
-                self._queues.setdefault(kind, deque()).append(item)
-                self._waiting += 1
-                self._start_lanes()
-                self._changed.notify_all()
+            self._enqueue(item)
         return item.future
 
     def grade(self, requests: Iterable[GradingRequest]) -> Iterator[Verdict]:
@@ -219,9 +211,47 @@ class GradingPool:
             memory_bytes=made.memory_bytes or limits.memory_bytes,
             batch_rows=made.batch_rows,
             concurrency=made.concurrency or (1 if made.in_process else self._workers),
+            merges_equal=made.merges_equal,
             shared=made if made.in_process else None,
             composed=_with_parts_here(made),
         )
+
+    def _enqueue(self, item: Item) -> None:
+        """Put a row where it is graded, or beside an equal one that is there already. Called with the lock held."""
+        kind = item.kind
+        if kind.shared is not None:
+            if kind not in self._shared:
+                self._shared[kind] = SharedQueue(kind)
+            return self._shared[kind].put(item)
+        if kind.lost_loading >= LOADING_FAILURES:
+            lost = f"{kind.lost_loading} workers in a row were lost while loading it"
+            return item.fault(f"{kind.name} was given up: {lost}")
+        if kind.merges_equal:
+            key = item.key
+            if key in self._first:
+                return self._first[key].twins.append(item)
+            self._first[key] = item
+            item.future.add_done_callback(lambda _: self._settle_twins(key))
+        self._queues.setdefault(kind, deque()).append(item)
+        self._waiting += 1
+        self._start_lanes()
+        self._changed.notify_all()
+
+    def _settle_twins(self, key: tuple[Kind, bytes]) -> None:
+        """Give the verdict of a row to those equal to it; a fault is its own, and the next of them is graded."""
+        with self._changed:
+            first = self._first.pop(key)
+        verdict = first.future.result()
+        if verdict.outcome is not Outcome.VERIFIER_ERROR:
+            for twin in first.twins:
+                twin.settle(replace(verdict, seconds=0.0))
+            return
+        for twin in first.twins:
+            with self._changed:
+                if not self._closed:
+                    self._enqueue(twin)
+                    continue
+            twin.fault(CLOSED)
 
     def _submit_parts(self, composed: Composite, item: Item) -> Future[Verdict]:
         """Each part as a row of its own, so that each has its own limits; the last verdict to come combines them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -40,6 +42,7 @@ class Kind:
     concurrency: int
     shared: Verifier | None = None
     """Graded with in the caller's process."""
+    merges_equal: bool = False
     composed: Composite | None = None
     """Its parts are graded apart, because one of them is graded in the caller's process."""
     active: int = 0
@@ -57,6 +60,15 @@ class Item:
     alone: bool = False
     """Not in a batch: a worker was lost in the batch that held it."""
     future: Future[Verdict] = field(default_factory=Future[Verdict])
+    twins: list[Item] = field(default_factory=list["Item"])
+    """Rows equal to this one that wait for its verdict."""
+
+    @property
+    def key(self) -> tuple[Kind, bytes]:
+        """The same for equal rows of one kind."""
+        row = self.row
+        text = json.dumps([row.completion, row.reference, row.prompt, dict(row.info)])
+        return self.kind, hashlib.sha256(text.encode()).digest()
 
     def settle(self, verdict: Verdict) -> None:
         """Give the verdict, unless there is one."""

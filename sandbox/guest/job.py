@@ -29,11 +29,17 @@ PRIVATE = (WORK, "/tmp", "/dev/shm")
 # what most programs import, so that each job need not
 WARM = ("bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq", "itertools", "json")
 WARM += ("math", "operator", "random", "re", "string", "typing", "ast", "statistics", "contextlib", "dataclasses")
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": WORK, "LANG": "C.UTF-8", "TMPDIR": "/tmp", "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+}  # fmt: skip
 STDIN, STDOUT, STDERR, RESULT, TO_HELPER, FROM_HELPER = range(6)
 STATUS, GIVEN, CONTENT, BEYOND = 100, 128, 200, 4096  # where descriptors are kept while a job is made
 
 library = {}
 """Modules of the owner's that a job may ask for, by name; loaded before the first job."""
+streams = {}
+"""Standard streams of Python jobs, by their names in `sys`."""
 
 
 def zygote(channel, config):
@@ -44,6 +50,9 @@ def zygote(channel, config):
     for name in WARM:
         __import__(name)
     library.update(loaded(config["modules"]))
+    os.environ.clear()
+    os.environ.update(ENVIRONMENT)
+    streams.update(standard_streams())
     filter_program = kernel.seccomp_program() if config["mode"] != "none" else b""
     # a handler would let a job of the same uid reach the first process of its namespace with that signal
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -85,6 +94,25 @@ def loaded(sources):
     for name in found:
         del sys.modules[name]
     return found
+
+
+def standard_streams():
+    """Streams on descriptors 0 to 2, made while these are what they are in a job: a file and two pipes."""
+    kept = [os.dup(fd) for fd in range(3)]
+    given = [os.memfd_create("stdin"), *os.pipe()]
+    for fd, kind in enumerate((given[0], given[2], given[2])):
+        os.dup2(kind, fd)
+    raw = open(2, "wb", buffering=0, closefd=False)
+    made = {
+        "stdin": open(0, encoding="utf-8", closefd=False),
+        "stdout": open(1, "w", encoding="utf-8", closefd=False),
+        "stderr": io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True),
+    }
+    for fd, before in enumerate(kept):
+        os.dup2(before, fd)
+    for fd in (*kept, *given):
+        os.close(fd)
+    return made
 
 
 def reap(channel):
@@ -196,19 +224,17 @@ def program(request, fds, config, filter_program):
             os.makedirs(os.path.dirname(path), exist_ok=True)
         write(path, data, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     del blobs
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": work, "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
-    environment |= {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **header["env"]}
+    if work != WORK:
+        os.environ["HOME"] = work
+    os.environ.update(header["env"])
     argv = header["argv"]
     os.close(STATUS)
     if argv[0] == "python" and len(argv) > 1 and not argv[1].startswith("-"):
-        os.environ.clear()
-        os.environ.update(environment)
         run_python(argv[1:], header["modules"])
     command = sys.executable if argv[0] == "python" else argv[0]
     arguments = ["python", "-B", *argv[1:]] if argv[0] == "python" else argv
     try:
-        os.execvpe(command, arguments, environment)
+        os.execvpe(command, arguments, os.environ)
     except OSError as error:
         os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
         os._exit(127)
@@ -245,10 +271,8 @@ def run_python(argv, modules):
     sys.modules.update((name, library[name]) for name in modules)
     sys.argv = argv
     sys.path.insert(0, os.getcwd())
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
-    raw = open(2, "wb", buffering=0, closefd=False)
-    sys.stderr = sys.__stderr__ = io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
+    vars(sys).update(streams)
+    vars(sys).update((f"__{name}__", stream) for name, stream in streams.items())
     module = types.ModuleType("__main__")
     module.__file__ = argv[0]
     vars(module)["__builtins__"] = __builtins__

@@ -54,6 +54,7 @@ class Code(Verifier):
     name = "code"
     version = "1"
     grade_seconds = 600.0
+    merges_equal = True
     reference_schema = SCHEMA
     machine_options = frozenset({"sandbox", "packages", "workers", "cpu_seconds", "memory_mb"})
     examples = (

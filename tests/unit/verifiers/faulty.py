@@ -77,3 +77,16 @@ class Patient(Faulty):
 
     name = "patient"
     grade_seconds = 20.0
+
+
+class Counting(Faulty):
+    """Says which of its rows this is, and takes its time over them."""
+
+    name = "counting"
+    merges_equal = True
+    graded = 0
+
+    def grade(self, row: GradingRow) -> Verdict:
+        time.sleep(0.3)
+        Counting.graded += 1
+        return fixed(super().grade(row).outcome, f"row {Counting.graded}")

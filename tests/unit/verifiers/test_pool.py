@@ -104,6 +104,36 @@ def test_back_pressure_holds_the_submitter() -> None:
         assert [f.result().outcome for f in futures[1:]] == [Outcome.CORRECT] * 8
 
 
+def test_equal_rows_that_wait_together_are_graded_once() -> None:
+    counting = FAULTY.replace(":Faulty", ":Counting")
+    rows = [GradingRow(completion=text, reference=gold) for text, gold in [("a", "a"), ("a", "b"), ("c", "c")] * 4]
+    with GradingPool(workers=1) as made:
+        verdicts = [future.result() for future in [made.submit(counting, {}, row) for row in rows]]
+        assert [verdict.outcome == "correct" for verdict in verdicts] == [True, False, True] * 4
+        assert {verdict.reason for verdict in verdicts} == {"row 1", "row 2", "row 3"}
+        assert [verdict.seconds > 0 for verdict in verdicts] == [True] * 3 + [False] * 9
+        # only while they wait together: what a verifier remembers is its own affair
+        assert made.submit(counting, {}, rows[0]).result().reason == "row 4"
+
+
+def test_a_fault_is_no_verdict_for_equal_rows() -> None:
+    counting = FAULTY.replace(":Faulty", ":Counting")
+    with GradingPool(workers=1) as made:
+        futures = [made.submit(counting, {}, GradingRow(completion="raise", reference="a")) for _ in range(3)]
+        assert [future.result().outcome for future in futures] == [Outcome.VERIFIER_ERROR] * 3
+        after = made.submit(counting, {}, GradingRow(completion="a", reference="a"))
+        assert after.result().reason == "row 4"  # each of the three was graded by itself
+
+
+def test_equal_rows_of_a_closed_pool_are_settled() -> None:
+    counting = FAULTY.replace(":Faulty", ":Counting")
+    made = GradingPool(workers=1)
+    futures = [made.submit(counting, {}, GradingRow(completion="hang", reference="a")) for _ in range(3)]
+    time.sleep(0.3)
+    made.close()
+    assert {future.result(timeout=10).outcome for future in futures} == {Outcome.VERIFIER_ERROR}
+
+
 def _split(made: GradingRequest) -> tuple[str, dict[str, object], GradingRow]:
     return made.verifier, dict(made.options), made.row
 
