@@ -13,6 +13,7 @@ from typing import Any
 
 MAX_HEADER = 1 << 20
 MAX_BYTES = 1 << 30
+SMALL = 1 << 16
 
 
 class Closed(EOFError):
@@ -20,9 +21,17 @@ class Closed(EOFError):
 
 
 def write_frame(fd, header, blobs=()):
-    """Write one frame, all of it."""
+    """Write one frame, all of it; a large byte string as it lies, without a copy."""
     head = json.dumps({**header, "sizes": [len(blob) for blob in blobs]}).encode()
-    write_all(fd, b"".join([len(head).to_bytes(8, "big"), head, *blobs]))
+    together = [len(head).to_bytes(8, "big"), head]
+    for blob in blobs:
+        if len(blob) <= SMALL:
+            together.append(blob)
+            continue
+        write_all(fd, b"".join(together))
+        write_all(fd, blob)
+        together = []
+    write_all(fd, b"".join(together))
 
 
 def write_all(fd, data):

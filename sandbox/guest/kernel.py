@@ -1,6 +1,7 @@
 """Linux calls that Python has no name for. Runs inside the sandbox: standard library only, Python 3.9 or later."""
 
 # pyright: basic
+import contextlib
 import ctypes
 import os
 import platform
@@ -18,6 +19,7 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_SET_SECCOMP = 1, 4, 38, 24, 22
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 SIGCHLD, SIGKILL = 17, 9
+M_MMAP_THRESHOLD = -3
 CLONE_NUMBER = {"x86_64": 56, "aarch64": 220}
 
 
@@ -62,6 +64,12 @@ def fork():
     if pid < 0:
         raise OSError("fork failed")
     return pid
+
+
+def give_memory_back():
+    """Have this process keep no memory of large outputs: glibc keeps more of it with every one, unless it is told."""
+    with contextlib.suppress(AttributeError):  # another libc
+        LIBC.mallopt(M_MMAP_THRESHOLD, 1 << 17)
 
 
 def drop_bounding_set():

@@ -60,14 +60,13 @@ def main(config):
         finally:
             os._exit(1)
     theirs.close()
+    kernel.give_memory_back()
     supervisor = Supervisor(config, owner_in, owner_out, ours, zygote)
     frames.write_frame(owner_out, {"ready": True, "python": sys.version.split()[0]})
     read = frames.exact_reader(owner_in)
     try:
         while True:
-            header, blobs = frames.read_frame(read)
-            answer, output = supervisor.run(header, blobs)
-            frames.write_frame(owner_out, answer, output)
+            frames.write_frame(owner_out, *supervisor.run(*frames.read_frame(read)))  # nothing of a job is kept
     except (frames.Closed, BrokenPipeError):
         supervisor.end()
 
@@ -126,7 +125,7 @@ class Supervisor:
             answer["helper"] = helper.describe()
         answer["anomaly"] = self.anomaly or next(filter(None, (child.anomaly for child in children)), "")
         answer["wall_seconds"] = time.monotonic() - started
-        output = [bytes(child.output[name]) for child in children for name in ("stdout", "stderr", "result")]
+        output = [child.output[name] for child in children for name in ("stdout", "stderr", "result")]
         return answer, output
 
     def start(self, main, helper, blobs, helper_blobs):
@@ -332,7 +331,10 @@ class Supervisor:
         except BlockingIOError:
             told = b""
         if told.startswith(b"!"):
-            child.outcome, child.detail = "infrastructure_fault", told[1:].partition(b"\n")[0].decode("utf-8", "replace")
+            child.outcome, child.detail = (
+                "infrastructure_fault",
+                told[1:].partition(b"\n")[0].decode("utf-8", "replace"),
+            )
             self.anomaly = child.detail
             return
         if self.config["mode"] != "namespaces" and child.ended is not None:
