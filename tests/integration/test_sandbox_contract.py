@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from sandbox import Job, JobOutcome, JobResult, Limits
+from sandbox import Job, JobOutcome, JobResult, Limits, SandboxError
+from sandbox import worker as worker_module
 from sandbox.pool import PooledSandbox
 from tests.backends import ISOLATED, opened, python, said
 
@@ -185,6 +188,51 @@ def test_workers_outlive_the_thread_that_started_them(request: pytest.FixtureReq
         time.sleep(0.05)
         assert said(sandbox.run(python(f"print({number})"))) == f"{number}\n"
     assert sandbox.replaced == before
+
+
+FRESH = """
+import json, os, random, sys, threading
+streams = (sys.stdin.seekable(), sys.stdout.seekable(), sys.stderr.seekable())
+own = threading.main_thread().native_id == threading.get_native_id() == os.getpid()
+print(json.dumps([random.random(), sorted(os.environ), os.environ["HOME"] == os.getcwd(), streams, own]))
+"""
+
+
+def test_every_job_is_as_if_freshly_started(sandbox: PooledSandbox) -> None:
+    seen = [json.loads(said(sandbox.run(python(FRESH)))) for _ in range(4)]
+    assert len({number for number, *_ in seen}) == 4  # random numbers of its own
+    names = "HOME LANG OMP_NUM_THREADS OPENBLAS_NUM_THREADS PATH PYTHONDONTWRITEBYTECODE PYTHONHASHSEED TMPDIR"
+    assert all(rest == [names.split(), True, [True, False, False], True] for _, *rest in seen)
+    code = "import os\nprint(sorted(name for name in os.environ if name != 'LC_CTYPE'))"
+    executed = Job(argv=("python", "-c", code))  # a new interpreter
+    assert said(sandbox.run(executed)) == f"{names.split()}\n"
+
+
+@pytest.mark.parametrize("backend", ISOLATED)
+def test_modules_are_there_for_jobs_that_ask(backend: str) -> None:
+    sources = {"first": "import math\nheld = [math.pi]", "second": "import first\nheld = first.held"}
+    code = "import first, second\nassert first.held is second.held\nfirst.held.append(1)\nprint(len(second.held))"
+    with opened(backend, workers=1, modules=sources) as found:
+        for _ in range(2):  # what a job does to them is gone with it
+            assert said(found.run(replace(python(code), modules=("first", "second")))) == "2\n"
+        result = found.run(replace(python(code), modules=("first",)))
+        assert b"No module named 'second'" in result.stderr
+        assert b"No module named 'first'" in found.run(python(code)).stderr
+        with pytest.raises(SandboxError, match=r"opened with \(first, second\); got \['third'\]"):
+            found.run(replace(python(code), modules=("third",)))
+
+
+@pytest.mark.parametrize("backend", ISOLATED)
+def test_a_job_that_is_over_before_it_is_watched(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = "\nopen_at_once = os.pidfd_open\nos.pidfd_open = lambda pid: (time.sleep(0.3), open_at_once(pid))[1]\n"
+    sources = [[name, source + slow * (name == "supervisor")] for name, source in worker_module.guest_sources()]
+    monkeypatch.setattr(worker_module, "guest_sources", lambda: sources)
+    with opened(backend, workers=1) as found:
+        for code, outcome in (("print(1)", "ok"), ("import sys\nsys.exit(3)", "nonzero_exit")):
+            result = found.run(python(code))
+            assert result.outcome == outcome, result
+        assert said(found.run(python("print(2)"))) == "2\n"
+        assert found.replaced == 0
 
 
 def test_coroutines(sandbox: PooledSandbox) -> None:
