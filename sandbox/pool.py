@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from sandbox.api import Job, JobOutcome, JobResult, Limits, Sandbox, SandboxError
@@ -47,6 +47,47 @@ class Launcher(ABC):
         """Called once, after the last worker; most have nothing to do."""
 
 
+class Places:
+    """What may run at a time: each a worker, or None where it has still to be started.
+
+    Whoever has waited longest is next; where nobody waits, the place that was used last is taken first.
+    """
+
+    def __init__(self, free: list[Worker | None]) -> None:
+        self._free = free
+        self._waiting: deque[Future[Worker | None]] = deque()
+        self._lock = threading.Lock()
+
+    def get(self, seconds: float | None = None) -> Worker | None:
+        """Take a place.
+
+        Raises:
+            TimeoutError: there was none for so long.
+        """
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            mine: Future[Worker | None] = Future()
+            self._waiting.append(mine)
+        try:
+            return mine.result(seconds)
+        except BaseException:  # an interrupt too: a place that was handed over meanwhile is not lost
+            with self._lock:
+                if mine in self._waiting:
+                    self._waiting.remove(mine)
+            if mine.done():
+                self.put(mine.result())
+            raise
+
+    def put(self, worker: Worker | None) -> None:
+        """Give a place back, or to the one that has waited longest."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set_result(worker)
+            else:
+                self._free.append(worker)
+
+
 class PooledSandbox(Sandbox):
     """Up to `workers` jobs at a time, each in a warm worker; callers beyond that wait their turn.
 
@@ -69,9 +110,7 @@ class PooledSandbox(Sandbox):
         self._busy: set[Worker] = set()
         self.replaced = 0
         """Workers replaced so far."""
-        self._places: queue.LifoQueue[Worker | None] = queue.LifoQueue()
-        for _ in range(workers - 1):
-            self._places.put(None)
+        self._places = Places([None] * (workers - 1))
         self._places.put(launcher.start())
         self._async = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self._janitor = ThreadPoolExecutor(1, thread_name_prefix="sandbox-janitor")
@@ -105,8 +144,8 @@ class PooledSandbox(Sandbox):
         deadline = time.monotonic() + CLOSE_SECONDS
         for _ in range(self._workers):
             try:
-                worker = self._places.get(timeout=max(0.1, deadline - time.monotonic()))
-            except queue.Empty:
+                worker = self._places.get(max(0.1, deadline - time.monotonic()))
+            except TimeoutError:
                 break
             if worker is not None:
                 self._launcher.discard(worker)

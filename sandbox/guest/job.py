@@ -5,7 +5,7 @@ an earlier job, or of the tests that another job was given, is in the memory of 
 """
 
 # pyright: basic
-import array
+import _socket as socket  # the calls alone: what is imported here is copied for every job
 import atexit
 import gc
 import io
@@ -15,10 +15,9 @@ import random
 import resource
 import select
 import signal
-import socket
+import struct
 import sys
 import threading
-import traceback
 import types
 
 import frames
@@ -34,6 +33,7 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
 }  # fmt: skip
 STDIN, STDOUT, STDERR, RESULT, TO_HELPER, FROM_HELPER = range(6)
+INT = struct.calcsize("i")
 STATUS, GIVEN, CONTENT, BEYOND = 100, 128, 200, 4096  # where descriptors are kept while a job is made
 
 library = {}
@@ -57,6 +57,7 @@ def zygote(channel, config):
     # a handler would let a job of the same uid reach the first process of its namespace with that signal
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.collect()
+    kernel.trim_memory()
     gc.freeze()
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -72,12 +73,11 @@ def zygote(channel, config):
             message, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(64))
             if not message:
                 os._exit(0)
-            fds = array.array("i")
-            for _, _, data in ancillary:
-                fds.frombytes(data)
+            given = b"".join(data for _, _, data in ancillary)
+            fds = struct.unpack(f"{len(given) // INT}i", given)
             request = json.loads(message)
             try:
-                pid = spawn(request, list(fds), config, filter_program)
+                pid = spawn(request, fds, config, filter_program)
                 channel.send(json.dumps({"pid": pid}).encode())
             except OSError as error:
                 channel.send(json.dumps({"error": str(error)}).encode())
@@ -290,6 +290,8 @@ def run_python(argv, modules):
             print(code, file=sys.stderr)
             code = 1
     except BaseException as error:
+        import traceback
+
         trace = error.__traceback__
         traceback.print_exception(type(error), error, trace and trace.tb_next)
         code = 1
@@ -297,6 +299,8 @@ def run_python(argv, modules):
         threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter itself does before exit hooks
         atexit._run_exitfuncs()
     except BaseException:
+        import traceback
+
         traceback.print_exc()
     try:
         sys.stdout.flush()

@@ -4,16 +4,14 @@ Runs inside the sandbox, one job at a time: standard library only, Python 3.9 or
 """
 
 # pyright: basic
-import array
+import _socket as socket  # the calls alone: what is imported here is copied for every job
 import contextlib
 import json
 import os
 import select
-import shutil
 import signal
-import socket
+import struct
 import sys
-import tempfile
 import time
 
 import child as programs
@@ -150,6 +148,8 @@ class Supervisor:
         """Have the zygote fork one program."""
         header = child.header
         if self.config["mode"] == "none":
+            import tempfile
+
             child.work = tempfile.mkdtemp(prefix="unsafe-host-")
         child.uid = self.next_uid(child)
         if self.config["mode"] == "uid":
@@ -185,9 +185,8 @@ class Supervisor:
             places.append(place)
         request = {"places": places, "limits": programs.kernel_limits(header["limits"]), "uid": child.uid}
         try:
-            self.channel.sendmsg(
-                [json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-            )
+            given = struct.pack(f"{len(fds)}i", *fds)
+            self.channel.sendmsg([json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
             answer = self.reply()
             if "error" in answer:
                 raise OSError(answer["error"])
@@ -322,6 +321,8 @@ class Supervisor:
                     self.status(child, fd)
                 os.close(fd)
         if self.config["mode"] == "none":
+            import shutil
+
             shutil.rmtree(child.work, ignore_errors=True)
 
     def status(self, child, fd):

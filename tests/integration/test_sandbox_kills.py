@@ -103,10 +103,11 @@ def test_a_forked_child_of_the_owner_does_not_keep_the_workers_alive() -> None:
         time.sleep(30)
         os._exit(0)
     try:
-        worker = found._places.queue[-1]
+        worker = found._places.get()
         assert worker is not None
         worker.hang_up()  # what the death of this process would do
         assert worker.process.wait(5) is not None
+        found._places.put(worker)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -274,6 +274,26 @@ def test_a_forked_child_of_the_owner_has_no_part_in_it(host: Sandbox) -> None:
     assert host.run(Job(argv=("python", "m.py"), files={"m.py": b"print(1)"})).stdout == b"1\n"
 
 
+def test_whoever_has_waited_longest_is_next(host: Sandbox) -> None:
+    turns: list[int] = []
+    over = threading.Event()
+
+    def caller(number: int) -> None:
+        while not over.is_set():
+            host.run(Job(argv=("python", "m.py"), files={"m.py": b""}))
+            turns.append(number)
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1.0)
+    over.set()
+    for thread in threads:
+        thread.join()
+    shares = [turns.count(number) for number in range(4)]
+    assert min(shares) >= max(shares) - 2, shares
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(SandboxError, match="one of docker, bubblewrap, unsafe-host"):
         open_sandbox("host")
