@@ -271,8 +271,9 @@ def run_python(argv, modules):
     sys.modules.update((name, library[name]) for name in modules)
     sys.argv = argv
     sys.path.insert(0, os.getcwd())
-    vars(sys).update(streams)
-    vars(sys).update((f"__{name}__", stream) for name, stream in streams.items())
+    for name, stream in streams.items():
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     module = types.ModuleType("__main__")
     module.__file__ = argv[0]
     vars(module)["__builtins__"] = __builtins__
