@@ -105,8 +105,9 @@
   function draw(spec, box) {
     const data = [spec.x, ...spec.series.map((s) => s.values)];
     const raw = data.slice(1);
-    const series = [{ label: "step" }];
-    const shown = (place) => (u, v, s, i) => (i === null || i === undefined ? "" : number(raw[place][i]));
+    const at = (values, i) => values[i ?? values.length - 1]; // without a pointer: the last step
+    const series = [{ label: "step", value: (u, v, s, i) => at(spec.x, i) }];
+    const shown = (place) => (u, v, s, i) => number(at(raw[place], i));
     spec.series.forEach((s, k) => series.push({
       label: s.name.replace(/^(time|throughput|reward|policy|completion|groups|gap|optim)\//, ""), value: shown(k),
       stroke: PALETTE[k % PALETTE.length], width: 1.6, points: { show: spec.x.length < 3 }, spanGaps: true,
@@ -115,7 +116,7 @@
     let bands = [];
     if (spec.band) {
       data.push(spec.band[1], spec.band[0]);
-      const hidden = (label, place) => ({ label, value: (u, v, s, i) => (i === null || i === undefined ? "" : number(spec.band[place][i])), stroke: "transparent", points: { show: false }, spanGaps: true });
+      const hidden = (label, place) => ({ label, value: (u, v, s, i) => number(at(spec.band[place], i)), stroke: "transparent", points: { show: false }, spanGaps: true });
       series.push(hidden("+1 std", 1), hidden("−1 std", 0));
       bands = [{ series: [data.length - 2, data.length - 1], fill: PALETTE[0] + "2e" }];
     }
