@@ -7,14 +7,14 @@ E_q[p / q] = 1, and E_p[-log p] is p's entropy. Each rule rests on one of the tw
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reasoner.explain.finding import Finding, Level, places
-from reasoner.explain.history import Floats, History
+from reasoner.explain.history import Floats, History, Row
 from reasoner.explain.numbers import percent, t_value
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
@@ -218,50 +218,42 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
 
     Drawn from p, tokens have a mean surprisal equal to p's entropy. Samples of a lower temperature or a nucleus, whose
     log-probabilities are reported before that was applied, are less surprising than that, those of a higher temperature
-    more. Healthy runs lie within a twentieth of 1: groups without signal leave the update, which makes the rest a
-    little more surprising than the average.
+    more. Groups without signal leave the update, over which the entropy is measured: those that stay are the more
+    surprising ones and the more uncertain ones. So the lower side is tested on what stayed, the upper one on all.
     """
     entropies = dict(zip(history.steps_of("policy/entropy"), history.series("policy/entropy"), strict=True))
-    pairs = [(float(-gap.engine.mean()), entropies[step]) for step, gap in measured.items() if step in entropies]
-    if len(pairs) < 3:
+    steps = [step for step in measured if step in entropies]
+    if len(steps) < 3:
         return
-    surprisal, entropy = (np.asarray(side, dtype=np.float64) for side in zip(*pairs, strict=True))
-    share = float(surprisal.sum() / max(entropy.sum(), 1e-9))
-    sharper = share < 0.8 and t_value(surprisal - entropy) < -5
-    flatter = share > 1.25 and t_value(surprisal - entropy) > 5
+    entropy = np.asarray([entropies[step] for step in steps], dtype=np.float64)
+    surprisal = np.asarray([-measured[step].engine.mean() for step in steps], dtype=np.float64)
+    of_all = np.asarray([_surprisal(history.by_step[step]) for step in steps], dtype=np.float64)
+    sharper = surprisal.sum() < 0.8 * entropy.sum() and t_value(surprisal - entropy) < -5
+    flatter = of_all.sum() > 1.25 * entropy.sum() and t_value(of_all - entropy) > 5
     if not (sharper or flatter) or entropy.mean() < 0.01:
         return
-    if flatter:
-        yield Finding(
-            code="sampling-flatter",
-            level=Level.FAULT,
-            cost=min(1.0, 0.3 * share),
-            title="The samples are not drawn from the distribution whose log-probabilities the engine reports: a higher"
-            " temperature is applied after them",
-            evidence=(
-                f"tokens drawn from the reported distribution would have a mean surprisal of {entropy.mean():.3f} nats,"
-                f" its entropy; the sampled ones have {surprisal.mean():.3f} ({percent(share)}), {len(pairs)} steps"
-                " agree",
-            ),
-            change="let the engine return processed log-probabilities (vLLM: logprobs_mode=processed_logprobs), and"
-            " sample with the temperature that the trainer uses.",
-            explains=frozenset({"no-answer", "truncated", *SYMPTOMS}),
-        )
-        return
+    sampled = (of_all if flatter else surprisal).mean()
+    share = float(sampled / entropy.mean())
+    cause = "a higher temperature" if flatter else "top-p, top-k or a lower temperature"
     yield Finding(
-        code="sampling-sharper",
+        code="sampling-flatter" if flatter else "sampling-sharper",
         level=Level.FAULT,
-        cost=0.5 * (1 - share) + 0.3,
-        title="The samples are not drawn from the distribution whose log-probabilities the engine reports: top-p,"
-        " top-k or a lower temperature is applied after them",
+        cost=min(1.0, 0.3 + 0.5 * abs(1 - share)),
+        title="The samples are not drawn from the distribution whose log-probabilities the engine reports:"
+        f" {cause} is applied after them",
         evidence=(
             f"tokens drawn from the reported distribution would have a mean surprisal of {entropy.mean():.3f} nats, its"
-            f" entropy; the sampled ones have {surprisal.mean():.3f} ({percent(share)}), {len(pairs)} steps agree",
+            f" entropy; the sampled ones have {sampled:.3f} ({percent(share)}), {len(steps)} steps agree",
         ),
         change="let the engine return processed log-probabilities (vLLM: logprobs_mode=processed_logprobs), and sample"
         " with top_p=1 and with the temperature that the trainer uses.",
-        explains=frozenset(SYMPTOMS),
+        explains=frozenset({*SYMPTOMS, "no-answer", "truncated"} if flatter else SYMPTOMS),
     )
+
+
+def _surprisal(rows: Sequence[Row]) -> float:
+    """Mean surprisal of the tokens that the policy sampled, nats."""
+    return -float(np.concatenate([row.logprobs if row.mask is None else row.logprobs[row.mask] for row in rows]).mean())
 
 
 def _moved(history: History) -> float:

@@ -233,25 +233,23 @@ def _unequal_accepted(history: History) -> Iterator[Finding]:
 
 
 def _longer_wins(history: History) -> Iterator[Finding]:
-    """In nearly every pair of one group with unequal rewards the longer (or the shorter) completion has more.
+    """The longer (or the shorter) of two completions has the larger reward, within a problem and across problems.
 
-    Ties count as half, and completions that were cut off are left out: they are long and wrong for another reason.
+    Right answers may go with length within a problem (one way of working is longer, and better), and across problems
+    (the harder ones take longer); both, over many lengths, is what a reward for length does. Completions that were cut
+    off are left out: they are long and wrong for another reason.
     """
-    wins: list[float] = []
-    for group in history.groups:
-        rows = [row for row in group if row.verdict_reward is not None and not row.truncated]
-        of_group = [
-            0.5 if len(a.completion) == len(b.completion) else float(len(a.completion) > len(b.completion))
-            for a in rows
-            for b in rows
-            if (a.verdict_reward or 0.0) > (b.verdict_reward or 0.0)
-        ]
-        if of_group:
-            wins.append(float(np.mean(of_group)))
-    if len(wins) < 10:
+    rows = [row for row in history.graded if row.verdict_reward is not None and not row.truncated]
+    lengths_seen = {len(row.completion) for row in rows}
+    groups: dict[tuple[int, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.step, row.group), []).append(row)
+    wins = [share for group in groups.values() if (share := _longer_share(group)) is not None]
+    across = _longer_share(rows[:: max(1, len(rows) // 500)])
+    if len(wins) < 10 or len(lengths_seen) < MANY_LENGTHS or across is None:
         return
     longer = float(np.mean(wins))
-    if ONE_SIDED >= longer >= 1 - ONE_SIDED:
+    if not (min(longer, across) > ONE_SIDED or max(longer, across) < 1 - ONE_SIDED):
         return
     lengths = history.series("completion/length_mean")
     yield Finding(
@@ -261,7 +259,8 @@ def _longer_wins(history: History) -> Iterator[Finding]:
         title=f"The {'longer' if longer > 0.5 else 'shorter'} completion of a problem gets the larger reward in"
         f" {percent(max(longer, 1 - longer))} of the pairs: the reward may be length alone",
         evidence=(
-            f"{len(wins)} groups with unequal rewards, truncated completions left out"
+            f"{len(wins)} groups with unequal rewards, truncated completions left out; across problems it is"
+            f" {percent(max(across, 1 - across))}"
             + (f"; the mean length goes from {lengths[0]:.0f} to {lengths[-1]:.0f} tokens" if len(lengths) else ""),
         ),
         change="read rewarded and unrewarded rollouts of one problem side by side (`reasoner report RUN`), and grade"
@@ -273,6 +272,19 @@ def _longer_wins(history: History) -> Iterator[Finding]:
 
 ONE_SIDED = 0.95
 """Share of pairs (ours): a reward for right answers goes with length in some problems, hardly in all of them."""
+MANY_LENGTHS = 10
+"""Among fewer different lengths each stands for a few texts, which differ in other ways too (ours)."""
+
+
+def _longer_share(rows: Sequence[Row]) -> float | None:
+    """Of the pairs with unequal rewards, the share in which the longer completion has more; ties count as half."""
+    lengths = np.asarray([len(row.completion) for row in rows])
+    rewards = np.asarray([row.verdict_reward for row in rows], dtype=np.float64)
+    more = rewards[:, None] > rewards[None, :]
+    if not more.any():
+        return None
+    longer = (lengths[:, None] > lengths[None, :]) + 0.5 * (lengths[:, None] == lengths[None, :])
+    return float(longer[more].mean())
 
 
 def _inconsistent(history: History) -> Iterator[Finding]:

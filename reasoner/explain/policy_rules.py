@@ -51,7 +51,9 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
                 if better * (row.advantage or 0.0) < 0:
                     wrong.append(row)
     share = len(wrong) / pairs if pairs else 0.0
-    if pairs < 8 or share < (0.01 if own else 0.4):
+    # a value model and a KL in the reward have a say of their own; an estimator of one's own has neither
+    least = 0.01 if own else 0.4 if ":" in history.config.algorithm.advantage else 0.6
+    if pairs < 8 or share < least:
         return
     mixed = 0.25 < share < 0.75
     yield Finding(
