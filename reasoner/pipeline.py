@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from reasoner.run import RunError, write_atomic
 from reasoner.session import Session, open_session
 from reasoner.sft import sft
 from reasoner.train import train
+from verifiers import get_verifier
 
 METHODS: Mapping[str, Callable[[Session], None]] = {
     "constitutional": constitutional,
@@ -39,14 +41,26 @@ def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
     root = Path(config.output)
     if not resume and root.exists() and any(root.iterdir()):
         raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
-    for index in range(len(config.stages)):  # a reference that leads nowhere is found before anything is trained
+    for index, stage in enumerate(config.stages):  # what leads nowhere is found before anything is trained
         with_references(config, index)
+        check_judges(stage)
     for index in range(len(config.stages)):
         folder = config.stage_folder(index)
         stage = stage_with_model(with_references(config, index), index)
         if not (folder / "done.json").is_file():
             run_stage(stage, folder, resume=resume)
     return config.stage_folder(len(config.stages) - 1)
+
+
+def check_judges(stage: StageConfig) -> None:
+    """Make what rewards or compares once, unless an earlier stage has still to write its model.
+
+    Raises:
+        VerifierError: it cannot be made.
+    """
+    for section in (stage.reward, stage.constitutional.judge):
+        if section is not None and not re.search(r'"stages?:', json.dumps(section.options)):
+            get_verifier(section.name, **section.options)
 
 
 NO_POLICY = ("reward_model", "pairs", "constitutional")

@@ -36,7 +36,7 @@ def test_grpo_learns_from_a_judged_rubric(tmp_path: Path) -> None:
         command = [
             sys.executable,
             "-m",
-            "reasoner.cli",
+            "reasoner",
             "train",
             "configs/rubric_tiny.yaml",
             f"output={tmp_path / 'run'}",

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from reasoner.config import ModelSection, ScratchConfig
+from reasoner.config import ModelSection, ScratchConfig, load_config, resolve, shipped_configs
 from reasoner.judge import JudgeModel, continuation, prompt_text
 from reasoner.model import load_model
+from reasoner.pipeline import check_judges, run_pipeline
 from verifiers import BadOption, GradingRow, Outcome, get_verifier
 from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
 from verifiers.judge.prompts import grading_prompt
@@ -117,3 +118,19 @@ def test_what_does_not_fit_is_a_fault_and_what_is_no_option_is_refused(folder: s
     assert missing.name == verdict.verifier
     assert verdict.outcome is Outcome.VERIFIER_ERROR
     assert "missing" in verdict.reason
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_the_rewards_and_judges_of_shipped_configs_can_be_made(name: str) -> None:
+    for stage in load_config(name).stages:
+        check_judges(stage)
+
+
+def test_a_reward_that_cannot_be_made_is_found_before_anything_is_trained(tmp_path: Path) -> None:
+    levels = [{"level": 1, "description": "no"}, {"level": 2, "description": "More than half", "not all": None}]
+    judged = {"judged": {"question": "How many?", "levels": levels}}
+    stages = [{"method": "sft"}, {"method": "grpo", "reward": {"name": "rubric", "options": {"rubric": [judged]}}}]
+    config = resolve({"task": "topics", "output": str(tmp_path / "run"), "model": "none", "stages": stages})
+    with pytest.raises(BadOption, match="a level must be an object of"):
+        run_pipeline(config, resume=False)
+    assert not (tmp_path / "run").exists()
