@@ -7,6 +7,7 @@ an earlier job, or of the tests that another job was given, is in the memory of 
 # pyright: basic
 import _socket as socket  # the calls alone: what is imported here is copied for every job
 import atexit
+import contextlib
 import gc
 import io
 import json
@@ -46,7 +47,11 @@ def zygote(channel, config):
     """Fork one job for each request on the channel, and report the end of each, until the channel closes.
 
     A request is JSON with as many descriptors as it names under "fds": content, status, then the job's own.
+
+    A job takes the network namespace that we are in, and we leave it to it: the next one's is made while it runs.
     """
+    namespaced = config["mode"] == "namespaces"
+    unused = False  # our network namespace: nobody but us was ever in it
     for name in WARM:
         __import__(name)
     library.update(loaded(config["modules"]))
@@ -77,12 +82,19 @@ def zygote(channel, config):
             fds = struct.unpack(f"{len(given) // INT}i", given)
             request = json.loads(message)
             try:
+                if namespaced and not unused:
+                    kernel.leave_network()
+                unused = False
                 pid = spawn(request, fds, config, filter_program)
                 channel.send(json.dumps({"pid": pid}).encode())
             except OSError as error:
                 channel.send(json.dumps({"error": str(error)}).encode())
             for fd in fds:
                 os.close(fd)
+            if namespaced:
+                with contextlib.suppress(OSError):  # tried again, and told, when the next job needs it
+                    kernel.leave_network()
+                    unused = True
 
 
 def loaded(sources):

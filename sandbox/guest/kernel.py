@@ -12,8 +12,9 @@ HELD = ctypes.PyDLL(None)  # calls that keep the interpreter's lock
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x04000000, 0x08000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWCGROUP, CLONE_NEWTIME = 0x20000000, 0x40000000, 0x02000000, 0x00000080
-JOB_NAMESPACES = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS
-ANY_NAMESPACE = JOB_NAMESPACES | CLONE_NEWUSER | CLONE_NEWCGROUP | CLONE_NEWTIME
+JOB_NAMESPACES = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS
+"""Those that a job's fork makes; its network namespace, the costly one, is made before."""
+ANY_NAMESPACE = JOB_NAMESPACES | CLONE_NEWNET | CLONE_NEWUSER | CLONE_NEWCGROUP | CLONE_NEWTIME
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 16384, 1 << 18
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_SET_SECCOMP = 1, 4, 38, 24, 22
@@ -54,6 +55,11 @@ def fork_into(namespaces):
     """
     number = CLONE_NUMBER[platform.machine()]
     return checked(LIBC.syscall(number, ctypes.c_ulong(namespaces | SIGCHLD), 0, 0, 0, 0), "clone")
+
+
+def leave_network():
+    """Go into a new network namespace, which has no interface but a loopback that is down."""
+    checked(LIBC.unshare(CLONE_NEWNET), "unshare")
 
 
 def fork():

@@ -139,6 +139,17 @@ def test_a_helper_in_a_world_of_its_own(sandbox: PooledSandbox) -> None:
     assert result.helper is not None
 
 
+def test_no_namespace_is_shared(sandbox: PooledSandbox) -> None:
+    own = (
+        "import os\nmine = [os.stat(f'/proc/self/ns/{name}').st_ino for name in ('net', 'ipc', 'uts', 'pid', 'mnt')]\n"
+    )
+    helper = python(own + "os.write(3, repr(mine).encode())")
+    for _ in range(3):  # program and helper are forked one after the other, and live at the same time
+        job = replace(python(own + "print(mine, os.fdopen(5).read())"), helper=helper)
+        seen = said(sandbox.run(job))
+        assert len(set(seen.replace("[", "").replace("]", "").replace(",", "").split())) == 10, seen
+
+
 def test_a_helper_that_runs_wild_ends_the_job_with_it(sandbox: PooledSandbox) -> None:
     limits = Limits(cpu_seconds=0.5, wall_seconds=30)
     helper = Job(argv=("python", "h.py"), files={"h.py": b"while True: pass"}, limits=limits)
