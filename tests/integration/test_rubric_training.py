@@ -40,7 +40,7 @@ def test_grpo_learns_from_a_judged_rubric(tmp_path: Path) -> None:
             "train",
             "configs/rubric_tiny.yaml",
             f"output={tmp_path / 'run'}",
-            "engine.options.max_batch=16",  # sampling takes a while, as with a model of some size
+            "engine.options.max_batch=8",  # sampling takes a while, as with a model of some size
         ]
         done = subprocess.run(
             [*command, *(prefix + option for option in options)], cwd=ROOT, capture_output=True, text=True
@@ -49,7 +49,7 @@ def test_grpo_learns_from_a_judged_rubric(tmp_path: Path) -> None:
         asked = len(server.bodies)
     folder = next((tmp_path / "run").glob("*grpo*"))
     evals = [json.loads(line) for line in (folder / "evals.jsonl").read_text().splitlines()]
-    before, after = (row["estimates"]["avg@1"]["value"] for row in (evals[0], evals[-1]))
+    before, after = (row["metrics"]["avg@1"] for row in (evals[0], evals[-1]))
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rollouts = [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
     assert all(row["reward"] is not None for row in rollouts)
@@ -61,5 +61,5 @@ def test_grpo_learns_from_a_judged_rubric(tmp_path: Path) -> None:
     }
     print(json.dumps({"true score": [before, after], "asked": asked, "rollouts": len(rollouts), "seconds": seconds}))
     assert asked < len(rollouts)  # equal completions are asked about once
-    assert after > before + 0.1
+    assert after[1] > before[2] + 0.1, "the intervals are 0.1 apart"
     assert seconds["grading wait"] < 0.5 * seconds["judging alone"]  # most of it went on beside generation
