@@ -337,6 +337,7 @@ def further(engine: str) -> list[Run]:
         Run("3 % of the wrong answers accepted", {"task": {**task(), **verified("Lenient", share=0.03)}}, LENIENT),
         Run("verifier of one task of two raises", mixture("Raises", share=1.0), ("ungraded",)),
         Run("verifier of one task of two rejects all", mixture("Dead"), DEAD),
+        Run("references of other problems", {"task": part("WrongReferences")}, ("all-wrong",)),
         Run("learning rate / 1000", {"optim": {"lr": 1e-7}}, ("no-movement",)),
         Run("gradients clipped to nothing", {"optim": {"max_grad_norm": 1e-10}}, ("no-movement",)),
         Run("KL coefficient 30", {"algorithm": {"kl_coef": 30.0}}, ("kl-coef-too-large",)),

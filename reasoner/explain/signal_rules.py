@@ -138,6 +138,14 @@ def _all_wrong(history: History, share: float, late: float, empty: float, *, ris
         f"{unsolved[0]} of {unsolved[1]} problems were never solved in any of their samples; reasons given most:"
         f" {_reasons([row for row in history.rows if row.reward is not None and row.reward <= 0])}"
     )
+    agreed = _agreed(history)
+    if agreed:
+        row, common = agreed
+        evidence.append(
+            f"in {percent(common)} of them most samples agree on one answer, such as {str(row.answer)[:40]!r} where"
+            f" the reference is {str(row.reference)[:40]!r} ({row.problem}): if those are right, the references or the"
+            " verifier are wrong"
+        )
     return Finding(
         code="all-wrong",
         level=Level.NOTE if rises else Level.WARNING,
@@ -155,6 +163,17 @@ def _all_wrong(history: History, share: float, late: float, empty: float, *, ris
         rollouts=places([row for row in history.rows if row.reward is not None and row.reward <= 0]),
         explains=frozenset({"no-progress"}),
     )
+
+
+def _agreed(history: History) -> tuple[Row, float] | None:
+    """A rollout whose answer most of its all-wrong group gives, and the share of such groups, where it is a fifth."""
+    wrong = [g for g in history.groups if all(row.reward is not None and row.reward <= 0 for row in g)]
+    found: list[Row] = []
+    for group in wrong:
+        answers = Counter(row.answer for row in group if row.answer)
+        if answers and answers.most_common(1)[0][1] > len(group) / 2:
+            found.append(next(row for row in group if row.answer == answers.most_common(1)[0][0]))
+    return (found[0], len(found) / len(wrong)) if len(found) > len(wrong) / 5 else None
 
 
 def _never_solved(history: History) -> tuple[int, int]:

@@ -170,6 +170,16 @@ def test_all_wrong_and_all_right() -> None:
     assert alarms(solved) == []
 
 
+def test_wrong_references_show_in_what_the_samples_agree_on() -> None:
+    def shifted(row: dict, rng: np.random.Generator) -> None:
+        row["verdict"]["answer"], row["reference"] = row["reference"], str(1000 + int(row["reference"]))
+        judged(row, right=False)
+
+    first = findings(make_history(make_records(change=shifted)))[0]
+    assert first.code == "all-wrong"
+    assert "most samples agree on one answer" in first.evidence[-1]
+
+
 def test_ungraded_completions_are_counted_with_their_causes() -> None:
     def fail(row: dict, rng: np.random.Generator) -> None:
         if rng.random() < 0.1:
