@@ -7,7 +7,7 @@ E_q[p / q] = 1, and E_p[-log p] is p's entropy. Each rule rests on one of the tw
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -89,27 +89,32 @@ def _name_gap(history: History, measured: dict[int, Gap], whole: Gap, allowed: f
     if whole.ratio < 1 - 5 * allowed and above < 0.01:
         return _nucleus(history, whole, difference)
     fit = _affine(whole)
-    if (fit.explained > 0.9 and abs(fit.slope - 1) > 0.03) or (fit.explained > 0.75 and abs(fit.slope - 1) > 0.1):
+    if fit.explained > 0.5:
         return _temperature(history, whole, fit)
     return _different(history, whole.mean_abs, whole.ratio, _moved(history))
 
 
 class Fit(NamedTuple):
-    """trainer = slope * engine + offset, by least squares over tokens."""
+    """trainer - engine = (slope - 1) * engine + offset, by least squares over tokens."""
 
     slope: float
     explained: float
-    """Share of the variance that the line explains (R^2)."""
+    """Share of the gap's variance that the line explains (R^2)."""
 
 
 def _affine(gap: Gap) -> Fit:
-    """Between two temperatures of the same logits log p_b = (T_a / T_b) log p_a + a term of the position alone."""
-    spread = float(gap.engine.var())
-    if spread < 1e-8:
+    """Between two temperatures of the same logits log p_b = (T_a / T_b) log p_a + a term of the position alone.
+
+    So the gap is mostly a line in log p_a, whatever its size. Other weights, dtypes or models make a gap that has
+    hardly anything to do with log p_a.
+    """
+    engine = gap.engine.astype(np.float64)
+    difference = gap.trainer.astype(np.float64) - engine
+    spread = float(engine.var())
+    if spread < 1e-8 or difference.var() == 0:
         return Fit(1.0, 0.0)
-    covariance = float(np.cov(gap.engine, gap.trainer)[0, 1])
-    correlation = covariance / max(1e-12, float(np.sqrt(spread * gap.trainer.var())))
-    return Fit(covariance / spread, correlation**2)
+    covariance = float(np.cov(engine, difference, ddof=0)[0, 1])
+    return Fit(1 + covariance / spread, covariance**2 / (spread * float(difference.var())))
 
 
 def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Finding:
@@ -185,8 +190,9 @@ def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
         cost=max(0.3, min(1.0, whole.mean_abs)),
         title="Engine and trainer use different temperatures",
         evidence=(
-            f"the trainer's log-probabilities are a line in the engine's (R2 {fit.explained:.3f}) of slope"
-            f" {fit.slope:.2f}, as two temperatures of the same logits give; the slope is about T_engine / T_trainer",
+            f"the trainer's log-probabilities are a line in the engine's of slope {fit.slope:.2f}"
+            f" ({percent(fit.explained)} of the gap's variance), as two temperatures of the same logits give; the slope"
+            " is about T_engine / T_trainer",
             f"the gap is there from the first step ({whole.mean_abs:.2g} nats a token), so it is not stale weights;"
             f" rollout.temperature is {asked:g}",
         ),
@@ -218,32 +224,29 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
 
     Drawn from p, tokens have a mean surprisal equal to p's entropy. Samples of a lower temperature or a nucleus, whose
     log-probabilities are reported before that was applied, are less surprising than that, those of a higher temperature
-    more. Groups without signal leave the update, over which the entropy is measured: those that stay are the more
-    surprising ones and the more uncertain ones. So the lower side is tested on what stayed, the upper one on all.
+    more. Groups without signal leave the update, over which both are measured: where many left, those that stay are the
+    surprising ones. So the upper side is tested only on steps that kept four fifths of their rollouts.
     """
     entropies = dict(zip(history.steps_of("policy/entropy"), history.series("policy/entropy"), strict=True))
     steps = [step for step in measured if step in entropies]
-    if len(steps) < 3:
+    whole = [step for step in steps if _kept(history.by_step[step]) >= 0.8]
+    low, high = (_surprisal(measured, entropies, listed) for listed in (steps, whole))
+    sharper = low.steps >= 3 and low.share < 0.8 and low.errors < -5
+    flatter = high.steps >= 3 and high.share > 1.25 and high.errors > 5
+    if not (sharper or flatter):
         return
-    entropy = np.asarray([entropies[step] for step in steps], dtype=np.float64)
-    surprisal = np.asarray([-measured[step].engine.mean() for step in steps], dtype=np.float64)
-    of_all = np.asarray([_surprisal(history.by_step[step]) for step in steps], dtype=np.float64)
-    sharper = surprisal.sum() < 0.8 * entropy.sum() and t_value(surprisal - entropy) < -5
-    flatter = of_all.sum() > 1.25 * entropy.sum() and t_value(of_all - entropy) > 5
-    if not (sharper or flatter) or entropy.mean() < 0.01:
-        return
-    sampled = (of_all if flatter else surprisal).mean()
-    share = float(sampled / entropy.mean())
+    found = high if flatter else low
     cause = "a higher temperature" if flatter else "top-p, top-k or a lower temperature"
     yield Finding(
         code="sampling-flatter" if flatter else "sampling-sharper",
         level=Level.FAULT,
-        cost=min(1.0, 0.3 + 0.5 * abs(1 - share)),
+        cost=min(1.0, 0.3 + 0.5 * abs(1 - found.share)),
         title="The samples are not drawn from the distribution whose log-probabilities the engine reports:"
         f" {cause} is applied after them",
         evidence=(
-            f"tokens drawn from the reported distribution would have a mean surprisal of {entropy.mean():.3f} nats, its"
-            f" entropy; the sampled ones have {sampled:.3f} ({percent(share)}), {len(steps)} steps agree",
+            f"tokens drawn from the reported distribution would have a mean surprisal of {found.entropy:.3f} nats, its"
+            f" entropy; the sampled ones have {found.surprisal:.3f} ({percent(found.share)}), {found.steps} steps"
+            " agree",
         ),
         change="let the engine return processed log-probabilities (vLLM: logprobs_mode=processed_logprobs), and sample"
         " with top_p=1 and with the temperature that the trainer uses.",
@@ -251,9 +254,33 @@ def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
     )
 
 
-def _surprisal(rows: Sequence[Row]) -> float:
-    """Mean surprisal of the tokens that the policy sampled, nats."""
-    return -float(np.concatenate([row.logprobs if row.mask is None else row.logprobs[row.mask] for row in rows]).mean())
+class Surprisal(NamedTuple):
+    """Of the sampled tokens, against the entropy of what they are said to be drawn from; nats a token."""
+
+    steps: int
+    entropy: float
+    surprisal: float
+    errors: float
+    """Their difference in standard errors over the steps."""
+
+    @property
+    def share(self) -> float:
+        """Surprisal over entropy; 1 where there is hardly any entropy."""
+        return self.surprisal / self.entropy if self.entropy >= 0.01 else 1.0
+
+
+def _surprisal(measured: Mapping[int, Gap], entropies: Mapping[int, float], steps: Sequence[int]) -> Surprisal:
+    """Means over some steps."""
+    if not steps:
+        return Surprisal(0, 0.0, 0.0, 0.0)
+    surprisal = np.asarray([-measured[step].engine.mean() for step in steps], dtype=np.float64)
+    entropy = np.asarray([entropies[step] for step in steps], dtype=np.float64)
+    return Surprisal(len(steps), float(entropy.mean()), float(surprisal.mean()), t_value(surprisal - entropy))
+
+
+def _kept(rows: Sequence[Row]) -> float:
+    """Share of a step's rollouts that were in its update."""
+    return sum(row.trainer is not None for row in rows) / len(rows)
 
 
 def _moved(history: History) -> float:

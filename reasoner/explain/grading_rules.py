@@ -50,6 +50,7 @@ def _ungraded(history: History) -> Iterator[Finding]:
         if gold
         else "mend the verifier, then `reasoner rescore RUN` grades the stored rollouts again without a GPU.",
         rollouts=places(rows),
+        explains=frozenset({"stopped"} if (history.failure or {}).get("error") == "UngradedError" else ()),
     )
 
 
@@ -251,10 +252,11 @@ def _longer_wins(history: History) -> Iterator[Finding]:
     longer = float(np.mean(wins))
     if not (min(longer, across) > ONE_SIDED or max(longer, across) < 1 - ONE_SIDED):
         return
+    certain = min(longer, across) if longer > 0.5 else 1 - max(longer, across)
     lengths = history.series("completion/length_mean")
     yield Finding(
         code="reward-is-length",
-        level=Level.WARNING,
+        level=Level.FAULT if certain > CERTAINLY else Level.WARNING,
         cost=0.7,
         title=f"The {'longer' if longer > 0.5 else 'shorter'} completion of a problem gets the larger reward in"
         f" {percent(max(longer, 1 - longer))} of the pairs: the reward may be length alone",
@@ -266,12 +268,14 @@ def _longer_wins(history: History) -> Iterator[Finding]:
         change="read rewarded and unrewarded rollouts of one problem side by side (`reasoner report RUN`), and grade"
         " some with another verifier (`reasoner explain RUN --held-out NAME`).",
         rollouts=places([row for row in history.graded if row.right]),
-        explains=frozenset({"length-drift", "one-component-dominates"}),
+        explains=frozenset({"held-out-gap", "length-drift", "one-component-dominates"}),
     )
 
 
 ONE_SIDED = 0.95
 """Share of pairs (ours): a reward for right answers goes with length in some problems, hardly in all of them."""
+CERTAINLY = 0.99
+"""Hardly a pair is left in which anything else could count (ours)."""
 MANY_LENGTHS = 10
 """Among fewer different lengths each stands for a few texts, which differ in other ways too (ours)."""
 

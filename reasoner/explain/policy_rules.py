@@ -123,11 +123,17 @@ DOWNHILL = (
 
 
 def _descends(history: History) -> Iterator[Finding]:
-    """To first order an update adds A * (log after - log before) to what it maximises: below 0 it went downhill."""
+    """To first order an update adds A * (log after - log before) to what it maximises: below 0 it went downhill.
+
+    Each step counts by its direction, gain / sqrt(2 step_kl), so that one long step does not drown the others.
+    """
     gain, moved = history.series("policy/step_gain"), history.series("policy/step_kl")
-    if len(gain) < 5 or t_value(gain) > -3:
+    if len(gain) < 5 or len(gain) != len(moved):
         return
-    if len(moved) and np.median(moved) > LARGE_STEP_KL:
+    direction = t_value(gain / np.sqrt(2 * moved.clip(min=1e-12)))
+    if direction > -3:
+        return
+    if np.median(moved) > LARGE_STEP_KL:
         return  # steps that long land anywhere: the step size is the finding
     below = float((gain < 0).mean())
     if below < 0.7:
@@ -139,8 +145,8 @@ def _descends(history: History) -> Iterator[Finding]:
         title="The updates lower what they should raise: the sign of the advantage or of the loss is flipped",
         evidence=(
             f"after {percent(below)} of {len(gain)} updates the rollouts with a positive advantage had become less"
-            f" likely and those with a negative one likelier (policy/step_gain {gain.mean():.2g}, {t_value(gain):.1f}"
-            " standard errors below 0); an ascent step raises it",
+            f" likely and those with a negative one likelier (policy/step_gain {gain.mean():.2g};"
+            f" by direction {-direction:.1f} standard errors below 0); an ascent step raises it",
         ),
         change="check the sign of algorithm.loss (it is minimised: -ratio * advantage) and of the advantage estimator.",
         explains=frozenset(DOWNHILL) - {"descends"},
