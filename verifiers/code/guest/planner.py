@@ -36,7 +36,7 @@ class NotRewritable(Exception):
 
 def main():
     """Read `request.json`, write one frame: the cases, or why there are none."""
-    with open("request.json", encoding="ascii") as file:
+    with open("request.json", "rb") as file:
         request = json.load(file)
     random.seed(0)
     try:

@@ -27,7 +27,7 @@ OPERATIONS = {
 
 def main():
     """Load the program, then answer calls from `request.json` or, when serving, from standard input."""
-    with open("request.json", encoding="ascii") as file:
+    with open("request.json", "rb") as file:
         request = json.load(file)
     calls = None
     if request.get("serve"):

@@ -220,7 +220,7 @@ for _name in ("eq", "lt", "le", "gt", "ge"):
 
 def main():
     """Read `request.json`, run its tests, write one frame: for each test whether it held, and why not."""
-    with open("request.json", encoding="ascii") as file:
+    with open("request.json", "rb") as file:
         request = json.load(file)
     random.seed(0)
     try:
