@@ -236,14 +236,18 @@ class ValueSection(Section):
 class BatchSection(Section):
     """How rows travel through the model; none of it changes the gradient."""
 
-    micro_tokens: int = Field(default=8192, ge=1)
-    """Tokens of prompt and completion in one forward pass."""
+    micro_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of prompt and completion in one forward pass; None: 8192, and 2048 on a CPU, whose caches hold no more."""
     layout: Literal["auto", "packed", "padded"] = "auto"
     """auto: packed for flash attention, otherwise rows of like length side by side."""
     pack_tokens: int = Field(default=512, ge=1)
     """Longest pack where a pack needs a block mask (quadratic in its length)."""
     logit_megabytes: int = Field(default=64, ge=1)
     """Memory for the logits of one chunk; never are all of them held."""
+
+    def tokens_per_pass(self, device: str) -> int:
+        """The token budget of a forward pass on a kind of device ("cpu", "cuda")."""
+        return self.micro_tokens or (2048 if device == "cpu" else 8192)
 
 
 class EngineSection(Section):

@@ -247,7 +247,7 @@ class Policy:
         lengths = [len(ids) for ids in batch.input_ids]
         parts_of: list[list[list[int]]] = []
         for dealt in processes.deal(lengths, processes=processes.count(), unit=self.unit):
-            within = batch.select(dealt).micro_rows(self.config.batch.micro_tokens, unit=self.unit)
+            within = batch.select(dealt).micro_rows(self.config.batch.tokens_per_pass(self.device.type), unit=self.unit)
             parts_of.append([[dealt[row] for row in rows] for rows in within])
         own = [Part(rows, real=True) for rows in parts_of[processes.rank()]]
         idle = Part(list(range(min(self.unit, len(batch)))), real=False)

@@ -71,7 +71,7 @@ class RewardPolicy(Policy):
     def rewards(self, batch: Batch) -> Tensor:
         """[B, K] float64 rewards of a batch's rows."""
         found = torch.zeros(len(batch), self.config.reward_model.heads, dtype=torch.float64)
-        for rows in batch.micro_rows(self.config.batch.micro_tokens, unit=self.unit):
+        for rows in batch.micro_rows(self.config.batch.tokens_per_pass(self.device.type), unit=self.unit):
             scores = self.trainer_logprobs(batch.select(rows)).rewards_BK
             assert scores is not None
             found[torch.tensor(rows)] = scores.double().cpu()

@@ -155,7 +155,7 @@ class ActorCritic(Policy):
     def _read(self, batch: Batch, part: str) -> tuple[Tensor, Tensor]:
         values_N, logprobs_N = torch.zeros(len(batch.row_N)), torch.zeros(len(batch.row_N))
         starts = batch.row_starts()
-        for rows in batch.micro_rows(self.config.batch.micro_tokens):
+        for rows in batch.micro_rows(self.config.batch.tokens_per_pass(self.device.type)):
             scores = self._pass(batch.select(rows), part)
             index_N = torch.cat([torch.arange(starts[row], starts[row + 1]) for row in rows])
             assert scores.values_N is not None

@@ -175,7 +175,7 @@ def test_values_cost_no_second_pass_on_a_shared_trunk(monkeypatch: pytest.Monkey
     original = policy._pass
     monkeypatch.setattr(policy, "_pass", lambda micro, part: passes.append(part) or original(micro, part))
     annotated = policy.annotate(batch, frozenset({"values", "old_logprobs"}))
-    assert passes == ["both"] * len(list(batch.micro_rows(policy.config.batch.micro_tokens)))
+    assert passes == ["both"] * len(list(batch.micro_rows(policy.config.batch.tokens_per_pass("cpu"))))
     plain = Policy(policy.config, accelerator=Accelerator(cpu=True)).annotate(batch, frozenset({"old_logprobs"}))
     assert torch.allclose(annotated.old_logprobs_N, plain.old_logprobs_N, atol=1e-6)
 
