@@ -6,7 +6,7 @@ memory is bounded by the chunk: at most `max_bytes` of float32 logits, whatever 
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,8 @@ def logprobs_and_entropy(
 
     if hidden_ND.shape[0] <= chunk:
         return LogprobsAndEntropy(*one_chunk(hidden_ND, targets_N))
+    if type(head) is nn.Linear and head.bias is None and not cap and not entropy_gradient:
+        return LogprobsAndEntropy(*_Chunked.apply(hidden_ND, head.weight, targets_N, scale / temperature, chunk))
     parts = [
         checkpoint(one_chunk, hidden, targets, use_reentrant=False, preserve_rng_state=False)
         if torch.is_grad_enabled()
@@ -73,3 +75,63 @@ def logprobs_and_entropy(
         for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
     ]
     return LogprobsAndEntropy(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
+
+
+class _Chunked(torch.autograd.Function):
+    """`logprobs_and_entropy` of a plain head: one gradient of the weight, to which each chunk adds its part in place.
+
+    Autograd would hold a gradient of the weight per chunk and their sum, and compute the entropies again.
+    """
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, factor: float, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        kind = hidden_ND.device.type
+        ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VD.dtype
+        ctx.factor, ctx.chunk = factor, chunk
+        with torch.autocast(kind, enabled=False):
+            weight = weight_VD.to(ctx.dtype)
+            found: list[tuple[Tensor, Tensor, Tensor]] = []
+            for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
+                logits = _logits(hidden.to(ctx.dtype), weight, factor)
+                normalizer = torch.logsumexp(logits, dim=-1)
+                logprobs = logits.gather(1, targets[:, None])[:, 0] - normalizer
+                shares = (logits - normalizer[:, None]).exp_()
+                found.append((logprobs, normalizer - shares.mul_(logits).sum(-1), normalizer))
+        logprobs_N, entropy_N, normalizer_N = (torch.cat(part) for part in zip(*found, strict=True))
+        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, normalizer_N)
+        ctx.mark_non_differentiable(entropy_N)
+        return logprobs_N, entropy_N
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient_N: Tensor, _: Tensor
+    ) -> tuple[Tensor, Tensor | None, None, None, None]:
+        hidden_ND, weight_VD, targets_N, normalizer_N = ctx.saved_tensors
+        to_hidden_ND = torch.empty_like(hidden_ND)
+        to_weight_VD = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            weight = weight_VD.to(ctx.dtype)
+            for start in range(0, len(targets_N), ctx.chunk):
+                part = slice(start, start + ctx.chunk)
+                hidden = hidden_ND[part].to(ctx.dtype)
+                gradient = gradient_N[part, None] * ctx.factor
+                # d logprob / d logits = onehot(target) - softmax
+                to_logits = _logits(hidden, weight, ctx.factor)
+                to_logits.sub_(normalizer_N[part, None]).exp_().mul_(-gradient)
+                to_logits.scatter_add_(1, targets_N[part, None], gradient)
+                to_logits = to_logits.to(ctx.dtype)
+                to_hidden_ND[part] = to_logits @ weight
+                if to_weight_VD is not None and to_weight_VD.dtype == ctx.dtype:
+                    to_weight_VD.addmm_(to_logits.T, hidden)
+                elif to_weight_VD is not None:
+                    to_weight_VD += to_logits.T @ hidden
+        return to_hidden_ND, to_weight_VD, None, None, None
+
+
+def _logits(hidden: Tensor, weight: Tensor, factor: float) -> Tensor:
+    """Scaled, in float32 at least."""
+    logits = hidden @ weight.T
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return logits.mul_(factor) if factor != 1.0 else logits
