@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -42,7 +44,7 @@ def plain(
     ids=["plain", "bias", "scale", "cap"],
 )
 def test_values_and_gradients_are_those_of_a_plain_softmax(
-    max_bytes: int, bias: bool, settings: dict[str, float]
+    max_bytes: int, bias: bool, settings: dict[str, Any]
 ) -> None:
     hidden_ND, head, targets_N, weights_N = problem(bias=bias)
     found = logprobs_and_entropy(
