@@ -31,6 +31,7 @@ TIGHT = ("kl-coef-too-large",)
 COLLAPSED = ("rewards-collapsed",)
 TOO_LARGE = ("learning-rate-too-high", "rewards-collapsed")
 DIVERGES = ("value-diverging",)
+LARGE = {"optim.inner_epochs": 4, "optim.stop_kl": None, "steps": 16}
 UNSEEN = {"watch.scorer": None, "eval.problems": 0}
 """Nobody looks at the true score: only the records of training itself are there to tell by."""
 
@@ -46,10 +47,11 @@ RUNS = (
     Run("KL coefficient 0.003", kl(3e-3, **UNSEEN), LOOSE),
     Run("KL coefficient 25", kl(25.0), TIGHT),
     Run("KL coefficient 8", kl(8.0), TIGHT),
-    Run("entropy coefficient 3", {"reward": None, "algorithm.entropy_coef": 3.0}, COLLAPSED),
-    Run("entropy coefficient 1", {"reward": None, "algorithm.entropy_coef": 1.0}, COLLAPSED),
-    Run("lr 0.01, eight epochs", {"optim.lr": 1e-2, "optim.inner_epochs": 8, "optim.stop_kl": None}, TOO_LARGE),
-    Run("entropy coefficient 3, learned reward", {"algorithm.entropy_coef": 3.0}, HACKED),
+    Run("entropy coefficient 3", {"reward": None, "algorithm.entropy_coef": 3.0, "steps": 20}, COLLAPSED),
+    Run("entropy coefficient 1", {"reward": None, "algorithm.entropy_coef": 1.0, "steps": 20}, COLLAPSED),
+    Run("lr 0.01, four epochs", {**LARGE, "optim.lr": 1e-2}, TOO_LARGE),
+    Run("lr 0.004, four epochs", {**LARGE, "optim.lr": 4e-3}, TOO_LARGE),
+    Run("entropy coefficient 3, learned reward", {"algorithm.entropy_coef": 3.0, "steps": 20}, HACKED),
     Run("no leash", kl(0.0, steps=25), HACKED),
     Run("hardly a leash", kl(0.03), HACKED),
     Run("healthy: as shipped"),
