@@ -97,6 +97,26 @@ def test_updates_that_lower_their_objective() -> None:
     assert findings(make_history(made))[0].code == "descends"
 
 
+def test_one_long_step_does_not_hide_that_all_go_downhill() -> None:
+    made = make_records()
+    for row in made.metrics:
+        row["policy/step_gain"], row["policy/step_kl"] = -0.01, 1e-3
+    made.metrics[-1] |= {"policy/step_gain": -0.5, "policy/step_kl": 0.5}
+    made.metrics[3]["policy/step_gain"] = 0.001
+    assert "descends" in alarms(findings(make_history(made)))
+
+
+def test_what_could_not_be_graded_is_the_cause_of_the_stop() -> None:
+    def broken(row: dict, rng: np.random.Generator) -> None:
+        if rng.random() < 0.14:
+            row["reward"] = row["verdict"]["reward"] = None
+            row["verdict"] |= {"outcome": "verifier_error", "answer": None}
+
+    history = make_history(make_records(steps=3, change=broken))
+    history.complete, history.failure = False, {"step": 2, "error": "UngradedError", "message": "14 %"}
+    assert [finding.code for finding in findings(history)][:2] == ["ungraded", "stopped"]
+
+
 def test_steps_that_are_too_large_explain_the_fall() -> None:
     made = make_records(accuracy=lambda step: 0.5 if step < 5 else 0.0)
     for row in made.metrics:
