@@ -314,15 +314,13 @@ def runs(engine: str) -> list[Run]:
 def further(engine: str) -> list[Run]:
     """Faults planted after the rules were written, of kinds near the others and of other kinds."""
     stale = {"engine": {"sync_check": False}}
-    two = [task(), task(family="subtraction")]
 
     def verified(name: str, **options: object) -> dict[str, object]:
         return {"verifier": {"name": f"{PARTS}:{name}", "options": options}}
 
     def mixture(name: str, **options: object) -> dict[str, object]:
-        return {"task": [two[0], {**countdown, **verified(name, **options)}]}
+        return {"task": [task(), {**part("Leaky", share=0.0), **verified(name, **options)}]}
 
-    countdown = {"name": "countdown", "options": {"numbers": 2, "largest": 12}}
     chat = {"prompt": {"chat": "always"}}
     return [
         Run("weights one step late", stale, ("weights-not-synced",), patch=lagging(engine)),

@@ -35,24 +35,30 @@ def policy_rules(history: History) -> Iterator[Finding]:
 def _recorded_sign(history: History) -> Iterator[Finding]:
     """A rollout that is better than those it is compared with must have an advantage above 0.
 
-    Group-relative estimators compare within the group, always; others mostly agree with the step's mean. Advantages
-    that have nothing to do with the rewards disagree with it in half of the rollouts.
+    Group-relative estimators compare within the group, always. Others may compare with the step: only rollouts that are
+    better than both means, or worse than both, count there. Advantages that have nothing to do with the rewards are
+    wrong in half of those.
     """
-    own = history.config.algorithm.advantage in GROUP_RELATIVE
+    estimator = history.config.algorithm.advantage
+    own = estimator in GROUP_RELATIVE
     wrong: list[Row] = []
     pairs = 0
-    for compared in history.groups if own else history.by_step.values():
-        used = [row for row in compared if row.advantage and row.reward is not None]
-        rewards = [row.reward for row in used if row.reward is not None]
-        for row, reward in zip(used, rewards, strict=True):
-            better = reward - float(np.mean(rewards))
-            if abs(better) > 1e-6:
+    for rows in history.by_step.values():
+        used = [row for row in rows if row.advantage and row.reward is not None]
+        of_group: dict[int, list[float]] = {}
+        for row in used:
+            of_group.setdefault(row.group, []).append(row.reward or 0.0)
+        of_step = [row.reward or 0.0 for row in used]
+        for row in used:
+            compared = [of_group[row.group]] if own else [of_group[row.group], of_step]
+            better = [(row.reward or 0.0) - float(np.mean(others)) for others in compared]
+            if min(better) > 1e-6 or max(better) < -1e-6:
                 pairs += 1
-                if better * (row.advantage or 0.0) < 0:
+                if better[0] * (row.advantage or 0.0) < 0:
                     wrong.append(row)
     share = len(wrong) / pairs if pairs else 0.0
     # a value model and a KL in the reward have a say of their own; an estimator of one's own has neither
-    least = 0.01 if own else 0.4 if ":" in history.config.algorithm.advantage else 0.6
+    least = 0.01 if own else 0.25 if ":" in estimator else 0.6
     if pairs < 8 or share < least:
         return
     mixed = 0.25 < share < 0.75
@@ -64,7 +70,7 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
         + ("it has nothing to do with their rewards" if mixed else "better ones are made less likely"),
         evidence=(
             f"{len(wrong)} of {pairs} rollouts that were better (worse) than the mean reward of their"
-            f" {'group' if own else 'step'} have a negative (positive) advantage in updates.jsonl",
+            f" {'group' if own else 'group and of their step'} have a negative (positive) advantage in updates.jsonl",
         ),
         change="mend the advantage estimator: reward above the mean must give an advantage above 0, to the rollout that"
         " earned it.",
