@@ -128,9 +128,12 @@ def last_fenced(text: str) -> str | None:
     return text[mark.end() : end] if mark else None
 
 
-def read_json(text: str) -> JSON:
+def read_json(text: str, *, control_characters: bool = False) -> JSON:
     """JSON as the standard has it: no NaN, no key twice, no deeper than MAX_DEPTH.
 
+    Args:
+        text: of the JSON.
+        control_characters: let strings hold line breaks and the like as they are.
     Raises:
         ValueError: it is not.
     """
@@ -143,7 +146,8 @@ def read_json(text: str) -> JSON:
             depth -= 1
     if deepest > MAX_DEPTH:
         raise ValueError(f"it may nest {MAX_DEPTH} deep; it nests {deepest} deep")
-    return cast("JSON", json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_key_twice))
+    strict = not control_characters
+    return cast("JSON", json.loads(text, strict=strict, parse_constant=_no_constant, object_pairs_hook=_no_key_twice))
 
 
 def _no_constant(name: str) -> JSON:

@@ -301,7 +301,9 @@ def memory_options(kv_cache_gigabytes: float, gpu_memory_utilization: float) -> 
     if torch.cuda.is_available():
         return ("--gpu-memory-utilization", str(gpu_memory_utilization))
     cache = str(int(kv_cache_gigabytes * (1 << 30)))
-    return ("--kv-cache-memory-bytes", cache, "--gpu-memory-utilization", "0.05", "--enforce-eager")
+    # a prompt split over two steps needs a seeded generator set back, which torch has for CUDA alone
+    whole = ("--no-enable-chunked-prefill",)
+    return ("--kv-cache-memory-bytes", cache, "--gpu-memory-utilization", "0.05", "--enforce-eager", *whole)
 
 
 def _prompt_logprobs(answer: dict[str, Any], token_ids: Sequence[int]) -> list[float]:

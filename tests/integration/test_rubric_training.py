@@ -24,8 +24,8 @@ def script(body: scripted.Body, number: int) -> Sent:
         return Sent(status=429, content="slow down", headers={"Retry-After": "0.05"})
     wanted = scripted.data_of(body, "prompt").strip().removesuffix(":")
     named = len({letter for letter in scripted.data_of(body) if letter in wanted})
-    level = 3 if named == len(wanted) else 2 if named > len(wanted) / 2 else 1
-    return Sent(content=scripted.level(body, level).content, delay=LATENCY)
+    level = named - (len(scripted.data_of(body)) - named)
+    return Sent(content=scripted.level(body, max(0, level)).content, delay=LATENCY)
 
 
 def test_grpo_learns_from_a_judged_rubric(tmp_path: Path) -> None:
@@ -60,6 +60,6 @@ def test_grpo_learns_from_a_judged_rubric(tmp_path: Path) -> None:
         "grading wait": sum(row["time/grading_wait"] for row in metrics),
     }
     print(json.dumps({"true score": [before, after], "asked": asked, "rollouts": len(rollouts), "seconds": seconds}))
-    assert asked < len(rollouts)  # equal completions are asked about once
-    assert after[1] > before[2] + 0.1, "the intervals are 0.1 apart"
+    assert asked - asked // 50 <= len(rollouts)  # nothing is asked twice but what was busy
+    assert after[1] > before[2]  # 95 % intervals that do not meet
     assert seconds["grading wait"] < 0.5 * seconds["judging alone"]  # most of it went on beside generation

@@ -82,7 +82,8 @@ def _object(text: str) -> dict[str, JSON]:
     visible = strip_thinking(text).strip()
     fenced = FENCE.match(visible)
     try:
-        found = read_json(fenced.group(1) if fenced else visible)
+        # what holds a model to a schema lets line breaks into its strings (xgrammar does)
+        found = read_json(fenced.group(1) if fenced else visible, control_characters=True)
     except (ValueError, RecursionError) as error:
         raise Unusable(f"the reply is no JSON object ({error}): {visible[:120]!r}") from error
     if not isinstance(found, dict):

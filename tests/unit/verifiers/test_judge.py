@@ -144,6 +144,17 @@ def test_a_truncated_reply_is_given_more_room(tmp_path: Path) -> None:
     assert [body["max_tokens"] for body in server.bodies] == [512, 1024]
 
 
+def test_line_breaks_in_a_string_are_read_as_guided_decoding_lets_them_through(tmp_path: Path) -> None:
+    def script(body: scripted.Body, number: int) -> Sent:
+        said = f'{{"check": "{scripted.check_word(body)}", "evidence": "", "reason": "one\ntwo\t", "level": 5}}'
+        return Sent(content=scripted.chat(said))
+
+    with ScriptedJudge(script) as server:
+        verdict = make(server, tmp_path).verify_batch(rows(1))[0]
+    assert (verdict.reward, verdict.reason) == (1.0, "one\ntwo\t")
+    assert len(server.bodies) == 1
+
+
 def test_a_refused_call_is_not_repeated(tmp_path: Path) -> None:
     with ScriptedJudge(lambda body, number: Sent(status=401, content="who are you")) as server:
         verdict = make(server, tmp_path).verify_batch(rows(1))[0]
