@@ -35,12 +35,14 @@ def policy_rules(history: History) -> Iterator[Finding]:
 def _recorded_sign(history: History) -> Iterator[Finding]:
     """A rollout that is better than those it is compared with must have an advantage above 0.
 
-    Group-relative estimators compare within the group, always. Others may compare with the step: only rollouts that are
-    better than both means, or worse than both, count there. Advantages that have nothing to do with the rewards are
-    wrong in half of those.
+    Group-relative estimators compare within the group, always (but for a KL in the reward). Others may compare with the
+    step: only rollouts that are better than both means, or worse than both, count there. Advantages that have nothing
+    to do with the rewards are wrong in half of those.
     """
-    estimator = history.config.algorithm.advantage
-    own = estimator in GROUP_RELATIVE
+    algorithm = history.config.algorithm
+    penalized = algorithm.kl_in == "reward" and algorithm.kl_coef > 0
+    estimator = algorithm.advantage
+    own = estimator in GROUP_RELATIVE and not penalized
     wrong: list[Row] = []
     pairs = 0
     for rows in history.by_step.values():
