@@ -65,8 +65,8 @@ class Row:
 
     @property
     def right(self) -> bool:
-        """Whether the verdict is full marks."""
-        return self.verdict_reward is not None and self.verdict_reward >= 1
+        """Whether the verdict is full marks; a learned reward has none."""
+        return self.verdict_reward is not None and self.verdict_reward >= 1 and self.outcome != "scored"
 
     @property
     def place(self) -> tuple[int, int, int]:

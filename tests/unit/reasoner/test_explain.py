@@ -240,9 +240,9 @@ def test_rewards_in_degrees_are_not_audited_as_right_or_wrong() -> None:
         row["verdict"] |= {"outcome": "scored", "reward": row["reward"], "answer": None}
 
     history = make_history(make_records(change=score))
-    assert any(row.right for row in history.graded)
+    assert any(row.reward > 1 for row in history.graded)
+    assert not any(row.right for row in history.graded)
     assert audited(history, sample=60) == []
-    assert audited(history, sample=5, verifier="math")  # unless asked for
 
 
 def test_right_answers_that_are_rejected() -> None:
