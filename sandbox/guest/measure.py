@@ -10,6 +10,7 @@ CPU_FILES = ("/sys/fs/cgroup/cpuacct/cpuacct.usage", "/sys/fs/cgroup/cpu,cpuacct
 CPU_FILE_V2 = "/sys/fs/cgroup/cpu.stat"
 OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 MANY_TASKS = 2
+FEW_PROCESSES = 4  # beside the zygote: a program, its init, and as many of a helper
 # each step of niceness is a factor 1.25 of weight (Linux, kernel/sched/core.c, sched_prio_to_weight): the tasks of a
 # program together shall weigh about as much as one ordinary process
 NICE_STEP = 1.25
@@ -132,6 +133,11 @@ def lower(use):
                     os.setpriority(os.PRIO_PROCESS, int(task), nice)
         except OSError:
             continue
+
+
+def crowded():
+    """Whether more processes are here than programs have that start no others: one look, cheaper than measuring."""
+    return len(processes()) > 1 + FEW_PROCESSES
 
 
 def processes():

@@ -22,6 +22,7 @@ import measure
 import sweep
 
 TICK = 0.02
+FIRST_LOOK = 0.005
 KILL_PATIENCE = 10.0
 MIB = 1 << 20
 # a socket holds up to 400 KiB that no process is charged for
@@ -228,7 +229,8 @@ class Supervisor:
         running = [child for child in children if child.pid is not None]
         for news in self.news:
             self.note_end(running, news)
-        next_tick = time.monotonic() + TICK
+        next_tick = time.monotonic() + FIRST_LOOK
+        looked = False  # a bomb is met early, and no job that is over in a moment pays for being measured
         deadline = None
         while any(child.ended is None for child in running):
             timeout = max(0.0, next_tick - time.monotonic())
@@ -246,8 +248,10 @@ class Supervisor:
                     poll.unregister(fd)
             now = time.monotonic()
             if now >= next_tick:
-                self.limit(running, now)
-                next_tick = time.monotonic() + TICK
+                if looked or measure.crowded():
+                    self.limit(running, now)
+                next_tick = time.monotonic() + (TICK if looked else TICK - FIRST_LOOK)
+                looked = True
             if running[0].ended is not None or any(child.outcome for child in running):
                 # one over, all over: a helper does not outlive its job
                 deadline = deadline or now + KILL_PATIENCE
