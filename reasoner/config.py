@@ -9,11 +9,12 @@ import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Annotated, Literal, cast, get_args
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -23,6 +24,8 @@ from pydantic import (
 )
 
 Options = dict[str, JsonValue]
+Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""One path or several."""
 
 
 class ConfigError(ValueError):
@@ -304,9 +307,9 @@ BadRows = Literal["drop", "stop"]
 class SftSection(Section):
     """Supervised fine-tuning on demonstrations: of the tasks, or of `data`."""
 
-    data: list[str] = Field(default_factory=list[str])
+    data: Paths = Field(default_factory=list[str])
     """Files, folders or hub names of rows {messages} or {prompt, completion}; empty: the tasks' demonstrations."""
-    test: list[str] = Field(default_factory=list[str])
+    test: Paths = Field(default_factory=list[str])
     """Rows for the evaluation loss; empty: held_out rows of the end of `data`, or of the tasks' evaluation split."""
     held_out: int = Field(default=0, ge=0)
     """Rows for the evaluation loss; 0: none."""
@@ -328,9 +331,9 @@ class SftSection(Section):
 class PreferenceSection(Section):
     """Pairs of completions with a label; see reasoner/preferences.py for the shapes of a row."""
 
-    train: list[str] = Field(default_factory=list[str])
+    train: Paths = Field(default_factory=list[str])
     """Files, folders or hub names; `stage:NAME` is the file that an earlier pairs stage wrote."""
-    test: list[str] = Field(default_factory=list[str])
+    test: Paths = Field(default_factory=list[str])
     """Empty: held_out_share of the prompts of `train`, chosen by their digest."""
     held_out_share: float = Field(default=0.1, ge=0, lt=1)
     columns: dict[str, str] = Field(default_factory=dict[str, str])
@@ -353,11 +356,6 @@ class PreferenceSection(Section):
     """Of prompt and completion together; None: the model's context. Longer rows are bad rows."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first pairs of the training split."""
-
-    @field_validator("train", "test", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
 
     @field_validator("columns")
     @classmethod

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,14 @@ from reasoner.config import ConfigError, dump, load_config, resolve, shipped_con
 def test_every_shipped_config_loads_and_round_trips(name: str) -> None:
     for stage in load_config(name).stages:
         assert resolve(__import__("yaml").safe_load(dump(stage))).stages[0] == stage
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_the_commands_in_a_configs_notes_are_valid(name: str) -> None:
+    for command in re.findall(r"^# +reasoner train (.+)$", shipped_configs()[name].read_text(), flags=re.MULTILINE):
+        config, *overrides = command.partition("   ")[0].split()
+        assert Path(config).stem == name
+        load_config(name, overrides)
 
 
 @pytest.mark.parametrize(
