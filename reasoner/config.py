@@ -537,6 +537,11 @@ class StageConfig(Section):
                 )
         return self
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether problems are solved to evaluate; a reward model writes nothing."""
+        return bool(self.task and self.eval.problems and self.method != "reward_model")
+
     def _leash_fits(self) -> None:
         """Raise where a KL setting has nothing to act on."""
         algorithm = self.algorithm

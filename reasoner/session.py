@@ -313,7 +313,7 @@ def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[P
         problems = with_verifiers(own, section.model_copy(update={"verifier": config.reward or section.verifier}))
         check_problems(problems, where=f"{section.name} {section.train_split}")
         train.append(problems)
-        if config.eval.problems:
+        if config.evaluates:
             held = with_verifiers(task.problems(section.eval_split), section)[: config.eval.problems]
             check_problems(held, where=f"{section.name} {section.eval_split}")
             held_out.append(held)
@@ -420,7 +420,7 @@ def _mixed_precision(config: StageConfig) -> str:
 def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
     """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
     sampled = config.method in SAMPLING or config.sft.until_accuracy is not None
-    if not sampled and not (config.task and config.eval.problems):
+    if not sampled and not config.evaluates:
         return NoEngine()
     path = config.model.path
     if config.model.from_scratch is not None or path is None:

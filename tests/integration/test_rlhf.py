@@ -29,7 +29,7 @@ REWARD = {
     "steps": 3,
     "preferences": {"train": "stage:pairs", "held_out_share": 0.3},
     "reward_model": {"pairs_per_step": 4},
-    "eval": {"problems": 0},
+    "eval": {"problems": 8},  # of no effect: it writes nothing
 }
 BY_MODEL = {"name": "reward-model", "options": {"model": "stage:reward_model"}}
 WEIGHTED = {
