@@ -10,9 +10,9 @@ def prepare_process() -> None:
     """Set, where unset, the variables that OpenMP, torch and vLLM read once at import. Call before importing torch.
 
     Without a passive OpenMP wait policy two thread pools on the same cores spin against each other, and vLLM's CPU
-    build becomes 5 to 15 times slower; but a thread that sleeps at once makes the many small operations of a small model
-    a third slower than one that first spins for about 0.1 ms. Without OMP_NUM_THREADS vLLM pins torch to one thread for
-    the whole process.
+    build becomes 5 to 15 times slower; but a thread that sleeps at once makes the many small operations of a small
+    model a third slower than one that first spins for about 0.1 ms. Without OMP_NUM_THREADS vLLM pins torch to one
+    thread for the whole process.
 
     Raises:
         AssertionError: torch is imported already.
