@@ -148,6 +148,6 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient(lora: dict | 
         stats.append(policy.update(batch, make_objective(config)))
         passes.append(count[0])
         assert not any(module.training for module in policy.model.modules()), "sampling stays in evaluation mode"
-    assert passes == [1, 2]
+    assert passes[1] == 2 * passes[0] > 0
     assert stats[0].loss == pytest.approx(stats[1].loss, abs=1e-6)
     assert stats[0].grad_norm == pytest.approx(stats[1].grad_norm, rel=1e-5)
