@@ -293,10 +293,10 @@ def _longer_share(rows: Sequence[Row]) -> float | None:
 
 def _inconsistent(history: History) -> Iterator[Finding]:
     """Equal completions of one problem with different verdicts."""
-    seen: dict[tuple[str, str, str], list[Row]] = {}
+    seen: dict[tuple[str, ...], list[Row]] = {}
     for row in history.graded:
         if row.outcome != "scored":
-            seen.setdefault((row.problem, row.prompt, row.completion), []).append(row)
+            seen.setdefault((row.task, row.verifier, row.problem, row.prompt, row.completion), []).append(row)
     several = [rows for rows in seen.values() if len(rows) > 1]
     unequal = [rows for rows in several if len({row.verdict_reward for row in rows}) > 1]
     if len(unequal) < 2:
