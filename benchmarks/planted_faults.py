@@ -1,10 +1,10 @@
-"""Faults planted in real small runs, each at two strengths, beside healthy runs: what does `explain` say first?
+"""Faults planted in real small runs beside healthy runs: what does `explain` say first?
 
 Every run starts from a small model that was warm-started on demonstrations, and goes through the same loop, engine and
 verifiers as any other run. Prints one JSON object; exit status 1 where fewer than 90 % of the faults are named first
 or a healthy run raises an alarm.
 
-    python benchmarks/planted_faults.py --output /tmp/planted             # about 15 minutes on two cores
+    python benchmarks/planted_faults.py --output /tmp/planted             # about 20 minutes on two cores
     python benchmarks/planted_faults.py --output /tmp/planted --only top-p --engine vllm
     python benchmarks/planted_faults.py --output /tmp/planted --judge     # explain the stored runs again
 """
@@ -308,11 +308,14 @@ def runs(engine: str) -> list[Run]:
             {"task": [task(), task(family="subtraction")], "rollout": {"dynamic_sampling_rounds": 1}},
         ),
         Run("healthy: expert goes on", {"optim": {"lr": 5e-5}}, warm="addition-trained"),
+        Run("healthy: REINFORCE++", {"algorithm": {"advantage": "reinforce_pp"}}),
+        Run("healthy: groups of four", {"rollout": {"group_size": 4, "problems_per_step": 24}}),
+        Run("healthy: mean of sequences, entropy", {"algorithm": {"aggregation": "sequence", "entropy_coef": 1e-3}}),
     ]
 
 
 def further(engine: str) -> list[Run]:
-    """Faults planted after the rules were written, of kinds near the others and of other kinds."""
+    """Further faults, of kinds near the others and of other kinds."""
     stale = {"engine": {"sync_check": False}}
 
     def verified(name: str, **options: object) -> dict[str, object]:
