@@ -4,8 +4,8 @@ For each seed: one warm start (the quickstart's first stage), then both trainers
 with the same learning-rate schedule, sampling and verifier, through vLLM in process (TRL's weight sync mended as in
 grpo_step.py). Everything else of TRL is at its defaults: it trains on groups without signal as well, and scales
 rewards by the group's std as ours does here. Every --every steps the policy is evaluated on the same held-out
-problems by the same code; the clock stands still meanwhile. Each piece is done once and kept in --output: a run may
-be cut off anywhere.
+problems by the same code; the clock stands still meanwhile. On a busy machine CPU seconds say more than the clock.
+Each piece is done once and kept in --output: a run may be cut off anywhere.
 
     python benchmarks/learning_vs_trl.py --output /tmp/learning                      what is missing, then the figures
     python benchmarks/learning_vs_trl.py --output /tmp/learning --arm trl --seed 1   one piece
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from reasoner.engine.environment import prepare_process
 
@@ -58,15 +59,52 @@ def lines(path: Path) -> list[dict]:
 
 
 def learn_ours(output: Path, seed: int, every: int) -> dict[str, object]:
-    """Ours: accuracy against seconds of training, from the run's own records."""
+    """Ours: accuracy against seconds of training."""
+    from reasoner.session import Session
+
     folder = output / f"ours-{seed}"
+    clock, at = Stopwatch(), {0: (0.0, 0.0)}
+    evaluate, end_step = Session.evaluate, Session.end_step
+
+    def timed_evaluate(session: Session, *given: object, **options: object) -> object:
+        at[session.step] = clock.stop()
+        try:
+            return evaluate(session, *given, **options)  # pyright: ignore[reportArgumentType]
+        finally:
+            clock.start()
+
+    def timed_end_step(session: Session) -> None:
+        at[session.step] = clock.read()
+        end_step(session)
+
+    Session.evaluate, Session.end_step = timed_evaluate, timed_end_step  # pyright: ignore[reportAttributeAccessIssue]
     run_stage(stages(output, seed, every)[1], folder)
-    seconds, at = 0.0, {0: 0.0}
-    for row in lines(folder / "metrics.jsonl"):
-        seconds += row["time/step"]
-        at[row["step"]] = seconds
-    curve = [[row["step"], at[row["step"]], row["metrics"]["avg@1"][0]] for row in lines(folder / "evals.jsonl")]
+    curve = [[row["step"], *at[row["step"]], row["metrics"]["avg@1"][0]] for row in lines(folder / "evals.jsonl")]
     return {"curve": curve}
+
+
+class Stopwatch:
+    """Seconds of the clock and of this process's CPU, without those of evaluations. Starts with the first one's end."""
+
+    def __init__(self) -> None:
+        self._spent = (0.0, 0.0)
+        self._since: tuple[float, float] | None = None
+
+    def read(self) -> tuple[float, float]:
+        """So far."""
+        if self._since is None:
+            return self._spent
+        wall, cpu = self._since
+        return self._spent[0] + time.perf_counter() - wall, self._spent[1] + time.process_time() - cpu
+
+    def stop(self) -> tuple[float, float]:
+        """Stand still; so far."""
+        self._spent, self._since = self.read(), None
+        return self._spent
+
+    def start(self) -> None:
+        """Go on."""
+        self._since = (time.perf_counter(), time.process_time())
 
 
 def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
@@ -93,12 +131,9 @@ def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
     evaluated = evaluator(stage, held_out)
     rollout, optim = stage.rollout, stage.optim
     curve: list[list[float]] = []
+    clock = Stopwatch()
 
     class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.seconds = 0.0
-            self.started = time.perf_counter()
-
         def on_train_begin(self, *_: object, **__: object) -> None:
             self.note(0)
 
@@ -107,9 +142,8 @@ def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
                 self.note(state.global_step)
 
         def note(self, step: int) -> None:
-            self.seconds += time.perf_counter() - self.started if step else 0.0
-            curve.append([step, self.seconds, evaluated(trainer.model)])
-            self.started = time.perf_counter()
+            curve.append([step, *clock.stop(), evaluated(trainer.model)])
+            clock.start()
 
     trainer = GRPOTrainer(
         model=stage.model.path,
@@ -189,23 +223,22 @@ def run_piece(arm: str, seed: int, output: Path, every: int) -> None:
 
 
 def figures(output: Path, seeds: list[int]) -> dict[str, object]:
-    """Final accuracy and seconds to the target, by arm and seed, and the ratio of the means."""
-    table: dict[str, dict[str, list[float | None]]] = {}
+    """Final accuracy and seconds to the target, by arm and seed, and the ratio of the means, by clock and by CPU."""
+    table: dict[str, dict[str, list[Any]]] = {}
     for arm in ("ours", "trl"):
         curves = [json.loads((output / f"{arm}-{seed}.json").read_text())["curve"] for seed in seeds]
-        reached = [next((seconds for _, seconds, value in curve if value >= TARGET), None) for curve in curves]
-        table[arm] = {
-            "start": [curve[0][2] for curve in curves],
-            "final": [curve[-1][2] for curve in curves],
-            "seconds": [round(curve[-1][1], 1) for curve in curves],
-            f"seconds_to_{TARGET:.0%}": [None if value is None else round(value, 1) for value in reached],
-        }
-    times = {arm: table[arm][f"seconds_to_{TARGET:.0%}"] for arm in table}
-    ratio = None
-    if all(value is not None for arm in times for value in times[arm]):
-        ours, trl = (statistics.fmean(value for value in times[arm] if value is not None) for arm in ("ours", "trl"))
-        ratio = round(ours / trl, 3)
-    return {"seeds": seeds, **table, "our_share_of_trls_time_to_target": ratio}
+        table[arm] = {"start": [curve[0][-1] for curve in curves], "final": [curve[-1][-1] for curve in curves]}
+        for place, kind in ((1, "seconds"), (2, "cpu_seconds")):
+            table[arm][kind] = [round(curve[-1][place], 1) for curve in curves]
+            table[arm][f"{kind}_to_target"] = [
+                next((round(row[place], 1) for row in curve if row[-1] >= TARGET), None) for curve in curves
+            ]
+    shares: dict[str, float] = {}
+    for kind in ("seconds_to_target", "cpu_seconds_to_target"):
+        ours, trl = (table[arm][kind] for arm in ("ours", "trl"))
+        if None not in ours + trl:
+            shares[f"share_of_trls_{kind}"] = round(statistics.fmean(ours) / statistics.fmean(trl), 3)
+    return {"seeds": seeds, "target": TARGET, **table, **shares}
 
 
 def main() -> None:
