@@ -691,8 +691,13 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
         if int(parts[1]) >= len(stages):
             raise ConfigError("bad-override", f"{override!r}: there are only {len(stages)} stages.")
         chosen, parts = [stages[int(parts[1])]], parts[2:]
-    elif len(parts) > 1 and parts[0] != "sft" and any(s.get("method", "grpo") == parts[0] for s in stages):
-        chosen, parts = [s for s in stages if s.get("method", "grpo") == parts[0]], parts[1:]
+    elif len(parts) > 1 and (parts[1] in StageConfig.model_fields or parts[0] not in StageConfig.model_fields):
+        # sft.steps is of the stages with that method, sft.data of the section that has the method's name
+        named = [stage for stage in stages if stage.get("method", "grpo") == parts[0]]
+        if not named and parts[0] in get_args(StageConfig.model_fields["method"].annotation):
+            methods = ", ".join(str(stage.get("method", "grpo")) for stage in stages)
+            raise ConfigError("bad-override", f"{override!r}: no stage has that method; the stages are {methods}.")
+        chosen, parts = (named, parts[1:]) if named else (stages, parts)
     for index, stage in enumerate(chosen):
         if index > 0 and parts[0] == "model" and (len(parts) == 1 or parts[1] in ("path", "from_scratch")):
             continue  # later stages go on from the first

@@ -57,6 +57,14 @@ def test_override_wins_in_every_stage_it_names() -> None:
     assert [stage.optim.lr for stage in run.stages] == [3e-4, 2e-4]
 
 
+def test_a_method_that_is_a_section_too_takes_both_kinds_of_override() -> None:
+    run = load_config("quickstart", ["sft.steps=11", "sft.rows_per_step=12"])
+    assert [stage.steps for stage in run.stages] == [11, 70]
+    assert run.stages[0].sft.rows_per_step == 12
+    with pytest.raises(ConfigError, match="no stage has that method; the stages are sft, grpo"):
+        load_config("quickstart", ["ppo.steps=3"])
+
+
 def test_model_override_names_the_first_stage_alone() -> None:
     run = resolve({"task": "gsm8k", "model": "a/b", "stages": [{"method": "sft"}, {"method": "grpo"}]}, ["model=c/d"])
     assert run.stages[0].model.path == "c/d"
