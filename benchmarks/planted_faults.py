@@ -245,7 +245,7 @@ WARM: dict[str, dict[str, object]] = {
     "chat": {"task": task(), "prompt": {"chat": "always"}, "sft": {"until_accuracy": 0.4}},
     "subtraction": {"task": task(family="subtraction"), "sft": {"until_accuracy": 0.4}},
     "chain": {"task": task(family="chain", digits=1), "sft": {"until_accuracy": 0.4}},
-    "multiplication": {"task": task(family="multiplication"), "sft": {"until_accuracy": 0.4}},
+    "multiplication": {"task": task(family="multiplication"), "sft": {"until_accuracy": 0.4, "demonstrations": 500}},
     "countdown": {
         "task": {"name": "countdown", "options": {"numbers": 2, "largest": 12}},
         "sft": {"until_accuracy": 0.3},

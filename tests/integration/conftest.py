@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright holds an event loop of the main thread while it is open
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("needs a chromium: apt-get install chromium")
