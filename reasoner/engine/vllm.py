@@ -79,6 +79,8 @@ class VllmEngine(Engine):
             ) from error
         finally:
             set_random_state(before)  # vLLM seeds the whole process
+        if not cuda:
+            _check_head_size(self._llm.llm_engine.model_config.get_head_size())
         self._tokenizer = self._llm.get_tokenizer()
         self._max_model_len = max_model_len
         self._cuda = cuda
@@ -193,3 +195,15 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
+
+
+def _check_head_size(size: int) -> None:
+    """Refuse at once what would end the first generation with an error of vLLM's kernels."""
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    taken = CPUAttentionBackend.get_supported_head_sizes()
+    if size not in taken:
+        raise EngineError(
+            f"vLLM's attention on a CPU takes heads of size {', '.join(map(str, taken))}; this model's are of {size}."
+            " Set engine.name=hf, or give a model from scratch fewer heads (hidden_size / heads is their size)."
+        )

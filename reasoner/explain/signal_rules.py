@@ -66,6 +66,18 @@ def _no_signal(history: History) -> Iterator[Finding]:
             change="take harder problems, or a larger rollout.group_size.",
             explains=frozenset({"no-progress", "no-diversity"}),
         )
+    elif early_right > 0.5 and not rises:
+        yield Finding(
+            code="all-right",
+            level=Level.WARNING,
+            cost=float(right.mean()) / 2,
+            title=f"{percent(early_right)} of the groups are all right from the start: more than half of the sampling"
+            " teaches nothing",
+            evidence=(f"of the whole run {percent(float(right.mean()))}; the reward does not rise on the others",),
+            change="`reasoner preflight CONFIG --write-problems FILE` drops the problems that the model always solves;"
+            " take harder problems, or a larger rollout.group_size.",
+            explains=frozenset({"no-progress"}),
+        )
     elif late_right > MOSTLY:
         yield Finding(
             code="all-right",

@@ -231,3 +231,11 @@ def test_a_killed_server_costs_nothing_but_its_own_requests_time(opened) -> None
     assert engine.load_weights(named(model), 20) == checksum(named(model)), "the one that is left is synced"
     given.close()
     assert engine.servers[1].ready(), "closing an engine leaves servers that it was given"
+
+
+def test_vllm_refuses_heads_that_its_cpu_kernels_lack() -> None:
+    from reasoner.engine.vllm import _check_head_size
+
+    _check_head_size(64)
+    with pytest.raises(EngineError, match=r"heads of size 32, .* are of 16. Set engine.name=hf"):
+        _check_head_size(16)

@@ -144,9 +144,11 @@ def test_a_kill_leaves_the_same_run_with(tmp_path: Path, changes: dict[str, obje
 
 @pytest.mark.slow
 def test_ten_kills_leave_the_same_run_with_vllm(tmp_path: Path) -> None:
-    whole = write_config(tmp_path, "whole", engine={"name": "vllm"})
+    model = {"from_scratch": {"hidden_size": 64, "layers": 1, "heads": 2, "max_positions": 64}}
+    vllm = {"model": model, "engine": {"name": "vllm"}}
+    whole = write_config(tmp_path, "whole", **vllm)
     assert run(whole) == 0
-    killed = write_config(tmp_path, "killed", engine={"name": "vllm"})
+    killed = write_config(tmp_path, "killed", **vllm)
     moments = [("grading", 100), *MOMENTS[1:]]
     assert all(run(killed, moment, count) == -signal.SIGKILL for moment, count in moments)
     assert run(killed) == 0
