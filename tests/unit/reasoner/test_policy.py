@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -184,3 +185,11 @@ def test_micro_batches_hold_every_row_once_within_the_budget() -> None:
     for part in parts:
         longest = max(len(batch.input_ids[row]) for row in part)
         assert len(part) == 1 or longest * len(part) <= 90
+
+
+def test_loaded_weights_lie_as_fresh_ones_do(tmp_path: Path) -> None:
+    config = config_with()
+    policy = Policy(config, accelerator=Accelerator(cpu=True))
+    policy.save_trained(tmp_path)
+    back = Policy(config, accelerator=Accelerator(cpu=True), checkpoint=tmp_path)
+    assert {parameter.data_ptr() % 64 for parameter in back.model.parameters()} == {0}
