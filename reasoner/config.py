@@ -328,6 +328,21 @@ class SftSection(Section):
     check_problems: int = Field(default=128, ge=1)
 
 
+PREFERENCE_COLUMNS = (
+    "id",
+    "prompt",
+    "chosen",
+    "rejected",
+    "first",
+    "second",
+    "label",
+    "probability",
+    "margin",
+    "category",
+)
+"""What a row of preferences may hold."""
+
+
 class PreferenceSection(Section):
     """Pairs of completions with a label; see reasoner/preferences.py for the shapes of a row."""
 
@@ -360,10 +375,9 @@ class PreferenceSection(Section):
     @field_validator("columns")
     @classmethod
     def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
-        known = ("id", "prompt", "chosen", "rejected", "first", "second", "label", "probability", "margin", "category")
         for name in value:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
+            if name not in PREFERENCE_COLUMNS:
+                close = difflib.get_close_matches(name, PREFERENCE_COLUMNS, n=1)
                 raise ValueError(f"no column {name!r}.{f' Did you mean {close[0]!r}?' if close else ''}")
         return value
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from reasoner.config import PreferenceSection
+from reasoner.config import PREFERENCE_COLUMNS, PreferenceSection
 from reasoner.encode import BadRow, UnusableRow, chat_of
 from tasks import Message
 from tasks.rows import read_rows
@@ -92,7 +92,7 @@ def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: s
     Raises:
         UnusableRow: a column is missing, the label is unknown, a completion is empty, or both are the same.
     """
-    name = {key: section.columns.get(key, key) for key in COLUMNS}
+    name = {key: section.columns.get(key, key) for key in PREFERENCE_COLUMNS}
     prompt, first, second = _sides(row, name)
     target = _target(row, name, section)
     if target < 0.5:
@@ -116,7 +116,6 @@ def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: s
 
 
 TARGETS: Mapping[Literal["first", "second", "tie"], float] = {"first": 1.0, "second": 0.0, "tie": 0.5}
-COLUMNS = ("id", "prompt", "chosen", "rejected", "first", "second", "label", "probability", "margin", "category")
 
 
 def _sides(row: Mapping[str, object], name: Mapping[str, str]) -> tuple[Prompt, str, str]:
