@@ -148,6 +148,8 @@ class Estimator:
     """Of "values", "ref_logprobs", "old_logprobs"."""
     group_relative: bool = True
     """True: a group without signal has zero advantages and may leave the batch."""
+    by_group: bool = False
+    """True: the advantages of a group depend on nothing but its own rows, so that groups can be taken one by one."""
 
 
 def _per_group(batch: Batch, advantages: Callable[[list[float]], list[float]]) -> Batch:
@@ -235,10 +237,10 @@ def _check_rewards(rewards_G: Sequence[float]) -> None:
 
 
 ESTIMATORS: Mapping[str, Estimator] = {
-    "grpo": Estimator(grpo),
-    "dr_grpo": Estimator(dr_grpo),
-    "rloo": Estimator(rloo),
-    "rejection": Estimator(rejection, group_relative=False),
+    "grpo": Estimator(grpo, by_group=True),
+    "dr_grpo": Estimator(dr_grpo, by_group=True),
+    "rloo": Estimator(rloo, by_group=True),
+    "rejection": Estimator(rejection, group_relative=False, by_group=True),
     "reinforce_pp": Estimator(reinforce_pp, group_relative=False),
     "reinforce_pp_baseline": Estimator(reinforce_pp_baseline),
     "gae": Estimator(gae, frozenset({"values"}), group_relative=False),

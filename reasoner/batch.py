@@ -72,16 +72,41 @@ class Batch:
             rollout_logprobs_N=torch.tensor([value for c in completions for value in c.rollout_logprobs]),
         ).reweighed(config)
 
-    def reweighed(self, config: StageConfig) -> Batch:
-        """The same rows with `weights_N` set for them as one whole optimizer step."""
+    def reweighed(self, config: StageConfig, *, rows: int | None = None, tokens: int | None = None) -> Batch:
+        """The same rows with `weights_N` set for them as one whole optimizer step, or as some rows of one.
+
+        Args:
+            config: its aggregation.
+            rows: of the whole step; None: these.
+            tokens: trained ones of the whole step; None: those of these rows.
+        """
         weights_N = token_weights(
             self.loss_mask_N,
             self.row_N,
-            rows=len(self),
+            rows=len(self) if rows is None else rows,
             mode=config.algorithm.aggregation,
             max_tokens=config.rollout.max_tokens,
+            tokens=tokens,
         )
         return replace(self, weights_N=weights_N)
+
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """The rows of several batches as one; at least one batch, all annotated alike."""
+        first, rows = batches[0], 0
+        if len(batches) == 1:
+            return first
+        row_N: list[Tensor] = []
+        for batch in batches:
+            row_N.append(batch.row_N + rows)
+            rows += len(batch)
+        tensors = {
+            field.name: torch.cat([getattr(batch, field.name) for batch in batches])
+            for field in fields(first)
+            if isinstance(getattr(first, field.name), Tensor)
+        }
+        tensors["row_N"] = torch.cat(row_N)
+        return replace(first, input_ids=tuple(ids for batch in batches for ids in batch.input_ids), **tensors)
 
     def select(self, rows: Sequence[int]) -> Batch:
         """Some of the rows, in the given order, as a Batch of their own (row_N is renumbered)."""

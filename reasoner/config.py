@@ -271,6 +271,9 @@ class GradingSection(Section):
     memory_megabytes: int = Field(default=1024, ge=64)
     wall_seconds: float | None = Field(default=None, gt=0)
     """None: each verifier's own limit."""
+    portions: int = Field(default=1, ge=1)
+    """The update begins on the first of so many portions of a step's groups while the others are still being graded;
+    1: once all are. More of them hide slow grading (programs, judges) behind the update; the gradient is the same."""
     max_ungraded_share: float = Field(default=0.2, ge=0, le=1)
     """Stop when more of a step's rollouts than this could not be graded."""
 
@@ -541,6 +544,13 @@ class StageConfig(Section):
             raise ValueError(
                 "model.quantization holds the frozen base under adapters in 4 bits: it needs model.lora and model.path."
                 " Set them, or leave it out"
+            )
+        if self.grading.portions > 1 and (
+            self.optim.updates_per_step * self.optim.inner_epochs > 1 or self.rollout.dynamic_sampling_rounds
+        ):
+            raise ValueError(
+                "grading.portions above 1 needs one update a step (optim.updates_per_step, optim.inner_epochs) and no"
+                " dynamic_sampling_rounds: both want all the rows of a step. Leave it out"
             )
         if self.optim.lr > 0 and self.method == "grpo" and self.rollout.group_size < 2:
             group_based = {"grpo", "dr_grpo", "rloo"}

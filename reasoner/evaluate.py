@@ -13,7 +13,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from reasoner.config import PromptSection
 from reasoner.engine.base import Engine
 from reasoner.records import Problem, RolloutGroup, SamplingParams
-from reasoner.rollout import Sampled, rollout_groups
+from reasoner.rollout import Sampled, sample_round
 from verifiers import JSON
 from verifiers.pool import GradingPool
 from verifiers.stats import wilson_interval
@@ -171,7 +171,7 @@ def evaluate(
     The seeds depend on `seed`, the problem's place and the sample alone: evaluations of two models
     on the same problems are paired.
     """
-    sampled = rollout_groups(
+    sampled = sample_round(
         problems,
         group_size=samples,
         engine=engine,
@@ -182,5 +182,5 @@ def evaluate(
         seed_parts=(seed, "eval"),
         step=step,
         on_progress=on_progress,
-    )
+    ).all()
     return Evaluation(summarize(sampled.groups), sampled)

@@ -128,6 +128,8 @@ class Policy:
         if lora is not None:
             adapter = checkpoint / "adapter" if checkpoint else None
             self.adapter = add_adapter(self.model, lora, seed=config.seed, weights=adapter)
+        self._loss, self._figures = 0.0, dict[str, float]()
+        """Of what was accumulated since the last step."""
         self._collected: dict[str, Tensor] | None = None
         self._optimizer_state: dict[str, Any] | None = None
         self._in_training = self._trained_modules()
@@ -274,17 +276,17 @@ class Policy:
         return float(norm) if norm is not None else float("nan")
 
     def update(self, batch: Batch, objective: Objective | None) -> UpdateStats:
-        """One optimizer step over all of a batch, in micro-batches by token budget.
+        """One optimizer step over all of a batch: `accumulate`, then `step`."""
+        self.accumulate(batch, objective)
+        return self.step()
+
+    def accumulate(self, batch: Batch, objective: Objective | None) -> None:
+        """Add a batch's gradient to that of the next optimizer step, in micro-batches by token budget.
 
         Args:
-            batch: the rows of the step.
+            batch: rows of the step, all or some.
             objective: of the policy; None: only the value model learns.
-        Raises:
-            TrainingError: the loss or the gradient is not finite; the weights are as they were before.
         """
-        self.optimizer.zero_grad()
-        loss = 0.0
-        metrics: dict[str, float] = {}
         # gradients are averaged over processes, while the loss is already divided by the global count
         scale = self.accelerator.num_processes
         for part in self.parts(batch):
@@ -292,9 +294,23 @@ class Policy:
                 for terms in self._losses(batch.select(part.rows), objective):
                     self.accelerator.backward(terms.loss * (scale if part.real else 0.0))
                     if part.real:
-                        loss += terms.loss.detach().item()
-                        merge_metrics(metrics, terms.metrics)
-        loss, metrics = self._over_processes(loss, metrics)
+                        self._loss += terms.loss.detach().item()
+                        merge_metrics(self._figures, terms.metrics)
+
+    def step(self, *, scale: float = 1.0) -> UpdateStats:
+        """The optimizer step along what was accumulated.
+
+        Args:
+            scale: of the gradient and the loss, where the weights of the batches were not yet those of a whole step.
+        Raises:
+            TrainingError: the loss or the gradient is not finite; the weights are as they were before.
+        """
+        loss, metrics = self._over_processes(self._loss * scale, self._figures)
+        self._loss, self._figures = 0.0, {}
+        if scale != 1.0:
+            for parameter in self.scorer.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(scale)
         grad_norm = self._clip_gradients(metrics)
         lr = float(self.scheduler.get_last_lr()[0])
         if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(torch.tensor(grad_norm))):
@@ -305,6 +321,7 @@ class Policy:
                 " rollouts.jsonl, and go on from the last checkpoint with --resume."
             )
         self.optimizer.step()
+        self.optimizer.zero_grad()
         self.scheduler.step()
         self.version += 1
         return UpdateStats(loss, grad_norm, lr, metrics)

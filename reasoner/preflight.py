@@ -21,7 +21,7 @@ from reasoner.config import ConfigError, RunConfig, StageConfig
 from reasoner.explain import Finding, findings
 from reasoner.explain.history import History, Row, attach_updates, row_of
 from reasoner.explain.numbers import percent
-from reasoner.rollout import Sampled, rollout_groups
+from reasoner.rollout import Sampled, sample_round
 from reasoner.run import rollout_row
 from reasoner.session import Session, open_session
 from verifiers import JSON
@@ -232,7 +232,7 @@ def _round(session: Session, turn: int) -> Sampled:
     problems_P = session.sampler.take(rollout.problems_per_step)
     total = rollout.problems_per_step * rollout.group_size
     with session.display.progress(f"preflight: round {turn + 1}", total) as advance:
-        return rollout_groups(
+        return sample_round(
             problems_P,
             group_size=rollout.group_size,
             engine=session.engine,
@@ -243,7 +243,7 @@ def _round(session: Session, turn: int) -> Sampled:
             seed_parts=(session.config.seed, "preflight", turn),
             step=turn + 1,
             on_progress=advance,
-        )
+        ).all()
 
 
 def _rows(rounds: Sequence[Sampled]) -> list[Row]:
@@ -321,8 +321,9 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
         batch = leash.estimate(batch, estimator)
         parts["logprobs"].append(time.perf_counter() - clock)
         clock = time.perf_counter()
-        probe = StepProbe(batch)
+        probe = StepProbe()
         update_policy(session, batch, probe.recording(make_objective(config, kl_coef=leash.in_loss)), 1)
+        probe.gather(batch)
         probe.figures(policy)
         parts["update"].append(time.perf_counter() - clock)
         if turn == 0:  # the first update saw the weights that sampled

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from reasoner import processes
 from reasoner.advantage import overlong_penalty
 from reasoner.config import ConfigError, PromptSection, TaskSection
 from reasoner.engine.base import Engine
-from reasoner.prompt import render
+from reasoner.prompt import Prompt, render
 from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams, prompt_as_text
 from reasoner.sampler import request_seed
 from tasks import Message, Problem
@@ -38,11 +38,80 @@ class Sampled:
     groups: tuple[RolloutGroup, ...]
     generation_seconds: float
     grading_wait_seconds: float
-    """From the last completion to the last verdict: what grading adds to the step."""
+    """For verdicts that were not there when they were needed: what grading adds to the step."""
     tokens: int
 
 
-def rollout_groups(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """The completions of one round of sampling, while they are being graded."""
+
+    problems_P: Sequence[Problem]
+    prompts_P: Mapping[int, Prompt]
+    """Of this process's own places."""
+    group_size: int
+    completions: Mapping[int, Completion]
+    """By place in the order of this process's requests: its groups one after the other."""
+    verdicts: Mapping[int, Future[Verdict]]
+    generation_seconds: float
+    step: int
+
+    def graded(self, portions: int = 1) -> Iterator[Sampled]:
+        """The groups in the order of the problems, in so many portions, each as soon as all of it is graded.
+
+        With several processes each brings its own groups, and all get everything. What stands in a portion depends on
+        the order of the problems alone.
+        """
+        places = list(self.prompts_P)
+        most = max(processes.gather(len(places)))
+        seconds = self.generation_seconds
+        for portion in range(portions):
+            numbers = range(portion * most // portions, min(len(places), (portion + 1) * most // portions))
+            started = time.perf_counter()
+            for index in (index for number in numbers for index in self._indices(number)):
+                self.verdicts[index].result()
+            waited = time.perf_counter() - started
+            own = Sampled(
+                groups=tuple(self._group(places[number], number) for number in numbers),
+                generation_seconds=seconds,
+                grading_wait_seconds=waited,
+                tokens=sum(
+                    len(self.completions[index].token_ids) for number in numbers for index in self._indices(number)
+                ),
+            )
+            seconds = 0.0
+            whole = joined(processes.gather(own))
+            if whole.groups:
+                yield whole
+
+    def all(self) -> Sampled:
+        """Everything, once all of it is graded."""
+        return merged(list(self.graded()))
+
+    def _indices(self, number: int) -> range:
+        return range(number * self.group_size, (number + 1) * self.group_size)
+
+    def _group(self, place: int, number: int) -> RolloutGroup:
+        problem, prompt = self.problems_P[place], self.prompts_P[place]
+        rollouts: list[Rollout] = []
+        for sample, index in enumerate(self._indices(number)):
+            verdict = self.verdicts[index].result()
+            rollouts.append(
+                Rollout(
+                    problem=problem,
+                    prompt_text=prompt.text,
+                    prompt_ids=prompt.ids,
+                    completion=self.completions[index],
+                    verdict=verdict,
+                    components=verdict.components,
+                    sample_index=sample,
+                    step=self.step,
+                )
+            )
+        return RolloutGroup(problem=problem, rollouts=tuple(rollouts))
+
+
+def sample_round(
     problems_P: Sequence[Problem],
     *,
     group_size: int,
@@ -54,17 +123,15 @@ def rollout_groups(
     seed_parts: tuple[int | str, ...],
     step: int,
     on_progress: Callable[[int], None] = lambda done: None,
-) -> Sampled:
-    """Sample group_size completions per problem and grade each as soon as it is finished.
+) -> Round:
+    """Sample group_size completions per problem; each goes to its grader as soon as it is finished.
 
-    With several processes each samples and grades every so-many-th problem, and all get everything.
+    With several processes each samples and grades every so-many-th problem.
 
     Args:
-        problems_P: [P] problems; one may stand in the list twice.
+        problems_P: [P] problems; one may stand in the list twice. The first ones are graded first.
         seed_parts: with the place in the batch and the sample index, the seed of each request.
         on_progress: called with the number of finished completions.
-    Returns:
-        P groups in the order of the problems, rollouts in sample order, whatever finished first.
     """
     started = time.perf_counter()
     places = list(range(len(problems_P)))[processes.rank() :: processes.count()]
@@ -77,42 +144,31 @@ def rollout_groups(
     completions: dict[int, Completion] = {}
     verdicts: dict[int, Future[Verdict]] = {}
     for index, completion in engine.generate(requests, params):
-        problem = problems_P[asked[index][0]]
+        place, _ = asked[index]
+        problem = problems_P[place]
         completions[index] = completion
-        verdicts[index] = pool.submit(
-            problem.verifier, dict(problem.verifier_options), grading_row(problem, completion)
-        )
+        row = grading_row(problem, completion)
+        verdicts[index] = pool.submit(problem.verifier, dict(problem.verifier_options), row, rank=place)
         on_progress(len(completions))
-    generated = time.perf_counter()
-    graded = {index: future.result() for index, future in verdicts.items()}
-    waited = time.perf_counter() - generated
-
-    def rollout(index: int) -> Rollout:
-        place, sample = asked[index]
-        return Rollout(
-            problem=problems_P[place],
-            prompt_text=prompts_P[place].text,
-            prompt_ids=prompts_P[place].ids,
-            completion=completions[index],
-            verdict=graded[index],
-            components=graded[index].components,
-            sample_index=sample,
-            step=step,
-        )
-
-    own = Sampled(
-        groups=tuple(
-            RolloutGroup(
-                problem=problems_P[place],
-                rollouts=tuple(rollout(number * group_size + sample) for sample in range(group_size)),
-            )
-            for number, place in enumerate(places)
-        ),
-        generation_seconds=generated - started,
-        grading_wait_seconds=waited,
-        tokens=sum(len(completion.token_ids) for completion in completions.values()),
+    return Round(
+        problems_P=problems_P,
+        prompts_P=prompts_P,
+        group_size=group_size,
+        completions=completions,
+        verdicts=verdicts,
+        generation_seconds=time.perf_counter() - started,
+        step=step,
     )
-    return joined(processes.gather(own))
+
+
+def merged(parts: Sequence[Sampled]) -> Sampled:
+    """Several rounds or portions as one."""
+    return Sampled(
+        groups=tuple(group for part in parts for group in part.groups),
+        generation_seconds=sum(part.generation_seconds for part in parts),
+        grading_wait_seconds=sum(part.grading_wait_seconds for part in parts),
+        tokens=sum(part.tokens for part in parts),
+    )
 
 
 def joined(parts: Sequence[Sampled]) -> Sampled:

@@ -221,6 +221,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         checkpoint = processes.same_everywhere(latest_checkpoint(folder / "checkpoints") if resume else None)
         progress = load_progress(checkpoint) if checkpoint else None
         display = stack.enter_context(_display(config))
+        _check_portions(config)
         pool = stack.enter_context(grading_pool(config))
         train, held_out = load_problems(config)
         _check_overlap(config, train, held_out, display)
@@ -280,6 +281,16 @@ def _sampler(config: StageConfig, train: Sequence[Sequence[Problem]], difficulty
     else:
         sources = [ProblemSampler(part, seed=config.seed) for part in train]
     return Mixture(sources, [section.weight for section in config.task])
+
+
+def _check_portions(config: StageConfig) -> None:
+    """Raise where advantages want every row of a step, and the config would begin on some of them."""
+    if config.grading.portions > 1 and not get_estimator(config.algorithm.advantage).by_group:
+        raise ConfigError(
+            "bad-value",
+            f"grading.portions must be 1 with algorithm.advantage={config.algorithm.advantage}, which compares the rows"
+            f" of a whole step; got {config.grading.portions}.",
+        )
 
 
 def policy_class(config: StageConfig) -> type[Policy]:

@@ -27,36 +27,39 @@ PROBE_SHARE = 16
 class StepProbe:
     """Listens to the first update of a step, then compares."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self._place = {id(ids): row for row, ids in enumerate(batch.input_ids)}
-        self._before: list[Tensor | None] = [None] * len(batch)
-        if batch.old_logprobs_N is not None:
-            self._before = list(batch.old_logprobs_N.split(_lengths(batch)))
+    def __init__(self) -> None:
+        self._seen: dict[int, Tensor] = {}
+        """By the identity of a row's token ids, which its batch keeps alive."""
+        self._batch: Batch | None = None
+        self._before: list[Tensor | None] = []
 
     def recording(self, objective: Objective) -> Objective:
         """The same objective; the first log-probabilities that it is given of each row are kept."""
 
         def recorded(scores: TokenScores, micro: Batch) -> LossTerms:
             for ids, logprobs in zip(micro.input_ids, scores.logprobs_N.detach().split(_lengths(micro)), strict=True):
-                row = self._place.get(id(ids))
-                if row is not None and self._before[row] is None:
-                    self._before[row] = logprobs.float().cpu()
+                if id(ids) not in self._seen:
+                    self._seen[id(ids)] = logprobs.float().cpu()
             return objective(scores, micro)
 
         return recorded
+
+    def gather(self, batch: Batch) -> None:
+        """Take the rows of the step, and what the other processes saw of them."""
+        self._batch = batch
+        if batch.old_logprobs_N is not None:
+            self._before = list(batch.old_logprobs_N.split(_lengths(batch)))
+            return
+        self._before = [None] * len(batch)
+        for before in processes.gather([self._seen.get(id(ids)) for ids in batch.input_ids]):
+            self._before = [
+                mine if mine is not None else other for mine, other in zip(self._before, before, strict=True)
+            ]
 
     def trainer_logprobs(self, row: int) -> list[JSON] | None:
         """[T] of a row at the start of the step to five decimals, where the update saw it."""
         before = self._before[row]
         return None if before is None else [round(value, 5) for value in before.tolist()]
-
-    def gather(self) -> None:
-        """Take in what the other processes saw."""
-        for before in processes.gather(self._before):
-            self._before = [
-                mine if mine is not None else other for mine, other in zip(self._before, before, strict=True)
-            ]
 
     def figures(self, policy: Policy) -> dict[str, float]:
         """policy/step_kl and policy/step_gain over some of the rows, means over their trained tokens.
@@ -70,6 +73,7 @@ class StepProbe:
             return {}
         count = min(PROBE_ROWS, max(1, len(seen) // PROBE_SHARE))
         rows = [seen[i * len(seen) // count] for i in range(count)]
+        assert self._batch is not None
         part = self._batch.select(rows)
         after_N = policy.annotate(part, needs=frozenset({"old_logprobs"})).old_logprobs_N
         assert after_N is not None

@@ -6,7 +6,7 @@ Letters: P problems, G group, B rows, N completion tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,7 +22,7 @@ from reasoner.loss import LossTerms, policy_loss
 from reasoner.metrics import peak_memory_mb, rollout_metrics
 from reasoner.policy import Objective, TokenScores, UpdateStats
 from reasoner.records import Rollout, RolloutGroup
-from reasoner.rollout import Sampled, check_graded, rollout_groups, shape
+from reasoner.rollout import Sampled, check_graded, merged, sample_round, shape
 from reasoner.sampler import request_seed
 from reasoner.session import Clock, Session
 from reasoner.step_probe import StepProbe
@@ -32,7 +32,7 @@ from verifiers import JSON
 
 def train(session: Session) -> None:
     """Run the steps that are left; see DESIGN in docs/ for the path of one batch."""
-    config, policy = session.config, session.policy
+    config = session.config
     estimator, leash = get_estimator(config.algorithm.advantage), Leash(config.algorithm, session.state)
     if session.fresh:
         session.evaluate()
@@ -40,40 +40,14 @@ def train(session: Session) -> None:
     silent, watch = 0, Watch(session)
     for step in range(session.step + 1, 0 if leash.over else config.steps + 1):
         clock = Clock()
-        sampled = sample_step(session, step)
-        groups = shape(
-            sampled.groups,
-            max_tokens=config.rollout.max_tokens,
-            penalty_tokens=config.algorithm.overlong_penalty_tokens,
-        )
-        session.run.write_rollouts(groups)
-        check_graded(groups, max_share=config.grading.max_ungraded_share)
-        session.difficulty.record((rollout for group in groups for rollout in group.rollouts), step=step)
-        clock.lap("rollout")
-        kept, dropped = select(groups, estimator, config)
-        metrics: dict[str, float] = {}
-        if kept:
-            batch = Batch.of_rollouts(kept, config=config)
-            batch = policy.annotate(batch, needs=estimator.needs | loss_needs(config))
-            batch = leash.estimate(batch, estimator)
-            clock.lap("logprobs")
-            probe = StepProbe(batch)
-            objective = make_objective(config, kl_coef=leash.in_loss)
-            warming_up = "values" in estimator.needs and step <= config.value.warmup_steps
-            recorded = None if warming_up else probe.recording(objective)
-            metrics = update_policy(session, batch, recorded, step)
-            probe.gather()
-            metrics |= probe.figures(policy) | value_metrics(batch)
-            metrics |= leash.pull(batch, step=step)
-            session.state |= leash.state()
-            clock.lap("update")
-            session.run.append("updates.jsonl", update_rows(step, kept, batch, dropped, probe))
+        done = learn(session, estimator, leash, step, clock)
+        metrics = dict(done.metrics)
+        if done.kept:
             metrics["gap/probe"] = session.sync()
-        else:
-            session.run.append("updates.jsonl", update_rows(step, [], None, dropped))
         clock.lap("sync")
         session.step = step
-        metrics |= rollout_metrics(groups) | watch.look(step, groups) | step_metrics(session, sampled, kept, clock)
+        metrics |= rollout_metrics(done.groups) | watch.look(step, done.groups)
+        metrics |= step_metrics(session, done.sampled, done.kept, clock)
         session.run.log(step, metrics)
         session.display.step(step, metrics)
         silent = 0 if metrics["groups/signal"] > 0 or not estimator.group_relative else silent + 1
@@ -82,6 +56,87 @@ def train(session: Session) -> None:
         if leash.over:
             return end_over_budget(session, leash)
         session.end_step()
+
+
+class Learned(NamedTuple):
+    """What a step sampled, and what became of it."""
+
+    sampled: Sampled
+    groups: list[RolloutGroup]
+    """As sampled, with what the config adds to their rewards."""
+    kept: Kept
+    metrics: dict[str, float]
+    """Of the update; empty where no group had signal."""
+
+
+def learn(session: Session, estimator: Estimator, leash: Leash, step: int, clock: Clock) -> Learned:
+    """Sample the groups of a step and update the policy on them, portion by portion as they are graded."""
+    config, policy = session.config, session.policy
+    probe = StepProbe()
+    warming_up = "values" in estimator.needs and step <= config.value.warmup_steps
+    objective = None if warming_up else probe.recording(make_objective(config, kl_coef=leash.in_loss))
+    once = config.optim.updates_per_step * config.optim.inner_epochs == 1
+    parts: list[Sampled] = []
+    groups: list[RolloutGroup] = []
+    batches: list[Batch] = []
+    kept: Kept = []
+    dropped: list[Dropped] = []
+    for part in sample_portions(session, step):
+        clock.lap("rollout")
+        shaped = shape(
+            part.groups,
+            max_tokens=config.rollout.max_tokens,
+            penalty_tokens=config.algorithm.overlong_penalty_tokens,
+        )
+        session.run.write_rollouts(shaped, first_group=len(groups))
+        taken, left = select(shaped, estimator, config, first_group=len(groups))
+        parts.append(part)
+        groups += shaped
+        kept += taken
+        dropped += left
+        if taken:
+            batches.append(annotated(session, taken, estimator, leash))
+            clock.lap("logprobs")
+            if once:
+                policy.accumulate(batches[-1], objective)
+                clock.lap("update")
+    check_graded(groups, max_share=config.grading.max_ungraded_share)
+    session.difficulty.record((rollout for group in groups for rollout in group.rollouts), step=step)
+    clock.lap("rollout")
+    metrics: dict[str, float] = {}
+    if batches:
+        batch = Batch.joined(batches)
+        if once:
+            metrics = update_figures([policy.step(scale=whole_step_scale(batch, config))], early=False)
+        else:
+            metrics = update_policy(session, batch, objective, step)
+        probe.gather(batch)
+        metrics |= probe.figures(policy) | value_metrics(batch) | leash.pull(batch, step=step)
+        session.state |= leash.state()
+        clock.lap("update")
+        session.run.append("updates.jsonl", update_rows(step, kept, batch, dropped, probe))
+    else:
+        session.run.append("updates.jsonl", update_rows(step, [], None, dropped))
+    return Learned(merged(parts), groups, kept, metrics)
+
+
+def annotated(session: Session, rows: Kept, estimator: Estimator, leash: Leash) -> Batch:
+    """The rows with all that the loss needs; their weights are those of a whole step where the step is one portion."""
+    config = session.config
+    batch = Batch.of_rollouts(rows, config=config)
+    if config.grading.portions > 1:
+        most = config.rollout.problems_per_step * config.rollout.group_size
+        batch = batch.reweighed(config, rows=most, tokens=most * config.rollout.max_tokens)
+    batch = session.policy.annotate(batch, needs=estimator.needs | loss_needs(config))
+    return leash.estimate(batch, estimator)
+
+
+def whole_step_scale(batch: Batch, config: StageConfig) -> float:
+    """What takes the weights that the portions of a step had to those of the whole step: 1 for a single portion."""
+    if config.grading.portions == 1:
+        return 1.0
+    had = batch.weights_N.double().sum().item()
+    return batch.reweighed(config).weights_N.double().sum().item() / had if had else 1.0
 
 
 class Dropped(NamedTuple):
@@ -97,10 +152,15 @@ Kept = list[tuple[int, Rollout]]
 
 
 def sample_step(session: Session, step: int) -> Sampled:
-    """The step's rollouts: one round, and with dynamic sampling further rounds until enough groups have signal.
+    """All the rollouts of a step, graded."""
+    return merged(list(sample_portions(session, step)))
 
-    A round is taken or left as a whole and in order, so that what is kept does not depend on what finished first
-    (DAPO, arXiv:2503.14476, section 3.2).
+
+def sample_portions(session: Session, step: int) -> Iterator[Sampled]:
+    """The step's rollouts, in the config's number of portions; with dynamic sampling, in rounds.
+
+    There further rounds follow until enough groups have signal. A round is taken or left as a whole and in order, so
+    that what is kept does not depend on what finished first (DAPO, arXiv:2503.14476, section 3.2); they come as one.
     """
     rollout = session.config.rollout
     wanted, rounds = rollout.problems_per_step, 1 + rollout.dynamic_sampling_rounds
@@ -108,28 +168,25 @@ def sample_step(session: Session, step: int) -> Sampled:
     for turn in range(rounds):
         problems_P = session.sampler.take(wanted)
         with session.display.progress(f"step {step}: sampling", wanted * rollout.group_size) as advance:
-            parts.append(
-                rollout_groups(
-                    problems_P,
-                    group_size=rollout.group_size,
-                    engine=session.engine,
-                    pool=session.pool,
-                    tokenizer=session.policy.tokenizer,
-                    prompt=session.config.prompt,
-                    params=session.params,
-                    seed_parts=(session.config.seed, step, turn),
-                    step=step,
-                    on_progress=advance,
-                )
+            sampled = sample_round(
+                problems_P,
+                group_size=rollout.group_size,
+                engine=session.engine,
+                pool=session.pool,
+                tokenizer=session.policy.tokenizer,
+                prompt=session.config.prompt,
+                params=session.params,
+                seed_parts=(session.config.seed, step, turn),
+                step=step,
+                on_progress=advance,
             )
+        if rounds == 1:
+            yield from sampled.graded(session.config.grading.portions)
+            return
+        parts.append(sampled.all())
         if sum(has_signal(group) for part in parts for group in part.groups) >= wanted:
             break
-    return Sampled(
-        groups=tuple(group for part in parts for group in part.groups),
-        generation_seconds=sum(part.generation_seconds for part in parts),
-        grading_wait_seconds=sum(part.grading_wait_seconds for part in parts),
-        tokens=sum(part.tokens for part in parts),
-    )
+    yield merged(parts)
 
 
 def has_signal(group: RolloutGroup) -> bool:
@@ -137,7 +194,9 @@ def has_signal(group: RolloutGroup) -> bool:
     return group_signal([rollout.reward for rollout in group.rollouts if rollout.reward is not None])
 
 
-def select(groups: Sequence[RolloutGroup], estimator: Estimator, config: StageConfig) -> tuple[Kept, list[Dropped]]:
+def select(
+    groups: Sequence[RolloutGroup], estimator: Estimator, config: StageConfig, *, first_group: int = 0
+) -> tuple[Kept, list[Dropped]]:
     """Rows of the update, and what leaves it: ungraded rollouts, and groups without signal where that is exact.
 
     A group without signal has zero advantages; it stays only where a KL or entropy term would still move it, or the
@@ -148,7 +207,7 @@ def select(groups: Sequence[RolloutGroup], estimator: Estimator, config: StageCo
     room = config.rollout.problems_per_step if config.rollout.dynamic_sampling_rounds else len(groups)
     kept: Kept = []
     dropped: list[Dropped] = []
-    for index, group in enumerate(groups):
+    for index, group in enumerate(groups, first_group):
         signal = has_signal(group) or not signal_only
         taken = signal and room > 0
         room -= taken
@@ -213,8 +272,8 @@ def update_policy(session: Session, batch: Batch, objective: Objective | None, s
                 stats.append(session.policy.update(taken, objective))
                 moved = stats[-1].metrics.get("policy/approx_kl", 0.0) / max(1.0, stats[-1].metrics["tokens"])
                 if optim.stop_kl is not None and moved > optim.stop_kl:
-                    return mean_stats(stats) | {"optim/updates": float(len(stats)), "optim/stopped_early": 1.0}
-    return mean_stats(stats) | {"optim/updates": float(len(stats)), "optim/stopped_early": 0.0}
+                    return update_figures(stats, early=True)
+    return update_figures(stats, early=False)
 
 
 def end_over_budget(session: Session, leash: Leash) -> None:
@@ -228,8 +287,13 @@ def end_over_budget(session: Session, leash: Leash) -> None:
     session.display.note(f"stopping after step {session.step}: {said}")
 
 
+def update_figures(stats: Sequence[UpdateStats], *, early: bool) -> dict[str, float]:
+    """Figures of a step's updates, and whether they ended early."""
+    return mean_stats(stats) | {"optim/updates": float(len(stats)), "optim/stopped_early": float(early)}
+
+
 def mean_stats(stats: Sequence[UpdateStats]) -> dict[str, float]:
-    """Figures of a step's updates: token means over all of them, and the last learning rate."""
+    """Token means over several updates, and the last learning rate."""
     tokens = max(1.0, sum(update.metrics.get("tokens", 0.0) for update in stats))
     names = {name for update in stats for name in update.metrics} - {"tokens"}
     figures = {

@@ -8,12 +8,15 @@ the caller's. It is killed by wall clock, CPU seconds and resident memory, measu
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from verifiers.base import GradingRow
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 64
 CHUNK_CHARACTERS = 4 << 20
-"""Rows and characters that a worker is given at once."""
+CHUNK_SECONDS = 0.05
+"""Rows, characters and (as the last chunk went) seconds of work that a worker is given at once."""
 
 
 KINDS = 1000
@@ -78,8 +82,9 @@ class GradingPool:
         self._workers = workers
         self._limits = limits or PoolLimits()
         self._max_pending = max_pending
-        self._queues: dict[Kind, deque[Item]] = {}
-        """Rows that wait, by kind; the kind that was served last stands last."""
+        self._queues: dict[Kind, list[Item]] = {}
+        """Rows that wait, by kind, as heaps; the kind that was served last stands last."""
+        self._arrivals = itertools.count()
         self._waiting = 0
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -97,17 +102,23 @@ class GradingPool:
             if not self._lanes and not self._closed:
                 self._add_lane().spawn(self._limits.memory_bytes)
 
-    def submit(self, verifier: str, options: Mapping[str, JSON], row: GradingRow) -> Future[Verdict]:
+    def submit(self, verifier: str, options: Mapping[str, JSON], row: GradingRow, *, rank: int = 0) -> Future[Verdict]:
         """Queue one row; blocks while `max_pending` rows wait (back-pressure).
 
         The future never raises for grading: it resolves to a verdict, `verifier_error` where the verifier failed.
+
+        Args:
+            verifier: its name.
+            options: of the verifier.
+            row: what it is given.
+            rank: of rows that wait for one verifier those of the lowest rank come first, then those that wait longest.
 
         Raises:
             UnknownVerifier, BadOption: at once, for a verifier that cannot be made.
             RuntimeError: the pool is closed.
         """
         kind = self._kind(verifier, options)
-        item = Item(kind, row)
+        item = Item(kind, row, order=(rank, next(self._arrivals)))
         if len(row.completion) > self._limits.completion_characters:
             item.settle(signed(_too_long(len(row.completion), self._limits.completion_characters), verifier))
             return item.future
@@ -232,7 +243,7 @@ class GradingPool:
                 return self._first[key].twins.append(item)
             self._first[key] = item
             item.future.add_done_callback(lambda _: self._settle_twins(key))
-        self._queues.setdefault(kind, deque()).append(item)
+        heappush(self._queues.setdefault(kind, []), item)
         self._waiting += 1
         self._start_lanes()
         self._changed.notify_all()
@@ -260,7 +271,8 @@ class GradingPool:
         except BadReference as error:
             item.settle(signed(fixed(Outcome.BAD_REFERENCE, str(error)), item.kind.name))
             return item.future
-        futures = [self.submit(part.verifier, part.options, part.row_of(item.row)) for part in parts]
+        rank, _ = item.order
+        futures = [self.submit(p.verifier, p.options, p.row_of(item.row), rank=rank) for p in parts]
         left = len(futures)
         lock = threading.Lock()
 
@@ -298,8 +310,10 @@ class GradingPool:
     def _run_lane(self, lane: Lane) -> None:
         try:
             while chunk := self._next_chunk(lane):
+                kind, started = chunk[0].kind, time.monotonic()
                 unread = lane.grade(chunk)
-                for item in self._put_back(lane, chunk[0].kind, unread):
+                kind.row_seconds = (time.monotonic() - started) / len(chunk)
+                for item in self._put_back(lane, kind, unread):
                     item.fault(
                         CLOSED if self._closed else f"{item.kind.name} was given up: it cannot be loaded in a worker"
                     )
@@ -307,7 +321,7 @@ class GradingPool:
             lane.stop()
 
     def _put_back(self, lane: Lane, kind: Kind, unread: list[Item]) -> list[Item]:
-        """Queue rows that a lost worker left, at the front; returns those that are given up."""
+        """Queue rows that a lost worker left, at their place; returns those that are given up."""
         with self._changed:
             lane.idle = True
             kind.active -= 1
@@ -315,11 +329,12 @@ class GradingPool:
             if self._closed:
                 given_up = unread
             elif kind.lost_loading >= LOADING_FAILURES:
-                queue = self._queues.pop(kind, deque[Item]())
+                queue = self._queues.pop(kind, [])
                 self._waiting -= len(queue)
                 given_up = [*unread, *queue]
             elif unread:
-                self._queues.setdefault(kind, deque()).extendleft(reversed(unread))
+                for item in unread:
+                    heappush(self._queues.setdefault(kind, []), item)
                 self._waiting += len(unread)
             self._changed.notify_all()
             return given_up
@@ -335,7 +350,8 @@ class GradingPool:
             lane.idle = False
             kind.active += 1
             queue = self._queues.pop(kind)
-            chunk = _take(queue, min(CHUNK_ROWS, self._waiting // (2 * self._workers)))
+            worth = int(CHUNK_SECONDS / max(kind.row_seconds, CHUNK_SECONDS / CHUNK_ROWS))
+            chunk = _take(queue, min(worth, self._waiting // (2 * self._workers)))
             self._waiting -= len(chunk)
             if queue:
                 self._queues[kind] = queue  # behind the other kinds
@@ -346,14 +362,14 @@ class GradingPool:
         return next((kind for kind in self._queues if kind.active < kind.concurrency), None)
 
 
-def _take(queue: deque[Item], rows: int) -> list[Item]:
+def _take(queue: list[Item], rows: int) -> list[Item]:
     """The next rows of a queue, at least one, whole batches, no more characters than a worker is given at once."""
     batch = max(1, queue[0].kind.batch_rows)
     wanted = max(batch, rows // batch * batch)
     taken: list[Item] = []
     characters = 0
     while queue and len(taken) < wanted and (not taken or characters < CHUNK_CHARACTERS):
-        item = queue.popleft()
+        item = heappop(queue)
         characters += len(item.row.completion)
         taken.append(item)
     return taken

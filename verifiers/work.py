@@ -49,6 +49,8 @@ class Kind:
     """Lanes that are grading with it."""
     lost_loading: int = 0
     """Workers lost in a row while they loaded it."""
+    row_seconds: float = 0.0
+    """Of the last chunk, for each row."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,11 +59,16 @@ class Item:
 
     kind: Kind
     row: GradingRow
+    order: tuple[int, int] = (0, 0)
+    """Rank and arrival: the lowest is graded first."""
     alone: bool = False
     """Not in a batch: a worker was lost in the batch that held it."""
     future: Future[Verdict] = field(default_factory=Future[Verdict])
     twins: list[Item] = field(default_factory=list["Item"])
     """Rows equal to this one that wait for its verdict."""
+
+    def __lt__(self, other: Item) -> bool:
+        return self.order < other.order
 
     @property
     def key(self) -> tuple[Kind, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -48,13 +49,15 @@ def test_sharded_weights_learn_and_resume_as_whole_ones_do(tmp_path: Path) -> No
 
 
 def test_a_run_of_two_processes_leaves_the_records_of_one(tmp_path: Path) -> None:
-    for count, name in ((1, "one"), (2, "two")):
-        run(count, "train", str(write_config(tmp_path, name, steps=6, eval={"problems": 8, "every": 3})))
-    one, two = stage(tmp_path, "one"), stage(tmp_path, "two")
-    for file in ("rollouts.jsonl", "updates.jsonl", "metrics.jsonl", "evals.jsonl"):
-        ours, theirs = records(two, file), records(one, file)
+    for count, name, portions in ((1, "one", 1), (2, "two", 1), (2, "portions", 3)):
+        changes = {"eval": {"problems": 8, "every": 3}, "grading": {"portions": portions}}
+        run(count, "train", str(write_config(tmp_path, name, steps=6, **changes)))
+    for name, file in itertools.product(
+        ("two", "portions"), ("rollouts.jsonl", "updates.jsonl", "metrics.jsonl", "evals.jsonl")
+    ):
+        ours, theirs = (records(stage(tmp_path, run), file) for run in (name, "one"))
         assert len(ours) == len(theirs)
-        assert_close(ours, theirs, file)
+        assert_close(ours, theirs, f"{name} {file}")
 
 
 def assert_close(ours: object, theirs: object, where: str) -> None:

@@ -132,6 +132,7 @@ def test_ten_kills_leave_the_same_run(tmp_path: Path) -> None:
             id="lora",
         ),
         pytest.param({"optim": {"lr": 1e-3, "updates_per_step": 2, "inner_epochs": 2}}, id="inner-epochs"),
+        pytest.param({"grading": {"portions": 3}}, id="portions"),
     ],
 )
 def test_a_kill_leaves_the_same_run_with(tmp_path: Path, changes: dict[str, object]) -> None:

@@ -15,7 +15,7 @@ from reasoner.config import resolve
 from reasoner.layout import packed, padded
 from reasoner.loss import IMPORTANCE, POLICY_LOSSES
 from reasoner.policy import Policy, TokenScorer, TrainingError, schedule_factor
-from reasoner.train import make_objective
+from reasoner.train import make_objective, whole_step_scale
 from reasoner.weights import token_weights
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
@@ -131,6 +131,37 @@ def test_update_moves_the_weights_and_counts_versions() -> None:
     assert policy.version == 1
     assert stats.grad_norm > 0
     assert any(not torch.equal(before[name], tensor) for name, tensor in policy.named_weights())
+
+
+@pytest.mark.parametrize("aggregation", ["token", "sequence", "constant"])
+def test_portions_of_a_step_have_the_gradient_of_the_whole(aggregation: str) -> None:
+    config = config_with(aggregation=aggregation)
+    portioned = config.model_copy(update={"grading": config.grading.model_copy(update={"portions": 3})})
+    whole = make_batch(config)
+    found: list[tuple[float, torch.Tensor]] = []
+
+    def stepping(policy: Policy, stats) -> None:
+        gradient = torch.cat([p.grad.flatten() for p in policy.scorer.parameters() if p.grad is not None])
+        found.append((stats, gradient))
+
+    for parts in ([range(8)], [range(3), range(3, 7), range(7, 8)]):
+        policy = double_policy(config)
+        batches = [whole.select(part) for part in parts]
+        if len(parts) > 1:
+            batches = [batch.reweighed(config, rows=99, tokens=12_345) for batch in batches]
+        for batch in batches:
+            policy.accumulate(batch, make_objective(config))
+        joined = Batch.joined(batches)
+        assert torch.equal(torch.cat(joined.input_ids), torch.cat(whole.input_ids))
+        assert torch.equal(joined.row_N, whole.row_N)
+        scale = whole_step_scale(joined, portioned if len(parts) > 1 else config)
+        policy._clip_gradients = lambda metrics, policy=policy: stepping(policy, metrics) or 1.0
+        stats = policy.step(scale=scale)
+        found[-1] = (stats.loss, found[-1][1])
+        assert all(parameter.grad is None for parameter in policy.scorer.parameters())
+    (loss, gradient), (loss_again, gradient_again) = found
+    assert loss_again == pytest.approx(loss, rel=1e-6)  # weights are float32
+    assert (gradient_again - gradient).abs().max().item() < 1e-6 * gradient.abs().max().item()
 
 
 def test_nan_loss_stops_and_leaves_the_weights() -> None:

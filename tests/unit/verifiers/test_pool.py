@@ -116,6 +116,16 @@ def test_equal_rows_that_wait_together_are_graded_once() -> None:
         assert made.submit(counting, {}, rows[0]).result().reason == "row 4"
 
 
+def test_rows_of_a_low_rank_come_first() -> None:
+    counting = FAULTY.replace(":Faulty", ":Counting")
+    with GradingPool(workers=1) as made:
+        futures = [
+            made.submit(counting, {}, GradingRow(completion=text, reference="a"), rank=rank)
+            for text, rank in (("a", 0), ("b", 2), ("c", 1))
+        ]
+        assert [future.result().reason for future in futures] == ["row 1", "row 3", "row 2"]
+
+
 def test_a_fault_is_no_verdict_for_equal_rows() -> None:
     counting = FAULTY.replace(":Faulty", ":Counting")
     with GradingPool(workers=1) as made:

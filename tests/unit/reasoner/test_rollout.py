@@ -1,0 +1,96 @@
+"""A step's groups come in the order of the problems, each portion as soon as all of it is graded."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import pytest
+
+from reasoner.config import ConfigError, resolve
+from reasoner.prompt import Prompt
+from reasoner.records import Completion, FinishReason, Segment
+from reasoner.rollout import Round, merged
+from reasoner.session import open_session
+from tasks import Problem
+from verifiers import Outcome, Verdict
+from verifiers.verdict import fixed
+
+GROUP = 2
+
+
+def completion(text: str) -> Completion:
+    return Completion(
+        text=text,
+        token_ids=(1, 2, 3),
+        rollout_logprobs=(-1.0, -1.0, -1.0),
+        loss_mask=(True,) * 3,
+        segments=(Segment(start=0, end=3, origin="policy"),),
+        finish_reason=FinishReason.STOP,
+        policy_version=0,
+    )
+
+
+def sampled_round(problems: int) -> tuple[Round, dict[int, Future[Verdict]]]:
+    futures = {index: Future[Verdict]() for index in range(problems * GROUP)}
+    made = [Problem(id=f"p{n}", prompt=f"question {n}", reference="1", verifier="exact") for n in range(problems)]
+    sampled = Round(
+        problems_P=made,
+        prompts_P={n: Prompt(f"question {n}", (7, n)) for n in range(problems)},
+        group_size=GROUP,
+        completions={index: completion(str(index)) for index in futures},
+        verdicts=futures,
+        generation_seconds=1.5,
+        step=4,
+    )
+    return sampled, futures
+
+
+def test_a_portion_waits_for_its_own_rows_alone() -> None:
+    sampled, futures = sampled_round(5)
+    portions = sampled.graded(2)
+    for index in range(4):
+        futures[index].set_result(fixed(Outcome.INCORRECT, "no"))
+    first = next(portions)
+    assert [group.problem.id for group in first.groups] == ["p0", "p1"]
+    for index in range(4, 10):
+        futures[index].set_result(fixed(Outcome.INCORRECT, "no"))
+    whole = merged([first, *portions])
+    assert [group.problem.id for group in whole.groups] == ["p0", "p1", "p2", "p3", "p4"]
+    assert [r.completion.text for group in whole.groups for r in group.rollouts] == [str(n) for n in range(10)]
+    assert [r.sample_index for group in whole.groups for r in group.rollouts] == [0, 1] * 5
+    assert (whole.generation_seconds, whole.tokens) == (1.5, 30)
+
+
+@pytest.mark.parametrize("portions", [1, 3, 4, 9])
+def test_any_number_of_portions_holds_every_group_once(portions: int) -> None:
+    sampled, futures = sampled_round(4)
+    for future in futures.values():
+        future.set_result(fixed(Outcome.INCORRECT, "no"))
+    parts = list(sampled.graded(portions))
+    assert [group.problem.id for group in merged(parts).groups] == ["p0", "p1", "p2", "p3"]
+    assert len(parts) == min(portions, 4)
+    assert merged(parts).groups == sampled.all().groups
+
+
+@pytest.mark.parametrize("changes", [{"optim": {"inner_epochs": 2}}, {"rollout": {"dynamic_sampling_rounds": 1}}])
+def test_portions_need_one_update_on_one_round(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"grading\.portions above 1 needs one update a step"):
+        resolve({"task": "arithmetic", "grading": {"portions": 2}, **changes})
+
+
+def test_portions_need_advantages_by_group(tmp_path) -> None:
+    config = resolve(
+        {
+            "task": "arithmetic",
+            "model": {"from_scratch": {"hidden_size": 32}},
+            "grading": {"portions": 2},
+            "algorithm": {"advantage": "reinforce_pp_baseline"},
+        }
+    ).stages[0]
+    with (
+        pytest.raises(
+            ConfigError, match=r"grading\.portions must be 1 with algorithm\.advantage=reinforce_pp_baseline"
+        ),
+        open_session(config, tmp_path / "run", resume=False),
+    ):
+        pass
