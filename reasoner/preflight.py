@@ -195,7 +195,8 @@ def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, un
         ConfigError: no stage samples, or its model is not there yet.
     """
     place = next(
-        (i for i in reversed(range(len(run.stages))) if run.stages[i].method not in ("sft", "dpo", "reward")), None
+        (i for i in reversed(range(len(run.stages))) if run.stages[i].method not in ("sft", "dpo", "reward_model")),
+        None,
     )
     if place is None:
         raise ConfigError("bad-value", "preflight needs a stage that samples (grpo, ppo); the config has none.")

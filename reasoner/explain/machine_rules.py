@@ -55,7 +55,10 @@ def _grading_wait(history: History) -> Iterator[Finding]:
         )
         if in_process
         else tuple(f"{row.seconds:.1f} s for rollout {row.step}/{row.group}/{row.sample}" for row in slow),
-        change="" if in_process else "raise grading.workers, or lower grading.wall_seconds.",
+        change="raise grading.portions: the update begins while others are still graded."
+        if in_process
+        else "raise grading.workers, or grading.portions (the update begins while others are still graded), or lower"
+        " grading.wall_seconds.",
     )
 
 

@@ -25,7 +25,7 @@ def main(config: str, moment: str, count: int) -> None:
         "grading": (GradingPool, "submit"),
         "records": (RunFolder, "write_rollouts"),
         "annotate": (Policy, "annotate"),
-        "update": (Policy, "update"),
+        "update": (Policy, "step"),
         "sync": (session.Session, "sync"),
         "checkpoint": (checkpoint, "_sync_tree"),
         "metrics": (RunFolder, "log"),
