@@ -102,7 +102,10 @@ GLOSSARY: Mapping[str, Entry] = {
         "share of held-back training problems that a sample solves (sft.until_accuracy)", "rises to the asked share"
     ),
     "time/generation": Entry("seconds until the last completion", "usually the largest part of a step"),
-    "time/grading_wait": Entry("from then to the last verdict: what grading adds to a step", "below 2 % of the step"),
+    "time/grading_wait": Entry(
+        "waiting for verdicts after that: what grading adds to a step",
+        "below 2 % of the step; with slow graders raise grading.portions: the update begins meanwhile",
+    ),
     "time/logprobs, time/update, time/sync, time/step": Entry(
         "seconds of the other parts, and of all", "sync below 2 %"
     ),
