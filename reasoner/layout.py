@@ -1,16 +1,31 @@
-"""How rows lie in a forward pass: packed end to end, or side by side. Neither changes a number.
+"""How rows lie in a forward pass: packed end to end, side by side, or behind prompts that they share.
 
-Letters: B rows, N completion tokens, K lines of a forward pass, L tokens of a line.
+None of it changes a number. Letters: B rows, N completion tokens, K lines of a forward pass, L tokens of a line,
+P distinct prompts, S tokens of the longest one.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from transformers import PretrainedConfig
+from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.batch import Batch
+
+
+class Prompts(NamedTuple):
+    """What several lines continue: run once each, before the lines."""
+
+    input_ids: Tensor
+    """[P, S] int64, each without its last token, padded on the right."""
+    prompt_K: Tensor
+    """[K] the prompt that each line continues."""
+    seen: Tensor
+    """[K, 1, L, S + L] bool: what each token of a line attends to, of its prompt and of its line."""
 
 
 class Forward(NamedTuple):
@@ -25,13 +40,64 @@ class Forward(NamedTuple):
     targets_N: Tensor
     """[N] the completion tokens."""
     ends_B: Tensor
-    """[B] index into [K * L] of each row's last token."""
+    """[B] index into [K * L] of each row's last token; behind shared prompts of the one before it."""
+    prompts: Prompts | None = None
+    """Set where the lines continue shared prompts."""
 
     def to(self, device: torch.device) -> Forward:
         """The same on a device."""
         positions = None if self.position_ids is None else self.position_ids.to(device)
-        moved = (part.to(device) for part in (self.flat_positions_N, self.targets_N, self.ends_B))
-        return Forward(self.input_ids.to(device), positions, *moved)
+        prompts = None if self.prompts is None else Prompts(*(part.to(device) for part in self.prompts))
+        flat_N, targets_N, ends_B = (part.to(device) for part in (self.flat_positions_N, self.targets_N, self.ends_B))
+        return Forward(self.input_ids.to(device), positions, flat_N, targets_N, ends_B, prompts)
+
+
+def hidden_states(model: PreTrainedModel, forward: Forward) -> Tensor:
+    """[K * L, D] last hidden states of the lines."""
+    decoder = cast("Callable[..., Any]", model.get_decoder())
+    if forward.prompts is None:
+        output = decoder(input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False)
+    else:
+        before = decoder(input_ids=forward.prompts.input_ids, use_cache=True).past_key_values
+        output = decoder(
+            input_ids=forward.input_ids,
+            position_ids=forward.position_ids,
+            attention_mask=forward.prompts.seen,
+            past_key_values=_Continued([(held.keys, held.values) for held in before.layers], forward.prompts.prompt_K),
+            use_cache=True,
+        )
+    return output.last_hidden_state.flatten(0, 1)
+
+
+class _Continued:
+    """Keys and values of prompts, each given to every line that continues it; gradients flow back into them.
+
+    It answers the calls that a transformers attention layer makes on a cache.
+    """
+
+    def __init__(self, held: list[tuple[Tensor, Tensor]], prompt_K: Tensor) -> None:
+        self._held = held
+        self._prompt_K = prompt_K
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """[K, heads, S + L, D] keys and values of each line behind those of its prompt; nothing is kept."""
+        before_keys, before_values = self._held[layer]
+        return (
+            torch.cat([before_keys[self._prompt_K], keys], dim=2),
+            torch.cat([before_values[self._prompt_K], values], dim=2),
+        )
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens of the longest prompt."""
+        return self._held[0][0].shape[2]
+
+
+def full_attention(config: PretrainedConfig, positions: int) -> bool:
+    """Whether every layer attends to everything before it, up to so many positions."""
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
+    short = window is not None and window < positions
+    return kinds <= ({"full_attention"} if short else {"full_attention", "sliding_attention"})
 
 
 def padded(batch: Batch) -> Forward:
@@ -77,6 +143,55 @@ def packed(batch: Batch, pack_tokens: int | None) -> Forward:
             at += len(ids)
         position_ids[k, at:] = torch.arange(length - at)
     return Forward(input_ids, position_ids, *_targets(batch, starts))
+
+
+def shared(batch: Batch) -> Forward:
+    """Each distinct prompt once, but for its last token; a line is that token and a row's completion without its last.
+
+    The lines attend to the keys and values of their prompts. Rows of one prompt cost its length once instead of each.
+    """
+    place, prompts_P = distinct_prompts(batch)
+    lengths_P = torch.tensor([len(ids) - 1 for ids in prompts_P])
+    prompt_K = torch.tensor(place)
+    before = int(lengths_P.max())
+    prompt_ids = torch.zeros(len(prompts_P), before, dtype=torch.long)
+    for row, ids in enumerate(prompts_P):
+        prompt_ids[row, : len(ids) - 1] = ids[:-1]
+    tails = [ids[int(n) - 1 : -1] for ids, n in zip(batch.input_ids, batch.prompt_lengths_B, strict=True)]
+    length = max(len(tail) for tail in tails)
+    input_ids = torch.zeros(len(batch), length, dtype=torch.long)
+    for row, tail in enumerate(tails):
+        input_ids[row, : len(tail)] = tail
+    # padding takes a position that some row has: one beyond a model's last is no position at all
+    last = max(len(ids) for ids in batch.input_ids) - 1
+    position_ids = (lengths_P[prompt_K][:, None] + torch.arange(length)).clamp(max=last)
+    of_prompt = (torch.arange(before) < lengths_P[prompt_K][:, None])[:, None].expand(-1, length, -1)
+    of_line = torch.ones(length, length, dtype=torch.bool).tril().expand(len(batch), -1, -1)
+    prompts = Prompts(prompt_ids, prompt_K, torch.cat([of_prompt, of_line], dim=2)[:, None])
+    starts = [row * length for row in range(len(batch))]
+    return Forward(
+        input_ids,
+        position_ids,
+        torch.cat([torch.arange(start, start + len(tail)) for start, tail in zip(starts, tails, strict=True)]),
+        torch.cat([ids[int(n) :] for ids, n in zip(batch.input_ids, batch.prompt_lengths_B, strict=True)]),
+        torch.tensor([start + len(tail) - 1 for start, tail in zip(starts, tails, strict=True)]),
+        prompts,
+    )
+
+
+def distinct_prompts(batch: Batch) -> tuple[list[int], list[Tensor]]:
+    """The place of each row's prompt among the distinct ones, and these."""
+    places: dict[bytes, int] = {}
+    place: list[int] = []
+    prompts: list[Tensor] = []
+    for ids, length in zip(batch.input_ids, batch.prompt_lengths_B.tolist(), strict=True):
+        prompt = ids[:length]
+        key = prompt.numpy().tobytes()
+        if key not in places:
+            places[key] = len(prompts)
+            prompts.append(prompt)
+        place.append(places[key])
+    return place, prompts
 
 
 def _targets(batch: Batch, starts: list[int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ its share of the rows; the main one (rank 0) alone writes. With one process ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,22 +72,4 @@ def same_everywhere(path: Path | None) -> Path | None:
     return gather(path)[0]
 
 
-def deal(lengths: Sequence[int], *, processes: int, unit: int = 1) -> list[list[int]]:
-    """Rows of each process: like token counts everywhere, `unit` consecutive rows never parted.
-
-    Units go out from the longest to the shortest, there and back.
-
-    Example:
-        >>> deal([5, 1, 4, 2, 3, 6], processes=2)
-        [[3, 4, 5], [0, 1, 2]]
-    """
-    starts = range(0, len(lengths), unit)
-    order = sorted(starts, key=lambda start: (-max(lengths[start : start + unit]), start))
-    shares: list[list[int]] = [[] for _ in range(processes)]
-    for place, start in enumerate(order):
-        lap, seat = divmod(place, processes)
-        shares[seat if lap % 2 == 0 else processes - 1 - seat] += range(start, min(start + unit, len(lengths)))
-    return [sorted(rows) for rows in shares]
-
-
-__all__ = ["count", "deal", "gather", "is_main", "on_main", "rank", "same_everywhere", "wait"]
+__all__ = ["count", "gather", "is_main", "on_main", "rank", "same_everywhere", "wait"]

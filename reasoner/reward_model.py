@@ -55,6 +55,7 @@ class RewardPolicy(Policy):
     """The trunk with its reward heads, trained through the interface of every policy."""
 
     unit: ClassVar[int] = 2
+    reads_last_token: ClassVar[bool] = True
     card: RewardCard
 
     def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
@@ -71,7 +72,7 @@ class RewardPolicy(Policy):
     def rewards(self, batch: Batch) -> Tensor:
         """[B, K] float64 rewards of a batch's rows."""
         found = torch.zeros(len(batch), self.config.reward_model.heads, dtype=torch.float64)
-        for rows in batch.micro_rows(self.config.batch.tokens_per_pass(self.device.type), unit=self.unit):
+        for rows in self.planner().passes(batch):
             scores = self.trainer_logprobs(batch.select(rows)).rewards_BK
             assert scores is not None
             found[torch.tensor(rows)] = scores.double().cpu()

@@ -7,11 +7,11 @@ adapter of its own on the policy's base, so that both live on one set of frozen 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors import safe_open
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.batch import Batch
-from reasoner.layout import Forward
+from reasoner.layout import Forward, hidden_states
 from reasoner.logprobs import logprobs_and_entropy
 from reasoner.lora import another_adapter, load_adapter, save_adapter, using_adapter
 from reasoner.loss import LossTerms, explained_variance, step_figures, value_loss
@@ -60,10 +60,7 @@ class ActorCriticScorer(TokenScorer):
     def forward(self, forward: Forward, temperature: float, part: str = "logprobs") -> TokenScores:
         """`part`: logprobs, values, or both (of one pass); what is not asked for is empty."""
         model = self.trunk if part == "values" and self.trunk is not None else self.model
-        hidden = cast("Callable[..., Any]", model.get_decoder())(
-            input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False
-        ).last_hidden_state
-        hidden_ND = hidden.reshape(-1, hidden.shape[-1])[forward.flat_positions_N]
+        hidden_ND = hidden_states(model, forward)[forward.flat_positions_N]
         values_N = None if part == "logprobs" else self.values(hidden_ND)
         if part == "values":
             nothing = hidden_ND.new_zeros(0)
@@ -155,7 +152,7 @@ class ActorCritic(Policy):
     def _read(self, batch: Batch, part: str) -> tuple[Tensor, Tensor]:
         values_N, logprobs_N = torch.zeros(len(batch.row_N)), torch.zeros(len(batch.row_N))
         starts = batch.row_starts()
-        for rows in batch.micro_rows(self.config.batch.tokens_per_pass(self.device.type)):
+        for rows in self.planner().passes(batch):
             scores = self._pass(batch.select(rows), part)
             index_N = torch.cat([torch.arange(starts[row], starts[row + 1]) for row in rows])
             assert scores.values_N is not None
@@ -194,10 +191,8 @@ class ActorCritic(Policy):
         scorer = cast("ActorCriticScorer", self.accelerator.unwrap_model(self.scorer))
         with torch.no_grad(), self.accelerator.autocast():
             forward = self.layout(micro)
-            hidden = cast("Callable[..., Any]", scorer.model.get_decoder())(
-                input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False
-            ).last_hidden_state
-        return scorer.values(hidden.reshape(-1, hidden.shape[-1])[forward.flat_positions_N])
+            hidden_ND = hidden_states(scorer.model, forward)[forward.flat_positions_N]
+        return scorer.values(hidden_ND)
 
     def _value_terms(self, values_N: Tensor, micro: Batch, *, counted: bool) -> LossTerms:
         """`counted`: these terms bring the number of tokens, which the policy's otherwise do."""

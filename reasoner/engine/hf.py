@@ -17,6 +17,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
 from reasoner.engine.check import checksum
+from reasoner.layout import full_attention
 from reasoner.lora import exclusive
 from reasoner.model import eos_ids, load_tokenizer
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
@@ -367,10 +368,9 @@ def _filtered(logits: Tensor, params: SamplingParams) -> Tensor:
 
 def _check_attention(model: PreTrainedModel, max_model_len: int) -> None:
     """Refuse models whose layers attend to a window shorter than the context: the slots hold plain caches."""
-    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-    window = getattr(model.config, "sliding_window", None) or max_model_len
-    if kinds - {"full_attention", "sliding_attention"} or ("sliding_attention" in kinds and window < max_model_len):
+    if not full_attention(model.config, max_model_len):
+        kinds = getattr(model.config, "layer_types", None) or ["sliding_attention"]
         raise EngineError(
-            f"the hf engine takes models with full attention; {type(model).__name__} has {sorted(kinds)} layers."
+            f"the hf engine takes models with full attention; {type(model).__name__} has {sorted(set(kinds))} layers."
             " Use engine.name=vllm."
         )

@@ -22,6 +22,7 @@ def gradients() -> dict[str, list[float]]:
     from reasoner.advantage import ESTIMATORS, get_estimator
     from reasoner.importance import IMPORTANCE
     from reasoner.loss import POLICY_LOSSES
+    from reasoner.passes import Sizes
     from reasoner.policy import Policy
     from reasoner.train import make_objective
     from tests.unit.reasoner.test_policy import config_with, make_batch
@@ -36,12 +37,20 @@ def gradients() -> dict[str, list[float]]:
         *({"advantage": name} for name in ESTIMATORS if name != "gae"),
         {"kl_coef": 0.05, "entropy_coef": 0.01},
     ]
+    shared = {"kl_coef": 0.06}  # of rows that share prompts, so that these are run once
     found: dict[str, list[float]] = {}
-    for variant in variants:
+    for variant in [*variants, shared]:
         config = config_with(**variant)
-        config = config.model_copy(update={"batch": config.batch.model_copy(update={"micro_tokens": 90})})
+        config = config.model_copy(
+            update={"batch": config.batch.model_copy(update={"micro_tokens": 200 if variant is shared else 90})}
+        )
         policy = Policy(config, accelerator=Accelerator(cpu=True))
-        batch = make_batch(config, rows=7)
+        batch = make_batch(
+            config, **({"rows": 16, "group": 4, "longest_prompt": 60} if variant is shared else {"rows": 7})
+        )
+        assert any(policy.planner().shares(Sizes.of(batch), part.rows) for part in policy.parts(batch)) == (
+            variant is shared
+        )
         batch = get_estimator(config.algorithm.advantage).function(batch)
         assert batch.advantages_N is not None
         scored = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
@@ -53,7 +62,7 @@ def gradients() -> dict[str, list[float]]:
         weights = torch.linspace(-1, 1, len(flat), dtype=torch.float64)
         figures = [stats.metrics[name] for name in sorted(stats.metrics)]
         sums = [(flat**2).sum().item(), (flat * weights).sum().item(), scored.double().sum().item()]
-        found[json.dumps(variant)] = [stats.loss, *sums, *figures]
+        found["shared prompts" if variant is shared else json.dumps(variant)] = [stats.loss, *sums, *figures]
     return found
 
 
