@@ -1,14 +1,74 @@
-"""One program of a job as the supervisor sees it. Runs inside the sandbox: standard library only."""
+"""One program of a job as the supervisor sees it, and the process that waits for it. Runs inside the sandbox: standard
+library only.
+"""
 
 # pyright: basic
+import _socket as socket
+import json
 import os
+import select
 import signal
+import struct
 import time
 
 import job
+import kernel
+import measure
 
 MIB = 1 << 20
 CROWD = 16  # with more tasks than this a program stands in its own way: its waiting says nothing of the machine
+
+
+class World:
+    """A process that the zygote prepares for a program, in namespaces of its own; it has still to be told what to run.
+
+    Args:
+        zygote: the channel to it.
+        namespaced: whether there is a pid namespace to make, which its first process holds.
+    Raises:
+        OSError: it cannot be had.
+    """
+
+    def __init__(self, zygote, namespaced):
+        self.pid = None
+        self.first = kernel.first_process() if namespaced else 0
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            given = struct.pack("i", theirs.fileno())
+            zygote.sendmsg([b"%d" % self.first], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
+        except OSError:
+            self.abandon()
+            raise
+        finally:
+            theirs.close()
+
+    def note(self, said):
+        """Take the zygote's answer.
+
+        Raises:
+            OSError: it could not fork.
+        """
+        if "error" in said:
+            self.abandon()
+            raise OSError(said["error"])
+        self.pid = said["prepared"]
+
+    def wait(self):
+        """Until it is ready.
+
+        Raises:
+            OSError: it is not, and never will be.
+        """
+        said = self.channel.recv(500)
+        if said != job.READY:
+            self.abandon()
+            raise OSError(said[1:].decode("utf-8", "replace").strip() or "it died before its job came")
+
+    def abandon(self):
+        """Let go of it: it ends where it reads that, if it is there, and its namespace with it."""
+        self.channel.close()
+        if self.first:
+            os.kill(self.first, signal.SIGKILL)
 
 
 class Child:
@@ -21,11 +81,13 @@ class Child:
         self.output = {"stdout": bytearray(), "stderr": bytearray(), "result": bytearray()}
         self.pipes = {}
         self.pid = self.pidfd = self.uid = None
+        self.first = 0
         self.status_fd = -1
         self.outcome = None
         self.detail = self.anomaly = ""
         self.cpu = self.rss = 0
         self.waited = 0.0
+        self.before = 0.0, 0.0
         self.most_tasks = 0
         self.ended = None
         self.pids = []
@@ -33,6 +95,37 @@ class Child:
         self.exit_code = None
         self.started = time.monotonic()
         self.wall = 0.0
+
+    def begin(self, world, request, fds):
+        """Start in a prepared world."""
+        self.pid, self.first = world.pid, world.first
+        self.pidfd = os.pidfd_open(self.first or self.pid)
+        self.before = measure.schedule(self.pid)
+        given = struct.pack(f"{len(fds)}i", *fds)
+        self.started = time.monotonic()
+        try:
+            world.channel.sendmsg([json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
+        finally:
+            world.channel.close()
+
+    def end(self, news):
+        """Its process has ended, as the zygote says."""
+        self.ended = news
+        self.wall = time.monotonic() - self.started
+        self.cpu = max(self.cpu, news["cpu"] - self.before[0])
+        self.rss = max(self.rss, news["rss"])
+
+    def gone(self, patience):
+        """Whether its namespace, if it has one, ends within so many seconds; it is killed first."""
+        if not self.first:
+            return True
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(patience * 1000))
 
     def stop(self, outcome, detail):
         """Kill every process of it; the first reason given stands."""
@@ -59,7 +152,7 @@ class Child:
             elif code == 1 and self.output["stderr"].rstrip().rpartition(b"\n")[2].startswith(b"MemoryError"):
                 outcome, detail = "memory_limit", "an allocation was refused (MemoryError)"
             elif code is None:
-                outcome, detail = "infrastructure_fault", "its first process was killed from outside"
+                outcome, detail = "infrastructure_fault", "it was killed before it began"
                 self.anomaly = detail
             elif code < 0:
                 outcome, detail = "killed", f"by signal {-code} ({signal.strsignal(-code)})"

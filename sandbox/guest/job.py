@@ -7,7 +7,6 @@ an earlier job, or of the tests that another job was given, is in the memory of 
 # pyright: basic
 import _socket as socket  # the calls alone: what is imported here is copied for every job
 import atexit
-import contextlib
 import gc
 import io
 import json
@@ -36,6 +35,8 @@ ENVIRONMENT = {
 STDIN, STDOUT, STDERR, RESULT, TO_HELPER, FROM_HELPER = range(6)
 INT = struct.calcsize("i")
 STATUS, GIVEN, CONTENT, BEYOND = 100, 128, 200, 4096  # where descriptors are kept while a job is made
+MOST_GIVEN = 16
+READY, BEGUN, FAULT = b"+", b".", b"!"  # a prepared process waits; the job's own code comes next; or it never will
 
 library = {}
 """Modules of the owner's that a job may ask for, by name; loaded before the first job."""
@@ -44,14 +45,11 @@ streams = {}
 
 
 def zygote(channel, config):
-    """Fork one job for each request on the channel, and report the end of each, until the channel closes.
+    """Prepare one process for each request on the channel, and report the end of each, until the channel closes.
 
-    A request is JSON with as many descriptors as it names under "fds": content, status, then the job's own.
-
-    A job takes the network namespace that we are in, and we leave it to it: the next one's is made while it runs.
+    A request is the pid of the first process of the pid namespace to fork it into (0 for ours), with the socket by
+    which it will get its job.
     """
-    namespaced = config["mode"] == "namespaces"
-    unused = False  # our network namespace: nobody but us was ever in it
     for name in WARM:
         __import__(name)
     library.update(loaded(config["modules"]))
@@ -59,8 +57,6 @@ def zygote(channel, config):
     os.environ.update(ENVIRONMENT)
     streams.update(standard_streams())
     filter_program = kernel.seccomp_program() if config["mode"] != "none" else b""
-    # a handler would let a job of the same uid reach the first process of its namespace with that signal
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.collect()
     kernel.trim_memory()
     gc.freeze()
@@ -75,26 +71,20 @@ def zygote(channel, config):
             os.read(wake_read, 4096)
             reap(channel)
         if channel in ready:
-            message, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(64))
+            message, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(INT))
             if not message:
                 os._exit(0)
-            given = b"".join(data for _, _, data in ancillary)
-            fds = struct.unpack(f"{len(given) // INT}i", given)
-            request = json.loads(message)
+            fd = int.from_bytes(ancillary[0][2], sys.byteorder)
             try:
-                if namespaced and not unused:
-                    kernel.leave_network()
-                unused = False
-                pid = spawn(request, fds, config, filter_program)
-                channel.send(json.dumps({"pid": pid}).encode())
+                if first := int(message):
+                    kernel.join_pids(first)
+                pid = kernel.fork()
+                if not pid:
+                    wait_for_job(fd, config, filter_program)
+                channel.send(json.dumps({"prepared": pid}).encode())
             except OSError as error:
                 channel.send(json.dumps({"error": str(error)}).encode())
-            for fd in fds:
-                os.close(fd)
-            if namespaced:
-                with contextlib.suppress(OSError):  # tried again, and told, when the next job needs it
-                    kernel.leave_network()
-                    unused = True
+            os.close(fd)
 
 
 def loaded(sources):
@@ -140,21 +130,32 @@ def reap(channel):
         channel.send(json.dumps(ended).encode())
 
 
-def spawn(request, fds, config, filter_program):
-    """The pid of a new job's first process."""
-    namespaced = config["mode"] == "namespaces"
-    pid = kernel.fork_into(kernel.JOB_NAMESPACES) if namespaced else os.fork()
-    if pid:
-        return pid
+def wait_for_job(fd, config, filter_program):
+    """Make the world of a job, wait for the job, and become it. Never returns.
+
+    What comes by the socket is JSON with descriptors: content, status, then the job's own.
+    """
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.dup2(fds[1], STATUS, inheritable=False)
-        if namespaced:
-            init(request, fds, config, filter_program)
-        else:
-            os.setsid()
-            program(request, fds, config, filter_program)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
+        os.dup2(fd, STATUS, inheritable=False)
+        os.closerange(0, STATUS)
+        os.closerange(STATUS + 1, BEYOND)
+        os.setsid()
+        if config["mode"] == "namespaces":
+            kernel.unshare(kernel.JOB_NAMESPACES)
+            furnish(config)
+        if config["mode"] != "none":
+            kernel.drop_bounding_set()
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+            kernel.install_seccomp(filter_program)
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, STATUS)
+        channel.send(READY)
+        message, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(MOST_GIVEN * INT))
+        if message:
+            given = ancillary[0][2]
+            program(json.loads(message), struct.unpack(f"{len(given) // INT}i", given), channel.detach(), config)
     except BaseException as error:
         complain(error)
     os._exit(125)
@@ -163,30 +164,9 @@ def spawn(request, fds, config, filter_program):
 def complain(error):
     """Say that the sandbox, not the program, failed."""
     try:
-        os.write(STATUS, b"!" + f"{type(error).__name__}: {error}".encode()[:400] + b"\n")
+        os.write(STATUS, FAULT + f"{type(error).__name__}: {error}".encode()[:400] + b"\n")
     except OSError:
         pass
-
-
-def init(request, fds, config, filter_program):
-    """The first process of a job's namespaces: starts the program, reaps, tells how it ended."""
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
-    os.setsid()
-    first = kernel.fork()  # at once: every page that is touched before is copied twice
-    if not first:
-        try:
-            furnish(config)
-            program(request, fds, config, filter_program)
-        except BaseException as error:
-            complain(error)
-        os._exit(125)
-    os.closerange(0, STATUS)
-    os.closerange(STATUS + 1, BEYOND)
-    while True:
-        pid, ended = os.wait()
-        if pid == first:
-            os.write(STATUS, ended.to_bytes(4, "little"))
-            os._exit(0)
 
 
 def furnish(config):
@@ -202,9 +182,10 @@ def furnish(config):
         kernel.mount("proc", "/proc", "proc", proc)  # before Linux 5.8
 
 
-def program(request, fds, config, filter_program):
+def program(request, fds, channel, config):
     """Become the job: own descriptors, limits and files, no privilege, then its code. Never returns."""
     os.dup2(fds[0], CONTENT, inheritable=False)
+    os.dup2(fds[1], channel, inheritable=False)  # which is STATUS, and no longer the socket
     moved = [os.dup2(fd, GIVEN + index, inheritable=False) for index, fd in enumerate(fds[2:])]
     os.closerange(0, STATUS)
     for place, fd in zip(request["places"], moved):
@@ -215,13 +196,11 @@ def program(request, fds, config, filter_program):
         write("/proc/self/oom_score_adj", b"1000", os.O_WRONLY)
     limits(request["limits"])
     if config["mode"] != "none":
-        kernel.drop_bounding_set()
         if request["uid"] is not None:
             os.setgroups([])
             os.setresgid(request["uid"], request["uid"], request["uid"])
             os.setresuid(request["uid"], request["uid"], request["uid"])
         kernel.drop_capabilities()
-        kernel.install_seccomp(filter_program)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     os.umask(0o022 if config["mode"] == "namespaces" else 0o077)
     header, blobs = frames.read_frame(frames.exact_reader(CONTENT))
@@ -240,6 +219,7 @@ def program(request, fds, config, filter_program):
         os.environ["HOME"] = work
     os.environ.update(header["env"])
     argv = header["argv"]
+    os.write(STATUS, BEGUN)
     os.close(STATUS)
     if argv[0] == "python" and len(argv) > 1 and not argv[1].startswith("-"):
         run_python(argv[1:], header["modules"])

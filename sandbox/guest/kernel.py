@@ -9,12 +9,14 @@ import struct
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 HELD = ctypes.PyDLL(None)  # calls that keep the interpreter's lock
+STACK = ctypes.create_string_buffer(1 << 14)  # of all first processes: each writes the same there, and none returns
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x04000000, 0x08000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWCGROUP, CLONE_NEWTIME = 0x20000000, 0x40000000, 0x02000000, 0x00000080
-JOB_NAMESPACES = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS
-"""Those that a job's fork makes; its network namespace, the costly one, is made before."""
-ANY_NAMESPACE = JOB_NAMESPACES | CLONE_NEWNET | CLONE_NEWUSER | CLONE_NEWCGROUP | CLONE_NEWTIME
+CLONE_VM, CLONE_FILES = 0x00000100, 0x00000400
+JOB_NAMESPACES = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET
+"""Those that a job's process makes for itself; its pid namespace is there before it."""
+ANY_NAMESPACE = JOB_NAMESPACES | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWCGROUP | CLONE_NEWTIME
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 16384, 1 << 18
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_SET_SECCOMP = 1, 4, 38, 24, 22
@@ -48,18 +50,28 @@ def prctl(option, first, second=0):
     return checked(LIBC.prctl(option, ctypes.c_ulong(first), second, 0, 0), f"prctl {option}")
 
 
-def fork_into(namespaces):
-    """fork(2) whose child is in new namespaces; 0 in the child.
+def first_process():
+    """Pid of the first process of a new pid namespace. It sleeps in the kernel until it is killed, and everything in
+    its namespace with it: no fork of ours, which would cost more than all the rest, but libc's `pause` in our memory.
 
-    The child must do nothing but plain calls and `fork`: it is made behind libc's back.
+    The caller ignores SIGCHLD, and so does it: the kernel reaps the orphans that it is given, and itself.
     """
-    number = CLONE_NUMBER[platform.machine()]
-    return checked(LIBC.syscall(number, ctypes.c_ulong(namespaces | SIGCHLD), 0, 0, 0, 0), "clone")
+    top = ctypes.c_void_p((ctypes.addressof(STACK) + len(STACK)) & ~15)
+    return checked(LIBC.clone(LIBC.pause, top, CLONE_VM | CLONE_FILES | CLONE_NEWPID | SIGCHLD, None), "clone")
 
 
-def leave_network():
-    """Go into a new network namespace, which has no interface but a loopback that is down."""
-    checked(LIBC.unshare(CLONE_NEWNET), "unshare")
+def join_pids(pid):
+    """Have the next fork's child be in the pid namespace of a process."""
+    fd = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        checked(LIBC.setns(fd, CLONE_NEWPID), "setns")
+    finally:
+        os.close(fd)
+
+
+def unshare(namespaces):
+    """Go into new namespaces; the network's has no interface but a loopback that is down."""
+    checked(LIBC.unshare(namespaces), "unshare")
 
 
 def fork():
@@ -92,11 +104,10 @@ def drop_bounding_set():
 
 
 def drop_capabilities():
-    """No capability, and no new privilege."""
+    """No capability."""
     LIBC.prctl(PR_CAP_AMBIENT, ctypes.c_ulong(PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0)
     header = struct.pack("=Ii", 0x20080522, 0)
     checked(LIBC.capset(header, struct.pack("=6I", 0, 0, 0, 0, 0, 0)), "capset")
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 # Calls that a job never needs and that reach the kernel, other processes, or memory that no limit counts.

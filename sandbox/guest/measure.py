@@ -10,7 +10,7 @@ CPU_FILES = ("/sys/fs/cgroup/cpuacct/cpuacct.usage", "/sys/fs/cgroup/cpu,cpuacct
 CPU_FILE_V2 = "/sys/fs/cgroup/cpu.stat"
 OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 MANY_TASKS = 2
-FEW_PROCESSES = 4  # beside the zygote: a program, its init, and as many of a helper
+FEW_PROCESSES = 6  # beside the zygote: a program, the first of its namespace, as many of a helper, and of the next job
 # each step of niceness is a factor 1.25 of weight (Linux, kernel/sched/core.c, sched_prio_to_weight): the tasks of a
 # program together shall weigh about as much as one ordinary process
 NICE_STEP = 1.25
@@ -35,18 +35,26 @@ class Meter:
 
     Args:
         mode: namespaces and none tell programs apart by descent, uid by the owner of a process.
-        others: pids whose processor time is not the job's (the supervisor and the zygote).
+        zygote: its pid; its processor time is not the job's.
     """
 
-    def __init__(self, mode, others):
+    def __init__(self, mode, zygote):
         self.mode = mode
-        self.others = others
+        self.zygote = zygote
         self.own = {}
-        self.first = self.group_cpu()
+        self.first = self.group_cpu([])
 
-    def measure(self, running):
-        """Use of each running program, by the pid of its first process."""
+    def measure(self, running, others=()):
+        """Use of each running program, by its pid.
+
+        Args:
+            running: the programs.
+            others: pids of ours that have come since the job began.
+        """
         found = {child.pid: Use() for child in running}
+        firsts = {child.first: found[child.pid] for child in running if child.first}
+        roots = {**found, **firsts}
+        before = {child.pid: child.before for child in running}
         rows = {}
         for pid in processes():
             row = stat_row(pid)
@@ -54,9 +62,9 @@ class Meter:
                 rows[pid] = row
         by_uid = {child.uid: child.pid for child in running}
         for pid, row in rows.items():
-            root = by_uid.get(owner_of(pid)) if self.mode == "uid" else ancestor(pid, rows, found)
-            if root is not None:
-                self.add(found[root], root, pid, row)
+            root = by_uid.get(owner_of(pid)) if self.mode == "uid" else ancestor(pid, rows, roots)
+            if root is not None and pid not in firsts:
+                self.add(roots[root], pid, row, *before.get(pid, (0.0, 0.0)))
         for child in running:
             use = found[child.pid]
             # children whose parent ignores SIGCHLD are in nobody's sum once they are gone: what was last seen of each
@@ -64,26 +72,24 @@ class Meter:
             mine = self.own.setdefault(child.pid, {})
             mine.update(use.seconds)
             use.cpu = max(use.cpu, sum(mine.values()))
-        total = self.group_cpu() if len(running) == 1 else None
+        total = self.group_cpu(others) if len(running) == 1 else None
         if total is not None and self.first is not None:
             use = found[running[0].pid]
             use.cpu = max(use.cpu, total - self.first)
         return found
 
-    def add(self, use, root, pid, row):
-        """Count one process."""
+    def add(self, use, pid, row, cpu_before, waited_before):
+        """Count one process, which may have used something before it had its job."""
         use.rows[pid] = row
         exact, waited = schedule(pid)
-        use.seconds[pid, row[19]] = max(exact, (int(row[11]) + int(row[12])) / CLOCK)
-        use.cpu += sum(map(int, row[11:15])) / CLOCK
-        if self.mode == "namespaces" and pid == root:
-            return  # its init
+        use.seconds[pid, row[19]] = max(exact, (int(row[11]) + int(row[12])) / CLOCK) - cpu_before
+        use.cpu += sum(map(int, row[11:15])) / CLOCK - cpu_before
         use.rss += int(row[21]) * PAGE
         use.tasks += int(row[17])
         use.pids.append(pid)
-        use.waited = max(use.waited, waited)
+        use.waited = max(use.waited, waited - waited_before)
 
-    def group_cpu(self):
+    def group_cpu(self, others):
         """Processor seconds of this container's jobs so far, as the kernel sums them, or None where it does not."""
         total = None
         for path in CPU_FILES:
@@ -102,7 +108,7 @@ class Meter:
         if self.mode == "none" or os.getpid() != 1:
             return None  # a group that others share
         own = time.process_time()
-        for pid in self.others:
+        for pid in (self.zygote, *others):
             row = stat_row(pid)
             own += (int(row[11]) + int(row[12])) / CLOCK if row else 0.0
         return total - own

@@ -5,12 +5,10 @@ Runs inside the sandbox, one job at a time: standard library only, Python 3.9 or
 
 # pyright: basic
 import _socket as socket  # the calls alone: what is imported here is copied for every job
-import contextlib
 import json
 import os
 import select
 import signal
-import struct
 import sys
 import time
 
@@ -24,6 +22,7 @@ import sweep
 TICK = 0.02
 FIRST_LOOK = 0.005
 KILL_PATIENCE = 10.0
+TRIES = 3
 MIB = 1 << 20
 # a socket holds up to 400 KiB that no process is charged for
 MOST_SOCKETS = 1024
@@ -48,6 +47,9 @@ def main(config):
     nothing = os.open("/dev/null", os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
+    # first processes of namespaces copy this: with a handler, a job of the same uid could reach them with that signal
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     zygote = os.fork()
     if not zygote:
@@ -83,7 +85,8 @@ class Supervisor:
         self.oom_kills = measure.oom_kills()
         self.anomaly = ""
         self.news = []
-        self.meter = measure.Meter(config["mode"], [zygote])
+        self.meter = self.world = None
+        self.prepare()
 
     def end(self):
         """The owner is gone: take everything along."""
@@ -94,7 +97,7 @@ class Supervisor:
         """(answer, blobs) of one job."""
         self.anomaly = ""
         self.news.clear()
-        self.meter = measure.Meter(self.config["mode"], [self.zygote])
+        self.meter = None
         started = time.monotonic()
         count = len(header["files"]) + 1
         main = programs.Child(header, header["limits"]["output_bytes"])
@@ -146,7 +149,7 @@ class Supervisor:
                 os.close(fd)
 
     def fork(self, child, blobs, given):
-        """Have the zygote fork one program."""
+        """Give one program to the process that is prepared, and have the next one prepared."""
         header = child.header
         if self.config["mode"] == "none":
             import tempfile
@@ -186,20 +189,13 @@ class Supervisor:
             places.append(place)
         request = {"places": places, "limits": programs.kernel_limits(header["limits"]), "uid": child.uid}
         try:
-            given = struct.pack(f"{len(fds)}i", *fds)
-            self.channel.sendmsg([json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
-            answer = self.reply()
-            if "error" in answer:
-                raise OSError(answer["error"])
-            child.pid = answer["pid"]
-            child.started = time.monotonic()
-            with contextlib.suppress(
-                ProcessLookupError
-            ):  # over and reaped already: the zygote's news of it is on its way
-                child.pidfd = os.pidfd_open(child.pid)
+            world = self.ready_world()
+            self.meter = self.meter or measure.Meter(self.config["mode"], self.zygote)
+            child.begin(world, request, fds)
         finally:
             for fd in ours:
                 os.close(fd)
+        self.prepare()
 
     def next_uid(self, child):
         """The uid of a program's processes: a helper's is another one, and fresh each time where only uids differ."""
@@ -209,13 +205,41 @@ class Supervisor:
         self.serial += 1
         return base + self.serial % UIDS if self.config["mode"] == "uid" else base + child.helps
 
-    def reply(self):
-        """The zygote's answer to a request; news of ended children is not ours to wait for here."""
-        while True:
-            message = json.loads(self.channel.recv(4096) or b'{"error": "the zygote is gone"}')
-            if "ended" not in message:
-                return message
-            self.news.append(message)
+    def prepare(self):
+        """Have a process made ready for the next program. Where that fails, it is tried again when one is needed."""
+        try:
+            self.world = programs.World(self.channel, self.config["mode"] == "namespaces")
+        except OSError:
+            self.world = None
+
+    def ready_world(self):
+        """The prepared process; one that died meanwhile, or could not be made beside the last job, is replaced.
+
+        Raises:
+            OSError: none can be made.
+        """
+        reason = ""
+        for _ in range(TRIES):
+            try:
+                world = self.world or programs.World(self.channel, self.config["mode"] == "namespaces")
+                self.world = None
+                while world.pid is None:
+                    self.hear(self.channel.recv(4096), world)
+                world.wait()
+                return world
+            except OSError as error:
+                reason = str(error)
+        raise OSError(f"no process can be made for a job: {reason}")
+
+    def hear(self, message, world):
+        """Take what the zygote says: of the process that is being made, or of one that has ended."""
+        if not message:
+            os._exit(1)
+        said = json.loads(message)
+        if "ended" in said:
+            self.news.append(said)
+        elif world:
+            world.note(said)
 
     def watch(self, children):
         """Drain, measure and limit until every program has ended."""
@@ -227,8 +251,7 @@ class Supervisor:
                 poll.register(fd, select.POLLIN)
         by_fd = {fd: child for child in children for fd in child.pipes}
         running = [child for child in children if child.pid is not None]
-        for news in self.news:
-            self.note_end(running, news)
+        self.note_ends(running)
         next_tick = time.monotonic() + FIRST_LOOK
         looked = False  # a bomb is met early, and no job that is over in a moment pays for being measured
         deadline = None
@@ -240,10 +263,8 @@ class Supervisor:
                         child.stop("killed", "the owner is gone")
                     self.end()
                 elif fd == self.channel.fileno():
-                    message = self.channel.recv(4096)
-                    if not message:
-                        os._exit(1)
-                    self.note_end(running, json.loads(message))
+                    self.hear(self.channel.recv(4096), self.world)
+                    self.note_ends(running)
                 elif not self.drain(by_fd[fd], fd):
                     poll.unregister(fd)
             now = time.monotonic()
@@ -266,14 +287,15 @@ class Supervisor:
                 while self.drain(child, fd, last=True):
                     pass
 
-    def note_end(self, running, news):
-        """A program's first process is gone, and its namespace with it."""
-        for child in running:
-            if child.pid == news.get("ended"):
-                child.ended = news
-                child.wall = time.monotonic() - child.started
-                child.cpu = max(child.cpu, news["cpu"])
-                child.rss = max(child.rss, news["rss"])
+    def note_ends(self, running):
+        """A program's process is gone: its namespace goes with it."""
+        for news in self.news:
+            for child in running:
+                if child.pid == news["ended"]:
+                    child.end(news)
+                    if not child.gone(KILL_PATIENCE):
+                        self.anomaly = "a killed job does not end"
+        self.news.clear()
 
     def drain(self, child, fd, last=False):
         """Read what a pipe holds; False at its end."""
@@ -293,7 +315,8 @@ class Supervisor:
 
     def limit(self, running, now):
         """Measure every program and stop those over a limit."""
-        uses = self.meter.measure([child for child in running if child.ended is None])
+        next_one = [self.world.pid] if self.world and self.world.pid else []
+        uses = self.meter.measure([child for child in running if child.ended is None], next_one)
         for child in running:
             if child.ended is not None:
                 continue
@@ -319,10 +342,10 @@ class Supervisor:
 
     def close(self, child):
         """Let go of a program's descriptors."""
+        if child.status_fd >= 0:
+            self.status(child, child.status_fd)
         for fd in [*child.pipes, child.pidfd, child.status_fd]:
             if fd is not None and fd >= 0:
-                if fd == child.status_fd:
-                    self.status(child, fd)
                 os.close(fd)
         if self.config["mode"] == "none":
             import shutil
@@ -330,27 +353,23 @@ class Supervisor:
             shutil.rmtree(child.work, ignore_errors=True)
 
     def status(self, child, fd):
-        """How the program ended, as its init saw it."""
+        """How the program ended, and whether it ever began."""
         try:
             told = os.read(fd, 500)
         except BlockingIOError:
             told = b""
-        if told.startswith(b"!"):
+        if told.startswith(job.FAULT):
             child.outcome, child.detail = (
                 "infrastructure_fault",
                 told[1:].partition(b"\n")[0].decode("utf-8", "replace"),
             )
             self.anomaly = child.detail
-            return
-        if self.config["mode"] != "namespaces" and child.ended is not None:
+        elif child.ended is not None and told == job.BEGUN:
             child.exit_code = os.waitstatus_to_exitcode(child.ended["status"])
-        elif len(told) >= 4:
-            child.exit_code = os.waitstatus_to_exitcode(int.from_bytes(told[:4], "little"))
 
     def sweep_uid(self, uids):
         """Without namespaces: kill all that runs under a job's uids, and delete all it left."""
         for _ in range(400):
-            sweep.reap_orphans(self.zygote)
             mine = [pid for pid in measure.processes() if measure.owner_of(pid) in uids]
             if not mine:
                 break

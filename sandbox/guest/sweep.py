@@ -24,15 +24,3 @@ def empty(folder):
                 else:
                     os.unlink(inside)
             os.rmdir(path)
-
-
-def reap_orphans(zygote):
-    """Let go of the dead that were handed to us, the first process here."""
-    while True:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if found is None or found.si_pid == zygote:
-                return
-            os.waitpid(found.si_pid, 0)
-        except ChildProcessError:
-            return
