@@ -4,8 +4,9 @@ library only.
 
 # pyright: basic
 import _socket as socket
-import json
+import marshal
 import os
+import resource
 import select
 import signal
 import struct
@@ -16,6 +17,8 @@ import kernel
 import measure
 
 MIB = 1 << 20
+KINDS = ("AS", "CPU", "FSIZE", "NOFILE", "NPROC", "CORE", "MSGQUEUE", "MEMLOCK", "STACK")
+CEILINGS = {kind: resource.getrlimit(kind)[1] for kind in (getattr(resource, f"RLIMIT_{name}") for name in KINDS)}
 CROWD = 16  # with more tasks than this a program stands in its own way: its waiting says nothing of the machine
 
 
@@ -31,7 +34,11 @@ class World:
 
     def __init__(self, zygote, namespaced):
         self.pid = None
-        self.first = kernel.first_process() if namespaced else 0
+        self.ready = False
+        self.first = 0
+        if namespaced:
+            self.first = kernel.first_process()
+            os.setpgid(self.first, self.first)
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             given = struct.pack("i", theirs.fileno())
@@ -59,7 +66,8 @@ class World:
         Raises:
             OSError: it is not, and never will be.
         """
-        said = self.channel.recv(500)
+        said = job.READY if self.ready else self.channel.recv(500)
+        self.ready = True
         if said != job.READY:
             self.abandon()
             raise OSError(said[1:].decode("utf-8", "replace").strip() or "it died before its job came")
@@ -104,7 +112,7 @@ class Child:
         given = struct.pack(f"{len(fds)}i", *fds)
         self.started = time.monotonic()
         try:
-            world.channel.sendmsg([json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
+            world.channel.sendmsg([marshal.dumps(request)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
         finally:
             world.channel.close()
 
@@ -181,17 +189,23 @@ def starving(limits):
 
 
 def kernel_limits(limits):
-    """(soft, hard) for each rlimit of a job's processes."""
+    """(which, soft, hard) of a job's processes; what is summed over processes is watched from outside."""
     cpu = max(1, int(limits["cpu_seconds"]) + 1)
     address = 2 * limits["memory_bytes"] + 1024 * MIB
-    return {
-        "AS": (address, address),
-        "CPU": (cpu, cpu + 1),
-        "FSIZE": (limits["file_bytes"],) * 2,
-        "NOFILE": (limits["open_files"],) * 2,
-        "NPROC": (limits["processes"],) * 2,
-        "CORE": (0, 0),
-        "MSGQUEUE": (0, 0),
-        "MEMLOCK": (0, 0),
-        "STACK": (64 * MIB, 64 * MIB),
+    wanted = {
+        resource.RLIMIT_AS: (address, address),
+        resource.RLIMIT_CPU: (cpu, cpu + 1),
+        resource.RLIMIT_FSIZE: (limits["file_bytes"],) * 2,
+        resource.RLIMIT_NOFILE: (limits["open_files"],) * 2,
+        resource.RLIMIT_NPROC: (limits["processes"],) * 2,
+        resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_MSGQUEUE: (0, 0),
+        resource.RLIMIT_MEMLOCK: (0, 0),
+        resource.RLIMIT_STACK: (64 * MIB, 64 * MIB),
     }
+    return [(kind, *(least(edge, CEILINGS[kind]) for edge in edges)) for kind, edges in wanted.items()]
+
+
+def least(wanted, ceiling):
+    """A limit that is within ours."""
+    return wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)

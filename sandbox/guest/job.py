@@ -10,6 +10,7 @@ import atexit
 import gc
 import io
 import json
+import marshal
 import os
 import random
 import resource
@@ -40,8 +41,6 @@ READY, BEGUN, FAULT = b"+", b".", b"!"  # a prepared process waits; the job's ow
 
 library = {}
 """Modules of the owner's that a job may ask for, by name; loaded before the first job."""
-streams = {}
-"""Standard streams of Python jobs, by their names in `sys`."""
 
 
 def zygote(channel, config):
@@ -55,36 +54,45 @@ def zygote(channel, config):
     library.update(loaded(config["modules"]))
     os.environ.clear()
     os.environ.update(ENVIRONMENT)
-    streams.update(standard_streams())
-    filter_program = kernel.seccomp_program() if config["mode"] != "none" else b""
+    set_standard_streams()
+    for name in ("job", "kernel", "frames", "measure", "sweep", "child", "supervisor"):
+        sys.modules.pop(name, None)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    filter_program, mounts = b"", []
+    if config["mode"] == "namespaces":
+        mounts = kernel.prepared_mounts(PRIVATE, config["tmpfs_bytes"], config["inodes"])
+    if config["mode"] != "none":
+        filter_program = kernel.seccomp_program()
+        kernel.drop_bounding_set()
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     gc.collect()
     kernel.trim_memory()
     gc.freeze()
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)
-    os.set_blocking(wake_read, False)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    ends = {}  # of the processes that were forked: their pids, by the descriptors that tell when they end
     while True:
-        ready, _, _ = select.select([channel, wake_read], [], [])
-        if wake_read in ready:
-            os.read(wake_read, 4096)
-            reap(channel)
-        if channel in ready:
+        for fd in select.select([channel, *ends], [], [])[0]:
+            if fd in ends:
+                pid, status, usage = os.wait4(ends.pop(fd), 0)
+                os.close(fd)
+                cpu, rss = usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
+                channel.send(json.dumps({"ended": pid, "status": status, "cpu": cpu, "rss": rss}).encode())
+                continue
             message, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(INT))
             if not message:
                 os._exit(0)
-            fd = int.from_bytes(ancillary[0][2], sys.byteorder)
+            given = int.from_bytes(ancillary[0][2], sys.byteorder)
             try:
                 if first := int(message):
                     kernel.join_pids(first)
                 pid = kernel.fork()
                 if not pid:
-                    wait_for_job(fd, config, filter_program)
+                    wait_for_job(given, config, mounts, filter_program)
+                ends[os.pidfd_open(pid)] = pid
                 channel.send(json.dumps({"prepared": pid}).encode())
             except OSError as error:
                 channel.send(json.dumps({"error": str(error)}).encode())
-            os.close(fd)
+            os.close(given)
 
 
 def loaded(sources):
@@ -98,64 +106,46 @@ def loaded(sources):
     return found
 
 
-def standard_streams():
-    """Streams on descriptors 0 to 2, made while these are what they are in a job: a file and two pipes."""
+def set_standard_streams():
+    """Make streams on descriptors 0 to 2 while these are what they are in a job: a file and two pipes."""
     kept = [os.dup(fd) for fd in range(3)]
     given = [os.memfd_create("stdin"), *os.pipe()]
     for fd, kind in enumerate((given[0], given[2], given[2])):
         os.dup2(kind, fd)
     raw = open(2, "wb", buffering=0, closefd=False)
-    made = {
-        "stdin": open(0, encoding="utf-8", closefd=False),
-        "stdout": open(1, "w", encoding="utf-8", closefd=False),
-        "stderr": io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True),
-    }
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
     for fd, before in enumerate(kept):
         os.dup2(before, fd)
     for fd in (*kept, *given):
         os.close(fd)
-    return made
 
 
-def reap(channel):
-    """Tell of every child that has ended."""
-    while True:
-        try:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        ended = {"ended": pid, "status": status, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss << 10}
-        channel.send(json.dumps(ended).encode())
-
-
-def wait_for_job(fd, config, filter_program):
+def wait_for_job(fd, config, mounts, filter_program):
     """Make the world of a job, wait for the job, and become it. Never returns.
 
-    What comes by the socket is JSON with descriptors: content, status, then the job's own.
+    What comes by the socket is the arguments of `program` with descriptors: content, status, then the job's own.
     """
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, kernel.SIGKILL)
         os.dup2(fd, STATUS, inheritable=False)
         os.closerange(0, STATUS)
         os.closerange(STATUS + 1, BEYOND)
-        os.setsid()
         if config["mode"] == "namespaces":
+            os.setpgid(0, 1)  # led by the first process: signals to it reach no process of ours
             kernel.unshare(kernel.JOB_NAMESPACES)
-            furnish(config)
+            kernel.mount(mounts)
+        else:
+            os.setsid()
         if config["mode"] != "none":
-            kernel.drop_bounding_set()
-            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
             kernel.install_seccomp(filter_program)
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, STATUS)
         channel.send(READY)
         message, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(MOST_GIVEN * INT))
         if message:
             given = ancillary[0][2]
-            program(json.loads(message), struct.unpack(f"{len(given) // INT}i", given), channel.detach(), config)
+            channel.detach()
+            program(config["mode"], struct.unpack(f"{len(given) // INT}i", given), *marshal.loads(message))
     except BaseException as error:
         complain(error)
     os._exit(125)
@@ -169,60 +159,54 @@ def complain(error):
         pass
 
 
-def furnish(config):
-    """Make the mounts of a job's namespace."""
-    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    options = f"size={config['tmpfs_bytes']},nr_inodes={config['inodes']},mode=1777"
-    for folder in PRIVATE:
-        kernel.mount("tmpfs", folder, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
-    proc = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-    try:
-        kernel.mount("proc", "/proc", "proc", proc, "subset=pid")  # processes alone: nothing of the machine
-    except OSError:
-        kernel.mount("proc", "/proc", "proc", proc)  # before Linux 5.8
+def program(mode, fds, places, limits, uid, size):
+    """Become the job: own descriptors, limits and files, no privilege, then its code. Never returns.
 
-
-def program(request, fds, channel, config):
-    """Become the job: own descriptors, limits and files, no privilege, then its code. Never returns."""
+    Args:
+        mode: of the sandbox.
+        fds: content, status, then the job's own.
+        places: of the job's own descriptors.
+        limits: of the kernel: which, soft and hard.
+        uid: to become, or None.
+        size: bytes of the content's header, which is of plain types.
+    """
     os.dup2(fds[0], CONTENT, inheritable=False)
-    os.dup2(fds[1], channel, inheritable=False)  # which is STATUS, and no longer the socket
+    os.dup2(fds[1], STATUS, inheritable=False)  # the socket is closed by that
     moved = [os.dup2(fd, GIVEN + index, inheritable=False) for index, fd in enumerate(fds[2:])]
     os.closerange(0, STATUS)
-    for place, fd in zip(request["places"], moved):
+    for place, fd in zip(places, moved):
         os.dup2(fd, place)
     os.closerange(GIVEN, CONTENT)
-    if config["mode"] != "none":
+    if mode != "none":
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         write("/proc/self/oom_score_adj", b"1000", os.O_WRONLY)
-    limits(request["limits"])
-    if config["mode"] != "none":
-        if request["uid"] is not None:
+    for kind, soft, hard in limits:
+        resource.setrlimit(kind, (soft, hard))
+    if mode != "none":
+        if uid is not None:
             os.setgroups([])
-            os.setresgid(request["uid"], request["uid"], request["uid"])
-            os.setresuid(request["uid"], request["uid"], request["uid"])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
         kernel.drop_capabilities()
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
-    os.umask(0o022 if config["mode"] == "namespaces" else 0o077)
-    header, blobs = frames.read_frame(frames.exact_reader(CONTENT))
-    os.closerange(CONTENT, BEYOND)
-    work = header["work"]
+    os.umask(0o022 if mode == "namespaces" else 0o077)
+    argv, files, env, modules, work = marshal.loads(os.read(CONTENT, size))
     if work != WORK:
         os.makedirs(work, exist_ok=True)
     os.chdir(work)
-    for name, data in zip(header["files"], blobs):
-        path = os.path.join(work, name)
+    for name, size in files:
         if "/" in name:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        write(path, data, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    del blobs
+            os.makedirs(os.path.dirname(name), exist_ok=True)
+        write(name, os.read(CONTENT, size), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.closerange(CONTENT, BEYOND)
     if work != WORK:
         os.environ["HOME"] = work
-    os.environ.update(header["env"])
-    argv = header["argv"]
+    if env:
+        os.environ.update(env)
     os.write(STATUS, BEGUN)
     os.close(STATUS)
     if argv[0] == "python" and len(argv) > 1 and not argv[1].startswith("-"):
-        run_python(argv[1:], header["modules"])
+        run_python(argv[1:], modules, work)
     command = sys.executable if argv[0] == "python" else argv[0]
     arguments = ["python", "-B", *argv[1:]] if argv[0] == "python" else argv
     try:
@@ -241,31 +225,13 @@ def write(path, data, flags):
         os.close(fd)
 
 
-def limits(given):
-    """Kernel limits of the job's processes; what is summed over processes is watched from outside."""
-    for name in ("AS", "CPU", "FSIZE", "NOFILE", "NPROC", "CORE", "MSGQUEUE", "MEMLOCK", "STACK"):
-        if name in given:
-            soft, hard = given[name]
-            kind = getattr(resource, "RLIMIT_" + name)
-            ceiling = resource.getrlimit(kind)[1]
-            if ceiling != resource.RLIM_INFINITY:
-                soft, hard = min(soft, ceiling), min(hard, ceiling)
-            resource.setrlimit(kind, (soft, hard))
-
-
-def run_python(argv, modules):
+def run_python(argv, modules, work):
     """Run a script as `python script args` would, in this warm interpreter, and end the process."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
-    for name in ("job", "kernel", "frames", "measure", "sweep", "child", "supervisor"):
-        sys.modules.pop(name, None)
     sys.modules.update((name, library[name]) for name in modules)
     sys.argv = argv
-    sys.path.insert(0, os.getcwd())
-    for name, stream in streams.items():
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
+    sys.path.insert(0, work)
     module = types.ModuleType("__main__")
     module.__file__ = argv[0]
     vars(module)["__builtins__"] = __builtins__

@@ -34,10 +34,33 @@ def checked(result, what):
     return result
 
 
-def mount(source, target, kind, flags, options=""):
-    """mount(2)."""
-    text = [item.encode() if item else None for item in (source, target, kind)]
-    checked(LIBC.mount(*text, ctypes.c_ulong(flags), options.encode() or None), f"mount {kind or ''} at {target}")
+def prepared_mounts(private, size, inodes):
+    """The mounts of a job's world as they lie ready for mount(2): a job's process then touches fewer pages of memory.
+
+    Args:
+        private: folders to be a job's own.
+        size: bytes of each.
+        inodes: of each.
+    """
+    options = f"size={size},nr_inodes={inodes},mode=1777".encode()
+    flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
+    proc = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    return [
+        [(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)],
+        *([(b"tmpfs", folder.encode(), b"tmpfs", flags, options)] for folder in private),
+        # processes alone, nothing of the machine; and as it is before Linux 5.8
+        [(b"proc", b"/proc", b"proc", proc, b"subset=pid"), (b"proc", b"/proc", b"proc", proc, None)],
+    ]
+
+
+def mount(mounts):
+    """Make mounts, of each the first way that works."""
+    for ways in mounts:
+        for way in ways:
+            if LIBC.mount(*way) == 0:
+                break
+        else:
+            checked(-1, f"mount at {ways[0][1].decode()}")
 
 
 def unmount(target):
@@ -141,7 +164,7 @@ SOCKET = (41, 198)
 CLONE3 = 435
 FAMILIES = (1, 2, 10)  # unix, inet, inet6: the rest (vsock, netlink, alg, packet) is not held by a network namespace
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN, JUMP = 0x20, 0x15, 0x35, 0x45, 0x06, 0x05
 ALLOW, KILL, EPERM, ENOSYS, EAFNOSUPPORT = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026, 0x00050061
 
 
@@ -156,9 +179,7 @@ def seccomp_program():
     column, audit = ARCHITECTURES[platform.machine()]
     code = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, audit), (RETURN, 0, 0, KILL), (LOAD, 0, 0, 0)]
     code += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, EPERM)]  # the x32 doors to the same calls
-    for numbers in DENIED.values():
-        if numbers[column] is not None:
-            code += [(EQUAL, 0, 1, numbers[column]), (RETURN, 0, 0, EPERM)]
+    code += refuse(sorted(numbers[column] for numbers in DENIED.values() if numbers[column] is not None))
     code += [(EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, ENOSYS)]
     code += [(AT_LEAST, 0, 1, NEWEST), (RETURN, 0, 0, ENOSYS)]
     # limits of one's own alone: the first process of the namespace may have the job's uid
@@ -172,6 +193,15 @@ def seccomp_program():
     code += [(EQUAL, len(FAMILIES) - index, 0, family) for index, family in enumerate(FAMILIES)]
     code += [(RETURN, 0, 0, EAFNOSUPPORT), (RETURN, 0, 0, ALLOW)]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+
+
+def refuse(numbers):
+    """EPERM for each of these calls, found by halves: the kernel walks a filter once for every call there is."""
+    if len(numbers) <= 3:
+        return [part for number in numbers for part in ((EQUAL, 0, 1, number), (RETURN, 0, 0, EPERM))]
+    middle = len(numbers) // 2
+    low, high = refuse(numbers[:middle]), refuse(numbers[middle:])
+    return [(AT_LEAST, len(low) + 1, 0, numbers[middle]), *low, (JUMP, 0, 0, len(high)), *high]
 
 
 class _Program(ctypes.Structure):

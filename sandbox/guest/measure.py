@@ -10,7 +10,7 @@ CPU_FILES = ("/sys/fs/cgroup/cpuacct/cpuacct.usage", "/sys/fs/cgroup/cpu,cpuacct
 CPU_FILE_V2 = "/sys/fs/cgroup/cpu.stat"
 OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 MANY_TASKS = 2
-FEW_PROCESSES = 6  # beside the zygote: a program, the first of its namespace, as many of a helper, and of the next job
+HARDLY = 0.01  # seconds of processor time
 # each step of niceness is a factor 1.25 of weight (Linux, kernel/sched/core.c, sched_prio_to_weight): the tasks of a
 # program together shall weigh about as much as one ordinary process
 NICE_STEP = 1.25
@@ -41,6 +41,13 @@ class Meter:
     def __init__(self, mode, zygote):
         self.mode = mode
         self.zygote = zygote
+        self.group = None
+        if mode != "none" and os.getpid() == 1:  # else a group that others share
+            self.group = next(filter(None, map(opened, (*CPU_FILES, CPU_FILE_V2))), None)
+        self.begin()
+
+    def begin(self):
+        """A new job starts."""
         self.own = {}
         self.first = self.group_cpu([])
 
@@ -91,22 +98,10 @@ class Meter:
 
     def group_cpu(self, others):
         """Processor seconds of this container's jobs so far, as the kernel sums them, or None where it does not."""
-        total = None
-        for path in CPU_FILES:
-            try:
-                with open(path) as file:
-                    total = int(file.read()) / 1e9
-                break
-            except (OSError, ValueError):
-                continue
-        else:
-            try:
-                with open(CPU_FILE_V2) as file:
-                    total = next(int(line.split()[1]) for line in file if line.startswith("usage_usec ")) / 1e6
-            except (OSError, StopIteration):
-                return None
-        if self.mode == "none" or os.getpid() != 1:
-            return None  # a group that others share
+        if self.group is None:
+            return None
+        said = os.pread(self.group, 4096, 0)
+        total = int(said.split(None, 2)[1]) / 1e6 if b" " in said else int(said) / 1e9
         own = time.process_time()
         for pid in (self.zygote, *others):
             row = stat_row(pid)
@@ -141,15 +136,36 @@ def lower(use):
             continue
 
 
-def crowded():
-    """Whether more processes are here than programs have that start no others: one look, cheaper than measuring."""
-    return len(processes()) > 1 + FEW_PROCESSES
+def light(child):
+    """Whether a program has had no time to reach a limit, but those on waiting: a look that is cheaper than measuring.
+
+    It has one thread, no child that it has waited for, and has hardly run.
+    """
+    row = stat_row(child.pid)
+    run, waited = schedule(child.pid)
+    child.waited = max(child.waited, waited - child.before[1])
+    allowed = child.header["limits"]
+    return (
+        row is not None
+        and row[17] == b"1"
+        and row[13] == row[14] == b"0"
+        and run - child.before[0] < min(HARDLY, allowed["cpu_seconds"] / 2)
+        and int(row[21]) * PAGE < allowed["memory_bytes"] / 2
+    )
 
 
 def processes():
     """Every process here but this one."""
     me = os.getpid()
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me]
+
+
+def opened(path):
+    """A descriptor of a file, or None where it is not there."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def stat_row(pid):

@@ -6,6 +6,7 @@ Runs inside the sandbox, one job at a time: standard library only, Python 3.9 or
 # pyright: basic
 import _socket as socket  # the calls alone: what is imported here is copied for every job
 import json
+import marshal
 import os
 import select
 import signal
@@ -85,7 +86,8 @@ class Supervisor:
         self.oom_kills = measure.oom_kills()
         self.anomaly = ""
         self.news = []
-        self.meter = self.world = None
+        self.meter = measure.Meter(config["mode"], zygote)
+        self.world = None
         self.prepare()
 
     def end(self):
@@ -97,7 +99,6 @@ class Supervisor:
         """(answer, blobs) of one job."""
         self.anomaly = ""
         self.news.clear()
-        self.meter = None
         started = time.monotonic()
         count = len(header["files"]) + 1
         main = programs.Child(header, header["limits"]["output_bytes"])
@@ -133,6 +134,8 @@ class Supervisor:
     def start(self, main, helper, blobs, helper_blobs):
         """Fork the job, and its helper wired to it, into their worlds."""
         extra = []
+        self.world = self.ready_world()
+        self.meter.begin()
         if helper:
             ask_read, ask_write = os.pipe()
             reply_read, reply_write = os.pipe()
@@ -159,8 +162,11 @@ class Supervisor:
         if self.config["mode"] == "uid":
             child.work = f"{job.WORK}/{child.uid}"
         content = memfd("content")
-        payload = {name: header[name] for name in ("argv", "files", "env", "modules")} | {"work": child.work}
-        frames.write_frame(content, payload, blobs[1:])
+        files = [(name, len(data)) for name, data in zip(header["files"], blobs[1:])]
+        head = marshal.dumps((header["argv"], files, header["env"], header["modules"], child.work))
+        frames.write_all(content, head)
+        for data in blobs[1:]:
+            frames.write_all(content, data)
         os.lseek(content, 0, os.SEEK_SET)
         status_read, status_write = os.pipe()
         os.set_blocking(status_read, False)
@@ -187,11 +193,9 @@ class Supervisor:
             fds.append(write)
             ours.append(write)
             places.append(place)
-        request = {"places": places, "limits": programs.kernel_limits(header["limits"]), "uid": child.uid}
+        request = places, programs.kernel_limits(header["limits"]), child.uid, len(head)
         try:
-            world = self.ready_world()
-            self.meter = self.meter or measure.Meter(self.config["mode"], self.zygote)
-            child.begin(world, request, fds)
+            child.begin(self.ready_world(), request, fds)
         finally:
             for fd in ours:
                 os.close(fd)
@@ -252,8 +256,8 @@ class Supervisor:
         by_fd = {fd: child for child in children for fd in child.pipes}
         running = [child for child in children if child.pid is not None]
         self.note_ends(running)
-        next_tick = time.monotonic() + FIRST_LOOK
-        looked = False  # a bomb is met early, and no job that is over in a moment pays for being measured
+        next_tick = time.monotonic() + FIRST_LOOK  # a bomb is met early
+        tick = TICK - FIRST_LOOK
         deadline = None
         while any(child.ended is None for child in running):
             timeout = max(0.0, next_tick - time.monotonic())
@@ -269,10 +273,8 @@ class Supervisor:
                     poll.unregister(fd)
             now = time.monotonic()
             if now >= next_tick:
-                if looked or measure.crowded():
-                    self.limit(running, now)
-                next_tick = time.monotonic() + (TICK if looked else TICK - FIRST_LOOK)
-                looked = True
+                self.limit([child for child in running if child.ended is None], now)
+                next_tick, tick = time.monotonic() + tick, TICK
             if running[0].ended is not None or any(child.outcome for child in running):
                 # one over, all over: a helper does not outlive its job
                 deadline = deadline or now + KILL_PATIENCE
@@ -315,11 +317,18 @@ class Supervisor:
 
     def limit(self, running, now):
         """Measure every program and stop those over a limit."""
-        next_one = [self.world.pid] if self.world and self.world.pid else []
-        uses = self.meter.measure([child for child in running if child.ended is None], next_one)
+        worlds = [*running, *([self.world] if self.world else [])]
+        expected = 1 + sum(1 + bool(world.first) for world in worlds)
+        if len(measure.processes()) > expected or not all(map(measure.light, running)):
+            self.measure(running)
         for child in running:
-            if child.ended is not None:
-                continue
+            if now - child.started > child.header["limits"]["wall_seconds"]:
+                child.stop("wall_timeout", f"more than {child.header['limits']['wall_seconds']:g} s")
+
+    def measure(self, running):
+        """Stop every program that uses more than it may."""
+        uses = self.meter.measure(running, [self.world.pid] if self.world and self.world.pid else [])
+        for child in running:
             allowed = child.header["limits"]
             use = uses[child.pid]
             child.cpu = max(child.cpu, use.cpu)
@@ -337,8 +346,6 @@ class Supervisor:
                 child.stop("memory_limit", f"more than {MOST_SOCKETS} sockets, whose memory nobody is charged for")
             elif use.tasks > allowed["processes"]:
                 child.stop("killed", f"more than {allowed['processes']} processes")
-            elif now - child.started > allowed["wall_seconds"]:
-                child.stop("wall_timeout", f"more than {allowed['wall_seconds']:g} s")
 
     def close(self, child):
         """Let go of a program's descriptors."""

@@ -143,9 +143,9 @@ def test_no_namespace_is_shared(sandbox: PooledSandbox) -> None:
     own = (
         "import os\nmine = [os.stat(f'/proc/self/ns/{name}').st_ino for name in ('net', 'ipc', 'uts', 'pid', 'mnt')]\n"
     )
-    helper = python(own + "os.write(3, repr(mine).encode())")
+    helper = python(own + "os.write(3, repr(mine).encode()); os.read(0, 1)")
     for _ in range(3):  # program and helper are forked one after the other, and live at the same time
-        job = replace(python(own + "print(mine, os.fdopen(5).read())"), helper=helper)
+        job = replace(python(own + "print(mine, os.read(5, 1000).decode())"), helper=helper)
         seen = said(sandbox.run(job))
         assert len(set(seen.replace("[", "").replace("]", "").replace(",", "").split())) == 10, seen
 
