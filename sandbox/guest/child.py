@@ -67,8 +67,10 @@ class World:
             OSError: it is not, and never will be.
         """
         said = job.READY if self.ready else self.channel.recv(500)
-        self.ready = True
-        if said != job.READY:
+        self.ready = said == job.READY
+        poll = select.poll()
+        poll.register(self.channel, 0)
+        if not self.ready or poll.poll(0):
             self.abandon()
             raise OSError(said[1:].decode("utf-8", "replace").strip() or "it died before its job came")
 
@@ -125,7 +127,7 @@ class Child:
 
     def gone(self, patience):
         """Whether its namespace, if it has one, ends within so many seconds; it is killed first."""
-        if not self.first:
+        if not self.first or self.pidfd is None:
             return True
         try:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)

@@ -5,6 +5,7 @@ Runs inside the sandbox, one job at a time: standard library only, Python 3.9 or
 
 # pyright: basic
 import _socket as socket  # the calls alone: what is imported here is copied for every job
+import contextlib
 import json
 import marshal
 import os
@@ -210,11 +211,14 @@ class Supervisor:
         return base + self.serial % UIDS if self.config["mode"] == "uid" else base + child.helps
 
     def prepare(self):
-        """Have a process made ready for the next program. Where that fails, it is tried again when one is needed."""
-        try:
-            self.world = programs.World(self.channel, self.config["mode"] == "namespaces")
-        except OSError:
-            self.world = None
+        """Have a process made ready for the next program. Where that fails, it is tried again when one is needed.
+
+        Without namespaces a job would see it, so it is made when it is needed.
+        """
+        self.world = None
+        if self.config["mode"] == "namespaces":
+            with contextlib.suppress(OSError):
+                self.world = programs.World(self.channel, True)
 
     def ready_world(self):
         """The prepared process; one that died meanwhile, or could not be made beside the last job, is replaced.
