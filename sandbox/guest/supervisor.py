@@ -376,7 +376,8 @@ class Supervisor:
             )
             self.anomaly = child.detail
         elif child.ended is not None and told == job.BEGUN:
-            child.exit_code = os.waitstatus_to_exitcode(child.ended["status"])
+            # one that was stopped was killed, also where it was just ending by itself
+            child.exit_code = -signal.SIGKILL if child.outcome else os.waitstatus_to_exitcode(child.ended["status"])
 
     def sweep_uid(self, uids):
         """Without namespaces: kill all that runs under a job's uids, and delete all it left."""
