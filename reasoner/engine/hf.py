@@ -183,11 +183,13 @@ class HfEngine(Engine):
         cache.rows = torch.arange(len(state.position), device=self.device)
         cache.at = state.position
         cache.length = int(state.position.max()) + 1
-        seen = torch.arange(cache.length, device=self.device)[None] <= state.position[:, None]
+        seen = (torch.arange(cache.length, device=self.device)[None] <= state.position[:, None])[:, None, None]
+        if self.model.config._attn_implementation == "eager":  # which adds its mask to the scores
+            seen = torch.where(seen, 0.0, -torch.inf)
         with self._autocasting():
             hidden = self.model.get_decoder()(
                 input_ids=state.last[:, None],
-                attention_mask=seen[:, None, None],
+                attention_mask=seen,
                 position_ids=state.position[:, None],
                 past_key_values=cache,
                 use_cache=True,

@@ -169,6 +169,19 @@ def test_a_choice_has_the_chances_that_the_model_gives_it(opened) -> None:
             assert chances == pytest.approx(logs.softmax(0).tolist(), abs=1e-4)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_hf_engine_samples_under_either_attention(tmp_path: Path, attention: str) -> None:
+    shape = ScratchConfig(hidden_size=64, layers=2, heads=2, max_positions=CONTEXT)
+    model, tokenizer = load_model(ModelSection(from_scratch=shape, attention=attention), seed=0)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = open_engine("hf", model_path=str(tmp_path), dtype="float32", max_model_len=CONTEXT, seed=0, model=model)
+    requests = [Request(prompt_ids=tuple(range(20, 20 + length)), seed=length) for length in (3, 30, 7)]
+    for request, completion in zip(requests, completions(engine, requests, SamplingParams(max_tokens=40)), strict=True):
+        expected = logprobs(model, request.prompt_ids, completion.token_ids, 1.0)
+        assert torch.allclose(expected, torch.tensor(completion.rollout_logprobs), atol=1e-4)
+
+
 def test_a_prompt_that_leaves_no_room_is_refused(opened) -> None:
     engine, _, _ = opened
     with pytest.raises(EngineError, match="context"):
