@@ -148,7 +148,8 @@ def packed(batch: Batch, pack_tokens: int | None) -> Forward:
 def shared(batch: Batch) -> Forward:
     """Each distinct prompt once, but for its last token; a line is that token and a row's completion without its last.
 
-    The lines attend to the keys and values of their prompts. Rows of one prompt cost its length once instead of each.
+    The lines attend to the keys and values of their prompts (the idea: arXiv:2506.05433). Rows of one prompt cost its
+    length once instead of each.
     """
     place, prompts_P = distinct_prompts(batch)
     lengths_P = torch.tensor([len(ids) - 1 for ids in prompts_P])
