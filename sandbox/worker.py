@@ -19,12 +19,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sandbox.api import Job, JobOutcome, JobResult, JobTooLarge, Limits, SandboxError
-from sandbox.guest import frames
+from sandbox.guest import frames, kernel
 
 GUEST_MODULES = ("frames", "kernel", "measure", "sweep", "job", "child", "supervisor")
 START_SECONDS = 60.0
 ANSWER_GRACE = 15.0
 STDERR_KEPT = 4_000
+LARGE = 1 << 20
 _STREAMS = ("stdout", "stderr", "result")
 
 # Reads the supervisor's own source from its standard input: any image with a Python will do, of any age.
@@ -124,6 +125,7 @@ class Worker:
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
         self._stderr = bytearray()
+        self._large = False
         threading.Thread(target=self._collect_stderr, daemon=True).start()
         start = json.dumps({"modules": guest_sources(), "config": asdict(config)}).encode()
         deadline = time.monotonic() + START_SECONDS
@@ -142,6 +144,8 @@ class Worker:
             WorkerLost: kill this worker and use another.
         """
         self.jobs += 1
+        if self._large:  # the last output, which the caller has had time to let go: the C library would keep its memory
+            kernel.trim_memory()
         jobs = [job] if job.helper is None else [job, job.helper]
         wall = max(part.limits.wall_seconds for part in jobs)
         header = _describe(job)
@@ -154,6 +158,7 @@ class Worker:
         self._write(b"".join([len(head).to_bytes(8, "big"), head, *blobs]), deadline)
         most = sum(len(_STREAMS) * part.limits.output_bytes for part in jobs)
         answer, output = self._read_frame(deadline, most)
+        self._large = sum(map(len, output)) > LARGE
         try:
             helper = _result(answer["helper"], output[3:6]) if job.helper is not None else None
             return _result(answer, output[:3], helper), answer

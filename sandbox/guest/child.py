@@ -49,30 +49,39 @@ class World:
         finally:
             theirs.close()
 
-    def note(self, said):
-        """Take the zygote's answer.
-
-        Raises:
-            OSError: it could not fork.
-        """
-        if "error" in said:
-            self.abandon()
-            raise OSError(said["error"])
-        self.pid = said["prepared"]
-
     def wait(self):
         """Until it is ready.
 
         Raises:
             OSError: it is not, and never will be.
         """
-        said = job.READY if self.ready else self.channel.recv(500)
-        self.ready = said == job.READY
+        said = b"!it died before its job came"
+        while not (self.pid and self.ready) and (said := self.channel.recv(500)):
+            if not self.take(said):
+                break
         poll = select.poll()
         poll.register(self.channel, 0)
-        if not self.ready or poll.poll(0):
+        if not (self.pid and self.ready) or poll.poll(0):
             self.abandon()
             raise OSError(said[1:].decode("utf-8", "replace").strip() or "it died before its job came")
+
+    def look(self):
+        """Take what has been said of it so far."""
+        try:
+            while self.take(self.channel.recv(500, socket.MSG_DONTWAIT)):
+                pass
+        except OSError:
+            return
+
+    def take(self, said):
+        """Its pid, which the zygote tells, or that it is ready; False for anything else."""
+        if said == job.READY:
+            self.ready = True
+        elif said.isdigit():
+            self.pid = int(said)
+        else:
+            return False
+        return True
 
     def abandon(self):
         """Let go of it: it ends where it reads that, if it is there, and its namespace with it."""
@@ -92,7 +101,7 @@ class Child:
         self.pipes = {}
         self.pid = self.pidfd = self.uid = None
         self.first = 0
-        self.status_fd = -1
+        self.channel = None
         self.outcome = None
         self.detail = self.anomaly = ""
         self.cpu = self.rss = 0
@@ -108,15 +117,12 @@ class Child:
 
     def begin(self, world, request, fds):
         """Start in a prepared world."""
-        self.pid, self.first = world.pid, world.first
+        self.pid, self.first, self.channel = world.pid, world.first, world.channel
         self.pidfd = os.pidfd_open(self.first or self.pid)
         self.before = measure.schedule(self.pid)
         given = struct.pack(f"{len(fds)}i", *fds)
         self.started = time.monotonic()
-        try:
-            world.channel.sendmsg([marshal.dumps(request)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
-        finally:
-            world.channel.close()
+        self.channel.sendmsg([marshal.dumps(request)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
 
     def end(self, news):
         """Its process has ended, as the zygote says."""

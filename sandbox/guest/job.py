@@ -47,7 +47,7 @@ def zygote(channel, config):
     """Prepare one process for each request on the channel, and report the end of each, until the channel closes.
 
     A request is the pid of the first process of the pid namespace to fork it into (0 for ours), with the socket by
-    which it will get its job.
+    which it will get its job; its pid is told there.
     """
     for name in WARM:
         __import__(name)
@@ -88,10 +88,10 @@ def zygote(channel, config):
                 pid = kernel.fork()
                 if not pid:
                     wait_for_job(given, config, mounts, filter_program)
+                os.write(given, b"%d" % pid)
                 ends[os.pidfd_open(pid)] = pid
-                channel.send(json.dumps({"prepared": pid}).encode())
             except OSError as error:
-                channel.send(json.dumps({"error": str(error)}).encode())
+                complain(given, error)
             os.close(given)
 
 
@@ -125,7 +125,7 @@ def set_standard_streams():
 def wait_for_job(fd, config, mounts, filter_program):
     """Make the world of a job, wait for the job, and become it. Never returns.
 
-    What comes by the socket is the arguments of `program` with descriptors: content, status, then the job's own.
+    What comes by the socket is the arguments of `program` with descriptors: content, then the job's own.
     """
     try:
         os.dup2(fd, STATUS, inheritable=False)
@@ -147,14 +147,14 @@ def wait_for_job(fd, config, mounts, filter_program):
             channel.detach()
             program(config["mode"], struct.unpack(f"{len(given) // INT}i", given), *marshal.loads(message))
     except BaseException as error:
-        complain(error)
+        complain(STATUS, error)
     os._exit(125)
 
 
-def complain(error):
+def complain(fd, error):
     """Say that the sandbox, not the program, failed."""
     try:
-        os.write(STATUS, FAULT + f"{type(error).__name__}: {error}".encode()[:400] + b"\n")
+        os.write(fd, FAULT + f"{type(error).__name__}: {error}".encode()[:400] + b"\n")
     except OSError:
         pass
 
@@ -164,15 +164,14 @@ def program(mode, fds, places, limits, uid, size):
 
     Args:
         mode: of the sandbox.
-        fds: content, status, then the job's own.
+        fds: content, then the job's own.
         places: of the job's own descriptors.
         limits: of the kernel: which, soft and hard.
         uid: to become, or None.
         size: bytes of the content's header, which is of plain types.
     """
     os.dup2(fds[0], CONTENT, inheritable=False)
-    os.dup2(fds[1], STATUS, inheritable=False)  # the socket is closed by that
-    moved = [os.dup2(fd, GIVEN + index, inheritable=False) for index, fd in enumerate(fds[2:])]
+    moved = [os.dup2(fd, GIVEN + index, inheritable=False) for index, fd in enumerate(fds[1:])]
     os.closerange(0, STATUS)
     for place, fd in zip(places, moved):
         os.dup2(fd, place)

@@ -1,6 +1,7 @@
 """What programs use: processor time, memory, processes. Runs inside the sandbox: standard library only."""
 
 # pyright: basic
+import contextlib
 import os
 import time
 
@@ -43,7 +44,7 @@ class Meter:
         self.zygote = zygote
         self.group = None
         if mode != "none" and os.getpid() == 1:  # else a group that others share
-            self.group = next(filter(None, map(opened, (*CPU_FILES, CPU_FILE_V2))), None)
+            self.group = opened(*CPU_FILES, CPU_FILE_V2)
         self.begin()
 
     def begin(self):
@@ -160,19 +161,27 @@ def processes():
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me]
 
 
-def opened(path):
-    """A descriptor of a file, or None where it is not there."""
+def contents(path):
+    """What a short file of the kernel holds; cheaper than by a file object."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
+
+
+def opened(*paths):
+    """A descriptor of the first of these files that is there, or None."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return None
 
 
 def stat_row(pid):
     """The fields of /proc/PID/stat from the state on, or None where the process is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rsplit(b") ", 1)[1].split()
+        return contents(f"/proc/{pid}/stat").rsplit(b") ", 1)[1].split()
     except (OSError, IndexError):
         return None
 
@@ -180,8 +189,7 @@ def stat_row(pid):
 def schedule(pid):
     """Seconds that a process's first thread has run, and has waited for a processor."""
     try:
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            run, waited, _ = file.read().split()
+        run, waited, _ = contents(f"/proc/{pid}/schedstat").split()
         return int(run) / 1e9, int(waited) / 1e9
     except (OSError, ValueError):
         return 0.0, 0.0
@@ -221,12 +229,7 @@ def sockets(pid):
         return 0
 
 
-def oom_kills():
-    """How often the kernel has killed for memory in this container."""
-    for path in OOM_FILES:
-        try:
-            with open(path) as file:
-                return next(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
-        except (OSError, StopIteration):
-            continue
-    return 0
+def oom_kills(fd):
+    """How often the kernel has killed for memory in this container, by one of OOM_FILES."""
+    lines = [] if fd is None else os.pread(fd, 4096, 0).splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(b"oom_kill ")), 0)

@@ -25,6 +25,7 @@ TICK = 0.02
 FIRST_LOOK = 0.005
 KILL_PATIENCE = 10.0
 TRIES = 3
+HALF_A_PIPE = 1 << 15
 MIB = 1 << 20
 # a socket holds up to 400 KiB that no process is charged for
 MOST_SOCKETS = 1024
@@ -84,9 +85,9 @@ class Supervisor:
         self.channel = channel
         self.zygote = zygote
         self.serial = 0
-        self.oom_kills = measure.oom_kills()
+        self.oom_file = measure.opened(*measure.OOM_FILES)
+        self.oom_kills = measure.oom_kills(self.oom_file)
         self.anomaly = ""
-        self.news = []
         self.meter = measure.Meter(config["mode"], zygote)
         self.world = None
         self.prepare()
@@ -99,7 +100,6 @@ class Supervisor:
     def run(self, header, blobs):
         """(answer, blobs) of one job."""
         self.anomaly = ""
-        self.news.clear()
         started = time.monotonic()
         count = len(header["files"]) + 1
         main = programs.Child(header, header["limits"]["output_bytes"])
@@ -119,7 +119,7 @@ class Supervisor:
             self.sweep_uid([child.uid for child in children])
         for child in children:
             self.close(child)
-        kills = measure.oom_kills()
+        kills = measure.oom_kills(self.oom_file)
         if kills > self.oom_kills:
             self.oom_kills = kills
             self.anomaly = self.anomaly or "out of memory"
@@ -169,10 +169,7 @@ class Supervisor:
         for data in blobs[1:]:
             frames.write_all(content, data)
         os.lseek(content, 0, os.SEEK_SET)
-        status_read, status_write = os.pipe()
-        os.set_blocking(status_read, False)
-        child.status_fd = status_read
-        fds, places, ours = [content, status_write], [], [content, status_write]
+        fds, places, ours = [content], [], [content]
         taken = {place for place, _ in given}
         for place, fd in given:
             fds.append(fd)
@@ -231,35 +228,20 @@ class Supervisor:
             try:
                 world = self.world or programs.World(self.channel, self.config["mode"] == "namespaces")
                 self.world = None
-                while world.pid is None:
-                    self.hear(self.channel.recv(4096), world)
                 world.wait()
                 return world
             except OSError as error:
                 reason = str(error)
         raise OSError(f"no process can be made for a job: {reason}")
 
-    def hear(self, message, world):
-        """Take what the zygote says: of the process that is being made, or of one that has ended."""
-        if not message:
-            os._exit(1)
-        said = json.loads(message)
-        if "ended" in said:
-            self.news.append(said)
-        elif world:
-            world.note(said)
-
     def watch(self, children):
         """Drain, measure and limit until every program has ended."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
         poll.register(self.owner_in, 0)  # only its end: the owner sends the next job after this one's answer
-        for child in children:
-            for fd in child.pipes:
-                poll.register(fd, select.POLLIN)
         by_fd = {fd: child for child in children for fd in child.pipes}
+        quiet = list(by_fd)  # pipes that are looked at now and then, until one is found half full
         running = [child for child in children if child.pid is not None]
-        self.note_ends(running)
         next_tick = time.monotonic() + FIRST_LOOK  # a bomb is met early
         tick = TICK - FIRST_LOOK
         deadline = None
@@ -271,13 +253,19 @@ class Supervisor:
                         child.stop("killed", "the owner is gone")
                     self.end()
                 elif fd == self.channel.fileno():
-                    self.hear(self.channel.recv(4096), self.world)
-                    self.note_ends(running)
+                    self.note_end(running, self.channel.recv(4096))
                 elif not self.drain(by_fd[fd], fd):
                     poll.unregister(fd)
             now = time.monotonic()
             if now >= next_tick:
                 self.limit([child for child in running if child.ended is None], now)
+                for fd in quiet[:]:
+                    before = len(by_fd[fd].output[by_fd[fd].pipes[fd]])
+                    if not self.drain(by_fd[fd], fd):
+                        quiet.remove(fd)
+                    elif len(by_fd[fd].output[by_fd[fd].pipes[fd]]) - before > HALF_A_PIPE:
+                        quiet.remove(fd)
+                        poll.register(fd, select.POLLIN)
                 next_tick, tick = time.monotonic() + tick, TICK
             if running[0].ended is not None or any(child.outcome for child in running):
                 # one over, all over: a helper does not outlive its job
@@ -293,15 +281,16 @@ class Supervisor:
                 while self.drain(child, fd, last=True):
                     pass
 
-    def note_ends(self, running):
-        """A program's process is gone: its namespace goes with it."""
-        for news in self.news:
-            for child in running:
-                if child.pid == news["ended"]:
-                    child.end(news)
-                    if not child.gone(KILL_PATIENCE):
-                        self.anomaly = "a killed job does not end"
-        self.news.clear()
+    def note_end(self, running, message):
+        """A process has ended, as the zygote says: where it was a program, its namespace goes with it."""
+        if not message:
+            os._exit(1)
+        news = json.loads(message)
+        for child in running:
+            if child.pid == news["ended"]:
+                child.end(news)
+                if not child.gone(KILL_PATIENCE):
+                    self.anomaly = "a killed job does not end"
 
     def drain(self, child, fd, last=False):
         """Read what a pipe holds; False at its end."""
@@ -331,6 +320,8 @@ class Supervisor:
 
     def measure(self, running):
         """Stop every program that uses more than it may."""
+        if self.world:
+            self.world.look()
         uses = self.meter.measure(running, [self.world.pid] if self.world and self.world.pid else [])
         for child in running:
             allowed = child.header["limits"]
@@ -353,21 +344,22 @@ class Supervisor:
 
     def close(self, child):
         """Let go of a program's descriptors."""
-        if child.status_fd >= 0:
-            self.status(child, child.status_fd)
-        for fd in [*child.pipes, child.pidfd, child.status_fd]:
-            if fd is not None and fd >= 0:
+        if child.channel:
+            self.status(child)
+            child.channel.close()
+        for fd in [*child.pipes, child.pidfd]:
+            if fd is not None:
                 os.close(fd)
         if self.config["mode"] == "none":
             import shutil
 
             shutil.rmtree(child.work, ignore_errors=True)
 
-    def status(self, child, fd):
+    def status(self, child):
         """How the program ended, and whether it ever began."""
         try:
-            told = os.read(fd, 500)
-        except BlockingIOError:
+            told = child.channel.recv(500, socket.MSG_DONTWAIT)
+        except OSError:
             told = b""
         if told.startswith(job.FAULT):
             child.outcome, child.detail = (
