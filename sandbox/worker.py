@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import select
@@ -19,13 +20,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sandbox.api import Job, JobOutcome, JobResult, JobTooLarge, Limits, SandboxError
-from sandbox.guest import frames, kernel
+from sandbox.guest import frames
 
 GUEST_MODULES = ("frames", "kernel", "measure", "sweep", "job", "child", "supervisor")
 START_SECONDS = 60.0
 ANSWER_GRACE = 15.0
 STDERR_KEPT = 4_000
-LARGE = 1 << 20
 _STREAMS = ("stdout", "stderr", "result")
 
 # Reads the supervisor's own source from its standard input: any image with a Python will do, of any age.
@@ -125,7 +125,6 @@ class Worker:
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
         self._stderr = bytearray()
-        self._large = False
         threading.Thread(target=self._collect_stderr, daemon=True).start()
         start = json.dumps({"modules": guest_sources(), "config": asdict(config)}).encode()
         deadline = time.monotonic() + START_SECONDS
@@ -144,8 +143,6 @@ class Worker:
             WorkerLost: kill this worker and use another.
         """
         self.jobs += 1
-        if self._large:  # the last output, which the caller has had time to let go: the C library would keep its memory
-            kernel.trim_memory()
         jobs = [job] if job.helper is None else [job, job.helper]
         wall = max(part.limits.wall_seconds for part in jobs)
         header = _describe(job)
@@ -158,7 +155,6 @@ class Worker:
         self._write(b"".join([len(head).to_bytes(8, "big"), head, *blobs]), deadline)
         most = sum(len(_STREAMS) * part.limits.output_bytes for part in jobs)
         answer, output = self._read_frame(deadline, most)
-        self._large = sum(map(len, output)) > LARGE
         try:
             helper = _result(answer["helper"], output[3:6]) if job.helper is not None else None
             return _result(answer, output[:3], helper), answer
@@ -217,10 +213,10 @@ class Worker:
                 raise WorkerLost(f"{self.name} ended. {self._why()}") from None
 
     def _read(self, count: int, deadline: float) -> bytes:
-        buffer = bytearray(
-            count
-        )  # read in place: an output of megabytes in pieces would stay in the allocator's arenas
-        view = memoryview(buffer)
+        # in place, and without a copy, for the C library keeps for each thread what its largest outputs took: a
+        # BytesIO hands its bytes out as they are once nothing looks into them
+        buffer = io.BytesIO(bytes(count))
+        view = buffer.getbuffer()
         while view:
             try:
                 got = os.readv(self._out, [view])
@@ -230,7 +226,8 @@ class Worker:
             if not got:
                 raise WorkerLost(f"{self.name} ended. {self._why()}")
             view = view[got:]
-        return bytes(buffer)
+        view.release()
+        return buffer.getvalue()
 
     def _read_frame(self, deadline: float, most: int) -> tuple[dict[str, Any], list[bytes]]:
         try:

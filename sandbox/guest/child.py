@@ -4,6 +4,7 @@ library only.
 
 # pyright: basic
 import _socket as socket
+import contextlib
 import marshal
 import os
 import resource
@@ -33,14 +34,15 @@ class World:
     """
 
     def __init__(self, zygote, namespaced):
-        self.pid = None
+        self.pid = self.pidfd = None
         self.ready = False
         self.first = 0
-        if namespaced:
-            self.first = kernel.first_process()
-            os.setpgid(self.first, self.first)
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
+            if namespaced:
+                self.first = kernel.first_process()
+                self.pidfd = os.pidfd_open(self.first)
+                os.setpgid(self.first, self.first)
             given = struct.pack("i", theirs.fileno())
             zygote.sendmsg([b"%d" % self.first], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
         except OSError:
@@ -86,8 +88,10 @@ class World:
     def abandon(self):
         """Let go of it: it ends where it reads that, if it is there, and its namespace with it."""
         self.channel.close()
-        if self.first:
-            os.kill(self.first, signal.SIGKILL)
+        if self.pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            os.close(self.pidfd)
 
 
 class Child:
@@ -118,7 +122,7 @@ class Child:
     def begin(self, world, request, fds):
         """Start in a prepared world."""
         self.pid, self.first, self.channel = world.pid, world.first, world.channel
-        self.pidfd = os.pidfd_open(self.first or self.pid)
+        self.pidfd = os.pidfd_open(self.pid) if world.pidfd is None else world.pidfd
         self.before = measure.schedule(self.pid)
         given = struct.pack(f"{len(fds)}i", *fds)
         self.started = time.monotonic()
@@ -135,10 +139,8 @@ class Child:
         """Whether its namespace, if it has one, ends within so many seconds; it is killed first."""
         if not self.first or self.pidfd is None:
             return True
-        try:
+        with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(patience * 1000))
