@@ -42,7 +42,6 @@ class World:
             if namespaced:
                 self.first = kernel.first_process()
                 self.pidfd = os.pidfd_open(self.first)
-                os.setpgid(self.first, self.first)
             given = struct.pack("i", theirs.fileno())
             zygote.sendmsg([b"%d" % self.first], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
         except OSError:

@@ -131,12 +131,10 @@ def wait_for_job(fd, config, mounts, filter_program):
         os.dup2(fd, STATUS, inheritable=False)
         os.closerange(0, STATUS)
         os.closerange(STATUS + 1, BEYOND)
+        os.setsid()
         if config["mode"] == "namespaces":
-            os.setpgid(0, 1)  # led by the first process: signals to it reach no process of ours
             kernel.unshare(kernel.JOB_NAMESPACES)
             kernel.mount(mounts)
-        else:
-            os.setsid()
         if config["mode"] != "none":
             kernel.install_seccomp(filter_program)
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, STATUS)

@@ -12,7 +12,9 @@ from sandbox import Job, Limits, open_sandbox
 def main(backend: str, state: str) -> None:
     sandbox = open_sandbox(backend, workers=2)
     hello = Job(argv=("python", "m.py"), files={"m.py": b"import time\ntime.sleep(0.3)\nprint(1)"})
-    wild = b"import os, time\nos.setsid()\nfor _ in range(3): os.fork()\nopen('/tmp/x', 'w').write('x')\ntime.sleep(60)"
+    wild = (
+        b"import os, time\nos.fork() or os.setsid()\nfor _ in range(2): os.fork()\nopen('/tmp/x', 'w')\ntime.sleep(60)"
+    )
     long = Job(argv=("python", "m.py"), files={"m.py": wild}, limits=Limits(wall_seconds=100))
     threads = [threading.Thread(target=sandbox.run, args=(hello,)) for _ in range(2)]
     for thread in threads:
