@@ -38,6 +38,7 @@ BASE_FILE = "base.txt"
 
 def last_token_scores(decoder: nn.Module, head: nn.Module, forward: Forward) -> Tensor:
     """[B, K] of a head on each row's last token, in float32 (float64 for float64 weights), with gradient."""
+    assert forward.prompts is None, "behind shared prompts the last tokens are not run"
     hidden = decoder(input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False).last_hidden_state
     ends_BD = hidden.reshape(-1, hidden.shape[-1])[forward.ends_B]
     scores = head(ends_BD)

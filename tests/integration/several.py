@@ -25,7 +25,7 @@ def gradients() -> dict[str, list[float]]:
     from reasoner.passes import Sizes
     from reasoner.policy import Policy
     from reasoner.train import make_objective
-    from tests.unit.reasoner.test_policy import config_with, make_batch
+    from tests.unit.reasoner.test_policy import config_with, in_double, make_batch
 
     # in float64 before DDP lays out its buckets
     load = reasoner.policy.load_model
@@ -45,6 +45,7 @@ def gradients() -> dict[str, list[float]]:
             update={"batch": config.batch.model_copy(update={"micro_tokens": 200 if variant is shared else 90})}
         )
         policy = Policy(config, accelerator=Accelerator(cpu=True))
+        in_double(policy.model)
         batch = make_batch(
             config, **({"rows": 16, "group": 4, "longest_prompt": 60} if variant is shared else {"rows": 7})
         )

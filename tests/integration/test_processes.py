@@ -37,9 +37,7 @@ def test_every_loss_has_the_gradient_of_one_process() -> None:
     assert list(alone) == list(together)
     assert len({round(value[1], 12) for value in alone.values()}) > len(alone) // 2, "the variants differ"
     for variant, values in alone.items():
-        # behind shared prompts attention sums in another order, and the model's norms round to float32
-        within = 1e-6 if variant == "shared prompts" else 1e-9
-        assert together[variant] == pytest.approx(values, rel=within, abs=1e-9), variant
+        assert together[variant] == pytest.approx(values, rel=1e-9, abs=1e-9), variant
 
 
 def test_sharded_weights_learn_and_resume_as_whole_ones_do(tmp_path: Path) -> None:

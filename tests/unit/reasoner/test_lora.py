@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM
 from reasoner.batch import Batch
 from reasoner.config import ConfigError, resolve
 from reasoner.engine import open_engine
-from reasoner.layout import packed, padded
+from reasoner.layout import packed, padded, shared
 from reasoner.model import ModelError
 from reasoner.policy import Policy
 from reasoner.train import make_objective
-from tests.unit.reasoner.test_policy import SHAPE, config_with, gradient, make_batch
+from tests.unit.reasoner.test_policy import SHAPE, config_with, gradient, in_double, make_batch
 
 
 def lora_config(*, tied: bool = True, lora: dict | None = None, **model: object):
@@ -108,11 +108,11 @@ def test_another_adapter_is_refused(tmp_path: Path) -> None:
 def test_gradient_does_not_change_with_micro_batches_or_layout() -> None:
     config = lora_config()
     policy, _ = trained(config)
-    policy.model.double()
-    batch, objective = make_batch(config), make_objective(config)
+    in_double(policy.model)
+    batch, objective = make_batch(config, group=4), make_objective(config)
     whole = gradient(policy, batch, objective, micro_tokens=100_000, layout=padded)
-    for layout in (padded, lambda micro: packed(micro, 64)):
-        total, flat = gradient(policy, batch, objective, micro_tokens=50, layout=layout)
+    for layout in (padded, lambda micro: packed(micro, 64), shared):
+        total, flat = gradient(policy, batch, objective, micro_tokens=100, layout=layout)
         assert total == pytest.approx(whole[0], abs=1e-9)
         assert (flat - whole[1]).abs().max().item() < 1e-9
 

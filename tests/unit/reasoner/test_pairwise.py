@@ -16,7 +16,7 @@ from torch import Tensor
 from reasoner.config import DpoSection, StageConfig, resolve
 from reasoner.dpo import PairPolicy, dpo_objective, pair_scores
 from reasoner.encode import Encoded
-from reasoner.layout import packed, padded
+from reasoner.layout import packed, padded, shared
 from reasoner.pairwise import DPO_LOSSES, PairScores, bradley_terry, ipo, robust, sigmoid
 from reasoner.policy import Policy
 from reasoner.preferences import Pair
@@ -27,6 +27,7 @@ from reasoner.reward_model import (
     bradley_terry_objective,
     pair_batch,
 )
+from tests.unit.reasoner.test_policy import in_double
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
 
@@ -274,6 +275,10 @@ def gradient(policy: Policy, batch, objective, *, micro_tokens: int, layout) -> 
 def variants(policy: Policy, batch, shuffled, objective) -> None:
     whole = gradient(policy, batch, objective, micro_tokens=100_000, layout=padded)
     assert whole[1].abs().max() > 1e-6
+    if not policy.reads_last_token:
+        found = gradient(policy, shuffled, objective, micro_tokens=90, layout=shared)
+        assert found[0] == pytest.approx(whole[0], abs=1e-9)
+        assert (found[1] - whole[1]).abs().max().item() < 1e-9
     for name, found in {
         "one pair at a time": gradient(policy, batch, objective, micro_tokens=1, layout=padded),
         "packed": gradient(policy, batch, objective, micro_tokens=100_000, layout=lambda m: packed(m, 64)),
@@ -295,7 +300,7 @@ def test_reward_gradient_does_not_change_with_micro_batches_packing_padding_or_o
 @pytest.mark.parametrize("loss", list(DPO_LOSSES))
 def test_dpo_gradient_does_not_change_with_micro_batches_packing_padding_or_order(loss: str) -> None:
     policy = PairPolicy(stage("dpo"), accelerator=Accelerator(cpu=True))
-    policy.scorer.double()
+    in_double(policy.scorer)
     pairs = random_pairs(6)
     batch = pair_batch(pairs)
     order = [4, 0, 5, 2, 1, 3]

@@ -13,13 +13,13 @@ from accelerate import Accelerator
 from reasoner.advantage import gae_row, get_estimator
 from reasoner.batch import Batch
 from reasoner.config import ConfigError, StageConfig, resolve
-from reasoner.layout import packed
+from reasoner.layout import packed, shared
 from reasoner.leash import Leash, row_kl
 from reasoner.loss import value_loss
 from reasoner.policy import Policy
 from reasoner.train import make_objective
 from reasoner.value import ActorCritic, value_metrics
-from tests.unit.reasoner.test_policy import make_batch
+from tests.unit.reasoner.test_policy import in_double, make_batch
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
 LORA = {"rank": 4, "alpha": 8.0}
@@ -97,7 +97,7 @@ def test_clipped_value_loss_equals_numpy_in_value_and_gradient() -> None:
 @pytest.mark.parametrize("form", list(FORMS))
 def test_gradients_do_not_change_with_micro_batches_or_layout(form: str) -> None:
     policy = policy_of(form)
-    policy.scorer.double()
+    in_double(policy.scorer)
     with torch.no_grad():
         policy.scorer.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     batch, objective = ready(policy, double=True), make_objective(policy.config)
@@ -113,6 +113,8 @@ def test_gradients_do_not_change_with_micro_batches_or_layout(form: str) -> None
     assert whole.abs().max() > 1e-6
     assert (gradient(1) - whole).abs().max().item() < 1e-9
     policy.layout = lambda micro: packed(micro, 64)
+    assert (gradient(100_000) - whole).abs().max().item() < 1e-9
+    policy.layout = shared
     assert (gradient(100_000) - whole).abs().max().item() < 1e-9
 
 
