@@ -359,27 +359,12 @@ def _agreement(session: Session) -> Check:
     """Completions sampled under the config's own settings, scored by the trainer: named as `explain` names a gap."""
     from reasoner.explain.gap import gap_rules
     from reasoner.explain.history import History, attach_updates, row_of
-    from reasoner.records import RolloutGroup
-    from reasoner.rollout import sample_round
     from reasoner.run import rollout_row
 
     config = session.config
     size = min(8, config.rollout.group_size)
-    groups: tuple[RolloutGroup, ...] = (
-        sample_round(
-            session.sampler.take(max(1, PROBE_COMPLETIONS // size)),
-            group_size=size,
-            engine=session.engine,
-            pool=session.pool,
-            tokenizer=session.policy.tokenizer,
-            prompt=config.prompt,
-            params=session.params,
-            seed_parts=(config.seed, "doctor"),
-            step=1,
-        )
-        .all()
-        .groups
-    )
+    problems_P = session.sampler.take(max(1, PROBE_COMPLETIONS // size))
+    groups = session.sample(problems_P, group_size=size, seed_parts=("doctor",), step=1).all().groups
     rows = [row_of(record) for index, group in enumerate(groups) for record in rollout_row(group, index)]
     attach_updates(rows, _scored(session, groups))
     history = History(config=config, rows=rows, environment={"device": session.policy.device.type})

@@ -21,7 +21,7 @@ from reasoner.config import ConfigError, RunConfig, StageConfig
 from reasoner.explain import Finding, findings
 from reasoner.explain.history import History, Row, attach_updates, row_of
 from reasoner.explain.numbers import percent
-from reasoner.rollout import Sampled, sample_round
+from reasoner.rollout import Sampled
 from reasoner.run import rollout_row
 from reasoner.session import Session, open_session
 from verifiers import JSON
@@ -233,18 +233,8 @@ def _round(session: Session, turn: int) -> Sampled:
     problems_P = session.sampler.take(rollout.problems_per_step)
     total = rollout.problems_per_step * rollout.group_size
     with session.display.progress(f"preflight: round {turn + 1}", total) as advance:
-        return sample_round(
-            problems_P,
-            group_size=rollout.group_size,
-            engine=session.engine,
-            pool=session.pool,
-            tokenizer=session.policy.tokenizer,
-            prompt=session.config.prompt,
-            params=session.params,
-            seed_parts=(session.config.seed, "preflight", turn),
-            step=turn + 1,
-            on_progress=advance,
-        ).all()
+        seed_parts = ("preflight", turn)
+        return session.sample(problems_P, seed_parts=seed_parts, step=turn + 1, on_progress=advance).all()
 
 
 def _rows(rounds: Sequence[Sampled]) -> list[Row]:

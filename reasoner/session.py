@@ -39,7 +39,7 @@ from reasoner.overlap import find_overlaps, overlap_sentence
 from reasoner.policy import Policy
 from reasoner.prompt import check_lengths, render
 from reasoner.records import Problem, SamplingParams
-from reasoner.rollout import listed, with_verifiers
+from reasoner.rollout import Round, listed, sample_round, with_verifiers
 from reasoner.run import RunFolder, rollout_row
 from reasoner.sampler import Mixture, ProblemSampler
 from tasks.registry import get_task
@@ -89,6 +89,29 @@ class Session:
         rollout = self.config.rollout
         return SamplingParams(
             max_tokens=rollout.max_tokens, temperature=rollout.temperature, stop=tuple(self.config.prompt.stop)
+        )
+
+    def sample(
+        self,
+        problems_P: Sequence[Problem],
+        *,
+        seed_parts: tuple[int | str, ...],
+        step: int,
+        group_size: int | None = None,
+        on_progress: Callable[[int], None] = lambda done: None,
+    ) -> Round:
+        """`sample_round` as training samples; seed_parts stand behind the config's seed, group_size None: its own."""
+        return sample_round(
+            problems_P,
+            group_size=group_size or self.config.rollout.group_size,
+            engine=self.engine,
+            pool=self.pool,
+            tokenizer=self.policy.tokenizer,
+            prompt=self.config.prompt,
+            params=self.params,
+            seed_parts=(self.config.seed, *seed_parts),
+            step=step,
+            on_progress=on_progress,
         )
 
     def sync(self) -> float:

@@ -22,7 +22,7 @@ from reasoner.loss import LossTerms, policy_loss
 from reasoner.metrics import peak_memory_mb, rollout_metrics
 from reasoner.policy import Objective, TokenScores, UpdateStats
 from reasoner.records import Rollout, RolloutGroup
-from reasoner.rollout import Sampled, check_graded, merged, sample_round, shape
+from reasoner.rollout import Sampled, check_graded, merged, shape
 from reasoner.sampler import request_seed
 from reasoner.session import Clock, Session
 from reasoner.step_probe import StepProbe
@@ -168,18 +168,7 @@ def sample_portions(session: Session, step: int) -> Iterator[Sampled]:
     for turn in range(rounds):
         problems_P = session.sampler.take(wanted)
         with session.display.progress(f"step {step}: sampling", wanted * rollout.group_size) as advance:
-            sampled = sample_round(
-                problems_P,
-                group_size=rollout.group_size,
-                engine=session.engine,
-                pool=session.pool,
-                tokenizer=session.policy.tokenizer,
-                prompt=session.config.prompt,
-                params=session.params,
-                seed_parts=(session.config.seed, step, turn),
-                step=step,
-                on_progress=advance,
-            )
+            sampled = session.sample(problems_P, seed_parts=(step, turn), step=step, on_progress=advance)
         if rounds == 1:
             yield from sampled.graded(session.config.grading.portions)
             return
