@@ -18,8 +18,6 @@ import kernel
 import measure
 
 MIB = 1 << 20
-KINDS = ("AS", "CPU", "FSIZE", "NOFILE", "NPROC", "CORE", "MSGQUEUE", "MEMLOCK", "STACK")
-CEILINGS = {kind: resource.getrlimit(kind)[1] for kind in (getattr(resource, f"RLIMIT_{name}") for name in KINDS)}
 CROWD = 16  # with more tasks than this a program stands in its own way: its waiting says nothing of the machine
 
 
@@ -56,7 +54,7 @@ class World:
         Raises:
             OSError: it is not, and never will be.
         """
-        said = b"!it died before its job came"
+        said = b""
         while not (self.pid and self.ready) and (said := self.channel.recv(500)):
             if not self.take(said):
                 break
@@ -64,7 +62,8 @@ class World:
         poll.register(self.channel, 0)
         if not (self.pid and self.ready) or poll.poll(0):
             self.abandon()
-            raise OSError(said[1:].decode("utf-8", "replace").strip() or "it died before its job came")
+            fault = said[1:].decode("utf-8", "replace").strip() if said.startswith(job.FAULT) else ""
+            raise OSError(fault or "it died before its job came")
 
     def look(self):
         """Take what has been said of it so far."""
@@ -212,9 +211,10 @@ def kernel_limits(limits):
         resource.RLIMIT_MEMLOCK: (0, 0),
         resource.RLIMIT_STACK: (64 * MIB, 64 * MIB),
     }
-    return [(kind, *(least(edge, CEILINGS[kind]) for edge in edges)) for kind, edges in wanted.items()]
+    return [(kind, *(within_ours(kind, edge) for edge in edges)) for kind, edges in wanted.items()]
 
 
-def least(wanted, ceiling):
-    """A limit that is within ours."""
+def within_ours(kind, wanted):
+    """A limit that is no higher than our own."""
+    ceiling = resource.getrlimit(kind)[1]
     return wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)
