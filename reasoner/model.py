@@ -11,6 +11,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config import ModelSection, ScratchConfig
+from reasoner.layout import allow_unpadded
 from reasoner.quantized import bits_config, settle
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
     if quantization:
         model = settle(model)
     _own_memory(model)
+    allow_unpadded(model)
     return Loaded(model.eval(), load_tokenizer(section.tokenizer or section.path))
 
 
@@ -195,6 +197,7 @@ def _from_scratch(section: ModelSection, seed: int, weights_dtype: torch.dtype) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, attn_implementation=section.attention)
+    allow_unpadded(model)
     return Loaded(model.to(weights_dtype).eval(), tokenizer)
 
 

@@ -19,12 +19,12 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from reasoner import processes
 from reasoner.batch import Batch
 from reasoner.config import StageConfig
-from reasoner.layout import Forward, full_attention, hidden_states, packed, padded, shared
+from reasoner.layout import Forward, hidden_states, packed, padded, takes_unpadded, unpadded
 from reasoner.logprobs import logprobs_and_entropy
 from reasoner.lora import add_adapter, load_adapter, plain_weights, save_adapter
 from reasoner.loss import LossTerms, merge_metrics
 from reasoner.model import compute_dtype, context_limit, eos_ids, load_model
-from reasoner.passes import GAIN, GAIN_ELSEWHERE, Planner, Sizes
+from reasoner.passes import GAIN, GAIN_ELSEWHERE, Planner
 from reasoner.sharding import is_sharded, whole_optimizer_state
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TokenScorer(nn.Module):
         self.entropy_gradient = entropy_gradient
 
     def forward(self, forward: Forward, temperature: float) -> TokenScores:
-        hidden_ND = hidden_states(self.model, forward)[forward.flat_positions_N]
+        hidden_ND = hidden_states(self.model.get_decoder(), forward, forward.flat_positions_N)
         return TokenScores(
             *logprobs_and_entropy(
                 hidden_ND,
@@ -103,7 +103,7 @@ class Policy:
     unit: ClassVar[int] = 1
     """Consecutive rows that a micro-batch never parts: 2 where rows are the sides of a pair."""
     reads_last_token: ClassVar[bool] = False
-    """Whether a pass is read at the rows' last tokens, which one behind shared prompts leaves out."""
+    """Whether a pass is read at the rows' last tokens, which one without padding leaves out otherwise."""
 
     def __init__(self, config: StageConfig, *, accelerator: Accelerator, checkpoint: Path | None = None) -> None:
         """Load the config's model, or the same model with the weights of a checkpoint."""
@@ -143,7 +143,7 @@ class Policy:
         self._reference: TokenScorer | None = None
         if config.algorithm.kl_coef > 0 and (self.adapter is None or config.algorithm.reference):
             self._reference = self._load_reference()
-        self._may_share = self._can_share()
+        self._may_unpad = self._can_unpad()
 
     def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
         """What every pass goes through; the weights of a checkpoint are in `self.model` already."""
@@ -195,37 +195,28 @@ class Policy:
         flash = self.config.model.attention == "flash_attention_2"
         if section.layout == "packed" or (section.layout == "auto" and flash):
             forward = packed(batch, None if flash else section.pack_tokens)
-        elif planner.gain is not None and planner.shares(Sizes.of(batch), range(len(batch))):
-            forward = shared(batch)
+        elif planner.unpads(planner.sizes(batch), range(len(batch))):
+            forward = unpadded(batch, ends=self.reads_last_token)
         else:
             forward = padded(batch)
         return forward.to(self.device)
 
     def planner(self) -> Planner:
-        """What divides rows into passes; config.batch.layout decides whether prompts may be shared."""
+        """What divides rows into passes; config.batch.layout decides whether they may do without padding."""
         section = self.config.batch
         gain = GAIN.get(self.device.type, GAIN_ELSEWHERE)
         return Planner(
             max_tokens=section.tokens_per_pass(self.device.type),
             unit=self.unit,
-            gain=gain if section.layout == "auto" and self._may_share and not is_sharded(self.scorer) else None,
+            gain=gain if section.layout == "auto" and self._may_unpad else None,
+            ends=self.reads_last_token,
         )
 
-    def _can_share(self) -> bool:
-        """Whether every model here can continue prompts that were run before.
-
-        Recomputed layers keep no keys and values; a window or a state of another kind is no plain list of them; the
-        gradient that flows back through them does not call the hooks that bring sharded weights together.
-        """
-        section = self.config.model
+    def _can_unpad(self) -> bool:
+        """Whether every model that passes go through takes lines without padding."""
         modules = [*self.scorer.modules(), *(self._reference.modules() if self._reference is not None else ())]
         models = [module for module in modules if isinstance(module, PreTrainedModel)]
-        return (
-            section.attention == "sdpa"
-            and not section.gradient_checkpointing
-            and not self.reads_last_token
-            and all(full_attention(model.config, self.context) for model in models)
-        )
+        return all(takes_unpadded(model, self.context) for model in models)
 
     def trainer_logprobs(self, micro: Batch) -> TokenScores:
         """Log-probabilities (with gradient) and entropies of a micro-batch's completion tokens."""

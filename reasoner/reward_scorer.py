@@ -19,7 +19,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config import PromptSection
 from reasoner.encode import Encoded, batch_of, completion_ids
-from reasoner.layout import Forward, padded
+from reasoner.layout import Forward, hidden_states, padded
 from reasoner.lora import exclusive, fingerprint, using_adapter
 from reasoner.model import ModelError, compute_dtype, default_device, first_line, load_tokenizer
 from reasoner.prompt import render
@@ -38,9 +38,7 @@ BASE_FILE = "base.txt"
 
 def last_token_scores(decoder: nn.Module, head: nn.Module, forward: Forward) -> Tensor:
     """[B, K] of a head on each row's last token, in float32 (float64 for float64 weights), with gradient."""
-    assert forward.prompts is None, "behind shared prompts the last tokens are not run"
-    hidden = decoder(input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False).last_hidden_state
-    ends_BD = hidden.reshape(-1, hidden.shape[-1])[forward.ends_B]
+    ends_BD = hidden_states(decoder, forward, forward.ends_B)
     scores = head(ends_BD)
     return scores if scores.dtype == torch.float64 else scores.float()
 

@@ -60,7 +60,7 @@ class ActorCriticScorer(TokenScorer):
     def forward(self, forward: Forward, temperature: float, part: str = "logprobs") -> TokenScores:
         """`part`: logprobs, values, or both (of one pass); what is not asked for is empty."""
         model = self.trunk if part == "values" and self.trunk is not None else self.model
-        hidden_ND = hidden_states(model, forward)[forward.flat_positions_N]
+        hidden_ND = hidden_states(model.get_decoder(), forward, forward.flat_positions_N)
         values_N = None if part == "logprobs" else self.values(hidden_ND)
         if part == "values":
             nothing = hidden_ND.new_zeros(0)
@@ -191,7 +191,7 @@ class ActorCritic(Policy):
         scorer = cast("ActorCriticScorer", self.accelerator.unwrap_model(self.scorer))
         with torch.no_grad(), self.accelerator.autocast():
             forward = self.layout(micro)
-            hidden_ND = hidden_states(scorer.model, forward)[forward.flat_positions_N]
+            hidden_ND = hidden_states(scorer.model.get_decoder(), forward, forward.flat_positions_N)
         return scorer.values(hidden_ND)
 
     def _value_terms(self, values_N: Tensor, micro: Batch, *, counted: bool) -> LossTerms:

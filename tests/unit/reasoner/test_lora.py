@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from reasoner.batch import Batch
 from reasoner.config import ConfigError, resolve
 from reasoner.engine import open_engine
-from reasoner.layout import packed, padded, shared
+from reasoner.layout import packed, padded, unpadded
 from reasoner.model import ModelError
 from reasoner.policy import Policy
 from reasoner.train import make_objective
@@ -111,7 +111,7 @@ def test_gradient_does_not_change_with_micro_batches_or_layout() -> None:
     in_double(policy.model)
     batch, objective = make_batch(config, group=4), make_objective(config)
     whole = gradient(policy, batch, objective, micro_tokens=100_000, layout=padded)
-    for layout in (padded, lambda micro: packed(micro, 64), shared):
+    for layout in (padded, lambda micro: packed(micro, 64), unpadded):
         total, flat = gradient(policy, batch, objective, micro_tokens=100, layout=layout)
         assert total == pytest.approx(whole[0], abs=1e-9)
         assert (flat - whole[1]).abs().max().item() < 1e-9

@@ -14,7 +14,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from reasoner.advantage import get_estimator
 from reasoner.batch import Batch
 from reasoner.config import BatchSection, resolve
-from reasoner.layout import full_attention, packed, padded, shared
+from reasoner.layout import UNPADDED, full_attention, hidden_states, packed, padded, unpadded
 from reasoner.loss import IMPORTANCE, POLICY_LOSSES
 from reasoner.passes import Planner, Sizes
 from reasoner.policy import Policy, TokenScorer, TrainingError, schedule_factor
@@ -112,8 +112,8 @@ def test_gradient_does_not_change_with_micro_batches_layout_or_order(
         "packed": gradient(policy, batch, objective, micro_tokens=100_000, layout=lambda m: packed(m, 64)),
         "one long pack": gradient(policy, batch, objective, micro_tokens=100_000, layout=lambda m: packed(m, None)),
         "other order": gradient(policy, shuffled, objective, micro_tokens=90, layout=padded),
-        "shared prompts": gradient(policy, batch, objective, micro_tokens=100_000, layout=shared),
-        "shared prompts, other order": gradient(policy, shuffled, objective, micro_tokens=90, layout=shared),
+        "unpadded": gradient(policy, batch, objective, micro_tokens=100_000, layout=unpadded),
+        "unpadded, other order": gradient(policy, shuffled, objective, micro_tokens=90, layout=unpadded),
     }
     assert whole[1].abs().max() > 1e-6
     for name, (total, flat) in variants.items():
@@ -126,34 +126,73 @@ def test_every_layout_equals_each_row_alone() -> None:
     policy, batch = double_policy(config), make_batch(config, group=2)
     scorer = policy.accelerator.unwrap_model(policy.scorer)
     alone = torch.cat([scorer(padded(batch.select([row])), 0.7).logprobs_N for row in range(len(batch))])
-    for layout in (padded(batch), packed(batch, 50), packed(batch, None), shared(batch)):
+    for layout in (padded(batch), packed(batch, 50), packed(batch, None), unpadded(batch), unpadded(batch, ends=True)):
         assert (scorer(layout, 0.7).logprobs_N - alone).abs().max().item() < 1e-12
 
 
-def test_a_shared_prompt_is_run_once_and_no_position_lies_beyond_the_longest_row() -> None:
+def test_a_shared_prompt_is_run_once_and_nothing_is_padding() -> None:
     batch = make_batch(config_with(), group=4)
-    forward = shared(batch)
-    assert forward.prompts is not None
-    assert forward.position_ids is not None
-    assert len(forward.prompts.input_ids) == 2
-    assert forward.prompts.prompt_K.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert int(forward.position_ids.max()) <= max(map(len, batch.input_ids)) - 1
+    for ends in (False, True):
+        forward = unpadded(batch, ends=ends)
+        assert forward.position_ids is not None
+        prompts = sum(int(batch.prompt_lengths_B[row]) for row in (0, 4))
+        completions = len(batch.row_N) - (0 if ends else len(batch))
+        assert forward.input_ids.shape == forward.position_ids.shape == (1, prompts + completions)
+        assert int(forward.position_ids.max()) == max(map(len, batch.input_ids)) - (1 if ends else 2)
+    last = [int(ids[-1]) for ids in batch.input_ids]
+    assert forward.input_ids[0, forward.ends_B].tolist() == last
 
 
-def shared_policy(*, micro_tokens: int | None = None, **model: object) -> Policy:
+def test_rows_without_a_completion_or_with_one_token_are_run_too() -> None:
     config = config_with()
-    changed = {"model": config.model.model_copy(update=model), "batch": BatchSection(micro_tokens=micro_tokens)}
+    policy, batch = double_policy(config), make_batch(config, group=4)
+    starts = batch.row_starts()
+    kept = [batch.prompt_lengths_B[0], batch.prompt_lengths_B[1] + 1, *map(len, batch.input_ids[2:])]
+    index_N = torch.cat([torch.tensor([starts[1]]), torch.arange(starts[2], starts[-1])])
+    batch = replace(
+        batch,
+        input_ids=tuple(ids[: int(n)] for ids, n in zip(batch.input_ids, kept, strict=True)),
+        row_N=batch.row_N[index_N],
+    )
+    decoder = policy.model.get_decoder()
+    for ends in (False, True):
+        one, other = unpadded(batch, ends=ends), padded(batch)
+        assert one.targets_N.tolist() == other.targets_N.tolist()
+        for places in ("flat_positions_N", "ends_B") if ends else ("flat_positions_N",):
+            found = [hidden_states(decoder, forward, getattr(forward, places)) for forward in (one, other)]
+            assert (found[0] - found[1]).abs().max().item() < 1e-12
+
+
+def unpadding_policy(*, batch: dict[str, object] | None = None, **model: object) -> Policy:
+    config = config_with()
+    changed = {"model": config.model.model_copy(update=model), "batch": BatchSection(**batch or {})}
     return Policy(config.model_copy(update=changed), accelerator=Accelerator(cpu=True))
 
 
-def test_prompts_are_shared_where_that_saves_and_the_model_allows_it() -> None:
+def test_rows_run_without_padding_where_that_saves_and_the_model_allows_it() -> None:
     long, alone = make_batch(config_with(), group=4, longest_prompt=80), make_batch(config_with(), longest_prompt=80)
-    policy = shared_policy()
-    assert policy.layout(long).prompts is not None
-    assert policy.layout(alone).prompts is None
-    assert policy.layout(make_batch(config_with(), group=4, longest_prompt=2)).prompts is None
-    for model in ({"attention": "eager"}, {"gradient_checkpointing": True}):
-        assert shared_policy(**model).layout(long).prompts is None
+    for model in ({}, {"gradient_checkpointing": True}):
+        policy = unpadding_policy(**model)
+        assert policy.layout(long).spread is not None
+        assert policy.layout(alone).spread is not None
+        assert policy.layout(alone.select([0])).spread is None
+    assert unpadding_policy(batch={"layout": "padded"}).layout(long).spread is None
+    assert unpadding_policy(attention="eager").layout(long).spread is None
+
+
+def test_attention_that_does_not_know_spreads_fails_instead_of_being_wrong() -> None:
+    config = config_with()
+    policy, batch = double_policy(config), make_batch(config, group=4)
+    policy.model.config._attn_implementation = "sdpa"
+    forward = unpadded(batch)
+    with pytest.raises(RuntimeError, match="must match"):
+        hidden_states(policy.model.get_decoder(), forward, forward.flat_positions_N)
+
+
+def test_the_saved_config_does_not_name_our_attention(tmp_path: Path) -> None:
+    policy = unpadding_policy()
+    policy.save(tmp_path)
+    assert UNPADDED not in (tmp_path / "config.json").read_text()
 
 
 def test_windows_shorter_than_the_context_are_no_full_attention() -> None:
@@ -165,23 +204,21 @@ def test_windows_shorter_than_the_context_are_no_full_attention() -> None:
     assert full_attention(Qwen2Config(sliding_window=64, use_sliding_window=False), 65)
 
 
-def test_shared_passes_hold_every_row_once_within_the_budget_and_run_fewer_tokens() -> None:
+def test_passes_hold_every_row_once_within_the_budget_and_run_fewer_tokens() -> None:
     batch = make_batch(config_with(), rows=48, group=8, longest_prompt=80)
-    sizes = Sizes.of(batch)
     for budget in (100, 600, 100_000):
-        policy = shared_policy(micro_tokens=budget)
+        policy = unpadding_policy(batch={"micro_tokens": budget})
         planner = policy.planner()
-        passes = planner.passes(batch)
+        sizes, passes = planner.sizes(batch), planner.passes(batch)
         assert sorted(row for rows in passes for row in rows) == list(range(48))
         for rows in passes:
-            shares = planner.shares(sizes, rows)
+            unpads = planner.unpads(sizes, rows)
             assert len(rows) == 1 or planner.held(sizes, rows) <= budget
             forward = policy.layout(batch.select(rows))
-            assert (forward.prompts is not None) == shares
-            run = forward.input_ids.numel() + (forward.prompts.input_ids.numel() if forward.prompts else 0)
-            assert run == (sizes.shared(rows) if shares else sizes.padded(rows))
+            assert (forward.spread is not None) == unpads
+            assert forward.input_ids.numel() == (sizes.unpadded(rows) if unpads else sizes.padded(rows))
         assert planner.cost(sizes, passes) <= planner.cost(sizes, list(batch.micro_rows(budget)))
-    assert len({sizes.prompt_B[row] for row in Planner(max_tokens=600, gain=0.95).passes(batch)[0]}) <= 2
+    assert len({sizes.prompt_B[row] for row in Planner(max_tokens=600, gain=0.95).passes(batch)[0]}) <= 3
 
 
 def test_rows_of_a_prompt_go_to_one_process_where_that_runs_less() -> None:

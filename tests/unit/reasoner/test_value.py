@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from reasoner.advantage import gae_row, get_estimator
 from reasoner.batch import Batch
 from reasoner.config import ConfigError, StageConfig, resolve
-from reasoner.layout import packed, shared
+from reasoner.layout import packed, padded, unpadded
 from reasoner.leash import Leash, row_kl
 from reasoner.loss import value_loss
 from reasoner.policy import Policy
@@ -109,12 +109,13 @@ def test_gradients_do_not_change_with_micro_batches_or_layout(form: str) -> None
                 terms.loss.backward()
         return torch.cat([p.grad.flatten() for p in policy.scorer.parameters() if p.grad is not None])
 
+    policy.layout = padded
     whole = gradient(100_000)
     assert whole.abs().max() > 1e-6
     assert (gradient(1) - whole).abs().max().item() < 1e-9
     policy.layout = lambda micro: packed(micro, 64)
     assert (gradient(100_000) - whole).abs().max().item() < 1e-9
-    policy.layout = shared
+    policy.layout = unpadded
     assert (gradient(100_000) - whole).abs().max().item() < 1e-9
 
 
@@ -177,7 +178,7 @@ def test_values_cost_no_second_pass_on_a_shared_trunk(monkeypatch: pytest.Monkey
     original = policy._pass
     monkeypatch.setattr(policy, "_pass", lambda micro, part: passes.append(part) or original(micro, part))
     annotated = policy.annotate(batch, frozenset({"values", "old_logprobs"}))
-    assert passes == ["both"] * len(list(batch.micro_rows(policy.config.batch.tokens_per_pass("cpu"))))
+    assert passes == ["both"] * len(policy.planner().passes(batch))
     plain = Policy(policy.config, accelerator=Accelerator(cpu=True)).annotate(batch, frozenset({"old_logprobs"}))
     assert torch.allclose(annotated.old_logprobs_N, plain.old_logprobs_N, atol=1e-6)
 
