@@ -242,9 +242,9 @@ class BatchSection(Section):
     micro_tokens: int | None = Field(default=None, ge=1)
     """Tokens of prompt and completion in one forward pass; None: 8192, and 2048 on a CPU, whose caches hold no more."""
     layout: Literal["auto", "packed", "padded"] = "auto"
-    """auto: packed for flash attention. Otherwise a prompt that several rows share is run once where that saves work
-    (not with attention other than sdpa, gradient checkpointing, sharded weights, layers that see only a window, or a
-    reward model), and rows of like length lie side by side, as `padded` has all of them."""
+    """auto: packed for flash attention. Otherwise, where that saves work and attention is sdpa, rows lie in one line
+    without padding, a prompt that several of them share once, and only attention sees them side by side (not in layers
+    that see only a window); padded: rows of like length side by side."""
     pack_tokens: int = Field(default=512, ge=1)
     """Longest pack where a pack needs a block mask (quadratic in its length)."""
     logit_megabytes: int = Field(default=64, ge=1)

@@ -103,6 +103,7 @@ def sharded(folder: str) -> dict[str, list[float]]:
     batch = make_batch(config, rows=7)
     names = ("weights_N", "rollout_logprobs_N", "old_logprobs_N", "ref_logprobs_N", "advantages_N")
     batch = replace(batch, **{name: getattr(batch, name).float() for name in names})
+    assert all(policy.layout(batch.select(part.rows)).spread is not None for part in policy.parts(batch))
     found: list[float] = []
     for number in range(3):
         if number == 2:

@@ -1,14 +1,19 @@
-"""An update whose prompts are run once for all rows that share them, beside one that runs them with every row.
+"""An update in one line without padding (`batch.layout: auto`) beside one of rows side by side (`padded`). Prints JSON.
 
-64 rows in groups of 8, completions of 128 tokens, a model of about 3.3M parameters in float32; each arm is a process of
-its own, twice and in turns. Seconds are the best update's, memory is what the process's peak grew by in the updates.
+64 rows in groups of 8 that share a prompt, a model of about 3.3M parameters in float32; each arm is a process of its
+own, twice and in turns. Seconds are the best update's, memory is what the process's peak grew by in the updates. Padded
+rows lie beside rows of like length.
 
-    python benchmarks/shared_prompt.py
+fixed      completions of 128 tokens: what shared prompts save
+varying    completions of a third of that on average, at most 128 tokens: what padding costs too
+
+    python benchmarks/update_layout.py
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
@@ -17,10 +22,10 @@ import time
 
 from reasoner.engine.environment import prepare_process
 
-ROWS, GROUP, COMPLETION = 64, 8, 128
+ROWS, GROUP, LONGEST = 64, 8, 128
 
 
-def measure(layout: str, prompt: int, updates: int) -> dict[str, float]:
+def measure(layout: str, prompt: int, lengths: str, updates: int) -> dict[str, float]:
     """Seconds of the best update and megabytes of the peak, in this process."""
     from dataclasses import replace
 
@@ -36,18 +41,23 @@ def measure(layout: str, prompt: int, updates: int) -> dict[str, float]:
     stage = resolve(
         {
             "task": "arithmetic",
-            "rollout": {"max_tokens": COMPLETION},
+            "rollout": {"max_tokens": LONGEST},
             "model": {"from_scratch": shape, "dtype": "float32"},
             "batch": {"layout": layout},
         }
     ).stages[0]
     policy, objective = Policy(stage, accelerator=Accelerator(cpu=True)), make_objective(stage)
+    torch.manual_seed(0)
     prompts = [torch.randint(0, 256, (prompt,)) for _ in range(ROWS // GROUP)]
-    count = ROWS * COMPLETION
+    # of a geometric distribution cut off at 128, the mean is a third of that
+    drawn = torch.distributions.Geometric(2.82 / LONGEST).sample((ROWS,)).long() + 1
+    lengths_B = drawn.clamp(max=LONGEST) if lengths == "varying" else torch.full((ROWS,), LONGEST)
+    completions = [torch.randint(0, 256, (int(length),)) for length in lengths_B]
+    count = int(lengths_B.sum())
     batch = Batch(
-        input_ids=tuple(torch.cat([prompts[r // GROUP], torch.randint(0, 256, (COMPLETION,))]) for r in range(ROWS)),
+        input_ids=tuple(torch.cat([prompts[row // GROUP], ids]) for row, ids in enumerate(completions)),
         prompt_lengths_B=torch.full((ROWS,), prompt),
-        row_N=torch.arange(ROWS).repeat_interleave(COMPLETION),
+        row_N=torch.arange(ROWS).repeat_interleave(lengths_B),
         loss_mask_N=torch.ones(count, dtype=torch.bool),
         reward_B=torch.zeros(ROWS, dtype=torch.float64),
         group_B=torch.arange(ROWS) // GROUP,
@@ -68,23 +78,24 @@ def measure(layout: str, prompt: int, updates: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, nargs="+", default=[16, 64, 256], help="tokens of the prompt")
+    parser.add_argument("--lengths", choices=["fixed", "varying"], nargs="+", default=["fixed", "varying"])
     parser.add_argument("--updates", type=int, default=3)
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     options = parser.parse_args()
     prepare_process()
     if options.arm:
-        print(json.dumps(measure(options.arm, options.prompts[0], options.updates)))
+        print(json.dumps(measure(options.arm, options.prompts[0], options.lengths[0], options.updates)))
         return
-    for prompt in options.prompts:
+    for lengths, prompt in itertools.product(options.lengths, options.prompts):
         found: dict[str, dict[str, float]] = {}
         for arm in ("padded", "auto") * 2:
-            given = ["--arm", arm, "--prompts", str(prompt), "--updates", str(options.updates)]
+            given = ["--arm", arm, "--prompts", str(prompt), "--lengths", lengths, "--updates", str(options.updates)]
             done = subprocess.run([sys.executable, __file__, *given], stdout=subprocess.PIPE, check=True, text=True)
-            new = json.loads(done.stdout)
+            new: dict[str, float] = json.loads(done.stdout)
             old = found.get(arm, new)
             found[arm] = {name: min(old[name], new[name]) for name in new}
         times = found["padded"]["seconds"] / found["auto"]["seconds"]
-        print(json.dumps({"prompt": prompt, "completion": COMPLETION, "times_faster": round(times, 2), **found}))
+        print(json.dumps({"lengths": lengths, "prompt": prompt, "times_faster": round(times, 2), **found}))
 
 
 if __name__ == "__main__":
