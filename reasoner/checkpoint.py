@@ -214,7 +214,9 @@ def set_random_state(state: Mapping[str, object]) -> None:
     np.random.set_state(cast("dict[str, object]", state["numpy"]))
     torch.set_rng_state(cast("torch.Tensor", state["torch"]))
     if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(cast("list[torch.Tensor]", state["cuda"]))
+        # a checkpoint of a machine with more devices resumes on fewer
+        kept = cast("list[torch.Tensor]", state["cuda"])[: torch.cuda.device_count()]
+        torch.cuda.set_rng_state_all(kept)
 
 
 def _progress_row(progress: Progress) -> dict[str, object]:

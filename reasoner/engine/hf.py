@@ -369,7 +369,15 @@ def _filtered(logits: Tensor, params: SamplingParams) -> Tensor:
 
 
 def _check_attention(model: PreTrainedModel, max_model_len: int) -> None:
-    """Refuse models whose layers attend to a window shorter than the context: the slots hold plain caches."""
+    """Refuse models whose layers attend to a window shorter than the context: the slots hold plain caches.
+
+    Flash attention too: transformers hands it the mask over the slots as if it were one over padding.
+    """
+    if model.config._attn_implementation == "flash_attention_2":
+        raise EngineError(
+            "the hf engine needs model.attention sdpa or eager; got flash_attention_2. Set one of them, or use"
+            " engine.name=vllm."
+        )
     if not full_attention(model.config, max_model_len):
         kinds = getattr(model.config, "layer_types", None) or ["sliding_attention"]
         raise EngineError(

@@ -84,6 +84,7 @@ class VllmEngine(Engine):
         self._tokenizer = self._llm.get_tokenizer()
         self._max_model_len = max_model_len
         self._cuda = cuda
+        self._workers = tensor_parallel_size
         self._asleep = False
         self._closed = False
         self._calls = 0
@@ -148,6 +149,12 @@ class VllmEngine(Engine):
         )
 
     def load_weights(self, weights: NamedTensors, version: int) -> str:
+        if self._workers > 1:  # processes of their own, to which vLLM pickles what it is given
+            raise EngineError(
+                f"tensor_parallel_size must be 1 where weights are loaded in process; got {self._workers}. Use"
+                ' engine.name=vllm-server with engine.options.arguments: ["--tensor-parallel-size",'
+                f' "{self._workers}"].'
+            )
         if self._asleep:
             self._llm.wake_up(tags=["weights"])
         arrived = self._llm.collective_rpc(load_into, args=(weights,))[0]

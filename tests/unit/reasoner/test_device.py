@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from accelerate import Accelerator
 
-from tests.unit.reasoner.on_device import CASES
+from reasoner.checkpoint import random_state, set_random_state
+from reasoner.engine.base import EngineError
+from reasoner.engine.hf import HfEngine
+from reasoner.engine.vllm import VllmEngine
+from reasoner.policy import Policy
+from tests.unit.reasoner.on_device import CASES, stage
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +32,30 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
 @pytest.mark.parametrize("case", list(CASES))
 def test_a_path_gives_the_cpus_numbers_on_the_device(case: str, faults: dict[str, str | None]) -> None:
     assert faults[case] is None, faults[case]
+
+
+def test_random_states_of_more_gpus_than_there_are_now_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[list[torch.Tensor]] = []
+    state = random_state() | {"cuda": [torch.zeros(16, dtype=torch.uint8)] * 8}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", taken.append)
+    set_random_state(state)
+    assert [len(states) for states in taken] == [2]
+
+
+def test_the_hf_engine_refuses_flash_attention_before_it_samples(tmp_path: Path) -> None:
+    policy = Policy(stage(), accelerator=Accelerator(cpu=True))
+    policy.save(tmp_path / "model")
+    policy.model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(EngineError, match=r"needs model.attention sdpa or eager"):
+        HfEngine(model_path=str(tmp_path / "model"), max_model_len=128, model=policy.model)
+
+
+def test_vllm_in_process_refuses_weights_for_workers_of_their_own() -> None:
+    engine = object.__new__(VllmEngine)
+    engine._workers = 2
+    with pytest.raises(
+        EngineError, match=r'vllm-server with engine.options.arguments: \["--tensor-parallel-size", "2"\]'
+    ):
+        engine.load_weights([], 1)
