@@ -136,7 +136,8 @@ class GuidedBackend(VllmEngine):
         config, tokenizer = load_config_and_tokenizer(ModelSection(path=path))
         limit = int(getattr(config, "max_position_embeddings", None) or 8192)
         named = str(compute_dtype(dtype, default_device())).removeprefix("torch.")
-        super().__init__(model_path=path, dtype=named, max_model_len=options.pop("max_model_len", limit), **options)
+        length = options.pop("max_model_len", limit)
+        super().__init__(model_path=path, dtype=named, max_model_len=length, sleeps=False, **options)
         self._chat, self._meter, self._dtype_name, self._digest = tokenizer, meter, named, digest_of(path)
         self._one_at_a_time = threading.Lock()
 

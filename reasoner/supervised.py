@@ -60,6 +60,7 @@ def supervise(session: Session, lesson: Lesson[Item]) -> bool:
     ended = bool(session.state.get("ended"))
     for step in range(session.step + 1, 0 if ended else config.steps + 1):
         clock = Clock()
+        session.engine.sleep()  # an evaluation wakes it
         batch = lesson.batch(sampler.take(lesson.items_per_step))
         stats = policy.update(batch, lesson.objective(batch))
         clock.lap("update")

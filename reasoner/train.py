@@ -95,6 +95,7 @@ def learn(session: Session, estimator: Estimator, leash: Leash, step: int, clock
         kept += taken
         dropped += left
         if taken:
+            session.engine.sleep()  # all is sampled; the weights of the update's end wake it
             batches.append(annotated(session, taken, estimator, leash))
             clock.lap("logprobs")
             if once:

@@ -39,7 +39,9 @@ class VllmEngine(Engine):
         enforce_eager: bool | None = None,
         max_batch: int = 256,
         tensor_parallel_size: int = 1,
+        sleeps: bool = True,
     ) -> None:
+        """`sleeps` False: an engine beside another, whose sleep would take this one's memory (one pool a process)."""
         try:
             with _quiet():
                 import vllm
@@ -50,7 +52,7 @@ class VllmEngine(Engine):
             ) from error
         cuda = torch.cuda.is_available()
         memory: dict[str, object] = (
-            {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": True}
+            {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": sleeps}
             if cuda
             else {"kv_cache_memory_bytes": int(kv_cache_gigabytes * (1 << 30)), "gpu_memory_utilization": 0.05}
         )
@@ -83,7 +85,7 @@ class VllmEngine(Engine):
             _check_head_size(self._llm.llm_engine.model_config.get_head_size())
         self._tokenizer = self._llm.get_tokenizer()
         self._max_model_len = max_model_len
-        self._cuda = cuda
+        self._sleeps = cuda and sleeps
         self._workers = tensor_parallel_size
         self._asleep = False
         self._closed = False
@@ -179,7 +181,7 @@ class VllmEngine(Engine):
 
     def sleep(self) -> None:
         """On CUDA free weights and KV cache; vLLM's CPU build cannot."""
-        if self._cuda and not self._asleep:
+        if self._sleeps and not self._asleep:
             self._llm.sleep(level=1)
             self._asleep = True
 

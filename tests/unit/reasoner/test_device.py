@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from reasoner.engine.base import EngineError
 from reasoner.engine.hf import HfEngine
 from reasoner.engine.vllm import VllmEngine
 from reasoner.policy import Policy
-from tests.unit.reasoner.on_device import CASES, stage
+from tests.unit.reasoner.on_device import CASES, stage, whole
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +60,25 @@ def test_vllm_in_process_refuses_weights_for_workers_of_their_own() -> None:
         EngineError, match=r'vllm-server with engine.options.arguments: \["--tensor-parallel-size", "2"\]'
     ):
         engine.load_weights([], 1)
+
+
+@pytest.mark.parametrize("method", ["grpo", "sft"])
+def test_the_engine_sleeps_while_the_policy_learns(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    for kind, name in ((HfEngine, "sleep"), (HfEngine, "generate"), (Policy, "accumulate")):
+        plain = getattr(kind, name)
+
+        def noted(self: object, *given: object, plain: Any = plain, name: str = name) -> object:
+            seen.append(name)
+            return plain(self, *given)
+
+        monkeypatch.setattr(kind, name, noted)
+    section = {"rows_per_step": 8, "held_out": 8}
+    whole(torch.device("cpu"), tmp_path, method=method, **({"sft": section} if method == "sft" else {}))
+    assert "accumulate" in seen
+    states = [name for name in seen if name != "accumulate"]
+    assert states[0] == "generate"
+    for place, name in enumerate(seen):
+        assert name != "accumulate" or [held for held in seen[:place] if held != "accumulate"][-1] == "sleep"
