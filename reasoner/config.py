@@ -42,7 +42,9 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class ScratchConfig(Section):
@@ -51,12 +53,22 @@ class ScratchConfig(Section):
     hidden_size: int = Field(default=128, ge=8)
     layers: int = Field(default=4, ge=1)
     heads: int = Field(default=4, ge=1)
-    kv_heads: int | None = None
+    kv_heads: int | None = Field(default=None, ge=1)
     """None: as many as heads."""
-    intermediate_size: int | None = None
+    intermediate_size: int | None = Field(default=None, ge=1)
     """None: four times hidden_size."""
     max_positions: int = Field(default=1024, ge=16)
     tie_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> ScratchConfig:
+        if self.hidden_size // self.heads < 2 or self.hidden_size // self.heads % 2:
+            raise ValueError(
+                f"hidden_size // heads must be even, for the rotary embedding; got {self.hidden_size} and {self.heads}"
+            )
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"kv_heads must divide heads; got {self.kv_heads} and {self.heads}")
+        return self
 
 
 class LoraConfig(Section):
@@ -103,6 +115,13 @@ class PromptSection(Section):
     """Further variables for the chat template."""
     stop: list[str] = Field(default_factory=list[str])
     """Strings that end a completion (kept in its text), beside the end-of-sequence token."""
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: list[str]) -> list[str]:
+        if "" in value:
+            raise ValueError("a stop string must not be empty")
+        return value
 
     @field_validator("template")
     @classmethod
@@ -208,6 +227,14 @@ class OptimSection(Section):
     warmup_steps: int = Field(default=0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
+
+    @field_validator("betas")
+    @classmethod
+    def _averages(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError(f"betas must be at least 0 and below 1; got {list(value)}")
+        return value
+
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     updates_per_step: int = Field(default=1, ge=1)
@@ -290,7 +317,7 @@ class EvalSection(Section):
     samples: int = Field(default=1, ge=1)
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    max_tokens: int | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
     """None: rollout.max_tokens."""
     metric: str = "avg@1"
     """Which metric decides the best checkpoint."""
@@ -481,7 +508,7 @@ class StageConfig(Section):
     """Name of the stage in `stage:NAME` references of later stages; None: its method."""
     output: str | None = None
     """Run folder; None: runs/<name>."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
     steps: int = Field(default=100, ge=1)
     model: ModelSection = ModelSection()
     task: list[TaskSection] = Field(default_factory=list[TaskSection])
@@ -536,6 +563,11 @@ class StageConfig(Section):
         given = self.method in ("reward_model", "dpo") or (self.method == "sft" and self.sft.data)
         if not self.task and not given:
             raise ValueError("task must name at least one task. `reasoner tasks list` shows them")
+        if self.algorithm.overlong_penalty_tokens > self.rollout.max_tokens:
+            raise ValueError(
+                "algorithm.overlong_penalty_tokens must be at most rollout.max_tokens;"
+                f" got {self.algorithm.overlong_penalty_tokens} of {self.rollout.max_tokens}"
+            )
         if self.model.path and self.model.from_scratch:
             raise ValueError("model must have either path or from_scratch, not both")
         if self.model.lora and self.model.lora.dropout > 0 and self.method != "sft":
@@ -645,8 +677,8 @@ def resolve(
     common.setdefault("name", default_name)
     no_stages: list[object] = [{}]
     listed = raw.get("stages", no_stages)
-    if not isinstance(listed, list) or not all(isinstance(s, dict) for s in cast("list[object]", listed)):
-        raise ConfigError("bad-value", f"{where}: stages must be a list of mappings.")
+    if not isinstance(listed, list) or not listed or not all(isinstance(s, dict) for s in cast("list[object]", listed)):
+        raise ConfigError("bad-value", f"{where}: stages must be a list of mappings, at least one.")
     stage_dicts = _expanded(cast("list[dict[str, object]]", listed), where)
     merged = [deep_merge(common, stage) for stage in stage_dicts]
     written = [_start(stage) for stage in merged]

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
+from reasoner.config import ConfigError
 from verifiers import JSON
 from verifiers.registry import load_attribute
 
@@ -17,20 +18,20 @@ def named(known: Mapping[str, Named], name: str, kind: str) -> Named:
     """The entry of `known` under a name, or whatever lies at `module:attribute`.
 
     Raises:
-        ValueError: there is none; suggests the closest.
+        ConfigError: there is none; suggests the closest.
     """
     if name in known:
         return known[name]
     if ":" in name:
         return cast("Named", load_attribute(name))
-    raise ValueError(f"no {kind} {name!r}.{_suggestion(name, list(known))}")
+    raise ConfigError("bad-value", f"no {kind} {name!r}.{_suggestion(name, list(known))}")
 
 
 def check_options(function: Callable[..., object], options: Mapping[str, JSON], kind: str) -> None:
     """Every option must be a keyword-only parameter of the function.
 
     Raises:
-        ValueError: one is not; suggests the closest.
+        ConfigError: one is not; suggests the closest.
     """
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -38,7 +39,7 @@ def check_options(function: Callable[..., object], options: Mapping[str, JSON], 
     names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     for option in options:
         if option not in names:
-            raise ValueError(f"{kind} has no option {option!r}.{_suggestion(option, names)}")
+            raise ConfigError("bad-value", f"{kind} has no option {option!r}.{_suggestion(option, names)}")
 
 
 def _suggestion(name: str, known: list[str]) -> str:

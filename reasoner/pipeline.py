@@ -18,7 +18,7 @@ from reasoner.reward_model import reward_model
 from reasoner.run import RunError, write_atomic
 from reasoner.session import Session, open_session
 from reasoner.sft import sft
-from reasoner.train import train
+from reasoner.train import check_algorithm, train
 from verifiers import get_verifier
 
 METHODS: Mapping[str, Callable[[Session], None]] = {
@@ -44,6 +44,7 @@ def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
     for index, stage in enumerate(config.stages):  # what leads nowhere is found before anything is trained
         with_references(config, index)
         check_judges(stage)
+        check_algorithm(stage)
     for index in range(len(config.stages)):
         folder = config.stage_folder(index)
         stage = stage_with_model(with_references(config, index), index)

@@ -53,7 +53,10 @@ class RunFolder:
         self.path = path
         self.config = config
         self._writes = writes
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"output {path} cannot be made: {error.strerror}. Set output to a folder.") from error
         self._files: dict[str, IO[bytes]] = {}
         self._trackers: list[TensorBoard | Tracker] = []
         self.listener: Callable[[str, Sequence[Mapping[str, JSON]]], None] | None = None

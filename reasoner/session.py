@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from rich.console import Console
 
@@ -422,8 +423,11 @@ def grading_pool(config: StageConfig) -> GradingPool:
 
 def _accelerator(config: StageConfig) -> Accelerator:
     """One process or several, as `accelerate launch` or torchrun set them up."""
+    wanted = _mixed_precision(config)
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:  # pyright: ignore[reportPrivateUsage]
+        AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]  # a stage before had another dtype
     accelerator = Accelerator(
-        mixed_precision=_mixed_precision(config),
+        mixed_precision=wanted,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # ours never change
     )
     if config.model.lora is not None and accelerator.distributed_type == DistributedType.FSDP:

@@ -15,7 +15,7 @@ from reasoner.advantage import Estimator, get_estimator, group_signal
 from reasoner.advice import REPEAT_EVERY, no_signal_advice
 from reasoner.batch import Batch
 from reasoner.checkpoint import list_checkpoints
-from reasoner.config import StageConfig
+from reasoner.config import ConfigError, StageConfig
 from reasoner.held_out import Watch
 from reasoner.leash import Leash
 from reasoner.loss import LossTerms, policy_loss
@@ -241,6 +241,37 @@ def make_objective(config: StageConfig, *, kl_coef: float | None = None) -> Obje
         )
 
     return objective
+
+
+def check_algorithm(config: StageConfig) -> None:
+    """Take the loss of one made-up group, so that a wrong name or option is found before anything is sampled.
+
+    Raises:
+        ConfigError: an estimator, loss or correction that there is not, or an option that it does not take.
+    """
+    if config.method not in ("grpo", "ppo"):
+        return
+    rows = max(2, config.rollout.group_size)
+    zeros_N = torch.zeros(rows)
+    batch = Batch(
+        input_ids=tuple(torch.zeros(2, dtype=torch.long) for _ in range(rows)),
+        prompt_lengths_B=torch.ones(rows, dtype=torch.long),
+        row_N=torch.arange(rows),
+        loss_mask_N=torch.ones(rows, dtype=torch.bool),
+        reward_B=torch.arange(rows, dtype=torch.float64) % 2,
+        group_B=torch.zeros(rows, dtype=torch.long),
+        weights_N=zeros_N,
+        rollout_logprobs_N=zeros_N,
+        old_logprobs_N=zeros_N,
+        ref_logprobs_N=zeros_N,
+        values_N=zeros_N,
+    )
+    leash = Leash(config.algorithm, {})
+    try:
+        batch = leash.estimate(batch, get_estimator(config.algorithm.advantage))
+        make_objective(config, kl_coef=leash.in_loss)(TokenScores(zeros_N, zeros_N), batch)
+    except (ValueError, TypeError) as error:
+        raise ConfigError("bad-value", f"algorithm: {error}") from error
 
 
 def update_policy(session: Session, batch: Batch, objective: Objective | None, step: int) -> dict[str, float]:
