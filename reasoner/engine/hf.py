@@ -41,8 +41,8 @@ class SlotCache:
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Write one new position of each active slot; return everything written so far of those slots."""
         held_keys, held_values = self.keys[layer], self.values[layer]
-        held_keys[self.rows, :, self.at] = keys[:, :, 0]
-        held_values[self.rows, :, self.at] = values[:, :, 0]
+        held_keys[self.rows, :, self.at] = keys[:, :, 0].to(held_keys.dtype)  # autocast may give another
+        held_values[self.rows, :, self.at] = values[:, :, 0].to(held_values.dtype)
         active = len(self.rows)
         return held_keys[:active, :, : self.length], held_values[:active, :, : self.length]
 
