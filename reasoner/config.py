@@ -227,14 +227,6 @@ class OptimSection(Section):
     warmup_steps: int = Field(default=0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
-
-    @field_validator("betas")
-    @classmethod
-    def _averages(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not all(0 <= beta < 1 for beta in value):
-            raise ValueError(f"betas must be at least 0 and below 1; got {list(value)}")
-        return value
-
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     updates_per_step: int = Field(default=1, ge=1)
@@ -242,6 +234,13 @@ class OptimSection(Section):
     inner_epochs: int = Field(default=1, ge=1)
     stop_kl: float | None = Field(default=None, gt=0)
     """Nats a token: no further update on a batch once one saw an approximate KL to the sampling policy above this."""
+
+    @field_validator("betas")
+    @classmethod
+    def _averages(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError(f"betas must be at least 0 and below 1; got {list(value)}")
+        return value
 
 
 class ValueSection(Section):
@@ -319,10 +318,15 @@ class EvalSection(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
     """None: rollout.max_tokens."""
-    metric: str = "avg@1"
-    """Which metric decides the best checkpoint."""
+    metric: str | None = None
+    """Which metric decides the best checkpoint; None: avg@ of all samples."""
     overlap: Literal["warn", "error", "off"] = "warn"
     """Where an evaluation problem stands in the training data (n-grams): say so, refuse, or do not look."""
+
+    @property
+    def deciding(self) -> str:
+        """The metric that decides the best checkpoint."""
+        return self.metric or f"avg@{self.samples}"
 
 
 class CheckpointSection(Section):

@@ -24,7 +24,7 @@ def truncated(log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor, *, cap: flo
 
     Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training"; the cap of 2 is theirs.
     """
-    return torch.exp(log_gap_N).clamp(max=cap)
+    return torch.exp(log_gap_N).clamp(max=_positive(cap))
 
 
 def truncated_sequence(log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor, *, cap: float = 2.0) -> Tensor:
@@ -32,11 +32,13 @@ def truncated_sequence(log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor, *,
 
     Unbiased up to the cap; its variance grows with length (Liu et al. 2025, "When Speed Kills Stability").
     """
-    return torch.exp(row_sum(log_gap_N, row_N, loss_mask_N)).clamp(max=cap)
+    return torch.exp(row_sum(log_gap_N, row_N, loss_mask_N)).clamp(max=_positive(cap))
 
 
 def masked(log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor, *, low: float = 0.5, high: float = 5.0) -> Tensor:
     """IcePop: the ratio of a token where it lies in [low, high], otherwise 0 (Ling team, arXiv:2510.18855)."""
+    if not 0 <= low < high:
+        raise ValueError(f"low and high must hold 0 <= low < high; got {low} and {high}. {_WHERE}")
     ratio_N = torch.exp(log_gap_N)
     return torch.where((ratio_N >= low) & (ratio_N <= high), ratio_N, 0.0)
 
@@ -47,8 +49,16 @@ def masked_sequence(log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor, *, ca
     Liu et al. 2025, "When Speed Kills Stability" (sequence-level MIS).
     """
     ratio_N = torch.exp(row_sum(log_gap_N, row_N, loss_mask_N))
-    return torch.where(ratio_N <= cap, ratio_N, 0.0)
+    return torch.where(ratio_N <= _positive(cap), ratio_N, 0.0)
 
+
+def _positive(cap: float) -> float:
+    if not cap > 0:
+        raise ValueError(f"cap must be above 0; got {cap}. {_WHERE}")
+    return cap
+
+
+_WHERE = "Mend algorithm.importance_options."
 
 IMPORTANCE: Mapping[str, Callable[..., Tensor]] = {
     "none": none,

@@ -116,6 +116,8 @@ def cispo(
     ratio_max bounds the ratio itself (the paper's 1 + epsilon_high); no lower bound, as in the paper. The default is
     the largest of the range studied in ScaleRL (arXiv:2510.13786).
     """
+    if not ratio_max > 0:
+        raise ValueError(f"ratio_max must be above 0; got {ratio_max}. Mend algorithm.loss_options.")
     ratio_N = torch.exp(logprobs_N - old_logprobs_N).detach()
     bounded_N = (ratio_N > ratio_max).float()
     return TokenLoss(

@@ -196,7 +196,10 @@ def _from_scratch(section: ModelSection, seed: int, weights_dtype: torch.dtype) 
     config = scratch_config(section.from_scratch, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation=section.attention)
+        try:
+            model = AutoModelForCausalLM.from_config(config, attn_implementation=section.attention)
+        except ImportError as error:
+            raise ModelError(f"model.attention {section.attention!r} does not run here: {first_line(error)}") from error
     allow_unpadded(model)
     return Loaded(model.to(weights_dtype).eval(), tokenizer)
 

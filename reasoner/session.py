@@ -165,8 +165,8 @@ class Session:
         return done
 
     def _remember_best(self, done: Evaluation) -> None:
-        metric = self.config.eval.metric
-        found = done.result.estimates.get(metric) or done.result.estimates.get(f"avg@{self.config.eval.samples}")
+        metric = self.config.eval.deciding
+        found = done.result.estimates.get(metric)
         if found is None:
             known = ", ".join(done.result.estimates)
             raise ConfigError("bad-value", f"eval.metric must be one of {known}; got {metric!r}.")

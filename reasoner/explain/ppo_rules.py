@@ -168,7 +168,7 @@ def _evaluation_fell(history: History) -> str:
     found: list[tuple[str, list[float]]] = []
     for row in history.evals:
         metrics = cast("dict[str, list[float]]", row.get("metrics") or {})
-        name = history.config.eval.metric if history.config.eval.metric in metrics else next(iter(metrics), "")
+        name = history.config.eval.deciding if history.config.eval.deciding in metrics else next(iter(metrics), "")
         if name:
             found.append((name, metrics[name]))
     if len(found) < 2:

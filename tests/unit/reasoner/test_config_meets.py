@@ -39,6 +39,11 @@ def test_a_value_that_leads_nowhere_is_refused(change: dict[str, object], says: 
         ({"loss_options": {"clip_low": "a"}}, "algorithm: "),
         ({"advantage_options": {"x": 1}}, "'x'"),
         ({"importance_options": {"cap": "a"}}, "algorithm: "),
+        ({"importance_options": {"cap": -1.0}}, "cap must be above 0"),
+        ({"importance": "truncated_sequence", "importance_options": {"cap": 0}}, "cap must be above 0"),
+        ({"importance": "masked_sequence", "importance_options": {"cap": -1}}, "cap must be above 0"),
+        ({"importance": "masked", "importance_options": {"low": 2.0, "high": 1.0}}, "0 <= low < high"),
+        ({"loss": "cispo", "loss_options": {"ratio_max": -2}}, "ratio_max must be above 0"),
     ],
 )
 def test_a_wrong_algorithm_is_refused_before_the_model_is_loaded(algorithm: dict[str, object], says: str) -> None:
