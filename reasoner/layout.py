@@ -18,6 +18,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface, PreTrainedModel
 
 from reasoner.batch import Batch
+from reasoner.config import ConfigError
 
 UNPADDED = "reasoner_unpadded"
 """The name of an attention that does what transformers' sdpa does, and takes a `Spread`."""
@@ -81,7 +82,7 @@ def hidden_states(decoder: nn.Module, forward: Forward, places: Tensor) -> Tenso
     """[M, D] last hidden states of a decoder at [M] places among the K * L of a forward pass."""
     options: dict[str, object] = {}
     if forward.spread is not None:
-        # four dimensions are taken as they are; attention that looked at this mask, and not at the spread, would fail
+        # four dimensions are taken as they are; attention that looks at this mask, and not at the spread, fails
         nothing = torch.zeros(1, 1, 0, 0, dtype=torch.bool, device=forward.input_ids.device)
         options = {"attention_mask": nothing, "spread": forward.spread}
     run = cast("Callable[..., Any]", decoder)
@@ -103,7 +104,15 @@ def _attend(
     """What transformers' attention interface asks for: sdpa, block by block where there is a spread.
 
     With one, query, key and value are [1, heads, T, D] and the result is [1, T, heads, D].
+
+    Raises:
+        ConfigError: the model's layers do not hand the spread on.
     """
+    if spread is None and attention_mask is not None and not attention_mask.numel():
+        raise ConfigError(
+            "bad-value",
+            f"batch.layout must be padded for this model: {type(module).__name__} is not told where the rows lie.",
+        )
     if spread is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     outputs: list[Tensor] = []

@@ -9,12 +9,23 @@ from types import MethodType
 import pytest
 import torch
 from accelerate import Accelerator
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.modeling_utils import PreTrainedModel
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from reasoner.advantage import get_estimator
 from reasoner.batch import Batch
-from reasoner.config import BatchSection, resolve
-from reasoner.layout import UNPADDED, full_attention, hidden_states, packed, padded, unpadded
+from reasoner.config import BatchSection, ConfigError, resolve
+from reasoner.layout import (
+    UNPADDED,
+    allow_unpadded,
+    full_attention,
+    hidden_states,
+    packed,
+    padded,
+    takes_unpadded,
+    unpadded,
+)
 from reasoner.loss import IMPORTANCE, POLICY_LOSSES
 from reasoner.passes import Planner, Sizes
 from reasoner.policy import Policy, TokenScorer, TrainingError, schedule_factor
@@ -187,6 +198,62 @@ def test_attention_that_does_not_know_spreads_fails_instead_of_being_wrong() -> 
     forward = unpadded(batch)
     with pytest.raises(RuntimeError, match="must match"):
         hidden_states(policy.model.get_decoder(), forward, forward.flat_positions_N)
+
+
+SMALL = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+LATENT = {
+    **{"num_key_value_heads": 4, "n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1},
+    **{"num_experts_per_tok": 2, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8},
+    **{"v_head_dim": 12, "first_k_dense_replace": 1, "moe_intermediate_size": 32},
+}
+
+
+def family(name: str, **shape: object) -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(name, **{**SMALL, **shape})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    allow_unpadded(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *((name, {}) for name in ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "gpt2")),
+        *((name, {}) for name in ("olmo2", "smollm3", "granite", "cohere2", "glm4", "opt", "gpt_bigcode")),
+        *((name, EXPERTS) for name in ("mixtral", "qwen3_moe")),
+        ("deepseek_v3", LATENT),
+    ],
+)
+@torch.no_grad()
+def test_every_family_of_models_takes_passes_without_padding(name: str, shape: dict[str, object]) -> None:
+    model, batch = family(name, **shape), make_batch(config_with(), group=4)
+    assert takes_unpadded(model, 256)
+    one, other = unpadded(batch), padded(batch)
+    found = [hidden_states(model.get_decoder(), forward, forward.flat_positions_N) for forward in (one, other)]
+    assert (found[0] - found[1]).abs().max().item() < 1e-4 * found[1].abs().max().item()
+
+
+def test_a_model_whose_layers_do_not_hand_the_spread_on_says_what_to_set() -> None:
+    forward = unpadded(make_batch(config_with(), group=4))
+    with pytest.raises(ConfigError, match="layout must be padded"):
+        hidden_states(family("nemotron").get_decoder(), forward, forward.flat_positions_N)
 
 
 def test_the_saved_config_does_not_name_our_attention(tmp_path: Path) -> None:
