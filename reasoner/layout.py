@@ -227,7 +227,7 @@ def unpadded(batch: Batch, *, ends: bool = False) -> Forward:
         return stretches[-1]
 
     shared = {place: add(ids) for place, ids in enumerate(prompts_P) if rows_P[place] > 1}
-    places: list[Tensor] = []
+    places = [torch.zeros(0, dtype=torch.long)]
     last_B: list[int] = []
     for ids, place in zip(batch.input_ids, prompt_B, strict=True):
         prompt, completion = len(prompts_P[place]), len(ids) - len(prompts_P[place])

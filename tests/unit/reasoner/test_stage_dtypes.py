@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+from accelerate.state import AcceleratorState
 
 from reasoner.config import resolve
 from reasoner.pipeline import run_pipeline
 
 
+@pytest.fixture
+def own_state() -> Iterator[None]:
+    """The precision of the last stage stays with the process: other tests must not see it."""
+    yield
+    AcceleratorState._reset_state()
+
+
+@pytest.mark.usefixtures("own_state")
 def test_a_float32_stage_is_followed_by_a_bfloat16_one(tmp_path: Path) -> None:
     config = {
         "output": str(tmp_path / "run"),
