@@ -189,10 +189,11 @@ class ActorCritic(Policy):
     def _values_alone(self, micro: Batch) -> Tensor:
         """Values of a shared trunk whose gradient stays in the head: the policy does not move in the warm-up."""
         scorer = cast("ActorCriticScorer", self.accelerator.unwrap_model(self.scorer))
-        with torch.no_grad(), self.accelerator.autocast():
-            forward = self.layout(micro)
-            hidden_ND = hidden_states(scorer.model.get_decoder(), forward, forward.flat_positions_N)
-        return scorer.values(hidden_ND)
+        with self.accelerator.autocast():
+            with torch.no_grad():
+                forward = self.layout(micro)
+                hidden_ND = hidden_states(scorer.model.get_decoder(), forward, forward.flat_positions_N)
+            return scorer.values(hidden_ND)
 
     def _value_terms(self, values_N: Tensor, micro: Batch, *, counted: bool) -> LossTerms:
         """`counted`: these terms bring the number of tokens, which the policy's otherwise do."""

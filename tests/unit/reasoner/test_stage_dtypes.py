@@ -19,8 +19,10 @@ def own_state() -> Iterator[None]:
     AcceleratorState._reset_state()
 
 
-@pytest.mark.usefixtures("own_state")
-def test_a_float32_stage_is_followed_by_a_bfloat16_one(tmp_path: Path) -> None:
+SCRATCH = {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64}
+
+
+def run(tmp_path: Path, *stages: dict[str, object]) -> bool:
     config = {
         "output": str(tmp_path / "run"),
         "steps": 1,
@@ -30,16 +32,19 @@ def test_a_float32_stage_is_followed_by_a_bfloat16_one(tmp_path: Path) -> None:
         "engine": {"name": "hf"},
         "eval": {"problems": 0},
         "logging": {"tensorboard": False},
-        "stages": [
-            {
-                "method": "sft",
-                "model": {
-                    "dtype": "float32",
-                    "from_scratch": {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64},
-                },
-            },
-            {"method": "grpo", "model": {"dtype": "bfloat16"}},
-        ],
+        "stages": list(stages),
     }
-    last = run_pipeline(resolve(config), resume=False)
-    assert (last / "done.json").is_file()
+    return (run_pipeline(resolve(config), resume=False) / "done.json").is_file()
+
+
+@pytest.mark.usefixtures("own_state")
+def test_a_float32_stage_is_followed_by_a_bfloat16_one(tmp_path: Path) -> None:
+    first = {"method": "sft", "model": {"dtype": "float32", "from_scratch": SCRATCH}}
+    assert run(tmp_path, first, {"method": "grpo", "model": {"dtype": "bfloat16"}})
+
+
+@pytest.mark.usefixtures("own_state")
+@pytest.mark.parametrize("trunk", ["shared", "separate"])
+def test_values_alone_are_learned_in_bfloat16(tmp_path: Path, trunk: str) -> None:
+    model = {"dtype": "bfloat16", "from_scratch": SCRATCH, "lora": {"rank": 2}}
+    assert run(tmp_path, {"method": "ppo", "model": model, "value": {"trunk": trunk, "warmup_steps": 1}})
