@@ -13,6 +13,8 @@ from torch import Tensor
 
 from reasoner.rows import row_sum
 
+_WHERE = "Mend algorithm.importance_options."
+
 
 def none(log_gap_N: Tensor, row_N: Tensor, loss_mask_N: Tensor) -> Tensor:
     """Weight 1: the gap is left uncorrected."""
@@ -57,8 +59,6 @@ def _positive(cap: float) -> float:
         raise ValueError(f"cap must be above 0; got {cap}. {_WHERE}")
     return cap
 
-
-_WHERE = "Mend algorithm.importance_options."
 
 IMPORTANCE: Mapping[str, Callable[..., Tensor]] = {
     "none": none,

@@ -91,7 +91,6 @@ class Planner:
         if self.gain is None:
             return alike
         sizes = self.sizes(batch)
-        units = [list(range(start, start + self.unit)) for start in range(0, len(batch), self.unit)]
         longest_P: dict[int, int] = {}
         for prompt, length in zip(sizes.prompt_B, sizes.length_B, strict=True):
             longest_P[prompt] = max(longest_P.get(prompt, 0), length)
@@ -101,7 +100,7 @@ class Planner:
             return (-longest_P[prompt], prompt, -max(sizes.length_B[row] for row in unit))
 
         together: list[list[int]] = []
-        for unit in sorted(units, key=by_prompt):
+        for unit in sorted(self._units(batch), key=by_prompt):
             if together and self.held(sizes, together[-1] + unit) <= self.max_tokens:
                 together[-1] += unit
             else:
@@ -110,19 +109,20 @@ class Planner:
 
     def deal(self, batch: Batch, processes: int) -> list[list[list[int]]]:
         """The passes of each process, rows of a prompt in one process where that leaves less for the busiest."""
-        units = [list(range(start, start + self.unit)) for start in range(0, len(batch), self.unit)]
-        ways = [units]
-        if self.gain is not None and processes > 1:
-            prompt_B = distinct_prompts(batch)[0]
-            together: dict[int, list[int]] = {}
-            for unit in units:
-                together.setdefault(prompt_B[unit[0]], []).extend(unit)
-            ways.append(list(together.values()))
-        dealt = [self._dealt(batch, way, processes) for way in ways]
-        if len(dealt) == 1:
-            return dealt[0]
+        units = self._units(batch)
+        alone = self._dealt(batch, units, processes)
+        if self.gain is None or processes == 1:
+            return alone
         sizes = self.sizes(batch)
+        together: dict[int, list[int]] = {}
+        for unit in units:
+            together.setdefault(sizes.prompt_B[unit[0]], []).extend(unit)
+        dealt = (alone, self._dealt(batch, list(together.values()), processes))
         return min(dealt, key=lambda way: max(self.cost(sizes, passes) for passes in way))
+
+    def _units(self, batch: Batch) -> list[list[int]]:
+        """Rows that are never parted."""
+        return [list(range(start, start + self.unit)) for start in range(0, len(batch), self.unit)]
 
     def _dealt(self, batch: Batch, units: Sequence[list[int]], processes: int) -> list[list[list[int]]]:
         lengths = [len(ids) for ids in batch.input_ids]
