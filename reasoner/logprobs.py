@@ -92,13 +92,10 @@ class _Chunked(torch.autograd.Function):
         ctx.factor, ctx.chunk = factor, chunk
         with torch.autocast(kind, enabled=False):
             weight = weight_VD.to(ctx.dtype)
-            found: list[tuple[Tensor, Tensor, Tensor]] = []
-            for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
-                logits = _logits(hidden.to(ctx.dtype), weight, factor)
-                normalizer = torch.logsumexp(logits, dim=-1)
-                logprobs = logits.gather(1, targets[:, None])[:, 0] - normalizer
-                shares = (logits - normalizer[:, None]).exp_()
-                found.append((logprobs, normalizer - shares.mul_(logits).sum(-1), normalizer))
+            found = [
+                _read(_logits(hidden.to(ctx.dtype), weight, factor), targets)
+                for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
+            ]
         logprobs_N, entropy_N, normalizer_N = (torch.cat(part) for part in zip(*found, strict=True))
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N, normalizer_N)
         ctx.mark_non_differentiable(entropy_N)
@@ -127,7 +124,18 @@ class _Chunked(torch.autograd.Function):
                     to_weight_VD.addmm_(to_logits.T, hidden)
                 elif to_weight_VD is not None:
                     to_weight_VD += to_logits.T @ hidden
+                del to_logits  # before the next chunk's are made
         return to_hidden_ND, to_weight_VD, None, None, None
+
+
+def _read(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities, entropies and normalizers of one chunk, with one pass of exponentials and one copy."""
+    highest = logits.amax(-1, keepdim=True)
+    shares = (logits - highest).exp_()
+    total = shares.sum(-1)
+    normalizer = highest[:, 0] + total.log()
+    logprobs = logits.gather(1, targets[:, None])[:, 0] - normalizer
+    return logprobs, normalizer - shares.mul_(logits).sum(-1) / total, normalizer
 
 
 def _logits(hidden: Tensor, weight: Tensor, factor: float) -> Tensor:
