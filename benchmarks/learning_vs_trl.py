@@ -1,8 +1,8 @@
 """The quickstart's second stage, learned by ours and by TRL 1.16's GRPOTrainer from the same warm start. Prints JSON.
 
 For each seed: one warm start (the quickstart's first stage), then both trainers for the same steps of the same size,
-with the same learning-rate schedule, sampling and verifier, through vLLM in process (TRL's weight sync mended as in
-grpo_step.py). Everything else of TRL is at its defaults: it trains on groups without signal as well, and scales
+with the same learning-rate schedule, sampling and verifier, through vLLM in process (TRL's weight sync mended, and its
+vLLM given float32, as in grpo_step.py). Everything else of TRL is at its defaults: it trains on groups without signal as well, and scales
 rewards by the group's std as ours does here. Every --every steps the policy is evaluated on the same held-out
 problems by the same code; the clock stands still meanwhile. On a busy machine CPU seconds say more than the clock.
 Each piece is done once and kept in --output: a run may be cut off anywhere.
@@ -112,7 +112,7 @@ def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
     import torch
     from datasets import Dataset
-    from grpo_step import mend_sync
+    from grpo_step import mend_sync, sample_in_float32
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
@@ -128,6 +128,7 @@ def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
         verdicts = [verifier.verify(completion=c, reference=r) for c, r in zip(completions, reference, strict=True)]
         return [verdict.reward or 0.0 for verdict in verdicts]
 
+    sample_in_float32()
     evaluated = evaluator(stage, held_out)
     rollout, optim = stage.rollout, stage.optim
     curve: list[list[float]] = []
