@@ -2,9 +2,10 @@
 
 For each seed: one warm start (the quickstart's first stage), then both trainers for the same steps of the same size,
 with the same learning-rate schedule, sampling and verifier, through vLLM in process (TRL's weight sync mended, and its
-vLLM given float32, as in grpo_step.py). Everything else of TRL is at its defaults: it trains on groups without signal as well, and scales
-rewards by the group's std as ours does here. Every --every steps the policy is evaluated on the same held-out
-problems by the same code; the clock stands still meanwhile. On a busy machine CPU seconds say more than the clock.
+vLLM given float32, as in grpo_step.py). Everything else of TRL is at its defaults: it trains on groups without signal
+as well, and scales rewards by the group's std as ours does here. Every --every steps the policy is evaluated on the
+same held-out problems by the same code; the clock stands still meanwhile. On a busy machine CPU seconds say more than
+the clock.
 Each piece is done once and kept in --output: a run may be cut off anywhere.
 
     python benchmarks/learning_vs_trl.py --output /tmp/learning                      what is missing, then the figures
