@@ -1,6 +1,6 @@
-"""Every metric: what it is, what it looks like when all is well, and why. `python -m reasoner.glossary` prints"
-" the table
-of docs/metrics.md.
+"""Every metric: what it is, what it looks like when all is well, and why.
+
+`python -m reasoner.glossary` prints the table of docs/metrics.md.
 """
 
 from __future__ import annotations
@@ -165,9 +165,9 @@ GLOSSARY: Mapping[str, Entry] = {
 
 
 def table() -> str:
-    """The glossary as a Markdown table."""
-    lines = ["| name | what it is | healthy, and why |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {name} | {entry.meaning} | {entry.healthy} |" for name, entry in GLOSSARY.items())])
+    """The glossary as a Markdown table; a bar inside a cell is escaped, or it would end the cell."""
+    rows = [("name", "what it is", "healthy, and why"), ("---",) * 3, *((name, *e) for name, e in GLOSSARY.items())]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 __all__ = ["GLOSSARY", "Entry", "table"]

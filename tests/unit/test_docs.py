@@ -1,0 +1,26 @@
+"""The pages: tables that show as tables, files that are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+FLOORS = "benchmarks|configs|docs|examples|reasoner|sandbox|tasks|tests|tools|verifiers"
+FILE = re.compile(rf"(?<![\w./-])(?:{FLOORS})/[\w/-]+\.(?:py|md|yaml|jsonl|json|toml|sh)\b")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_row_has_the_cells_of_its_head_and_a_table_ends_at_an_empty_line(page: Path) -> None:
+    width = 0
+    for number, line in enumerate(page.read_text().split("\n"), 1):
+        cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert not width or not line or cells == width, f"{page.name}:{number}: {line}"
+        width = cells
+
+
+def test_files_that_pages_name_are_there() -> None:
+    named = {(page.name, name) for page in PAGES for name in FILE.findall(page.read_text())}
+    assert len(named) > 50
+    assert [(page, name) for page, name in sorted(named) if not (ROOT / name).is_file()] == []
