@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -181,10 +182,11 @@ def get_verifier(name: str, **options: JSON) -> Verifier:
         raise BadOption(f"verifier {name!r}: {error}. It takes: {', '.join(option_names(cls))}.") from error
 
 
-def option_names(cls: type[Verifier]) -> list[str]:
-    """The options of a verifier as its signature has them; `no options` where there are none."""
+def option_names(cls: type) -> list[str]:
+    """The options of a verifier or a task as its signature has them; `none` where there are none."""
     parameters = inspect.signature(cls).parameters.values()
-    return [str(p).replace("'", "") for p in parameters if p.kind is not p.VAR_KEYWORD] or ["no options"]
+    written = [str(p) for p in parameters if p.kind is not p.VAR_KEYWORD]
+    return [re.sub(r"^(\w+): '([^']*)'", r"\1: \2", each) for each in written] or ["none"]  # types as text bear quotes
 
 
 def importable_target(name: str) -> str:

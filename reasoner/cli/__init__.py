@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,11 +32,11 @@ class LazyGroup(TyperGroup):
     """Finds commands in COMMANDS."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [name for name, target in COMMANDS.items() if _exists(target)]
+        return [*COMMANDS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         target = COMMANDS.get(cmd_name)
-        if target is None or not _exists(target):
+        if target is None:
             return None
         module, _, attribute = target.partition(":")
         found = getattr(importlib.import_module(module), attribute)
@@ -49,10 +48,6 @@ class LazyGroup(TyperGroup):
             command = typer.main.get_command(single)
         command.name = cmd_name
         return command
-
-
-def _exists(target: str) -> bool:
-    return importlib.util.find_spec(target.partition(":")[0]) is not None
 
 
 app = typer.Typer(

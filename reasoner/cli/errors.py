@@ -26,6 +26,9 @@ KNOWN = (
 )
 """Base classes of our own errors, by name: importing them all would make every command slow."""
 
+TRAINER = ("torch", "transformers", "accelerate", "peft")
+"""What the trainer's commands need beside a plain `pip install`."""
+
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
@@ -36,6 +39,11 @@ def plain_errors() -> Iterator[None]:
         known = type(error).__name__ == "Interrupted"
         typer.echo("stopped; go on with --resume" if known else "stopped at once", err=True)
         sys.exit(INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINER:
+            raise
+        typer.echo(f"error: this needs {error.name}, which is not installed: pip install 'reasoner[train]'.", err=True)
+        sys.exit(FAILED)
     except Exception as error:
         names = {cls.__name__ for cls in type(error).__mro__}
         if not names & set(KNOWN):

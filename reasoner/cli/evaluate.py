@@ -46,6 +46,7 @@ def evaluate(
     what is given here wins.
     """
     with plain_errors():
+        from reasoner.cli.tasks import task_options
         from reasoner.config import resolve
         from reasoner.engine.environment import prepare_process
 
@@ -58,7 +59,7 @@ def evaluate(
             "seed": seed,
             "task": {
                 "name": task,
-                "options": (same.options if same else {}) | _options(option or []),
+                "options": (same.options if same else {}) | task_options(option),
                 "eval_split": split,
                 **({"verifier": {"name": verifier}} if verifier else {}),
             },
@@ -97,15 +98,3 @@ def _model_and_stage(model: str) -> tuple[str, StageConfig | None]:
 
 def _is_run(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "metrics.jsonl").is_file()
-
-
-def _options(pairs: list[str]) -> dict[str, object]:
-    import yaml
-
-    found: dict[str, object] = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise typer.BadParameter(f"--option must be key=value; got {pair!r}.")
-        found[key] = yaml.safe_load(value)
-    return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reasoner.cli.errors import plain_errors
+
+if TYPE_CHECKING:
+    from verifiers import JSON
 
 app = typer.Typer(no_args_is_help=True, help="List tasks, show their problems, check their golds.")
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="Option of the task: key=value; repeatable.")]
@@ -14,15 +17,36 @@ Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="Optio
 
 @app.command("list")
 def list_tasks() -> None:
-    """Show every installed task, where it comes from and its options."""
-    import inspect
-
+    """Show every installed task: where it comes from, what it is, its options."""
+    from tasks.base import TaskError
     from tasks.registry import installed_tasks, task_class
+    from verifiers.registry import option_names
 
-    with plain_errors():
-        for source in installed_tasks():
-            takes = ", ".join(str(p) for p in inspect.signature(task_class(source.name)).parameters.values())
-            typer.echo(f"{source.name:14} {source.origin:12} {takes.replace('typing.', '')}")
+    for source in installed_tasks():
+        typer.echo(f"{source.name:14} {source.origin:16} {source.target}")
+        try:
+            cls = task_class(source.name)
+        except TaskError as error:
+            typer.echo(f"               CANNOT BE READ: {error}")
+            continue
+        typer.echo(f"               {(cls.__doc__ or '').partition(chr(10))[0]}")
+        typer.echo(f"               options: {', '.join(option_names(cls))}")
+
+
+def task_options(pairs: list[str] | None) -> dict[str, JSON]:
+    """key=value pairs, values read as YAML, as a config has them."""
+    import yaml
+
+    found: dict[str, JSON] = {}
+    for pair in pairs or []:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"--option must be key=value; got {pair!r}.")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"--option {key} must be YAML; got {value!r}: {error}") from error
+    return found
 
 
 @app.command()
@@ -34,10 +58,9 @@ def show(
 ) -> None:
     """Print the first problems of a split."""
     with plain_errors():
-        from reasoner.cli.evaluate import _options
         from tasks.registry import get_task
 
-        problems = get_task(name, **_options(option or [])).problems(split)  # pyright: ignore[reportArgumentType]
+        problems = get_task(name, **task_options(option)).problems(split)
         typer.echo(f"{name} {split}: {len(problems)} problems")
         for problem in problems[:count]:
             typer.echo(f"\n[{problem.id}]  verifier {problem.verifier}")
@@ -55,11 +78,10 @@ def validate(
 ) -> None:
     """Check every gold against its verifier, and every demonstration; exit 1 where one fails."""
     with plain_errors():
-        from reasoner.cli.evaluate import _options
         from tasks.registry import get_task
         from tasks.validate import validate_task
 
-        task = get_task(name, **_options(option or []))  # pyright: ignore[reportArgumentType]
+        task = get_task(name, **task_options(option))
         failed = 0
         for each in split or task.splits:
             report = validate_task(task, each)

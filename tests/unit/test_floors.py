@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,34 @@ def test_grading_one_answer_needs_neither_torch_nor_long() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "correct" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["train quickstart", "eval x --task arithmetic", "preflight quickstart", "export x y"],
+)
+def test_a_command_that_needs_torch_says_what_brings_it(arguments: str, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name in {BLOCKED!r}: raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"sys.argv = {['reasoner', *arguments.split()]!r}\n"
+        "from reasoner.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"error: this needs \w+, which is not installed: pip install 'reasoner\[train\]'\.\n", done.stderr
+    )
+
+
+def test_tasks_are_listed_with_what_they_are_and_what_they_take() -> None:
+    command = [sys.executable, "-c", "from reasoner.cli import main; main()", "tasks", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Questions such as `47+85=?`" in done.stdout
+    assert "options: family: str = 'addition', digits: int = 2, " in done.stdout
 
 
 def test_the_package_ships_its_configs() -> None:
