@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reasoner.config import StageConfig
+from reasoner.explain.numbers import percent
 from reasoner.explain.say import sentence
 from reasoner.explain.watch import Watch
 from reasoner.live import TIME_PARTS, Keys, View
@@ -86,18 +87,19 @@ class Display:
         parts = [
             f"step {step:>4}/{steps}",
             f"reward {metrics['reward/mean']:.3f}",
-            f"signal {metrics['groups/signal']:.0%}" if self._config.rollout.group_size > 1 else "",
+            f"signal {percent(metrics['groups/signal'])}" if self._config.rollout.group_size > 1 else "",
             f"kl {metrics['kl/ref']:.2f}" if "kl/ref" in metrics else "",
             f"length {metrics['completion/length_mean']:.0f}",
         ]
         parts = [part for part in parts if part]
         if metrics["completion/truncated"] > 0:
-            parts.append(f"truncated {metrics['completion/truncated']:.0%}")
+            parts.append(f"truncated {percent(metrics['completion/truncated'])}")
         if metrics["grading/ungraded"] > 0:
-            parts.append(f"ungraded {metrics['grading/ungraded']:.0%}")
+            parts.append(f"ungraded {percent(metrics['grading/ungraded'])}")
         if "policy/entropy" in metrics:
             parts += [f"entropy {metrics['policy/entropy']:.3f}", f"gap {metrics['gap/logprob_abs']:.1e}"]
-        split = "+".join(f"{metrics.get(f'time/{part}', 0.0):.1f}" for part in TIME_PARTS)
+        seconds = {part.replace("_", " "): metrics.get(f"time/{part}", 0.0) for part in TIME_PARTS}
+        split = ", ".join(f"{part} {taken:.1f}" for part, taken in seconds.items() if taken >= 0.05)
         parts += [f"{metrics['throughput/tokens_per_second']:.0f} tok/s", f"{metrics['time/step']:.1f} s ({split})"]
         self.note("  ".join(parts))
 

@@ -46,10 +46,12 @@ def test_several_tasks_are_shown_each() -> None:
 
 def test_no_terminal_gets_plain_lines() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
-    metrics = make_records(steps=1).metrics[0]
+    metrics = make_records(steps=1).metrics[0] | {"completion/truncated": 1 / 256, "grading/ungraded": 0.0}
     with Display(stage(), console) as display, display.progress("sampling", 3) as advance:
         advance(1)
         display.step(1, metrics)
     text = console.export_text()
     assert text.startswith("step    1/20  reward ")
+    assert "  truncated 0.39 %  " in text
+    assert text.endswith("100 tok/s  2.0 s (generation 1.0, logprobs 0.1, update 0.8, sync 0.1)\n")
     assert text.count("\n") == 1
