@@ -12,14 +12,14 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from reasoner.config import ConfigError, RunConfig, StageConfig
 from reasoner.explain import Finding, findings
-from reasoner.explain.history import History, Row, attach_updates, row_of
+from reasoner.explain.history import History, Row, attach_updates, config_before, row_of
 from reasoner.explain.numbers import percent
 from reasoner.rollout import Sampled
 from reasoner.run import rollout_row
@@ -165,7 +165,7 @@ def preflight(
         template = _template_probe(session)
         rows = _rows(rounds)
         split = _step_times(session, rounds, rows)
-        history = History(config=stage, rows=rows, environment=_machine(session))
+        history = History(config=stage, before=config_before(stage), rows=rows, environment=_machine(session))
         memory = _memory()
         lengths = [row.tokens for row in rows]
         return Preflight(
@@ -377,31 +377,25 @@ def sentences(done: Preflight) -> Iterator[str]:
         if larger is not None and shares["all wrong"] < 0.9:
             yield (
                 f"group_size={larger} would give {percent(chances[larger])} of the groups signal, {rollout.group_size}"
-                f" gives {percent(now)}: set rollout.group_size={larger}"
-                f" and"
+                f" gives {percent(now)}: set rollout.group_size={larger} and"
                 f" rollout.problems_per_step={max(1, rollout.problems_per_step * rollout.group_size // larger)} for the"
                 " same number of samples a step."
             )
     if shares["all wrong"] > 0.8:
-        easiest = max(done.bins, key=lambda b: b.belief.mean)
         yield (
-            f"{percent(shares['all wrong'])} of the problems were never solved in {rollout.group_size} samples:"
-            f" begin with an"
-            f" sft stage or a stronger model, or with easier problems ({easiest.name}:"
-            f" {percent(easiest.belief.mean)} right)."
+            f"{percent(shares['all wrong'])} of the problems were never solved in {rollout.group_size} samples: begin"
+            f" with an sft stage or a stronger model, or with easier problems{_one_of(done.bins, max)}."
         )
     if shares["all right"] > 0.8:
-        hardest = min(done.bins, key=lambda b: b.belief.mean)
         yield (
-            f"{percent(shares['all right'])} of the problems are solved every time: take harder ones ({hardest.name}:"
-            f" {percent(hardest.belief.mean)} right)."
+            f"{percent(shares['all right'])} of the problems are solved every time: take harder"
+            f" ones{_one_of(done.bins, min)}."
         )
     useful = [b for b in done.bins if signal_chance(b.belief, rollout.group_size) > 2 * now and b.problems >= 8]
     for each in useful:
         yield (
-            f"{each.name} gives {percent(signal_chance(each.belief, rollout.group_size))} of its groups signal,"
-            f" the whole"
-            f" data {percent(now)}: --write-problems FILE keeps the problems that are likely to have some."
+            f"{each.name} gives {percent(signal_chance(each.belief, rollout.group_size))} of its groups signal, the"
+            f" whole data {percent(now)}: --write-problems FILE keeps the problems that are likely to have some."
         )
     if done.template:
         ours = next(value for name, value in done.template.items() if name.endswith("(the config)"))
@@ -415,9 +409,8 @@ def sentences(done: Preflight) -> Iterator[str]:
     distinct = _distinct(done.rows)
     if distinct < 0.3:
         yield (
-            f"where a problem is not solved every time, only {percent(distinct)} of its completions differ from"
-            f" each other:"
-            f" raise rollout.temperature above {rollout.temperature:g}."
+            f"where a problem is not solved every time, only {percent(distinct)} of its completions differ from each"
+            f" other: raise rollout.temperature above {rollout.temperature:g}."
         )
     for finding in done.findings:
         if (
@@ -426,6 +419,14 @@ def sentences(done: Preflight) -> Iterator[str]:
             and not finding.follows
         ):
             yield f"{finding.title}. Try: {finding.change}"
+
+
+def _one_of(bins: Sequence[Bin], pick: Callable[..., Bin]) -> str:
+    """The easiest (max) or hardest (min) problems in brackets, where there are several kinds."""
+    if len(bins) < 2:
+        return ""
+    found = pick(bins, key=lambda each: each.belief.mean)
+    return f" ({found.name}: {percent(found.belief.mean)} right)"
 
 
 def _distinct(rows: Sequence[Row]) -> float:

@@ -412,7 +412,7 @@ def _length(history: History) -> Iterator[Finding]:
         cost=min(0.5, 1 - grown.first / grown.last),
         title=f"Completions grow from {grown.first:.0f} to {grown.last:.0f} tokens while the reward stays"
         f" ({risen.first:.3f} -> {risen.last:.3f})",
-        evidence=(f"{grown.z:.0f} and {risen.z:.1f} standard errors",),
+        evidence=(f"that is {grown.z:.0f} standard errors of growth, and {risen.z:.1f} of reward",),
         change="use aggregation=constant or token (a mean per row favours long wrong answers), or an overlong penalty.",
     )
 

@@ -190,7 +190,7 @@ def read_history(folder: Path) -> History:
     if not (folder / "config.yaml").is_file():
         raise RunError(f"{folder} must be a run folder; it has no config.yaml. Give the `output` of a run.")
     config = load_config(str(folder / "config.yaml")).stages[0]
-    history = History(config=config, folder=folder, before=_config_before(config))
+    history = History(config=config, folder=folder, before=config_before(config))
     history.metrics = [*lines(folder / "metrics.jsonl")]
     history.rows = [row_of(record) for record in lines(folder / "rollouts.jsonl")]
     attach_updates(history.rows, lines(folder / "updates.jsonl"))
@@ -242,15 +242,25 @@ def _json(path: Path) -> dict[str, JSON]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _config_before(config: StageConfig) -> StageConfig | None:
+def config_before(config: StageConfig) -> StageConfig | None:
     """Config of the run whose model this one starts from: beside `final/` or above `checkpoints/step-N/model`."""
     if config.model.path is None:
         return None
     path = Path(config.model.path)
     for folder in (path, *path.parents[:4]):
-        if (folder / "config.yaml").is_file():
+        if (folder / "config.yaml").is_file() and (folder / "environment.json").is_file():
             return load_config(str(folder / "config.yaml")).stages[0]
     return None
 
 
-__all__ = ["UNGRADED", "History", "Row", "attach_updates", "lines", "read_history", "row_of", "stage_folders"]
+__all__ = [
+    "UNGRADED",
+    "History",
+    "Row",
+    "attach_updates",
+    "config_before",
+    "lines",
+    "read_history",
+    "row_of",
+    "stage_folders",
+]

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from reasoner.config import StageConfig
 from reasoner.explain import Finding, Level, findings
-from reasoner.explain.history import History, Row, attach_updates, row_of
+from reasoner.explain.history import History, Row, attach_updates, config_before, row_of
 
 KEEP_STEPS = 6
 EVERY_STEPS = 5
@@ -19,7 +19,7 @@ class Watch:
     """Hears every line that the run writes."""
 
     def __init__(self, config: StageConfig) -> None:
-        self._config = config
+        self._config, self._before = config, config_before(config)
         self._metrics: list[Mapping[str, float | None]] = []
         self._rows: list[Row] = []
         self._said: set[str] = set()
@@ -49,7 +49,13 @@ class Watch:
         """Faults and warnings that were not said before; looks only at every few steps."""
         if step % EVERY_STEPS or not self._rows:
             return []
-        history = History(config=self._config, metrics=[*self._metrics], rows=self._rows, environment=_machine())
+        history = History(
+            config=self._config,
+            before=self._before,
+            metrics=[*self._metrics],
+            rows=self._rows,
+            environment=_machine(),
+        )
         new = [f for f in findings(history) if f.level is not Level.NOTE and not f.follows and f.code not in self._said]
         self._said |= {finding.code for finding in new}
         return new

@@ -13,6 +13,7 @@ import pytest
 from reasoner.advantage import ESTIMATORS
 from reasoner.explain import Finding, Level, explain, findings, ordered
 from reasoner.explain.audit import audit_findings, audited
+
 from reasoner.explain.policy_rules import GROUP_RELATIVE
 from reasoner.explain.watch import Watch
 from reasoner.glossary import table
@@ -288,6 +289,20 @@ def test_warnings_while_it_runs_are_said_once() -> None:
         said += [finding.code for finding in watch.look(step)]
     assert said == ["advantage-sign-flipped"]
     assert {row.step for row in watch.last_rows} == {12}
+
+
+def test_other_prompts_than_the_model_was_trained_with_are_told_while_it_runs(tmp_path: Path) -> None:
+    trained = write_run(tmp_path / "sft", make_records(), prompt={"chat": "never"})
+    made = make_records(accuracy=lambda step: 0.1)
+    watch = Watch(stage(model={"path": str(trained / "final")}, prompt={"chat": "always"}))
+    for name, rows in (("rollouts", made.rollouts), ("updates", made.updates), ("metrics", made.metrics)):
+        watch.heard(f"{name}.jsonl", [row for row in rows if row["step"] <= 5])
+    assert watch.look(5)[0].code == "wrong-chat-template"
+
+
+def test_a_config_that_is_no_run_of_ours_says_nothing_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("of: another tool")
+    assert config_before(stage(model={"path": str(tmp_path / "final")})) is None
 
 
 def test_reading_a_run_and_the_command(tmp_path: Path) -> None:
