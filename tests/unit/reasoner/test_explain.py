@@ -13,7 +13,7 @@ import pytest
 from reasoner.advantage import ESTIMATORS
 from reasoner.explain import Finding, Level, explain, findings, ordered
 from reasoner.explain.audit import audit_findings, audited
-
+from reasoner.explain.history import config_before
 from reasoner.explain.policy_rules import GROUP_RELATIVE
 from reasoner.explain.watch import Watch
 from reasoner.glossary import table
