@@ -35,7 +35,8 @@
     for (const child of children.flat(Infinity)) if (child !== null && child !== undefined) node.append(child);
     return node;
   }
-  const percent = (x) => (100 * x).toFixed(1) + " %";
+  const percent = (x) => (100 * x).toFixed(1) + "\u00a0%";
+  const interval = (low, high) => `[${percent(low)},\u00a0${percent(high)}]`; // one word: a narrow cell breaks around it
   const number = (x) => (x === null || x === undefined ? "–" : Math.abs(x) >= 1000 ? x.toFixed(0) : x !== 0 && Math.abs(x) < 1e-3 ? x.toExponential(1) : +x.toPrecision(4) + "");
   const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
   const place = (i) => [index.step[i], index.group[i], index.sample[i]].join("/");
@@ -72,7 +73,7 @@
     const bar = (b, a) => el("div", { class: "bar" },
       b ? el("i", { class: "was", style: `left:0;width:${100 * b[0]}%;bottom:50%` }) : null,
       el("i", { class: "now", style: `left:0;width:${100 * a[0]}%;${b ? "top:50%" : ""}` }));
-    const shown = (v) => (v ? `${percent(v[0])} [${percent(v[1])}, ${percent(v[2])}]` : "–");
+    const shown = (v) => (v ? `${percent(v[0])} ${interval(v[1], v[2])}` : "–");
     return [el("h2", {}, "Before and after, held-out problems"), el("div", { class: "scroll" }, el("table", {},
       el("tr", {}, ["metric", "before", "after", "", "problems"].map((t) => el("th", {}, t))),
       s.before_after.map((m) => el("tr", {}, el("td", {}, m.metric), el("td", {}, shown(m.before)), el("td", {}, shown(m.after)),
@@ -82,8 +83,8 @@
     if (!s.audit.length) return [];
     return [el("h2", {}, "Audit: rewarded rollouts graded again by a held-out verifier"), el("div", { class: "scroll" }, el("table", {},
       el("tr", {}, ["steps", "sampled", "rejected", "share", "95 %"].map((t) => el("th", {}, t))),
-      s.audit.map((a) => el("tr", {}, el("td", {}, [...new Set(a.steps)].join("–")), el("td", {}, a.sampled), el("td", {}, a.rejected),
-        el("td", {}, percent(a.rejected / a.sampled)), el("td", {}, `[${percent(a.low)}, ${percent(a.high)}]`))))),
+      s.audit.map((a) => el("tr", {}, el("td", {}, [...new Set(a.steps)].join("\u2060–\u2060")), el("td", {}, a.sampled), el("td", {}, a.rejected),
+        el("td", {}, percent(a.rejected / a.sampled)), el("td", {}, interval(a.low, a.high)))))),
       s.audit.some((a) => a.rejected) ? el("p", {}, el("a", { href: `#/${state.stage}/rollouts?sort=held_out` }, "Read the rejected ones")) : ""];
   }
 
