@@ -178,7 +178,7 @@ def copying_critic():
                 self.model,
                 head,
                 trunk=trunk,
-                logit_bytes=self.config.batch.logit_megabytes << 20,
+                logit_bytes=self.config.batch.logit_bytes(self.device.type),
                 entropy_gradient=False,
             )
 

@@ -273,12 +273,16 @@ class BatchSection(Section):
     that see only a window); padded: rows of like length side by side."""
     pack_tokens: int = Field(default=512, ge=1)
     """Longest pack where a pack needs a block mask (quadratic in its length)."""
-    logit_megabytes: int = Field(default=64, ge=1)
-    """Memory for the logits of one chunk; never are all of them held."""
+    logit_megabytes: int | None = Field(default=None, ge=1)
+    """For the logits that are held at once; never are all of them. None: 256, and 64 on a CPU."""
 
     def tokens_per_pass(self, device: str) -> int:
         """The token budget of a forward pass on a kind of device ("cpu", "cuda")."""
         return self.micro_tokens or (2048 if device == "cpu" else 8192)
+
+    def logit_bytes(self, device: str) -> int:
+        """The bound on logits held at once on a kind of device."""
+        return (self.logit_megabytes or (64 if device == "cpu" else 256)) << 20
 
 
 class EngineSection(Section):

@@ -1,11 +1,12 @@
 """Log-probabilities and entropies of tokens without holding [N, V] logits. Letters: N tokens, D hidden, V vocabulary.
 
-The head is applied to a chunk of tokens at a time, and again in the backward pass (recomputation), so that
-memory is bounded by the chunk: at most `max_bytes` of float32 logits, whatever the vocabulary.
+Logits are computed a part at a time, and again in the backward pass (recomputation), so that memory is bounded by the
+part: at most `max_bytes` of float32 logits, whatever the vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -40,7 +41,7 @@ def logprobs_and_entropy(
         head: the output embedding, [D] -> [V].
         targets_N: [N] int64 token ids.
         temperature: the sampling temperature; logits are divided by it.
-        max_bytes: bound on the float32 logits of one chunk.
+        max_bytes: bound on the float32 logits held at once; about as much again is needed to work on them.
         config: the model's config, read for a final logit soft-cap or scale.
         entropy_gradient: True where the entropy is part of the loss.
     """
@@ -67,7 +68,8 @@ def logprobs_and_entropy(
     if hidden_ND.shape[0] <= chunk:
         return LogprobsAndEntropy(*one_chunk(hidden_ND, targets_N))
     if type(head) is nn.Linear and head.bias is None and not cap and not entropy_gradient:
-        return LogprobsAndEntropy(*_Chunked.apply(hidden_ND, head.weight, targets_N, scale / temperature, chunk))
+        width = max(1, max_bytes // (4 * hidden_ND.shape[0]))
+        return LogprobsAndEntropy(*_ByVocabulary.apply(hidden_ND, head.weight, targets_N, scale / temperature, width))
     parts = [
         checkpoint(one_chunk, hidden, targets, use_reentrant=False, preserve_rng_state=False)
         if torch.is_grad_enabled()
@@ -77,65 +79,73 @@ def logprobs_and_entropy(
     return LogprobsAndEntropy(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
 
 
-class _Chunked(torch.autograd.Function):
-    """`logprobs_and_entropy` of a plain head: one gradient of the weight, to which each chunk adds its part in place.
+class _ByVocabulary(torch.autograd.Function):
+    """`logprobs_and_entropy` of a plain head, over one part of the vocabulary, for all tokens, after the other.
 
-    Autograd would hold a gradient of the weight per chunk and their sum, and compute the entropies again.
+    The sums run along as in an online softmax (Milakov and Gimelshein, arXiv:1805.02867, algorithm 3). The gradient of
+    each part of the weight is written once; chunks of tokens would read and write all of it for every chunk.
     """
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, factor: float, chunk: int
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, factor: float, width: int
     ) -> tuple[Tensor, Tensor]:
         kind = hidden_ND.device.type
         ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VD.dtype
-        ctx.factor, ctx.chunk = factor, chunk
+        ctx.factor, ctx.width = factor, width
+        exact = torch.promote_types(ctx.dtype, torch.float32)
+        target_N, total_N, expected_N = hidden_ND.new_zeros(3, len(targets_N), dtype=exact)
+        highest_N = torch.full_like(total_N, -torch.inf)
         with torch.autocast(kind, enabled=False):
-            weight = weight_VD.to(ctx.dtype)
-            found = [
-                _read(_logits(hidden.to(ctx.dtype), weight, factor), targets)
-                for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
-            ]
-        logprobs_N, entropy_N, normalizer_N = (torch.cat(part) for part in zip(*found, strict=True))
+            hidden = hidden_ND.to(ctx.dtype)
+            for start, weight in _parts(weight_VD, width):
+                logits = _logits(hidden, weight.to(ctx.dtype), factor)
+                place_N, here_N = _places(targets_N - start, len(weight))
+                target_N += logits.gather(1, place_N[:, None])[:, 0].where(here_N, 0.0)
+                before_N, highest_N = highest_N, torch.maximum(highest_N, logits.amax(-1))
+                shrunk_N = (before_N - highest_N).exp_()
+                shares = (logits - highest_N[:, None]).exp_()
+                total_N = total_N * shrunk_N + shares.sum(-1)
+                expected_N = expected_N * shrunk_N + shares.mul_(logits).sum(-1)
+                del logits, shares  # before the next part's are made
+        normalizer_N = highest_N + total_N.log()
+        entropy_N = normalizer_N - expected_N / total_N
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N, normalizer_N)
         ctx.mark_non_differentiable(entropy_N)
-        return logprobs_N, entropy_N
+        return target_N - normalizer_N, entropy_N
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, gradient_N: Tensor, _: Tensor
     ) -> tuple[Tensor, Tensor | None, None, None, None]:
         hidden_ND, weight_VD, targets_N, normalizer_N = ctx.saved_tensors
-        to_hidden_ND = torch.empty_like(hidden_ND)
-        to_weight_VD = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+        to_hidden_ND = torch.zeros_like(hidden_ND, dtype=normalizer_N.dtype)
+        to_weight_VD = torch.empty_like(weight_VD) if ctx.needs_input_grad[1] else None
         with torch.autocast(hidden_ND.device.type, enabled=False):
-            weight = weight_VD.to(ctx.dtype)
-            for start in range(0, len(targets_N), ctx.chunk):
-                part = slice(start, start + ctx.chunk)
-                hidden = hidden_ND[part].to(ctx.dtype)
-                gradient = gradient_N[part, None] * ctx.factor
+            hidden, gradient_N = hidden_ND.to(ctx.dtype), gradient_N * ctx.factor
+            for start, part in _parts(weight_VD, ctx.width):
+                weight = part.to(ctx.dtype)
+                place_N, here_N = _places(targets_N - start, len(weight))
                 # d logprob / d logits = onehot(target) - softmax
                 to_logits = _logits(hidden, weight, ctx.factor)
-                to_logits.sub_(normalizer_N[part, None]).exp_().mul_(-gradient)
-                to_logits.scatter_add_(1, targets_N[part, None], gradient)
+                to_logits.sub_(normalizer_N[:, None]).exp_().mul_(-gradient_N[:, None])
+                to_logits.scatter_add_(1, place_N[:, None], gradient_N.where(here_N, 0.0)[:, None])
                 to_logits = to_logits.to(ctx.dtype)
-                to_hidden_ND[part] = to_logits @ weight
-                if to_weight_VD is not None and to_weight_VD.dtype == ctx.dtype:
-                    to_weight_VD.addmm_(to_logits.T, hidden)
-                elif to_weight_VD is not None:
-                    to_weight_VD += to_logits.T @ hidden
-                del to_logits  # before the next chunk's are made
-        return to_hidden_ND, to_weight_VD, None, None, None
+                to_hidden_ND += to_logits @ weight
+                if to_weight_VD is not None:
+                    to_weight_VD[start : start + len(weight)] = to_logits.T @ hidden
+                del to_logits  # before the next part's are made
+        return to_hidden_ND.to(hidden_ND.dtype), to_weight_VD, None, None, None
 
 
-def _read(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities, entropies and normalizers of one chunk, with one pass of exponentials and one copy."""
-    highest = logits.amax(-1, keepdim=True)
-    shares = (logits - highest).exp_()
-    total = shares.sum(-1)
-    normalizer = highest[:, 0] + total.log()
-    logprobs = logits.gather(1, targets[:, None])[:, 0] - normalizer
-    return logprobs, normalizer - shares.mul_(logits).sum(-1) / total, normalizer
+def _parts(weight_VD: Tensor, width: int) -> Iterator[tuple[int, Tensor]]:
+    """The vocabulary in parts: first token id and weights."""
+    return zip(range(0, len(weight_VD), width), weight_VD.split(width), strict=True)
+
+
+def _places(targets_N: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Where the targets lie in a part of the vocabulary, or somewhere in it, and whether they do."""
+    return targets_N.clamp(0, width - 1), (targets_N >= 0) & (targets_N < width)
 
 
 def _logits(hidden: Tensor, weight: Tensor, factor: float) -> Tensor:

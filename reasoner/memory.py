@@ -116,14 +116,15 @@ def estimate(stage: StageConfig, *, on_gpu: bool = True) -> Estimate | None:
     lora = stage.model.lora
     trained = shape.parameters if lora is None else lora.rank * shape.linear
     base = width * shape.parameters - (width - NF4_BYTES) * shape.matrices * (stage.model.quantization is not None)
-    tokens = stage.batch.tokens_per_pass("cuda" if on_gpu else "cpu")
+    device = "cuda" if on_gpu else "cpu"
+    tokens = stage.batch.tokens_per_pass(device)
     layer = 17 * width * tokens * shape.hidden
     kept = width * tokens * shape.hidden * shape.layers + layer
     parts = {
         "weights": 4 * shape.parameters if lora is None else base + 4 * trained,
         "gradients and optimizer": 12 * trained,
         "activations": kept if stage.model.gradient_checkpointing else layer * shape.layers,
-        "logits": 4.0 * (stage.batch.logit_megabytes << 20),
+        "logits": 3.0 * stage.batch.logit_bytes(device),
     }
     if stage.algorithm.kl_coef > 0 and lora is None:
         parts["reference model"] = width * shape.parameters

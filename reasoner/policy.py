@@ -149,7 +149,7 @@ class Policy:
         """What every pass goes through; the weights of a checkpoint are in `self.model` already."""
         return TokenScorer(
             self.model,
-            logit_bytes=self.config.batch.logit_megabytes << 20,
+            logit_bytes=self.config.batch.logit_bytes(self.device.type),
             entropy_gradient=self.config.algorithm.entropy_coef > 0,
         )
 
@@ -187,7 +187,7 @@ class Policy:
             section = section.model_copy(update={"path": other, "from_scratch": None, "tokenizer": None})
         model = load_model(section, seed=self.config.seed, weights_dtype=self.dtype).model
         model.requires_grad_(False)
-        return TokenScorer(model, logit_bytes=self.config.batch.logit_megabytes << 20)
+        return TokenScorer(model, logit_bytes=self.config.batch.logit_bytes(self.device.type))
 
     def layout(self, batch: Batch) -> Forward:
         """The forward inputs of a micro-batch on the policy's device; config.batch.layout decides."""

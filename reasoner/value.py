@@ -116,7 +116,7 @@ class ActorCritic(Policy):
             self.model,
             head,
             trunk=trunk,
-            logit_bytes=self.config.batch.logit_megabytes << 20,
+            logit_bytes=self.config.batch.logit_bytes(self.device.type),
             entropy_gradient=self.config.algorithm.entropy_coef > 0,
         )
 

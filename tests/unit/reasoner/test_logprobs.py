@@ -1,4 +1,4 @@
-"""Log-probabilities in chunks against a plain log-softmax: values, gradients, entropies, dtypes."""
+"""Log-probabilities in parts against a plain log-softmax: values, gradients, entropies, dtypes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from transformers import PretrainedConfig
 from reasoner.logprobs import logprobs_and_entropy
 
 N, D, V = 23, 8, 50
-CHUNK_BYTES = 4 * V * 5
-"""Five tokens a chunk: the last of N = 23 is short."""
+CHUNK_BYTES = 4 * N * 7
+"""Seven tokens of the vocabulary, or three of the completions, at a time: the last part of each is short."""
 
 
 def problem(dtype: torch.dtype = torch.float64, *, bias: bool = False) -> tuple[Tensor, nn.Linear, Tensor, Tensor]:
