@@ -41,7 +41,8 @@ class EvalResult:
     """Share of completions that hit the token limit."""
     tokens_mean: float
     estimates: Mapping[str, Estimate]
-    """avg@K, pass@k for k in powers of two up to K, maj@K (K > 1), and the mean of each component of the verdicts."""
+    """avg@K, pass@k for k in powers of two up to K, maj@K (K > 1, and a verifier that names the answers that it finds
+    right), and the mean of each component of the verdicts."""
 
     def to_json(self) -> dict[str, JSON]:
         """As one line of evals.jsonl."""
@@ -118,6 +119,7 @@ def summarize(groups: Sequence[RolloutGroup]) -> EvalResult:
     """Every figure of an evaluation; a problem none of whose completions could be graded is left out."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     samples = max(len(group.rollouts) for group in groups)
+    votes = all(v.answer is not None for r in rollouts if (v := r.verdict).graded and (v.reward or 0.0) >= 1.0)
     per_problem: dict[str, list[float]] = {}
     for group in groups:
         graded = [rollout.verdict for rollout in group.rollouts if rollout.verdict.graded]
@@ -135,8 +137,9 @@ def summarize(groups: Sequence[RolloutGroup]) -> EvalResult:
             if k <= len(graded):
                 value = pass_at_k(samples=len(graded), correct=sum(right), k=k)
                 per_problem.setdefault(f"pass@{k}", []).append(value)
-        majority = maj_at_k([verdict.answer for verdict in graded], right)
-        per_problem.setdefault(f"maj@{samples}", []).append(majority)
+        if votes:
+            majority = maj_at_k([verdict.answer for verdict in graded], right)
+            per_problem.setdefault(f"maj@{samples}", []).append(majority)
     lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
     return EvalResult(
         problems=len(groups),

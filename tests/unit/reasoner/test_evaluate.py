@@ -50,3 +50,10 @@ def test_components_are_means_over_problems_of_means_over_their_samples() -> Non
     assert found.estimates["component/clean"].value == pytest.approx((0.75 + 0.25) / 2)
     assert found.ungraded == 1
     assert not any(name.startswith("component/") for name in summarize([group(said(1.0))]).estimates)
+
+
+def test_a_majority_is_of_answers_and_needs_a_verifier_that_names_them() -> None:
+    told = replace(said(1.0), answer="4"), replace(said(0.0), answer="5"), said(0.0)
+    assert summarize([group(*told, replace(said(1.0), answer="4"))]).estimates["maj@4"].value == 1.0
+    assert summarize([group(said(0.0), said(0.0))]).estimates["maj@2"].value == 0.0
+    assert "maj@2" not in summarize([group(said(1.0), said(0.0)), group(said(1.0), said(1.0))]).estimates
