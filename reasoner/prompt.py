@@ -90,5 +90,6 @@ def check_lengths(problems: Sequence[Problem], prompts: Sequence[Prompt], *, max
             raise ConfigError(
                 "bad-value",
                 f"problem {problem.id}: prompt of {len(prompt.ids)} tokens plus rollout.max_tokens={max_tokens}"
-                f" must fit the context of {limit}. Lower rollout.max_tokens (in `reasoner eval` --max-tokens), drop the problem, or use another model.",
+                f" must fit the context of {limit}. Lower rollout.max_tokens (in `reasoner eval` --max-tokens),"
+                " drop the problem, or use another model.",
             )
