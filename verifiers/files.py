@@ -67,10 +67,13 @@ def _line(
     values = {name: _reach(row, names.get(name, name)) for name in FIELDS}
     key = str(values["id"]) if values["id"] is not None else str(number)
     completion, chosen = values["completion"], values["verifier"] or verifier
+    for name in ("completion", "reference"):
+        column = names.get(name, name)
+        if column not in row and column.partition(".")[0] not in row:
+            known = ", ".join(list(row)[:8])
+            return Line(number, key, None, f"no column {column!r}; there are {known} (--column {name}=NAME)")
     if not isinstance(completion, str):
         return Line(number, key, None, f"completion must be text; got {type(completion).__name__}")
-    if names.get("reference", "reference").partition(".")[0] not in row:
-        return Line(number, key, None, f"there must be a column {names.get('reference', 'reference')!r}; there is none")
     if not isinstance(chosen, str):
         return Line(number, key, None, "the row names no verifier: pass --verifier")
     own = values["options"] if isinstance(values["options"], dict) else options if chosen == verifier else {}
@@ -188,18 +191,24 @@ class Summary:
     def lines(self) -> list[str]:
         """The same in sentences."""
         row = self.to_json()
-        said = [f"{self.graded} of {self.rows} rows graded"]
+        said = [f"{self.graded} of {self.rows + len(self.malformed)} rows graded"]
         if self.graded:
             low, high = cast("list[float]", row["interval"])
             said[0] += f", {self.correct / self.graded:.1%} correct [{low:.1%}, {high:.1%}]"
-        said.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items())))
+        if self.rows:
+            said.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items())))
         said += [
             f"not graded: {count} x {cause}"
             for cause, count in list(cast("dict[str, int]", row["not_graded"]).items())[:5]
         ]
-        said += [f"line {number}: {fault}" for number, fault in self.malformed[:10]]
-        if len(self.malformed) > 10:
-            said.append(f"and {len(self.malformed) - 10} more malformed rows")
+        where: dict[str, list[int]] = {}
+        for number, fault in self.malformed:
+            where.setdefault(fault, []).append(number)
+        for fault, numbers in list(where.items())[:10]:
+            alike = f" (and {len(numbers) - 1} lines more)" if len(numbers) > 1 else ""
+            said.append(f"line {numbers[0]}: {fault}{alike}")
+        if len(where) > 10:
+            said.append(f"and {len(where) - 10} more faults of malformed rows")
         if self.slowest:
             said.append("slowest: " + ", ".join(f"{name} {seconds * 1000:.1f} ms" for seconds, name in self.slowest))
         return said

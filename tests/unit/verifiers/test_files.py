@@ -47,12 +47,24 @@ def test_rows_are_graded_in_order_and_what_cannot_be_is_said(tmp_path: Path) -> 
     rows = read(output)
     assert [row["id"] for row in rows] == ["a", "b", "3", "c", "d", "e", "f", "g", "10"]
     assert [row["outcome"] for row in rows if row["outcome"] != "malformed"] == OUTCOMES
-    assert "4 of 6 rows graded, 75.0% correct [30.1%, 95.4%]" in said  # Wilson's interval of 3 of 4
+    assert "4 of 9 rows graded, 75.0% correct [30.1%, 95.4%]" in said  # Wilson's interval of 3 of 4
     assert "line 3: not JSON" in said
-    assert "line 9: completion must be text; got NoneType" in said
+    assert "line 9: no column 'completion'; there are id (--column completion=NAME)" in said
     assert "line 10: must be a JSON object; got list" in said
     assert "not graded: 1 x verifier_error: no verifier named 'no-such'" in said
     assert "slowest: " in said
+
+
+def test_a_column_of_another_name_is_said_once(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", [{"output": {"text": "4"}, "gold": "4"}] * 3)
+    code, said, _ = run(file, "--verifier", "exact", "--output", str(tmp_path / "out.jsonl"))
+    assert code == 3
+    fault = "no column 'completion'; there are output, gold (--column completion=NAME)"
+    assert said == f"0 of 3 rows graded\nline 1: {fault} (and 2 lines more)\n"
+    code, said, _ = run(
+        file, "--verifier", "exact", "-c", "completion=output.text", "--output", str(tmp_path / "two.jsonl")
+    )
+    assert "line 1: no column 'reference'; there are output, gold (--column reference=NAME) (and 2 lines more)" in said
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
