@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import statistics
 import subprocess
 import sys
 import time
@@ -51,6 +52,11 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 
+def step_seconds(stage: Path) -> float:
+    """Of its median step, which a machine that is busy for a while does not move."""
+    return statistics.median(row["time/step"] for row in lines(stage / "metrics.jsonl"))
+
+
 def figures(stage: Path) -> dict[str, object]:
     """Accuracy before and after with its interval, and how long the completions became."""
     evals = lines(stage / "evals.jsonl")
@@ -64,15 +70,14 @@ def one_seed(seed: int, output: Path) -> dict[str, dict[str, object]]:
     wall = train(base / "grpo", f"seed={seed}")
     sft, grpo = base / "grpo" / "0-sft", base / "grpo" / "1-grpo"
     found = {"grpo": figures(grpo) | {"seconds_of_both_stages": round(wall)}}
-    taken = sum(row["time/step"] for row in lines(grpo / "metrics.jsonl"))
-    sft_step = sum(row["time/step"] for row in lines(sft / "metrics.jsonl")) / len(lines(sft / "metrics.jsonl"))
+    steps = len(lines(grpo / "metrics.jsonl")) * step_seconds(grpo) / step_seconds(sft)
     common = [f"seed={seed}", f"stages.1.model.path={sft / 'final'}"]
     arms = {
         "shuffled": ["stages.1.algorithm.advantage=" + f"{HERE}:shuffled"],
         "rejection": ["stages.1.algorithm.advantage=rejection"],
         "more-sft": [
             "stages.1.method=sft",
-            f"stages.1.steps={round(taken / sft_step)}",
+            f"stages.1.steps={round(steps)}",
             "stages.1.optim.lr=1e-3",
             "stages.1.sft.demonstrations=" + str(demonstrations()),
             "stages.1.sft.rows_per_step=64",
