@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from reasoner.config_hints import explained
+
 Options = dict[str, JsonValue]
 Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """One path or several."""
@@ -183,6 +185,10 @@ class RolloutSection(Section):
                 " Leave them out here; evaluation may use them"
             )
         return self
+
+
+CENTRED = ("grpo", "dr_grpo", "rloo")
+"""Advantages that compare a rollout with the others of its group."""
 
 
 class AlgorithmSection(Section):
@@ -594,13 +600,11 @@ class StageConfig(Section):
                 "grading.portions above 1 needs one update a step (optim.updates_per_step, optim.inner_epochs) and no"
                 " dynamic_sampling_rounds: both want all the rows of a step. Leave it out"
             )
-        if self.optim.lr > 0 and self.method == "grpo" and self.rollout.group_size < 2:
-            group_based = {"grpo", "dr_grpo", "rloo"}
-            if self.algorithm.advantage in group_based:
-                raise ValueError(
-                    f"group_size must be >= 2 to centre rewards; got {self.rollout.group_size}."
-                    " Set rollout.group_size in the config"
-                )
+        if self.rollout.group_size < 2 and self.method == "grpo" and self.algorithm.advantage in CENTRED:
+            raise ValueError(
+                f"group_size must be >= 2 to centre rewards; got {self.rollout.group_size}."
+                " Set rollout.group_size in the config"
+            )
         return self
 
     @property
@@ -801,41 +805,6 @@ def _validated(stage: Mapping[str, object], where: str) -> StageConfig:
     try:
         return StageConfig.model_validate(stage)
     except ValidationError as error:
-        lines = [_explain(dict(problem)) for problem in error.errors()]
+        lines = [explained(dict(problem), StageConfig) for problem in error.errors()]
         unknown = any(problem["type"] == "extra_forbidden" for problem in error.errors())
         raise ConfigError("unknown-key" if unknown else "bad-value", f"{where}: " + "; ".join(lines)) from error
-
-
-def _explain(problem: Mapping[str, object]) -> str:
-    location = [str(part) for part in cast("tuple[object, ...]", problem["loc"])]
-    name = ".".join(location)
-    if problem["type"] != "extra_forbidden":
-        message = str(problem["msg"]).removeprefix("Value error, ")
-        given = problem.get("input")
-        shown = f"; got {given!r}" if isinstance(given, str | int | float) else ""
-        return f"{name + ': ' if name else ''}{message}{shown}"
-    known = _known_keys(location[:-1])
-    close = difflib.get_close_matches(location[-1], known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else f" Known here: {', '.join(known)}."
-    return f"unknown key {name!r}.{hint}"
-
-
-def _known_keys(path: Sequence[str]) -> list[str]:
-    section: type[BaseModel] = StageConfig
-    for part in path:
-        if part.isdigit() or part not in section.model_fields:
-            continue
-        found = _section_of(section.model_fields[part].annotation)
-        if found is not None:
-            section = found
-    return list(section.model_fields)
-
-
-def _section_of(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in get_args(annotation):
-        found = _section_of(inner)
-        if found is not None:
-            return found
-    return None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reasoner.config import ConfigError, dump, load_config, resolve, shipped_configs
+from reasoner.config_hints import OTHER_NAMES
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
@@ -28,6 +29,10 @@ def test_the_commands_in_a_configs_notes_are_valid(name: str) -> None:
     [
         ("optim.lrr=1", "unknown-key", "'optim.lrr'. Did you mean 'lr'?"),
         ("tasks=gsm8k", "unknown-key", "Did you mean 'task'?"),
+        ("lr=1e-6", "unknown-key", "Did you mean 'optim.lr' or 'value.lr'?"),
+        ("algorithm.beta=0.1", "unknown-key", "Did you mean 'algorithm.kl_coef' or 'dpo.beta'?"),
+        ("rollout.num_generations=8", "unknown-key", "Did you mean 'rollout.group_size'?"),
+        ("model.name=x", "unknown-key", "Known here: path, tokenizer, "),
         ("rollout.group_size=0", "bad-value", "rollout.group_size"),
         ("rollout.group_size=1", "bad-value", "group_size must be >= 2 to centre rewards; got 1"),
         ("rollout.top_p=0.9", "bad-value", "biases every importance ratio"),
@@ -94,3 +99,14 @@ def test_an_override_of_a_later_stages_model_starts_it_there() -> None:
     run = resolve(raw, ["model.path=b"])
     assert run.starts_fresh == (True, False)
     assert [stage.model.path for stage in run.stages] == ["b", None]
+
+
+def test_names_of_other_trainers_lead_to_keys_that_there_are() -> None:
+    unknown: list[str] = []
+    for name in OTHER_NAMES.values():
+        try:
+            load_config("quickstart", [f"{name}=no value of it"])
+        except ConfigError as error:
+            unknown += [name] if error.code != "bad-value" else []
+    assert unknown == []
+    assert {"optim.lr", "rollout.group_size"} <= set(OTHER_NAMES.values())

@@ -1,0 +1,89 @@
+"""What a config's error says: the key, what is wrong with it, and the key that was probably meant. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import cast, get_args
+
+from pydantic import BaseModel
+
+OTHER_NAMES: Mapping[str, str] = {
+    "adv_estimator": "algorithm.advantage",
+    "advantage_estimator": "algorithm.advantage",
+    "batch_size": "rollout.problems_per_step",
+    "beta": "algorithm.kl_coef",
+    "clip_ratio": "algorithm.loss_options.clip_low",
+    "clip_ratio_high": "algorithm.loss_options.clip_high",
+    "clip_ratio_low": "algorithm.loss_options.clip_low",
+    "epsilon": "algorithm.loss_options.clip_low",
+    "epsilon_high": "algorithm.loss_options.clip_high",
+    "eval_steps": "eval.every",
+    "generate_max_len": "rollout.max_tokens",
+    "gradient_accumulation_steps": "batch.micro_tokens",
+    "init_kl_coef": "algorithm.kl_coef",
+    "kl_loss_coef": "algorithm.kl_coef",
+    "learning_rate": "optim.lr",
+    "loss_type": "algorithm.loss",
+    "lr_scheduler_type": "optim.schedule",
+    "max_completion_length": "rollout.max_tokens",
+    "max_response_length": "rollout.max_tokens",
+    "max_steps": "steps",
+    "max_tokens": "rollout.max_tokens",
+    "micro_batch_size": "batch.micro_tokens",
+    "model_name_or_path": "model.path",
+    "n": "rollout.group_size",
+    "n_samples_per_prompt": "rollout.group_size",
+    "num_generations": "rollout.group_size",
+    "num_iterations": "optim.inner_epochs",
+    "output_dir": "output",
+    "per_device_train_batch_size": "rollout.problems_per_step",
+    "ppo_epochs": "optim.inner_epochs",
+    "report_to": "logging.trackers",
+    "reward_funcs": "task.verifier",
+    "rollout_batch_size": "rollout.problems_per_step",
+    "rollouts_per_example": "rollout.group_size",
+    "save_steps": "checkpoint.every",
+    "train_batch_size": "rollout.problems_per_step",
+}
+"""Keys of TRL, verl, OpenRLHF and prime-rl, and the key here that does it or comes nearest."""
+
+
+def explained(problem: Mapping[str, object], root: type[BaseModel]) -> str:
+    """One of pydantic's errors on a section, in our words."""
+    location = [str(part) for part in cast("tuple[object, ...]", problem["loc"])]
+    name = ".".join(location)
+    if problem["type"] != "extra_forbidden":
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        given = problem.get("input")
+        shown = f"; got {given!r}" if isinstance(given, str | int | float) else ""
+        return f"{name + ': ' if name else ''}{message}{shown}"
+    known = list(_section_at(root, location[:-1]).model_fields)
+    meant = _meant(location[-1], known, root)
+    hint = f" Did you mean {' or '.join(map(repr, meant))}?" if meant else f" Known here: {', '.join(known)}."
+    return f"unknown key {name!r}.{hint}"
+
+
+def _meant(key: str, known: Sequence[str], root: type[BaseModel]) -> list[str]:
+    """A key that is spelled much like this one; or the same thing by another name, or at another place."""
+    if close := difflib.get_close_matches(key, known, n=1, cutoff=0.75):
+        return close
+    sections = {name: _section_of(field.annotation) for name, field in root.model_fields.items()}
+    elsewhere = [f"{name}.{key}" for name, section in sections.items() if section and key in section.model_fields]
+    other = [OTHER_NAMES[key]] if key in OTHER_NAMES else []
+    return other + (elsewhere if len(elsewhere) < 3 else []) or difflib.get_close_matches(key, known, n=1)
+
+
+def _section_at(root: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
+    section = root
+    for part in path:
+        if part.isdigit() or part not in section.model_fields:
+            continue
+        section = _section_of(section.model_fields[part].annotation) or section
+    return section
+
+
+def _section_of(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section_of(inner)) is not None), None)
