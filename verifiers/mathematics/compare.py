@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
-from verifiers.mathematics import normal, rewrites
-from verifiers.mathematics.limits import MAX_ITEMS, Budget, LimitExceeded, ParseError, Undecided
+from verifiers.mathematics import constants, normal, readings, rewrites
+from verifiers.mathematics.limits import MAX_ITEMS, Budget, LimitExceeded, Undecided
 from verifiers.mathematics.nodes import (
     EXPRESSION,
     Add,
@@ -30,7 +30,6 @@ from verifiers.mathematics.nodes import (
     Node,
     Num,
     PlusMinus,
-    Pow,
     Quantity,
     Ratio,
     Relation,
@@ -41,9 +40,8 @@ from verifiers.mathematics.nodes import (
     contains,
     symbols,
 )
-from verifiers.mathematics.probes import probe_equal
-from verifiers.mathematics.realsets import FLIPPED, LINES, line_of
-from verifiers.mathematics.units import SYMBOLS, parse_unit
+from verifiers.mathematics.probes import probe_equal, value_of
+from verifiers.mathematics.realsets import FLIPPED, line_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +109,14 @@ class _Comparer:
     def same(self, gold: Node, answer: Node) -> bool:
         if gold == answer:
             return True
-        return self._same(gold, answer) or (_is_range(gold) and _is_range(answer) and self._ranges(gold, answer))
+        return self._same(gold, answer) or (
+            readings.is_range(gold) and readings.is_range(answer) and self._ranges(gold, answer)
+        )
 
     def _same(self, gold: Node, answer: Node) -> bool:
         if isinstance(gold, Num) and isinstance(answer, Num):
             return self._numbers(gold, answer)
-        values = _literal(gold), _literal(answer)
+        values = constants.literal(gold), constants.literal(answer)
         if values[0] is not None and values[1] is not None and self.policy.unsimplified:
             self._reach("number")
             return values[0] == values[1] or self._rounds(gold, values[1], answer)
@@ -125,7 +125,7 @@ class _Comparer:
             answer = rewrites.combinations(answer)
         elif not contains(answer, Group):
             gold = rewrites.combinations(gold)
-        gold, answer = _plain(gold), _plain(answer)
+        gold, answer = readings.plain(gold), readings.plain(answer)
         if gold == answer:
             return True
         families = rewrites.family(gold), rewrites.family(answer)
@@ -137,7 +137,7 @@ class _Comparer:
             return self._quantities(gold, answer)
         if isinstance(gold, Relation) or isinstance(answer, Relation):
             return self._relations(gold, answer)
-        gold, answer = _as_set(gold), _as_set(answer)
+        gold, answer = readings.as_set(gold), readings.as_set(answer)
         if isinstance(gold, Group) or isinstance(answer, Group):
             return self._groups(gold, answer)
         if isinstance(gold, Ratio) or isinstance(answer, Ratio):
@@ -157,7 +157,7 @@ class _Comparer:
         names = symbols(gold), symbols(answer)
         if names[0] and names[1] and names[0] != names[1] and not isinstance(gold, Builder):
             return False
-        lines = line_of(gold, _place), line_of(answer, _place)
+        lines = line_of(gold, constants.place), line_of(answer, constants.place)
         if lines[0] is None or lines[1] is None or len(lines[0]) != len(lines[1]):
             return False
         return all(
@@ -200,7 +200,7 @@ class _Comparer:
                 rows = [Group(GroupKind.TUPLE, row) for row in gold.rows]
                 return self._matched(rows, [Group(GroupKind.TUPLE, row) for row in answer.rows])
             case Builder(), Builder():
-                renamed = _renamed(answer, gold)
+                renamed = readings.renamed_like(answer, gold)
                 return self.same(gold.head, renamed.head) and self.same(gold.condition, renamed.condition)
             case Clock(), Clock():
                 if gold.meridiem and answer.meridiem and gold.meridiem != answer.meridiem:
@@ -212,7 +212,7 @@ class _Comparer:
                 years = gold.year == answer.year or not (gold.year and answer.year)
                 return years and (gold.month, gold.day) == (answer.month, answer.day)
             case Text(), Text():
-                return _words(gold) == _words(answer)
+                return readings.words(gold) == readings.words(answer)
             case NamedSet(), NamedSet():
                 return gold == answer
             case _:
@@ -248,12 +248,12 @@ class _Comparer:
             if isinstance(one, Text):
                 if isinstance(other, NamedSet):
                     return other.name == "empty" and one.words == ("none",)
-                return isinstance(other, Sym | Const) and _words(one) == (other.name.lower(),)
+                return isinstance(other, Sym | Const) and readings.words(one) == (other.name.lower(),)
             if isinstance(one, NamedSet) and one.name == "empty" and isinstance(other, Group):
                 return not other.items
             if isinstance(one, Builder) and not isinstance(other, Builder):
                 if isinstance(one.condition, Relation) and isinstance(one.head, Sym):
-                    as_interval = _interval_of(one.condition)
+                    as_interval = readings.interval_of(one.condition)
                     return as_interval is not None and self.same(*_ordered(gold, one, as_interval, other))
                 return False
             if isinstance(one, Matrix) and isinstance(other, EXPRESSION):
@@ -275,36 +275,36 @@ class _Comparer:
         ones; a fraction or a surd is what the reference was rounded from.
         """
         if self.policy.relative_tolerance > 0:
-            wanted = _exact(gold)
+            wanted = constants.exact(gold)
             if wanted is not None and abs(value - wanted) <= Fraction(self.policy.relative_tolerance) * abs(wanted):
                 return True
-        written = _decimal(gold)
+        written = constants.decimal(gold)
         if written is None or self.policy.rounding != "reference":
             return False
         wanted, ulp = written
-        if ulp >= 1 or not _rounds_to(value, wanted, ulp):
+        if ulp >= 1 or not constants.rounds_to(value, wanted, ulp):
             return False
-        mine = _decimal(answer)
+        mine = constants.decimal(answer)
         if mine is None:  # a decimal without an end is a decimal all the same
-            return not _integral(answer) and abs(wanted) / ulp >= (100 if isinstance(answer, Num) else 10)
+            return not constants.integral(answer) and abs(wanted) / ulp >= (100 if isinstance(answer, Num) else 10)
         return mine[1] < ulp and abs(wanted) / ulp >= 100 and abs(value - wanted) * 2 < ulp
 
     def _scalars(self, gold: Node, answer: Node) -> bool:
         if contains(gold, Matrix) and contains(answer, Matrix):
             matrices = rewrites.worked_out(gold), rewrites.worked_out(answer)
             return matrices[0] is not None and matrices[1] is not None and self.same(matrices[0], matrices[1])
-        if not self.policy.unsimplified and _worked_out(gold) and not _worked_out(answer):
+        if not self.policy.unsimplified and constants.worked_out(gold) and not constants.worked_out(answer):
             return False
         return any(self._scalar(*sides) for sides in _readings(gold, answer, self.policy))
 
     def _scalar(self, gold: Node, answer: Node) -> bool:
         self._reach("normal form")
         names = symbols(gold), symbols(answer)
-        if names[0] != names[1] and (same_letters := _constants(names[0], names[1])):
+        if names[0] != names[1] and (same_letters := readings.constants_renamed(names[0], names[1])):
             answer = rewrites.renamed(answer, same_letters)
             names = names[0], symbols(answer)
-        if _infinite(gold) or _infinite(answer):
-            return _infinite(gold) == _infinite(answer)
+        if constants.infinite(gold) or constants.infinite(answer):
+            return constants.infinite(gold) == constants.infinite(answer)
         try:
             budget = Budget()
             left, right = normal.normal_form(gold, budget), normal.normal_form(answer, budget)
@@ -335,18 +335,18 @@ class _Comparer:
         return gold.name in ("sum", "prod", "int", "lim") and self._in_order(gold.args, answer.args)
 
     def _rounded_surd(self, gold: Node, answer: Node) -> bool:
-        if _decimal(gold) is None or symbols(answer):
+        if constants.decimal(gold) is None or symbols(answer):
             return False
-        value = _approximate(answer)
+        value = value_of(answer)
         return value is not None and self._rounds(gold, value, answer)
 
     # ---- signs, units, relations -----------------------------------------------------------------
 
     def _signs(self, gold: Node, answer: Node) -> bool:
-        return self._groups(_both_signs(gold), _both_signs(answer))
+        return self._groups(readings.both_signs(gold), readings.both_signs(answer))
 
     def _quantities(self, gold: Node, answer: Node) -> bool:
-        gold, answer = _letter_unit(gold, answer), _letter_unit(answer, gold)
+        gold, answer = readings.letter_unit(gold, answer), readings.letter_unit(answer, gold)
         if isinstance(gold, Quantity) and isinstance(answer, Quantity):
             first, second = gold.unit, answer.unit
             if first.dimension and second.dimension:
@@ -378,7 +378,7 @@ class _Comparer:
         if relation.ops == ("in",):
             return self.same(*_ordered(gold, relation, relation.sides[1], other))
         if isinstance(other, Interval | SetOp | Builder) or (isinstance(other, Group) and len(other.items) == 2):
-            interval = _interval_of(relation)
+            interval = readings.interval_of(relation)
             if interval is not None:
                 return self.same(*_ordered(gold, relation, interval, other))
         if isinstance(other, Builder):
@@ -386,7 +386,7 @@ class _Comparer:
         if relation.ops[-1] == "approx" and not symbols(relation.sides[-1]) and not symbols(relation.sides[-2]):
             return self._approximated(gold, relation, other)
         value = self._value_of(relation)
-        if value is None and relation is answer and _states_a_value(relation):
+        if value is None and relation is answer and readings.states_a_value(relation):
             value = relation.sides[-1]
             if not all(self.same(value, side) for side in relation.sides[1:-1]):
                 return False
@@ -395,7 +395,7 @@ class _Comparer:
     def _approximated(self, gold: Node, relation: Relation, other: Node) -> bool:
         """`x = 1/6 = 0.167`, the last with an approximation sign: either value, where one is the other rounded."""
         exact, rounded = relation.sides[-2:]
-        value = _exact(exact)
+        value = constants.exact(exact)
         if value is None or not self._rounds(rounded, value, exact):
             return False
         before = Relation(relation.sides[:-1], relation.ops[:-1]) if len(relation.ops) > 1 else exact
@@ -408,7 +408,7 @@ class _Comparer:
         if any(op not in ("=", "approx", "equiv") for op in relation.ops):
             return None
         name, last = relation.sides[0], relation.sides[-1]
-        if _is_name(name):
+        if readings.is_name(name):
             if isinstance(name, Sym) and name.name in symbols(last):
                 return None
             swapped = isinstance(name, Group) and name.items == (Sym("y"), Sym("x"))
@@ -416,7 +416,7 @@ class _Comparer:
                 return Group(last.kind, last.items[::-1])
             middle = relation.sides[1:]
         else:
-            if _is_name(last) and len(relation.sides) == 2 and isinstance(last, Sym) and not symbols(name):
+            if readings.is_name(last) and len(relation.sides) == 2 and isinstance(last, Sym) and not symbols(name):
                 return name
             middle = relation.sides
             if symbols(name) and len(relation.sides) == 2:
@@ -427,7 +427,7 @@ class _Comparer:
 
     def _two_relations(self, gold: Relation, answer: Relation) -> bool:
         if len(gold.ops) == 1 and len(answer.ops) == 1:
-            first, second = _oriented(gold), _oriented(answer)
+            first, second = readings.oriented(gold), readings.oriented(answer)
             if first.ops != second.ops:
                 return False
             if self._in_order(first.sides, second.sides):
@@ -436,14 +436,14 @@ class _Comparer:
             if op in ("=", "!=") and self._in_order(first.sides, second.sides[::-1]):
                 return True
             if op in ("=", "!=", "<", "<="):
-                if _is_definition(first) and _is_definition(second):
+                if readings.is_definition(first) and readings.is_definition(second):
                     return self._definitions(first, second)
                 return self._proportional(first, second)
             return False
         values = [self._value_of(relation) for relation in (gold, answer)]
         if values[0] is not None and values[1] is not None and set(gold.ops) | set(answer.ops) == {"="}:
             return self.same(values[0], values[1])
-        intervals = _interval_of(gold), _interval_of(answer)
+        intervals = readings.interval_of(gold), readings.interval_of(answer)
         if intervals[0] is not None and intervals[1] is not None and symbols(gold) & symbols(answer):
             return self.same(intervals[0], intervals[1])
         if gold.ops == answer.ops:
@@ -490,49 +490,56 @@ class _Comparer:
     # ---- several values --------------------------------------------------------------------------
 
     def _groups(self, gold: Node, answer: Node) -> bool:
-        for one, other in ((gold, answer), (answer, gold)):
-            if isinstance(one, Group) and not isinstance(other, Group):
-                if isinstance(other, NamedSet) and other.name == "R":
-                    return _whole_line(one)
-                if isinstance(other, SetOp) and other.op == "cup" and one.kind is GroupKind.LIST:
-                    pieces = [_interval_of(item) if isinstance(item, Relation) else item for item in one.items]
-                    if any(piece is None for piece in pieces):
-                        return False
-                    union = SetOp("cup", tuple(piece for piece in pieces if piece is not None))
-                    return self.same(*_ordered(gold, one, union, other))
-                if isinstance(other, Num) and other.groups and one.kind is GroupKind.LIST:
-                    return self.same(*_ordered(gold, one, one, _grouped(other)))
-                if isinstance(other, Matrix) and one.kind is not GroupKind.SET:
-                    vector = len(other.rows) == 1 or len(other.rows[0]) == 1
-                    return vector and self._in_order(*_ordered(gold, one, one.items, children(other)))
-                if isinstance(other, Interval) and one.kind is GroupKind.TUPLE and len(one.items) == 2:
-                    if other.low_closed or other.high_closed:
-                        return False
-                    return self._in_order(*_ordered(gold, one, one.items, (other.low, other.high)))
-                if len(one.items) == 1:
-                    return self.same(*_ordered(gold, one, one.items[0], other))
-                if isinstance(other, Call) and other.name == "binom" and one.kind is GroupKind.TUPLE:
-                    return self._in_order(*_ordered(gold, one, one.items, other.args))  # a column vector
-                again = one.kind is GroupKind.LIST and isinstance(other, EXPRESSION) and len(one.items) <= 4
-                if (
-                    again
-                    and len(set(one.items)) == len(one.items)
-                    and all(self.same(*_ordered(gold, one, item, other)) for item in one.items)
-                ):
-                    return True  # 7/2, or 3.5
-                if isinstance(other, EXPRESSION) and one.kind is GroupKind.TUPLE:
-                    return self._matrix_or_vector(gold, answer, one, other)
-                if isinstance(other, Sym) and all(_is_letter(item) for item in one.items):
-                    letters = sorted(item.name for item in one.items if isinstance(item, Sym))
-                    return letters == sorted(other.name)
+        """At least one of them a group: of values in order, in any order, or without repetition."""
+        if isinstance(gold, Group) and isinstance(answer, Group):
+            return self._two_groups(gold, answer)
+        one, other = (gold, answer) if isinstance(gold, Group) else (answer, gold)
+        assert isinstance(one, Group)
+        return self._group_and_other(gold, answer, one, other)
+
+    def _group_and_other(self, gold: Node, answer: Node, one: Group, other: Node) -> bool:
+        """A group beside what says the same without being one: a matrix, an interval, its only item."""
+        if isinstance(other, NamedSet) and other.name == "R":
+            return readings.whole_line(one)
+        if isinstance(other, SetOp) and other.op == "cup" and one.kind is GroupKind.LIST:
+            pieces = [readings.interval_of(item) if isinstance(item, Relation) else item for item in one.items]
+            if any(piece is None for piece in pieces):
                 return False
-        assert isinstance(gold, Group)
-        assert isinstance(answer, Group)
+            union = SetOp("cup", tuple(piece for piece in pieces if piece is not None))
+            return self.same(*_ordered(gold, one, union, other))
+        if isinstance(other, Num) and other.groups and one.kind is GroupKind.LIST:
+            return self.same(*_ordered(gold, one, one, readings.grouped(other)))
+        if isinstance(other, Matrix) and one.kind is not GroupKind.SET:
+            vector = len(other.rows) == 1 or len(other.rows[0]) == 1
+            return vector and self._in_order(*_ordered(gold, one, one.items, children(other)))
+        if isinstance(other, Interval) and one.kind is GroupKind.TUPLE and len(one.items) == 2:
+            if other.low_closed or other.high_closed:
+                return False
+            return self._in_order(*_ordered(gold, one, one.items, (other.low, other.high)))
+        if len(one.items) == 1:
+            return self.same(*_ordered(gold, one, one.items[0], other))
+        if isinstance(other, Call) and other.name == "binom" and one.kind is GroupKind.TUPLE:
+            return self._in_order(*_ordered(gold, one, one.items, other.args))  # a column vector
+        again = one.kind is GroupKind.LIST and isinstance(other, EXPRESSION) and len(one.items) <= 4
+        if (
+            again
+            and len(set(one.items)) == len(one.items)
+            and all(self.same(*_ordered(gold, one, item, other)) for item in one.items)
+        ):
+            return True  # 7/2, or 3.5
+        if isinstance(other, EXPRESSION) and one.kind is GroupKind.TUPLE:
+            return self._matrix_or_vector(gold, answer, one, other)
+        if isinstance(other, Sym) and all(readings.is_letter(item) for item in one.items):
+            letters = sorted(item.name for item in one.items if isinstance(item, Sym))
+            return letters == sorted(other.name)
+        return False
+
+    def _two_groups(self, gold: Group, answer: Group) -> bool:
         if len(gold.items) != len(answer.items):
             if gold.kind is answer.kind is GroupKind.SET:
                 return self._each_in(gold.items, answer.items) and self._each_in(answer.items, gold.items)
             return False
-        assigned = _assignments(gold), _assignments(answer)
+        assigned = readings.assignments(gold), readings.assignments(answer)
         if assigned[0] and assigned[1]:
             return assigned[0].keys() == assigned[1].keys() and all(
                 self.same(value, assigned[1][name]) for name, value in assigned[0].items()
@@ -540,9 +547,11 @@ class _Comparer:
         for mine, theirs in ((gold, assigned[1]), (answer, assigned[0])):
             if theirs and mine.kind is GroupKind.TUPLE:
                 sorted_values = tuple(theirs[name] for name in sorted(theirs))
-                orders = {sorted_values} if _coordinate_names(theirs) else {sorted_values, tuple(theirs.values())}
+                orders = (
+                    {sorted_values} if readings.coordinate_names(theirs) else {sorted_values, tuple(theirs.values())}
+                )
                 return any(self._in_order(*_ordered(gold, mine, mine.items, values)) for values in orders)
-        if GroupKind.TUPLE in (gold.kind, answer.kind) or self.policy.ordered_lists or _has_dots(gold, answer):
+        if GroupKind.TUPLE in (gold.kind, answer.kind) or self.policy.ordered_lists or readings.has_dots(gold, answer):
             if GroupKind.SET in (gold.kind, answer.kind) and GroupKind.TUPLE in (gold.kind, answer.kind):
                 return False
             return self._in_order(gold.items, answer.items)
@@ -591,7 +600,7 @@ class _Comparer:
         ratio, other = (gold, answer) if isinstance(gold, Ratio) else (answer, gold)
         assert isinstance(ratio, Ratio)
         if isinstance(other, Clock):
-            as_ratio = _clock_as_ratio(other)
+            as_ratio = readings.clock_as_ratio(other)
             return as_ratio is not None and self.same(*_ordered(gold, ratio, ratio, as_ratio))
         if len(ratio.parts) != 2 or not isinstance(other, EXPRESSION) or contains(ratio, Dots):
             return False
@@ -599,35 +608,13 @@ class _Comparer:
 
     def _bases(self, gold: Node, answer: Node) -> bool:
         if self.policy.any_base:
-            values = _in_ten(gold), _in_ten(answer)
+            values = constants.in_ten(gold), constants.in_ten(answer)
             return values[0] is not None and values[0] == values[1]
         if isinstance(gold, BaseNumber) and isinstance(answer, BaseNumber):
             return gold.base == answer.base and gold.digits.lstrip("0").upper() == answer.digits.lstrip("0").upper()
         based, other = (gold, answer) if isinstance(gold, BaseNumber) else (answer, gold)
         assert isinstance(based, BaseNumber)
-        return _spelled(other) == based.digits.upper()
-
-
-# ---- readings of one node ------------------------------------------------------------------------
-
-
-def _plain(node: Node) -> Node:
-    """Without a set of one membership, a definition's decoration, or a `Text` that is a letter."""
-    if isinstance(node, Relation) and node.ops == ("in",) and _is_name(node.sides[0]):
-        return node.sides[1]
-    if isinstance(node, Matrix) and not node.bar and len(node.rows) == 1 and len(node.rows[0]) == 1:
-        return node.rows[0][0]
-    if isinstance(node, Cases) and all(len(row) == 1 and isinstance(row[0], Relation) for row in node.rows):
-        return Group(GroupKind.LIST, tuple(row[0] for row in node.rows))  # a system
-    if isinstance(node, Mul) and len(node.factors) == 2:  # a named point: A(3, 4)
-        name, point = node.factors
-        if isinstance(name, Sym) and name.name.isupper() and isinstance(point, Group) and _coordinates(point):
-            return point
-    return node
-
-
-def _coordinates(point: Group) -> bool:
-    return point.kind is GroupKind.TUPLE and not symbols(point)
+        return constants.spelled(other) == based.digits.upper()
 
 
 def _ordered(gold: Node, one: object, new_one: object, other: object) -> tuple:  # type: ignore[type-arg]
@@ -635,275 +622,8 @@ def _ordered(gold: Node, one: object, new_one: object, other: object) -> tuple: 
     return (new_one, other) if one is gold else (other, new_one)
 
 
-def _letter_unit(node: Node, other: Node) -> Node:
-    """`1000 m` beside a quantity: a last factor that is a unit's letter is that unit."""
-    if not (isinstance(other, Quantity) and other.unit.dimension and isinstance(node, Mul)):
-        return node
-    *factors, last = node.factors
-    base, power = (last.base, last.exponent) if isinstance(last, Pow) else (last, Num(1))
-    if not (isinstance(base, Sym) and base.name in SYMBOLS and isinstance(power, Num)):
-        return node
-    value = factors[0] if len(factors) == 1 else Mul(tuple(factors))
-    return node if symbols(value) else Quantity(value, parse_unit([base.name, "^", str(power.value)]))
-
-
-def _whole_line(node: Node) -> bool:
-    """Whether this is (-oo, oo)."""
-    ends = node.items if isinstance(node, Group) and node.kind is GroupKind.TUPLE and len(node.items) == 2 else ()
-    return tuple(_infinite(end) for end in ends) == (-1, 1)
-
-
-def _words(text: Text) -> tuple[str, ...]:
-    return tuple(word.lower().removesuffix("'s") for part in text.words for word in part.split("-"))
-
-
-def _is_name(node: Node) -> bool:
-    if isinstance(node, Sym | Text):
-        return True
-    if isinstance(node, Div):  # dy/dx
-        parts = [part.factors[0] if isinstance(part, Mul) else part for part in (node.top, node.bottom)]
-        parts = [part.base if isinstance(part, Pow) else part for part in parts]
-        return all(part in (Sym("d"), Sym("partial")) for part in parts)
-    if isinstance(node, Group) and node.kind in (GroupKind.TUPLE, GroupKind.SET):
-        return all(isinstance(item, Sym) for item in node.items)
-    if isinstance(node, Call) and node.name in (
-        "prime",
-        "subscript",
-        "bar",
-        "angle",
-        "triangle",
-        "arc",
-        "measuredangle",
-    ):
-        return all(_is_name(child) for child in children(node))
-    if isinstance(node, Mul) and len(node.factors) == 2 and isinstance(node.factors[0], Sym | Pow):
-        if not _is_name(node.factors[0]):
-            return False
-        inner = node.factors[1]
-        return isinstance(inner, Sym) or (isinstance(inner, Group) and inner.kind is GroupKind.TUPLE)
-    if isinstance(node, Mul) and isinstance(node.factors[0], Div):  # d/dx of something
-        return _is_name(node.factors[0])
-    if isinstance(node, Pow):  # A^{-1}, f^{-1}
-        return isinstance(node.base, Sym) and node.exponent == Neg(Num(1))
-    return isinstance(node, Mul) and len(node.factors) <= 3 and all(isinstance(f, Sym) for f in node.factors)
-
-
-def _is_definition(relation: Relation) -> bool:
-    left, right = relation.sides
-    return relation.ops == ("=",) and _is_name(left) and not (symbols(left) & symbols(right) and isinstance(left, Sym))
-
-
-def _oriented(relation: Relation) -> Relation:
-    """The same relation with < or <= only."""
-    if relation.ops[0] in (">", ">="):
-        return Relation(relation.sides[::-1], (FLIPPED[relation.ops[0]],))
-    return relation
-
-
-def _interval_of(relation: Relation) -> Node | None:
-    """`a < x <= b` or `x > a` as an interval, where one symbol alone is bounded."""
-    ops, sides = relation.ops, relation.sides
-    if ops == ("!=",) and isinstance(sides[0], Sym) and not symbols(sides[1]):
-        infinity = Const("oo")
-        return SetOp(
-            "cup", (_interval(Neg(infinity), sides[1], False, False), _interval(sides[1], infinity, False, False))
-        )
-    if len(ops) == 1 and ops[0] in FLIPPED:
-        relation = _oriented(relation)
-        low, high = relation.sides
-        closed = relation.ops[0] == "<="
-        if isinstance(low, Call) and low.name == "abs" and isinstance(low.args[0], Sym) and not symbols(high):
-            return _interval(Neg(high), high, closed, closed)
-        if isinstance(low, Sym) and not symbols(high):
-            return _interval(Neg(Const("oo")), high, False, closed)
-        if isinstance(high, Sym) and not symbols(low):
-            return _interval(low, Const("oo"), closed, False)
-        return None
-    if len(ops) == 2 and isinstance(sides[1], Sym) and not (symbols(sides[0]) | symbols(sides[2])):
-        if ops[0] in ("<", "<=") and ops[1] in ("<", "<="):
-            return _interval(sides[0], sides[2], ops[0] == "<=", ops[1] == "<=")
-        if ops[0] in (">", ">=") and ops[1] in (">", ">="):
-            return _interval(sides[2], sides[0], ops[1] == ">=", ops[0] == ">=")
-    return None
-
-
-def _interval(low: Node, high: Node, low_closed: bool, high_closed: bool) -> Node:
-    if not (low_closed or high_closed):
-        return Group(GroupKind.TUPLE, (low, high))
-    return Interval(low, high, low_closed, high_closed)
-
-
-def _as_set(node: Node) -> Node:
-    """An interval without a closed end is the pair that it is written as; a builder over an inequality an interval."""
-    if isinstance(node, Builder) and isinstance(node.condition, Relation) and isinstance(node.head, Sym):
-        found = _interval_of(node.condition)
-        return found if found is not None else node
-    if isinstance(node, Interval) and not (node.low_closed or node.high_closed):
-        return Group(GroupKind.TUPLE, (node.low, node.high))
-    if isinstance(node, Interval) and isinstance(node.low, Neg) and node.low.operand == Const("oo"):
-        return replace(node, low_closed=False) if node.low_closed else node
-    return node
-
-
-def _is_range(node: Node) -> bool:
-    """Whether this may be a set of reals: see `realsets`."""
-    match node:
-        case Interval() | SetOp() | Builder():
-            return True
-        case NamedSet():
-            return node.name in LINES
-        case Relation():
-            return any(op in FLIPPED or op in ("!=", "in") for op in node.ops)
-        case Group():
-            if node.kind is GroupKind.TUPLE:
-                return len(node.items) == 2
-            if node.kind is GroupKind.SET:
-                return True
-            return any(_is_range(i) for i in node.items if isinstance(i, Relation))
-        case _:
-            return False
-
-
-def _place(node: Node) -> Fraction | None:
-    """A real constant to so many digits that equal ones, however they are written, come out the same."""
-    exact = _exact(node)
-    if exact is None or exact.denominator.bit_length() < 200:
-        return exact
-    return Fraction(round(exact * 2**300), 2**300)
-
-
-def _in_ten(node: Node) -> int | None:
-    if isinstance(node, BaseNumber):
-        try:
-            return int(node.digits, node.base) if 2 <= node.base <= 36 else None
-        except ValueError:
-            return None
-    return int(node.value) if isinstance(node, Num) and Fraction(node.value).denominator == 1 else None
-
-
-def _spelled(node: Node) -> str:
-    """The digits of a number written without its base: `1011`, `A3`; "" for anything else."""
-    if isinstance(node, Num) and node.ulp is None:
-        return str(node.value)
-    if isinstance(node, Sym | Const) and len(node.name) <= MAX_ITEMS:
-        return node.name.upper()
-    return "".join(_spelled(factor) or "?" for factor in node.factors) if isinstance(node, Mul) else ""
-
-
 _GENERIC = frozenset(("unit", "square", "sq", "cubic", "cu", "per", ""))
 """Unit words that name nothing."""
-
-
-def _states_a_value(relation: Relation) -> bool:
-    """`m + n = 73`, `f(2) = 42`, `sin t = 3/5`, `P(X > 2) = 1/2`: what stands on the left is what was asked for.
-
-    `2x = 73` and `x^2 = 4` are equations.
-    """
-    left, right = relation.sides[0], relation.sides[-1]
-    if set(relation.ops) != {"="} or symbols(right):
-        return False
-    if contains(left, (Relation, Call)) or len(symbols(left)) > 1:
-        return True
-    factors = left.factors if isinstance(left, Mul) else ()
-    return len(factors) == 2 and isinstance(factors[0], Sym) and isinstance(factors[1], Num)
-
-
-def _constants(names: frozenset[str], others: frozenset[str]) -> dict[str, str]:
-    """`c_1` is `C_1`: constants of integration in either case, where that makes the names agree."""
-    renames = {
-        other: name
-        for other in others - names
-        for name in names - others
-        if other[:1] in "cC" and other.lower() == name.lower()
-    }
-    return renames if {renames.get(other, other) for other in others} == names else {}
-
-
-def _clock_as_ratio(clock: Clock) -> Ratio | None:
-    """`15:10`, which may be the ratio 3 to 2."""
-    if clock.meridiem or clock.minutes.denominator != 1:
-        return None
-    hours, minutes = divmod(int(clock.minutes), 60)
-    return Ratio((Num(hours), Num(minutes)))
-
-
-def _is_letter(node: Node) -> bool:
-    return isinstance(node, Sym) and len(node.name) == 1 and node.name.isupper()
-
-
-def _both_signs(node: Node) -> Node:
-    """Every ± at + and at -, together, as a list."""
-    if not contains(node, PlusMinus):
-        return node if isinstance(node, Group) else Group(GroupKind.LIST, (node,))
-    items = node.items if isinstance(node, Group) else (node,)
-    if isinstance(node, Relation) and node.ops == ("=",):
-        items = (node.sides[1],)
-    expanded: list[Node] = []
-    for item in items:
-        if contains(item, PlusMinus):
-            expanded += [_signed(item, 1), _signed(item, -1)]
-        else:
-            expanded.append(item)
-    if len(expanded) > MAX_ITEMS:
-        raise LimitExceeded(f"over {MAX_ITEMS} values")
-    return Group(GroupKind.LIST if not isinstance(node, Group) else node.kind, tuple(expanded))
-
-
-def _signed(node: Node, sign: int) -> Node:
-    match node:
-        case PlusMinus():
-            inner = _signed(node.operand, sign)
-            return inner if node.sign * sign > 0 else Neg(inner)
-        case Add():
-            return Add(tuple(_signed(term, sign) for term in node.terms))
-        case Mul():
-            return Mul(tuple(_signed(factor, sign) for factor in node.factors))
-        case Neg():
-            return Neg(_signed(node.operand, sign))
-        case Div():
-            return Div(_signed(node.top, sign), _signed(node.bottom, sign))
-        case Pow():
-            return Pow(_signed(node.base, sign), _signed(node.exponent, sign))
-        case Call():
-            return Call(node.name, tuple(_signed(argument, sign) for argument in node.args))
-        case Group():
-            return Group(node.kind, tuple(_signed(item, sign) for item in node.items))
-        case Relation():
-            return Relation(tuple(_signed(side, sign) for side in node.sides), node.ops)
-        case Quantity():
-            return Quantity(_signed(node.value, sign), node.unit)
-        case _:
-            return node
-
-
-def _assignments(group: Group) -> dict[str, Node]:
-    """`x = 1, y = 2` as a mapping; empty where the items are not all assignments to different names."""
-    found: dict[str, Node] = {}
-    for item in group.items:
-        if not (isinstance(item, Relation) and item.ops == ("=",) and _is_name(item.sides[0])):
-            return {}
-        found[repr(item.sides[0])] = item.sides[1]
-    return found if len(found) == len(group.items) else {}
-
-
-def _grouped(number: Num) -> Group:
-    return Group(GroupKind.LIST, tuple(Num(part) for part in number.groups or ()))
-
-
-def _has_dots(*groups: Group) -> bool:
-    return any(isinstance(item, Dots) for group in groups for item in group.items)
-
-
-def _renamed(builder: Builder, like: Builder) -> Builder:
-    """With the one variable of its head called as in the other."""
-    (old, *more), (new, *others) = sorted(symbols(builder.head)) or [""], sorted(symbols(like.head)) or [""]
-    if more or others or "" in (old, new) or old == new or new in symbols(builder.condition):
-        return builder
-    return Builder(rewrites.renamed(builder.head, {old: new}), rewrites.renamed(builder.condition, {old: new}))
-
-
-def _coordinate_names(names: dict[str, Node]) -> bool:
-    return set(names) <= {repr(Sym(letter)) for letter in "xyz"}
 
 
 def _free_constant(gold: Node, answer: Node) -> str:
@@ -923,71 +643,6 @@ def _differ_by_a_constant(gold: Node, answer: Node, names: frozenset[str]) -> bo
     return len(names) == 1 and probe_equal(difference, fixed)
 
 
-# ---- numbers -------------------------------------------------------------------------------------
-
-
-def _decimal(node: Node) -> tuple[Fraction, Fraction] | None:
-    """(value, worth of the last digit) of a number written as a decimal, or None."""
-    if isinstance(node, Num) and node.ulp is not None:
-        return Fraction(node.value), node.ulp
-    if isinstance(node, Neg):
-        inner = _decimal(node.operand)
-        return (-inner[0], inner[1]) if inner else None
-    if isinstance(node, Call) and node.name == "percent":
-        return _decimal(node.args[0])
-    return None
-
-
-def _literal(node: Node) -> Fraction | None:
-    """The value of a number, a fraction of numbers, or one with a sign."""
-    if isinstance(node, Num):
-        return Fraction(node.value)
-    if isinstance(node, Neg):
-        inner = _literal(node.operand)
-        return None if inner is None else -inner
-    if isinstance(node, Div) and isinstance(node.top, Num) and isinstance(node.bottom, Num) and node.bottom.value:
-        return Fraction(node.top.value) / Fraction(node.bottom.value)
-    return None
-
-
-def _rounds_to(value: Fraction, wanted: Fraction, ulp: Fraction) -> bool:
-    """Nearest; a tie goes away from zero or to the even digit, as people round and as machines do."""
-    if abs(value - wanted) * 2 != ulp:
-        return abs(value - wanted) * 2 < ulp
-    return abs(wanted) > abs(value) or (wanted / ulp) % 2 == 0
-
-
-def _integral(node: Node) -> bool:
-    return (isinstance(node, Num) and node.ulp is None and Fraction(node.value).denominator == 1) or (
-        isinstance(node, Neg) and _integral(node.operand)
-    )
-
-
-def _exact(node: Node) -> Fraction | None:
-    try:
-        value = normal.as_number(normal.normal_form(node, Budget()))
-    except (Undecided, LimitExceeded):
-        value = None
-    return value if value is not None else _approximate(node)
-
-
-def _approximate(node: Node) -> Fraction | None:
-    """A real constant to about 40 digits, or None."""
-    from verifiers.mathematics.probes import value_of
-
-    return value_of(node)
-
-
-def _infinite(node: Node) -> int:
-    if node == Const("oo"):
-        return 1
-    if isinstance(node, Neg) and node.operand == Const("oo"):
-        return -1
-    if isinstance(node, PlusMinus) and node.operand == Const("oo"):
-        return 2
-    return 0
-
-
 def _polynomial(value: normal.Rational) -> bool:
     """Only variables with whole exponents: then unequal normal forms are unequal functions."""
     return all(
@@ -998,22 +653,13 @@ def _polynomial(value: normal.Rational) -> bool:
     )
 
 
-def _worked_out(node: Node) -> bool:
-    """A literal, a fraction of literals, or one with a sign: nothing left to compute."""
-    if isinstance(node, Neg):
-        return _worked_out(node.operand)
-    if isinstance(node, Div):
-        return isinstance(node.top, Num) and isinstance(node.bottom, Num)
-    return isinstance(node, Num)
-
-
 def _readings(gold: Node, answer: Node, policy: Policy) -> list[tuple[Node, Node]]:
     """Both sides as written; and, where one side alone bears a percent or degree sign, without the sign."""
     pairs: list[tuple[Node, Node]] = []
     for name in ("percent", "degree"):
         marked = [(isinstance(side, Call) and side.name == name) or _negated(side, name) for side in (gold, answer)]
         optional = policy.percent_optional if name == "percent" else policy.units_optional
-        if marked[1] and name == "percent" and (value := _exact(_unmarked(answer, name))) is not None:
+        if marked[1] and name == "percent" and (value := constants.exact(_unmarked(answer, name))) is not None:
             optional = optional and abs(value) >= 1  # 0.5% is not 0.5
         if marked[0] != marked[1] and optional:
             pairs.append((_unmarked(gold, name), _unmarked(answer, name)))
@@ -1032,4 +678,4 @@ def _unmarked(node: Node, name: str) -> Node:
     return node.args[0] if isinstance(node, Call) and node.name == name else node
 
 
-__all__ = ["Comparison", "ParseError", "Policy", "compare"]
+__all__ = ["Comparison", "Policy", "compare"]
