@@ -77,7 +77,8 @@ def check(
         else:
             for finding in report.findings:
                 typer.echo(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.check}: {finding.detail}")
-            typer.echo("\nwhat each trick got:")
+            if report.attempts:
+                typer.echo("\nwhat each trick got:")
             for trick in dict.fromkeys(attempt.trick for attempt in report.attempts):
                 tries = [attempt for attempt in report.attempts if attempt.trick == trick]
                 best = max(tries, key=lambda attempt: attempt.reward if attempt.reward is not None else -1.0)

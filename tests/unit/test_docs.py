@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+
+from reasoner.config import resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -24,3 +27,11 @@ def test_files_that_pages_name_are_there() -> None:
     named = {(page.name, name) for page in PAGES for name in FILE.findall(page.read_text())}
     assert len(named) > 50
     assert [(page, name) for page, name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_configs_in_pages_are_configs() -> None:
+    blocks = [found for page in PAGES for found in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.M | re.S)]
+    configs = [read for block in blocks if "task" in (read := yaml.safe_load(block))]
+    assert len(configs) >= 3
+    for config in configs:
+        resolve(config)
