@@ -105,6 +105,8 @@ class Bin:
     low: float
     high: float
     """90 % of the problems' pass rates lie between."""
+    difficulties: tuple[float, float] | None = None
+    """The easiest and the hardest of them; None where they are not told apart by difficulty."""
 
 
 @dataclass(kw_only=True)
@@ -268,11 +270,19 @@ def _bins(rows: Sequence[Row]) -> list[Bin]:
             name = f"difficulty quarter {quarter + 1}"
         named.setdefault(name, []).append(row)
     found: list[Bin] = []
-    for name in sorted(named):
-        counts = _counts(named[name])
+    for name, members in sorted(named.items()):
+        counts = _counts(members)
         belief = fitted([*counts.values()])
+        levels_here = [row.difficulty for row in members if row.difficulty is not None]
         found.append(
-            Bin(name=name, problems=len(counts), belief=belief, low=belief.quantile(0.05), high=belief.quantile(0.95))
+            Bin(
+                name=name,
+                problems=len(counts),
+                belief=belief,
+                low=belief.quantile(0.05),
+                high=belief.quantile(0.95),
+                difficulties=(min(levels_here), max(levels_here)) if levels_here and len(levels) > 1 else None,
+            )
         )
     return found
 
@@ -463,12 +473,13 @@ def problem_list(
 
 
 def _prior(done: Preflight, difficulty: float | None) -> Beta:
-    """The belief about problems of this difficulty."""
-    if difficulty is not None:
-        exact = next((b.belief for b in done.bins if b.name == f"difficulty {difficulty:.2g}"), None)
-        if exact is not None:
-            return exact
-    return done.whole
+    """The belief about problems of this difficulty: that of the nearest bin."""
+    near = [
+        (max(b.difficulties[0] - difficulty, difficulty - b.difficulties[1], 0.0), b.belief)
+        for b in done.bins
+        if b.difficulties is not None and difficulty is not None
+    ]
+    return min(near, key=lambda pair: pair[0])[1] if near else done.whole
 
 
 def to_json(done: Preflight) -> dict[str, Any]:

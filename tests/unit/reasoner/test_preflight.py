@@ -93,6 +93,17 @@ def test_the_problem_list_drops_what_was_never_solved_and_config_reads_it(tmp_pa
         listed([Problem(id="other", prompt="p", reference="1", verifier="exact")], section)
 
 
+def test_a_problem_that_was_not_sampled_is_judged_by_those_of_its_difficulty() -> None:
+    done = measured(accuracy=lambda step: 0.5)
+    easy, hard = Beta(5, 5), Beta(0.05, 50)
+    done.whole, done.bins = Beta(1, 1), [
+        Bin(name="difficulty quarter 1", problems=8, belief=easy, low=0, high=1, difficulties=(0.0, 0.24)),
+        Bin(name="difficulty quarter 4", problems=8, belief=hard, low=0, high=1, difficulties=(0.76, 1.0)),
+    ]  # fmt: skip
+    known = [("easy", 0.1), ("between", 0.4), ("hard", 0.9), ("unknown", None)]
+    assert [row["id"] for row in problem_list(done, known)] == ["easy", "between", "unknown"]
+
+
 def test_the_stage_that_samples_is_found_and_its_model_asked_for() -> None:
     raw = {"task": "arithmetic", "output": "nowhere", "stages": [{"method": "sft", "model": "m"}, {"method": "grpo"}]}
     with pytest.raises(ConfigError, match="--model"):
