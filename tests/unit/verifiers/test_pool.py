@@ -276,11 +276,9 @@ def test_concurrency_of_one_verifier(tmp_path: Path) -> None:
 def test_a_slow_verifier_does_not_hold_up_another_one() -> None:
     with GradingPool(workers=2) as made:
         slow = [made.submit(*_split(request("hang"))) for _ in range(6)]
-        started = time.monotonic()
         rows = [GradingRequest("exact", GradingRow(completion="#### 1", reference="1")) for _ in range(50)]
         assert {v.reward for v in made.grade(rows)} == {1.0}
-        assert time.monotonic() - started < 4  # six hanging rows take three seconds of both workers
-        assert not slow[-1].done() or time.monotonic() - started > 2
+        assert not slow[-1].done()  # asked for before all of them, and three rounds of both workers away
 
 
 def test_a_verifier_that_cannot_be_loaded_is_given_up() -> None:
