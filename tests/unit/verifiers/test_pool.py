@@ -277,8 +277,10 @@ def test_a_slow_verifier_does_not_hold_up_another_one() -> None:
     with GradingPool(workers=2) as made:
         slow = [made.submit(*_split(request("hang"))) for _ in range(6)]
         rows = [GradingRequest("exact", GradingRow(completion="#### 1", reference="1")) for _ in range(50)]
-        assert {v.reward for v in made.grade(rows)} == {1.0}
-        assert not slow[-1].done()  # asked for before all of them, and three rounds of both workers away
+        verdicts = made.grade(rows)
+        assert next(verdicts).reward == 1.0
+        assert not slow[-1].done()  # asked for first, and three rounds of both workers away
+        assert {v.reward for v in verdicts} == {1.0}
 
 
 def test_a_verifier_that_cannot_be_loaded_is_given_up() -> None:
