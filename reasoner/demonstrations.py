@@ -68,17 +68,21 @@ def _keep(found: Rows, row: Encoded, where: str, limit: int) -> None:
         found.rows.append(row)
 
 
-def encode_row(
-    row: Mapping[str, object], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, where: str
-) -> Encoded:
+class Demonstration(NamedTuple):
+    """A row of a file: a prompt and what is to be said to it, or a whole conversation, whose completion is None."""
+
+    prompt: str | tuple[Message, ...]
+    completion: str | None
+
+
+def read_row(row: Mapping[str, object]) -> Demonstration:
     """One row of a file.
 
     Raises:
-        UnusableRow: a column is missing or empty, there is no assistant turn, or the chat template does not say which
-            tokens are the assistant's.
+        UnusableRow: a column is missing or empty.
     """
     if "messages" in row:
-        return encode_chat(chat_of(row["messages"], "messages"), tokenizer, section, where=where)
+        return Demonstration(chat_of(row["messages"], "messages"), None)
     for key in ("prompt", "completion"):
         if row.get(key) is None:
             raise UnusableRow(f"has no value in column {key!r} (columns: {', '.join(map(str, row)) or 'none'})")
@@ -91,6 +95,22 @@ def encode_row(
         raise UnusableRow("the completion is empty")
     if isinstance(prompt, str) and not prompt.strip():
         raise UnusableRow("the prompt is empty")
+    return Demonstration(prompt, completion)
+
+
+def encode_row(
+    row: Mapping[str, object], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, where: str
+) -> Encoded:
+    """One row of a file as token ids.
+
+    Raises:
+        UnusableRow: a column is missing or empty, there is no assistant turn, or the chat template does not say which
+            tokens are the assistant's.
+    """
+    prompt, completion = read_row(row)
+    if completion is None:
+        assert not isinstance(prompt, str)
+        return encode_chat(prompt, tokenizer, section, where=where)
     problem = Problem(id=where, prompt=prompt, reference=None, verifier="", demonstration=completion)
     found = encode_problems([problem], tokenizer, section, limit=1 << 40)
     return found.rows[0]
@@ -172,4 +192,4 @@ def _same_mask(ours: Encoded, template: Encoded) -> None:
         )
 
 
-__all__ = ["Rows", "encode_chat", "encode_problems", "encode_row", "load_rows"]
+__all__ = ["Demonstration", "Rows", "encode_chat", "encode_problems", "encode_row", "load_rows", "read_row"]

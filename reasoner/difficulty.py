@@ -184,12 +184,13 @@ class DifficultySampler:
         """Go on where `state` was taken, at the end of a step.
 
         Raises:
-            ValueError: the data has another number of problems now, or they were drawn in another way.
+            ConfigError: the data has another number of problems now, or they were drawn in another way.
         """
         if state.get("problems") != len(self.problems) or "draws" not in state:
-            raise ValueError(
+            raise ConfigError(
+                "changed",
                 f"the training data and rollout.sampling must be what they were; {dict(state)} then,"
-                f" {len(self.problems)} problems now. Restore them, or begin a new run from the checkpoint's model."
+                f" {len(self.problems)} problems now. Restore them, or begin a new run from the checkpoint's model.",
             )
         self._draws, self._taken = cast("int", state["draws"]), cast("int", state["taken"])
 

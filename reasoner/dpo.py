@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reasoner.batch import Batch
-from reasoner.config import DpoSection
+from reasoner.config import ConfigError, DpoSection
 from reasoner.evaluate import Estimate
 from reasoner.loss import LossTerms
 from reasoner.names import check_options, named
@@ -35,7 +35,6 @@ def dpo(session: Session) -> None:
     """Train on pairs; reference log-probabilities are computed once, by the model itself before its first step."""
     section, policy = session.config.dpo, session.policy
     train, held_out = load_encoded(session)
-    check_options(named(DPO_LOSSES, section.loss, "DPO loss"), {"beta": 0.0, **section.loss_options}, section.loss)
     reference = Reference.of(session, train, held_out)
 
     def objective_of(batch: Batch) -> Objective:
@@ -51,6 +50,21 @@ def dpo(session: Session) -> None:
         else None,
     )
     supervise(session, lesson)
+
+
+def check_loss(section: DpoSection) -> None:
+    """Take the loss of one made-up pair.
+
+    Raises:
+        ConfigError: a loss that there is not, or an option that it does not take.
+    """
+    loss_of = named(DPO_LOSSES, section.loss, "DPO loss")
+    check_options(loss_of, {"beta": 0.0, **section.loss_options}, f"DPO loss {section.loss!r}")
+    zeros_C, ones_C = torch.zeros(1), torch.ones(1)
+    try:
+        loss_of(PairScores(zeros_C, zeros_C, ones_C, ones_C, ones_C), beta=section.beta, **section.loss_options)
+    except (ValueError, TypeError) as error:
+        raise ConfigError("bad-value", f"dpo: {error}") from error
 
 
 class Reference:
@@ -147,4 +161,4 @@ def evaluate_policy(policy: Policy, batch: Batch, section: DpoSection) -> HeldOu
     return HeldOut(loss, estimates, {"loss": loss, "pairs": len(batch) // 2})
 
 
-__all__ = ["PairPolicy", "Reference", "dpo", "dpo_objective", "evaluate_policy", "pair_scores"]
+__all__ = ["PairPolicy", "Reference", "check_loss", "dpo", "dpo_objective", "evaluate_policy", "pair_scores"]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from reasoner.records import Problem, RolloutGroup
-from reasoner.rollout import grading_row
+from reasoner.rollout import grading_row, named_apart
 from reasoner.session import Session
 from reasoner.watch import alarms, behind, figures, watched
 from tasks.registry import get_task
@@ -65,8 +65,10 @@ class Watch:
 
     def _own_problems(self) -> dict[tuple[str, str], Problem]:
         found: dict[tuple[str, str], Problem] = {}
-        for section in self._session.config.task:
-            for problem in get_task(section.name, **section.options).problems(section.train_split):
+        config = self._session.config
+        for place, section in enumerate(config.task):
+            problems = get_task(section.name, **section.options).problems(section.train_split)
+            for problem in named_apart(problems, config, place):
                 found[problem.task, problem.id] = problem
         return found
 

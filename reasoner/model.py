@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
@@ -94,6 +95,22 @@ def _quantization(section: ModelSection, dtype: torch.dtype) -> dict[str, object
             f"model.quantization={section.quantization} needs bitsandbytes, and {first_line(error)}"
             " Install it (pip install 'reasoner[qlora]'), or leave model.quantization out."
         ) from error
+
+
+def check_model(path: str, setting: str) -> None:
+    """Raise where a path means a folder here that holds no model; hub names, which have one slash at most, pass.
+
+    Raises:
+        ModelError: says which setting names it.
+    """
+    folder = Path(path)
+    if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+        return
+    if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
+        what = "holds no config.json" if folder.exists() else "does not exist"
+        raise ModelError(
+            f"{setting} must be a model's folder or hub name; {path!r} {what}. Of a run, give its `final` folder."
+        )
 
 
 def _no_such_model(path: str, error: Exception) -> ModelError:

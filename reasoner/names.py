@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar, cast
 
 from reasoner.config import ConfigError
-from verifiers import JSON
 from verifiers.registry import load_attribute
 
 Named = TypeVar("Named")
@@ -27,8 +26,10 @@ def named(known: Mapping[str, Named], name: str, kind: str) -> Named:
     raise ConfigError("bad-value", f"no {kind} {name!r}.{_suggestion(name, list(known))}")
 
 
-def check_options(function: Callable[..., object], options: Mapping[str, JSON], kind: str) -> None:
-    """Every option must be a keyword-only parameter of the function.
+def check_options(
+    function: Callable[..., object], options: Mapping[str, object], kind: str, *, besides: Collection[str] = ()
+) -> None:
+    """Every option must be a keyword-only parameter of the function, but none of `besides`.
 
     Raises:
         ConfigError: one is not; suggests the closest.
@@ -36,7 +37,7 @@ def check_options(function: Callable[..., object], options: Mapping[str, JSON], 
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return
-    names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in besides]
     for option in options:
         if option not in names:
             raise ConfigError("bad-value", f"{kind} has no option {option!r}.{_suggestion(option, names)}")

@@ -59,7 +59,7 @@ def pair_rows(session: Session) -> list[dict[str, JSON]]:
     Two equal texts are no pair. Where a verifier labels, equal rewards are a tie, and what it could not grade is left
     out.
     """
-    problems = {problem.id: problem for part in session.sampler.parts for problem in part}
+    problems = {(problem.task, problem.id): problem for part in session.sampler.parts for problem in part}
     groups: dict[tuple[int, int], list[Mapping[str, JSON]]] = {}
     with (session.run.path / "rollouts.jsonl").open(encoding="utf-8", newline="\n") as lines:
         for line in lines:
@@ -73,7 +73,7 @@ def pair_rows(session: Session) -> list[dict[str, JSON]]:
                 continue
             if by_verifier and (one["reward"] is None or other["reward"] is None):
                 continue
-            made = pair_row(problems[str(one["problem"])], one, other, by_verifier=by_verifier)
+            made = pair_row(problems[str(one["task"]), str(one["problem"])], one, other, by_verifier=by_verifier)
             found.append({"id": f"{step}/{group}/{one['sample']}", **made})
     return found
 

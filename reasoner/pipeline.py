@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from reasoner.checks import check_stage
 from reasoner.config import ConfigError, RunConfig, StageConfig, load_config
 from reasoner.constitutional import SFT_FILE, constitutional
 from reasoner.dpo import dpo
@@ -18,8 +18,7 @@ from reasoner.reward_model import reward_model
 from reasoner.run import RunError, write_atomic
 from reasoner.session import Session, open_session
 from reasoner.sft import sft
-from reasoner.train import check_algorithm, train
-from verifiers import get_verifier
+from reasoner.train import train
 
 METHODS: Mapping[str, Callable[[Session], None]] = {
     "constitutional": constitutional,
@@ -37,31 +36,33 @@ def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
 
     Raises:
         RunError: the run folder exists and `resume` was not asked for, or it belongs to another config.
+        ConfigError, ModelError, TaskError, VerifierError: what a stage needs is not there.
     """
     root = Path(config.output)
     if not resume and root.exists() and any(root.iterdir()):
         raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
-    for index, stage in enumerate(config.stages):  # what leads nowhere is found before anything is trained
-        with_references(config, index)
-        check_judges(stage)
-        check_algorithm(stage)
+    check_run(config)
     for index in range(len(config.stages)):
         folder = config.stage_folder(index)
-        stage = stage_with_model(with_references(config, index), index)
+        stage = stage_of(config, index)
         if not (folder / "done.json").is_file():
             run_stage(stage, folder, resume=resume)
     return config.stage_folder(len(config.stages) - 1)
 
 
-def check_judges(stage: StageConfig) -> None:
-    """Make what rewards or compares once, unless an earlier stage has still to write its model.
+def check_run(config: RunConfig) -> None:
+    """Raise for whatever a stage needs and will not have, before the first of them begins.
 
     Raises:
-        VerifierError: it cannot be made.
+        ConfigError, ModelError, TaskError, VerifierError: says what to change.
     """
-    for section in (stage.reward, stage.constitutional.judge):
-        if section is not None and not re.search(r'"stages?:', json.dumps(section.options)):
-            get_verifier(section.name, **section.options)
+    for index in range(len(config.stages)):
+        check_stage(stage_of(config, index), coming=Path(config.output) if index else None)
+
+
+def stage_of(config: RunConfig, index: int) -> StageConfig:
+    """The stage as it runs: its model and its references are paths."""
+    return stage_with_model(with_references(config, index), index)
 
 
 NO_POLICY = ("reward_model", "pairs", "constitutional")

@@ -77,8 +77,15 @@ def _text(problem: Problem, tokenizer: PreTrainedTokenizerBase, section: PromptS
     )
 
 
-def check_lengths(problems: Sequence[Problem], prompts: Sequence[Prompt], *, max_tokens: int, limit: int) -> None:
-    """Raise where a prompt leaves no room for its completion.
+def check_lengths(
+    problems: Sequence[Problem],
+    prompts: Sequence[Prompt],
+    *,
+    max_tokens: int,
+    limit: int,
+    setting: str = "rollout.max_tokens",
+) -> None:
+    """Raise where a prompt leaves no room for its completion; `setting` is where max_tokens comes from.
 
     Raises:
         ConfigError: names the problem, its tokens and what to change.
@@ -89,7 +96,6 @@ def check_lengths(problems: Sequence[Problem], prompts: Sequence[Prompt], *, max
         if len(prompt.ids) + max_tokens > limit:
             raise ConfigError(
                 "bad-value",
-                f"problem {problem.id}: prompt of {len(prompt.ids)} tokens plus rollout.max_tokens={max_tokens}"
-                f" must fit the context of {limit}. Lower rollout.max_tokens (in `reasoner eval` --max-tokens),"
-                " drop the problem, or use another model.",
+                f"problem {problem.id}: prompt of {len(prompt.ids)} tokens plus {setting}={max_tokens}"
+                f" must fit the context of {limit}. Lower {setting}, drop the problem, or use another model.",
             )

@@ -21,7 +21,7 @@ from reasoner.config import PromptSection
 from reasoner.encode import Encoded, batch_of, completion_ids
 from reasoner.layout import Forward, hidden_states, padded
 from reasoner.lora import exclusive, fingerprint, using_adapter
-from reasoner.model import ModelError, compute_dtype, default_device, first_line, load_tokenizer
+from reasoner.model import ModelError, check_model, compute_dtype, default_device, first_line, load_tokenizer
 from reasoner.prompt import render
 from tasks import Message, Problem
 from verifiers import GradingRow, Outcome, Verdict, Verifier
@@ -219,6 +219,8 @@ class RewardModelVerifier(Verifier):
         if disagreement < 0:
             raise ValueError(f"disagreement must be >= 0; got {disagreement}.")
         self.paths = [model] if isinstance(model, str) else list(model)
+        for path in self.paths:
+            check_model(path, "a reward model")
         self.disagreement = disagreement
         self._options = {"dtype": dtype, "batch_tokens": batch_tokens}
         self._models: list[RewardModel] = []

@@ -17,7 +17,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner import processes
 from reasoner.advantage import overlong_penalty
-from reasoner.config import ConfigError, PromptSection, TaskSection
+from reasoner.config import ConfigError, PromptSection, StageConfig, TaskSection
 from reasoner.engine.base import Engine
 from reasoner.prompt import Prompt, render
 from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams, prompt_as_text
@@ -272,6 +272,15 @@ def listed(problems: Sequence[Problem], section: TaskSection) -> Sequence[Proble
             f" {section.name} has. Write it with the same task and options.",
         )
     return kept
+
+
+def named_apart(problems: Sequence[Problem], config: StageConfig, place: int) -> Sequence[Problem]:
+    """The problems of the config's task at `place`, whose task is numbered where earlier ones have that name too.
+
+    So that task and id name one problem in a mixture of several files: `dataset`, `dataset-2`.
+    """
+    same = sum(other.name == config.task[place].name for other in config.task[:place])
+    return [replace(problem, task=f"{problem.task}-{same + 1}") for problem in problems] if same else problems
 
 
 def with_verifiers(problems: Sequence[Problem], section: TaskSection) -> list[Problem]:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar, cast
 
+from reasoner.config import ConfigError
 from tasks import Problem
 from verifiers import JSON
 
@@ -54,12 +55,13 @@ class ProblemSampler(Generic[Item]):
         """Go on where `state` was taken.
 
         Raises:
-            ValueError: the data has another number of problems now.
+            ConfigError: the data has another number of problems now.
         """
         if state["problems"] != len(self.problems):
-            raise ValueError(
+            raise ConfigError(
+                "changed",
                 f"the training data must be what it was: {state['problems']} problems then,"
-                f" {len(self.problems)} now. Restore the data, or begin a new run from the checkpoint's model."
+                f" {len(self.problems)} now. Restore the data, or begin a new run from the checkpoint's model.",
             )
         self._epoch = cast("int", state["epoch"])
         self._position = cast("int", state["position"])
@@ -141,11 +143,13 @@ class Mixture:
         """Go on where `state` was taken.
 
         Raises:
-            ValueError: the data is not what it was.
+            ConfigError: the data is not what it was.
         """
         parts = cast("list[dict[str, JSON]]", state["parts"])
         if len(parts) != len(self._samplers):
-            raise ValueError(f"the config must name as many tasks as before: {len(parts)}, not {len(self._samplers)}.")
+            raise ConfigError(
+                "changed", f"the config must name as many tasks as before: {len(parts)}, not {len(self._samplers)}."
+            )
         self._drawn = cast("list[int]", state["drawn"])
         for sampler, part in zip(self._samplers, parts, strict=True):
             sampler.restore(part)

@@ -40,11 +40,12 @@ from reasoner.overlap import find_overlaps, overlap_sentence
 from reasoner.policy import Policy
 from reasoner.prompt import check_lengths, render
 from reasoner.records import Problem, SamplingParams
-from reasoner.rollout import Round, listed, sample_round, with_verifiers
+from reasoner.rollout import Round, listed, named_apart, sample_round, with_verifiers
 from reasoner.run import RunFolder, rollout_row
 from reasoner.sampler import Mixture, ProblemSampler
 from tasks.registry import get_task
-from verifiers import JSON, BadReference, get_verifier
+from tasks.validate import Verifiers, unusable
+from verifiers import JSON
 from verifiers.pool import GradingPool, PoolLimits
 
 
@@ -144,7 +145,7 @@ class Session:
                 tokenizer=self.policy.tokenizer,
                 prompt=self.config.prompt,
                 params=SamplingParams(
-                    max_tokens=section.max_tokens or self.config.rollout.max_tokens,
+                    max_tokens=eval_tokens(self.config),
                     temperature=section.temperature,
                     top_p=section.top_p,
                     stop=tuple(self.config.prompt.stop),
@@ -233,6 +234,16 @@ SAMPLING = ("grpo", "ppo", "pairs", "constitutional")
 """Methods that sample in every step; the others only where there are problems to evaluate on."""
 
 
+def samples_to_learn(config: StageConfig) -> bool:
+    """Whether training problems are sampled; otherwise nothing is, or only what is evaluated."""
+    return config.method in SAMPLING or (config.method == "sft" and config.sft.until_accuracy is not None)
+
+
+def eval_tokens(config: StageConfig) -> int:
+    """Most tokens of a completion in an evaluation."""
+    return config.eval.max_tokens or config.rollout.max_tokens
+
+
 @contextmanager
 def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator[Session]:
     """Open everything that a stage needs, at the latest checkpoint where there is one and `resume` is asked for.
@@ -254,10 +265,13 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             from reasoner.reward_scorer import lend_base
 
             lend_base(policy.adapter, policy.unwrapped(), policy.device)
-        for problems, max_tokens in ((train, config.rollout.max_tokens), (held_out, config.eval.max_tokens)):
+        for problems, setting, max_tokens in (
+            (train if samples_to_learn(config) else [], "rollout.max_tokens", config.rollout.max_tokens),
+            (held_out, "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens", eval_tokens(config)),
+        ):
             flat = [problem for part in problems for problem in part]
             prompts = render(flat, policy.tokenizer, config.prompt)
-            check_lengths(flat, prompts, max_tokens=max_tokens or config.rollout.max_tokens, limit=policy.context)
+            check_lengths(flat, prompts, max_tokens=max_tokens, limit=policy.context, setting=setting)
         run = RunFolder(folder, config, writes=processes.is_main())
         stack.callback(run.close)
         engine = _open_engine(config, policy, folder, checkpoint)
@@ -342,14 +356,16 @@ def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[P
     """
     train: list[list[Problem]] = []
     held_out: list[list[Problem]] = []
-    for section in config.task:
+    for place, section in enumerate(config.task):
         task = get_task(section.name, **section.options)
-        own = with_verifiers(listed(task.problems(section.train_split), section), section)[: section.limit]
+        own = named_apart(listed(task.problems(section.train_split), section), config, place)
+        own = with_verifiers(own, section)[: section.limit]
         problems = with_verifiers(own, section.model_copy(update={"verifier": config.reward or section.verifier}))
         check_problems(problems, where=f"{section.name} {section.train_split}")
         train.append(problems)
         if config.evaluates:
-            held = with_verifiers(task.problems(section.eval_split), section)[: config.eval.problems]
+            held = named_apart(task.problems(section.eval_split), config, place)
+            held = with_verifiers(held, section)[: config.eval.problems]
             check_problems(held, where=f"{section.name} {section.eval_split}")
             held_out.append(held)
     return train, held_out
@@ -376,28 +392,14 @@ def _check_overlap(
 
 
 def check_problems(problems: Sequence[Problem], *, where: str) -> None:
-    """Raise for the first problem with an empty prompt or a gold that its verifier cannot use.
+    """Raise for problems that no run can use: an empty prompt, an id that stands twice, a gold that nothing matches.
 
     Raises:
-        ConfigError: names the problem and what to do.
+        ConfigError: names the first of them and what to do.
     """
     if not problems:
         raise ConfigError("bad-value", f"{where}: there must be at least one problem; there is none.")
-    known: dict[str, Callable[[Problem], None]] = {}
-    bad: list[str] = []
-    for problem in problems:
-        key = f"{problem.verifier} {problem.verifier_options}"
-        if key not in known:
-            verifier = get_verifier(problem.verifier, **problem.verifier_options)
-            known[key] = lambda given, verifier=verifier: verifier.check_reference(given.reference)
-        prompt = problem.prompt if isinstance(problem.prompt, str) else "".join(m["content"] for m in problem.prompt)
-        if not prompt.strip():
-            bad.append(f"{problem.id}: its prompt is empty")
-            continue
-        try:
-            known[key](problem)
-        except BadReference as error:
-            bad.append(f"{problem.id}: {error}")
+    bad = list(unusable(problems, Verifiers()).values())
     if bad:
         raise ConfigError(
             "bad-value",
@@ -457,8 +459,7 @@ def _mixed_precision(config: StageConfig) -> str:
 
 def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
     """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
-    sampled = config.method in SAMPLING or config.sft.until_accuracy is not None
-    if not sampled and not config.evaluates:
+    if not samples_to_learn(config) and not config.evaluates:
         return NoEngine()
     path = config.model.path
     if config.model.from_scratch is not None or path is None:

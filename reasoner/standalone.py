@@ -34,7 +34,8 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
         top_p=section.top_p,
         stop=tuple(stage.prompt.stop),
     )
-    check_lengths(problems, render(problems, tokenizer, stage.prompt), max_tokens=params.max_tokens, limit=limit)
+    prompts = render(problems, tokenizer, stage.prompt)
+    check_lengths(problems, prompts, max_tokens=params.max_tokens, limit=limit, setting="--max-tokens")
     dtype = str(compute_dtype(stage.model.dtype, default_device())).removeprefix("torch.")
     engine = open_engine(
         stage.engine.name, model_path=stage.model.path, dtype=dtype, max_model_len=limit, seed=stage.seed, model=None

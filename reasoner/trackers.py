@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reasoner.config import StageConfig
+from reasoner.config import ConfigError, StageConfig
 
 
-class TrackerError(ValueError):
-    """A tracker that the config names is not installed."""
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises ConfigError where a tracker is not installed."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(
+                "bad-value",
+                f"logging.trackers names {name}, which is not installed here ({error}). `pip install {name}`, or"
+                " take it out; metrics.jsonl and TensorBoard hold the same numbers.",
+            ) from error
 
 
 class Tracker:
     """One run of one tracker; both modules have the same three calls."""
 
     def __init__(self, name: str, config: StageConfig, path: Path) -> None:
-        """Raises TrackerError where the package is not installed."""
-        try:
-            self._module: Any = importlib.import_module(name)
-        except ImportError as error:
-            raise TrackerError(
-                f"logging.trackers names {name}, which is not installed here ({error}). `pip install {name}`, or"
-                " take it out; metrics.jsonl and TensorBoard hold the same numbers."
-            ) from error
+        """Raises ConfigError where the package is not installed."""
+        check_trackers([name])
+        self._module: Any = importlib.import_module(name)
         options: dict[str, object] = {}
         if name == "wandb":
             # the same folder is the same run: a resumed stage goes on in its own curves
@@ -48,4 +52,4 @@ class Tracker:
         self._module.finish()
 
 
-__all__ = ["Tracker", "TrackerError"]
+__all__ = ["Tracker", "check_trackers"]

@@ -56,16 +56,30 @@ class Dataset(Task):
     def problems(self, split: str) -> Sequence[Problem]:
         if split not in self.splits:
             raise TaskError(f"split must be train or test; got {split!r}.")
-        return [self._problem(row, split, number) for number, row in self._rows(split)]
+        rows = self._rows(split)
+        found = [self._problem(row, split, number) for number, row in rows]
+        first: dict[str, int] = {}
+        for (number, _), problem in zip(rows, found, strict=True):
+            if first.setdefault(problem.id, number) != number:
+                raise TaskError(
+                    f"{self._path} {split} rows {first[problem.id]} and {number} have the same id {problem.id!r} in"
+                    f" column {self._id!r}. Give each row an id of its own, or leave task.options.id_column out."
+                )
+        return found
 
     def _rows(self, split: str) -> list[tuple[int, Mapping[str, object]]]:
         from pathlib import Path
 
         one_file = Path(self._path).is_file() and self._test_path is None
         path = self._test_path if split == "test" and self._test_path else self._path
-        rows = enumerate(read_rows(path, split=self._split_names.get(split, split), name=self._config))
+        rows = [*enumerate(read_rows(path, split=self._split_names.get(split, split), name=self._config))]
         if not one_file:
-            return list(rows)
+            return rows
+        if len(rows) < 10 and split == "test":
+            raise TaskError(
+                f"{path} holds {len(rows)} rows, too few to hold every tenth out as the test split. Set"
+                " task.options.test_path, or leave evaluation out with eval.problems: 0."
+            )
         return [(number, row) for number, row in rows if (number % 10 == 9) == (split == "test")]
 
     def _problem(self, row: Mapping[str, object], split: str, number: int) -> Problem:
@@ -92,7 +106,7 @@ class Dataset(Task):
         assert self._template is not None
         try:
             return self._template.format_map({key: str(value) for key, value in row.items()})
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             raise TaskError(f"{where}: template {self._template!r} cannot be filled ({error}). {_has(row)}") from error
 
     def _column(self, row: Mapping[str, object], column: str, option: str, where: str) -> object:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tasks.base import Task, TaskError
 from verifiers import JSON, UnknownVerifier
+from verifiers.options import option_fault
 from verifiers.registry import load_attribute
 
 ENTRY_POINT_GROUP = "reasoner.tasks"
@@ -78,11 +79,16 @@ def get_task(name: str, **options: JSON) -> Task:
     """The task under a name, `package.module:attribute` or `path/to/file.py:attribute`.
 
     Raises:
-        TaskError: no such task, or an option that it does not take.
+        TaskError: no such task, an option that it does not take, or a value that it cannot use.
     """
     cls = task_class(name)
+    fault = option_fault(cls.__init__, options)
+    if fault:
+        raise TaskError(f"task {name!r}: {fault}.")
     try:
         return cls(**options)
-    except TypeError as error:
+    except TaskError:
+        raise
+    except (TypeError, ValueError) as error:
         takes = ", ".join(inspect.signature(cls).parameters) or "no options"
         raise TaskError(f"task {name!r}: {error}. It takes: {takes}.") from error

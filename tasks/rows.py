@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 from tasks.base import TaskError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".json")
+GZIP_MARK = b"\x1f\x8b"
 
 
 def read_rows(path: str, *, split: str, name: str | None = None) -> Iterable[Mapping[str, object]]:
@@ -36,7 +39,7 @@ def read_rows(path: str, *, split: str, name: str | None = None) -> Iterable[Map
                 f" found {seen}."
             )
         return read_file(matches[0])
-    if path.startswith((".", "/", "~")) or path.endswith(SUFFIXES):
+    if is_local(path):
         raise TaskError(f"there is no file or folder {path!r} (looked from {Path.cwd()}).")
     from datasets import load_dataset
 
@@ -49,55 +52,79 @@ def read_rows(path: str, *, split: str, name: str | None = None) -> Iterable[Map
         ) from error
 
 
+def is_local(path: str) -> bool:
+    """Whether a path means a file or folder here, and no name on the hub."""
+    return path.startswith((".", "/", "~")) or path.endswith(SUFFIXES) or Path(path).exists()
+
+
 def read_file(path: Path) -> list[Mapping[str, object]]:
     """The rows of one .jsonl, .jsonl.gz, .json (a list) or .parquet file.
 
     Raises:
-        TaskError: the file cannot be decoded.
+        TaskError: the file cannot be decoded, or holds no row.
     """
-    if path.name.endswith(".parquet"):
-        import pyarrow.parquet
+    try:
+        if path.name.endswith(".parquet"):
+            import pyarrow.parquet
 
-        return pyarrow.parquet.read_table(path).to_pylist()
-    if path.name.endswith(".json"):
-        try:
-            rows = json.loads(path.read_text())
-        except ValueError as error:
-            raise TaskError(f"{path} must be JSON: {error}") from error
-        if not isinstance(rows, list):
-            raise TaskError(f"{path} must be a JSON list of objects; got {type(rows).__name__}.")
-        return [_object(row, path, number) for number, row in enumerate(rows, 1)]
-    return read_jsonl(path)
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+        else:
+            rows = _listed(path) if path.name.endswith(".json") else read_jsonl(path)
+    except TaskError:
+        raise
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise TaskError(f"{path} cannot be read: {error}. Write it anew, or name another file.") from error
+    if not rows:
+        raise TaskError(f"{path} must hold at least one row; it holds none.")
+    return rows
+
+
+def _listed(path: Path) -> list[Mapping[str, object]]:
+    try:
+        rows = json.loads(path.read_bytes().decode())
+    except (ValueError, RecursionError) as error:
+        raise TaskError(f"{path} must be JSON: {error}.") from error
+    if not isinstance(rows, list):
+        raise TaskError(f"{path} must be a JSON list of objects; got {type(rows).__name__}.")
+    return [_object(row, path, f"entry {number}") for number, row in enumerate(cast("list[object]", rows), 1)]
 
 
 def read_jsonl(path: Path) -> list[Mapping[str, object]]:
     r"""The rows of a JSONL file, gzipped or not; only \n ends a line.
 
     Raises:
-        TaskError: a line is not a JSON object; names it.
+        TaskError: a line is not a JSON object of text that can be written; names it.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     rows: list[Mapping[str, object]] = []
-    with opener(path, "rt", encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines, 1):
+    with opener(path, "rb") as lines:
+        for number, line in enumerate(cast("Iterable[bytes]", lines), 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise TaskError(f"{path} line {number} must be JSON: {error}") from error
-            rows.append(_object(row, path, number))
+                row = json.loads(line.decode())
+            except (ValueError, RecursionError) as error:
+                hint = " It looks gzipped: name it .gz." if line.startswith(GZIP_MARK) else ""
+                raise TaskError(f"{path} line {number} must be JSON in UTF-8: {error}.{hint}") from error
+            rows.append(_object(row, path, f"line {number}"))
     return rows
 
 
-def _object(row: object, path: Path, number: int) -> Mapping[str, object]:
+def _object(row: object, path: Path, where: str) -> Mapping[str, object]:
     if not isinstance(row, dict):
-        raise TaskError(f"{path} line {number} must be a JSON object; got {type(row).__name__}.")
-    return row
+        raise TaskError(f"{path} {where} must be a JSON object; got {type(row).__name__}.")
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise TaskError(
+            f"{path} {where} holds {half}, half of a surrogate pair, which is no character. Replace it."
+        ) from error
+    return cast("Mapping[str, object]", row)
 
 
 def _readable(path: Path) -> bool:
     return path.name.endswith(SUFFIXES) and path.is_file()
 
 
-__all__ = ["read_file", "read_jsonl", "read_rows"]
+__all__ = ["is_local", "read_file", "read_jsonl", "read_rows"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from tasks.base import Task
+from tasks.base import Problem, Task
 from verifiers import BadReference, Verifier, get_verifier
 
 
@@ -17,29 +18,52 @@ class Validation(NamedTuple):
     """One line per problem that cannot be used: its id and the cause."""
 
 
+class Verifiers:
+    """The verifier of each problem, made once for all that share its name and options."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Verifier] = {}
+
+    def of(self, problem: Problem) -> Verifier:
+        """The one that the problem names."""
+        key = f"{problem.verifier} {dict(problem.verifier_options)}"
+        if key not in self._made:
+            self._made[key] = get_verifier(problem.verifier, **problem.verifier_options)
+        return self._made[key]
+
+
+def unusable(problems: Sequence[Problem], verifiers: Verifiers) -> dict[int, str]:
+    """What no run can use, by its place: an empty prompt, the id of another problem, a gold that nothing can match."""
+    first: dict[str, int] = {}
+    faults: dict[int, str] = {}
+    for place, problem in enumerate(problems):
+        prompt = problem.prompt if isinstance(problem.prompt, str) else "".join(m["content"] for m in problem.prompt)
+        if first.setdefault(problem.id, place) != place:
+            faults[place] = f"{problem.id}: problems {first[problem.id]} and {place} have this id"
+        elif not prompt.strip():
+            faults[place] = f"{problem.id}: its prompt is empty"
+        else:
+            try:
+                verifiers.of(problem).check_reference(problem.reference)
+            except BadReference as error:
+                faults[place] = f"{problem.id}: {error}"
+    return faults
+
+
 def validate_task(task: Task, split: str) -> Validation:
     """Check each problem: a prompt, a reference that its verifier can use, a demonstration that it accepts.
 
     Raises:
         TaskError: the split cannot be read at all.
     """
-    known: dict[str, Verifier] = {}
-    faults: list[str] = []
-    problems = task.problems(split)
-    for problem in problems:
-        key = f"{problem.verifier} {dict(problem.verifier_options)}"
-        if key not in known:
-            known[key] = get_verifier(problem.verifier, **problem.verifier_options)
-        try:
-            known[key].check_reference(problem.reference)
-        except BadReference as error:
-            faults.append(f"{problem.id}: {error}")
+    problems, verifiers = task.problems(split), Verifiers()
+    faults = unusable(problems, verifiers)
+    for place, problem in enumerate(problems):
+        if place in faults or problem.demonstration is None:
             continue
-        if problem.demonstration is None:
-            continue
-        verdict = known[key].verify(
+        verdict = verifiers.of(problem).verify(
             completion=problem.demonstration, reference=problem.reference, info=dict(problem.info)
         )
         if verdict.reward != 1.0:
-            faults.append(f"{problem.id}: its own demonstration is {verdict.outcome} ({verdict.reason})")
-    return Validation(len(problems), len(problems) - len(faults), faults)
+            faults[place] = f"{problem.id}: its own demonstration is {verdict.outcome} ({verdict.reason})"
+    return Validation(len(problems), len(problems) - len(faults), [faults[place] for place in sorted(faults)])

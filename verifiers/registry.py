@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from verifiers.base import Example, GradingRow, Verifier
-from verifiers.errors import BadOption, UnknownVerifier
+from verifiers.errors import BadOption, UnknownVerifier, VerifierError
+from verifiers.options import option_fault
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def get_verifier(name: str, **options: JSON) -> Verifier:
 
     Raises:
         UnknownVerifier: no such name (the message suggests the closest), or it cannot be imported.
-        BadOption: the verifier does not take one of the options.
+        BadOption: the verifier does not take one of the options, or its value.
     """
     if _allowed is not None and name not in _allowed:
         raise UnknownVerifier(f"verifier {name!r} is not served here. Served: {', '.join(sorted(_allowed))}.")
@@ -172,13 +173,16 @@ def get_verifier(name: str, **options: JSON) -> Verifier:
     refused = cls.machine_options & options.keys() if _allowed is not None else frozenset[str]()
     if refused:
         raise BadOption(f"verifier {name!r}: option {min(refused)!r} is set by whoever runs the service alone.")
+    fault = option_fault(cls.__init__, options)
+    if fault:
+        raise BadOption(f"verifier {name!r}: {fault}.")
     try:
         if name.startswith(URL_SCHEMES):
             return cls(name, **options)  # pyright: ignore[reportCallIssue]
         return cls(**options)
-    except BadOption:
+    except VerifierError:
         raise
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise BadOption(f"verifier {name!r}: {error}. It takes: {', '.join(option_names(cls))}.") from error
 
 

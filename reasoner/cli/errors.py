@@ -21,7 +21,6 @@ KNOWN = (
     "CheckpointError",
     "TrainingError",
     "UngradedError",
-    "TrackerError",
     "LabelError",
 )
 """Base classes of our own errors, by name: importing them all would make every command slow."""

@@ -16,7 +16,8 @@ def train(
         typer.Argument(help="key.key=value, METHOD.key=value or stages.N.key=value; wins over the file."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved config and the plan, and do nothing.")
+        bool,
+        typer.Option("--dry-run", help="Check every stage, print its resolved config and plan, do nothing."),
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run folder's latest checkpoint stands.")
@@ -27,18 +28,18 @@ def train(
         from reasoner.config import load_config
 
         run = load_config(config, overrides or [])
-        if dry_run:
-            from reasoner.plan import print_plan
-
-            print_plan(run)
-            return
         from reasoner.engine.environment import prepare_process
 
         prepare_process()
         from reasoner import processes
         from reasoner.closing import print_closing
-        from reasoner.pipeline import run_pipeline
+        from reasoner.pipeline import check_run, run_pipeline
+        from reasoner.plan import print_plan
 
+        if dry_run:
+            check_run(run)
+            print_plan(run)
+            return
         run_pipeline(run, resume=resume)
         if processes.is_main():
             print_closing(run)

@@ -6,7 +6,11 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from reasoner.config import ConfigError
 from reasoner.engine.base import Engine, EngineError, Finished, NoEngine
+from reasoner.names import check_options
+from verifiers.options import option_fault
+from verifiers.registry import load_attribute
 
 if TYPE_CHECKING:
     from transformers.modeling_utils import PreTrainedModel
@@ -16,6 +20,8 @@ ENGINES: Mapping[str, str] = {
     "vllm-server": "reasoner.engine.server:ServerEngine",
     "hf": "reasoner.engine.hf:HfEngine",
 }
+SHARED = ("model_path", "dtype", "max_model_len", "seed", "model")
+"""What every engine is given; the rest of its arguments are its options."""
 
 
 def open_engine(
@@ -39,22 +45,32 @@ def open_engine(
         model: the trainer's live model, shared by the hf engine instead of a copy of its own.
         **options: the engine's own.
     Raises:
-        EngineError: no such engine, or it cannot start here; says what to install or change.
+        ConfigError: no such engine or option.
+        EngineError: it cannot start here; says what to install or change.
+    """
+    cls = engine_class(name, options)
+    shared = {"model": model} if name == "hf" else {}
+    return cls(model_path=model_path, dtype=dtype, max_model_len=max_model_len, seed=seed, **shared, **options)  # pyright: ignore[reportCallIssue]
+
+
+def engine_class(name: str, options: Mapping[str, object]) -> type[Engine]:
+    """The class of an engine, which takes these options; nothing is started.
+
+    Raises:
+        ConfigError: no such engine or option, or a value of another kind.
     """
     if name not in ENGINES:
         close = difflib.get_close_matches(name, ENGINES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise EngineError(f"no engine {name!r}.{hint} Known: {', '.join(ENGINES)}.")
-    from verifiers.registry import load_attribute
-
+        raise ConfigError("bad-value", f"no engine {name!r}.{hint} Known: {', '.join(ENGINES)}. Set engine.name.")
     cls = load_attribute(ENGINES[name])
     assert isinstance(cls, type), cls
     assert issubclass(cls, Engine), cls
-    shared = {"model": model} if name == "hf" else {}
-    try:
-        return cls(model_path=model_path, dtype=dtype, max_model_len=max_model_len, seed=seed, **shared, **options)  # pyright: ignore[reportCallIssue]
-    except TypeError as error:
-        raise EngineError(f"engine {name!r}: {error}. Check engine.options.") from error
+    check_options(cls.__init__, options, f"engine.options: engine {name!r}", besides=SHARED)
+    fault = option_fault(cls.__init__, options)
+    if fault:
+        raise ConfigError("bad-value", f"engine.options of engine {name!r}: {fault}.")
+    return cls
 
 
-__all__ = ["ENGINES", "Engine", "EngineError", "Finished", "NoEngine", "open_engine"]
+__all__ = ["ENGINES", "Engine", "EngineError", "Finished", "NoEngine", "engine_class", "open_engine"]

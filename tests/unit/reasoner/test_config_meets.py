@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 
 from reasoner.config import ConfigError, resolve
+from reasoner.model import ModelError
+from reasoner.pipeline import check_run, run_pipeline
+from reasoner.session import open_session
 from reasoner.train import check_algorithm
+from tasks import TaskError
+from verifiers.errors import VerifierError
 
 TINY = {"task": "arithmetic", "model": {"from_scratch": {}}}
 
@@ -57,3 +68,83 @@ def test_every_algorithm_passes_its_check(advantage: str, loss: str) -> None:
     algorithm = {"advantage": advantage, "loss": loss, "kl_coef": 0.1, "entropy_coef": 0.1}
     for kl_in in ("loss", "reward"):
         check_algorithm(resolve({**TINY, "algorithm": {**algorithm, "kl_in": kl_in}}).stages[0])
+
+
+REWARD = {"verifier": "reward-model", "weight": 1.0, "options": {"model": "a/b", "disagreement": "x"}}
+LATER: dict[str, dict[str, object]] = {
+    "no file or folder 'gone.jsonl'": {"method": "sft", "sft": {"data": "gone.jsonl"}},
+    "no file or folder 'lost.jsonl'": {"method": "sft", "sft": {"data": "GOOD", "test": "lost.jsonl"}},
+    "no value in column 'completion'": {"method": "sft", "sft": {"data": "PAIRS"}},
+    "line 1 must be JSON": {"method": "sft", "sft": {"data": "BROKEN"}},
+    "no file or folder 'away.jsonl'": {"method": "dpo", "preferences": {"train": "away.jsonl"}},
+    "no value in column 'chosen'": {"method": "reward_model", "preferences": {"train": "GOOD"}},
+    "Did you mean 'hinge'": {"method": "dpo", "preferences": {"train": "PAIRS"}, "dpo": {"loss": "hing"}},
+    "has no option 'x'": {"method": "dpo", "preferences": {"train": "PAIRS"}, "dpo": {"loss_options": {"x": 1}}},
+    "a reward model must be": {"reward": {"name": "reward-model", "options": {"model": "./no-rm"}}},
+    "value.init must be": {"method": "ppo", "value": {"init": "./no-value"}},
+    "algorithm.reference must be": {"algorithm": {"kl_coef": 0.1, "reference": "./no-reference"}},
+    "model.path must be": {"model": "./no-model"},
+    "no verifier named 'exat'": {"watch": {"scorer": {"name": "exat"}}},
+    "option 'disagreement'": {"watch": {"scorer": {"name": "weighted", "options": {"parts": [REWARD]}}}},
+    "logging.trackers names trackio": {"logging": {"trackers": ["trackio"]}},
+    "no engine 'vlm'. Did you mean 'vllm'": {"engine": {"name": "vlm"}},
+    "has no option 'max_bach'. Did you mean 'max_batch'": {"engine": {"name": "hf", "options": {"max_bach": 1}}},
+    "has no option 'dtype'": {"engine": {"name": "hf", "options": {"dtype": "float32"}}},
+    "option 'max_batch': Input should be": {"engine": {"name": "hf", "options": {"max_batch": "all"}}},
+    "rollout.difficulty_from": {"rollout": {"difficulty_from": "gone.jsonl"}},
+    "principles 'kindness' cannot be read": {"method": "constitutional", "constitutional": {"principles": "kindness"}},
+    "task.problems_file": {"task": {"name": "dataset", "options": "DATASET", "problems_file": "gone.jsonl"}},
+    "has no column 'question'": {"task": {"name": "dataset", "options": "OTHER"}},
+    "unexpected keyword argument 'digit'": {"task": {"name": "arithmetic", "options": {"digit": 2}}},
+}
+"""What is wrong with the second stage of a run."""
+
+
+@pytest.mark.parametrize("says", list(LATER))
+def test_what_a_later_stage_lacks_is_found_before_the_first_begins(
+    says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = {"prompt": "1+1?", "completion": "2", "reference": "2"}
+    (tmp_path / "good.jsonl").write_text("".join(json.dumps(good) + "\n" for _ in range(10)))
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n")
+    (tmp_path / "broken.jsonl").write_text("{")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    dataset = {"path": "good.jsonl", "verifier": "math"}
+    text = json.dumps(LATER[says])
+    for mark, value in (("GOOD", "good.jsonl"), ("PAIRS", "pairs.jsonl"), ("BROKEN", "broken.jsonl")):
+        text = text.replace(mark, value)
+    text = text.replace('"DATASET"', json.dumps(dataset))
+    text = text.replace('"OTHER"', json.dumps({**dataset, "prompt_column": "question"}))
+    raw = {**TINY, "output": "run", "stages": [{"method": "sft", "sft": {"data": "good.jsonl"}}, json.loads(text)]}
+    with pytest.raises((ConfigError, ModelError, TaskError, VerifierError), match=re.escape(says)):
+        run_pipeline(resolve(raw), resume=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_an_earlier_stage_will_write_is_not_missing(tmp_path: Path) -> None:
+    reward = {"name": "reward-model", "options": {"model": "stage:reward_model"}}
+    pairs = {"method": "reward_model", "preferences": {"train": "stage:pairs"}}
+    ppo = {"method": "ppo", "reward": reward, "value": {"init": "stage:reward_model"}, "watch": {"scorer": reward}}
+    check_run(resolve({**TINY, "output": str(tmp_path / "run"), "stages": [{"method": "pairs"}, pairs, ppo]}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"eval": {"max_tokens": 500}}, "plus eval.max_tokens=500 must fit the context of 64. Lower eval.max_tokens"),
+        ({"rollout": {"max_tokens": 500}}, "plus rollout.max_tokens=500 must fit"),
+        ({"method": "sft", "rollout": {"max_tokens": 500}}, "plus rollout.max_tokens=500 must fit"),
+        ({"method": "sft", "rollout": {"max_tokens": 500}, "eval": {"problems": 0}}, None),
+        ({"method": "sft", "rollout": {"max_tokens": 500}, "eval": {"max_tokens": 8}}, None),
+    ],
+)
+def test_a_completion_that_does_not_fit_names_its_own_setting(
+    change: dict[str, object], says: str | None, tmp_path: Path
+) -> None:
+    raw = {"task": "arithmetic", "model": {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 1}}}
+    raw["model"] |= {"max_context": 64}
+    raw |= {"rollout": {"max_tokens": 8}, "engine": {"name": "hf"}, "logging": {"tensorboard": False}, **change}
+    refused = nullcontext() if says is None else pytest.raises(ConfigError, match=re.escape(says))
+    with refused, open_session(resolve(raw).stages[0], tmp_path, resume=False):
+        pass

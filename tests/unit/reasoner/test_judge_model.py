@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from reasoner.config import ModelSection, ScratchConfig, load_config, resolve, shipped_configs
 from reasoner.judge import JudgeModel, continuation, prompt_text
 from reasoner.model import load_model
-from reasoner.pipeline import check_judges, run_pipeline
+from reasoner.pipeline import check_run, run_pipeline
 from verifiers import BadOption, GradingRow, Outcome, get_verifier
 from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
 from verifiers.judge.prompts import grading_prompt
@@ -121,9 +122,11 @@ def test_what_does_not_fit_is_a_fault_and_what_is_no_option_is_refused(folder: s
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
-def test_the_rewards_and_judges_of_shipped_configs_can_be_made(name: str) -> None:
-    for stage in load_config(name).stages:
-        check_judges(stage)
+def test_shipped_configs_pass_the_checks_of_a_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Good day."}]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": chat}) + "\n")
+    monkeypatch.chdir(tmp_path)
+    check_run(load_config(name))
 
 
 def test_a_reward_that_cannot_be_made_is_found_before_anything_is_trained(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
 from reasoner.config import ConfigError, resolve
+from reasoner.pipeline import run_pipeline
 from reasoner.prompt import Prompt
 from reasoner.records import Completion, FinishReason, Segment
 from reasoner.rollout import Round, merged
@@ -94,3 +97,29 @@ def test_portions_need_advantages_by_group(tmp_path) -> None:
         open_session(config, tmp_path / "run", resume=False),
     ):
         pass
+
+
+def test_problems_of_two_files_are_told_apart_by_task_and_id(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        rows = [{"prompt": f"{name} {n}?", "reference": "1"} for n in range(12)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [{"name": "dataset", "options": {"path": str(tmp_path / f"{n}.jsonl"), "verifier": "exact"}} for n in "ab"]
+    raw = {
+        "method": "pairs",
+        "output": str(tmp_path / "run"),
+        "task": files,
+        "steps": 1,
+        "model": {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 1, "max_positions": 64}},
+        "rollout": {"problems_per_step": 8, "group_size": 2, "max_tokens": 4},
+        "engine": {"name": "hf"},
+        "logging": {"tensorboard": False},
+    }
+    folder = run_pipeline(resolve(raw), resume=False)
+    rollouts, pairs = (
+        [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        for name in ("rollouts.jsonl", "pairs.jsonl")
+    )
+    asked = {(row["group"], row["sample"]): row["question"] or row["prompt"] for row in rollouts}
+    assert {row["task"] for row in rollouts} == {"dataset", "dataset-2"}
+    assert {row["prompt"] for row in pairs} == set(asked.values())
+    assert all(row["prompt"] == asked[tuple(map(int, row["id"].split("/")[1:]))] for row in pairs)

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
+from reasoner.config import ConfigError
 from reasoner.run import RunFolder
-from reasoner.trackers import TrackerError
 from tests.unit.reasoner.runs import stage
 
 
@@ -36,6 +36,6 @@ def test_a_tracker_gets_the_numbers_of_metrics_jsonl(monkeypatch: pytest.MonkeyP
 def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "trackio", None)
     run = RunFolder(tmp_path, stage(logging={"tensorboard": False, "trackers": ["trackio"]}))
-    with pytest.raises(TrackerError, match="pip install trackio"):
+    with pytest.raises(ConfigError, match="pip install trackio"):
         run.begin(offsets={}, step=0)
     run.close()

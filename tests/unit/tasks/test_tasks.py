@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import TaskError
+from tasks import Problem, Task, TaskError
 from tasks.arithmetic import FAMILIES
 from tasks.registry import get_task
 from tasks.validate import validate_task
@@ -21,7 +21,7 @@ def write(path: Path, rows: list[dict[str, object]]) -> str:
     return str(path)
 
 
-ROWS: list[dict[str, object]] = [{"problem": f"{n}+1?\u2028go", "answer": str(n + 1)} for n in range(20)]
+ROWS: list[dict[str, object]] = [{"problem": f"{n}+1?\u2028go", "answer": str(n + 1), "kind": "sum"} for n in range(20)]
 
 
 def columns(path: str, **options: object):
@@ -89,14 +89,20 @@ def test_chat_messages_and_templates(tmp_path: Path) -> None:
     [
         (
             {"prompt_column": "question"},
-            "has no column 'question'. It has: problem, answer. Set task.options.prompt_column",
+            "has no column 'question'. It has: problem, answer, kind. Set task.options.prompt_column",
         ),
         ({"template": "{question}"}, "template '{question}' cannot be filled"),
+        ({"template": "{problem.text}"}, "template '{problem.text}' cannot be filled"),
+        ({"template": "{problem[text]}"}, "template '{problem[text]}' cannot be filled"),
+        ({"template": 5}, "option 'template': Input should be a valid string; got '5'"),
+        ({"path": 5}, "option 'path': Input should be a valid string; got '5'"),
+        ({"split_names": ["x"]}, "option 'split_names': Input should be an object"),
+        ({"id_column": "kind"}, "rows 0 and 1 have the same id 'sum' in column 'kind'. Give each row an id of its own"),
         ({"path": "./nothing.jsonl"}, "there is no file or folder"),
         ({"promt_column": "x"}, "unexpected keyword argument 'promt_column'. It takes: path, verifier"),
     ],
 )
-def test_bad_options_say_what_to_do(tmp_path: Path, options: dict[str, str], message: str) -> None:
+def test_bad_options_say_what_to_do(tmp_path: Path, options: dict[str, object], message: str) -> None:
     path = write(tmp_path / "rows.jsonl", ROWS)
     with pytest.raises(TaskError) as caught:
         columns(**{"path": path, **options}).problems("train")
@@ -104,12 +110,35 @@ def test_bad_options_say_what_to_do(tmp_path: Path, options: dict[str, str], mes
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{\n", "line 1 must be JSON"), ("3\n", "line 1 must be a JSON object; got int")]
+    ("name", "content", "message"),
+    [
+        ("rows.jsonl", b"{\n", "line 1 must be JSON"),
+        ("rows.jsonl", b"3\n", "line 1 must be a JSON object; got int"),
+        (
+            "rows.jsonl",
+            b'{"a": 1}\n{"problem": "\\ud800", "answer": "1"}\n',
+            r"line 2 holds '\\ud800', half of a surrogate",
+        ),
+        ("rows.jsonl", b'{"a": 1}\n{"problem": "\xe9"}\n', "line 2 must be JSON in UTF-8: .*can't decode byte 0xe9"),
+        ("rows.jsonl", gzip.compress(b'{"a": 1}\n'), "It looks gzipped: name it .gz"),
+        ("rows.jsonl", b"[" * 100_000, "line 1 must be JSON in UTF-8: maximum recursion"),
+        ("rows.jsonl.gz", b'{"a": 1}\n', "cannot be read: Not a gzipped file"),
+        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99)[:30], "cannot be read: .*ended before"),
+        ("rows.parquet", b"PAR1 is not enough", "cannot be read: .*Parquet"),
+        ("rows.parquet", b"", "cannot be read: .*Parquet"),
+        ("rows.json", b'[{"problem": "\\ud800"}]', "entry 1 holds"),
+        ("rows.json", b"\xff", "must be JSON"),
+        ("rows.json", b"{}", "must be a JSON list of objects; got dict"),
+        ("rows.jsonl", b"\n", "must hold at least one row; it holds none"),
+    ],
 )
-def test_bad_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "rows.jsonl").write_text(text)
-    with pytest.raises(TaskError, match=message):
-        columns(str(tmp_path / "rows.jsonl")).problems("train")
+def test_a_file_that_cannot_be_read_is_named_with_its_line(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TaskError, match=message) as caught:
+        columns(str(tmp_path / name)).problems("train")
+    assert str(tmp_path / name) in str(caught.value)
 
 
 def test_gsm8k_names_a_missing_column(tmp_path: Path) -> None:
@@ -129,3 +158,17 @@ def test_gsm8k_in_full(data_dir: Path, split: str, size: int) -> None:
     found = validate_task(get_task("gsm8k", path=str(data_dir / "math")), split)
     assert found.total == size
     assert not found.faults
+
+
+class Careless(Task):
+    """Two problems of one id, and one without a prompt."""
+
+    def problems(self, split: str) -> list[Problem]:
+        ids, prompts = ("a", "b", "a", "c"), ("1+1?", "2+2?", "3+3?", " ")
+        return [Problem(id=i, prompt=p, reference="2", verifier="math") for i, p in zip(ids, prompts, strict=True)]
+
+
+def test_validation_names_both_problems_of_an_id_and_an_empty_prompt() -> None:
+    found = validate_task(Careless(), "train")
+    assert found.faults == ["a: problems 0 and 2 have this id", "c: its prompt is empty"]
+    assert found.accepted == 2
