@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -173,9 +175,30 @@ def copy_model(source: Path, target: Path) -> None:
 
 
 def load_progress(folder: Path) -> Progress:
-    """What `save_checkpoint` wrote beside weights and optimizer."""
-    row = cast("dict[str, JSON]", json.loads((folder / "progress.json").read_text()))
-    return Progress(**row)  # pyright: ignore[reportArgumentType]
+    """What `save_checkpoint` wrote beside weights and optimizer.
+
+    Raises:
+        CheckpointError: it is damaged; says what to do.
+    """
+    with damage_told(folder):
+        row = cast("dict[str, JSON]", json.loads((folder / "progress.json").read_bytes()))
+        return Progress(**row)  # pyright: ignore[reportArgumentType]
+
+
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, pickle.UnpicklingError)
+"""What json and torch raise over a damaged file."""
+
+
+@contextmanager
+def damage_told(folder: Path, kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
+    """Turn what a damaged checkpoint raises into a CheckpointError."""
+    try:
+        yield
+    except kinds as error:
+        raise CheckpointError(
+            f"checkpoint {folder} cannot be read ({type(error).__name__}: {str(error)[:200]}). Remove that folder, then"
+            " go on with --resume from the checkpoint before it."
+        ) from error
 
 
 def training_state(policy: Policy) -> dict[str, object]:
@@ -190,11 +213,12 @@ def training_state(policy: Policy) -> dict[str, object]:
 
 def restore_training_state(policy: Policy, folder: Path) -> None:
     """Put back what `training_state` took. The weights are loaded with the policy itself."""
-    # our own file, holding numpy and python random states that the weights-only loader refuses
-    state = torch.load(folder / "training.pt", map_location="cpu", weights_only=False)
-    load_whole_optimizer_state(policy.optimizer, state["optimizer"])
-    policy.scheduler.load_state_dict(state["scheduler"])
-    policy.version = state["version"]
+    with damage_told(folder):
+        # our own file, holding numpy and python random states that the weights-only loader refuses
+        state = torch.load(folder / "training.pt", map_location="cpu", weights_only=False)
+        load_whole_optimizer_state(policy.optimizer, state["optimizer"])
+        policy.scheduler.load_state_dict(state["scheduler"])
+        policy.version = state["version"]
     set_random_state(state["random"])
 
 

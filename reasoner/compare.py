@@ -190,7 +190,7 @@ def evaluated_rows(path: Path, *, step: int | None) -> list[Row]:
         RunError: there is none.
     """
     if (path / "eval_rollouts.jsonl").is_file() and not (path / "config.yaml").is_file():
-        rows = [row_of(record) for record in lines(path / "eval_rollouts.jsonl")]
+        rows = [*lines(path / "eval_rollouts.jsonl", like=row_of)]
     else:
         histories = [read_history(folder) for folder in stage_folders(path)]
         rows = next((history.eval_rows for history in reversed(histories) if history.eval_rows), [])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -64,7 +65,7 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
         model = AutoModelForCausalLM.from_pretrained(
             section.path, dtype=weights_dtype, attn_implementation=section.attention, **quantization
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _no_such_model(section.path, error) from error
     if quantization:
         model = settle(model)

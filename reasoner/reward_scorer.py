@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
@@ -139,7 +140,7 @@ class RewardModel:
         path = self.path
         try:
             model = AutoModelForSequenceClassification.from_pretrained(path, dtype=compute_dtype(dtype, self.device))
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise ModelError(
                 f"reward model {path!r} must be a Hugging Face sequence-classification model, by hub name or folder:"
                 f" {first_line(error)} Train one with method: reward_model, or check the name."

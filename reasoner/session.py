@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -18,12 +18,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from rich.console import Console
+from safetensors import SafetensorError
 
 from reasoner import processes
 from reasoner.advantage import get_estimator
 from reasoner.checkpoint import (
     Progress,
     copy_model,
+    damage_told,
     latest_checkpoint,
     load_progress,
     restore_training_state,
@@ -36,6 +38,7 @@ from reasoner.display import Display
 from reasoner.engine import Engine, NoEngine, open_engine
 from reasoner.engine.check import Checksum, check_checksum, check_probe, probe_ids
 from reasoner.evaluate import Estimate, Evaluation, evaluate
+from reasoner.model import ModelError
 from reasoner.overlap import find_overlaps, overlap_sentence
 from reasoner.policy import Policy
 from reasoner.prompt import check_lengths, render
@@ -260,7 +263,8 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         pool = stack.enter_context(grading_pool(config))
         train, held_out = load_problems(config)
         _check_overlap(config, train, held_out, display)
-        policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
+        with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
+            policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
         if policy.adapter is not None and config.method in SAMPLING:
             from reasoner.reward_scorer import lend_base
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -78,9 +78,9 @@ def row_of(record: Mapping[str, Any]) -> Row:
     """A line of rollouts.jsonl."""
     verdict, mask = record["verdict"], record.get("loss_mask")
     return Row(
-        step=record["step"],
-        group=record["group"],
-        sample=record["sample"],
+        step=int(record["step"]),
+        group=int(record["group"]),
+        sample=int(record["sample"]),
         problem=record["problem"],
         task=record.get("task", ""),
         difficulty=record.get("difficulty"),
@@ -191,11 +191,11 @@ def read_history(folder: Path) -> History:
         raise RunError(f"{folder} must be a run folder; it has no config.yaml. Give the `output` of a run.")
     config = load_config(str(folder / "config.yaml")).stages[0]
     history = History(config=config, folder=folder, before=config_before(config))
-    history.metrics = [*lines(folder / "metrics.jsonl")]
-    history.rows = [row_of(record) for record in lines(folder / "rollouts.jsonl")]
-    attach_updates(history.rows, lines(folder / "updates.jsonl"))
+    history.metrics = [*lines(folder / "metrics.jsonl", like=figures_of)]
+    history.rows = [*lines(folder / "rollouts.jsonl", like=row_of)]
+    attach_updates(history.rows, lines(folder / "updates.jsonl", like=update_of))
     history.evals = [*lines(folder / "evals.jsonl")]
-    history.eval_rows = [row_of(record) for record in lines(folder / "eval_rollouts.jsonl")]
+    history.eval_rows = [*lines(folder / "eval_rollouts.jsonl", like=row_of)]
     history.environment = _json(folder / "environment.json")
     history.failure = _json(folder / "failed.json") or None
     history.complete = (folder / "done.json").is_file()
@@ -228,18 +228,54 @@ def stage_folders(run: Path) -> list[Path]:
     return stages
 
 
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON lines of a file that may still be written to: a half-written last line is left out."""
+def figures_of(record: dict[str, Any]) -> Mapping[str, float | None]:
+    """A line of metrics.jsonl: a step and its figures."""
+    for name, value in {"step": None, **record}.items():
+        if not isinstance(value, int | float) and (name == "step" or value is not None):
+            raise TypeError(f"{name} must be a number; got {value!r}")
+    return record
+
+
+def update_of(record: dict[str, Any]) -> Mapping[str, Any]:
+    """A line of updates.jsonl: where its rollout stands, and [T] log-probabilities where it was in the update."""
+    scored = record.get("trainer_logprobs")
+    place = {name: int(record[name]) for name in ("step", "group", "sample")}
+    return record | place | {"trainer_logprobs": None if scored is None else np.asarray(scored, dtype=np.float32)}
+
+
+def _as_it_is(record: dict[str, Any]) -> Any:
+    return record
+
+
+def lines(path: Path, *, like: Callable[[dict[str, Any]], Any] = _as_it_is) -> Iterator[Any]:
+    """The JSON lines of a file that may still be written to, each as `like` makes it.
+
+    A half-written last line is left out.
+
+    Raises:
+        RunError: another line is none; names it.
+    """
     if not path.is_file():
         return
     with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n") and line.strip():
-                yield json.loads(line)
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n") or not line.strip():
+                continue
+            try:
+                yield like(json.loads(line.decode()))
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+                raise RunError(
+                    f"{path} line {number} is no line that a run writes ({error!r}). Restore the file, or take the line"
+                    " out."
+                ) from error
 
 
 def _json(path: Path) -> dict[str, JSON]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """A file that a run writes beside its records; nothing where it is not there, or damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
 
 
 def config_before(config: StageConfig) -> StageConfig | None:

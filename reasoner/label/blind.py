@@ -24,13 +24,17 @@ def completions(place: Path) -> dict[tuple[str, int], Mapping[str, JSON]]:
     if file is None:
         raise LabelError(f"{place} must be a file of completions or a folder with {' or '.join(FILES)}; it is neither.")
     found: dict[tuple[str, int], Mapping[str, JSON]] = {}
-    with file.open(encoding="utf-8", newline="\n") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
-                row = cast("dict[str, JSON]", json.loads(line))
+                row = cast("dict[str, JSON]", json.loads(line.decode()))
                 key = (str(row.get("problem", row.get("id"))), int(cast("int", row.get("sample", 0))))
                 row = {**row, "completion": str(row["completion"]), "prompt": str(row["prompt"])}
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                if not line.endswith(b"\n"):
+                    break  # cut off while it was written
                 raise LabelError(
                     f"{file} line {number} must have problem (or id), prompt and completion: {error!r}"
                 ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reasoner.checkpoint import list_checkpoints
+from reasoner.checkpoint import CheckpointError, list_checkpoints
 from reasoner.config import load_config
 from reasoner.pipeline import run_pipeline
 
@@ -120,6 +121,28 @@ def test_nan_loss_stops_with_the_last_checkpoint_kept(tmp_path: Path, monkeypatc
     run_pipeline(run, resume=True)
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().split("\n") if line]
     assert steps == [1, 2, 3]
+
+
+def test_a_damaged_checkpoint_says_which_and_the_one_before_it_goes_on(tmp_path: Path) -> None:
+    config = str(config_file(tmp_path, steps=3))
+    folder = run_pipeline(load_config(config), resume=False)
+    before, last = list_checkpoints(folder / "checkpoints")
+    (folder / "done.json").unlink()
+    for name in ("progress.json", "training.pt"):
+        whole = (last / name).read_bytes()
+        (last / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(CheckpointError, match=rf"{last} cannot be read .* Remove that folder, then go on"):
+            run_pipeline(load_config(config), resume=True)
+        (last / name).write_bytes(whole)
+    model = last / "model" / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:1000])
+    done = reasoner("train", config, "--resume")
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert f"checkpoint {last} cannot be read" in done.stderr
+    shutil.rmtree(last)
+    assert run_pipeline(load_config(config), resume=True) == folder
+    assert before.parent.joinpath(last.name).is_dir()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can only be mounted by root")

@@ -17,6 +17,8 @@ from reasoner.explain.history import config_before
 from reasoner.explain.policy_rules import GROUP_RELATIVE
 from reasoner.explain.watch import Watch
 from reasoner.glossary import table
+from reasoner.report import write_report
+from reasoner.run import RunError
 from tests.unit.reasoner.runs import make_history, make_records, nucleus, softmax, stage, write_run
 
 
@@ -490,3 +492,37 @@ def test_a_turn_that_is_not_opened(prompt: str, begins: str) -> None:
     first = findings(make_history(made))[0]
     assert first.code == "wrong-chat-template"
     assert "opened" in first.evidence[0]
+
+
+RECORDS = ("metrics.jsonl", "rollouts.jsonl", "updates.jsonl", "evals.jsonl", "environment.json", "done.json")
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_run_is_read_wherever_one_of_its_files_was_cut(tmp_path: Path, name: str) -> None:
+    file = write_run(tmp_path / "run", make_records(steps=2, problems=2)) / name
+    whole = file.read_bytes()
+    for end in {0, 1, len(whole) // 3, len(whole) // 2, max(0, len(whole) - 1)}:
+        file.write_bytes(whole[:end])
+        write_report(tmp_path / "run", tmp_path / "report.html", audit=0)
+        if name == "rollouts.jsonl":
+            assert len(explain(tmp_path / "run")[0][0].rows) == whole[:end].count(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "says"),
+    [
+        ("rollouts.jsonl", '{"step": 1', "JSONDecodeError"),
+        ("rollouts.jsonl", '{"step": 1, "group": 0}', "KeyError"),
+        ("metrics.jsonl", "[]", "AttributeError|TypeError"),
+        ("metrics.jsonl", '{"step": 2, "reward/mean": "high"}', "reward/mean must be a number; got 'high'"),
+        ("metrics.jsonl", '{"reward/mean": 1.0}', "step must be a number"),
+        ("updates.jsonl", '{"step": 1, "group": {}, "sample": 0}', "TypeError"),
+        ("evals.jsonl", "\x00", "JSONDecodeError"),
+    ],
+)
+def test_a_line_that_no_run_writes_is_named(tmp_path: Path, name: str, line: str, says: str) -> None:
+    file = write_run(tmp_path, make_records(steps=2, problems=2)) / name
+    first, rest = file.read_text().split("\n", 1)
+    file.write_text(f"{first}\n{line}\n{rest}")
+    with pytest.raises(RunError, match=rf"{name} line 2 is no line that a run writes .*({says})"):
+        explain(tmp_path)
