@@ -100,10 +100,11 @@ def _of_sizes(*, hidden: int, layers: int, intermediate: int, kv_share: float, v
 def estimate(stage: StageConfig, *, on_gpu: bool = True) -> Estimate | None:
     """Bytes that a stage's trainer and colocated engine take; None where the model's size is unknown.
 
-    Full training holds float32 weights, gradients and two Adam moments (16 bytes a parameter); with adapters the base
-    is held once in the compute dtype (or in 4 bits) and only the adapters so. Activations: 34 bytes a token, layer and
-    hidden unit in 16 bits (Korthikanti et al., arXiv:2205.05198, section 4.1, without the attention matrix, which sdpa
-    never holds), or 2 with gradient checkpointing plus one layer.
+    Full training holds float32 weights, gradients and two Adam moments (16 bytes a parameter), and in 16 bits the
+    copies of the weights that autocast makes and a pass keeps; with adapters the base is held once in the compute dtype
+    (or in 4 bits) and only the adapters so. Activations: 34 bytes a token, layer and hidden unit in 16 bits (Korthikanti
+    et al., arXiv:2205.05198, section 4.1, without the attention matrix, which sdpa never holds), or 2 with gradient
+    checkpointing plus one layer.
 
     Args:
         stage: the resolved stage.
@@ -126,6 +127,8 @@ def estimate(stage: StageConfig, *, on_gpu: bool = True) -> Estimate | None:
         "activations": kept if stage.model.gradient_checkpointing else layer * shape.layers,
         "logits": 3.0 * stage.batch.logit_bytes(device),
     }
+    if lora is None and width == 2:
+        parts["weights in 16 bits"] = width * shape.parameters
     if stage.algorithm.kl_coef > 0 and lora is None:
         parts["reference model"] = width * shape.parameters
     if stage.engine.name == "vllm":

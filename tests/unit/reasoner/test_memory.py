@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate import Accelerator
 
 from reasoner.config import ModelSection, ScratchConfig, resolve
 from reasoner.memory import estimate, memory_line, shape_of
 from reasoner.model import load_model
 from reasoner.plan import plan
+from reasoner.policy import Policy
+from tests.unit.reasoner.test_policy import make_batch
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -38,6 +42,25 @@ def test_adapters_of_a_real_model() -> None:
     found = estimate(stage)
     assert found is not None
     assert found.parts["gradients and optimizer"] == pytest.approx(12 * real, rel=0.01)
+
+
+def test_a_pass_in_bfloat16_keeps_copies_of_the_float32_weights() -> None:
+    model = {"from_scratch": {"hidden_size": 128, "layers": 3, "heads": 4}, "dtype": "bfloat16"}
+    stage = resolve({"task": "gsm8k", "model": model}).stages[0]
+    policy = Policy(stage, accelerator=Accelerator(cpu=True))
+    matrices = {tuple(sorted(weight.shape)) for weight in policy.model.parameters() if weight.ndim == 2}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dtype == torch.bfloat16 and tuple(sorted(tensor.shape)) in matrices:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        policy.trainer_logprobs(make_batch(stage, rows=4, group=4))
+    found = estimate(stage)
+    assert found is not None
+    assert found.parts["weights in 16 bits"] == pytest.approx(sum(kept.values()), rel=0.02)
 
 
 def test_size_in_a_name_and_unknown_sizes() -> None:
