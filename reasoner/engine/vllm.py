@@ -6,10 +6,11 @@ A fact behind odd lines: cached KV outlives a weight update unless the prefix ca
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -158,6 +159,7 @@ class VllmEngine(Engine):
                 f' "{self._workers}"].'
             )
         if self._asleep:
+            torch.cuda.empty_cache()  # vLLM's allocator cannot ask torch for what an update leaves in its cache
             self._llm.wake_up(tags=["weights"])
         arrived = self._llm.collective_rpc(load_into, args=(weights,))[0]
         if self._asleep:
@@ -187,14 +189,40 @@ class VllmEngine(Engine):
 
     def _wake(self) -> None:
         if self._asleep:
+            torch.cuda.empty_cache()
             self._llm.wake_up()
             self._asleep = False
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(RuntimeError):  # after an error there may be too little memory
+            self._wake()  # what is freed asleep leaves vLLM's allocator in error
+        with _pools_outlive(self._sleeps):
             self._llm.llm_engine.engine_core.shutdown()
             del self._llm
+            gc.collect()
+
+
+@contextmanager
+def _pools_outlive(used: bool) -> Iterator[None]:
+    """Give vLLM's memory pools up only after this, when nothing lies in them any more.
+
+    Its own shutdown does so while its runner still holds a KV cache there, and the next engine of this process refuses
+    to start while anything does.
+    """
+    if not used:
+        yield
+        return
+    from vllm.device_allocator.cumem import CuMemAllocator
+
+    allocator = CuMemAllocator.get_instance()
+    pools = dict(allocator.allocator_and_pools)
+    yield
+    allocator.allocator_and_pools.update(pools)
+    pools.clear()
+    allocator.release_pools()
 
 
 @contextmanager

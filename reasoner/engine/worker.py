@@ -26,7 +26,7 @@ class WeightLoader:
 def load_into(worker: Any, weights: NamedTensors) -> str:
     """Replace a worker's weights (Hugging Face names); returns the checksum of what came in."""
     arrived = Checksum()
-    worker.model_runner.reload_weights(weights_iterator=arrived.over(weights))
+    worker.reload_weights(weights_iterator=arrived.over(weights))
     repack_tied_head(worker)
     return arrived.digest()
 
