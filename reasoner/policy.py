@@ -154,7 +154,7 @@ class Policy:
         )
 
     def _make_optimizer(self, scorer: nn.Module) -> torch.optim.Optimizer:
-        return make_optimizer(parameter_groups(scorer, self.config), self.config)
+        return make_optimizer(parameter_groups(scorer, self.config), self.config, self.device)
 
     def _trained_modules(self) -> list[nn.Module]:
         """Modules that run in training mode during an update, each alone; everything else stays in evaluation mode.
@@ -432,7 +432,7 @@ def parameter_groups(module: nn.Module, config: StageConfig, *, lr: float | None
     ]
 
 
-def make_optimizer(groups: list[dict[str, object]], config: StageConfig) -> torch.optim.Optimizer:
-    """AdamW over groups of parameters."""
-    section = config.optim
-    return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps)
+def make_optimizer(groups: list[dict[str, object]], config: StageConfig, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW over groups of parameters that will lie on a device; fused where it can be: without temporaries."""
+    section, fused = config.optim, device.type in ("cpu", "cuda") or None
+    return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps, fused=fused)

@@ -124,7 +124,7 @@ class ActorCritic(Policy):
         groups = [*parameter_groups(nn.ParameterList(self._policy_parameters()), self.config)]
         own = nn.ParameterList(self._value_parameters(scorer))
         groups += parameter_groups(own, self.config, lr=self.config.value.lr)
-        return make_optimizer(groups, self.config)
+        return make_optimizer(groups, self.config, self.device)
 
     def _policy_parameters(self) -> list[nn.Parameter]:
         return [p for name, p in self.model.named_parameters() if p.requires_grad and f".{ADAPTER}." not in name]

@@ -94,7 +94,7 @@ def sharded(folder: str) -> dict[str, list[float]]:
             for layer in policy.model.get_decoder().layers:
                 fully_shard(layer, mesh=mesh)
             fully_shard(policy.scorer, mesh=mesh)
-            optimizer = make_optimizer(parameter_groups(policy.scorer, config), config)
+            optimizer = make_optimizer(parameter_groups(policy.scorer, config), config, policy.device)
             policy.optimizer = policy.accelerator.prepare(optimizer)
             policy.scheduler.optimizer = policy.optimizer.optimizer
         return policy
