@@ -102,9 +102,9 @@ def estimate(stage: StageConfig, *, on_gpu: bool = True) -> Estimate | None:
 
     Full training holds float32 weights, gradients and two Adam moments (16 bytes a parameter), and in 16 bits the
     copies of the weights that autocast makes and a pass keeps; with adapters the base is held once in the compute dtype
-    (or in 4 bits) and only the adapters so. Activations: 34 bytes a token, layer and hidden unit in 16 bits (Korthikanti
-    et al., arXiv:2205.05198, section 4.1, without the attention matrix, which sdpa never holds), or 2 with gradient
-    checkpointing plus one layer.
+    (or in 4 bits) and only the adapters so. Activations: 34 bytes a token, layer and hidden unit in 16 bits
+    (Korthikanti et al., arXiv:2205.05198, section 4.1, without the attention matrix, which sdpa never holds), or 2
+    with gradient checkpointing plus one layer.
 
     Args:
         stage: the resolved stage.
