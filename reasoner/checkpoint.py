@@ -56,7 +56,7 @@ def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int
         CheckpointError: the disk is full or not writable; what was there before still is.
     """
     target = root / checkpoint_name(progress.step)
-    with policy.collected():
+    with policy.collected(trained=True):
         processes.on_main(lambda: _write_checkpoint(target, policy, progress, keep=keep))
     return target
 
@@ -97,7 +97,7 @@ def save_model(target: Path, policy: Policy) -> None:
     Raises:
         CheckpointError: the disk is full or not writable.
     """
-    with policy.collected():
+    with policy.collected(trained=False):
         processes.on_main(lambda: _write_model(target, policy))
 
 

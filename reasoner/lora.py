@@ -22,7 +22,7 @@ from transformers.modeling_utils import PreTrainedModel
 from reasoner.config import LoraConfig, load_config
 from reasoner.model import ModelError, compute_dtype, default_device, first_line, load_model
 from reasoner.quantized import plain_weight, quantized_layers
-from reasoner.sharding import whole
+from reasoner.sharding import spread_like, whole
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -123,20 +123,29 @@ def load_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> No
     Raises:
         ValueError: the folder lacks a tensor of this adapter, or holds one that it does not have.
     """
-    from peft import set_peft_model_state_dict
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    file = folder / ADAPTER_FILE
-    found = set_peft_model_state_dict(adapted, load_file(file), adapter_name=name)
+    given = load_file(folder / ADAPTER_FILE)
+    held = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False)
+    given = {key: spread_like(tensor, held[key]) if key in held else tensor for key, tensor in given.items()}
+    found = set_peft_model_state_dict(adapted, given, adapter_name=name)
     missing = [key for key in found.missing_keys if "lora_" in key and f".{name}." in key]
     if missing or found.unexpected_keys:
         raise ValueError(f"{folder} holds another adapter: {[*missing, *found.unexpected_keys][:3]} differ.")
 
 
-def save_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> None:
-    """Write one adapter alone, as any peft reader takes it."""
+def adapter_weights(adapted: PeftModel, *, name: str = ADAPTER) -> Iterator[tuple[str, Tensor]]:
+    """Names in the adapted model and whole tensors of one adapter; where sharded, every process must walk them."""
+    for full_name, held in adapted.state_dict().items():
+        if ".lora_" in full_name and name in full_name.split("."):
+            yield full_name, whole(held)
+
+
+def save_adapter(adapted: PeftModel, weights: dict[str, Tensor], folder: Path, *, name: str = ADAPTER) -> None:
+    """Write one adapter alone, of `adapter_weights`, as any peft reader takes it."""
     # the embeddings are never trained; "auto" would ask the hub whether they were
-    adapted.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
+    adapted.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False, state_dict=weights)
     nested = folder / name
     if nested.is_dir():  # peft puts every adapter but "default" into a folder of its name
         for file in nested.iterdir():
@@ -170,7 +179,7 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         held = tensor.detach()
         if leaf == "weight":
             with torch.no_grad():
-                held = (held.float() + layers[owner].get_delta_weight(ADAPTER).float()).to(held.dtype)
+                held = (held.float() + whole(layers[owner].get_delta_weight(ADAPTER)).float()).to(held.dtype)
         yield f"{owner}.{leaf}", held
 
 
@@ -196,6 +205,7 @@ def merge_checkpoint(adapter: Path, target: Path) -> None:
 
 __all__ = [
     "ADAPTER",
+    "adapter_weights",
     "add_adapter",
     "another_adapter",
     "exclusive",

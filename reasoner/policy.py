@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,11 +21,11 @@ from reasoner.batch import Batch
 from reasoner.config import StageConfig
 from reasoner.layout import Forward, hidden_states, packed, padded, takes_unpadded, unpadded
 from reasoner.logprobs import logprobs_and_entropy
-from reasoner.lora import add_adapter, load_adapter, plain_weights, save_adapter
+from reasoner.lora import adapter_weights, add_adapter, load_adapter, plain_weights, save_adapter
 from reasoner.loss import LossTerms, merge_metrics
 from reasoner.model import compute_dtype, context_limit, eos_ids, load_model
 from reasoner.passes import GAIN, GAIN_ELSEWHERE, Planner
-from reasoner.sharding import is_sharded, whole_optimizer_state
+from reasoner.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -104,6 +104,8 @@ class Policy:
     """Consecutive rows that a micro-batch never parts: 2 where rows are the sides of a pair."""
     reads_last_token: ClassVar[bool] = False
     """Whether a pass is read at the rows' last tokens, which one without padding leaves out otherwise."""
+    passes_leave_out: ClassVar[bool] = False
+    """Whether a pass with gradient leaves some of the trained parameters out, so that DDP must look for them."""
 
     def __init__(self, config: StageConfig, *, accelerator: Accelerator, checkpoint: Path | None = None) -> None:
         """Load the config's model, or the same model with the weights of a checkpoint."""
@@ -129,12 +131,13 @@ class Policy:
             self.adapter = add_adapter(self.model, lora, seed=config.seed, weights=adapter)
         self._loss, self._figures = 0.0, dict[str, float]()
         """Of what was accumulated since the last step."""
-        self._collected: dict[str, Tensor] | None = None
+        self._collected: dict[str, dict[str, Tensor]] | None = None
         self._optimizer_state: dict[str, Any] | None = None
         self._in_training = self._trained_modules()
         self.version = 0
         self.temperature = config.rollout.temperature
         scorer = self._make_scorer(checkpoint)
+        name_layers(scorer)
         optimizer = self._make_optimizer(scorer)
         self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -248,20 +251,23 @@ class Policy:
         with self.adapter.disable_adapter():
             return self._score(batch, self.scorer)
 
-    @torch.no_grad()
     def _score(self, batch: Batch, scorer: nn.Module) -> Tensor:
-        logprobs_N = torch.zeros(len(batch.row_N))
-        starts = batch.row_starts()
-        found: list[tuple[list[int], Tensor]] = []
+        return self._read(batch, lambda micro: [scorer(self.layout(micro), self.temperature).logprobs_N])[0]
+
+    @torch.no_grad()
+    def _read(self, batch: Batch, read: Callable[[Batch], Sequence[Tensor]]) -> list[Tensor]:
+        """[N] float32 tensors on the CPU: what `read` says of the tokens of a micro-batch, dealt over the processes."""
+        found: list[tuple[list[int], list[Tensor]]] = []
         for part in self.parts(batch):
             with self.accelerator.autocast():
-                scores = scorer(self.layout(batch.select(part.rows)), self.temperature)
+                read_N = read(batch.select(part.rows))
             if part.real:
-                found.append((part.rows, scores.logprobs_N.float().cpu()))
-        for rows, scored_N in itertools.chain.from_iterable(processes.gather(found)):
-            index_N = torch.cat([torch.arange(starts[row], starts[row + 1]) for row in rows])
-            logprobs_N[index_N] = scored_N
-        return logprobs_N
+                found.append((part.rows, [one.float().cpu() for one in read_N]))
+        dealt = list(itertools.chain.from_iterable(processes.gather(found)))
+        starts = batch.row_starts()
+        place_N = torch.cat([torch.arange(starts[row], starts[row + 1]) for rows, _ in dealt for row in rows])
+        joined = [torch.cat(one) for one in zip(*(read_N for _, read_N in dealt), strict=True)]
+        return [torch.empty_like(one_N).index_copy(0, place_N, one_N) for one_N in joined]
 
     def parts(self, batch: Batch) -> list[Part]:
         """This process's micro-batches; every process has as many, the last ones without effect where it has fewer."""
@@ -361,23 +367,46 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write the model and tokenizer as a plain Hugging Face folder, adapters merged."""
-        weights = self._collected
-        if weights is None and self.adapter is not None:
-            weights = dict(self.named_weights())
-        self.unwrapped().save_pretrained(folder, state_dict=weights)
+        self.unwrapped().save_pretrained(folder, state_dict=self._written("model"))
         self.tokenizer.save_pretrained(folder)
 
     @contextmanager
-    def collected(self) -> Iterator[None]:
-        """Inside, the main process alone may write: what is sharded was brought together, by every process."""
+    def collected(self, *, trained: bool) -> Iterator[None]:
+        """Inside, the main process alone may write: what is sharded was brought together, by every process.
+
+        Args:
+            trained: for `save_trained` and `optimizer_state`; False: for `save`.
+        """
         if is_sharded(self.scorer):
-            weights = {name: tensor.cpu() for name, tensor in self.named_weights()}
-            self._collected = weights if processes.is_main() else {}
-        self._optimizer_state = whole_optimizer_state(self.optimizer)
+            collected: dict[str, dict[str, Tensor]] = {}
+            for part in self._trained_parts() if trained else self._saved_parts():
+                collected[part] = {}
+                for name, tensor in self._weights(part):
+                    if processes.is_main():
+                        collected[part][name] = tensor.cpu()
+            self._collected = collected
+        if trained:
+            self._optimizer_state = whole_optimizer_state(self.optimizer)
         try:
             yield
         finally:
             self._collected = self._optimizer_state = None
+
+    def _saved_parts(self) -> list[str]:
+        """What `save` writes."""
+        return ["model"]
+
+    def _trained_parts(self) -> list[str]:
+        """What `save_trained` writes."""
+        return ["model" if self.adapter is None else "adapter"]
+
+    def _weights(self, part: str) -> Iterator[tuple[str, Tensor]]:
+        """Names and whole tensors of a part; where sharded, every process must walk them."""
+        return adapter_weights(self.adapter) if part == "adapter" and self.adapter else self.named_weights()
+
+    def _written(self, part: str) -> dict[str, Tensor]:
+        """The same, as the main process writes it."""
+        return dict(self._weights(part)) if self._collected is None else self._collected[part]
 
     def optimizer_state(self) -> dict[str, Any]:
         """Whole, where sharded: inside `collected`."""
@@ -388,7 +417,7 @@ class Policy:
         if self.adapter is None:
             self.save(checkpoint / "model")
         else:
-            save_adapter(self.adapter, checkpoint / "adapter")
+            save_adapter(self.adapter, self._written("adapter"), checkpoint / "adapter")
 
     def load_trained(self, checkpoint: Path) -> None:
         """Take back the weights that `save_trained` wrote, in place: an engine may share them."""
@@ -397,7 +426,7 @@ class Policy:
             return
         changed = {"path": str(checkpoint / "model"), "from_scratch": None, "tokenizer": None}
         held = load_model(self.config.model.model_copy(update=changed), seed=self.config.seed).model
-        self.unwrapped().load_state_dict(held.state_dict())
+        load_whole_state(self.unwrapped(), held.state_dict())
 
 
 def schedule_factor(config: StageConfig, update: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, cast
 
@@ -34,6 +34,7 @@ from reasoner.reward_scorer import BASE_FILE, RewardCard, RewardModel, encode, l
 from reasoner.reward_scorer import REWARD_HEAD_FILE as HEAD_FILE
 from reasoner.sampler import request_seed
 from reasoner.session import Session
+from reasoner.sharding import whole
 from reasoner.supervised import HeldOut, Lesson, supervise
 
 
@@ -66,6 +67,7 @@ class RewardPolicy(Policy):
         if not self.model.config.tie_word_embeddings:
             output = cast("nn.Module", self.model.get_output_embeddings())
             output.requires_grad_(False)  # never used
+        self._base = fingerprint(self.model) if self.adapter is not None else ""
         return RewardScorer(self.model, self.head)
 
     @torch.no_grad()
@@ -93,22 +95,34 @@ class RewardPolicy(Policy):
         config.num_labels = self.config.reward_model.heads
         config.pad_token_id = self.tokenizer.pad_token_id
         config.save_pretrained(folder)
-        weights = {name: t.cpu().contiguous() for name, t in self.named_weights() if not name.startswith("lm_head")}
-        weights["score.weight"] = self.head.weight.detach().cpu()
+        weights = {name: t.cpu().contiguous() for name, t in self._written("model").items()}
+        weights = {name: t for name, t in weights.items() if not name.startswith("lm_head")}
+        weights["score.weight"] = self._written("head")["weight"].cpu()
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         self.tokenizer.save_pretrained(folder)
         self.card.write(folder)
         if self.adapter is not None:
-            save_adapter(self.adapter, folder / "adapter")
-            save_file(self.head.state_dict(), folder / "adapter" / HEAD_FILE)
-            (folder / "adapter" / BASE_FILE).write_text(fingerprint(self.unwrapped()) + "\n")
+            save_adapter(self.adapter, self._written("adapter"), folder / "adapter")
+            save_file(self._written("head"), folder / "adapter" / HEAD_FILE)
+            (folder / "adapter" / BASE_FILE).write_text(self._base + "\n")
 
     def save_trained(self, checkpoint: Path) -> None:
         if self.adapter is None:
             super().save(checkpoint / "model")
         else:
-            save_adapter(self.adapter, checkpoint / "adapter")
-        save_file({name: t.cpu() for name, t in self.head.state_dict().items()}, checkpoint / HEAD_FILE)
+            save_adapter(self.adapter, self._written("adapter"), checkpoint / "adapter")
+        save_file({name: t.cpu() for name, t in self._written("head").items()}, checkpoint / HEAD_FILE)
+
+    def _saved_parts(self) -> list[str]:
+        return ["model", "head", *(["adapter"] if self.adapter is not None else [])]
+
+    def _trained_parts(self) -> list[str]:
+        return [*super()._trained_parts(), "head"]
+
+    def _weights(self, part: str) -> Iterator[tuple[str, Tensor]]:
+        if part == "head":
+            return ((name, whole(tensor)) for name, tensor in self.head.state_dict().items())
+        return super()._weights(part)
 
 
 def scalar_head(hidden_size: int, heads: int, *, seed: int) -> nn.Linear:

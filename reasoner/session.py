@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import signal
 import time
@@ -16,9 +17,10 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
 from rich.console import Console
 from safetensors import SafetensorError
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from reasoner import processes
 from reasoner.advantage import get_estimator
@@ -46,6 +48,7 @@ from reasoner.records import Problem, SamplingParams
 from reasoner.rollout import Round, listed, named_apart, sample_round, with_verifiers
 from reasoner.run import RunFolder, rollout_row
 from reasoner.sampler import Mixture, ProblemSampler
+from reasoner.sharding import is_sharded
 from tasks.registry import get_task
 from tasks.validate import Verifiers, unusable
 from verifiers import JSON
@@ -255,7 +258,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         ConfigError, ModelError, TaskError, EngineError: before anything was sampled; nothing is lost.
     """
     with ExitStack() as stack:
-        accelerator = _accelerator(config)
+        accelerator = open_accelerator(config)
         checkpoint = processes.same_everywhere(latest_checkpoint(folder / "checkpoints") if resume else None)
         progress = load_progress(checkpoint) if checkpoint else None
         display = stack.enter_context(_display(config))
@@ -265,7 +268,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         _check_overlap(config, train, held_out, display)
         with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
             policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
-        if policy.adapter is not None and config.method in SAMPLING:
+        if policy.adapter is not None and config.method in SAMPLING and not is_sharded(policy.scorer):
             from reasoner.reward_scorer import lend_base
 
             lend_base(policy.adapter, policy.unwrapped(), policy.device)
@@ -427,26 +430,69 @@ def grading_pool(config: StageConfig) -> GradingPool:
     )
 
 
-def _accelerator(config: StageConfig) -> Accelerator:
-    """One process or several, as `accelerate launch` or torchrun set them up."""
+def open_accelerator(config: StageConfig) -> Accelerator:
+    """One process or several, as `accelerate launch` or torchrun set them up.
+
+    Raises:
+        ConfigError: what the config asks for does not go with them.
+    """
     wanted = _mixed_precision(config)
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:  # pyright: ignore[reportPrivateUsage]
         AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]  # a stage before had another dtype
     accelerator = Accelerator(
         mixed_precision=wanted,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # ours never change
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                broadcast_buffers=False,  # ours never change
+                find_unused_parameters=policy_class(config).passes_leave_out,
+            )
+        ],
     )
-    if config.model.lora is not None and accelerator.distributed_type == DistributedType.FSDP:
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > processes.count():
         raise ConfigError(
-            "bad-value", "model.lora does not go with sharding: use configs/accelerate/ddp.yaml, where the base fits."
+            "bad-value",
+            f"the {launched} processes that were launched must be joined by accelerate; it left each alone. Where there"
+            " is no GPU, set ACCELERATE_USE_CPU=true in the environment.",
         )
-    if processes.count() > 1 and config.engine.name == "vllm":
+    plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type == DistributedType.FSDP else None
+    if plugin is not None:
+        check_sharding(plugin, config)
+        if wanted == "bf16":  # accelerate's own policy would round log-probabilities and gradients to bfloat16
+            plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    if processes.count() > 1 and config.engine.name == "vllm" and _samples(config):
         raise ConfigError(
             "bad-value",
             "engine.name=vllm samples in the trainer's own single process; with several use engine.name=vllm-server,"
             " on devices of its own.",
         )
     return accelerator
+
+
+def check_sharding(plugin: FullyShardedDataParallelPlugin, config: StageConfig) -> None:
+    """Raise where accelerate's set-up of sharding does not go with the trainer or the config.
+
+    Raises:
+        ConfigError: says what to set instead.
+    """
+    if plugin.fsdp_version != 2:
+        raise ConfigError(
+            "bad-value",
+            f"fsdp_version of accelerate's config file must be 2; got {plugin.fsdp_version}. Start from"
+            " configs/accelerate/fsdp2.yaml.",
+        )
+    if plugin.cpu_ram_efficient_loading:
+        raise ConfigError(
+            "bad-value",
+            "fsdp_cpu_ram_efficient_loading of accelerate's config file must be false; got true, which leaves reference"
+            " and reward models empty in all processes but the first. Start from configs/accelerate/fsdp2.yaml.",
+        )
+    if config.model.quantization is not None:
+        raise ConfigError(
+            "bad-value",
+            f"model.quantization does not go with sharding; got {config.model.quantization}. Leave it out, or use"
+            " configs/accelerate/ddp.yaml, where the base fits.",
+        )
 
 
 def _display(config: StageConfig) -> Display:
@@ -461,9 +507,14 @@ def _mixed_precision(config: StageConfig) -> str:
     return "bf16" if wanted == "bfloat16" else "no"
 
 
+def _samples(config: StageConfig) -> bool:
+    """Whether a stage needs an engine, if only to evaluate."""
+    return samples_to_learn(config) or config.evaluates
+
+
 def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
     """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
-    if not samples_to_learn(config) and not config.evaluates:
+    if not _samples(config):
         return NoEngine()
     path = config.model.path
     if config.model.from_scratch is not None or path is None:
@@ -473,7 +524,7 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
         path = str(start)
     name = config.engine.dtype
     dtype = str(policy.dtype).removeprefix("torch.") if name == "auto" else name
-    shared = policy.unwrapped() if config.engine.name == "hf" else None
+    shared = policy.unwrapped() if config.engine.name == "hf" and not is_sharded(policy.scorer) else None
 
     def opened(**further: object) -> Engine:
         return open_engine(

@@ -9,9 +9,28 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
+def name_layers(scorer: torch.nn.Module) -> None:
+    """Tell accelerate which layers FSDP2 shards and gathers one by one, as it asks a transformers model itself."""
+    wanted = {name for module in scorer.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+    scorer._no_split_modules = sorted(wanted & {type(module).__name__ for module in scorer.modules()})  # pyright: ignore
+
+
 def whole(tensor: Tensor) -> Tensor:
     """The full tensor; where it is sharded, every process must ask for it at the same time."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def spread_like(tensor: Tensor, held: Tensor) -> Tensor:
+    """A full tensor as another is spread: every process keeps its own shard, and must ask at the same time."""
+    if not isinstance(held, DTensor):
+        return tensor
+    return distribute_tensor(tensor.to(held.device, held.dtype), held.device_mesh, held.placements)
+
+
+def load_whole_state(module: torch.nn.Module, state: dict[str, Tensor]) -> None:
+    """`module.load_state_dict(state)` with full tensors."""
+    held = module.state_dict()
+    module.load_state_dict({name: spread_like(tensor, held[name]) for name, tensor in state.items()})
 
 
 def is_sharded(module: torch.nn.Module) -> bool:
@@ -22,11 +41,12 @@ def is_sharded(module: torch.nn.Module) -> bool:
 def whole_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """`optimizer.state_dict()` with full tensors on the CPU where they are sharded."""
     state = optimizer.state_dict()
-    for entry in state["state"].values():
-        for name, value in entry.items():
-            if isinstance(value, DTensor):
-                entry[name] = whole(value).cpu()
-    return state
+    return state | {
+        "state": {  # new dicts: those of `state_dict` are the optimizer's own
+            place: {name: whole(value).cpu() if isinstance(value, DTensor) else value for name, value in entry.items()}
+            for place, entry in state["state"].items()
+        }
+    }
 
 
 def load_whole_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -34,14 +54,19 @@ def load_whole_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     places = [place for group in state["param_groups"] for place in group["params"]]
     for place, parameter in zip(places, parameters, strict=True):
-        if not isinstance(parameter, DTensor):
-            continue
         entry = cast("dict[str, Tensor]", state["state"].get(place, {}))
         for name, value in entry.items():
             if value.shape == parameter.shape:
-                spread = value.to(parameter.device)
-                entry[name] = distribute_tensor(spread, parameter.device_mesh, parameter.placements)
+                entry[name] = spread_like(value, parameter)
     optimizer.load_state_dict(state)
 
 
-__all__ = ["is_sharded", "load_whole_optimizer_state", "whole", "whole_optimizer_state"]
+__all__ = [
+    "is_sharded",
+    "load_whole_optimizer_state",
+    "load_whole_state",
+    "name_layers",
+    "spread_like",
+    "whole",
+    "whole_optimizer_state",
+]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from safetensors import safe_open
@@ -22,7 +22,7 @@ from transformers.modeling_utils import PreTrainedModel
 from reasoner.batch import Batch
 from reasoner.layout import Forward, hidden_states
 from reasoner.logprobs import logprobs_and_entropy
-from reasoner.lora import another_adapter, load_adapter, save_adapter, using_adapter
+from reasoner.lora import adapter_weights, another_adapter, load_adapter, plain_weights, save_adapter, using_adapter
 from reasoner.loss import LossTerms, explained_variance, step_figures, value_loss
 from reasoner.model import load_model
 from reasoner.policy import (
@@ -35,6 +35,7 @@ from reasoner.policy import (
     parameter_groups,
 )
 from reasoner.reward_scorer import RewardCard
+from reasoner.sharding import whole
 
 ADAPTER = "value"
 HEAD_FILE = "value_head.safetensors"
@@ -58,11 +59,15 @@ class ActorCriticScorer(TokenScorer):
         """A model of the value's own; None: the policy's."""
 
     def forward(self, forward: Forward, temperature: float, part: str = "logprobs") -> TokenScores:
-        """`part`: logprobs, values, or both (of one pass); what is not asked for is empty."""
+        """`part`: logprobs, values, both (of one pass), or head: values whose gradient stays in the head.
+
+        What is not asked for is empty.
+        """
         model = self.trunk if part == "values" and self.trunk is not None else self.model
-        hidden_ND = hidden_states(model.get_decoder(), forward, forward.flat_positions_N)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and part != "head"):
+            hidden_ND = hidden_states(model.get_decoder(), forward, forward.flat_positions_N)
         values_N = None if part == "logprobs" else self.values(hidden_ND)
-        if part == "values":
+        if part in ("values", "head"):
             nothing = hidden_ND.new_zeros(0)
             return TokenScores(nothing, nothing, values_N=values_N)
         found = logprobs_and_entropy(
@@ -85,6 +90,7 @@ class ActorCriticScorer(TokenScorer):
 class ActorCritic(Policy):
     """A policy and its value model, stepped by one optimizer."""
 
+    passes_leave_out: ClassVar[bool] = True
     scorer: ActorCriticScorer
 
     @property
@@ -140,26 +146,14 @@ class ActorCritic(Policy):
     def annotate(self, batch: Batch, needs: frozenset[str]) -> Batch:
         """As of every policy, and `values`; with a shared trunk old log-probabilities come out of the same pass."""
         if "values" in needs and self.shared and "old_logprobs" in needs:
-            both = self._read(batch, "both")
-            batch = replace(batch, values_N=both[0], old_logprobs_N=both[1])
+            values_N, logprobs_N = self._read(batch, lambda micro: _tokens(self._pass(micro, "both")))
+            batch = replace(batch, values_N=values_N, old_logprobs_N=logprobs_N)
             needs -= {"old_logprobs"}
         elif "values" in needs:
             with self._valuing():
-                batch = replace(batch, values_N=self._read(batch, "values")[0])
+                values_N = self._read(batch, lambda micro: _tokens(self._pass(micro, "values"))[:1])[0]
+            batch = replace(batch, values_N=values_N)
         return super().annotate(batch, needs)
-
-    @torch.no_grad()
-    def _read(self, batch: Batch, part: str) -> tuple[Tensor, Tensor]:
-        values_N, logprobs_N = torch.zeros(len(batch.row_N)), torch.zeros(len(batch.row_N))
-        starts = batch.row_starts()
-        for rows in self.planner().passes(batch):
-            scores = self._pass(batch.select(rows), part)
-            index_N = torch.cat([torch.arange(starts[row], starts[row + 1]) for row in rows])
-            assert scores.values_N is not None
-            values_N[index_N] = scores.values_N.float().cpu()
-            if part == "both":
-                logprobs_N[index_N] = scores.logprobs_N.float().cpu()
-        return values_N, logprobs_N
 
     def _pass(self, micro: Batch, part: str) -> TokenScores:
         with self.accelerator.autocast():
@@ -182,18 +176,10 @@ class ActorCritic(Policy):
         if objective is not None:
             yield objective(self._pass(micro, "logprobs"), here)
         with self._valuing():
-            values_N = self._values_alone(micro) if self.shared else self._pass(micro, "values").values_N
+            # the policy does not move in the warm-up, though it shares its trunk
+            values_N = self._pass(micro, "head" if self.shared else "values").values_N
             assert values_N is not None
             yield self._value_terms(values_N, here, counted=objective is None)
-
-    def _values_alone(self, micro: Batch) -> Tensor:
-        """Values of a shared trunk whose gradient stays in the head: the policy does not move in the warm-up."""
-        scorer = cast("ActorCriticScorer", self.accelerator.unwrap_model(self.scorer))
-        with self.accelerator.autocast():
-            with torch.no_grad():
-                forward = self.layout(micro)
-                hidden_ND = hidden_states(scorer.model.get_decoder(), forward, forward.flat_positions_N)
-            return scorer.values(hidden_ND)
 
     def _value_terms(self, values_N: Tensor, micro: Batch, *, counted: bool) -> LossTerms:
         """`counted`: these terms bring the number of tokens, which the policy's otherwise do."""
@@ -207,7 +193,7 @@ class ActorCritic(Policy):
         if self.shared:
             return super()._clip_gradients(metrics)
         most = self.config.optim.max_grad_norm
-        own = self._value_parameters(self.accelerator.unwrap_model(self.scorer))
+        own = self._value_parameters(self._unwrapped_scorer())
         norm = self.accelerator.clip_grad_norm_(own, most)
         metrics["value/grad_norm_max"] = float(norm) if norm is not None else float("nan")
         norm = self.accelerator.clip_grad_norm_(self._policy_parameters(), most)
@@ -215,13 +201,35 @@ class ActorCritic(Policy):
 
     def save_trained(self, checkpoint: Path) -> None:
         super().save_trained(checkpoint)
-        scorer = cast("ActorCriticScorer", self.accelerator.unwrap_model(self.scorer))
-        save_file({name: t.cpu() for name, t in scorer.head.state_dict().items()}, checkpoint / HEAD_FILE)
-        if scorer.trunk is not None:
-            scorer.trunk.save_pretrained(checkpoint / "value")
+        save_file({name: t.cpu() for name, t in self._written("head").items()}, checkpoint / HEAD_FILE)
+        trunk = self._unwrapped_scorer().trunk
+        if trunk is not None:
+            trunk.save_pretrained(checkpoint / "value", state_dict=self._written("trunk"))
             self.tokenizer.save_pretrained(checkpoint / "value")
         elif not self.shared and self.adapter is not None:
-            save_adapter(self.adapter, checkpoint / ADAPTER, name=ADAPTER)
+            save_adapter(self.adapter, self._written(ADAPTER), checkpoint / ADAPTER, name=ADAPTER)
+
+    def _trained_parts(self) -> list[str]:
+        own = [] if self.shared else ["trunk" if self.adapter is None else ADAPTER]
+        return [*super()._trained_parts(), "head", *own]
+
+    def _weights(self, part: str) -> Iterator[tuple[str, Tensor]]:
+        scorer = self._unwrapped_scorer()
+        if part == "head":
+            return ((name, whole(tensor)) for name, tensor in scorer.head.state_dict().items())
+        if part == "trunk" and scorer.trunk is not None:
+            return plain_weights(scorer.trunk)
+        if part == ADAPTER and self.adapter is not None:
+            return adapter_weights(self.adapter, name=ADAPTER)
+        return super()._weights(part)
+
+    def _unwrapped_scorer(self) -> ActorCriticScorer:
+        return cast("ActorCriticScorer", self.accelerator.unwrap_model(self.scorer))
+
+
+def _tokens(scores: TokenScores) -> tuple[Tensor, Tensor]:
+    assert scores.values_N is not None
+    return scores.values_N, scores.logprobs_N
 
 
 def _head_of_reward_model(head: nn.Linear, folder: Path) -> None:

@@ -1,16 +1,30 @@
 """One process of several (or the only one), for test_processes.py: prints what it finds as JSON, from the main process.
 
-gradients: of every loss, importance correction and aggregation on a fixed batch. train CONFIG: a whole run.
+gradients: of every loss, importance correction and aggregation on a fixed batch. bfloat16: log-probabilities in mixed
+precision. learned FOLDER, resumed FOLDER: updates of every form of policy, and going on from the checkpoints that they
+left. train CONFIG: a whole run.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reasoner.engine.environment import prepare_process
 
 prepare_process()
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reasoner.config import StageConfig
+    from reasoner.policy import Policy
+
+SHARDED = os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def gradients() -> dict[str, list[float]]:
@@ -18,7 +32,6 @@ def gradients() -> dict[str, list[float]]:
     import torch
     from accelerate import Accelerator
 
-    import reasoner.policy
     from reasoner.advantage import ESTIMATORS, get_estimator
     from reasoner.importance import IMPORTANCE
     from reasoner.loss import POLICY_LOSSES
@@ -26,10 +39,7 @@ def gradients() -> dict[str, list[float]]:
     from reasoner.train import make_objective
     from tests.unit.reasoner.test_policy import config_with, in_double, make_batch
 
-    # in float64 before DDP lays out its buckets
-    load = reasoner.policy.load_model
-    reasoner.policy.load_model = lambda *given, **options: load(*given, **options | {"weights_dtype": torch.float64})
-
+    in_float64()
     variants = [
         *({"loss": loss, "aggregation": how} for loss in POLICY_LOSSES for how in ("token", "sequence", "constant")),
         *({"importance": name} for name in IMPORTANCE),
@@ -65,56 +75,179 @@ def gradients() -> dict[str, list[float]]:
     return found
 
 
-def sharded(folder: str) -> dict[str, list[float]]:
-    """Three updates with FSDP2's sharding where there are several processes, a checkpoint after the second.
+def in_float64() -> None:
+    """Models are loaded in float64, before DDP lays out its buckets."""
+    import torch
 
-    accelerate shards on accelerators alone, so that `fully_shard` is called here as it calls it.
-    """
-    from dataclasses import replace
-    from pathlib import Path
+    import reasoner.policy
+    import reasoner.value
 
-    from accelerate import Accelerator
+    load = reasoner.policy.load_model
+    for module in (reasoner.policy, reasoner.value):
+        module.load_model = lambda *given, **options: load(*given, **options | {"weights_dtype": torch.float64})
+
+
+SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
+LORA = {"lora": {"rank": 4}, "gradient_checkpointing": True}
+FORMS: dict[str, dict[str, object]] = {
+    "whole": {"method": "grpo"},
+    "whole, untied": {"method": "grpo", "model": {"from_scratch": SHAPE | {"tie_embeddings": False}}},
+    "adapter": {"method": "grpo", "model": LORA},
+    "value apart": {"method": "ppo"},
+    "value on the trunk": {"method": "ppo", "value": {"trunk": "shared"}},
+    "value adapter": {"method": "ppo", "model": LORA},
+    "rewards": {"method": "reward_model"},
+    "rewards, adapter": {"method": "reward_model", "model": LORA},
+}
+
+
+def every_form(figures: Callable[[StageConfig, Path], Iterator[float]], folder: str) -> dict[str, list[float]]:
+    """In float64: what is sharded, dealt out or resumed differs from one process in the last bits alone."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    in_float64()
+    return {form: list(figures(config_of(form), Path(folder) / form)) for form in FORMS}
+
+
+def config_of(form: str, *, dtype: str = "float32") -> StageConfig:
+    from reasoner.config import resolve
+
+    raw = {"task": "arithmetic", "rollout": {"max_tokens": 40}, "optim": {"lr": 1e-3}, "engine": {"name": "hf"}}
+    raw |= FORMS[form]
+    raw["model"] = {"from_scratch": SHAPE, "dtype": dtype, **raw.get("model", {})}
+    raw |= {"preferences": {"train": "none"}} if raw["method"] == "reward_model" else {"algorithm": {"kl_coef": 0.05}}
+    return resolve(raw).stages[0]
+
+
+def learned(config: StageConfig, folder: Path) -> Iterator[float]:
+    """Two updates, a checkpoint, a third update, whose figures are the last; the files that are written on the way."""
+    from safetensors import safe_open
 
     from reasoner import processes
-    from reasoner.checkpoint import Progress, restore_training_state, save_checkpoint
-    from reasoner.policy import Policy, make_optimizer, parameter_groups
+    from reasoner.checkpoint import Progress, save_checkpoint, save_model
+
+    policy = opened(config)
+    for update in range(2):
+        yield from updated(policy, warm_up=update == 0)
+    saved = save_checkpoint(folder, policy, Progress(step=2, sampler={}, offsets={}), keep=1)
+    then = weights(policy)
+    after = [*updated(policy), *weights(policy), *trained(policy)]
+    save_model(folder / "model", policy)
+    if processes.is_main():
+        with safe_open(folder / "model" / "model.safetensors", "pt") as written:
+            yield from (weighted(written.get_tensor(name)) for name in sorted(written.keys()))
+    policy.load_trained(saved)
+    assert weights(policy) == then
+    yield from after
+
+
+def resumed(config: StageConfig, folder: Path) -> Iterator[float]:
+    """The third update again, from the checkpoint."""
+    policy = opened(config, folder / "step-000002")
+    yield from (*updated(policy), *weights(policy), *trained(policy))
+
+
+def bfloat16() -> dict[str, list[float]]:
+    """Log-probabilities before and after an update in mixed precision, by form."""
     from reasoner.train import make_objective
-    from tests.unit.reasoner.test_policy import config_with, make_batch
+    from tests.unit.reasoner.test_policy import make_batch
 
-    config = config_with(kl_coef=0.05)
-
-    def opened(checkpoint: Path | None = None) -> Policy:
-        policy = Policy(config, accelerator=Accelerator(cpu=True), checkpoint=checkpoint)
-        if processes.count() > 1:
-            from torch.distributed.device_mesh import init_device_mesh
-            from torch.distributed.fsdp import fully_shard
-
-            policy.scorer = policy.accelerator.unwrap_model(policy.scorer)
-            mesh = init_device_mesh("cpu", (processes.count(),))
-            for layer in policy.model.get_decoder().layers:
-                fully_shard(layer, mesh=mesh)
-            fully_shard(policy.scorer, mesh=mesh)
-            optimizer = make_optimizer(parameter_groups(policy.scorer, config), config, policy.device)
-            policy.optimizer = policy.accelerator.prepare(optimizer)
-            policy.scheduler.optimizer = policy.optimizer.optimizer
-        return policy
-
-    policy = opened()
-    batch = make_batch(config, rows=7)
-    names = ("weights_N", "rollout_logprobs_N", "old_logprobs_N", "ref_logprobs_N", "advantages_N")
-    batch = replace(batch, **{name: getattr(batch, name).float() for name in names})
-    assert all(policy.layout(batch.select(part.rows)).spread is not None for part in policy.parts(batch))
-    found: list[float] = []
-    for number in range(3):
-        if number == 2:
-            progress = Progress(step=2, sampler={}, offsets={})
-            saved = save_checkpoint(Path(folder), policy, progress, keep=1)
-            policy = opened(saved)
-            restore_training_state(policy, saved)
+    found: dict[str, list[float]] = {}
+    for form in ("whole", "adapter"):
+        config = config_of(form, dtype="bfloat16")
+        policy, batch = opened(config), make_batch(config, rows=7)
+        before = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
         stats = policy.update(batch, make_objective(config))
-        found += [stats.loss, stats.grad_norm]
-    found += [weight.double().sum().item() for _, weight in policy.named_weights()]
-    return {"sharded": found}
+        after = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
+        assert before is not None
+        assert after is not None
+        found[form] = [stats.loss, stats.grad_norm, *before.tolist(), *after.tolist()]
+    return found
+
+
+def opened(config: StageConfig, checkpoint: Path | None = None) -> Policy:
+    import torch
+
+    from reasoner import processes
+    from reasoner.checkpoint import restore_training_state
+    from reasoner.session import open_accelerator, policy_class
+    from reasoner.sharding import is_sharded
+    from tests.unit.reasoner.test_policy import in_double
+
+    policy = policy_class(config)(config, accelerator=open_accelerator(config), checkpoint=checkpoint)
+    assert is_sharded(policy.scorer) == (SHARDED and processes.count() > 1)
+    if torch.get_default_dtype() == torch.float64:
+        for model in (policy.scorer, policy._reference):
+            if model is not None:
+                in_double(model)
+    if checkpoint is not None:
+        restore_training_state(policy, checkpoint)
+    return policy
+
+
+def updated(policy: Policy, *, warm_up: bool = False) -> Iterator[float]:
+    """One update, of the value alone in its warm-up; its figures."""
+    import torch
+
+    from reasoner.advantage import get_estimator
+    from reasoner.reward_model import RewardPolicy, bradley_terry_objective
+    from reasoner.train import make_objective
+    from tests.unit.reasoner.test_pairwise import pair_batch, random_pairs
+    from tests.unit.reasoner.test_policy import make_batch
+
+    if isinstance(policy, RewardPolicy):
+        batch = pair_batch(random_pairs(6))
+        objective = bradley_terry_objective(pairs=6, weights_CK=torch.ones(6, 1), centre_coef=0.01)
+        yield weighted(policy.rewards(batch))
+    else:
+        estimator = get_estimator(policy.config.algorithm.advantage)
+        needs = estimator.needs | {"old_logprobs", "ref_logprobs"}
+        batch = policy.annotate(make_batch(policy.config, rows=7), needs=needs)
+        annotated = (batch.old_logprobs_N, batch.ref_logprobs_N, batch.values_N)
+        yield from (weighted(found) for found in annotated if found is not None)
+        batch = estimator.function(batch)
+        objective = None if warm_up and "values" in needs else make_objective(policy.config)
+    stats = policy.update(batch, objective)
+    yield from (stats.loss, stats.grad_norm, *(stats.metrics[name] for name in sorted(stats.metrics)))
+
+
+def weights(policy: Policy) -> list[float]:
+    """Sums of what an engine is given."""
+    return [weighted(tensor) for _, tensor in policy.named_weights()]
+
+
+def trained(policy: Policy) -> list[float]:
+    """Sums of what learns: of a value too."""
+    from reasoner.sharding import whole
+
+    return [weighted(whole(tensor)) for tensor in policy.scorer.parameters() if tensor.requires_grad]
+
+
+def weighted(tensor: Tensor) -> float:
+    """A sum that knows where each number stands."""
+    import torch
+
+    flat = tensor.detach().double().flatten()
+    return (flat * torch.linspace(-1, 2, len(flat), dtype=torch.float64)).sum().item()
+
+
+def shard() -> None:
+    """Let accelerate set FSDP2 up as its launcher asks for, which it does not of itself where there is no GPU."""
+    import accelerate
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+
+    import reasoner.session
+
+    def accelerator(**given: object) -> accelerate.Accelerator:
+        made = accelerate.Accelerator(**given)
+        plugin = FullyShardedDataParallelPlugin()  # as the environment says
+        if made.mixed_precision != "no":
+            plugin.set_mixed_precision(made.mixed_precision)
+        made.state.distributed_type, made.state.fsdp_plugin = DistributedType.FSDP, plugin
+        return made
+
+    reasoner.session.Accelerator = accelerator
 
 
 def take(policy, gradient: list) -> float:
@@ -127,8 +260,12 @@ def take(policy, gradient: list) -> float:
 def main() -> None:
     from reasoner import processes
 
-    if sys.argv[1] in ("gradients", "sharded"):
-        found = gradients() if sys.argv[1] == "gradients" else sharded(sys.argv[2])
+    if SHARDED and "WORLD_SIZE" in os.environ:
+        shard()
+    by_name = {"gradients": gradients, "bfloat16": bfloat16}
+    of_forms = {"learned": learned, "resumed": resumed}
+    if sys.argv[1] != "train":
+        found = by_name[sys.argv[1]]() if sys.argv[1] in by_name else every_form(of_forms[sys.argv[1]], sys.argv[2])
         if processes.is_main():
             print("FOUND " + json.dumps(found))
         return

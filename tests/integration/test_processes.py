@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.integration.test_resume import records, stage, write_config
 
@@ -17,11 +18,14 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 
 
-def run(count: int, *arguments: str) -> str:
-    launch = ["-m", "torch.distributed.run", f"--nproc-per-node={count}", "--master-port=0", "--rdzv-backend=c10d"]
-    command = [sys.executable, *(launch if count > 1 else []), str(ROOT / "tests/integration/several.py"), *arguments]
+def run(count: int, *arguments: str, sharded: bool = False) -> str:
+    script = [str(ROOT / "tests/integration/several.py"), *arguments]
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={count}", "--master-port=0", "--rdzv-backend=c10d"]
+    accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs/accelerate/fsdp2.yaml")]
+    accelerate += ["--num_processes", str(count), "--main_process_port", "0"]
+    launch = accelerate if sharded else torchrun if count > 1 else []
     done = subprocess.run(
-        command,
+        [sys.executable, *launch, *script],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -32,20 +36,45 @@ def run(count: int, *arguments: str) -> str:
     return done.stdout
 
 
+def found(output: str) -> dict[str, list[float]]:
+    return json.loads(output.split("FOUND ")[1].split("\n")[0])
+
+
 def test_every_loss_has_the_gradient_of_one_process() -> None:
-    alone, together = (json.loads(run(count, "gradients").split("FOUND ")[1].split("\n")[0]) for count in (1, 2))
+    alone, together = (found(run(count, "gradients")) for count in (1, 2))
     assert list(alone) == list(together)
     assert len({round(value[1], 12) for value in alone.values()}) > len(alone) // 2, "the variants differ"
     for variant, values in alone.items():
         assert together[variant] == pytest.approx(values, rel=1e-9, abs=1e-9), variant
 
 
-def test_sharded_weights_learn_and_resume_as_whole_ones_do(tmp_path: Path) -> None:
-    alone, together = (
-        json.loads(run(count, "sharded", str(tmp_path / str(count))).split("FOUND ")[1].split("\n")[0])["sharded"]
-        for count in (1, 2)
-    )
-    assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, list[float]]]:
+    """Folder and figures of one process."""
+    folder = str(tmp_path_factory.mktemp("one"))
+    return folder, found(run(1, "learned", folder))
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_every_form_of_policy_learns_and_resumes_as_in_one_process(
+    sharded: bool, one: tuple[str, dict[str, list[float]]], tmp_path: Path
+) -> None:
+    (folder, alone), two = one, str(tmp_path)
+    together = found(run(2, "learned", two, sharded=sharded))
+    for form, figures in alone.items():
+        assert together[form] == pytest.approx(figures, rel=1e-6, abs=1e-9), form
+    # each goes on from the other's checkpoints
+    for again in (run(1, "resumed", two), run(2, "resumed", folder, sharded=sharded)):
+        for form, figures in found(again).items():
+            assert figures == pytest.approx(alone[form][-len(figures) :], rel=1e-6, abs=1e-9), form
+
+
+def test_sharded_log_probabilities_are_not_rounded_to_bfloat16() -> None:
+    alone, together = found(run(1, "bfloat16")), found(run(2, "bfloat16", sharded=True))
+    for form, figures in alone.items():
+        assert together[form] == pytest.approx(figures, rel=2e-3), form
+        logprobs = torch.tensor(together[form][2:])
+        assert (logprobs.bfloat16().float() != logprobs).float().mean() > 0.9, form
 
 
 def test_a_run_of_two_processes_leaves_the_records_of_one(tmp_path: Path) -> None:
@@ -54,6 +83,27 @@ def test_a_run_of_two_processes_leaves_the_records_of_one(tmp_path: Path) -> Non
         run(count, "train", str(write_config(tmp_path, name, steps=6, **changes)))
     for name, file in itertools.product(
         ("two", "portions"), ("rollouts.jsonl", "updates.jsonl", "metrics.jsonl", "evals.jsonl")
+    ):
+        ours, theirs = (records(stage(tmp_path, run), file) for run in (name, "one"))
+        assert len(ours) == len(theirs)
+        assert_close(ours, theirs, f"{name} {file}")
+
+
+@pytest.mark.parametrize("trunk", ["shared", "separate"])
+def test_ppo_of_two_processes_leaves_the_records_of_one(trunk: str, tmp_path: Path) -> None:
+    """A value on the policy's trunk, and an adapter of its own: dealt out, and sharded too."""
+    shape = {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64}
+    changes = {
+        "method": "ppo",
+        "model": {"from_scratch": shape} | ({} if trunk == "shared" else {"lora": {"rank": 4}}),
+        "value": {"trunk": trunk, "warmup_steps": 2},
+        "eval": {"problems": 8, "every": 3},
+        "optim": {"lr": 1e-3, "inner_epochs": 2, "updates_per_step": 2},
+    }
+    for count, name in ((1, "one"), (2, "two"), (2, "sharded")):
+        run(count, "train", str(write_config(tmp_path, name, steps=5, **changes)), sharded=name == "sharded")
+    for name, file in itertools.product(
+        ("two", "sharded"), ("rollouts.jsonl", "updates.jsonl", "metrics.jsonl", "evals.jsonl")
     ):
         ours, theirs = (records(stage(tmp_path, run), file) for run in (name, "one"))
         assert len(ours) == len(theirs)
