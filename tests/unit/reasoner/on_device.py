@@ -327,7 +327,7 @@ def whole(device: torch.device, tmp: Path, **changes: Any) -> Numbers:
     )
     if config.method in ("dpo", "reward_model"):
         config = config.model_copy(update={"task": []})
-    with patch("reasoner.session._accelerator", lambda _: accelerator_of(device)):
+    with patch("reasoner.session.open_accelerator", lambda _: accelerator_of(device)):
         run_stage(config, tmp / "run", resume=False)
     metrics = [json.loads(line) for line in (tmp / "run" / "metrics.jsonl").read_text().splitlines()]
     names = sorted(name for name in metrics[-1] if not name.startswith(("time/", "throughput/", "memory/")))
