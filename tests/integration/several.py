@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from reasoner.engine.environment import prepare_process
 
@@ -84,7 +84,9 @@ def in_float64() -> None:
 
     load = reasoner.policy.load_model
     for module in (reasoner.policy, reasoner.value):
-        module.load_model = lambda *given, **options: load(*given, **options | {"weights_dtype": torch.float64})
+        cast("Any", module).load_model = lambda *given, **options: load(
+            *given, **options | {"weights_dtype": torch.float64}
+        )
 
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
@@ -239,7 +241,7 @@ def shard() -> None:
 
     import reasoner.session
 
-    def accelerator(**given: object) -> accelerate.Accelerator:
+    def accelerator(**given: Any) -> accelerate.Accelerator:
         made = accelerate.Accelerator(**given)
         plugin = FullyShardedDataParallelPlugin()  # as the environment says
         if made.mixed_precision != "no":
