@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from reasoner import processes
+from reasoner.run import RunError
 from reasoner.sharding import load_whole_optimizer_state
 from verifiers import JSON
 
@@ -138,7 +139,7 @@ def find_model(path: Path, *, best: bool = False) -> Path:
     The checkpoint of a run with adapters holds the adapter alone (`lora.merge_checkpoint` makes a model of it).
 
     Raises:
-        CheckpointError: there is none.
+        RunError: there is none.
     """
     stages = sorted(folder for folder in path.glob("[0-9]*-*") if folder.is_dir()) if path.is_dir() else []
     for stage in (*reversed(stages), path):
@@ -158,7 +159,7 @@ def find_model(path: Path, *, best: bool = False) -> Path:
             if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
                 return folder
     what = "best model (evaluate with eval.every to have one)" if best else "model"
-    raise CheckpointError(f"{path} must hold a {what}; it has none. Give a run folder or a checkpoint.")
+    raise RunError(f"{path} must hold a {what}; it has none. Give a run folder or a checkpoint.")
 
 
 def copy_model(source: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
@@ -670,7 +671,12 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     path = find_config(name)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        json.dumps(raw, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            "bad-yaml", f"{path} holds {error.object[error.start]!a}, half of a surrogate pair. Replace it."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise ConfigError("bad-yaml", f"{path} must be YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError("bad-yaml", f"{path} must be a mapping of keys; got {type(raw).__name__}.")

@@ -121,6 +121,8 @@ class Difficulty:
                     if reward is not None and outcome != Outcome.SCORED:
                         passes = min(1.0, max(0.0, reward))
                         self.add(f"{row['task']}/{row['problem']}", passes=passes, fails=1 - passes, step=0)
+            if not number:
+                raise ValueError("it is empty")
         except OSError as error:
             raise ConfigError(
                 "no-file", f"rollout.difficulty_from: {error}. Give an eval_rollouts.jsonl (`reasoner eval --output`)."

@@ -39,12 +39,16 @@ def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
         ConfigError, ModelError, TaskError, VerifierError: what a stage needs is not there.
     """
     root = Path(config.output)
+    if root.exists() and not root.is_dir():
+        raise RunError(f"output must be a folder; {root} is a file. Pass output=... for a folder.")
     if not resume and root.exists() and any(root.iterdir()):
         raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
     check_run(config)
     for index in range(len(config.stages)):
         folder = config.stage_folder(index)
         stage = stage_of(config, index)
+        if resume:
+            _same_config(stage, folder)
         if not (folder / "done.json").is_file():
             run_stage(stage, folder, resume=resume)
     return config.stage_folder(len(config.stages) - 1)
@@ -129,8 +133,6 @@ def with_references(config: RunConfig, index: int) -> RunConfig:
 
 def run_stage(stage: StageConfig, folder: Path, *, resume: bool) -> None:
     """One stage, from its latest checkpoint where it has one."""
-    if resume:
-        _same_config(stage, folder)
     with open_session(stage, folder, resume=resume) as session, failure_recorded(session):
         session.display.watch(session.run)
         session.display.note(f"{stage.method}: {stage.steps} steps, records in {folder}")

@@ -63,16 +63,25 @@ class RunFolder:
         """Hears of every line: (file, rows)."""
 
     def begin(self, *, offsets: Mapping[str, int], step: int) -> None:
-        """Write config and environment, and cut the records back to a checkpoint (all zero at the start)."""
+        """Write config and environment, and cut the records back to a checkpoint (all zero at the start).
+
+        Raises:
+            RunError: a record is shorter than it was at the checkpoint.
+        """
         if not self._writes:
             return
         write_atomic(self.path / "config.yaml", dump(self.config).encode())
         write_atomic(self.path / "environment.json", json.dumps(environment(), indent=1).encode())
         for name in RECORD_FILES:
-            file = (self.path / name).open("ab")
-            file.truncate(offsets.get(name, 0))
+            file = self._files[name] = (self.path / name).open("ab")
+            held, kept = file.tell(), offsets.get(name, 0)
+            if held < kept:
+                raise RunError(
+                    f"{self.path / name} must hold the {kept} bytes that it had at the checkpoint; it has {held}."
+                    " Restore it, or begin a new run from the checkpoint's model."
+                )
+            file.truncate(kept)
             file.seek(0, os.SEEK_END)  # truncate leaves the position, which offsets() reads, where it was
-            self._files[name] = file
         if self.config.logging.tensorboard:
             self._trackers.append(TensorBoard(self.path / "tensorboard", purge_step=step if offsets else None))
         self._trackers += [Tracker(name, self.config, self.path) for name in self.config.logging.trackers]
@@ -189,6 +198,18 @@ def write_atomic(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write what the user asked for where they said.
+
+    Raises:
+        RunError: it cannot be written there.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}. Give --output a file in a folder.") from error
 
 
 def environment() -> Mapping[str, object]:

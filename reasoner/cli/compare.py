@@ -51,6 +51,8 @@ def compare(
         values: dict[str, dict[str, float]] = {}
         for place, name in enumerate(runs):
             path, _, step = name.partition("@")
+            if step and not step.isdigit():
+                raise typer.BadParameter(f"the step of RUN@STEP must be a number; got {name!r}.")
             rows = (
                 evaluated_rows(Path(path), step=int(step) if step else None)
                 if on is On.EVAL

@@ -54,6 +54,8 @@ def plain_errors() -> Iterator[None]:
             "TaskError",
             "UnknownVerifier",
             "BadOption",
+            "FileError",
+            "AuditError",
             "RunError",
             "LabelError",
         }

@@ -79,17 +79,18 @@ def _model_and_stage(model: str) -> tuple[str, StageConfig | None]:
     """The model folder of a run, a stage or a checkpoint, and the config it was trained with; else the name as it is.
 
     Raises:
-        CheckpointError: the folder is a run without a model, or holds an adapter alone.
+        RunError: the folder is a run without a model, or holds an adapter alone.
     """
     folder = Path(model)
     if not folder.is_dir():
         return model, None
-    from reasoner.checkpoint import CheckpointError, find_model
+    from reasoner.checkpoint import find_model
     from reasoner.config import load_config
+    from reasoner.run import RunError
 
     found = folder if (folder / "config.json").is_file() else find_model(folder)
     if (found / "adapter_config.json").is_file():
-        raise CheckpointError(
+        raise RunError(
             f"{found} holds an adapter alone. Merge it first: `reasoner export {model} FOLDER`, then evaluate FOLDER."
         )
     written = next((parent / "config.yaml" for parent in list(found.parents)[:3] if _is_run(parent)), None)

@@ -38,10 +38,14 @@ def rescore(
 
         from reasoner.cli.verify import parse_pairs
         from reasoner.rescore import changed_rows, regrade, stage_with_rollouts, summarize
+        from reasoner.run import write_text
 
         history = stage_with_rollouts(run)
         low, high = _range(steps)
         rows = [row for row in history.rows if low <= row.step <= high]
+        if not rows:
+            first, last = history.steps[0], history.steps[-1]
+            raise typer.BadParameter(f"--steps must meet steps {first} to {last} of the run; got {steps!r}.")
         options = parse_pairs(option or [], "--option")
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("grading", total=len(rows))
@@ -55,7 +59,7 @@ def rescore(
             )
         found, changed = summarize(done, history.config), changed_rows(done)
         if output is not None:
-            output.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in changed))
+            write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in changed))
         if as_json:
             typer.echo(json.dumps(found.to_json()))
             raise typer.Exit(1 if found.changed else 0)

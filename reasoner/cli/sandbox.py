@@ -77,11 +77,12 @@ def run(
     file: Annotated[Path, typer.Argument(help="A Python program.", exists=True, dir_okay=False)],
     backend: Backend = "docker",
     packages: Packages = "",
-    cpu: Annotated[float, typer.Option("--cpu", help="CPU seconds.")] = 5.0,
+    cpu: Annotated[float, typer.Option("--cpu", min=0.1, help="CPU seconds.")] = 5.0,
     wall: Annotated[
-        float | None, typer.Option("--wall", help="Wall seconds; four times --cpu, and at least 10, by default.")
+        float | None,
+        typer.Option("--wall", min=0.1, help="Wall seconds; default: four times --cpu, at least 10."),
     ] = None,
-    memory: Annotated[int, typer.Option("--memory", help="MiB.")] = 512,
+    memory: Annotated[int, typer.Option("--memory", min=16, help="MiB.")] = 512,
 ) -> None:
     """Run one program on standard input, as a grader would; exit 0 where it ends well, 3 where the sandbox fails."""
     with plain_errors():

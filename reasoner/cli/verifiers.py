@@ -114,7 +114,12 @@ def serve(
     workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Grading processes.")] = 2,
     token_file: Annotated[
         Path | None,
-        typer.Option("--token-file", help="File with the token that clients must send; or REASONER_VERIFIER_TOKEN."),
+        typer.Option(
+            "--token-file",
+            exists=True,
+            dir_okay=False,
+            help="File with the token that clients must send; or REASONER_VERIFIER_TOKEN.",
+        ),
     ] = None,
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Rows of one batch.")] = 256,
     max_rows: Annotated[int, typer.Option("--max-rows", min=1, help="Rows in flight; beyond: 503, try again.")] = 4096,

@@ -17,6 +17,7 @@ from reasoner.explain.finding import Finding, Level, places
 from reasoner.explain.history import History, Row
 from reasoner.explain.numbers import percent
 from reasoner.rescore import Regraded, regrade
+from verifiers import get_verifier
 from verifiers.stats import wilson_interval
 
 ALLOWED = 0.02
@@ -44,6 +45,8 @@ def explain_and_audit(run: Path, *, sample: int = 200, verifier: str | None = No
     Raises:
         RunError: there is no run in that folder.
     """
+    if verifier is not None:
+        get_verifier(verifier)  # a name that leads nowhere is said, whether or not there is something to grade
     stages: list[Explained] = []
     for history, found in explain(run):
         graded = audited(history, sample=sample, verifier=verifier)

@@ -104,12 +104,12 @@ def read_comparisons(file: Path) -> list[Comparison]:
     """
     found: list[Comparison] = []
     seen: set[str] = set()
-    with file.open(encoding="utf-8", newline="\n") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = cast("dict[str, object]", json.loads(line))
+                row = cast("dict[str, object]", json.loads(line.decode()))
                 pair = Comparison(
                     id=str(row["id"]),
                     prompt=as_text(row.get("prompt")),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reasoner.explain.audit import explain_and_audit
 from reasoner.report.data import glossary, packed, stage_data
+from reasoner.run import write_text
 
 HERE = Path(__file__).resolve().parent
 
@@ -58,10 +59,14 @@ def _read(name: str) -> str:
 
 
 def write_report(run: Path, output: Path, *, audit: int = 200, held_out: str | None = None) -> int:
-    """Write the page; returns its bytes."""
-    page = build_report(run, audit=audit, held_out=held_out).encode()
-    output.write_bytes(page)
-    return len(page)
+    """Write the page; returns its bytes.
+
+    Raises:
+        RunError: there is no run in that folder, or the page cannot be written.
+    """
+    page = build_report(run, audit=audit, held_out=held_out)
+    write_text(output, page)
+    return output.stat().st_size
 
 
 __all__ = ["build_report", "write_report"]

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from reasoner.config import ConfigError
-from reasoner.run import RunFolder
+from reasoner.run import RunError, RunFolder
 from tests.unit.reasoner.runs import stage
 
 
@@ -39,3 +39,12 @@ def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(ConfigError, match="pip install trackio"):
         run.begin(offsets={}, step=0)
     run.close()
+
+
+def test_records_shorter_than_at_the_checkpoint_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rollouts.jsonl").write_text("{}\n")
+    run = RunFolder(tmp_path, stage(logging={"tensorboard": False}))
+    with pytest.raises(RunError, match=r"rollouts.jsonl must hold the 100 bytes that it had .* it has 3. Restore it"):
+        run.begin(offsets={"rollouts.jsonl": 100}, step=1)
+    run.close()
+    assert (tmp_path / "rollouts.jsonl").read_text() == "{}\n"

@@ -74,7 +74,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     lines = whole.read_bytes().split(b"\n")
     output.write_bytes(b"\n".join(lines[:3]) + b"\n" + lines[3][:20])  # killed in the middle of the fourth line
     code, _, error = run(file, "--verifier", "exact", "--output", str(output))
-    assert code == 1
+    assert code == 2
     assert "Pass --resume" in error
     code, said, _ = run(file, "--verifier", "exact", "--output", str(output), "--resume", "--json")
     assert code == 3
@@ -111,7 +111,7 @@ def test_parquet(tmp_path: Path) -> None:
     assert (summary.rows, summary.correct) == (20, 7)
     (tmp_path / "no.parquet").write_text("text")
     code, _, error = run(str(tmp_path / "no.parquet"), "--verifier", "exact")
-    assert code == 1
+    assert code == 2
     assert "cannot be read" in error
 
 
