@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(count: int, *arguments: str, sharded: bool = False) -> str:
     script = [str(ROOT / "tests/integration/several.py"), *arguments]
-    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={count}", "--master-port=0", "--rdzv-backend=c10d"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     accelerate = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "configs/accelerate/fsdp2.yaml")]
     accelerate += ["--num_processes", str(count), "--main_process_port", "0"]
     launch = accelerate if sharded else torchrun if count > 1 else []
