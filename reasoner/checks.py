@@ -103,11 +103,12 @@ def _on_this_disk(paths: Sequence[str], coming: Path | None) -> list[str]:
 
 def _check_pairs(stage: StageConfig, coming: Path | None) -> None:
     section = stage.preferences
-    for split, paths in (("train", section.train), ("test", section.test)):
-        here = _on_this_disk(paths, coming)
-        if here:
-            found = load_pairs(section.model_copy(update={split: here}), split)
-            report_bad_rows(found.bad, total=len(found.pairs) + len(found.bad), policy=section.bad_rows)
+    here = {"train": _on_this_disk(section.train, coming), "test": _on_this_disk(section.test, coming)}
+    if any(here.values()):
+        section = section.model_copy(update=here)
+        found = [load_pairs(section, split) for split in here]
+        bad = [row for pairs in found for row in pairs.bad]
+        report_bad_rows(bad, total=sum(len(pairs.pairs) for pairs in found) + len(bad), policy=section.bad_rows)
 
 
 def _check_demonstrations(stage: StageConfig, coming: Path | None) -> None:
