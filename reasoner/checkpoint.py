@@ -217,9 +217,10 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
     with damage_told(folder):
         # our own file, holding numpy and python random states that the weights-only loader refuses
         state = torch.load(folder / "training.pt", map_location="cpu", weights_only=False)
-        load_whole_optimizer_state(policy.optimizer, state["optimizer"])
-        policy.scheduler.load_state_dict(state["scheduler"])
-        policy.version = state["version"]
+    # outside: a device without memory for it is no damage
+    load_whole_optimizer_state(policy.optimizer, state["optimizer"])
+    policy.scheduler.load_state_dict(state["scheduler"])
+    policy.version = state["version"]
     set_random_state(state["random"])
 
 

@@ -34,7 +34,7 @@ from reasoner.reward_scorer import BASE_FILE, RewardCard, RewardModel, encode, l
 from reasoner.reward_scorer import REWARD_HEAD_FILE as HEAD_FILE
 from reasoner.sampler import request_seed
 from reasoner.session import Session
-from reasoner.sharding import whole
+from reasoner.sharding import whole_state
 from reasoner.supervised import HeldOut, Lesson, supervise
 
 
@@ -121,7 +121,7 @@ class RewardPolicy(Policy):
 
     def _weights(self, part: str) -> Iterator[tuple[str, Tensor]]:
         if part == "head":
-            return ((name, whole(tensor)) for name, tensor in self.head.state_dict().items())
+            return whole_state(self.head)
         return super()._weights(part)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -25,6 +26,11 @@ def spread_like(tensor: Tensor, held: Tensor) -> Tensor:
     if not isinstance(held, DTensor):
         return tensor
     return distribute_tensor(tensor.to(held.device, held.dtype), held.device_mesh, held.placements)
+
+
+def whole_state(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """`module.state_dict()` with full tensors; where it is sharded, every process must walk through them."""
+    return ((name, whole(tensor)) for name, tensor in module.state_dict().items())
 
 
 def load_whole_state(module: torch.nn.Module, state: dict[str, Tensor]) -> None:
@@ -69,4 +75,5 @@ __all__ = [
     "spread_like",
     "whole",
     "whole_optimizer_state",
+    "whole_state",
 ]

@@ -35,7 +35,7 @@ from reasoner.policy import (
     parameter_groups,
 )
 from reasoner.reward_scorer import RewardCard
-from reasoner.sharding import whole
+from reasoner.sharding import whole_state
 
 ADAPTER = "value"
 HEAD_FILE = "value_head.safetensors"
@@ -216,7 +216,7 @@ class ActorCritic(Policy):
     def _weights(self, part: str) -> Iterator[tuple[str, Tensor]]:
         scorer = self._unwrapped_scorer()
         if part == "head":
-            return ((name, whole(tensor)) for name, tensor in scorer.head.state_dict().items())
+            return whole_state(scorer.head)
         if part == "trunk" and scorer.trunk is not None:
             return plain_weights(scorer.trunk)
         if part == ADAPTER and self.adapter is not None:
