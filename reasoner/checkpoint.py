@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from reasoner import processes
+from reasoner.model import ModelError
 from reasoner.run import RunError
 from reasoner.sharding import load_whole_optimizer_state
 from verifiers import JSON
@@ -192,10 +193,12 @@ UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, 
 
 @contextmanager
 def damage_told(folder: Path, kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
-    """Turn what a damaged checkpoint raises into a CheckpointError."""
+    """Turn what a damaged checkpoint raises into a CheckpointError; a model's error only where it names the checkpoint."""
     try:
         yield
     except kinds as error:
+        if isinstance(error, ModelError) and (str(folder) not in str(error) or isinstance(error.__cause__, ImportError)):
+            raise
         raise CheckpointError(
             f"checkpoint {folder} cannot be read ({type(error).__name__}: {str(error)[:200]}). Remove that folder, then"
             " go on with --resume from the checkpoint before it."

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
@@ -59,9 +60,10 @@ def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weigh
             adapted = cast("PeftModel", peft.get_peft_model(model, config, adapter_name=ADAPTER))
         if weights is not None:
             load_adapter(adapted, weights)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError, SafetensorError) as error:
+        which = f"the adapter {weights}" if weights else "the adapter"
         raise ModelError(
-            f"the adapter does not fit the model: {first_line(error)} Check model.lora.targets and model.lora.rank."
+            f"{which} does not fit the model: {first_line(error)} Check model.lora.targets and model.lora.rank."
         ) from error
     adapted.eval()
     return adapted

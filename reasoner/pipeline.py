@@ -34,6 +34,8 @@ METHODS: Mapping[str, Callable[[Session], None]] = {
 def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
     """Run every stage that is not done yet; returns the folder of the last one.
 
+    A program of yours that several processes run ends with `reasoner.processes.leave()`.
+
     Raises:
         RunError: the run folder exists and `resume` was not asked for, or it belongs to another config.
         ConfigError, ModelError, TaskError, VerifierError: what a stage needs is not there.

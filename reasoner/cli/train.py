@@ -43,3 +43,4 @@ def train(
         run_pipeline(run, resume=resume)
         if processes.is_main():
             print_closing(run)
+        processes.leave()

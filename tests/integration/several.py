@@ -270,11 +270,12 @@ def main() -> None:
         found = by_name[sys.argv[1]]() if sys.argv[1] in by_name else every_form(of_forms[sys.argv[1]], sys.argv[2])
         if processes.is_main():
             print("FOUND " + json.dumps(found))
-        return
-    from reasoner.config import load_config
-    from reasoner.pipeline import run_pipeline
+    else:
+        from reasoner.config import load_config
+        from reasoner.pipeline import run_pipeline
 
-    run_pipeline(load_config(sys.argv[2]), resume=True)
+        run_pipeline(load_config(sys.argv[2]), resume=True)
+    processes.leave()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import yaml
 
 from reasoner.checkpoint import CheckpointError, list_checkpoints
 from reasoner.config import load_config
+from reasoner.model import ModelError
 from reasoner.pipeline import run_pipeline
 
 pytestmark = pytest.mark.integration
@@ -143,6 +144,27 @@ def test_a_damaged_checkpoint_says_which_and_the_one_before_it_goes_on(tmp_path:
     shutil.rmtree(last)
     assert run_pipeline(load_config(config), resume=True) == folder
     assert before.parent.joinpath(last.name).is_dir()
+
+
+def test_a_base_model_that_is_gone_is_no_damaged_checkpoint(tmp_path: Path) -> None:
+    """What lies outside the checkpoint is named as it is: nobody is told to remove a good checkpoint."""
+    base = run_pipeline(load_config(str(config_file(tmp_path, output=str(tmp_path / "base")))), resume=False) / "final"
+    config = str(config_file(tmp_path, model={"path": str(base), "lora": {"rank": 2}}))
+    folder = run_pipeline(load_config(config), resume=False)
+    (folder / "done.json").unlink()
+    last = list_checkpoints(folder / "checkpoints")[-1]
+    for weights, error in (
+        (base / "model.safetensors", rf"^model '{base}' must be a Hugging Face causal model"),
+        (last / "adapter" / "adapter_model.safetensors", rf"^checkpoint {last} cannot be read .* Remove that folder"),
+    ):
+        kept = weights.rename(tmp_path / "kept")
+        for content in (None, kept.read_bytes()[:200]):
+            if content:
+                weights.write_bytes(content)
+            with pytest.raises((ModelError, CheckpointError), match=error):
+                run_pipeline(load_config(config), resume=True)
+        kept.rename(weights)
+    run_pipeline(load_config(config), resume=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can only be mounted by root")

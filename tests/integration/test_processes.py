@@ -110,6 +110,36 @@ def test_ppo_of_two_processes_leaves_the_records_of_one(trunk: str, tmp_path: Pa
         assert_close(ours, theirs, f"{name} {file}")
 
 
+EXITS = """
+import os, sys
+import torch.distributed as dist
+from reasoner import processes
+
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+failed = 0
+for number in range(20):
+    if child := os.fork():
+        failed += os.waitpid(child, 0)[1] != 0
+        continue
+    before = set(os.listdir("/proc/self/task"))
+    dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/{number}", rank=0, world_size=1)
+    for thread in set(os.listdir("/proc/self/task")) - before:  # as on a busy machine: it comes after all others
+        os.sched_setscheduler(int(thread), os.SCHED_IDLE, os.sched_param(0))
+    for _ in range(3):
+        dist.all_gather_object([None], {})
+    processes.leave()
+    sys.exit()
+print(failed)
+"""
+
+
+def test_a_process_that_leaves_the_others_ends_in_order(tmp_path: Path) -> None:
+    """Without leaving, more than half of the twenty are aborted as the interpreter ends."""
+    arguments = [sys.executable, "-c", EXITS, str(tmp_path)]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.stdout == "0\n", done.stderr[-3000:]
+
+
 def assert_close(ours: object, theirs: object, where: str) -> None:
     """Equal but for the last bits of sums taken in another order."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
