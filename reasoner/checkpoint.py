@@ -193,11 +193,12 @@ UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, 
 
 @contextmanager
 def damage_told(folder: Path, kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
-    """Turn what a damaged checkpoint raises into a CheckpointError; a model's error only where it names the checkpoint."""
+    """Turn what a damaged checkpoint raises into a CheckpointError: of a model's errors, those that name it."""
     try:
         yield
     except kinds as error:
-        if isinstance(error, ModelError) and (str(folder) not in str(error) or isinstance(error.__cause__, ImportError)):
+        elsewhere = str(folder) not in str(error) or isinstance(error.__cause__, ImportError)
+        if isinstance(error, ModelError) and elsewhere:
             raise
         raise CheckpointError(
             f"checkpoint {folder} cannot be read ({type(error).__name__}: {str(error)[:200]}). Remove that folder, then"

@@ -75,9 +75,9 @@ def same_everywhere(path: Path | None) -> Path | None:
 def leave() -> None:
     """Let go of the others, where all is done: the last that a process of several does before it exits.
 
-    Without it a thread of gloo's may still hold tensors while the interpreter ends, which aborts the process: a run that
-    has succeeded would count as failed (https://github.com/pytorch/pytorch/pull/179291). Not for a process that failed:
-    it could wait for others that wait for it (https://github.com/pytorch/torchtitan/pull/1342).
+    Without it a thread of gloo's may still hold tensors while the interpreter ends, which aborts the process: a run
+    that has succeeded would count as failed (https://github.com/pytorch/pytorch/pull/179291). Not for a process that
+    failed: it could wait for others that wait for it (https://github.com/pytorch/torchtitan/pull/1342).
     """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
