@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reasoner.advantage import get_estimator
-from reasoner.config import ConfigError, StageConfig, VerifierSection
+from reasoner.config import StageConfig, VerifierSection
 from reasoner.constitutional import load_principles
 from reasoner.demonstrations import read_row
 from reasoner.difficulty import Difficulty
 from reasoner.dpo import check_loss
-from reasoner.encode import BadRow, UnusableRow, report_bad_rows
+from reasoner.encode import report_bad_rows, usable_rows
 from reasoner.engine import engine_class
 from reasoner.held_out import OWN
 from reasoner.model import ModelError, check_model
@@ -21,7 +21,7 @@ from reasoner.rollout import listed
 from reasoner.trackers import check_trackers
 from reasoner.train import check_algorithm
 from tasks.registry import get_task
-from tasks.rows import is_local, read_rows
+from tasks.rows import is_local
 from verifiers import get_verifier
 
 
@@ -113,19 +113,10 @@ def _check_pairs(stage: StageConfig, coming: Path | None) -> None:
 
 def _check_demonstrations(stage: StageConfig, coming: Path | None) -> None:
     for split, paths in (("train", stage.sft.data), ("test", stage.sft.test)):
-        bad: list[BadRow] = []
-        total = 0
-        for path in _on_this_disk(paths, coming):
-            for number, row in enumerate(read_rows(path, split=split), 1):
-                total += 1
-                try:
-                    read_row(row)
-                except UnusableRow as error:
-                    bad.append(BadRow(f"{path} row {number}", str(error)))
-            if not total:
-                raise ConfigError("bad-value", f"{path} must hold at least one row; it holds none.")
+        here = _on_this_disk(paths, coming)
+        rows, bad = usable_rows(here, split=split, read=lambda row, where: read_row(row))
         if bad:
-            report_bad_rows(bad, total=total, policy=stage.sft.bad_rows)
+            report_bad_rows(bad, total=len(rows) + len(bad), policy=stage.sft.bad_rows)
 
 
 __all__ = ["check_stage"]

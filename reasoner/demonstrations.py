@@ -12,10 +12,9 @@ from typing import NamedTuple, cast
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config import PromptSection
-from reasoner.encode import BadRow, Encoded, UnusableRow, chat_of, completion_ids, length_fault
+from reasoner.encode import BadRow, Encoded, UnusableRow, chat_of, completion_ids, length_fault, usable_rows
 from reasoner.prompt import render, uses_chat
 from tasks import Message, Problem
-from tasks.rows import read_rows
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """The mark in a chat template around what the assistant wrote."""
@@ -47,16 +46,12 @@ def load_rows(
     paths: Sequence[str], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, split: str, limit: int
 ) -> Rows:
     """The rows of files, folders or hub data sets."""
-    found = Rows([], [])
-    for path in paths:
-        for number, row in enumerate(read_rows(path, split=split), 1):
-            where = f"{path} row {number}"
-            try:
-                encoded = encode_row(row, tokenizer, section, where=where)
-            except UnusableRow as error:
-                found.bad.append(BadRow(where, str(error)))
-                continue
-            _keep(found, encoded, where, limit)
+    rows, bad = usable_rows(
+        paths, split=split, read=lambda row, where: encode_row(row, tokenizer, section, where=where)
+    )
+    found = Rows([], bad)
+    for row in rows:
+        _keep(found, row, row.id, limit)
     return found
 
 

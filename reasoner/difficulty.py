@@ -180,20 +180,10 @@ class DifficultySampler:
 
     def state(self) -> dict[str, JSON]:
         """What `restore` takes; the statistics themselves are kept apart."""
-        return {"draws": self._draws, "taken": self._taken, "problems": len(self.problems)}
+        return {"draws": self._draws, "taken": self._taken}
 
     def restore(self, state: Mapping[str, JSON]) -> None:
-        """Go on where `state` was taken, at the end of a step.
-
-        Raises:
-            ConfigError: the data has another number of problems now, or they were drawn in another way.
-        """
-        if state.get("problems") != len(self.problems) or "draws" not in state:
-            raise ConfigError(
-                "changed",
-                f"the training data and rollout.sampling must be what they were; {dict(state)} then,"
-                f" {len(self.problems)} problems now. Restore them, or begin a new run from the checkpoint's model.",
-            )
+        """Go on where `state` was taken, at the end of a step, over the same problems."""
         self._draws, self._taken = cast("int", state["draws"]), cast("int", state["taken"])
 
 

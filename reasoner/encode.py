@@ -5,10 +5,10 @@ Letters: B rows, N completion tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -16,6 +16,9 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from reasoner.batch import Batch
 from reasoner.config import ConfigError
 from tasks import Message
+from tasks.rows import read_rows
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,26 @@ BAD_ROWS = "bad_rows.tsv"
 """File of a run folder that names every row left out."""
 
 
+def usable_rows(
+    paths: Sequence[str], *, split: str, read: Callable[[Mapping[str, object], str], Item]
+) -> tuple[list[Item], list[BadRow]]:
+    """What `read(row, where)` makes of each row of files, folders or hub data sets; and those it cannot use.
+
+    Raises:
+        TaskError: a file cannot be read, or is empty.
+    """
+    found: list[Item] = []
+    bad: list[BadRow] = []
+    for path in paths:
+        for number, row in enumerate(read_rows(path, split=split), 1):
+            where = f"{path} row {number}"
+            try:
+                found.append(read(row, where))
+            except UnusableRow as error:
+                bad.append(BadRow(where, str(error)))
+    return found, bad
+
+
 def report_bad_rows(bad: Sequence[BadRow], *, total: int, policy: str, folder: Path | None = None) -> str | None:
     """Say which rows were left out and why; None where none was.
 
@@ -134,4 +157,5 @@ __all__ = [
     "completion_ids",
     "length_fault",
     "report_bad_rows",
+    "usable_rows",
 ]

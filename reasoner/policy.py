@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -310,13 +311,21 @@ class Policy:
         """
         # gradients are averaged over processes, while the loss is already divided by the global count
         scale = self.accelerator.num_processes
-        for part in self.parts(batch):
-            with self._learning():
+        parts = self.parts(batch)
+        for place, part in enumerate(parts, 1):
+            with self._learning(), self._reduction(over_processes=place == len(parts)):
                 for terms in self._losses(batch.select(part.rows), objective):
                     self.accelerator.backward(terms.loss * (scale if part.real else 0.0))
                     if part.real:
                         self._loss += terms.loss.detach().item()
                         merge_metrics(self._figures, terms.metrics)
+
+    def _reduction(self, *, over_processes: bool) -> AbstractContextManager[None]:
+        """Under DDP: whether a micro-batch's backward pass sums what has been accumulated over the processes."""
+        # DDP would take what the last pass leaves out for unused, and leave each process its own sum
+        if over_processes or self.passes_leave_out or not isinstance(self.scorer, DistributedDataParallel):
+            return nullcontext()
+        return self.scorer.no_sync()
 
     def step(self, *, scale: float = 1.0) -> UpdateStats:
         """The optimizer step along what was accumulated.

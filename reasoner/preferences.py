@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from reasoner.config import PREFERENCE_COLUMNS, PreferenceSection
-from reasoner.encode import BadRow, UnusableRow, chat_of
+from reasoner.encode import BadRow, UnusableRow, chat_of, usable_rows
 from tasks import Message
-from tasks.rows import read_rows
 
 Prompt = str | tuple[Message, ...]
 TURN = re.compile(r"\n\n(Human|Assistant): ?")
@@ -61,22 +60,20 @@ def load_pairs(section: PreferenceSection, split: str) -> Pairs:
     Without a `test` of their own, the files of `train` are split by a digest of the prompt: all pairs of one prompt
     lie on one side, on every machine, whatever the order of the rows.
     """
-    found = Pairs([], [])
     own_test = bool(section.test)
-    for path in section.test if split == "test" and own_test else section.train:
-        for number, row in enumerate(read_rows(path, split=split if own_test else "train"), 1):
-            where = f"{path} row {number}"
-            try:
-                pair = read_pair(row, section, where=where)
-            except UnusableRow as error:
-                if own_test or split == "train":  # one list of bad rows where both splits come from one file
-                    found.bad.append(BadRow(where, str(error)))
-                continue
-            if pair.target == 0.5 and section.ties == "drop":
-                continue
-            if own_test or (held_out(pair.prompt, section.held_out_share) == (split == "test")):
-                found.pairs.append(pair)
-    return Pairs(found.pairs[: section.limit], found.bad) if split == "train" else found
+    paths = section.test if split == "test" and own_test else section.train
+    pairs, bad = usable_rows(
+        paths,
+        split=split if own_test else "train",
+        read=lambda row, where: read_pair(row, section, where=where),
+    )
+    if section.ties == "drop":
+        pairs = [pair for pair in pairs if pair.target != 0.5]
+    if not own_test:
+        pairs = [pair for pair in pairs if held_out(pair.prompt, section.held_out_share) == (split == "test")]
+    if split == "train":
+        return Pairs(pairs[: section.limit], bad)
+    return Pairs(pairs, bad if own_test else [])  # one list of bad rows where both splits come from one file
 
 
 def held_out(prompt: Prompt, share: float) -> bool:

@@ -203,6 +203,7 @@ def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]
         session.display.note(said)
     if not sides[0]:
         raise ConfigError("bad-value", "preferences.train must hold at least one pair; none is left for training.")
+    session.same_data("pairs", [*sides[0], *sides[1]])
     return sides[0], sides[1]
 
 

@@ -7,7 +7,6 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar, cast
 
-from reasoner.config import ConfigError
 from tasks import Problem
 from verifiers import JSON
 
@@ -49,20 +48,10 @@ class ProblemSampler(Generic[Item]):
 
     def state(self) -> dict[str, JSON]:
         """What `restore` takes."""
-        return {"epoch": self._epoch, "position": self._position, "problems": len(self.problems)}
+        return {"epoch": self._epoch, "position": self._position}
 
     def restore(self, state: Mapping[str, JSON]) -> None:
-        """Go on where `state` was taken.
-
-        Raises:
-            ConfigError: the data has another number of problems now.
-        """
-        if state["problems"] != len(self.problems):
-            raise ConfigError(
-                "changed",
-                f"the training data must be what it was: {state['problems']} problems then,"
-                f" {len(self.problems)} now. Restore the data, or begin a new run from the checkpoint's model.",
-            )
+        """Go on where `state` was taken, over the same problems."""
         self._epoch = cast("int", state["epoch"])
         self._position = cast("int", state["position"])
         self._order = self._shuffled()
@@ -71,6 +60,18 @@ class ProblemSampler(Generic[Item]):
         order = list(range(len(self.problems)))
         random.Random(request_seed(self._seed, "order", self._epoch)).shuffle(order)
         return order
+
+
+def summary(data: Sequence[object]) -> str:
+    """How much data there is, and a digest that another row, or another order, would change.
+
+    Args:
+        data: objects whose `repr` is all that they are: dataclasses and tuples of JSON values.
+    """
+    digest = hashlib.blake2b(digest_size=6)
+    for item in data:
+        digest.update(repr(item).encode("utf-8", "surrogatepass"))
+    return f"{len(data):,} rows, digest {digest.hexdigest()}"
 
 
 def request_seed(*parts: int | str) -> int:
@@ -140,16 +141,8 @@ class Mixture:
         return {"drawn": [*self._drawn], "parts": [sampler.state() for sampler in self._samplers]}
 
     def restore(self, state: Mapping[str, JSON]) -> None:
-        """Go on where `state` was taken.
-
-        Raises:
-            ConfigError: the data is not what it was.
-        """
+        """Go on where `state` was taken, over the same problems."""
         parts = cast("list[dict[str, JSON]]", state["parts"])
-        if len(parts) != len(self._samplers):
-            raise ConfigError(
-                "changed", f"the config must name as many tasks as before: {len(parts)}, not {len(self._samplers)}."
-            )
         self._drawn = cast("list[int]", state["drawn"])
         for sampler, part in zip(self._samplers, parts, strict=True):
             sampler.restore(part)

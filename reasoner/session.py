@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import shutil
 import signal
@@ -47,7 +48,7 @@ from reasoner.prompt import check_lengths, render
 from reasoner.records import Problem, SamplingParams
 from reasoner.rollout import Round, listed, named_apart, sample_round, with_verifiers
 from reasoner.run import RunFolder, rollout_row
-from reasoner.sampler import Mixture, ProblemSampler
+from reasoner.sampler import Mixture, ProblemSampler, summary
 from reasoner.sharding import is_sharded
 from tasks.registry import get_task
 from tasks.validate import Verifiers, unusable
@@ -121,6 +122,21 @@ class Session:
             step=step,
             on_progress=on_progress,
         )
+
+    def same_data(self, name: str, data: Sequence[object]) -> None:
+        """Note in the checkpoints what data the stage learns from; on a resumed stage, hold it against what was noted.
+
+        Raises:
+            ConfigError: it is other data.
+        """
+        now = summary(data)
+        then = self.state.setdefault(f"data/{name}", now)
+        if then != now:
+            raise ConfigError(
+                "changed",
+                f"{name} must be what they were when the run began: {then} then; {now} now. Restore the data, or begin"
+                " a new run from the checkpoint's model.",
+            )
 
     def sync(self) -> float:
         """Give the engine the policy's weights and prove that they took effect; returns the probe's gap in nats."""
@@ -310,6 +326,9 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             display.note(f"resuming {folder} after step {progress.step}")
         elif config.rollout.difficulty_from:
             difficulty.import_rollouts(Path(config.rollout.difficulty_from))
+        problems = list(itertools.chain.from_iterable(session.sampler.parts))
+        if problems:
+            session.same_data("training problems", problems)
         run.begin(offsets=progress.offsets if progress else {}, step=session.step)
         session.sync()
         stack.enter_context(_stop_at_step_end(session))

@@ -25,6 +25,7 @@ def sft(session: Session) -> None:
     """Train on demonstrations until the steps are done, the accuracy is reached, or the loss stops falling."""
     section = session.config.sft
     rows, held_out, problems = load_demonstrations(session)
+    session.same_data("rows", [*rows, *held_out])
 
     def enough(step: int, metrics: dict[str, float]) -> bool:
         if section.until_accuracy is None or step % section.check_every:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from reasoner.checkpoint import CheckpointError, list_checkpoints
-from reasoner.config import load_config
+from reasoner.config import ConfigError, load_config
 from reasoner.model import ModelError
 from reasoner.pipeline import run_pipeline
 
@@ -144,6 +144,31 @@ def test_a_damaged_checkpoint_says_which_and_the_one_before_it_goes_on(tmp_path:
     shutil.rmtree(last)
     assert run_pipeline(load_config(config), resume=True) == folder
     assert before.parent.joinpath(last.name).is_dir()
+
+
+@pytest.mark.parametrize("method", ["grpo", "sft", "dpo", "reward_model"])
+def test_other_data_than_the_run_began_with_is_refused_on_resume(method: str, tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    rows = [
+        {"prompt": f"{n}+1?", "reference": str(n + 1), "completion": str(n + 1), "chosen": str(n + 1), "rejected": "no"}
+        for n in range(20)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    learned = {
+        "grpo": {"task": {"name": "dataset", "options": {"path": str(file), "verifier": "math"}}},
+        "sft": {"sft": {"data": str(file), "rows_per_step": 2}},
+    }
+    pairs = {"preferences": {"train": str(file), "test": str(file)}}
+    config = str(config_file(tmp_path, method=method, eval={"problems": 0}, **learned.get(method, pairs)))
+    folder = run_pipeline(load_config(config, ["steps=2"]), resume=False)
+    before = (folder / "metrics.jsonl").read_bytes()
+    (folder / "done.json").unlink()
+    file.write_text(file.read_text().replace('"7+1?', '"7 + 1 =?'))
+    with pytest.raises(ConfigError, match=r"must be what they were when the run began: \d+ rows, .* now\. Restore"):
+        run_pipeline(load_config(config, ["steps=3"]), resume=True)
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    file.write_text(file.read_text().replace('"7 + 1 =?', '"7+1?'))
+    run_pipeline(load_config(config, ["steps=3"]), resume=True)
 
 
 def test_a_base_model_that_is_gone_is_no_damaged_checkpoint(tmp_path: Path) -> None:
