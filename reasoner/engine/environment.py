@@ -11,8 +11,9 @@ def prepare_process() -> None:
 
     Without a passive OpenMP wait policy two thread pools on the same cores spin against each other, and vLLM's CPU
     build becomes 5 to 15 times slower; but a thread that sleeps at once makes the many small operations of a small
-    model a third slower than one that first spins for about 0.1 ms. Without OMP_NUM_THREADS vLLM pins torch to one
-    thread for the whole process.
+    model a third slower than one that first spins for some 0.2 ms. Half of that cost up to a fifth on one machine;
+    twice as much costs a fifth where two runs share the cores. Without OMP_NUM_THREADS vLLM pins torch to one thread
+    for the whole process.
 
     Raises:
         AssertionError: torch is imported already.
@@ -20,7 +21,7 @@ def prepare_process() -> None:
     assert "torch" not in sys.modules, "prepare_process must run before torch is imported"
     defaults = {
         "OMP_WAIT_POLICY": "passive",
-        "GOMP_SPINCOUNT": "2000",
+        "GOMP_SPINCOUNT": "5000",
         "OMP_NUM_THREADS": str(available_cpus()),
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
