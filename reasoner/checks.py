@@ -105,8 +105,7 @@ def _check_pairs(stage: StageConfig, coming: Path | None) -> None:
     section = stage.preferences
     here = {"train": _on_this_disk(section.train, coming), "test": _on_this_disk(section.test, coming)}
     if any(here.values()):
-        section = section.model_copy(update=here)
-        found = [load_pairs(section, split) for split in here]
+        found = load_pairs(section.model_copy(update=here))
         bad = [row for pairs in found for row in pairs.bad]
         report_bad_rows(bad, total=sum(len(pairs.pairs) for pairs in found) + len(bad), policy=section.bad_rows)
 

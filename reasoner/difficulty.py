@@ -183,7 +183,17 @@ class DifficultySampler:
         return {"draws": self._draws, "taken": self._taken}
 
     def restore(self, state: Mapping[str, JSON]) -> None:
-        """Go on where `state` was taken, at the end of a step, over the same problems."""
+        """Go on where `state` was taken, at the end of a step, over the same problems.
+
+        Raises:
+            ConfigError: they were drawn in another way.
+        """
+        if "draws" not in state:
+            raise ConfigError(
+                "changed",
+                f"rollout.sampling must be what it was; {dict(state)} then. Restore it, or begin a new run from the"
+                " checkpoint's model.",
+            )
         self._draws, self._taken = cast("int", state["draws"]), cast("int", state["taken"])
 
 

@@ -54,26 +54,31 @@ class Pairs(NamedTuple):
     bad: list[BadRow]
 
 
-def load_pairs(section: PreferenceSection, split: str) -> Pairs:
-    """The pairs of a split ("train" or "test").
+class Splits(NamedTuple):
+    """What is learned from, and what is held out."""
+
+    train: Pairs
+    test: Pairs
+
+
+def load_pairs(section: PreferenceSection) -> Splits:
+    """The pairs of a config section; each file is read once.
 
     Without a `test` of their own, the files of `train` are split by a digest of the prompt: all pairs of one prompt
     lie on one side, on every machine, whatever the order of the rows.
     """
-    own_test = bool(section.test)
-    paths = section.test if split == "test" and own_test else section.train
-    pairs, bad = usable_rows(
-        paths,
-        split=split if own_test else "train",
-        read=lambda row, where: read_pair(row, section, where=where),
-    )
-    if section.ties == "drop":
-        pairs = [pair for pair in pairs if pair.target != 0.5]
-    if not own_test:
-        pairs = [pair for pair in pairs if held_out(pair.prompt, section.held_out_share) == (split == "test")]
-    if split == "train":
-        return Pairs(pairs[: section.limit], bad)
-    return Pairs(pairs, bad if own_test else [])  # one list of bad rows where both splits come from one file
+
+    def read(paths: Sequence[str], split: str) -> Pairs:
+        pairs, bad = usable_rows(paths, split=split, read=lambda row, where: read_pair(row, section, where=where))
+        return Pairs([pair for pair in pairs if pair.target != 0.5 or section.ties != "drop"], bad)
+
+    pairs, bad = read(section.train, "train")
+    if section.test:
+        test = read(section.test, "test")
+    else:
+        test = Pairs([pair for pair in pairs if held_out(pair.prompt, section.held_out_share)], [])
+        pairs = [pair for pair in pairs if not held_out(pair.prompt, section.held_out_share)]
+    return Splits(Pairs(pairs[: section.limit], bad), test)
 
 
 def held_out(prompt: Prompt, share: float) -> bool:
@@ -201,4 +206,4 @@ def shares(pairs: Sequence[Pair]) -> Iterator[str]:
     yield f"{len(pairs)} pairs, {ties} ties; the chosen is the longer one in {longer} of {len(pairs) - ties}"
 
 
-__all__ = ["Pair", "Pairs", "held_out", "load_pairs", "read_pair", "shares", "transcript"]
+__all__ = ["Pair", "Pairs", "Splits", "held_out", "load_pairs", "read_pair", "shares", "transcript"]

@@ -190,8 +190,7 @@ def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]
     bad: list[BadRow] = []
     sides: list[list[EncodedPair]] = []
     total = 0
-    for split in ("train", "test"):
-        found = load_pairs(section, split)
+    for split, found in load_pairs(section)._asdict().items():
         kept, long = encode_pairs(found.pairs, policy, limit=min(section.max_tokens or policy.context, policy.context))
         total += len(found.pairs) + len(found.bad)
         bad += [*found.bad, *long]

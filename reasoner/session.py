@@ -312,23 +312,21 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             display=display,
             probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),
         )
+        extra = cast("dict[str, dict[str, Any]]", (progress.extra if progress else None) or {})
+        session.state = dict(extra.get("state", {}))
+        session.same_data("training problems", list(itertools.chain.from_iterable(session.sampler.parts)))
         if checkpoint and progress:
             restore_training_state(policy, checkpoint)
             session.sampler.restore(progress.sampler)
             session.step, session.best, session.fresh = progress.step, progress.best, False
-            extra = cast("dict[str, dict[str, Any]]", progress.extra or {})
             session.first_eval, session.held_out = (
                 {name: Estimate(*value) for name, value in extra.get(key, {}).items()}
                 for key in ("first_eval", "held_out")
             )
-            session.state = dict(extra.get("state", {}))
             difficulty.restore(extra.get("difficulty", difficulty.state()))
             display.note(f"resuming {folder} after step {progress.step}")
         elif config.rollout.difficulty_from:
             difficulty.import_rollouts(Path(config.rollout.difficulty_from))
-        problems = list(itertools.chain.from_iterable(session.sampler.parts))
-        if problems:
-            session.same_data("training problems", problems)
         run.begin(offsets=progress.offsets if progress else {}, step=session.step)
         session.sync()
         stack.enter_context(_stop_at_step_end(session))

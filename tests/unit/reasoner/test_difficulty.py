@@ -86,6 +86,12 @@ def test_restored_draws_go_on_as_they_would_have() -> None:
     assert steps(again, restored, 6) == expected
 
 
+def test_another_way_of_sampling_is_refused() -> None:
+    state = ProblemSampler(problems(5), seed=0).state()
+    with pytest.raises(ValueError, match=r"rollout\.sampling must be what"):
+        DifficultySampler(problems(5), Difficulty(decay=1.0), seed=0, group_size=4).restore(state)
+
+
 def test_import_from_an_evaluation(tmp_path: Path) -> None:
     file = tmp_path / "eval_rollouts.jsonl"
     rows = [("1", 1.0, "correct")] * 3 + [("1", 0.0, "incorrect"), ("2", None, "verifier_error"), ("3", 7.5, "scored")]

@@ -111,7 +111,7 @@ def test_pairs_of_one_prompt_lie_on_one_side_and_bad_rows_are_named_once(tmp_pat
     rows = [{"prompt": f"p{n % 50}", "chosen": f"a{n}", "rejected": "b"} for n in range(200)]
     rows[7]["chosen"] = ""
     section = PreferenceSection(train=[write(tmp_path / "d.jsonl", rows)], held_out_share=0.3)
-    train, test = load_pairs(section, "train"), load_pairs(section, "test")
+    train, test = load_pairs(section)
     assert len(train.pairs) + len(test.pairs) == 199
     assert not {p.prompt for p in train.pairs} & {p.prompt for p in test.pairs}
     assert 30 < len(test.pairs) < 90
@@ -178,7 +178,7 @@ def test_pairwise_accuracy_gives_the_published_judgebench_figures(data_dir: Path
 
 def test_real_preference_files_are_read_whole(data_dir: Path) -> None:
     hh = PreferenceSection(train=[str(data_dir / "preferences" / "hh_harmless_base_test.jsonl.gz")])
-    train, test = load_pairs(hh, "train"), load_pairs(hh, "test")
+    train, test = load_pairs(hh)
     assert len(train.pairs) + len(test.pairs) + len(train.bad) == 2312
     assert len(train.bad) == 9
     autoj = PreferenceSection(
@@ -187,6 +187,6 @@ def test_real_preference_files_are_read_whole(data_dir: Path) -> None:
         labels={"first": ["0"], "second": ["1"], "tie": ["2"]},
         held_out_share=0.0,
     )
-    found = load_pairs(autoj, "train")
+    found = load_pairs(autoj).train
     assert len(found.pairs) + len(found.bad) == 1392
     assert sum(pair.target == 0.5 for pair in found.pairs) == 365
