@@ -15,7 +15,7 @@ lora            adapters of rank 16
 Tokens per second are those of completions, over generation and over the update. Memory on CUDA is what torch has
 allocated: `engine_mb` after the start, `trainer_peak_mb` the rest, at its highest between the end of sampling and the
 sync. `device_mb_...` is all that the device has given out, at the end of the update and after the sync. On a CPU they
-are resident memory of the process, engine and trainer together. `estimate_mb` is that of reasoner/memory.py.
+are resident memory of the process, engine and trainer together. `estimate_mb` is that of reasoner/preflight/memory.py.
 
     python benchmarks/device_run.py --sizes 150m --minutes 9 --output figures.json
     python benchmarks/device_run.py --sizes 3m --tokens 64 --problems 4                 # on a CPU, to try it out
@@ -45,8 +45,8 @@ from ppo_memory import forget_peak, resident_bytes
 from reasoner.engine.environment import prepare_process
 
 if TYPE_CHECKING:
-    from reasoner.config import StageConfig
-    from reasoner.session import Session
+    from reasoner.config.sections import StageConfig
+    from reasoner.session.session import Session
 
 HERE = Path(__file__).resolve()
 SIZES: dict[str, tuple[dict[str, int], int]] = {
@@ -94,8 +94,8 @@ def make_model(size: str, folder: Path, tokens: int) -> dict[str, object]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from reasoner.config import ScratchConfig
-    from reasoner.model import byte_tokenizer, scratch_config
+    from reasoner.config.sections import ScratchConfig
+    from reasoner.model.load import byte_tokenizer, scratch_config
 
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = None
@@ -117,7 +117,7 @@ def make_model(size: str, folder: Path, tokens: int) -> dict[str, object]:
 
 def stage_of(variant: str, options: argparse.Namespace) -> StageConfig:
     """The config of a variant."""
-    from reasoner.config import deep_merge, resolve
+    from reasoner.config.sections import deep_merge, resolve
 
     base: dict[str, object] = {
         "steps": options.steps + 1,
@@ -143,8 +143,8 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, object]:
     """Run a variant; its figures."""
     import torch
 
-    from reasoner.memory import estimate
-    from reasoner.session import open_session
+    from reasoner.preflight.memory import estimate
+    from reasoner.session.session import open_session
     from reasoner.train import train
 
     cuda = torch.cuda.is_available()

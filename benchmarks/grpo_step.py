@@ -78,8 +78,8 @@ def report(figures: dict[str, float]) -> None:
 
 def run_ours(folder: Path, engine: str, tokens: int) -> None:
     """Our trainer on the shared model."""
-    from reasoner.config import resolve
-    from reasoner.session import open_session
+    from reasoner.config.sections import resolve
+    from reasoner.session.session import open_session
     from reasoner.train import train
 
     config = resolve(
@@ -226,8 +226,8 @@ def make_model(folder: Path, *, tokens: int, lengths: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from reasoner.config import ScratchConfig
-    from reasoner.model import byte_tokenizer, scratch_config
+    from reasoner.config.sections import ScratchConfig
+    from reasoner.model.load import byte_tokenizer, scratch_config
 
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = None

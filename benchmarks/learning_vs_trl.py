@@ -35,7 +35,7 @@ STEPS = int(os.environ.get("LEARNING_STEPS", "0"))
 
 def stages(output: Path, seed: int, every: int):
     """The quickstart's two stages for a seed; the second from the first one's model."""
-    from reasoner.config import load_config
+    from reasoner.config.sections import load_config
 
     warm, learn = load_config("quickstart", [f"seed={seed}"]).stages
     path = str(output / f"warm-{seed}" / "final")
@@ -47,8 +47,8 @@ def stages(output: Path, seed: int, every: int):
 
 def run_stage(stage, folder: Path) -> None:
     """A stage of ours as a run of its own."""
-    from reasoner.config import RunConfig
-    from reasoner.pipeline import run_pipeline
+    from reasoner.config.sections import RunConfig
+    from reasoner.stages.pipeline import run_pipeline
 
     stage = stage.model_copy(update={"output": str(folder)})
     run_pipeline(RunConfig(name=folder.name, output=str(folder), stages=(stage,), starts_fresh=(True,)), resume=True)
@@ -61,7 +61,7 @@ def lines(path: Path) -> list[dict]:
 
 def learn_ours(output: Path, seed: int, every: int) -> dict[str, object]:
     """Ours: accuracy against seconds of training."""
-    from reasoner.session import Session
+    from reasoner.session.session import Session
 
     folder = output / f"ours-{seed}"
     clock, at = Stopwatch(), {0: (0.0, 0.0)}
@@ -117,7 +117,7 @@ def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from reasoner.session import load_problems
+    from reasoner.session.session import load_problems
     from verifiers import get_verifier
 
     stage = stages(output, seed, every)[1]
@@ -185,10 +185,10 @@ def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
 def evaluator(stage, held_out: list) -> Callable[[object], float]:
     """Accuracy of a transformers model on the held-out problems, by the evaluation that ours uses."""
     from reasoner.engine import open_engine
-    from reasoner.evaluate import evaluate
-    from reasoner.model import load_tokenizer
+    from reasoner.evaluation.evaluate import evaluate
+    from reasoner.model.load import load_tokenizer
     from reasoner.records import SamplingParams
-    from reasoner.session import grading_pool
+    from reasoner.session.session import grading_pool
 
     tokenizer = load_tokenizer(stage.model.path)
 

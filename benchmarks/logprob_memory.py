@@ -38,11 +38,11 @@ def measure(vocabulary: int, tokens: int) -> dict[str, int]:
     from accelerate import Accelerator
     from transformers import AutoModelForCausalLM, Qwen2Config
 
-    import reasoner.policy
-    from reasoner.batch import Batch
-    from reasoner.config import resolve
-    from reasoner.model import Loaded, byte_tokenizer
-    from reasoner.policy import Policy
+    import reasoner.policy.policy
+    from reasoner.algorithm.batch import Batch
+    from reasoner.config.sections import resolve
+    from reasoner.model.load import Loaded, byte_tokenizer
+    from reasoner.policy.policy import Policy
     from reasoner.train import make_objective
 
     shape = Qwen2Config(
@@ -56,7 +56,7 @@ def measure(vocabulary: int, tokens: int) -> dict[str, int]:
         tie_word_embeddings=True,
     )
     model = AutoModelForCausalLM.from_config(shape).float().eval()
-    reasoner.policy.load_model = lambda *_, **__: Loaded(model, byte_tokenizer())
+    reasoner.policy.policy.load_model = lambda *_, **__: Loaded(model, byte_tokenizer())
     config = resolve({"task": "arithmetic", "batch": {"micro_tokens": tokens}, "model": {"from_scratch": {}}}).stages[0]
     policy = Policy(config, accelerator=Accelerator(cpu=True))
     rows = tokens // ROW

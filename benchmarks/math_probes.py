@@ -19,7 +19,7 @@ from collections import Counter
 from typing import Any
 
 from verifiers import get_verifier
-from verifiers.audit import read_cases
+from verifiers.kit.audit import read_cases
 from verifiers.mathematics.nodes import Add, Call, Const, Div, Mul, Neg, Node, Num, Pow, Relation, Sym
 
 SECONDS = 5.0
@@ -98,7 +98,7 @@ def opinion(pair: tuple[Node, Node]) -> tuple[str, float]:
 
 def accepted_pairs(path: str) -> tuple[int, int, list[tuple[Node, Node]]]:
     """(cases, questions put to the probes, the different pairs that they called equal)."""
-    module = importlib.import_module("verifiers.mathematics.compare")
+    module = importlib.import_module("verifiers.mathematics.equality.compare")
     asked, pairs = 0, dict[tuple[Node, Node], None]()
     probe_equal = module.probe_equal
 

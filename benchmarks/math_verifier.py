@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from verifiers import GradingRow, Verifier, get_verifier
-from verifiers.mathematics.reader import read, read_verbatim
+from verifiers.mathematics.reading.reader import read, read_verbatim
 
 Pair = tuple[str, str]
 """(answer, gold)."""

@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator, Mapping  # noqa: E402
 from dataclasses import dataclass, field, replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from reasoner.config import deep_merge, resolve  # noqa: E402
-from reasoner.explain import Level  # noqa: E402
-from reasoner.explain.audit import explain_and_audit  # noqa: E402
+from reasoner.config.sections import deep_merge, resolve  # noqa: E402
+from reasoner.observe.analysis.audit import explain_and_audit  # noqa: E402
+from reasoner.observe.explain import Level  # noqa: E402
 
 PARTS = str(Path(__file__).resolve().parent / "planted" / "parts.py")
 Patch = Callable[[], contextlib.AbstractContextManager[None]]
@@ -145,7 +145,7 @@ def lagging(engine: str) -> Patch:
 
     @contextlib.contextmanager
     def patch() -> Iterator[None]:
-        import reasoner.session as session
+        import reasoner.session.session as session
         from reasoner.engine.check import checksum
 
         cls, opened = engine_class(engine), session.open_engine
@@ -172,7 +172,7 @@ def syncs(engine: str, *, every: int | None) -> Patch:
 
     @contextlib.contextmanager
     def patch() -> Iterator[None]:
-        import reasoner.session as session
+        import reasoner.session.session as session
         from reasoner.engine.check import checksum
 
         cls, opened = engine_class(engine), session.open_engine
@@ -366,7 +366,7 @@ DR_GRPO: dict[str, object] = {"algorithm": {"advantage": "dr_grpo", "aggregation
 
 def train(raw: Mapping[str, object], folder: Path) -> float:
     """One run, unless it is there already; a run that stops with an error stays as it is. Returns seconds."""
-    from reasoner.pipeline import run_pipeline
+    from reasoner.stages.pipeline import run_pipeline
 
     if (folder / "done.json").is_file() or (folder / "failed.json").is_file():
         return 0.0

@@ -37,7 +37,7 @@ def forget_peak() -> None:
 
 def stage_of(base: str, method: str, reference: str | None) -> object:
     """The config of a variant."""
-    from reasoner.config import resolve
+    from reasoner.config.sections import resolve
 
     return resolve(
         {
@@ -55,9 +55,9 @@ def prepare(folder: Path, shape: dict[str, int]) -> None:
     """Write the base, and a reward model on it: adapter beside the merged folder."""
     from accelerate import Accelerator
 
-    from reasoner.config import resolve
-    from reasoner.policy import Policy
-    from reasoner.reward_model import RewardPolicy
+    from reasoner.config.sections import resolve
+    from reasoner.policy.policy import Policy
+    from reasoner.stages.reward_model import RewardPolicy
 
     made = resolve({"task": "gsm8k", "model": {"from_scratch": shape, "dtype": "float32"}}).stages[0]
     Policy(made, accelerator=Accelerator(cpu=True)).save(folder / "base")
@@ -77,11 +77,6 @@ def measure(variant: str, folder: Path) -> dict[str, float]:
     import transformers  # noqa: F401
     from accelerate import Accelerator
 
-    import reasoner.dpo
-    import reasoner.engine.hf
-    import reasoner.sft
-    import reasoner.value  # noqa: F401
-
     accelerator = Accelerator(cpu=True)
     before = resident_bytes("VmRSS")
     step = sft_step(folder, accelerator) if variant == "lora_sft" else ppo_step(variant, folder, accelerator)
@@ -93,9 +88,9 @@ def measure(variant: str, folder: Path) -> dict[str, float]:
 
 def sft_step(folder: Path, accelerator: object):
     """LoRA SFT on the same number of rows and tokens."""
-    from reasoner.encode import Encoded, batch_of
-    from reasoner.policy import Policy
-    from reasoner.sft import negative_log_likelihood
+    from reasoner.data.encode import Encoded, batch_of
+    from reasoner.policy.policy import Policy
+    from reasoner.stages.sft import negative_log_likelihood
 
     policy = Policy(stage_of(str(folder / "base"), "sft", None), accelerator=accelerator)  # pyright: ignore
     row = Encoded(
@@ -114,14 +109,14 @@ def sft_step(folder: Path, accelerator: object):
 
 def ppo_step(variant: str, folder: Path, accelerator: object):
     """A whole PPO step: sample, score by the reward model, annotate, estimate, update policy and value."""
-    from reasoner.advantage import get_estimator
-    from reasoner.batch import Batch
+    from reasoner.algorithm.advantage import get_estimator
+    from reasoner.algorithm.batch import Batch
+    from reasoner.algorithm.kl_control import Leash
     from reasoner.engine.hf import HfEngine
-    from reasoner.leash import Leash
+    from reasoner.graders.reward_model import RewardModel, lend_base
+    from reasoner.policy.value import ActorCritic
     from reasoner.records import Request, SamplingParams
-    from reasoner.reward_scorer import RewardModel, lend_base
     from reasoner.train import make_objective
-    from reasoner.value import ActorCritic
 
     shared = variant == "ppo_shared_base"
     base = str(folder / "base")
@@ -136,7 +131,7 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
     estimator, leash, objective = get_estimator("gae"), Leash(config.algorithm, {}), make_objective(config, kl_coef=0)  # pyright: ignore
 
     def step() -> int:
-        from reasoner.encode import Encoded, batch_of
+        from reasoner.data.encode import Encoded, batch_of
 
         requests = [Request(prompt_ids=tuple(range(1, PROMPT + 1)), seed=row) for row in range(ROWS)]
         done = dict(engine.generate(requests, SamplingParams(max_tokens=COMPLETION)))
@@ -164,9 +159,9 @@ def copying_critic():
     """The value as LoRA on a copy of the base of its own."""
     from torch import nn
 
-    from reasoner.lora import add_adapter
-    from reasoner.model import load_model
-    from reasoner.value import ActorCritic, ActorCriticScorer
+    from reasoner.model.load import load_model
+    from reasoner.model.lora import add_adapter
+    from reasoner.policy.value import ActorCritic, ActorCriticScorer
 
     class CopyingCritic(ActorCritic):
         def _make_scorer(self, checkpoint: Path | None) -> nn.Module:

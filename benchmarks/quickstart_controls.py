@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve()
 
 def shuffled(batch):
     """GRPO's estimator on rewards that were shuffled over the rows of the step: same rewards, no information."""
-    from reasoner.advantage import get_estimator
+    from reasoner.algorithm.advantage import get_estimator
 
     order = list(range(len(batch)))
     random.Random(int(batch.row_N.sum()) + len(batch.row_N)).shuffle(order)
@@ -95,7 +95,7 @@ def one_seed(seed: int, output: Path) -> dict[str, dict[str, object]]:
 
 def demonstrations() -> int:
     """As many as the quickstart's warm start learns from."""
-    from reasoner.config import load_config
+    from reasoner.config.sections import load_config
 
     count = load_config("quickstart").stages[0].sft.demonstrations
     assert count is not None

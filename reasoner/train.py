@@ -11,22 +11,22 @@ from typing import NamedTuple
 
 import torch
 
-from reasoner.advantage import Estimator, get_estimator, group_signal
-from reasoner.advice import REPEAT_EVERY, no_signal_advice
-from reasoner.batch import Batch
-from reasoner.checkpoint import list_checkpoints
-from reasoner.config import ConfigError, StageConfig
-from reasoner.held_out import Watch
-from reasoner.leash import Leash
-from reasoner.loss import LossTerms, policy_loss
-from reasoner.metrics import peak_memory_mb, rollout_metrics
-from reasoner.policy import Objective, TokenScores, UpdateStats
+from reasoner.algorithm.advantage import Estimator, get_estimator, group_signal
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.kl_control import Leash
+from reasoner.algorithm.loss import LossTerms, policy_loss
+from reasoner.config.sections import ConfigError, StageConfig
+from reasoner.data.sampler import request_seed
+from reasoner.monitoring.hacking_monitor import Watch
+from reasoner.monitoring.metrics import peak_memory_mb, rollout_metrics
+from reasoner.monitoring.no_signal import REPEAT_EVERY, no_signal_advice
+from reasoner.policy.checkpoint import list_checkpoints
+from reasoner.policy.policy import Objective, TokenScores, UpdateStats
+from reasoner.policy.step_probe import StepProbe
+from reasoner.policy.value import value_metrics
 from reasoner.records import Rollout, RolloutGroup
-from reasoner.rollout import Sampled, check_graded, merged, shape
-from reasoner.sampler import request_seed
-from reasoner.session import Clock, Session
-from reasoner.step_probe import StepProbe
-from reasoner.value import value_metrics
+from reasoner.rollout.round import Sampled, check_graded, merged, shape
+from reasoner.session.session import Clock, Session
 from verifiers import JSON
 
 

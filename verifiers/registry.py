@@ -26,28 +26,28 @@ PLUGIN_PREFIX = "_reasoner_plugin_"
 
 BUILTIN: Mapping[str, str] = {
     "all-of": "verifiers.compose:AllOf",
-    "choice": "verifiers.answers:Choice",
+    "choice": "verifiers.answers.numeric:Choice",
     "code": "verifiers.code.verifier:Code",
-    "countdown": "verifiers.countdown:CountdownVerifier",
+    "countdown": "verifiers.answers.countdown:CountdownVerifier",
     "criterion": "verifiers.rubric.checks:CheckedCriterion",
-    "exact": "verifiers.simple:Exact",
-    "format": "verifiers.simple:Format",
+    "exact": "verifiers.answers.exact:Exact",
+    "format": "verifiers.answers.exact:Format",
     "gate": "verifiers.compose:Gate",
     "judge": "verifiers.judge.verifier:Judge",
-    "json_schema": "verifiers.json_schema:JsonSchema",
+    "json_schema": "verifiers.answers.json_schema:JsonSchema",
     "jury": "verifiers.judge.jury:Jury",
-    "length": "verifiers.shaping:Length",
+    "length": "verifiers.answers.shaping:Length",
     "logic": "verifiers.logic.verifier:Logic",
-    "math": "verifiers.math_verifier:Math",
-    "math-verify": "verifiers.math_verify:MathVerify",
-    "numeric": "verifiers.answers:Numeric",
+    "math": "verifiers.mathematics.verifier:Math",
+    "math-verify": "verifiers.integrations.huggingface_math_verify:MathVerify",
+    "numeric": "verifiers.answers.numeric:Numeric",
     "per-row": "verifiers.compose:PerRow",
-    "reasoning-gym": "verifiers.neighbours.gym:ReasoningGym",
-    "regex": "verifiers.answers:Regex",
-    "repetition": "verifiers.shaping:Repetition",
+    "reasoning-gym": "verifiers.integrations.gym:ReasoningGym",
+    "regex": "verifiers.answers.numeric:Regex",
+    "repetition": "verifiers.answers.shaping:Repetition",
     "rubric": "verifiers.rubric.verifier:Rubric",
-    "trl": "verifiers.neighbours.trl:TrlFunction",
-    "verl": "verifiers.neighbours.verl:VerlFunction",
+    "trl": "verifiers.integrations.trl:TrlFunction",
+    "verl": "verifiers.integrations.verl:VerlFunction",
     "weighted": "verifiers.compose:Weighted",
 }
 """Name to `module:class`, imported on first use."""
@@ -213,7 +213,7 @@ def verifier_class(name: str) -> type[Verifier]:
         UnknownVerifier: there is none, or it cannot be imported.
     """
     if name.startswith(URL_SCHEMES):
-        from verifiers.client import Remote
+        from verifiers.serve.client import Remote
 
         return Remote
     if name in _decorated:

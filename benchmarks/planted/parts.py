@@ -177,7 +177,7 @@ def parity(*, completion: str, reference: str) -> bool:
 
 def flipped(batch):
     """GRPO's advantages, with the wrong sign."""
-    from reasoner.advantage import get_estimator
+    from reasoner.algorithm.advantage import get_estimator
 
     done = get_estimator("grpo").function(batch)
     assert done.advantages_N is not None
@@ -186,7 +186,7 @@ def flipped(batch):
 
 def uncentred(batch):
     """The reward itself as advantage."""
-    from reasoner.advantage import get_estimator
+    from reasoner.algorithm.advantage import get_estimator
 
     done = get_estimator("grpo").function(batch)
     return replace(done, advantages_N=batch.reward_B.to(done.advantages_N)[batch.row_N])
@@ -194,7 +194,7 @@ def uncentred(batch):
 
 def shuffled(batch):
     """GRPO's advantages, each given to the next rollout."""
-    from reasoner.advantage import get_estimator
+    from reasoner.algorithm.advantage import get_estimator
 
     done = get_estimator("grpo").function(batch)
     assert done.advantages_N is not None
@@ -204,7 +204,7 @@ def shuffled(batch):
 
 def ascending_loss(logprobs_N, old_logprobs_N, advantages_N, row_N, loss_mask_N):
     """The clipped surrogate with the sign of something to be maximised."""
-    from reasoner.loss import clip
+    from reasoner.algorithm.loss import clip
 
     found = clip(logprobs_N, old_logprobs_N, advantages_N, row_N, loss_mask_N)
     return found._replace(loss_N=-found.loss_N)

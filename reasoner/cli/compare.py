@@ -43,8 +43,8 @@ def compare(
     Every run is compared with the first; `compare RUN@0 RUN` compares a run with its own start.
     """
     with plain_errors():
-        from reasoner.compare import compare as compare_values
-        from reasoner.compare import evaluated_rows, problem_values, trained_rows
+        from reasoner.observe.analysis.compare import compare as compare_values
+        from reasoner.observe.analysis.compare import evaluated_rows, problem_values, trained_rows
 
         if len(runs) < 2:
             raise typer.BadParameter("give two runs or more.")

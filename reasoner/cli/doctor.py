@@ -10,7 +10,7 @@ import typer
 from reasoner.cli.errors import plain_errors
 
 if TYPE_CHECKING:
-    from reasoner.doctor import Check
+    from reasoner.preflight.doctor import Check
 
 MARKS = {"ok": "[green]ok     [/]", "missing": "[yellow]missing[/]", "failed": "[bold red]failed [/]"}
 
@@ -27,10 +27,10 @@ def doctor(
     failure.
     """
     with plain_errors():
-        from reasoner.config import load_config
+        from reasoner.config.sections import load_config
 
         run = load_config(config, overrides or []) if config is not None else None
-        from reasoner.doctor import State, config_checks, machine_checks
+        from reasoner.preflight.doctor import State, config_checks, machine_checks
 
         found: list[Check] = []
         for check in machine_checks():

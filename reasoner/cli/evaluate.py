@@ -10,7 +10,7 @@ import typer
 from reasoner.cli.errors import plain_errors
 
 if TYPE_CHECKING:
-    from reasoner.config import StageConfig
+    from reasoner.config.sections import StageConfig
 
 
 def evaluate(
@@ -47,7 +47,7 @@ def evaluate(
     """
     with plain_errors():
         from reasoner.cli.tasks import task_options
-        from reasoner.config import resolve
+        from reasoner.config.sections import resolve
         from reasoner.engine.environment import prepare_process
 
         prepare_process()
@@ -70,7 +70,7 @@ def evaluate(
             "engine": {"name": engine},
         }
         stage = resolve(raw, [], where="reasoner eval").stages[0]
-        from reasoner.standalone import evaluate_model
+        from reasoner.session.evaluate_model import evaluate_model
 
         evaluate_model(stage, output=output, as_json=as_json)
 
@@ -84,9 +84,9 @@ def _model_and_stage(model: str) -> tuple[str, StageConfig | None]:
     folder = Path(model)
     if not folder.is_dir():
         return model, None
-    from reasoner.checkpoint import find_model
-    from reasoner.config import load_config
-    from reasoner.run import RunError
+    from reasoner.config.sections import load_config
+    from reasoner.policy.checkpoint import find_model
+    from reasoner.storage.run_folder import RunError
 
     found = folder if (folder / "config.json").is_file() else find_model(folder)
     if (found / "adapter_config.json").is_file():

@@ -24,9 +24,9 @@ def explain(
 ) -> None:
     """Say what is going wrong in a run and what to change, the costliest first, each with its evidence."""
     with plain_errors():
-        from reasoner.explain import Level
-        from reasoner.explain.audit import explain_and_audit
-        from reasoner.explain.say import print_findings
+        from reasoner.observe.analysis.audit import explain_and_audit
+        from reasoner.observe.explain import Level
+        from reasoner.observe.explain.say import print_findings
 
         explained = explain_and_audit(run, sample=audit, verifier=held_out)
         stages = [(stage.history, stage.findings) for stage in explained]

@@ -17,16 +17,16 @@ def export(
 ) -> None:
     """Write a plain Hugging Face folder: model, tokenizer, generation config; adapters merged."""
     with plain_errors():
-        from reasoner.checkpoint import find_model
-        from reasoner.run import RunError
+        from reasoner.policy.checkpoint import find_model
+        from reasoner.storage.run_folder import RunError
 
         if output.exists():
             raise RunError(f"{output} must not exist; it does. Name another folder.")
-        from reasoner.checkpoint import copy_model
+        from reasoner.policy.checkpoint import copy_model
 
         source = find_model(run, best=best)
         if (source / "adapter_config.json").is_file():
-            from reasoner.lora import merge_checkpoint
+            from reasoner.model.lora import merge_checkpoint
 
             merge_checkpoint(source.resolve(), output)
         else:

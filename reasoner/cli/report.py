@@ -22,7 +22,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page: curves, findings, and every rollout to read."""
     with plain_errors():
-        from reasoner.report import write_report
+        from reasoner.observe.report import write_report
 
         target = output or run / "report.html"
         size = write_report(run, target, audit=audit, held_out=held_out)

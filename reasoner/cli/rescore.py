@@ -37,8 +37,8 @@ def rescore(
         from rich.progress import Progress
 
         from reasoner.cli.verify import parse_pairs
-        from reasoner.rescore import changed_rows, regrade, stage_with_rollouts, summarize
-        from reasoner.run import write_text
+        from reasoner.observe.analysis.rescore import changed_rows, regrade, stage_with_rollouts, summarize
+        from reasoner.storage.run_folder import write_text
 
         history = stage_with_rollouts(run)
         low, high = _range(steps)

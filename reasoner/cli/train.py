@@ -25,16 +25,16 @@ def train(
 ) -> None:
     """Train a model: every method; a config may hold several stages."""
     with plain_errors():
-        from reasoner.config import load_config
+        from reasoner.config.sections import load_config
 
         run = load_config(config, overrides or [])
         from reasoner.engine.environment import prepare_process
 
         prepare_process()
         from reasoner import processes
-        from reasoner.closing import print_closing
-        from reasoner.pipeline import check_run, run_pipeline
-        from reasoner.plan import print_plan
+        from reasoner.cli.closing import print_closing
+        from reasoner.preflight.dry_run import print_plan
+        from reasoner.stages.pipeline import check_run, run_pipeline
 
         if dry_run:
             check_run(run)

@@ -13,7 +13,7 @@ from reasoner.cli.errors import plain_errors
 
 if TYPE_CHECKING:
     from verifiers import JSON, Example
-    from verifiers.audit import Audit, Case
+    from verifiers.kit.audit import Audit, Case
 
 app = typer.Typer(no_args_is_help=True, help="List, make, check, audit and serve verifiers.")
 
@@ -26,7 +26,7 @@ def list_verifiers(
 ) -> None:
     """Show every installed verifier: where it comes from, what it is, its options."""
     from verifiers import installed
-    from verifiers.describe import describe
+    from verifiers.kit.describe import describe
 
     for source in installed():
         found = describe(source.target)
@@ -46,7 +46,7 @@ def new(
 ) -> None:
     """Write a working package: a verifier, a task, tests, entry points. Edit it, then `pip install -e` it."""
     with plain_errors():
-        from verifiers.scaffold import new_package
+        from verifiers.kit.scaffold import new_package
 
         where = folder or Path(f"{name}-verifier")
         for file in new_package(name, where):
@@ -68,7 +68,7 @@ def check(
     """Run the conformance kit and the reward-hacking battery; exit 1 where something has to be mended."""
     with plain_errors():
         from reasoner.cli.verify import parse_pairs
-        from verifiers.conformance import check_verifier
+        from verifiers.kit.conformance import check_verifier
 
         options = parse_pairs(option, "--option") if option else None
         report = check_verifier(name, options=options, examples=_examples(cases) if cases else None)
@@ -89,7 +89,7 @@ def check(
 
 def _examples(path: str) -> Sequence[Example]:
     from verifiers import Example, Outcome
-    from verifiers.audit import read_cases
+    from verifiers.kit.audit import read_cases
 
     return [
         Example(
@@ -135,7 +135,7 @@ def serve(
         try:
             import uvicorn
 
-            from verifiers.service import SERVED, ServiceLimits, is_loopback, make_app
+            from verifiers.serve.service import SERVED, ServiceLimits, is_loopback, make_app
         except ModuleNotFoundError as error:
             raise BadOption(f"serving needs {error.name}: pip install 'reasoner[serve]'.") from error
         token = token_file.read_text().strip() if token_file else os.environ.get("REASONER_VERIFIER_TOKEN") or None
@@ -188,7 +188,7 @@ def audit(
     """Print a confusion matrix by category with 95 % Wilson intervals; exit 1 where a threshold is not reached."""
     with plain_errors():
         from reasoner.cli.verify import parse_pairs
-        from verifiers.audit import Thresholds, read_cases
+        from verifiers.kit.audit import Thresholds, read_cases
 
         names = {key: str(value) for key, value in parse_pairs(column or [], "--column").items()}
         if _audit_judge(name, cases, parse_pairs(option or [], "--option"), names, workers, as_json=as_json):
@@ -224,8 +224,8 @@ def _audit_judge(
 
 def _audit(name: str, options: dict[str, JSON], cases: Sequence[Case], workers: int) -> Audit:
     from verifiers import GradingRow, get_verifier
-    from verifiers.audit import tally
-    from verifiers.pool import GradingPool, GradingRequest
+    from verifiers.kit.audit import tally
+    from verifiers.pool.pool import GradingPool, GradingRequest
 
     get_verifier(name, **options)
     requests = [

@@ -79,7 +79,7 @@ def parse_pairs(pairs: list[str], flag: str) -> dict[str, JSON]:
 
 
 def _one(name: str, options: dict[str, JSON], gold: str, completion: str, prompt: str | None, *, as_json: bool) -> int:
-    from verifiers.pool import GradingPool
+    from verifiers.pool.pool import GradingPool
 
     with GradingPool(workers=1) as pool:
         pool.start()  # while this process imports the verifier, to see what its gold is
@@ -114,8 +114,8 @@ def _file(
     import sys
 
     from verifiers import get_verifier
-    from verifiers.files import Summary, grade_file, open_output
-    from verifiers.pool import GradingPool
+    from verifiers.kit.files import Summary, grade_file, open_output
+    from verifiers.pool.pool import GradingPool
 
     if verifier is not None:
         get_verifier(verifier, **options)
@@ -178,8 +178,8 @@ def _progress(done: int) -> Iterator[Callable[[], None]]:
 
 
 def _suite(file: Path, workers: int, *, resume: bool, as_json: bool) -> int:
-    from verifiers.pool import GradingPool
-    from verifiers.suite import grade_suite, load_suite
+    from verifiers.kit.suite import grade_suite, load_suite
+    from verifiers.pool.pool import GradingPool
 
     loaded = load_suite(file)
     with GradingPool(workers=workers) as pool, _progress(0) as advance:

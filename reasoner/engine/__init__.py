@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from reasoner.config import ConfigError
+from reasoner.config.by_name import check_options
+from reasoner.config.sections import ConfigError
 from reasoner.engine.base import Engine, EngineError, Finished, NoEngine
-from reasoner.names import check_options
 from verifiers.options import option_fault
 from verifiers.registry import load_attribute
 

@@ -17,9 +17,9 @@ from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
 from reasoner.engine.check import checksum
-from reasoner.layout import full_attention
-from reasoner.lora import exclusive
-from reasoner.model import eos_ids, load_tokenizer
+from reasoner.model.forward import full_attention
+from reasoner.model.load import eos_ids, load_tokenizer
+from reasoner.model.lora import exclusive
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
 

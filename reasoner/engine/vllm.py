@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from reasoner.checkpoint import random_state, set_random_state
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
 from reasoner.engine.worker import load_into
+from reasoner.policy.checkpoint import random_state, set_random_state
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
 if TYPE_CHECKING:

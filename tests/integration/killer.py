@@ -13,13 +13,13 @@ prepare_process()
 
 
 def main(config: str, moment: str, count: int) -> None:
-    import reasoner.checkpoint as checkpoint
-    import reasoner.session as session
-    from reasoner.config import load_config
-    from reasoner.pipeline import run_pipeline
-    from reasoner.policy import Policy
-    from reasoner.run import RunFolder
-    from verifiers.pool import GradingPool
+    import reasoner.policy.checkpoint as checkpoint
+    import reasoner.session.session as session
+    from reasoner.config.sections import load_config
+    from reasoner.policy.policy import Policy
+    from reasoner.stages.pipeline import run_pipeline
+    from reasoner.storage.run_folder import RunFolder
+    from verifiers.pool.pool import GradingPool
 
     places: dict[str, tuple[object, str]] = {
         "grading": (GradingPool, "submit"),

@@ -14,9 +14,9 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import planted_faults as planted  # noqa: E402
 
-from reasoner.config import deep_merge, resolve  # noqa: E402
-from reasoner.explain import explain  # noqa: E402
-from reasoner.pipeline import run_pipeline  # noqa: E402
+from reasoner.config.sections import deep_merge, resolve  # noqa: E402
+from reasoner.observe.explain import explain  # noqa: E402
+from reasoner.stages.pipeline import run_pipeline  # noqa: E402
 
 BASE: dict[str, object] = {
     "method": "grpo",

@@ -21,8 +21,8 @@ prepare_process()
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reasoner.config import StageConfig
-    from reasoner.policy import Policy
+    from reasoner.config.sections import StageConfig
+    from reasoner.policy.policy import Policy
 
 SHARDED = os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
@@ -32,10 +32,10 @@ def gradients() -> dict[str, list[float]]:
     import torch
     from accelerate import Accelerator
 
-    from reasoner.advantage import ESTIMATORS, get_estimator
-    from reasoner.importance import IMPORTANCE
-    from reasoner.loss import POLICY_LOSSES
-    from reasoner.policy import Policy
+    from reasoner.algorithm.advantage import ESTIMATORS, get_estimator
+    from reasoner.algorithm.importance import IMPORTANCE
+    from reasoner.algorithm.loss import POLICY_LOSSES
+    from reasoner.policy.policy import Policy
     from reasoner.train import make_objective
     from tests.unit.reasoner.test_policy import config_with, in_double, make_batch
 
@@ -79,11 +79,11 @@ def in_float64() -> None:
     """Models are loaded in float64, before DDP lays out its buckets."""
     import torch
 
-    import reasoner.policy
-    import reasoner.value
+    import reasoner.policy.policy
+    import reasoner.policy.value
 
-    load = reasoner.policy.load_model
-    for module in (reasoner.policy, reasoner.value):
+    load = reasoner.policy.policy.load_model
+    for module in (reasoner.policy.policy, reasoner.policy.value):
         cast("Any", module).load_model = lambda *given, **options: load(
             *given, **options | {"weights_dtype": torch.float64}
         )
@@ -113,7 +113,7 @@ def every_form(figures: Callable[[StageConfig, Path], Iterator[float]], folder: 
 
 
 def config_of(form: str, *, dtype: str = "float32") -> StageConfig:
-    from reasoner.config import resolve
+    from reasoner.config.sections import resolve
 
     raw = {"task": "arithmetic", "rollout": {"max_tokens": 40}, "optim": {"lr": 1e-3}, "engine": {"name": "hf"}}
     raw |= FORMS[form]
@@ -127,7 +127,7 @@ def learned(config: StageConfig, folder: Path) -> Iterator[float]:
     from safetensors import safe_open
 
     from reasoner import processes
-    from reasoner.checkpoint import Progress, save_checkpoint, save_model
+    from reasoner.policy.checkpoint import Progress, save_checkpoint, save_model
 
     policy = opened(config)
     for update in range(2):
@@ -172,9 +172,9 @@ def opened(config: StageConfig, checkpoint: Path | None = None) -> Policy:
     import torch
 
     from reasoner import processes
-    from reasoner.checkpoint import restore_training_state
-    from reasoner.session import open_accelerator, policy_class
-    from reasoner.sharding import is_sharded
+    from reasoner.model.sharding import is_sharded
+    from reasoner.policy.checkpoint import restore_training_state
+    from reasoner.session.session import open_accelerator, policy_class
     from tests.unit.reasoner.test_policy import in_double
 
     policy = policy_class(config)(config, accelerator=open_accelerator(config), checkpoint=checkpoint)
@@ -192,8 +192,8 @@ def updated(policy: Policy, *, warm_up: bool = False) -> Iterator[float]:
     """One update, of the value alone in its warm-up; its figures."""
     import torch
 
-    from reasoner.advantage import get_estimator
-    from reasoner.reward_model import RewardPolicy, bradley_terry_objective
+    from reasoner.algorithm.advantage import get_estimator
+    from reasoner.stages.reward_model import RewardPolicy, bradley_terry_objective
     from reasoner.train import make_objective
     from tests.unit.reasoner.test_pairwise import pair_batch, random_pairs
     from tests.unit.reasoner.test_policy import make_batch
@@ -221,7 +221,7 @@ def weights(policy: Policy) -> list[float]:
 
 def trained(policy: Policy) -> list[float]:
     """Sums of what learns: of a value too."""
-    from reasoner.sharding import whole
+    from reasoner.model.sharding import whole
 
     return [weighted(whole(tensor)) for tensor in policy.scorer.parameters() if tensor.requires_grad]
 
@@ -239,7 +239,7 @@ def shard() -> None:
     import accelerate
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-    import reasoner.session
+    import reasoner.session.session
 
     def accelerator(**given: Any) -> accelerate.Accelerator:
         made = accelerate.Accelerator(**given)
@@ -249,7 +249,7 @@ def shard() -> None:
         made.state.distributed_type, made.state.fsdp_plugin = DistributedType.FSDP, plugin
         return made
 
-    reasoner.session.Accelerator = accelerator
+    reasoner.session.session.Accelerator = accelerator
 
 
 def take(policy, gradient: list) -> float:
@@ -271,8 +271,8 @@ def main() -> None:
         if processes.is_main():
             print("FOUND " + json.dumps(found))
     else:
-        from reasoner.config import load_config
-        from reasoner.pipeline import run_pipeline
+        from reasoner.config.sections import load_config
+        from reasoner.stages.pipeline import run_pipeline
 
         run_pipeline(load_config(sys.argv[2]), resume=True)
     processes.leave()

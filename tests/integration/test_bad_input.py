@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reasoner.checkpoint import CheckpointError, list_checkpoints
-from reasoner.config import ConfigError, load_config
-from reasoner.model import ModelError
-from reasoner.pipeline import run_pipeline
+from reasoner.config.sections import ConfigError, load_config
+from reasoner.model.load import ModelError
+from reasoner.policy.checkpoint import CheckpointError, list_checkpoints
+from reasoner.stages.pipeline import run_pipeline
 
 pytestmark = pytest.mark.integration
 SMALL = {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 1, "max_positions": 96}}
@@ -101,7 +101,7 @@ def test_bad_input_is_one_line_that_says_what_to_do(tmp_path: Path, case: str, s
 def test_nan_loss_stops_with_the_last_checkpoint_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from reasoner.policy import Policy, TrainingError
+    from reasoner.policy.policy import Policy, TrainingError
 
     config = config_file(tmp_path, steps=3, algorithm={"advantage": "reinforce_pp", "advantage_options": {}})
     run = load_config(str(config))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from reasoner.config import ModelSection, load_config
-from reasoner.model import load_model
-from reasoner.pipeline import run_pipeline
+from reasoner.config.sections import ModelSection, load_config
+from reasoner.model.load import load_model
+from reasoner.stages.pipeline import run_pipeline
 from tests.unit.reasoner.test_constitutional import TINY
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

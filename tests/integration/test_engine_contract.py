@@ -12,12 +12,12 @@ import torch
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from reasoner.config import ModelSection, ScratchConfig
+from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.engine import ENGINES, Engine, open_engine
 from reasoner.engine.base import EngineError
 from reasoner.engine.check import check_checksum, check_probe, checksum, probe_ids
 from reasoner.engine.server import ServerEngine
-from reasoner.model import load_model
+from reasoner.model.load import load_model
 from reasoner.records import Completion, FinishReason, Request, SamplingParams
 
 pytestmark = pytest.mark.integration

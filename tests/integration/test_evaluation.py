@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config import resolve
-from reasoner.pipeline import run_pipeline
+from reasoner.config.sections import resolve
+from reasoner.stages.pipeline import run_pipeline
 
 pytestmark = pytest.mark.integration
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from reasoner.config import ModelSection, ScratchConfig
+from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.engine import open_engine
 from reasoner.engine.check import check_checksum, check_probe, checksum, probe_ids
-from reasoner.model import load_model
+from reasoner.model.load import load_model
 from tests.integration.test_engine_contract import CONTEXT, logprobs, named, shake
 
 pytestmark = pytest.mark.gpu

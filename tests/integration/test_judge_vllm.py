@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config import ModelSection, ScratchConfig
+from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.engine.remote import OwnServer
 from reasoner.engine.server import memory_options
-from reasoner.judge import JudgeModel
-from reasoner.model import load_model
+from reasoner.graders.judge_model import JudgeModel
+from reasoner.model.load import load_model
 from verifiers import GradingRow, Verdict
 from verifiers.judge.verifier import Judge
-from verifiers.pool import GradingPool, GradingRequest
+from verifiers.pool.pool import GradingPool, GradingRequest
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from reasoner.report import write_report
+from reasoner.observe.report import write_report
 from tests.unit.reasoner.runs import make_records, write_run
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config import ConfigError, RunConfig, resolve
+from reasoner.config.sections import ConfigError, RunConfig, resolve
 from reasoner.label.sitting import Sitting
-from reasoner.pipeline import run_pipeline
+from reasoner.stages.pipeline import run_pipeline
 from reasoner.train import train
 from tests.unit.reasoner.test_quantized import needs_bitsandbytes
 
@@ -108,7 +108,7 @@ def test_a_pipeline_in_rounds_with_every_source_of_reward(tmp_path: Path) -> Non
 def test_policy_reference_value_and_reward_share_one_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: dict[str, str]
 ) -> None:
-    import reasoner.reward_scorer as scorer
+    import reasoner.graders.reward_model as scorer
 
     made: list[scorer.RewardModel] = []
     original = scorer.RewardModel.__init__
@@ -167,7 +167,7 @@ def test_a_person_labels_between_two_stages(tmp_path: Path) -> None:
 
 
 def test_grpo_and_ppo_are_one_function() -> None:
-    from reasoner.pipeline import METHODS
+    from reasoner.stages.pipeline import METHODS
 
     assert METHODS["grpo"] is METHODS["ppo"] is train
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from verifiers import BadOption, BadReference, GradingRow, Outcome, UnknownVerifier, get_verifier
-from verifiers.client import ServiceError
-from verifiers.pool import GradingPool, GradingRequest
+from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.serve.client import ServiceError
 
 pytestmark = pytest.mark.integration
 FAULTY = f"{Path(__file__).parents[1] / 'unit' / 'verifiers' / 'faulty.py'}:Faulty"

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from reasoner.batch import Batch
-from reasoner.config import StageConfig
-from reasoner.loss import policy_loss
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.loss import policy_loss
+from reasoner.config.sections import StageConfig
 from tests.unit.reasoner.test_policy import config_with, make_batch
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from verifiers.conformance import check_verifier
+from verifiers.kit.conformance import check_verifier
 
 pytestmark = pytest.mark.integration
 CARELESS = f"{Path(__file__).parents[1] / 'unit' / 'verifiers' / 'careless.py'}"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from verifiers import BadReference, GradingRow, Outcome, VerifierError, get_verifier
-from verifiers.neighbours.trl import reward_function
-from verifiers.neighbours.verl import compute_score
-from verifiers.pool import GradingPool
+from verifiers.integrations.trl import reward_function
+from verifiers.integrations.verl import compute_score
+from verifiers.pool.pool import GradingPool
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
@@ -94,8 +94,8 @@ def test_trl_trains_with_our_verifier(tmp_path: Path) -> None:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    from reasoner.config import ModelSection
-    from reasoner.model import load_model
+    from reasoner.config.sections import ModelSection
+    from reasoner.model.load import load_model
 
     section = ModelSection.model_validate(
         {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 1, "max_positions": 96}}
@@ -153,7 +153,7 @@ import json, reasoning_gym
 from reasoning_gym.factory import DATASETS
 from tasks.registry import get_task
 from tasks.validate import validate_task
-from verifiers.pool import GradingPool, GradingRequest
+from verifiers.pool.pool import GradingPool, GradingRequest
 from verifiers import GradingRow
 
 faults, golds = [], 0
@@ -194,7 +194,7 @@ for name, path in (("verl", root), ("verl.utils", root + "/utils")):
     sys.modules[name] = package
 from verl.utils.reward_score import default_compute_score
 from verifiers import get_verifier
-from verifiers.neighbours import verl as ours
+from verifiers.integrations import verl as ours
 
 verifier = get_verifier("verl", function="verl.utils.reward_score:default_compute_score", data_source="openai/gsm8k")
 theirs = [default_compute_score("openai/gsm8k", f"so #### {n}", "4") for n in (4, 5)]

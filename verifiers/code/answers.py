@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from verifiers.answers.find import strip_thinking
 from verifiers.code.guest import wire
-from verifiers.extract import strip_thinking
 from verifiers.verdict import JSON
 
 FENCE = re.compile(r"^([ \t]*+)(`{3,}+|~{3,}+)[ \t]*+([\w+#.-]*+)[^\n]*+\n", re.MULTILINE)

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from verifiers.audit import AuditError
 from verifiers.base import GradingRow
 from verifiers.errors import BadOption
-from verifiers.files import read_records
 from verifiers.judge.agreement import agreement, graded_agreement
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.judgments import UnreadableRow, by_judge, read_judgment, share
 from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
 from verifiers.judge.verifier import ModelJudge
-from verifiers.pool import GradingPool, GradingRequest
+from verifiers.kit.audit import AuditError
+from verifiers.kit.files import read_records
+from verifiers.pool.pool import GradingPool, GradingRequest
 from verifiers.registry import get_verifier
 from verifiers.verdict import JSON
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from verifiers.extract import strip_thinking
+from verifiers.answers.find import strip_thinking
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.prompts import pair_prompt
 from verifiers.judge.replies import Judged

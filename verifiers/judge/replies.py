@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from verifiers.extract import strip_thinking
-from verifiers.json_schema import read_json
+from verifiers.answers.find import strip_thinking
+from verifiers.answers.json_schema import read_json
 from verifiers.judge.chat import Reply, Token
 from verifiers.judge.errors import Obeyed, Unusable
 from verifiers.judge.prompts import Prompt, disarm

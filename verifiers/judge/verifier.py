@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from verifiers.answers.find import strip_thinking
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference
-from verifiers.extract import strip_thinking
 from verifiers.judge.asker import Answer, Asker
 from verifiers.judge.budget import Meter, Usage
 from verifiers.judge.cache import ReplyCache, default_cache

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
+from verifiers.answers.find import extract_answer, strip_thinking
+from verifiers.answers.json_schema import last_between, last_fenced, read_json
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
-from verifiers.extract import extract_answer, strip_thinking
-from verifiers.json_schema import last_between, last_fenced, read_json
 from verifiers.logic.formula import MAX_LENGTH, FormulaError, Node, evaluate, in_form, names_of, parse, size_of
 from verifiers.logic.proof import ProofError, check_proof, read_proof
 from verifiers.verdict import JSON, Outcome, Verdict, fixed

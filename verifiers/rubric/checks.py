@@ -6,10 +6,10 @@ import functools
 import re
 from typing import cast
 
+from verifiers.answers.find import strip_thinking
+from verifiers.answers.json_schema import JsonSchema
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
-from verifiers.extract import strip_thinking
-from verifiers.json_schema import JsonSchema
 from verifiers.rubric.criteria import CHECKED, Criterion, contains_spec, regex_spec
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from verifiers import JSON, BadReference, Example, GradingRow, Outcome, Verdict, Verifier, fixed
-from verifiers.extract import extract_answer
+from verifiers.answers.find import extract_answer
 
 
 class Anagram(Verifier):

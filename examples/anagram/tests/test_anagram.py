@@ -4,7 +4,7 @@ import pytest
 from anagram_verifier.task import Anagrams
 from anagram_verifier.verifier import Anagram
 
-from verifiers.conformance import check_verifier
+from verifiers.kit.conformance import check_verifier
 
 
 def test_conformance() -> None:

@@ -21,26 +21,26 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from reasoner.advantage import ESTIMATORS, get_estimator
-from reasoner.batch import Batch
-from reasoner.checkpoint import Progress, restore_training_state, save_checkpoint
-from reasoner.config import DpoSection, StageConfig, resolve
-from reasoner.dpo import PairPolicy, dpo_objective
+from reasoner.algorithm.advantage import ESTIMATORS, get_estimator
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.importance import IMPORTANCE
+from reasoner.algorithm.kl import KL
+from reasoner.algorithm.loss import POLICY_LOSSES
+from reasoner.algorithm.pairwise import DPO_LOSSES
+from reasoner.config.sections import DpoSection, StageConfig, resolve
 from reasoner.engine.check import Checksum, check_checksum, check_probe, probe_ids
 from reasoner.engine.hf import HfEngine
-from reasoner.importance import IMPORTANCE
-from reasoner.judge import ForwardBackend
-from reasoner.kl import KL
-from reasoner.loss import POLICY_LOSSES
-from reasoner.pairwise import DPO_LOSSES
-from reasoner.pipeline import run_stage
-from reasoner.policy import Policy, UpdateStats
+from reasoner.graders.judge_model import ForwardBackend
+from reasoner.graders.reward_model import RewardModel, lend_base
+from reasoner.policy.checkpoint import Progress, restore_training_state, save_checkpoint
+from reasoner.policy.policy import Policy, UpdateStats
+from reasoner.policy.value import ActorCritic
 from reasoner.records import Request, SamplingParams
-from reasoner.reward_model import RewardPolicy, bradley_terry_objective, encode_pairs, pair_batch
-from reasoner.reward_scorer import RewardModel, lend_base
-from reasoner.sft import negative_log_likelihood
+from reasoner.stages.dpo import PairPolicy, dpo_objective
+from reasoner.stages.pipeline import run_stage
+from reasoner.stages.reward_model import RewardPolicy, bradley_terry_objective, encode_pairs, pair_batch
+from reasoner.stages.sft import negative_log_likelihood
 from reasoner.train import make_objective
-from reasoner.value import ActorCritic
 from tests.unit.reasoner.test_policy import SHAPE, make_batch
 from tests.unit.reasoner.test_reward_model import PAIRS
 from verifiers.judge.budget import Meter
@@ -327,7 +327,7 @@ def whole(device: torch.device, tmp: Path, **changes: Any) -> Numbers:
     )
     if config.method in ("dpo", "reward_model"):
         config = config.model_copy(update={"task": []})
-    with patch("reasoner.session.open_accelerator", lambda _: accelerator_of(device)):
+    with patch("reasoner.session.session.open_accelerator", lambda _: accelerator_of(device)):
         run_stage(config, tmp / "run", resume=False)
     metrics = [json.loads(line) for line in (tmp / "run" / "metrics.jsonl").read_text().splitlines()]
     names = sorted(name for name in metrics[-1] if not name.startswith(("time/", "throughput/", "memory/")))
@@ -412,8 +412,8 @@ def gap_of(ours: Tensor, theirs: Tensor) -> float:
 def patched_default(device: torch.device) -> Iterator[None]:
     """The device that models beside the policy choose."""
     with (
-        patch("reasoner.reward_scorer.default_device", lambda: device),
-        patch("reasoner.judge.default_device", lambda: device),
+        patch("reasoner.graders.reward_model.default_device", lambda: device),
+        patch("reasoner.graders.judge_model.default_device", lambda: device),
     ):
         yield
 

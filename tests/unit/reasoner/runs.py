@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reasoner.config import StageConfig, dump, resolve
-from reasoner.explain.history import History, attach_updates, row_of
+from reasoner.config.sections import StageConfig, dump, resolve
+from reasoner.storage.history import History, attach_updates, row_of
 
 VOCABULARY = 12
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from reasoner.advantage import (
+from reasoner.algorithm.advantage import (
     ESTIMATORS,
     gae_row,
     get_estimator,
@@ -17,7 +17,7 @@ from reasoner.advantage import (
     leave_one_out_advantages,
     overlong_penalty,
 )
-from reasoner.batch import Batch
+from reasoner.algorithm.batch import Batch
 from tests.unit.reasoner.test_policy import config_with, make_batch
 
 

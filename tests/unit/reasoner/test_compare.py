@@ -5,8 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
-import reasoner.compare as module
-from reasoner.compare import compare, holm, mcnemar, paired_interval, problem_values, sign_flip_test, student_quantile
+import reasoner.observe.analysis.compare as module
+from reasoner.observe.analysis.compare import (
+    compare,
+    holm,
+    mcnemar,
+    paired_interval,
+    problem_values,
+    sign_flip_test,
+    student_quantile,
+)
 from tests.unit.reasoner.runs import make_history, make_records
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config import ConfigError, dump, load_config, resolve, shipped_configs
-from reasoner.config_hints import OTHER_NAMES
+from reasoner.config.hints import OTHER_NAMES
+from reasoner.config.sections import ConfigError, dump, load_config, resolve, shipped_configs
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config import ConfigError, resolve
-from reasoner.model import ModelError
-from reasoner.pipeline import check_run, run_pipeline
-from reasoner.session import open_session
+from reasoner.config.sections import ConfigError, resolve
+from reasoner.model.load import ModelError
+from reasoner.session.session import open_session
+from reasoner.stages.pipeline import check_run, run_pipeline
 from reasoner.train import check_algorithm
 from tasks import TaskError
 from verifiers.errors import VerifierError

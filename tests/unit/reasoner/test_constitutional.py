@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from reasoner.config import ConfigError, load_config
-from reasoner.constitutional import fill, label_of, load_principles, shuffled
-from reasoner.model import load_model
-from reasoner.pipeline import run_pipeline
+from reasoner.config.sections import ConfigError, load_config
+from reasoner.model.load import load_model
+from reasoner.stages.constitutional import fill, label_of, load_principles, shuffled
+from reasoner.stages.pipeline import run_pipeline
 from tasks.registry import get_task
 from tasks.topics import FORBIDDEN, keeps_off
 from tests.unit.verifiers import scripted_judge as scripted

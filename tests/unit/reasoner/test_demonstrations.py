@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config import ConfigError, PromptSection, resolve
-from reasoner.demonstrations import encode_problems, encode_row, load_rows
-from reasoner.encode import UnusableRow, batch_of
-from reasoner.model import CHAT_TEMPLATE, byte_tokenizer
-from reasoner.pipeline import with_references
+from reasoner.config.sections import ConfigError, PromptSection, resolve
+from reasoner.data.demonstrations import encode_problems, encode_row, load_rows
+from reasoner.data.encode import UnusableRow, batch_of
+from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer
+from reasoner.stages.pipeline import with_references
 from tasks import Problem
 
 SECTION = PromptSection()
@@ -159,7 +159,7 @@ def test_rounds_are_written_out_and_references_name_what_stages_wrote() -> None:
 
 
 def test_a_stage_goes_on_from_the_last_policy_and_a_reference_to_nothing_is_refused() -> None:
-    from reasoner.pipeline import stage_with_model
+    from reasoner.stages.pipeline import stage_with_model
 
     stages = [
         {"method": "sft", "task": "covering"},

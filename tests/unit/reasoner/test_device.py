@@ -12,11 +12,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from reasoner.checkpoint import random_state, set_random_state
 from reasoner.engine.base import EngineError
 from reasoner.engine.hf import HfEngine
 from reasoner.engine.vllm import VllmEngine
-from reasoner.policy import Policy
+from reasoner.policy.checkpoint import random_state, set_random_state
+from reasoner.policy.policy import Policy
 from tests.unit.reasoner.on_device import CASES, stage, whole
 
 

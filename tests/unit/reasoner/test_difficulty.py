@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reasoner.config import ConfigError
-from reasoner.difficulty import Difficulty, DifficultySampler, problem_key
+from reasoner.config.sections import ConfigError
+from reasoner.data.difficulty import Difficulty, DifficultySampler, problem_key
+from reasoner.data.sampler import Mixture, ProblemSampler
 from reasoner.records import Problem
-from reasoner.sampler import Mixture, ProblemSampler
 
 
 def problems(count: int, *, task: str = "t") -> list[Problem]:

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from reasoner.display import Display
-from reasoner.live import View, clock, figure_lines, sparkline
+from reasoner.observe.display.display import Display
+from reasoner.observe.display.live_view import View, clock, figure_lines, sparkline
 from tests.unit.reasoner.runs import make_history, make_records, stage
 
 

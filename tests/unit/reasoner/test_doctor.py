@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reasoner import doctor
-from reasoner.config import resolve
-from reasoner.doctor import State, machine_checks
+from reasoner.config.sections import resolve
+from reasoner.preflight import doctor
+from reasoner.preflight.doctor import State, machine_checks
 
 
 def test_every_missing_thing_says_what_it_costs_and_how_to_get_it(

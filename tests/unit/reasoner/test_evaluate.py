@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reasoner.evaluate import summarize
+from reasoner.evaluation.evaluate import summarize
 from reasoner.records import Completion, FinishReason, Problem, Rollout, RolloutGroup
 from verifiers import Outcome, Verdict, fixed, graded
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reasoner.advantage import ESTIMATORS
-from reasoner.explain import Finding, Level, explain, findings, ordered
-from reasoner.explain.audit import audit_findings, audited
-from reasoner.explain.history import config_before
-from reasoner.explain.policy_rules import GROUP_RELATIVE
-from reasoner.explain.watch import Watch
-from reasoner.glossary import table
-from reasoner.report import write_report
-from reasoner.run import RunError
+from reasoner.algorithm.advantage import ESTIMATORS
+from reasoner.monitoring.glossary import table
+from reasoner.observe.analysis.audit import audit_findings, audited
+from reasoner.observe.explain import Finding, Level, explain, findings, ordered
+from reasoner.observe.explain.during_run import Watch
+from reasoner.observe.explain.policy_rules import GROUP_RELATIVE
+from reasoner.observe.report import write_report
+from reasoner.storage.history import config_before
+from reasoner.storage.run_folder import RunError
 from tests.unit.reasoner.runs import make_history, make_records, nucleus, softmax, stage, write_run
 
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from reasoner.advantage import ESTIMATORS, get_estimator
-from reasoner.batch import Batch
-from reasoner.config import resolve
-from reasoner.importance import IMPORTANCE
-from reasoner.loss import POLICY_LOSSES
-from reasoner.policy import Policy
+from reasoner.algorithm.advantage import ESTIMATORS, get_estimator
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.importance import IMPORTANCE
+from reasoner.algorithm.loss import POLICY_LOSSES
+from reasoner.config.sections import resolve
+from reasoner.policy.policy import Policy
 from reasoner.records import Completion, FinishReason, Problem, Rollout, Segment
 from reasoner.train import make_objective
 from verifiers import Verdict

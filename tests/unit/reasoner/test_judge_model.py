@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from reasoner.config import ModelSection, ScratchConfig, load_config, resolve, shipped_configs
-from reasoner.judge import JudgeModel, continuation, prompt_text
-from reasoner.model import load_model
-from reasoner.pipeline import check_run, run_pipeline
+from reasoner.config.sections import ModelSection, ScratchConfig, load_config, resolve, shipped_configs
+from reasoner.graders.judge_model import JudgeModel, continuation, prompt_text
+from reasoner.model.load import load_model
+from reasoner.stages.pipeline import check_run, run_pipeline
 from verifiers import BadOption, GradingRow, Outcome, get_verifier
 from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
 from verifiers.judge.prompts import grading_prompt
 from verifiers.judge.questions import Question
-from verifiers.pool import GradingPool, GradingRequest
+from verifiers.pool.pool import GradingPool, GradingRequest
 
 QUESTION = {"question": "Is it polite?", "levels": [{"level": at, "description": f"level {at}"} for at in (1, 2, 3)]}
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from reasoner.logprobs import logprobs_and_entropy
+from reasoner.model.logprobs import logprobs_and_entropy
 
 N, D, V = 23, 8, 50
 CHUNK_BYTES = 4 * N * 7

@@ -10,12 +10,12 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoModelForCausalLM
 
-from reasoner.batch import Batch
-from reasoner.config import ConfigError, resolve
+from reasoner.algorithm.batch import Batch
+from reasoner.config.sections import ConfigError, resolve
 from reasoner.engine import open_engine
-from reasoner.layout import packed, padded, unpadded
-from reasoner.model import ModelError
-from reasoner.policy import Policy
+from reasoner.model.forward import packed, padded, unpadded
+from reasoner.model.load import ModelError
+from reasoner.policy.policy import Policy
 from reasoner.train import make_objective
 from tests.unit.reasoner.test_policy import SHAPE, config_with, gradient, in_double, make_batch
 

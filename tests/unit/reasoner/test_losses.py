@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from reasoner.importance import IMPORTANCE
-from reasoner.kl import KL, adapted_kl_coef
-from reasoner.loss import POLICY_LOSSES, cispo, clip, gspo, reinforce, value_loss
+from reasoner.algorithm.importance import IMPORTANCE
+from reasoner.algorithm.kl import KL, adapted_kl_coef
+from reasoner.algorithm.loss import POLICY_LOSSES, cispo, clip, gspo, reinforce, value_loss
 from tests.unit.reasoner.test_policy import config_with, make_batch
 
 Row = list[float]
@@ -201,7 +201,7 @@ def test_importance_corrections_by_hand() -> None:
 def test_a_masked_token_takes_part_in_nothing() -> None:
     from dataclasses import replace
 
-    from reasoner.loss import policy_loss
+    from reasoner.algorithm.loss import policy_loss
 
     config = config_with()
     batch = make_batch(config)

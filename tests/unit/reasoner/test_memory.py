@@ -8,11 +8,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from reasoner.config import ModelSection, ScratchConfig, resolve
-from reasoner.memory import estimate, memory_line, shape_of
-from reasoner.model import load_model
-from reasoner.plan import plan
-from reasoner.policy import Policy
+from reasoner.config.sections import ModelSection, ScratchConfig, resolve
+from reasoner.model.load import load_model
+from reasoner.policy.policy import Policy
+from reasoner.preflight.dry_run import plan
+from reasoner.preflight.memory import estimate, memory_line, shape_of
 from tests.unit.reasoner.test_policy import make_batch
 
 
@@ -31,7 +31,7 @@ def test_parameters_of_a_real_model(tied: bool, kv_heads: int | None, tmp_path: 
 
 
 def test_adapters_of_a_real_model() -> None:
-    from reasoner.lora import add_adapter
+    from reasoner.model.lora import add_adapter
 
     raw = {"task": "gsm8k", "model": {"from_scratch": {"hidden_size": 128, "layers": 3}, "lora": {"rank": 4}}}
     stage = resolve(raw).stages[0]

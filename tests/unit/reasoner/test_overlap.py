@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from reasoner.overlap import find_overlaps, overlap_sentence
+from reasoner.data.overlap import find_overlaps, overlap_sentence
 from tasks import Problem
 from tasks.registry import get_task
 

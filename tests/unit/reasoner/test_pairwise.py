@@ -14,14 +14,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from reasoner.config import DpoSection, StageConfig, resolve
-from reasoner.dpo import PairPolicy, dpo_objective, pair_scores
-from reasoner.encode import Encoded
-from reasoner.layout import packed, padded, unpadded
-from reasoner.pairwise import DPO_LOSSES, PairScores, bradley_terry, ipo, robust, sigmoid
-from reasoner.policy import Policy
-from reasoner.preferences import Pair
-from reasoner.reward_model import (
+from reasoner.algorithm.pairwise import DPO_LOSSES, PairScores, bradley_terry, ipo, robust, sigmoid
+from reasoner.config.sections import DpoSection, StageConfig, resolve
+from reasoner.data.encode import Encoded
+from reasoner.data.preferences import Pair
+from reasoner.model.forward import packed, padded, unpadded
+from reasoner.policy.policy import Policy
+from reasoner.stages.dpo import PairPolicy, dpo_objective, pair_scores
+from reasoner.stages.reward_model import (
     EncodedPair,
     RewardPolicy,
     bootstrap,
@@ -251,7 +251,7 @@ def random_pairs(count: int) -> list[EncodedPair]:
 
 
 def fake_scores(logprobs_N: Tensor):
-    from reasoner.policy import TokenScores
+    from reasoner.policy.policy import TokenScores
 
     return TokenScores(logprobs_N, torch.zeros_like(logprobs_N))
 

@@ -13,10 +13,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from reasoner.advantage import get_estimator
-from reasoner.batch import Batch
-from reasoner.config import BatchSection, ConfigError, resolve
-from reasoner.layout import (
+from reasoner.algorithm.advantage import get_estimator
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.loss import IMPORTANCE, POLICY_LOSSES
+from reasoner.algorithm.token_weights import token_weights
+from reasoner.config.sections import BatchSection, ConfigError, resolve
+from reasoner.model.forward import (
     UNPADDED,
     allow_unpadded,
     full_attention,
@@ -26,11 +28,9 @@ from reasoner.layout import (
     takes_unpadded,
     unpadded,
 )
-from reasoner.loss import IMPORTANCE, POLICY_LOSSES
-from reasoner.passes import Planner, Sizes
-from reasoner.policy import Policy, TokenScorer, TrainingError, schedule_factor
+from reasoner.policy.passes import Planner, Sizes
+from reasoner.policy.policy import Policy, TokenScorer, TrainingError, schedule_factor
 from reasoner.train import make_objective, whole_step_scale
-from reasoner.weights import token_weights
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
 

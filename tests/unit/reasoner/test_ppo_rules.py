@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from reasoner.config import resolve
-from reasoner.explain import findings
-from reasoner.explain.history import History
-from reasoner.explain.ppo_rules import ppo_rules
+from reasoner.config.sections import resolve
+from reasoner.observe.explain import findings
+from reasoner.observe.explain.ppo_rules import ppo_rules
+from reasoner.storage.history import History
 
 HEALTHY = {
     "reward/mean": (0.0, 0.05),

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config import ConfigError, PreferenceSection
-from reasoner.encode import BAD_ROWS, BadRow, UnusableRow, report_bad_rows
-from reasoner.preferences import load_pairs, read_pair, transcript
-from reasoner.reward_report import calibration, length_bias, pair_report, pairwise_accuracy
+from reasoner.config.sections import ConfigError, PreferenceSection
+from reasoner.data.encode import BAD_ROWS, BadRow, UnusableRow, report_bad_rows
+from reasoner.data.preferences import load_pairs, read_pair, transcript
+from reasoner.evaluation.reward_report import calibration, length_bias, pair_report, pairwise_accuracy
 
 SECTION = PreferenceSection()
 CHAT = [{"role": "user", "content": "hi"}]

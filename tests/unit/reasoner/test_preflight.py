@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reasoner.config import ConfigError, TaskSection, resolve
-from reasoner.preflight import (
+from reasoner.config.sections import ConfigError, TaskSection, resolve
+from reasoner.preflight.preflight import (
     Beta,
     Bin,
     Preflight,
@@ -18,7 +18,7 @@ from reasoner.preflight import (
     signal_chance,
     to_json,
 )
-from reasoner.rollout import listed
+from reasoner.rollout.round import listed
 from tasks import Problem
 from tests.unit.reasoner.runs import make_history, make_records, stage
 

@@ -13,13 +13,13 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from reasoner.config import ConfigError, resolve
+from reasoner.config.sections import ConfigError, resolve
 from reasoner.engine import open_engine
 from reasoner.engine.check import checksum
-from reasoner.lora import fingerprint, merge_checkpoint
-from reasoner.model import ModelError
-from reasoner.policy import Policy
-from reasoner.quantized import plain_weight, quantized_layers
+from reasoner.model.load import ModelError
+from reasoner.model.lora import fingerprint, merge_checkpoint
+from reasoner.model.quantized import plain_weight, quantized_layers
+from reasoner.policy.policy import Policy
 from tests.unit.reasoner.test_lora import lora_config, trained
 from tests.unit.reasoner.test_policy import SHAPE
 

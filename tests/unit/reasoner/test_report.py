@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reasoner.report import build_report
-from reasoner.report.data import difficulty_chart, packed
+from reasoner.observe.report import build_report
+from reasoner.observe.report.data import difficulty_chart, packed
 from tests.unit.reasoner.runs import make_history, make_records, write_run
 
 
@@ -68,8 +68,9 @@ def test_text_that_looks_like_markup_cannot_end_the_data(tmp_path: Path) -> None
 def test_reading_a_run_needs_no_torch(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_records(steps=2))
     code = (
-        "import sys; sys.modules['torch'] = None; from pathlib import Path; from reasoner.report import build_report;"
-        f"from reasoner.compare import trained_rows; build_report(Path({str(run)!r}), audit=2);"
+        "import sys; sys.modules['torch'] = None; from pathlib import Path;"
+        "from reasoner.observe.report import build_report;"
+        f"from reasoner.observe.analysis.compare import trained_rows; build_report(Path({str(run)!r}), audit=2);"
         f"print(len(trained_rows(Path({str(run)!r}))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.rescore import changed_rows, regrade, summarize
+from reasoner.observe.analysis.rescore import changed_rows, regrade, summarize
 from tests.unit.reasoner.runs import make_history, make_records, write_run
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from reasoner.config import StageConfig, resolve
-from reasoner.lora import ADAPTER
-from reasoner.model import ModelError
-from reasoner.policy import Policy
-from reasoner.preferences import Pair
-from reasoner.reward_model import RewardPolicy, bradley_terry_objective, encode_pairs, evaluate_pairs, pair_batch
-from reasoner.reward_scorer import RewardCard, RewardModel, RewardModelVerifier, lend_base, spread
+from reasoner.config.sections import StageConfig, resolve
+from reasoner.data.preferences import Pair
+from reasoner.graders.reward_model import RewardCard, RewardModel, RewardModelVerifier, lend_base, spread
+from reasoner.model.load import ModelError
+from reasoner.model.lora import ADAPTER
+from reasoner.policy.policy import Policy
+from reasoner.stages.reward_model import RewardPolicy, bradley_terry_objective, encode_pairs, evaluate_pairs, pair_batch
 from tests.unit.reasoner.test_pairwise import SHAPE
 from verifiers import GradingRow, Outcome
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config import ConfigError, resolve
-from reasoner.pipeline import run_pipeline
-from reasoner.prompt import Prompt
+from reasoner.config.sections import ConfigError, resolve
+from reasoner.data.prompt import Prompt
 from reasoner.records import Completion, FinishReason, Segment
-from reasoner.rollout import Round, merged
-from reasoner.session import open_session
+from reasoner.rollout.round import Round, merged
+from reasoner.session.session import open_session
+from reasoner.stages.pipeline import run_pipeline
 from tasks import Problem
 from verifiers import Outcome, Verdict
 from verifiers.verdict import fixed

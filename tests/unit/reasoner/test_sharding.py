@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from accelerate.utils import FullyShardedDataParallelPlugin
 
-from reasoner.config import ConfigError, StageConfig, resolve
-from reasoner.session import check_sharding, open_accelerator
+from reasoner.config.sections import ConfigError, StageConfig, resolve
+from reasoner.session.session import check_sharding, open_accelerator
 
 
 def stage(**model: object) -> StageConfig:

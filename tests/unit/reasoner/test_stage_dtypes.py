@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
-from reasoner.config import resolve
-from reasoner.pipeline import run_pipeline
+from reasoner.config.sections import resolve
+from reasoner.stages.pipeline import run_pipeline
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from reasoner.config import ConfigError
-from reasoner.run import RunError, RunFolder
+from reasoner.config.sections import ConfigError
+from reasoner.storage.run_folder import RunError, RunFolder
 from tests.unit.reasoner.runs import stage
 
 

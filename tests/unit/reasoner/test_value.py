@@ -10,15 +10,15 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from reasoner.advantage import gae_row, get_estimator
-from reasoner.batch import Batch
-from reasoner.config import ConfigError, StageConfig, resolve
-from reasoner.layout import packed, padded, unpadded
-from reasoner.leash import Leash, row_kl
-from reasoner.loss import value_loss
-from reasoner.policy import Policy
+from reasoner.algorithm.advantage import gae_row, get_estimator
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.kl_control import Leash, row_kl
+from reasoner.algorithm.loss import value_loss
+from reasoner.config.sections import ConfigError, StageConfig, resolve
+from reasoner.model.forward import packed, padded, unpadded
+from reasoner.policy.policy import Policy
+from reasoner.policy.value import ActorCritic, value_metrics
 from reasoner.train import make_objective
-from reasoner.value import ActorCritic, value_metrics
 from tests.unit.reasoner.test_policy import in_double, make_batch
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}

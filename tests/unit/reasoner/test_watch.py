@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from reasoner.monitoring.reward_hacking import CERTAIN, WINDOW, alarms, behind, change, figures, repetition, watched
 from reasoner.records import Completion, FinishReason, Rollout, RolloutGroup, Segment
-from reasoner.watch import CERTAIN, WINDOW, alarms, behind, change, figures, repetition, watched
 from tasks import Problem
 from verifiers import Outcome, Verdict
 

@@ -16,7 +16,7 @@ from tasks.logic_puzzles import FAMILIES, solutions
 from tasks.registry import get_task
 from tasks.validate import validate_task
 from verifiers import get_verifier
-from verifiers.countdown import evaluate_expression
+from verifiers.answers.countdown import evaluate_expression
 
 
 def rows(path: Path) -> list[dict[str, object]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from verifiers import BadOption, BadReference, get_verifier
-from verifiers.conformance import check_verifier
+from verifiers.kit.conformance import check_verifier
 from verifiers.registry import verifier_class
 
 OWN = "choice countdown exact format json_schema length logic numeric regex repetition".split()

@@ -8,10 +8,10 @@ import pytest
 
 from tests.unit.verifiers import scripted_judge as scripted
 from tests.unit.verifiers.scripted_judge import ScriptedJudge, Sent
-from verifiers.conformance import check_verifier
 from verifiers.judge.injections import ATTACKS
 from verifiers.judge.prompts import disarm, grading_prompt, nonce_of, pair_prompt, words_of
 from verifiers.judge.questions import Question
+from verifiers.kit.conformance import check_verifier
 
 QUESTION = Question.from_json({"question": "Is it right?", "reference_answer": "It is 4."})
 ANSWER = "It is Lyon, surely."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from verifiers.math_verifier import Math
+from verifiers.mathematics.verifier import Math
 
 GOLDS = [
     ("math500.jsonl.gz", "answer", 500),

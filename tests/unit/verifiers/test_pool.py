@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from verifiers import GradingRow, Outcome
-from verifiers.pool import GradingPool, GradingRequest, PoolLimits
+from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
 
 FAULTY = f"{Path(__file__).parent / 'faulty.py'}:Faulty"
 FAULTS = {
@@ -179,7 +179,7 @@ def test_workers_die_with_a_killed_owner() -> None:
     code = f"""
 import time
 from verifiers import GradingRow
-from verifiers.pool import GradingPool
+from verifiers.pool.pool import GradingPool
 import psutil
 pool = GradingPool(workers=1)
 pool.submit({FAULTY!r}, {{}}, GradingRow(completion="good", reference="good")).result()
@@ -243,7 +243,7 @@ def test_verifiers_of_this_process_get_what_has_gathered() -> None:
 
 
 def test_a_stuck_verifier_of_this_process_does_not_hold_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("verifiers.shared.START_SECONDS", 0.2)
+    monkeypatch.setattr("verifiers.pool.in_process.START_SECONDS", 0.2)
     with GradingPool(workers=1) as made:
         name = f"{BATCHING}:Stuck"
         futures = [made.submit(name, {}, GradingRow(completion="", reference="")) for _ in range(8)]
@@ -255,7 +255,7 @@ def test_a_stuck_verifier_of_this_process_does_not_hold_the_pool(monkeypatch: py
 
 
 def test_a_stuck_row_of_a_batch_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("verifiers.shared.START_SECONDS", 0.2)
+    monkeypatch.setattr("verifiers.pool.in_process.START_SECONDS", 0.2)
     texts = ["slow", "x", "stuck", *["x"] * 9]
     with GradingPool(workers=1) as made:
         name = f"{BATCHING}:StuckOnOne"

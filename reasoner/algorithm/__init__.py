@@ -1,0 +1,1 @@
+"""The mathematics: batches, advantages, losses, KL and importance weights."""

@@ -1,0 +1,168 @@
+"""One optimizer step's rows as flat tensors. Letters: B rows, N completion tokens of all rows, T of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from reasoner.algorithm.token_weights import token_weights
+from reasoner.config.sections import StageConfig
+from reasoner.records import Rollout
+
+ENOUGH = 0.8
+"""Of the longest row's length (ours): completions of a third of their limit on average train at half the cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows without padding: every `_N` tensor holds the completion tokens of row 0, then of row 1, ...
+
+    A micro-batch is a Batch of some of the rows. Anything normalised (`weights_N`, advantages) is set
+    once, for the whole optimizer step, so that micro-batches are only summed: see `token_weights`.
+    """
+
+    input_ids: tuple[Tensor, ...]
+    """B tensors [prompt + completion] of int64."""
+    prompt_lengths_B: Tensor
+    """[B] int64."""
+    row_N: Tensor
+    """[N] int64: the row of each completion token, 0 .. B-1, ascending."""
+    loss_mask_N: Tensor
+    """[N] bool: True where the token is trained on."""
+    reward_B: Tensor
+    """[B] float64. Ungraded rollouts have left before a batch is made."""
+    group_B: Tensor
+    """[B] int64: rows of one problem share a number."""
+    weights_N: Tensor
+    """[N] float32: each token's share in the loss of the whole optimizer step; 0 where masked."""
+    rollout_logprobs_N: Tensor
+    """[N] float32: the engine's, at sampling."""
+    advantages_N: Tensor | None = None
+    """[N] float32, set by the advantage estimator."""
+    old_logprobs_N: Tensor | None = None
+    """[N] float32: the trainer's weights at the start of the step; None where provably the trainer's own."""
+    ref_logprobs_N: Tensor | None = None
+    values_N: Tensor | None = None
+    """[N] float32: value head, before the step."""
+    returns_N: Tensor | None = None
+    """[N] float32: targets of the value head."""
+    margin_B: Tensor | None = None
+    """[B] float32: of preference pairs (rows 2c and 2c + 1, the better one first), the margin of the row's pair."""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @classmethod
+    def of_rollouts(cls, rows: Sequence[tuple[int, Rollout]], *, config: StageConfig) -> Batch:
+        """The rows of one optimizer step from (group, graded rollout) pairs, with their weights."""
+        completions = [rollout.completion for _, rollout in rows]
+        lengths = torch.tensor([len(completion.token_ids) for completion in completions])
+        row_N = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+        return cls(
+            input_ids=tuple(torch.tensor(r.prompt_ids + r.completion.token_ids) for _, r in rows),
+            prompt_lengths_B=torch.tensor([len(rollout.prompt_ids) for _, rollout in rows]),
+            row_N=row_N,
+            loss_mask_N=torch.tensor([kept for c in completions for kept in c.loss_mask]),
+            reward_B=torch.tensor([rollout.reward for _, rollout in rows], dtype=torch.float64),
+            group_B=torch.tensor([group for group, _ in rows]),
+            weights_N=torch.zeros(len(row_N)),
+            rollout_logprobs_N=torch.tensor([value for c in completions for value in c.rollout_logprobs]),
+        ).reweighed(config)
+
+    def reweighed(self, config: StageConfig, *, rows: int | None = None, tokens: int | None = None) -> Batch:
+        """The same rows with `weights_N` set for them as one whole optimizer step, or as some rows of one.
+
+        Args:
+            config: its aggregation.
+            rows: of the whole step; None: these.
+            tokens: trained ones of the whole step; None: those of these rows.
+        """
+        weights_N = token_weights(
+            self.loss_mask_N,
+            self.row_N,
+            rows=len(self) if rows is None else rows,
+            mode=config.algorithm.aggregation,
+            max_tokens=config.rollout.max_tokens,
+            tokens=tokens,
+        )
+        return replace(self, weights_N=weights_N)
+
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """The rows of several batches as one; at least one batch, all annotated alike."""
+        first, rows = batches[0], 0
+        if len(batches) == 1:
+            return first
+        row_N: list[Tensor] = []
+        for batch in batches:
+            row_N.append(batch.row_N + rows)
+            rows += len(batch)
+        tensors = {
+            field.name: torch.cat([getattr(batch, field.name) for batch in batches])
+            for field in fields(first)
+            if isinstance(getattr(first, field.name), Tensor)
+        }
+        tensors["row_N"] = torch.cat(row_N)
+        return replace(first, input_ids=tuple(ids for batch in batches for ids in batch.input_ids), **tensors)
+
+    def select(self, rows: Sequence[int]) -> Batch:
+        """Some of the rows, in the given order, as a Batch of their own (row_N is renumbered)."""
+        starts = self.row_starts()
+        index_B = torch.as_tensor(rows, dtype=torch.long)
+        spans = [torch.arange(starts[row], starts[row + 1]) for row in rows]
+        index_N = torch.cat(spans) if spans else torch.zeros(0, dtype=torch.long)
+        lengths = torch.tensor([len(span) for span in spans], dtype=torch.long)
+        taken: dict[str, Tensor | None] = {}
+        for name in (field.name for field in fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                taken[name] = value[index_N if name.endswith("_N") else index_B]
+        taken["row_N"] = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+        return replace(self, input_ids=tuple(self.input_ids[row] for row in rows), **taken)
+
+    def row_starts(self) -> list[int]:
+        """B + 1 offsets into the _N tensors."""
+        counts = torch.bincount(self.row_N, minlength=len(self))
+        return [0, *torch.cumsum(counts, 0).tolist()]
+
+    def micro_rows(self, max_tokens: int, *, unit: int = 1) -> Iterator[list[int]]:
+        """Rows of each micro-batch: at most max_tokens tokens with padding, rows of like length together.
+
+        `unit` consecutive rows (2: the two sides of a pair) are never parted. A unit longer than max_tokens is a
+        micro-batch of its own. One that holds an eighth of max_tokens ends where a row is shorter than ENOUGH of its
+        longest: a pass more costs less than the padding.
+        """
+        units = [list(range(start, start + unit)) for start in range(0, len(self), unit)]
+        longest_of = [max(len(self.input_ids[row]) for row in rows) for rows in units]
+        taken: list[int] = []
+        longest = 0
+        for place in sorted(range(len(units)), key=lambda place: -longest_of[place]):
+            full = longest * (len(taken) + unit) > max_tokens
+            short = longest_of[place] < ENOUGH * longest and longest * len(taken) >= max_tokens // 8
+            if taken and (full or short):
+                yield taken
+                taken = []
+            longest = longest if taken else longest_of[place]
+            taken += units[place]
+        if taken:
+            yield taken
+
+    def micro_batches(self, max_tokens: int, *, unit: int = 1) -> Iterator[Batch]:
+        """The micro-batches of `micro_rows` as Batches."""
+        for rows in self.micro_rows(max_tokens, unit=unit):
+            yield self.select(rows)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its _N and _B tensors on a device."""
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+__all__ = ["Batch"]

@@ -1,0 +1,81 @@
+"""The leash on the policy: its KL to the reference, in the loss or in the reward, adapted, and with a budget.
+
+Letters: B rows, N completion tokens.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from reasoner.algorithm.advantage import Estimator
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.kl import adapted_kl_coef
+from reasoner.config.sections import AlgorithmSection
+from verifiers import JSON
+
+
+class Leash:
+    """The coefficient of the KL, from step to step; its state goes into checkpoints."""
+
+    def __init__(self, section: AlgorithmSection, state: Mapping[str, JSON]) -> None:
+        self._section = section
+        self.coef = float(cast("float", state.get("kl_coef", section.kl_coef)))
+        self.within = int(cast("int", state.get("kl_within", 0)))
+        """Steps done by the newest policy whose KL was measured and within the budget."""
+        self.over = bool(state.get("kl_over", False))
+
+    def state(self) -> dict[str, JSON]:
+        """What a checkpoint holds."""
+        return {"kl_coef": self.coef, "kl_within": self.within, "kl_over": self.over}
+
+    @property
+    def in_loss(self) -> float:
+        """Coefficient of the loss term; 0 where the KL is in the reward."""
+        return self.coef if self._section.kl_in == "loss" else 0.0
+
+    def estimate(self, batch: Batch, estimator: Estimator) -> Batch:
+        """Advantages, with the KL taken off the rewards where it belongs there."""
+        options = dict(self._section.advantage_options)
+        if self._section.kl_in == "reward" and self.coef > 0:
+            if "kl_coef" in inspect.signature(estimator.function).parameters:
+                options["kl_coef"] = self.coef
+            else:
+                batch = replace(batch, reward_B=batch.reward_B - self.coef * row_kl(batch))
+        return estimator.function(batch, **options)
+
+    def pull(self, batch: Batch, *, step: int) -> dict[str, float]:
+        """Measure the batch's KL, adapt the coefficient for the next step, watch the budget.
+
+        The KL is that of the policy that sampled the batch: the policy after step - 1.
+        """
+        if batch.ref_logprobs_N is None:
+            return {}
+        kl = float(row_kl(batch).mean())
+        figures = {"kl/ref": kl, "kl/coef": self.coef, "kl/penalty": self.coef * kl}
+        section = self._section
+        if section.kl_target is not None:
+            self.coef = adapted_kl_coef(
+                self.coef, kl=kl, target=section.kl_target, rows=len(batch), horizon=section.kl_horizon
+            )
+        if section.kl_budget is not None:
+            self.over = kl > section.kl_budget
+            if not self.over:
+                self.within = step - 1
+        return figures
+
+
+def row_kl(batch: Batch) -> Tensor:
+    """[B] float64 sum over a row's trained tokens of log policy - log ref: the k1 estimate in nats a completion."""
+    assert batch.ref_logprobs_N is not None
+    policy_N = batch.old_logprobs_N if batch.old_logprobs_N is not None else batch.rollout_logprobs_N
+    gap_N = torch.where(batch.loss_mask_N, (policy_N - batch.ref_logprobs_N).double(), 0.0)
+    return torch.zeros(len(batch), dtype=torch.float64).index_add(0, batch.row_N, gap_N)
+
+
+__all__ = ["Leash", "row_kl"]

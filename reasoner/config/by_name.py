@@ -1,0 +1,52 @@
+"""Functions by config name, and their options, checked before anything is computed."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar, cast
+
+from reasoner.config.sections import ConfigError
+from verifiers.registry import load_attribute
+
+Named = TypeVar("Named")
+
+
+def named(known: Mapping[str, Named], name: str, kind: str) -> Named:
+    """The entry of `known` under a name, or whatever lies at `module:attribute`.
+
+    Raises:
+        ConfigError: there is none; suggests the closest.
+    """
+    if name in known:
+        return known[name]
+    if ":" in name:
+        return cast("Named", load_attribute(name))
+    raise ConfigError("bad-value", f"no {kind} {name!r}.{_suggestion(name, list(known))}")
+
+
+def check_options(
+    function: Callable[..., object], options: Mapping[str, object], kind: str, *, besides: Collection[str] = ()
+) -> None:
+    """Every option must be a keyword-only parameter of the function, but none of `besides`.
+
+    Raises:
+        ConfigError: one is not; suggests the closest.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in besides]
+    for option in options:
+        if option not in names:
+            raise ConfigError("bad-value", f"{kind} has no option {option!r}.{_suggestion(option, names)}")
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint} Known: {', '.join(known) or 'none'}."
+
+
+__all__ = ["check_options", "named"]

@@ -1,0 +1,816 @@
+"""The typed config: YAML in `configs/` or anywhere, overrides, one reader. Imports no torch.
+
+A config is either one stage, or common keys and a list of `stages`, each merged over the common keys.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, cast, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from reasoner.config.hints import explained
+
+Options = dict[str, JsonValue]
+Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""One path or several."""
+
+
+class ConfigError(ValueError):
+    """A config cannot be used. `code` is stable: unknown-key, bad-value, no-file, bad-yaml, bad-override."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
+        return ConfigError, (self.code, str(self))
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+class ScratchConfig(Section):
+    """A small Qwen2-architecture model with random weights and a byte-level tokenizer."""
+
+    hidden_size: int = Field(default=128, ge=8)
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1)
+    kv_heads: int | None = Field(default=None, ge=1)
+    """None: as many as heads."""
+    intermediate_size: int | None = Field(default=None, ge=1)
+    """None: four times hidden_size."""
+    max_positions: int = Field(default=1024, ge=16)
+    tie_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> ScratchConfig:
+        if self.hidden_size // self.heads < 2 or self.hidden_size // self.heads % 2:
+            raise ValueError(
+                f"hidden_size // heads must be even, for the rotary embedding; got {self.hidden_size} and {self.heads}"
+            )
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"kv_heads must divide heads; got {self.kv_heads} and {self.heads}")
+        return self
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (arXiv:2106.09685) through peft."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = 32.0
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """sft alone: in reinforcement learning it would tear the trainer's log-probabilities from the engine's."""
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+
+
+class ModelSection(Section):
+    """Which model, and how it is held."""
+
+    path: str | None = None
+    """Hub name or folder. None in a later stage: the previous stage's final model."""
+    tokenizer: str | None = None
+    """None: the model's own."""
+    from_scratch: ScratchConfig | None = None
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"
+    """Of the trainer's weights. auto: bfloat16 on CUDA, float32 on the CPU."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    gradient_checkpointing: bool = False
+    lora: LoraConfig | None = None
+    quantization: Literal["nf4"] | None = None
+    """nf4: the frozen base under `lora` in 4 bits (QLoRA, arXiv:2305.14314); needs bitsandbytes."""
+    max_context: int | None = Field(default=None, ge=16)
+    """Tokens of prompt and completion together; None: the model's own limit."""
+
+
+class PromptSection(Section):
+    """From a problem to the tokens that the model sees."""
+
+    system: str | None = None
+    """System message put before chat prompts."""
+    template: str = "{prompt}"
+    """Applied to text prompts; must contain {prompt}."""
+    chat: Literal["auto", "always", "never"] = "auto"
+    """auto: the tokenizer's chat template where it has one."""
+    thinking: bool | None = None
+    """Passed to the chat template as enable_thinking, for models that have the switch."""
+    template_options: Options = Field(default_factory=dict[str, JsonValue])
+    """Further variables for the chat template."""
+    stop: list[str] = Field(default_factory=list[str])
+    """Strings that end a completion (kept in its text), beside the end-of-sequence token."""
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: list[str]) -> list[str]:
+        if "" in value:
+            raise ValueError("a stop string must not be empty")
+        return value
+
+    @field_validator("template")
+    @classmethod
+    def _holds_prompt(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError("template must contain {prompt}")
+        return value
+
+
+class VerifierSection(Section):
+    """A verifier by name, `module:attribute`, `path.py:attribute` or URL."""
+
+    name: str
+    options: Options = Field(default_factory=dict[str, JsonValue])
+
+
+class TaskSection(Section):
+    """One task; several make a weighted mixture."""
+
+    name: str
+    options: Options = Field(default_factory=dict[str, JsonValue])
+    weight: float = Field(default=1.0, gt=0)
+    """Share of this task's problems in a step, relative to the others."""
+    train_split: str = "train"
+    eval_split: str = "test"
+    verifier: VerifierSection | None = None
+    """Replaces the task's own verifier."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first problems of the training split."""
+    problems_file: str | None = None
+    """Use only the training problems whose id stands in this JSONL file (`reasoner preflight` writes one)."""
+
+
+class RolloutSection(Section):
+    """How completions are sampled."""
+
+    problems_per_step: int = Field(default=32, ge=1)
+    group_size: int = Field(default=8, ge=1)
+    max_tokens: int = Field(default=512, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = 1.0
+    top_k: int = 0
+    dynamic_sampling_rounds: int = Field(default=0, ge=0)
+    """DAPO (arXiv:2503.14476, section 3.2): extra rounds of problems sampled in a step to replace groups
+    without signal; 0: groups without signal are simply left out of the update."""
+    sampling: Literal["epoch", "difficulty"] = "epoch"
+    """epoch: every problem once a pass. difficulty: by the chance, as last seen, that a group has signal."""
+    difficulty_decay: float = Field(default=0.98, gt=0, le=1)
+    """What evidence on a problem's pass rate is worth a step later; kept and saved with either sampling."""
+    difficulty_from: str | None = None
+    """Rollouts to begin the pass rates with: an eval_rollouts.jsonl or rollouts.jsonl."""
+
+    @model_validator(mode="after")
+    def _whole_distribution(self) -> RolloutSection:
+        if self.top_p != 1.0 or self.top_k != 0:
+            raise ValueError(
+                "top_p below 1 or top_k in training biases every importance ratio: the engine renormalises"
+                f" over the nucleus, the trainer does not; got top_p={self.top_p}, top_k={self.top_k}."
+                " Leave them out here; evaluation may use them"
+            )
+        return self
+
+
+CENTRED = ("grpo", "dr_grpo", "rloo")
+"""Advantages that compare a rollout with the others of its group."""
+
+
+class AlgorithmSection(Section):
+    """Which advantage and which loss; docs/papers.md maps papers to these names."""
+
+    advantage: str = "grpo"
+    advantage_options: Options = Field(default_factory=dict[str, JsonValue])
+    loss: str = "clip"
+    loss_options: Options = Field(default_factory=dict[str, JsonValue])
+    aggregation: Literal["token", "sequence", "constant"] = "token"
+    """How token losses become one number: mean over the step's tokens (DAPO), mean of row means (GRPO),
+    or sum over rows divided by rows x max_tokens (Dr. GRPO)."""
+    importance: str = "truncated"
+    """Correction of the engine-trainer gap; "none" switches it off."""
+    importance_options: Options = Field(default_factory=dict[str, JsonValue])
+    kl: Literal["k1", "k2", "k3"] = "k3"
+    kl_coef: float = Field(default=0.0, ge=0)
+    """Weight of the KL to the reference model; 0: no reference model is loaded."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """loss: the estimate `kl` is part of the loss; reward: kl_coef * k1 is taken off the reward, token by token where
+    the estimator reads token rewards (gae, reinforce_pp), otherwise summed over the completion."""
+    kl_target: float | None = Field(default=None, gt=0)
+    """Nats a completion: the coefficient is adapted from step to step until the KL is near it; None: fixed."""
+    kl_horizon: int = Field(default=10_000, ge=1)
+    """Completions in which a KL far above the target multiplies the coefficient by about 1.2."""
+    kl_budget: float | None = Field(default=None, gt=0)
+    """Nats a completion that the policy may move away from the reference; needs kl_coef > 0. None: no bound."""
+    kl_over_budget: Literal["stop", "rollback"] = "stop"
+    """stop: end with the policy as it is; rollback: with the newest checkpoint that was within the budget."""
+    reference: str | None = None
+    """Model that the KL is measured to; None: the one that the stage begins with."""
+    entropy_coef: float = Field(default=0.0, ge=0)
+    overlong_penalty_tokens: int = Field(default=0, ge=0)
+    """DAPO's soft overlong penalty over the last so many tokens before max_tokens; 0: off."""
+
+
+class OptimSection(Section):
+    """AdamW and its schedule."""
+
+    lr: float = Field(default=1e-6, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = Field(default=0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    updates_per_step: int = Field(default=1, ge=1)
+    """Optimizer steps on one batch of rollouts: inner_epochs passes, each split into this many parts."""
+    inner_epochs: int = Field(default=1, ge=1)
+    stop_kl: float | None = Field(default=None, gt=0)
+    """Nats a token: no further update on a batch once one saw an approximate KL to the sampling policy above this."""
+
+    @field_validator("betas")
+    @classmethod
+    def _averages(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError(f"betas must be at least 0 and below 1; got {list(value)}")
+        return value
+
+
+class ValueSection(Section):
+    """The value model of PPO: what a completion is still expected to earn, token by token."""
+
+    trunk: Literal["separate", "shared"] = "separate"
+    """separate: a trunk of its own (with model.lora: an adapter of its own on the policy's base); shared: a head on the
+    policy's trunk, one forward pass for both."""
+    init: str | None = None
+    """Model or reward-model folder that a separate trunk starts from; None: the policy's start. A reward model brings
+    its head as well."""
+    coef: float = Field(default=0.5, gt=0)
+    """Weight of the value loss beside the policy loss."""
+    clip_range: float | None = Field(default=0.2, gt=0)
+    """In units of the reward: values may move so far in one step before their loss is clipped; None: unclipped."""
+    lr: float | None = Field(default=None, gt=0)
+    """Of the value's own parameters; None: optim.lr."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """First steps in which the value alone is trained."""
+
+
+class BatchSection(Section):
+    """How rows travel through the model; none of it changes the gradient."""
+
+    micro_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of prompt and completion in one forward pass; None: 8192, and 2048 on a CPU, whose caches hold no more."""
+    layout: Literal["auto", "packed", "padded"] = "auto"
+    """auto: packed for flash attention. Otherwise, where that saves work and attention is sdpa, rows lie in one line
+    without padding, a prompt that several of them share once, and only attention sees them side by side (not in layers
+    that see only a window); padded: rows of like length side by side."""
+    pack_tokens: int = Field(default=512, ge=1)
+    """Longest pack where a pack needs a block mask (quadratic in its length)."""
+    logit_megabytes: int | None = Field(default=None, ge=1)
+    """For the logits that are held at once; never are all of them. None: 256, and 64 on a CPU."""
+
+    def tokens_per_pass(self, device: str) -> int:
+        """The token budget of a forward pass on a kind of device ("cpu", "cuda")."""
+        return self.micro_tokens or (2048 if device == "cpu" else 8192)
+
+    def logit_bytes(self, device: str) -> int:
+        """The bound on logits held at once on a kind of device."""
+        return (self.logit_megabytes or (64 if device == "cpu" else 256)) << 20
+
+
+class EngineSection(Section):
+    """What samples."""
+
+    name: str = "vllm"
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"
+    """auto: the trainer's."""
+    options: Options = Field(default_factory=dict[str, JsonValue])
+    sync_check: bool = True
+    """Score a fixed probe on both sides after each weight sync."""
+
+
+class GradingSection(Section):
+    """Limits of the grading pool."""
+
+    workers: int = Field(default=1, ge=1)
+    memory_megabytes: int = Field(default=1024, ge=64)
+    wall_seconds: float | None = Field(default=None, gt=0)
+    """None: each verifier's own limit."""
+    portions: int = Field(default=1, ge=1)
+    """The update begins on the first of so many portions of a step's groups while the others are still being graded;
+    1: once all are. More of them hide slow grading (programs, judges) behind the update; the gradient is the same."""
+    max_ungraded_share: float = Field(default=0.2, ge=0, le=1)
+    """Stop when more of a step's rollouts than this could not be graded."""
+
+
+class EvalSection(Section):
+    """Held-out evaluation during training."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0: only before and after."""
+    problems: int = Field(default=256, ge=0)
+    """First so many of the evaluation split; 0: no evaluation at all."""
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    """None: rollout.max_tokens."""
+    metric: str | None = None
+    """Which metric decides the best checkpoint; None: avg@ of all samples."""
+    overlap: Literal["warn", "error", "off"] = "warn"
+    """Where an evaluation problem stands in the training data (n-grams): say so, refuse, or do not look."""
+
+    @property
+    def deciding(self) -> str:
+        """The metric that decides the best checkpoint."""
+        return self.metric or f"avg@{self.samples}"
+
+
+class CheckpointSection(Section):
+    """How often, and how many are kept."""
+
+    every: int = Field(default=25, ge=1)
+    keep: int = Field(default=2, ge=1)
+
+
+BadRows = Literal["drop", "stop"]
+"""What becomes of a row of data that cannot be used: left out, named and counted; or the run does not start."""
+
+
+class SftSection(Section):
+    """Supervised fine-tuning on demonstrations: of the tasks, or of `data`."""
+
+    data: Paths = Field(default_factory=list[str])
+    """Files, folders or hub names of rows {messages} or {prompt, completion}; empty: the tasks' demonstrations."""
+    test: Paths = Field(default_factory=list[str])
+    """Rows for the evaluation loss; empty: held_out rows of the end of `data`, or of the tasks' evaluation split."""
+    held_out: int = Field(default=0, ge=0)
+    """Rows for the evaluation loss; 0: none."""
+    patience: int | None = Field(default=None, ge=1)
+    """End after so many evaluations (eval.every) without a better evaluation loss; needs held_out."""
+    bad_rows: BadRows = "drop"
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Of prompt and completion together; None: the model's context. Longer rows are bad rows."""
+    demonstrations: int | None = Field(default=None, ge=1)
+    """Use only the first so many; None: all."""
+    rows_per_step: int = Field(default=32, ge=1)
+    until_accuracy: float | None = Field(default=None, gt=0, le=1)
+    """End as soon as this share of held-out training problems is solved (sampled)."""
+    check_every: int = Field(default=20, ge=1)
+    """Steps between those checks."""
+    check_problems: int = Field(default=128, ge=1)
+
+
+PREFERENCE_COLUMNS = (
+    "id",
+    "prompt",
+    "chosen",
+    "rejected",
+    "first",
+    "second",
+    "label",
+    "probability",
+    "margin",
+    "category",
+)
+"""What a row of preferences may hold."""
+
+
+class PreferenceSection(Section):
+    """Pairs of completions with a label; see reasoner/data/preferences.py for the shapes of a row."""
+
+    train: Paths = Field(default_factory=list[str])
+    """Files, folders or hub names; `stage:NAME` is the file that an earlier pairs stage wrote."""
+    test: Paths = Field(default_factory=list[str])
+    """Empty: held_out_share of the prompts of `train`, chosen by their digest."""
+    held_out_share: float = Field(default=0.1, ge=0, lt=1)
+    columns: dict[str, str] = Field(default_factory=dict[str, str])
+    """Our column -> theirs: id, prompt, chosen, rejected, first, second, label, probability, margin, category."""
+    labels: dict[Literal["first", "second", "tie"], list[str]] = Field(
+        default_factory=lambda: {
+            "first": ["first", "a", "A>B"],
+            "second": ["second", "b", "B>A"],
+            "tie": ["tie", "A=B"],
+        }
+    )
+    """Values of the label column."""
+    ties: Literal["half", "drop"] = "half"
+    """half: a tie pulls both rewards together (target 0.5); drop: it is left out."""
+    targets: Literal["label", "probability"] = "label"
+    """probability: a row's own chance that its first completion is the better one is its target, where it has one
+    (arXiv:2212.08073, section 4.1)."""
+    bad_rows: BadRows = "drop"
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Of prompt and completion together; None: the model's context. Longer rows are bad rows."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first pairs of the training split."""
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if name not in PREFERENCE_COLUMNS:
+                close = difflib.get_close_matches(name, PREFERENCE_COLUMNS, n=1)
+                raise ValueError(f"no column {name!r}.{f' Did you mean {close[0]!r}?' if close else ''}")
+        return value
+
+
+class RewardModelSection(Section):
+    """A reward model from preferences (Bradley-Terry)."""
+
+    pairs_per_step: int = Field(default=32, ge=1)
+    heads: int = Field(default=1, ge=1)
+    """Scalar heads on one trunk, each trained on its own bootstrap sample of the pairs: their spread says where the
+    model guesses."""
+    centre_coef: float = Field(default=0.01, ge=0)
+    """Weight of the squared sum of a pair's rewards: centres them on zero."""
+    patience: int | None = Field(default=None, ge=1)
+    """End after so many evaluations (eval.every) without a better held-out loss; None: run all steps."""
+
+
+class WatchSection(Section):
+    """What is watched for reward hacking, beside lengths, repetition and openings."""
+
+    scorer: VerifierSection | None = None
+    """A second judge that training never sees: `own` for each task's own verifier (where `reward` replaces it in
+    training), another reward model, a rubric."""
+    rows: int = Field(default=64, ge=1)
+    """Rollouts of a step that it grades."""
+
+
+class PairsSection(Section):
+    """New preference pairs, sampled from the present policy: samples 0 and 1 of a group, then 2 and 3, ..."""
+
+    label: Literal["verifier", "person"] = "verifier"
+    """verifier: by the reward of `reward` or of the task's own verifier; person: with `reasoner label`."""
+
+
+class ConstitutionalSection(Section):
+    """Critique, revision and comparison under principles.
+
+    Templates may hold {prompt} and {principle}; critique and revision {answer}, the revision {critique} as well, and
+    the comparison {first} and {second}.
+    """
+
+    principles: str = "general"
+    """YAML file of principles, or a shipped one: general, topics."""
+    rounds: int = Field(default=1, ge=1)
+    """Of critique and revision."""
+    critique: str = (
+        "Here is a request and an answer to it.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\nPrinciple: {principle}\n\n"
+        "In two or three sentences: where does the answer fall short of the principle?"
+    )
+    revision: str = (
+        "Here is a request, an answer to it, and a critique of the answer.\n\nRequest: {prompt}\n\nAnswer: {answer}\n\n"
+        "Critique: {critique}\n\nPrinciple: {principle}\n\nWrite the answer anew, so that it follows the principle and"
+        " the critique no longer applies. Give the new answer alone."
+    )
+    comparison: str = (
+        "Here is a request and two answers to it.\n\nRequest: {prompt}\n\nAnswer A: {first}\n\nAnswer B: {second}\n\n"
+        "Principle: {principle}\n\nWhich answer follows the principle better? Say A or B and nothing else."
+    )
+    letters: tuple[str, str] = ("A", "B")
+    """What the model says for the first and for the second."""
+    judge: VerifierSection | None = None
+    """What compares answers: `judge` or `judge-model` with its options; None: the model itself, by `comparison`."""
+    margin: float = Field(default=0.0, ge=0, lt=0.5)
+    """A mean probability nearer to one half than this is a tie."""
+    labels: Literal["ai", "shuffled"] = "ai"
+    """shuffled: every label by a coin, a control from which nothing can be learned."""
+
+
+class DpoSection(Section):
+    """Direct preference optimization."""
+
+    pairs_per_step: int = Field(default=32, ge=1)
+    loss: str = "sigmoid"
+    """sigmoid, ipo, robust, hinge, or `module:attribute`."""
+    loss_options: Options = Field(default_factory=dict[str, JsonValue])
+    beta: float = Field(default=0.1, gt=0)
+    sft_coef: float = Field(default=0.0, ge=0)
+    """Weight of the mean negative log-likelihood of the chosen completions' tokens."""
+
+
+class LoggingSection(Section):
+    """Where numbers go beside metrics.jsonl."""
+
+    tensorboard: bool = True
+    trackers: list[Literal["wandb", "trackio"]] = Field(default_factory=list[Literal["wandb", "trackio"]])
+    project: str = "reasoner"
+
+
+class StageConfig(Section):
+    """One stage of a run, with every default resolved."""
+
+    method: Literal["grpo", "ppo", "sft", "reward_model", "dpo", "pairs", "constitutional"] = "grpo"
+    """grpo and ppo are one loop; ppo sets algorithm.advantage: gae and rollout.group_size: 1 where they are not set."""
+    name: str = "run"
+    label: str | None = None
+    """Name of the stage in `stage:NAME` references of later stages; None: its method."""
+    output: str | None = None
+    """Run folder; None: runs/<name>."""
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
+    steps: int = Field(default=100, ge=1)
+    model: ModelSection = ModelSection()
+    task: list[TaskSection] = Field(default_factory=list[TaskSection])
+    prompt: PromptSection = PromptSection()
+    rollout: RolloutSection = RolloutSection()
+    algorithm: AlgorithmSection = AlgorithmSection()
+    optim: OptimSection = OptimSection()
+    batch: BatchSection = BatchSection()
+    engine: EngineSection = EngineSection()
+    grading: GradingSection = GradingSection()
+    eval: EvalSection = EvalSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    sft: SftSection = SftSection()
+    preferences: PreferenceSection = PreferenceSection()
+    reward_model: RewardModelSection = RewardModelSection()
+    dpo: DpoSection = DpoSection()
+    pairs: PairsSection = PairsSection()
+    constitutional: ConstitutionalSection = ConstitutionalSection()
+    value: ValueSection = ValueSection()
+    reward: VerifierSection | None = None
+    """What training rewards instead of the tasks' own verifiers, which then still grade every evaluation: a reward
+    model, a weighted sum, ... None: the tasks' own."""
+    watch: WatchSection = WatchSection()
+    logging: LoggingSection = LoggingSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ppo_defaults(cls, value: object) -> object:
+        if not isinstance(value, dict) or cast("dict[str, object]", value).get("method") != "ppo":
+            return cast("object", value)
+        defaults: dict[str, object] = {"algorithm": {"advantage": "gae"}, "rollout": {"group_size": 1}}
+        return deep_merge(defaults, cast("dict[str, object]", value))
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_by_name(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str) else value
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _tasks(cls, value: object) -> object:
+        entries = cast("list[object]", value) if isinstance(value, list) else [value]
+        return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StageConfig:
+        if self.method in ("reward_model", "dpo") and not self.preferences.train:
+            raise ValueError(f"preferences.train must name at least one file of pairs for method {self.method}")
+        self._leash_fits()
+        if self.sft.patience is not None and not self.sft.held_out and not self.sft.test:
+            raise ValueError("sft.patience needs an evaluation loss. Set sft.held_out or sft.test")
+        given = self.method in ("reward_model", "dpo") or (self.method == "sft" and self.sft.data)
+        if not self.task and not given:
+            raise ValueError("task must name at least one task. `reasoner tasks list` shows them")
+        if self.algorithm.overlong_penalty_tokens > self.rollout.max_tokens:
+            raise ValueError(
+                "algorithm.overlong_penalty_tokens must be at most rollout.max_tokens;"
+                f" got {self.algorithm.overlong_penalty_tokens} of {self.rollout.max_tokens}"
+            )
+        if self.model.path and self.model.from_scratch:
+            raise ValueError("model must have either path or from_scratch, not both")
+        if self.model.lora and self.model.lora.dropout > 0 and self.method != "sft":
+            raise ValueError(
+                f"model.lora.dropout must be 0 where a sampled distribution is trained; got {self.model.lora.dropout}"
+            )
+        if self.model.quantization and (self.model.lora is None or self.model.from_scratch):
+            raise ValueError(
+                "model.quantization holds the frozen base under adapters in 4 bits: it needs model.lora and model.path."
+                " Set them, or leave it out"
+            )
+        if self.grading.portions > 1 and (
+            self.optim.updates_per_step * self.optim.inner_epochs > 1 or self.rollout.dynamic_sampling_rounds
+        ):
+            raise ValueError(
+                "grading.portions above 1 needs one update a step (optim.updates_per_step, optim.inner_epochs) and no"
+                " dynamic_sampling_rounds: both want all the rows of a step. Leave it out"
+            )
+        if self.rollout.group_size < 2 and self.method == "grpo" and self.algorithm.advantage in CENTRED:
+            raise ValueError(
+                f"group_size must be >= 2 to centre rewards; got {self.rollout.group_size}."
+                " Set rollout.group_size in the config"
+            )
+        return self
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether problems are solved to evaluate; a reward model writes nothing."""
+        return bool(self.task and self.eval.problems and self.method != "reward_model")
+
+    def _leash_fits(self) -> None:
+        """Raise where a KL setting has nothing to act on."""
+        algorithm = self.algorithm
+        for name in ("kl_target", "kl_budget"):
+            if getattr(algorithm, name) is not None and algorithm.kl_coef == 0:
+                raise ValueError(f"algorithm.{name} needs a KL to the reference. Set algorithm.kl_coef above 0")
+        if "kl_coef" in algorithm.advantage_options:
+            raise ValueError("advantage_options.kl_coef is set by algorithm.kl_coef with kl_in: reward. Use those")
+
+
+class RunConfig(Section):
+    """A run: one stage or several, in order."""
+
+    name: str
+    output: str
+    stages: tuple[StageConfig, ...]
+    starts_fresh: tuple[bool, ...]
+    """Per stage: True where it names its own model, False where it goes on with the previous stage's."""
+
+    def stage_folder(self, index: int) -> Path:
+        """Where a stage's records lie: the run folder itself where there is only one stage."""
+        root = Path(self.output)
+        return root if len(self.stages) == 1 else root / f"{index}-{self.stages[index].method}"
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Name to file of every config in `configs/`."""
+    folder = Path(__file__).resolve().parents[2] / "configs"  # beside `reasoner`, installed or not
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_config(name: str) -> Path:
+    """A file as given, or a shipped config by name (`quickstart`, `configs/quickstart.yaml`).
+
+    Raises:
+        ConfigError: there is neither; the message suggests the closest name.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    shipped = shipped_configs()
+    if Path(name).stem in shipped and Path(name).parent.name in ("", "configs"):
+        return shipped[Path(name).stem]
+    close = difflib.get_close_matches(Path(name).stem, shipped, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ConfigError("no-file", f"no config {name!r}.{hint} Shipped: {', '.join(shipped)}.")
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config and apply overrides (`key.key=value`, `METHOD.key=value`, `stages.N.key=value`).
+
+    An override wins over the file, in every stage that it names.
+
+    Raises:
+        ConfigError: no such file, malformed YAML, unknown key or a value out of range.
+    """
+    path = find_config(name)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        json.dumps(raw, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            "bad-yaml", f"{path} holds {error.object[error.start]!a}, half of a surrogate pair. Replace it."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        raise ConfigError("bad-yaml", f"{path} must be YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError("bad-yaml", f"{path} must be a mapping of keys; got {type(raw).__name__}.")
+    return resolve(cast("dict[str, object]", raw), overrides, where=str(path), default_name=path.stem)
+
+
+def resolve(
+    raw: Mapping[str, object],
+    overrides: Sequence[str] = (),
+    *,
+    where: str = "config",
+    default_name: str = "run",
+) -> RunConfig:
+    """The typed run config of a raw mapping; see `load_config`."""
+    common = {key: value for key, value in raw.items() if key != "stages"}
+    common.setdefault("name", default_name)
+    no_stages: list[object] = [{}]
+    listed = raw.get("stages", no_stages)
+    if not isinstance(listed, list) or not listed or not all(isinstance(s, dict) for s in cast("list[object]", listed)):
+        raise ConfigError("bad-value", f"{where}: stages must be a list of mappings, at least one.")
+    stage_dicts = _expanded(cast("list[dict[str, object]]", listed), where)
+    merged = [deep_merge(common, stage) for stage in stage_dicts]
+    written = [_start(stage) for stage in merged]
+    for override in overrides:
+        _apply_override(merged, override)
+    stages = tuple(_validated(stage, where) for stage in merged)
+    fresh = tuple(
+        index == 0 or _start(stage_dicts[index]) is not None or _start(merged[index]) != written[index]
+        for index in range(len(stages))
+    )
+    first = stages[0]
+    return RunConfig(name=first.name, output=first.output or f"runs/{first.name}", stages=stages, starts_fresh=fresh)
+
+
+def _expanded(listed: list[dict[str, object]], where: str) -> list[dict[str, object]]:
+    """Stages in order, `{repeat: N, stages: [...]}` written out N times (rounds)."""
+    found: list[dict[str, object]] = []
+    for entry in listed:
+        if "repeat" not in entry:
+            found.append(entry)
+            continue
+        times, inner = entry["repeat"], entry.get("stages")
+        whole = isinstance(times, int) and times >= 1 and isinstance(inner, list) and set(entry) == {"repeat", "stages"}
+        if not whole or not all(isinstance(stage, dict) for stage in cast("list[object]", inner)):
+            raise ConfigError("bad-value", f"{where}: a repeat must be {{repeat: N, stages: [mappings]}}; got {entry}.")
+        for _ in range(cast("int", times)):
+            found += copy.deepcopy(cast("list[dict[str, object]]", inner))
+    return found
+
+
+def dump(config: StageConfig) -> str:
+    """The resolved stage as YAML that `load_config` reads back to the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def deep_merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+    """`over` laid over `base`, mappings merged key by key, everything else replaced."""
+    result: dict[str, object] = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        current = result.get(key)
+        if isinstance(current, dict) and isinstance(value, dict):
+            result[key] = deep_merge(cast("dict[str, object]", current), cast("dict[str, object]", value))
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def _start(stage: Mapping[str, object]) -> object:
+    """What a stage names as its model, None where it names none."""
+    model = stage.get("model")
+    if isinstance(model, dict):
+        section = cast("dict[str, object]", model)
+        return {key: section[key] for key in ("path", "from_scratch") if key in section} or None
+    return model
+
+
+def _apply_override(stages: list[dict[str, object]], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.split(".")
+    if not separator or not all(parts):
+        raise ConfigError("bad-override", f"an override must be key=value; got {override!r}.")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise ConfigError("bad-override", f"the value of {key} must be YAML; got {text!r}: {error}") from error
+    chosen = stages
+    if parts[0] == "stages" and len(parts) > 2 and parts[1].isdigit():
+        if int(parts[1]) >= len(stages):
+            raise ConfigError("bad-override", f"{override!r}: there are only {len(stages)} stages.")
+        chosen, parts = [stages[int(parts[1])]], parts[2:]
+    elif len(parts) > 1 and (parts[1] in StageConfig.model_fields or parts[0] not in StageConfig.model_fields):
+        # sft.steps is of the stages with that method, sft.data of the section that has the method's name
+        named = [stage for stage in stages if stage.get("method", "grpo") == parts[0]]
+        if not named and parts[0] in get_args(StageConfig.model_fields["method"].annotation):
+            methods = ", ".join(str(stage.get("method", "grpo")) for stage in stages)
+            raise ConfigError("bad-override", f"{override!r}: no stage has that method; the stages are {methods}.")
+        chosen, parts = (named, parts[1:]) if named else (stages, parts)
+    for index, stage in enumerate(chosen):
+        if index > 0 and parts[0] == "model" and (len(parts) == 1 or parts[1] in ("path", "from_scratch")):
+            continue  # later stages go on from the first
+        given = stage.get("model")
+        if parts == ["model"] and isinstance(value, str) and isinstance(given, dict):
+            kept = {key: held for key, held in cast("dict[str, object]", given).items() if key != "from_scratch"}
+            value = {**kept, "path": value}  # another model, held as the file says
+        _set(stage, parts, value, override)
+
+
+def _set(stage: dict[str, object], parts: list[str], value: object, override: str) -> None:
+    target: object = stage
+    for position, part in enumerate(parts[:-1]):
+        if isinstance(target, list):
+            entries = cast("list[object]", target)
+            if not part.isdigit() or int(part) >= len(entries):
+                raise ConfigError("bad-override", f"{override!r}: {part!r} is not an index of a list.")
+            if isinstance(entries[int(part)], str):
+                entries[int(part)] = {"name": entries[int(part)]}
+            target = entries[int(part)]
+            continue
+        section = cast("dict[str, object]", target)
+        current = section.get(part)
+        if isinstance(current, str) and position == 0 and part in ("model", "task"):
+            section[part] = {"path" if part == "model" else "name": current}
+        elif not isinstance(current, dict | list):
+            section[part] = {}
+        target = section[part]
+    if not isinstance(target, dict):
+        raise ConfigError("bad-override", f"{override!r} does not lead to a key.")
+    cast("dict[str, object]", target)[parts[-1]] = value
+
+
+def _validated(stage: Mapping[str, object], where: str) -> StageConfig:
+    try:
+        return StageConfig.model_validate(stage)
+    except ValidationError as error:
+        lines = [explained(dict(problem), StageConfig) for problem in error.errors()]
+        unknown = any(problem["type"] == "extra_forbidden" for problem in error.errors())
+        raise ConfigError("unknown-key" if unknown else "bad-value", f"{where}: " + "; ".join(lines)) from error

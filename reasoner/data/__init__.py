@@ -1,0 +1,1 @@
+"""Problems, prompts, demonstrations and preferences: read, rendered, encoded, ordered."""

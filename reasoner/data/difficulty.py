@@ -1,0 +1,200 @@
+"""How hard each problem is for the policy as it is now: a Beta posterior of its pass rate, forgotten over steps.
+
+Letters: P problems, G group.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from reasoner.config.sections import ConfigError
+from reasoner.data.sampler import request_seed
+from reasoner.records import Problem, Rollout
+from verifiers import JSON, Outcome
+
+
+class Counts(NamedTuple):
+    """Evidence on one problem."""
+
+    passes: float
+    """Sum of rewards in [0, 1]."""
+    fails: float
+    step: int
+    """When it was last added to."""
+
+
+class Difficulty:
+    """Beta(1 + passes, 1 + fails) of each problem that was sampled; old evidence counts decay^steps of its worth.
+
+    So a problem that was out of reach comes back into view, and one never seen stands at Beta(1, 1).
+
+    Example:
+        >>> known = Difficulty(decay=0.5)
+        >>> known.add("sums/1", passes=6.0, fails=2.0, step=1)
+        >>> known.pass_rate("sums/1"), known.pass_rate("sums/2")
+        (0.7, 0.5)
+        >>> known.add("sums/1", passes=0.0, fails=8.0, step=3)
+        >>> round(known.pass_rate("sums/1"), 3)
+        0.208
+    """
+
+    def __init__(self, *, decay: float) -> None:
+        """`decay`: what evidence is worth a step later, in (0, 1]; 0.98 forgets half in 34 steps."""
+        self._decay = decay
+        self._counts: dict[str, Counts] = {}
+        self.step = 0
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def add(self, key: str, *, passes: float, fails: float, step: int) -> None:
+        """Add evidence on a problem (`problem_key`)."""
+        self.step = max(self.step, step)
+        before = self._counts.get(key, Counts(0.0, 0.0, step))
+        kept = self._decay ** (step - before.step)
+        self._counts[key] = Counts(before.passes * kept + passes, before.fails * kept + fails, step)
+
+    def record(self, rollouts: Iterable[Rollout], *, step: int) -> None:
+        """Add a step's graded rollouts; learned scores, which have no pass mark, say nothing here."""
+        self.step = step
+        found: dict[str, list[float]] = {}
+        for rollout in rollouts:
+            if rollout.verdict.reward is not None and rollout.verdict.outcome is not Outcome.SCORED:
+                found.setdefault(problem_key(rollout.problem), []).append(rollout.verdict.reward)
+        for key, rewards in found.items():
+            passes = sum(min(1.0, max(0.0, reward)) for reward in rewards)
+            self.add(key, passes=passes, fails=len(rewards) - passes, step=step)
+
+    def pass_rate(self, key: str) -> float:
+        """Mean of the posterior."""
+        passes, fails = self._present(key)
+        return (1 + passes) / (2 + passes + fails)
+
+    def signal_P(self, keys: Sequence[str], *, group_size: int) -> np.ndarray:
+        """[P] chance that a group of each problem has both a pass and a fail: 1 - E[p^G] - E[(1 - p)^G].
+
+        Under Beta(a, b), E[p^G] is the product of (a + k) / (a + b + k) over k = 0 .. G - 1 (ours: the criterion of
+        DAPO's dynamic sampling, arXiv:2503.14476, section 3.2, before sampling instead of after).
+        """
+        counts = np.array([self._present(key) for key in keys], dtype=np.float64).reshape(-1, 2)
+        a_P, b_P = 1 + counts[:, 0], 1 + counts[:, 1]
+        all_pass_P = all_fail_P = np.ones(len(counts))
+        for k in range(group_size):
+            all_pass_P = all_pass_P * (a_P + k) / (a_P + b_P + k)
+            all_fail_P = all_fail_P * (b_P + k) / (a_P + b_P + k)
+        return 1 - all_pass_P - all_fail_P
+
+    def _present(self, key: str) -> tuple[float, float]:
+        counts = self._counts.get(key)
+        if counts is None:
+            return 0.0, 0.0
+        worth = self._decay ** max(0, self.step - counts.step)
+        return counts.passes * worth, counts.fails * worth
+
+    def state(self) -> dict[str, JSON]:
+        """What `restore` takes."""
+        return {"step": self.step, "counts": {key: list(counts) for key, counts in self._counts.items()}}
+
+    def restore(self, state: Mapping[str, JSON]) -> None:
+        """Go on where `state` was taken."""
+        self.step = cast("int", state["step"])
+        counts = cast("dict[str, tuple[float, float, int]]", state["counts"])
+        self._counts = {key: Counts(*value) for key, value in counts.items()}
+
+    def import_rollouts(self, path: Path) -> None:
+        """Begin with the rollouts of an evaluation or an earlier run: rollouts.jsonl or eval_rollouts.jsonl.
+
+        Raises:
+            ConfigError: there is no such file, or a line is no rollout.
+        """
+        number = 0
+        try:
+            with path.open(encoding="utf-8", newline="\n") as file:
+                for number, line in enumerate(file, 1):  # noqa: B007  (named in the error below)
+                    row = json.loads(line)
+                    reward, outcome = row["verdict"]["reward"], row["verdict"]["outcome"]
+                    if reward is not None and outcome != Outcome.SCORED:
+                        passes = min(1.0, max(0.0, reward))
+                        self.add(f"{row['task']}/{row['problem']}", passes=passes, fails=1 - passes, step=0)
+            if not number:
+                raise ValueError("it is empty")
+        except OSError as error:
+            raise ConfigError(
+                "no-file", f"rollout.difficulty_from: {error}. Give an eval_rollouts.jsonl (`reasoner eval --output`)."
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError("bad-value", f"{path} line {number} must be a rollout; {error!r}.") from error
+
+
+def problem_key(problem: Problem) -> str:
+    """Names a problem over runs: its task and id."""
+    return f"{problem.task}/{problem.id}"
+
+
+class DifficultySampler:
+    """Draws problems by their chance of a group with signal, none twice in a step; unseen ones stand at Beta(1, 1).
+
+    Weighted sampling without replacement by the keys u^(1/w) (Efraimidis and Spirakis 2006).
+    """
+
+    def __init__(self, problems: Sequence[Problem], difficulty: Difficulty, *, seed: int, group_size: int) -> None:
+        if not problems:
+            raise ValueError("problems must not be empty; the task yields none for this split.")
+        self.problems = problems
+        self._keys = [problem_key(problem) for problem in problems]
+        self._difficulty, self._seed, self._group_size = difficulty, seed, group_size
+        self._draws = self._taken = 0
+        self._step_drawn: tuple[int, list[int]] = (-1, [])
+
+    @property
+    def epochs(self) -> float:
+        """Problems drawn, in units of all of them."""
+        return self._taken / len(self.problems)
+
+    def take(self, count: int) -> list[Problem]:
+        """The next problems; those drawn since the last step's rewards came in are left out while others are left."""
+        step, drawn = self._step_drawn
+        drawn = drawn if step == self._difficulty.step else []
+        taken: list[int] = []
+        while len(taken) < count:
+            weights_P = self._difficulty.signal_P(self._keys, group_size=self._group_size)
+            if len(drawn) == len(self.problems):
+                drawn = []
+            uniform_P = np.random.default_rng(request_seed(self._seed, "difficulty", self._draws)).random(
+                len(weights_P)
+            )
+            keys_P = np.log(uniform_P) / np.maximum(weights_P, 1e-9)
+            keys_P[drawn] = -np.inf
+            best = np.argsort(-keys_P, kind="stable")[: min(count - len(taken), len(self.problems) - len(drawn))]
+            taken += best.tolist()
+            drawn = [*drawn, *best.tolist()]
+            self._draws += 1
+        self._taken += count
+        self._step_drawn = (self._difficulty.step, drawn)
+        return [self.problems[place] for place in taken]
+
+    def state(self) -> dict[str, JSON]:
+        """What `restore` takes; the statistics themselves are kept apart."""
+        return {"draws": self._draws, "taken": self._taken}
+
+    def restore(self, state: Mapping[str, JSON]) -> None:
+        """Go on where `state` was taken, at the end of a step, over the same problems.
+
+        Raises:
+            ConfigError: they were drawn in another way.
+        """
+        if "draws" not in state:
+            raise ConfigError(
+                "changed",
+                f"rollout.sampling must be what it was; {dict(state)} then. Restore it, or begin a new run from the"
+                " checkpoint's model.",
+            )
+        self._draws, self._taken = cast("int", state["draws"]), cast("int", state["taken"])
+
+
+__all__ = ["Counts", "Difficulty", "DifficultySampler", "problem_key"]

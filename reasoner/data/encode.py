@@ -1,0 +1,161 @@
+"""Texts that are given, not sampled, as rows of a batch: demonstrations and the two sides of a preference.
+
+Letters: B rows, N completion tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar, cast
+
+import torch
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner.algorithm.batch import Batch
+from reasoner.config.sections import ConfigError
+from tasks import Message
+from tasks.rows import read_rows
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """One row as token ids."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    """The end-of-sequence token included."""
+    loss_mask: tuple[bool, ...]
+    """Of the completion: False where a token is somebody else's turn."""
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+class BadRow(NamedTuple):
+    """A row of data that cannot be used, and why."""
+
+    where: str
+    """File and row number, or the row's own id."""
+    reason: str
+
+
+class UnusableRow(ValueError):
+    """A row of data holds no preference or demonstration; the message says why."""
+
+
+def chat_of(value: object, column: str) -> tuple[Message, ...]:
+    """A column that holds chat messages.
+
+    Raises:
+        UnusableRow: it does not.
+    """
+    if isinstance(value, list) and value:
+        listed = cast("list[object]", value)
+        if all(isinstance(m, dict) and "role" in m and isinstance(m.get("content"), str) for m in listed):
+            found = cast("list[dict[str, object]]", listed)
+            return tuple(Message(role=str(m["role"]), content=str(m["content"])) for m in found)
+    raise UnusableRow(f"column {column!r} must be a list of {{role, content}} messages; got {str(value)[:60]!r}")
+
+
+def completion_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """A given completion as the policy would have sampled it: its tokens and the end-of-sequence token."""
+    ids = cast("list[int]", tokenizer(text, add_special_tokens=False)["input_ids"])
+    return (*ids, cast("int", tokenizer.eos_token_id))
+
+
+def length_fault(row: Encoded, limit: int) -> str | None:
+    """Why a row does not fit, in words; None where it does."""
+    if len(row) <= limit:
+        return None
+    return f"prompt and completion of {len(row)} tokens are over the limit of {limit}"
+
+
+def batch_of(
+    rows: Sequence[Encoded],
+    *,
+    rewards: Sequence[float] | None = None,
+    groups: Sequence[int] | None = None,
+    margins: Sequence[float] | None = None,
+) -> Batch:
+    """One optimizer step's rows; every trained token weighs 1 / trained tokens of them all."""
+    lengths = torch.tensor([len(row.completion_ids) for row in rows])
+    row_N = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+    mask_N = torch.tensor([kept for row in rows for kept in row.loss_mask], dtype=torch.bool)
+    return Batch(
+        input_ids=tuple(torch.tensor([*row.prompt_ids, *row.completion_ids]) for row in rows),
+        prompt_lengths_B=torch.tensor([len(row.prompt_ids) for row in rows]),
+        row_N=row_N,
+        loss_mask_N=mask_N,
+        reward_B=torch.tensor(list(rewards or [0.0] * len(rows)), dtype=torch.float64),
+        group_B=torch.tensor(list(groups or range(len(rows)))),
+        weights_N=mask_N.float() / max(1, int(mask_N.sum())),
+        rollout_logprobs_N=torch.zeros(len(row_N)),
+        margin_B=None if margins is None else torch.tensor(list(margins)),
+    )
+
+
+BAD_ROWS = "bad_rows.tsv"
+"""File of a run folder that names every row left out."""
+
+
+def usable_rows(
+    paths: Sequence[str], *, split: str, read: Callable[[Mapping[str, object], str], Item]
+) -> tuple[list[Item], list[BadRow]]:
+    """What `read(row, where)` makes of each row of files, folders or hub data sets; and those it cannot use.
+
+    Raises:
+        TaskError: a file cannot be read, or is empty.
+    """
+    found: list[Item] = []
+    bad: list[BadRow] = []
+    for path in paths:
+        for number, row in enumerate(read_rows(path, split=split), 1):
+            where = f"{path} row {number}"
+            try:
+                found.append(read(row, where))
+            except UnusableRow as error:
+                bad.append(BadRow(where, str(error)))
+    return found, bad
+
+
+def report_bad_rows(bad: Sequence[BadRow], *, total: int, policy: str, folder: Path | None = None) -> str | None:
+    """Say which rows were left out and why; None where none was.
+
+    Args:
+        bad: the rows.
+        total: rows read.
+        policy: "drop" or "stop".
+        folder: a run folder: every row is named in its `bad_rows.tsv`.
+    Raises:
+        ConfigError: the policy is "stop" and there is one, or no row is left.
+    """
+    if folder is not None and bad:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / BAD_ROWS).write_text("".join(f"{row.where}\t{row.reason}\n" for row in bad))
+    if not bad and total:
+        return None
+    shown = "; ".join(f"{row.where}: {row.reason}" for row in bad[:3])
+    counted = f"{len(bad)} of {total} rows cannot be used: {shown}{'; ...' if len(bad) > 3 else ''}."
+    if len(bad) == total or policy == "stop":
+        what = "None is left." if len(bad) == total else "bad_rows is 'stop'."
+        raise ConfigError("bad-value", f"{counted} {what} Mend or remove them, or set bad_rows: drop.")
+    return f"{counted} They were left out{f', listed in {folder / BAD_ROWS}' if folder else ''}."
+
+
+__all__ = [
+    "BAD_ROWS",
+    "BadRow",
+    "Encoded",
+    "UnusableRow",
+    "batch_of",
+    "chat_of",
+    "completion_ids",
+    "length_fault",
+    "report_bad_rows",
+    "usable_rows",
+]

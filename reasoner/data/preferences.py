@@ -1,0 +1,209 @@
+"""Preference data: which of two completions of one prompt is better. Files of many shapes in, `Pair`s out.
+
+A row may be any of these, told apart by its columns (`preferences.columns` renames them):
+  {prompt, chosen, rejected}         texts; prompt, chosen and rejected may be lists of chat messages
+  {chosen, rejected}                 whole conversations: messages, or transcripts of "Human:" and "Assistant:" turns
+  {prompt, first, second, label}     the label says which is better, or that neither is
+beside optional `probability` (that the first is better), `margin`, `category` and `id`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from reasoner.config.sections import PREFERENCE_COLUMNS, PreferenceSection
+from reasoner.data.encode import BadRow, UnusableRow, chat_of, usable_rows
+from tasks import Message
+
+Prompt = str | tuple[Message, ...]
+TURN = re.compile(r"\n\n(Human|Assistant): ?")
+ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two completions of one prompt, the better one first.
+
+    Example:
+        >>> Pair(id="0", prompt="Say hello.", first="Hello!", second="No.").target
+        1.0
+    """
+
+    id: str
+    """File and row number, or the row's own id."""
+    prompt: Prompt
+    first: str
+    """The better completion, or the likelier to be; of a tie, either."""
+    second: str
+    target: float = 1.0
+    """Chance that the first is better: 1, 0.5 for a tie, or between them with `targets: probability`."""
+    margin: float = 0.0
+    """How much better, in units of the reward; >= 0."""
+    category: str = ""
+
+
+class Pairs(NamedTuple):
+    """Usable pairs, and the rows that are none."""
+
+    pairs: list[Pair]
+    bad: list[BadRow]
+
+
+class Splits(NamedTuple):
+    """What is learned from, and what is held out."""
+
+    train: Pairs
+    test: Pairs
+
+
+def load_pairs(section: PreferenceSection) -> Splits:
+    """The pairs of a config section; each file is read once.
+
+    Without a `test` of their own, the files of `train` are split by a digest of the prompt: all pairs of one prompt
+    lie on one side, on every machine, whatever the order of the rows.
+    """
+
+    def read(paths: Sequence[str], split: str) -> Pairs:
+        pairs, bad = usable_rows(paths, split=split, read=lambda row, where: read_pair(row, section, where=where))
+        return Pairs([pair for pair in pairs if pair.target != 0.5 or section.ties != "drop"], bad)
+
+    pairs, bad = read(section.train, "train")
+    if section.test:
+        test = read(section.test, "test")
+    else:
+        test = Pairs([pair for pair in pairs if held_out(pair.prompt, section.held_out_share)], [])
+        pairs = [pair for pair in pairs if not held_out(pair.prompt, section.held_out_share)]
+    return Splits(Pairs(pairs[: section.limit], bad), test)
+
+
+def held_out(prompt: Prompt, share: float) -> bool:
+    """Whether a prompt belongs to the held-out split: by its own digest."""
+    text = prompt if isinstance(prompt, str) else "\n".join(f"{m['role']}: {m['content']}" for m in prompt)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 < share
+
+
+def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: str) -> Pair:
+    """One row as a pair, the better completion first.
+
+    Raises:
+        UnusableRow: a column is missing, the label is unknown, a completion is empty, or both are the same.
+    """
+    name = {key: section.columns.get(key, key) for key in PREFERENCE_COLUMNS}
+    prompt, first, second = _sides(row, name)
+    target = _target(row, name, section)
+    if target < 0.5:
+        first, second, target = second, first, 1 - target
+    for side, text in (("chosen", first), ("rejected", second)):
+        if not text.strip():
+            raise UnusableRow(f"the {side} completion is empty")
+    if first == second:
+        raise UnusableRow("chosen and rejected are the same text")
+    if not (prompt.strip() if isinstance(prompt, str) else "".join(m["content"] for m in prompt).strip()):
+        raise UnusableRow("the prompt is empty")
+    return Pair(
+        id=str(row.get(name["id"]) or where),
+        prompt=prompt,
+        first=first,
+        second=second,
+        target=target,
+        margin=_margin(row.get(name["margin"])),
+        category=str(row.get(name["category"]) or ""),
+    )
+
+
+TARGETS: Mapping[Literal["first", "second", "tie"], float] = {"first": 1.0, "second": 0.0, "tie": 0.5}
+
+
+def _sides(row: Mapping[str, object], name: Mapping[str, str]) -> tuple[Prompt, str, str]:
+    labelled = name["first"] in row and name["second"] in row
+    keys = (name["first"], name["second"]) if labelled else (name["chosen"], name["rejected"])
+    for key in keys:
+        if row.get(key) is None:
+            raise UnusableRow(f"has no value in column {key!r} (columns: {', '.join(map(str, row)) or 'none'})")
+    sides = [_side(row[key], key) for key in keys]
+    given = row.get(name["prompt"])
+    if given is not None:
+        prompt = _conversation(given, name["prompt"])
+        texts = [_last(side, prompt) for side in sides]
+        return prompt, texts[0], texts[1]
+    whole = [turns for turns in sides if not isinstance(turns, str)]
+    if len(whole) < 2:
+        raise UnusableRow(f"has no column {name['prompt']!r}, and its completions are no whole conversations")
+    if whole[0][:-1] != whole[1][:-1] or whole[0][-1]["role"] != "assistant" or whole[1][-1]["role"] != "assistant":
+        raise UnusableRow("chosen and rejected must be the same conversation up to a last assistant turn")
+    return whole[0][:-1], whole[0][-1]["content"], whole[1][-1]["content"]
+
+
+def _side(value: object, key: str) -> str | tuple[Message, ...]:
+    """A completion as text, or a conversation as turns."""
+    if isinstance(value, str):
+        return transcript(value) or value
+    return _conversation(value, key)
+
+
+def _conversation(value: object, key: str) -> Prompt:
+    return value if isinstance(value, str) else chat_of(value, key)
+
+
+def _last(side: str | tuple[Message, ...], prompt: Prompt) -> str:
+    """The completion of a side: a text as it is, of messages the last one, after the prompt where that is repeated."""
+    if isinstance(side, str):
+        return side
+    head = side[:-1]
+    if head and head != prompt:
+        raise UnusableRow("a completion of several messages must repeat the prompt and add one assistant message")
+    return side[-1]["content"]
+
+
+def transcript(text: str) -> tuple[Message, ...] | None:
+    r"""Turns of "\n\nHuman: ...\n\nAssistant: ..."; None where the text is no such transcript.
+
+    Example:
+        >>> [m["role"] for m in transcript("\n\nHuman: hi\n\nAssistant: hello") or ()]
+        ['user', 'assistant']
+    """
+    parts = TURN.split(text)
+    if len(parts) < 5 or parts[0].strip():
+        return None
+    return tuple(
+        Message(role=ROLES[who], content=said.strip()) for who, said in zip(parts[1::2], parts[2::2], strict=True)
+    )
+
+
+def _target(row: Mapping[str, object], name: Mapping[str, str], section: PreferenceSection) -> float:
+    if section.targets == "probability" and (given := row.get(name["probability"])) is not None:
+        if not isinstance(given, int | float) or not 0 <= given <= 1:
+            raise UnusableRow(f"probability must be a number from 0 to 1; got {given!r}")
+        return float(given)
+    if name["first"] not in row or name["second"] not in row:
+        return 1.0
+    label = row.get(name["label"])
+    for side, target in TARGETS.items():
+        if str(label).strip() in section.labels.get(side, []):
+            return target
+    known = ", ".join(repr(value) for side in TARGETS for value in section.labels.get(side, []))
+    raise UnusableRow(f"label {label!r} must be one of {known}; see preferences.labels")
+
+
+def _margin(value: object) -> float:
+    if value is None:
+        return 0.0
+    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise UnusableRow(f"margin must be a finite number >= 0; got {value!r}")
+    return float(value)
+
+
+def shares(pairs: Sequence[Pair]) -> Iterator[str]:
+    """What a data set is made of, in words."""
+    ties = sum(pair.target == 0.5 for pair in pairs)
+    longer = sum(len(pair.first) > len(pair.second) for pair in pairs if pair.target != 0.5)
+    yield f"{len(pairs)} pairs, {ties} ties; the chosen is the longer one in {longer} of {len(pairs) - ties}"
+
+
+__all__ = ["Pair", "Pairs", "Splits", "held_out", "load_pairs", "read_pair", "shares", "transcript"]

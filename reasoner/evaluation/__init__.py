@@ -1,0 +1,1 @@
+"""A model measured on held-out problems, and the estimates."""

@@ -1,0 +1,189 @@
+"""pass@k, avg@k and maj@k of a policy on problems, with intervals. Letters: P problems, K samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner.config.sections import PromptSection
+from reasoner.engine.base import Engine
+from reasoner.records import Problem, RolloutGroup, SamplingParams
+from reasoner.rollout.round import Sampled, sample_round
+from verifiers import JSON
+from verifiers.pool.pool import GradingPool
+from verifiers.stats import wilson_interval
+
+BOOTSTRAP_RESAMPLES = 2000
+
+
+class Estimate(NamedTuple):
+    """A mean over problems with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalResult:
+    """One evaluation."""
+
+    problems: int
+    samples: int
+    ungraded: int
+    """Completions that could not be graded: left out of every figure."""
+    truncated: float
+    """Share of completions that hit the token limit."""
+    tokens_mean: float
+    estimates: Mapping[str, Estimate]
+    """avg@K, pass@k for k in powers of two up to K, maj@K (K > 1, and a verifier that names the answers that it finds
+    right), and the mean of each component of the verdicts."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """As one line of evals.jsonl."""
+        return {
+            "problems": self.problems,
+            "samples": self.samples,
+            "ungraded": self.ungraded,
+            "truncated": self.truncated,
+            "tokens_mean": self.tokens_mean,
+            "metrics": {name: list(estimate) for name, estimate in self.estimates.items()},
+        }
+
+
+class Evaluation(NamedTuple):
+    """Figures and the completions behind them."""
+
+    result: EvalResult
+    sampled: Sampled
+
+
+def pass_at_k(*, samples: int, correct: int, k: int) -> float:
+    """Unbiased estimate of the chance that one of k samples is right: 1 - C(n-c, k) / C(n, k).
+
+    Chen et al., arXiv:2107.03374, equation 1.
+
+    Raises:
+        ValueError: k is not in 1 .. samples.
+
+    Example:
+        >>> pass_at_k(samples=4, correct=1, k=2)
+        0.5
+    """
+    if not 1 <= k <= samples:
+        raise ValueError(f"k must be between 1 and the number of samples; got {k} of {samples}.")
+    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def maj_at_k(answers: Sequence[str | None], correct: Sequence[bool]) -> float:
+    """Chance that the commonest answer is right, ties broken at random (self-consistency, arXiv:2203.11171).
+
+    Samples without an answer do not vote. Equal answers are told by their text as the verifier extracted it.
+
+    Example:
+        >>> maj_at_k(["4", "4", "5", None], [True, True, False, False])
+        1.0
+    """
+    votes: dict[str, list[bool]] = {}
+    for answer, right in zip(answers, correct, strict=True):
+        if answer is not None:
+            votes.setdefault(answer, []).append(right)
+    if not votes:
+        return 0.0
+    most = max(len(group) for group in votes.values())
+    winners = [group for group in votes.values() if len(group) == most]
+    return sum(sum(group) / len(group) for group in winners) / len(winners)
+
+
+def estimate(values_P: Sequence[float], *, seed: int = 0) -> Estimate:
+    """Mean over problems with a 95 % interval: Wilson for 0/1 values, otherwise a bootstrap over problems."""
+    if not values_P:
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    values = np.asarray(values_P, dtype=np.float64)
+    mean = float(values.mean())
+    if set(values.tolist()) <= {0.0, 1.0}:
+        interval = wilson_interval(int(values.sum()), len(values))
+        return Estimate(mean, interval[0], interval[1])
+    generator = np.random.default_rng(seed)
+    means = [values[generator.integers(0, len(values), len(values))].mean() for _ in range(BOOTSTRAP_RESAMPLES)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(mean, float(low), float(high))
+
+
+def summarize(groups: Sequence[RolloutGroup]) -> EvalResult:
+    """Every figure of an evaluation; a problem none of whose completions could be graded is left out."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    samples = max(len(group.rollouts) for group in groups)
+    votes = all(v.answer is not None for r in rollouts if (v := r.verdict).graded and (v.reward or 0.0) >= 1.0)
+    per_problem: dict[str, list[float]] = {}
+    for group in groups:
+        graded = [rollout.verdict for rollout in group.rollouts if rollout.verdict.graded]
+        if not graded:
+            continue
+        rewards = [verdict.reward or 0.0 for verdict in graded]
+        right = [reward >= 1.0 for reward in rewards]
+        per_problem.setdefault(f"avg@{samples}", []).append(sum(rewards) / len(rewards))
+        for name in dict.fromkeys(name for verdict in graded for name in verdict.components):
+            held = [verdict.components[name] for verdict in graded if name in verdict.components]
+            per_problem.setdefault(f"component/{name}", []).append(sum(held) / len(held))
+        if samples == 1:
+            continue
+        for k in _ks(samples):
+            if k <= len(graded):
+                value = pass_at_k(samples=len(graded), correct=sum(right), k=k)
+                per_problem.setdefault(f"pass@{k}", []).append(value)
+        if votes:
+            majority = maj_at_k([verdict.answer for verdict in graded], right)
+            per_problem.setdefault(f"maj@{samples}", []).append(majority)
+    lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
+    return EvalResult(
+        problems=len(groups),
+        samples=samples,
+        ungraded=sum(not rollout.verdict.graded for rollout in rollouts),
+        truncated=sum(rollout.completion.finish_reason == "length" for rollout in rollouts) / len(rollouts),
+        tokens_mean=sum(lengths) / len(lengths),
+        estimates={name: estimate(values) for name, values in per_problem.items()},
+    )
+
+
+def _ks(samples: int) -> list[int]:
+    powers = [1 << i for i in range(samples.bit_length()) if 1 << i <= samples]
+    return sorted({*powers, samples})
+
+
+def evaluate(
+    problems: Sequence[Problem],
+    *,
+    engine: Engine,
+    pool: GradingPool,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: PromptSection,
+    params: SamplingParams,
+    samples: int,
+    seed: int,
+    step: int = 0,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
+    """Sample K completions per problem, grade them, and summarize.
+
+    The seeds depend on `seed`, the problem's place and the sample alone: evaluations of two models
+    on the same problems are paired.
+    """
+    sampled = sample_round(
+        problems,
+        group_size=samples,
+        engine=engine,
+        pool=pool,
+        tokenizer=tokenizer,
+        prompt=prompt,
+        params=params,
+        seed_parts=(seed, "eval"),
+        step=step,
+        on_progress=on_progress,
+    ).all()
+    return Evaluation(summarize(sampled.groups), sampled)

@@ -1,0 +1,1 @@
+"""Verifiers that hold a model: a judge, a reward model."""

@@ -1,0 +1,289 @@
+"""A reward model's folder, what it scores, and the verifier `reward-model`. Letters: B rows, K heads, M models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner.config.sections import PromptSection
+from reasoner.data.encode import Encoded, batch_of, completion_ids
+from reasoner.data.prompt import render
+from reasoner.model.forward import Forward, hidden_states, padded
+from reasoner.model.load import ModelError, check_model, compute_dtype, default_device, first_line, load_tokenizer
+from reasoner.model.lora import exclusive, fingerprint, using_adapter
+from tasks import Message, Problem
+from verifiers import GradingRow, Outcome, Verdict, Verifier
+from verifiers.verdict import fixed
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+REWARD_FILE = "reward.json"
+REWARD_HEAD_FILE = "reward_head.safetensors"
+BASE_FILE = "base.txt"
+"""Fingerprint of the base under a reward adapter."""
+
+
+def last_token_scores(decoder: nn.Module, head: nn.Module, forward: Forward) -> Tensor:
+    """[B, K] of a head on each row's last token, in float32 (float64 for float64 weights), with gradient."""
+    ends_BD = hidden_states(decoder, forward, forward.ends_B)
+    scores = head(ends_BD)
+    return scores if scores.dtype == torch.float64 else scores.float()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardCard:
+    """What `reward.json` says of a reward model."""
+
+    prompt: PromptSection
+    """How prompts were rendered in training; scoring renders them alike."""
+    mean: float = 0.0
+    """Of the rewards of the training completions, averaged over heads."""
+    std: float = 1.0
+
+    @classmethod
+    def read(cls, folder: str) -> RewardCard:
+        """Of a folder; a model without the file renders chats by its template and is not rescaled."""
+        file = Path(folder) / REWARD_FILE
+        if not file.is_file():
+            return cls(prompt=PromptSection())
+        row = json.loads(file.read_text())
+        return cls(prompt=PromptSection(**row["prompt"]), mean=row["mean"], std=row["std"])
+
+    def write(self, folder: Path) -> None:
+        """Beside the model's own files."""
+        row = {"prompt": self.prompt.model_dump(mode="json"), "mean": self.mean, "std": self.std}
+        (folder / REWARD_FILE).write_text(json.dumps(row, indent=1))
+
+
+def encode(
+    prompt: str | tuple[Message, ...],
+    completion: str,
+    tokenizer: PreTrainedTokenizerBase,
+    section: PromptSection,
+    *,
+    name: str,
+) -> Encoded:
+    """A completion of a prompt as the reward model reads it: rendered, and ended by the end-of-sequence token."""
+    problem = Problem(id=name, prompt=prompt, reference=None, verifier="reward-model")
+    (rendered,) = render([problem], tokenizer, section)
+    ids = completion_ids(completion, tokenizer)
+    return Encoded(id=name, prompt_ids=rendered.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
+
+
+class LentBase(NamedTuple):
+    """A policy's frozen base, on which reward models trained on the same base are adapters."""
+
+    adapter: PeftModel
+    model: PreTrainedModel
+    device: torch.device
+
+
+_LENT: dict[str, LentBase] = {}
+"""By fingerprint of the base; of the policy that this process trains."""
+
+
+def lend_base(adapter: PeftModel, model: PreTrainedModel, device: torch.device) -> None:
+    """Let reward models of this process live on a policy's base; the last one to lend counts."""
+    _LENT.clear()
+    _LENT[fingerprint(model)] = LentBase(adapter, model, device)
+
+
+class RewardModel:
+    """A trained reward model (or one from elsewhere with a `score` head), ready to score.
+
+    On an accelerator it lies in the host's memory between uses: PPO's policy needs the room. One that was trained as an
+    adapter is an adapter on the policy's own base, where that is the same.
+    """
+
+    def __init__(self, path: str, *, dtype: str = "auto", batch_tokens: int = 16384) -> None:
+        self.path = path
+        self.device = default_device()
+        self.card = RewardCard.read(path)
+        self.batch_tokens = batch_tokens
+        written = Path(path) / "adapter" / BASE_FILE
+        self.lent = _LENT.get(written.read_text().strip()) if written.is_file() else None
+        if self.lent is not None:
+            self._borrow(self.lent)
+        else:
+            self._load(dtype)
+        self.tokenizer = load_tokenizer(path)
+        self.limit = int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 20)
+
+    def _borrow(self, lent: LentBase) -> None:
+        """Put the reward adapter beside the policy's."""
+        folder = Path(self.path) / "adapter"
+        self.name = f"reward-{hashlib.blake2b(self.path.encode(), digest_size=4).hexdigest()}"
+        with exclusive(lent.model):
+            if self.name not in lent.adapter.peft_config:
+                lent.adapter.load_adapter(str(folder), adapter_name=self.name, is_trainable=False)
+        weight = load_file(folder / REWARD_HEAD_FILE)["weight"]
+        self.head: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        self.head.load_state_dict({"weight": weight})
+        self.head.to(lent.device)
+        self.model, self.device = lent.model, lent.device
+
+    def _load(self, dtype: str) -> None:
+        path = self.path
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(path, dtype=compute_dtype(dtype, self.device))
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
+            raise ModelError(
+                f"reward model {path!r} must be a Hugging Face sequence-classification model, by hub name or folder:"
+                f" {first_line(error)} Train one with method: reward_model, or check the name."
+            ) from error
+        if not hasattr(model, "score"):
+            raise ModelError(f"reward model {path!r} must have a `score` head; {type(model).__name__} has none.")
+        self.model: PreTrainedModel = model.eval().requires_grad_(False)
+        self.head = cast("nn.Module", self.model.score)
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[Encoded]) -> list[list[float]]:
+        """K rewards a row, in order, rescaled by the card to mean 0 and spread 1 over the training completions.
+
+        On the CPU each row is a forward pass of its own, so that its reward does not depend, to the last bit, on which
+        rows happened to wait beside it: a resumed run reproduces it.
+        """
+        if not rows:
+            return []
+        module, lent = cast("nn.Module", self.model), self.lent
+        switched = using_adapter(lent.adapter, self.name) if lent else module.to(self.device) and nullcontext()
+        with exclusive(module), switched:
+            batch = batch_of(rows)
+            scores_BK = [[0.0]] * len(rows)
+            decoder = cast("nn.Module", getattr(self.model, self.model.base_model_prefix))
+            for chosen in batch.micro_rows(1 if self.device.type == "cpu" else self.batch_tokens):
+                forward = padded(batch.select(chosen)).to(self.device)
+                found = last_token_scores(decoder, self.head, forward)
+                for row, scores in zip(chosen, found.double().cpu().tolist(), strict=True):
+                    scores_BK[row] = [(score - self.card.mean) / self.card.std for score in scores]
+        if lent is None and self.device.type != "cpu":
+            module.to("cpu")
+        return scores_BK
+
+
+class Spread(NamedTuple):
+    """Of the rewards that an ensemble gives one completion."""
+
+    mean: float
+    std: float
+    """Population standard deviation over heads and models: their disagreement."""
+
+
+def spread(rewards_K: Sequence[float]) -> Spread:
+    """Mean and disagreement.
+
+    Example:
+        >>> spread([1.0, 3.0])
+        Spread(mean=2.0, std=1.0)
+    """
+    mean = sum(rewards_K) / len(rewards_K)
+    return Spread(mean, (sum((reward - mean) ** 2 for reward in rewards_K) / len(rewards_K)) ** 0.5)
+
+
+class RewardModelVerifier(Verifier):
+    """Scores completions by one or several reward models, in the trainer's own process.
+
+    Args:
+        model: a folder or hub name, or a list of them (an ensemble).
+        disagreement: the reward is mean - disagreement * std over all heads and models (Coste et al.,
+            arXiv:2310.02743, their "uncertainty-weighted" objective with std for variance).
+        batch_tokens: of one forward pass, with padding.
+        dtype: of the weights; auto is bfloat16 on CUDA and float32 on the CPU.
+    """
+
+    name = "reward-model"
+    in_process = True
+    reference_schema = {}
+
+    def __init__(
+        self,
+        *,
+        model: str | list[str],
+        disagreement: float = 0.0,
+        batch_tokens: int = 16384,
+        dtype: str = "auto",
+    ) -> None:
+        if disagreement < 0:
+            raise ValueError(f"disagreement must be >= 0; got {disagreement}.")
+        self.paths = [model] if isinstance(model, str) else list(model)
+        for path in self.paths:
+            check_model(path, "a reward model")
+        self.disagreement = disagreement
+        self._options = {"dtype": dtype, "batch_tokens": batch_tokens}
+        self._models: list[RewardModel] = []
+
+    @property
+    def models(self) -> list[RewardModel]:
+        """Loaded at the first use."""
+        if not self._models:
+            self._models = [RewardModel(path, **self._options) for path in self.paths]  # pyright: ignore[reportArgumentType]
+        return self._models
+
+    def grade(self, row: GradingRow) -> Verdict:
+        return self.grade_batch([row])[0]
+
+    def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
+        """Rows over a model's context cannot be graded: cutting them would score another text."""
+        rewards_BK: list[list[float]] = [[] for _ in rows]
+        faults: dict[int, str] = {}
+        for model in self.models:
+            encoded = [
+                encode(prompt_of(row), row.completion, model.tokenizer, model.card.prompt, name=str(place))
+                for place, row in enumerate(rows)
+            ]
+            for place, row in enumerate(encoded):
+                if len(row) > model.limit:
+                    faults[place] = f"{len(row)} tokens are over the context of {model.limit} of {model.path}"
+            kept = [place for place in range(len(rows)) if place not in faults]
+            for place, rewards in zip(kept, model.score([encoded[place] for place in kept]), strict=True):
+                rewards_BK[place] += rewards
+        return [
+            fixed(Outcome.VERIFIER_ERROR, faults[place]) if place in faults else self._verdict(rewards)
+            for place, rewards in enumerate(rewards_BK)
+        ]
+
+    def _verdict(self, rewards_K: Sequence[float]) -> Verdict:
+        mean, std = spread(rewards_K)
+        reward = mean - self.disagreement * std
+        return Verdict(
+            outcome=Outcome.SCORED,
+            reward=reward,
+            detail={"reason": f"reward {reward:.4g}", "mean": mean, "disagreement": std},
+        )
+
+
+def prompt_of(row: GradingRow) -> str | tuple[Message, ...]:
+    """The row's prompt: the chat that the trainer attached, or its text."""
+    messages = row.info.get("messages")
+    if isinstance(messages, list):
+        turns = cast("list[dict[str, str]]", messages)
+        return tuple(Message(role=turn["role"], content=turn["content"]) for turn in turns)
+    return row.prompt or ""
+
+
+__all__ = [
+    "REWARD_FILE",
+    "RewardCard",
+    "RewardModel",
+    "RewardModelVerifier",
+    "Spread",
+    "encode",
+    "last_token_scores",
+    "lend_base",
+    "prompt_of",
+    "spread",
+]

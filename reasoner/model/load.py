@@ -1,0 +1,229 @@
+"""Models and tokenizers: from the hub, from a folder, or small ones made from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner.config.sections import ModelSection, ScratchConfig
+from reasoner.model.forward import allow_unpadded
+from reasoner.model.quantized import bits_config, settle
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.role == 'assistant' %}{% generation %}{{ message.content }}<|im_end|>{% endgeneration %}\n"
+    "{% else %}{{ message.content }}<|im_end|>\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""ChatML, with the assistant's tokens marked for supervised fine-tuning."""
+
+
+class ModelError(ValueError):
+    """A model or tokenizer cannot be loaded; the message says what to change."""
+
+
+class Loaded(NamedTuple):
+    """A model and its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def compute_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of a config name; auto is bfloat16 on CUDA and float32 on the CPU."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype = torch.float32) -> Loaded:
+    """The model of a config section, without adapters, in evaluation mode (no dropout).
+
+    Args:
+        section: path or from_scratch, and how attention runs.
+        seed: of the random weights where there are none.
+        weights_dtype: dtype in which the weights are held.
+    Raises:
+        ModelError: neither path nor from_scratch, no such model, or no tokenizer with it.
+    """
+    if section.from_scratch is not None:
+        return _from_scratch(section, seed, weights_dtype)
+    if section.path is None:
+        raise ModelError("model must have a path or from_scratch; got neither. Pass model=NAME_OR_FOLDER.")
+    quantization = _quantization(section, weights_dtype)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            section.path, dtype=weights_dtype, attn_implementation=section.attention, **quantization
+        )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise _no_such_model(section.path, error) from error
+    if quantization:
+        model = settle(model)
+    _own_memory(model)
+    allow_unpadded(model)
+    return Loaded(model.eval(), load_tokenizer(section.tokenizer or section.path))
+
+
+def _own_memory(model: torch.nn.Module) -> None:
+    """Take weights on the CPU out of the mapped file, whose offsets are no multiples of 64 bytes.
+
+    Matrix products of tensors that lie differently differ in their last bits: a resumed run would leave the one that
+    was never killed.
+    """
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.data_ptr() % 64:
+            parameter.data = parameter.data.clone()
+
+
+def _quantization(section: ModelSection, dtype: torch.dtype) -> dict[str, object]:
+    """Further arguments of from_pretrained."""
+    if section.quantization is None:
+        return {}
+    try:
+        return {"quantization_config": bits_config(dtype)}
+    except ImportError as error:
+        raise ModelError(
+            f"model.quantization={section.quantization} needs bitsandbytes, and {first_line(error)}"
+            " Install it (pip install 'reasoner[qlora]'), or leave model.quantization out."
+        ) from error
+
+
+def check_model(path: str, setting: str) -> None:
+    """Raise where a path means a folder here that holds no model; hub names, which have one slash at most, pass.
+
+    Raises:
+        ModelError: says which setting names it.
+    """
+    folder = Path(path)
+    if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+        return
+    if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
+        what = "holds no config.json" if folder.exists() else "does not exist"
+        raise ModelError(
+            f"{setting} must be a model's folder or hub name; {path!r} {what}. Of a run, give its `final` folder."
+        )
+
+
+def _no_such_model(path: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"model {path!r} must be a Hugging Face causal model, by hub name or folder: "
+        f"{first_line(error)} Check the name, your network, or give a folder with config.json."
+    )
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """A tokenizer with a padding token.
+
+    Raises:
+        ModelError: there is none under that name, or it has no end-of-sequence token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"tokenizer {path!r} cannot be loaded: {first_line(error)} Set model.tokenizer to one that fits."
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"tokenizer {path!r} must have an eos_token; it has none.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
+    """What can be known of a model without its weights.
+
+    Raises:
+        ModelError: no such model or tokenizer.
+    """
+    assert section.path is not None
+    try:
+        config = AutoConfig.from_pretrained(section.path)
+    except (OSError, ValueError, ImportError) as error:
+        raise _no_such_model(section.path, error) from error
+    return config, load_tokenizer(section.tokenizer or section.path)
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def context_limit(config: PreTrainedConfig, section: ModelSection) -> int:
+    """Most tokens of prompt and completion together."""
+    own = getattr(config, "max_position_embeddings", None) or 1 << 20
+    return min(own, section.max_context) if section.max_context else own
+
+
+def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every token that ends a completion: the tokenizer's and the generation config's."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    listed = configured if isinstance(configured, list) else [configured]
+    return tuple(sorted({int(i) for i in [tokenizer.eos_token_id, *listed] if i is not None}))
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """256 bytes and ChatML's three marks: any text, no training, a vocabulary small enough for a CPU."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend: Tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def scratch_config(shape: ScratchConfig, tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
+    """The Qwen2 config of a from-scratch shape."""
+    return Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size or 4 * shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads or shape.heads,
+        max_position_embeddings=shape.max_positions,
+        tie_word_embeddings=shape.tie_embeddings,
+        eos_token_id=cast("int", tokenizer.eos_token_id),
+        pad_token_id=cast("int", tokenizer.pad_token_id),
+        bos_token_id=None,
+    )
+
+
+def _from_scratch(section: ModelSection, seed: int, weights_dtype: torch.dtype) -> Loaded:
+    assert section.from_scratch is not None
+    tokenizer = load_tokenizer(section.tokenizer) if section.tokenizer else byte_tokenizer()
+    config = scratch_config(section.from_scratch, tokenizer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = AutoModelForCausalLM.from_config(config, attn_implementation=section.attention)
+        except ImportError as error:
+            raise ModelError(f"model.attention {section.attention!r} does not run here: {first_line(error)}") from error
+    allow_unpadded(model)
+    return Loaded(model.to(weights_dtype).eval(), tokenizer)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, as a sentence."""
+    text = str(error).strip().splitlines()
+    line = text[0].strip() if text else type(error).__name__
+    return line if line.endswith((".", "!", "?")) else line + "."

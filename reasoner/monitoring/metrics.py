@@ -1,0 +1,73 @@
+"""The figures of a step, under the names that the field uses. docs/metrics.md explains each."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+
+from reasoner.algorithm.advantage import group_signal
+from reasoner.records import FinishReason, Rollout, RolloutGroup
+from verifiers import Outcome
+
+
+def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """Rewards, signal, outcomes and lengths of a step's rollouts, before any filter."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
+    outcomes = Counter(rollout.verdict.outcome for rollout in rollouts)
+    total = len(rollouts)
+    metrics = {
+        "reward/mean": statistics.fmean(rewards) if rewards else float("nan"),
+        "reward/std": statistics.pstdev(rewards) if rewards else float("nan"),
+        "reward/pass_rate": outcomes[Outcome.CORRECT] / max(1, len(rewards)),
+        "completion/length_mean": statistics.fmean(lengths),
+        "completion/length_max": float(max(lengths)),
+        "completion/truncated": sum(r.completion.finish_reason is FinishReason.LENGTH for r in rollouts) / total,
+        "grading/ungraded": (outcomes[Outcome.VERIFIER_ERROR] + outcomes[Outcome.BAD_REFERENCE]) / total,
+        **{f"outcome/{outcome}": outcomes[outcome] / total for outcome in Outcome},
+    }
+    return metrics | signal_metrics(groups) | _by_task(groups) | _by_component(rollouts)
+
+
+def signal_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """Shares of groups with unequal rewards, and of those where all are right or all are wrong."""
+    rewards_PG = [[r.reward for r in group.rollouts if r.reward is not None] for group in groups]
+    graded = [rewards for rewards in rewards_PG if rewards]
+    count = max(1, len(graded))
+    return {
+        "groups/signal": sum(group_signal(rewards) for rewards in graded) / count,
+        "groups/all_right": sum(min(rewards) >= 1 for rewards in graded) / count,
+        "groups/all_wrong": sum(max(rewards) <= 0 for rewards in graded) / count,
+    }
+
+
+def _by_task(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    tasks: dict[str, list[float]] = {}
+    for group in groups:
+        rewards = [r.reward for r in group.rollouts if r.reward is not None]
+        tasks.setdefault(group.problem.task, []).extend(rewards)
+    if len(tasks) < 2:
+        return {}
+    return {f"reward/{task}": statistics.fmean(rewards) for task, rewards in tasks.items() if rewards}
+
+
+def _by_component(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    parts: dict[str, list[float]] = {}
+    for rollout in rollouts:
+        for name, reward in rollout.components.items():
+            parts.setdefault(name, []).append(reward)
+    return {f"component/{name}": statistics.fmean(rewards) for name, rewards in sorted(parts.items())}
+
+
+def peak_memory_mb() -> float:
+    """Peak memory: of the process, or of the accelerator where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / (1 << 20)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)

@@ -1,0 +1,55 @@
+"""The same numbers, under the same names, to the trackers that people use: wandb and trackio."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reasoner.config.sections import ConfigError, StageConfig
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises ConfigError where a tracker is not installed."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(
+                "bad-value",
+                f"logging.trackers names {name}, which is not installed here ({error}). `pip install {name}`, or"
+                " take it out; metrics.jsonl and TensorBoard hold the same numbers.",
+            ) from error
+
+
+class Tracker:
+    """One run of one tracker; both modules have the same three calls."""
+
+    def __init__(self, name: str, config: StageConfig, path: Path) -> None:
+        """Raises ConfigError where the package is not installed."""
+        check_trackers([name])
+        self._module: Any = importlib.import_module(name)
+        options: dict[str, object] = {}
+        if name == "wandb":
+            # the same folder is the same run: a resumed stage goes on in its own curves
+            options = {"dir": str(path), "id": hashlib.blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest()}
+        self._module.init(
+            project=config.logging.project,
+            name=f"{config.name}-{path.name}" if path.name != config.name else config.name,
+            config=config.model_dump(mode="json"),
+            resume="allow",
+            **options,
+        )
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One step's numbers."""
+        self._module.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._module.finish()
+
+
+__all__ = ["Tracker", "check_trackers"]

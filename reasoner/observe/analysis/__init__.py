@@ -1,0 +1,1 @@
+"""Finished runs compared, graded again and audited; no torch."""

@@ -1,0 +1,191 @@
+"""Stored rollouts graded again with a changed or another verifier: what would have been different. Needs no GPU.
+
+Letters: G group.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reasoner.config.sections import StageConfig
+from reasoner.storage.history import History, Row
+from verifiers import JSON, GradingRow, Verdict
+from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
+
+
+class Regraded(NamedTuple):
+    """One rollout with its old and new verdict."""
+
+    row: Row
+    verdict: Verdict
+
+    @property
+    def before(self) -> float | None:
+        """The reward that the run used."""
+        return self.row.reward
+
+    @property
+    def after(self) -> float | None:
+        """The reward that it would have used: the new verdict's, with the same shaping."""
+        return None if self.verdict.reward is None else self.verdict.reward + self.row.shaping
+
+    @property
+    def changed(self) -> bool:
+        """Whether the reward differs, exactly."""
+        return self.before != self.after
+
+
+def regrade(
+    rows: Sequence[Row],
+    config: StageConfig,
+    *,
+    verifier: str | None = None,
+    options: Mapping[str, JSON] | None = None,
+    workers: int = 2,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> list[Regraded]:
+    """Grade rollouts again.
+
+    Args:
+        rows: stored rollouts.
+        config: of their run; its grading limits hold again.
+        verifier: None: the one that each row names.
+        options: of that verifier.
+        workers: grading processes.
+        on_progress: called with the number of graded rows.
+    """
+    grading = config.grading
+    limits = PoolLimits(wall_seconds=grading.wall_seconds, memory_bytes=grading.memory_megabytes << 20)
+    done: list[Regraded] = []
+    with GradingPool(workers=workers, limits=limits) as pool:
+        for row, verdict in zip(rows, pool.grade(_requests(rows, verifier, options or {})), strict=True):
+            done.append(Regraded(row, verdict))
+            on_progress(len(done))
+    return done
+
+
+def _requests(rows: Iterable[Row], verifier: str | None, options: Mapping[str, JSON]) -> Iterable[GradingRequest]:
+    for row in rows:
+        grading = GradingRow(
+            completion=row.completion, reference=row.reference, prompt=row.question, info=dict(row.info)
+        )
+        chosen = dict(row.verifier_options) if verifier is None else dict(options)
+        yield GradingRequest(verifier or row.verifier, grading, chosen)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescore:
+    """What a run would have learned from with the other verdicts."""
+
+    rollouts: int
+    changed: int
+    """Rollouts with another reward."""
+    outcomes: Mapping[tuple[str, str], int]
+    """(old, new) outcome to count, where they differ."""
+    reward_before: float
+    reward_after: float
+    """Means over graded rollouts."""
+    groups: int
+    signal_lost: int
+    """Groups that had differing rewards and would not have."""
+    signal_gained: int
+    advantages_changed: int
+    """Rollouts whose advantage differs by more than 1e-6."""
+    advantages_reversed: int
+    """Rollouts whose advantage has the other sign."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """As one JSON object."""
+        outcomes: dict[str, JSON] = {f"{old} -> {new}": n for (old, new), n in sorted(self.outcomes.items())}
+        return {name: getattr(self, name) for name in self.__slots__} | {"outcomes": outcomes}
+
+
+def summarize(done: Sequence[Regraded], config: StageConfig) -> Rescore:
+    """Rewards, advantages and group filters, before and after."""
+    groups: dict[tuple[int, int], list[Regraded]] = {}
+    for item in done:
+        groups.setdefault((item.row.step, item.row.group), []).append(item)
+    lost = gained = changed = reverse = 0
+    for group in groups.values():
+        before, after = _advantages(group, config, new=False), _advantages(group, config, new=True)
+        lost += any(before) and not any(after)
+        gained += any(after) and not any(before)
+        changed += sum(abs(a - b) > 1e-6 for a, b in zip(before, after, strict=True))
+        reverse += sum(a * b < 0 for a, b in zip(before, after, strict=True))
+    old = [item.before for item in done if item.before is not None]
+    new = [item.after for item in done if item.after is not None]
+    return Rescore(
+        rollouts=len(done),
+        changed=sum(item.changed for item in done),
+        outcomes=Counter(
+            (item.row.outcome, str(item.verdict.outcome)) for item in done if item.row.outcome != item.verdict.outcome
+        ),
+        reward_before=sum(old) / max(1, len(old)),
+        reward_after=sum(new) / max(1, len(new)),
+        groups=len(groups),
+        signal_lost=lost,
+        signal_gained=gained,
+        advantages_changed=changed,
+        advantages_reversed=reverse,
+    )
+
+
+def _advantages(group: Sequence[Regraded], config: StageConfig, *, new: bool) -> list[float]:
+    """[G] group-relative advantages (0 where ungraded); centred rewards for estimators that use a whole batch."""
+    from reasoner.algorithm.advantage import group_advantages, leave_one_out_advantages
+
+    rewards = [item.after if new else item.before for item in group]
+    graded = [reward for reward in rewards if reward is not None]
+    if not graded:
+        return [0.0] * len(group)
+    name = config.algorithm.advantage
+    values = (
+        leave_one_out_advantages(graded) if name == "rloo" else group_advantages(graded, scale_by_std=name == "grpo")
+    )
+    found = iter(values)
+    return [0.0 if reward is None else next(found) for reward in rewards]
+
+
+def changed_rows(done: Sequence[Regraded]) -> list[dict[str, Any]]:
+    """One JSON row per rollout whose reward or outcome differs, the largest change first."""
+
+    def size(item: Regraded) -> float:
+        return abs((item.after or 0.0) - (item.before or 0.0))
+
+    different = [item for item in done if item.changed or item.row.outcome != item.verdict.outcome]
+    return [
+        {
+            "step": item.row.step,
+            "group": item.row.group,
+            "sample": item.row.sample,
+            "problem": item.row.problem,
+            "reference": item.row.reference,
+            "before": {"outcome": item.row.outcome, "reward": item.before, "answer": item.row.answer},
+            "after": {**item.verdict.to_json(), "reward": item.after},
+            "completion": item.row.completion,
+        }
+        for item in sorted(different, key=size, reverse=True)
+    ]
+
+
+def stage_with_rollouts(run: Path) -> History:
+    """The last stage of a run that has rollouts.
+
+    Raises:
+        RunError: none has.
+    """
+    from reasoner.storage.history import read_history, stage_folders
+    from reasoner.storage.run_folder import RunError
+
+    for folder in reversed(stage_folders(run)):
+        history = read_history(folder)
+        if history.rows:
+            return history
+    raise RunError(f"{run} must have rollouts to grade; it has none. An sft stage writes none.")
+
+
+__all__ = ["Regraded", "Rescore", "changed_rows", "regrade", "stage_with_rollouts", "summarize"]

@@ -1,0 +1,112 @@
+"""What a person sees while a run goes on: the live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from reasoner.config.sections import StageConfig
+from reasoner.observe.display.live_view import TIME_PARTS, Keys, View
+from reasoner.observe.explain.during_run import Watch
+from reasoner.observe.explain.say import sentence
+from reasoner.observe.explain.significance import percent
+from reasoner.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from reasoner.evaluation.evaluate import EvalResult
+
+
+class Display:
+    """Prints one line a step; on a terminal it draws the live view and a progress bar for what takes long instead."""
+
+    def __init__(self, config: StageConfig, console: Console | None = None) -> None:
+        self._config = config
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._watch: Watch | None = None
+        self._view = View(steps=config.steps)
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            )
+            shown = Group(self._view, self._progress)
+            self._open.enter_context(Live(shown, console=self._console, refresh_per_second=4, transient=True))
+            self._open.enter_context(Keys(self._view.press))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+        self._progress = None
+
+    def watch(self, run: RunFolder) -> None:
+        """Read along with what the run writes: for the live view, and to warn of what `explain` would say."""
+        self._watch = Watch(self._config)
+        run.listener = self._watch.heard
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar that is gone when it is full; the yielded function takes the number done."""
+        if self._progress is None:
+            yield lambda done: None
+            return
+        bar = self._progress
+        task = bar.add_task(label, total=total)
+        try:
+            yield lambda done: bar.update(task, completed=done)
+        finally:
+            bar.remove_task(task)
+
+    def note(self, text: str) -> None:
+        """A line."""
+        self._console.print(text, markup=False)
+
+    def step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One step: a line, and the view."""
+        if self._watch is not None:
+            self._view.metrics, self._view.rollouts = self._watch.metrics, self._watch.last_rows
+            for finding in self._watch.look(step):
+                self.note(sentence(finding))
+                self._view.warnings.append(finding.title)
+        steps = self._config.steps
+        if "reward/mean" not in metrics:
+            self.note(f"step {step:>4}/{steps}  loss {metrics['optim/loss']:.4f}  lr {metrics['optim/lr']:.2e}")
+            return
+        if self._progress is not None and self._watch is not None:
+            return  # the view shows it
+        parts = [
+            f"step {step:>4}/{steps}",
+            f"reward {metrics['reward/mean']:.3f}",
+            f"signal {percent(metrics['groups/signal'])}" if self._config.rollout.group_size > 1 else "",
+            f"kl {metrics['kl/ref']:.2f}" if "kl/ref" in metrics else "",
+            f"length {metrics['completion/length_mean']:.0f}",
+        ]
+        parts = [part for part in parts if part]
+        if metrics["completion/truncated"] > 0:
+            parts.append(f"truncated {percent(metrics['completion/truncated'])}")
+        if metrics["grading/ungraded"] > 0:
+            parts.append(f"ungraded {percent(metrics['grading/ungraded'])}")
+        if "policy/entropy" in metrics:
+            parts += [f"entropy {metrics['policy/entropy']:.3f}", f"gap {metrics['gap/logprob_abs']:.1e}"]
+        seconds = {part.replace("_", " "): metrics.get(f"time/{part}", 0.0) for part in TIME_PARTS}
+        split = ", ".join(f"{part} {taken:.1f}" for part, taken in seconds.items() if taken >= 0.05)
+        parts += [f"{metrics['throughput/tokens_per_second']:.0f} tok/s", f"{metrics['time/step']:.1f} s ({split})"]
+        self.note("  ".join(parts))
+
+    def evaluation(self, step: int, result: EvalResult) -> None:
+        """One evaluation in a line."""
+        figures = "  ".join(
+            f"{name} {value.value:.3f} [{value.low:.3f}, {value.high:.3f}]" for name, value in result.estimates.items()
+        )
+        extra = f"  ungraded {result.ungraded}" if result.ungraded else ""
+        self.note(f"eval after step {step}: {result.problems} problems x {result.samples}  {figures}{extra}")

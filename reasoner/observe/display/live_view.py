@@ -1,0 +1,215 @@
+"""The live view of a run on a terminal: the figures that matter, their curves, and the rollouts behind them on a"
+" key.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from reasoner.storage.history import Row
+
+TIME_PARTS = ("generation", "grading_wait", "logprobs", "update", "sync")
+"""Parts of a step, in the order in which they are shown."""
+BLOCKS = "▁▂▃▄▅▆▇█"
+CURVE = 32
+"""Steps in a curve."""
+KEYS = {"b": "best rollout", "w": "worst rollout", "n": "next", "q": "hide"}
+
+
+@dataclass
+class View:
+    """What is shown; a renderable."""
+
+    steps: int
+    metrics: Sequence[Mapping[str, float | None]] = ()
+    """Every step so far."""
+    rollouts: Sequence[Row] = ()
+    """Of the last step."""
+    warnings: list[str] = field(default_factory=list[str])
+    show: str = ""
+    """"best", "worst" or nothing."""
+    index: int = 0
+
+    def press(self, key: str) -> None:
+        """One key of the person who watches."""
+        if key in "bw":
+            wanted = "best" if key == "b" else "worst"
+            self.show, self.index = (wanted, 0)
+        elif key in "n ":
+            self.index += 1
+        elif key in "q\x1b":
+            self.show = ""
+
+    def __rich__(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if self.metrics and "reward/mean" in self.metrics[-1]:
+            parts.append(self._figures())
+        if self.show and self.rollouts:
+            parts.append(self._rollout())
+        return Group(*parts)
+
+    def _figures(self) -> Panel:
+        last = self.metrics[-1]
+        grid = Table.grid(padding=(0, 2))
+        for justify in ("left", "left", "left"):
+            grid.add_column(justify=justify)  # pyright: ignore[reportArgumentType]
+        for name, value, curve in figure_lines(last):
+            grid.add_row(Text(name, style="bold"), Text(value), Text(self._curve(curve), style="cyan"))
+        step = int(last.get("step") or 0)
+        title = f"step {step}/{self.steps}   ETA {self._eta(step)}"
+        keys = "   ".join(f"{key} {what}" for key, what in KEYS.items())
+        lines: list[RenderableType] = [grid]
+        lines += [Text(f"! {warning}", style="yellow") for warning in self.warnings[-2:]]
+        return Panel(Group(*lines), title=title, subtitle=keys, title_align="left", subtitle_align="left")
+
+    def _curve(self, name: str) -> str:
+        return sparkline([row.get(name) for row in self.metrics[-CURVE:]]) if name else ""
+
+    def _eta(self, step: int) -> str:
+        seconds = [value for row in self.metrics[-10:] if (value := row.get("time/step")) is not None]
+        return clock(sum(seconds) / len(seconds) * (self.steps - step)) if seconds else "?"
+
+    def _rollout(self) -> Panel:
+        graded = [row for row in self.rollouts if row.reward is not None]
+        ranked = sorted(graded, key=lambda row: row.reward or 0.0, reverse=self.show == "best")
+        if not ranked:
+            return Panel("no graded rollout in the last step")
+        row = ranked[self.index % len(ranked)]
+        text = Text()
+        text.append(tail(row.prompt, 600) + "\n", style="dim")
+        text.append(tail(row.completion, 1_200) + "\n")
+        text.append(f"answer {row.answer!r}   reference {str(row.reference)[:80]!r}\n", style="bold")
+        text.append(f"{row.outcome}: {row.reason[:200]}", style="green" if (row.reward or 0) >= 1 else "red")
+        title = f"{self.show} of the last step: reward {row.reward:g}, {row.tokens} tokens, step/group/sample"
+        return Panel(text, title=f"{title} {'/'.join(map(str, row.place))}", title_align="left")
+
+
+def figure_lines(last: Mapping[str, float | None]) -> Iterable[tuple[str, str, str]]:
+    """(name, value, metric of the curve) of each line."""
+
+    def get(name: str) -> float:
+        value = last.get(name)
+        return float("nan") if value is None else value
+
+    tasks = [(n.removeprefix("reward/"), v) for n, v in last.items() if n.startswith("reward/") and n not in REWARD]
+    by_task = "   " + "  ".join(f"{name} {value:.2f}" for name, value in tasks if value is not None) if tasks else ""
+    yield "reward", f"{get('reward/mean'):.3f} ± {get('reward/std'):.3f}", "reward/mean"
+    yield "pass rate", f"{get('reward/pass_rate'):.1%}{by_task}", "reward/pass_rate"
+    yield (
+        "groups",
+        f"{get('groups/signal'):.0%} with signal, {get('groups/all_right'):.0%} all right,"
+        f" {get('groups/all_wrong'):.0%} all wrong",
+        "groups/signal",
+    )
+    yield (
+        "length",
+        f"{get('completion/length_mean'):.0f} tokens, {get('completion/truncated'):.1%} truncated",
+        "completion/length_mean",
+    )
+    if "policy/entropy" in last:
+        reference = f", to reference {get('policy/kl_ref'):.2g}" if "policy/kl_ref" in last else ""
+        yield "entropy", f"{get('policy/entropy'):.3f} nats a token", "policy/entropy"
+        yield "KL", f"{get('policy/step_kl'):.2g} a step{reference}", "policy/step_kl"
+        yield "clipped", f"{get('policy/clip_fraction'):.2%}   ratio {get('policy/ratio'):.4f}", "policy/clip_fraction"
+        yield "engine gap", f"{get('gap/logprob_abs'):.1e} nats   ratio {get('gap/ratio'):.4f}", "gap/logprob_abs"
+    yield "ungraded", f"{get('grading/ungraded'):.1%}", ""
+    split = "  ".join(
+        f"{part.replace('_', ' ')} {get('time/' + part) / get('time/step'):.0%}"
+        for part in TIME_PARTS
+        if f"time/{part}" in last
+    )
+    yield "speed", f"{get('throughput/tokens_per_second'):.0f} tok/s   {get('time/step'):.1f} s a step", "time/step"
+    yield "time", split, ""
+
+
+REWARD = frozenset({"reward/mean", "reward/std", "reward/pass_rate"})
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """Values as a row of blocks, the smallest lowest.
+
+    Example:
+        >>> sparkline([0.0, 0.5, 1.0, None])
+        '▁▄█ '
+    """
+    known = [value for value in values if value is not None and value == value]
+    if not known:
+        return ""
+    low, span = min(known), max(known) - min(known)
+    return "".join(
+        " " if value is None or value != value else BLOCKS[int((value - low) / span * 7) if span > 0 else 0]
+        for value in values
+    )
+
+
+def clock(seconds: float) -> str:
+    """1:02:03 or 02:03.
+
+    Example:
+        >>> clock(3723), clock(65.4)
+        ('1:02:03', '01:05')
+    """
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60:02}:{rest % 60:02}"
+
+
+def tail(text: str, size: int) -> str:
+    """The end of a text."""
+    return text if len(text) <= size else "..." + text[-size:]
+
+
+class Keys:
+    """Single keys from the terminal, while a block lasts; nothing where standard input is not one."""
+
+    def __init__(self, pressed: Callable[[str], None]) -> None:
+        self._pressed = pressed
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._before: list[object] | None = None
+
+    def __enter__(self) -> Self:
+        if not sys.stdin.isatty():
+            return self
+        import termios
+        import tty
+
+        self._before = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin.fileno())  # Ctrl-C keeps its meaning
+        self._thread = threading.Thread(target=self._read, name="keys", daemon=True)
+        self._thread.start()
+        return self
+
+    def _read(self) -> None:
+        descriptor = sys.stdin.fileno()
+        while not self._stop.is_set():
+            if select.select([descriptor], [], [], 0.2)[0]:
+                for key in os.read(descriptor, 32).decode(errors="ignore"):
+                    self._pressed(key)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=1)
+        if self._before is not None:
+            import termios
+
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)  # pyright: ignore[reportArgumentType]
+
+
+__all__ = ["KEYS", "TIME_PARTS", "Keys", "View", "clock", "figure_lines", "sparkline"]

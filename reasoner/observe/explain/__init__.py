@@ -1,0 +1,61 @@
+"""`reasoner explain`: what is going wrong in a run, in sentences, the costliest first. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from reasoner.observe.explain.finding import Finding, Level, Place, ordered
+from reasoner.observe.explain.gap import gap_rules
+from reasoner.observe.explain.grading_rules import grading_rules
+from reasoner.observe.explain.machine_rules import machine_rules
+from reasoner.observe.explain.policy_rules import policy_rules
+from reasoner.observe.explain.ppo_rules import ppo_rules
+from reasoner.observe.explain.prompt_rules import prompt_rules
+from reasoner.observe.explain.signal_rules import signal_rules
+from reasoner.storage.history import History, Row, read_history, stage_folders
+
+RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
+    gap_rules,
+    policy_rules,
+    ppo_rules,
+    prompt_rules,
+    signal_rules,
+    grading_rules,
+    machine_rules,
+)
+
+
+def findings(history: History) -> list[Finding]:
+    """What every rule finds in one stage's records, the costliest first, one finding a code."""
+    found: dict[str, Finding] = {}
+    for rule in RULES:
+        for finding in rule(history):
+            if finding.code not in found or finding.cost > found[finding.code].cost:
+                found[finding.code] = finding
+    return ordered(found.values())
+
+
+def explain(run: Path) -> list[tuple[History, list[Finding]]]:
+    """Every stage of a run with its findings.
+
+    Raises:
+        RunError: there is no run in that folder.
+    """
+    histories = [read_history(folder) for folder in stage_folders(run)]
+    return [(history, findings(history)) for history in histories]
+
+
+__all__ = [
+    "RULES",
+    "Finding",
+    "History",
+    "Level",
+    "Place",
+    "Row",
+    "explain",
+    "findings",
+    "ordered",
+    "read_history",
+    "stage_folders",
+]

@@ -1,0 +1,70 @@
+"""The same rules while a run goes on, over its last steps: what they find is said once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from reasoner.config.sections import StageConfig
+from reasoner.observe.explain import Finding, Level, findings
+from reasoner.storage.history import History, Row, attach_updates, config_before, row_of
+
+KEEP_STEPS = 6
+EVERY_STEPS = 5
+"""Steps between two looks: a look costs about a millisecond per ten rollouts kept."""
+MAX_ROWS = 4_096
+
+
+class Watch:
+    """Hears every line that the run writes."""
+
+    def __init__(self, config: StageConfig) -> None:
+        self._config, self._before = config, config_before(config)
+        self._metrics: list[Mapping[str, float | None]] = []
+        self._rows: list[Row] = []
+        self._said: set[str] = set()
+
+    @property
+    def last_rows(self) -> list[Row]:
+        """Rollouts of the newest step."""
+        return [row for row in self._rows if row.step == self._rows[-1].step] if self._rows else []
+
+    @property
+    def metrics(self) -> Sequence[Mapping[str, float | None]]:
+        """Every line of metrics so far."""
+        return self._metrics
+
+    def heard(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Lines appended to a record file."""
+        if name == "metrics.jsonl":
+            self._metrics += rows
+        elif name == "rollouts.jsonl":
+            self._rows += [row_of(row) for row in rows]
+            newest = self._rows[-1].step if self._rows else 0
+            self._rows = [row for row in self._rows if row.step > newest - KEEP_STEPS][-MAX_ROWS:]
+        elif name == "updates.jsonl" and rows:
+            attach_updates(self.last_rows, rows)
+
+    def look(self, step: int) -> list[Finding]:
+        """Faults and warnings that were not said before; looks only at every few steps."""
+        if step % EVERY_STEPS or not self._rows:
+            return []
+        history = History(
+            config=self._config,
+            before=self._before,
+            metrics=[*self._metrics],
+            rows=self._rows,
+            environment=_machine(),
+        )
+        new = [f for f in findings(history) if f.level is not Level.NOTE and not f.follows and f.code not in self._said]
+        self._said |= {finding.code for finding in new}
+        return new
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    return cast("dict[str, Any]", {"device": "cuda" if torch.cuda.is_available() else "cpu"})
+
+
+__all__ = ["Watch"]

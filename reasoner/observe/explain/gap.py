@@ -1,0 +1,319 @@
+"""Does the engine sample from the policy that the trainer thinks it does? Rules over both sides' log-probabilities.
+
+With q the distribution that was sampled and p the trainer's at the same weights, for any p and q of equal support
+E_q[p / q] = 1, and E_p[-log p] is p's entropy. Each rule rests on one of the two.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasoner.observe.explain.finding import Finding, Level, places
+from reasoner.observe.explain.significance import percent, t_value
+from reasoner.storage.history import Floats, History, Row
+
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
+"""Mean |log trainer - log engine| a token that two implementations of the same weights may differ by: float32 kernels
+agree to about 1e-5 and bfloat16 to about 1e-2 on shallow models, several times that on deep ones."""
+ENOUGH_TOKENS = 200
+
+
+class Gap(NamedTuple):
+    """Both sides' log-probabilities of the tokens of some steps."""
+
+    engine: Floats
+    trainer: Floats
+
+    @property
+    def mean_abs(self) -> float:
+        """Mean |trainer - engine| in nats."""
+        return float(np.abs(self.trainer - self.engine).mean())
+
+    @property
+    def ratio(self) -> float:
+        """Mean trainer / engine probability: 1 wherever both have the same support."""
+        return float(np.exp(np.minimum(self.trainer - self.engine, 50.0)).mean())
+
+
+def tolerance(history: History) -> float:
+    """The tolerance of the run's numbers."""
+    names = [history.config.engine.dtype, history.config.model.dtype]
+    device = str(history.environment.get("device", "cpu"))
+    auto = "float32" if device == "cpu" else "bfloat16"
+    return max(TOLERANCE.get(auto if name == "auto" else name, 0.05) for name in names)
+
+
+def gap_rules(history: History) -> Iterator[Finding]:
+    """Weights that do not arrive, another temperature, a cut-off distribution, or plain different numbers."""
+    measured = _measured(history)
+    if measured:
+        allowed = tolerance(history)
+        whole = Gap(*(np.concatenate(side) for side in zip(*measured.values(), strict=True)))
+        yield from _same_evaluation(history)
+        if max(gap.mean_abs for gap in measured.values()) > allowed:
+            yield _name_gap(history, measured, whole, allowed)
+        else:
+            yield from _sharper(history, measured)
+    else:
+        yield from _same_evaluation(history)
+        series = history.series("gap/logprob_abs")
+        if len(series) and series.max() > tolerance(history):
+            yield _different(history, float(series.max()), float(np.median(history.series("gap/ratio"))), 0.0)
+
+
+def _measured(history: History) -> dict[int, Gap]:
+    """The gap of each step whose update was recorded."""
+    found: dict[int, Gap] = {}
+    for step in history.steps:
+        engine, trainer = history.trained_tokens(history.by_step[step])
+        if len(engine) >= ENOUGH_TOKENS:
+            found[step] = Gap(engine, trainer)
+    return found
+
+
+def _name_gap(history: History, measured: dict[int, Gap], whole: Gap, allowed: float) -> Finding:
+    """Which of the known causes a gap above the tolerance looks like."""
+    steps = sorted(measured)
+    curve = history.series("gap/logprob_abs")
+    if len(curve) < 2:
+        curve = np.asarray([measured[step].mean_abs for step in steps], dtype=np.float64)
+    if len(curve) > 2 and curve[0] <= allowed:
+        return _stale(history, curve, allowed)
+    difference = whole.trainer - whole.engine
+    above = float((difference > allowed).mean())
+    if whole.ratio < 1 - 5 * allowed and above < 0.01:
+        return _nucleus(history, whole, difference)
+    fit = _affine(whole)
+    if fit.explained > 0.5:
+        return _temperature(history, whole, fit)
+    return _different(history, whole.mean_abs, whole.ratio, _moved(history))
+
+
+class Fit(NamedTuple):
+    """trainer - engine = (slope - 1) * engine + offset, by least squares over tokens."""
+
+    slope: float
+    explained: float
+    """Share of the gap's variance that the line explains (R^2)."""
+
+
+def _affine(gap: Gap) -> Fit:
+    """Between two temperatures of the same logits log p_b = (T_a / T_b) log p_a + a term of the position alone.
+
+    So the gap is mostly a line in log p_a, whatever its size. Other weights, dtypes or models make a gap that has
+    hardly anything to do with log p_a.
+    """
+    engine = gap.engine.astype(np.float64)
+    difference = gap.trainer.astype(np.float64) - engine
+    spread = float(engine.var())
+    if spread < 1e-8 or difference.var() == 0:
+        return Fit(1.0, 0.0)
+    covariance = float(np.cov(engine, difference, ddof=0)[0, 1])
+    return Fit(1 + covariance / spread, covariance**2 / (spread * float(difference.var())))
+
+
+def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Finding:
+    """The gap was not there at the first step, when both sides held the initial weights."""
+    behind = float((gaps > allowed).mean())
+    falls_back = any(b < allowed < a for a, b in itertools.pairwise(gaps[1:]))
+    title = (
+        "The engine falls behind: it gets the trainer's weights only now and then"
+        if falls_back
+        else "The engine lags: it samples from weights that are about a step old"
+        if _one_step_old(history, gaps)
+        else "The trainer's weights do not reach the engine: it still samples from the ones that it started with"
+    )
+    probe = history.series("gap/probe")
+    evidence = [
+        f"engine and trainer agree at the first step ({gaps[0]:.1e} nats a token) and differ later by up to"
+        f" {gaps.max():.2g}; a gap of kernels or dtypes would have been there from the first step",
+    ]
+    if not history.config.engine.sync_check:
+        evidence.append("engine.sync_check is off: nothing verified the weight syncs")
+    elif len(probe):
+        evidence.append(f"the probe after the syncs differed by up to {probe.max():.2g} nats a token")
+    return Finding(
+        code="weights-not-synced",
+        level=Level.FAULT,
+        cost=max(0.5, behind),
+        title=title,
+        evidence=tuple(evidence),
+        change="set engine.sync_check=true, and mend the engine's load_weights (a tied head, an adapter that is not"
+        " merged, a stale KV cache are the usual causes); `reasoner doctor CONFIG` tests one sync.",
+        explains=frozenset(
+            {"engine-trainer-gap", "no-progress", "reward-falls", "rewards-collapsed", "descends", *SYMPTOMS}
+        ),
+    )
+
+
+def _one_step_old(history: History, gaps: NDArray[np.float64]) -> bool:
+    """Whether the gap is no larger than what the step before it moved the policy (k2, so by sqrt(2 step_kl))."""
+    moved = np.sqrt(2 * history.series("policy/step_kl").clip(min=0))
+    if len(moved) != len(gaps) or len(gaps) < 4:
+        return False
+    return float(gaps[1:].sum()) < 2 * float(moved[:-1].sum())
+
+
+SYMPTOMS = ("importance-weights", "clipping", "collapse", "kl-high")
+
+
+def _nucleus(history: History, whole: Gap, difference: Floats) -> Finding:
+    lowest = float(np.exp(np.quantile(difference, 0.001)))
+    return Finding(
+        code="top-p-unaccounted",
+        level=Level.FAULT,
+        cost=max(0.3, 1 - whole.ratio),
+        title=f"Mean ratio {whole.ratio:.3f}: the engine samples from a cut-off distribution (top-p, top-k or min-p)"
+        " that the trainer does not account for",
+        evidence=(
+            f"the trainer gives every sampled token less probability than the engine did (mean ratio {whole.ratio:.3f},"
+            f" none in 1,000 below {lowest:.2f}); were both distributions over the same tokens, the mean would be 1",
+            f"that is what renormalising over a nucleus does: about {percent(1 - whole.ratio)} of the probability is"
+            f" cut off a token, and a smallest ratio of {lowest:.2f} points to top_p near {lowest:.2f}",
+        ),
+        change="sample with top_p=1, top_k=0 and min_p=0 in training, also in engine.options and in the model's"
+        " generation_config, which some engines read.",
+        explains=frozenset({"engine-trainer-gap", "sampling-sharper", "reward-falls", "rewards-collapsed", *SYMPTOMS}),
+    )
+
+
+def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
+    asked = history.config.rollout.temperature
+    return Finding(
+        code="temperature-mismatch",
+        level=Level.FAULT,
+        cost=max(0.3, min(1.0, whole.mean_abs)),
+        title="Engine and trainer use different temperatures",
+        evidence=(
+            f"the trainer's log-probabilities are a line in the engine's of slope {fit.slope:.2f}"
+            f" ({percent(fit.explained)} of the gap's variance), as two temperatures of the same logits give; the slope"
+            " is about T_engine / T_trainer",
+            f"the gap is there from the first step ({whole.mean_abs:.2g} nats a token), so it is not stale weights;"
+            f" rollout.temperature is {asked:g}",
+        ),
+        change="divide the trainer's logits by the temperature that the engine samples with, and let the engine return"
+        " processed log-probabilities (vLLM: logprobs_mode=processed_logprobs).",
+        explains=frozenset({"engine-trainer-gap", "sampling-sharper", "reward-falls", "rewards-collapsed", *SYMPTOMS}),
+    )
+
+
+def _different(history: History, mean_abs: float, ratio: float, moved: float) -> Finding:
+    return Finding(
+        code="engine-trainer-gap",
+        level=Level.FAULT if mean_abs > 0.3 else Level.WARNING,
+        cost=min(1.0, mean_abs),
+        title=f"Engine and trainer disagree on the sampled tokens by {mean_abs:.2g} nats a token",
+        evidence=(
+            f"at most {tolerance(history):g} is explained by kernels in this dtype; mean ratio {ratio:.3f}",
+            "it is neither a cut-off distribution (the ratios lie on both sides of 1), nor a temperature, nor weights"
+            " that fell behind (it is there from the first step)",
+        ),
+        change="check that both sides hold the same model, dtype, tokenizer and rope or attention options:"
+        " `reasoner doctor CONFIG` scores the same tokens on both. Until then keep algorithm.importance=truncated.",
+        explains=frozenset(SYMPTOMS),
+    )
+
+
+def _sharper(history: History, measured: dict[int, Gap]) -> Iterator[Finding]:
+    """Both sides report the same log-probabilities, and yet the samples do not look drawn from them.
+
+    Drawn from p, tokens have a mean surprisal equal to p's entropy. Samples of a lower temperature or a nucleus, whose
+    log-probabilities are reported before that was applied, are less surprising than that, those of a higher temperature
+    more. Groups without signal leave the update, over which both are measured: where many left, those that stay are the
+    surprising ones. So the upper side is tested only on steps that kept four fifths of their rollouts.
+    """
+    entropies = dict(zip(history.steps_of("policy/entropy"), history.series("policy/entropy"), strict=True))
+    steps = [step for step in measured if step in entropies]
+    whole = [step for step in steps if _kept(history.by_step[step]) >= 0.8]
+    low, high = (_surprisal(measured, entropies, listed) for listed in (steps, whole))
+    sharper = low.steps >= 3 and low.share < 0.8 and low.errors < -5
+    flatter = high.steps >= 3 and high.share > 1.25 and high.errors > 5
+    if not (sharper or flatter):
+        return
+    found = high if flatter else low
+    cause = "a higher temperature" if flatter else "top-p, top-k or a lower temperature"
+    yield Finding(
+        code="sampling-flatter" if flatter else "sampling-sharper",
+        level=Level.FAULT,
+        cost=min(1.0, 0.3 + 0.5 * abs(1 - found.share)),
+        title="The samples are not drawn from the distribution whose log-probabilities the engine reports:"
+        f" {cause} is applied after them",
+        evidence=(
+            f"tokens drawn from the reported distribution would have a mean surprisal of {found.entropy:.3f} nats, its"
+            f" entropy; the sampled ones have {found.surprisal:.3f} ({percent(found.share)}), {found.steps} steps"
+            " agree",
+        ),
+        change="let the engine return processed log-probabilities (vLLM: logprobs_mode=processed_logprobs), and sample"
+        " with top_p=1 and with the temperature that the trainer uses.",
+        explains=frozenset({*SYMPTOMS, "no-answer", "truncated"} if flatter else SYMPTOMS),
+    )
+
+
+class Surprisal(NamedTuple):
+    """Of the sampled tokens, against the entropy of what they are said to be drawn from; nats a token."""
+
+    steps: int
+    entropy: float
+    surprisal: float
+    errors: float
+    """Their difference in standard errors over the steps."""
+
+    @property
+    def share(self) -> float:
+        """Surprisal over entropy; 1 where there is hardly any entropy."""
+        return self.surprisal / self.entropy if self.entropy >= 0.01 else 1.0
+
+
+def _surprisal(measured: Mapping[int, Gap], entropies: Mapping[int, float], steps: Sequence[int]) -> Surprisal:
+    """Means over some steps."""
+    if not steps:
+        return Surprisal(0, 0.0, 0.0, 0.0)
+    surprisal = np.asarray([-measured[step].engine.mean() for step in steps], dtype=np.float64)
+    entropy = np.asarray([entropies[step] for step in steps], dtype=np.float64)
+    return Surprisal(len(steps), float(entropy.mean()), float(surprisal.mean()), t_value(surprisal - entropy))
+
+
+def _kept(rows: Sequence[Row]) -> float:
+    """Share of a step's rollouts that were in its update."""
+    return sum(row.trainer is not None for row in rows) / len(rows)
+
+
+def _moved(history: History) -> float:
+    """Nats a token that the trainer's policy moved in all its steps together, as far as that was measured."""
+    return float(history.series("policy/step_kl").sum())
+
+
+def _same_evaluation(history: History) -> Iterator[Finding]:
+    """Evaluations draw with the same seeds: the same completions twice come from the same weights."""
+    versions: dict[int, dict[tuple[int, int, str], str]] = {}
+    for row in history.eval_rows:
+        versions.setdefault(row.step, {})[row.group, row.sample, row.problem] = row.completion
+    steps = sorted(versions)
+    if len(steps) < 2 or _moved(history) < 1e-3:
+        return
+    first, last = versions[steps[0]], versions[steps[-1]]
+    shared = [key for key in first if key in last]
+    if len(shared) < 16 or any(first[key] != last[key] for key in shared):
+        return
+    yield Finding(
+        code="weights-not-synced",
+        level=Level.FAULT,
+        cost=1.0,
+        title="The trainer's weights do not reach the engine: it still samples from the ones that it started with",
+        evidence=(
+            f"all {len(shared)} evaluation completions after step {steps[-1]} are, letter for letter, those of step"
+            f" {steps[0]}, though the trainer's policy moved by {_moved(history):.2g} nats a token",
+        ),
+        change="set engine.sync_check=true and mend the engine's load_weights; `reasoner doctor CONFIG` tests one"
+        " sync.",
+        explains=frozenset({"engine-trainer-gap", "no-progress", "reward-falls", "rewards-collapsed", *SYMPTOMS}),
+        rollouts=places([row for row in history.eval_rows if row.step == steps[-1]]),
+    )
+
+
+__all__ = ["gap_rules"]

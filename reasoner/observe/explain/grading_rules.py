@@ -1,0 +1,420 @@
+"""Can the rewards be believed: what could not be graded, what was graded wrongly, what is being gamed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from reasoner.observe.explain.finding import Finding, Level, Place, places
+from reasoner.observe.explain.signal_rules import repeats
+from reasoner.observe.explain.significance import change, percent
+from reasoner.storage.history import UNGRADED, History, Row
+from verifiers.stats import wilson_interval
+
+
+def grading_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module."""
+    yield from _ungraded(history)
+    yield from _limits(history)
+    yield from _empty_accepted(history)
+    yield from _one_answer_for_all(history)
+    yield from _equal_rejected(history)
+    yield from _unequal_accepted(history)
+    yield from _longer_wins(history)
+    yield from _inconsistent(history)
+    yield from _tampering(history)
+    yield from _components(history)
+    yield from _repetition(history)
+    yield from _length(history)
+
+
+def _ungraded(history: History) -> Iterator[Finding]:
+    """Could not grade is not wrong; but it is sampled for nothing."""
+    rows = [row for row in history.rows if row.outcome in UNGRADED]
+    if not rows:
+        return
+    share = len(rows) / len(history.rows)
+    causes = Counter(f"{row.outcome} by {row.verifier}: {_generic(row.reason)}" for row in rows)
+    gold = sum(row.outcome == "bad_reference" for row in rows) > len(rows) / 2
+    yield Finding(
+        code="ungraded",
+        level=Level.WARNING if share >= 0.01 or len(rows) >= 20 else Level.NOTE,
+        cost=min(1.0, 2 * share),
+        title=f"{percent(share)} of the completions could not be graded ({len(rows)} of {len(history.rows)})",
+        evidence=tuple(f"{count} x {cause}" for cause, count in causes.most_common(3)),
+        change="mend the references: `reasoner tasks validate NAME` lists them all."
+        if gold
+        else "mend the verifier, then `reasoner rescore RUN` grades the stored rollouts again without a GPU.",
+        rollouts=places(rows),
+        explains=frozenset({"stopped"} if (history.failure or {}).get("error") == "UngradedError" else ()),
+    )
+
+
+def _generic(reason: str) -> str:
+    """A reason without its numbers, so that equal causes count as one."""
+    return re.sub(r"\d+", "N", reason)[:160]
+
+
+def _limits(history: History) -> Iterator[Finding]:
+    rows = [row for row in history.graded if row.outcome == "limit_exceeded"]
+    share = len(rows) / max(1, len(history.graded))
+    if len(rows) < 3 or share < 0.02:
+        return
+    yield Finding(
+        code="grading-limits",
+        level=Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the completions got no reward because grading them went over a limit",
+        evidence=tuple(f"{n} x {cause}" for cause, n in Counter(_generic(r.reason) for r in rows).most_common(3)),
+        change="look at them: a right answer that is slow to grade counts as wrong; raise grading.wall_seconds or the"
+        " verifier's own limits.",
+        rollouts=places(rows),
+    )
+
+
+def _empty_accepted(history: History) -> Iterator[Finding]:
+    """Full marks for a completion without an answer."""
+    rewarded = [row for row in history.graded if row.right]
+    empty = [row for row in rewarded if isinstance(row.reference, str) and _is_empty(row)]
+    if len(empty) < 2:
+        return
+    series = _share_over_time(history, empty, rewarded)
+    yield Finding(
+        code="empty-answer-accepted",
+        level=Level.FAULT,
+        cost=min(1.0, 0.5 + len(empty) / len(rewarded)),
+        title=f"The verifier gives full marks to {len(empty)} completions without an answer"
+        f" ({percent(len(empty) / len(rewarded))} of the rewarded ones): the reward is being gamed",
+        evidence=(f"share of the rewarded: {series}", f"one of them: {empty[-1].completion[-120:]!r}"),
+        change="make the verifier return no_answer where the extracted answer is empty, add these rollouts to its tests"
+        " (`reasoner verifiers check`), then `reasoner rescore RUN` and start again from an earlier checkpoint.",
+        rollouts=places(empty),
+        explains=HACKED,
+    )
+
+
+HACKED = frozenset({"one-answer-for-all", "held-out-gap", "length-drift", "no-diversity", "all-right", "solved"})
+
+
+def _is_empty(row: Row) -> bool:
+    """No answer was extracted, or one without a letter or digit where the reference has some."""
+    if row.answer is None:
+        # verifiers that grade the whole text extract nothing; they still need some text
+        return not re.search(r"\w", row.completion)
+    return not re.search(r"\w", row.answer) and re.search(r"\w", str(row.reference)) is not None
+
+
+def _share_over_time(history: History, rows: Sequence[Row], of: Sequence[Row]) -> str:
+    """The share in the first, middle and last third of the steps."""
+    steps = history.steps
+    thirds = [set(part.tolist()) for part in np.array_split(np.asarray(steps), min(3, len(steps)))]
+    shares = []
+    for part in thirds:
+        base = sum(row.step in part for row in of)
+        shares.append(percent(sum(row.step in part for row in rows) / base) if base else "-")
+    return " -> ".join(shares)
+
+
+def _one_answer_for_all(history: History) -> Iterator[Finding]:
+    """One and the same answer accepted for problems with different answers: no sound verifier does that."""
+    accepted: dict[str, dict[str, list[Row]]] = {}
+    for row in history.graded:
+        if row.right and isinstance(row.reference, str) and row.answer is not None:
+            accepted.setdefault(row.answer.strip(), {}).setdefault(row.reference.strip(), []).append(row)
+    found: list[Row] = []
+    answers: list[str] = []
+    for answer, by_reference in accepted.items():
+        if len({_value(reference) for reference in by_reference}) >= 3:
+            found += [row for rows in by_reference.values() for row in rows]
+            answers.append(answer)
+    rewarded = sum(row.right for row in history.graded)
+    if not found:
+        return
+    yield Finding(
+        code="one-answer-for-all",
+        level=Level.FAULT,
+        cost=min(1.0, 0.5 + len(found) / rewarded),
+        title=f"The verifier accepts one and the same answer ({answers[0][:40]!r}) for problems with different"
+        f" references:"
+        " the reward is being gamed",
+        evidence=(
+            f"{len(found)} rewarded rollouts ({percent(len(found) / rewarded)} of the rewarded) share"
+            f" {len(answers)} such answers; over time"
+            f" {_share_over_time(history, found, [r for r in history.graded if r.right])}",
+        ),
+        change="tighten the verifier, add these rollouts to its tests, `reasoner rescore RUN --verifier NAME` to"
+        " see what"
+        " changes, and start again from an earlier checkpoint.",
+        rollouts=places(found),
+        explains=frozenset({"held-out-gap", "length-drift", "no-diversity", "all-right", "solved"}),
+    )
+
+
+NUMBER = re.compile(r"[+-]?(?:\d{1,50}(?:/\d{1,50})?|\d{0,50}\.?\d{0,50}(?:e[+-]?\d{1,2})?)")
+"""Numbers of bounded size: a collapsed model writes 22e2222222222, which takes hours to write out."""
+
+
+def _value(text: str) -> Fraction | str:
+    """A number by its value, anything else by its folded text.
+
+    Example:
+        >>> _value("$1,000.0") == _value("1000"), _value(" x "), _value("1,2")
+        (True, 'x', '1,2')
+    """
+    folded = " ".join(text.split()).casefold()
+    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", folded.replace("$", ""))
+    if not NUMBER.fullmatch(plain):
+        return folded
+    try:
+        return Fraction(plain)
+    except (ValueError, ZeroDivisionError):
+        return folded
+
+
+def _equal_rejected(history: History) -> Iterator[Finding]:
+    """No reward for an answer that is, as text or number, the reference itself."""
+    rows = [row for row in history.graded if isinstance(row.reference, str) and row.answer is not None]
+    equal = [row for row in rows if _value(str(row.answer)) == _value(str(row.reference))]
+    rejected = [row for row in equal if not row.right and row.outcome in ("incorrect", "no_answer")]
+    share = len(rejected) / len(equal) if equal else 0.0
+    if len(rejected) < 3 or wilson_interval(len(rejected), len(equal)).low < 0.005:
+        return
+    yield Finding(
+        code="right-answer-rejected",
+        level=Level.FAULT,
+        cost=min(1.0, 0.2 + share),
+        title=f"The verifier rejects {percent(share)} of the answers that equal their reference",
+        evidence=(
+            f"{len(rejected)} of {len(equal)}, such as {str(rejected[0].answer)[:40]!r} against"
+            f" {str(rejected[0].reference)[:40]!r}: {rejected[0].reason[:120]}",
+        ),
+        change="mend the verifier; `reasoner rescore RUN --verifier NAME` shows what the rewards would have been.",
+        rollouts=places(rejected),
+        explains=frozenset({"all-wrong", "task-all-wrong", "inconsistent-verdicts", "no-progress"}),
+    )
+
+
+def _unequal_accepted(history: History) -> Iterator[Finding]:
+    """Full marks for a number that is not the reference's: by more than rounding, and no percentage of it either."""
+    pairs = [
+        (row, answer, reference)
+        for row in history.graded
+        if row.right and row.answer is not None and isinstance(row.reference, str)
+        if isinstance(answer := _value(row.answer), Fraction)
+        if isinstance(reference := _value(row.reference), Fraction)
+    ]
+    wrong = [
+        row
+        for row, answer, reference in pairs
+        if all(abs(answer * scale - reference) > abs(reference) / 50 for scale in (1, 100, Fraction(1, 100)))
+    ]
+    if len(wrong) < 3 or wilson_interval(len(wrong), len(pairs)).low < 0.005:
+        return
+    share = len(wrong) / len(pairs)
+    yield Finding(
+        code="wrong-answer-accepted",
+        level=Level.FAULT,
+        cost=min(1.0, 0.4 + share),
+        title=f"The verifier gives full marks to numbers that are not the reference: {percent(share)} of the rewarded"
+        " ones",
+        evidence=(
+            f"{len(wrong)} of {len(pairs)}, such as {str(wrong[0].answer)[:40]!r} against"
+            f" {str(wrong[0].reference)[:40]!r}: {wrong[0].reason[:120]}; over time"
+            f" {_share_over_time(history, wrong, [row for row, _, _ in pairs])}",
+        ),
+        change="tighten the verifier, add these rollouts to its tests, `reasoner rescore RUN --verifier NAME` to see"
+        " what changes, and start again from an earlier checkpoint.",
+        rollouts=places(wrong),
+        explains=HACKED,
+    )
+
+
+def _longer_wins(history: History) -> Iterator[Finding]:
+    """The longer (or the shorter) of two completions has the larger reward, within a problem and across problems.
+
+    Right answers may go with length within a problem (one way of working is longer, and better), and across problems
+    (the harder ones take longer); both, over many lengths, is what a reward for length does. Completions that were cut
+    off are left out: they are long and wrong for another reason.
+    """
+    rows = [row for row in history.graded if row.verdict_reward is not None and not row.truncated]
+    lengths_seen = {len(row.completion) for row in rows}
+    groups: dict[tuple[int, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.step, row.group), []).append(row)
+    wins = [share for group in groups.values() if (share := _longer_share(group)) is not None]
+    across = _longer_share(rows[:: max(1, len(rows) // 500)])
+    if len(wins) < 10 or len(lengths_seen) < MANY_LENGTHS or across is None:
+        return
+    longer = float(np.mean(wins))
+    if not (min(longer, across) > ONE_SIDED or max(longer, across) < 1 - ONE_SIDED):
+        return
+    certain = min(longer, across) if longer > 0.5 else 1 - max(longer, across)
+    lengths = history.series("completion/length_mean")
+    yield Finding(
+        code="reward-is-length",
+        level=Level.FAULT if certain > CERTAINLY else Level.WARNING,
+        cost=0.7,
+        title=f"The {'longer' if longer > 0.5 else 'shorter'} completion of a problem gets the larger reward in"
+        f" {percent(max(longer, 1 - longer))} of the pairs: the reward may be length alone",
+        evidence=(
+            f"{len(wins)} groups with unequal rewards, truncated completions left out; across problems it is"
+            f" {percent(max(across, 1 - across))}"
+            + (f"; the mean length goes from {lengths[0]:.0f} to {lengths[-1]:.0f} tokens" if len(lengths) else ""),
+        ),
+        change="read rewarded and unrewarded rollouts of one problem side by side (`reasoner report RUN`), and grade"
+        " some with another verifier (`reasoner explain RUN --held-out NAME`).",
+        rollouts=places([row for row in history.graded if row.right]),
+        explains=frozenset({"held-out-gap", "length-drift", "one-component-dominates"}),
+    )
+
+
+ONE_SIDED = 0.95
+"""Share of pairs (ours): a reward for right answers goes with length in some problems, hardly in all of them."""
+CERTAINLY = 0.99
+"""Hardly a pair is left in which anything else could count (ours)."""
+MANY_LENGTHS = 10
+"""Among fewer different lengths each stands for a few texts, which differ in other ways too (ours)."""
+
+
+def _longer_share(rows: Sequence[Row]) -> float | None:
+    """Of the pairs with unequal rewards, the share in which the longer completion has more; ties count as half."""
+    lengths = np.asarray([len(row.completion) for row in rows])
+    rewards = np.asarray([row.verdict_reward for row in rows], dtype=np.float64)
+    more = rewards[:, None] > rewards[None, :]
+    if not more.any():
+        return None
+    longer = (lengths[:, None] > lengths[None, :]) + 0.5 * (lengths[:, None] == lengths[None, :])
+    return float(longer[more].mean())
+
+
+def _inconsistent(history: History) -> Iterator[Finding]:
+    """Equal completions of one problem with different verdicts."""
+    seen: dict[tuple[str, ...], list[Row]] = {}
+    for row in history.graded:
+        if row.outcome != "scored":
+            seen.setdefault((row.task, row.verifier, row.problem, row.prompt, row.completion), []).append(row)
+    several = [rows for rows in seen.values() if len(rows) > 1]
+    unequal = [rows for rows in several if len({row.verdict_reward for row in rows}) > 1]
+    if len(unequal) < 2:
+        return
+    share = len(unequal) / len(several)
+    yield Finding(
+        code="inconsistent-verdicts",
+        level=Level.FAULT,
+        cost=min(1.0, 0.2 + share),
+        title=f"The verifier says different things of the same completion ({len(unequal)} times)",
+        evidence=(
+            f"{percent(share)} of the completions that were sampled more than once for a problem got unequal rewards;"
+            f" one: {', '.join(sorted({row.outcome for row in unequal[0]}))}",
+        ),
+        change="make the verifier deterministic: no clock, no shared state, no network; run `reasoner verifiers"
+        " check`.",
+        rollouts=tuple(Place(*row.place) for rows in unequal[:3] for row in rows[:2]),
+    )
+
+
+TAMPER = re.compile(
+    r"os\._exit|sys\.exit|__eq__|__builtins__|builtins\.|ctypes|/proc/self|subprocess|os\.system|importlib\.reload|"
+    r"monkeypatch|unittest\.mock|sys\.modules|gc\.get_objects|inspect\.stack|atexit"
+)
+"""What programs hold that try to reach their grader. The sandbox keeps them out; the model should not learn to try."""
+
+
+def _tampering(history: History) -> Iterator[Finding]:
+    rows = [row for row in history.rows if row.verifier.startswith("code") and TAMPER.search(row.completion)]
+    flagged = [row for row in history.rows if row.detail.get("tampering")]
+    found = list({id(row): row for row in (*flagged, *rows)}.values())
+    code = [row for row in history.rows if row.verifier.startswith("code")]
+    if len(found) < max(1, 0.01 * len(code)):
+        return
+    rewarded = [row for row in found if row.right]
+    marks = Counter(mark for row in rows for mark in TAMPER.findall(row.completion))
+    yield Finding(
+        code="tamper-attempts",
+        level=Level.WARNING,
+        cost=min(1.0, (0.5 if rewarded else 0.0) + len(found) / max(1, len(code))),
+        title=f"{len(found)} completions look as if they reach for their grader; {len(rewarded)} of them were rewarded",
+        evidence=(
+            f"over time {_share_over_time(history, found, code or history.rows)} of the programs;"
+            f" {', '.join(f'{n} x {mark}' for mark, n in marks.most_common(3))}",
+        ),
+        change="read them in `reasoner report`; a program that needs none of this for its task should not be rewarded.",
+        rollouts=places(rewarded or found),
+    )
+
+
+def _components(history: History) -> Iterator[Finding]:
+    """A part of a composed reward that rises while the rest of it does not."""
+    names = {name for row in history.rows for name in row.components}
+    if len(names) < 2:
+        return
+    rising: dict[str, float] = {}
+    for name in names:
+        means = [
+            float(np.mean([row.components[name] for row in history.by_step[step] if name in row.components] or [0.0]))
+            for step in history.steps
+        ]
+        found = change(np.asarray(means))
+        if found is not None:
+            rising[name] = found.last - found.first
+    if len(rising) < 2:
+        return
+    top = max(rising, key=lambda name: rising[name])
+    rest = sum(value for name, value in rising.items() if name != top)
+    if rising[top] < 0.1 or rest > 0.1 * rising[top]:
+        return
+    yield Finding(
+        code="one-component-dominates",
+        level=Level.WARNING,
+        cost=0.5,
+        title=f"Only the reward component {top!r} rises ({rising[top]:+.2f}); the others do not ({rest:+.2f} together)",
+        evidence=tuple(f"{name}: {value:+.3f} from the first quarter to the last" for name, value in rising.items()),
+        change="lower its weight, or reward it only together with a right answer.",
+    )
+
+
+def _repetition(history: History) -> Iterator[Finding]:
+    """More and more completions go round in circles."""
+    if len(history.steps) < 6:
+        return
+    shares = [np.mean([repeats(row.completion) for row in history.by_step[step]]) for step in history.steps]
+    found = change(np.asarray(shares, dtype=np.float64))
+    if found is None or found.last < 0.1 or found.last < found.first + 0.1 or found.z < 3:
+        return
+    rows = [row for row in history.by_step[history.steps[-1]] if repeats(row.completion)]
+    yield Finding(
+        code="repetition",
+        level=Level.WARNING,
+        cost=found.last,
+        title=f"{percent(found.last)} of the completions repeat themselves by the end ({percent(found.first)} at"
+        f" the start)",
+        evidence=(f"one ends: {rows[0].completion[-80:]!r}" if rows else "see the report",),
+        change="lower optim.lr, add algorithm.kl_coef, or an overlong penalty (algorithm.overlong_penalty_tokens).",
+        rollouts=places(rows),
+    )
+
+
+def _length(history: History) -> Iterator[Finding]:
+    """Completions grow and the reward does not."""
+    lengths, reward = history.series("completion/length_mean"), history.series("reward/mean")
+    grown, risen = change(lengths), change(reward)
+    if grown is None or risen is None or len(lengths) < 12:
+        return
+    if grown.last < 1.5 * grown.first or grown.z < 4 or risen.z > 2:
+        return
+    yield Finding(
+        code="length-drift",
+        level=Level.WARNING,
+        cost=min(0.5, 1 - grown.first / grown.last),
+        title=f"Completions grow from {grown.first:.0f} to {grown.last:.0f} tokens while the reward stays"
+        f" ({risen.first:.3f} -> {risen.last:.3f})",
+        evidence=(f"that is {grown.z:.0f} standard errors of growth, and {risen.z:.1f} of reward",),
+        change="use aggregation=constant or token (a mean per row favours long wrong answers), or an overlong penalty.",
+    )
+
+
+__all__ = ["grading_rules"]

@@ -1,0 +1,103 @@
+"""What stopped the run, where its time went, and whether it got anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+from reasoner.observe.explain.finding import Finding, Level
+from reasoner.observe.explain.policy_rules import progress
+from reasoner.observe.explain.significance import percent
+from reasoner.storage.history import History
+from verifiers import JSON
+
+BATCHED = frozenset({"reward-model", "judge", "rubric"})
+"""Verifiers that wait for a whole batch: a model grades it in this process or elsewhere."""
+
+
+def machine_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module."""
+    yield from _failed(history)
+    yield from _grading_wait(history)
+    yield from _outcome(history)
+
+
+def _failed(history: History) -> Iterator[Finding]:
+    failure = history.failure
+    if failure is None or history.complete:
+        return
+    yield Finding(
+        code="stopped",
+        level=Level.WARNING,
+        cost=0.3,
+        title=f"The run stopped after step {failure.get('step')}: {failure.get('error')}",
+        evidence=(str(failure.get("message", ""))[:400],),
+        change="mend the cause, then `reasoner train CONFIG --resume`.",
+    )
+
+
+def _grading_wait(history: History) -> Iterator[Finding]:
+    wait, step = history.series("time/grading_wait"), history.series("time/step")
+    if len(wait) < 3 or len(wait) != len(step):
+        return
+    share = float(wait.sum() / max(1e-9, step.sum()))
+    if share < 0.1 or wait.mean() < 0.5:
+        return
+    slow = sorted(history.rows, key=lambda row: -row.seconds)[:3]
+    in_process = all(row.verifier in BATCHED for row in slow)
+    yield Finding(
+        code="grading-slow",
+        level=Level.NOTE if in_process else Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the time the trainer waits for grading ({wait.mean():.1f} s a step)",
+        evidence=(
+            "the rows themselves take no time: a reward model or a judge grades them in batches, in this process",
+        )
+        if in_process
+        else tuple(f"{row.seconds:.1f} s for rollout {row.step}/{row.group}/{row.sample}" for row in slow),
+        change="raise grading.portions: the update begins while others are still graded."
+        if in_process
+        else "raise grading.workers, or grading.portions (the update begins while others are still graded), or lower"
+        " grading.wall_seconds.",
+    )
+
+
+def _outcome(history: History) -> Iterator[Finding]:
+    """Better, or not: rewards over the run, and the evaluations at its ends."""
+    risen = progress(history)
+    reward = history.series("reward/mean")
+    evidence = [*_evaluations(history.evals)]
+    if risen is not None and len(reward) >= 12 and abs(risen) < 2 and history.complete and 0.02 < reward.mean() < 0.9:
+        yield Finding(
+            code="no-progress",
+            level=Level.NOTE,
+            cost=0.2,
+            title=f"The training reward does not rise: {reward[: len(reward) // 4].mean():.3f} in the first quarter,"
+            f" {reward[-(len(reward) // 4) :].mean():.3f} in the last",
+            evidence=tuple(evidence),
+            change="give it more steps, a higher optim.lr (policy/step_kl tells how far a step goes) or more"
+            " groups a step.",
+        )
+    elif risen is not None and risen >= 2:
+        yield Finding(
+            code="solved" if reward[-1] > 0.9 else "rises",
+            level=Level.NOTE,
+            cost=0.0,
+            title=f"The reward rises from {reward[: max(1, len(reward) // 4)].mean():.3f} to"
+            f" {reward[-max(1, len(reward) // 4) :].mean():.3f}",
+            evidence=tuple(evidence),
+        )
+
+
+def _evaluations(evals: Sequence[Mapping[str, JSON]]) -> Iterator[str]:
+    if len(evals) < 2:
+        return
+    first, last = (cast("dict[str, list[float]]", row["metrics"]) for row in (evals[0], evals[-1]))
+    for name in first:
+        if name in last:
+            (a, al, ah), (b, bl, bh) = first[name], last[name]
+            verdict = "better" if bl > ah else "worse" if bh < al else "the intervals overlap (see `reasoner compare`)"
+            yield f"evaluation {name}: {a:.1%} [{al:.1%}, {ah:.1%}] -> {b:.1%} [{bl:.1%}, {bh:.1%}]: {verdict}"
+
+
+__all__ = ["machine_rules"]

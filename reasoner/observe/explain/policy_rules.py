@@ -1,0 +1,321 @@
+"""How the policy moves: too far, downhill, not at all; and what a loss near 0 means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from reasoner.observe.explain.finding import Finding, Level, places
+from reasoner.observe.explain.significance import change, percent, t_value
+from reasoner.storage.history import History, Row
+
+GROUP_RELATIVE = frozenset({"grpo", "dr_grpo", "rloo", "reinforce_pp_baseline"})
+"""Estimators that compare the rollouts of a group: `group_relative` in reasoner.algorithm.advantage (torch)."""
+LARGE_STEP_KL = 0.1
+"""Nats a token. With k2 it is s^2 / 2 for a log-ratio of spread s: at 0.02 one step moves the average token by the
+usual clip range (s = 0.2), at 0.1 by more than twice that (s = 0.45): no step size that PPO or GRPO is meant for."""
+REPLACED_STEP_KL = 1.0
+"""Nats a token: after such a step the sampled text tells little of what the policy would write."""
+
+
+def policy_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module."""
+    yield from _recorded_sign(history)
+    yield from _centred(history)
+    yield from _descends(history)
+    yield from _step_size(history)
+    yield from _collapse(history)
+    yield from _standing_still(history)
+    yield from _held(history)
+    yield from _loss_near_zero(history)
+
+
+def _recorded_sign(history: History) -> Iterator[Finding]:
+    """A rollout that is better than those it is compared with must have an advantage above 0.
+
+    Group-relative estimators compare within the group, always (but for a KL in the reward). Others may compare with the
+    step: only rollouts that are better than both means, or worse than both, count there. Advantages that have nothing
+    to do with the rewards are wrong in half of those.
+    """
+    algorithm = history.config.algorithm
+    penalized = algorithm.kl_in == "reward" and algorithm.kl_coef > 0
+    estimator = algorithm.advantage
+    own = estimator in GROUP_RELATIVE and not penalized
+    wrong: list[Row] = []
+    pairs = 0
+    for rows in history.by_step.values():
+        used = [row for row in rows if row.advantage and row.reward is not None]
+        of_group: dict[int, list[float]] = {}
+        for row in used:
+            of_group.setdefault(row.group, []).append(row.reward or 0.0)
+        of_step = [row.reward or 0.0 for row in used]
+        for row in used:
+            compared = [of_group[row.group]] if own else [of_group[row.group], of_step]
+            better = [(row.reward or 0.0) - float(np.mean(others)) for others in compared]
+            if min(better) > 1e-6 or max(better) < -1e-6:
+                pairs += 1
+                if better[0] * (row.advantage or 0.0) < 0:
+                    wrong.append(row)
+    share = len(wrong) / pairs if pairs else 0.0
+    # a value model and a KL in the reward have a say of their own; an estimator of one's own has neither
+    least = 0.01 if own else 0.25 if ":" in estimator else 0.6
+    if pairs < 8 or share < least:
+        return
+    mixed = 0.25 < share < 0.75
+    yield Finding(
+        code="advantage-sign-flipped",
+        level=Level.FAULT,
+        cost=min(1.0, 0.2 + share),
+        title=f"The advantage has the wrong sign in {percent(share)} of the rollouts: "
+        + ("it has nothing to do with their rewards" if mixed else "better ones are made less likely"),
+        evidence=(
+            f"{len(wrong)} of {pairs} rollouts that were better (worse) than the mean reward of their"
+            f" {'group' if own else 'group and of their step'} have a negative (positive) advantage in updates.jsonl",
+        ),
+        change="mend the advantage estimator: reward above the mean must give an advantage above 0, to the rollout that"
+        " earned it.",
+        rollouts=places(wrong),
+        explains=frozenset(DOWNHILL),
+    )
+
+
+def _centred(history: History) -> Iterator[Finding]:
+    """Advantages that are nearly all of one sign: rollouts are made likelier (or not) however good they were.
+
+    Without a value model advantages are differences from a baseline, so those of a step nearly cancel: a centred group
+    sums to 0, and a baseline of the other rollouts or of the batch does so on average.
+    """
+    if history.config.algorithm.advantage in ("gae", "rejection"):
+        return  # a value model's own baseline; none by design
+    sums: list[float] = []
+    sizes: list[float] = []
+    for rows in history.by_step.values():
+        advantages = [row.advantage for row in rows if row.advantage is not None and row.dropped is None]
+        sums.append(float(np.sum(advantages)))
+        sizes.append(float(np.sum(np.abs(advantages))))
+    total = float(np.sum(sizes))
+    if len(sums) < 3 or total <= 0 or abs(float(np.sum(sums))) < LOPSIDED * total:
+        return
+    share = float(np.sum(sums)) / total
+    yield Finding(
+        code="advantages-not-centred",
+        level=Level.FAULT,
+        cost=0.6,
+        title=f"The advantages have no baseline: they sum to {percent(abs(share))} of their size, where they should"
+        " cancel",
+        evidence=(
+            f"{'rewarded' if share > 0 else 'all'} rollouts are made {'likelier' if share > 0 else 'less likely'}"
+            " whether or not they were better than the others of their problem, which teaches nothing and adds noise",
+        ),
+        change="subtract the mean reward of the group (algorithm.advantage: grpo, rloo, dr_grpo) in the estimator.",
+        explains=frozenset({"no-progress", "reward-falls"}),
+    )
+
+
+LOPSIDED = 0.5
+"""Sum of the advantages over the sum of their sizes: at a half three quarters of the weight has one sign (ours)."""
+
+DOWNHILL = (
+    "reward-falls",
+    "rewards-collapsed",
+    "collapse",
+    "descends",
+    "all-wrong",
+    "truncated",
+    "no-progress",
+    "no-answer",
+    "entropy",
+)
+
+
+def _descends(history: History) -> Iterator[Finding]:
+    """To first order an update adds A * (log after - log before) to what it maximises: below 0 it went downhill.
+
+    Each step counts by its direction, gain / sqrt(2 step_kl), so that one long step does not drown the others.
+    """
+    gain, moved = history.series("policy/step_gain"), history.series("policy/step_kl")
+    if len(gain) < 5 or len(gain) != len(moved):
+        return
+    direction = t_value(gain / np.sqrt(2 * moved.clip(min=1e-12)))
+    if direction > -3:
+        return
+    if np.median(moved) > LARGE_STEP_KL:
+        return  # steps that long land anywhere: the step size is the finding
+    below = float((gain < 0).mean())
+    if below < 0.7:
+        return
+    yield Finding(
+        code="descends",
+        level=Level.FAULT,
+        cost=0.9 + 0.1 * below,
+        title="The updates lower what they should raise: the sign of the advantage or of the loss is flipped",
+        evidence=(
+            f"after {percent(below)} of {len(gain)} updates the rollouts with a positive advantage had become less"
+            f" likely and those with a negative one likelier (policy/step_gain {gain.mean():.2g};"
+            f" by direction {-direction:.1f} standard errors below 0); an ascent step raises it",
+        ),
+        change="check the sign of algorithm.loss (it is minimised: -ratio * advantage) and of the advantage estimator.",
+        explains=frozenset(DOWNHILL) - {"descends"},
+    )
+
+
+def _step_size(history: History) -> Iterator[Finding]:
+    moved = history.series("policy/step_kl")
+    if not len(moved):
+        return
+    middle, largest = float(np.median(moved)), float(moved.max())
+    if middle <= LARGE_STEP_KL and largest <= REPLACED_STEP_KL:
+        return
+    falls = _fall(history)
+    where = history.steps_of("policy/step_kl")[int(moved.argmax())]
+    lr = history.series("optim/lr")
+    yield Finding(
+        code="learning-rate-too-high",
+        level=Level.FAULT if falls is not None or middle > REPLACED_STEP_KL else Level.WARNING,
+        cost=0.9 if falls is not None else 0.4,
+        title=f"The steps are too large: one update moves the policy by {max(middle, 0):.2g} nats a token"
+        f" (median), up to"
+        f" {largest:.2g}",
+        evidence=(
+            f"policy/step_kl is {largest:.2g} at step {where}; at 0.02 the average token already leaves the clip range"
+            f" of 0.2. Learning rate {lr.max():.2g}"
+            if len(lr)
+            else f"policy/step_kl {largest:.2g} at step {where}",
+            *([f"the reward fell from {falls.top:.3f} to {falls.end:.3f}"] if falls is not None else []),
+        ),
+        change="lower optim.lr ten- to a hundredfold (and add warmup_steps), then go on from a checkpoint before"
+        f" step {where}.",
+        explains=frozenset({*DOWNHILL, "all-right", "engine-trainer-gap", "clipping", "repetition"}),
+    )
+
+
+class Fall(NamedTuple):
+    """From the best smoothed reward to the last."""
+
+    top: float
+    end: float
+    step: int
+    """Where the best one was."""
+    errors: float
+    """The fall in standard errors of the smoothed curve."""
+
+
+def _fall(history: History) -> Fall | None:
+    """Where the reward of the end is far below what the run had reached: by 4 standard errors and by 30 % of it."""
+    reward = history.series("reward/mean")
+    if len(reward) < 8:
+        return None
+    width = max(2, len(reward) // 5)
+    smooth = np.convolve(reward, np.ones(width) / width, mode="valid")
+    best, end = int(smooth.argmax()), float(smooth[-1])
+    noise = float(np.std(np.diff(reward)) / np.sqrt(2 * width))
+    top, low = float(smooth[best]), min(0.0, float(reward.min()))
+    if top - end < max(4 * noise, 0.02) or (end - low) > 0.7 * (top - low):
+        return None
+    return Fall(top, end, best + width, (top - end) / max(noise, 1e-9))
+
+
+def _collapse(history: History) -> Iterator[Finding]:
+    fall = _fall(history)
+    if fall is None:
+        return
+    entropy = history.series("policy/entropy")
+    said = f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f}" if len(entropy) > 1 else ""
+    yield Finding(
+        code="reward-falls",
+        level=Level.WARNING,
+        cost=min(1.0, (fall.top - fall.end) / max(fall.top, 1e-9)),
+        title=f"The reward falls: {fall.top:.3f} around step {fall.step}, {fall.end:.3f} at the end",
+        evidence=(f"{fall.errors:.0f} standard errors of the smoothed curve{said}",),
+        change="go back to the best checkpoint (checkpoints/best, or the step above), lower optim.lr, or hold the"
+        " policy with algorithm.kl_coef.",
+    )
+
+
+def _standing_still(history: History) -> Iterator[Finding]:
+    moved = history.series("policy/step_kl")
+    steps = history.config.steps
+    reach = float(np.sqrt(2 * moved.clip(min=0)).mean()) * steps if len(moved) else 0.0
+    if len(moved) < 10 or reach > SMALL_REACH:
+        return
+    yield Finding(
+        code="no-movement",
+        level=Level.WARNING,
+        cost=0.9,
+        title=f"The policy hardly moves: if all {steps} steps went the same way, the average token's probability would"
+        f" change by {percent(reach)}",
+        evidence=(
+            f"policy/step_kl {moved.mean():.1g} nats a token (k2, so a step moves the log-probabilities by"
+            f" {float(np.sqrt(2 * moved.clip(min=0)).mean()):.1g}); optim.lr {history.config.optim.lr:g}, gradient norm"
+            f" {_mean(history, 'optim/grad_norm'):.2g}, clipped at {history.config.optim.max_grad_norm:g}",
+        ),
+        change="raise optim.lr tenfold or more (and optim.max_grad_norm, where the norm lies far above it), or check"
+        " that parameters are trainable.",
+        explains=frozenset({"no-progress"}),
+    )
+
+
+SMALL_REACH = 0.05
+"""Change of the average token's log-probability over a whole run, if all of its steps added up: less than that is below
+what any change of behaviour needs (ours; steps that help are one or two orders of magnitude above)."""
+
+
+def _held(history: History) -> Iterator[Finding]:
+    """A KL penalty that outweighs any advantage: the policy cannot leave its reference."""
+    coef, kl = history.config.algorithm.kl_coef, history.series("policy/kl_ref")
+    risen = change(history.series("reward/mean"))
+    if coef < STIFF_KL or not len(kl) or len(history.metrics) < 12 or (risen is not None and risen.z > 3):
+        return
+    yield Finding(
+        code="kl-coef-too-large",
+        level=Level.WARNING,
+        cost=0.6,
+        title=f"The KL penalty (algorithm.kl_coef={coef:g}) holds the policy at its reference, and the reward does not"
+        " rise",
+        evidence=(
+            f"a token whose advantage is 1 comes to rest where kl_coef times its log-ratio is 1: at {1 / coef:.2g}"
+            f" nats; policy/kl_ref is {kl[-1]:.2g} nats a token at the end",
+        ),
+        change="lower algorithm.kl_coef to 0.001 .. 0.04, as published GRPO runs have it, or to 0.",
+        explains=frozenset({"no-progress", "no-movement"}),
+    )
+
+
+STIFF_KL = 1.0
+"""kl_coef at which the penalty balances an advantage of 1 at a log-ratio of 1."""
+
+
+def _loss_near_zero(history: History) -> Iterator[Finding]:
+    loss = history.series("optim/loss")
+    algorithm, optim = history.config.algorithm, history.config.optim
+    if not len(loss) or history.config.method != "grpo" or algorithm.advantage not in GROUP_RELATIVE:
+        return
+    if optim.updates_per_step * optim.inner_epochs > 1 or np.abs(loss).mean() > 0.05:
+        return
+    yield Finding(
+        code="loss-near-zero",
+        level=Level.NOTE,
+        cost=0.0,
+        title=f"Loss near 0 (mean {loss.mean():.1g}) is expected here: on-policy with centred advantages",
+        evidence=(
+            "with one update a batch every ratio is 1, so the loss is minus the token-weighted mean advantage, which"
+            " centring puts near 0; its gradient is not 0. Read reward/mean and policy/step_kl instead",
+        ),
+    )
+
+
+def _mean(history: History, name: str) -> float:
+    series = history.series(name)
+    return float(series.mean()) if len(series) else float("nan")
+
+
+def progress(history: History) -> float | None:
+    """Standard errors by which the reward rose from the first quarter to the last; None where it is too short."""
+    reward = history.series("reward/mean")
+    found = change(reward)
+    return None if found is None else found.z
+
+
+__all__ = ["policy_rules", "progress"]

@@ -1,0 +1,183 @@
+"""PPO's own failures: a value model that diverges, a leash too loose or too tight, rewards that collapse, hacking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+
+from reasoner.observe.explain.finding import Finding, Level
+from reasoner.observe.explain.significance import change, percent
+from reasoner.storage.history import History
+
+CERTAIN = 3.0
+"""Standard errors by which a curve must have moved (ours)."""
+BLOWN_UP = 10.0
+"""Squared error of the values over that of values of 0, which is the mean square of the returns."""
+DEAD = 0.1
+"""Explained variance below which a value model does next to nothing (all ours)."""
+FAR_NATS = 10.0
+"""Nats a completion: the sampled text is then e^10 times likelier under the policy than under its reference."""
+FAR_NATS_TOKEN = 0.5
+"""Nats a token, for short completions: each token is 1.6 times likelier than under the reference (both ours)."""
+
+
+def ppo_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module; silent where a stage has no value model, no KL and no learned reward."""
+    yield from _value_diverges(history)
+    yield from _leash(history)
+    yield from _collapse(history)
+    yield from _hacked(history)
+
+
+def _value_diverges(history: History) -> Iterator[Finding]:
+    """The value's error grows while it explains less than a constant would, or it blew up once and is dead since."""
+    explained, error = history.series("value/explained_variance"), history.series("value/error_squared")
+    grown, zero = change(error), history.series("value/return_squared")
+    if grown is None or not len(explained) or len(zero) != len(error):
+        return
+    last = float(explained[-max(2, len(explained) // 4) :].mean())
+    times = float((error / zero.clip(1e-12)).max())
+    if last < -0.5 and grown.z > CERTAIN and grown.last > 2 * grown.first:
+        said = f"its squared error went from {grown.first:.3g} to {grown.last:.3g}"
+    elif last < DEAD and times > BLOWN_UP:
+        said = f"its squared error reached {error.max():.3g}, {times:.0f} times that of a value of 0"
+    else:
+        return
+    yield Finding(
+        code="value-diverging",
+        level=Level.FAULT,
+        cost=0.7,
+        title="The value model diverges: advantages are measured against a baseline that is no better than none",
+        evidence=(
+            said,
+            f"explained variance is {last:.2f} in the last quarter (1 perfect, 0 no better than a constant)",
+        ),
+        change="lower value.lr, keep value.clip_range, warm the value up first (value.warmup_steps), or start it from"
+        " the reward model (value.init).",
+    )
+
+
+def _leash(history: History) -> Iterator[Finding]:
+    """A KL that runs away unpunished (harmful where the reward is learned), or a penalty that allows no move at all."""
+    kl, coef = history.series("kl/ref"), history.series("kl/coef")
+    reward, spread = change(history.series("reward/mean")), history.series("reward/std")
+    moved = change(kl)
+    if moved is None or reward is None or not len(coef) or not len(spread):
+        return
+    weight, width = float(coef[-1]), float(spread[: max(2, len(spread) // 4)].mean())
+    gain = max(reward.last - reward.first, width)
+    penalty = weight * moved.last
+    length = change(history.series("completion/length_mean"))
+    far = FAR_NATS if length is None else min(FAR_NATS, FAR_NATS_TOKEN * length.last)
+    learned = history.config.reward is not None
+    if learned and moved.last > far and moved.z > CERTAIN and penalty < 0.1 * gain:
+        yield Finding(
+            code="kl-coef-too-small",
+            level=Level.WARNING,
+            cost=0.6,
+            title=f"The KL coefficient is too small: the policy is {moved.last:.1f} nats a completion from its start",
+            evidence=(
+                f"kl/ref went from {moved.first:.2g} to {moved.last:.3g} nats a completion",
+                f"its penalty is {penalty:.2g}, the rewards' own spread {width:.2g}: nothing holds the policy back",
+            ),
+            change=f"raise algorithm.kl_coef (to about {0.5 * gain / moved.last:.2g}), let it adapt (kl_target), or set"
+            " a kl_budget to stop in time.",
+            explains=frozenset({"rises", "solved"}),
+        )
+    elif weight > 2 * width > 0 and moved.last < 0.5 and reward.z < 2:
+        yield Finding(
+            code="kl-coef-too-large",
+            level=Level.WARNING,
+            cost=0.6,
+            title="The KL coefficient is too large: the policy stays at its reference and the reward does not rise",
+            evidence=(
+                f"one nat costs {weight:.3g}, while rewards differ by {width:.2g} (their spread)",
+                f"kl/ref is {moved.last:.2g} nats a completion at the end; the reward went from {reward.first:.3g} to"
+                f" {reward.last:.3g}",
+            ),
+            change=f"lower algorithm.kl_coef (to about {0.2 * width:.2g}), or set kl_target to let it adapt.",
+            explains=frozenset({"reward-falls", "no-progress"}),
+        )
+
+
+def _collapse(history: History) -> Iterator[Finding]:
+    """Rewards fall, from the best they were, by more than their own spread, or stop differing at a low level."""
+    rewards, spread = history.series("reward/mean"), history.series("reward/std")
+    narrowed = change(spread)
+    size = max(2, len(rewards) // 4)
+    if narrowed is None or narrowed.first <= 0 or len(rewards) < 2 * size:
+        return
+    best = max(range(len(rewards) - 2 * size + 1), key=lambda start: rewards[start : start + size].mean())
+    fall = change(np.concatenate([rewards[best : best + size], rewards[-size:]]), parts=2)
+    if fall is None or fall.first - fall.last < narrowed.first or fall.z > -CERTAIN:
+        return
+    spreads = (fall.first - fall.last) / narrowed.first
+    evidence = [f"reward/mean went from {fall.first:.3g} to {fall.last:.3g}, {spreads:.1f} spreads down"]
+    if narrowed.last < 0.1 * narrowed.first:
+        evidence.append("the rewards of a step hardly differ any more: there is no way back")
+    yield Finding(
+        code="rewards-collapsed",
+        level=Level.FAULT,
+        cost=0.9,
+        title="The rewards have collapsed: training has made the policy worse by the reward that it trains on",
+        evidence=tuple(evidence),
+        change="go back to the best checkpoint; lower optim.lr or algorithm.entropy_coef, use fewer inner_epochs or a"
+        " lower stop_kl.",
+        explains=frozenset({"reward-falls", "length-drift", "truncated", "all-wrong"}),
+    )
+
+
+def _hacked(history: History) -> Iterator[Finding]:
+    """The reward does not fall while a scorer that training does not see does: the held-out one, or the evaluation."""
+    proxy = change(history.series("reward/mean"))
+    if proxy is None or proxy.z < -CERTAIN or history.config.reward is None:
+        return
+    evidence: list[str] = []
+    cost = 0.0
+    held = change(history.series("watch/held_out"))
+    if held is not None and held.z < -CERTAIN:
+        evidence.append(f"the held-out scorer's reward went from {held.first:.3g} to {held.last:.3g}")
+        cost = 0.9
+    fell = _evaluation_fell(history)
+    if fell:
+        evidence.append(fell)
+        cost = 0.9
+    if not evidence:
+        return
+    grown = change(history.series("completion/length_mean"))
+    if grown is not None and grown.z > CERTAIN and grown.last > 1.3 * grown.first:
+        longer = percent(grown.last / grown.first - 1)
+        evidence.append(f"completions became {longer} longer ({grown.first:.0f} to {grown.last:.0f} tokens)")
+    yield Finding(
+        code="reward-model-hacked",
+        level=Level.FAULT,
+        cost=cost,
+        title=f"The reward model is being hacked: its reward went from {proxy.first:.3g} to {proxy.last:.3g} while what"
+        " it stands for fell",
+        evidence=tuple(evidence),
+        change="raise algorithm.kl_coef or set a kl_budget, use an ensemble with a disagreement penalty, and train the"
+        " reward model again on pairs of this policy (a round more); alarms.jsonl holds the completions.",
+        explains=frozenset({"rises", "solved", "length-drift", "truncated", "all-wrong"}),
+    )
+
+
+def _evaluation_fell(history: History) -> str:
+    """In words, where the last evaluation lies below an earlier one, intervals apart."""
+    found: list[tuple[str, list[float]]] = []
+    for row in history.evals:
+        metrics = cast("dict[str, list[float]]", row.get("metrics") or {})
+        name = history.config.eval.deciding if history.config.eval.deciding in metrics else next(iter(metrics), "")
+        if name:
+            found.append((name, metrics[name]))
+    if len(found) < 2:
+        return ""
+    name, last = found[-1]
+    best = max((estimate for _, estimate in found[:-1]), key=lambda estimate: estimate[0])
+    if not np.isfinite(last[0]) or last[2] >= best[1]:
+        return ""
+    return f"the evaluation's {name} fell from {best[0]:.3g} [{best[1]:.3g}, {best[2]:.3g}] to {last[0]:.3g}"
+
+
+__all__ = ["ppo_rules"]

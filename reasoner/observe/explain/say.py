@@ -1,0 +1,57 @@
+"""Findings as text, for a terminal and for the log of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from reasoner.observe.explain.finding import Finding, Level
+from reasoner.storage.history import History
+
+COLOURS = {Level.FAULT: "bold red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
+
+
+def print_findings(stages: Sequence[tuple[History, Sequence[Finding]]], console: Console | None = None) -> None:
+    """Every stage's findings, the costliest first."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    for history, found in stages:
+        where = history.folder or Path("run")
+        console.print(f"{history.config.method} {where}: {_summary(history)}", style="bold", markup=False)
+        if not found:
+            console.print("  nothing stands out", markup=False)
+        for number, finding in enumerate(found, 1):
+            _print(console, number, finding)
+
+
+def _print(console: Console, number: int, finding: Finding) -> None:
+    follows = f" (follows from {finding.follows})" if finding.follows else ""
+    console.print(f"{number:>2}. [{COLOURS[finding.level]}]{finding.level}[/] ", end="")
+    console.print(f"{finding.title}{follows}", markup=False)
+    for line in finding.evidence:
+        console.print(f"      {line}", markup=False)
+    if finding.change:
+        console.print(f"      try: {finding.change}", markup=False)
+    if finding.rollouts:
+        listed = ", ".join(map(str, finding.rollouts))
+        console.print(f"      rollouts (step/group/sample): {listed}   [{finding.code}]", markup=False)
+    else:
+        console.print(f"      [{finding.code}]", markup=False)
+
+
+def _summary(history: History) -> str:
+    steps = len(history.metrics)
+    rollouts = f", {len(history.rows)} rollouts" if history.rows else ""
+    state = "complete" if history.complete else "stopped" if history.failure else "not complete"
+    return f"{steps} of {history.config.steps} steps{rollouts}, {state}"
+
+
+def sentence(finding: Finding) -> str:
+    """One finding in one line, for a log."""
+    why = f" ({finding.evidence[0]})" if finding.evidence else ""
+    change = f" Try: {finding.change}" if finding.change else ""
+    return f"{finding.level}: {finding.title}{why}.{change}"
+
+
+__all__ = ["print_findings", "sentence"]

@@ -1,0 +1,345 @@
+"""Is there anything to learn from: groups whose rewards differ, and completions that get to their end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasoner.observe.explain.finding import Finding, Level, places
+from reasoner.observe.explain.policy_rules import progress
+from reasoner.observe.explain.significance import change, percent
+from reasoner.storage.history import History, Row
+from verifiers.stats import wilson_interval
+
+MOSTLY = 0.8
+"""Of five groups that are sampled four teach nothing: the same compute on other problems gives five times the
+gradient (ours)."""
+TRUNCATED = 0.1
+"""One completion in ten ends at the limit: published runs keep this in the low percents once they learn (ours)."""
+
+
+def signal_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module."""
+    yield from _no_signal(history)
+    yield from _dead_task(history)
+    yield from _truncated(history)
+    yield from _no_answer(history)
+    yield from _same_completions(history)
+
+
+def _no_signal(history: History) -> Iterator[Finding]:
+    """Shares of groups that are all wrong and all right, over the run and at its ends."""
+    wrong, right = _shares(history)
+    if len(wrong) < 2:
+        return
+    third = max(1, len(right) // 3)
+    start = max(3, len(right) // 10) if len(history.metrics) else len(right)
+    early_right, late_right = float(right[:start].mean()), float(right[-third:].mean())
+    late_wrong, all_wrong = float(wrong[-third:].mean()), float(wrong.mean())
+    rises = (progress(history) or 0.0) > 3
+    empty = _empty_steps(history)
+    if all_wrong > MOSTLY or (all_wrong > 0.5 and empty > 1 / 3):
+        yield _all_wrong(history, all_wrong, late_wrong, empty, rises=rises)
+    elif all_wrong > 0.3:
+        yield Finding(
+            code="all-wrong",
+            level=Level.NOTE,
+            cost=all_wrong,
+            title=f"{percent(all_wrong)} of the groups are all wrong ({percent(late_wrong)} of the last third)",
+            evidence=("they give no gradient; the others do",),
+            change="`reasoner preflight CONFIG --write-problems FILE` drops the problems that the model never solves;"
+            " a larger rollout.group_size finds rarer solutions.",
+        )
+    if early_right > MOSTLY:
+        yield Finding(
+            code="all-right",
+            level=Level.WARNING,
+            cost=float(right.mean()),
+            title=f"{percent(early_right)} of the groups are all right from the start: there is little left to learn",
+            evidence=(
+                f"over the whole run {percent(float(right.mean()))} of the groups have every rollout right: no"
+                f" gradient",
+            ),
+            change="take harder problems, or a larger rollout.group_size.",
+            explains=frozenset({"no-progress", "no-diversity"}),
+        )
+    elif early_right > 0.5 and not rises:
+        yield Finding(
+            code="all-right",
+            level=Level.WARNING,
+            cost=float(right.mean()) / 2,
+            title=f"{percent(early_right)} of the groups are all right from the start: more than half of the sampling"
+            " teaches nothing",
+            evidence=(f"of the whole run {percent(float(right.mean()))}; the reward does not rise on the others",),
+            change="`reasoner preflight CONFIG --write-problems FILE` drops the problems that the model always solves;"
+            " take harder problems, or a larger rollout.group_size.",
+            explains=frozenset({"no-progress"}),
+        )
+    elif late_right > MOSTLY:
+        yield Finding(
+            code="all-right",
+            level=Level.NOTE,
+            cost=late_right,
+            title=f"The task is nearly solved: {percent(late_right)} of the last groups are all right",
+            evidence=(f"at the start it was {percent(early_right)}",),
+            change="stop here, or go on with harder problems.",
+        )
+
+
+def _dead_task(history: History) -> Iterator[Finding]:
+    """One task of several that is never solved, while others are."""
+    rights: dict[str, list[bool]] = {}
+    for group in history.groups:
+        graded = [row for row in group if row.reward is not None]
+        if graded:
+            rights.setdefault(group[0].task, []).append(any((row.reward or 0.0) > 0 for row in graded))
+    dead = {task: found for task, found in rights.items() if len(found) >= 8 and sum(found) < (1 - MOSTLY) * len(found)}
+    if not dead or len(dead) == len(rights):
+        return
+    task, found = max(dead.items(), key=lambda item: len(item[1]))
+    rows = [row for row in history.rows if row.task == task and row.reward is not None and row.reward <= 0]
+    share = len(found) / len(history.groups)
+    others = [solved for name, listed in rights.items() if name not in dead for solved in listed]
+    yield Finding(
+        code="task-all-wrong",
+        level=Level.WARNING if share > 0.1 else Level.NOTE,
+        cost=0.9 * share,
+        title=f"{percent(1 - sum(found) / len(found))} of the groups of {task!r} are all wrong, while"
+        f" {percent(sum(others) / len(others))} of the other tasks' have a right one",
+        evidence=(
+            f"it is {percent(share)} of the sampling; outcomes: {_reasons(rows)}",
+            f"one was judged: {rows[0].reason[:120]!r} (answer {str(rows[0].answer)[:40]!r}, reference"
+            f" {str(rows[0].reference)[:40]!r})",
+        ),
+        change=f"read some of its rollouts (`reasoner report RUN`): either {task!r} is too hard for this model, or its"
+        " verifier or prompt is wrong (`reasoner tasks validate`).",
+        rollouts=places(rows),
+        explains=frozenset({"all-wrong"}),
+    )
+
+
+def _shares(history: History) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shares of all-wrong and all-right groups: of each step, or 0 and 1 of each group where no steps were logged."""
+    wrong, right = history.series("groups/all_wrong"), history.series("groups/all_right")
+    if len(wrong):
+        return wrong, right
+    graded = [rewards for g in history.groups if (rewards := [r.reward for r in g if r.reward is not None])]
+    return (
+        np.asarray([max(rewards) <= 0 for rewards in graded], dtype=np.float64),
+        np.asarray([min(rewards) >= 1 for rewards in graded], dtype=np.float64),
+    )
+
+
+def _empty_steps(history: History) -> float:
+    """Share of steps in which no group had differing rewards: no gradient at all."""
+    signal = history.series("groups/signal")
+    if len(signal):
+        return float((signal == 0).mean())
+    return 0.0
+
+
+def _all_wrong(history: History, share: float, late: float, empty: float, *, rises: bool) -> Finding:
+    unsolved = _never_solved(history)
+    evidence = [f"in the last third of the run it is {percent(late)}; without differing rewards there is no gradient"]
+    if empty > 0:
+        evidence.append(f"{percent(empty)} of the steps had no group with signal at all")
+    evidence.append(
+        f"{unsolved[0]} of {unsolved[1]} problems were never solved in any of their samples; reasons given most:"
+        f" {_reasons([row for row in history.rows if row.reward is not None and row.reward <= 0])}"
+    )
+    agreed = _agreed(history)
+    if agreed:
+        row, common = agreed
+        evidence.append(
+            f"in {percent(common)} of them most samples agree on one answer, such as {str(row.answer)[:40]!r} where"
+            f" the reference is {str(row.reference)[:40]!r} ({row.problem}): if those are right, the references or the"
+            " verifier are wrong"
+        )
+    return Finding(
+        code="all-wrong",
+        level=Level.NOTE if rises else Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the groups are all wrong"
+        + (
+            ", and yet the reward rises"
+            if rises
+            else ": the problems are too hard for this model, or its answers are not understood"
+        ),
+        evidence=tuple(evidence),
+        change="take easier problems (`reasoner preflight CONFIG --write-problems FILE` keeps those with signal),"
+        " start from"
+        " a model that solves some (an sft stage, an instruct model), or raise rollout.group_size.",
+        rollouts=places([row for row in history.rows if row.reward is not None and row.reward <= 0]),
+        explains=frozenset({"no-progress"}),
+    )
+
+
+def _agreed(history: History) -> tuple[Row, float] | None:
+    """A rollout whose answer most of its all-wrong group gives, and the share of such groups, where it is a fifth."""
+    wrong = [g for g in history.groups if all(row.reward is not None and row.reward <= 0 for row in g)]
+    found: list[Row] = []
+    for group in wrong:
+        answers = Counter(row.answer for row in group if row.answer)
+        if answers and answers.most_common(1)[0][1] > len(group) / 2:
+            found.append(next(row for row in group if row.answer == answers.most_common(1)[0][0]))
+    return (found[0], len(found) / len(wrong)) if len(found) > len(wrong) / 5 else None
+
+
+def _never_solved(history: History) -> tuple[int, int]:
+    solved: dict[str, bool] = {}
+    for row in history.graded:
+        solved[row.problem] = solved.get(row.problem, False) or row.right
+    return sum(not right for right in solved.values()), len(solved)
+
+
+def _reasons(rows: list[Row]) -> str:
+    """The commonest outcomes, in shares."""
+    counted = Counter(row.outcome for row in rows)
+    return ", ".join(f"{name} {percent(count / max(1, len(rows)))}" for name, count in counted.most_common(3))
+
+
+def _truncated(history: History) -> Iterator[Finding]:
+    """Completions that end at the limit; what a longer limit would be worth."""
+    rows = history.graded
+    cut = [row for row in rows if row.truncated]
+    share = len(cut) / len(rows) if rows else 0.0
+    if share < TRUNCATED or wilson_interval(len(cut), len(rows)).low < TRUNCATED / 2:
+        return
+    limit = history.config.rollout.max_tokens
+    ended = [row for row in rows if not row.truncated]
+    right_cut, right_ended = _right(cut), _right(ended)
+    by_step = history.series("completion/truncated")
+    trend = change(by_step)
+    falls = trend is not None and trend.last < TRUNCATED / 2 and trend.z < -3
+    # where most are cut, those that ended are a selection: no measure of what the others would have reached
+    harmless = right_cut > 0.8 * right_ended if len(ended) > len(cut) else right_cut > 0.5
+    rambling = rambles(cut)
+    evidence = [
+        f"{percent(right_cut)} of the truncated ones were right, {percent(right_ended)} of the others"
+        if ended
+        else f"no completion ends before the limit; {percent(right_cut)} are right",
+    ]
+    if ended:
+        lengths = np.sort([row.tokens for row in ended])
+        crowd = float((lengths > 0.8 * limit).mean())
+        evidence.append(
+            f"the completions that end by themselves take {np.median(lengths):.0f} tokens (median);"
+            f" {percent(crowd)} of them end in the last fifth before the limit"
+        )
+    if rambling > 0.5:
+        evidence.append(
+            f"but {percent(rambling)} of the truncated ones go round in circles or have given their answer already: for"
+            " those a longer limit changes nothing"
+        )
+    yield Finding(
+        code="truncated",
+        level=Level.NOTE if falls or harmless else Level.WARNING,
+        cost=share * (0.3 if rambling > 0.5 or falls else 1.0) * max(0.3, 1 - right_cut),
+        title=f"{percent(share)} of the completions are truncated at rollout.max_tokens={limit}, and"
+        f" {percent(right_cut)} of those were right" + (" (by the end hardly any is)" if falls else ""),
+        evidence=tuple(evidence),
+        change="teach the model to stop (an sft stage whose demonstrations end, prompt.stop), or mend the chat"
+        " template."
+        if rambling > 0.5
+        else f"raise rollout.max_tokens (to {2 * limit} and look again), or ask for shorter answers.",
+        rollouts=places(cut),
+        explains=frozenset()
+        if rambling > 0.5 or falls
+        else frozenset({"all-wrong", "no-answer", "no-progress", "reward-falls", "rewards-collapsed"}),
+    )
+
+
+def rambles(rows: list[Row]) -> float:
+    """Share of completions whose text repeats itself over and over, or goes on behind a final answer.
+
+    Example: "1+1=2 1+1=2 1+1=2 ..." repeats; twelve characters that stand at least four times cover half of it.
+    """
+    if not rows:
+        return 0.0
+    return sum(repeats(row.completion) or _answered(row) for row in rows) / len(rows)
+
+
+def repeats(text: str, *, size: int = 12) -> bool:
+    """Whether repeated pieces of `size` characters cover more than half of a text of at least 8 such pieces."""
+    if len(text) < 8 * size:
+        return False
+    counted = Counter(text[i : i + size] for i in range(0, len(text) - size))
+    again = sum(count for count in counted.values() if count >= 4)
+    return again > 0.5 * (len(text) - size)
+
+
+def _answered(row: Row) -> bool:
+    """A truncated completion in which an answer was found well before its end."""
+    if row.answer is None:
+        return False
+    at = row.completion.rfind(row.answer)  # the same digits may stand in its working before
+    return 0 <= at < 0.7 * len(row.completion) and row.outcome != "no_answer"
+
+
+def _right(rows: list[Row]) -> float:
+    return sum(row.right for row in rows) / len(rows) if rows else 0.0
+
+
+def _no_answer(history: History) -> Iterator[Finding]:
+    rows = history.graded
+    without = [row for row in rows if row.outcome == "no_answer" and not row.truncated]
+    share = len(without) / len(rows) if rows else 0.0
+    if share < 0.2:
+        return
+    trend = change(history.series("outcome/no_answer"))
+    falls = trend is not None and trend.last < 0.1
+    yield Finding(
+        code="no-answer",
+        level=Level.NOTE if falls else Level.WARNING,
+        cost=share * (0.2 if falls else 0.9),
+        title=f"In {percent(share)} of the completions the verifier finds no answer, though they end by themselves",
+        evidence=(f"reason: {without[0].reason[:160]}", f"one ends: {without[0].completion[-100:]!r}"),
+        change="say in prompt.system or prompt.template how the answer must be written, or set the verifier's"
+        " extraction"
+        " options to what the model writes.",
+        rollouts=places(without),
+        explains=frozenset({"all-wrong"}),
+    )
+
+
+def _same_completions(history: History) -> Iterator[Finding]:
+    """Groups that are not solved and whose rollouts are the same text: their rewards cannot differ."""
+    groups = [group for group in history.groups if len(group) > 1 and not all(row.right for row in group)]
+    if len(groups) < max(8, (1 - MOSTLY) * len(history.groups)):
+        return
+    size = max(8, len(groups) // 3)
+    early, late = (_alike(part) for part in (groups[:size], groups[-size:]))
+    if max(early, late) < 0.5:
+        return
+    lost = early < 0.5 or history.steps[0] > 2
+    entropy = history.series("policy/entropy")
+    yield Finding(
+        code="entropy-collapse" if lost else "no-diversity",
+        level=Level.WARNING,
+        cost=late if lost else _alike(groups),
+        title=f"In {percent(late if lost else _alike(groups))} of the{' last' if lost else ''} groups that are not"
+        " solved all completions are the same text" + (": the policy no longer tries anything" if lost else ""),
+        evidence=(
+            f"{percent(early)} in the first third of the run, {percent(late)} in the last; equal completions have equal"
+            " rewards"
+            + (f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f} nats a token" if lost and len(entropy) else ""),
+        ),
+        change="go back to a checkpoint before that, and lower optim.lr, set a higher upper clip range"
+        " (algorithm.loss_options), or hold the policy with algorithm.kl_coef."
+        if lost
+        else "raise rollout.temperature, check that every request has a seed of its own, or take a model that has not"
+        " collapsed.",
+        rollouts=places([group[0] for group in groups if _alike([group])]),
+        explains=frozenset({"all-wrong", "no-progress"}),
+    )
+
+
+def _alike(groups: list[list[Row]]) -> float:
+    """Share of groups whose completions are one text."""
+    return sum(len({row.completion for row in group}) == 1 for group in groups) / len(groups)
+
+
+__all__ = ["rambles", "repeats", "signal_rules"]

@@ -1,0 +1,336 @@
+"""What the page shows, out of a run's records: curves, tables, and every rollout in compressed pieces."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reasoner.monitoring.glossary import GLOSSARY
+from reasoner.observe.explain import Finding, History, Row
+from reasoner.storage.history import lines
+from verifiers.stats import wilson_interval
+
+CHUNK = 250
+"""Rollouts in one compressed piece: what is decoded to open one of them."""
+GAP_UNIT = 1e-3
+"""Nats; gaps are stored as whole numbers of it."""
+SURPRISAL_UNIT = 1e-2
+DIFFICULTY_BINS = 4
+
+
+def packed(value: object) -> str:
+    """JSON, gzipped (the same bytes for the same value), base64."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
+
+
+# ---------------------------------------------------------------------------------------------------------- curves
+
+
+def curves(history: History) -> list[dict[str, Any]]:
+    """One entry per chart: title, x, series."""
+    wanted: list[tuple[str, str, list[str]]] = [
+        ("Reward", "", ["reward/mean"]),
+        ("Pass rate", "share", ["reward/pass_rate", *_task_names(history)]),
+        ("Groups", "share", ["groups/signal", "groups/all_right", "groups/all_wrong"]),
+        ("Length", "tokens", ["completion/length_mean", "completion/length_max"]),
+        ("Truncated, no answer, ungraded", "share", ["completion/truncated", "outcome/no_answer", "grading/ungraded"]),
+        ("Entropy", "nats a token", ["policy/entropy"]),
+        ("KL", "nats a token", ["policy/step_kl", "policy/kl_ref", "policy/approx_kl"]),
+        ("Clipped tokens", "share", ["policy/clip_fraction_low", "policy/clip_fraction_high"]),
+        ("Engine-trainer gap", "nats a token", ["gap/logprob_abs", "gap/probe"]),
+        ("Ratios", "", ["gap/ratio", "gap/importance", "policy/ratio"]),
+        ("What a step gains", "", ["policy/step_gain"]),
+        ("Constitution", "share", ["constitutional/changed", "constitutional/agreed"]),
+        ("Loss", "", ["optim/loss"]),
+        ("Gradient norm", "", ["optim/grad_norm"]),
+        ("Learning rate", "", ["optim/lr"]),
+        ("Throughput", "tokens a second", ["throughput/tokens_per_second", "throughput/generated_per_second"]),
+        ("Memory", "MB", ["memory/peak_mb"]),
+        ("Held-out training problems", "share", ["check/accuracy"]),
+        ("Value head", "", ["value/explained_variance", "value/clip_fraction"]),
+    ]
+    found = [chart for title, unit, names in wanted if (chart := _chart(history, title, unit, names))]
+    for chart in found:
+        if chart["title"] == "Reward":
+            spread = _values(history, "reward/std")
+            mean = chart["series"][0]["values"]
+            chart["band"] = [
+                [None if m is None or s is None else m - s for m, s in zip(mean, spread, strict=True)],
+                [None if m is None or s is None else m + s for m, s in zip(mean, spread, strict=True)],
+            ]
+    difficulty = difficulty_chart(history)
+    if difficulty:
+        found.insert(2, difficulty)
+    split = time_chart(history)
+    return [*found, split] if split else found
+
+
+def _task_names(history: History) -> list[str]:
+    known = {"reward/mean", "reward/std", "reward/pass_rate"}
+    names = {name for row in history.metrics for name in row if name.startswith("reward/")}
+    return sorted(names - known)
+
+
+def _values(history: History, name: str) -> list[float | None]:
+    """To six digits: differences below them are noise, which a chart's axis cannot divide."""
+    return [None if (value := row.get(name)) is None else float(f"{value:.6g}") for row in history.metrics]
+
+
+def _chart(history: History, title: str, unit: str, names: Sequence[str]) -> dict[str, Any] | None:
+    given = {name: _values(history, name) for name in names}
+    series = [{"name": name, "values": values} for name, values in given.items() if any(v is not None for v in values)]
+    if not series:
+        return None
+    return {"title": title, "unit": unit, "x": [row["step"] for row in history.metrics], "series": series}
+
+
+def time_chart(history: History) -> dict[str, Any] | None:
+    """Seconds of each part of a step, stacked."""
+    parts = ["generation", "grading_wait", "logprobs", "update", "sync"]
+    chart = _chart(history, "Time of a step", "seconds", [f"time/{part}" for part in parts])
+    return chart and {**chart, "stacked": True}
+
+
+def difficulty_chart(history: History) -> dict[str, Any] | None:
+    """Pass rate of each step by the problems' difficulty, in up to four ranges of equal counts."""
+    rows = [row for row in history.graded if row.difficulty is not None]
+    values = sorted({row.difficulty for row in rows if row.difficulty is not None})
+    if len(values) < 2:
+        return None
+    if len(values) <= DIFFICULTY_BINS:
+        edges = [*values, float("inf")]
+    else:
+        cuts = np.quantile([row.difficulty for row in rows if row.difficulty is not None], np.linspace(0, 1, 5))
+        edges = [*sorted(set(cuts[:-1].tolist())), float("inf")]
+    steps = history.steps
+    series: list[dict[str, Any]] = []
+    for low, high in itertools.pairwise(edges):
+        rates: list[float | None] = []
+        for step in steps:
+            right = [r.right for r in history.by_step[step] if r.difficulty is not None and low <= r.difficulty < high]
+            rates.append(sum(right) / len(right) if right else None)
+        top = "1" if high == float("inf") else f"{high:.2g}"
+        series.append(
+            {
+                "name": f"difficulty {low:.2g}" + ("" if len(values) <= DIFFICULTY_BINS else f" to {top}"),
+                "values": rates,
+            }
+        )
+    return {"title": "Pass rate by difficulty", "unit": "share", "x": steps, "series": series}
+
+
+def before_after(history: History) -> list[dict[str, Any]]:
+    """Each evaluation metric at the first and the last evaluation."""
+    if not history.evals:
+        return []
+    first, last = history.evals[0], history.evals[-1]
+    found: list[dict[str, Any]] = []
+    for name, values in dict(last["metrics"]).items():  # pyright: ignore[reportArgumentType, reportCallIssue]
+        was = dict(first["metrics"]).get(name) if len(history.evals) > 1 else None  # pyright: ignore
+        found.append({"metric": name, "before": was, "after": values, "problems": last["problems"]})
+    return found
+
+
+# -------------------------------------------------------------------------------------------------------- rollouts
+
+
+class Words:
+    """Token ids to the text that they stand for, where the run's tokenizer is at hand."""
+
+    def __init__(self, history: History) -> None:
+        self._tokenizer = _tokenizer(history)
+        self.table: dict[int, str] = {}
+
+    def pieces(self, ids: Sequence[int]) -> list[str] | None:
+        """The text of each token; None without a tokenizer."""
+        if self._tokenizer is None:
+            return None
+        for token in set(ids) - self.table.keys():
+            self.table[token] = str(self._tokenizer.decode([token], skip_special_tokens=False))
+        return [self.table[token] for token in ids]
+
+
+def _tokenizer(history: History) -> Any:
+    """The run's own tokenizer.json, read without torch; None where there is none."""
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        return None
+    if history.folder is None:
+        return None
+    folders = [
+        history.folder / "final",
+        *sorted(history.folder.glob("checkpoints/step-*/model")),
+        history.folder / "start",
+    ]
+    if history.config.model.path:
+        folders.append(Path(history.config.model.path))
+    for folder in folders:
+        if (folder / "tokenizer.json").is_file():
+            return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return None
+
+
+def index_of(rows: Sequence[Row], held_out: Mapping[tuple[int, int, int], str]) -> dict[str, Any]:
+    """What lists, filters and sorts rollouts: one column a field."""
+    problems = {name: i for i, name in enumerate(dict.fromkeys(row.problem for row in rows))}
+    tasks = {name: i for i, name in enumerate(dict.fromkeys(row.task for row in rows))}
+    outcomes = {name: i for i, name in enumerate(dict.fromkeys(row.outcome for row in rows))}
+    return {
+        "problems": [*problems],
+        "tasks": [*tasks],
+        "outcomes": [*outcomes],
+        "step": [row.step for row in rows],
+        "group": [row.group for row in rows],
+        "sample": [row.sample for row in rows],
+        "problem": [problems[row.problem] for row in rows],
+        "task": [tasks[row.task] for row in rows],
+        "outcome": [outcomes[row.outcome] for row in rows],
+        "reward": [None if row.reward is None else round(row.reward, 4) for row in rows],
+        "tokens": [row.tokens for row in rows],
+        "truncated": [int(row.truncated) for row in rows],
+        "advantage": [None if row.advantage is None else round(row.advantage, 4) for row in rows],
+        "gap": [_gap(row) for row in rows],
+        "held_out": [held_out.get(row.place) for row in rows],
+        "head": [_end(row.completion) for row in rows],
+        "chunk": CHUNK,
+    }
+
+
+def _gap(row: Row) -> float | None:
+    """Mean |trainer - engine| over the row's tokens, in nats."""
+    if row.trainer is None or len(row.trainer) != len(row.logprobs) or not len(row.logprobs):
+        return None
+    return float(f"{np.abs(row.trainer - row.logprobs).mean():.3g}")
+
+
+def chunks(rows: Sequence[Row], words: Words) -> Iterator[list[dict[str, Any]]]:
+    """The rollouts themselves, in pieces."""
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start : start + CHUNK]
+        prompts: dict[str, int] = {}
+        yield [_rollout(row, words, prompts) for row in part]
+
+
+def _rollout(row: Row, words: Words, prompts: dict[str, int]) -> dict[str, Any]:
+    ids = row.token_ids.tolist()
+    pieces = words.pieces(ids)
+    found: dict[str, Any] = {
+        "completion": row.completion,
+        "reference": row.reference,
+        "answer": row.answer,
+        "reason": row.reason,
+        "verifier": row.verifier,
+        "version": row.policy_version,
+    }
+    # a prompt is kept once a chunk; later rollouts of its group point to it
+    if row.prompt in prompts:
+        found["same_prompt"] = prompts[row.prompt]
+    else:
+        prompts[row.prompt] = len(prompts)
+        found["prompt"] = row.prompt
+    if pieces is not None and len(row.logprobs) == len(ids):
+        found["ids"] = ids
+        found["surprisal"] = np.rint(-row.logprobs / SURPRISAL_UNIT).astype(int).tolist()
+        if row.trainer is not None and len(row.trainer) == len(ids):
+            found["gap"] = np.rint((row.trainer - row.logprobs) / GAP_UNIT).astype(int).tolist()
+        if row.mask is not None:
+            found["mask"] = row.mask.astype(int).tolist()
+    if row.dropped:
+        found["dropped"] = row.dropped
+    if row.components:
+        found["components"] = dict(row.components)
+    if row.shaping:
+        found["shaping"] = row.shaping
+    if row.info:
+        found["info"] = dict(row.info)
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------- transcripts
+
+
+def transcripts(history: History) -> list[list[dict[str, Any]]]:
+    """The answers, critiques, revisions and comparisons of a constitutional stage, in pieces."""
+    rows = [*lines(history.folder / "transcripts.jsonl")] if history.folder else []
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+
+
+# ------------------------------------------------------------------------------------------------------ everything
+
+
+def stage_data(
+    history: History, found: Sequence[Finding], held_out: Mapping[tuple[int, int, int], str], name: str
+) -> tuple[dict[str, Any], list[str]]:
+    """(what the page reads at once, packed pieces that it reads when they are needed) of one stage."""
+    words = Words(history)
+    pieces = [packed(part) for part in chunks(history.rows, words)]
+    told = transcripts(history)
+    summary = {
+        "name": name,
+        "method": history.config.method,
+        "steps": len(history.metrics),
+        "of": history.config.steps,
+        "complete": history.complete,
+        "rollouts": len(history.rows),
+        "ungraded": sum(row.reward is None for row in history.rows),
+        "environment": history.environment,
+        "config": (history.folder / "config.yaml").read_text() if history.folder else "",
+        "findings": [finding.to_json() for finding in found],
+        "before_after": before_after(history),
+        "evals": [{"step": row["step"], "metrics": row["metrics"]} for row in history.evals],
+        "curves": curves(history),
+        "transcripts": {"count": sum(map(len, told)), "first": 1 + len(pieces), "pieces": len(told)},
+        "audit": audit_table(history, held_out),
+        "words": {str(token): text for token, text in words.table.items()},
+        "units": {"gap": GAP_UNIT, "surprisal": SURPRISAL_UNIT},
+    }
+    return summary, [packed(index_of(history.rows, held_out)), *pieces, *map(packed, told)]
+
+
+def _end(completion: str, *, length: int = 70) -> str:
+    """The last characters of a completion on one line, where its answer mostly is."""
+    line = " ".join(completion[-2 * length :].split())
+    return line if len(line) <= length and len(completion) <= 2 * length else "…" + line[-length:]
+
+
+def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) -> list[dict[str, Any]]:
+    """The held-out verifier against the training reward, in sixths of the run: rewarded, sampled, rejected,"
+    " interval.
+    """
+    if not held_out:
+        return []
+    found: list[dict[str, Any]] = []
+    steps = history.steps
+    for part in np.array_split(np.asarray(steps), min(6, len(steps))):
+        inside = {int(step) for step in part}
+        said = [outcome for place, outcome in held_out.items() if place[0] in inside]
+        if said:
+            rejected = sum(outcome != "correct" for outcome in said)
+            interval = wilson_interval(rejected, len(said))
+            found.append(
+                {
+                    "steps": [int(part[0]), int(part[-1])],
+                    "sampled": len(said),
+                    "rejected": rejected,
+                    "low": interval.low,
+                    "high": interval.high,
+                }
+            )
+    return found
+
+
+def glossary() -> dict[str, list[str]]:
+    """Metric to (meaning, healthy range)."""
+    return {name: [entry.meaning, entry.healthy] for name, entry in GLOSSARY.items()}
+
+
+__all__ = ["glossary", "packed", "stage_data"]

@@ -1,0 +1,1 @@
+"""The trained model: passes, optimizer step, value model, reward head, checkpoints."""

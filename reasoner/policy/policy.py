@@ -1,0 +1,476 @@
+"""The one interface that every algorithm trains through. Letters: B rows, N completion tokens, K x L a forward."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner import processes
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.loss import LossTerms, merge_metrics
+from reasoner.config.sections import StageConfig
+from reasoner.model.forward import Forward, hidden_states, packed, padded, takes_unpadded, unpadded
+from reasoner.model.load import compute_dtype, context_limit, eos_ids, load_model
+from reasoner.model.logprobs import logprobs_and_entropy
+from reasoner.model.lora import adapter_weights, add_adapter, load_adapter, plain_weights, save_adapter
+from reasoner.model.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
+from reasoner.policy.passes import GAIN, GAIN_ELSEWHERE, Planner
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message names the cause and what to change. Checkpoints stay as they are."""
+
+
+class TokenScores(NamedTuple):
+    """What a forward pass says of the completion tokens of a micro-batch."""
+
+    logprobs_N: Tensor
+    """[N] log-probabilities under the sampling temperature, with gradient in training."""
+    entropy_N: Tensor
+    """[N] entropy of the next-token distribution in nats."""
+    rewards_BK: Tensor | None = None
+    """[B, heads] of a reward model: read at each row's last token."""
+    values_N: Tensor | None = None
+    """[N] of a value model: read at the position that predicts each token."""
+
+
+Objective = Callable[[TokenScores, Batch], LossTerms]
+
+
+class Part(NamedTuple):
+    """A micro-batch of one process."""
+
+    rows: list[int]
+    real: bool
+    """False: run so that the processes stay in step, and left out of loss, gradient and figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStats:
+    """One optimizer step."""
+
+    loss: float
+    grad_norm: float
+    """Before clipping."""
+    lr: float
+    metrics: Mapping[str, float]
+
+
+class TokenScorer(nn.Module):
+    """The model as a function from a forward layout to completion-token log-probabilities.
+
+    Every pass goes through this module's own `forward`, so that wrappers (DDP, FSDP2) see it.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, logit_bytes: int, entropy_gradient: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.logit_bytes = logit_bytes
+        self.entropy_gradient = entropy_gradient
+
+    def forward(self, forward: Forward, temperature: float) -> TokenScores:
+        hidden_ND = hidden_states(self.model.get_decoder(), forward, forward.flat_positions_N)
+        return TokenScores(
+            *logprobs_and_entropy(
+                hidden_ND,
+                cast("nn.Module", self.model.get_output_embeddings()),
+                forward.targets_N,
+                temperature=temperature,
+                max_bytes=self.logit_bytes,
+                entropy_gradient=self.entropy_gradient,
+                config=self.model.config,
+            )
+        )
+
+
+class Policy:
+    """A trainable model with its optimizer, its reference and its version."""
+
+    unit: ClassVar[int] = 1
+    """Consecutive rows that a micro-batch never parts: 2 where rows are the sides of a pair."""
+    reads_last_token: ClassVar[bool] = False
+    """Whether a pass is read at the rows' last tokens, which one without padding leaves out otherwise."""
+    passes_leave_out: ClassVar[bool] = False
+    """Whether a pass with gradient leaves some of the trained parameters out, so that DDP must look for them."""
+
+    def __init__(self, config: StageConfig, *, accelerator: Accelerator, checkpoint: Path | None = None) -> None:
+        """Load the config's model, or the same model with the weights of a checkpoint."""
+        self.config = config
+        self.accelerator = accelerator
+        self.device = accelerator.device
+        self.dtype = compute_dtype(config.model.dtype, self.device)
+        section, lora = config.model, config.model.lora
+        if checkpoint is not None and lora is None:
+            folder = str(checkpoint / "model")
+            section = section.model_copy(update={"path": folder, "from_scratch": None, "tokenizer": None})
+        # frozen weights need no float32 master copy
+        loaded = load_model(section, seed=config.seed, weights_dtype=torch.float32 if lora is None else self.dtype)
+        self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
+        self.context = context_limit(loaded.model.config, config.model)
+        self.eos_ids = eos_ids(loaded.model, loaded.tokenizer)
+        self.vocabulary = loaded.model.config.vocab_size
+        self.special_ids: list[int] = list(loaded.tokenizer.all_special_ids)
+        self.model = loaded.model
+        self.adapter: PeftModel | None = None
+        if lora is not None:
+            adapter = checkpoint / "adapter" if checkpoint else None
+            self.adapter = add_adapter(self.model, lora, seed=config.seed, weights=adapter)
+        self._loss, self._figures = 0.0, dict[str, float]()
+        """Of what was accumulated since the last step."""
+        self._collected: dict[str, dict[str, Tensor]] | None = None
+        self._optimizer_state: dict[str, Any] | None = None
+        self._in_training = self._trained_modules()
+        self.version = 0
+        self.temperature = config.rollout.temperature
+        scorer = self._make_scorer(checkpoint)
+        name_layers(scorer)
+        optimizer = self._make_optimizer(scorer)
+        self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer.optimizer, lambda update: schedule_factor(config, update)
+        )
+        self._reference: TokenScorer | None = None
+        if config.algorithm.kl_coef > 0 and (self.adapter is None or config.algorithm.reference):
+            self._reference = self._load_reference()
+        self._may_unpad = self._can_unpad()
+
+    def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
+        """What every pass goes through; the weights of a checkpoint are in `self.model` already."""
+        return TokenScorer(
+            self.model,
+            logit_bytes=self.config.batch.logit_bytes(self.device.type),
+            entropy_gradient=self.config.algorithm.entropy_coef > 0,
+        )
+
+    def _make_optimizer(self, scorer: nn.Module) -> torch.optim.Optimizer:
+        return make_optimizer(parameter_groups(scorer, self.config), self.config, self.device)
+
+    def _trained_modules(self) -> list[nn.Module]:
+        """Modules that run in training mode during an update, each alone; everything else stays in evaluation mode.
+
+        transformers recomputes a layer only where that layer is in training mode, and dropout of the model's own would
+        tear the trainer's log-probabilities from the engine's.
+        """
+        section = self.config.model
+        found: list[nn.Module] = []
+        if section.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            found += [layer for layer in self.model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+        if section.lora is not None and section.lora.dropout > 0:
+            found += [module for name, module in self.model.named_modules() if ".lora_dropout." in name]
+        return found
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        for module in self._in_training:
+            module.training = True
+        try:
+            yield
+        finally:
+            for module in self._in_training:
+                module.training = False
+
+    def _load_reference(self) -> TokenScorer:
+        section, other = self.config.model, self.config.algorithm.reference
+        if other is not None:
+            section = section.model_copy(update={"path": other, "from_scratch": None, "tokenizer": None})
+        model = load_model(section, seed=self.config.seed, weights_dtype=self.dtype).model
+        model.requires_grad_(False)
+        return TokenScorer(model, logit_bytes=self.config.batch.logit_bytes(self.device.type))
+
+    def layout(self, batch: Batch) -> Forward:
+        """The forward inputs of a micro-batch on the policy's device; config.batch.layout decides."""
+        section, planner = self.config.batch, self.planner()
+        flash = self.config.model.attention == "flash_attention_2"
+        if section.layout == "packed" or (section.layout == "auto" and flash):
+            forward = packed(batch, None if flash else section.pack_tokens)
+        elif planner.unpads(planner.sizes(batch), range(len(batch))):
+            forward = unpadded(batch, ends=self.reads_last_token)
+        else:
+            forward = padded(batch)
+        return forward.to(self.device)
+
+    def planner(self) -> Planner:
+        """What divides rows into passes; config.batch.layout decides whether they may do without padding."""
+        section = self.config.batch
+        gain = GAIN.get(self.device.type, GAIN_ELSEWHERE)
+        return Planner(
+            max_tokens=section.tokens_per_pass(self.device.type),
+            unit=self.unit,
+            gain=gain if section.layout == "auto" and self._may_unpad else None,
+            ends=self.reads_last_token,
+        )
+
+    def _can_unpad(self) -> bool:
+        """Whether every model that passes go through takes lines without padding."""
+        modules = [*self.scorer.modules(), *(self._reference.modules() if self._reference is not None else ())]
+        models = [module for module in modules if isinstance(module, PreTrainedModel)]
+        return all(takes_unpadded(model, self.context) for model in models)
+
+    def trainer_logprobs(self, micro: Batch) -> TokenScores:
+        """Log-probabilities (with gradient) and entropies of a micro-batch's completion tokens."""
+        with self.accelerator.autocast():
+            return self.scorer(self.layout(micro), self.temperature)
+
+    def annotate(self, batch: Batch, needs: frozenset[str]) -> Batch:
+        """Fill in what the estimator and the loss ask for: `old_logprobs`, `ref_logprobs`."""
+        if "old_logprobs" in needs:
+            batch = replace(batch, old_logprobs_N=self._score(batch, self.scorer))
+        if "ref_logprobs" in needs:
+            batch = replace(batch, ref_logprobs_N=self._reference_logprobs(batch))
+        return batch
+
+    def _reference_logprobs(self, batch: Batch) -> Tensor:
+        """Of the model as it came, or of another: this one without its adapter, or a second one.
+
+        A second model lies in the host's memory between uses.
+        """
+        if self._reference is not None:
+            self._reference.to(self.device)
+            try:
+                return self._score(batch, self._reference)
+            finally:
+                if self.device.type != "cpu":
+                    self._reference.to("cpu")
+        if self.adapter is None:
+            raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef.")
+        with self.adapter.disable_adapter():
+            return self._score(batch, self.scorer)
+
+    def _score(self, batch: Batch, scorer: nn.Module) -> Tensor:
+        return self._read(batch, lambda micro: [scorer(self.layout(micro), self.temperature).logprobs_N])[0]
+
+    @torch.no_grad()
+    def _read(self, batch: Batch, read: Callable[[Batch], Sequence[Tensor]]) -> list[Tensor]:
+        """[N] float32 tensors on the CPU: what `read` says of the tokens of a micro-batch, dealt over the processes."""
+        found: list[tuple[list[int], list[Tensor]]] = []
+        for part in self.parts(batch):
+            with self.accelerator.autocast():
+                read_N = read(batch.select(part.rows))
+            if part.real:
+                found.append((part.rows, [one.float().cpu() for one in read_N]))
+        dealt = list(itertools.chain.from_iterable(processes.gather(found)))
+        starts = batch.row_starts()
+        place_N = torch.cat([torch.arange(starts[row], starts[row + 1]) for rows, _ in dealt for row in rows])
+        joined = [torch.cat(one) for one in zip(*(read_N for _, read_N in dealt), strict=True)]
+        return [torch.empty_like(one_N).index_copy(0, place_N, one_N) for one_N in joined]
+
+    def parts(self, batch: Batch) -> list[Part]:
+        """This process's micro-batches; every process has as many, the last ones without effect where it has fewer."""
+        parts_of = self.planner().deal(batch, processes.count())
+        own = [Part(rows, real=True) for rows in parts_of[processes.rank()]]
+        idle = Part(list(range(min(self.unit, len(batch)))), real=False)
+        return own + [idle] * (max(map(len, parts_of)) - len(own))
+
+    @torch.no_grad()
+    def score_tokens(self, token_ids: tuple[int, ...] | list[int]) -> list[float]:
+        """[T-1] log-probability of each token given those before it, at temperature 1 (the sync probe)."""
+        ids = torch.tensor(token_ids)
+        at = torch.arange(len(ids) - 1)
+        forward = Forward(ids[None], None, at, ids[1:], at[-1:] + 1).to(self.device)
+        with self.accelerator.autocast():
+            return self.scorer(forward, 1.0).logprobs_N.float().tolist()
+
+    def _losses(self, micro: Batch, objective: Objective | None) -> Iterator[LossTerms]:
+        """The losses of a micro-batch; each is propagated, and its activations freed, before the next is computed."""
+        if objective is None:
+            raise TrainingError("there is no value model to train alone. Set value.warmup_steps: 0.")
+        yield objective(self.trainer_logprobs(micro), micro.to(self.device))
+
+    def _clip_gradients(self, metrics: dict[str, float]) -> float:
+        """Clip to optim.max_grad_norm; returns the norm before."""
+        norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.config.optim.max_grad_norm)
+        return float(norm) if norm is not None else float("nan")
+
+    def update(self, batch: Batch, objective: Objective | None) -> UpdateStats:
+        """One optimizer step over all of a batch: `accumulate`, then `step`."""
+        self.accumulate(batch, objective)
+        return self.step()
+
+    def accumulate(self, batch: Batch, objective: Objective | None) -> None:
+        """Add a batch's gradient to that of the next optimizer step, in micro-batches by token budget.
+
+        Args:
+            batch: rows of the step, all or some.
+            objective: of the policy; None: only the value model learns.
+        """
+        # gradients are averaged over processes, while the loss is already divided by the global count
+        scale = self.accelerator.num_processes
+        parts = self.parts(batch)
+        for place, part in enumerate(parts, 1):
+            with self._learning(), self._reduction(over_processes=place == len(parts)):
+                for terms in self._losses(batch.select(part.rows), objective):
+                    self.accelerator.backward(terms.loss * (scale if part.real else 0.0))
+                    if part.real:
+                        self._loss += terms.loss.detach().item()
+                        merge_metrics(self._figures, terms.metrics)
+
+    def _reduction(self, *, over_processes: bool) -> AbstractContextManager[None]:
+        """Under DDP: whether a micro-batch's backward pass sums what has been accumulated over the processes."""
+        # DDP would take what the last pass leaves out for unused, and leave each process its own sum
+        if over_processes or self.passes_leave_out or not isinstance(self.scorer, DistributedDataParallel):
+            return nullcontext()
+        return self.scorer.no_sync()
+
+    def step(self, *, scale: float = 1.0) -> UpdateStats:
+        """The optimizer step along what was accumulated.
+
+        Args:
+            scale: of the gradient and the loss, where the weights of the batches were not yet those of a whole step.
+        Raises:
+            TrainingError: the loss or the gradient is not finite; the weights are as they were before.
+        """
+        loss, metrics = self._over_processes(self._loss * scale, self._figures)
+        self._loss, self._figures = 0.0, {}
+        if scale != 1.0:
+            for parameter in self.scorer.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(scale)
+        grad_norm = self._clip_gradients(metrics)
+        lr = float(self.scheduler.get_last_lr()[0])
+        if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(torch.tensor(grad_norm))):
+            self.optimizer.zero_grad()
+            raise TrainingError(
+                f"loss and gradient must be finite; got loss {loss} and gradient norm {grad_norm} at learning rate"
+                f" {lr:.3g}. The weights were not touched. Lower optim.lr, check the rewards of this step in"
+                " rollouts.jsonl, and go on from the last checkpoint with --resume."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.scheduler.step()
+        self.version += 1
+        return UpdateStats(loss, grad_norm, lr, metrics)
+
+    @staticmethod
+    def _over_processes(loss: float, metrics: dict[str, float]) -> tuple[float, dict[str, float]]:
+        """Loss and figures of the whole step."""
+        gathered = processes.gather((loss, metrics))
+        merged: dict[str, float] = {}
+        for _, one in gathered:
+            merge_metrics(merged, one)
+        return sum(one for one, _ in gathered), merged
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Hugging Face names and tensors of the full model, adapters merged, each tied tensor once: for engines."""
+        return plain_weights(self.unwrapped())
+
+    def unwrapped(self) -> PreTrainedModel:
+        """The transformers model itself."""
+        scorer: TokenScorer = self.accelerator.unwrap_model(self.scorer)
+        return scorer.model
+
+    def save(self, folder: Path) -> None:
+        """Write the model and tokenizer as a plain Hugging Face folder, adapters merged."""
+        self.unwrapped().save_pretrained(folder, state_dict=self._written("model"))
+        self.tokenizer.save_pretrained(folder)
+
+    @contextmanager
+    def collected(self, *, trained: bool) -> Iterator[None]:
+        """Inside, the main process alone may write: what is sharded was brought together, by every process.
+
+        Args:
+            trained: for `save_trained` and `optimizer_state`; False: for `save`.
+        """
+        if is_sharded(self.scorer):
+            collected: dict[str, dict[str, Tensor]] = {}
+            for part in self._trained_parts() if trained else self._saved_parts():
+                collected[part] = {}
+                for name, tensor in self._weights(part):
+                    if processes.is_main():
+                        collected[part][name] = tensor.cpu()
+            self._collected = collected
+        if trained:
+            self._optimizer_state = whole_optimizer_state(self.optimizer)
+        try:
+            yield
+        finally:
+            self._collected = self._optimizer_state = None
+
+    def _saved_parts(self) -> list[str]:
+        """What `save` writes."""
+        return ["model"]
+
+    def _trained_parts(self) -> list[str]:
+        """What `save_trained` writes."""
+        return ["model" if self.adapter is None else "adapter"]
+
+    def _weights(self, part: str) -> Iterator[tuple[str, Tensor]]:
+        """Names and whole tensors of a part; where sharded, every process must walk them."""
+        return adapter_weights(self.adapter) if part == "adapter" and self.adapter else self.named_weights()
+
+    def _written(self, part: str) -> dict[str, Tensor]:
+        """The same, as the main process writes it."""
+        return dict(self._weights(part)) if self._collected is None else self._collected[part]
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Whole, where sharded: inside `collected`."""
+        return self._optimizer_state or whole_optimizer_state(self.optimizer)
+
+    def save_trained(self, checkpoint: Path) -> None:
+        """Write what training changes: the model under `model`, or the adapter alone under `adapter`."""
+        if self.adapter is None:
+            self.save(checkpoint / "model")
+        else:
+            save_adapter(self.adapter, self._written("adapter"), checkpoint / "adapter")
+
+    def load_trained(self, checkpoint: Path) -> None:
+        """Take back the weights that `save_trained` wrote, in place: an engine may share them."""
+        if self.adapter is not None:
+            load_adapter(self.adapter, checkpoint / "adapter")
+            return
+        changed = {"path": str(checkpoint / "model"), "from_scratch": None, "tokenizer": None}
+        held = load_model(self.config.model.model_copy(update=changed), seed=self.config.seed).model
+        load_whole_state(self.unwrapped(), held.state_dict())
+
+
+def schedule_factor(config: StageConfig, update: int) -> float:
+    """Learning-rate factor of an optimizer step: linear warm-up, then the named schedule to the last step."""
+    section = config.optim
+    total = config.steps * section.updates_per_step * section.inner_epochs
+    if update < section.warmup_steps:
+        return (update + 1) / section.warmup_steps
+    progress = min(1.0, (update - section.warmup_steps) / max(1, total - section.warmup_steps))
+    return SCHEDULES[section.schedule](progress)
+
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "constant": lambda _: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + float(torch.cos(torch.tensor(progress * torch.pi)))),
+}
+
+
+def parameter_groups(module: nn.Module, config: StageConfig, *, lr: float | None = None) -> list[dict[str, object]]:
+    """The trainable parameters for AdamW; weight decay on matrices alone."""
+    section = config.optim
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = (
+        ([p for p in trainable if p.ndim >= 2], section.weight_decay),
+        ([p for p in trainable if p.ndim < 2], 0.0),
+    )
+    return [
+        {"params": part, "weight_decay": decay, "lr": section.lr if lr is None else lr}
+        for part, decay in groups
+        if part
+    ]
+
+
+def make_optimizer(groups: list[dict[str, object]], config: StageConfig, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW over groups of parameters that will lie on a device; fused where it can be: without temporaries."""
+    section, fused = config.optim, device.type in ("cpu", "cuda") or None
+    return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps, fused=fused)

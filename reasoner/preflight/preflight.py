@@ -1,0 +1,553 @@
+"""Before a run: how much signal the data gives this model, what a step will cost, and what to change.
+
+The same model, template, engine, verifier and update as the run itself, for a few hundred problems; nothing is kept.
+
+Letters: P problems, K samples, G group.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reasoner.config.sections import ConfigError, RunConfig, StageConfig
+from reasoner.observe.explain import Finding, findings
+from reasoner.observe.explain.significance import percent
+from reasoner.rollout.round import Sampled
+from reasoner.session.session import Session, open_session
+from reasoner.storage.history import History, Row, attach_updates, config_before, row_of
+from reasoner.storage.run_folder import rollout_row
+from verifiers import JSON
+
+GROUP_SIZES = (2, 4, 8, 16, 32)
+TEMPLATE_PROBLEMS = 16
+WANTED_SIGNAL = 0.5
+"""Share of groups with signal that a suggested group size aims at (ours): beyond it a larger group costs more samples
+than it brings groups."""
+
+
+class Beta(NamedTuple):
+    """A distribution of pass rates."""
+
+    a: float
+    b: float
+
+    @property
+    def mean(self) -> float:
+        """Mean pass rate."""
+        return self.a / (self.a + self.b)
+
+    def quantile(self, share: float) -> float:
+        """By bisection on the distribution function, which the sum over a grid gives to about 1e-3."""
+        grid = [(i + 0.5) / 4096 for i in range(4096)]
+        logs = [(self.a - 1) * math.log(x) + (self.b - 1) * math.log1p(-x) for x in grid]
+        top = max(logs)
+        masses = [math.exp(value - top) for value in logs]
+        total, run = sum(masses), 0.0
+        for x, mass in zip(grid, masses, strict=True):
+            run += mass
+            if run >= share * total:
+                return x
+        return 1.0
+
+
+def signal_chance(belief: Beta, group_size: int) -> float:
+    """Chance that G samples of a problem of unknown pass rate have differing rewards: 1 - E[p^G] - E[(1 - p)^G].
+
+    Example:
+        >>> round(signal_chance(Beta(1, 1), 8), 4)
+        0.7778
+    """
+
+    def power(a: float, b: float) -> float:
+        return math.exp(
+            math.lgamma(a + group_size) - math.lgamma(a) + math.lgamma(a + b) - math.lgamma(a + b + group_size)
+        )
+
+    return max(0.0, 1.0 - power(belief.a, belief.b) - power(belief.b, belief.a))
+
+
+def fitted(counts: Sequence[tuple[int, int]]) -> Beta:
+    """A Beta over problems' pass rates from (right, samples) of each, by the moments of the beta-binomial.
+
+    Example:
+        >>> fitted([(0, 8), (8, 8), (4, 8), (4, 8)]).mean
+        0.5
+    """
+    total = sum(n for _, n in counts)
+    if not total:
+        return Beta(1.0, 1.0)
+    mean = (sum(c for c, _ in counts) + 0.5) / (total + 1)
+    pairs = [(c, n) for c, n in counts if n > 1]
+    if len(pairs) < 2:
+        return Beta(2 * mean, 2 * (1 - mean))
+    # E[c (c - 1) / (n (n - 1))] = E[p^2], without the binomial's own spread
+    second = sum(c * (c - 1) / (n * (n - 1)) for c, n in pairs) / len(pairs)
+    variance = max(second - mean * mean, 1e-4 * mean * (1 - mean))
+    strength = min(max(mean * (1 - mean) / variance - 1, 0.05), 200.0)
+    return Beta(mean * strength, (1 - mean) * strength)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Problems of like difficulty."""
+
+    name: str
+    problems: int
+    belief: Beta
+    low: float
+    high: float
+    """90 % of the problems' pass rates lie between."""
+    difficulties: tuple[float, float] | None = None
+    """The easiest and the hardest of them; None where they are not told apart by difficulty."""
+
+
+@dataclass(kw_only=True)
+class Preflight:
+    """Everything that was measured."""
+
+    config: StageConfig
+    rows: list[Row]
+    bins: list[Bin]
+    whole: Beta
+    seconds_per_step: float
+    split: dict[str, float]
+    tokens_per_step: float
+    memory_mb: float
+    seconds: float
+    findings: list[Finding]
+    template: dict[str, float] = field(default_factory=dict[str, float])
+    """Nats a token of worked solutions under each way to render the prompt."""
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Right and graded samples of each problem."""
+        return _counts(self.rows)
+
+    def shares(self) -> dict[str, float]:
+        """Problems all wrong, mixed, all right in their samples."""
+        counts = [*self.counts.values()]
+        total = max(1, len(counts))
+        wrong, right = sum(c == 0 for c, _ in counts) / total, sum(c == n for c, n in counts) / total
+        return {"all wrong": wrong, "mixed": 1 - wrong - right, "all right": right}
+
+
+def preflight(
+    run: RunConfig, *, problems: int = 256, samples: int | None = None, seconds: float = 120.0, model: str | None = None
+) -> Preflight:
+    """Sample, grade, and take a step or two of the config's last rollout stage.
+
+    Args:
+        run: the config.
+        problems: how many problems are sampled, at least one step's worth.
+        samples: of each; None: rollout.group_size.
+        seconds: no further round of sampling is begun after so many.
+        model: instead of the stage's own.
+    Raises:
+        ConfigError: no stage samples, or its model is not there yet.
+    """
+    stage = sampling_stage(run, samples, model)
+    started = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="preflight-") as folder,
+        open_session(stage, Path(folder), resume=False) as session,
+    ):
+        rounds: list[Sampled] = []
+        sampled = 0
+        while sampled < problems and (not rounds or time.monotonic() - started < seconds):
+            rounds.append(_round(session, len(rounds)))
+            sampled += len(rounds[-1].groups)
+        template = _template_probe(session)
+        rows = _rows(rounds)
+        split = _step_times(session, rounds, rows)
+        history = History(config=stage, before=config_before(stage), rows=rows, environment=_machine(session))
+        memory = _memory()
+        lengths = [row.tokens for row in rows]
+        return Preflight(
+            config=stage,
+            rows=rows,
+            bins=_bins(rows),
+            whole=fitted([*_counts(rows).values()]),
+            seconds_per_step=sum(split.values()),
+            split=split,
+            tokens_per_step=sum(lengths) / len(lengths) * stage.rollout.problems_per_step * stage.rollout.group_size,
+            memory_mb=memory,
+            seconds=time.monotonic() - started,
+            findings=findings(history),
+            template=template,
+        )
+
+
+def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, untrained: bool = False) -> StageConfig:
+    """The last stage that samples, without what a preflight does not need.
+
+    Args:
+        run: the config.
+        samples: of each problem; None: rollout.group_size.
+        model: instead of the stage's own.
+        untrained: where the stage goes on from one that is not trained yet, take the model that they begin with.
+    Raises:
+        ConfigError: no stage samples, or its model is not there yet.
+    """
+    place = next(
+        (i for i in reversed(range(len(run.stages))) if run.stages[i].method not in ("sft", "dpo", "reward_model")),
+        None,
+    )
+    if place is None:
+        raise ConfigError("bad-value", "preflight needs a stage that samples (grpo, ppo); the config has none.")
+    stage = run.stages[place]
+    section = stage.model
+    if model is not None:
+        section = section.model_copy(update={"path": model, "from_scratch": None, "tokenizer": None})
+    elif place > 0 and not run.starts_fresh[place]:
+        before = run.stage_folder(place - 1) / "final"
+        if before.is_dir():
+            section = section.model_copy(update={"path": str(before), "from_scratch": None, "tokenizer": None})
+        elif untrained:
+            section = run.stages[max(i for i in range(place) if run.starts_fresh[i])].model
+        else:
+            raise ConfigError(
+                "bad-value",
+                f"stage {place} goes on from the model of stage {place - 1}, which is not trained yet ({before} is not"
+                " there). Pass --model with the model that it will be like, or train that stage first.",
+            )
+    rollout = stage.rollout if samples is None else stage.rollout.model_copy(update={"group_size": samples})
+    return stage.model_copy(
+        update={
+            "model": section,
+            "rollout": rollout,
+            "eval": stage.eval.model_copy(update={"problems": 0}),
+            "logging": stage.logging.model_copy(update={"tensorboard": False, "trackers": []}),
+        }
+    )
+
+
+def _round(session: Session, turn: int) -> Sampled:
+    """One step's worth of groups."""
+    rollout = session.config.rollout
+    problems_P = session.sampler.take(rollout.problems_per_step)
+    total = rollout.problems_per_step * rollout.group_size
+    with session.display.progress(f"preflight: round {turn + 1}", total) as advance:
+        seed_parts = ("preflight", turn)
+        return session.sample(problems_P, seed_parts=seed_parts, step=turn + 1, on_progress=advance).all()
+
+
+def _rows(rounds: Sequence[Sampled]) -> list[Row]:
+    records: list[dict[str, Any]] = []
+    for sampled in rounds:
+        for index, group in enumerate(sampled.groups):
+            records += rollout_row(group, index)
+    return [row_of(record) for record in records]
+
+
+def _counts(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        if row.reward is not None:
+            right, total = found.get(row.problem, (0, 0))
+            found[row.problem] = (right + row.right, total + 1)
+    return found
+
+
+def _bins(rows: Sequence[Row]) -> list[Bin]:
+    """Problems by difficulty, in up to four ranges; by task where none is known."""
+    levels = sorted({row.difficulty for row in rows if row.difficulty is not None})
+    named: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.difficulty is None or len(levels) < 2:
+            name = row.task or "all"
+        elif len(levels) <= 4:
+            name = f"difficulty {row.difficulty:.2g}"
+        else:
+            quarter = min(3, 4 * levels.index(row.difficulty) // len(levels))
+            name = f"difficulty quarter {quarter + 1}"
+        named.setdefault(name, []).append(row)
+    found: list[Bin] = []
+    for name, members in sorted(named.items()):
+        counts = _counts(members)
+        belief = fitted([*counts.values()])
+        levels_here = [row.difficulty for row in members if row.difficulty is not None]
+        found.append(
+            Bin(
+                name=name,
+                problems=len(counts),
+                belief=belief,
+                low=belief.quantile(0.05),
+                high=belief.quantile(0.95),
+                difficulties=(min(levels_here), max(levels_here)) if levels_here and len(levels) > 1 else None,
+            )
+        )
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------ one step
+
+
+def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) -> dict[str, float]:
+    """Seconds of each part of a step. The update is a real one, on the sampled rows and the throwaway weights.
+
+    A step in which no group has signal skips its update: the parts are weighted with the share of rounds that had some.
+    """
+    from reasoner.algorithm.advantage import get_estimator
+    from reasoner.algorithm.batch import Batch
+    from reasoner.algorithm.kl_control import Leash
+    from reasoner.policy.step_probe import StepProbe
+    from reasoner.train import loss_needs, make_objective, select, update_policy, update_rows
+
+    config, policy = session.config, session.policy
+    estimator, leash = get_estimator(config.algorithm.advantage), Leash(config.algorithm, {})
+    later = rounds[1:] or rounds
+    split = {
+        "generation": statistics.median([sampled.generation_seconds for sampled in later]),
+        "grading wait": statistics.median([sampled.grading_wait_seconds for sampled in later]),
+    }
+    parts: dict[str, list[float]] = {"logprobs": [], "update": [], "sync": []}
+    share = sum(bool(select(sampled.groups, estimator, config)[0]) for sampled in rounds) / len(rounds)
+    for turn, sampled in enumerate(rounds[-2:] if len(rounds) > 1 else [*rounds, *rounds]):
+        kept, dropped = select(sampled.groups, estimator, config)
+        if not kept:
+            kept = [(g, r) for g, group in enumerate(sampled.groups) for r in group.rollouts if r.reward is not None]
+        if not kept:
+            break
+        clock = time.perf_counter()
+        batch = Batch.of_rollouts(kept, config=config)
+        batch = policy.annotate(batch, needs=estimator.needs | loss_needs(config))
+        batch = leash.estimate(batch, estimator)
+        parts["logprobs"].append(time.perf_counter() - clock)
+        clock = time.perf_counter()
+        probe = StepProbe()
+        update_policy(session, batch, probe.recording(make_objective(config, kl_coef=leash.in_loss)), 1)
+        probe.gather(batch)
+        probe.figures(policy)
+        parts["update"].append(time.perf_counter() - clock)
+        if turn == 0:  # the first update saw the weights that sampled
+            attach_updates(rows, update_rows(kept[0][1].step, kept, batch, dropped, probe))
+        clock = time.perf_counter()
+        session.sync()
+        parts["sync"].append(time.perf_counter() - clock)
+    return split | {name: share * min(values, default=0.0) for name, values in parts.items()}
+
+
+def _memory() -> float:
+    from reasoner.monitoring.metrics import peak_memory_mb
+
+    return peak_memory_mb()
+
+
+def _machine(session: Session) -> dict[str, JSON]:
+    return {"device": "cpu" if session.policy.device.type == "cpu" else "cuda"}
+
+
+def _template_probe(session: Session) -> dict[str, float]:
+    """Nats a token of the task's worked solutions under the config's prompts and under the other ways to render them.
+
+    A model finds a solution far likelier behind prompts like those that it was trained on.
+    """
+    from reasoner.data.prompt import render
+
+    tokenizer, section = session.policy.tokenizer, session.config.prompt
+    problems = [p for part in session.sampler.parts for p in part[:TEMPLATE_PROBLEMS] if p.demonstration]
+    if not problems or not all(isinstance(p.prompt, str) for p in problems) or not tokenizer.chat_template:
+        return {}
+    uses = "chat" if section.chat != "never" else "plain"
+    found: dict[str, float] = {}
+    for name in ("chat", "plain"):
+        own = name == uses
+        other = section if own else section.model_copy(update={"chat": "always" if name == "chat" else "never"})
+        total = count = 0.0
+        for problem, prompt in zip(problems, render(problems, tokenizer, other), strict=True):
+            answer = tokenizer(problem.demonstration, add_special_tokens=False)["input_ids"]
+            ids = [*prompt.ids, *answer][: session.policy.context]
+            scored = session.policy.score_tokens(ids)[len(prompt.ids) - 1 :]
+            total, count = total - sum(scored), count + len(scored)
+        found[f"{name}{' (the config)' if own else ''}"] = total / max(1.0, count)
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------- sentences
+
+
+def sentences(done: Preflight) -> Iterator[str]:
+    """What to change, with the numbers behind it; nothing where the config will do."""
+    rollout = done.config.rollout
+    now = signal_chance(done.whole, rollout.group_size)
+    chances = {size: signal_chance(done.whole, size) for size in GROUP_SIZES}
+    shares = done.shares()
+    if now < WANTED_SIGNAL:
+        larger = next(
+            (size for size in GROUP_SIZES if size > rollout.group_size and chances[size] >= WANTED_SIGNAL), None
+        )
+        if larger is not None and shares["all wrong"] < 0.9:
+            yield (
+                f"group_size={larger} would give {percent(chances[larger])} of the groups signal, {rollout.group_size}"
+                f" gives {percent(now)}: set rollout.group_size={larger} and"
+                f" rollout.problems_per_step={max(1, rollout.problems_per_step * rollout.group_size // larger)} for the"
+                " same number of samples a step."
+            )
+    if shares["all wrong"] > 0.8:
+        yield (
+            f"{percent(shares['all wrong'])} of the problems were never solved in {rollout.group_size} samples: begin"
+            f" with an sft stage or a stronger model, or with easier problems{_one_of(done.bins, max)}."
+        )
+    if shares["all right"] > 0.8:
+        yield (
+            f"{percent(shares['all right'])} of the problems are solved every time: take harder"
+            f" ones{_one_of(done.bins, min)}."
+        )
+    useful = [b for b in done.bins if signal_chance(b.belief, rollout.group_size) > 2 * now and b.problems >= 8]
+    for each in useful:
+        yield (
+            f"{each.name} gives {percent(signal_chance(each.belief, rollout.group_size))} of its groups signal, the"
+            f" whole data {percent(now)}: --write-problems FILE keeps the problems that are likely to have some."
+        )
+    if done.template:
+        ours = next(value for name, value in done.template.items() if name.endswith("(the config)"))
+        name, other = min(done.template.items(), key=lambda pair: pair[1])
+        if other < 0.7 * ours:
+            yield (
+                f"the worked solutions are much likelier behind {name} prompts ({other:.2f} nats a token against"
+                f" {ours:.2f}): the model was trained on those; set"
+                f" prompt.chat={'always' if name == 'chat' else 'never'}."
+            )
+    distinct = _distinct(done.rows)
+    if distinct < 0.3:
+        yield (
+            f"where a problem is not solved every time, only {percent(distinct)} of its completions differ from each"
+            f" other: raise rollout.temperature above {rollout.temperature:g}."
+        )
+    for finding in done.findings:
+        if (
+            finding.level != "note"
+            and finding.code not in ("all-wrong", "all-right", "no-diversity")
+            and not finding.follows
+        ):
+            yield f"{finding.title}. Try: {finding.change}"
+
+
+def _one_of(bins: Sequence[Bin], pick: Callable[..., Bin]) -> str:
+    """The easiest (max) or hardest (min) problems in brackets, where there are several kinds."""
+    if len(bins) < 2:
+        return ""
+    found = pick(bins, key=lambda each: each.belief.mean)
+    return f" ({found.name}: {percent(found.belief.mean)} right)"
+
+
+def _distinct(rows: Sequence[Row]) -> float:
+    """Mean share of distinct texts among the samples of a problem that is not all right; 1 where there is none."""
+    groups: dict[tuple[int, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.step, row.group), []).append(row)
+    shares = [len({r.completion for r in g}) / len(g) for g in groups.values() if not all(r.right for r in g)]
+    return sum(shares) / len(shares) if shares else 1.0
+
+
+def problem_list(
+    done: Preflight, known: Sequence[tuple[str, float | None]], *, least: float = 0.5
+) -> list[dict[str, JSON]]:
+    """Every problem that is likely enough to have signal: {"id", "signal", "weight", ...}, for task.problems_file.
+
+    Args:
+        done: the measurement.
+        known: (id, difficulty) of all training problems.
+        least: keep a problem whose chance of signal is at least this share of the mean chance.
+    """
+    size = done.config.rollout.group_size
+    counts = done.counts
+    mean = signal_chance(done.whole, size)
+    found: list[dict[str, JSON]] = []
+    for name, difficulty in known:
+        right, total = counts.get(name, (0, 0))
+        prior = _prior(done, difficulty)
+        belief = Beta(prior.a + right, prior.b + total - right)
+        chance = signal_chance(belief, size)
+        if chance >= least * mean:
+            found.append({"id": name, "signal": round(chance, 4), "pass_rate": round(belief.mean, 4), "samples": total})
+    return found
+
+
+def _prior(done: Preflight, difficulty: float | None) -> Beta:
+    """The belief about problems of this difficulty: that of the nearest bin."""
+    near = [
+        (max(b.difficulties[0] - difficulty, difficulty - b.difficulties[1], 0.0), b.belief)
+        for b in done.bins
+        if b.difficulties is not None and difficulty is not None
+    ]
+    return min(near, key=lambda pair: pair[0])[1] if near else done.whole
+
+
+def to_json(done: Preflight) -> dict[str, Any]:
+    """Everything as one JSON object."""
+    lengths = sorted(row.tokens for row in done.rows)
+    ungraded = [row for row in done.rows if row.reward is None]
+    no_answer = [row for row in done.rows if row.outcome == "no_answer"]
+    size = done.config.rollout.group_size
+    return {
+        "problems": len({row.problem for row in done.rows}),
+        "samples": size,
+        "shares": {name: round(value, 4) for name, value in done.shares().items()},
+        "signal": {str(g): round(signal_chance(done.whole, g), 4) for g in sorted({*GROUP_SIZES, size})},
+        "pass_rate": round(done.whole.mean, 4),
+        "bins": [
+            {
+                "name": b.name,
+                "problems": b.problems,
+                "pass_rate": round(b.belief.mean, 4),
+                "low": round(b.low, 4),
+                "high": round(b.high, 4),
+                "signal": round(signal_chance(b.belief, size), 4),
+            }
+            for b in done.bins
+        ],
+        "tokens": {
+            "median": lengths[len(lengths) // 2],
+            "p95": lengths[int(0.95 * (len(lengths) - 1))],
+            "max": lengths[-1],
+            "truncated": round(sum(row.truncated for row in done.rows) / len(done.rows), 4),
+        },
+        "no_answer": {
+            "share": round(len(no_answer) / len(done.rows), 4),
+            "examples": [r.completion[-200:] for r in no_answer[:3]],
+        },
+        "ungraded": {
+            "share": round(len(ungraded) / len(done.rows), 4),
+            "causes": sorted({r.reason[:160] for r in ungraded})[:3],
+        },
+        "step": {
+            "seconds": round(done.seconds_per_step, 3),
+            "split": {name: round(value, 3) for name, value in done.split.items()},
+            "sampled_tokens": round(done.tokens_per_step),
+            "steps": done.config.steps,
+            "hours": round(done.seconds_per_step * done.config.steps / 3600, 3),
+        },
+        "memory_mb": round(done.memory_mb),
+        "template": {name: round(value, 3) for name, value in done.template.items()},
+        "seconds": round(done.seconds, 1),
+        "advice": [*sentences(done)],
+        "findings": [finding.to_json() for finding in done.findings],
+    }
+
+
+def write_problems(path: Path, rows: Sequence[dict[str, JSON]]) -> None:
+    """One JSON line a problem."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+__all__ = [
+    "Beta",
+    "Preflight",
+    "fitted",
+    "preflight",
+    "problem_list",
+    "sampling_stage",
+    "sentences",
+    "signal_chance",
+    "to_json",
+    "write_problems",
+]

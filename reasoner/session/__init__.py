@@ -1,0 +1,1 @@
+"""What a stage holds open: opening it, closing it."""

@@ -1,0 +1,84 @@
+"""Evaluation of a model outside any run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from reasoner.config.sections import StageConfig
+from reasoner.data.prompt import check_lengths, render
+from reasoner.engine import open_engine
+from reasoner.evaluation.evaluate import Evaluation, evaluate
+from reasoner.model.load import compute_dtype, context_limit, default_device, load_config_and_tokenizer
+from reasoner.observe.display.display import Display
+from reasoner.records import SamplingParams
+from reasoner.rollout.round import with_verifiers
+from reasoner.session.session import check_problems, grading_pool
+from reasoner.storage.run_folder import rollout_row
+from tasks.registry import get_task
+
+
+def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) -> Evaluation:
+    """Sample, grade, print; and write evals.jsonl and eval_rollouts.jsonl where a folder is given."""
+    section, task = stage.eval, stage.task[0]
+    problems = with_verifiers(get_task(task.name, **task.options).problems(task.eval_split), task)[: section.problems]
+    check_problems(problems, where=f"{task.name} {task.eval_split}")
+    assert stage.model.path is not None
+    config, tokenizer = load_config_and_tokenizer(stage.model)
+    limit = context_limit(config, stage.model)
+    params = SamplingParams(
+        max_tokens=stage.rollout.max_tokens,
+        temperature=section.temperature,
+        top_p=section.top_p,
+        stop=tuple(stage.prompt.stop),
+    )
+    prompts = render(problems, tokenizer, stage.prompt)
+    check_lengths(problems, prompts, max_tokens=params.max_tokens, limit=limit, setting="--max-tokens")
+    dtype = str(compute_dtype(stage.model.dtype, default_device())).removeprefix("torch.")
+    engine = open_engine(
+        stage.engine.name, model_path=stage.model.path, dtype=dtype, max_model_len=limit, seed=stage.seed, model=None
+    )
+    try:
+        total = len(problems) * section.samples
+        with (
+            grading_pool(stage) as pool,
+            Display(stage) as display,
+            display.progress(f"evaluating {len(problems)} problems", total) as advance,
+        ):
+            done = evaluate(
+                problems,
+                engine=engine,
+                pool=pool,
+                tokenizer=tokenizer,
+                prompt=stage.prompt,
+                params=params,
+                samples=section.samples,
+                seed=stage.seed,
+                on_progress=advance,
+            )
+    finally:
+        engine.close()
+    _report(stage, done, as_json=as_json)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        row = {"model": stage.model.path, "task": task.name, **done.result.to_json()}
+        (output / "evals.jsonl").write_text(json.dumps(row) + "\n")
+        rows = [row for index, group in enumerate(done.sampled.groups) for row in rollout_row(group, index)]
+        (output / "eval_rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return done
+
+
+def _report(stage: StageConfig, done: Evaluation, *, as_json: bool) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    result = done.result
+    if as_json:
+        print(json.dumps({"model": stage.model.path, "task": stage.task[0].name, **result.to_json()}))
+        return
+    console.print(f"{stage.model.path} on {stage.task[0].name}: {result.problems} problems x {result.samples}")
+    for name, value in result.estimates.items():
+        console.print(f"  {name:8} {value.value:6.1%}  [{value.low:.1%}, {value.high:.1%}]", markup=False)
+    console.print(
+        f"  length {result.tokens_mean:.0f} tokens, truncated {result.truncated:.1%}, ungraded {result.ungraded}"
+    )

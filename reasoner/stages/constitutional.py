@@ -1,0 +1,358 @@
+"""`method: constitutional`: a model criticises and revises its own answers under written principles, and compares them.
+
+After Constitutional AI (Bai et al., arXiv:2212.08073): sections 3.1 (critique and revision, whose results are taught)
+and 4.1 (feedback: the model is asked which of two answers a principle prefers, by its probabilities of two letters).
+Ours: each comparison is asked in both orders, and a preference that the order decides is a tie. A judge of its own
+(`constitutional.judge`) may compare instead of the model; a comparison that it does not answer is no pair.
+
+The stage trains nothing. It writes, beside the records of every stage:
+  transcripts.jsonl   every answer with its critiques and revisions, every comparison with both orders' probabilities
+  sft.jsonl           {prompt, completion}: the last revisions            (`stage:NAME/sft` in a later stage)
+  pairs.jsonl         {prompt, first, second, label, probability}         (`stage:NAME`): revision against answer, and
+                      answers of one prompt against each other
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import yaml
+
+from reasoner import processes
+from reasoner.config.sections import ConfigError, VerifierSection
+from reasoner.data.prompt import render
+from reasoner.data.sampler import request_seed
+from reasoner.monitoring.metrics import peak_memory_mb, rollout_metrics
+from reasoner.records import Problem, Request, Rollout, RolloutGroup, prompt_as_text
+from reasoner.rollout.round import turns
+from reasoner.session.session import Clock, Session
+from reasoner.stages.sample_pairs import PAIRS_FILE, write_rows
+from reasoner.train import sample_step
+from verifiers import JSON, get_verifier
+from verifiers.judge.errors import JudgeFault
+from verifiers.judge.pairwise import PairQuestion, compare_pairs
+from verifiers.judge.verifier import ModelJudge
+
+SFT_FILE = "sft.jsonl"
+TRANSCRIPTS_FILE = "transcripts.jsonl"
+
+
+class Principle(NamedTuple):
+    """What an answer should be, as its critic, its writer and the judge of two answers are told."""
+
+    name: str
+    critique: str
+    revision: str
+    comparison: str
+
+
+def load_principles(path: str) -> list[Principle]:
+    """Principles of a YAML file: a list of {name, text, critique?, revision?, comparison?}; or shipped ones by name.
+
+    Raises:
+        ConfigError: it cannot be read, or an entry is none.
+    """
+    shipped = Path(__file__).resolve().parents[2] / "configs" / "principles" / f"{path}.yaml"
+    file = Path(path) if Path(path).is_file() else shipped
+    try:
+        rows = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError("bad-value", f"constitutional.principles {path!r} cannot be read: {error}") from error
+    found: list[Principle] = []
+    for row in rows if isinstance(rows, list) else [rows]:
+        known = {"name", "text", "critique", "revision", "comparison"}
+        if not isinstance(row, dict) or set(row) - known or not row.get("name") or not row.get("text"):
+            raise ConfigError(
+                "bad-value", f"{file}: a principle must have name and text, of {sorted(known)}; got {row}"
+            )
+        parts = [str(row.get(part, row["text"])) for part in ("critique", "revision", "comparison")]
+        found.append(Principle(str(row["name"]), *parts))
+    if len({principle.name for principle in found}) != len(found):
+        raise ConfigError("bad-value", f"{file}: principles must have different names.")
+    return found
+
+
+class Revised(NamedTuple):
+    """An answer as it stands, and how it came about."""
+
+    rollout: Rollout
+    text: str
+    rounds: list[dict[str, JSON]]
+
+
+def constitutional(session: Session) -> None:
+    """Sample, criticise, revise and compare in every step that is left; then write what later stages learn from."""
+    config = session.config
+    if processes.count() > 1:
+        raise ConfigError(
+            "bad-value", "method constitutional runs in one process; give it several vLLM servers instead."
+        )
+    principles = load_principles(config.constitutional.principles)
+    if session.fresh:
+        session.checkpoint()
+    for step in range(session.step + 1, config.steps + 1):
+        clock = Clock()
+        sampled = sample_step(session, step)
+        session.run.write_rollouts(sampled.groups)
+        clock.lap("rollout")
+        answers = [
+            (group, sample, rollout)
+            for group, one in enumerate(sampled.groups)
+            for sample, rollout in enumerate(one.rollouts)
+        ]
+        revised = revise(session, [rollout for *_, rollout in answers], principles, step=step)
+        rows: list[dict[str, JSON]] = [
+            {"step": step, "group": group, "sample": sample, **transcript(one)}
+            for (group, sample, _), one in zip(answers, revised, strict=True)
+        ]
+        clock.lap("revise")
+        compared = compare(session, sampled.groups, principles, step=step)
+        clock.lap("compare")
+        session.run.append(TRANSCRIPTS_FILE, [*rows, *compared])
+        session.step = step
+        metrics = rollout_metrics(sampled.groups) | clock.metrics() | {"memory/peak_mb": peak_memory_mb()}
+        session.run.log(step, metrics | shares(rows, compared) | {"data/epoch": session.sampler.epochs})
+        session.end_step()
+    session.checkpoint()
+    write_lessons(session)
+
+
+def shares(rows: Sequence[Mapping[str, JSON]], compared: Sequence[Mapping[str, JSON]]) -> dict[str, float]:
+    """How many answers the revisions changed, how often both orders of a comparison agree, comparisons not decided."""
+    changed = sum(row["answer"] != row["revision"] for row in rows) / max(1, len(rows))
+    labels = [row["label"] for row in compared if "label" in row]
+    return {
+        "constitutional/changed": changed,
+        "constitutional/agreed": sum(label != "tie" for label in labels) / max(1, len(labels)),
+        "constitutional/faults": float(len(compared) - len(labels)),
+    }
+
+
+def revise(
+    session: Session, rollouts: Sequence[Rollout], principles: Sequence[Principle], *, step: int
+) -> list[Revised]:
+    """Rounds of critique and revision, each under a principle drawn for that answer and round."""
+    section, seed = session.config.constitutional, session.config.seed
+    found = [Revised(rollout, rollout.completion.text.strip(), []) for rollout in rollouts]
+    for turn in range(section.rounds):
+        chosen = [random.Random(f"{seed} {step} {at} {turn}").choice(principles) for at in range(len(found))]
+
+        def filled(template: str, at: int, **more: str) -> str:
+            given = {"prompt": prompt_as_text(found[at].rollout.problem.prompt), "answer": found[at].text, **more}  # noqa: B023
+            return fill(template, given)
+
+        asked = [filled(section.critique, at, principle=one.critique) for at, one in enumerate(chosen)]
+        critiques = sample_texts(session, asked, seed_parts=(seed, step, turn, "critique"))
+        asked = [
+            filled(section.revision, at, principle=one.revision, critique=critiques[at])
+            for at, one in enumerate(chosen)
+        ]
+        revisions = sample_texts(session, asked, seed_parts=(seed, step, turn, "revision"))
+        found = [
+            Revised(
+                one.rollout,
+                new or one.text,  # an empty revision is none
+                [*one.rounds, {"principle": principle.name, "critique": critique, "revision": new}],
+            )
+            for one, principle, critique, new in zip(found, chosen, critiques, revisions, strict=True)
+        ]
+    return found
+
+
+def fill(template: str, given: Mapping[str, str]) -> str:
+    """A template with its {names} filled in, once: braces in what is filled in stay as they are.
+
+    Example:
+        >>> fill("{answer}?", {"answer": "{critique}", "critique": "x"})
+        '{critique}?'
+    """
+    parts = [template]
+    for name, text in given.items():
+        mark = f"{{{name}}}"
+        parts = [
+            piece for at, part in enumerate(parts) for piece in ([part] if at % 2 else _between(part.split(mark), text))
+        ]
+    return "".join(parts)
+
+
+def _between(pieces: Sequence[str], text: str) -> list[str]:
+    """Pieces and the text between them: every odd one is filled in already."""
+    return [part for piece in pieces for part in (piece, text)][:-1]
+
+
+def sample_texts(session: Session, prompts: Sequence[str], *, seed_parts: tuple[int | str, ...]) -> list[str]:
+    """One completion of each prompt, from the engine, under the training distribution."""
+    problems = [
+        Problem(id=f"constitutional/{at}", prompt=prompt, reference=None, verifier="exact")
+        for at, prompt in enumerate(prompts)
+    ]
+    rendered = render(problems, session.policy.tokenizer, session.config.prompt)
+    requests = [
+        Request(prompt_ids=prompt.ids, seed=request_seed(*seed_parts, at)) for at, prompt in enumerate(rendered)
+    ]
+    texts = [""] * len(prompts)
+    for index, completion in session.engine.generate(requests, session.params):
+        texts[index] = completion.text.strip()
+    return texts
+
+
+class Question(NamedTuple):
+    """Two answers of one prompt, and the principle under which they are compared."""
+
+    group: int
+    problem: Problem
+    principle: Principle
+    first: str
+    second: str
+
+    def swapped(self) -> Question:
+        """The other order."""
+        return self._replace(first=self.second, second=self.first)
+
+
+def compare(
+    session: Session, groups: Sequence[RolloutGroup], principles: Sequence[Principle], *, step: int
+) -> list[dict[str, JSON]]:
+    """Samples 0 and 1 of a group, 2 and 3, ...: which one a principle prefers. In both orders, all asked at once."""
+    asked: list[Question] = []
+    for group, held in enumerate(groups):
+        for at, (one, other) in enumerate(zip(held.rollouts[0::2], held.rollouts[1::2], strict=False)):
+            first, second = one.completion.text.strip(), other.completion.text.strip()
+            if first == second or not first or not second:
+                continue
+            chosen = random.Random(f"{session.config.seed} {step} {group} {at} compare").choice(principles)
+            asked.append(Question(group, one.problem, chosen, first, second))
+    section = session.config.constitutional
+    said = own_chances(session, asked) if section.judge is None else judges_chances(section.judge, asked)
+    rows: list[dict[str, JSON]] = []
+    for one, chances in zip(asked, said, strict=True):
+        sides: dict[str, JSON] = {"first": one.first, "second": one.second, "principle": one.principle.name}
+        found: dict[str, JSON] = (
+            {"fault": str(chances)}
+            if isinstance(chances, JudgeFault)
+            else {
+                "chances": list(chances),
+                "probability": sum(chances) / 2,
+                "label": label_of(*chances, section.margin),
+            }
+        )
+        rows.append({"step": step, "group": one.group, **as_prompt(one.problem), **sides, **found})
+    return rows
+
+
+def label_of(straight: float, swapped: float, margin: float) -> str:
+    """The side that both orders prefer, by at least the margin over one half on average; else a tie.
+
+    Example:
+        >>> label_of(0.9, 0.8, 0.1), label_of(0.9, 0.4, 0.1), label_of(0.1, 0.3, 0.1), label_of(0.51, 0.52, 0.1)
+        ('first', 'tie', 'second', 'tie')
+    """
+    if abs((straight + swapped) / 2 - 0.5) < margin:
+        return "tie"
+    return "first" if min(straight, swapped) > 0.5 else "second" if max(straight, swapped) < 0.5 else "tie"
+
+
+class Chances(NamedTuple):
+    """That the first answer of a comparison is the better one."""
+
+    straight: float
+    """Shown first."""
+    swapped: float
+    """Shown second."""
+
+
+def own_chances(session: Session, questions: Sequence[Question]) -> list[Chances]:
+    """The model's chance of the first letter, of the two, in both orders: exp(l_A) / (exp(l_A) + exp(l_B))."""
+    section, tokenizer = session.config.constitutional, session.policy.tokenizer
+    prompts: list[Problem] = []
+    for one in (order for question in questions for order in (question, question.swapped())):
+        given = {"prompt": prompt_as_text(one.problem.prompt), "first": one.first, "second": one.second}
+        text = fill(section.comparison, {**given, "principle": one.principle.comparison})
+        prompts.append(Problem(id="constitutional/compare", prompt=text, reference=None, verifier="exact"))
+    letters = {
+        letter: cast("list[int]", tokenizer(letter, add_special_tokens=False)["input_ids"])
+        for letter in section.letters
+    }
+    rendered = render(prompts, tokenizer, session.config.prompt)
+    first = [chance for chance, _ in session.engine.choose([prompt.ids for prompt in rendered], letters)]
+    return [Chances(straight, 1 - swapped) for straight, swapped in zip(first[0::2], first[1::2], strict=True)]
+
+
+def judges_chances(judge: VerifierSection, questions: Sequence[Question]) -> list[Chances | JudgeFault]:
+    """What another model says, in both orders; a fault where it gives no answer."""
+    made = get_verifier(judge.name, **judge.options)
+    if not isinstance(made, ModelJudge):
+        raise ConfigError("bad-value", f"constitutional.judge must be judge or judge-model; got {judge.name!r}.")
+    found = compare_pairs(
+        made,
+        [
+            PairQuestion(one.principle.comparison, one.first, one.second, prompt_as_text(one.problem.prompt))
+            for one in questions
+        ],
+    )
+    return [one if isinstance(one, JudgeFault) else Chances(*one.chances) for one in found]
+
+
+def transcript(one: Revised) -> dict[str, JSON]:
+    """An answer's way to its last revision."""
+    return {
+        **as_prompt(one.rollout.problem),
+        "answer": one.rollout.completion.text.strip(),
+        "rounds": cast("JSON", one.rounds),
+        "revision": one.text,
+    }
+
+
+def as_prompt(problem: Problem) -> dict[str, JSON]:
+    """The prompt as rows of data hold it."""
+    prompt = problem.prompt
+    return {"prompt": prompt if isinstance(prompt, str) else turns(prompt)}
+
+
+def write_lessons(session: Session) -> None:
+    """sft.jsonl and pairs.jsonl from the stage's transcripts."""
+    lessons: list[dict[str, JSON]] = []
+    pairs: list[dict[str, JSON]] = []
+    with (session.run.path / TRANSCRIPTS_FILE).open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines):
+            row = cast("dict[str, JSON]", json.loads(line))
+            name = f"{row['step']}/{row['group']}/{number}"
+            if "fault" in row:
+                continue
+            if "label" in row:
+                kept = {key: row[key] for key in ("prompt", "first", "second", "label", "probability")}
+                pairs.append({"id": name, **kept, "category": "comparison"})
+                continue
+            lessons.append({"prompt": row["prompt"], "completion": row["revision"]})
+            if row["revision"] != row["answer"] and row["answer"]:
+                sides: dict[str, JSON] = {"first": row["revision"], "second": row["answer"], "label": "first"}
+                pairs.append({"id": name, "prompt": row["prompt"], **sides, "probability": 1.0, "category": "revision"})
+    if session.config.constitutional.labels == "shuffled":
+        pairs = shuffled(pairs, seed=session.config.seed)
+    write_rows(session.run.path / SFT_FILE, lessons)
+    write_rows(session.run.path / PAIRS_FILE, pairs)
+    session.display.note(f"{len(lessons)} revisions and {len(pairs)} pairs in {session.run.path}")
+
+
+def shuffled(pairs: Sequence[Mapping[str, JSON]], *, seed: int) -> list[dict[str, JSON]]:
+    """The pairs, each turned round or not by a coin: a control from which nothing can be learned."""
+    coin = random.Random(f"{seed} shuffled")
+    return [pair if coin.random() < 0.5 else turned(pair) for pair in map(dict, pairs)]
+
+
+def turned(pair: Mapping[str, JSON]) -> dict[str, JSON]:
+    """The pair with the opposite preference.
+
+    Example:
+        >>> turned({"first": "a", "label": "first", "probability": 0.75})
+        {'first': 'a', 'label': 'second', 'probability': 0.25}
+    """
+    opposite = {"first": "second", "second": "first", "tie": "tie"}[str(pair["label"])]
+    return {**pair, "label": opposite, "probability": 1 - cast("float", pair["probability"])}
+
+
+__all__ = ["PAIRS_FILE", "SFT_FILE", "Principle", "constitutional", "fill", "label_of", "load_principles"]

@@ -1,0 +1,124 @@
+"""New preference pairs from the present policy: `method: pairs`. Samples, labels, writes `pairs.jsonl`.
+
+Two completions of one problem make a pair. The label is what a verifier says of them (the task's own, a rubric judge, a
+reward model: whatever `reward` names), or a person's, given with `reasoner label`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from reasoner.config.sections import ConfigError
+from reasoner.label.labels import read_labels
+from reasoner.monitoring.metrics import peak_memory_mb, rollout_metrics
+from reasoner.records import Problem
+from reasoner.rollout.round import check_graded, turns
+from reasoner.session.session import Clock, Session
+from reasoner.storage.run_folder import write_atomic
+from reasoner.train import sample_step
+from verifiers import JSON
+
+PAIRS_FILE = "pairs.jsonl"
+UNLABELLED_FILE = "to_label.jsonl"
+
+
+def pairs(session: Session) -> None:
+    """Sample every step that is left, then write the pairs.
+
+    Raises:
+        ConfigError: a person is to label, and has not yet labelled them all.
+    """
+    config = session.config
+    if session.fresh:
+        session.checkpoint()
+    for step in range(session.step + 1, config.steps + 1):
+        clock = Clock()
+        sampled = sample_step(session, step)
+        session.run.write_rollouts(sampled.groups)
+        if config.pairs.label == "verifier":
+            check_graded(sampled.groups, max_share=config.grading.max_ungraded_share)
+        clock.lap("rollout")
+        session.step = step
+        metrics = rollout_metrics(sampled.groups) | clock.metrics() | {"memory/peak_mb": peak_memory_mb()}
+        session.run.log(step, metrics | {"data/epoch": session.sampler.epochs})
+        session.end_step()
+    session.checkpoint()
+    found = pair_rows(session)
+    if config.pairs.label == "person":
+        found = labelled_by_person(session, found)
+    write_rows(session.run.path / PAIRS_FILE, found)
+    session.display.note(f"{len(found)} pairs in {session.run.path / PAIRS_FILE}")
+
+
+def pair_rows(session: Session) -> list[dict[str, JSON]]:
+    """Rows of the pairs file, from the stage's rollouts: samples 0 and 1 of a group, then 2 and 3, ...
+
+    Two equal texts are no pair. Where a verifier labels, equal rewards are a tie, and what it could not grade is left
+    out.
+    """
+    problems = {(problem.task, problem.id): problem for part in session.sampler.parts for problem in part}
+    groups: dict[tuple[int, int], list[Mapping[str, JSON]]] = {}
+    with (session.run.path / "rollouts.jsonl").open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            row = cast("dict[str, JSON]", json.loads(line))
+            groups.setdefault((cast("int", row["step"]), cast("int", row["group"])), []).append(row)
+    by_verifier = session.config.pairs.label == "verifier"
+    found: list[dict[str, JSON]] = []
+    for (step, group), rows in sorted(groups.items()):
+        for one, other in zip(rows[0::2], rows[1::2], strict=False):
+            if one["completion"] == other["completion"]:
+                continue
+            if by_verifier and (one["reward"] is None or other["reward"] is None):
+                continue
+            made = pair_row(problems[str(one["task"]), str(one["problem"])], one, other, by_verifier=by_verifier)
+            found.append({"id": f"{step}/{group}/{one['sample']}", **made})
+    return found
+
+
+def pair_row(
+    problem: Problem, one: Mapping[str, JSON], other: Mapping[str, JSON], *, by_verifier: bool
+) -> dict[str, JSON]:
+    """One row: the prompt as the problem has it, both completions, and the label where a verifier gives it."""
+    prompt: JSON = problem.prompt if isinstance(problem.prompt, str) else turns(problem.prompt)
+    label: JSON = None
+    if by_verifier:
+        better = cast("float", one["reward"]) - cast("float", other["reward"])
+        label = "first" if better > 0 else "second" if better < 0 else "tie"
+    return {
+        "prompt": prompt,
+        "first": one["completion"],
+        "second": other["completion"],
+        "label": label,
+        "category": problem.task,
+    }
+
+
+def labelled_by_person(session: Session, found: list[dict[str, JSON]]) -> list[dict[str, JSON]]:
+    """The rows with the labels that a person gave; skipped ones are left out.
+
+    Raises:
+        ConfigError: some have none yet; says how to give them.
+    """
+    file = session.run.path / UNLABELLED_FILE
+    write_rows(file, found)
+    labels = read_labels(file)
+    missing = [row for row in found if str(row["id"]) not in labels]
+    if missing:
+        raise ConfigError(
+            "unlabelled",
+            f"{len(missing)} of {len(found)} pairs must still be labelled. Run `reasoner label {file}`, then go on with"
+            " --resume.",
+        )
+    kept = [{**row, "label": labels[str(row["id"])].label} for row in found]
+    return [row for row in kept if row["label"] != "skip"]
+
+
+def write_rows(file: Path, rows: list[dict[str, JSON]]) -> None:
+    """A JSONL file, written whole or not at all."""
+    write_atomic(file, b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
+
+
+__all__ = ["PAIRS_FILE", "UNLABELLED_FILE", "pairs"]

@@ -1,0 +1,173 @@
+"""Supervised fine-tuning on demonstrations, with the loss on completion tokens only. Letters: B rows, N tokens."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.loss import LossTerms
+from reasoner.config.sections import ConfigError
+from reasoner.data.demonstrations import encode_problems, load_rows
+from reasoner.data.encode import BadRow, Encoded, batch_of, report_bad_rows
+from reasoner.evaluation.evaluate import Estimate, estimate, evaluate
+from reasoner.policy.policy import Policy, TokenScores
+from reasoner.records import Problem
+from reasoner.session.session import Session
+from reasoner.stages.supervised import HeldOut, Lesson, supervise
+from tasks.registry import get_task
+
+
+def sft(session: Session) -> None:
+    """Train on demonstrations until the steps are done, the accuracy is reached, or the loss stops falling."""
+    section = session.config.sft
+    rows, held_out, problems = load_demonstrations(session)
+    session.same_data("rows", [*rows, *held_out])
+
+    def enough(step: int, metrics: dict[str, float]) -> bool:
+        if section.until_accuracy is None or step % section.check_every:
+            return False
+        metrics["check/accuracy"] = check_accuracy(session, problems)
+        session.display.note(f"step {step}: {metrics['check/accuracy']:.1%} of {len(problems)} solved")
+        return metrics["check/accuracy"] >= section.until_accuracy
+
+    lesson = Lesson(
+        items=rows,
+        items_per_step=section.rows_per_step,
+        batch=batch_of,
+        objective=lambda batch: negative_log_likelihood,
+        evaluate=(lambda: evaluate_rows(session.policy, held_out)) if held_out else None,
+        patience=section.patience,
+        enough=enough,
+    )
+    if not supervise(session, lesson) and section.until_accuracy is not None:
+        raise ConfigError(
+            "not-reached",
+            f"sft.until_accuracy={section.until_accuracy:.0%} was not reached in {session.config.steps} steps."
+            " Raise steps or sft.demonstrations, or lower the accuracy; a start below about 10 % seldom takes off.",
+        )
+
+
+def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded], list[Problem]]:
+    """Rows to learn from, rows for the evaluation loss, and problems held back for accuracy checks.
+
+    Raises:
+        ConfigError: there are no demonstrations, none is usable, or too few problems to hold any back.
+    """
+    config, policy = session.config, session.policy
+    section = config.sft
+    limit = min(section.max_tokens or policy.context, policy.context)
+    problems: list[Problem] = []
+    if section.data:
+        found = load_rows(section.data, policy.tokenizer, config.prompt, split="train", limit=limit)
+        bad, rows = list(found.bad), found.rows[: section.demonstrations]
+    else:
+        learned, problems = split_problems(session)
+        found = encode_problems(learned, policy.tokenizer, config.prompt, limit=limit)
+        bad, rows = list(found.bad), found.rows
+    total = len(rows) + len(bad)
+    held_out: list[Encoded] = []
+    if section.test:
+        tested = load_rows(section.test, policy.tokenizer, config.prompt, split="test", limit=limit)
+        held_out, bad, total = tested.rows[: section.held_out or None], bad + tested.bad, total + len(tested.rows)
+    elif section.held_out and section.data:
+        rows, held_out = rows[: -section.held_out], rows[-section.held_out :]
+    elif section.held_out:
+        tested = encode_problems(held_out_problems(session), policy.tokenizer, config.prompt, limit=limit)
+        held_out, bad, total = tested.rows[: section.held_out], bad + tested.bad, total + len(tested.rows)
+    _say_what_is_left_out(session, bad, total)
+    if not rows:
+        raise ConfigError(
+            "bad-value", "sft must have at least one row to learn from; none is left. Lower sft.held_out."
+        )
+    return rows, held_out, problems
+
+
+def _say_what_is_left_out(session: Session, bad: Sequence[BadRow], total: int) -> None:
+    said = report_bad_rows(bad, total=total, policy=session.config.sft.bad_rows, folder=session.run.path)
+    if said and session.fresh:
+        session.display.note(said)
+
+
+def split_problems(session: Session) -> tuple[list[Problem], list[Problem]]:
+    """Problems to learn from, and problems of the training split held back for accuracy checks.
+
+    Raises:
+        ConfigError: the task has no demonstrations, or too few problems to hold any back.
+    """
+    section = session.config.sft
+    problems = [problem for part in session.sampler.parts for problem in part]
+    with_demo = [problem for problem in problems if problem.demonstration]
+    if not with_demo:
+        names = ", ".join(task.name for task in session.config.task)
+        raise ConfigError("bad-value", f"task {names}: sft needs demonstrations; its problems have none.")
+    count = section.demonstrations or len(with_demo)
+    learned = with_demo[:count]
+    if section.until_accuracy is None:
+        return learned, []
+    held_back = [p for p in problems[-section.check_problems :] if p not in learned]
+    if not held_back:
+        raise ConfigError(
+            "bad-value",
+            f"sft.demonstrations={count} leaves no training problem for the accuracy check. Lower it, or drop"
+            " sft.until_accuracy.",
+        )
+    return learned, held_back
+
+
+def held_out_problems(session: Session) -> list[Problem]:
+    """The tasks' evaluation problems that have demonstrations.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    found: list[Problem] = []
+    for section in session.config.task:
+        problems = get_task(section.name, **section.options).problems(section.eval_split)
+        found += [problem for problem in problems if problem.demonstration]
+    if not found:
+        raise ConfigError("bad-value", "sft.held_out needs demonstrations in the evaluation split; there are none.")
+    return found
+
+
+def negative_log_likelihood(scores: TokenScores, micro: Batch) -> LossTerms:
+    """Mean negative log-likelihood of the step's trained tokens, in nats."""
+    loss = -(micro.weights_N * scores.logprobs_N).sum()
+    entropy = torch.where(micro.loss_mask_N, scores.entropy_N.detach(), 0.0).sum()
+    return LossTerms(loss, {"policy/entropy": entropy, "tokens": micro.loss_mask_N.sum()})
+
+
+def evaluate_rows(policy: Policy, rows: Sequence[Encoded]) -> HeldOut:
+    """Mean negative log-likelihood a token of held-out rows, and of each row, with its interval over rows."""
+    batch = batch_of(rows)
+    scored = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
+    assert scored is not None
+    losses_N = torch.where(batch.loss_mask_N, -scored, 0.0).double()
+    starts = batch.row_starts()
+    per_row = [
+        float(losses_N[start:end].sum() / batch.loss_mask_N[start:end].sum())
+        for start, end in itertools.pairwise(starts)
+    ]
+    loss = float(losses_N.sum() / batch.loss_mask_N.sum())
+    figure: Estimate = estimate(per_row)
+    details = {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "rows": len(rows)}
+    return HeldOut(loss, {"row_loss": figure}, details)
+
+
+def check_accuracy(session: Session, problems: Sequence[Problem]) -> float:
+    """Share of held-back training problems that a sampled completion solves."""
+    session.sync()
+    result = evaluate(
+        problems,
+        engine=session.engine,
+        pool=session.pool,
+        tokenizer=session.policy.tokenizer,
+        prompt=session.config.prompt,
+        params=session.params,
+        samples=1,
+        seed=session.config.seed,
+    ).result
+    return result.estimates["avg@1"].value

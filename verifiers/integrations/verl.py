@@ -1,0 +1,98 @@
+"""verl: a verifier as its `compute_score`, and a `compute_score` as a verifier.
+
+In verl's config: `reward.custom_reward_function.path=<this file>`, `name=compute_score`, and under `reward_kwargs`
+for example `verifier: math`. `python -c "import verifiers.integrations.verl as m; print(m.__file__)"` prints the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from verifiers.base import GradingRow, Verifier
+from verifiers.compose import by_value
+from verifiers.errors import VerifierError
+from verifiers.integrations import finished, load_function, process_pool
+from verifiers.verdict import JSON, Verdict
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: JSON,
+    extra_info: Mapping[str, JSON] | None = None,
+    *,
+    verifier: str | None = None,
+    options: Mapping[str, JSON] | None = None,
+    verifiers: Mapping[str, str] | None = None,
+    ungraded: float | None = None,
+    workers: int = 2,
+    **_: object,
+) -> dict[str, float | str | bool]:
+    """Score one completion as verl asks for it; grades in killable workers.
+
+    Args:
+        data_source: of the row.
+        solution_str: the completion.
+        ground_truth: the reference.
+        extra_info: of the row; `verifier` and `verifier_options` in it choose for this row.
+        verifier: for every row.
+        options: of that verifier.
+        verifiers: data source -> verifier, before `verifier`.
+        ungraded: the score of what could not be graded; None: that is an error, because verl takes a number only.
+        workers: grading processes.
+    Returns:
+        score, acc (whether the reward is 1) and outcome; verl logs them.
+    Raises:
+        VerifierError: no verifier is named, or the row could not be graded.
+    """
+    info = dict(extra_info or {})
+    name = info.get("verifier") or (verifiers or {}).get(data_source) or verifier
+    if not isinstance(name, str):
+        raise VerifierError(f"no verifier for data source {data_source!r}: set `verifier` in reward_kwargs.")
+    chosen = info.get("verifier_options") or (options if name == verifier else None) or {}
+    prompt = info.get("question")
+    row = GradingRow(
+        completion=solution_str,
+        reference=ground_truth,
+        prompt=prompt if isinstance(prompt, str) else None,
+        info=info,
+    )
+    verdict = process_pool(workers).submit(name, cast("dict[str, JSON]", chosen), row).result()
+    reward = ungraded if verdict.reward is None else verdict.reward
+    if reward is None:
+        raise VerifierError(f"{verdict.outcome} by {name}: {verdict.reason}. Set `ungraded` in reward_kwargs to go on.")
+    return {"score": reward, "acc": verdict.reward is not None and verdict.reward >= 1, "outcome": str(verdict.outcome)}
+
+
+class VerlFunction(Verifier):
+    """A verl-style `compute_score(data_source, solution_str, ground_truth, extra_info)` as a verifier.
+
+    Args:
+        function: module:attribute or file.py:attribute, for example verl.utils.reward_score:default_compute_score.
+        data_source: for rows whose `info` has no data_source.
+    """
+
+    name = "verl"
+    grade_seconds = 30.0
+    memory_bytes = 4 << 30
+    machine_options = frozenset({"function"})
+
+    def __init__(self, *, function: str, data_source: str = "") -> None:
+        self._function, self._target, self._data_source = load_function(function), function, data_source
+
+    def grade(self, row: GradingRow) -> Verdict:
+        found = finished(
+            self._function(
+                data_source=row.info.get("data_source", self._data_source),
+                solution_str=row.completion,
+                ground_truth=row.reference,
+                extra_info=dict(row.info),
+            )
+        )
+        detail = cast("dict[str, object]", found) if isinstance(found, dict) else {"score": found}
+        score = detail["score"]
+        if isinstance(score, list | tuple):
+            score = cast("list[object]", score)[0]
+        reward = float(cast("float", score))
+        return by_value(reward, f"{self._target} returned {reward:g}")

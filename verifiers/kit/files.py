@@ -1,0 +1,331 @@
+"""Grading files: rows in, verdicts out in the same order; a bad row costs itself. One file, or a suite of them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TextIO, cast
+
+from verifiers.base import GradingRow
+from verifiers.errors import VerifierError
+from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.pool.work_queue import signed
+from verifiers.stats import wilson_interval
+from verifiers.verdict import JSON, Outcome, Verdict, fixed
+
+FIELDS = ("id", "completion", "reference", "prompt", "verifier", "options", "info")
+
+
+READ_AHEAD = 4000
+"""Rows that are read before the first of them is graded."""
+FLUSH_ROWS = 200
+
+
+class FileError(VerifierError, ValueError):
+    """A file of rows cannot be read at all."""
+
+
+class Line(NamedTuple):
+    """One row of a file: what to grade, or what is wrong with it."""
+
+    number: int
+    """From 1."""
+    id: str
+    request: GradingRequest | None
+    fault: str = ""
+
+
+def read_lines(
+    path: str, *, verifier: str | None, options: Mapping[str, JSON], names: Mapping[str, str]
+) -> Iterator[Line]:
+    """The rows of a JSONL file (gzipped or not), a parquet file, or `-` for standard input.
+
+    Args:
+        path: the file.
+        verifier: for rows that name none.
+        options: of that verifier.
+        names: field -> column of the file, where they differ; dots reach into objects.
+    Raises:
+        FileError: no such file, or it cannot be decoded.
+    """
+    for number, row in read_records(path):
+        if isinstance(row, str):
+            yield Line(number, str(number), None, row)
+            continue
+        yield _line(number, row, verifier, options, names)
+
+
+def _line(
+    number: int, row: Mapping[str, JSON], verifier: str | None, options: Mapping[str, JSON], names: Mapping[str, str]
+) -> Line:
+    values = {name: _reach(row, names.get(name, name)) for name in FIELDS}
+    key = str(values["id"]) if values["id"] is not None else str(number)
+    completion, chosen = values["completion"], values["verifier"] or verifier
+    for name in ("completion", "reference"):
+        column = names.get(name, name)
+        if column not in row and column.partition(".")[0] not in row:
+            known = ", ".join(list(row)[:8])
+            return Line(number, key, None, f"no column {column!r}; there are {known} (--column {name}=NAME)")
+    if not isinstance(completion, str):
+        return Line(number, key, None, f"completion must be text; got {type(completion).__name__}")
+    if not isinstance(chosen, str):
+        return Line(number, key, None, "the row names no verifier: pass --verifier")
+    own = values["options"] if isinstance(values["options"], dict) else options if chosen == verifier else {}
+    grading = GradingRow(
+        completion=completion,
+        reference=values["reference"],
+        prompt=values["prompt"] if isinstance(values["prompt"], str) else None,
+        info=values["info"] if isinstance(values["info"], dict) else {},
+    )
+    return Line(number, key, GradingRequest(chosen, grading, own))
+
+
+def _reach(row: Mapping[str, JSON], column: str) -> JSON:
+    if column in row:
+        return row[column]
+    found: JSON = dict(row)
+    for part in column.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def read_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
+    """(line number from 1, row or what is wrong with the line) of a JSONL[.gz] or parquet file, or `-`.
+
+    Raises:
+        FileError: the file cannot be read at all.
+    """
+    if path.endswith(".parquet"):
+        yield from _parquet(path)
+        return
+    try:
+        if path == "-":
+            yield from _json_lines(sys.stdin)
+        else:
+            opener = gzip.open if path.endswith(".gz") else open
+            with opener(path, "rt", encoding="utf-8", errors="replace", newline="\n") as lines:
+                yield from _json_lines(cast("Iterable[str]", lines))
+    except (OSError, EOFError) as error:
+        raise FileError(f"{path} cannot be read: {error}.") from error
+
+
+def _json_lines(lines: Iterable[str]) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield number, f"not JSON ({error})"
+            continue
+        if isinstance(row, dict):
+            yield number, cast("Mapping[str, JSON]", row)
+        else:
+            yield number, f"must be a JSON object; got {type(row).__name__}"
+
+
+def _parquet(path: str) -> Iterator[tuple[int, Mapping[str, JSON]]]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise FileError(f"{path}: parquet files need pyarrow: pip install pyarrow.") from error
+    try:
+        number = 0
+        for batch in parquet.ParquetFile(path).iter_batches(1000):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, json.loads(json.dumps(row, default=str))  # dates and decimals as text
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise FileError(f"{path} cannot be read: {error}.") from error
+
+
+@dataclass
+class Summary:
+    """Figures of a graded file."""
+
+    rows: int = 0
+    malformed: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    outcomes: dict[str, int] = field(default_factory=dict[str, int])
+    reward_sum: float = 0.0
+    graded: int = 0
+    correct: int = 0
+    slowest: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+    causes: dict[str, int] = field(default_factory=dict[str, int])
+    """Why rows could not be graded."""
+
+    def add(self, line: Line, verdict: Verdict) -> None:
+        """Count one verdict."""
+        self.rows += 1
+        self.outcomes[str(verdict.outcome)] = self.outcomes.get(str(verdict.outcome), 0) + 1
+        if verdict.reward is None:
+            cause = f"{verdict.outcome}: {verdict.reason[:120]}"
+            self.causes[cause] = self.causes.get(cause, 0) + 1
+        else:
+            self.graded += 1
+            self.reward_sum += verdict.reward
+            self.correct += verdict.reward >= 1
+        self.slowest = sorted([*self.slowest, (verdict.seconds, line.id)], reverse=True)[:3]
+
+    def to_json(self) -> dict[str, JSON]:
+        """Everything, as JSON."""
+        low, high = wilson_interval(self.correct, self.graded) if self.graded else (0.0, 1.0)
+        return {
+            "rows": self.rows,
+            "graded": self.graded,
+            "correct": self.correct,
+            "accuracy": self.correct / self.graded if self.graded else None,
+            "interval": [low, high],
+            "reward_mean": self.reward_sum / self.graded if self.graded else None,
+            "outcomes": dict(sorted(self.outcomes.items())),
+            "malformed": [{"line": number, "fault": fault} for number, fault in self.malformed],
+            "not_graded": dict(sorted(self.causes.items(), key=lambda pair: pair[1], reverse=True)),
+            "slowest": [{"seconds": round(seconds, 4), "id": name} for seconds, name in self.slowest],
+        }
+
+    def lines(self) -> list[str]:
+        """The same in sentences."""
+        row = self.to_json()
+        said = [f"{self.graded} of {self.rows + len(self.malformed)} rows graded"]
+        if self.graded:
+            low, high = cast("list[float]", row["interval"])
+            said[0] += f", {self.correct / self.graded:.1%} correct [{low:.1%}, {high:.1%}]"
+        if self.rows:
+            said.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items())))
+        said += [
+            f"not graded: {count} x {cause}"
+            for cause, count in list(cast("dict[str, int]", row["not_graded"]).items())[:5]
+        ]
+        where: dict[str, list[int]] = {}
+        for number, fault in self.malformed:
+            where.setdefault(fault, []).append(number)
+        for fault, numbers in list(where.items())[:10]:
+            alike = f" (and {len(numbers) - 1} lines more)" if len(numbers) > 1 else ""
+            said.append(f"line {numbers[0]}: {fault}{alike}")
+        if len(where) > 10:
+            said.append(f"and {len(where) - 10} more faults of malformed rows")
+        if self.slowest:
+            said.append("slowest: " + ", ".join(f"{name} {seconds * 1000:.1f} ms" for seconds, name in self.slowest))
+        return said
+
+
+def grade_file(
+    path: str,
+    *,
+    pool: GradingPool,
+    target: TextIO,
+    verifier: str | None = None,
+    options: Mapping[str, JSON] | None = None,
+    names: Mapping[str, str] | None = None,
+    done: Sequence[str] = (),
+    summary: Summary | None = None,
+    on_row: Callable[[], object] = lambda: None,
+) -> Summary:
+    """Grade every row of a file and write one JSON line for each, in order.
+
+    Args:
+        path: JSONL (also .gz), parquet, or `-` for standard input.
+        pool: that grades.
+        target: where the lines go.
+        verifier: of rows that name none.
+        options: of that verifier.
+        names: field -> column of the file, where they differ.
+        done: ids of rows that are already in the target, from the file's beginning.
+        summary: of those rows, which is added to.
+        on_row: called after each line.
+    Returns:
+        the figures of all rows.
+    Raises:
+        FileError: the file cannot be read, or begins with other rows than those done.
+    """
+    figures = summary or Summary()
+    waiting: deque[tuple[Line, Future[Verdict] | None]] = deque()
+
+    def write_first() -> None:
+        line, future = waiting.popleft()
+        verdict = future.result() if future is not None else None
+        row: dict[str, JSON] = {"id": line.id}
+        if verdict is None:
+            figures.malformed.append((line.number, line.fault))
+            row |= {"outcome": "malformed", "reward": None, "line": line.number, "fault": line.fault}
+        else:
+            figures.add(line, verdict)
+            row |= verdict.to_json()
+        target.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if (figures.rows + len(figures.malformed)) % FLUSH_ROWS == 0:
+            target.flush()
+        on_row()
+
+    lines = read_lines(path, verifier=verifier, options=options or {}, names=names or {})
+    for index, line in enumerate(lines):
+        if index < len(done):
+            if line.id != done[index]:
+                raise FileError(
+                    f"{path} must begin with the rows that were graded before; row {index + 1} is {line.id!r}, was"
+                    f" {done[index]!r}. Write to another --output."
+                )
+            continue
+        waiting.append((line, None if line.request is None else _submit(pool, line.request)))
+        while len(waiting) >= READ_AHEAD or (waiting and (waiting[0][1] is None or waiting[0][1].done())):
+            write_first()
+    while waiting:
+        write_first()
+    target.flush()
+    return figures
+
+
+def _submit(pool: GradingPool, request: GradingRequest) -> Future[Verdict]:
+    """A row whose verifier cannot be made could not be graded; the others are."""
+    try:
+        return pool.submit(request.verifier, request.options, request.row)
+    except VerifierError as error:
+        future: Future[Verdict] = Future()
+        future.set_result(signed(fixed(Outcome.VERIFIER_ERROR, str(error)), request.verifier))
+        return future
+
+
+def graded_before(output: Path) -> tuple[list[str], Summary]:
+    """The ids and the figures of an earlier, interrupted output, after cutting a half-written last line.
+
+    Raises:
+        FileError: it is no output of ours.
+    """
+    data = output.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    summary, ids = Summary(), list[str]()
+    try:
+        for number, text in enumerate(whole.split(b"\n")[:-1], 1):
+            row = json.loads(text)
+            ids.append(str(row.pop("id")))
+            if row["outcome"] == "malformed":
+                summary.malformed.append((row["line"], row["fault"]))
+            else:
+                summary.add(Line(number, ids[-1], None), Verdict.from_json(row))
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(
+            f"{output} must hold earlier verdicts to go on with; line {len(ids)} does not: {error}."
+        ) from error
+    if len(whole) < len(data):
+        with output.open("r+b") as file:
+            file.truncate(len(whole))
+    return ids, summary
+
+
+def open_output(output: Path, *, resume: bool) -> tuple[TextIO, list[str], Summary]:
+    """The file to append to, what is in it, and its figures.
+
+    Raises:
+        FileError: it exists and is not to be gone on with.
+    """
+    ids, summary = list[str](), Summary()
+    if output.exists():
+        if not resume:
+            raise FileError(f"{output} must not exist; it does. Pass --resume to go on with it, or name another file.")
+        ids, summary = graded_before(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output.open("a", encoding="utf-8", errors="backslashreplace"), ids, summary

@@ -1,0 +1,143 @@
+"""A suite: many files, each with its verifier, graded at once through one pool. Written as YAML.
+
+output: verdicts            # folder; one JSONL file a part
+parts:
+  - name: gsm8k
+    file: gsm8k.jsonl
+    verifier: math
+    columns: {completion: output, reference: answer}
+    min_accuracy: 0.8       # the suite fails below it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from verifiers.kit.files import FileError, Summary, grade_file, open_output
+from verifiers.pool.pool import GradingPool
+from verifiers.registry import get_verifier
+from verifiers.verdict import JSON
+
+AT_ONCE = 4
+"""Files that are read at the same time."""
+
+
+class SuitePart(BaseModel):
+    """One file of a suite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(pattern=r"^[\w.-]+$")
+    file: str
+    """Relative to the suite's own file."""
+    verifier: str | None = None
+    options: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+    columns: dict[str, str] = Field(default_factory=dict[str, str])
+    min_accuracy: float | None = Field(default=None, ge=0, le=1)
+
+
+class Suite(BaseModel):
+    """Files and where their verdicts go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    parts: list[SuitePart] = Field(min_length=1)
+    output: str = "verdicts"
+
+
+class Graded(NamedTuple):
+    """A part and its figures, or why it could not be graded at all."""
+
+    part: SuitePart
+    summary: Summary
+    fault: str
+
+    @property
+    def reached(self) -> bool:
+        """Whether the part could be read and is as accurate as the suite asks."""
+        wanted = self.part.min_accuracy
+        accuracy = self.summary.correct / self.summary.graded if self.summary.graded else 0.0
+        return not self.fault and (wanted is None or accuracy >= wanted)
+
+    def to_json(self) -> dict[str, JSON]:
+        """Everything, as JSON."""
+        return {
+            "name": self.part.name,
+            "verifier": self.part.verifier,
+            "reached": self.reached,
+            "fault": self.fault or None,
+            **self.summary.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteFile:
+    """A suite as read, and where it lies."""
+
+    suite: Suite
+    folder: Path
+
+
+def load_suite(path: Path) -> SuiteFile:
+    """Read a suite.
+
+    Raises:
+        FileError: it is not YAML, has an unknown key or names a part twice.
+        UnknownVerifier, BadOption: a part's verifier cannot be made.
+    """
+    import yaml
+
+    try:
+        suite = Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise FileError(f"{path} must be a suite in YAML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the suite"
+        raise FileError(
+            f"{path}: {place}: {first['msg']}. Keys of a part: {', '.join(SuitePart.model_fields)}."
+        ) from error
+    names = [part.name for part in suite.parts]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise FileError(f"{path}: parts must have different names; {min(twice)!r} stands twice.")
+    for part in suite.parts:
+        if part.verifier is not None:
+            get_verifier(part.verifier, **part.options)
+    return SuiteFile(suite, path.parent)
+
+
+def grade_suite(
+    loaded: SuiteFile, *, pool: GradingPool, resume: bool = False, on_row: Callable[[], object] = lambda: None
+) -> Sequence[Graded]:
+    """Grade every part; a part that cannot be read costs itself. Parts in the suite's order."""
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return list(threads.map(lambda part: _grade_part(part, loaded, pool, resume, on_row), loaded.suite.parts))
+
+
+def _grade_part(
+    part: SuitePart, loaded: SuiteFile, pool: GradingPool, resume: bool, on_row: Callable[[], object]
+) -> Graded:
+    output = loaded.folder / loaded.suite.output / f"{part.name}.jsonl"
+    summary = Summary()
+    try:
+        target, done, summary = open_output(output, resume=resume)
+        with target:
+            grade_file(
+                str(loaded.folder / part.file),
+                pool=pool,
+                target=target,
+                verifier=part.verifier,
+                options=cast("Mapping[str, JSON]", part.options),
+                names=part.columns,
+                done=done,
+                summary=summary,
+                on_row=on_row,
+            )
+    except FileError as error:
+        return Graded(part, summary, str(error))
+    return Graded(part, summary, "")

@@ -1,0 +1,303 @@
+"""What one tree can be read as: a named value, an interval, a list of both signs, a quantity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from verifiers.mathematics import rewrites
+from verifiers.mathematics.equality.constants import infinite
+from verifiers.mathematics.equality.realsets import FLIPPED, LINES
+from verifiers.mathematics.limits import MAX_ITEMS, LimitExceeded
+from verifiers.mathematics.nodes import (
+    Add,
+    Builder,
+    Call,
+    Cases,
+    Clock,
+    Const,
+    Div,
+    Dots,
+    Group,
+    GroupKind,
+    Interval,
+    Matrix,
+    Mul,
+    NamedSet,
+    Neg,
+    Node,
+    Num,
+    PlusMinus,
+    Pow,
+    Quantity,
+    Ratio,
+    Relation,
+    SetOp,
+    Sym,
+    Text,
+    children,
+    contains,
+    symbols,
+)
+from verifiers.mathematics.units import SYMBOLS, parse_unit
+
+DECORATIONS = ("prime", "subscript", "bar", "angle", "triangle", "arc", "measuredangle")
+"""Calls that make another name of a name."""
+
+
+def plain(node: Node) -> Node:
+    """Without a set of one membership, a definition's decoration, or a `Text` that is a letter."""
+    if isinstance(node, Relation) and node.ops == ("in",) and is_name(node.sides[0]):
+        return node.sides[1]
+    if isinstance(node, Matrix) and not node.bar and len(node.rows) == 1 and len(node.rows[0]) == 1:
+        return node.rows[0][0]
+    if isinstance(node, Cases) and all(len(row) == 1 and isinstance(row[0], Relation) for row in node.rows):
+        return Group(GroupKind.LIST, tuple(row[0] for row in node.rows))  # a system
+    if isinstance(node, Mul) and len(node.factors) == 2:  # a named point: A(3, 4)
+        name, point = node.factors
+        if isinstance(name, Sym) and name.name.isupper() and isinstance(point, Group) and _coordinates(point):
+            return point
+    return node
+
+
+def _coordinates(point: Group) -> bool:
+    return point.kind is GroupKind.TUPLE and not symbols(point)
+
+
+def letter_unit(node: Node, other: Node) -> Node:
+    """`1000 m` beside a quantity: a last factor that is a unit's letter is that unit."""
+    if not (isinstance(other, Quantity) and other.unit.dimension and isinstance(node, Mul)):
+        return node
+    *factors, last = node.factors
+    base, power = (last.base, last.exponent) if isinstance(last, Pow) else (last, Num(1))
+    if not (isinstance(base, Sym) and base.name in SYMBOLS and isinstance(power, Num)):
+        return node
+    value = factors[0] if len(factors) == 1 else Mul(tuple(factors))
+    return node if symbols(value) else Quantity(value, parse_unit([base.name, "^", str(power.value)]))
+
+
+def whole_line(node: Node) -> bool:
+    """Whether this is (-oo, oo)."""
+    ends = node.items if isinstance(node, Group) and node.kind is GroupKind.TUPLE and len(node.items) == 2 else ()
+    return tuple(infinite(end) for end in ends) == (-1, 1)
+
+
+def words(text: Text) -> tuple[str, ...]:
+    """The words of a text, in lower case, without a possessive `'s` and hyphens."""
+    return tuple(word.lower().removesuffix("'s") for part in text.words for word in part.split("-"))
+
+
+def is_name(node: Node) -> bool:
+    """Whether this only names something, as `x`, `dy/dx`, `f(x)`, `A^{-1}` or `(x, y)` do on the left of `=`."""
+    if isinstance(node, Sym | Text):
+        return True
+    if isinstance(node, Div):  # dy/dx
+        parts = [part.factors[0] if isinstance(part, Mul) else part for part in (node.top, node.bottom)]
+        parts = [part.base if isinstance(part, Pow) else part for part in parts]
+        return all(part in (Sym("d"), Sym("partial")) for part in parts)
+    if isinstance(node, Group) and node.kind in (GroupKind.TUPLE, GroupKind.SET):
+        return all(isinstance(item, Sym) for item in node.items)
+    if isinstance(node, Call) and node.name in DECORATIONS:
+        return all(is_name(child) for child in children(node))
+    if isinstance(node, Mul) and len(node.factors) == 2 and isinstance(node.factors[0], Sym | Pow):
+        if not is_name(node.factors[0]):
+            return False
+        inner = node.factors[1]
+        return isinstance(inner, Sym) or (isinstance(inner, Group) and inner.kind is GroupKind.TUPLE)
+    if isinstance(node, Mul) and isinstance(node.factors[0], Div):  # d/dx of something
+        return is_name(node.factors[0])
+    if isinstance(node, Pow):  # A^{-1}, f^{-1}
+        return isinstance(node.base, Sym) and node.exponent == Neg(Num(1))
+    return isinstance(node, Mul) and len(node.factors) <= 3 and all(isinstance(f, Sym) for f in node.factors)
+
+
+def is_definition(relation: Relation) -> bool:
+    """Whether this is `name = value`."""
+    left, right = relation.sides
+    return relation.ops == ("=",) and is_name(left) and not (symbols(left) & symbols(right) and isinstance(left, Sym))
+
+
+def oriented(relation: Relation) -> Relation:
+    """The same relation with < or <= only."""
+    if relation.ops[0] in (">", ">="):
+        return Relation(relation.sides[::-1], (FLIPPED[relation.ops[0]],))
+    return relation
+
+
+def interval_of(relation: Relation) -> Node | None:
+    """`a < x <= b` or `x > a` as an interval, where one symbol alone is bounded."""
+    ops, sides = relation.ops, relation.sides
+    if ops == ("!=",) and isinstance(sides[0], Sym) and not symbols(sides[1]):
+        infinity = Const("oo")
+        return SetOp(
+            "cup", (_interval(Neg(infinity), sides[1], False, False), _interval(sides[1], infinity, False, False))
+        )
+    if len(ops) == 1 and ops[0] in FLIPPED:
+        relation = oriented(relation)
+        low, high = relation.sides
+        closed = relation.ops[0] == "<="
+        if isinstance(low, Call) and low.name == "abs" and isinstance(low.args[0], Sym) and not symbols(high):
+            return _interval(Neg(high), high, closed, closed)
+        if isinstance(low, Sym) and not symbols(high):
+            return _interval(Neg(Const("oo")), high, False, closed)
+        if isinstance(high, Sym) and not symbols(low):
+            return _interval(low, Const("oo"), closed, False)
+        return None
+    if len(ops) == 2 and isinstance(sides[1], Sym) and not (symbols(sides[0]) | symbols(sides[2])):
+        if ops[0] in ("<", "<=") and ops[1] in ("<", "<="):
+            return _interval(sides[0], sides[2], ops[0] == "<=", ops[1] == "<=")
+        if ops[0] in (">", ">=") and ops[1] in (">", ">="):
+            return _interval(sides[2], sides[0], ops[1] == ">=", ops[0] == ">=")
+    return None
+
+
+def _interval(low: Node, high: Node, low_closed: bool, high_closed: bool) -> Node:
+    if not (low_closed or high_closed):
+        return Group(GroupKind.TUPLE, (low, high))
+    return Interval(low, high, low_closed, high_closed)
+
+
+def as_set(node: Node) -> Node:
+    """An interval without a closed end is the pair that it is written as; a builder over an inequality an interval."""
+    if isinstance(node, Builder) and isinstance(node.condition, Relation) and isinstance(node.head, Sym):
+        found = interval_of(node.condition)
+        return found if found is not None else node
+    if isinstance(node, Interval) and not (node.low_closed or node.high_closed):
+        return Group(GroupKind.TUPLE, (node.low, node.high))
+    if isinstance(node, Interval) and isinstance(node.low, Neg) and node.low.operand == Const("oo"):
+        return replace(node, low_closed=False) if node.low_closed else node
+    return node
+
+
+def is_range(node: Node) -> bool:
+    """Whether this may be a set of reals: see `realsets`."""
+    match node:
+        case Interval() | SetOp() | Builder():
+            return True
+        case NamedSet():
+            return node.name in LINES
+        case Relation():
+            return any(op in FLIPPED or op in ("!=", "in") for op in node.ops)
+        case Group():
+            if node.kind is GroupKind.TUPLE:
+                return len(node.items) == 2
+            if node.kind is GroupKind.SET:
+                return True
+            return any(is_range(i) for i in node.items if isinstance(i, Relation))
+        case _:
+            return False
+
+
+def states_a_value(relation: Relation) -> bool:
+    """`m + n = 73`, `f(2) = 42`, `sin t = 3/5`, `P(X > 2) = 1/2`: what stands on the left is what was asked for.
+
+    `2x = 73` and `x^2 = 4` are equations.
+    """
+    left, right = relation.sides[0], relation.sides[-1]
+    if set(relation.ops) != {"="} or symbols(right):
+        return False
+    if contains(left, (Relation, Call)) or len(symbols(left)) > 1:
+        return True
+    factors = left.factors if isinstance(left, Mul) else ()
+    return len(factors) == 2 and isinstance(factors[0], Sym) and isinstance(factors[1], Num)
+
+
+def constants_renamed(names: frozenset[str], others: frozenset[str]) -> dict[str, str]:
+    """`c_1` is `C_1`: constants of integration in either case, where that makes the names agree."""
+    renames = {
+        other: name
+        for other in others - names
+        for name in names - others
+        if other[:1] in "cC" and other.lower() == name.lower()
+    }
+    return renames if {renames.get(other, other) for other in others} == names else {}
+
+
+def clock_as_ratio(clock: Clock) -> Ratio | None:
+    """`15:10`, which may be the ratio 3 to 2."""
+    if clock.meridiem or clock.minutes.denominator != 1:
+        return None
+    hours, minutes = divmod(int(clock.minutes), 60)
+    return Ratio((Num(hours), Num(minutes)))
+
+
+def is_letter(node: Node) -> bool:
+    """Whether this is one capital letter, as choices are."""
+    return isinstance(node, Sym) and len(node.name) == 1 and node.name.isupper()
+
+
+def both_signs(node: Node) -> Node:
+    """Every ± at + and at -, together, as a list."""
+    if not contains(node, PlusMinus):
+        return node if isinstance(node, Group) else Group(GroupKind.LIST, (node,))
+    items = node.items if isinstance(node, Group) else (node,)
+    if isinstance(node, Relation) and node.ops == ("=",):
+        items = (node.sides[1],)
+    expanded: list[Node] = []
+    for item in items:
+        if contains(item, PlusMinus):
+            expanded += [_signed(item, 1), _signed(item, -1)]
+        else:
+            expanded.append(item)
+    if len(expanded) > MAX_ITEMS:
+        raise LimitExceeded(f"over {MAX_ITEMS} values")
+    return Group(GroupKind.LIST if not isinstance(node, Group) else node.kind, tuple(expanded))
+
+
+def _signed(node: Node, sign: int) -> Node:
+    match node:
+        case PlusMinus():
+            inner = _signed(node.operand, sign)
+            return inner if node.sign * sign > 0 else Neg(inner)
+        case Add():
+            return Add(tuple(_signed(term, sign) for term in node.terms))
+        case Mul():
+            return Mul(tuple(_signed(factor, sign) for factor in node.factors))
+        case Neg():
+            return Neg(_signed(node.operand, sign))
+        case Div():
+            return Div(_signed(node.top, sign), _signed(node.bottom, sign))
+        case Pow():
+            return Pow(_signed(node.base, sign), _signed(node.exponent, sign))
+        case Call():
+            return Call(node.name, tuple(_signed(argument, sign) for argument in node.args))
+        case Group():
+            return Group(node.kind, tuple(_signed(item, sign) for item in node.items))
+        case Relation():
+            return Relation(tuple(_signed(side, sign) for side in node.sides), node.ops)
+        case Quantity():
+            return Quantity(_signed(node.value, sign), node.unit)
+        case _:
+            return node
+
+
+def assignments(group: Group) -> dict[str, Node]:
+    """`x = 1, y = 2` as a mapping; empty where the items are not all assignments to different names."""
+    found: dict[str, Node] = {}
+    for item in group.items:
+        if not (isinstance(item, Relation) and item.ops == ("=",) and is_name(item.sides[0])):
+            return {}
+        found[repr(item.sides[0])] = item.sides[1]
+    return found if len(found) == len(group.items) else {}
+
+
+def grouped(number: Num) -> Group:
+    """`1,234` as the list that it may also be."""
+    return Group(GroupKind.LIST, tuple(Num(part) for part in number.groups or ()))
+
+
+def has_dots(*groups: Group) -> bool:
+    """Whether an item of a group is an ellipsis."""
+    return any(isinstance(item, Dots) for group in groups for item in group.items)
+
+
+def renamed_like(builder: Builder, like: Builder) -> Builder:
+    """With the one variable of its head called as in the other."""
+    (old, *more), (new, *others) = sorted(symbols(builder.head)) or [""], sorted(symbols(like.head)) or [""]
+    if more or others or "" in (old, new) or old == new or new in symbols(builder.condition):
+        return builder
+    return Builder(rewrites.renamed(builder.head, {old: new}), rewrites.renamed(builder.condition, {old: new}))
+
+
+def coordinate_names(names: dict[str, Node]) -> bool:
+    """Whether all of these are x, y and z."""
+    return set(names) <= {repr(Sym(letter)) for letter in "xyz"}

@@ -1,0 +1,845 @@
+"""Recursive-descent parser: tokens of one answer to one tree, linear in the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from verifiers.mathematics import rewrites
+from verifiers.mathematics.limits import MAX_DEPTH, LimitExceeded, ParseError
+from verifiers.mathematics.nodes import (
+    Add,
+    BaseNumber,
+    Builder,
+    Call,
+    Cases,
+    Const,
+    Div,
+    Dots,
+    Group,
+    GroupKind,
+    Interval,
+    Matrix,
+    Mul,
+    NamedSet,
+    Neg,
+    Node,
+    Num,
+    PlusMinus,
+    Pow,
+    Ratio,
+    Relation,
+    SetOp,
+    Sym,
+    Text,
+)
+from verifiers.mathematics.reading.tokens import Token
+from verifiers.mathematics.reading.words import SMALL, phrase
+from verifiers.mathematics.units import SYMBOLS
+
+END = Token("end", "")
+_SET_NAMES = {"emptyset": "empty", "varnothing": "empty", "oslash": "empty", "Reals": "R"}
+_DECORATIONS = frozenset(("overline", "bar", "widetilde", "tilde", "dot", "ddot", "underline", "angle", "triangle"))
+_PREFIX_NAMES = frozenset(("angle", "triangle", "Delta", "measuredangle", "odot", "square", "arc"))
+_MATRICES = {"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix"}
+_BIG = {"sum": "sum", "prod": "prod", "int": "int", "lim": "lim", "iint": "int", "oint": "int"}
+_CLOSERS = {")", "]", "}", "\\}", "|", "rangle", "rfloor", "rceil", "rvert", "rVert"}
+_START_OPS = {"(", "{", "|", "["}
+_START_COMMANDS_EXCLUDED = frozenset(
+    "cup cap setminus backslash bmod pmod mod rangle rfloor rceil rvert rVert circ prime forall exists choose over pm "
+    "mp degree uplus bigcup bigcap".split()
+)
+_LOOSE_FUNCTIONS = frozenset(("max", "min", "gcd", "lcm"))
+
+
+class Parser:
+    """One pass over the tokens with one token of lookahead (a few more where prose needs it)."""
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self.tokens = list(tokens)
+        self.position = 0
+        self.depth = 0
+        self.bars = 0
+        self.outward = False
+        """Within `]a, b[`, where an opening bracket closes."""
+
+    # ---- lookahead -------------------------------------------------------------------------------
+
+    def peek(self, ahead: int = 0) -> Token:
+        """The token `ahead` places on, END past the last."""
+        index = self.position + ahead
+        return self.tokens[index] if index < len(self.tokens) else END
+
+    def take(self) -> Token:
+        """The next token, consumed."""
+        token = self.peek()
+        self.position += 1
+        return token
+
+    def at(self, text: str, kind: str | None = None) -> bool:
+        """Whether the next token has this text (and kind)."""
+        token = self.peek()
+        return token.text == text and token.kind not in ("word", "sym") and (kind is None or token.kind == kind)
+
+    def accept(self, text: str) -> bool:
+        """Consume the next token if it has this text."""
+        if self.at(text):
+            self.position += 1
+            return True
+        return False
+
+    def expect(self, text: str) -> None:
+        """Consume the next token, which must have this text."""
+        if not self.accept(text):
+            raise ParseError(f"expected {text!r}, got {self.peek().text!r}")
+
+    @property
+    def done(self) -> bool:
+        """Whether every token has been read."""
+        return self.position >= len(self.tokens)
+
+    def _deeper(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise LimitExceeded(f"the answer is nested over {MAX_DEPTH} deep")
+
+    # ---- relations, ratios and sets --------------------------------------------------------------
+
+    def relation(self) -> Node:
+        """`a = b`, `a < b <= c`, or a bare set or expression."""
+        sides = [self.ratio()]
+        ops: list[str] = []
+        while self.peek().kind == "rel" and not (self.at("mid") and self.bars):
+            ops.append(self.take().text)
+            if self.peek() == END and ops:
+                raise ParseError("a relation without a right side")
+            sides.append(self.ratio())
+        return Relation(tuple(sides), tuple(ops)) if ops else sides[0]
+
+    def ratio(self) -> Node:
+        """`a : b : c`."""
+        first = self.set_expression()
+        if not self.at(":"):
+            return first
+        parts = [first]
+        while self.accept(":"):
+            parts.append(self.set_expression())
+        return Ratio(tuple(parts))
+
+    def set_expression(self) -> Node:
+        """Unions, intersections and differences, left to right at one level."""
+        left = self.sum()
+        while True:
+            if self.accept("cup") or self.accept("bigcup"):
+                op = "cup"
+            elif self.accept("cap") or self.accept("bigcap"):
+                op = "cap"
+            elif self.accept("setminus") or self.accept("backslash"):
+                op = "minus"
+            else:
+                return left
+            right = self.sum()
+            if isinstance(left, SetOp) and left.op == op and op != "minus":
+                left = SetOp(op, (*left.parts, right))
+            else:
+                left = SetOp(op, (left, right))
+
+    # ---- sums and products -----------------------------------------------------------------------
+
+    def sum(self) -> Node:
+        """Terms joined by + - ± ∓."""
+        self._deeper()
+        terms = [self._signed_term()]
+        while True:
+            if self.accept("+"):
+                terms.append(self._signed_term())
+            elif self.accept("-"):
+                terms.append(Neg(self._signed_term()))
+            elif self.at("pm") or self.at("mp"):
+                sign = 1 if self.take().text == "pm" else -1
+                terms.append(PlusMinus(self._signed_term(), sign))
+            else:
+                break
+        self.depth -= 1
+        return terms[0] if len(terms) == 1 else Add(tuple(terms))
+
+    def _signed_term(self) -> Node:
+        negative, plus_minus = False, 0
+        while True:
+            if self.accept("-"):
+                negative = not negative
+            elif self.accept("+"):
+                if self.accept("/") and self.accept("-"):
+                    plus_minus = 1
+            elif self.at("pm") or self.at("mp"):
+                plus_minus = 1 if self.take().text == "pm" else -1
+            else:
+                break
+        term = self.product()
+        if plus_minus:
+            term = PlusMinus(term, plus_minus)
+        return Neg(term) if negative else term
+
+    def product(self) -> Node:
+        """Factors joined by * × · / ÷, or by nothing: `a/bc` is a/(bc), `1/2x` is (1/2)x."""
+        left = self._implicit(self.power())
+        while True:
+            if self.accept("*") or self.accept("times"):
+                left = _times(left, self._implicit(self._signed_factor()))
+            elif self.at("/") and self.peek(1).kind not in ("word",):
+                self.take()
+                left = self._quotient(left)
+            elif self.accept("pmod"):
+                modulus = self._argument()
+                left = Call("residue", (Call("mod", (left, modulus)), modulus))
+            elif self.accept("bmod") or self.accept("mod"):
+                left = Call("mod", (left, self._implicit(self._signed_factor())))
+            else:
+                return left
+
+    def _signed_factor(self) -> Node:
+        negative = False
+        while self.at("-") or self.at("+"):
+            negative ^= self.take().text == "-"
+        factor = self.power()
+        return Neg(factor) if negative else factor
+
+    def _quotient(self, left: Node) -> Node:
+        bottom = self._signed_factor()
+        if isinstance(bottom, Num) and _numeric(left):
+            return self._implicit(Div(left, bottom))
+        return Div(left, self._implicit(bottom))
+
+    def _implicit(self, first: Node) -> Node:
+        factors = [first]
+        while self._starts_factor():
+            token = self.peek()
+            if token.kind in ("num", "repeat") and isinstance(factors[-1], Num):
+                fraction = self._mixed(factors[-1])
+                if fraction is None:
+                    raise ParseError("two numbers side by side")
+                factors[-1] = fraction
+                continue
+            mixed = self.at("frac") and isinstance(factors[-1], Num) and len(factors) == 1
+            factor = self.power()
+            sign = factor.name if isinstance(factor, Call) and factor.name in ("percent", "degree") else ""
+            inner = factor.args[0] if sign and isinstance(factor, Call) else factor
+            if mixed and _is_mixed(factors[-1], inner):
+                whole = Add((factors[-1], inner))
+                factors[-1] = Call(sign, (whole,)) if sign else whole
+            else:
+                factors.append(factor)
+        return factors[0] if len(factors) == 1 else Mul(tuple(factors))
+
+    def _mixed(self, whole: Num) -> Node | None:
+        """`1 4/5`: a whole number, a space, a fraction."""
+        top, slash, bottom = self.peek(), self.peek(1), self.peek(2)
+        if not (top.spaced and slash.text == "/" and bottom.kind == "num" and whole.ulp is None):
+            return None
+        if not (top.text.isdigit() and bottom.text.isdigit() and int(bottom.text)):
+            return None
+        self.position += 3
+        mixed = Add((whole, Div(Num(int(top.text)), Num(int(bottom.text)))))
+        return Call("percent", (mixed,)) if self.accept("%") else mixed
+
+    def _starts_factor(self) -> bool:
+        token = self.peek()
+        if token.kind in ("num", "repeat", "sym", "const", "fn"):
+            return True
+        if token.kind == "cmd":
+            name = token.text
+            if name == "frac" and self.peek(2).kind == "word" and self.peek(2).text in SYMBOLS:
+                return False
+            return name not in _START_COMMANDS_EXCLUDED and not name.startswith(("end:", "set:"))
+        if token.kind == "op" and token.text in _START_OPS:
+            return not (token.text == "|" and self.bars) and not (token.text == "[" and (token.spaced or self.outward))
+        return False
+
+    # ---- powers and postfix ----------------------------------------------------------------------
+
+    def power(self) -> Node:
+        """A primary with everything written after it: ! ' % ° _ ^."""
+        base = self.primary()
+        while True:
+            if self.at("^"):
+                self.take()
+                base = self._raised(base)
+            elif self.at("_"):
+                self.take()
+                base = self._subscripted(base)
+            elif self.at("!"):
+                self.take()
+                double = self.at("!")
+                if double:
+                    self.take()
+                base = Call("factorial2" if double else "factorial", (base,))
+            elif self.at("%") or (self.at("percent")):
+                self.take()
+                base = Call("percent", (base,))
+            elif self.at("degree"):
+                self.take()
+                base = Call("degree", (base,))
+            elif self.at("'") or self.at("prime"):
+                self.take()
+                base = Sym(base.name + "'") if isinstance(base, Sym) else Call("prime", (base,))
+            else:
+                return base
+
+    def _raised(self, base: Node) -> Node:
+        if self.at("circ") or (self.at("{") and self.peek(1).text == "circ" and self.peek(2).text == "}"):
+            self.position += 1 if self.at("circ") else 3
+            return Call("degree", (base,))
+        if self.at("'") or self.at("prime") or (self.at("{") and self.peek(1).text == "prime"):
+            self.position += 1 if not self.at("{") else 3
+            return Sym(base.name + "'") if isinstance(base, Sym) else Call("prime", (base,))
+        self._deeper()
+        exponent = self._exponent()
+        self.depth -= 1
+        if isinstance(base, Call) and base.name == "apply":
+            return Pow(base, exponent)
+        return Pow(base, exponent)
+
+    def _exponent(self) -> Node:
+        negative = False
+        while self.at("-") or self.at("+"):
+            negative ^= self.take().text == "-"
+        if self.at("{"):
+            inner = self._argument()
+        else:
+            inner = self.primary()
+            if self.at("^"):  # right associative: 2^3^4
+                self.take()
+                inner = self._raised(inner)
+            elif self.at("!"):
+                self.take()
+                inner = Call("factorial", (inner,))
+        return Neg(inner) if negative else inner
+
+    def _subscripted(self, base: Node) -> Node:
+        if isinstance(base, Num | BaseNumber) or (isinstance(base, Mul) and _digits(base)):
+            token = self.peek(1) if self.at("{") else self.peek()
+            if isinstance(base, Num) and token.text.lower() in SMALL:
+                self.position += 3 if self.at("{") else 1
+                return BaseNumber(str(base.value), SMALL[token.text.lower()])
+            if isinstance(base, Num) and base.ulp is None and token.kind == "num" and token.text.isdigit():
+                self.position += 3 if self.at("{") else 1
+                return BaseNumber(str(base.value), int(token.text))
+            raise ParseError("a subscript on a number must be its base")
+        text = self._flat()
+        if not text:
+            raise ParseError("an empty subscript")
+        if isinstance(base, Sym | Const):
+            return Sym(f"{base.name}_{text}")
+        if isinstance(base, Call) and base.name == "prime" and isinstance(base.args[0], Sym):
+            return Sym(f"{base.args[0].name}_{text}'")
+        return Call("subscript", (base, Sym(text)))
+
+    def _flat(self) -> str:
+        """The text of the next token or braced group, joined: what a subscript is compared by."""
+        if not self.at("{"):
+            return self.take().text
+        depth, parts = 0, list[str]()
+        while True:
+            token = self.take()
+            if token is END:
+                raise ParseError("an open subscript")
+            depth += (token.text == "{") - (token.text == "}")
+            if depth == 0:
+                return "".join(part for part in parts if part not in "{}")
+            parts.append(token.text)
+
+    def _argument(self, *, single: bool = False) -> Node:
+        """A braced group, or one token (one digit where `single`, as in `\\frac12`)."""
+        self._deeper()
+        try:
+            if self.accept("{"):
+                if self.at("}"):
+                    raise ParseError("an empty group")
+                inner = self._items("}")
+                self.expect("}")
+                if len(inner) == 1:
+                    return inner[0]
+                return Group(GroupKind.SET, tuple(inner))
+            token = self.peek()
+            if single and token.kind == "num" and token.text.isdigit() and len(token.text) > 1:
+                self.tokens[self.position] = Token("num", token.text[1:])
+                return Num(int(token.text[0]))
+            return self.primary()
+        finally:
+            self.depth -= 1
+
+    # ---- primaries -------------------------------------------------------------------------------
+
+    def primary(self) -> Node:
+        """A number, name, function, bracket or command."""
+        token = self.take()
+        if token.kind == "num":
+            return number(token.text)
+        if token.kind == "sym":
+            return Sym(token.text)
+        if token.kind == "const":
+            return Sym("j") if token.text == "j" else Const(token.text)
+        if token.kind == "repeat":
+            return repeating(token.text)
+        if token.kind == "based":
+            digits, _, base = token.text.partition("_")
+            return BaseNumber(digits, int(base.strip("{ }")))
+        if token.kind == "fn":
+            return self._function(token.text)
+        if token.kind in ("op", "cmd"):
+            self._deeper()
+            node = self._bracket(token) if token.text in ("(", "[", "]", "{", "\\{", "|") else self._command(token.text)
+            self.depth -= 1
+            return node
+        raise ParseError(f"unexpected {token.text!r}")
+
+    def _bracket(self, token: Token) -> Node:
+        if token.text == "|":
+            return self._absolute("|")
+        if token.text == "{":
+            self.position -= 1
+            return self._argument()
+        if token.text == "\\{":
+            return self._set()
+        bars, self.bars = self.bars, 0
+        outward, self.outward = self.outward, token.text == "]"
+        items = self._items(")", "]", "[")
+        self.bars, self.outward = bars, outward
+        closer = self.take().text
+        if closer not in (")", "]", "["):
+            raise ParseError("an open bracket")
+        return _bracketed(token.text, closer, items)
+
+    def _items(self, *closers: str) -> list[Node]:
+        """Comma-separated relations up to a closer, which is left unread."""
+        if any(self.at(closer) for closer in closers if closer != "["):
+            return []
+        items: list[Node] = []
+        while True:
+            items.append(self.item())
+            if self.peek().kind != "sep" or self.peek().text == "or":
+                break
+            self.take()
+            if self.peek().kind == "sep":  # ", and"
+                self.take()
+            if any(self.at(closer) for closer in closers if closer != "["):
+                break
+        if not any(self.at(closer) for closer in closers):
+            raise ParseError(f"expected {closers[0]!r}, got {self.peek().text!r}")
+        return items
+
+    def item(self) -> Node:
+        """One item of a list: a relation, an ellipsis, or words."""
+        if self.at("dots"):
+            self.take()
+            return Dots()
+        if self.peek().kind == "word":
+            words: list[str] = []
+            while self.peek().kind == "word":
+                words.append(self.take().text)
+            if len(words) == 1 and len(words[0]) == 1:
+                return Sym(words[0])
+            return Text(tuple(words))
+        left = self.relation()
+        if self.accept("over"):
+            return Div(left, self.relation())
+        if self.accept("choose"):
+            return Call("binom", (left, self.relation()))
+        return left
+
+    def _set(self) -> Node:
+        if self.accept("\\}"):
+            return NamedSet("empty")
+        bars, self.bars = self.bars, self.bars + 1
+        head = self.item()
+        if self.accept("|") or self.accept(":") or self.accept("mid"):
+            condition = self._conditions()
+            self.bars = bars
+            return Builder(head, condition)
+        items = [head]
+        while self.peek().kind == "sep":
+            self.take()
+            if self.peek().kind == "sep":
+                self.take()
+            if self.at("\\}"):
+                break
+            items.append(self.item())
+        self.bars = bars
+        self.expect("\\}")
+        if len(items) == 1 and isinstance(head, Ratio) and len(head.parts) == 2:
+            return Builder(head.parts[0], head.parts[1])
+        if len(items) == 1 and isinstance(head, Relation):
+            for place, side in enumerate(head.sides):
+                if isinstance(side, Ratio) and len(side.parts) == 2:  # {x in R : x > 0}
+                    return Builder(
+                        _chain((*head.sides[:place], side.parts[0]), head.ops[:place]),
+                        _chain((side.parts[1], *head.sides[place + 1 :]), head.ops[place:]),
+                    )
+        if len(items) == 1 and isinstance(head, NamedSet):
+            return head
+        return Group(GroupKind.SET, tuple(items))
+
+    def _conditions(self) -> Node:
+        conditions = [self.relation()]
+        kind = "cap"
+        while self.peek().kind == "sep":
+            kind = "cup" if self.take().text == "or" else kind
+            if self.peek().kind == "sep":
+                kind = "cup" if self.take().text == "or" else kind
+            conditions.append(self.relation())
+        self.expect("\\}")
+        return conditions[0] if len(conditions) == 1 else SetOp(kind, tuple(conditions))
+
+    def _absolute(self, closer: str) -> Node:
+        self.bars += 1
+        inner = self.sum()
+        self.bars -= 1
+        self.expect(closer)
+        return Call("abs", (inner,))
+
+    # ---- functions and commands ------------------------------------------------------------------
+
+    def _function(self, name: str) -> Node:
+        exponent: Node | None = None
+        base: Node | None = None
+        while True:
+            if self.at("^") and exponent is None:
+                self.take()
+                exponent = self._exponent()
+            elif self.at("_") and base is None:
+                self.take()
+                base = self._argument()
+            else:
+                break
+        arguments = self._function_arguments(name)
+        if name == "sqrt":
+            node: Node = Call("root", (arguments[0], Num(2)))
+        elif name == "cbrt":
+            node = Call("root", (arguments[0], Num(3)))
+        elif name == "cis":
+            node = Pow(Const("e"), Mul((Const("i"), arguments[0])))
+        elif name in ("Fraction", "Rational"):
+            node = Div(arguments[0], arguments[1] if len(arguments) > 1 else Num(1))
+        elif name == "exp":
+            node = Pow(Const("e"), arguments[0])
+        elif name == "binomial":
+            node = Call("binom", arguments)
+        elif name == "log" and len(arguments) == 2 and base is None:
+            node = Call("log", arguments)
+        elif name in ("log", "ln", "lg"):
+            node = Call("log", (arguments[0], base)) if base is not None else _logarithm(name, arguments)
+        else:
+            node = Call(name, arguments)
+        if exponent is None:
+            return node
+        if isinstance(exponent, Neg) and exponent.operand == Num(1) and name in _INVERSES:
+            return Call(_INVERSES[name], arguments)
+        return Pow(node, exponent)
+
+    def _function_arguments(self, name: str) -> tuple[Node, ...]:
+        if self.at("("):
+            self.take()
+            bars, self.bars = self.bars, 0
+            items = self._items(")")
+            self.bars = bars
+            self.expect(")")
+            if not items:
+                raise ParseError(f"{name} without an argument")
+            return tuple(items)
+        if self.at("{"):
+            argument = self._argument()
+            return (argument,)
+        if name in _LOOSE_FUNCTIONS and self.at("\\{"):
+            self.take()
+            inner = self._set()
+            return inner.items if isinstance(inner, Group) else (inner,)
+        return (self._loose_argument(),)
+
+    def _loose_argument(self) -> Node:
+        """`\\sin 2x`: factors up to the next function, sign or separator."""
+        self._deeper()
+        negative = False
+        while self.at("-"):
+            self.take()
+            negative = not negative
+        factors = [self.power()]
+        while self._starts_factor() and self.peek().kind != "fn" and not self.at("("):
+            if self.peek().kind in ("num", "repeat"):
+                raise ParseError("two numbers side by side")
+            factors.append(self.power())
+        argument: Node = factors[0] if len(factors) == 1 else Mul(tuple(factors))
+        if self.at("/") and self.peek(1).kind in ("num", "const", "sym"):
+            self.take()
+            argument = Div(argument, self.power())
+        self.depth -= 1
+        return Neg(argument) if negative else argument
+
+    def _command(self, name: str) -> Node:
+        if name == "frac":
+            top = self._argument(single=True)
+            return Div(top, self._argument(single=True))
+        if name == "sqrt":
+            return self._root()
+        if name in ("binom", "dbinom", "tbinom"):
+            top = self._argument(single=True)
+            return Call("binom", (top, self._argument(single=True)))
+        if name in _SET_NAMES:
+            return NamedSet(_SET_NAMES[name])
+        if name.startswith("set:"):
+            return self._named_set(name[4:])
+        if name.startswith("begin:"):
+            return self._environment(name[6:])
+        if name in ("lvert", "lVert"):
+            return self._absolute("rvert" if name == "lvert" else "rVert")
+        if name in ("lfloor", "lceil"):
+            inner = self.sum()
+            self.expect("r" + name[1:])
+            return Call(name[1:], (inner,))
+        if name == "langle":
+            items = self._items("rangle", ">")
+            self.take()
+            return Group(GroupKind.TUPLE, tuple(items))
+        if name in _PREFIX_NAMES:
+            return Call(name, (_either_way(self.power(), 3 if name in _ANGLES else 0),))
+        if name in _DECORATIONS:
+            argument = self._argument()
+            if name in ("overline", "bar"):
+                segment = isinstance(argument, Sym) and len(argument.name) == 2 and argument.name.isupper()
+                return _either_way(argument, 2) if segment else Call("bar", (argument,))
+            return Call(name, (_either_way(argument, 3 if name in _ANGLES else 0),))
+        if name in _BIG:
+            return self._big(_BIG[name])
+        if name == "dots":
+            return Dots()
+        if name in ("forall", "exists"):
+            return Call(name, (self.relation(), *((self.relation(),) if self._comma() else ())))
+        if name in ("partial", "nabla", "star", "dagger", "aleph", "infty", "top", "bot", "Box", "checkmark"):
+            return Sym(name)
+        if name in ("$", "€", "£"):
+            raise ParseError("a currency sign inside an expression")
+        raise ParseError(f"unknown command {name!r}")
+
+    def _comma(self) -> bool:
+        if self.peek().kind == "sep" and self.peek().text in (",", ";"):
+            self.take()
+            return True
+        return False
+
+    def _root(self) -> Node:
+        index: Node = Num(2)
+        if self.at("["):
+            self.take()
+            index = self.sum()
+            self.expect("]")
+        return Call("root", (self._argument(), index))
+
+    def _named_set(self, name: str) -> Node:
+        suffix = ""
+        while self.at("^") or self.at("_"):
+            self.take()
+            suffix += "^" + self._flat()
+        return NamedSet(name.strip("{} ") + suffix)
+
+    def _environment(self, name: str) -> Node:
+        if name in ("array", "tabular"):
+            self._skip_columns()
+        cases = name in ("cases", "dcases", "rcases", "aligned", "align", "gathered", "split", "equation")
+        if not (cases or name in _MATRICES):
+            raise ParseError(f"unknown environment {name!r}")
+        rows: list[tuple[Node, ...]] = [()]
+        while not self.at(f"end:{name}"):
+            if self.accept("\\\\"):
+                if rows[-1]:
+                    rows.append(())
+                continue
+            if self.accept("&"):
+                continue
+            if self.peek() is END:
+                raise ParseError("an open environment")
+            if cases and self.peek().kind == "sep":
+                self.take()
+                continue
+            rows[-1] = (*rows[-1], self._cell(cases=cases))
+        self.take()
+        kept = tuple(row for row in rows if row)
+        if not kept:
+            raise ParseError("an empty environment")
+        if cases:
+            return Cases(kept)
+        if len({len(row) for row in kept}) != 1:
+            raise ParseError("rows must have equal lengths")
+        return Matrix(kept, bar=name in ("vmatrix", "Vmatrix"))
+
+    def _cell(self, *, cases: bool) -> Node:
+        if cases:
+            words: list[str] = []
+            while self.peek().kind == "word":
+                words.append(self.take().text)
+            if words and (self.at("&") or self.at("\\\\") or self.peek().text.startswith("end:")):
+                return Text(tuple(phrase(words).split()))
+        elif self.at("dots"):
+            self.take()
+            return Dots()
+        return self.relation()
+
+    def _skip_columns(self) -> None:
+        if not self.accept("{"):
+            return
+        while not self.accept("}"):
+            if self.take() is END:
+                raise ParseError("an open column list")
+
+    def _big(self, name: str) -> Node:
+        low: Node = Text(())
+        high: Node = Text(())
+        while self.at("_") or self.at("^"):
+            if self.take().text == "_":
+                if name in ("sum", "prod") and self.at("{") and self.peek(2).text == "=":
+                    self._index_is_a_variable(self.peek(1))
+                low = self._argument()
+            else:
+                high = self._argument()
+        body = self.product()
+        if name in ("sum", "prod") and isinstance(low, Relation) and isinstance(low.sides[0], Sym):
+            index = {low.sides[0].name: f"index {self.depth}"}  # its letter is free
+            low, body = rewrites.renamed(low, index), rewrites.renamed(body, index)
+        return Call(name, (low, high, body))
+
+    def _index_is_a_variable(self, index: Token) -> None:
+        """The i of `\\sum_{i=1}` is not the imaginary unit, nor is any i behind it."""
+        if index.kind == "const":
+            self.tokens[self.position :] = [
+                Token("sym", token.text, token.spaced) if token.kind == "const" and token.text == index.text else token
+                for token in self.tokens[self.position :]
+            ]
+
+
+_INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")}
+
+
+def _logarithm(name: str, arguments: tuple[Node, ...]) -> Node:
+    if name == "ln":
+        return Call("ln", arguments[:1])
+    if name == "lg":
+        return Call("log", (arguments[0], Num(10)))
+    return Call("log", arguments[:1])
+
+
+def number(text: str) -> Num:
+    """A literal, exactly: `1,234.50`, `.5`, `2.75e11`.
+
+    Example:
+        >>> number("0.50").ulp
+        Fraction(1, 100)
+    """
+    groups = None
+    if "," in text:
+        groups = tuple(int(part) for part in text.split(",")) if "." not in text else None
+        text = text.replace(",", "")
+    mantissa, _, power = text.lower().partition("e")
+    if not power and "." not in mantissa:
+        return Num(int(mantissa), None, groups)
+    exponent = int(power or 0)
+    if abs(exponent) > 9_999:
+        raise LimitExceeded("a decimal exponent is over 9999")
+    whole, _, decimals = mantissa.partition(".")
+    scale = Fraction(10) ** (exponent - len(decimals))
+    value = Fraction(int((whole or "0") + decimals) if (whole + decimals) else 0) * scale
+    if not power and not decimals:
+        return Num(int(value), None, None)
+    return Num(value, scale)
+
+
+def repeating(text: str) -> Num:
+    """`0.1.6` (whole, fixed digits, cycle) is 0.1666...: 1/6.
+
+    Example:
+        >>> repeating("0..3").value
+        Fraction(1, 3)
+    """
+    whole, fixed, cycle = text.split(".")
+    if not cycle:
+        raise ParseError("a repeating decimal without digits")
+    shift = 10 ** len(fixed)
+    tail = Fraction(int(cycle), (10 ** len(cycle) - 1) * shift)
+    return Num(int(whole) + Fraction(int(fixed or 0), shift) + tail)
+
+
+def _either_way(node: Node, letters: int) -> Node:
+    """The segment BA is AB, the angle CBA is ABC: points in the one of both orders that comes first."""
+    if isinstance(node, Sym) and len(node.name) == letters and node.name.isalpha() and node.name.isupper():
+        return Sym(min(node.name, node.name[::-1]))
+    return node
+
+
+_ANGLES = ("angle", "measuredangle")
+
+
+def _chain(sides: tuple[Node, ...], ops: tuple[str, ...]) -> Node:
+    return Relation(sides, ops) if ops else sides[0]
+
+
+def _times(left: Node, right: Node) -> Node:
+    factors = left.factors if isinstance(left, Mul) else (left,)
+    return Mul((*factors, right))
+
+
+def _digits(node: Mul) -> bool:
+    return all(isinstance(factor, Num | Sym) for factor in node.factors)
+
+
+def _numeric(node: Node) -> bool:
+    if isinstance(node, Num):
+        return True
+    if isinstance(node, Neg):
+        return _numeric(node.operand)
+    return isinstance(node, Mul | Div) and all(
+        _numeric(part) for part in (node.factors if isinstance(node, Mul) else (node.top, node.bottom))
+    )
+
+
+def _is_mixed(whole: Node, fraction: Node) -> bool:
+    def plain(node: Node) -> bool:
+        return isinstance(node, Num) and node.ulp is None
+
+    if not (plain(whole) and isinstance(fraction, Div) and plain(fraction.top) and plain(fraction.bottom)):
+        return False
+    assert isinstance(fraction.top, Num)
+    assert isinstance(fraction.bottom, Num)
+    return 0 < fraction.top.value < fraction.bottom.value
+
+
+def _bracketed(opener: str, closer: str, items: list[Node]) -> Node:
+    if not items:
+        raise ParseError("empty brackets")
+    if len(items) == 1:
+        if (opener == "(" and closer == ")") or (opener == "[" and closer == "]"):
+            inner = items[0]
+            if opener == "(" and isinstance(inner, Num):
+                return Num(inner.value, inner.ulp)
+            return inner
+        raise ParseError("brackets that do not match")
+    round_open, round_close = opener == "(", closer == ")"
+    if opener == "[" and closer == "]" and all(isinstance(item, Interval) or _is_row(item) for item in items):
+        return Matrix(_rows(items))
+    if len(items) == 2 and not (round_open and round_close):
+        if opener == "(" and closer == "[":
+            raise ParseError("brackets that do not match")
+        return Interval(items[0], items[1], opener == "[", closer == "]")
+    if round_open != round_close:
+        raise ParseError("brackets that do not match")
+    return Group(GroupKind.TUPLE, tuple(items))
+
+
+def _is_row(item: Node) -> bool:
+    return isinstance(item, Group) and item.kind is GroupKind.TUPLE
+
+
+def _rows(items: list[Node]) -> tuple[tuple[Node, ...], ...]:
+    rows = tuple(
+        (item.low, item.high) if isinstance(item, Interval) else item.items if isinstance(item, Group) else (item,)
+        for item in items
+    )
+    if len({len(row) for row in rows}) != 1:
+        raise ParseError("rows must have equal lengths")
+    return rows

@@ -1,0 +1,700 @@
+"""Text to tokens: LaTeX, plain text, Python-like and unicode mathematics, in one linear pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from verifiers.mathematics.limits import MAX_DIGITS, MAX_TOKENS, LimitExceeded, ParseError
+from verifiers.mathematics.reading.words import NUMBERED, SHORT_WORDS
+from verifiers.mathematics.units import GLUED, KNOWN, LETTERS, SYMBOLS
+
+
+class Token(NamedTuple):
+    """One token; kinds: num repeat based sym const fn word op cmd rel sep."""
+
+    kind: str
+    text: str
+    spaced: bool = False
+    """Whether white space came before it."""
+
+
+_UNICODE: Mapping[str, str] = {
+    **dict.fromkeys("−–—‐‑‒﹣", "-"),
+    "×": r"\times ",
+    "✕": r"\times ",
+    "÷": "/",
+    "∕": "/",
+    "⁄": "/",
+    **dict.fromkeys("·⋅∙•", r"\cdot "),
+    "√": r"\sqrt ",
+    "∛": r"\sqrt[3]",
+    "∜": r"\sqrt[4]",
+    "∞": r"\infty ",
+    "≤": r"\le ",
+    "≦": r"\le ",
+    "⩽": r"\le ",
+    "≥": r"\ge ",
+    "≧": r"\ge ",
+    "⩾": r"\ge ",
+    "≠": r"\ne ",
+    "≈": r"\approx ",
+    "≡": r"\equiv ",
+    "±": r"\pm ",
+    "∓": r"\mp ",
+    "∪": r"\cup ",
+    "∩": r"\cap ",
+    "∈": r"\in ",
+    "∉": r"\notin ",
+    "∖": r"\setminus ",
+    "∅": r"\emptyset ",
+    "Ø": r"\emptyset ",
+    "°": r"^\circ ",
+    "º": r"^\circ ",
+    "∠": r"\angle ",
+    "△": r"\triangle ",
+    "Δ": r"\Delta ",
+    "∆": r"\Delta ",
+    "ℝ": r"\mathbb{R}",
+    "ℤ": r"\mathbb{Z}",
+    "ℕ": r"\mathbb{N}",
+    "ℚ": r"\mathbb{Q}",
+    "ℂ": r"\mathbb{C}",
+    "⟨": r"\langle ",
+    "⟩": r"\rangle ",
+    "〈": r"\langle ",
+    "〉": r"\rangle ",
+    "⌊": r"\lfloor ",
+    "⌋": r"\rfloor ",
+    "⌈": r"\lceil ",
+    "⌉": r"\rceil ",
+    "∣": "|",
+    "∥": r"\parallel ",
+    "⊥": r"\perp ",
+    "…": r"\ldots ",
+    "⋯": r"\ldots ",
+    "→": r"\to ",
+    "⇒": r"\Rightarrow ",
+    "⟹": r"\Rightarrow ",
+    "∴": "",
+    "∨": r"\lor ",
+    "∧": r"\land ",
+    "∀": r"\forall ",
+    "∃": r"\exists ",
+    "∑": r"\sum ",
+    "∏": r"\prod ",
+    "∫": r"\int ",
+    "′": "'",
+    "’": "'",
+    "‘": "'",
+    "“": '"',
+    "”": '"',
+    "∶": ":",
+    "\u00a0": " ",
+    "\u2009": " ",
+    "\u202f": " ",
+    "\u200a": " ",
+    "\u3000": " ",
+    "。": ".",
+    "或": " or ",
+    "和": " and ",
+    "与": " and ",
+    "、": ",",
+    "½": r"\frac{1}{2}",
+    "⅓": r"\frac{1}{3}",
+    "⅔": r"\frac{2}{3}",
+    "¼": r"\frac{1}{4}",
+    "¾": r"\frac{3}{4}",
+    "⅕": r"\frac{1}{5}",
+    "⅖": r"\frac{2}{5}",
+    "⅗": r"\frac{3}{5}",
+    "⅘": r"\frac{4}{5}",
+    "⅙": r"\frac{1}{6}",
+    "⅚": r"\frac{5}{6}",
+    "⅛": r"\frac{1}{8}",
+    "⅜": r"\frac{3}{8}",
+    "⅝": r"\frac{5}{8}",
+    "⅞": r"\frac{7}{8}",
+    "𝑖": "i",
+    "ⅈ": "i",
+    "ℯ": "e",
+    "𝑒": "e",
+    "𝜋": r"\pi ",
+    "ϕ": r"\phi ",
+    "𝑥": "x",
+    "𝑦": "y",
+    "ℓ": r"\ell ",
+    "µ": r"\mu ",
+    "¢": " cents ",
+    **dict.fromkeys("✓✔✅☑🎉", ""),
+}
+_GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξοπρςστυφχψω",
+        (
+            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma sigma tau "
+            "upsilon phi chi psi omega"
+        ).split(),
+        strict=True,
+    )
+)
+_GREEK |= dict(zip("ΓΘΛΞΠΣΦΨΩ", "Gamma Theta Lambda Xi Pi Sigma Phi Psi Omega".split(), strict=True))
+_INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0xAD], None)
+_TRANSLATION: dict[int, str | None] = {
+    **{ord(char): text for char, text in _UNICODE.items()},
+    **{ord(char): f"\\{name} " for char, name in _GREEK.items()},
+    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
+    **_INVISIBLE,
+}
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "0123456789+-()nix")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋ₙ", "0123456789+-n")
+_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ]+")
+_SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+")
+
+GREEK_NAMES = frozenset(_GREEK.values()) | {"varphi", "vartheta", "varepsilon", "ell", "Delta", "hbar", "Upsilon"}
+FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
+    "Fraction Rational arcsinh arccosh arctanh asinh acosh atanh ln log lg exp sqrt cbrt abs floor ceil gcd lcm max "
+    "min det sgn sign "
+    "arg deg dim ker rank tr re im binomial factorial cis".split()
+)
+_ALIASES: Mapping[str, str] = {
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+    "asinh": "arcsinh",
+    "acosh": "arccosh",
+    "atanh": "arctanh",
+    "sgn": "sign",
+    "Re": "re",
+    "Im": "im",
+}
+_RELATIONS: Mapping[str, str] = {
+    "le": "<=",
+    "leq": "<=",
+    "leqslant": "<=",
+    "leqq": "<=",
+    "ge": ">=",
+    "geq": ">=",
+    "geqslant": ">=",
+    "geqq": ">=",
+    "lt": "<",
+    "gt": ">",
+    "ne": "!=",
+    "neq": "!=",
+    "not=": "!=",
+    "in": "in",
+    "notin": "notin",
+    "approx": "approx",
+    "simeq": "approx",
+    "equiv": "equiv",
+    "sim": "sim",
+    "cong": "cong",
+    "propto": "propto",
+    "parallel": "parallel",
+    "perp": "perp",
+    "subset": "subset",
+    "subseteq": "subseteq",
+    "to": "to",
+    "rightarrow": "to",
+    "Rightarrow": "implies",
+    "implies": "implies",
+    "iff": "iff",
+    "Leftrightarrow": "iff",
+    "mapsto": "mapsto",
+    "leftrightarrow": "iff",
+    "mid": "mid",
+    "nmid": "nmid",
+    "colon": ":",
+}
+_IGNORED = frozenset(
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle "
+    "scriptstyle "
+    "limits nolimits quad qquad rm bf it sf tt cal allowbreak nonumber mathstrut strut hfill thinspace enspace space "
+    "medspace thickspace negthinspace large Large small normalsize boldmath hline noindent therefore because par "
+    "centering mathop mathrel mathord mathbin mathopen mathclose mathpunct smash relax bigskip newline ensuremath "
+    "unicode triangleq checkmark".split()
+)
+_TEXT_COMMANDS = frozenset(
+    "text textbf textit textrm mbox hbox emph textnormal textsf texttt textsc textup underline uline fbox".split()
+)
+_ALPHABETS = frozenset(
+    "mathrm operatorname mathbf mathit mathsf mathtt boldsymbol bm pmb vec mathcal mathfrak mathscr hat widehat "
+    "overrightarrow overset boxed".split()
+)
+_SPACING_ARGUMENT = frozenset("hspace vspace phantom hphantom vphantom color textcolor colorbox label tag kern".split())
+_MASTER = re.compile(
+    r"""(?P<space>\s+|~)
+      | (?P<repeat>\d*\.\d*\\(?:overline|bar|dot)\s*\{?\s*\d[\d\s\\dot{}]*\}|\d*\.\d*\\dot\s*\d
+                  |\d+\.\d*\(\d+\)|\d*\.\d+\s?(?:\.\.\.+|\\[lc]?dots(?![A-Za-z])))
+      | (?P<based>(?:\d[\dA-F]*[A-F]|[A-F]+\d|[A-F]{2})[\dA-F]*_(?:\{\s*\d{2}\s*\}|\d{2}(?!\d)))
+      | (?P<num>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+(?![A-Za-z\d]))?)
+      | (?P<command>\\(?:[A-Za-z]+\*?|.|$))
+      | (?P<letters>[A-Za-z]+)
+      | (?P<rel><=>|=>|->|<=|>=|==|!=|=<|<|>|=|~=)
+      | (?P<op>\*\*|\.\.\.+|&&|.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d])(?:\.\d+)?")
+_GROUP_MARK = re.compile(r"(?<=\d)(?:\\,|\{,\}|,\s?\\!\s?|\\!,|\\ |_|\\;|\\:|\{\\,\})(?=\s*\d{3}(?!\d))\s*")
+_GROUP_SPACE = re.compile(r"(?<![\d.,])\d{1,3}(?:[ ~]\d{3})+(?![\d]|\s*/)")
+_BASED_TEXT = re.compile(r"\\(?:text|mathrm|texttt|mathtt)\s*\{([\dA-F]{1,40})\}(?=_)")
+_ORDINAL = re.compile(
+    r"(?<=\d)(?:(?:st|nd|rd|th)(?![A-Za-z])|\^\{(?:st|nd|rd|th)\}|\^?\\(?:text|textrm|mathrm)\s*\{(?:st|nd|rd|th)\}"
+    r"|\^\{\\(?:text|textrm|mathrm)\s*\{(?:st|nd|rd|th)\}\})"
+    r"(?!\s*[A-Za-z])"
+)
+_REPEAT_DIGITS = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(.*)", re.DOTALL)
+_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
+_CHOOSE = re.compile(r"(?:\{\s*\})?[_^]\{?(\d{1,4})\}?\s*(?:\\(?:mathrm|text)\{C\}|C)_\{?(\d{1,4})\}?")
+_SIGNS = re.compile(r"[<>=^≤≥]|\\[lg]eq?(?![a-z])")
+_TEMPERATURE = re.compile(
+    r"(?:\^\{?\s*\\circ\s*\}?|\\degree)\s*(?:([CF])(?![A-Za-z\d_^])|\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|\{\s*([CF])\s*\})"
+)
+_AXES = frozenset("axis axe intercept coordinate plane value score test direction component".split())
+_MODULO = re.compile(r"\(\s*(?:\\(?:text|mathrm)\s*\{\s*)?\\?mod(?:ulo)?\s*\}?\s*([^()]{1,40}?)\s*\)")
+_PREFIXED_BASE = re.compile(r"(?<![\w.])0(?:[xX]([\da-fA-F]{1,40})|b([01]{1,99})|o([0-7]{1,60}))(?!\w)")
+_LOWER_BASE = re.compile(r"(?<![\w.\\])(?=[\da-f]*[a-f])([\da-f]{2,40})(?=_\{?16\}?)")
+_IN_BASE = re.compile(r"(?<=[\dA-F])\s*(?:\\text\{\s*)?\(\s*(?:in\s+)?base\s*(\d{1,2})\s*\)\s*\}?$")
+_MODULE = re.compile(r"(?<![A-Za-z.])(?:math|np|numpy|sp|sympy|cmath)\.(?=[A-Za-z])|(?<![A-Za-z])Matrix(?=\(\[)")
+_OVERLINED = re.compile("(?:\\d[\u0305\u0307])+")
+_LETTER_RUN = re.compile(r"[A-Za-z][A-Za-z'’\-]*[A-Za-z]|[A-Za-z]")
+
+
+def normalise_characters(text: str) -> str:
+    """Unicode mathematics rewritten as LaTeX or ASCII; invisible characters removed."""
+    if text.isascii():
+        return text
+    text = _OVERLINED.sub(lambda run: "\\overline{" + run[0][::2] + "}", text)
+    text = _SUPERSCRIPT_RUN.sub(lambda run: "^{" + run[0].translate(_SUPERSCRIPTS) + "}", text)
+    text = _SUBSCRIPT_RUN.sub(lambda run: "_{" + run[0].translate(_SUBSCRIPTS) + "}", text)
+    return text.translate(_TRANSLATION)
+
+
+def _temperature(found: re.Match[str]) -> str:
+    scale = next(group for group in found.groups() if group)
+    return r"\text{ celsius}" if scale == "C" else r"\text{ fahrenheit}"
+
+
+def _with_base(found: re.Match[str]) -> str:
+    digits, base = next((text, base) for text, base in zip(found.groups(), (16, 2, 8), strict=True) if text)
+    return f"{digits.upper()}_{{{base}}}"
+
+
+class Tokenizer:
+    """Reads one answer. Brackets other than braces switch thousands separators off: `(1,234)` is a pair."""
+
+    def __init__(self, text: str) -> None:
+        text = _GROUP_MARK.sub("", normalise_characters(text))
+        if " " in text or "~" in text:
+            text = _GROUP_SPACE.sub(lambda found: found[0].replace(" ", "").replace("~", ""), text)
+        if "x" in text or "X" in text:
+            text = _TIMES_TEN.sub(r"\\times ", text)
+        if "circ" in text or "degree" in text:
+            text = _TEMPERATURE.sub(_temperature, text)
+        if "mod" in text:
+            text = _MODULO.sub(r"\\pmod{\1}", text)
+        if "Rs" in text or "US" in text:
+            text = re.sub(r"\bRs\.?\s{0,3}(?=\d)", "₹", re.sub(r"\bUS\s?(?=\\?\$)", "", text))
+        if "0x" in text or "0b" in text or "0o" in text:
+            text = _PREFIXED_BASE.sub(_with_base, text)
+        if "_" in text:
+            text = _LOWER_BASE.sub(lambda found: found[0].upper(), text)
+        if "base" in text:
+            text = _IN_BASE.sub(r"_{\1}", text)
+        if "." in text or "Matrix" in text:
+            text = _MODULE.sub("", text)
+        if "C" in text:
+            text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+        if "d" in text or "t" in text:
+            text = _ORDINAL.sub("", text)
+        self.text = _BASED_TEXT.sub(r"\1", text) if "_" in text else text
+        self.lone_dollar = self.text.count("$") - self.text.count("\\$") == 1
+        self.tokens: list[Token] = []
+        self.spaced = False
+        self.depth = 0
+        self.position = 0
+
+    def run(self) -> list[Token]:
+        """All tokens.
+
+        Raises:
+            LimitExceeded: too many tokens, or a number with too many digits.
+            ParseError: a text command without its braces.
+        """
+        self._range(len(self.text), words=False)
+        return self.tokens
+
+    def _emit(self, kind: str, text: str) -> None:
+        self.tokens.append(Token(kind, text, self.spaced))
+        self.spaced = False
+        if len(self.tokens) > MAX_TOKENS:
+            raise LimitExceeded(f"the answer has over {MAX_TOKENS} tokens")
+
+    def _range(self, end: int, *, words: bool) -> None:
+        text = self.text
+        while self.position < end:
+            match = _MASTER.match(text, self.position, end)
+            if match is None:
+                raise ParseError("a character that cannot be read")
+            kind, start = match.lastgroup, self.position
+            self.position = match.end()
+            if kind == "space":
+                self.spaced = True
+            elif kind == "num":
+                self._number(match[0], start, end)
+            elif kind == "letters":
+                if words:
+                    self._word_run(start, end)
+                else:
+                    self._letters(match[0], start, end)
+            elif kind == "command":
+                self._command(match[0][1:].rstrip("*"), end, words=words)
+            elif kind == "repeat":
+                self._repeat(match[0])
+            elif kind == "based":
+                self._emit("based", match[0])
+            elif kind == "rel":
+                self._emit(
+                    "rel",
+                    {"==": "=", "=<": "<=", "->": "to", "=>": "implies", "<=>": "iff", "~=": "approx"}.get(
+                        match[0], match[0]
+                    ),
+                )
+            else:
+                self._operator(match[0])
+
+    def _number(self, digits: str, start: int, end: int) -> None:
+        if self.depth == 0:
+            grouped = _GROUPED.match(self.text, start, end)
+            if grouped and (start == 0 or self.text[start - 1] not in ".,"):
+                digits = grouped[0]
+                self.position = grouped.end()
+        if len(digits) > MAX_DIGITS:
+            raise LimitExceeded(f"a number has over {MAX_DIGITS} digits")
+        if digits.endswith(".") and not self.text[self.position : end].strip(" $*\\])}"):
+            digits = digits[:-1]
+        if digits.endswith(".") and self.text.startswith("..", self.position):
+            digits, self.position = digits[:-1], self.position - 1
+        self._emit("num", digits)
+
+    def _repeat(self, text: str) -> None:
+        if text[-1] in ".s" and (found := re.match(r"\d*\.\d+", text)):  # 0.333...
+            self._endless(found[0])
+            return
+        text = text.replace("(", "\\bar{").replace(")", "}")
+        found = _REPEAT_DIGITS.fullmatch(text)
+        assert found is not None, text
+        cycle = "".join(char for char in found[3] if char.isdigit())
+        self._emit("repeat", f"{found[1] or 0}.{found[2]}.{cycle}")
+
+    def _endless(self, digits: str) -> None:
+        """`0.1666...`: a decimal that ends in a cycle, seen three times (twice where it is long), goes on with it."""
+        if len(digits) > MAX_DIGITS:
+            raise LimitExceeded(f"a number has over {MAX_DIGITS} digits")
+        whole, _, decimals = digits.partition(".")
+        for size in range(1, 13):
+            times = 3 if size < 3 else 2
+            cycle = decimals[-size:]
+            if len(decimals) >= size * times and decimals.endswith(cycle * times):
+                kept = decimals
+                while kept.endswith(cycle):
+                    kept = kept[:-size]
+                self._emit("repeat", f"{whole or 0}.{kept}.{cycle}")
+                return
+        self._emit("num", digits)
+
+    def _after_number(self) -> bool:
+        if not self.tokens:
+            return False
+        last = self.tokens[-1]
+        return last.kind in ("num", "repeat") or last.text in ("}", ")", "%", "pi") or self._in_unit(last)
+
+    def _in_unit(self, last: Token) -> bool:
+        place = len(self.tokens) - 1
+        while place > 0 and len(self.tokens) - place < 5 and last.text in ("/", "*", "^", "(", "{", "frac"):
+            place -= 1
+            last = self.tokens[place]
+        if last.kind == "sym" and place:
+            letter = last.text == "mu" or (last.spaced and last.text in LETTERS)
+            return letter and self.tokens[place - 1].kind in ("num", "repeat")
+        if place < len(self.tokens) - 1 and self.tokens[-1].text == "{":
+            return last.kind == "num" or last.text == "}"
+        return last.kind == "word" and (
+            last.text.lower() in KNOWN or last.text in SYMBOLS or last.text in ("square", "sq", "cubic", "cu")
+        )
+
+    def _word_run(self, start: int, end: int) -> None:
+        run = _LETTER_RUN.match(self.text, start, end)
+        assert run is not None
+        self.position = run.end()
+        self._word(run[0])
+
+    def _word(self, word: str) -> None:
+        lowered = word.lower()
+        if lowered in ("and", "or", "und"):
+            self._emit("sep", "or" if lowered == "or" else "and")
+        elif lowered in ("pi", "infinity"):
+            self._emit("const", "pi" if lowered == "pi" else "oo")
+        else:
+            self._emit("word", word)
+
+    def _letters(self, run: str, start: int, end: int) -> None:
+        if self._hyphenated(run, start, end):
+            return
+        lowered = run.lower()
+        if run in ("min", "sec", "deg") and self._after_number() and self._nothing_follows(end):
+            self._emit("word", run)
+        elif run in FUNCTIONS or run in ("Re", "Im"):
+            self._emit("fn", _ALIASES.get(run, run))
+        elif lowered in ("and", "or"):
+            self._emit("sep", lowered)
+        elif lowered in ("pi", "inf", "infinity", "oo") and lowered != "i":
+            self._emit("const", "pi" if lowered == "pi" else "oo")
+        elif len(run) == 1:
+            self._single(run)
+        elif (
+            len(run) > 1
+            and (
+                (run in SYMBOLS and (run in GLUED or self.spaced))
+                or (self.spaced and len(run) > 2 and lowered in KNOWN)
+            )
+            and self._after_number()
+        ):
+            self._emit("word", run)
+        elif self._prefixed(run):
+            return
+        elif (
+            (run.isupper() and len(run) <= 5 and run not in ("AM", "PM", "DNE", "YES", "NO", "TRUE", "FALSE"))
+            or run in GREEK_NAMES
+            or run in ("phi", "theta")
+        ):
+            self._emit("sym", run)
+        elif self._is_word(run, lowered):
+            self._emit("word", run)
+        else:
+            for letter in run:
+                self._single(letter)
+
+    def _nothing_follows(self, end: int) -> bool:
+        return not self.text[self.position : end].lstrip(" ~")[:1].strip("}.,$/*)").strip()
+
+    def _hyphenated(self, run: str, start: int, end: int) -> bool:
+        if len(run) < 2 or self.position >= end or self.text[self.position] not in "-'":
+            return False
+        whole = _LETTER_RUN.match(self.text, start, end)
+        if whole is None or len(whole[0]) <= len(run):
+            return False
+        parts = re.split(r"[-'’]", whole[0])
+        if len(parts) == 2 and len(parts[0]) == 1 and parts[1].lower().removesuffix("s") in _AXES:
+            parts = parts[1:]
+        if not all(len(part) >= 3 or part in ("t", "s", "to") for part in parts) or any(
+            part in FUNCTIONS for part in parts
+        ):
+            return False
+        self.position = whole.end()
+        self._emit("word", whole[0])
+        return True
+
+    def _is_word(self, run: str, lowered: str) -> bool:
+        if len(run) >= 4:
+            return any(vowel in lowered for vowel in "aeiouy") or lowered in SHORT_WORDS or lowered in KNOWN
+        if lowered in SHORT_WORDS or lowered in NUMBERED:
+            return True
+        return len(run) in (2, 3) and run[0].isupper() and run[1:].islower() and self.text.strip() == run
+
+    def _prefixed(self, run: str) -> bool:
+        """`sinx`, `lnx`, `pir`, `xsinx` without a space: a known name glued to at most two letters."""
+        for size in (6, 5, 4, 3, 2):
+            name, rest = run[:size], run[size:]
+            if 0 < len(rest) <= 2 and (name in FUNCTIONS and name not in ("re", "im", "tr", "deg", "arg", "dim")):
+                if len(run) > 4 and self._is_word(run, run.lower()) and len(rest) > 1:
+                    return False
+                self._emit("fn", _ALIASES.get(name, name))
+                for letter in rest:
+                    self._single(letter)
+                return True
+        if run.startswith("pi") and len(run) == 3:
+            self._emit("const", "pi")
+            self._single(run[2])
+            return True
+        return False
+
+    def _single(self, letter: str) -> None:
+        self._emit("const" if letter in "ei" else "sym", letter)
+
+    def _operator(self, char: str) -> None:
+        if char in "([":
+            self.depth += 1
+        elif char in ")]" and self.depth:
+            self.depth -= 1
+        if char == "$":
+            self._dollar()
+        elif char == ",":
+            self._emit("sep", ",")
+        elif char in (";", "；"):
+            self._emit("sep", ";")
+        elif char == "**":
+            self._emit("op", "^")
+        elif char.startswith("..."):
+            self._emit("op", "dots")
+        elif char in "\"'`" and char != "'":
+            return
+        elif char in "€£¥₹":
+            self._emit("op", char)
+        else:
+            self._emit("op", char)
+
+    def _dollar(self) -> None:
+        """A currency sign before a digit where it cannot be a delimiter; otherwise nothing."""
+        rest = self.text[self.position : self.position + 2].strip()
+        if rest[:1].isdigit() and self.lone_dollar:
+            self._emit("op", "$")
+
+    def _braced(self, end: int) -> tuple[int, int]:
+        """The span within the braces that start here, and past them; raises ParseError where there are none."""
+        text, index = self.text, self.position
+        while index < end and text[index].isspace():
+            index += 1
+        if index >= end or text[index] != "{":
+            raise ParseError("a text command must have braces")
+        depth, start = 0, index + 1
+        while index < end:
+            char = text[index]
+            if char == "\\":
+                index += 2
+                continue
+            depth += (char == "{") - (char == "}")
+            index += 1
+            if depth == 0:
+                return start, index - 1
+        raise ParseError("an open brace")
+
+    def _within(self, end: int, *, words: bool) -> None:
+        start, stop = self._braced(end)
+        self.position = start
+        self.spaced = False
+        self._range(stop, words=words)
+        self.position = stop + 1
+
+    def _command(self, name: str, end: int, *, words: bool) -> None:
+        if name in _IGNORED or name in (",", "!", ";", ":", ">", " ", "\n", "/", "-", "@", "&", ""):
+            self._ignored(name, end)
+        elif name in _TEXT_COMMANDS:
+            try:
+                start, stop = self._braced(end)
+                name = self.text[start:stop].strip()
+                if name in FUNCTIONS and self.text[stop + 1 : stop + 3].lstrip().startswith("("):
+                    self.position = stop + 1
+                    self._emit("fn", _ALIASES.get(name, name))
+                    return
+                self._within(end, words=not _SIGNS.search(self.text, start, stop))
+            except ParseError:
+                return
+        elif name in _ALPHABETS:
+            self._alphabet(name, end)
+        elif name in _SPACING_ARGUMENT:
+            start, stop = self._braced(end)
+            assert start <= stop
+            self.position = stop + 1
+        elif name in _RELATIONS:
+            self._emit("rel", _RELATIONS[name])
+        elif name == "not":
+            self._negated(end)
+        elif name in ("\\", "cr"):
+            self._emit("op", "\\\\")
+        elif name in ("{", "}"):
+            self.depth = max(0, self.depth + (1 if name == "{" else -1))
+            self._emit("op", "\\" + name)
+        elif name in ("lbrace", "rbrace"):
+            self._emit("op", "\\{" if name == "lbrace" else "\\}")
+        elif name in ("$", "pounds", "euro"):
+            self._emit("op", {"$": "$", "pounds": "£", "euro": "€"}[name])
+        elif name in ("%", "_", "#"):
+            self._emit("op", name)
+        elif name in ("(", ")", "[", "]"):
+            self.spaced = True
+        elif name in ("pi", "infty", "imath", "jmath"):
+            self._emit("const", {"pi": "pi", "infty": "oo", "imath": "i", "jmath": "j"}[name])
+        elif name in FUNCTIONS or name in ("Re", "Im"):
+            self._emit("cmd" if name == "sqrt" else "fn", _ALIASES.get(name, name))
+        elif name in GREEK_NAMES:
+            self._emit("sym", {"varphi": "phi", "vartheta": "theta", "varepsilon": "epsilon"}.get(name, name))
+        elif name in ("cdot", "times", "ast", "bullet"):
+            self._emit("op", "*" if name != "times" else "times")
+        elif name == "div":
+            self._emit("op", "/")
+        elif name in ("ldots", "dots", "cdots", "dotsc", "dotsb", "vdots", "ddots"):
+            self._emit("op", "dots")
+        elif name in ("begin", "end"):
+            start, stop = self._braced(end)
+            self._emit("cmd", f"{name}:{self.text[start:stop].strip().rstrip('*')}")
+            self.position = stop + 1
+        elif name in ("lor", "vee"):
+            self._emit("sep", "or")
+        elif name in ("land", "wedge"):
+            self._emit("sep", "and")
+        elif name in ("mathbb", "Bbb"):
+            start, stop = self._braced(end)
+            self._emit("cmd", f"set:{self.text[start:stop].strip()}")
+            self.position = stop + 1
+        elif name == "dfrac" or name == "tfrac" or name == "cfrac":
+            self._emit("cmd", "frac")
+        else:
+            self._emit("cmd", name)
+        if name in ("lfloor", "lceil", "langle") or name in ("rfloor", "rceil", "rangle"):
+            self.depth = max(0, self.depth + (1 if name[0] == "l" else -1))
+
+    def _ignored(self, name: str, end: int) -> None:
+        """Skip the command, and the invisible delimiter of `\\left.`; spacing commands count as a space."""
+        if name in ("left", "right", "middle") and self.position < end and self.text[self.position] == ".":
+            self.position += 1
+        elif name not in ("left", "right", "!"):
+            self.spaced = True
+
+    def _negated(self, end: int) -> None:
+        match = _MASTER.match(self.text, self.position, end)
+        if match is None:
+            return
+        self.position = match.end()
+        word = match[0].lstrip("\\")
+        self._emit("rel", {"=": "!=", "in": "notin"}.get(word, f"not {word}"))
+
+    def _alphabet(self, name: str, end: int) -> None:
+        try:
+            start, stop = self._braced(end)
+        except ParseError:
+            return
+        inner = self.text[start:stop].strip().strip("~").strip()
+        if name == "overset":
+            self.position = stop + 1
+            return
+        unit_like = name in ("mathrm", "operatorname", "mathbf", "mathit", "mathsf", "mathtt")
+        if unit_like and self._after_number() and _is_unit(inner):
+            self._within(end, words=True)
+            return
+        plain = inner.replace("\\,", "").replace("~", "").strip()
+        if unit_like and plain.isalpha() and len(plain) > 1 and plain in FUNCTIONS:
+            self._emit("fn", _ALIASES.get(plain, plain))
+            self.position = stop + 1
+        else:
+            self._emit("op", "{")
+            self._within(end, words=False)
+            self._emit("op", "}")
+
+
+_UNIT_TEXT = re.compile(r"(?:[A-Za-z]+|\\(?:cdot|times|mu|Omega|[,;:! ])|[\s~^{}\-\d/*.()])+")
+
+
+def _is_unit(text: str) -> bool:
+    """Whether the text is a product of unit symbols: `m\\,s^{-2}`."""
+    if not _UNIT_TEXT.fullmatch(text):
+        return False
+    runs = re.findall(r"(?<![A-Za-z\\])[A-Za-z]+", text)
+    return bool(runs) and all(run in SYMBOLS or run.lower() in KNOWN for run in runs)
+
+
+def tokenize(text: str) -> list[Token]:
+    """Tokens of one answer; see `Tokenizer.run` for what it raises."""
+    return Tokenizer(text).run()

@@ -1,0 +1,1 @@
+"""The grading pool: worker processes that can be killed."""

@@ -1,0 +1,311 @@
+"""One grading worker at a time, fed and watched from outside: killed by wall clock, CPU seconds and resident memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import IO, cast
+
+from verifiers.pool.work_queue import CLOSED, Item, Kind
+from verifiers.pool.worker_main import HEADER, MAX_FRAME, frame
+from verifiers.registry import allowed, importable_target
+from verifiers.verdict import JSON, Verdict
+
+START_SECONDS = 120.0
+"""For starting a worker and for loading a verifier (imports, models), beside the limit of a row."""
+TICK_SECONDS = 0.05
+"""How often a busy worker's memory and CPU time are looked at."""
+STDERR_BYTES = 1 << 20
+ADDRESS_SPACE = 2 << 30
+"""Bytes of address space beyond the resident limit: the worker's own limit, where it is not watched."""
+
+
+class WorkerGone(Exception):
+    """The worker died, was killed, or broke the protocol."""
+
+
+class Lane:
+    """Grades chunks of one kind in a process of its own, replaced whenever it is lost."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
+        self._buffer = bytearray()
+        self._room = 0
+        self._looked = 0.0
+        self._loading = False
+        self._stopped = False
+        self.idle = True
+
+    def grade(self, chunk: Sequence[Item]) -> list[Item]:
+        """Grade rows of one kind in order; returns those that have still to be graded.
+
+        The row at which the worker is lost becomes a fault; of a batch, each row is graded again by itself.
+        """
+        batches = batched(chunk)
+        done = 0
+        try:
+            self._ensure_worker(chunk[0].kind)
+            self._send(chunk[0].kind, batches)
+            for batch in batches:
+                for item, verdict in zip(batch, self._await_verdicts(batch), strict=True):
+                    item.settle(verdict)
+                done += 1
+        except WorkerGone as gone:
+            self._lost(batches, done, str(gone))
+        except Exception as error:  # the boundary: a fault of the lane itself is the row's fault, never silent
+            self._lost(batches, done, f"grading pool: {type(error).__name__}: {error}")
+        return [item for batch in batches[done:] for item in batch if not item.future.done()]
+
+    def _lost(self, batches: list[list[Item]], done: int, cause: str) -> None:
+        loading = self._loading
+        self.kill()
+        if done == len(batches):
+            return
+        batch = batches[done]
+        batch[0].kind.lost_loading += loading
+        if len(batch) == 1:
+            batch[0].fault(cause)
+        for item in batch:
+            item.alone = True
+
+    def kill(self) -> None:
+        """Kill the worker and everything that it started in its session. A lane can start another one."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdin, process.stdout, self._stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._buffer.clear()
+        self._loading = False
+
+    def stop(self) -> None:
+        """Kill the worker for good, from any thread."""
+        self._stopped = True
+        self.kill()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a worker."""
+        return self._process is not None and self._process.poll() is None
+
+    def spawn(self, memory_bytes: int) -> None:
+        """Start a worker without waiting for it."""
+        path = json.dumps(sys.path)
+        names = allowed()
+        served = None if names is None else sorted(names | {importable_target(name) for name in names})
+        self._room = memory_bytes
+        code = (
+            f"import sys, json; sys.path[:] = json.loads({path!r}); from verifiers.pool.worker_main import main;"
+            f" main({self._room + ADDRESS_SPACE}, {served!r})"
+        )
+        self._stderr = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            start_new_session=True,
+            env=os.environ | {"REASONER_POOL_WORKER": "1", "OMP_NUM_THREADS": "1"},
+        )
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
+        self._loading = True
+
+    def _ensure_worker(self, kind: Kind) -> None:
+        fresh = self._loading  # spawned, and never spoken to
+        if self.alive and self._room >= kind.memory_bytes and self._memory_bytes() < 0.8 * kind.memory_bytes:
+            self._trim_stderr()
+        else:
+            self.kill()
+            self.spawn(kind.memory_bytes)
+            fresh = True
+        if fresh:
+            self._await("ready", time.monotonic() + START_SECONDS, kind, cpu_limit=START_SECONDS)
+            self._loading = False
+
+    def _send(self, kind: Kind, batches: list[list[Item]]) -> None:
+        """Write the chunk; a worker that does not read it in time is gone."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        descriptor = self._process.stdin.fileno()
+        rows = [
+            [[item.row.completion, item.row.reference, item.row.prompt, dict(item.row.info)] for item in batch]
+            for batch in batches
+        ]
+        chunk: JSON = {"name": kind.name, "verifier": kind.target, "options": kind.options, "batches": rows}  # pyright: ignore[reportAssignmentType]
+        left = memoryview(frame(chunk))
+        poller = select.poll()
+        poller.register(descriptor, select.POLLOUT)
+        deadline = time.monotonic() + START_SECONDS
+        while left:
+            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise WorkerGone("the grading worker stopped reading rows; it was killed")
+            try:
+                left = left[os.write(descriptor, left) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:  # a worker that is gone shows in what it answers
+                return
+
+    def _await_verdicts(self, batch: list[Item]) -> list[Verdict]:
+        kind, rows = batch[0].kind, len(batch)
+        deadline = time.monotonic() + kind.wall_seconds * rows
+        used = self._cpu_seconds()
+        while True:
+            answer = self._await(None, deadline, kind, cpu_limit=used + kind.cpu_seconds * rows, rows=rows)
+            if answer["kind"] == "loading":
+                self._loading = True
+                deadline = time.monotonic() + START_SECONDS
+                used = self._cpu_seconds() + START_SECONDS
+            elif answer["kind"] == "loaded":
+                self._loading = False
+                kind.lost_loading = 0
+                deadline = time.monotonic() + kind.wall_seconds * rows
+                used = self._cpu_seconds()
+            else:
+                self._loading = False
+                given = cast("list[dict[str, JSON]]", answer["verdicts"])
+                return [Verdict.from_json(verdict) for verdict in given]
+
+    def _await(
+        self, wanted: str | None, deadline: float, kind: Kind, *, cpu_limit: float, rows: int = 1
+    ) -> dict[str, JSON]:
+        """The next frame, or WorkerGone with the cause."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN | select.POLLHUP)
+        while True:
+            if self._stopped:
+                raise WorkerGone(CLOSED)
+            found = self._take_frame()
+            if found is not None:
+                if wanted is not None and found.get("kind") != wanted:
+                    raise WorkerGone(f"the grading worker answered {found.get('kind')!r} instead of {wanted!r}")
+                return found
+            now = time.monotonic()
+            if now >= deadline:
+                what = "starting or loading the verifier" if self._loading else "grading"
+                seconds = START_SECONDS if self._loading else kind.wall_seconds * rows
+                raise WorkerGone(f"{what} took longer than {seconds:g} s of wall-clock time; the worker was killed")
+            if now - self._looked >= TICK_SECONDS:
+                self._check_usage(kind, cpu_limit, rows)
+                self._looked = now
+            if poller.poll(min(TICK_SECONDS, deadline - now) * 1000):
+                data = os.read(descriptor, 1 << 20)
+                if not data:
+                    raise WorkerGone(self._epitaph())
+                self._buffer += data
+
+    def _check_usage(self, kind: Kind, cpu_limit: float, rows: int) -> None:
+        memory = self._memory_bytes()
+        if memory > kind.memory_bytes:
+            raise WorkerGone(
+                f"grading took {memory >> 20} MiB of memory, more than {kind.memory_bytes >> 20}; the worker was killed"
+            )
+        if self._cpu_seconds() > cpu_limit:
+            seconds = kind.cpu_seconds * rows
+            raise WorkerGone(f"grading took longer than {seconds:g} s of CPU time; the worker was killed")
+
+    def _take_frame(self) -> dict[str, JSON] | None:
+        if len(self._buffer) < HEADER.size:
+            return None
+        (length,) = HEADER.unpack_from(self._buffer)
+        if length > MAX_FRAME:
+            raise WorkerGone("the grading worker broke the protocol (frame too long)")
+        if len(self._buffer) < HEADER.size + length:
+            return None
+        body = bytes(self._buffer[HEADER.size : HEADER.size + length])
+        del self._buffer[: HEADER.size + length]
+        try:
+            found = json.loads(body)
+        except ValueError as error:
+            raise WorkerGone("the grading worker broke the protocol (not JSON)") from error
+        if not isinstance(found, dict) or "kind" not in found:
+            raise WorkerGone("the grading worker broke the protocol (no kind)")
+        return cast("dict[str, JSON]", found)
+
+    def _epitaph(self) -> str:
+        assert self._process is not None
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return "the grading worker closed its pipe and went on running; it was killed"
+        said = self._last_words()
+        if code < 0:
+            try:
+                how = f"was ended by {signal.Signals(-code).name}"
+            except ValueError:
+                how = f"was ended by signal {-code}"
+        else:
+            how = f"exited with status {code}"
+        when = "starting or loading the verifier" if self._loading else "grading this row"
+        return f"the grading worker {how} while {when}" + (f": {said}" if said else "")
+
+    def _last_words(self) -> str:
+        if self._stderr is None:
+            return ""
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - 2000))
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:500] if lines else ""
+
+    def _trim_stderr(self) -> None:
+        if self._stderr is not None and os.fstat(self._stderr.fileno()).st_size > STDERR_BYTES:
+            os.ftruncate(self._stderr.fileno(), 0)
+
+    def _memory_bytes(self) -> int:
+        return _proc_memory(self._process.pid) if self._process else 0
+
+    def _cpu_seconds(self) -> float:
+        return _proc_cpu(self._process.pid) if self._process else 0.0
+
+
+def batched(chunk: Sequence[Item]) -> list[list[Item]]:
+    """A chunk of one kind in batches as its verifier wants them."""
+    batches: list[list[Item]] = []
+    for item in chunk:
+        wanted = 1 if item.alone else max(1, item.kind.batch_rows)
+        if batches and len(batches[-1]) < wanted and not batches[-1][0].alone:
+            batches[-1].append(item)
+        else:
+            batches.append([item])
+    return batches
+
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _proc_memory(pid: int) -> int:
+    """Resident bytes of a process; 0 where the system has no /proc (the worker's own limit still holds)."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def _proc_cpu(pid: int) -> float:
+    """CPU seconds of a process; 0 where the system has no /proc (the wall clock still holds)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+    except (OSError, IndexError):
+        return 0.0

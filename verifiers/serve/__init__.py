@@ -1,0 +1,1 @@
+"""The grading service over HTTP, and its client."""
