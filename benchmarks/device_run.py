@@ -45,7 +45,7 @@ from ppo_memory import forget_peak, resident_bytes
 from reasoner.engine.environment import prepare_process
 
 if TYPE_CHECKING:
-    from reasoner.config.sections import StageConfig
+    from reasoner.config.stage import StageConfig
     from reasoner.session.session import Session
 
 HERE = Path(__file__).resolve()
@@ -117,7 +117,8 @@ def make_model(size: str, folder: Path, tokens: int) -> dict[str, object]:
 
 def stage_of(variant: str, options: argparse.Namespace) -> StageConfig:
     """The config of a variant."""
-    from reasoner.config.sections import deep_merge, resolve
+    from reasoner.config.load import resolve
+    from reasoner.config.stage import deep_merge
 
     base: dict[str, object] = {
         "steps": options.steps + 1,
@@ -144,7 +145,7 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, object]:
     import torch
 
     from reasoner.preflight.memory import estimate
-    from reasoner.session.session import open_session
+    from reasoner.session.opening import open_session
     from reasoner.train import train
 
     cuda = torch.cuda.is_available()

@@ -78,8 +78,8 @@ def report(figures: dict[str, float]) -> None:
 
 def run_ours(folder: Path, engine: str, tokens: int) -> None:
     """Our trainer on the shared model."""
-    from reasoner.config.sections import resolve
-    from reasoner.session.session import open_session
+    from reasoner.config.load import resolve
+    from reasoner.session.opening import open_session
     from reasoner.train import train
 
     config = resolve(

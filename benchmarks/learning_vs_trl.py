@@ -35,7 +35,7 @@ STEPS = int(os.environ.get("LEARNING_STEPS", "0"))
 
 def stages(output: Path, seed: int, every: int):
     """The quickstart's two stages for a seed; the second from the first one's model."""
-    from reasoner.config.sections import load_config
+    from reasoner.config.load import load_config
 
     warm, learn = load_config("quickstart", [f"seed={seed}"]).stages
     path = str(output / f"warm-{seed}" / "final")
@@ -47,7 +47,7 @@ def stages(output: Path, seed: int, every: int):
 
 def run_stage(stage, folder: Path) -> None:
     """A stage of ours as a run of its own."""
-    from reasoner.config.sections import RunConfig
+    from reasoner.config.stage import RunConfig
     from reasoner.stages.pipeline import run_pipeline
 
     stage = stage.model_copy(update={"output": str(folder)})
@@ -117,7 +117,7 @@ def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from reasoner.session.session import load_problems
+    from reasoner.data.problems import load_problems
     from verifiers import get_verifier
 
     stage = stages(output, seed, every)[1]
@@ -188,7 +188,7 @@ def evaluator(stage, held_out: list) -> Callable[[object], float]:
     from reasoner.evaluation.evaluate import evaluate
     from reasoner.model.load import load_tokenizer
     from reasoner.records import SamplingParams
-    from reasoner.session.session import grading_pool
+    from reasoner.rollout.grading import grading_pool
 
     tokenizer = load_tokenizer(stage.model.path)
 

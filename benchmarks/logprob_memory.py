@@ -40,10 +40,10 @@ def measure(vocabulary: int, tokens: int) -> dict[str, int]:
 
     import reasoner.policy.policy
     from reasoner.algorithm.batch import Batch
-    from reasoner.config.sections import resolve
+    from reasoner.algorithm.objective import make_objective
+    from reasoner.config.load import resolve
     from reasoner.model.load import Loaded, byte_tokenizer
     from reasoner.policy.policy import Policy
-    from reasoner.train import make_objective
 
     shape = Qwen2Config(
         vocab_size=vocabulary,

@@ -37,7 +37,7 @@ def forget_peak() -> None:
 
 def stage_of(base: str, method: str, reference: str | None) -> object:
     """The config of a variant."""
-    from reasoner.config.sections import resolve
+    from reasoner.config.load import resolve
 
     return resolve(
         {
@@ -55,9 +55,9 @@ def prepare(folder: Path, shape: dict[str, int]) -> None:
     """Write the base, and a reward model on it: adapter beside the merged folder."""
     from accelerate import Accelerator
 
-    from reasoner.config.sections import resolve
+    from reasoner.config.load import resolve
     from reasoner.policy.policy import Policy
-    from reasoner.stages.reward_model import RewardPolicy
+    from reasoner.policy.reward import RewardPolicy
 
     made = resolve({"task": "gsm8k", "model": {"from_scratch": shape, "dtype": "float32"}}).stages[0]
     Policy(made, accelerator=Accelerator(cpu=True)).save(folder / "base")
@@ -112,11 +112,12 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
     from reasoner.algorithm.advantage import get_estimator
     from reasoner.algorithm.batch import Batch
     from reasoner.algorithm.kl_control import Leash
+    from reasoner.algorithm.objective import make_objective
     from reasoner.engine.hf import HfEngine
-    from reasoner.graders.reward_model import RewardModel, lend_base
+    from reasoner.graders.reward_model import RewardModel
+    from reasoner.model.shared_base import lend_base
     from reasoner.policy.value import ActorCritic
     from reasoner.records import Request, SamplingParams
-    from reasoner.train import make_objective
 
     shared = variant == "ppo_shared_base"
     base = str(folder / "base")

@@ -95,7 +95,7 @@ def one_seed(seed: int, output: Path) -> dict[str, dict[str, object]]:
 
 def demonstrations() -> int:
     """As many as the quickstart's warm start learns from."""
-    from reasoner.config.sections import load_config
+    from reasoner.config.load import load_config
 
     count = load_config("quickstart").stages[0].sft.demonstrations
     assert count is not None

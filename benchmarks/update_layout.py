@@ -33,9 +33,9 @@ def measure(layout: str, prompt: int, lengths: str, updates: int) -> dict[str, f
     from accelerate import Accelerator
 
     from reasoner.algorithm.batch import Batch
-    from reasoner.config.sections import resolve
+    from reasoner.algorithm.objective import make_objective
+    from reasoner.config.load import resolve
     from reasoner.policy.policy import Policy
-    from reasoner.train import make_objective
 
     shape = {"hidden_size": 256, "layers": 3, "heads": 4, "tie_embeddings": False}
     stage = resolve(

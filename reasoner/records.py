@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from tasks import Message, Problem
 from verifiers import JSON, Verdict
@@ -108,10 +109,24 @@ def prompt_as_text(prompt: str | tuple[Message, ...]) -> str:
     return "\n".join(message["content"] for message in prompt)
 
 
+class Dropped(NamedTuple):
+    """A rollout that leaves the update, and why."""
+
+    group: int
+    rollout: Rollout
+    reason: str
+
+
+Kept = list[tuple[int, Rollout]]
+"""(group, rollout) of every row of the update."""
+
+
 __all__ = [
     "JSON",
     "Completion",
+    "Dropped",
     "FinishReason",
+    "Kept",
     "Problem",
     "Request",
     "Rollout",

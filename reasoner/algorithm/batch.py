@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reasoner.algorithm.token_weights import token_weights
-from reasoner.config.sections import StageConfig
+from reasoner.config.stage import StageConfig
 from reasoner.records import Rollout
 
 ENOUGH = 0.8

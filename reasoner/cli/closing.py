@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reasoner.config.sections import RunConfig
+from reasoner.config.stage import RunConfig
 from reasoner.observe.explain import explain
 from reasoner.observe.explain.say import print_findings
 

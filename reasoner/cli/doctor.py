@@ -27,7 +27,7 @@ def doctor(
     failure.
     """
     with plain_errors():
-        from reasoner.config.sections import load_config
+        from reasoner.config.load import load_config
 
         run = load_config(config, overrides or []) if config is not None else None
         from reasoner.preflight.doctor import State, config_checks, machine_checks

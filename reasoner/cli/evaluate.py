@@ -10,7 +10,7 @@ import typer
 from reasoner.cli.errors import plain_errors
 
 if TYPE_CHECKING:
-    from reasoner.config.sections import StageConfig
+    from reasoner.config.stage import StageConfig
 
 
 def evaluate(
@@ -47,7 +47,7 @@ def evaluate(
     """
     with plain_errors():
         from reasoner.cli.tasks import task_options
-        from reasoner.config.sections import resolve
+        from reasoner.config.load import resolve
         from reasoner.engine.environment import prepare_process
 
         prepare_process()
@@ -84,9 +84,9 @@ def _model_and_stage(model: str) -> tuple[str, StageConfig | None]:
     folder = Path(model)
     if not folder.is_dir():
         return model, None
-    from reasoner.config.sections import load_config
-    from reasoner.policy.checkpoint import find_model
-    from reasoner.storage.run_folder import RunError
+    from reasoner.config.load import load_config
+    from reasoner.storage.files import RunError
+    from reasoner.storage.find_model import find_model
 
     found = folder if (folder / "config.json").is_file() else find_model(folder)
     if (found / "adapter_config.json").is_file():

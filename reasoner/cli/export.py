@@ -17,8 +17,8 @@ def export(
 ) -> None:
     """Write a plain Hugging Face folder: model, tokenizer, generation config; adapters merged."""
     with plain_errors():
-        from reasoner.policy.checkpoint import find_model
-        from reasoner.storage.run_folder import RunError
+        from reasoner.storage.files import RunError
+        from reasoner.storage.find_model import find_model
 
         if output.exists():
             raise RunError(f"{output} must not exist; it does. Name another folder.")

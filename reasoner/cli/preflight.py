@@ -32,15 +32,15 @@ def preflight(
 ) -> None:
     """How much signal this data gives this model, what a step will cost, and what to change; before a GPU is spent."""
     with plain_errors():
-        from reasoner.config.sections import load_config
+        from reasoner.config.load import load_config
 
         run = load_config(config, overrides or [])
         from reasoner.engine.environment import prepare_process
 
         prepare_process()
+        from reasoner.data.problems import load_problems
         from reasoner.preflight.preflight import preflight as measure
         from reasoner.preflight.preflight import problem_list, to_json, write_problems
-        from reasoner.session.session import load_problems
 
         done = measure(run, problems=problems, samples=samples, seconds=seconds, model=model)
         if write is not None:
@@ -60,7 +60,8 @@ def _print(done: Preflight) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from reasoner.preflight.preflight import sentences, signal_chance, to_json
+    from reasoner.preflight.preflight import sentences, to_json
+    from reasoner.preflight.signal_chance import signal_chance
 
     console = Console(highlight=False, soft_wrap=True)
     row = to_json(done)

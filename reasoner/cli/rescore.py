@@ -38,7 +38,7 @@ def rescore(
 
         from reasoner.cli.verify import parse_pairs
         from reasoner.observe.analysis.rescore import changed_rows, regrade, stage_with_rollouts, summarize
-        from reasoner.storage.run_folder import write_text
+        from reasoner.storage.files import write_text
 
         history = stage_with_rollouts(run)
         low, high = _range(steps)

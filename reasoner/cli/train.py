@@ -25,7 +25,7 @@ def train(
 ) -> None:
     """Train a model: every method; a config may hold several stages."""
     with plain_errors():
-        from reasoner.config.sections import load_config
+        from reasoner.config.load import load_config
 
         run = load_config(config, overrides or [])
         from reasoner.engine.environment import prepare_process

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar, cast
 
-from reasoner.config.sections import ConfigError
+from reasoner.config.errors import ConfigError
 from verifiers.registry import load_attribute
 
 Named = TypeVar("Named")

@@ -12,9 +12,9 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from reasoner.config.sections import ConfigError
-from reasoner.data.sampler import request_seed
+from reasoner.config.errors import ConfigError
 from reasoner.records import Problem, Rollout
+from reasoner.seeds import request_seed
 from verifiers import JSON, Outcome
 
 

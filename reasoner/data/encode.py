@@ -14,8 +14,10 @@ import torch
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.algorithm.batch import Batch
-from reasoner.config.sections import ConfigError
-from tasks import Message
+from reasoner.config.errors import ConfigError
+from reasoner.config.sections import PromptSection
+from reasoner.data.prompt import render
+from tasks import Message, Problem
 from tasks.rows import read_rows
 
 Item = TypeVar("Item")
@@ -147,6 +149,21 @@ def report_bad_rows(bad: Sequence[BadRow], *, total: int, policy: str, folder: P
     return f"{counted} They were left out{f', listed in {folder / BAD_ROWS}' if folder else ''}."
 
 
+def encode(
+    prompt: str | tuple[Message, ...],
+    completion: str,
+    tokenizer: PreTrainedTokenizerBase,
+    section: PromptSection,
+    *,
+    name: str,
+) -> Encoded:
+    """A completion of a prompt as the reward model reads it: rendered, and ended by the end-of-sequence token."""
+    problem = Problem(id=name, prompt=prompt, reference=None, verifier="reward-model")
+    (rendered,) = render([problem], tokenizer, section)
+    ids = completion_ids(completion, tokenizer)
+    return Encoded(id=name, prompt_ids=rendered.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
+
+
 __all__ = [
     "BAD_ROWS",
     "BadRow",
@@ -155,6 +172,7 @@ __all__ = [
     "batch_of",
     "chat_of",
     "completion_ids",
+    "encode",
     "length_fault",
     "report_bad_rows",
     "usable_rows",

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from reasoner.config.sections import ConfigError, PromptSection
+from reasoner.config.errors import ConfigError
+from reasoner.config.sections import PromptSection
 from tasks import Problem
 
 

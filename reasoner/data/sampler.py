@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Generic, Protocol, TypeVar, cast
 
+from reasoner.seeds import request_seed
 from tasks import Problem
 from verifiers import JSON
 
@@ -72,12 +73,6 @@ def summary(data: Sequence[object]) -> str:
     for item in data:
         digest.update(repr(item).encode("utf-8", "surrogatepass"))
     return f"{len(data):,} rows, digest {digest.hexdigest()}"
-
-
-def request_seed(*parts: int | str) -> int:
-    """A seed in [0, 2^31) that depends on every part: the same on every machine."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % (1 << 31)
 
 
 class Source(Protocol):

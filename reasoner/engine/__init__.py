@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from reasoner.config.by_name import check_options
-from reasoner.config.sections import ConfigError
+from reasoner.config.errors import ConfigError
 from reasoner.engine.base import Engine, EngineError, Finished, NoEngine
 from verifiers.options import option_fault
 from verifiers.registry import load_attribute

@@ -17,7 +17,7 @@ import torch
 
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
 from reasoner.engine.worker import load_into
-from reasoner.policy.checkpoint import random_state, set_random_state
+from reasoner.model.random_state import random_state, set_random_state
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
 if TYPE_CHECKING:

@@ -3,103 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForSequenceClassification
 from transformers.modeling_utils import PreTrainedModel
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from reasoner.config.sections import PromptSection
-from reasoner.data.encode import Encoded, batch_of, completion_ids
-from reasoner.data.prompt import render
-from reasoner.model.forward import Forward, hidden_states, padded
+from reasoner.data.encode import Encoded, batch_of, encode
 from reasoner.model.load import ModelError, check_model, compute_dtype, default_device, first_line, load_tokenizer
-from reasoner.model.lora import exclusive, fingerprint, using_adapter
-from tasks import Message, Problem
+from reasoner.model.lora import exclusive, using_adapter
+from reasoner.model.reward_head import BASE_FILE, REWARD_HEAD_FILE, RewardCard, last_token_scores
+from reasoner.model.shared_base import _LENT, LentBase
+from reasoner.policy.layout import padded
+from tasks import Message
 from verifiers import GradingRow, Outcome, Verdict, Verifier
 from verifiers.verdict import fixed
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
-REWARD_FILE = "reward.json"
-REWARD_HEAD_FILE = "reward_head.safetensors"
-BASE_FILE = "base.txt"
-"""Fingerprint of the base under a reward adapter."""
-
-
-def last_token_scores(decoder: nn.Module, head: nn.Module, forward: Forward) -> Tensor:
-    """[B, K] of a head on each row's last token, in float32 (float64 for float64 weights), with gradient."""
-    ends_BD = hidden_states(decoder, forward, forward.ends_B)
-    scores = head(ends_BD)
-    return scores if scores.dtype == torch.float64 else scores.float()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardCard:
-    """What `reward.json` says of a reward model."""
-
-    prompt: PromptSection
-    """How prompts were rendered in training; scoring renders them alike."""
-    mean: float = 0.0
-    """Of the rewards of the training completions, averaged over heads."""
-    std: float = 1.0
-
-    @classmethod
-    def read(cls, folder: str) -> RewardCard:
-        """Of a folder; a model without the file renders chats by its template and is not rescaled."""
-        file = Path(folder) / REWARD_FILE
-        if not file.is_file():
-            return cls(prompt=PromptSection())
-        row = json.loads(file.read_text())
-        return cls(prompt=PromptSection(**row["prompt"]), mean=row["mean"], std=row["std"])
-
-    def write(self, folder: Path) -> None:
-        """Beside the model's own files."""
-        row = {"prompt": self.prompt.model_dump(mode="json"), "mean": self.mean, "std": self.std}
-        (folder / REWARD_FILE).write_text(json.dumps(row, indent=1))
-
-
-def encode(
-    prompt: str | tuple[Message, ...],
-    completion: str,
-    tokenizer: PreTrainedTokenizerBase,
-    section: PromptSection,
-    *,
-    name: str,
-) -> Encoded:
-    """A completion of a prompt as the reward model reads it: rendered, and ended by the end-of-sequence token."""
-    problem = Problem(id=name, prompt=prompt, reference=None, verifier="reward-model")
-    (rendered,) = render([problem], tokenizer, section)
-    ids = completion_ids(completion, tokenizer)
-    return Encoded(id=name, prompt_ids=rendered.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
-
-
-class LentBase(NamedTuple):
-    """A policy's frozen base, on which reward models trained on the same base are adapters."""
-
-    adapter: PeftModel
-    model: PreTrainedModel
-    device: torch.device
-
-
-_LENT: dict[str, LentBase] = {}
-"""By fingerprint of the base; of the policy that this process trains."""
-
-
-def lend_base(adapter: PeftModel, model: PreTrainedModel, device: torch.device) -> None:
-    """Let reward models of this process live on a policy's base; the last one to lend counts."""
-    _LENT.clear()
-    _LENT[fingerprint(model)] = LentBase(adapter, model, device)
+    pass
 
 
 class RewardModel:
@@ -276,14 +203,9 @@ def prompt_of(row: GradingRow) -> str | tuple[Message, ...]:
 
 
 __all__ = [
-    "REWARD_FILE",
-    "RewardCard",
     "RewardModel",
     "RewardModelVerifier",
     "Spread",
-    "encode",
-    "last_token_scores",
-    "lend_base",
     "prompt_of",
     "spread",
 ]

@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
-from reasoner.config.sections import LoraConfig, load_config
+from reasoner.config.load import load_config
+from reasoner.config.sections import LoraConfig
 from reasoner.model.load import ModelError, compute_dtype, default_device, first_line, load_model
 from reasoner.model.quantized import plain_weight, quantized_layers
 from reasoner.model.sharding import spread_like, whole

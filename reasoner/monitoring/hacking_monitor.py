@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from reasoner.data.problems import named_apart
 from reasoner.monitoring.reward_hacking import alarms, behind, figures, watched
 from reasoner.records import Problem, RolloutGroup
-from reasoner.rollout.round import grading_row, named_apart
+from reasoner.rollout.grading import grading_row
 from reasoner.session.session import Session
 from tasks.registry import get_task
 from verifiers import JSON

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 
 import torch
 
-from reasoner.algorithm.advantage import group_signal
-from reasoner.records import FinishReason, Rollout, RolloutGroup
+from reasoner.algorithm.group_baselines import group_signal
+from reasoner.policy.policy import UpdateStats
+from reasoner.records import FinishReason, Kept, Rollout, RolloutGroup
+from reasoner.rollout.round import Sampled
+from reasoner.session.session import Clock, Session
 from verifiers import Outcome
 
 
@@ -71,3 +74,42 @@ def peak_memory_mb() -> float:
         return torch.cuda.max_memory_allocated() / (1 << 20)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)
+
+
+def update_figures(stats: Sequence[UpdateStats], *, early: bool) -> dict[str, float]:
+    """Figures of a step's updates, and whether they ended early."""
+    return mean_stats(stats) | {"optim/updates": float(len(stats)), "optim/stopped_early": float(early)}
+
+
+def mean_stats(stats: Sequence[UpdateStats]) -> dict[str, float]:
+    """Token means over several updates, and the last learning rate."""
+    tokens = max(1.0, sum(update.metrics.get("tokens", 0.0) for update in stats))
+    names = {name for update in stats for name in update.metrics} - {"tokens"}
+    figures = {
+        name: max(update.metrics[name] for update in stats)
+        if name.endswith("_max")
+        else sum(update.metrics.get(name, 0.0) for update in stats) / tokens
+        for name in sorted(names)
+    }
+    return figures | {
+        "optim/loss": sum(update.loss for update in stats) / len(stats),
+        "optim/grad_norm": sum(update.grad_norm for update in stats) / len(stats),
+        "optim/lr": stats[-1].lr,
+        "optim/tokens": tokens,
+    }
+
+
+def step_metrics(session: Session, sampled: Sampled, kept: Kept, clock: Clock) -> dict[str, float]:
+    """Time split, throughput, memory and data of a step."""
+    times = clock.metrics()
+    times["time/generation"] = sampled.generation_seconds
+    times["time/grading_wait"] = sampled.grading_wait_seconds
+    return times | {
+        "throughput/tokens_per_second": sampled.tokens / max(1e-9, times["time/step"]),
+        "throughput/generated_per_second": sampled.tokens / max(1e-9, sampled.generation_seconds),
+        "memory/peak_mb": peak_memory_mb(),
+        "data/epoch": session.sampler.epochs,
+        "data/problems_seen": float(len(session.difficulty)),
+        "groups/rows_kept": float(len(kept)),
+        "policy/version": float(session.policy.version),
+    }

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reasoner.config.sections import ConfigError, StageConfig
+from reasoner.config.errors import ConfigError
+from reasoner.config.stage import StageConfig
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -52,4 +53,22 @@ class Tracker:
         self._module.finish()
 
 
-__all__ = ["Tracker", "check_trackers"]
+class TensorBoard:
+    """The metrics as TensorBoard scalars."""
+
+    def __init__(self, path: Path, *, purge_step: int | None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(path), purge_step=purge_step)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write one step's scalars."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+__all__ = ["TensorBoard", "Tracker", "check_trackers"]

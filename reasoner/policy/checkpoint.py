@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import random
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 
 from reasoner import processes
 from reasoner.model.load import ModelError
+from reasoner.model.random_state import random_state, set_random_state
 from reasoner.model.sharding import load_whole_optimizer_state
-from reasoner.storage.run_folder import RunError
+from reasoner.storage.find_model import checkpoint_name, latest_checkpoint, list_checkpoints
 from verifiers import JSON
 
 if TYPE_CHECKING:
@@ -44,11 +43,6 @@ class Progress:
     """Best value of the watched evaluation metric so far."""
     extra: Mapping[str, JSON] | None = None
     """A method's own state (JSON)."""
-
-
-def checkpoint_name(step: int) -> str:
-    """step-000025."""
-    return f"step-{step:06d}"
 
 
 def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int) -> Path:
@@ -121,48 +115,6 @@ def _write_model(target: Path, policy: Policy) -> None:
     aside.rename(target)
 
 
-def list_checkpoints(root: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted(root.glob("step-*")) if root.is_dir() else []
-
-
-def latest_checkpoint(root: Path) -> Path | None:
-    """The newest complete checkpoint, if any; half-written ones are removed."""
-    for half in root.glob(".writing-*") if root.is_dir() else ():
-        shutil.rmtree(half, ignore_errors=True)
-    found = list_checkpoints(root)
-    return found[-1] if found else None
-
-
-def find_model(path: Path, *, best: bool = False) -> Path:
-    """The model folder of a run, a stage or a checkpoint: final, else the newest checkpoint's; or the best one.
-
-    The checkpoint of a run with adapters holds the adapter alone (`lora.merge_checkpoint` makes a model of it).
-
-    Raises:
-        RunError: there is none.
-    """
-    stages = sorted(folder for folder in path.glob("[0-9]*-*") if folder.is_dir()) if path.is_dir() else []
-    for stage in (*reversed(stages), path):
-        newest = latest_checkpoint(stage / "checkpoints")
-        wanted = (
-            [stage / "checkpoints" / "best"]
-            if best
-            else [
-                stage / "final",
-                *([newest / "model", newest / "adapter"] if newest else []),
-                stage / "model",
-                stage / "adapter",
-                stage,
-            ]
-        )
-        for folder in wanted:
-            if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
-                return folder
-    what = "best model (evaluate with eval.every to have one)" if best else "model"
-    raise RunError(f"{path} must hold a {what}; it has none. Give a run folder or a checkpoint.")
-
-
 def copy_model(source: Path, target: Path) -> None:
     """Copy a model folder aside, then rename it: `target` appears whole or not at all."""
     aside = target.with_name(f".writing-{target.name}")
@@ -226,27 +178,6 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
     policy.scheduler.load_state_dict(state["scheduler"])
     policy.version = state["version"]
     set_random_state(state["random"])
-
-
-def random_state() -> dict[str, object]:
-    """Of python, numpy, torch, and every CUDA device."""
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_state(state: Mapping[str, object]) -> None:
-    """The inverse of `random_state`."""
-    random.setstate(cast("tuple[object, ...]", state["python"]))
-    np.random.set_state(cast("dict[str, object]", state["numpy"]))
-    torch.set_rng_state(cast("torch.Tensor", state["torch"]))
-    if torch.cuda.is_available():
-        # a checkpoint of a machine with more devices resumes on fewer
-        kept = cast("list[torch.Tensor]", state["cuda"])[: torch.cuda.device_count()]
-        torch.cuda.set_rng_state_all(kept)
 
 
 def _progress_row(progress: Progress) -> dict[str, object]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from reasoner.algorithm.batch import Batch
-from reasoner.model.forward import distinct_prompts
+from reasoner.policy.layout import distinct_prompts
 
 GAIN = {"cpu": 0.95}
 """A pass without padding must run fewer tokens than this share of the padded ones (measured: 0.9 of them behind shared

@@ -20,12 +20,15 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from reasoner import processes
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms, merge_metrics
-from reasoner.config.sections import StageConfig
-from reasoner.model.forward import Forward, hidden_states, packed, padded, takes_unpadded, unpadded
+from reasoner.algorithm.objective import Objective, TokenScores
+from reasoner.config.stage import StageConfig
+from reasoner.model.forward import Forward, hidden_states, takes_unpadded
 from reasoner.model.load import compute_dtype, context_limit, eos_ids, load_model
 from reasoner.model.logprobs import logprobs_and_entropy
 from reasoner.model.lora import adapter_weights, add_adapter, load_adapter, plain_weights, save_adapter
 from reasoner.model.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
+from reasoner.policy.layout import packed, padded, unpadded
+from reasoner.policy.optimizer import make_optimizer, parameter_groups, schedule_factor
 from reasoner.policy.passes import GAIN, GAIN_ELSEWHERE, Planner
 
 if TYPE_CHECKING:
@@ -34,22 +37,6 @@ if TYPE_CHECKING:
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message names the cause and what to change. Checkpoints stay as they are."""
-
-
-class TokenScores(NamedTuple):
-    """What a forward pass says of the completion tokens of a micro-batch."""
-
-    logprobs_N: Tensor
-    """[N] log-probabilities under the sampling temperature, with gradient in training."""
-    entropy_N: Tensor
-    """[N] entropy of the next-token distribution in nats."""
-    rewards_BK: Tensor | None = None
-    """[B, heads] of a reward model: read at each row's last token."""
-    values_N: Tensor | None = None
-    """[N] of a value model: read at the position that predicts each token."""
-
-
-Objective = Callable[[TokenScores, Batch], LossTerms]
 
 
 class Part(NamedTuple):
@@ -436,41 +423,3 @@ class Policy:
         changed = {"path": str(checkpoint / "model"), "from_scratch": None, "tokenizer": None}
         held = load_model(self.config.model.model_copy(update=changed), seed=self.config.seed).model
         load_whole_state(self.unwrapped(), held.state_dict())
-
-
-def schedule_factor(config: StageConfig, update: int) -> float:
-    """Learning-rate factor of an optimizer step: linear warm-up, then the named schedule to the last step."""
-    section = config.optim
-    total = config.steps * section.updates_per_step * section.inner_epochs
-    if update < section.warmup_steps:
-        return (update + 1) / section.warmup_steps
-    progress = min(1.0, (update - section.warmup_steps) / max(1, total - section.warmup_steps))
-    return SCHEDULES[section.schedule](progress)
-
-
-SCHEDULES: Mapping[str, Callable[[float], float]] = {
-    "constant": lambda _: 1.0,
-    "linear": lambda progress: 1.0 - progress,
-    "cosine": lambda progress: 0.5 * (1.0 + float(torch.cos(torch.tensor(progress * torch.pi)))),
-}
-
-
-def parameter_groups(module: nn.Module, config: StageConfig, *, lr: float | None = None) -> list[dict[str, object]]:
-    """The trainable parameters for AdamW; weight decay on matrices alone."""
-    section = config.optim
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = (
-        ([p for p in trainable if p.ndim >= 2], section.weight_decay),
-        ([p for p in trainable if p.ndim < 2], 0.0),
-    )
-    return [
-        {"params": part, "weight_decay": decay, "lr": section.lr if lr is None else lr}
-        for part, decay in groups
-        if part
-    ]
-
-
-def make_optimizer(groups: list[dict[str, object]], config: StageConfig, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW over groups of parameters that will lie on a device; fused where it can be: without temporaries."""
-    section, fused = config.optim, device.type in ("cpu", "cuda") or None
-    return torch.optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps, fused=fused)

@@ -15,7 +15,8 @@ from reasoner import processes
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.kl import kl_k2
 from reasoner.algorithm.loss import LossTerms
-from reasoner.policy.policy import Objective, Policy, TokenScores
+from reasoner.algorithm.objective import Objective, TokenScores
+from reasoner.policy.policy import Policy
 from verifiers import JSON
 
 PROBE_ROWS = 16

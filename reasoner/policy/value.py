@@ -21,7 +21,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms, explained_variance, step_figures, value_loss
-from reasoner.graders.reward_model import RewardCard
+from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.model.forward import Forward, hidden_states
 from reasoner.model.load import load_model
 from reasoner.model.logprobs import logprobs_and_entropy
@@ -33,16 +33,10 @@ from reasoner.model.lora import (
     save_adapter,
     using_adapter,
 )
+from reasoner.model.reward_head import RewardCard
 from reasoner.model.sharding import whole_state
-from reasoner.policy.policy import (
-    Objective,
-    Policy,
-    TokenScorer,
-    TokenScores,
-    TrainingError,
-    make_optimizer,
-    parameter_groups,
-)
+from reasoner.policy.optimizer import make_optimizer, parameter_groups
+from reasoner.policy.policy import Policy, TokenScorer, TrainingError
 
 ADAPTER = "value"
 HEAD_FILE = "value_head.safetensors"

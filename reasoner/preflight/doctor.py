@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from verifiers import JSON
 
 if TYPE_CHECKING:
-    from reasoner.config.sections import RunConfig, StageConfig
+    from reasoner.config.stage import RunConfig, StageConfig
     from reasoner.session.session import Session
 
 PROBE_COMPLETIONS = 32
@@ -224,7 +224,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 def _golds(stage: StageConfig) -> Check:
     """References that the verifier can use, and worked solutions that it accepts, of the first problems."""
-    from reasoner.session.session import load_problems
+    from reasoner.data.problems import load_problems
     from verifiers import GradingRow
     from verifiers.pool.pool import GradingPool, GradingRequest
 
@@ -263,7 +263,7 @@ ENDLESS = "while True:\n    pass\n"
 
 def _sandbox(stage: StageConfig) -> Check:
     """A worked solution and a program that never ends, in the sandbox that the verifier would open."""
-    from reasoner.session.session import load_problems
+    from reasoner.data.problems import load_problems
     from verifiers import GradingRow
     from verifiers.pool.pool import GradingPool, GradingRequest
 
@@ -301,7 +301,7 @@ def _sandbox(stage: StageConfig) -> Check:
 
 def _engine_checks(stage: StageConfig, folder: Path) -> Iterator[Check]:
     """One weight sync with its fingerprint, and both sides on sampled tokens."""
-    from reasoner.session.session import open_session
+    from reasoner.session.opening import open_session
 
     try:
         with open_session(stage, folder, resume=False) as session:
@@ -359,7 +359,7 @@ def _agreement(session: Session) -> Check:
     """Completions sampled under the config's own settings, scored by the trainer: named as `explain` names a gap."""
     from reasoner.observe.explain.gap import gap_rules
     from reasoner.storage.history import History, attach_updates, row_of
-    from reasoner.storage.run_folder import rollout_row
+    from reasoner.storage.rows import rollout_row
 
     config = session.config
     size = min(8, config.rollout.group_size)

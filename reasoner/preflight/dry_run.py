@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from reasoner.config.sections import RunConfig, StageConfig, dump
+from reasoner.config.load import dump
+from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.preflight.memory import memory_line
 
 

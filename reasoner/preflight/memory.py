@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from reasoner.config.sections import ModelSection, ScratchConfig, StageConfig
+from reasoner.config.sections import ModelSection, ScratchConfig
+from reasoner.config.stage import StageConfig
 
 SCRATCH_VOCABULARY = 259
 """256 bytes and three marks."""

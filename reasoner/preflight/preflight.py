@@ -8,22 +8,24 @@ Letters: P problems, K samples, G group.
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from reasoner.config.sections import ConfigError, RunConfig, StageConfig
+from reasoner.config.errors import ConfigError
+from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.observe.explain import Finding, findings
 from reasoner.observe.explain.significance import percent
+from reasoner.preflight.signal_chance import Beta, fitted, signal_chance
 from reasoner.rollout.round import Sampled
-from reasoner.session.session import Session, open_session
+from reasoner.session.opening import open_session
+from reasoner.session.session import Session
 from reasoner.storage.history import History, Row, attach_updates, config_before, row_of
-from reasoner.storage.run_folder import rollout_row
+from reasoner.storage.rows import rollout_row
 from verifiers import JSON
 
 GROUP_SIZES = (2, 4, 8, 16, 32)
@@ -31,68 +33,6 @@ TEMPLATE_PROBLEMS = 16
 WANTED_SIGNAL = 0.5
 """Share of groups with signal that a suggested group size aims at (ours): beyond it a larger group costs more samples
 than it brings groups."""
-
-
-class Beta(NamedTuple):
-    """A distribution of pass rates."""
-
-    a: float
-    b: float
-
-    @property
-    def mean(self) -> float:
-        """Mean pass rate."""
-        return self.a / (self.a + self.b)
-
-    def quantile(self, share: float) -> float:
-        """By bisection on the distribution function, which the sum over a grid gives to about 1e-3."""
-        grid = [(i + 0.5) / 4096 for i in range(4096)]
-        logs = [(self.a - 1) * math.log(x) + (self.b - 1) * math.log1p(-x) for x in grid]
-        top = max(logs)
-        masses = [math.exp(value - top) for value in logs]
-        total, run = sum(masses), 0.0
-        for x, mass in zip(grid, masses, strict=True):
-            run += mass
-            if run >= share * total:
-                return x
-        return 1.0
-
-
-def signal_chance(belief: Beta, group_size: int) -> float:
-    """Chance that G samples of a problem of unknown pass rate have differing rewards: 1 - E[p^G] - E[(1 - p)^G].
-
-    Example:
-        >>> round(signal_chance(Beta(1, 1), 8), 4)
-        0.7778
-    """
-
-    def power(a: float, b: float) -> float:
-        return math.exp(
-            math.lgamma(a + group_size) - math.lgamma(a) + math.lgamma(a + b) - math.lgamma(a + b + group_size)
-        )
-
-    return max(0.0, 1.0 - power(belief.a, belief.b) - power(belief.b, belief.a))
-
-
-def fitted(counts: Sequence[tuple[int, int]]) -> Beta:
-    """A Beta over problems' pass rates from (right, samples) of each, by the moments of the beta-binomial.
-
-    Example:
-        >>> fitted([(0, 8), (8, 8), (4, 8), (4, 8)]).mean
-        0.5
-    """
-    total = sum(n for _, n in counts)
-    if not total:
-        return Beta(1.0, 1.0)
-    mean = (sum(c for c, _ in counts) + 0.5) / (total + 1)
-    pairs = [(c, n) for c, n in counts if n > 1]
-    if len(pairs) < 2:
-        return Beta(2 * mean, 2 * (1 - mean))
-    # E[c (c - 1) / (n (n - 1))] = E[p^2], without the binomial's own spread
-    second = sum(c * (c - 1) / (n * (n - 1)) for c, n in pairs) / len(pairs)
-    variance = max(second - mean * mean, 1e-4 * mean * (1 - mean))
-    strength = min(max(mean * (1 - mean) / variance - 1, 0.05), 200.0)
-    return Beta(mean * strength, (1 - mean) * strength)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,8 +238,11 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
     from reasoner.algorithm.advantage import get_estimator
     from reasoner.algorithm.batch import Batch
     from reasoner.algorithm.kl_control import Leash
+    from reasoner.algorithm.objective import loss_needs, make_objective
     from reasoner.policy.step_probe import StepProbe
-    from reasoner.train import loss_needs, make_objective, select, update_policy, update_rows
+    from reasoner.rollout.selection import select
+    from reasoner.storage.rows import update_rows
+    from reasoner.train import update_policy
 
     config, policy = session.config, session.policy
     estimator, leash = get_estimator(config.algorithm.advantage), Leash(config.algorithm, {})
@@ -540,14 +483,11 @@ def write_problems(path: Path, rows: Sequence[dict[str, JSON]]) -> None:
 
 
 __all__ = [
-    "Beta",
     "Preflight",
-    "fitted",
     "preflight",
     "problem_list",
     "sampling_stage",
     "sentences",
-    "signal_chance",
     "to_json",
     "write_problems",
 ]

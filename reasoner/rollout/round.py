@@ -6,29 +6,23 @@ Letters: P problems, G group.
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner import processes
-from reasoner.algorithm.advantage import overlong_penalty
-from reasoner.config.sections import ConfigError, PromptSection, StageConfig, TaskSection
+from reasoner.config.sections import PromptSection
 from reasoner.data.prompt import Prompt, render
-from reasoner.data.sampler import request_seed
 from reasoner.engine.base import Engine
-from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams, prompt_as_text
-from tasks import Message, Problem
-from verifiers import JSON, GradingRow, Outcome, Verdict
+from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams
+from reasoner.rollout.grading import grading_row
+from reasoner.seeds import request_seed
+from tasks import Problem
+from verifiers import Verdict
 from verifiers.pool.pool import GradingPool
-
-
-class UngradedError(RuntimeError):
-    """More of a step could not be graded than the config allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,110 +176,3 @@ def joined(parts: Sequence[Sampled]) -> Sampled:
         grading_wait_seconds=max(part.grading_wait_seconds for part in parts),
         tokens=sum(part.tokens for part in parts),
     )
-
-
-def grading_row(problem: Problem, completion: Completion) -> GradingRow:
-    """What the verifier is given."""
-    return GradingRow(
-        completion=completion.text,
-        reference=problem.reference,
-        prompt=prompt_as_text(problem.prompt),
-        info=problem.info if isinstance(problem.prompt, str) else {**problem.info, "messages": turns(problem.prompt)},
-    )
-
-
-def turns(prompt: Sequence[Message]) -> list[JSON]:
-    """A chat as JSON, for verifiers that read it with its roles (a reward model)."""
-    return [{"role": turn["role"], "content": turn["content"]} for turn in prompt]
-
-
-def check_graded(groups: Sequence[RolloutGroup], *, max_share: float) -> float:
-    """The share of rollouts without a reward.
-
-    Raises:
-        UngradedError: it is above max_share; names the commonest causes.
-    """
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    ungraded = [rollout.verdict for rollout in rollouts if not rollout.verdict.graded]
-    share = len(ungraded) / len(rollouts)
-    if share > max_share:
-        causes: dict[str, int] = {}
-        for verdict in ungraded:
-            cause = f"{verdict.outcome} by {verdict.verifier}: {verdict.reason}"
-            causes[cause] = causes.get(cause, 0) + 1
-        common = sorted(causes.items(), key=lambda item: -item[1])[:3]
-        listed = "; ".join(f"{count} x {cause}" for cause, count in common)
-        gold = any(verdict.outcome is Outcome.BAD_REFERENCE for verdict in ungraded)
-        fix = "Mend the references (`reasoner tasks validate`)" if gold else "Mend the verifier"
-        raise UngradedError(
-            f"{len(ungraded)} of {len(rollouts)} rollouts ({share:.0%}) could not be graded, above"
-            f" grading.max_ungraded_share={max_share:.0%}: {listed}. They are in rollouts.jsonl. {fix}, then --resume."
-        )
-    return share
-
-
-def shape(groups: Sequence[RolloutGroup], *, max_tokens: int, penalty_tokens: int) -> list[RolloutGroup]:
-    """Add the soft overlong penalty (DAPO, arXiv:2503.14476, equation 13); 0 penalty tokens: as they are."""
-    if penalty_tokens == 0:
-        return list(groups)
-    return [
-        replace(
-            group,
-            rollouts=tuple(
-                replace(
-                    rollout,
-                    shaping=overlong_penalty(
-                        len(rollout.completion.token_ids), max_tokens=max_tokens, penalty_tokens=penalty_tokens
-                    ),
-                )
-                if rollout.verdict.graded
-                else rollout
-                for rollout in group.rollouts
-            ),
-        )
-        for group in groups
-    ]
-
-
-def listed(problems: Sequence[Problem], section: TaskSection) -> Sequence[Problem]:
-    """The problems that the config's problems_file lists, in their own order; all where there is none.
-
-    Raises:
-        ConfigError: the file cannot be read, or lists no problem of this task.
-    """
-    if section.problems_file is None:
-        return problems
-    try:
-        lines = Path(section.problems_file).read_text(encoding="utf-8").splitlines()
-        wanted = {str(json.loads(line)["id"]) for line in lines if line.strip()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            "bad-value",
-            f"task.problems_file {section.problems_file} must hold JSON lines with an id: {error!r}."
-            " `reasoner preflight CONFIG --write-problems FILE` writes one.",
-        ) from error
-    kept = [problem for problem in problems if problem.id in wanted]
-    if not kept:
-        raise ConfigError(
-            "bad-value",
-            f"task.problems_file {section.problems_file} lists {len(wanted)} problems, none of which task"
-            f" {section.name} has. Write it with the same task and options.",
-        )
-    return kept
-
-
-def named_apart(problems: Sequence[Problem], config: StageConfig, place: int) -> Sequence[Problem]:
-    """The problems of the config's task at `place`, whose task is numbered where earlier ones have that name too.
-
-    So that task and id name one problem in a mixture of several files: `dataset`, `dataset-2`.
-    """
-    same = sum(other.name == config.task[place].name for other in config.task[:place])
-    return [replace(problem, task=f"{problem.task}-{same + 1}") for problem in problems] if same else problems
-
-
-def with_verifiers(problems: Sequence[Problem], section: TaskSection) -> list[Problem]:
-    """The problems, graded by the verifier that the config names instead of the task's own."""
-    if section.verifier is None:
-        return list(problems)
-    name, options = section.verifier.name, section.verifier.options
-    return [replace(problem, verifier=name, verifier_options=options) for problem in problems]

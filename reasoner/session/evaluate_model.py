@@ -7,16 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reasoner.config.sections import StageConfig
+from reasoner.config.stage import StageConfig
+from reasoner.data.problems import check_problems, with_verifiers
 from reasoner.data.prompt import check_lengths, render
 from reasoner.engine import open_engine
 from reasoner.evaluation.evaluate import Evaluation, evaluate
 from reasoner.model.load import compute_dtype, context_limit, default_device, load_config_and_tokenizer
 from reasoner.observe.display.display import Display
 from reasoner.records import SamplingParams
-from reasoner.rollout.round import with_verifiers
-from reasoner.session.session import check_problems, grading_pool
-from reasoner.storage.run_folder import rollout_row
+from reasoner.rollout.grading import grading_pool
+from reasoner.storage.rows import rollout_row
 from tasks.registry import get_task
 
 

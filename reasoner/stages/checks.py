@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reasoner.algorithm.advantage import get_estimator
-from reasoner.config.sections import StageConfig, VerifierSection
+from reasoner.algorithm.objective import check_algorithm
+from reasoner.config.sections import VerifierSection
+from reasoner.config.stage import StageConfig
 from reasoner.data.demonstrations import read_row
 from reasoner.data.difficulty import Difficulty
 from reasoner.data.encode import report_bad_rows, usable_rows
 from reasoner.data.preferences import load_pairs
+from reasoner.data.problems import listed
 from reasoner.engine import engine_class
 from reasoner.model.load import ModelError, check_model
 from reasoner.monitoring.hacking_monitor import OWN
 from reasoner.monitoring.trackers import check_trackers
-from reasoner.rollout.round import listed
 from reasoner.stages.constitutional import load_principles
 from reasoner.stages.dpo import check_loss
-from reasoner.train import check_algorithm
 from tasks.registry import get_task
 from tasks.rows import is_local
 from verifiers import get_verifier

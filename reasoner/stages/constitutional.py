@@ -23,15 +23,16 @@ from typing import NamedTuple, cast
 import yaml
 
 from reasoner import processes
-from reasoner.config.sections import ConfigError, VerifierSection
+from reasoner.config.errors import ConfigError
+from reasoner.config.sections import VerifierSection
 from reasoner.data.prompt import render
-from reasoner.data.sampler import request_seed
 from reasoner.monitoring.metrics import peak_memory_mb, rollout_metrics
 from reasoner.records import Problem, Request, Rollout, RolloutGroup, prompt_as_text
-from reasoner.rollout.round import turns
+from reasoner.rollout.grading import turns
+from reasoner.rollout.producer import sample_step
+from reasoner.seeds import request_seed
 from reasoner.session.session import Clock, Session
 from reasoner.stages.sample_pairs import PAIRS_FILE, write_rows
-from reasoner.train import sample_step
 from verifiers import JSON, get_verifier
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.pairwise import PairQuestion, compare_pairs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,23 +11,20 @@ from torch import Tensor
 
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms
+from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.algorithm.pairwise import DPO_LOSSES, PairScores
 from reasoner.config.by_name import check_options, named
-from reasoner.config.sections import ConfigError, DpoSection
-from reasoner.evaluation.evaluate import Estimate
+from reasoner.config.errors import ConfigError
+from reasoner.config.sections import DpoSection
+from reasoner.data.pairs import EncodedPair, pair_batch
+from reasoner.evaluation.estimates import Estimate
 from reasoner.evaluation.reward_report import pairwise_accuracy
-from reasoner.policy.policy import Objective, Policy, TokenScores
+from reasoner.policy.policy import Policy
 from reasoner.session.session import Session
-from reasoner.stages.reward_model import EncodedPair, load_encoded, pair_batch
+from reasoner.stages.encoded_pairs import load_encoded
 from reasoner.stages.supervised import HeldOut, Lesson, supervise
 
 REFERENCE_FILE = "ref_logprobs.safetensors"
-
-
-class PairPolicy(Policy):
-    """A policy whose batches are pairs."""
-
-    unit: ClassVar[int] = 2
 
 
 def dpo(session: Session) -> None:
@@ -161,4 +157,4 @@ def evaluate_policy(policy: Policy, batch: Batch, section: DpoSection) -> HeldOu
     return HeldOut(loss, estimates, {"loss": loss, "pairs": len(batch) // 2})
 
 
-__all__ = ["PairPolicy", "Reference", "check_loss", "dpo", "dpo_objective", "evaluate_policy", "pair_scores"]
+__all__ = ["Reference", "check_loss", "dpo", "dpo_objective", "evaluate_policy", "pair_scores"]

@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from reasoner.config.sections import ConfigError, RunConfig, StageConfig, load_config
-from reasoner.session.session import Session, open_session
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import load_config
+from reasoner.config.stage import RunConfig, StageConfig
+from reasoner.session.opening import open_session
+from reasoner.session.session import Session
 from reasoner.stages.checks import check_stage
 from reasoner.stages.constitutional import SFT_FILE, constitutional
 from reasoner.stages.dpo import dpo
 from reasoner.stages.reward_model import reward_model
 from reasoner.stages.sample_pairs import PAIRS_FILE, pairs
 from reasoner.stages.sft import sft
-from reasoner.storage.run_folder import RunError, write_atomic
+from reasoner.storage.files import RunError, write_atomic
 from reasoner.train import train
 
 METHODS: Mapping[str, Callable[[Session], None]] = {

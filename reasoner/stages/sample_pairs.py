@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from reasoner.config.sections import ConfigError
+from reasoner.config.errors import ConfigError
 from reasoner.label.labels import read_labels
 from reasoner.monitoring.metrics import peak_memory_mb, rollout_metrics
 from reasoner.records import Problem
-from reasoner.rollout.round import check_graded, turns
+from reasoner.rollout.grading import check_graded, turns
+from reasoner.rollout.producer import sample_step
 from reasoner.session.session import Clock, Session
-from reasoner.storage.run_folder import write_atomic
-from reasoner.train import sample_step
+from reasoner.storage.files import write_atomic
 from verifiers import JSON
 
 PAIRS_FILE = "pairs.jsonl"

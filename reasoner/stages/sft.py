@@ -10,11 +10,13 @@ import torch
 
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms
-from reasoner.config.sections import ConfigError
+from reasoner.algorithm.objective import TokenScores
+from reasoner.config.errors import ConfigError
 from reasoner.data.demonstrations import encode_problems, load_rows
 from reasoner.data.encode import BadRow, Encoded, batch_of, report_bad_rows
-from reasoner.evaluation.evaluate import Estimate, estimate, evaluate
-from reasoner.policy.policy import Policy, TokenScores
+from reasoner.evaluation.estimates import Estimate, estimate
+from reasoner.evaluation.evaluate import evaluate
+from reasoner.policy.policy import Policy
 from reasoner.records import Problem
 from reasoner.session.session import Session
 from reasoner.stages.supervised import HeldOut, Lesson, supervise

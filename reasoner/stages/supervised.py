@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple
 
 from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.objective import Objective
 from reasoner.data.sampler import Item, ProblemSampler
-from reasoner.evaluation.evaluate import Estimate
-from reasoner.monitoring.metrics import peak_memory_mb
+from reasoner.evaluation.estimates import Estimate
+from reasoner.monitoring.metrics import mean_stats, peak_memory_mb
 from reasoner.policy.checkpoint import save_model
-from reasoner.policy.policy import Objective
 from reasoner.session.session import Clock, Session
-from reasoner.train import mean_stats
 from verifiers import JSON
 
 SHOW_EVERY = 20

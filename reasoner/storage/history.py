@@ -12,8 +12,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from reasoner.config.sections import StageConfig, load_config
-from reasoner.storage.run_folder import RunError
+from reasoner.config.load import load_config
+from reasoner.config.stage import StageConfig
+from reasoner.storage.files import RunError
 from verifiers import JSON
 
 Floats = NDArray[np.float32]

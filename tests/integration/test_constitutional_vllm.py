@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from reasoner.config.sections import ModelSection, load_config
+from reasoner.config.load import load_config
+from reasoner.config.sections import ModelSection
 from reasoner.model.load import load_model
 from reasoner.stages.pipeline import run_pipeline
 from tests.unit.reasoner.test_constitutional import TINY

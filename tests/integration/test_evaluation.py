@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config.sections import resolve
+from reasoner.config.load import resolve
 from reasoner.stages.pipeline import run_pipeline
 
 pytestmark = pytest.mark.integration

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config.sections import ConfigError, RunConfig, resolve
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import resolve
+from reasoner.config.stage import RunConfig
 from reasoner.label.sitting import Sitting
 from reasoner.stages.pipeline import run_pipeline
 from reasoner.train import train

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reasoner.config.sections import resolve
+from reasoner.config.load import resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

@@ -15,8 +15,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from reasoner.storage.files import RunError
 from reasoner.storage.history import History, Row, lines, read_history, row_of, stage_folders
-from reasoner.storage.run_folder import RunError
 from verifiers import JSON
 
 RESAMPLES = 10_000

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reasoner.config.sections import StageConfig
+from reasoner.config.stage import StageConfig
 from reasoner.storage.history import History, Row
 from verifiers import JSON, GradingRow, Verdict
 from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
@@ -136,7 +136,7 @@ def summarize(done: Sequence[Regraded], config: StageConfig) -> Rescore:
 
 def _advantages(group: Sequence[Regraded], config: StageConfig, *, new: bool) -> list[float]:
     """[G] group-relative advantages (0 where ungraded); centred rewards for estimators that use a whole batch."""
-    from reasoner.algorithm.advantage import group_advantages, leave_one_out_advantages
+    from reasoner.algorithm.group_baselines import group_advantages, leave_one_out_advantages
 
     rewards = [item.after if new else item.before for item in group]
     graded = [reward for reward in rewards if reward is not None]
@@ -178,8 +178,8 @@ def stage_with_rollouts(run: Path) -> History:
     Raises:
         RunError: none has.
     """
+    from reasoner.storage.files import RunError
     from reasoner.storage.history import read_history, stage_folders
-    from reasoner.storage.run_folder import RunError
 
     for folder in reversed(stage_folders(run)):
         history = read_history(folder)

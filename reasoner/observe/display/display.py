@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reasoner.config.sections import StageConfig
+from reasoner.config.stage import StageConfig
 from reasoner.observe.display.live_view import TIME_PARTS, Keys, View
 from reasoner.observe.explain.during_run import Watch
 from reasoner.observe.explain.say import sentence

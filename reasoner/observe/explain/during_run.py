@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from reasoner.config.sections import StageConfig
+from reasoner.config.stage import StageConfig
 from reasoner.observe.explain import Finding, Level, findings
 from reasoner.storage.history import History, Row, attach_updates, config_before, row_of
 

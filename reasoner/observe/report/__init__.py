@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reasoner.observe.analysis.audit import explain_and_audit
 from reasoner.observe.report.data import glossary, packed, stage_data
-from reasoner.storage.run_folder import write_text
+from reasoner.storage.files import write_text
 
 HERE = Path(__file__).resolve().parent
 

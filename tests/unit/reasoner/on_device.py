@@ -26,21 +26,27 @@ from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.importance import IMPORTANCE
 from reasoner.algorithm.kl import KL
 from reasoner.algorithm.loss import POLICY_LOSSES
+from reasoner.algorithm.objective import make_objective
 from reasoner.algorithm.pairwise import DPO_LOSSES
-from reasoner.config.sections import DpoSection, StageConfig, resolve
+from reasoner.config.load import resolve
+from reasoner.config.sections import DpoSection
+from reasoner.config.stage import StageConfig
+from reasoner.data.pairs import encode_pairs, pair_batch
 from reasoner.engine.check import Checksum, check_checksum, check_probe, probe_ids
 from reasoner.engine.hf import HfEngine
 from reasoner.graders.judge_model import ForwardBackend
-from reasoner.graders.reward_model import RewardModel, lend_base
+from reasoner.graders.reward_model import RewardModel
+from reasoner.model.shared_base import lend_base
 from reasoner.policy.checkpoint import Progress, restore_training_state, save_checkpoint
+from reasoner.policy.kinds import PairPolicy
 from reasoner.policy.policy import Policy, UpdateStats
+from reasoner.policy.reward import RewardPolicy
 from reasoner.policy.value import ActorCritic
 from reasoner.records import Request, SamplingParams
-from reasoner.stages.dpo import PairPolicy, dpo_objective
+from reasoner.stages.dpo import dpo_objective
 from reasoner.stages.pipeline import run_stage
-from reasoner.stages.reward_model import RewardPolicy, bradley_terry_objective, encode_pairs, pair_batch
+from reasoner.stages.reward_model import bradley_terry_objective
 from reasoner.stages.sft import negative_log_likelihood
-from reasoner.train import make_objective
 from tests.unit.reasoner.test_policy import SHAPE, make_batch
 from tests.unit.reasoner.test_reward_model import PAIRS
 from verifiers.judge.budget import Meter
@@ -327,7 +333,7 @@ def whole(device: torch.device, tmp: Path, **changes: Any) -> Numbers:
     )
     if config.method in ("dpo", "reward_model"):
         config = config.model_copy(update={"task": []})
-    with patch("reasoner.session.session.open_accelerator", lambda _: accelerator_of(device)):
+    with patch("reasoner.session.accelerator.open_accelerator", lambda _: accelerator_of(device)):
         run_stage(config, tmp / "run", resume=False)
     metrics = [json.loads(line) for line in (tmp / "run" / "metrics.jsonl").read_text().splitlines()]
     names = sorted(name for name in metrics[-1] if not name.startswith(("time/", "throughput/", "memory/")))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reasoner.config.sections import StageConfig, dump, resolve
+from reasoner.config.load import dump, resolve
+from reasoner.config.stage import StageConfig
 from reasoner.storage.history import History, attach_updates, row_of
 
 VOCABULARY = 12

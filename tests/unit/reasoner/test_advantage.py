@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from reasoner.algorithm.advantage import (
-    ESTIMATORS,
+from reasoner.algorithm.advantage import ESTIMATORS, get_estimator
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.group_baselines import (
     gae_row,
-    get_estimator,
     group_advantages,
     group_signal,
     leave_one_out_advantages,
     overlong_penalty,
 )
-from reasoner.algorithm.batch import Batch
 from tests.unit.reasoner.test_policy import config_with, make_batch
 
 

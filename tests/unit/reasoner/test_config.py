@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from reasoner.config.errors import ConfigError
 from reasoner.config.hints import OTHER_NAMES
-from reasoner.config.sections import ConfigError, dump, load_config, resolve, shipped_configs
+from reasoner.config.load import dump, load_config, resolve, shipped_configs
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))

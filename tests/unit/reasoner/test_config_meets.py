@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config.sections import ConfigError, resolve
+from reasoner.algorithm.objective import check_algorithm
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import resolve
 from reasoner.model.load import ModelError
-from reasoner.session.session import open_session
+from reasoner.session.opening import open_session
 from reasoner.stages.pipeline import check_run, run_pipeline
-from reasoner.train import check_algorithm
 from tasks import TaskError
 from verifiers.errors import VerifierError
 

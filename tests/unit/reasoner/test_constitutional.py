@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from reasoner.config.sections import ConfigError, load_config
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import load_config
 from reasoner.model.load import load_model
 from reasoner.stages.constitutional import fill, label_of, load_principles, shuffled
 from reasoner.stages.pipeline import run_pipeline

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config.sections import ConfigError, PromptSection, resolve
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import resolve
+from reasoner.config.sections import PromptSection
 from reasoner.data.demonstrations import encode_problems, encode_row, load_rows
 from reasoner.data.encode import UnusableRow, batch_of
 from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from reasoner.engine.base import EngineError
 from reasoner.engine.hf import HfEngine
 from reasoner.engine.vllm import VllmEngine
-from reasoner.policy.checkpoint import random_state, set_random_state
+from reasoner.model.random_state import random_state, set_random_state
 from reasoner.policy.policy import Policy
 from tests.unit.reasoner.on_device import CASES, stage, whole
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reasoner.config.sections import ConfigError
+from reasoner.config.errors import ConfigError
 from reasoner.data.difficulty import Difficulty, DifficultySampler, problem_key
 from reasoner.data.sampler import Mixture, ProblemSampler
 from reasoner.records import Problem

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config.sections import resolve
+from reasoner.config.load import resolve
 from reasoner.preflight import doctor
 from reasoner.preflight.doctor import State, machine_checks
 

@@ -17,8 +17,8 @@ from reasoner.observe.explain import Finding, Level, explain, findings, ordered
 from reasoner.observe.explain.during_run import Watch
 from reasoner.observe.explain.policy_rules import GROUP_RELATIVE
 from reasoner.observe.report import write_report
+from reasoner.storage.files import RunError
 from reasoner.storage.history import config_before
-from reasoner.storage.run_folder import RunError
 from tests.unit.reasoner.runs import make_history, make_records, nucleus, softmax, stage, write_run
 
 

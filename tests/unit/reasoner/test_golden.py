@@ -17,10 +17,10 @@ from reasoner.algorithm.advantage import ESTIMATORS, get_estimator
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.importance import IMPORTANCE
 from reasoner.algorithm.loss import POLICY_LOSSES
-from reasoner.config.sections import resolve
+from reasoner.algorithm.objective import make_objective
+from reasoner.config.load import resolve
 from reasoner.policy.policy import Policy
 from reasoner.records import Completion, FinishReason, Problem, Rollout, Segment
-from reasoner.train import make_objective
 from verifiers import Verdict
 
 CASES = Path(__file__).parents[2] / "cases"

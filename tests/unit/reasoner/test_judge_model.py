@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from reasoner.config.sections import ModelSection, ScratchConfig, load_config, resolve, shipped_configs
+from reasoner.config.load import load_config, resolve, shipped_configs
+from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.graders.judge_model import JudgeModel, continuation, prompt_text
 from reasoner.model.load import load_model
 from reasoner.stages.pipeline import check_run, run_pipeline

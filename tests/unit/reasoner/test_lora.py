@@ -11,12 +11,13 @@ from accelerate import Accelerator
 from transformers import AutoModelForCausalLM
 
 from reasoner.algorithm.batch import Batch
-from reasoner.config.sections import ConfigError, resolve
+from reasoner.algorithm.objective import make_objective
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import resolve
 from reasoner.engine import open_engine
-from reasoner.model.forward import packed, padded, unpadded
 from reasoner.model.load import ModelError
+from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.policy import Policy
-from reasoner.train import make_objective
 from tests.unit.reasoner.test_policy import SHAPE, config_with, gradient, in_double, make_batch
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from reasoner.config.sections import ModelSection, ScratchConfig, resolve
+from reasoner.config.load import resolve
+from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.model.load import load_model
 from reasoner.policy.policy import Policy
 from reasoner.preflight.dry_run import plan

@@ -15,19 +15,18 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from reasoner.algorithm.pairwise import DPO_LOSSES, PairScores, bradley_terry, ipo, robust, sigmoid
-from reasoner.config.sections import DpoSection, StageConfig, resolve
+from reasoner.config.load import resolve
+from reasoner.config.sections import DpoSection
+from reasoner.config.stage import StageConfig
 from reasoner.data.encode import Encoded
+from reasoner.data.pairs import EncodedPair, pair_batch
 from reasoner.data.preferences import Pair
-from reasoner.model.forward import packed, padded, unpadded
+from reasoner.policy.kinds import PairPolicy
+from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.policy import Policy
-from reasoner.stages.dpo import PairPolicy, dpo_objective, pair_scores
-from reasoner.stages.reward_model import (
-    EncodedPair,
-    RewardPolicy,
-    bootstrap,
-    bradley_terry_objective,
-    pair_batch,
-)
+from reasoner.policy.reward import RewardPolicy
+from reasoner.stages.dpo import dpo_objective, pair_scores
+from reasoner.stages.reward_model import bootstrap, bradley_terry_objective
 from tests.unit.reasoner.test_policy import in_double
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
@@ -251,7 +250,7 @@ def random_pairs(count: int) -> list[EncodedPair]:
 
 
 def fake_scores(logprobs_N: Tensor):
-    from reasoner.policy.policy import TokenScores
+    from reasoner.algorithm.objective import TokenScores
 
     return TokenScores(logprobs_N, torch.zeros_like(logprobs_N))
 

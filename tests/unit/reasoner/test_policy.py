@@ -16,21 +16,17 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from reasoner.algorithm.advantage import get_estimator
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import IMPORTANCE, POLICY_LOSSES
+from reasoner.algorithm.objective import make_objective
 from reasoner.algorithm.token_weights import token_weights
-from reasoner.config.sections import BatchSection, ConfigError, resolve
-from reasoner.model.forward import (
-    UNPADDED,
-    allow_unpadded,
-    full_attention,
-    hidden_states,
-    packed,
-    padded,
-    takes_unpadded,
-    unpadded,
-)
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import resolve
+from reasoner.config.sections import BatchSection
+from reasoner.model.forward import UNPADDED, allow_unpadded, full_attention, hidden_states, takes_unpadded
+from reasoner.policy.layout import packed, padded, unpadded
+from reasoner.policy.optimizer import schedule_factor
 from reasoner.policy.passes import Planner, Sizes
-from reasoner.policy.policy import Policy, TokenScorer, TrainingError, schedule_factor
-from reasoner.train import make_objective, whole_step_scale
+from reasoner.policy.policy import Policy, TokenScorer, TrainingError
+from reasoner.train import whole_step_scale
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from reasoner.config.sections import resolve
+from reasoner.config.load import resolve
 from reasoner.observe.explain import findings
 from reasoner.observe.explain.ppo_rules import ppo_rules
 from reasoner.storage.history import History

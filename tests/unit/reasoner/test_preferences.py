@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config.sections import ConfigError, PreferenceSection
+from reasoner.config.errors import ConfigError
+from reasoner.config.sections import PreferenceSection
 from reasoner.data.encode import BAD_ROWS, BadRow, UnusableRow, report_bad_rows
 from reasoner.data.preferences import load_pairs, read_pair, transcript
 from reasoner.evaluation.reward_report import calibration, length_bias, pair_report, pairwise_accuracy

@@ -6,19 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reasoner.config.sections import ConfigError, TaskSection, resolve
-from reasoner.preflight.preflight import (
-    Beta,
-    Bin,
-    Preflight,
-    fitted,
-    problem_list,
-    sampling_stage,
-    sentences,
-    signal_chance,
-    to_json,
-)
-from reasoner.rollout.round import listed
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import resolve
+from reasoner.config.sections import TaskSection
+from reasoner.data.problems import listed
+from reasoner.preflight.preflight import Bin, Preflight, problem_list, sampling_stage, sentences, to_json
+from reasoner.preflight.signal_chance import Beta, fitted, signal_chance
 from tasks import Problem
 from tests.unit.reasoner.runs import make_history, make_records, stage
 

@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from reasoner.config.sections import ConfigError, resolve
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import resolve
 from reasoner.engine import open_engine
 from reasoner.engine.check import checksum
 from reasoner.model.load import ModelError

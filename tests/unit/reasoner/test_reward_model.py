@@ -9,13 +9,18 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from reasoner.config.sections import StageConfig, resolve
+from reasoner.config.load import resolve
+from reasoner.config.stage import StageConfig
+from reasoner.data.pairs import encode_pairs, pair_batch
 from reasoner.data.preferences import Pair
-from reasoner.graders.reward_model import RewardCard, RewardModel, RewardModelVerifier, lend_base, spread
+from reasoner.graders.reward_model import RewardModel, RewardModelVerifier, spread
 from reasoner.model.load import ModelError
 from reasoner.model.lora import ADAPTER
+from reasoner.model.reward_head import RewardCard
+from reasoner.model.shared_base import lend_base
 from reasoner.policy.policy import Policy
-from reasoner.stages.reward_model import RewardPolicy, bradley_terry_objective, encode_pairs, evaluate_pairs, pair_batch
+from reasoner.policy.reward import RewardPolicy
+from reasoner.stages.reward_model import bradley_terry_objective, evaluate_pairs
 from tests.unit.reasoner.test_pairwise import SHAPE
 from verifiers import GradingRow, Outcome
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.config.sections import ConfigError, resolve
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import resolve
 from reasoner.data.prompt import Prompt
 from reasoner.records import Completion, FinishReason, Segment
 from reasoner.rollout.round import Round, merged
-from reasoner.session.session import open_session
+from reasoner.session.opening import open_session
 from reasoner.stages.pipeline import run_pipeline
 from tasks import Problem
 from verifiers import Outcome, Verdict

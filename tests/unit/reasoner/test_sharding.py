@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from accelerate.utils import FullyShardedDataParallelPlugin
 
-from reasoner.config.sections import ConfigError, StageConfig, resolve
-from reasoner.session.session import check_sharding, open_accelerator
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import resolve
+from reasoner.config.stage import StageConfig
+from reasoner.session.accelerator import check_sharding, open_accelerator
 
 
 def stage(**model: object) -> StageConfig:

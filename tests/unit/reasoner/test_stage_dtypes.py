@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
-from reasoner.config.sections import resolve
+from reasoner.config.load import resolve
 from reasoner.stages.pipeline import run_pipeline
 
 

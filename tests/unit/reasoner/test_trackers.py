@@ -6,8 +6,9 @@ from types import ModuleType
 
 import pytest
 
-from reasoner.config.sections import ConfigError
-from reasoner.storage.run_folder import RunError, RunFolder
+from reasoner.config.errors import ConfigError
+from reasoner.storage.files import RunError
+from reasoner.storage.run_folder import RunFolder
 from tests.unit.reasoner.runs import stage
 
 

@@ -10,15 +10,18 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from reasoner.algorithm.advantage import gae_row, get_estimator
+from reasoner.algorithm.advantage import get_estimator
 from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.group_baselines import gae_row
 from reasoner.algorithm.kl_control import Leash, row_kl
 from reasoner.algorithm.loss import value_loss
-from reasoner.config.sections import ConfigError, StageConfig, resolve
-from reasoner.model.forward import packed, padded, unpadded
+from reasoner.algorithm.objective import make_objective
+from reasoner.config.errors import ConfigError
+from reasoner.config.load import resolve
+from reasoner.config.stage import StageConfig
+from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.policy import Policy
 from reasoner.policy.value import ActorCritic, value_metrics
-from reasoner.train import make_objective
 from tests.unit.reasoner.test_policy import in_double, make_batch
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}

@@ -1,0 +1,95 @@
+"""The config's loss as a function of a micro-batch. Letters: B rows, K heads, N completion tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from reasoner.algorithm.advantage import get_estimator
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.kl_control import Leash
+from reasoner.algorithm.loss import LossTerms, policy_loss
+from reasoner.config.errors import ConfigError
+from reasoner.config.stage import StageConfig
+
+
+class TokenScores(NamedTuple):
+    """What a forward pass says of the completion tokens of a micro-batch."""
+
+    logprobs_N: Tensor
+    """[N] log-probabilities under the sampling temperature, with gradient in training."""
+    entropy_N: Tensor
+    """[N] entropy of the next-token distribution in nats."""
+    rewards_BK: Tensor | None = None
+    """[B, heads] of a reward model: read at each row's last token."""
+    values_N: Tensor | None = None
+    """[N] of a value model: read at the position that predicts each token."""
+
+
+Objective = Callable[[TokenScores, Batch], LossTerms]
+
+
+def loss_needs(config: StageConfig) -> frozenset[str]:
+    """What the loss wants annotated: old log-probabilities only where several updates share a batch."""
+    needs: set[str] = set()
+    if config.optim.updates_per_step * config.optim.inner_epochs > 1:
+        needs.add("old_logprobs")
+    if config.algorithm.kl_coef > 0:
+        needs.add("ref_logprobs")
+    return frozenset(needs)
+
+
+def make_objective(config: StageConfig, *, kl_coef: float | None = None) -> Objective:
+    """The config's policy loss as a function of a micro-batch; kl_coef None: the config's."""
+    algorithm = config.algorithm
+    coef = algorithm.kl_coef if kl_coef is None else kl_coef
+
+    def objective(scores: TokenScores, micro: Batch) -> LossTerms:
+        return policy_loss(
+            scores.logprobs_N,
+            scores.entropy_N,
+            micro,
+            loss=algorithm.loss,
+            loss_options=algorithm.loss_options,
+            importance=algorithm.importance,
+            importance_options=algorithm.importance_options,
+            kl=algorithm.kl,
+            kl_coef=coef,
+            entropy_coef=algorithm.entropy_coef,
+        )
+
+    return objective
+
+
+def check_algorithm(config: StageConfig) -> None:
+    """Take the loss of one made-up group, so that a wrong name or option is found before anything is sampled.
+
+    Raises:
+        ConfigError: an estimator, loss or correction that there is not, or an option that it does not take.
+    """
+    if config.method not in ("grpo", "ppo"):
+        return
+    rows = max(2, config.rollout.group_size)
+    zeros_N = torch.zeros(rows)
+    batch = Batch(
+        input_ids=tuple(torch.zeros(2, dtype=torch.long) for _ in range(rows)),
+        prompt_lengths_B=torch.ones(rows, dtype=torch.long),
+        row_N=torch.arange(rows),
+        loss_mask_N=torch.ones(rows, dtype=torch.bool),
+        reward_B=torch.arange(rows, dtype=torch.float64) % 2,
+        group_B=torch.zeros(rows, dtype=torch.long),
+        weights_N=zeros_N,
+        rollout_logprobs_N=zeros_N,
+        old_logprobs_N=zeros_N,
+        ref_logprobs_N=zeros_N,
+        values_N=zeros_N,
+    )
+    leash = Leash(config.algorithm, {})
+    try:
+        batch = leash.estimate(batch, get_estimator(config.algorithm.advantage))
+        make_objective(config, kl_coef=leash.in_loss)(TokenScores(zeros_N, zeros_N), batch)
+    except (ValueError, TypeError) as error:
+        raise ConfigError("bad-value", f"algorithm: {error}") from error

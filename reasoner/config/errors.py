@@ -1,0 +1,14 @@
+"""The error of a config that cannot be used. Imports no torch."""
+
+from __future__ import annotations
+
+
+class ConfigError(ValueError):
+    """A config cannot be used. `code` is stable: unknown-key, bad-value, no-file, bad-yaml, bad-override."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
+        return ConfigError, (self.code, str(self))

@@ -1,0 +1,173 @@
+"""One stage and one run of the config. Imports no torch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, cast
+
+from pydantic import Field, field_validator, model_validator
+
+from reasoner.config.sections import (
+    CENTRED,
+    AlgorithmSection,
+    BatchSection,
+    CheckpointSection,
+    ConstitutionalSection,
+    DpoSection,
+    EngineSection,
+    EvalSection,
+    GradingSection,
+    LoggingSection,
+    ModelSection,
+    OptimSection,
+    PairsSection,
+    PreferenceSection,
+    PromptSection,
+    RewardModelSection,
+    RolloutSection,
+    Section,
+    SftSection,
+    TaskSection,
+    ValueSection,
+    VerifierSection,
+    WatchSection,
+)
+
+
+class StageConfig(Section):
+    """One stage of a run, with every default resolved."""
+
+    method: Literal["grpo", "ppo", "sft", "reward_model", "dpo", "pairs", "constitutional"] = "grpo"
+    """grpo and ppo are one loop; ppo sets algorithm.advantage: gae and rollout.group_size: 1 where they are not set."""
+    name: str = "run"
+    label: str | None = None
+    """Name of the stage in `stage:NAME` references of later stages; None: its method."""
+    output: str | None = None
+    """Run folder; None: runs/<name>."""
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
+    steps: int = Field(default=100, ge=1)
+    model: ModelSection = ModelSection()
+    task: list[TaskSection] = Field(default_factory=list[TaskSection])
+    prompt: PromptSection = PromptSection()
+    rollout: RolloutSection = RolloutSection()
+    algorithm: AlgorithmSection = AlgorithmSection()
+    optim: OptimSection = OptimSection()
+    batch: BatchSection = BatchSection()
+    engine: EngineSection = EngineSection()
+    grading: GradingSection = GradingSection()
+    eval: EvalSection = EvalSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    sft: SftSection = SftSection()
+    preferences: PreferenceSection = PreferenceSection()
+    reward_model: RewardModelSection = RewardModelSection()
+    dpo: DpoSection = DpoSection()
+    pairs: PairsSection = PairsSection()
+    constitutional: ConstitutionalSection = ConstitutionalSection()
+    value: ValueSection = ValueSection()
+    reward: VerifierSection | None = None
+    """What training rewards instead of the tasks' own verifiers, which then still grade every evaluation: a reward
+    model, a weighted sum, ... None: the tasks' own."""
+    watch: WatchSection = WatchSection()
+    logging: LoggingSection = LoggingSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ppo_defaults(cls, value: object) -> object:
+        if not isinstance(value, dict) or cast("dict[str, object]", value).get("method") != "ppo":
+            return cast("object", value)
+        defaults: dict[str, object] = {"algorithm": {"advantage": "gae"}, "rollout": {"group_size": 1}}
+        return deep_merge(defaults, cast("dict[str, object]", value))
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_by_name(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str) else value
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _tasks(cls, value: object) -> object:
+        entries = cast("list[object]", value) if isinstance(value, list) else [value]
+        return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StageConfig:
+        if self.method in ("reward_model", "dpo") and not self.preferences.train:
+            raise ValueError(f"preferences.train must name at least one file of pairs for method {self.method}")
+        self._leash_fits()
+        if self.sft.patience is not None and not self.sft.held_out and not self.sft.test:
+            raise ValueError("sft.patience needs an evaluation loss. Set sft.held_out or sft.test")
+        given = self.method in ("reward_model", "dpo") or (self.method == "sft" and self.sft.data)
+        if not self.task and not given:
+            raise ValueError("task must name at least one task. `reasoner tasks list` shows them")
+        if self.algorithm.overlong_penalty_tokens > self.rollout.max_tokens:
+            raise ValueError(
+                "algorithm.overlong_penalty_tokens must be at most rollout.max_tokens;"
+                f" got {self.algorithm.overlong_penalty_tokens} of {self.rollout.max_tokens}"
+            )
+        if self.model.path and self.model.from_scratch:
+            raise ValueError("model must have either path or from_scratch, not both")
+        if self.model.lora and self.model.lora.dropout > 0 and self.method != "sft":
+            raise ValueError(
+                f"model.lora.dropout must be 0 where a sampled distribution is trained; got {self.model.lora.dropout}"
+            )
+        if self.model.quantization and (self.model.lora is None or self.model.from_scratch):
+            raise ValueError(
+                "model.quantization holds the frozen base under adapters in 4 bits: it needs model.lora and model.path."
+                " Set them, or leave it out"
+            )
+        if self.grading.portions > 1 and (
+            self.optim.updates_per_step * self.optim.inner_epochs > 1 or self.rollout.dynamic_sampling_rounds
+        ):
+            raise ValueError(
+                "grading.portions above 1 needs one update a step (optim.updates_per_step, optim.inner_epochs) and no"
+                " dynamic_sampling_rounds: both want all the rows of a step. Leave it out"
+            )
+        if self.rollout.group_size < 2 and self.method == "grpo" and self.algorithm.advantage in CENTRED:
+            raise ValueError(
+                f"group_size must be >= 2 to centre rewards; got {self.rollout.group_size}."
+                " Set rollout.group_size in the config"
+            )
+        return self
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether problems are solved to evaluate; a reward model writes nothing."""
+        return bool(self.task and self.eval.problems and self.method != "reward_model")
+
+    def _leash_fits(self) -> None:
+        """Raise where a KL setting has nothing to act on."""
+        algorithm = self.algorithm
+        for name in ("kl_target", "kl_budget"):
+            if getattr(algorithm, name) is not None and algorithm.kl_coef == 0:
+                raise ValueError(f"algorithm.{name} needs a KL to the reference. Set algorithm.kl_coef above 0")
+        if "kl_coef" in algorithm.advantage_options:
+            raise ValueError("advantage_options.kl_coef is set by algorithm.kl_coef with kl_in: reward. Use those")
+
+
+class RunConfig(Section):
+    """A run: one stage or several, in order."""
+
+    name: str
+    output: str
+    stages: tuple[StageConfig, ...]
+    starts_fresh: tuple[bool, ...]
+    """Per stage: True where it names its own model, False where it goes on with the previous stage's."""
+
+    def stage_folder(self, index: int) -> Path:
+        """Where a stage's records lie: the run folder itself where there is only one stage."""
+        root = Path(self.output)
+        return root if len(self.stages) == 1 else root / f"{index}-{self.stages[index].method}"
+
+
+def deep_merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+    """`over` laid over `base`, mappings merged key by key, everything else replaced."""
+    result: dict[str, object] = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        current = result.get(key)
+        if isinstance(current, dict) and isinstance(value, dict):
+            result[key] = deep_merge(cast("dict[str, object]", current), cast("dict[str, object]", value))
+        else:
+            result[key] = copy.deepcopy(value)
+    return result

@@ -1,0 +1,48 @@
+"""Preference pairs as token ids. Letters: C pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from reasoner.algorithm.batch import Batch
+from reasoner.data.encode import BadRow, Encoded, batch_of, encode, length_fault
+from reasoner.data.preferences import Pair
+from reasoner.policy.policy import Policy
+
+
+class EncodedPair(NamedTuple):
+    """A pair as token ids, the better completion first."""
+
+    pair: Pair
+    first: Encoded
+    second: Encoded
+    number: int
+    """Its place among the training pairs."""
+
+
+def encode_pairs(pairs: Sequence[Pair], policy: Policy, *, limit: int) -> tuple[list[EncodedPair], list[BadRow]]:
+    """Pairs as token ids, and those over the limit."""
+    kept: list[EncodedPair] = []
+    bad: list[BadRow] = []
+    section = policy.config.prompt
+    for pair in pairs:
+        first, second = (
+            encode(pair.prompt, text, policy.tokenizer, section, name=pair.id) for text in (pair.first, pair.second)
+        )
+        fault = length_fault(max(first, second, key=len), limit)
+        if fault:
+            bad.append(BadRow(pair.id, fault))
+        else:
+            kept.append(EncodedPair(pair, first, second, len(kept)))
+    return kept, bad
+
+
+def pair_batch(pairs: Sequence[EncodedPair]) -> Batch:
+    """Rows 2c and 2c + 1 of pair c; rewards hold the target and its complement, groups the pair's number."""
+    return batch_of(
+        [side for encoded in pairs for side in (encoded.first, encoded.second)],
+        rewards=[value for encoded in pairs for value in (encoded.pair.target, 1 - encoded.pair.target)],
+        groups=[encoded.number for encoded in pairs for _ in range(2)],
+        margins=[encoded.pair.margin for encoded in pairs for _ in range(2)],
+    )

@@ -1,0 +1,31 @@
+"""The random state of a process, read and restored."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+
+
+def random_state() -> dict[str, object]:
+    """Of python, numpy, torch, and every CUDA device."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: Mapping[str, object]) -> None:
+    """The inverse of `random_state`."""
+    random.setstate(cast("tuple[object, ...]", state["python"]))
+    np.random.set_state(cast("dict[str, object]", state["numpy"]))
+    torch.set_rng_state(cast("torch.Tensor", state["torch"]))
+    if torch.cuda.is_available():
+        # a checkpoint of a machine with more devices resumes on fewer
+        kept = cast("list[torch.Tensor]", state["cuda"])[: torch.cuda.device_count()]
+        torch.cuda.set_rng_state_all(kept)

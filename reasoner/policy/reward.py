@@ -1,0 +1,122 @@
+"""The policy with reward heads. Letters: B rows, K heads."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+from transformers.modeling_utils import PreTrainedModel
+
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.objective import TokenScores
+from reasoner.config.errors import ConfigError
+from reasoner.model.forward import Forward
+from reasoner.model.lora import fingerprint, save_adapter
+from reasoner.model.reward_head import BASE_FILE, RewardCard, last_token_scores
+from reasoner.model.reward_head import REWARD_HEAD_FILE as HEAD_FILE
+from reasoner.model.sharding import whole_state
+from reasoner.policy.policy import Policy
+from reasoner.seeds import request_seed
+
+
+class RewardScorer(nn.Module):
+    """The model as a function from a forward layout to K rewards a row."""
+
+    def __init__(self, model: PreTrainedModel, head: nn.Linear) -> None:
+        super().__init__()
+        self.model = model
+        self.head = head
+
+    def forward(self, forward: Forward, temperature: float) -> TokenScores:
+        rewards_BK = last_token_scores(cast("nn.Module", self.model.get_decoder()), self.head, forward)
+        nothing = rewards_BK.new_zeros(0)
+        return TokenScores(nothing, nothing, rewards_BK)
+
+
+class RewardPolicy(Policy):
+    """The trunk with its reward heads, trained through the interface of every policy."""
+
+    unit: ClassVar[int] = 2
+    reads_last_token: ClassVar[bool] = True
+    card: RewardCard
+
+    def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
+        self.card = RewardCard(prompt=self.config.prompt)
+        self.head = scalar_head(self.model.config.hidden_size, self.config.reward_model.heads, seed=self.config.seed)
+        if checkpoint is not None:
+            self.head.load_state_dict(load_file(checkpoint / HEAD_FILE))
+        if not self.model.config.tie_word_embeddings:
+            output = cast("nn.Module", self.model.get_output_embeddings())
+            output.requires_grad_(False)  # never used
+        self._base = fingerprint(self.model) if self.adapter is not None else ""
+        return RewardScorer(self.model, self.head)
+
+    @torch.no_grad()
+    def rewards(self, batch: Batch) -> Tensor:
+        """[B, K] float64 rewards of a batch's rows."""
+        found = torch.zeros(len(batch), self.config.reward_model.heads, dtype=torch.float64)
+        for rows in self.planner().passes(batch):
+            scores = self.trainer_logprobs(batch.select(rows)).rewards_BK
+            assert scores is not None
+            found[torch.tensor(rows)] = scores.double().cpu()
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write a sequence-classification folder; with an adapter, the adapter and the head apart as well."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = copy.deepcopy(self.unwrapped().config)
+        known = cast("dict[type, type]", MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING)
+        if type(config) not in known:
+            raise ConfigError(
+                "bad-value",
+                f"{type(config).__name__} has no sequence-classification model in transformers, and a reward model is"
+                " saved as one. Use another base model.",
+            )
+        config.architectures = [known[type(config)].__name__]
+        config.num_labels = self.config.reward_model.heads
+        config.pad_token_id = self.tokenizer.pad_token_id
+        config.save_pretrained(folder)
+        weights = {name: t.cpu().contiguous() for name, t in self._written("model").items()}
+        weights = {name: t for name, t in weights.items() if not name.startswith("lm_head")}
+        weights["score.weight"] = self._written("head")["weight"].cpu()
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        self.tokenizer.save_pretrained(folder)
+        self.card.write(folder)
+        if self.adapter is not None:
+            save_adapter(self.adapter, self._written("adapter"), folder / "adapter")
+            save_file(self._written("head"), folder / "adapter" / HEAD_FILE)
+            (folder / "adapter" / BASE_FILE).write_text(self._base + "\n")
+
+    def save_trained(self, checkpoint: Path) -> None:
+        if self.adapter is None:
+            super().save(checkpoint / "model")
+        else:
+            save_adapter(self.adapter, self._written("adapter"), checkpoint / "adapter")
+        save_file({name: t.cpu() for name, t in self._written("head").items()}, checkpoint / HEAD_FILE)
+
+    def _saved_parts(self) -> list[str]:
+        return ["model", "head", *(["adapter"] if self.adapter is not None else [])]
+
+    def _trained_parts(self) -> list[str]:
+        return [*super()._trained_parts(), "head"]
+
+    def _weights(self, part: str) -> Iterator[tuple[str, Tensor]]:
+        if part == "head":
+            return whole_state(self.head)
+        return super()._weights(part)
+
+
+def scalar_head(hidden_size: int, heads: int, *, seed: int) -> nn.Linear:
+    """Linear heads without bias, normal with std 1 / sqrt(hidden + 1) as in Stiennon et al., arXiv:2009.01325."""
+    generator = torch.Generator().manual_seed(request_seed(seed, "reward head"))
+    head = nn.Linear(hidden_size, heads, bias=False)
+    with torch.no_grad():
+        head.weight.normal_(std=1 / math.sqrt(hidden_size + 1), generator=generator)
+    return head

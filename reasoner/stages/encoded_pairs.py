@@ -1,0 +1,36 @@
+"""The pairs of a stage, encoded; rows left out are reported."""
+
+from __future__ import annotations
+
+from reasoner.config.errors import ConfigError
+from reasoner.data.encode import BadRow, report_bad_rows
+from reasoner.data.pairs import EncodedPair, encode_pairs
+from reasoner.data.preferences import load_pairs, shares
+from reasoner.session.session import Session
+
+
+def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]]:
+    """Training and held-out pairs as token ids; what is left out is said and listed.
+
+    Raises:
+        ConfigError: no pair is left, or one is bad and the policy is to stop.
+    """
+    config, policy = session.config, session.policy
+    section = config.preferences
+    bad: list[BadRow] = []
+    sides: list[list[EncodedPair]] = []
+    total = 0
+    for split, found in load_pairs(section)._asdict().items():
+        kept, long = encode_pairs(found.pairs, policy, limit=min(section.max_tokens or policy.context, policy.context))
+        total += len(found.pairs) + len(found.bad)
+        bad += [*found.bad, *long]
+        sides.append(kept)
+        if session.fresh:
+            session.display.note(f"{split}: {'; '.join(shares([encoded.pair for encoded in kept]))}")
+    said = report_bad_rows(bad, total=total, policy=section.bad_rows, folder=session.run.path)
+    if said and session.fresh:
+        session.display.note(said)
+    if not sides[0]:
+        raise ConfigError("bad-value", "preferences.train must hold at least one pair; none is left for training.")
+    session.same_data("pairs", [*sides[0], *sides[1]])
+    return sides[0], sides[1]
