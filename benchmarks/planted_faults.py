@@ -146,7 +146,7 @@ def lagging(engine: str) -> Patch:
 
     @contextlib.contextmanager
     def patch() -> Iterator[None]:
-        import reasoner.session.session as session
+        import reasoner.session.opening as session
         from reasoner.engine.check import checksum
 
         cls, opened = engine_class(engine), session.open_engine
@@ -173,7 +173,7 @@ def syncs(engine: str, *, every: int | None) -> Patch:
 
     @contextlib.contextmanager
     def patch() -> Iterator[None]:
-        import reasoner.session.session as session
+        import reasoner.session.opening as session
         from reasoner.engine.check import checksum
 
         cls, opened = engine_class(engine), session.open_engine

@@ -37,7 +37,7 @@ def gradients() -> dict[str, list[float]]:
     from reasoner.algorithm.loss import POLICY_LOSSES
     from reasoner.algorithm.objective import make_objective
     from reasoner.policy.policy import Policy
-    from tests.unit.reasoner.test_policy import config_with, in_double, make_batch
+    from tests.unit.reasoner.policy.test_policy import config_with, in_double, make_batch
 
     in_float64()
     variants = [
@@ -153,7 +153,7 @@ def resumed(config: StageConfig, folder: Path) -> Iterator[float]:
 def bfloat16() -> dict[str, list[float]]:
     """Log-probabilities before and after an update in mixed precision, by form."""
     from reasoner.algorithm.objective import make_objective
-    from tests.unit.reasoner.test_policy import make_batch
+    from tests.unit.reasoner.policy.test_policy import make_batch
 
     found: dict[str, list[float]] = {}
     for form in ("whole", "adapter"):
@@ -176,7 +176,7 @@ def opened(config: StageConfig, checkpoint: Path | None = None) -> Policy:
     from reasoner.policy.checkpoint import restore_training_state
     from reasoner.policy.kinds import policy_class
     from reasoner.session.accelerator import open_accelerator
-    from tests.unit.reasoner.test_policy import in_double
+    from tests.unit.reasoner.policy.test_policy import in_double
 
     policy = policy_class(config)(config, accelerator=open_accelerator(config), checkpoint=checkpoint)
     assert is_sharded(policy.scorer) == (SHARDED and processes.count() > 1)
@@ -197,8 +197,8 @@ def updated(policy: Policy, *, warm_up: bool = False) -> Iterator[float]:
     from reasoner.algorithm.objective import make_objective
     from reasoner.policy.reward import RewardPolicy
     from reasoner.stages.reward_model import bradley_terry_objective
-    from tests.unit.reasoner.test_pairwise import pair_batch, random_pairs
-    from tests.unit.reasoner.test_policy import make_batch
+    from tests.unit.reasoner.algorithm.test_pairwise import pair_batch, random_pairs
+    from tests.unit.reasoner.policy.test_policy import make_batch
 
     if isinstance(policy, RewardPolicy):
         batch = pair_batch(random_pairs(6))
@@ -241,7 +241,7 @@ def shard() -> None:
     import accelerate
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-    import reasoner.session.session
+    import reasoner.session.accelerator
 
     def accelerator(**given: Any) -> accelerate.Accelerator:
         made = accelerate.Accelerator(**given)
@@ -251,7 +251,7 @@ def shard() -> None:
         made.state.distributed_type, made.state.fsdp_plugin = DistributedType.FSDP, plugin
         return made
 
-    reasoner.session.session.Accelerator = accelerator
+    reasoner.session.accelerator.Accelerator = accelerator
 
 
 def take(policy, gradient: list) -> float:

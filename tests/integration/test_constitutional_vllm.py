@@ -13,7 +13,7 @@ from reasoner.config.load import load_config
 from reasoner.config.sections import ModelSection
 from reasoner.model.load import load_model
 from reasoner.stages.pipeline import run_pipeline
-from tests.unit.reasoner.test_constitutional import TINY
+from tests.unit.reasoner.stages.test_constitutional import TINY
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 SERVED = "hidden_size: 64, layers: 1, heads: 2"  # heads of 32: what vLLM's attention takes on a CPU

@@ -13,7 +13,7 @@ from reasoner.config.stage import RunConfig
 from reasoner.label.sitting import Sitting
 from reasoner.stages.pipeline import run_pipeline
 from reasoner.train import train
-from tests.unit.reasoner.test_quantized import needs_bitsandbytes
+from tests.unit.reasoner.model.test_quantized import needs_bitsandbytes
 
 pytestmark = pytest.mark.integration
 TASK = {"name": "covering", "options": {"train_size": 200, "test_size": 40}}

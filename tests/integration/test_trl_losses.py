@@ -15,7 +15,7 @@ from torch import Tensor
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import policy_loss
 from reasoner.config.stage import StageConfig
-from tests.unit.reasoner.test_policy import config_with, make_batch
+from tests.unit.reasoner.policy.test_policy import config_with, make_batch
 
 pytestmark = pytest.mark.integration
 

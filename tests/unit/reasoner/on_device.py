@@ -47,8 +47,8 @@ from reasoner.stages.dpo import dpo_objective
 from reasoner.stages.pipeline import run_stage
 from reasoner.stages.reward_model import bradley_terry_objective
 from reasoner.stages.sft import negative_log_likelihood
-from tests.unit.reasoner.test_policy import SHAPE, make_batch
-from tests.unit.reasoner.test_reward_model import PAIRS
+from tests.unit.reasoner.policy.test_policy import SHAPE, make_batch
+from tests.unit.reasoner.stages.test_reward_model import PAIRS
 from verifiers.judge.budget import Meter
 from verifiers.judge.chat import ChatRequest, Reply, Turn
 
@@ -333,7 +333,7 @@ def whole(device: torch.device, tmp: Path, **changes: Any) -> Numbers:
     )
     if config.method in ("dpo", "reward_model"):
         config = config.model_copy(update={"task": []})
-    with patch("reasoner.session.accelerator.open_accelerator", lambda _: accelerator_of(device)):
+    with patch("reasoner.session.opening.open_accelerator", lambda _: accelerator_of(device)):
         run_stage(config, tmp / "run", resume=False)
     metrics = [json.loads(line) for line in (tmp / "run" / "metrics.jsonl").read_text().splitlines()]
     names = sorted(name for name in metrics[-1] if not name.startswith(("time/", "throughput/", "memory/")))

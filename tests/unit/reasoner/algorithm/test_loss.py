@@ -12,7 +12,7 @@ from torch import Tensor
 from reasoner.algorithm.importance import IMPORTANCE
 from reasoner.algorithm.kl import KL, adapted_kl_coef
 from reasoner.algorithm.loss import POLICY_LOSSES, cispo, clip, gspo, reinforce, value_loss
-from tests.unit.reasoner.test_policy import config_with, make_batch
+from tests.unit.reasoner.policy.test_policy import config_with, make_batch
 
 Row = list[float]
 

@@ -14,7 +14,7 @@ from reasoner.model.load import load_model
 from reasoner.policy.policy import Policy
 from reasoner.preflight.dry_run import plan
 from reasoner.preflight.memory import estimate, memory_line, shape_of
-from tests.unit.reasoner.test_policy import make_batch
+from tests.unit.reasoner.policy.test_policy import make_batch
 
 
 @pytest.mark.parametrize("tied", [True, False])

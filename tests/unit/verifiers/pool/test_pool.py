@@ -18,7 +18,7 @@ import pytest
 from verifiers import GradingRow, Outcome
 from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
 
-FAULTY = f"{Path(__file__).parent / 'faulty.py'}:Faulty"
+FAULTY = f"{Path(__file__).parents[1] / 'faulty.py'}:Faulty"
 FAULTS = {
     "hang": "longer than 1 s of wall-clock time",
     "spin": "longer than 1 s of",
@@ -208,7 +208,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-BATCHING = Path(__file__).parent / "batching.py"
+BATCHING = Path(__file__).parents[1] / "batching.py"
 
 
 def test_batches_reach_a_verifier_that_wants_them() -> None:

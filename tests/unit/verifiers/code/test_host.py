@@ -18,7 +18,7 @@ def verifier() -> Verifier:
     return get_verifier("code", sandbox="unsafe-host", block="whole")
 
 
-CASES = Path(__file__).parents[2] / "cases" / "code_tests.jsonl"
+CASES = Path(__file__).parents[3] / "cases" / "code_tests.jsonl"
 TESTS: list[dict[str, JSON]] = [json.loads(line) for line in CASES.read_text().split("\n") if line]
 
 

@@ -18,7 +18,7 @@ from verifiers.code.references import SCHEMA, read_reference
 from verifiers.code.verifier import program_of
 from verifiers.verdict import JSON
 
-CASES = Path(__file__).parents[2] / "cases"
+CASES = Path(__file__).parents[3] / "cases"
 
 
 def rows(name: str) -> list[dict[str, JSON]]:

@@ -27,7 +27,7 @@ from reasoner.policy.policy import Policy
 from reasoner.policy.reward import RewardPolicy
 from reasoner.stages.dpo import dpo_objective, pair_scores
 from reasoner.stages.reward_model import bootstrap, bradley_terry_objective
-from tests.unit.reasoner.test_policy import in_double
+from tests.unit.reasoner.policy.test_policy import in_double
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
 

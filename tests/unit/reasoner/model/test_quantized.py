@@ -21,8 +21,8 @@ from reasoner.model.load import ModelError
 from reasoner.model.lora import fingerprint, merge_checkpoint
 from reasoner.model.quantized import plain_weight, quantized_layers
 from reasoner.policy.policy import Policy
-from tests.unit.reasoner.test_lora import lora_config, trained
-from tests.unit.reasoner.test_policy import SHAPE
+from tests.unit.reasoner.model.test_lora import lora_config, trained
+from tests.unit.reasoner.policy.test_policy import SHAPE
 
 needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes (pip install 'reasoner[qlora]')"

@@ -1,7 +1,7 @@
 """Losses and gradient norms on stored rollouts do not change unnoticed.
 
 The rollouts are from the first step of a real run. After a change that is meant to move these numbers, write them
-again with `python -m tests.unit.reasoner.test_golden` and say in the commit why they moved.
+again with `python -m tests.unit.reasoner.algorithm.test_golden` and say in the commit why they moved.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reasoner.policy.policy import Policy
 from reasoner.records import Completion, FinishReason, Problem, Rollout, Segment
 from verifiers import Verdict
 
-CASES = Path(__file__).parents[2] / "cases"
+CASES = Path(__file__).parents[3] / "cases"
 VARIANTS = [
     *({"advantage": name} for name in ESTIMATORS if name != "gae"),
     *({"loss": name} for name in POLICY_LOSSES),

@@ -18,7 +18,7 @@ from reasoner.engine import open_engine
 from reasoner.model.load import ModelError
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.policy import Policy
-from tests.unit.reasoner.test_policy import SHAPE, config_with, gradient, in_double, make_batch
+from tests.unit.reasoner.policy.test_policy import SHAPE, config_with, gradient, in_double, make_batch
 
 
 def lora_config(*, tied: bool = True, lora: dict | None = None, **model: object):

@@ -17,7 +17,7 @@ from reasoner.algorithm.group_baselines import (
     leave_one_out_advantages,
     overlong_penalty,
 )
-from tests.unit.reasoner.test_policy import config_with, make_batch
+from tests.unit.reasoner.policy.test_policy import config_with, make_batch
 
 
 def batch_with(rewards: list[float]) -> Batch:

@@ -22,7 +22,7 @@ from reasoner.config.stage import StageConfig
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.policy import Policy
 from reasoner.policy.value import ActorCritic, value_metrics
-from tests.unit.reasoner.test_policy import in_double, make_batch
+from tests.unit.reasoner.policy.test_policy import in_double, make_batch
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
 LORA = {"rank": 4, "alpha": 8.0}

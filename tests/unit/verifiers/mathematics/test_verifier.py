@@ -22,7 +22,7 @@ from verifiers.mathematics.limits import LimitExceeded, ParseError
 from verifiers.mathematics.reading.reader import read
 from verifiers.mathematics.verifier import Math
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CASES = ROOT / "tests" / "cases" / "math.jsonl"
 MATH = Math()
 

@@ -21,7 +21,7 @@ from reasoner.model.shared_base import lend_base
 from reasoner.policy.policy import Policy
 from reasoner.policy.reward import RewardPolicy
 from reasoner.stages.reward_model import bradley_terry_objective, evaluate_pairs
-from tests.unit.reasoner.test_pairwise import SHAPE
+from tests.unit.reasoner.algorithm.test_pairwise import SHAPE
 from verifiers import GradingRow, Outcome
 
 LORA = {"rank": 4, "alpha": 8.0}
