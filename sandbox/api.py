@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 MIB = 1 << 20
 
 
 class SandboxError(RuntimeError):
     """The sandbox itself could not be made or used; nothing is said about the program."""
+
+    exit_code: ClassVar[int] = 1
+    """Exit status of a command that ends with it."""
 
 
 class SandboxUnavailable(SandboxError, OSError):

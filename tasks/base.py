@@ -13,6 +13,9 @@ from verifiers import JSON
 class TaskError(ValueError):
     """A task's data or options cannot be used; the message names the row and what to change."""
 
+    exit_code: ClassVar[int] = 2
+    """Exit status of a command that ends with it."""
+
 
 class Message(TypedDict):
     """One chat message."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -12,6 +11,7 @@ from tasks.base import Task, TaskError
 from verifiers import JSON, UnknownVerifier
 from verifiers.options import option_fault
 from verifiers.registry import load_attribute
+from verifiers.suggest import did_you_mean
 
 ENTRY_POINT_GROUP = "reasoner.tasks"
 
@@ -63,9 +63,7 @@ def task_class(name: str) -> type[Task]:
     sources = {source.name: source.target for source in installed_tasks()}
     target = sources.get(name, name)
     if ":" not in target:
-        close = difflib.get_close_matches(name, sources, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise TaskError(f"no task named {name!r}.{hint} Installed: {', '.join(sources)}.")
+        raise TaskError(f"no task named {name!r}.{did_you_mean(name, sources)} Installed: {', '.join(sources)}.")
     try:
         found = load_attribute(target)
     except UnknownVerifier as error:

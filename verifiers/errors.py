@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class VerifierError(RuntimeError):
     """Something about grading, not about the completion, went wrong."""
+
+    exit_code: ClassVar[int] = 1
+    """Exit status of a command that ends with it: 2 where the input has to change, 1 otherwise."""
 
 
 class BadReference(VerifierError, ValueError):
@@ -14,6 +19,10 @@ class BadReference(VerifierError, ValueError):
 class UnknownVerifier(VerifierError, LookupError):
     """No verifier under that name."""
 
+    exit_code = 2
+
 
 class BadOption(VerifierError, TypeError):
     """A verifier was given an option that it does not take, or a value out of range."""
+
+    exit_code = 2

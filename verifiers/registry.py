@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, UnknownVerifier, VerifierError
 from verifiers.options import option_fault
+from verifiers.suggest import did_you_mean
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
 if TYPE_CHECKING:
@@ -222,12 +223,8 @@ def verifier_class(name: str) -> type[Verifier]:
         (point.value for point in entry_points_of(ENTRY_POINT_GROUP) if point.name == name), None
     )
     if target is None and ":" not in name and not name.endswith(".py"):
-        import difflib
-
         names = [source.name for source in installed()]
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnknownVerifier(f"no verifier named {name!r}.{hint} Installed: {', '.join(names)}.")
+        raise UnknownVerifier(f"no verifier named {name!r}.{did_you_mean(name, names)} Installed: {', '.join(names)}.")
     found = load_attribute(target or name)
     found = getattr(found, "__verifier__", found)
     if isinstance(found, type) and issubclass(found, Verifier):

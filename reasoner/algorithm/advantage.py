@@ -6,7 +6,6 @@ lists and tensors. `ESTIMATORS` maps config names to estimators; docs/papers.md 
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from torch import Tensor
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.group_baselines import gae_row, group_advantages, leave_one_out_advantages
 from verifiers.registry import load_attribute
+from verifiers.suggest import did_you_mean
 
 
 def token_rewards(batch: Batch, *, kl_coef: float) -> Tensor:
@@ -152,6 +152,5 @@ def get_estimator(name: str) -> Estimator:
     if ":" in name:
         found = load_attribute(name)
         return found if isinstance(found, Estimator) else Estimator(cast("EstimatorFunction", found))
-    close = difflib.get_close_matches(name, ESTIMATORS, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, ESTIMATORS)
     raise ValueError(f"no advantage estimator {name!r}.{hint} Known: {', '.join(ESTIMATORS)}.")

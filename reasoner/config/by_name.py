@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar, cast
 
 from reasoner.config.errors import ConfigError
 from verifiers.registry import load_attribute
+from verifiers.suggest import did_you_mean
 
 Named = TypeVar("Named")
 
@@ -44,9 +44,7 @@ def check_options(
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{hint} Known: {', '.join(known) or 'none'}."
+    return f"{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}."
 
 
 __all__ = ["check_options", "named"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from reasoner.errors import USAGE, ReasonerError
 
-class ConfigError(ValueError):
+
+class ConfigError(ReasonerError, ValueError):
     """A config cannot be used. `code` is stable: unknown-key, bad-value, no-file, bad-yaml, bad-override."""
+
+    exit_code = USAGE
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

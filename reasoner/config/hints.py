@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import cast, get_args
 
 from pydantic import BaseModel
+
+from verifiers.suggest import closest
 
 OTHER_NAMES: Mapping[str, str] = {
     "adv_estimator": "algorithm.advantage",
@@ -66,12 +67,13 @@ def explained(problem: Mapping[str, object], root: type[BaseModel]) -> str:
 
 def _meant(key: str, known: Sequence[str], root: type[BaseModel]) -> list[str]:
     """A key that is spelled much like this one; or the same thing by another name, or at another place."""
-    if close := difflib.get_close_matches(key, known, n=1, cutoff=0.75):
-        return close
+    if close := closest(key, known, cutoff=0.75):
+        return [close]
     sections = {name: _section_of(field.annotation) for name, field in root.model_fields.items()}
     elsewhere = [f"{name}.{key}" for name, section in sections.items() if section and key in section.model_fields]
     other = [OTHER_NAMES[key]] if key in OTHER_NAMES else []
-    return other + (elsewhere if len(elsewhere) < 3 else []) or difflib.get_close_matches(key, known, n=1)
+    further = other + (elsewhere if len(elsewhere) < 3 else [])
+    return further or [name for name in [closest(key, known)] if name]
 
 
 def _section_at(root: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:

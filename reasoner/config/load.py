@@ -6,7 +6,6 @@ A config is either one stage, or common keys and a list of `stages`, each merged
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 from reasoner.config.errors import ConfigError
 from reasoner.config.hints import explained
 from reasoner.config.stage import RunConfig, StageConfig, deep_merge
+from verifiers.suggest import did_you_mean
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -37,8 +37,7 @@ def find_config(name: str) -> Path:
     shipped = shipped_configs()
     if Path(name).stem in shipped and Path(name).parent.name in ("", "configs"):
         return shipped[Path(name).stem]
-    close = difflib.get_close_matches(Path(name).stem, shipped, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(Path(name).stem, shipped)
     raise ConfigError("no-file", f"no config {name!r}.{hint} Shipped: {', '.join(shipped)}.")
 
 

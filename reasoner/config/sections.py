@@ -5,7 +5,6 @@ A config is either one stage, or common keys and a list of `stages`, each merged
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -17,6 +16,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from verifiers.suggest import did_you_mean
 
 Options = dict[str, JsonValue]
 Paths = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
@@ -405,8 +406,7 @@ class PreferenceSection(Section):
     def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
             if name not in PREFERENCE_COLUMNS:
-                close = difflib.get_close_matches(name, PREFERENCE_COLUMNS, n=1)
-                raise ValueError(f"no column {name!r}.{f' Did you mean {close[0]!r}?' if close else ''}")
+                raise ValueError(f"no column {name!r}.{did_you_mean(name, PREFERENCE_COLUMNS)}")
         return value
 
 

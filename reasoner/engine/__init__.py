@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.engine.base import Engine, EngineError, Finished, NoEngine
 from verifiers.options import option_fault
 from verifiers.registry import load_attribute
+from verifiers.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from transformers.modeling_utils import PreTrainedModel
@@ -60,8 +60,7 @@ def engine_class(name: str, options: Mapping[str, object]) -> type[Engine]:
         ConfigError: no such engine or option, or a value of another kind.
     """
     if name not in ENGINES:
-        close = difflib.get_close_matches(name, ENGINES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, ENGINES)
         raise ConfigError("bad-value", f"no engine {name!r}.{hint} Known: {', '.join(ENGINES)}. Set engine.name.")
     cls = load_attribute(ENGINES[name])
     assert isinstance(cls, type), cls

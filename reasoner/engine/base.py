@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from reasoner.errors import ReasonerError
 from reasoner.records import Completion, Request, SamplingParams
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 NamedTensors = Iterable[tuple[str, "torch.Tensor"]]
 
 
-class EngineError(RuntimeError):
+class EngineError(ReasonerError, RuntimeError):
     """The engine could not be started, died, or does not hold the weights that it was given."""
 
 

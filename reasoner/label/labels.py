@@ -14,12 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from reasoner.errors import USAGE, ReasonerError
+
 LABELS = ("first", "second", "tie", "skip")
 Choice = Literal["first", "second", "tie", "skip", "undo"]
 
 
-class LabelError(ValueError):
+class LabelError(ReasonerError, ValueError):
     """A labelling file cannot be used; the message names the line."""
+
+    exit_code = USAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.sections import ModelSection, ScratchConfig
+from reasoner.errors import USAGE, ReasonerError
 from reasoner.model.forward import allow_unpadded
 from reasoner.model.quantized import bits_config, settle
 
@@ -28,8 +29,10 @@ CHAT_TEMPLATE = (
 """ChatML, with the assistant's tokens marked for supervised fine-tuning."""
 
 
-class ModelError(ValueError):
+class ModelError(ReasonerError, ValueError):
     """A model or tokenizer cannot be loaded; the message says what to change."""
+
+    exit_code = USAGE
 
 
 class Loaded(NamedTuple):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from reasoner import processes
+from reasoner.errors import ReasonerError
 from reasoner.model.load import ModelError
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.model.sharding import load_whole_optimizer_state
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from reasoner.policy.policy import Policy
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(ReasonerError, RuntimeError):
     """A checkpoint could not be written or read; older ones are untouched."""
 
 

@@ -22,6 +22,7 @@ from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms, merge_metrics
 from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.config.stage import StageConfig
+from reasoner.errors import ReasonerError
 from reasoner.model.forward import Forward, hidden_states, takes_unpadded
 from reasoner.model.load import compute_dtype, context_limit, eos_ids, load_model
 from reasoner.model.logprobs import logprobs_and_entropy
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ReasonerError, RuntimeError):
     """Training cannot go on; the message names the cause and what to change. Checkpoints stay as they are."""
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reasoner.config.stage import StageConfig
+from reasoner.errors import ReasonerError
 from reasoner.records import Completion, RolloutGroup, prompt_as_text
 from tasks import Message, Problem
 from verifiers import JSON, GradingRow, Outcome
 from verifiers.pool.pool import GradingPool, PoolLimits
 
 
-class UngradedError(RuntimeError):
+class UngradedError(ReasonerError, RuntimeError):
     """More of a step could not be graded than the config allows."""
 
 

@@ -16,6 +16,7 @@ from reasoner.data.difficulty import Difficulty
 from reasoner.data.sampler import Mixture, summary
 from reasoner.engine import Engine, NoEngine
 from reasoner.engine.check import Checksum, check_checksum, check_probe
+from reasoner.errors import Interrupted
 from reasoner.evaluation.estimates import Estimate
 from reasoner.evaluation.evaluate import Evaluation, evaluate
 from reasoner.observe.display.display import Display
@@ -32,10 +33,6 @@ from reasoner.storage.rows import rollout_row
 from reasoner.storage.run_folder import RunFolder
 from verifiers import JSON
 from verifiers.pool.pool import GradingPool
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, after a checkpoint was written."""
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from reasoner.stages.sample_pairs import PAIRS_FILE, pairs
 from reasoner.stages.sft import sft
 from reasoner.storage.files import RunError, write_atomic
 from reasoner.train import train
+from verifiers.suggest import did_you_mean
 
 METHODS: Mapping[str, Callable[[Session], None]] = {
     "constitutional": constitutional,
@@ -123,11 +123,10 @@ def with_references(config: RunConfig, index: int) -> RunConfig:
     def found(value: str) -> list[str]:
         name = value.partition(":")[2]
         if name not in written:
-            close = difflib.get_close_matches(name, written, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
             known = ", ".join(written) or "none"
             raise ConfigError(
-                "bad-value", f"{value!r} in stage {index}: no earlier stage {name!r}.{hint} Known: {known}."
+                "bad-value",
+                f"{value!r} in stage {index}: no earlier stage {name!r}.{did_you_mean(name, written)} Known: {known}.",
             )
         return written[name]
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from reasoner.errors import USAGE, ReasonerError
 
-class RunError(RuntimeError):
+
+class RunError(ReasonerError, RuntimeError):
     """A run folder cannot be used; the message says what to do."""
+
+    exit_code = USAGE
 
 
 def write_atomic(path: Path, content: bytes) -> None:

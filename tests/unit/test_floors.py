@@ -1,4 +1,8 @@
-"""The arrows never run up: each floor imports without torch and without the floors above."""
+"""Who may import whom. `python tests/unit/test_floors.py [TREE]` prints rooms, levels, arrows and loops of a tree.
+
+A room is a package, or a file that stands alone. Every import counts, those inside functions and under TYPE_CHECKING
+too.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,172 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-MAY = {
+ROOT = Path(__file__).resolve().parents[2]
+FLOORS: Mapping[str, set[str]] = {
     "sandbox": set(),
     "verifiers": {"sandbox"},
     "tasks": {"verifiers", "sandbox"},
     "reasoner": {"tasks", "verifiers", "sandbox"},
 }
+BASE = {"config", "records", "seeds", "errors"}
+SESSION = {"evaluation", "rollout", "engine", "policy", "data", "model", "algorithm", "storage", "processes"} | BASE
+SESSION |= {"observe/display", "monitoring"}
+ALL = {"*"}
+ROOMS: Mapping[str, set[str]] = {
+    "errors": set(),
+    "records": set(),
+    "seeds": set(),
+    "processes": set(),
+    "config": {"errors"},
+    "label": {"errors"},
+    "algorithm": {"config", "records"},
+    "model": {"config", "errors"},
+    "storage": {"config", "records", "errors"},
+    "engine": {"records", "model", "config", "processes", "errors"},
+    "policy": {"algorithm", "model", "storage", "processes", *BASE} - {"records"},
+    "data": {"algorithm", *BASE},
+    "observe/explain": {"storage", "config"},
+    "graders": {"engine", "policy", "model", "data", "config"},
+    "rollout": {"engine", "data", "algorithm", "storage", "processes", *BASE},
+    "observe/analysis": {"observe/explain", "storage", "algorithm", "config"},
+    "evaluation": {"rollout", "engine", "records", "config"},
+    "monitoring": {"rollout", "policy", "algorithm", "data", "records", "config"},
+    "observe/report": {"observe/analysis", "observe/explain", "storage", "monitoring"},
+    "observe/display": {"evaluation", "observe/explain", "storage", "config"},
+    "session": SESSION,
+    "train": {"session", "rollout", "policy", "algorithm", "monitoring", "storage", *BASE},
+    "stages": {"train", "session", "graders", "label", *SESSION},
+    "preflight": {"train", "session", "observe/explain", *SESSION},
+    "cli": ALL,
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+"""Room of `reasoner/` to the rooms of it that it may import."""
+ONLY = {
+    ("data", "algorithm"): {"reasoner.algorithm.batch"},
+    ("observe/analysis", "algorithm"): {"reasoner.algorithm.group_baselines"},
+    ("observe/report", "monitoring"): {"reasoner.monitoring.glossary"},
+}
+"""Arrows that lead to one file of a room alone."""
+NO_TORCH = (
+    *("records", "seeds", "config", "label", "storage", "observe/explain", "observe/analysis", "observe/report"),
+    *("algorithm/group_baselines.py", "monitoring/glossary.py"),
+)
 BLOCKED = ("torch", "transformers", "vllm", "accelerate", "peft")
+
+
+class Arrow(NamedTuple):
+    """An import from one room to another."""
+
+    room: str
+    target: str
+    module: str
+    where: str
+
+
+def room_of(module: str, package: str, rooms: set[str]) -> str:
+    """The room of a module of a package: the longest name in the table; a file or folder of its own otherwise."""
+    parts = module.removeprefix(package).strip(".").split(".")
+    names = ["/".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((name for name in names if name in rooms), parts[0] or "__init__")
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything that a file imports, wherever in it that stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}:{node.lineno} is a relative import"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def modules(tree: Path, package: str) -> dict[str, Path]:
+    """Name to file of every module of a package."""
+    found = {}
+    for path in sorted((tree / package).rglob("*.py")):
+        found[".".join(path.relative_to(tree).with_suffix("").parts).removesuffix(".__init__")] = path
+    return found
+
+
+def arrows(tree: Path, package: str, rooms: set[str]) -> list[Arrow]:
+    """Every import of a package from one of its rooms to another."""
+    known, found = modules(tree, package), []
+    for name, path in known.items():
+        room = room_of(name, package, rooms)
+        for line, target in imported(path):
+            module = target if target in known else target.rpartition(".")[0]
+            if module == package or module not in known:
+                continue
+            other = room_of(module, package, rooms)
+            if other != room:
+                found.append(Arrow(room, other, module, f"{path.relative_to(tree)}:{line}"))
+    return found
+
+
+def loops(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Rooms that reach each other, each set of them once."""
+
+    def reach(start: str) -> set[str]:
+        seen, waiting = set(), [start]
+        while waiting:
+            for other in graph[waiting.pop()] - seen:
+                seen.add(other)
+                waiting.append(other)
+        return seen
+
+    reached = {room: reach(room) for room in graph}
+    sets = {frozenset(o for o in reached[room] if room in reached[o]) for room in graph if room in reached[room]}
+    return sorted(sorted(one) for one in sets)
+
+
+def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
+    """1 for a room that imports no other; one more than the highest that it imports; loops count as one room."""
+    height = dict.fromkeys(graph, 1)
+    together = {room: set(loop) for loop in loops(graph) for room in loop}
+    for _ in graph:
+        for room, targets in graph.items():
+            below = [height[target] + 1 for target in targets - together.get(room, set())]
+            height[room] = max([height[room], *below, *(height[other] for other in together.get(room, ()))])
+    return height
+
+
+def graph_of(tree: Path, package: str, rooms: set[str]) -> dict[str, set[str]]:
+    """Room to the rooms that it imports."""
+    graph = {room_of(name, package, rooms): set() for name in modules(tree, package)}
+    for arrow in arrows(tree, package, rooms):
+        graph[arrow.room].add(arrow.target)
+    return graph
+
+
+def test_every_import_is_one_that_its_room_may_make() -> None:
+    wrong = []
+    for arrow in arrows(ROOT, "reasoner", set(ROOMS)):
+        assert arrow.room in ROOMS, f"{arrow.where}: {arrow.room} is no room of the table"
+        allowed = ROOMS[arrow.room]
+        narrow = ONLY.get((arrow.room, arrow.target))
+        if (allowed != ALL and arrow.target not in allowed) or (narrow and arrow.module not in narrow):
+            wrong.append(f"{arrow.where}: {arrow.room} may not import {arrow.module}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_rooms_have_no_loop_and_few_levels() -> None:
+    graph = graph_of(ROOT, "reasoner", set(ROOMS))
+    assert not loops(graph)
+    assert max(levels(graph).values()) <= 12
+    assert sum(map(len, graph.values())) <= 130
+
+
+def test_a_loop_is_found_and_counts_as_one_level() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}
+    assert loops(graph) == [["b", "c"]]
+    assert levels(graph) == {"a": 3, "b": 2, "c": 2, "d": 1}
 
 
 @pytest.mark.parametrize("floor", ["sandbox", "verifiers", "tasks"])
@@ -37,7 +195,7 @@ def test_every_module_imports_with_torch_blocked(floor: str) -> None:
     assert Path(done.stdout.strip()).parent == ROOT / floor  # ours, not a distribution of the same name
 
 
-@pytest.mark.parametrize("floor", list(MAY))
+@pytest.mark.parametrize("floor", list(FLOORS))
 def test_no_import_runs_up(floor: str) -> None:
     for path in (ROOT / floor).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -48,7 +206,7 @@ def test_no_import_runs_up(floor: str) -> None:
                 names = [node.module]
             for name in names:
                 top = name.split(".")[0]
-                assert top not in MAY or top == floor or top in MAY[floor], f"{path}: {name}"
+                assert top not in FLOORS or top == floor or top in FLOORS[floor], f"{path}: {name}"
 
 
 def test_grading_one_answer_needs_neither_torch_nor_long() -> None:
@@ -96,3 +254,18 @@ def test_the_package_ships_its_configs() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert "configs*" in settings["packages"]["find"]["include"]
     assert "*.yaml" in settings["package-data"]["*"]
+
+
+def summary(tree: Path) -> Iterator[str]:
+    """What this program prints of a tree."""
+    for package in ("reasoner", "verifiers"):
+        graph = graph_of(tree, package, set(ROOMS) if (tree / package / "config").is_dir() else set())
+        found, height = loops(graph), levels(graph)
+        yield f"{package}: {len(graph)} rooms, {max(height.values())} levels, {sum(map(len, graph.values()))} arrows,"
+        yield f"  {len(found)} loops{': ' if found else ''}{'; '.join(' '.join(loop) for loop in found)}"
+        for level in range(max(height.values()), 0, -1):
+            yield f"  {level:2}  {' '.join(sorted(room for room in graph if height[room] == level))}"
+
+
+if __name__ == "__main__":
+    print("\n".join(summary(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT)))

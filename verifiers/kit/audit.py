@@ -18,6 +18,8 @@ SMALL_CATEGORY = 10
 class AuditError(VerifierError, ValueError):
     """A labelled file cannot be used; the message names the row."""
 
+    exit_code = 2
+
 
 class Case(NamedTuple):
     """One labelled row."""

@@ -30,6 +30,8 @@ FLUSH_ROWS = 200
 class FileError(VerifierError, ValueError):
     """A file of rows cannot be read at all."""
 
+    exit_code = 2
+
 
 class Line(NamedTuple):
     """One row of a file: what to grade, or what is wrong with it."""
