@@ -189,6 +189,7 @@ def evaluator(stage, held_out: list) -> Callable[[object], float]:
     from reasoner.model.load import load_tokenizer
     from reasoner.records import SamplingParams
     from reasoner.rollout.grading import grading_pool
+    from reasoner.rollout.round import RoundSampler
 
     tokenizer = load_tokenizer(stage.model.path)
 
@@ -199,13 +200,11 @@ def evaluator(stage, held_out: list) -> Callable[[object], float]:
         with grading_pool(stage) as pool:
             done = evaluate(
                 held_out,
-                engine=engine,
-                pool=pool,
-                tokenizer=tokenizer,
-                prompt=stage.prompt,
+                rounds=RoundSampler(
+                    engine=engine, pool=pool, tokenizer=tokenizer, prompt=stage.prompt, seed=stage.seed
+                ),
                 params=SamplingParams(max_tokens=stage.rollout.max_tokens, temperature=stage.eval.temperature),
                 samples=1,
-                seed=stage.seed,
             )
         model.train(training)
         return done.result.estimates["avg@1"].value

@@ -117,6 +117,14 @@ class Dropped(NamedTuple):
     reason: str
 
 
+class Estimate(NamedTuple):
+    """A mean over problems with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 Kept = list[tuple[int, Rollout]]
 """(group, rollout) of every row of the update."""
 
@@ -125,6 +133,7 @@ __all__ = [
     "JSON",
     "Completion",
     "Dropped",
+    "Estimate",
     "FinishReason",
     "Kept",
     "Problem",

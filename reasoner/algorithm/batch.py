@@ -57,11 +57,15 @@ class Batch:
 
     @classmethod
     def of_rollouts(cls, rows: Sequence[tuple[int, Rollout]], *, config: StageConfig) -> Batch:
-        """The rows of one optimizer step from (group, graded rollout) pairs, with their weights."""
+        """Make the rows of one optimizer step from (group, graded rollout) pairs, with their weights.
+
+        With several portions (`grading.portions`) the rest of the step is not known yet: the weights are those of a
+        step of full length, and provisional (`whole_step_scale`).
+        """
         completions = [rollout.completion for _, rollout in rows]
         lengths = torch.tensor([len(completion.token_ids) for completion in completions])
         row_N = torch.repeat_interleave(torch.arange(len(rows)), lengths)
-        return cls(
+        batch = cls(
             input_ids=tuple(torch.tensor(r.prompt_ids + r.completion.token_ids) for _, r in rows),
             prompt_lengths_B=torch.tensor([len(rollout.prompt_ids) for _, rollout in rows]),
             row_N=row_N,
@@ -70,7 +74,11 @@ class Batch:
             group_B=torch.tensor([group for group, _ in rows]),
             weights_N=torch.zeros(len(row_N)),
             rollout_logprobs_N=torch.tensor([value for c in completions for value in c.rollout_logprobs]),
-        ).reweighed(config)
+        )
+        if config.grading.portions == 1:
+            return batch.reweighed(config)
+        most = config.rollout.problems_per_step * config.rollout.group_size
+        return batch.reweighed(config, rows=most, tokens=most * config.rollout.max_tokens)
 
     def reweighed(self, config: StageConfig, *, rows: int | None = None, tokens: int | None = None) -> Batch:
         """The same rows with `weights_N` set for them as one whole optimizer step, or as some rows of one.
@@ -89,6 +97,13 @@ class Batch:
             tokens=tokens,
         )
         return replace(self, weights_N=weights_N)
+
+    def whole_step_scale(self, config: StageConfig) -> float:
+        """Factor from the provisional weights of a step's portions to those of the full step; 1 for one portion."""
+        provisional = self.weights_N.double().sum().item()
+        if config.grading.portions == 1 or not provisional:
+            return 1.0
+        return self.reweighed(config).weights_N.double().sum().item() / provisional
 
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:

@@ -6,9 +6,7 @@ Letters: B rows, N completion tokens.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import cast
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,22 +15,31 @@ from reasoner.algorithm.advantage import Estimator
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.kl import adapted_kl_coef
 from reasoner.config.sections import AlgorithmSection
-from verifiers import JSON
+
+
+@dataclass(kw_only=True)
+class KLState:
+    """What KL control keeps from step to step."""
+
+    coef: float | None = None
+    """Present coefficient; None: that of the config."""
+    within: int = 0
+    """Steps done by the newest policy whose KL was measured and within the budget."""
+    over: bool = False
+    """True once the KL exceeded the budget."""
 
 
 class Leash:
-    """The coefficient of the KL, from step to step; its state goes into checkpoints."""
+    """The coefficient of the KL penalty from step to step, and the KL budget. Updates its KLState in place."""
 
-    def __init__(self, section: AlgorithmSection, state: Mapping[str, JSON]) -> None:
+    def __init__(self, section: AlgorithmSection, state: KLState) -> None:
         self._section = section
-        self.coef = float(cast("float", state.get("kl_coef", section.kl_coef)))
-        self.within = int(cast("int", state.get("kl_within", 0)))
-        """Steps done by the newest policy whose KL was measured and within the budget."""
-        self.over = bool(state.get("kl_over", False))
+        self.state = state
 
-    def state(self) -> dict[str, JSON]:
-        """What a checkpoint holds."""
-        return {"kl_coef": self.coef, "kl_within": self.within, "kl_over": self.over}
+    @property
+    def coef(self) -> float:
+        """Present coefficient."""
+        return self._section.kl_coef if self.state.coef is None else self.state.coef
 
     @property
     def in_loss(self) -> float:
@@ -60,13 +67,13 @@ class Leash:
         figures = {"kl/ref": kl, "kl/coef": self.coef, "kl/penalty": self.coef * kl}
         section = self._section
         if section.kl_target is not None:
-            self.coef = adapted_kl_coef(
+            self.state.coef = adapted_kl_coef(
                 self.coef, kl=kl, target=section.kl_target, rows=len(batch), horizon=section.kl_horizon
             )
         if section.kl_budget is not None:
-            self.over = kl > section.kl_budget
-            if not self.over:
-                self.within = step - 1
+            self.state.over = kl > section.kl_budget
+            if not self.state.over:
+                self.state.within = step - 1
         return figures
 
 

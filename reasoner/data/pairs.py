@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
 from reasoner.algorithm.batch import Batch
+from reasoner.config.sections import PromptSection
 from reasoner.data.encode import BadRow, Encoded, batch_of, encode, length_fault
 from reasoner.data.preferences import Pair
-from reasoner.policy.policy import Policy
 
 
 class EncodedPair(NamedTuple):
@@ -21,14 +23,15 @@ class EncodedPair(NamedTuple):
     """Its place among the training pairs."""
 
 
-def encode_pairs(pairs: Sequence[Pair], policy: Policy, *, limit: int) -> tuple[list[EncodedPair], list[BadRow]]:
-    """Pairs as token ids, and those over the limit."""
+def encode_pairs(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int
+) -> tuple[list[EncodedPair], list[BadRow]]:
+    """Encode pairs; those over the limit of tokens are bad rows."""
     kept: list[EncodedPair] = []
     bad: list[BadRow] = []
-    section = policy.config.prompt
     for pair in pairs:
         first, second = (
-            encode(pair.prompt, text, policy.tokenizer, section, name=pair.id) for text in (pair.first, pair.second)
+            encode(pair.prompt, text, tokenizer, section, name=pair.id) for text in (pair.first, pair.second)
         )
         fault = length_fault(max(first, second, key=len), limit)
         if fault:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
+from reasoner.records import Estimate
 from verifiers.stats import wilson_interval
 
 BOOTSTRAP_RESAMPLES = 2000
-
-
-class Estimate(NamedTuple):
-    """A mean over problems with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def pass_at_k(*, samples: int, correct: int, k: int) -> float:

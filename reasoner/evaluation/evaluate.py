@@ -6,15 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-
-from reasoner.config.sections import PromptSection
-from reasoner.engine.base import Engine
-from reasoner.evaluation.estimates import Estimate, estimate, maj_at_k, pass_at_k
-from reasoner.records import Problem, RolloutGroup, SamplingParams
-from reasoner.rollout.round import Sampled, sample_round
+from reasoner.evaluation.estimates import estimate, maj_at_k, pass_at_k
+from reasoner.records import Estimate, Problem, RolloutGroup, SamplingParams
+from reasoner.rollout.round import RoundSampler, Sampled
 from verifiers import JSON
-from verifiers.pool.pool import GradingPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,31 +90,18 @@ def _ks(samples: int) -> list[int]:
 def evaluate(
     problems: Sequence[Problem],
     *,
-    engine: Engine,
-    pool: GradingPool,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: PromptSection,
+    rounds: RoundSampler,
     params: SamplingParams,
     samples: int,
-    seed: int,
     step: int = 0,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
     """Sample K completions per problem, grade them, and summarize.
 
-    The seeds depend on `seed`, the problem's place and the sample alone: evaluations of two models
+    The seeds depend on the run's seed, the problem's place and the sample alone: evaluations of two models
     on the same problems are paired.
     """
-    sampled = sample_round(
-        problems,
-        group_size=samples,
-        engine=engine,
-        pool=pool,
-        tokenizer=tokenizer,
-        prompt=prompt,
-        params=params,
-        seed_parts=(seed, "eval"),
-        step=step,
-        on_progress=on_progress,
+    sampled = rounds.sample(
+        problems, group_size=samples, params=params, seed_parts=("eval",), step=step, on_progress=on_progress
     ).all()
     return Evaluation(summarize(sampled.groups), sampled)

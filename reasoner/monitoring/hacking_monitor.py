@@ -1,37 +1,50 @@
-"""The watch at work in a run: grades some rollouts by the held-out scorer, keeps the history, raises alarms."""
+"""Detection of reward hacking during a run, by a held-out scorer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from reasoner.config.stage import StageConfig
 from reasoner.data.problems import named_apart
 from reasoner.monitoring.reward_hacking import alarms, behind, figures, watched
 from reasoner.records import Problem, RolloutGroup
 from reasoner.rollout.grading import grading_row
-from reasoner.session.session import Session
+from reasoner.storage.run_folder import RunFolder
 from tasks.registry import get_task
 from verifiers import JSON
+from verifiers.pool.pool import GradingPool
 
 ALARMS_FILE = "alarms.jsonl"
 OWN = "own"
 """Name of the held-out scorer that is each task's own verifier."""
 
 
-class Watch:
-    """Looks at every step's rollouts; silent where the config has no `watch` and training rewards the task's own."""
+class HackingMonitor:
+    """Grades some rollouts of every step with a held-out scorer and raises alarms of reward hacking.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        section, reward = session.config.watch, session.config.reward
-        self._on = section.scorer is not None or reward is not None
-        self._history = self._read() if self._on else []
-        self._own = self._own_problems() if section.scorer is not None and section.scorer.name == OWN else {}
-        self._raised: set[str] = set(_raised(session))
+    Inactive where the config has no `watch.scorer` and training rewards the tasks' own verifiers.
+    """
 
-    def look(self, step: int, groups: Sequence[RolloutGroup]) -> dict[str, float]:
-        """The step's watch/ figures; a new alarm is shown, and written with the completions behind it."""
-        if not self._on:
+    def __init__(
+        self,
+        config: StageConfig,
+        *,
+        pool: GradingPool,
+        run: RunFolder,
+        raised: list[str],
+        note: Callable[[str], None],
+    ) -> None:
+        """`raised`: names of the alarms raised so far, added to in place; `note` shows a line to the user."""
+        self._config, self._pool, self._run, self._raised, self._note = config, pool, run, raised, note
+        self._active = config.watch.scorer is not None or config.reward is not None
+        self._history = self._read() if self._active else []
+        own = config.watch.scorer is not None and config.watch.scorer.name == OWN
+        self._own = self._own_problems() if own else {}
+
+    def observe(self, step: int, groups: Sequence[RolloutGroup]) -> dict[str, float]:
+        """Return the step's watch/ metrics; show a new alarm and write it with the rollouts behind it."""
+        if not self._active:
             return {}
         seen = watched(groups, self._score(groups))
         found = figures(seen)
@@ -39,16 +52,16 @@ class Watch:
         for alarm in alarms(self._history):
             if alarm.name in self._raised:
                 continue
-            self._raised.add(alarm.name)
-            self._session.state["alarms"] = [*sorted(self._raised)]
-            self._session.display.note(f"alarm at step {step}: {alarm.sentence}")
+            self._raised.append(alarm.name)
+            self._raised.sort()
+            self._note(f"alarm at step {step}: {alarm.sentence}")
             row: dict[str, JSON] = {"step": step, "alarm": alarm.name, "sentence": alarm.sentence}
             row |= {"evidence": dict(alarm.evidence), "rollouts": [*behind(alarm, seen)]}
-            self._session.run.append(ALARMS_FILE, [row])
+            self._run.append(ALARMS_FILE, [row])
         return found
 
     def _score(self, groups: Sequence[RolloutGroup]) -> dict[tuple[int, int], float | None]:
-        section = self._session.config.watch
+        section = self._config.watch
         if section.scorer is None:
             return {}
         places = [(index, rollout) for index, group in enumerate(groups) for rollout in group.rollouts][: section.rows]
@@ -58,7 +71,7 @@ class Watch:
             name, options = section.scorer.name, section.scorer.options
             if name == OWN:
                 name, options = problem.verifier, dict(problem.verifier_options)
-            waiting.append(self._session.pool.submit(name, options, grading_row(problem, rollout.completion)))
+            waiting.append(self._pool.submit(name, options, grading_row(problem, rollout.completion)))
         return {
             (index, rollout.sample_index): future.result().reward
             for (index, rollout), future in zip(places, waiting, strict=True)
@@ -66,7 +79,7 @@ class Watch:
 
     def _own_problems(self) -> dict[tuple[str, str], Problem]:
         found: dict[tuple[str, str], Problem] = {}
-        config = self._session.config
+        config = self._config
         for place, section in enumerate(config.task):
             problems = get_task(section.name, **section.options).problems(section.train_split)
             for problem in named_apart(problems, config, place):
@@ -75,16 +88,8 @@ class Watch:
 
     def _read(self) -> list[Mapping[str, float]]:
         """The figures of the steps before a resume."""
-        file = self._session.run.path / "metrics.jsonl"
+        file = self._run.path / "metrics.jsonl"
         if not file.is_file():
             return []
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
         return [{k: v for k, v in row.items() if k.startswith("watch/") and v is not None} for row in rows]
-
-
-def _raised(session: Session) -> list[str]:
-    held = session.state.get("alarms")
-    return [str(name) for name in held] if isinstance(held, list) else []
-
-
-__all__ = ["ALARMS_FILE", "OWN", "Watch"]

@@ -12,9 +12,8 @@ import torch
 
 from reasoner.algorithm.group_baselines import group_signal
 from reasoner.policy.policy import UpdateStats
-from reasoner.records import FinishReason, Kept, Rollout, RolloutGroup
-from reasoner.rollout.round import Sampled
-from reasoner.session.session import Clock, Session
+from reasoner.policy.step_update import Updated
+from reasoner.records import FinishReason, Rollout, RolloutGroup
 from verifiers import Outcome
 
 
@@ -76,9 +75,12 @@ def peak_memory_mb() -> float:
     return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)
 
 
-def update_figures(stats: Sequence[UpdateStats], *, early: bool) -> dict[str, float]:
-    """Figures of a step's updates, and whether they ended early."""
-    return mean_stats(stats) | {"optim/updates": float(len(stats)), "optim/stopped_early": float(early)}
+def update_metrics(updated: Updated) -> dict[str, float]:
+    """Means over the optimizer steps of one training step, and their number."""
+    return mean_stats(updated.stats) | {
+        "optim/updates": float(len(updated.stats)),
+        "optim/stopped_early": float(updated.stopped_early),
+    }
 
 
 def mean_stats(stats: Sequence[UpdateStats]) -> dict[str, float]:
@@ -96,20 +98,4 @@ def mean_stats(stats: Sequence[UpdateStats]) -> dict[str, float]:
         "optim/grad_norm": sum(update.grad_norm for update in stats) / len(stats),
         "optim/lr": stats[-1].lr,
         "optim/tokens": tokens,
-    }
-
-
-def step_metrics(session: Session, sampled: Sampled, kept: Kept, clock: Clock) -> dict[str, float]:
-    """Time split, throughput, memory and data of a step."""
-    times = clock.metrics()
-    times["time/generation"] = sampled.generation_seconds
-    times["time/grading_wait"] = sampled.grading_wait_seconds
-    return times | {
-        "throughput/tokens_per_second": sampled.tokens / max(1e-9, times["time/step"]),
-        "throughput/generated_per_second": sampled.tokens / max(1e-9, sampled.generation_seconds),
-        "memory/peak_mb": peak_memory_mb(),
-        "data/epoch": session.sampler.epochs,
-        "data/problems_seen": float(len(session.difficulty)),
-        "groups/rows_kept": float(len(kept)),
-        "policy/version": float(session.policy.version),
     }

@@ -35,4 +35,13 @@ def no_signal_advice(metrics: Mapping[str, float]) -> str:
     return f"no group has signal: {cause}; without differing rewards there is no gradient. Try: {'; '.join(advice)}."
 
 
-__all__ = ["REPEAT_EVERY", "no_signal_advice"]
+class SilentSteps:
+    """Counts steps in a row without signal."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def advice(self, metrics: Mapping[str, float]) -> str | None:
+        """Take a step's metrics; advice at the first silent step in a row and every REPEAT_EVERY after it."""
+        self._count = 0 if metrics["groups/signal"] > 0 else self._count + 1
+        return no_signal_advice(metrics) if self._count % REPEAT_EVERY == 1 else None

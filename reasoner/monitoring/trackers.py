@@ -10,6 +10,7 @@ from typing import Any
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
+from reasoner.storage.run_folder import Tracker
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -25,8 +26,22 @@ def check_trackers(names: Sequence[str]) -> None:
             ) from error
 
 
-class Tracker:
-    """One run of one tracker; both modules have the same three calls."""
+def open_trackers(config: StageConfig, folder: Path, *, purge_step: int | None) -> list[Tracker]:
+    """Open TensorBoard and the trackers that the config names.
+
+    Args:
+        config: its `logging` section.
+        folder: the run folder.
+        purge_step: of a resumed run: TensorBoard drops what was written after this step.
+    Raises:
+        ConfigError: a tracker is not installed.
+    """
+    board = [TensorBoard(folder / "tensorboard", purge_step=purge_step)] if config.logging.tensorboard else []
+    return [*board, *(RunTracker(name, config, folder) for name in config.logging.trackers)]
+
+
+class RunTracker:
+    """One run of wandb or trackio; both modules have the same three calls."""
 
     def __init__(self, name: str, config: StageConfig, path: Path) -> None:
         """Raises ConfigError where the package is not installed."""
@@ -71,4 +86,4 @@ class TensorBoard:
         self._writer.close()
 
 
-__all__ = ["TensorBoard", "Tracker", "check_trackers"]
+__all__ = ["check_trackers", "open_trackers"]

@@ -6,11 +6,10 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,8 +18,8 @@ from reasoner.errors import ReasonerError
 from reasoner.model.load import ModelError
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.model.sharding import load_whole_optimizer_state
+from reasoner.policy.progress import Progress
 from reasoner.storage.find_model import checkpoint_name, latest_checkpoint, list_checkpoints
-from verifiers import JSON
 
 if TYPE_CHECKING:
     from reasoner.policy.policy import Policy
@@ -28,22 +27,6 @@ if TYPE_CHECKING:
 
 class CheckpointError(ReasonerError, RuntimeError):
     """A checkpoint could not be written or read; older ones are untouched."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a stage stands: what a checkpoint holds beside weights and optimizer."""
-
-    step: int
-    """Steps done."""
-    sampler: Mapping[str, JSON]
-    """State of the problem sampler."""
-    offsets: Mapping[str, int]
-    """Bytes of each record file."""
-    best: float | None = None
-    """Best value of the watched evaluation metric so far."""
-    extra: Mapping[str, JSON] | None = None
-    """A method's own state (JSON)."""
 
 
 def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int) -> Path:
@@ -67,7 +50,7 @@ def _write_checkpoint(target: Path, policy: Policy, progress: Progress, *, keep:
         aside.mkdir(parents=True)
         policy.save_trained(aside)
         torch.save(training_state(policy), aside / "training.pt")
-        (aside / "progress.json").write_text(json.dumps(_progress_row(progress), indent=1))
+        (aside / "progress.json").write_text(json.dumps(progress.to_json(), indent=1))
         _sync_tree(aside)
         if target.exists():
             shutil.rmtree(target)
@@ -136,8 +119,7 @@ def load_progress(folder: Path) -> Progress:
         CheckpointError: it is damaged; says what to do.
     """
     with damage_told(folder):
-        row = cast("dict[str, JSON]", json.loads((folder / "progress.json").read_bytes()))
-        return Progress(**row)  # pyright: ignore[reportArgumentType]
+        return Progress.from_json(json.loads((folder / "progress.json").read_bytes()))
 
 
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, pickle.UnpicklingError)
@@ -179,10 +161,6 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
     policy.scheduler.load_state_dict(state["scheduler"])
     policy.version = state["version"]
     set_random_state(state["random"])
-
-
-def _progress_row(progress: Progress) -> dict[str, object]:
-    return {name: getattr(progress, name) for name in Progress.__slots__}
 
 
 def _is_disk_error(error: Exception) -> bool:

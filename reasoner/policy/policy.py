@@ -266,7 +266,7 @@ class Policy:
         return own + [idle] * (max(map(len, parts_of)) - len(own))
 
     @torch.no_grad()
-    def score_tokens(self, token_ids: tuple[int, ...] | list[int]) -> list[float]:
+    def score_tokens(self, token_ids: Sequence[int]) -> list[float]:
         """[T-1] log-probability of each token given those before it, at temperature 1 (the sync probe)."""
         ids = torch.tensor(token_ids)
         at = torch.arange(len(ids) - 1)

@@ -17,7 +17,6 @@ from reasoner.algorithm.kl import kl_k2
 from reasoner.algorithm.loss import LossTerms
 from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.policy.policy import Policy
-from verifiers import JSON
 
 PROBE_ROWS = 16
 """Rows scored again after the update (ours): with 256 rows a step about 2 % of the update's work."""
@@ -57,7 +56,7 @@ class StepProbe:
                 mine if mine is not None else other for mine, other in zip(self._before, before, strict=True)
             ]
 
-    def trainer_logprobs(self, row: int) -> list[JSON] | None:
+    def trainer_logprobs(self, row: int) -> list[float] | None:
         """[T] of a row at the start of the step to five decimals, where the update saw it."""
         before = self._before[row]
         return None if before is None else [round(value, 5) for value in before.tolist()]

@@ -300,7 +300,7 @@ def _sandbox(stage: StageConfig) -> Check:
 
 
 def _engine_checks(stage: StageConfig, folder: Path) -> Iterator[Check]:
-    """One weight sync with its fingerprint, and both sides on sampled tokens."""
+    """One weight sync with its checksum, and both sides on sampled tokens."""
     from reasoner.session.opening import open_session
 
     try:
@@ -317,7 +317,7 @@ def _sync(session: Session) -> Check:
     """Changed weights must arrive, be scored alike, and change what the engine says."""
     import torch
 
-    from reasoner.engine.check import check_checksum, check_probe, checksum
+    from reasoner.engine.sync import sync
 
     before = session.engine.score(session.probe)
     parameters = [p for p in session.policy.unwrapped().parameters() if p.requires_grad and p.ndim >= 2]
@@ -328,11 +328,15 @@ def _sync(session: Session) -> Check:
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
             parameter.add_(noise * 0.02 * parameter.float().std().clamp(min=1e-3).to(parameter.dtype))
     try:
-        weights = list(session.policy.named_weights())
-        fingerprint = checksum(weights)
-        check_checksum(fingerprint, session.engine.load_weights(weights, session.policy.version + 1))
+        gap = sync(
+            session.engine,
+            session.policy.named_weights(),
+            session.policy.version + 1,
+            probe=session.probe,
+            score=session.policy.score_tokens,
+            dtype=session.policy.dtype,
+        )
         after = session.engine.score(session.probe)
-        gap = check_probe(after, session.policy.score_tokens(session.probe), session.policy.dtype)
         moved = sum(abs(a - b) for a, b in zip(before, after, strict=True)) / len(after)
     finally:
         with torch.no_grad():
@@ -350,8 +354,7 @@ def _sync(session: Session) -> Check:
     return Check(
         name="weight sync",
         state=State.OK,
-        found=f"fingerprint {fingerprint[:12]} arrived; probe differs by {gap:.1e} nats a token (the change itself:"
-        f" {moved:.1e})",
+        found=f"the checksum arrived; the probe differs by {gap:.1e} nats a token (the change itself: {moved:.1e})",
     )
 
 
@@ -363,8 +366,9 @@ def _agreement(session: Session) -> Check:
 
     config = session.config
     size = min(8, config.rollout.group_size)
-    problems_P = session.sampler.take(max(1, PROBE_COMPLETIONS // size))
-    groups = session.sample(problems_P, group_size=size, seed_parts=("doctor",), step=1).all().groups
+    problems_P = session.producer.problems.take(max(1, PROBE_COMPLETIONS // size))
+    sampled = session.producer.sample(problems_P, label="sampling", group_size=size, seed_parts=("doctor",), step=1)
+    groups = sampled.all().groups
     rows = [row_of(record) for index, group in enumerate(groups) for record in rollout_row(group, index)]
     attach_updates(rows, _scored(session, groups))
     history = History(config=config, rows=rows, environment={"device": session.policy.device.type})

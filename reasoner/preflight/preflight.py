@@ -12,20 +12,27 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from reasoner.algorithm.advantage import get_estimator
+from reasoner.algorithm.kl_control import KLState, Leash
 from reasoner.config.errors import ConfigError
 from reasoner.config.stage import RunConfig, StageConfig
+from reasoner.data.prompt import render
+from reasoner.monitoring.metrics import peak_memory_mb
 from reasoner.observe.explain import Finding, findings
 from reasoner.observe.explain.significance import percent
 from reasoner.preflight.signal_chance import Beta, fitted, signal_chance
 from reasoner.rollout.round import Sampled
+from reasoner.rollout.selection import select
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
+from reasoner.session.step_record import StepRecord
 from reasoner.storage.history import History, Row, attach_updates, config_before, row_of
 from reasoner.storage.rows import rollout_row
+from reasoner.train import learn
 from verifiers import JSON
 
 GROUP_SIZES = (2, 4, 8, 16, 32)
@@ -108,7 +115,7 @@ def preflight(
         rows = _rows(rounds)
         split = _step_times(session, rounds, rows)
         history = History(config=stage, before=config_before(stage), rows=rows, environment=_machine(session))
-        memory = _memory()
+        memory = peak_memory_mb()
         lengths = [row.tokens for row in rows]
         return Preflight(
             config=stage,
@@ -165,6 +172,8 @@ def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, un
             "rollout": rollout,
             "eval": stage.eval.model_copy(update={"problems": 0}),
             "logging": stage.logging.model_copy(update={"tensorboard": False, "trackers": []}),
+            "value": stage.value.model_copy(update={"warmup_steps": 0}),
+            "grading": stage.grading.model_copy(update={"max_ungraded_share": 1.0}),
         }
     )
 
@@ -172,11 +181,9 @@ def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, un
 def _round(session: Session, turn: int) -> Sampled:
     """One step's worth of groups."""
     rollout = session.config.rollout
-    problems_P = session.sampler.take(rollout.problems_per_step)
-    total = rollout.problems_per_step * rollout.group_size
-    with session.display.progress(f"preflight: round {turn + 1}", total) as advance:
-        seed_parts = ("preflight", turn)
-        return session.sample(problems_P, seed_parts=seed_parts, step=turn + 1, on_progress=advance).all()
+    problems_P = session.producer.problems.take(rollout.problems_per_step)
+    label, seed_parts = f"preflight: round {turn + 1}", ("preflight", turn)
+    return session.producer.sample(problems_P, label=label, seed_parts=seed_parts, step=turn + 1).all()
 
 
 def _rows(rounds: Sequence[Sampled]) -> list[Row]:
@@ -235,53 +242,24 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
 
     A step in which no group has signal skips its update: the parts are weighted with the share of rounds that had some.
     """
-    from reasoner.algorithm.advantage import get_estimator
-    from reasoner.algorithm.batch import Batch
-    from reasoner.algorithm.kl_control import Leash
-    from reasoner.algorithm.objective import loss_needs, make_objective
-    from reasoner.policy.step_probe import StepProbe
-    from reasoner.rollout.selection import select
-    from reasoner.storage.rows import update_rows
-    from reasoner.train import update_policy
-
-    config, policy = session.config, session.policy
-    estimator, leash = get_estimator(config.algorithm.advantage), Leash(config.algorithm, {})
+    config = session.config
+    estimator, kl = get_estimator(config.algorithm.advantage), Leash(config.algorithm, KLState())
     later = rounds[1:] or rounds
     split = {
         "generation": statistics.median([sampled.generation_seconds for sampled in later]),
         "grading wait": statistics.median([sampled.grading_wait_seconds for sampled in later]),
     }
-    parts: dict[str, list[float]] = {"logprobs": [], "update": [], "sync": []}
-    share = sum(bool(select(sampled.groups, estimator, config)[0]) for sampled in rounds) / len(rounds)
-    for turn, sampled in enumerate(rounds[-2:] if len(rounds) > 1 else [*rounds, *rounds]):
-        kept, dropped = select(sampled.groups, estimator, config)
-        if not kept:
-            kept = [(g, r) for g, group in enumerate(sampled.groups) for r in group.rollouts if r.reward is not None]
-        if not kept:
-            break
-        clock = time.perf_counter()
-        batch = Batch.of_rollouts(kept, config=config)
-        batch = policy.annotate(batch, needs=estimator.needs | loss_needs(config))
-        batch = leash.estimate(batch, estimator)
-        parts["logprobs"].append(time.perf_counter() - clock)
-        clock = time.perf_counter()
-        probe = StepProbe()
-        update_policy(session, batch, probe.recording(make_objective(config, kl_coef=leash.in_loss)), 1)
-        probe.gather(batch)
-        probe.figures(policy)
-        parts["update"].append(time.perf_counter() - clock)
-        if turn == 0:  # the first update saw the weights that sampled
-            attach_updates(rows, update_rows(kept[0][1].step, kept, batch, dropped, probe))
-        clock = time.perf_counter()
-        session.sync()
-        parts["sync"].append(time.perf_counter() - clock)
-    return split | {name: share * min(values, default=0.0) for name, values in parts.items()}
-
-
-def _memory() -> float:
-    from reasoner.monitoring.metrics import peak_memory_mb
-
-    return peak_memory_mb()
+    signal = [bool(select(sampled, estimator, config).kept) for sampled in rounds]
+    records: list[StepRecord] = []
+    for number in (-2, -1) if len(rounds) > 1 else (0, 0):
+        # a round without signal is measured on all its rows
+        rows_of = estimator if signal[number] else replace(estimator, group_relative=False)
+        records.append(StepRecord(session, number % len(rounds) + 1))
+        learn(session, [rounds[number]], rows_of, kl, records[-1])
+    attach_updates(rows, records[0].update_lines)  # the first update saw the weights that sampled
+    share = sum(signal) / len(rounds)
+    parts = ("logprobs", "update", "sync")
+    return split | {name: share * min(record.seconds.get(name, 0.0) for record in records) for name in parts}
 
 
 def _machine(session: Session) -> dict[str, JSON]:
@@ -293,10 +271,8 @@ def _template_probe(session: Session) -> dict[str, float]:
 
     A model finds a solution far likelier behind prompts like those that it was trained on.
     """
-    from reasoner.data.prompt import render
-
     tokenizer, section = session.policy.tokenizer, session.config.prompt
-    problems = [p for part in session.sampler.parts for p in part[:TEMPLATE_PROBLEMS] if p.demonstration]
+    problems = [p for part in session.producer.problems.parts for p in part[:TEMPLATE_PROBLEMS] if p.demonstration]
     if not problems or not all(isinstance(p.prompt, str) for p in problems) or not tokenizer.chat_template:
         return {}
     uses = "chat" if section.chat != "never" else "plain"

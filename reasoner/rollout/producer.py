@@ -1,36 +1,67 @@
-"""The groups of each step, as the trainer takes them."""
+"""The groups of each step: the only thing that a trainer knows of sampling. Letters: P problems."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
-from reasoner.rollout.round import Sampled, merged
+from reasoner.config.stage import StageConfig
+from reasoner.data.sampler import Mixture
+from reasoner.records import Problem
+from reasoner.rollout.round import Round, RoundSampler, Sampled, merged, training_params
 from reasoner.rollout.selection import has_signal
-from reasoner.session.session import Session
 
 
-def sample_step(session: Session, step: int) -> Sampled:
-    """All the rollouts of a step, graded."""
-    return merged(list(sample_portions(session, step)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Producer:
+    """Samples the groups of a step when asked for them."""
 
+    config: StageConfig
+    rounds: RoundSampler
+    problems: Mixture
+    progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+    """Shows the progress of (label, total): yields a function that takes the number done."""
 
-def sample_portions(session: Session, step: int) -> Iterator[Sampled]:
-    """The step's rollouts, in the config's number of portions; with dynamic sampling, in rounds.
+    def groups(self, step: int) -> Iterator[Sampled]:
+        """Yield the graded groups of a step, in `grading.portions` portions, or all at once with dynamic sampling.
 
-    There further rounds follow until enough groups have signal. A round is taken or left as a whole and in order, so
-    that what is kept does not depend on what finished first (DAPO, arXiv:2503.14476, section 3.2); they come as one.
-    """
-    rollout = session.config.rollout
-    wanted, rounds = rollout.problems_per_step, 1 + rollout.dynamic_sampling_rounds
-    parts: list[Sampled] = []
-    for turn in range(rounds):
-        problems_P = session.sampler.take(wanted)
-        with session.display.progress(f"step {step}: sampling", wanted * rollout.group_size) as advance:
-            sampled = session.sample(problems_P, seed_parts=(step, turn), step=step, on_progress=advance)
-        if rounds == 1:
-            yield from sampled.graded(session.config.grading.portions)
+        Dynamic sampling adds rounds until enough groups have signal (DAPO, arXiv:2503.14476, section 3.2). A round is
+        used whole and in order: the groups that are kept do not depend on which completions finish first.
+        """
+        rollout = self.config.rollout
+        wanted = rollout.problems_per_step
+        if not rollout.dynamic_sampling_rounds:
+            yield from self._round(step, 0).graded(self.config.grading.portions)
             return
-        parts.append(sampled.all())
-        if sum(has_signal(group) for part in parts for group in part.groups) >= wanted:
-            break
-    yield merged(parts)
+        parts: list[Sampled] = []
+        for turn in range(1 + rollout.dynamic_sampling_rounds):
+            parts.append(self._round(step, turn).all())
+            if sum(has_signal(group) for part in parts for group in part.groups) >= wanted:
+                break
+        yield merged(parts)
+
+    def _round(self, step: int, turn: int) -> Round:
+        problems_P = self.problems.take(self.config.rollout.problems_per_step)
+        return self.sample(problems_P, label=f"step {step}: sampling", seed_parts=(step, turn), step=step)
+
+    def sample(
+        self,
+        problems_P: Sequence[Problem],
+        *,
+        label: str,
+        seed_parts: tuple[int | str, ...],
+        step: int,
+        group_size: int | None = None,
+    ) -> Round:
+        """Sample given problems with the distribution of training; group_size None: that of the config."""
+        size = group_size or self.config.rollout.group_size
+        with self.progress(label, len(problems_P) * size) as advance:
+            return self.rounds.sample(
+                problems_P,
+                group_size=size,
+                params=training_params(self.config),
+                seed_parts=seed_parts,
+                step=step,
+                on_progress=advance,
+            )

@@ -9,12 +9,14 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner import processes
+from reasoner.config.methods import eval_tokens
 from reasoner.config.sections import PromptSection
+from reasoner.config.stage import StageConfig
 from reasoner.data.prompt import Prompt, render
 from reasoner.engine.base import Engine
 from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams
@@ -27,9 +29,11 @@ from verifiers.pool.pool import GradingPool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """One round of rollouts and where its time went."""
+    """Graded groups of a step, all of them or one portion, and the time that they took."""
 
     groups: tuple[RolloutGroup, ...]
+    first_group: int = 0
+    """Place of the first of them among the groups of the step."""
     generation_seconds: float
     grading_wait_seconds: float
     """For verdicts that were not there when they were needed: what grading adds to the step."""
@@ -42,7 +46,7 @@ class Round:
 
     problems_P: Sequence[Problem]
     prompts_P: Mapping[int, Prompt]
-    """Of this process's own places."""
+    """Prompts of the problems assigned to this process, by index in `problems_P`."""
     group_size: int
     completions: Mapping[int, Completion]
     """By place in the order of this process's requests: its groups one after the other."""
@@ -51,14 +55,14 @@ class Round:
     step: int
 
     def graded(self, portions: int = 1) -> Iterator[Sampled]:
-        """The groups in the order of the problems, in so many portions, each as soon as all of it is graded.
+        """Yield the groups in the order of the problems, in `portions` parts, each once all of it is graded.
 
-        With several processes each brings its own groups, and all get everything. What stands in a portion depends on
-        the order of the problems alone.
+        Every process receives the groups of all processes. The content of a portion depends on the order of the
+        problems alone.
         """
         places = list(self.prompts_P)
         most = max(processes.gather(len(places)))
-        seconds = self.generation_seconds
+        seconds, first = self.generation_seconds, 0
         for portion in range(portions):
             numbers = range(portion * most // portions, min(len(places), (portion + 1) * most // portions))
             started = time.perf_counter()
@@ -74,7 +78,8 @@ class Round:
                 ),
             )
             seconds = 0.0
-            whole = joined(processes.gather(own))
+            whole = replace(joined(processes.gather(own)), first_group=first)
+            first += len(whole.groups)
             if whole.groups:
                 yield whole
 
@@ -105,54 +110,84 @@ class Round:
         return RolloutGroup(problem=problem, rollouts=tuple(rollouts))
 
 
-def sample_round(
-    problems_P: Sequence[Problem],
-    *,
-    group_size: int,
-    engine: Engine,
-    pool: GradingPool,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: PromptSection,
-    params: SamplingParams,
-    seed_parts: tuple[int | str, ...],
-    step: int,
-    on_progress: Callable[[int], None] = lambda done: None,
-) -> Round:
-    """Sample group_size completions per problem; each goes to its grader as soon as it is finished.
-
-    With several processes each samples and grades every so-many-th problem.
-
-    Args:
-        problems_P: [P] problems; one may stand in the list twice. The first ones are graded first.
-        seed_parts: with the place in the batch and the sample index, the seed of each request.
-        on_progress: called with the number of finished completions.
-    """
-    started = time.perf_counter()
-    places = list(range(len(problems_P)))[processes.rank() :: processes.count()]
-    prompts_P = dict(zip(places, render([problems_P[place] for place in places], tokenizer, prompt), strict=True))
-    asked = [(place, sample) for place in places for sample in range(group_size)]
-    requests = [
-        Request(prompt_ids=prompts_P[place].ids, seed=request_seed(*seed_parts, place, sample))
-        for place, sample in asked
-    ]
-    completions: dict[int, Completion] = {}
-    verdicts: dict[int, Future[Verdict]] = {}
-    for index, completion in engine.generate(requests, params):
-        place, _ = asked[index]
-        problem = problems_P[place]
-        completions[index] = completion
-        row = grading_row(problem, completion)
-        verdicts[index] = pool.submit(problem.verifier, dict(problem.verifier_options), row, rank=place)
-        on_progress(len(completions))
-    return Round(
-        problems_P=problems_P,
-        prompts_P=prompts_P,
-        group_size=group_size,
-        completions=completions,
-        verdicts=verdicts,
-        generation_seconds=time.perf_counter() - started,
-        step=step,
+def training_params(config: StageConfig) -> SamplingParams:
+    """The sampling distribution of training."""
+    rollout = config.rollout
+    return SamplingParams(
+        max_tokens=rollout.max_tokens, temperature=rollout.temperature, stop=tuple(config.prompt.stop)
     )
+
+
+def evaluation_params(config: StageConfig) -> SamplingParams:
+    """The sampling distribution of evaluations."""
+    return SamplingParams(
+        max_tokens=eval_tokens(config),
+        temperature=config.eval.temperature,
+        top_p=config.eval.top_p,
+        stop=tuple(config.prompt.stop),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundSampler:
+    """Samples completions with an engine and hands each to the grading pool as soon as it is finished."""
+
+    engine: Engine
+    pool: GradingPool
+    tokenizer: PreTrainedTokenizerBase
+    prompt: PromptSection
+    seed: int
+    """The run's seed."""
+
+    def sample(
+        self,
+        problems_P: Sequence[Problem],
+        *,
+        group_size: int,
+        params: SamplingParams,
+        seed_parts: tuple[int | str, ...],
+        step: int,
+        on_progress: Callable[[int], None] = lambda done: None,
+    ) -> Round:
+        """Sample group_size completions per problem.
+
+        Of n processes each samples and grades every n-th problem.
+
+        Args:
+            problems_P: [P] problems; the same one may be listed twice. The first ones are graded first.
+            group_size: completions of each problem.
+            params: the sampling distribution.
+            seed_parts: with the run's seed, the place in the batch and the sample index, the seed of each request.
+            step: written into the rollouts.
+            on_progress: called with the number of finished completions.
+        """
+        started = time.perf_counter()
+        places = list(range(len(problems_P)))[processes.rank() :: processes.count()]
+        prompts = render([problems_P[place] for place in places], self.tokenizer, self.prompt)
+        prompts_P = dict(zip(places, prompts, strict=True))
+        asked = [(place, sample) for place in places for sample in range(group_size)]
+        requests = [
+            Request(prompt_ids=prompts_P[place].ids, seed=request_seed(self.seed, *seed_parts, place, sample))
+            for place, sample in asked
+        ]
+        completions: dict[int, Completion] = {}
+        verdicts: dict[int, Future[Verdict]] = {}
+        for index, completion in self.engine.generate(requests, params):
+            place, _ = asked[index]
+            problem = problems_P[place]
+            completions[index] = completion
+            row = grading_row(problem, completion)
+            verdicts[index] = self.pool.submit(problem.verifier, dict(problem.verifier_options), row, rank=place)
+            on_progress(len(completions))
+        return Round(
+            problems_P=problems_P,
+            prompts_P=prompts_P,
+            group_size=group_size,
+            completions=completions,
+            verdicts=verdicts,
+            generation_seconds=time.perf_counter() - started,
+            step=step,
+        )
 
 
 def merged(parts: Sequence[Sampled]) -> Sampled:

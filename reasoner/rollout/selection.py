@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from reasoner.algorithm.advantage import Estimator
 from reasoner.algorithm.group_baselines import group_signal, overlong_penalty
 from reasoner.config.stage import StageConfig
 from reasoner.records import Dropped, Kept, RolloutGroup
+from reasoner.rollout.round import Sampled
 
 
-def shape(groups: Sequence[RolloutGroup], *, max_tokens: int, penalty_tokens: int) -> list[RolloutGroup]:
-    """Add the soft overlong penalty (DAPO, arXiv:2503.14476, equation 13); 0 penalty tokens: as they are."""
-    if penalty_tokens == 0:
-        return list(groups)
-    return [
-        replace(
-            group,
-            rollouts=tuple(
+def shaped(portions: Iterable[Sampled], config: StageConfig) -> Iterator[Sampled]:
+    """Yield the portions with the soft overlong penalty on their graded rollouts, where the config has one.
+
+    DAPO, arXiv:2503.14476, equation 13.
+    """
+    penalty_tokens, max_tokens = config.algorithm.overlong_penalty_tokens, config.rollout.max_tokens
+    for portion in portions:
+        if penalty_tokens == 0:
+            yield portion
+            continue
+        groups: list[RolloutGroup] = []
+        for group in portion.groups:
+            rollouts = [
                 replace(
                     rollout,
                     shaping=overlong_penalty(
@@ -28,39 +35,44 @@ def shape(groups: Sequence[RolloutGroup], *, max_tokens: int, penalty_tokens: in
                 if rollout.verdict.graded
                 else rollout
                 for rollout in group.rollouts
-            ),
-        )
-        for group in groups
-    ]
+            ]
+            groups.append(replace(group, rollouts=tuple(rollouts)))
+        yield replace(portion, groups=tuple(groups))
 
 
 def has_signal(group: RolloutGroup) -> bool:
-    """Whether the group's rewards differ; ungraded rollouts do not count."""
+    """Return True if the rewards of the graded rollouts differ."""
     return group_signal([rollout.reward for rollout in group.rollouts if rollout.reward is not None])
 
 
-def select(
-    groups: Sequence[RolloutGroup], estimator: Estimator, config: StageConfig, *, first_group: int = 0
-) -> tuple[Kept, list[Dropped]]:
-    """Rows of the update, and what leaves it: ungraded rollouts, and groups without signal where that is exact.
+class Selection(NamedTuple):
+    """The rollouts that an update is computed on, and those left out."""
 
-    A group without signal has zero advantages; it stays only where a KL or entropy term would still move it, or the
-    estimator does not compare within groups. With dynamic sampling the surplus of groups with signal leaves too.
+    kept: Kept
+    dropped: list[Dropped]
+
+
+def select(portion: Sampled, estimator: Estimator, config: StageConfig) -> Selection:
+    """Divide rollouts into rows of the update and those that leave it.
+
+    Ungraded rollouts leave. A group without signal has zero advantages and leaves too, unless a KL or entropy term
+    still moves it or the estimator does not compare within groups. With dynamic sampling, groups with signal above the
+    wanted number leave as surplus.
     """
-    algorithm = config.algorithm
+    algorithm, groups = config.algorithm, portion.groups
     signal_only = estimator.group_relative and algorithm.kl_coef == 0 and algorithm.entropy_coef == 0
     room = config.rollout.problems_per_step if config.rollout.dynamic_sampling_rounds else len(groups)
-    kept: Kept = []
-    dropped: list[Dropped] = []
-    for index, group in enumerate(groups, first_group):
+    selection = Selection([], [])
+    for index, group in enumerate(groups, portion.first_group):
         signal = has_signal(group) or not signal_only
         taken = signal and room > 0
         room -= taken
         for rollout in group.rollouts:
             if rollout.reward is None:
-                dropped.append(Dropped(index, rollout, str(rollout.verdict.outcome)))
+                selection.dropped.append(Dropped(index, rollout, str(rollout.verdict.outcome)))
             elif taken:
-                kept.append((index, rollout))
+                selection.kept.append((index, rollout))
             else:
-                dropped.append(Dropped(index, rollout, "surplus" if signal else "no signal in its group"))
-    return kept, dropped
+                reason = "surplus" if signal else "no signal in its group"
+                selection.dropped.append(Dropped(index, rollout, reason))
+    return selection

@@ -14,8 +14,8 @@ from reasoner.engine import open_engine
 from reasoner.evaluation.evaluate import Evaluation, evaluate
 from reasoner.model.load import compute_dtype, context_limit, default_device, load_config_and_tokenizer
 from reasoner.observe.display.display import Display
-from reasoner.records import SamplingParams
 from reasoner.rollout.grading import grading_pool
+from reasoner.rollout.round import RoundSampler, evaluation_params
 from reasoner.storage.rows import rollout_row
 from tasks.registry import get_task
 
@@ -28,12 +28,7 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
     assert stage.model.path is not None
     config, tokenizer = load_config_and_tokenizer(stage.model)
     limit = context_limit(config, stage.model)
-    params = SamplingParams(
-        max_tokens=stage.rollout.max_tokens,
-        temperature=section.temperature,
-        top_p=section.top_p,
-        stop=tuple(stage.prompt.stop),
-    )
+    params = evaluation_params(stage)
     prompts = render(problems, tokenizer, stage.prompt)
     check_lengths(problems, prompts, max_tokens=params.max_tokens, limit=limit, setting="--max-tokens")
     dtype = str(compute_dtype(stage.model.dtype, default_device())).removeprefix("torch.")
@@ -47,17 +42,8 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
             Display(stage) as display,
             display.progress(f"evaluating {len(problems)} problems", total) as advance,
         ):
-            done = evaluate(
-                problems,
-                engine=engine,
-                pool=pool,
-                tokenizer=tokenizer,
-                prompt=stage.prompt,
-                params=params,
-                samples=section.samples,
-                seed=stage.seed,
-                on_progress=advance,
-            )
+            rounds = RoundSampler(engine=engine, pool=pool, tokenizer=tokenizer, prompt=stage.prompt, seed=stage.seed)
+            done = evaluate(problems, rounds=rounds, params=params, samples=section.samples, on_progress=advance)
     finally:
         engine.close()
     _report(stage, done, as_json=as_json)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
 
 from rich.console import Console
 from safetensors import SafetensorError
@@ -26,16 +25,21 @@ from reasoner.data.prompt import check_lengths, render
 from reasoner.data.sampler import Mixture, ProblemSampler
 from reasoner.engine import Engine, NoEngine, open_engine
 from reasoner.engine.check import probe_ids
-from reasoner.evaluation.estimates import Estimate
 from reasoner.model.load import ModelError
 from reasoner.model.sharding import is_sharded
+from reasoner.model.shared_base import lend_base
+from reasoner.monitoring.trackers import open_trackers
 from reasoner.observe.display.display import Display
 from reasoner.policy.checkpoint import damage_told, load_progress, restore_training_state, save_model
 from reasoner.policy.kinds import policy_class
 from reasoner.policy.policy import Policy
+from reasoner.policy.progress import StageState
 from reasoner.records import Problem
 from reasoner.rollout.grading import grading_pool
+from reasoner.rollout.producer import Producer
+from reasoner.rollout.round import RoundSampler
 from reasoner.session.accelerator import open_accelerator
+from reasoner.session.environment import environment
 from reasoner.session.session import Session
 from reasoner.storage.find_model import latest_checkpoint
 from reasoner.storage.run_folder import RunFolder
@@ -60,8 +64,6 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
             policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
         if policy.adapter is not None and config.method in SAMPLING and not is_sharded(policy.scorer):
-            from reasoner.model.shared_base import lend_base
-
             lend_base(policy.adapter, policy.unwrapped(), policy.device)
         for problems, setting, max_tokens in (
             (train if samples_to_learn(config) else [], "rollout.max_tokens", config.rollout.max_tokens),
@@ -75,34 +77,36 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         engine = _open_engine(config, policy, folder, checkpoint)
         stack.callback(engine.close)
         difficulty = Difficulty(decay=config.rollout.difficulty_decay)
+        problems = _sampler(config, train, difficulty)
+        rounds = RoundSampler(
+            engine=engine, pool=pool, tokenizer=policy.tokenizer, prompt=config.prompt, seed=config.seed
+        )
         session = Session(
             config=config,
             run=run,
             policy=policy,
             engine=engine,
             pool=pool,
-            sampler=_sampler(config, train, difficulty),
-            difficulty=difficulty,
+            producer=Producer(config=config, rounds=rounds, problems=problems, progress=display.progress),
             eval_problems=_spread(held_out, config.eval.problems),
             display=display,
+            difficulty=difficulty,
             probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),
+            state=progress.state if progress else StageState(),
         )
-        extra = cast("dict[str, dict[str, Any]]", (progress.extra if progress else None) or {})
-        session.state = dict(extra.get("state", {}))
-        session.same_data("training problems", list(itertools.chain.from_iterable(session.sampler.parts)))
+        session.same_data("training problems", list(itertools.chain.from_iterable(problems.parts)))
         if checkpoint and progress:
             restore_training_state(policy, checkpoint)
-            session.sampler.restore(progress.sampler)
-            session.step, session.best, session.fresh = progress.step, progress.best, False
-            session.first_eval, session.held_out = (
-                {name: Estimate(*value) for name, value in extra.get(key, {}).items()}
-                for key in ("first_eval", "held_out")
-            )
-            difficulty.restore(extra.get("difficulty", difficulty.state()))
+            problems.restore(progress.sampler)
+            session.step, session.fresh = progress.step, False
+            if progress.difficulty is not None:
+                difficulty.restore(progress.difficulty)
             display.note(f"resuming {folder} after step {progress.step}")
         elif config.rollout.difficulty_from:
             difficulty.import_rollouts(Path(config.rollout.difficulty_from))
-        run.begin(offsets=progress.offsets if progress else {}, step=session.step)
+        run.begin(offsets=progress.offsets if progress else {}, environment=environment())
+        if processes.is_main():
+            run.trackers = open_trackers(config, folder, purge_step=progress.step if progress else None)
         session.sync()
         stack.enter_context(_stop_at_step_end(session))
         yield session

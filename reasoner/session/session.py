@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from reasoner import processes
 from reasoner.config.errors import ConfigError
-from reasoner.config.methods import eval_tokens
 from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty
-from reasoner.data.sampler import Mixture, summary
+from reasoner.data.sampler import summary
 from reasoner.engine import Engine, NoEngine
-from reasoner.engine.check import Checksum, check_checksum, check_probe
+from reasoner.engine.sync import sync
 from reasoner.errors import Interrupted
-from reasoner.evaluation.estimates import Estimate
 from reasoner.evaluation.evaluate import Evaluation, evaluate
 from reasoner.observe.display.display import Display
-from reasoner.policy.checkpoint import (
-    Progress,
-    copy_model,
-    save_checkpoint,
-    save_model,
-)
+from reasoner.policy.checkpoint import copy_model, save_checkpoint, save_model
 from reasoner.policy.policy import Policy
-from reasoner.records import Problem, SamplingParams
-from reasoner.rollout.round import Round, sample_round
+from reasoner.policy.progress import Progress, StageState
+from reasoner.records import Problem
+from reasoner.rollout.producer import Producer
+from reasoner.rollout.round import evaluation_params
 from reasoner.storage.rows import rollout_row
 from reasoner.storage.run_folder import RunFolder
-from verifiers import JSON
 from verifiers.pool.pool import GradingPool
 
 
@@ -44,68 +37,34 @@ class Session:
     policy: Policy
     engine: Engine
     pool: GradingPool
-    sampler: Mixture
+    producer: Producer
     eval_problems: list[Problem]
     display: Display
+    difficulty: Difficulty
+    """How often each training problem is solved."""
+    probe: list[int]
+    """Token ids that engine and policy score after each sync."""
+    state: StageState
+    """What checkpoints keep."""
     step: int = 0
     """Steps done."""
-    best: float | None = None
     fresh: bool = True
     """No checkpoint yet: the model as it came has still to be evaluated and saved."""
     interrupted: bool = False
-    probe: list[int] = field(default_factory=list[int])
     in_engine: int | None = None
     """Version of the weights that the engine holds."""
     last_eval: Evaluation | None = None
-    first_eval: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
-    held_out: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
-    """Latest held-out figures of a stage that samples nothing."""
-    state: dict[str, JSON] = field(default_factory=dict[str, JSON])
-    """A method's own state, kept in checkpoints."""
-    difficulty: Difficulty = field(default_factory=lambda: Difficulty(decay=1.0))
-    """How often each training problem is solved, as last seen."""
     final_model: Path | None = None
     """A model folder to end with instead of the policy as it stands."""
 
-    @property
-    def params(self) -> SamplingParams:
-        """The sampling distribution of training."""
-        rollout = self.config.rollout
-        return SamplingParams(
-            max_tokens=rollout.max_tokens, temperature=rollout.temperature, stop=tuple(self.config.prompt.stop)
-        )
-
-    def sample(
-        self,
-        problems_P: Sequence[Problem],
-        *,
-        seed_parts: tuple[int | str, ...],
-        step: int,
-        group_size: int | None = None,
-        on_progress: Callable[[int], None] = lambda done: None,
-    ) -> Round:
-        """`sample_round` as training samples; seed_parts stand behind the config's seed, group_size None: its own."""
-        return sample_round(
-            problems_P,
-            group_size=group_size or self.config.rollout.group_size,
-            engine=self.engine,
-            pool=self.pool,
-            tokenizer=self.policy.tokenizer,
-            prompt=self.config.prompt,
-            params=self.params,
-            seed_parts=(self.config.seed, *seed_parts),
-            step=step,
-            on_progress=on_progress,
-        )
-
     def same_data(self, name: str, data: Sequence[object]) -> None:
-        """Note in the checkpoints what data the stage learns from; on a resumed stage, hold it against what was noted.
+        """Note the stage's data in the checkpoints; on a resumed stage, compare it with what was noted.
 
         Raises:
             ConfigError: it is other data.
         """
         now = summary(data)
-        then = self.state.setdefault(f"data/{name}", now)
+        then = self.state.data.setdefault(name, now)
         if then != now:
             raise ConfigError(
                 "changed",
@@ -117,14 +76,17 @@ class Session:
         """Give the engine the policy's weights and prove that they took effect; returns the probe's gap in nats."""
         if isinstance(self.engine, NoEngine):
             return float("nan")
-        sent = Checksum()
-        arrived = self.engine.load_weights(sent.over(self.policy.named_weights()), self.policy.version)
+        gap = sync(
+            self.engine,
+            self.policy.named_weights(),
+            self.policy.version,
+            probe=self.probe,
+            score=self.policy.score_tokens,
+            dtype=self.policy.dtype,
+            check=self.config.engine.sync_check,
+        )
         self.in_engine = self.policy.version
-        if not self.config.engine.sync_check:
-            return float("nan")
-        check_checksum(sent.digest(), arrived)
-        processes.wait()  # servers that all share are given their weights by one
-        return check_probe(self.engine.score(self.probe), self.policy.score_tokens(self.probe), self.policy.dtype)
+        return gap
 
     def evaluate(self) -> Evaluation | None:
         """Evaluate on the held-out problems, write the records, remember the best."""
@@ -137,18 +99,9 @@ class Session:
         with self.display.progress(f"evaluating {len(self.eval_problems)} problems", total) as advance:
             done = evaluate(
                 self.eval_problems,
-                engine=self.engine,
-                pool=self.pool,
-                tokenizer=self.policy.tokenizer,
-                prompt=self.config.prompt,
-                params=SamplingParams(
-                    max_tokens=eval_tokens(self.config),
-                    temperature=section.temperature,
-                    top_p=section.top_p,
-                    stop=tuple(self.config.prompt.stop),
-                ),
+                rounds=self.producer.rounds,
+                params=evaluation_params(self.config),
                 samples=section.samples,
-                seed=self.config.seed,
                 step=self.step,
                 on_progress=advance,
             )
@@ -157,8 +110,8 @@ class Session:
         self.run.append("eval_rollouts.jsonl", rows)
         self.display.evaluation(self.step, done.result)
         self.last_eval = done
-        if not self.first_eval:
-            self.first_eval = dict(done.result.estimates)
+        if not self.state.first_eval:
+            self.state.first_eval = dict(done.result.estimates)
         self._remember_best(done)
         return done
 
@@ -168,23 +121,18 @@ class Session:
         if found is None:
             known = ", ".join(done.result.estimates)
             raise ConfigError("bad-value", f"eval.metric must be one of {known}; got {metric!r}.")
-        if self.step > 0 and (self.best is None or found.value > self.best):
-            self.best = found.value
+        if self.step > 0 and (self.state.best is None or found.value > self.state.best):
+            self.state.best = found.value
             save_model(self.run.path / "checkpoints" / "best", self.policy)
 
     def checkpoint(self) -> None:
         """Write a checkpoint of this step."""
         progress = Progress(
             step=self.step,
-            sampler=self.sampler.state(),
+            sampler=self.producer.problems.state(),
             offsets=self.run.offsets(),
-            best=self.best,
-            extra={
-                "first_eval": {name: list(value) for name, value in self.first_eval.items()},
-                "held_out": {name: list(value) for name, value in self.held_out.items()},
-                "state": self.state,
-                "difficulty": self.difficulty.state(),
-            },
+            difficulty=self.difficulty.state(),
+            state=self.state,
         )
         save_checkpoint(self.run.path / "checkpoints", self.policy, progress, keep=self.config.checkpoint.keep)
 
@@ -221,27 +169,11 @@ class Session:
         else:
             shutil.rmtree(final, ignore_errors=True)
             copy_model(self.final_model, final)
-        estimates = {name: list(value) for name, value in (done.result.estimates if done else self.held_out).items()}
-        first = {name: list(value) for name, value in self.first_eval.items()}
-        summary: dict[str, JSON] = {"steps": self.step, "before": first, "after": estimates}  # pyright: ignore
-        self.run.finish(summary)
-
-
-class Clock:
-    """Seconds of the parts of a step."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        """Add the time since the last lap to a part."""
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
-        self._last = now
-
-    def metrics(self) -> dict[str, float]:
-        """time/<part> and time/step, in seconds."""
-        return {f"time/{name}": value for name, value in self.seconds.items()} | {
-            "time/step": time.perf_counter() - self._start
-        }
+        after = done.result.estimates if done else self.state.validation
+        self.run.finish(
+            {
+                "steps": self.step,
+                "before": {name: list(value) for name, value in self.state.first_eval.items()},
+                "after": {name: list(value) for name, value in after.items()},
+            }
+        )

@@ -26,12 +26,12 @@ from reasoner import processes
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import VerifierSection
 from reasoner.data.prompt import render
-from reasoner.monitoring.metrics import peak_memory_mb, rollout_metrics
 from reasoner.records import Problem, Request, Rollout, RolloutGroup, prompt_as_text
 from reasoner.rollout.grading import turns
-from reasoner.rollout.producer import sample_step
+from reasoner.rollout.round import training_params
 from reasoner.seeds import request_seed
-from reasoner.session.session import Clock, Session
+from reasoner.session.session import Session
+from reasoner.session.step_record import StepRecord
 from reasoner.stages.sample_pairs import PAIRS_FILE, write_rows
 from verifiers import JSON, get_verifier
 from verifiers.judge.errors import JudgeFault
@@ -96,27 +96,24 @@ def constitutional(session: Session) -> None:
     if session.fresh:
         session.checkpoint()
     for step in range(session.step + 1, config.steps + 1):
-        clock = Clock()
-        sampled = sample_step(session, step)
-        session.run.write_rollouts(sampled.groups)
-        clock.lap("rollout")
+        record = StepRecord(session, step)
+        for _ in record.rollouts(session.producer.groups(step)):
+            pass  # written as they come
         answers = [
             (group, sample, rollout)
-            for group, one in enumerate(sampled.groups)
+            for group, one in enumerate(record.groups)
             for sample, rollout in enumerate(one.rollouts)
         ]
-        revised = revise(session, [rollout for *_, rollout in answers], principles, step=step)
+        with record.part("revise"):
+            revised = revise(session, [rollout for *_, rollout in answers], principles, step=step)
         rows: list[dict[str, JSON]] = [
             {"step": step, "group": group, "sample": sample, **transcript(one)}
             for (group, sample, _), one in zip(answers, revised, strict=True)
         ]
-        clock.lap("revise")
-        compared = compare(session, sampled.groups, principles, step=step)
-        clock.lap("compare")
+        with record.part("compare"):
+            compared = compare(session, record.groups, principles, step=step)
         session.run.append(TRANSCRIPTS_FILE, [*rows, *compared])
-        session.step = step
-        metrics = rollout_metrics(sampled.groups) | clock.metrics() | {"memory/peak_mb": peak_memory_mb()}
-        session.run.log(step, metrics | shares(rows, compared) | {"data/epoch": session.sampler.epochs})
+        record.finish(shares(rows, compared), shown=False)
         session.end_step()
     session.checkpoint()
     write_lessons(session)
@@ -196,7 +193,7 @@ def sample_texts(session: Session, prompts: Sequence[str], *, seed_parts: tuple[
         Request(prompt_ids=prompt.ids, seed=request_seed(*seed_parts, at)) for at, prompt in enumerate(rendered)
     ]
     texts = [""] * len(prompts)
-    for index, completion in session.engine.generate(requests, session.params):
+    for index, completion in session.engine.generate(requests, training_params(session.config)):
         texts[index] = completion.text.strip()
     return texts
 

@@ -17,9 +17,9 @@ from reasoner.config.by_name import check_options, named
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import DpoSection
 from reasoner.data.pairs import EncodedPair, pair_batch
-from reasoner.evaluation.estimates import Estimate
 from reasoner.evaluation.reward_report import pairwise_accuracy
 from reasoner.policy.policy import Policy
+from reasoner.records import Estimate
 from reasoner.session.session import Session
 from reasoner.stages.encoded_pairs import load_encoded
 from reasoner.stages.supervised import HeldOut, Lesson, supervise

@@ -21,7 +21,8 @@ def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]
     sides: list[list[EncodedPair]] = []
     total = 0
     for split, found in load_pairs(section)._asdict().items():
-        kept, long = encode_pairs(found.pairs, policy, limit=min(section.max_tokens or policy.context, policy.context))
+        limit = min(section.max_tokens or policy.context, policy.context)
+        kept, long = encode_pairs(found.pairs, policy.tokenizer, config.prompt, limit=limit)
         total += len(found.pairs) + len(found.bad)
         bad += [*found.bad, *long]
         sides.append(kept)

@@ -20,11 +20,11 @@ from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.algorithm.pairwise import bradley_terry
 from reasoner.config.stage import StageConfig
 from reasoner.data.pairs import EncodedPair, pair_batch
-from reasoner.evaluation.estimates import Estimate
 from reasoner.evaluation.reward_report import pair_report, pairwise_accuracy
 from reasoner.graders.reward_model import RewardModel
 from reasoner.model.reward_head import RewardCard
 from reasoner.policy.reward import RewardPolicy
+from reasoner.records import Estimate
 from reasoner.seeds import request_seed
 from reasoner.session.session import Session
 from reasoner.stages.encoded_pairs import load_encoded

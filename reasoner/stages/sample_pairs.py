@@ -13,11 +13,10 @@ from typing import cast
 
 from reasoner.config.errors import ConfigError
 from reasoner.label.labels import read_labels
-from reasoner.monitoring.metrics import peak_memory_mb, rollout_metrics
 from reasoner.records import Problem
 from reasoner.rollout.grading import check_graded, turns
-from reasoner.rollout.producer import sample_step
-from reasoner.session.session import Clock, Session
+from reasoner.session.session import Session
+from reasoner.session.step_record import StepRecord
 from reasoner.storage.files import write_atomic
 from verifiers import JSON
 
@@ -35,15 +34,12 @@ def pairs(session: Session) -> None:
     if session.fresh:
         session.checkpoint()
     for step in range(session.step + 1, config.steps + 1):
-        clock = Clock()
-        sampled = sample_step(session, step)
-        session.run.write_rollouts(sampled.groups)
+        record = StepRecord(session, step)
+        for _ in record.rollouts(session.producer.groups(step)):
+            pass  # written as they come
         if config.pairs.label == "verifier":
-            check_graded(sampled.groups, max_share=config.grading.max_ungraded_share)
-        clock.lap("rollout")
-        session.step = step
-        metrics = rollout_metrics(sampled.groups) | clock.metrics() | {"memory/peak_mb": peak_memory_mb()}
-        session.run.log(step, metrics | {"data/epoch": session.sampler.epochs})
+            check_graded(record.groups, max_share=config.grading.max_ungraded_share)
+        record.finish({}, shown=False)
         session.end_step()
     session.checkpoint()
     found = pair_rows(session)
@@ -59,7 +55,7 @@ def pair_rows(session: Session) -> list[dict[str, JSON]]:
     Two equal texts are no pair. Where a verifier labels, equal rewards are a tie, and what it could not grade is left
     out.
     """
-    problems = {(problem.task, problem.id): problem for part in session.sampler.parts for problem in part}
+    problems = {(problem.task, problem.id): problem for part in session.producer.problems.parts for problem in part}
     groups: dict[tuple[int, int], list[Mapping[str, JSON]]] = {}
     with (session.run.path / "rollouts.jsonl").open(encoding="utf-8", newline="\n") as lines:
         for line in lines:

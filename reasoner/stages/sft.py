@@ -14,10 +14,11 @@ from reasoner.algorithm.objective import TokenScores
 from reasoner.config.errors import ConfigError
 from reasoner.data.demonstrations import encode_problems, load_rows
 from reasoner.data.encode import BadRow, Encoded, batch_of, report_bad_rows
-from reasoner.evaluation.estimates import Estimate, estimate
+from reasoner.evaluation.estimates import estimate
 from reasoner.evaluation.evaluate import evaluate
 from reasoner.policy.policy import Policy
-from reasoner.records import Problem
+from reasoner.records import Estimate, Problem
+from reasoner.rollout.round import training_params
 from reasoner.session.session import Session
 from reasoner.stages.supervised import HeldOut, Lesson, supervise
 from tasks.registry import get_task
@@ -101,7 +102,7 @@ def split_problems(session: Session) -> tuple[list[Problem], list[Problem]]:
         ConfigError: the task has no demonstrations, or too few problems to hold any back.
     """
     section = session.config.sft
-    problems = [problem for part in session.sampler.parts for problem in part]
+    problems = [problem for part in session.producer.problems.parts for problem in part]
     with_demo = [problem for problem in problems if problem.demonstration]
     if not with_demo:
         names = ", ".join(task.name for task in session.config.task)
@@ -164,12 +165,8 @@ def check_accuracy(session: Session, problems: Sequence[Problem]) -> float:
     session.sync()
     result = evaluate(
         problems,
-        engine=session.engine,
-        pool=session.pool,
-        tokenizer=session.policy.tokenizer,
-        prompt=session.config.prompt,
-        params=session.params,
+        rounds=session.producer.rounds,
+        params=training_params(session.config),
         samples=1,
-        seed=session.config.seed,
     ).result
     return result.estimates["avg@1"].value

@@ -10,10 +10,12 @@ from typing import Generic, NamedTuple
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.objective import Objective
 from reasoner.data.sampler import Item, ProblemSampler
-from reasoner.evaluation.estimates import Estimate
-from reasoner.monitoring.metrics import mean_stats, peak_memory_mb
+from reasoner.monitoring.metrics import mean_stats
 from reasoner.policy.checkpoint import save_model
-from reasoner.session.session import Clock, Session
+from reasoner.policy.progress import BestModel
+from reasoner.records import Estimate
+from reasoner.session.session import Session
+from reasoner.session.step_record import StepRecord
 from verifiers import JSON
 
 SHOW_EVERY = 20
@@ -56,29 +58,25 @@ def supervise(session: Session, lesson: Lesson[Item]) -> bool:
         session.evaluate()
         evaluate_held_out(session, lesson)
         session.checkpoint()
-    ended = bool(session.state.get("ended"))
-    for step in range(session.step + 1, 0 if ended else config.steps + 1):
-        clock = Clock()
-        session.engine.sleep()  # an evaluation wakes it
-        batch = lesson.batch(sampler.take(lesson.items_per_step))
-        stats = policy.update(batch, lesson.objective(batch))
-        clock.lap("update")
-        metrics = mean_stats([stats]) | clock.metrics()
-        metrics |= {"memory/peak_mb": peak_memory_mb(), "data/epoch": sampler.epochs}
+    state = session.state
+    for step in range(session.step + 1, 0 if state.ended else config.steps + 1):
+        record = StepRecord(session, step)
+        with record.part("update"):
+            session.engine.sleep()  # an evaluation wakes it
+            batch = lesson.batch(sampler.take(lesson.items_per_step))
+            stats = policy.update(batch, lesson.objective(batch))
+        metrics = mean_stats([stats]) | {"data/epoch": sampler.epochs}
         session.step = step
-        if step % SHOW_EVERY == 0:
-            session.display.step(step, metrics)
         if (config.eval.every and step % config.eval.every == 0) or step == config.steps:
             metrics |= evaluate_held_out(session, lesson)
-        ended = lesson.enough(step, metrics) or out_of_patience(session, lesson.patience)
-        session.run.log(step, metrics)
-        if ended:
-            session.state["ended"] = True
+        state.ended = lesson.enough(step, metrics) or out_of_patience(session, lesson.patience)
+        record.finish(metrics, shown=step % SHOW_EVERY == 0)
+        if state.ended:
             break
         session.end_step()
     if lesson.patience is not None:
         restore_best(session)
-    return ended
+    return state.ended
 
 
 def evaluate_held_out(session: Session, lesson: Lesson[Item]) -> dict[str, float]:
@@ -90,42 +88,39 @@ def evaluate_held_out(session: Session, lesson: Lesson[Item]) -> dict[str, float
     session.run.append("evals.jsonl", [{"step": session.step, "metrics": figures, **found.details}])
     shown = "  ".join(f"{name} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for name, e in found.estimates.items())
     session.display.note(f"held out after step {session.step}: loss {found.loss:.4f}  {shown}")
-    if not session.first_eval:
-        session.first_eval = dict(found.estimates)
-    session.held_out = dict(found.estimates)
-    best = session.state.get("best_loss")
-    if not isinstance(best, int | float) or found.loss < best:
-        session.state |= {"best_loss": found.loss, "best_step": session.step, "stale": 0}
+    state = session.state
+    state.validation = dict(found.estimates)
+    state.first_eval = state.first_eval or state.validation
+    if state.best_model is None or found.loss < state.best_model.loss:
+        state.best_model = BestModel(loss=found.loss, step=session.step, estimates=state.validation)
         if lesson.patience is not None:
             save_model(session.run.path / "checkpoints" / "best", session.policy)
-            session.state["best"] = figures
     else:
-        session.state["stale"] = int(session.state.get("stale") or 0) + 1  # pyright: ignore[reportArgumentType]
+        state.best_model.stale += 1
     if not math.isfinite(found.loss):
         session.display.note("the held-out loss is not finite; lower optim.lr.")
     return {"eval/loss": found.loss} | {f"eval/{name}": value.value for name, value in found.estimates.items()}
 
 
 def out_of_patience(session: Session, patience: int | None) -> bool:
-    """Whether the held-out loss has not improved for so many evaluations."""
-    if patience is None or int(session.state.get("stale") or 0) < patience:  # pyright: ignore[reportArgumentType]
+    """Return True after `patience` evaluations without a better held-out loss."""
+    best = session.state.best_model
+    if patience is None or best is None or best.stale < patience:
         return False
     session.display.note(
         f"stopping after step {session.step}: no better held-out loss in {patience} evaluations; the model of step"
-        f" {session.state.get('best_step')} is kept"
+        f" {best.step} is kept"
     )
     return True
 
 
 def restore_best(session: Session) -> None:
     """Make the best model by held-out loss the stage's final one."""
-    best = session.run.path / "checkpoints" / "best"
-    if session.state.get("best_step") == session.step or not best.is_dir():
+    best, folder = session.state.best_model, session.run.path / "checkpoints" / "best"
+    if best is None or best.step == session.step or not folder.is_dir():
         return
-    session.final_model = best
-    figures = session.state.get("best")
-    if isinstance(figures, dict):
-        session.held_out = {name: Estimate(*value) for name, value in figures.items()}  # pyright: ignore
+    session.final_model = folder
+    session.state.validation = dict(best.estimates)
 
 
 __all__ = ["HeldOut", "Lesson", "evaluate_held_out", "supervise"]

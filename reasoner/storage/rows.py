@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import torch
-
-from reasoner.algorithm.batch import Batch
-from reasoner.policy.step_probe import StepProbe
-from reasoner.records import Completion, Dropped, Kept, RolloutGroup, prompt_as_text
+from reasoner.records import Completion, Dropped, Rollout, RolloutGroup, prompt_as_text
 from verifiers import JSON
 
 
@@ -53,19 +50,27 @@ def completion_row(completion: Completion) -> dict[str, JSON]:
     }
 
 
-def update_rows(
-    step: int, kept: Kept, batch: Batch | None, dropped: Sequence[Dropped], probe: StepProbe | None = None
-) -> list[Mapping[str, JSON]]:
-    """Lines of updates.jsonl: every rollout's advantage and the trainer's log-probabilities, or why it left."""
-    rows: list[Mapping[str, JSON]] = []
-    if batch is not None and batch.advantages_N is not None:
-        ends = torch.tensor(batch.row_starts()[:-1], dtype=torch.long)
-        for place, ((group, rollout), advantage) in enumerate(
-            zip(kept, batch.advantages_N[ends].tolist(), strict=True)
-        ):
-            row: dict[str, JSON] = {"step": step, "group": group, "sample": rollout.sample_index}
-            row |= {"advantage": advantage, "trainer_logprobs": probe.trainer_logprobs(place) if probe else None}
-            rows.append(row)
+class RowMetrics(NamedTuple):
+    """What an update computed for one rollout."""
+
+    group: int
+    rollout: Rollout
+    advantage: float
+    """Of its first token."""
+    trainer_logprobs: list[float] | None
+    """[T] of the policy before the update; None if not measured."""
+
+
+def update_rows(step: int, rows: Sequence[RowMetrics], dropped: Sequence[Dropped]) -> list[dict[str, JSON]]:
+    """Lines of updates.jsonl: advantage and log-probabilities of every rollout of the update, or why it left."""
+    found: list[tuple[int, int, dict[str, JSON]]] = []
+    for row in rows:
+        logprobs: JSON = None if row.trainer_logprobs is None else [*row.trainer_logprobs]
+        further: dict[str, JSON] = {"advantage": row.advantage, "trainer_logprobs": logprobs}
+        found.append((row.group, row.rollout.sample_index, further))
     for group, rollout, reason in dropped:
-        rows.append({"step": step, "group": group, "sample": rollout.sample_index, "dropped": reason})
-    return sorted(rows, key=lambda row: (row["group"], row["sample"]))  # pyright: ignore[reportArgumentType]
+        found.append((group, rollout.sample_index, {"dropped": reason}))
+    return [
+        {"step": step, "group": group, "sample": sample, **further}
+        for group, sample, further in sorted(found, key=lambda one: one[:2])
+    ]

@@ -20,13 +20,11 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from reasoner.config.load import dump
 from reasoner.config.stage import StageConfig
-from reasoner.monitoring.trackers import TensorBoard, Tracker
 from reasoner.records import RolloutGroup
-from reasoner.session.environment import environment
 from reasoner.storage.files import RunError, write_atomic
 from reasoner.storage.rows import rollout_row
 from verifiers import JSON
@@ -42,6 +40,16 @@ RECORD_FILES = (
 )
 
 
+class Tracker(Protocol):
+    """Receives the metrics of every step."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take one step's metrics."""
+
+    def close(self) -> None:
+        """End the run."""
+
+
 class RunFolder:
     """Appends records; a checkpoint remembers how long each file was, and resuming cuts them back to that."""
 
@@ -55,11 +63,12 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"output {path} cannot be made: {error.strerror}. Set output to a folder.") from error
         self._files: dict[str, IO[bytes]] = {}
-        self._trackers: list[TensorBoard | Tracker] = []
+        self.trackers: Sequence[Tracker] = ()
+        """Given every line of metrics; closed with the folder."""
         self.listener: Callable[[str, Sequence[Mapping[str, JSON]]], None] | None = None
         """Hears of every line: (file, rows)."""
 
-    def begin(self, *, offsets: Mapping[str, int], step: int) -> None:
+    def begin(self, *, offsets: Mapping[str, int], environment: Mapping[str, object]) -> None:
         """Write config and environment, and cut the records back to a checkpoint (all zero at the start).
 
         Raises:
@@ -68,7 +77,7 @@ class RunFolder:
         if not self._writes:
             return
         write_atomic(self.path / "config.yaml", dump(self.config).encode())
-        write_atomic(self.path / "environment.json", json.dumps(environment(), indent=1).encode())
+        write_atomic(self.path / "environment.json", json.dumps(environment, indent=1).encode())
         for name in RECORD_FILES:
             file = self._files[name] = (self.path / name).open("ab")
             held, kept = file.tell(), offsets.get(name, 0)
@@ -79,9 +88,6 @@ class RunFolder:
                 )
             file.truncate(kept)
             file.seek(0, os.SEEK_END)  # truncate leaves the position, which offsets() reads, where it was
-        if self.config.logging.tensorboard:
-            self._trackers.append(TensorBoard(self.path / "tensorboard", purge_step=step if offsets else None))
-        self._trackers += [Tracker(name, self.config, self.path) for name in self.config.logging.trackers]
 
     def append(self, name: str, rows: Sequence[Mapping[str, JSON]]) -> None:
         """Append rows to a record file and hand them to the operating system."""
@@ -103,7 +109,7 @@ class RunFolder:
         row: dict[str, JSON] = {"step": step}
         row.update({k: v if v == v and abs(v) != float("inf") else None for k, v in metrics.items()})
         self.append("metrics.jsonl", [row])
-        for tracker in self._trackers:
+        for tracker in self.trackers:
             tracker.write(step, metrics)
 
     def offsets(self) -> dict[str, int]:
@@ -123,6 +129,6 @@ class RunFolder:
         for file in self._files.values():
             file.close()
         self._files.clear()
-        for tracker in self._trackers:
+        for tracker in self.trackers:
             tracker.close()
-        self._trackers.clear()
+        self.trackers = ()

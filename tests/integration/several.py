@@ -127,7 +127,8 @@ def learned(config: StageConfig, folder: Path) -> Iterator[float]:
     from safetensors import safe_open
 
     from reasoner import processes
-    from reasoner.policy.checkpoint import Progress, save_checkpoint, save_model
+    from reasoner.policy.checkpoint import save_checkpoint, save_model
+    from reasoner.policy.progress import Progress
 
     policy = opened(config)
     for update in range(2):

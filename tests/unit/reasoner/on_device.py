@@ -37,9 +37,10 @@ from reasoner.engine.hf import HfEngine
 from reasoner.graders.judge_model import ForwardBackend
 from reasoner.graders.reward_model import RewardModel
 from reasoner.model.shared_base import lend_base
-from reasoner.policy.checkpoint import Progress, restore_training_state, save_checkpoint
+from reasoner.policy.checkpoint import restore_training_state, save_checkpoint
 from reasoner.policy.kinds import PairPolicy
 from reasoner.policy.policy import Policy, UpdateStats
+from reasoner.policy.progress import Progress
 from reasoner.policy.reward import RewardPolicy
 from reasoner.policy.value import ActorCritic
 from reasoner.records import Request, SamplingParams
@@ -222,7 +223,7 @@ def critic(device: torch.device, tmp: Path, *, warm_up: bool = True, **changes: 
 def preference(device: torch.device, _: Path) -> Numbers:
     config = stage(method="dpo", preferences={"train": ["x.jsonl"]})
     policy = policy_of(device, config, PairPolicy)
-    batch = pair_batch(encode_pairs(PAIRS, policy, limit=128)[0])
+    batch = pair_batch(encode_pairs(PAIRS, policy.tokenizer, policy.config.prompt, limit=128)[0])
     batch = replace(batch, ref_logprobs_N=policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N)
     stats = [
         policy.update(batch, dpo_objective(DpoSection(loss=name, sft_coef=0.1), pairs=6, chosen_tokens=40))
@@ -239,7 +240,7 @@ def rewards(device: torch.device, tmp: Path, *, lora: bool) -> Numbers:
         method="reward_model", model=model, preferences={"train": ["x.jsonl"]}, reward_model={"heads": 2}, batch={}
     )
     policy = policy_of(device, config, RewardPolicy)
-    encoded, _ = encode_pairs(PAIRS, policy, limit=128)
+    encoded, _ = encode_pairs(PAIRS, policy.tokenizer, policy.config.prompt, limit=128)
     batch = pair_batch(encoded)
     objective = bradley_terry_objective(pairs=6, weights_CK=torch.ones(6, 2), centre_coef=0.01)
     stats = [policy.update(batch, objective) for _ in range(2)]

@@ -7,6 +7,7 @@ from types import ModuleType
 import pytest
 
 from reasoner.config.errors import ConfigError
+from reasoner.monitoring.trackers import open_trackers
 from reasoner.storage.files import RunError
 from reasoner.storage.run_folder import RunFolder
 from tests.unit.reasoner.runs import stage
@@ -22,7 +23,8 @@ def test_a_tracker_gets_the_numbers_of_metrics_jsonl(monkeypatch: pytest.MonkeyP
     config = stage(logging={"tensorboard": False, "trackers": ["wandb"], "project": "p"}, name="n")
     for _ in range(2):  # a resumed stage goes on in the same run
         run = RunFolder(tmp_path / "1-grpo", config)
-        run.begin(offsets={}, step=0)
+        run.begin(offsets={}, environment={})
+        run.trackers = open_trackers(config, run.path, purge_step=None)
         run.log(3, {"reward/mean": 0.5})
         run.close()
     names = [name for name, _ in calls]
@@ -36,16 +38,15 @@ def test_a_tracker_gets_the_numbers_of_metrics_jsonl(monkeypatch: pytest.MonkeyP
 
 def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "trackio", None)
-    run = RunFolder(tmp_path, stage(logging={"tensorboard": False, "trackers": ["trackio"]}))
+    config = stage(logging={"tensorboard": False, "trackers": ["trackio"]})
     with pytest.raises(ConfigError, match="pip install trackio"):
-        run.begin(offsets={}, step=0)
-    run.close()
+        open_trackers(config, tmp_path, purge_step=None)
 
 
 def test_records_shorter_than_at_the_checkpoint_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rollouts.jsonl").write_text("{}\n")
     run = RunFolder(tmp_path, stage(logging={"tensorboard": False}))
     with pytest.raises(RunError, match=r"rollouts.jsonl must hold the 100 bytes that it had .* it has 3. Restore it"):
-        run.begin(offsets={"rollouts.jsonl": 100}, step=1)
+        run.begin(offsets={"rollouts.jsonl": 100}, environment={})
     run.close()
     assert (tmp_path / "rollouts.jsonl").read_text() == "{}\n"

@@ -26,7 +26,6 @@ from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.optimizer import schedule_factor
 from reasoner.policy.passes import Planner, Sizes
 from reasoner.policy.policy import Policy, TokenScorer, TrainingError
-from reasoner.train import whole_step_scale
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 128}
 
@@ -341,7 +340,7 @@ def test_portions_of_a_step_have_the_gradient_of_the_whole(aggregation: str) -> 
         joined = Batch.joined(batches)
         assert torch.equal(torch.cat(joined.input_ids), torch.cat(whole.input_ids))
         assert torch.equal(joined.row_N, whole.row_N)
-        scale = whole_step_scale(joined, portioned if len(parts) > 1 else config)
+        scale = joined.whole_step_scale(portioned if len(parts) > 1 else config)
         policy._clip_gradients = lambda metrics, policy=policy: stepping(policy, metrics) or 1.0
         stats = policy.step(scale=scale)
         found[-1] = (stats.loss, found[-1][1])

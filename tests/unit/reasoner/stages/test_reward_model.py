@@ -49,7 +49,7 @@ def base(tmp_path: Path) -> Path:
 
 def trained(config: StageConfig, folder: Path, *, steps: int = 3) -> RewardPolicy:
     policy = RewardPolicy(config, accelerator=Accelerator(cpu=True))
-    encoded, _ = encode_pairs(PAIRS, policy, limit=128)
+    encoded, _ = encode_pairs(PAIRS, policy.tokenizer, policy.config.prompt, limit=128)
     heads = config.reward_model.heads
     objective = bradley_terry_objective(pairs=6, weights_CK=torch.ones(6, heads), centre_coef=0.01)
     for _ in range(steps):
@@ -60,7 +60,7 @@ def trained(config: StageConfig, folder: Path, *, steps: int = 3) -> RewardPolic
 
 
 def expected_rewards(policy: RewardPolicy) -> list[float]:
-    encoded, _ = encode_pairs(PAIRS, policy, limit=128)
+    encoded, _ = encode_pairs(PAIRS, policy.tokenizer, policy.config.prompt, limit=128)
     raw = policy.rewards(pair_batch(encoded))
     return [(value - 0.3) / 2.0 for value in raw.mean(1).tolist()]
 
@@ -78,7 +78,7 @@ def graded(path: Path, **options: object) -> list[float]:
 
 def test_training_separates_the_pairs_and_the_folder_scores_alike(base: Path, tmp_path: Path) -> None:
     policy = trained(stage(base, reward_model={"heads": 2}), tmp_path / "rm", steps=12)
-    encoded, _ = encode_pairs(PAIRS, policy, limit=128)
+    encoded, _ = encode_pairs(PAIRS, policy.tokenizer, policy.config.prompt, limit=128)
     found = evaluate_pairs(policy, encoded)
     assert found.estimates["accuracy"].value == 1.0
     assert found.details["disagreement"] > 0
@@ -92,7 +92,7 @@ def test_the_folder_is_a_plain_transformers_classifier(base: Path, tmp_path: Pat
 
     policy = trained(stage(base), tmp_path / "rm")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "rm")
-    encoded, _ = encode_pairs(PAIRS[:1], policy, limit=128)
+    encoded, _ = encode_pairs(PAIRS[:1], policy.tokenizer, policy.config.prompt, limit=128)
     row = encoded[0].first
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([[*row.prompt_ids, *row.completion_ids]])).logits
@@ -104,7 +104,8 @@ def test_disagreement_is_taken_off(base: Path, tmp_path: Path) -> None:
     trained(stage(base, reward_model={"heads": 3}), tmp_path / "rm")
     plain, careful = graded(tmp_path / "rm"), graded(tmp_path / "rm", disagreement=2.0)
     rewards = RewardModelVerifier(model=str(tmp_path / "rm"))
-    encoded, _ = encode_pairs(PAIRS, RewardPolicy(stage(base), accelerator=Accelerator(cpu=True)), limit=128)
+    policy = RewardPolicy(stage(base), accelerator=Accelerator(cpu=True))
+    encoded, _ = encode_pairs(PAIRS, policy.tokenizer, policy.config.prompt, limit=128)
     heads = rewards.models[0].score([side for pair in encoded for side in (pair.first, pair.second)])
     for mean, less, values in zip(plain, careful, heads, strict=True):
         assert mean - less == pytest.approx(2 * spread(values).std, abs=1e-6)
@@ -120,7 +121,7 @@ def test_an_adapter_lives_on_the_policys_base_and_changes_nothing_there(base: Pa
     ).stages[0]
     policy = Policy(config, accelerator=Accelerator(cpu=True))
     assert policy.adapter is not None
-    encoded, _ = encode_pairs(PAIRS, policy, limit=128)
+    encoded, _ = encode_pairs(PAIRS, policy.tokenizer, policy.config.prompt, limit=128)
     before = policy.annotate(pair_batch(encoded), frozenset({"old_logprobs", "ref_logprobs"}))
     weights = {name: tensor.clone() for name, tensor in policy.named_weights()}
     lend_base(policy.adapter, policy.unwrapped(), policy.device)

@@ -1,0 +1,93 @@
+"""What a checkpoint keeps beside weights, optimizer and random states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pydantic import JsonValue, TypeAdapter
+
+from reasoner.algorithm.kl_control import KLState
+from reasoner.records import Estimate
+
+
+@dataclass(kw_only=True)
+class BestModel:
+    """The best model of a stage by its loss on validation items."""
+
+    loss: float
+    step: int
+    estimates: dict[str, Estimate]
+    stale: int = 0
+    """Evaluations since then without a better loss."""
+
+
+@dataclass(kw_only=True)
+class StageState:
+    """What a stage keeps from step to step."""
+
+    data: dict[str, str] = field(default_factory=dict[str, str])
+    """Name of the stage's data to its size and digest: a resumed stage must learn from the same."""
+    first_eval: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
+    """Estimates of the first evaluation."""
+    best: float | None = None
+    """Best value of the metric that `eval.metric` names, over all evaluations."""
+    validation: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
+    """Latest estimates on validation items."""
+    best_model: BestModel | None = None
+    ended: bool = False
+    """Training ended before the last step: the goal is reached, or the patience is over."""
+    kl: KLState = field(default_factory=KLState)
+    alarms: list[str] = field(default_factory=list[str])
+    """Names of the alarms that the monitor of reward hacking has raised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """The state of a stage at the end of a step."""
+
+    step: int
+    """Steps done."""
+    sampler: dict[str, JsonValue]
+    """State of the problem sampler."""
+    offsets: dict[str, int]
+    """Bytes of each record file."""
+    difficulty: dict[str, JsonValue] | None = None
+    """State of the difficulty estimates."""
+    state: StageState = field(default_factory=StageState)
+
+    def to_json(self) -> dict[str, Any]:
+        """The row that `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Progress:
+        """Read a row of `to_json`, or one of a checkpoint from before there was a StageState.
+
+        Raises:
+            ValueError: a field is missing or of another kind.
+        """
+        return TypeAdapter(cls).validate_python(_from_loose(row) if "extra" in row else row)
+
+
+def _from_loose(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an earlier checkpoint, which kept all but step, sampler, offsets and best in a dict `extra`."""
+    extra: dict[str, Any] = row["extra"] or {}
+    loose: dict[str, Any] = extra.get("state", {})
+    kl = {name: loose[f"kl_{name}"] for name in ("coef", "within", "over") if f"kl_{name}" in loose}
+    best = {"loss": loose.get("best_loss"), "step": loose.get("best_step"), "stale": loose.get("stale", 0)}
+    state = {
+        "data": {name.removeprefix("data/"): value for name, value in loose.items() if name.startswith("data/")},
+        "first_eval": extra.get("first_eval", {}),
+        "best": row.get("best"),
+        "validation": extra.get("held_out", {}),
+        "best_model": {**best, "estimates": loose.get("best", {})} if "best_loss" in loose else None,
+        "ended": loose.get("ended", False),
+        "kl": kl,
+        "alarms": loose.get("alarms", []),
+    }
+    return {name: row[name] for name in ("step", "sampler", "offsets")} | {
+        "difficulty": extra.get("difficulty"),
+        "state": state,
+    }

@@ -1,0 +1,69 @@
+"""The optimizer steps of one training step."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.objective import Objective
+from reasoner.policy.policy import Policy, UpdateStats
+from reasoner.seeds import request_seed
+
+
+class Updated(NamedTuple):
+    """The optimizer steps that were taken on a batch."""
+
+    batch: Batch
+    stats: list[UpdateStats]
+    stopped_early: bool = False
+    """True if the policy moved further than optim.stop_kl before the last of them."""
+
+
+class StepUpdate:
+    """Updates a policy on the batches of one training step, which are added one by one.
+
+    With one optimizer step a training step, gradients accumulate while batches come in. Otherwise all batches are
+    joined first: optim.inner_epochs passes over the shuffled rows, each in optim.updates_per_step parts.
+    """
+
+    def __init__(self, policy: Policy, objective: Objective | None, *, step: int) -> None:
+        """`objective` None: only the value model learns."""
+        self._policy, self._objective, self._step = policy, objective, step
+        optim = policy.config.optim
+        self._once = optim.updates_per_step * optim.inner_epochs == 1
+        self._batches: list[Batch] = []
+
+    def add(self, batch: Batch) -> None:
+        """Add rows of the step."""
+        self._batches.append(batch)
+        if self._once:
+            self._policy.accumulate(batch, self._objective)
+
+    def finish(self) -> Updated | None:
+        """Take the optimizer steps; None if no rows were added."""
+        if not self._batches:
+            return None
+        batch = Batch.joined(self._batches)
+        if self._once:
+            return Updated(batch, [self._policy.step(scale=batch.whole_step_scale(self._policy.config))])
+        return self._inner_epochs(batch)
+
+    def _inner_epochs(self, batch: Batch) -> Updated:
+        config, optim = self._policy.config, self._policy.config.optim
+        rows = list(range(len(batch)))
+        stats: list[UpdateStats] = []
+        for epoch in range(optim.inner_epochs):
+            if optim.updates_per_step > 1:
+                random.Random(request_seed(config.seed, "rows", self._step, epoch)).shuffle(rows)
+            for part in range(optim.updates_per_step):
+                chosen = rows[part :: optim.updates_per_step]
+                if not chosen:
+                    continue
+                whole = len(chosen) == len(batch)
+                taken = batch if whole else batch.select(sorted(chosen)).reweighed(config)
+                stats.append(self._policy.update(taken, self._objective))
+                moved = stats[-1].metrics.get("policy/approx_kl", 0.0) / max(1.0, stats[-1].metrics["tokens"])
+                if optim.stop_kl is not None and moved > optim.stop_kl:
+                    return Updated(batch, stats, stopped_early=True)
+        return Updated(batch, stats)
