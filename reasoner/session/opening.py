@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
+from accelerate import Accelerator
 from rich.console import Console
 from safetensors import SafetensorError
 
@@ -33,7 +34,7 @@ from reasoner.observe.display.display import Display
 from reasoner.policy.checkpoint import damage_told, load_progress, restore_training_state, save_model
 from reasoner.policy.kinds import policy_class
 from reasoner.policy.policy import Policy
-from reasoner.policy.progress import StageState
+from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Problem
 from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.producer import Producer
@@ -61,17 +62,8 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         pool = stack.enter_context(grading_pool(config))
         train, held_out = load_problems(config)
         _check_overlap(config, train, held_out, display)
-        with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
-            policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
-        if policy.adapter is not None and config.method in SAMPLING and not is_sharded(policy.scorer):
-            lend_base(policy.adapter, policy.unwrapped(), policy.device)
-        for problems, setting, max_tokens in (
-            (train if samples_to_learn(config) else [], "rollout.max_tokens", config.rollout.max_tokens),
-            (held_out, "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens", eval_tokens(config)),
-        ):
-            flat = [problem for part in problems for problem in part]
-            prompts = render(flat, policy.tokenizer, config.prompt)
-            check_lengths(flat, prompts, max_tokens=max_tokens, limit=policy.context, setting=setting)
+        policy = _load_policy(config, accelerator, checkpoint)
+        _check_lengths(config, policy, train, held_out)
         run = RunFolder(folder, config, writes=processes.is_main())
         stack.callback(run.close)
         engine = _open_engine(config, policy, folder, checkpoint)
@@ -96,12 +88,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         )
         session.same_data("training problems", list(itertools.chain.from_iterable(problems.parts)))
         if checkpoint and progress:
-            restore_training_state(policy, checkpoint)
-            problems.restore(progress.sampler)
-            session.step, session.fresh = progress.step, False
-            if progress.difficulty is not None:
-                difficulty.restore(progress.difficulty)
-            display.note(f"resuming {folder} after step {progress.step}")
+            _resume(session, checkpoint, progress)
         elif config.rollout.difficulty_from:
             difficulty.import_rollouts(Path(config.rollout.difficulty_from))
         run.begin(offsets=progress.offsets if progress else {}, environment=environment())
@@ -110,6 +97,38 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         session.sync()
         stack.enter_context(_stop_at_step_end(session))
         yield session
+
+
+def _load_policy(config: StageConfig, accelerator: Accelerator, checkpoint: Path | None) -> Policy:
+    """Load the policy, from the checkpoint where there is one, and share its base with reward models."""
+    with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
+        policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
+    if policy.adapter is not None and config.method in SAMPLING and not is_sharded(policy.scorer):
+        lend_base(policy.adapter, policy.unwrapped(), policy.device)
+    return policy
+
+
+def _check_lengths(
+    config: StageConfig, policy: Policy, train: list[list[Problem]], held_out: list[list[Problem]]
+) -> None:
+    """Raise where a prompt and its longest completion do not fit into the policy's context."""
+    for parts, setting, max_tokens in (
+        (train if samples_to_learn(config) else [], "rollout.max_tokens", config.rollout.max_tokens),
+        (held_out, "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens", eval_tokens(config)),
+    ):
+        flat = list(itertools.chain.from_iterable(parts))
+        prompts = render(flat, policy.tokenizer, config.prompt)
+        check_lengths(flat, prompts, max_tokens=max_tokens, limit=policy.context, setting=setting)
+
+
+def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
+    """Continue where a checkpoint was written; weights and state are loaded already."""
+    restore_training_state(session.policy, checkpoint)
+    session.producer.problems.restore(progress.sampler)
+    session.step, session.fresh = progress.step, False
+    if progress.difficulty is not None:
+        session.difficulty.restore(progress.difficulty)
+    session.display.note(f"resuming {session.run.path} after step {progress.step}")
 
 
 def _sampler(config: StageConfig, train: Sequence[Sequence[Problem]], difficulty: Difficulty) -> Mixture:
