@@ -172,6 +172,13 @@ def test_rooms_have_no_loop_and_few_levels() -> None:
     assert sum(map(len, graph.values())) <= 130
 
 
+def test_the_design_page_shows_these_rooms() -> None:
+    rows = re.findall(r"^\| `([\w/]+)` \| (.*?) \|", (ROOT / "docs" / "DESIGN.md").read_text(), re.MULTILINE)
+    assert {room for room, _ in rows} == set(ROOMS) - {"__init__", "__main__"}
+    without_torch = {room for room, holds in rows if "no torch" in holds}
+    assert without_torch == {room for room in NO_TORCH if not room.endswith(".py")} | {"errors"}
+
+
 def test_a_loop_is_found_and_counts_as_one_level() -> None:
     graph = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}
     assert loops(graph) == [["b", "c"]]
