@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reasoner.config.errors import ConfigError
+from reasoner.config.methods import METHODS
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.observe.explain import Finding, findings
 from reasoner.observe.explain.significance import percent
@@ -137,7 +138,7 @@ def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, un
         ConfigError: no stage samples, or its model is not there yet.
     """
     place = next(
-        (i for i in reversed(range(len(run.stages))) if run.stages[i].method not in ("sft", "dpo", "reward_model")),
+        (i for i in reversed(range(len(run.stages))) if METHODS[run.stages[i].method].samples),
         None,
     )
     if place is None:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from reasoner import processes
 from reasoner.algorithm.advantage import get_estimator
 from reasoner.config.errors import ConfigError
-from reasoner.config.methods import SAMPLING, _samples, eval_tokens, samples_to_learn
+from reasoner.config.methods import METHODS, eval_tokens, samples, samples_to_learn
 from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty, DifficultySampler
 from reasoner.data.overlap import find_overlaps, overlap_sentence
@@ -59,7 +59,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         _check_overlap(config, train, held_out, display)
         with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
             policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
-        if policy.adapter is not None and config.method in SAMPLING and not is_sharded(policy.scorer):
+        if policy.adapter is not None and METHODS[config.method].samples and not is_sharded(policy.scorer):
             from reasoner.model.shared_base import lend_base
 
             lend_base(policy.adapter, policy.unwrapped(), policy.device)
@@ -163,7 +163,7 @@ def _display(config: StageConfig) -> Display:
 
 def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
     """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
-    if not _samples(config):
+    if not samples(config):
         return NoEngine()
     path = config.model.path
     if config.model.from_scratch is not None or path is None:

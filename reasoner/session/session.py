@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reasoner import processes
 from reasoner.config.errors import ConfigError
-from reasoner.config.methods import eval_tokens
+from reasoner.config.methods import METHODS, eval_tokens
 from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty
 from reasoner.data.sampler import Mixture, summary
@@ -211,7 +211,7 @@ class Session:
 
     def finish(self) -> None:
         """Evaluate once more, write the final model and the closing mark."""
-        if self.config.method in ("pairs", "constitutional"):  # the model is as it was
+        if METHODS[self.config.method].learns_from is None:  # the model is as it was
             return self.run.finish({"steps": self.step, "before": {}, "after": {}})
         done = self.evaluate()
         self.checkpoint()

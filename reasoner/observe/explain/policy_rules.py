@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level, places
 from reasoner.observe.explain.significance import change, percent, t_value
 from reasoner.storage.history import History, Row
@@ -290,7 +291,11 @@ STIFF_KL = 1.0
 def _loss_near_zero(history: History) -> Iterator[Finding]:
     loss = history.series("optim/loss")
     algorithm, optim = history.config.algorithm, history.config.optim
-    if not len(loss) or history.config.method != "grpo" or algorithm.advantage not in GROUP_RELATIVE:
+    if (
+        not len(loss)
+        or METHODS[history.config.method].learns_from != "rewards"
+        or algorithm.advantage not in GROUP_RELATIVE
+    ):
         return
     if optim.updates_per_step * optim.inner_epochs > 1 or np.abs(loss).mean() > 0.05:
         return
