@@ -170,10 +170,6 @@ class RolloutSection(Section):
         return self
 
 
-CENTRED = ("grpo", "dr_grpo", "rloo")
-"""Advantages that compare a rollout with the others of its group."""
-
-
 class AlgorithmSection(Section):
     """Which advantage and which loss; docs/papers.md maps papers to these names."""
 

@@ -9,9 +9,9 @@ from typing import cast
 
 from pydantic import Field, field_validator, model_validator
 
+from reasoner.config.estimators import traits_of
 from reasoner.config.methods import METHODS, MethodName
 from reasoner.config.sections import (
-    CENTRED,
     AlgorithmSection,
     BatchSection,
     CheckpointSection,
@@ -77,7 +77,7 @@ class StageConfig(Section):
     @classmethod
     def _defaults_of_the_method(cls, value: object) -> object:
         if not isinstance(value, dict):
-            return cast("object", value)
+            return value  # pyright: ignore[reportUnknownVariableType]
         given = cast("dict[str, object]", value)
         method = METHODS.get(str(given.get("method")))
         return deep_merge(method.defaults, given) if method else given
@@ -127,7 +127,8 @@ class StageConfig(Section):
                 "grading.portions above 1 needs one update a step (optim.updates_per_step, optim.inner_epochs) and no"
                 " dynamic_sampling_rounds: both want all the rows of a step. Leave it out"
             )
-        if self.rollout.group_size < 2 and method.learns_from == "rewards" and self.algorithm.advantage in CENTRED:
+        centred = method.learns_from == "rewards" and traits_of(self.algorithm.advantage).group_relative
+        if self.rollout.group_size < 2 and centred:
             raise ValueError(
                 f"group_size must be >= 2 to centre rewards; got {self.rollout.group_size}."
                 " Set rollout.group_size in the config"

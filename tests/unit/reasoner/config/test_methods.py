@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.config.methods import METHODS, MethodName, samples, samples_to_learn
 
@@ -33,6 +34,15 @@ def test_nothing_compares_the_name_of_a_method() -> None:
         if pattern.search(line) and not line.strip().startswith(("#", '"'))
     ]
     assert not found
+
+
+def test_centred_rewards_need_a_group() -> None:
+    tiny = {"task": "arithmetic", "model": {"from_scratch": {}}, "rollout": {"group_size": 1}}
+    for advantage in ("grpo", "reinforce_pp_baseline"):
+        with pytest.raises(ConfigError, match="group_size must be >= 2 to centre rewards; got 1"):
+            resolve({**tiny, "algorithm": {"advantage": advantage}})
+    resolve({**tiny, "algorithm": {"advantage": "reinforce_pp"}})
+    resolve({**tiny, "method": "pairs"})
 
 
 def test_defaults_of_ppo_give_way_to_the_file() -> None:
