@@ -1,4 +1,4 @@
-"""Reading a config: YAML in `configs/` or anywhere, with overrides. Imports no torch.
+"""Reading a config: YAML in `configs/` or anywhere, with overrides.
 
 A config is either one stage, or common keys and a list of `stages`, each merged over the common keys.
 """

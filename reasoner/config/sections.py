@@ -1,7 +1,4 @@
-"""The typed config: YAML in `configs/` or anywhere, overrides, one reader. Imports no torch.
-
-A config is either one stage, or common keys and a list of `stages`, each merged over the common keys.
-"""
+"""The sections of a stage's config: every key with its default, its range and its unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One stage and one run of the config. Imports no torch."""
+"""One stage and one run of the config."""
 
 from __future__ import annotations
 

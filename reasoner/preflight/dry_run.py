@@ -1,4 +1,4 @@
-"""`--dry-run`: the resolved config and what it would do. Imports no torch."""
+"""`--dry-run`: the resolved config and what it would do."""
 
 from __future__ import annotations
 
