@@ -9,15 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from reasoner.algorithm.batch import Batch
-from reasoner.algorithm.group_baselines import gae_row, group_advantages, leave_one_out_advantages
-from verifiers.registry import load_attribute
-from verifiers.suggest import did_you_mean
+from reasoner.algorithm.batch import Batch, listed
+from reasoner.algorithm.group_baselines import GROUP_ADVANTAGES, gae_row
+from reasoner.config.by_name import named
+from reasoner.config.estimators import ESTIMATOR_TRAITS
 
 
 def token_rewards(batch: Batch, *, kl_coef: float) -> Tensor:
@@ -53,37 +52,37 @@ class Estimator:
     """True: the advantages of a group depend on nothing but its own rows, so that groups can be taken one by one."""
 
 
-def _per_group(batch: Batch, advantages: Callable[[list[float]], list[float]]) -> Batch:
-    """Spread each row's group advantage over its tokens."""
+def _per_group(batch: Batch, name: str, **options: float) -> Batch:
+    """Spread each row's group advantage (a name of GROUP_ADVANTAGES) over its tokens."""
     rows_of: dict[int, list[int]] = {}
-    for row, group in enumerate(batch.group_B.tolist()):
+    for row, group in enumerate(listed(batch.group_B, int)):
         rows_of.setdefault(group, []).append(row)
-    rewards = batch.reward_B.tolist()
+    rewards = listed(batch.reward_B, float)
     advantage_B = torch.zeros(len(batch), dtype=torch.float32)
     for rows in rows_of.values():
-        values = advantages([rewards[row] for row in rows])
+        values = GROUP_ADVANTAGES[name]([rewards[row] for row in rows], **options)
         advantage_B[torch.tensor(rows)] = torch.tensor(values, dtype=torch.float32)
     return replace(batch, advantages_N=advantage_B[batch.row_N])
 
 
 def grpo(batch: Batch) -> Batch:
     """GRPO: centred and divided by the group's std (arXiv:2402.03300, section 4.1.2)."""
-    return _per_group(batch, lambda rewards: group_advantages(rewards, scale_by_std=True))
+    return _per_group(batch, "grpo")
 
 
 def dr_grpo(batch: Batch) -> Batch:
     """Dr. GRPO: centred only (arXiv:2503.20783, section 3.2)."""
-    return _per_group(batch, group_advantages)
+    return _per_group(batch, "dr_grpo")
 
 
 def rloo(batch: Batch) -> Batch:
     """RLOO: against the mean of the others (arXiv:2402.14740)."""
-    return _per_group(batch, leave_one_out_advantages)
+    return _per_group(batch, "rloo")
 
 
 def rejection(batch: Batch, *, threshold: float = 1.0) -> Batch:
     """RAFT / rejection sampling: 1 where the reward reaches the threshold, else 0 (arXiv:2304.06767)."""
-    return _per_group(batch, lambda rewards: [float(reward >= threshold) for reward in rewards])
+    return _per_group(batch, "rejection", threshold=threshold)
 
 
 def reinforce_pp(batch: Batch, *, kl_coef: float = 0.0, whiten: bool = True) -> Batch:
@@ -98,7 +97,7 @@ def reinforce_pp(batch: Batch, *, kl_coef: float = 0.0, whiten: bool = True) -> 
 
 def reinforce_pp_baseline(batch: Batch, *, whiten: bool = True) -> Batch:
     """REINFORCE++-baseline: the group's mean subtracted, then whitened over the batch (arXiv:2501.03262, 3.3)."""
-    centred = _per_group(batch, group_advantages)
+    centred = dr_grpo(batch)
     assert centred.advantages_N is not None
     return _finished(batch, centred.advantages_N.double(), whiten=whiten)
 
@@ -109,7 +108,7 @@ def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 0.95, kl_coef: float =
         raise ValueError("values_N must be set for GAE; got None. Use a method with a value head (ppo).")
     rewards_N = token_rewards(batch, kl_coef=kl_coef)
     rows = [
-        gae_row(cast("list[float]", r.tolist()), cast("list[float]", v.tolist()), gamma=gamma, lam=lam)
+        gae_row(listed(r, float), listed(v, float), gamma=gamma, lam=lam)
         for r, v in zip(_rows(batch, rewards_N), _rows(batch, batch.values_N.double()), strict=True)
     ]
     advantages_N = torch.tensor([a for row in rows for a in row.advantages], dtype=torch.float64)
@@ -131,13 +130,9 @@ def _finished(batch: Batch, advantages_N: Tensor, *, whiten: bool) -> Batch:
 
 
 ESTIMATORS: Mapping[str, Estimator] = {
-    "grpo": Estimator(grpo, by_group=True),
-    "dr_grpo": Estimator(dr_grpo, by_group=True),
-    "rloo": Estimator(rloo, by_group=True),
-    "rejection": Estimator(rejection, group_relative=False, by_group=True),
-    "reinforce_pp": Estimator(reinforce_pp, group_relative=False),
-    "reinforce_pp_baseline": Estimator(reinforce_pp_baseline),
-    "gae": Estimator(gae, frozenset({"values"}), group_relative=False),
+    function.__name__: Estimator(function, traits.needs, group_relative=traits.group_relative, by_group=traits.by_group)
+    for function in (grpo, dr_grpo, rloo, rejection, reinforce_pp, reinforce_pp_baseline, gae)
+    for traits in [ESTIMATOR_TRAITS[function.__name__]]
 }
 
 
@@ -145,12 +140,7 @@ def get_estimator(name: str) -> Estimator:
     """An estimator by name, or any `module:attribute` (an Estimator, or a function Batch -> Batch).
 
     Raises:
-        ValueError: there is none; suggests the closest.
+        ConfigError: there is none; suggests the closest.
     """
-    if name in ESTIMATORS:
-        return ESTIMATORS[name]
-    if ":" in name:
-        found = load_attribute(name)
-        return found if isinstance(found, Estimator) else Estimator(cast("EstimatorFunction", found))
-    hint = did_you_mean(name, ESTIMATORS)
-    raise ValueError(f"no advantage estimator {name!r}.{hint} Known: {', '.join(ESTIMATORS)}.")
+    found = named(ESTIMATORS, name, "advantage estimator")
+    return Estimator(found) if callable(found) else found

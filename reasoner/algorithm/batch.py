@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from reasoner.algorithm.token_weights import token_weights
 from reasoner.config.stage import StageConfig
 from reasoner.records import Rollout
 
+Number = TypeVar("Number", int, float)
 ENOUGH = 0.8
 """Of the longest row's length (ours): completions of a third of their limit on average train at half the cost."""
 
@@ -141,7 +143,7 @@ class Batch:
     def row_starts(self) -> list[int]:
         """B + 1 offsets into the _N tensors."""
         counts = torch.bincount(self.row_N, minlength=len(self))
-        return [0, *torch.cumsum(counts, 0).tolist()]
+        return [0, *listed(torch.cumsum(counts, 0), int)]
 
     def micro_rows(self, max_tokens: int, *, unit: int = 1) -> Iterator[list[int]]:
         """Rows of each micro-batch: at most max_tokens tokens with padding, rows of like length together.
@@ -165,11 +167,6 @@ class Batch:
         if taken:
             yield taken
 
-    def micro_batches(self, max_tokens: int, *, unit: int = 1) -> Iterator[Batch]:
-        """The micro-batches of `micro_rows` as Batches."""
-        for rows in self.micro_rows(max_tokens, unit=unit):
-            yield self.select(rows)
-
     def to(self, device: torch.device) -> Batch:
         """The same batch with its _N and _B tensors on a device."""
         moved = {
@@ -180,4 +177,7 @@ class Batch:
         return replace(self, **moved)
 
 
-__all__ = ["Batch"]
+def listed(values: Tensor, kind: Callable[[float], Number]) -> list[Number]:
+    """Return the numbers of a [B] or [N] tensor as a list."""
+    numbers = cast("list[float]", values.tolist())  # pyright: ignore[reportUnknownMemberType]  (a bare list in torch)
+    return list(map(kind, numbers))

@@ -1,4 +1,4 @@
-"""Advantages and rewards of one group or one row, on lists of numbers. Imports no torch.
+"""Advantages and rewards of one group or one row, on lists of numbers, without torch.
 
 Letters: G group, T tokens of a row.
 """
@@ -6,7 +6,8 @@ Letters: G group, T tokens of a row.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 SIGNAL_THRESHOLD = 1e-6
@@ -65,6 +66,20 @@ def leave_one_out_advantages(rewards_G: Sequence[float]) -> list[float]:
         return [0.0] * count
     total = sum(rewards_G)
     return [reward - (total - reward) / (count - 1) for reward in rewards_G]
+
+
+def rejection_advantages(rewards_G: Sequence[float], *, threshold: float = 1.0) -> list[float]:
+    """1 where the reward reaches the threshold, else 0: RAFT / rejection sampling (arXiv:2304.06767)."""
+    return [float(reward >= threshold) for reward in rewards_G]
+
+
+GROUP_ADVANTAGES: Mapping[str, Callable[..., list[float]]] = {
+    "grpo": partial(group_advantages, scale_by_std=True),
+    "dr_grpo": group_advantages,
+    "rloo": leave_one_out_advantages,
+    "rejection": rejection_advantages,
+}
+"""The estimators that need the rewards of one group alone: `by_group` in reasoner/config/estimators.py."""
 
 
 class GaeResult(NamedTuple):

@@ -70,8 +70,6 @@ def check_algorithm(config: StageConfig) -> None:
     Raises:
         ConfigError: an estimator, loss or correction that there is not, or an option that it does not take.
     """
-    if config.method not in ("grpo", "ppo"):
-        return
     rows = max(2, config.rollout.group_size)
     zeros_N = torch.zeros(rows)
     batch = Batch(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reasoner.cli.errors import plain_errors
+
+if TYPE_CHECKING:
+    from reasoner.observe.analysis.rescore import Rescore
 
 
 def rescore(
@@ -62,25 +65,30 @@ def rescore(
             write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in changed))
         if as_json:
             typer.echo(json.dumps(found.to_json()))
-            raise typer.Exit(1 if found.changed else 0)
-        name = verifier or "the same verifier"
-        typer.echo(
-            f"{found.changed} of {found.rollouts} rewards change with {name}; mean {found.reward_before:.4f}"
-            f" -> {found.reward_after:.4f}"
-        )
-        for (old, new), count in sorted(found.outcomes.items(), key=lambda pair: -pair[1]):
-            typer.echo(f"  {count:>6} x {old} -> {new}")
-        typer.echo(
-            f"{found.groups} groups: {found.signal_lost} lose their signal, {found.signal_gained} gain one;"
-            f" {found.advantages_changed} advantages change, {found.advantages_reversed} change their sign"
-        )
-        for row in changed[:show]:
-            before, after = row["before"], row["after"]
-            typer.echo(
-                f"step {row['step']} group {row['group']} sample {row['sample']}: {before['outcome']} ->"  # pyright: ignore
-                f" {after['outcome']}, answer {after['answer']!r} against {str(row['reference'])[:60]!r}"
-            )  # pyright: ignore
+        else:
+            _print(found, changed[:show], name=verifier or "the same verifier")
         raise typer.Exit(1 if found.changed else 0)
+
+
+def _print(found: Rescore, changed: list[dict[str, Any]], *, name: str) -> None:
+    typer.echo(
+        f"{found.changed} of {found.rollouts} rewards change with {name}; mean {found.reward_before:.4f}"
+        f" -> {found.reward_after:.4f}"
+    )
+    for (old, new), count in sorted(found.outcomes.items(), key=lambda pair: -pair[1]):
+        typer.echo(f"  {count:>6} x {old} -> {new}")
+    typer.echo(
+        f"{found.groups} groups: {found.signal_lost} lose their signal, {found.signal_gained} gain one;"
+        f" {found.advantages_changed} advantages change, {found.advantages_reversed} change their sign"
+    )
+    if found.advantages_note:
+        typer.echo(found.advantages_note)
+    for row in changed:
+        before, after = row["before"], row["after"]
+        typer.echo(
+            f"step {row['step']} group {row['group']} sample {row['sample']}: {before['outcome']} ->"
+            f" {after['outcome']}, answer {after['answer']!r} against {str(row['reference'])[:60]!r}"
+        )
 
 
 def _range(steps: str | None) -> tuple[int, int]:

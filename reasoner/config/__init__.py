@@ -1,1 +1,1 @@
-"""The config: its sections, its stages, how it is loaded and what is named in it; no torch."""
+"""The config: sections, stages, loading, tables of names. Imports no torch."""

@@ -1,4 +1,4 @@
-"""The error of a config that cannot be used. Imports no torch."""
+"""The error of a config that cannot be used."""
 
 from __future__ import annotations
 

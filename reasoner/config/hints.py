@@ -1,4 +1,4 @@
-"""What a config's error says: the key, what is wrong with it, and the key that was probably meant. Imports no torch."""
+"""Error messages of a config: the key, the fault, and the key that was probably meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a config: YAML in `configs/` or anywhere, with overrides. Imports no torch.
+"""Reading a config: YAML in `configs/` or anywhere, with overrides.
 
 A config is either one stage, or common keys and a list of `stages`, each merged over the common keys.
 """
@@ -9,13 +9,14 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast
 
 import yaml
 from pydantic import ValidationError
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.hints import explained
+from reasoner.config.methods import METHODS
 from reasoner.config.stage import RunConfig, StageConfig, deep_merge
 from verifiers.suggest import did_you_mean
 
@@ -139,7 +140,7 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
     elif len(parts) > 1 and (parts[1] in StageConfig.model_fields or parts[0] not in StageConfig.model_fields):
         # sft.steps is of the stages with that method, sft.data of the section that has the method's name
         named = [stage for stage in stages if stage.get("method", "grpo") == parts[0]]
-        if not named and parts[0] in get_args(StageConfig.model_fields["method"].annotation):
+        if not named and parts[0] in METHODS:
             methods = ", ".join(str(stage.get("method", "grpo")) for stage in stages)
             raise ConfigError("bad-override", f"{override!r}: no stage has that method; the stages are {methods}.")
         chosen, parts = (named, parts[1:]) if named else (stages, parts)

@@ -1,23 +1,77 @@
-"""The training methods. Imports no torch."""
+"""The training methods: one table, read wherever a stage depends on its method."""
 
 from __future__ import annotations
 
-from reasoner.config.stage import StageConfig
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-SAMPLING = ("grpo", "ppo", "pairs", "constitutional")
-"""Methods that sample in every step; the others only where there are problems to evaluate on."""
+if TYPE_CHECKING:
+    from reasoner.config.stage import StageConfig
+
+MethodName = Literal["grpo", "ppo", "sft", "reward_model", "dpo", "pairs", "constitutional"]
+MODEL, PAIRS_FILE, SFT_FILE = "final", "pairs.jsonl", "sft.jsonl"
+
+
+class Method(NamedTuple):
+    """The function of a training method, the data that it needs and the files that it writes."""
+
+    run: str
+    """`module:function` of the open session, imported when a stage starts."""
+    learns_from: Literal["rewards", "demonstrations", "pairs"] | None
+    """Training signal: rewards of its own completions (`algorithm`), `sft`, `preferences`; None: trains nothing."""
+    samples: bool = False
+    """Samples completions of training problems in every step."""
+    policy: Literal["token", "pair", "reward"] = "token"
+    """Class of reasoner/policy/: rows of tokens, rows in pairs, or rows with a scalar reward."""
+    writes: Mapping[str, str] = {"": MODEL}
+    """Suffix of `stage:NAME` to the file in the stage's folder that later stages get for it."""
+    check: str | None = None
+    """`module:function` of the stage's config, called before the first stage of a run begins."""
+    defaults: Mapping[str, object] = {}
+    """Values of the stage's config where neither the file nor an override sets them."""
+
+    @property
+    def passes_on_its_model(self) -> bool:
+        """True if the next stage goes on with this stage's model."""
+        return self.learns_from is not None and self.policy != "reward"
+
+
+_RL_CHECK = "reasoner.algorithm.objective:check_algorithm"
+METHODS: Mapping[str, Method] = {
+    "grpo": Method("reasoner.train:train", "rewards", samples=True, check=_RL_CHECK),
+    "ppo": Method(
+        "reasoner.train:train",
+        "rewards",
+        samples=True,
+        check=_RL_CHECK,
+        defaults={"algorithm": {"advantage": "gae"}, "rollout": {"group_size": 1}},
+    ),
+    "sft": Method("reasoner.stages.sft:sft", "demonstrations"),
+    "reward_model": Method("reasoner.stages.reward_model:reward_model", "pairs", policy="reward"),
+    "dpo": Method("reasoner.stages.dpo:dpo", "pairs", policy="pair", check="reasoner.stages.dpo:check_loss"),
+    "pairs": Method("reasoner.stages.sample_pairs:pairs", None, samples=True, writes={"": PAIRS_FILE}),
+    "constitutional": Method(
+        "reasoner.stages.constitutional:constitutional",
+        None,
+        samples=True,
+        writes={"": PAIRS_FILE, "/sft": SFT_FILE},
+        check="reasoner.stages.checks:check_principles",
+    ),
+}
 
 
 def samples_to_learn(config: StageConfig) -> bool:
-    """Whether training problems are sampled; otherwise nothing is, or only what is evaluated."""
-    return config.method in SAMPLING or (config.method == "sft" and config.sft.until_accuracy is not None)
+    """Return True if training problems are sampled; otherwise nothing is, or only what is evaluated."""
+    return METHODS[config.method].samples or (
+        METHODS[config.method].learns_from == "demonstrations" and config.sft.until_accuracy is not None
+    )
+
+
+def samples(config: StageConfig) -> bool:
+    """Return True if a stage needs an engine, if only to evaluate."""
+    return samples_to_learn(config) or config.evaluates
 
 
 def eval_tokens(config: StageConfig) -> int:
-    """Most tokens of a completion in an evaluation."""
+    """Return the most tokens of a completion in an evaluation."""
     return config.eval.max_tokens or config.rollout.max_tokens
-
-
-def _samples(config: StageConfig) -> bool:
-    """Whether a stage needs an engine, if only to evaluate."""
-    return samples_to_learn(config) or config.evaluates

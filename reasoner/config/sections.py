@@ -1,7 +1,4 @@
-"""The typed config: YAML in `configs/` or anywhere, overrides, one reader. Imports no torch.
-
-A config is either one stage, or common keys and a list of `stages`, each merged over the common keys.
-"""
+"""The sections of a stage's config: every key with its default, its range and its unit."""
 
 from __future__ import annotations
 
@@ -168,10 +165,6 @@ class RolloutSection(Section):
                 " Leave them out here; evaluation may use them"
             )
         return self
-
-
-CENTRED = ("grpo", "dr_grpo", "rloo")
-"""Advantages that compare a rollout with the others of its group."""
 
 
 class AlgorithmSection(Section):

@@ -1,16 +1,17 @@
-"""One stage and one run of the config. Imports no torch."""
+"""One stage and one run of the config."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from pydantic import Field, field_validator, model_validator
 
+from reasoner.config.estimators import traits_of
+from reasoner.config.methods import METHODS, MethodName
 from reasoner.config.sections import (
-    CENTRED,
     AlgorithmSection,
     BatchSection,
     CheckpointSection,
@@ -39,7 +40,7 @@ from reasoner.config.sections import (
 class StageConfig(Section):
     """One stage of a run, with every default resolved."""
 
-    method: Literal["grpo", "ppo", "sft", "reward_model", "dpo", "pairs", "constitutional"] = "grpo"
+    method: MethodName = "grpo"
     """grpo and ppo are one loop; ppo sets algorithm.advantage: gae and rollout.group_size: 1 where they are not set."""
     name: str = "run"
     label: str | None = None
@@ -74,11 +75,12 @@ class StageConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _ppo_defaults(cls, value: object) -> object:
-        if not isinstance(value, dict) or cast("dict[str, object]", value).get("method") != "ppo":
-            return cast("object", value)
-        defaults: dict[str, object] = {"algorithm": {"advantage": "gae"}, "rollout": {"group_size": 1}}
-        return deep_merge(defaults, cast("dict[str, object]", value))
+    def _defaults_of_the_method(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value  # pyright: ignore[reportUnknownVariableType]
+        given = cast("dict[str, object]", value)
+        method = METHODS.get(str(given.get("method")))
+        return deep_merge(method.defaults, given) if method else given
 
     @field_validator("model", mode="before")
     @classmethod
@@ -93,13 +95,14 @@ class StageConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> StageConfig:
-        if self.method in ("reward_model", "dpo") and not self.preferences.train:
+        method = METHODS[self.method]
+        from_pairs, from_demonstrations = method.learns_from == "pairs", method.learns_from == "demonstrations"
+        if from_pairs and not self.preferences.train:
             raise ValueError(f"preferences.train must name at least one file of pairs for method {self.method}")
         self._leash_fits()
         if self.sft.patience is not None and not self.sft.held_out and not self.sft.test:
             raise ValueError("sft.patience needs an evaluation loss. Set sft.held_out or sft.test")
-        given = self.method in ("reward_model", "dpo") or (self.method == "sft" and self.sft.data)
-        if not self.task and not given:
+        if not self.task and not from_pairs and not (from_demonstrations and self.sft.data):
             raise ValueError("task must name at least one task. `reasoner tasks list` shows them")
         if self.algorithm.overlong_penalty_tokens > self.rollout.max_tokens:
             raise ValueError(
@@ -108,7 +111,7 @@ class StageConfig(Section):
             )
         if self.model.path and self.model.from_scratch:
             raise ValueError("model must have either path or from_scratch, not both")
-        if self.model.lora and self.model.lora.dropout > 0 and self.method != "sft":
+        if self.model.lora and self.model.lora.dropout > 0 and not from_demonstrations:
             raise ValueError(
                 f"model.lora.dropout must be 0 where a sampled distribution is trained; got {self.model.lora.dropout}"
             )
@@ -124,7 +127,8 @@ class StageConfig(Section):
                 "grading.portions above 1 needs one update a step (optim.updates_per_step, optim.inner_epochs) and no"
                 " dynamic_sampling_rounds: both want all the rows of a step. Leave it out"
             )
-        if self.rollout.group_size < 2 and self.method == "grpo" and self.algorithm.advantage in CENTRED:
+        centred = method.learns_from == "rewards" and traits_of(self.algorithm.advantage).group_relative
+        if self.rollout.group_size < 2 and centred:
             raise ValueError(
                 f"group_size must be >= 2 to centre rewards; got {self.rollout.group_size}."
                 " Set rollout.group_size in the config"
@@ -134,7 +138,7 @@ class StageConfig(Section):
     @property
     def evaluates(self) -> bool:
         """Whether problems are solved to evaluate; a reward model writes nothing."""
-        return bool(self.task and self.eval.problems and self.method != "reward_model")
+        return bool(self.task and self.eval.problems and METHODS[self.method].policy != "reward")
 
     def _leash_fits(self) -> None:
         """Raise where a KL setting has nothing to act on."""

@@ -1,4 +1,4 @@
-"""Evaluation problems that stand in the training data: found by shared runs of words, at load. Imports no torch."""
+"""Evaluation problems that stand in the training data: found by shared runs of words, at load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good a reward model is on held-out pairs: accuracy, calibration, bias towards length. No torch.
+"""How good a reward model is on held-out pairs: accuracy, calibration, bias towards length.
 
 Letters: C pairs. `differences_C` are reward of the better completion minus reward of the other.
 """

@@ -1,1 +1,1 @@
-"""A person compares two completions: a small local page, or the terminal."""
+"""A person compares two completions: a small local page, or the terminal. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Two models on the same problems, as a labelling file that does not say which is which. No torch."""
+"""Two models on the same problems, as a labelling file that does not say which is which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The labelling file: what is compared, and the labels that a person gave beside it. No torch.
+"""The labelling file: what is compared, and the labels that a person gave beside it.
 
 FILE holds one pair a line: {"id", "prompt", "first", "second", "category"?}. Labels are appended to FILE with the
 suffix .labels.jsonl, one a line; the last one of a pair counts, and "undo" takes it back. FILE itself is never written.

@@ -1,4 +1,4 @@
-"""The page: a small server on this machine alone, with a secret in its address. No torch."""
+"""The page: a small server on this machine alone, with a secret in its address."""
 
 from __future__ import annotations
 

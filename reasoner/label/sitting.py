@@ -1,4 +1,4 @@
-"""One person's sitting over a labelling file: what comes next, what was decided, and what it adds up to. No torch."""
+"""One person's sitting over a labelling file: what comes next, what was decided, and what it adds up to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same sitting in a terminal: one key a pair. No torch."""
+"""The same sitting in a terminal: one key a pair."""
 
 from __future__ import annotations
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from reasoner.algorithm.advantage import get_estimator
+from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
 from reasoner.policy.policy import Policy
+from reasoner.policy.reward import RewardPolicy
+from reasoner.policy.value import ActorCritic
 
 
 class PairPolicy(Policy):
@@ -16,17 +19,8 @@ class PairPolicy(Policy):
 
 
 def policy_class(config: StageConfig) -> type[Policy]:
-    """The policy of a method: with a reward head, with a value model, or neither."""
-    if config.method == "reward_model":
-        from reasoner.policy.reward import RewardPolicy
-
-        return RewardPolicy
-    if config.method == "dpo":
-        from reasoner.policy.kinds import PairPolicy
-
-        return PairPolicy
-    if "values" in get_estimator(config.algorithm.advantage).needs:
-        from reasoner.policy.value import ActorCritic
-
+    """Return the policy of a method: with a reward head, of pairs, with a value model, or plain."""
+    kind = METHODS[config.method].policy
+    if kind == "token" and "values" in get_estimator(config.algorithm.advantage).needs:
         return ActorCritic
-    return Policy
+    return {"token": Policy, "pair": PairPolicy, "reward": RewardPolicy}[kind]

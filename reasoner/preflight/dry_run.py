@@ -1,10 +1,12 @@
-"""`--dry-run`: the resolved config and what it would do. Imports no torch."""
+"""`--dry-run`: the resolved config and what it would do."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
 from reasoner.config.load import dump
+from reasoner.config.methods import METHODS
+from reasoner.config.sections import DpoSection, RewardModelSection, SftSection
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.preflight.memory import memory_line
 
@@ -25,12 +27,11 @@ def plan(stage: StageConfig) -> list[str]:
 
 
 def _amounts(stage: StageConfig) -> list[str]:
-    if stage.method == "sft":
-        return [f"at most {stage.steps} steps of {stage.sft.rows_per_step} demonstrations"]
-    if stage.method == "reward_model":
-        return [f"at most {stage.steps} steps of {stage.reward_model.pairs_per_step} pairs"]
-    if stage.method == "dpo":
-        return [f"{stage.steps} steps of {stage.dpo.pairs_per_step} pairs"]
+    if (data := METHODS[stage.method].learns_from) in ("demonstrations", "pairs"):
+        section: SftSection | RewardModelSection | DpoSection = getattr(stage, stage.method)
+        rows = section.rows_per_step if isinstance(section, SftSection) else section.pairs_per_step
+        most = "" if isinstance(section, DpoSection) else "at most "  # dpo never ends early
+        return [f"{most}{stage.steps} steps of {rows} {data}"]
     rollout = stage.rollout
     rows = rollout.problems_per_step * rollout.group_size * (1 + rollout.dynamic_sampling_rounds)
     return [

@@ -1,4 +1,4 @@
-"""How much memory training will take, before anything is loaded: an estimate from shapes. Imports no torch."""
+"""How much memory training will take, before anything is loaded: an estimate from shapes."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from typing import Any
 from reasoner.algorithm.advantage import get_estimator
 from reasoner.algorithm.kl_control import KLState, Leash
 from reasoner.config.errors import ConfigError
+from reasoner.config.methods import METHODS
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.data.prompt import render
 from reasoner.monitoring.metrics import peak_memory_mb
@@ -144,7 +145,7 @@ def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, un
         ConfigError: no stage samples, or its model is not there yet.
     """
     place = next(
-        (i for i in reversed(range(len(run.stages))) if run.stages[i].method not in ("sft", "dpo", "reward_model")),
+        (i for i in reversed(range(len(run.stages))) if METHODS[run.stages[i].method].samples),
         None,
     )
     if place is None:

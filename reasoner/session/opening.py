@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from reasoner import processes
 from reasoner.algorithm.advantage import get_estimator
 from reasoner.config.errors import ConfigError
-from reasoner.config.methods import SAMPLING, _samples, eval_tokens, samples_to_learn
+from reasoner.config.methods import METHODS, eval_tokens, samples, samples_to_learn
 from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty, DifficultySampler
 from reasoner.data.overlap import find_overlaps, overlap_sentence
@@ -103,7 +103,7 @@ def _load_policy(config: StageConfig, accelerator: Accelerator, checkpoint: Path
     """Load the policy, from the checkpoint where there is one, and share its base with reward models."""
     with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
         policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
-    if policy.adapter is not None and config.method in SAMPLING and not is_sharded(policy.scorer):
+    if policy.adapter is not None and METHODS[config.method].samples and not is_sharded(policy.scorer):
         lend_base(policy.adapter, policy.unwrapped(), policy.device)
     return policy
 
@@ -186,7 +186,7 @@ def _display(config: StageConfig) -> Display:
 
 def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
     """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
-    if not _samples(config):
+    if not samples(config):
         return NoEngine()
     path = config.model.path
     if config.model.from_scratch is not None or path is None:

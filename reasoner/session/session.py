@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reasoner import processes
 from reasoner.config.errors import ConfigError
+from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty
 from reasoner.data.sampler import summary
@@ -159,7 +160,7 @@ class Session:
 
     def finish(self) -> None:
         """Evaluate once more, write the final model and the closing mark."""
-        if self.config.method in ("pairs", "constitutional"):  # the model is as it was
+        if METHODS[self.config.method].learns_from is None:  # the model is as it was
             return self.run.finish({"steps": self.step, "before": {}, "after": {}})
         done = self.evaluate()
         self.checkpoint()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from reasoner.algorithm.advantage import get_estimator
-from reasoner.algorithm.objective import check_algorithm
+from reasoner.config.methods import METHODS
 from reasoner.config.sections import VerifierSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.demonstrations import read_row
@@ -20,7 +21,6 @@ from reasoner.model.load import ModelError, check_model
 from reasoner.monitoring.hacking_monitor import OWN
 from reasoner.monitoring.trackers import check_trackers
 from reasoner.stages.constitutional import load_principles
-from reasoner.stages.dpo import check_loss
 from tasks.registry import get_task
 from tasks.rows import is_local
 from verifiers import get_verifier
@@ -39,18 +39,25 @@ def check_stage(stage: StageConfig, *, coming: Path | None) -> None:
     """
     engine_class(stage.engine.name, stage.engine.options)
     check_trackers(stage.logging.trackers)
-    check_algorithm(stage)
+    method = METHODS[stage.method]
+    if method.check is not None:
+        pkgutil.resolve_name(method.check)(stage)
     _check_models(stage, coming)
     _check_scorers(stage, coming)
     _check_tasks(stage, coming)
-    if stage.method == "constitutional":
-        load_principles(stage.constitutional.principles)
-    if stage.method == "dpo":
-        check_loss(stage.dpo)
-    if stage.method in ("dpo", "reward_model"):
+    if method.learns_from == "pairs":
         _check_pairs(stage, coming)
-    if stage.method == "sft":
+    if method.learns_from == "demonstrations":
         _check_demonstrations(stage, coming)
+
+
+def check_principles(stage: StageConfig) -> None:
+    """Read the principles of a constitutional stage.
+
+    Raises:
+        ConfigError: there are none; says what to change.
+    """
+    load_principles(stage.constitutional.principles)
 
 
 def _is_coming(path: str, coming: Path | None) -> bool:
@@ -61,7 +68,8 @@ def _check_models(stage: StageConfig, coming: Path | None) -> None:
     section = stage.model
     if section.path is None and section.from_scratch is None:
         raise ModelError("model must have a path or from_scratch; got neither. Pass model=NAME_OR_FOLDER.")
-    valued = stage.method in ("grpo", "ppo") and "values" in get_estimator(stage.algorithm.advantage).needs
+    rewarded = METHODS[stage.method].learns_from == "rewards"
+    valued = rewarded and "values" in get_estimator(stage.algorithm.advantage).needs
     named = {
         "model.path": section.path,
         "algorithm.reference": stage.algorithm.reference if stage.algorithm.kl_coef > 0 else None,

@@ -24,6 +24,7 @@ import yaml
 
 from reasoner import processes
 from reasoner.config.errors import ConfigError
+from reasoner.config.methods import PAIRS_FILE, SFT_FILE
 from reasoner.config.sections import VerifierSection
 from reasoner.data.prompt import render
 from reasoner.records import Problem, Request, Rollout, RolloutGroup, prompt_as_text
@@ -32,13 +33,12 @@ from reasoner.rollout.round import training_params
 from reasoner.seeds import request_seed
 from reasoner.session.session import Session
 from reasoner.session.step_record import StepRecord
-from reasoner.stages.sample_pairs import PAIRS_FILE, write_rows
+from reasoner.stages.sample_pairs import write_rows
 from verifiers import JSON, get_verifier
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.pairwise import PairQuestion, compare_pairs
 from verifiers.judge.verifier import ModelJudge
 
-SFT_FILE = "sft.jsonl"
 TRANSCRIPTS_FILE = "transcripts.jsonl"
 
 
@@ -353,4 +353,4 @@ def turned(pair: Mapping[str, JSON]) -> dict[str, JSON]:
     return {**pair, "label": opposite, "probability": 1 - cast("float", pair["probability"])}
 
 
-__all__ = ["PAIRS_FILE", "SFT_FILE", "Principle", "constitutional", "fill", "label_of", "load_principles"]
+__all__ = ["Principle", "constitutional", "fill", "label_of", "load_principles"]

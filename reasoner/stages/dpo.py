@@ -16,6 +16,7 @@ from reasoner.algorithm.pairwise import DPO_LOSSES, PairScores
 from reasoner.config.by_name import check_options, named
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import DpoSection
+from reasoner.config.stage import StageConfig
 from reasoner.data.pairs import EncodedPair, pair_batch
 from reasoner.evaluation.reward_report import pairwise_accuracy
 from reasoner.policy.policy import Policy
@@ -48,12 +49,13 @@ def dpo(session: Session) -> None:
     supervise(session, lesson)
 
 
-def check_loss(section: DpoSection) -> None:
+def check_loss(config: StageConfig) -> None:
     """Take the loss of one made-up pair.
 
     Raises:
         ConfigError: a loss that there is not, or an option that it does not take.
     """
+    section = config.dpo
     loss_of = named(DPO_LOSSES, section.loss, "DPO loss")
     check_options(loss_of, {"beta": 0.0, **section.loss_options}, f"DPO loss {section.loss!r}")
     zeros_C, ones_C = torch.zeros(1), torch.ones(1)

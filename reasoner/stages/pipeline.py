@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
+from reasoner.config.methods import METHODS
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.stages.checks import check_stage
-from reasoner.stages.constitutional import SFT_FILE, constitutional
-from reasoner.stages.dpo import dpo
-from reasoner.stages.reward_model import reward_model
-from reasoner.stages.sample_pairs import PAIRS_FILE, pairs
-from reasoner.stages.sft import sft
 from reasoner.storage.files import RunError, write_atomic
-from reasoner.train import train
 from verifiers.suggest import did_you_mean
-
-METHODS: Mapping[str, Callable[[Session], None]] = {
-    "constitutional": constitutional,
-    "grpo": train,
-    "pairs": pairs,
-    "ppo": train,
-    "sft": sft,
-    "reward_model": reward_model,
-    "dpo": dpo,
-}
 
 
 def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
@@ -74,14 +60,10 @@ def stage_of(config: RunConfig, index: int) -> StageConfig:
     return stage_with_model(with_references(config, index), index)
 
 
-NO_POLICY = ("reward_model", "pairs", "constitutional")
-"""Methods whose result is not the policy that the next stage goes on with."""
-
-
 def stage_with_model(config: RunConfig, index: int) -> StageConfig:
     """The stage's config, with the final policy of the stage before where it names no model of its own."""
     stage = config.stages[index]
-    before = [place for place in range(index) if config.stages[place].method not in NO_POLICY]
+    before = [place for place in range(index) if METHODS[config.stages[place].method].passes_on_its_model]
     if config.starts_fresh[index] or not before:
         return stage
     path = str(config.stage_folder(before[-1]) / "final")
@@ -102,11 +84,9 @@ def with_references(config: RunConfig, index: int) -> RunConfig:
     written: dict[str, list[str]] = {}
     for place in range(index):
         stage = config.stages[place]
-        file = PAIRS_FILE if stage.method in ("pairs", "constitutional") else "final"
-        written.setdefault(stage.label or stage.method, []).append(str(config.stage_folder(place) / file))
-        if stage.method == "constitutional":
-            lessons = str(config.stage_folder(place) / SFT_FILE)
-            written.setdefault(f"{stage.label or stage.method}/sft", []).append(lessons)
+        for suffix, file in METHODS[stage.method].writes.items():
+            name = f"{stage.label or stage.method}{suffix}"
+            written.setdefault(name, []).append(str(config.stage_folder(place) / file))
 
     def resolved(value: object) -> object:
         if isinstance(value, dict):
@@ -140,7 +120,7 @@ def run_stage(stage: StageConfig, folder: Path, *, resume: bool) -> None:
     with open_session(stage, folder, resume=resume) as session, failure_recorded(session):
         session.display.watch(session.run)
         session.display.note(f"{stage.method}: {stage.steps} steps, records in {folder}")
-        METHODS[stage.method](session)
+        pkgutil.resolve_name(METHODS[stage.method].run)(session)
         session.finish()
     shutil.rmtree(folder / "start", ignore_errors=True)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from reasoner.config.errors import ConfigError
+from reasoner.config.methods import PAIRS_FILE
 from reasoner.label.labels import read_labels
 from reasoner.records import Problem
 from reasoner.rollout.grading import check_graded, turns
@@ -20,7 +21,6 @@ from reasoner.session.step_record import StepRecord
 from reasoner.storage.files import write_atomic
 from verifiers import JSON
 
-PAIRS_FILE = "pairs.jsonl"
 UNLABELLED_FILE = "to_label.jsonl"
 
 
@@ -117,4 +117,4 @@ def write_rows(file: Path, rows: list[dict[str, JSON]]) -> None:
     write_atomic(file, b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
 
 
-__all__ = ["PAIRS_FILE", "UNLABELLED_FILE", "pairs"]
+__all__ = ["UNLABELLED_FILE", "pairs"]

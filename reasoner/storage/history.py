@@ -1,4 +1,4 @@
-"""A run's records in memory, as the rules of `explain` and the report read them. Imports no torch."""
+"""A run's records in memory, as the rules of `explain` and the report read them."""
 
 from __future__ import annotations
 

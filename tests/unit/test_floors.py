@@ -7,6 +7,7 @@ too.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -65,8 +66,10 @@ ONLY = {
 """Arrows that lead to one file of a room alone."""
 NO_TORCH = (
     *("records", "seeds", "config", "label", "storage", "observe/explain", "observe/analysis", "observe/report"),
-    *("algorithm/group_baselines.py", "monitoring/glossary.py"),
+    *("algorithm/group_baselines.py", "monitoring/glossary.py", "monitoring/reward_hacking.py", "data/overlap.py"),
+    *("evaluation/reward_report.py", "preflight/dry_run.py", "preflight/memory.py"),
 )
+"""Rooms and files of `reasoner/` that import without torch."""
 BLOCKED = ("torch", "transformers", "vllm", "accelerate", "peft")
 
 
@@ -185,21 +188,55 @@ def test_a_loop_is_found_and_counts_as_one_level() -> None:
     assert levels(graph) == {"a": 3, "b": 2, "c": 2, "d": 1}
 
 
-@pytest.mark.parametrize("floor", ["sandbox", "verifiers", "tasks"])
-def test_every_module_imports_with_torch_blocked(floor: str) -> None:
+@pytest.mark.parametrize("room", ["sandbox", "verifiers", "tasks", *(f"reasoner/{room}" for room in NO_TORCH)])
+def test_every_module_imports_with_torch_blocked(room: str) -> None:
+    place = ROOT / room
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in sorted((ROOT / floor).rglob("*.py"))
+        for path in files
         if path.name != "__main__.py" and path.parent.name != "guest"  # which runs inside a sandbox, by other names
     ]
+    package = room.partition("/")[0]
     code = (
-        f"import sys\nfor name in {BLOCKED!r}: sys.modules[name] = None\n"
         f"import importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
-        f"import {floor}; print({floor}.__file__)"
+        f"import {package}; print({package}.__file__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    done = run_blocked(code, Path("/"))
     assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip()).parent == ROOT / floor  # ours, not a distribution of the same name
+    assert Path(done.stdout.strip()).parent == ROOT / package  # ours, not a distribution of the same name
+
+
+def run_blocked(code: str, folder: Path, entered: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a program in which the packages of BLOCKED cannot be imported."""
+    blocked = f"import sys\nfor name in {BLOCKED!r}: sys.modules[name] = None\n"
+    command = [sys.executable, "-c", blocked + code]
+    return subprocess.run(command, input=entered, capture_output=True, text=True, cwd=folder, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("compare run other --on train", "no difference"),
+        ("rescore run", "0 of 64 rewards change"),
+        ("explain run --audit 8", "grpo"),
+        ("report run --audit 8", "report.html"),
+        ("label pairs.jsonl --terminal", "2 of 2 pairs labelled"),
+        ("label blind.jsonl --blind run other --summary", "pairs labelled"),
+        ("verify --verifier math --gold 1/2 --completion 0.5", "correct"),
+    ],
+)
+def test_commands_over_finished_runs_need_no_torch(arguments: str, says: str, tmp_path: Path) -> None:
+    from tests.unit.reasoner.runs import make_records, write_run  # not where this file runs over another tree
+
+    write_run(tmp_path / "run", make_records(steps=2, problems=4, seed=1))
+    write_run(tmp_path / "other", make_records(steps=2, problems=4, seed=2))
+    rows = [{"id": str(n), "prompt": "p", "first": "a", "second": "b"} for n in range(2)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code = f"sys.argv = {['reasoner', *arguments.split()]!r}\nfrom reasoner.cli import main; main()"
+    done = run_blocked(code, tmp_path, entered="1\n2\n")
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout
 
 
 @pytest.mark.parametrize("floor", list(FLOORS))

@@ -1,1 +1,1 @@
-"""Finished runs compared, graded again and audited; no torch."""
+"""Finished runs compared, graded again and audited (without torch)."""

@@ -1,4 +1,4 @@
-"""Are two runs better, worse, or the same within noise? The same problems, paired. Imports no torch.
+"""Are two runs better, worse, or the same within noise? The same problems, paired.
 
 Letters: P problems.
 """
@@ -171,9 +171,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def problem_values(rows: Sequence[Row], metric: str) -> dict[str, float]:
-    """Each problem's value: the mean reward of its graded samples ("reward"), or the share that is right"
-    " ("correct").
-    """
+    """Return the value of each problem: mean reward of its graded samples ("reward"), or share right ("correct")."""
     found: dict[str, list[float]] = {}
     for row in rows:
         if row.reward is not None:

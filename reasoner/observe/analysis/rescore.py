@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reasoner.algorithm.group_baselines import GROUP_ADVANTAGES, group_advantages
+from reasoner.config.sections import AlgorithmSection
 from reasoner.config.stage import StageConfig
-from reasoner.storage.history import History, Row
+from reasoner.storage.files import RunError
+from reasoner.storage.history import History, Row, read_history, stage_folders
 from verifiers import JSON, GradingRow, Verdict
 from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
 
@@ -79,7 +82,7 @@ def _requests(rows: Iterable[Row], verifier: str | None, options: Mapping[str, J
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescore:
-    """What a run would have learned from with the other verdicts."""
+    """Rewards and advantages of a run with the old and with the new verdicts."""
 
     rollouts: int
     changed: int
@@ -91,12 +94,14 @@ class Rescore:
     """Means over graded rollouts."""
     groups: int
     signal_lost: int
-    """Groups that had differing rewards and would not have."""
+    """Groups that had an advantage other than 0 and would have none."""
     signal_gained: int
     advantages_changed: int
     """Rollouts whose advantage differs by more than 1e-6."""
     advantages_reversed: int
     """Rollouts whose advantage has the other sign."""
+    advantages_note: str | None
+    """How the advantages here differ from the run's own, as a sentence; None where they do not."""
 
     def to_json(self) -> dict[str, JSON]:
         """As one JSON object."""
@@ -111,7 +116,8 @@ def summarize(done: Sequence[Regraded], config: StageConfig) -> Rescore:
         groups.setdefault((item.row.step, item.row.group), []).append(item)
     lost = gained = changed = reverse = 0
     for group in groups.values():
-        before, after = _advantages(group, config, new=False), _advantages(group, config, new=True)
+        before = advantages([item.before for item in group], config.algorithm)
+        after = advantages([item.after for item in group], config.algorithm)
         lost += any(before) and not any(after)
         gained += any(after) and not any(before)
         changed += sum(abs(a - b) > 1e-6 for a, b in zip(before, after, strict=True))
@@ -131,23 +137,33 @@ def summarize(done: Sequence[Regraded], config: StageConfig) -> Rescore:
         signal_gained=gained,
         advantages_changed=changed,
         advantages_reversed=reverse,
+        advantages_note=advantages_note(config.algorithm),
     )
 
 
-def _advantages(group: Sequence[Regraded], config: StageConfig, *, new: bool) -> list[float]:
-    """[G] group-relative advantages (0 where ungraded); centred rewards for estimators that use a whole batch."""
-    from reasoner.algorithm.group_baselines import group_advantages, leave_one_out_advantages
-
-    rewards = [item.after if new else item.before for item in group]
-    graded = [reward for reward in rewards if reward is not None]
+def advantages(rewards_G: Sequence[float | None], algorithm: AlgorithmSection) -> list[float]:
+    """[G] advantages by the run's estimator, or by the one that `advantages_note` names; 0 where ungraded."""
+    graded = [reward for reward in rewards_G if reward is not None]
     if not graded:
-        return [0.0] * len(group)
-    name = config.algorithm.advantage
-    values = (
-        leave_one_out_advantages(graded) if name == "rloo" else group_advantages(graded, scale_by_std=name == "grpo")
-    )
+        return [0.0] * len(rewards_G)
+    if algorithm.advantage in GROUP_ADVANTAGES:
+        values = GROUP_ADVANTAGES[algorithm.advantage](graded, **algorithm.advantage_options)
+    else:
+        values = group_advantages(graded)
     found = iter(values)
-    return [0.0 if reward is None else next(found) for reward in rewards]
+    return [0.0 if reward is None else next(found) for reward in rewards_G]
+
+
+def advantages_note(algorithm: AlgorithmSection) -> str | None:
+    """Say how the advantages that are compared here differ from those that the run learned from."""
+    if algorithm.advantage not in GROUP_ADVANTAGES:
+        return (
+            f"algorithm.advantage {algorithm.advantage!r} needs more than the rewards of a group: the advantages"
+            " compared here are rewards minus their group's mean."
+        )
+    if algorithm.kl_in == "reward" and algorithm.kl_coef > 0:
+        return "The advantages compared here leave out the KL that algorithm.kl_in takes off the rewards."
+    return None
 
 
 def changed_rows(done: Sequence[Regraded]) -> list[dict[str, Any]]:
@@ -178,14 +194,8 @@ def stage_with_rollouts(run: Path) -> History:
     Raises:
         RunError: none has.
     """
-    from reasoner.storage.files import RunError
-    from reasoner.storage.history import read_history, stage_folders
-
     for folder in reversed(stage_folders(run)):
         history = read_history(folder)
         if history.rows:
             return history
     raise RunError(f"{run} must have rollouts to grade; it has none. An sft stage writes none.")
-
-
-__all__ = ["Regraded", "Rescore", "changed_rows", "regrade", "stage_with_rollouts", "summarize"]

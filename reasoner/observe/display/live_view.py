@@ -1,6 +1,4 @@
-"""The live view of a run on a terminal: the figures that matter, their curves, and the rollouts behind them on a"
-" key.
-"""
+"""The live view of a run on a terminal: its main metrics with their curves, and rollouts at the press of a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reasoner explain`: what is going wrong in a run, in sentences, the costliest first. Imports no torch."""
+"""`reasoner explain`: what is going wrong in a run, in sentences, the costliest first."""
 
 from __future__ import annotations
 

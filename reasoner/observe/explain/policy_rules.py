@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reasoner.config.estimators import traits_of
+from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level, places
 from reasoner.observe.explain.significance import change, percent, t_value
 from reasoner.storage.history import History, Row
 
-GROUP_RELATIVE = frozenset({"grpo", "dr_grpo", "rloo", "reinforce_pp_baseline"})
-"""Estimators that compare the rollouts of a group: `group_relative` in reasoner.algorithm.advantage (torch)."""
 LARGE_STEP_KL = 0.1
 """Nats a token. With k2 it is s^2 / 2 for a log-ratio of spread s: at 0.02 one step moves the average token by the
 usual clip range (s = 0.2), at 0.1 by more than twice that (s = 0.45): no step size that PPO or GRPO is meant for."""
@@ -42,7 +42,7 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
     algorithm = history.config.algorithm
     penalized = algorithm.kl_in == "reward" and algorithm.kl_coef > 0
     estimator = algorithm.advantage
-    own = estimator in GROUP_RELATIVE and not penalized
+    own = traits_of(estimator).group_relative and not penalized
     wrong: list[Row] = []
     pairs = 0
     for rows in history.by_step.values():
@@ -87,7 +87,7 @@ def _centred(history: History) -> Iterator[Finding]:
     Without a value model advantages are differences from a baseline, so those of a step nearly cancel: a centred group
     sums to 0, and a baseline of the other rollouts or of the batch does so on average.
     """
-    if history.config.algorithm.advantage in ("gae", "rejection"):
+    if traits_of(history.config.algorithm.advantage).baseline not in ("group", "step"):
         return  # a value model's own baseline; none by design
     sums: list[float] = []
     sizes: list[float] = []
@@ -290,7 +290,8 @@ STIFF_KL = 1.0
 def _loss_near_zero(history: History) -> Iterator[Finding]:
     loss = history.series("optim/loss")
     algorithm, optim = history.config.algorithm, history.config.optim
-    if not len(loss) or history.config.method != "grpo" or algorithm.advantage not in GROUP_RELATIVE:
+    centred = METHODS[history.config.method].learns_from == "rewards" and traits_of(algorithm.advantage).group_relative
+    if not len(loss) or not centred:
         return
     if optim.updates_per_step * optim.inner_epochs > 1 or np.abs(loss).mean() > 0.05:
         return

@@ -1,4 +1,4 @@
-"""`reasoner report`: one self-contained HTML page of a run. Imports no torch."""
+"""`reasoner report`: one self-contained HTML page of a run."""
 
 from __future__ import annotations
 

@@ -303,8 +303,9 @@ def _end(completion: str, *, length: int = 70) -> str:
 
 
 def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) -> list[dict[str, Any]]:
-    """The held-out verifier against the training reward, in sixths of the run: rewarded, sampled, rejected,"
-    " interval.
+    """Compare the held-out verifier with the training reward, in sixths of the run.
+
+    Each row has the rewarded rollouts sampled for the audit, the number rejected, and the interval of their share.
     """
     if not held_out:
         return []

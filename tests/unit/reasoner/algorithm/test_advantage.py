@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from reasoner.algorithm.advantage import ESTIMATORS, get_estimator
+from reasoner.algorithm.advantage import ESTIMATORS, Estimator, get_estimator
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.group_baselines import (
+    GROUP_ADVANTAGES,
     gae_row,
     group_advantages,
     group_signal,
     leave_one_out_advantages,
     overlong_penalty,
 )
+from reasoner.config.estimators import ESTIMATOR_TRAITS
 from tests.unit.reasoner.policy.test_policy import config_with, make_batch
 
 
@@ -121,6 +123,22 @@ def test_overlong_penalty_by_hand() -> None:
     assert [overlong_penalty(n, max_tokens=100, penalty_tokens=20) for n in (50, 80, 90, 100, 120)] == [
         0, 0, -0.5, -1, -1,
     ]  # fmt: skip
+
+
+def test_the_table_of_estimators_is_that_of_their_functions() -> None:
+    assert set(ESTIMATORS) == set(ESTIMATOR_TRAITS)
+    assert {name for name, traits in ESTIMATOR_TRAITS.items() if traits.by_group} == set(GROUP_ADVANTAGES)
+    relative = {"grpo", "dr_grpo", "rloo", "reinforce_pp_baseline"}
+    assert {name for name, estimator in ESTIMATORS.items() if estimator.group_relative} == relative
+    assert {name for name, estimator in ESTIMATORS.items() if estimator.needs} == {"gae"}
+
+
+def test_an_estimator_of_ones_own_is_a_function_or_an_estimator() -> None:
+    assert get_estimator("reasoner.algorithm.advantage:rloo").function is ESTIMATORS["rloo"].function
+    assert get_estimator(f"{__name__}:OWN") is OWN
+
+
+OWN = Estimator(lambda batch: batch, group_relative=False)
 
 
 def test_unknown_estimator_suggests_the_closest() -> None:

@@ -264,7 +264,7 @@ def batch_with_ref(batch, ref_N: Tensor):
 def gradient(policy: Policy, batch, objective, *, micro_tokens: int, layout) -> tuple[float, Tensor]:
     policy.scorer.zero_grad()
     total = 0.0
-    for micro in batch.micro_batches(micro_tokens, unit=2):
+    for micro in map(batch.select, batch.micro_rows(micro_tokens, unit=2)):
         terms = objective(policy.scorer(layout(micro), 1.0), micro)
         terms.loss.backward()
         total += terms.loss.item()

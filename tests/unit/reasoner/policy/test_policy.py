@@ -94,7 +94,7 @@ def gradient(policy: Policy, batch: Batch, objective, *, micro_tokens: int, layo
     policy.scorer.zero_grad()
     scorer: TokenScorer = policy.accelerator.unwrap_model(policy.scorer)
     total = 0.0
-    for micro in batch.micro_batches(micro_tokens):
+    for micro in map(batch.select, batch.micro_rows(micro_tokens)):
         terms = objective(scorer(layout(micro), policy.temperature), micro)
         terms.loss.backward()
         total += terms.loss.item()

@@ -107,7 +107,7 @@ def test_gradients_do_not_change_with_micro_batches_or_layout(form: str) -> None
 
     def gradient(micro_tokens: int) -> torch.Tensor:
         policy.scorer.zero_grad()
-        for micro in batch.micro_batches(micro_tokens):
+        for micro in map(batch.select, batch.micro_rows(micro_tokens)):
             for terms in policy._losses(micro, objective):
                 terms.loss.backward()
         return torch.cat([p.grad.flatten() for p in policy.scorer.parameters() if p.grad is not None])
@@ -212,7 +212,8 @@ def slow_row_kl(batch: Batch) -> list[float]:
 
 
 def test_kl_in_the_reward_of_a_group_estimator_is_taken_off_each_completion() -> None:
-    section = stage(algorithm={"advantage": "rloo", "kl_coef": 0.3, "kl_in": "reward"}).algorithm
+    algorithm = {"advantage": "rloo", "kl_coef": 0.3, "kl_in": "reward"}
+    section = stage(algorithm=algorithm, rollout={"group_size": 2}).algorithm
     batch = leash_batch()
     assert row_kl(batch).tolist() == pytest.approx(slow_row_kl(batch), abs=1e-6)
     found = Leash(section, KLState()).estimate(batch, get_estimator("rloo"))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.observe.analysis.rescore import changed_rows, regrade, summarize
-from tests.unit.reasoner.runs import make_history, make_records, write_run
+from reasoner.observe.analysis.rescore import advantages, advantages_note, changed_rows, regrade, summarize
+from tests.unit.reasoner.runs import make_history, make_records, stage, write_run
 
 
 def test_the_same_verifier_gives_the_same_rewards() -> None:
@@ -39,9 +39,34 @@ def test_another_verifier_changes_rewards_advantages_and_signal(tmp_path: Path) 
     assert len(changed_rows(done)) == found.changed
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "expected", "says"),
+    [
+        ({"advantage": "dr_grpo"}, [0.25, -0.75, 0.0, 0.25, 0.25], None),
+        ({"advantage": "rloo"}, [1 / 3, -1.0, 0.0, 1 / 3, 1 / 3], None),
+        ({"advantage": "rejection", "advantage_options": {"threshold": 0.5}}, [1.0, 0.0, 0.0, 1.0, 1.0], None),
+        ({"advantage": "gae"}, [0.25, -0.75, 0.0, 0.25, 0.25], "'gae' needs more than the rewards of a group"),
+        ({"advantage": "my:own"}, [0.25, -0.75, 0.0, 0.25, 0.25], "rewards minus their group's mean"),
+        (
+            {"advantage": "rloo", "kl_in": "reward", "kl_coef": 0.1},
+            [1 / 3, -1.0, 0.0, 1 / 3, 1 / 3],
+            "leave out",
+        ),
+    ],
+)
+def test_advantages_are_those_of_the_run_or_it_is_said_that_they_are_not(
+    algorithm: dict[str, object], expected: list[float], says: str | None
+) -> None:
+    section = stage(algorithm=algorithm).algorithm
+    assert advantages([1.0, 0.0, None, 1.0, 1.0], section) == pytest.approx(expected)
+    note = advantages_note(section)
+    assert note is None if says is None else says in (note or "")
+
+
 def test_the_command_says_what_changed(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_records(steps=2))
     command = [sys.executable, "-c", "from reasoner.cli import main; main()", "rescore", str(run), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["changed"] == 0
+    assert json.loads(done.stdout)["advantages_note"] is None

@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reasoner.algorithm.advantage import ESTIMATORS
 from reasoner.monitoring.glossary import table
 from reasoner.observe.analysis.audit import audit_findings, audited
 from reasoner.observe.explain import Finding, Level, explain, findings, ordered
 from reasoner.observe.explain.during_run import Watch
-from reasoner.observe.explain.policy_rules import GROUP_RELATIVE
 from reasoner.observe.report import write_report
 from reasoner.storage.files import RunError
 from reasoner.storage.history import config_before
@@ -327,10 +325,6 @@ def test_reading_a_run_and_the_command(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert [f["code"] for f in json.loads(done.stdout)[0]["findings"]] == [f.code for f in found]
-
-
-def test_the_names_of_group_relative_estimators() -> None:
-    assert {name for name, estimator in ESTIMATORS.items() if estimator.group_relative} == GROUP_RELATIVE
 
 
 def test_the_glossary_in_the_docs_is_the_one_in_the_code() -> None:
