@@ -37,7 +37,8 @@ FAULTS = [
     planted.Run("top-p", patch=planted.sampling("hf", top_p=0.8)),
     planted.Run("temperature", patch=planted.sampling("hf", temperature=0.6)),
     planted.Run("stale", STALE, patch=planted.syncs("hf", every=None)),
-    planted.Run("flipped", {"algorithm": {"advantage": f"{planted.PARTS}:flipped"}}),
+    planted.Run("advantage flipped", {"algorithm": {"advantage": f"{planted.PARTS}:flipped"}}),
+    planted.Run("loss flipped", {"algorithm": {"loss": f"{planted.PARTS}:ascending_loss"}}),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from reasoner.engine.check import check_checksum, check_probe, checksum, probe_i
 from reasoner.engine.server import ServerEngine
 from reasoner.model.load import load_model
 from reasoner.records import Completion, FinishReason, Request, SamplingParams
+from tests.unit.reasoner.engine.test_vllm import Llm
 
 pytestmark = pytest.mark.integration
 CONTEXT = 160
@@ -252,3 +254,11 @@ def test_vllm_refuses_heads_that_its_cpu_kernels_lack() -> None:
     _check_head_size(64)
     with pytest.raises(EngineError, match=r"heads of size 32, .* are of 16. Set engine.name=hf"):
         _check_head_size(16)
+
+
+def test_vllm_takes_the_calls_that_its_stand_in_takes() -> None:
+    import vllm
+
+    for name in ("sleep", "wake_up", "collective_rpc", "reset_prefix_cache", "get_tokenizer"):
+        ours, theirs = (inspect.signature(getattr(kind, name)).parameters for kind in (Llm, vllm.LLM))
+        assert set(ours) <= set(theirs), name

@@ -13,8 +13,11 @@ import psutil
 import pytest
 import yaml
 
+from tasks.registry import get_task
+
 pytestmark = pytest.mark.integration
 STEPS = 30
+TASK = {"name": "arithmetic", "options": {"family": "addition", "digits": 1}}
 TIMED = ("time/", "throughput/", "memory/")
 MOMENTS = [
     ("generation", 2),
@@ -38,7 +41,7 @@ def write_config(folder: Path, name: str, **changes: object) -> Path:
         "method": "grpo",
         "steps": STEPS,
         "seed": 3,
-        "task": {"name": "arithmetic", "options": {"family": "addition", "digits": 1}},
+        "task": TASK,
         "prompt": {"chat": "never"},
         "model": {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64}},
         "rollout": {"problems_per_step": 4, "group_size": 4, "max_tokens": 12},
@@ -87,9 +90,21 @@ def assert_same_run(killed: Path, whole: Path) -> None:
 
 
 def assert_problems_in_order(folder: Path) -> None:
+    """Every problem once an epoch, in another order each time; the rows of a group have one problem."""
     rows = records(folder, "rollouts.jsonl")
     seen = [(row["step"], row["group"], row["sample"]) for row in rows]
     assert seen == [(step, group, sample) for step in range(1, STEPS + 1) for group in range(4) for sample in range(4)]
+    known = {problem.id: problem for problem in get_task(TASK["name"], **TASK["options"]).problems("train")}
+    for row in rows:
+        problem = known[row["problem"]]
+        assert (row["prompt"], row["reference"]) == (problem.prompt, problem.reference)
+    drawn = [row["problem"] for row in rows[::4]]
+    assert [row["problem"] for row in rows] == [problem for problem in drawn for _ in range(4)]
+    first, second = drawn[: len(known)], drawn[len(known) :]
+    assert sorted(first) == sorted(known)
+    assert len(second) == len(set(second)) == STEPS * 4 - len(known) > 0
+    assert first != list(known)
+    assert second != first[: len(second)]
 
 
 def stage(folder: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +14,6 @@ from accelerate import Accelerator
 
 from reasoner.engine.base import EngineError
 from reasoner.engine.hf import HfEngine
-from reasoner.engine.vllm import VllmEngine
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.policy.policy import Policy
 from tests.unit.reasoner.on_device import CASES, stage, whole
@@ -51,38 +50,6 @@ def test_the_hf_engine_refuses_flash_attention_before_it_samples(tmp_path: Path)
     policy.model.config._attn_implementation = "flash_attention_2"
     with pytest.raises(EngineError, match=r"needs model.attention sdpa or eager"):
         HfEngine(model_path=str(tmp_path / "model"), max_model_len=128, model=policy.model)
-
-
-def test_vllm_in_process_refuses_weights_for_workers_of_their_own() -> None:
-    engine = object.__new__(VllmEngine)
-    engine._workers = 2
-    with pytest.raises(
-        EngineError, match=r'vllm-server with engine.options.arguments: \["--tensor-parallel-size", "2"\]'
-    ):
-        engine.load_weights([], 1)
-
-
-def test_vllm_wakes_into_memory_that_torch_has_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-
-    class Llm:
-        def __getattr__(self, name: str) -> Any:
-            def call(*_: object, tags: list[str] | None = None, **__: object) -> list[str]:
-                calls.append(" ".join([name, *(tags or [])]))
-                return ["arrived"]
-
-            return call
-
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty_cache"))
-    engine = object.__new__(VllmEngine)
-    engine._llm = cast("Any", Llm())
-    engine._workers, engine._sleeps, engine._asleep = 1, True, False
-    engine.sleep()
-    engine.sleep()
-    assert engine.load_weights([], 1) == "arrived"
-    engine._wake()
-    woken = ["empty_cache", "wake_up weights", "collective_rpc", "wake_up kv_cache", "reset_prefix_cache"]
-    assert calls == ["sleep", *woken]
 
 
 @pytest.mark.parametrize("method", ["grpo", "sft"])

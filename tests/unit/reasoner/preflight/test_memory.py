@@ -73,14 +73,48 @@ def test_size_in_a_name_and_unknown_sizes() -> None:
     assert memory_line(stage).startswith("memory: unknown")
 
 
-def test_what_saves_memory_saves_it() -> None:
-    raw = {"task": "gsm8k", "model": {"path": "x/Y-7B"}, "algorithm": {"kl_coef": 0.1}}
+def test_the_parts_by_hand() -> None:
+    raw = {"task": "gsm8k", "algorithm": {"kl_coef": 0.1}, "batch": {"micro_tokens": 1000, "logit_megabytes": 10}}
 
-    def total(**model: object) -> float:
-        found = estimate(resolve(raw | {"model": {"path": "x/Y-7B", **model}}).stages[0])
+    def parts(*, on_gpu: bool = True, **model: object) -> dict[str, float]:
+        found = estimate(resolve(raw | {"model": {"path": "x/Y-7B", **model}}).stages[0], on_gpu=on_gpu)
         assert found is not None
-        return sum(found.parts.values())
+        assert (found.shape.layers, found.shape.hidden) == (43, 85 * 43)  # (7e9 / (12 * 85^2))^(1/3) is 43.2
+        return dict(found.parts)
 
-    assert total(lora={"rank": 16}) < 0.5 * total()
-    assert total(gradient_checkpointing=True) < total()
-    assert any("7.0 billion" in line for line in plan(resolve(raw).stages[0]))
+    size, layer, logits = 7e9, 34 * 1000 * 3655, 3 * 10 * 2**20
+    whole = {
+        "weights": 4 * size,
+        "gradients and optimizer": 12 * size,
+        "activations": 43 * layer,
+        "logits": logits,
+        "weights in 16 bits": 2 * size,
+        "reference model": 2 * size,
+        "engine weights": 2 * size,
+    }
+    assert parts() == pytest.approx(whole)
+    again = {**whole, "activations": 2 * 1000 * 3655 * 43 + layer}
+    assert parts(gradient_checkpointing=True) == pytest.approx(again)
+    adapters = 16 * 22 * 3655 * 43
+    lora = {
+        "weights": 2 * size + 4 * adapters,
+        "gradients and optimizer": 12 * adapters,
+        "activations": 43 * layer,
+        "logits": logits,
+        "engine weights": 2 * size,
+    }
+    assert parts(lora={"rank": 16}) == pytest.approx(lora)
+    in_4_bits = {**lora, "weights": 4.127 / 8 * size + 4 * adapters}
+    assert parts(lora={"rank": 16}, quantization="nf4") == pytest.approx(in_4_bits)
+    doubled = {name: 2 * value for name, value in whole.items() if name not in ("weights in 16 bits", "logits")}
+    on_cpu = doubled | {"weights": 4 * size, "gradients and optimizer": 12 * size, "logits": logits}
+    assert parts(on_gpu=False) == pytest.approx(on_cpu)
+
+
+def test_the_plan_says_how_much() -> None:
+    stage = resolve({"task": "gsm8k", "model": {"path": "x/Y-7B"}, "batch": {"micro_tokens": 1000}}).stages[0]
+    found = estimate(stage)
+    assert found is not None
+    total = sum(found.parts.values()) / 2**30
+    (line,) = [line for line in plan(stage) if "7.0 billion" in line]
+    assert f"on a GPU about {total:.1f} GiB and its KV cache (weights 26.1, gradients and optimizer 78.2," in line

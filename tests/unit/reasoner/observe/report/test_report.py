@@ -6,7 +6,10 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
 
 from reasoner.observe.report import build_report
 from reasoner.observe.report.data import difficulty_chart, packed
@@ -44,8 +47,15 @@ def test_transcripts_of_a_constitutional_stage_are_pieces_behind_the_rollouts(tm
     assert [row for at in range(pieces) for row in unpack(page, f"s0-{first + at}")] == told  # type: ignore[attr-defined]
 
 
-def test_packing_is_the_same_bytes_for_the_same_value() -> None:
-    assert packed({"a": [1, 2]}) == packed({"a": [1, 2]})
+def test_packing_is_the_same_bytes_for_the_same_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    for now in (1e9, 1.7e9):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        found.append(packed({"a": [1, "é"]}))
+    assert found[0] == found[1]
+    raw = base64.b64decode(found[0])
+    assert raw[4:8] == bytes(4), "gzip's MTIME (RFC 1952, section 2.3)"
+    assert json.loads(gzip.decompress(raw)) == {"a": [1, "é"]}
 
 
 def test_pass_rates_by_difficulty() -> None:
