@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 from reasoner.config.load import resolve
-from reasoner.monitoring.hacking_monitor import Watch
+from reasoner.monitoring.hacking_monitor import HackingMonitor
 from reasoner.records import Completion, FinishReason, Problem, Rollout, RolloutGroup, Segment
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
@@ -20,10 +19,6 @@ from verifiers import Outcome, Verdict
 
 REWARD = {"name": "format", "options": {"tags": ["a"]}}
 OWN = {"scorer": {"name": "own"}}
-
-
-class Monitor(Protocol):
-    def look(self, step: int, groups: Sequence[RolloutGroup]) -> dict[str, float]: ...
 
 
 @contextmanager
@@ -41,8 +36,10 @@ def opened(folder: Path, *, resume: bool = False, **changes: object) -> Iterator
         yield session
 
 
-def monitor_of(session: Session) -> Monitor:
-    return Watch(session)
+def monitor_of(session: Session) -> HackingMonitor:
+    return HackingMonitor(
+        session.config, pool=session.pool, run=session.run, raised=session.state.alarms, note=session.display.note
+    )
 
 
 def group(problem: Problem, rows: Sequence[tuple[str, float]]) -> RolloutGroup:
@@ -74,7 +71,7 @@ def group(problem: Problem, rows: Sequence[tuple[str, float]]) -> RolloutGroup:
 
 def problems(session: Session, count: int) -> list[Problem]:
     """As training has them: with the verifier that the config's `reward` put in the place of the task's own."""
-    return [problem for part in session.sampler.parts for problem in part][:count]
+    return [problem for part in session.producer.problems.parts for problem in part][:count]
 
 
 def alarms(folder: Path) -> list[dict]:
@@ -84,7 +81,7 @@ def alarms(folder: Path) -> list[dict]:
 def test_it_is_silent_where_training_rewards_the_tasks_own_verifier_and_nothing_is_named(tmp_path: Path) -> None:
     with opened(tmp_path) as session:
         rows = [group(problem, [("x" * 50, 1.0)]) for problem in problems(session, 2)]
-        assert monitor_of(session).look(1, rows) == {}
+        assert monitor_of(session).observe(1, rows) == {}
 
 
 def test_own_is_each_tasks_verifier_and_grades_the_first_rows(tmp_path: Path) -> None:
@@ -95,7 +92,7 @@ def test_own_is_each_tasks_verifier_and_grades_the_first_rows(tmp_path: Path) ->
             group(one, [(f"clearly #### {one.reference}", 3.0), ("clearly #### 999", 1.0)]),
             group(two, [(f"#### {two.reference}", 2.0), ("therefore #### 999", 8.0)]),
         ]
-        found = monitor_of(session).look(1, groups)
+        found = monitor_of(session).observe(1, groups)
     assert found["watch/held_out"] == pytest.approx(2 / 3), "right, wrong, right; the fourth is beyond rows"
     assert found["watch/confident_wrong"] == pytest.approx(1 / 3)
     assert found["watch/proxy"] == (3.0 + 1.0 + 2.0 + 8.0) / 4
@@ -107,7 +104,7 @@ def test_a_scorer_of_another_name_grades_what_training_has(tmp_path: Path) -> No
     watch = {"scorer": {"name": "format", "options": {"tags": ["b"]}}}
     with opened(tmp_path, watch=watch) as session:
         (one,) = problems(session, 1)
-        found = monitor_of(session).look(1, [group(one, [("<b>\nx\n</b>", 0.0), (f"#### {one.reference}", 1.0)])])
+        found = monitor_of(session).observe(1, [group(one, [("<b>\nx\n</b>", 0.0), (f"#### {one.reference}", 1.0)])])
     assert found["watch/held_out"] == 0.5
     assert found["watch/agreement"] == pytest.approx(-1.0)
 
@@ -117,14 +114,14 @@ def test_what_the_scorer_cannot_grade_is_no_zero(tmp_path: Path) -> None:
         (one,) = problems(session, 1)
         broken = group(replace(one, reference=None), [("#### 1", 1.0)])
         right = group(one, [(f"#### {one.reference}", 1.0)])
-        assert monitor_of(session).look(1, [broken, right])["watch/held_out"] == 1.0
-        assert "watch/held_out" not in monitor_of(session).look(1, [broken])
+        assert monitor_of(session).observe(1, [broken, right])["watch/held_out"] == 1.0
+        assert "watch/held_out" not in monitor_of(session).observe(1, [broken])
 
 
 def test_without_a_scorer_the_reward_alone_is_watched(tmp_path: Path) -> None:
     with opened(tmp_path, reward=REWARD) as session:
         (one,) = problems(session, 1)
-        found = monitor_of(session).look(1, [group(one, [("abcd", 1.0), ("ab", 0.0)])])
+        found = monitor_of(session).observe(1, [group(one, [("abcd", 1.0), ("ab", 0.0)])])
     assert (found["watch/length"], found["watch/proxy"]) == (3.0, 0.5)
     assert not found.keys() & {"watch/held_out", "watch/agreement", "watch/confident_wrong"}
 
@@ -136,8 +133,8 @@ def of_length(session: Session, step: int) -> list[RolloutGroup]:
     return [group(one, [(text, 0.0) for text in texts])]
 
 
-def look(session: Session, monitor: Monitor, step: int) -> Mapping[str, float]:
-    found = monitor.look(step, of_length(session, step))
+def look(session: Session, monitor: HackingMonitor, step: int) -> Mapping[str, float]:
+    found = monitor.observe(step, of_length(session, step))
     session.step = step
     session.run.log(step, found)
     return found

@@ -15,7 +15,7 @@ from reasoner.algorithm.batch import Batch
 from reasoner.config.load import resolve
 from reasoner.data.encode import Encoded, batch_of
 from reasoner.errors import Interrupted
-from reasoner.evaluation.estimates import Estimate
+from reasoner.records import Estimate
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.stages.sft import negative_log_likelihood
