@@ -80,7 +80,7 @@ def learn(
     with record.part("update"):
         if updated := update.finish():
             probe.gather(updated.batch)
-            metrics = update_metrics(updated) | probe.figures(policy) | value_metrics(updated.batch)
+            metrics = update_metrics(updated) | probe.metrics(policy) | value_metrics(updated.batch)
             metrics |= kl.pull(updated.batch, step=step)
     record.updates(updated, probe)
     with record.part("sync"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from reasoner.config.stage import StageConfig
 from reasoner.data.problems import named_apart
-from reasoner.monitoring.reward_hacking import alarms, behind, figures, watched
+from reasoner.monitoring.reward_hacking import alarms, behind, watch_metrics, watched
 from reasoner.records import Problem, RolloutGroup
 from reasoner.rollout.grading import grading_row
 from reasoner.storage.run_folder import RunFolder
@@ -47,7 +47,7 @@ class HackingMonitor:
         if not self._active:
             return {}
         seen = watched(groups, self._score(groups))
-        found = figures(seen)
+        found = watch_metrics(seen)
         self._history.append(found)
         for alarm in alarms(self._history):
             if alarm.name in self._raised:

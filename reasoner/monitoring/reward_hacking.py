@@ -79,7 +79,7 @@ def watched(groups: Sequence[RolloutGroup], held_out: Mapping[tuple[int, int], f
     ]
 
 
-def figures(seen: Sequence[Watched]) -> dict[str, float]:
+def watch_metrics(seen: Sequence[Watched]) -> dict[str, float]:
     """A step's figures, under watch/."""
     lengths = [len(one.rollout.completion.token_ids) for one in seen]
     rewards = [one.rollout.reward for one in seen if one.rollout.reward is not None]
@@ -188,4 +188,4 @@ def behind(alarm: Alarm, seen: Sequence[Watched]) -> list[dict[str, JSON]]:
     ]
 
 
-__all__ = ["Alarm", "Watched", "alarms", "behind", "change", "figures", "repetition", "watched"]
+__all__ = ["Alarm", "Watched", "alarms", "behind", "change", "repetition", "watch_metrics", "watched"]

@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
     rows: list[int]
     real: bool
-    """False: run so that the processes stay in step, and left out of loss, gradient and figures."""
+    """False: run so that the processes stay in step, and left out of loss, gradient and metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Policy:
         if lora is not None:
             adapter = checkpoint / "adapter" if checkpoint else None
             self.adapter = add_adapter(self.model, lora, seed=config.seed, weights=adapter)
-        self._loss, self._figures = 0.0, dict[str, float]()
+        self._loss, self._metrics = 0.0, dict[str, float]()
         """Of what was accumulated since the last step."""
         self._collected: dict[str, dict[str, Tensor]] | None = None
         self._optimizer_state: dict[str, Any] | None = None
@@ -306,7 +306,7 @@ class Policy:
                     self.accelerator.backward(terms.loss * (scale if part.real else 0.0))
                     if part.real:
                         self._loss += terms.loss.detach().item()
-                        merge_metrics(self._figures, terms.metrics)
+                        merge_metrics(self._metrics, terms.metrics)
 
     def _reduction(self, *, over_processes: bool) -> AbstractContextManager[None]:
         """Under DDP: whether a micro-batch's backward pass sums what has been accumulated over the processes."""
@@ -323,8 +323,8 @@ class Policy:
         Raises:
             TrainingError: the loss or the gradient is not finite; the weights are as they were before.
         """
-        loss, metrics = self._over_processes(self._loss * scale, self._figures)
-        self._loss, self._figures = 0.0, {}
+        loss, metrics = self._over_processes(self._loss * scale, self._metrics)
+        self._loss, self._metrics = 0.0, {}
         if scale != 1.0:
             for parameter in self.scorer.parameters():
                 if parameter.grad is not None:
@@ -346,7 +346,7 @@ class Policy:
 
     @staticmethod
     def _over_processes(loss: float, metrics: dict[str, float]) -> tuple[float, dict[str, float]]:
-        """Loss and figures of the whole step."""
+        """Loss and metrics of the whole step."""
         gathered = processes.gather((loss, metrics))
         merged: dict[str, float] = {}
         for _, one in gathered:

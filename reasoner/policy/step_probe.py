@@ -61,7 +61,7 @@ class StepProbe:
         before = self._before[row]
         return None if before is None else [round(value, 5) for value in before.tolist()]
 
-    def figures(self, policy: Policy) -> dict[str, float]:
+    def metrics(self, policy: Policy) -> dict[str, float]:
         """policy/step_kl and policy/step_gain over some of the rows, means over their trained tokens.
 
         step_kl is the k2 estimate of the KL, (log after - log before)^2 / 2 in nats: unlike k3 no single token rules

@@ -60,10 +60,10 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         display = stack.enter_context(_display(config))
         _check_portions(config)
         pool = stack.enter_context(grading_pool(config))
-        train, held_out = load_problems(config)
-        _check_overlap(config, train, held_out, display)
+        train, tested = load_problems(config)
+        _check_overlap(config, train, tested, display)
         policy = _load_policy(config, accelerator, checkpoint)
-        _check_lengths(config, policy, train, held_out)
+        _check_lengths(config, policy, train, tested)
         run = RunFolder(folder, config, writes=processes.is_main())
         stack.callback(run.close)
         engine = _open_engine(config, policy, folder, checkpoint)
@@ -80,7 +80,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             engine=engine,
             pool=pool,
             producer=Producer(config=config, rounds=rounds, problems=problems, progress=display.progress),
-            eval_problems=_spread(held_out, config.eval.problems),
+            eval_problems=_spread(tested, config.eval.problems),
             display=display,
             difficulty=difficulty,
             probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),
@@ -109,12 +109,12 @@ def _load_policy(config: StageConfig, accelerator: Accelerator, checkpoint: Path
 
 
 def _check_lengths(
-    config: StageConfig, policy: Policy, train: list[list[Problem]], held_out: list[list[Problem]]
+    config: StageConfig, policy: Policy, train: list[list[Problem]], tested: list[list[Problem]]
 ) -> None:
     """Raise where a prompt and its longest completion do not fit into the policy's context."""
     for parts, setting, max_tokens in (
         (train if samples_to_learn(config) else [], "rollout.max_tokens", config.rollout.max_tokens),
-        (held_out, "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens", eval_tokens(config)),
+        (tested, "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens", eval_tokens(config)),
     ):
         flat = list(itertools.chain.from_iterable(parts))
         prompts = render(flat, policy.tokenizer, config.prompt)
@@ -154,14 +154,14 @@ def _check_portions(config: StageConfig) -> None:
 
 
 def _check_overlap(
-    config: StageConfig, train: list[list[Problem]], held_out: list[list[Problem]], display: Display
+    config: StageConfig, train: list[list[Problem]], evaluation: list[list[Problem]], display: Display
 ) -> None:
     """Say where evaluation problems stand in the training data.
 
     Raises:
         ConfigError: they do, and eval.overlap is "error".
     """
-    learned, tested = ([problem for part in parts for problem in part] for parts in (train, held_out))
+    learned, tested = ([problem for part in parts for problem in part] for parts in (train, evaluation))
     if config.eval.overlap == "off" or not learned or not tested:
         return
     overlaps = find_overlaps(learned, tested)

@@ -23,7 +23,7 @@ from reasoner.policy.policy import Policy
 from reasoner.records import Estimate
 from reasoner.session.session import Session
 from reasoner.stages.encoded_pairs import load_encoded
-from reasoner.stages.supervised import HeldOut, Lesson, supervise
+from reasoner.stages.supervised import Lesson, Validation, supervise
 
 REFERENCE_FILE = "ref_logprobs.safetensors"
 
@@ -31,8 +31,8 @@ REFERENCE_FILE = "ref_logprobs.safetensors"
 def dpo(session: Session) -> None:
     """Train on pairs; reference log-probabilities are computed once, by the model itself before its first step."""
     section, policy = session.config.dpo, session.policy
-    train, held_out = load_encoded(session)
-    reference = Reference.of(session, train, held_out)
+    train, validation = load_encoded(session)
+    reference = Reference.of(session, train, validation)
 
     def objective_of(batch: Batch) -> Objective:
         return dpo_objective(section, pairs=len(batch) // 2, chosen_tokens=int(chosen_tokens(batch)))
@@ -42,8 +42,8 @@ def dpo(session: Session) -> None:
         items_per_step=section.pairs_per_step,
         batch=lambda pairs: reference.annotate(pairs, side="train"),
         objective=objective_of,
-        evaluate=(lambda: evaluate_policy(policy, reference.annotate(held_out, side="test"), section))
-        if held_out
+        evaluate=(lambda: evaluate_policy(policy, reference.annotate(validation, side="test"), section))
+        if validation
         else None,
     )
     supervise(session, lesson)
@@ -72,10 +72,10 @@ class Reference:
         self._logprobs = logprobs
 
     @classmethod
-    def of(cls, session: Session, train: Sequence[EncodedPair], held_out: Sequence[EncodedPair]) -> Reference:
+    def of(cls, session: Session, train: Sequence[EncodedPair], validation: Sequence[EncodedPair]) -> Reference:
         """From the run folder where they are there already; a fresh stage computes and keeps them."""
         file = session.run.path / REFERENCE_FILE
-        sides = {"train": train, "test": held_out}
+        sides = {"train": train, "test": validation}
         if session.fresh:
             flat = {side: _score(session.policy, pairs) for side, pairs in sides.items() if pairs}
             aside = file.with_name(f".{file.name}.tmp")
@@ -147,7 +147,7 @@ def dpo_objective(section: DpoSection, *, pairs: int, chosen_tokens: int) -> Obj
 
 
 @torch.no_grad()
-def evaluate_policy(policy: Policy, batch: Batch, section: DpoSection) -> HeldOut:
+def evaluate_policy(policy: Policy, batch: Batch, section: DpoSection) -> Validation:
     """Held-out loss, and the share of pairs whose better completion has the higher implicit reward."""
     scored = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
     assert scored is not None
@@ -156,7 +156,7 @@ def evaluate_policy(policy: Policy, batch: Batch, section: DpoSection) -> HeldOu
     differences = (seen.first_C - seen.second_C)[seen.target_C != 0.5].tolist()
     decided = any(differences)  # before the first step policy and reference are one
     estimates = {"accuracy": Estimate(*pairwise_accuracy(differences))} if decided else {}
-    return HeldOut(loss, estimates, {"loss": loss, "pairs": len(batch) // 2})
+    return Validation(loss, estimates, {"loss": loss, "pairs": len(batch) // 2})
 
 
 __all__ = ["Reference", "check_loss", "dpo", "dpo_objective", "evaluate_policy", "pair_scores"]

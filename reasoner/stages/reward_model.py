@@ -28,13 +28,13 @@ from reasoner.records import Estimate
 from reasoner.seeds import request_seed
 from reasoner.session.session import Session
 from reasoner.stages.encoded_pairs import load_encoded
-from reasoner.stages.supervised import HeldOut, Lesson, supervise
+from reasoner.stages.supervised import Lesson, Validation, supervise
 
 
 def reward_model(session: Session) -> None:
     """Train on the pairs; held-out accuracy with its interval, calibration and length bias go to evals.jsonl."""
     config, policy = session.config, cast("RewardPolicy", session.policy)
-    train, held_out = load_encoded(session)
+    train, validation = load_encoded(session)
     weights_CK = bootstrap(len(train), config.reward_model.heads, seed=config.seed)
     lesson = Lesson(
         items=train,
@@ -43,7 +43,7 @@ def reward_model(session: Session) -> None:
         objective=lambda batch: bradley_terry_objective(
             pairs=len(batch) // 2, weights_CK=weights_CK, centre_coef=config.reward_model.centre_coef
         ),
-        evaluate=(lambda: evaluate_pairs(policy, held_out)) if held_out else None,
+        evaluate=(lambda: evaluate_pairs(policy, validation)) if validation else None,
         patience=config.reward_model.patience,
     )
     supervise(session, lesson)
@@ -112,7 +112,7 @@ def bradley_terry_objective(*, pairs: int, weights_CK: Tensor, centre_coef: floa
     return objective
 
 
-def evaluate_pairs(policy: RewardPolicy, pairs: Sequence[EncodedPair]) -> HeldOut:
+def evaluate_pairs(policy: RewardPolicy, pairs: Sequence[EncodedPair]) -> Validation:
     """Held-out loss, accuracy, calibration and length bias; ties count in the loss alone."""
     rewards_BK = policy.rewards(pair_batch(pairs))
     first_CK, second_CK = rewards_BK[0::2], rewards_BK[1::2]
@@ -125,7 +125,7 @@ def evaluate_pairs(policy: RewardPolicy, pairs: Sequence[EncodedPair]) -> HeldOu
     report = pair_report(rewards_C, lengths_C, [pairs[place].pair.category for place in decided])
     accuracy = pairwise_accuracy([better - other for better, other in rewards_C])
     disagreement = float(rewards_BK.std(1, correction=0).mean())
-    return HeldOut(loss, {"accuracy": Estimate(*accuracy)}, {"loss": loss, "disagreement": disagreement, **report})
+    return Validation(loss, {"accuracy": Estimate(*accuracy)}, {"loss": loss, "disagreement": disagreement, **report})
 
 
 __all__ = [

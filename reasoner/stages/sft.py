@@ -20,15 +20,15 @@ from reasoner.policy.policy import Policy
 from reasoner.records import Estimate, Problem
 from reasoner.rollout.round import training_params
 from reasoner.session.session import Session
-from reasoner.stages.supervised import HeldOut, Lesson, supervise
+from reasoner.stages.supervised import Lesson, Validation, supervise
 from tasks.registry import get_task
 
 
 def sft(session: Session) -> None:
     """Train on demonstrations until the steps are done, the accuracy is reached, or the loss stops falling."""
     section = session.config.sft
-    rows, held_out, problems = load_demonstrations(session)
-    session.same_data("rows", [*rows, *held_out])
+    rows, validation, problems = load_demonstrations(session)
+    session.same_data("rows", [*rows, *validation])
 
     def enough(step: int, metrics: dict[str, float]) -> bool:
         if section.until_accuracy is None or step % section.check_every:
@@ -42,7 +42,7 @@ def sft(session: Session) -> None:
         items_per_step=section.rows_per_step,
         batch=batch_of,
         objective=lambda batch: negative_log_likelihood,
-        evaluate=(lambda: evaluate_rows(session.policy, held_out)) if held_out else None,
+        evaluate=(lambda: evaluate_rows(session.policy, validation)) if validation else None,
         patience=section.patience,
         enough=enough,
     )
@@ -72,21 +72,21 @@ def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded],
         found = encode_problems(learned, policy.tokenizer, config.prompt, limit=limit)
         bad, rows = list(found.bad), found.rows
     total = len(rows) + len(bad)
-    held_out: list[Encoded] = []
+    validation: list[Encoded] = []
     if section.test:
         tested = load_rows(section.test, policy.tokenizer, config.prompt, split="test", limit=limit)
-        held_out, bad, total = tested.rows[: section.held_out or None], bad + tested.bad, total + len(tested.rows)
+        validation, bad, total = tested.rows[: section.held_out or None], bad + tested.bad, total + len(tested.rows)
     elif section.held_out and section.data:
-        rows, held_out = rows[: -section.held_out], rows[-section.held_out :]
+        rows, validation = rows[: -section.held_out], rows[-section.held_out :]
     elif section.held_out:
-        tested = encode_problems(held_out_problems(session), policy.tokenizer, config.prompt, limit=limit)
-        held_out, bad, total = tested.rows[: section.held_out], bad + tested.bad, total + len(tested.rows)
+        tested = encode_problems(validation_problems(session), policy.tokenizer, config.prompt, limit=limit)
+        validation, bad, total = tested.rows[: section.held_out], bad + tested.bad, total + len(tested.rows)
     _say_what_is_left_out(session, bad, total)
     if not rows:
         raise ConfigError(
             "bad-value", "sft must have at least one row to learn from; none is left. Lower sft.held_out."
         )
-    return rows, held_out, problems
+    return rows, validation, problems
 
 
 def _say_what_is_left_out(session: Session, bad: Sequence[BadRow], total: int) -> None:
@@ -121,7 +121,7 @@ def split_problems(session: Session) -> tuple[list[Problem], list[Problem]]:
     return learned, held_back
 
 
-def held_out_problems(session: Session) -> list[Problem]:
+def validation_problems(session: Session) -> list[Problem]:
     """The tasks' evaluation problems that have demonstrations.
 
     Raises:
@@ -143,7 +143,7 @@ def negative_log_likelihood(scores: TokenScores, micro: Batch) -> LossTerms:
     return LossTerms(loss, {"policy/entropy": entropy, "tokens": micro.loss_mask_N.sum()})
 
 
-def evaluate_rows(policy: Policy, rows: Sequence[Encoded]) -> HeldOut:
+def evaluate_rows(policy: Policy, rows: Sequence[Encoded]) -> Validation:
     """Mean negative log-likelihood a token of held-out rows, and of each row, with its interval over rows."""
     batch = batch_of(rows)
     scored = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
@@ -157,7 +157,7 @@ def evaluate_rows(policy: Policy, rows: Sequence[Encoded]) -> HeldOut:
     loss = float(losses_N.sum() / batch.loss_mask_N.sum())
     figure: Estimate = estimate(per_row)
     details = {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "rows": len(rows)}
-    return HeldOut(loss, {"row_loss": figure}, details)
+    return Validation(loss, {"row_loss": figure}, details)
 
 
 def check_accuracy(session: Session, problems: Sequence[Problem]) -> float:

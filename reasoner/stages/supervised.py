@@ -22,7 +22,7 @@ SHOW_EVERY = 20
 """Steps between two lines on the screen."""
 
 
-class HeldOut(NamedTuple):
+class Validation(NamedTuple):
     """One evaluation on held-out rows."""
 
     loss: float
@@ -41,7 +41,7 @@ class Lesson(Generic[Item]):
     batch: Callable[[Sequence[Item]], Batch]
     objective: Callable[[Batch], Objective]
     """Of the step's whole batch: it knows by what to divide."""
-    evaluate: Callable[[], HeldOut] | None = None
+    evaluate: Callable[[], Validation] | None = None
     patience: int | None = None
     """Evaluations without a better loss after which to stop, and go back to the best model."""
     enough: Callable[[int, dict[str, float]], bool] = lambda step, metrics: False
@@ -56,7 +56,7 @@ def supervise(session: Session, lesson: Lesson[Item]) -> bool:
         sampler.take(lesson.items_per_step)
     if session.fresh:
         session.evaluate()
-        evaluate_held_out(session, lesson)
+        validate(session, lesson)
         session.checkpoint()
     state = session.state
     for step in range(session.step + 1, 0 if state.ended else config.steps + 1):
@@ -68,7 +68,7 @@ def supervise(session: Session, lesson: Lesson[Item]) -> bool:
         metrics = mean_stats([stats]) | {"data/epoch": sampler.epochs}
         session.step = step
         if (config.eval.every and step % config.eval.every == 0) or step == config.steps:
-            metrics |= evaluate_held_out(session, lesson)
+            metrics |= validate(session, lesson)
         state.ended = lesson.enough(step, metrics) or out_of_patience(session, lesson.patience)
         record.finish(metrics, shown=step % SHOW_EVERY == 0)
         if state.ended:
@@ -79,7 +79,7 @@ def supervise(session: Session, lesson: Lesson[Item]) -> bool:
     return state.ended
 
 
-def evaluate_held_out(session: Session, lesson: Lesson[Item]) -> dict[str, float]:
+def validate(session: Session, lesson: Lesson[Item]) -> dict[str, float]:
     """Evaluate, write a line of evals.jsonl, remember the best; returns metrics under eval/."""
     if lesson.evaluate is None:
         return {}
@@ -123,4 +123,4 @@ def restore_best(session: Session) -> None:
     session.state.validation = dict(best.estimates)
 
 
-__all__ = ["HeldOut", "Lesson", "evaluate_held_out", "supervise"]
+__all__ = ["Lesson", "Validation", "supervise", "validate"]

@@ -6,7 +6,16 @@ import random
 
 import pytest
 
-from reasoner.monitoring.reward_hacking import CERTAIN, WINDOW, alarms, behind, change, figures, repetition, watched
+from reasoner.monitoring.reward_hacking import (
+    CERTAIN,
+    WINDOW,
+    alarms,
+    behind,
+    change,
+    repetition,
+    watch_metrics,
+    watched,
+)
 from reasoner.records import Completion, FinishReason, Rollout, RolloutGroup, Segment
 from tasks import Problem
 from verifiers import Outcome, Verdict
@@ -45,7 +54,7 @@ def step_of(texts: list[str], rewards: list[float], held: list[float | None]):
 
 def test_figures_by_hand() -> None:
     seen = step_of(["Great question! so 4", "therefore 5", "a b c a b c"], [1.0, 2.0, 3.0], [1.0, 0.0, None])
-    found = figures(seen)
+    found = watch_metrics(seen)
     assert found["watch/flattery"] == pytest.approx(1 / 3)
     assert found["watch/confident_wrong"] == 0.5
     assert found["watch/held_out"] == 0.5

@@ -76,7 +76,7 @@ def test_the_figures_of_an_update_by_hand(micro_tokens: int) -> None:
     probe.gather(batch)
     expected = by_hand(batch, before, plain(policy, batch))
     assert expected["policy/step_kl"] > 1e-6
-    assert probe.figures(policy) == close(expected)
+    assert probe.metrics(policy) == close(expected)
     for row, logprobs in before.items():
         assert probe.trainer_logprobs(row) == pytest.approx(logprobs.tolist(), abs=6e-6)
         assert probe.trainer_logprobs(row) == [round(value, 5) for value in probe.trainer_logprobs(row) or []]
@@ -99,7 +99,7 @@ def test_the_gain_is_above_0_uphill_and_below_it_downhill(turn: Callable[[Object
     probe = StepProbe()
     policy.update(batch, turn(probe.recording(make_objective(config))))
     probe.gather(batch)
-    assert sign * probe.figures(policy)["policy/step_gain"] > 1e-4
+    assert sign * probe.metrics(policy)["policy/step_gain"] > 1e-4
 
 
 @pytest.mark.parametrize("annotated", [False, True], ids=["out of the first update", "annotated before"])
@@ -116,8 +116,8 @@ def test_two_updates_are_measured_from_the_start_of_the_step(annotated: bool) ->
     policy.update(batch, objective)
     probe.gather(batch)
     after = plain(policy, batch)
-    assert probe.figures(policy) == close(by_hand(batch, before, after))
-    assert probe.figures(policy) != close(by_hand(batch, middle, after))
+    assert probe.metrics(policy) == close(by_hand(batch, before, after))
+    assert probe.metrics(policy) != close(by_hand(batch, middle, after))
 
 
 def test_rows_that_no_update_saw_are_left_out() -> None:
@@ -130,7 +130,7 @@ def test_rows_that_no_update_saw_are_left_out() -> None:
     probe.gather(batch)
     assert probe.trainer_logprobs(3) is None
     assert probe.trainer_logprobs(20) == pytest.approx(before[20].tolist(), abs=6e-6)
-    assert probe.figures(policy) == close(by_hand(batch, before, plain(policy, batch, (16,))))
+    assert probe.metrics(policy) == close(by_hand(batch, before, plain(policy, batch, (16,))))
 
 
 def test_without_a_row_or_a_trained_token_there_is_no_figure() -> None:
@@ -138,12 +138,12 @@ def test_without_a_row_or_a_trained_token_there_is_no_figure() -> None:
     policy, batch = set_up(config, rows=8)
     probe = StepProbe()
     probe.gather(batch)
-    assert probe.figures(policy) == {}
+    assert probe.metrics(policy) == {}
     masked = replace(batch, loss_mask_N=torch.zeros_like(batch.loss_mask_N))
     probe = StepProbe()
     policy.update(masked, probe.recording(make_objective(config)))
     probe.gather(masked)
-    assert probe.figures(policy) == {}
+    assert probe.metrics(policy) == {}
 
 
 class Moved:
@@ -163,7 +163,7 @@ def test_at_most_sixteen_rows_are_scored_again() -> None:
     batch = make_batch(config_with(), rows=320, group=4)
     policy, probe = Moved(), StepProbe()
     probe.gather(batch)
-    found = probe.figures(cast("Policy", policy))
+    found = probe.metrics(cast("Policy", policy))
     (part,) = policy.scored
     rows = range(0, 320, 20)
     assert all(ids is batch.input_ids[row] for ids, row in zip(part.input_ids, rows, strict=True))

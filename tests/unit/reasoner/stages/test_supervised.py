@@ -19,7 +19,7 @@ from reasoner.records import Estimate
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.stages.sft import negative_log_likelihood
-from reasoner.stages.supervised import HeldOut, Lesson, supervise
+from reasoner.stages.supervised import Lesson, Validation, supervise
 
 ITEMS = range(10)
 
@@ -61,9 +61,9 @@ class Script:
         rows = [Encoded(id=str(n), prompt_ids=(n,), completion_ids=(n + 20, 9), loss_mask=(True, True)) for n in items]
         return batch_of(rows)
 
-    def _evaluate(self) -> HeldOut:
+    def _evaluate(self) -> Validation:
         loss = next(self._losses)
-        return HeldOut(loss, {"row_loss": Estimate(loss, loss - 1, loss + 1)}, {"rows": 3})
+        return Validation(loss, {"row_loss": Estimate(loss, loss - 1, loss + 1)}, {"rows": 3})
 
 
 def lines(folder: Path, name: str) -> list[dict]:
