@@ -1,0 +1,187 @@
+"""A step's metrics, by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
+
+import psutil
+import pytest
+
+from reasoner.monitoring.metrics import mean_stats, rollout_metrics, signal_metrics, step_metrics, update_figures
+from reasoner.policy.policy import UpdateStats
+from reasoner.records import Completion, FinishReason, Problem, Rollout, RolloutGroup, Segment
+from reasoner.rollout.round import Sampled
+from reasoner.session.session import Clock, Session
+from verifiers import Outcome, Verdict
+
+Row = tuple[Outcome, float | None, int]
+"""(outcome, reward, tokens)"""
+
+
+def group(*rows: Row, task: str = "sums", components: Mapping[str, float] | None = None) -> RolloutGroup:
+    problem = Problem(id="p", prompt="p", reference="1", verifier="v", task=task)
+    return RolloutGroup(
+        problem=problem,
+        rollouts=tuple(
+            Rollout(
+                problem=problem,
+                prompt_text="p",
+                prompt_ids=(1,),
+                completion=Completion(
+                    text="",
+                    token_ids=(0,) * tokens,
+                    rollout_logprobs=(0.0,) * tokens,
+                    loss_mask=(True,) * tokens,
+                    segments=(Segment(start=0, end=tokens, origin="policy"),),
+                    finish_reason=FinishReason.LENGTH if tokens == 10 else FinishReason.STOP,
+                    policy_version=0,
+                ),
+                verdict=Verdict(outcome=outcome, reward=reward),
+                sample_index=place,
+                step=1,
+                components=components or {},
+            )
+            for place, (outcome, reward, tokens) in enumerate(rows)
+        ),
+    )
+
+
+RIGHT: Row = (Outcome.CORRECT, 1.0, 4)
+WRONG: Row = (Outcome.INCORRECT, 0.0, 6)
+CUT: Row = (Outcome.NO_ANSWER, 0.0, 10)
+HALF: Row = (Outcome.PARTIAL, 0.5, 2)
+FAULT: Row = (Outcome.VERIFIER_ERROR, None, 3)
+NO_GOLD: Row = (Outcome.BAD_REFERENCE, None, 5)
+
+
+def test_rewards_outcomes_and_lengths() -> None:
+    found = rollout_metrics([group(RIGHT, WRONG, CUT), group(HALF, FAULT, NO_GOLD)])
+    rewards = [1.0, 0.0, 0.0, 0.5]
+    mean = sum(rewards) / 4
+    assert found["reward/mean"] == mean == 0.375
+    assert found["reward/std"] == pytest.approx(math.sqrt(sum((r - mean) ** 2 for r in rewards) / 4))
+    assert found["reward/pass_rate"] == 1 / 4, "of those that could be graded"
+    assert found["completion/length_mean"] == (4 + 6 + 10 + 2 + 3 + 5) / 6
+    assert found["completion/length_max"] == 10.0
+    assert found["completion/truncated"] == 1 / 6
+    assert found["grading/ungraded"] == 2 / 6
+    shares = {name: value for name, value in found.items() if name.startswith("outcome/")}
+    assert sum(shares.values()) == pytest.approx(1.0)
+    for outcome in Outcome:
+        assert shares[f"outcome/{outcome}"] == (1 / 6 if outcome in {row[0] for row in ALL} else 0.0)
+
+
+ALL = (RIGHT, WRONG, CUT, HALF, FAULT, NO_GOLD)
+
+
+def test_shaping_is_part_of_the_reward_and_no_pass() -> None:
+    made = group(RIGHT, RIGHT)
+    shaped = replace(made, rollouts=(replace(made.rollouts[0], shaping=-0.5), made.rollouts[1]))
+    found = rollout_metrics([shaped])
+    assert found["reward/mean"] == 0.75
+    assert found["reward/pass_rate"] == 1.0
+    assert found["groups/signal"] == 1.0
+
+
+def test_a_step_of_which_nothing_could_be_graded_has_no_reward() -> None:
+    found = rollout_metrics([group(FAULT, NO_GOLD)])
+    assert math.isnan(found["reward/mean"])
+    assert math.isnan(found["reward/std"])
+    assert found["reward/pass_rate"] == 0.0
+    assert found["grading/ungraded"] == 1.0
+    assert found["groups/signal"] == found["groups/all_right"] == found["groups/all_wrong"] == 0.0
+
+
+def test_groups_with_signal_and_those_of_one_kind_are_shares_of_those_that_were_graded() -> None:
+    groups = [
+        group(RIGHT, RIGHT, FAULT),
+        group(WRONG, CUT),
+        group(WRONG, WRONG),
+        group(RIGHT, WRONG),
+        group(HALF, HALF),
+        group(FAULT, FAULT),
+    ]
+    expected = {"groups/signal": 1 / 5, "groups/all_right": 1 / 5, "groups/all_wrong": 2 / 5}
+    assert signal_metrics(groups) == pytest.approx(expected)
+    assert rollout_metrics(groups).items() >= signal_metrics(groups).items()
+
+
+def test_rewards_by_task_only_where_there_are_several() -> None:
+    assert not any(name == "reward/sums" for name in rollout_metrics([group(RIGHT)]))
+    found = rollout_metrics([group(RIGHT, WRONG), group(RIGHT, FAULT, task="code"), group(FAULT, task="idle")])
+    assert (found["reward/sums"], found["reward/code"]) == (0.5, 1.0)
+    assert "reward/idle" not in found
+
+
+def test_components_are_means_over_the_rollouts_that_have_them() -> None:
+    groups = [
+        group(RIGHT, WRONG, components={"format": 1.0, "right": 0.25}),
+        group(RIGHT, components={"format": 0.25}),
+        group(WRONG),
+    ]
+    found = {name: value for name, value in rollout_metrics(groups).items() if name.startswith("component/")}
+    assert found == {"component/format": (1.0 + 1.0 + 0.25) / 3, "component/right": 0.25}
+
+
+STATS = [
+    UpdateStats(2.0, 0.5, 1e-3, {"tokens": 10.0, "policy/entropy": 5.0, "gap/logprob_max": 0.25, "value/mean": 6.0}),
+    UpdateStats(4.0, 1.5, 5e-4, {"tokens": 30.0, "policy/entropy": 45.0, "gap/logprob_max": 0.125}),
+]
+
+
+def test_updates_are_averaged_by_tokens() -> None:
+    assert mean_stats(STATS) == {
+        "policy/entropy": 50.0 / 40.0,
+        "value/mean": 6.0 / 40.0,
+        "gap/logprob_max": 0.25,
+        "optim/loss": 3.0,
+        "optim/grad_norm": 1.0,
+        "optim/lr": 5e-4,
+        "optim/tokens": 40.0,
+    }
+
+
+def test_a_step_counts_its_updates_and_says_that_it_ended_early() -> None:
+    ended = {"optim/updates": 2.0, "optim/stopped_early": 1.0}
+    assert update_figures(STATS, early=True) == mean_stats(STATS) | ended
+    assert update_figures(STATS[:1], early=False).items() >= {"optim/updates": 1.0, "optim/stopped_early": 0.0}.items()
+
+
+def sampled_step(*, generation: float, step: float) -> dict[str, float]:
+    """A step of 600 sampled tokens of which 3 rows were kept, at the policy's seventh version."""
+    sampled = Sampled(groups=(), generation_seconds=generation, grading_wait_seconds=0.5, tokens=600)
+    session = SimpleNamespace(
+        sampler=SimpleNamespace(epochs=1.25), difficulty=("a", "b"), policy=SimpleNamespace(version=7)
+    )
+    clock = SimpleNamespace(metrics=lambda: {"time/update": 1.0, "time/step": step})
+    kept = [(0, rollout) for rollout in group(RIGHT, WRONG, CUT).rollouts]
+    return step_metrics(cast("Session", session), sampled, kept, cast("Clock", clock))
+
+
+def test_time_and_throughput_of_a_step() -> None:
+    found = sampled_step(generation=2.0, step=4.0)
+    memory = found.pop("memory/peak_mb")
+    assert found == {
+        "time/update": 1.0,
+        "time/step": 4.0,
+        "time/generation": 2.0,
+        "time/grading_wait": 0.5,
+        "throughput/tokens_per_second": 150.0,
+        "throughput/generated_per_second": 300.0,
+        "data/epoch": 1.25,
+        "data/problems_seen": 2.0,
+        "groups/rows_kept": 3.0,
+        "policy/version": 7.0,
+    }
+    assert 0.9 * psutil.Process().memory_info().rss < memory * 2**20 < psutil.virtual_memory().total
+    assert math.isfinite(sampled_step(generation=0.0, step=0.0)["throughput/tokens_per_second"])
+
+
+def test_an_update_without_a_trained_token_divides_by_one() -> None:
+    found = mean_stats([UpdateStats(0.0, 0.0, 1e-3, {"tokens": 0.0, "policy/entropy": 0.0})])
+    assert found["policy/entropy"] == 0.0
+    assert found["optim/tokens"] == 1.0

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from reasoner.monitoring.no_signal import no_signal_advice
+
+LEARNED = (
+    "no group has signal: every graded group is all right, so there is nothing left to learn from it; without differing"
+    " rewards there is no gradient. Try: take harder problems."
+)
+MODEL = "start from a model that solves some of it (an sft stage, an instruct model)"
+
+
+def test_all_right_wants_harder_problems_whatever_else_is_there() -> None:
+    assert no_signal_advice({"groups/all_right": 1.0}) == LEARNED
+    mixed = {"groups/all_right": 0.6, "groups/all_wrong": 0.4, "completion/truncated": 0.9, "outcome/no_answer": 0.4}
+    assert no_signal_advice(mixed) == LEARNED
+
+
+@pytest.mark.parametrize(
+    ("metrics", "cause", "tries"),
+    [
+        ({"groups/all_wrong": 1.0}, "100% of the groups are all wrong", [MODEL]),
+        ({"groups/all_wrong": 0.5, "groups/all_right": 0.5}, "50% of the groups are all wrong", [MODEL]),
+        (
+            {"groups/all_wrong": 0.75, "completion/truncated": 0.2, "outcome/no_answer": 0.2},
+            "75% of the groups are all wrong, 20% of the rollouts give no answer that the verifier can find,"
+            " 20% stop at rollout.max_tokens",
+            [MODEL],
+        ),
+        (
+            {"groups/all_wrong": 1.0, "completion/truncated": 0.3},
+            "100% of the groups are all wrong, 30% stop at rollout.max_tokens",
+            ["raise rollout.max_tokens", MODEL],
+        ),
+        (
+            {"groups/all_wrong": 1.0, "completion/truncated": 0.3, "outcome/no_answer": 0.9},
+            "100% of the groups are all wrong, 90% of the rollouts give no answer that the verifier can find,"
+            " 30% stop at rollout.max_tokens",
+            [
+                "say in prompt.system or prompt.template how the answer must be written",
+                "raise rollout.max_tokens",
+                MODEL,
+            ],
+        ),
+    ],
+    ids=["nothing known", "as many right as wrong", "some of each", "cut off", "cut off and no answer"],
+)
+def test_all_wrong_names_its_causes_and_the_nearest_remedy_first(
+    metrics: dict[str, float], cause: str, tries: list[str]
+) -> None:
+    advice = "; ".join([*tries, "take easier problems", "raise rollout.group_size"])
+    assert no_signal_advice(metrics) == (
+        f"no group has signal: {cause}; without differing rewards there is no gradient. Try: {advice}."
+    )
