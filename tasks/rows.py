@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from tasks.base import TaskError
+from verifiers import JSON
+from verifiers.jsonl import JsonLinesError, half_surrogate, is_object, parse_line, read_jsonl
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".json")
-GZIP_MARK = b"\x1f\x8b"
 
 
 def read_rows(path: str, *, split: str, name: str | None = None) -> Iterable[Mapping[str, object]]:
@@ -57,7 +54,7 @@ def is_local(path: str) -> bool:
     return path.startswith((".", "/", "~")) or path.endswith(SUFFIXES) or Path(path).exists()
 
 
-def read_file(path: Path) -> list[Mapping[str, object]]:
+def read_file(path: Path) -> Sequence[Mapping[str, object]]:
     """The rows of one .jsonl, .jsonl.gz, .json (a list) or .parquet file.
 
     Raises:
@@ -69,10 +66,10 @@ def read_file(path: Path) -> list[Mapping[str, object]]:
 
             rows = pyarrow.parquet.read_table(path).to_pylist()
         else:
-            rows = _listed(path) if path.name.endswith(".json") else read_jsonl(path)
-    except TaskError:
-        raise
-    except (OSError, EOFError, zlib.error, ValueError) as error:  # pyarrow's own errors are ValueErrors
+            rows = _listed(path) if path.name.endswith(".json") else [row for _, row in read_jsonl(path)]
+    except JsonLinesError as error:
+        raise TaskError(str(error)) from error
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         raise TaskError(f"{path} cannot be read: {error}. Write it anew, or name another file.") from error
     if not rows:
         raise TaskError(f"{path} must hold at least one row; it holds none.")
@@ -81,50 +78,24 @@ def read_file(path: Path) -> list[Mapping[str, object]]:
 
 def _listed(path: Path) -> list[Mapping[str, object]]:
     try:
-        rows = json.loads(path.read_bytes().decode())
-    except (ValueError, RecursionError) as error:
+        rows = parse_line(path.read_bytes())
+    except ValueError as error:
         raise TaskError(f"{path} must be JSON: {error}.") from error
     if not isinstance(rows, list):
         raise TaskError(f"{path} must be a JSON list of objects; got {type(rows).__name__}.")
-    return [_object(row, path, f"entry {number}") for number, row in enumerate(cast("list[object]", rows), 1)]
+    return [_object(row, path, f"entry {number}") for number, row in enumerate(rows, 1)]
 
 
-def read_jsonl(path: Path) -> list[Mapping[str, object]]:
-    r"""The rows of a JSONL file, gzipped or not; only \n ends a line.
-
-    Raises:
-        TaskError: a line is not a JSON object of text that can be written; names it.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    rows: list[Mapping[str, object]] = []
-    with opener(path, "rb") as lines:
-        for number, line in enumerate(cast("Iterable[bytes]", lines), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode())
-            except (ValueError, RecursionError) as error:
-                hint = " It looks gzipped: name it .gz." if line.startswith(GZIP_MARK) else ""
-                raise TaskError(f"{path} line {number} must be JSON in UTF-8: {error}.{hint}") from error
-            rows.append(_object(row, path, f"line {number}"))
-    return rows
-
-
-def _object(row: object, path: Path, where: str) -> Mapping[str, object]:
-    if not isinstance(row, dict):
+def _object(row: JSON, path: Path, where: str) -> Mapping[str, object]:
+    if not is_object(row):
         raise TaskError(f"{path} {where} must be a JSON object; got {type(row).__name__}.")
-    try:
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = ascii(error.object[error.start])
-        raise TaskError(
-            f"{path} {where} holds {half}, half of a surrogate pair, which is no character. Replace it."
-        ) from error
-    return cast("Mapping[str, object]", row)
+    if half := half_surrogate(row):
+        raise TaskError(f"{path} {where} {half}")
+    return row
 
 
 def _readable(path: Path) -> bool:
     return path.name.endswith(SUFFIXES) and path.is_file()
 
 
-__all__ = ["is_local", "read_file", "read_jsonl", "read_rows"]
+__all__ = ["is_local", "read_file", "read_rows"]

@@ -26,3 +26,9 @@ class BadOption(VerifierError, TypeError):
     """A verifier was given an option that it does not take, or a value out of range."""
 
     exit_code = 2
+
+
+class FileError(VerifierError, ValueError):
+    """A file cannot be read, or not be written to as asked."""
+
+    exit_code = 2

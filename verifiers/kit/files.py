@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TextIO, cast
 
 from verifiers.base import GradingRow
-from verifiers.errors import VerifierError
+from verifiers.errors import FileError, VerifierError
+from verifiers.jsonl import is_object, numbered_lines, parse_line
 from verifiers.pool.pool import GradingPool, GradingRequest
 from verifiers.pool.work_queue import signed
 from verifiers.stats import wilson_interval
@@ -25,12 +24,6 @@ FIELDS = ("id", "completion", "reference", "prompt", "verifier", "options", "inf
 READ_AHEAD = 4000
 """Rows that are read before the first of them is graded."""
 FLUSH_ROWS = 200
-
-
-class FileError(VerifierError, ValueError):
-    """A file of rows cannot be read at all."""
-
-    exit_code = 2
 
 
 class Line(NamedTuple):
@@ -106,30 +99,13 @@ def read_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
     if path.endswith(".parquet"):
         yield from _parquet(path)
         return
-    try:
-        if path == "-":
-            yield from _json_lines(sys.stdin)
-        else:
-            opener = gzip.open if path.endswith(".gz") else open
-            with opener(path, "rt", encoding="utf-8", errors="replace", newline="\n") as lines:
-                yield from _json_lines(cast("Iterable[str]", lines))
-    except (OSError, EOFError) as error:
-        raise FileError(f"{path} cannot be read: {error}.") from error
-
-
-def _json_lines(lines: Iterable[str]) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parse_line(line, errors="replace")
+        except ValueError as error:
             yield number, f"not JSON ({error})"
             continue
-        if isinstance(row, dict):
-            yield number, cast("Mapping[str, JSON]", row)
-        else:
-            yield number, f"must be a JSON object; got {type(row).__name__}"
+        yield number, row if is_object(row) else f"must be a JSON object; got {type(row).__name__}"
 
 
 def _parquet(path: str) -> Iterator[tuple[int, Mapping[str, JSON]]]:
@@ -299,18 +275,20 @@ def graded_before(output: Path) -> tuple[list[str], Summary]:
     """
     data = output.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
-    summary, ids = Summary(), list[str]()
+    summary, ids, number = Summary(), list[str](), 0
     try:
-        for number, text in enumerate(whole.split(b"\n")[:-1], 1):
-            row = json.loads(text)
+        for number, line in enumerate(whole.splitlines(), 1):
+            row = parse_line(line)
+            if not is_object(row):
+                raise TypeError(f"got {type(row).__name__}")
             ids.append(str(row.pop("id")))
             if row["outcome"] == "malformed":
-                summary.malformed.append((row["line"], row["fault"]))
+                summary.malformed.append((int(str(row["line"])), str(row["fault"])))
             else:
                 summary.add(Line(number, ids[-1], None), Verdict.from_json(row))
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(
-            f"{output} must hold earlier verdicts to go on with; line {len(ids)} does not: {error}."
+            f"{output} must hold earlier verdicts to go on with; line {number} does not: {error}."
         ) from error
     if len(whole) < len(data):
         with output.open("r+b") as file:

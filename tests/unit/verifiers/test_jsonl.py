@@ -1,0 +1,54 @@
+"""Files of JSON lines: numbers of lines, what is left out, what is refused and how that is said."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from verifiers.jsonl import JsonLinesError, read_jsonl
+
+ROWS = '\ufeff\n{"a": "\u2028"}\n \t\r\n{"a": "\\ud83d\\ude00"}'.encode()
+
+
+def test_objects_come_with_the_number_of_their_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(ROWS)
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(ROWS))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ROWS)))
+    for path in (tmp_path / "rows.jsonl", str(tmp_path / "rows.jsonl.gz"), "-"):
+        assert list(read_jsonl(path)) == [(2, {"a": "\u2028"}), (4, {"a": "\U0001f600"})]
+    assert [number for number, _ in read_jsonl(tmp_path / "rows.jsonl", growing=True)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "reason"),
+    [
+        ("rows.jsonl", b'{}\n{"a": 1\n', 2, "must be JSON in UTF-8: Expecting"),
+        ("rows.jsonl", b"\xef\xbb\xbf{}\n\xef\xbb\xbf{}\n", 2, "must be JSON in UTF-8: Unexpected UTF-8 BOM"),
+        ("rows.jsonl", b'{}\n\n{"a": "\xe9"}\n', 3, "must be JSON in UTF-8: .*can't decode byte 0xe9"),
+        ("rows.jsonl", b'{"a": "\\uD800"}\n', 1, r"holds '\\ud800', half of a surrogate pair"),
+        ("rows.jsonl", b"[1]\n", 1, "must be a JSON object; got list"),
+        ("rows.jsonl", b"[" * 100_000, 1, "must be JSON in UTF-8: maximum recursion"),
+        ("rows.jsonl", gzip.compress(b"{}\n"), 1, "It looks gzipped: name it .gz"),
+        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99)[:30], 0, "cannot be read: .*ended before"),
+        ("rows.jsonl.gz", b"{}\n", 0, "cannot be read: Not a gzipped file"),
+        ("missing/rows.jsonl", None, 0, "cannot be read: .*No such file"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, content: bytes | None, line: int, reason: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(JsonLinesError) as caught:
+        list(read_jsonl(path))
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (error.path, error.line, error.exit_code) == (path, line, 2)
+    assert re.search(reason, error.reason)
+    assert str(error) == f"{path}{f' line {line}' if line else ''} {error.reason}"
