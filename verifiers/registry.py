@@ -27,7 +27,7 @@ PLUGIN_PREFIX = "_reasoner_plugin_"
 
 BUILTIN: Mapping[str, str] = {
     "all-of": "verifiers.compose:AllOf",
-    "choice": "verifiers.answers.numeric:Choice",
+    "choice": "verifiers.answers.choice:Choice",
     "code": "verifiers.code.verifier:Code",
     "countdown": "verifiers.answers.countdown:CountdownVerifier",
     "criterion": "verifiers.rubric.checks:CheckedCriterion",
@@ -44,7 +44,7 @@ BUILTIN: Mapping[str, str] = {
     "numeric": "verifiers.answers.numeric:Numeric",
     "per-row": "verifiers.compose:PerRow",
     "reasoning-gym": "verifiers.integrations.gym:ReasoningGym",
-    "regex": "verifiers.answers.numeric:Regex",
+    "regex": "verifiers.answers.regex:Regex",
     "repetition": "verifiers.answers.shaping:Repetition",
     "rubric": "verifiers.rubric.verifier:Rubric",
     "trl": "verifiers.integrations.trl:TrlFunction",
