@@ -225,7 +225,7 @@ def _audit_judge(
 def _audit(name: str, options: dict[str, JSON], cases: Sequence[Case], workers: int) -> Audit:
     from verifiers import GradingRow, get_verifier
     from verifiers.kit.audit import tally
-    from verifiers.pool.pool import GradingPool, GradingRequest
+    from verifiers.pool import GradingPool, GradingRequest
 
     get_verifier(name, **options)
     requests = [

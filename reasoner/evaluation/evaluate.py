@@ -14,7 +14,7 @@ from reasoner.evaluation.estimates import Estimate, estimate, maj_at_k, pass_at_
 from reasoner.records import Problem, RolloutGroup, SamplingParams
 from reasoner.rollout.round import Sampled, sample_round
 from verifiers import JSON
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from reasoner.rollout.round import Round, sample_round
 from reasoner.storage.rows import rollout_row
 from reasoner.storage.run_folder import RunFolder
 from verifiers import JSON
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 
 
 @dataclass

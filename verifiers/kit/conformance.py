@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
-from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
+from verifiers.pool import GradingPool, GradingRequest, PoolLimits
 from verifiers.registry import get_verifier, verifier_class
 from verifiers.verdict import JSON, Outcome, Verdict
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from reasoner.config.stage import StageConfig
 from reasoner.storage.history import History, Row
 from verifiers import JSON, GradingRow, Verdict
-from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
+from verifiers.pool import GradingPool, GradingRequest, PoolLimits
 
 
 class Regraded(NamedTuple):

@@ -13,7 +13,7 @@ from tests.unit.verifiers.scripted_judge import ScriptedJudge, Sent
 from verifiers import BadOption, BadReference, GradingRow, Outcome, get_verifier
 from verifiers.judge.prompts import grading_prompt
 from verifiers.judge.questions import Question, from_score_rubric, to_score_rubric
-from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.pool import GradingPool, GradingRequest
 from verifiers.rubric import parse_rubric, rubric_json
 
 POINT: Any = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
