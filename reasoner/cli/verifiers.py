@@ -214,7 +214,7 @@ def _audit_judge(
     name: str, path: str, options: dict[str, JSON], names: dict[str, str], workers: int, *, as_json: bool
 ) -> bool:
     """Whether the file holds judgements, pairs or scores, whose audit is then printed."""
-    from verifiers.judge.audits import judge_audit, shown
+    from verifiers.kit.judge_audits import judge_audit, shown
 
     report = judge_audit(name, path, options=options, names=names, workers=workers)
     if report is not None:
