@@ -32,9 +32,9 @@ class Preference:
 
     better: Side
     chances: tuple[float, ...]
-    """Probability that the first is better, a tie being one half: in each order, and in a third call if there is one."""
+    """Probability that the first is better, a tie being one half: in each order, and of a third call."""
     sides: tuple[Side, ...]
-    """The better one, in the order of the question: as asked, swapped, and of a third call if there is one."""
+    """The better one, in the order of the question: as asked, swapped, and of a third call."""
     reasons: tuple[str, ...]
 
     @property
