@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from verifiers import GradingRow, Outcome, get_verifier
-from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
+from verifiers.pool import GradingPool, GradingRequest, PoolLimits
 
 ROOT = Path(__file__).parents[1]
 FAULTY = f"{ROOT / 'tests' / 'unit' / 'verifiers' / 'faulty.py'}:Faulty"

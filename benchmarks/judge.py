@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from verifiers import GradingRow
-from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.pool import GradingPool, GradingRequest
 
 QUESTION = {"question": "Is it polite?", "levels": [{"level": at, "description": f"level {at}"} for at in range(1, 6)]}
 

@@ -130,11 +130,10 @@ class Worker:
         deadline = time.monotonic() + START_SECONDS
         try:
             self._write(len(start).to_bytes(8, "big") + start, deadline)
-            header, _ = self._read_frame(deadline, 0)
+            self._read_frame(deadline, 0)  # its greeting
         except WorkerLost:
             self.kill()
             raise
-        self.python = header["python"]
 
     def run(self, job: Job) -> tuple[JobResult, dict[str, Any]]:
         """The result of one job, and what the supervisor said beside it.

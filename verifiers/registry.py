@@ -27,7 +27,7 @@ PLUGIN_PREFIX = "_reasoner_plugin_"
 
 BUILTIN: Mapping[str, str] = {
     "all-of": "verifiers.compose:AllOf",
-    "choice": "verifiers.answers.numeric:Choice",
+    "choice": "verifiers.answers.choice:Choice",
     "code": "verifiers.code.verifier:Code",
     "countdown": "verifiers.answers.countdown:CountdownVerifier",
     "criterion": "verifiers.rubric.checks:CheckedCriterion",
@@ -44,7 +44,7 @@ BUILTIN: Mapping[str, str] = {
     "numeric": "verifiers.answers.numeric:Numeric",
     "per-row": "verifiers.compose:PerRow",
     "reasoning-gym": "verifiers.integrations.gym:ReasoningGym",
-    "regex": "verifiers.answers.numeric:Regex",
+    "regex": "verifiers.answers.regex:Regex",
     "repetition": "verifiers.answers.shaping:Repetition",
     "rubric": "verifiers.rubric.verifier:Rubric",
     "trl": "verifiers.integrations.trl:TrlFunction",
@@ -52,6 +52,8 @@ BUILTIN: Mapping[str, str] = {
     "weighted": "verifiers.compose:Weighted",
 }
 """Name to `module:class`, imported on first use."""
+REMOTE = "verifiers.serve.client:Remote"
+"""Class behind the URL of a grading service."""
 
 _decorated: dict[str, type[Verifier]] = {}
 _allowed: frozenset[str] | None = None
@@ -178,9 +180,7 @@ def get_verifier(name: str, **options: JSON) -> Verifier:
     if fault:
         raise BadOption(f"verifier {name!r}: {fault}.")
     try:
-        if name.startswith(URL_SCHEMES):
-            return cls(name, **options)  # pyright: ignore[reportCallIssue]
-        return cls(**options)
+        return cls(**({"url": name} if name.startswith(URL_SCHEMES) else {}), **options)
     except VerifierError:
         raise
     except (TypeError, ValueError) as error:
@@ -213,15 +213,10 @@ def verifier_class(name: str) -> type[Verifier]:
     Raises:
         UnknownVerifier: there is none, or it cannot be imported.
     """
-    if name.startswith(URL_SCHEMES):
-        from verifiers.serve.client import Remote
-
-        return Remote
     if name in _decorated:
         return _decorated[name]
-    target = BUILTIN.get(name) or next(
-        (point.value for point in entry_points_of(ENTRY_POINT_GROUP) if point.name == name), None
-    )
+    target = REMOTE if name.startswith(URL_SCHEMES) else BUILTIN.get(name)
+    target = target or next((point.value for point in entry_points_of(ENTRY_POINT_GROUP) if point.name == name), None)
     if target is None and ":" not in name and not name.endswith(".py"):
         names = [source.name for source in installed()]
         raise UnknownVerifier(f"no verifier named {name!r}.{did_you_mean(name, names)} Installed: {', '.join(names)}.")

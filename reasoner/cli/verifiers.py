@@ -214,7 +214,7 @@ def _audit_judge(
     name: str, path: str, options: dict[str, JSON], names: dict[str, str], workers: int, *, as_json: bool
 ) -> bool:
     """Whether the file holds judgements, pairs or scores, whose audit is then printed."""
-    from verifiers.judge.audits import judge_audit, shown
+    from verifiers.kit.judge_audits import judge_audit, shown
 
     report = judge_audit(name, path, options=options, names=names, workers=workers)
     if report is not None:
@@ -225,7 +225,7 @@ def _audit_judge(
 def _audit(name: str, options: dict[str, JSON], cases: Sequence[Case], workers: int) -> Audit:
     from verifiers import GradingRow, get_verifier
     from verifiers.kit.audit import tally
-    from verifiers.pool.pool import GradingPool, GradingRequest
+    from verifiers.pool import GradingPool, GradingRequest
 
     get_verifier(name, **options)
     requests = [

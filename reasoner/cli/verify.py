@@ -79,7 +79,7 @@ def parse_pairs(pairs: list[str], flag: str) -> dict[str, JSON]:
 
 
 def _one(name: str, options: dict[str, JSON], gold: str, completion: str, prompt: str | None, *, as_json: bool) -> int:
-    from verifiers.pool.pool import GradingPool
+    from verifiers.pool import GradingPool
 
     with GradingPool(workers=1) as pool:
         pool.start()  # while this process imports the verifier, to see what its gold is
@@ -115,7 +115,7 @@ def _file(
 
     from verifiers import get_verifier
     from verifiers.kit.files import Summary, grade_file, open_output
-    from verifiers.pool.pool import GradingPool
+    from verifiers.pool import GradingPool
 
     if verifier is not None:
         get_verifier(verifier, **options)
@@ -179,7 +179,7 @@ def _progress(done: int) -> Iterator[Callable[[], None]]:
 
 def _suite(file: Path, workers: int, *, resume: bool, as_json: bool) -> int:
     from verifiers.kit.suite import grade_suite, load_suite
-    from verifiers.pool.pool import GradingPool
+    from verifiers.pool import GradingPool
 
     loaded = load_suite(file)
     with GradingPool(workers=workers) as pool, _progress(0) as advance:

@@ -13,7 +13,7 @@ from reasoner.rollout.grading import grading_row
 from reasoner.storage.run_folder import RunFolder
 from tasks.registry import get_task
 from verifiers import JSON
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 
 ALARMS_FILE = "alarms.jsonl"
 OWN = "own"

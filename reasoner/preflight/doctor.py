@@ -226,7 +226,7 @@ def _golds(stage: StageConfig) -> Check:
     """References that the verifier can use, and worked solutions that it accepts, of the first problems."""
     from reasoner.data.problems import load_problems
     from verifiers import GradingRow
-    from verifiers.pool.pool import GradingPool, GradingRequest
+    from verifiers.pool import GradingPool, GradingRequest
 
     problems = [p for part in load_problems(stage)[0] for p in part[:GOLD_PROBLEMS]]
     worked = [p for p in problems if p.demonstration]
@@ -265,7 +265,7 @@ def _sandbox(stage: StageConfig) -> Check:
     """A worked solution and a program that never ends, in the sandbox that the verifier would open."""
     from reasoner.data.problems import load_problems
     from verifiers import GradingRow
-    from verifiers.pool.pool import GradingPool, GradingRequest
+    from verifiers.pool import GradingPool, GradingRequest
 
     run = [p for part in load_problems(stage)[0] for p in part if p.verifier.startswith("code")]
     if not run:

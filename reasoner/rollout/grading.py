@@ -9,7 +9,7 @@ from reasoner.errors import ReasonerError
 from reasoner.records import Completion, RolloutGroup, prompt_as_text
 from tasks import Message, Problem
 from verifiers import JSON, GradingRow, Outcome
-from verifiers.pool.pool import GradingPool, PoolLimits
+from verifiers.pool import GradingPool, PoolLimits
 
 
 class UngradedError(ReasonerError, RuntimeError):

@@ -24,7 +24,7 @@ from reasoner.rollout.grading import grading_row
 from reasoner.seeds import request_seed
 from tasks import Problem
 from verifiers import Verdict
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

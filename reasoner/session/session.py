@@ -26,7 +26,7 @@ from reasoner.rollout.producer import Producer
 from reasoner.rollout.round import evaluation_params
 from reasoner.storage.rows import rollout_row
 from reasoner.storage.run_folder import RunFolder
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 
 
 @dataclass

@@ -19,7 +19,7 @@ def main(config: str, moment: str, count: int) -> None:
     from reasoner.policy.policy import Policy
     from reasoner.stages.pipeline import run_pipeline
     from reasoner.storage.run_folder import RunFolder
-    from verifiers.pool.pool import GradingPool
+    from verifiers.pool import GradingPool
 
     places: dict[str, tuple[object, str]] = {
         "grading": (GradingPool, "submit"),

@@ -17,7 +17,7 @@ from tasks.registry import get_task
 from tasks.validate import validate_task
 from tests.backends import ISOLATED, opened
 from verifiers import GradingRow, Verifier, get_verifier
-from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.pool import GradingPool, GradingRequest
 from verifiers.verdict import JSON
 
 pytestmark = pytest.mark.integration
@@ -133,7 +133,7 @@ def test_a_thousand_gradings_take_one_sandbox_for_each_worker_of_the_pool(backen
 OWNER = """
 import sys
 from verifiers import GradingRow
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 pool = GradingPool(workers=1)
 row = GradingRow(completion="def f(x):\\n import time\\n time.sleep(60)", reference={"tests": ["assert f(1) == 1"]})
 first = GradingRow(completion="def f(x): return 1", reference={"tests": ["assert f(1) == 1"]})

@@ -20,7 +20,7 @@ from reasoner.graders.judge_model import JudgeModel
 from reasoner.model.load import load_model
 from verifiers import GradingRow, Verdict
 from verifiers.judge.verifier import Judge
-from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.pool import GradingPool, GradingRequest
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from verifiers import BadOption, BadReference, GradingRow, Outcome, UnknownVerifier, get_verifier
-from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.pool import GradingPool, GradingRequest
 from verifiers.serve.client import ServiceError
 
 pytestmark = pytest.mark.integration

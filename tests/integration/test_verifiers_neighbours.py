@@ -15,7 +15,7 @@ import pytest
 from verifiers import BadReference, GradingRow, Outcome, VerifierError, get_verifier
 from verifiers.integrations.trl import reward_function
 from verifiers.integrations.verl import compute_score
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
@@ -153,7 +153,7 @@ import json, reasoning_gym
 from reasoning_gym.factory import DATASETS
 from tasks.registry import get_task
 from tasks.validate import validate_task
-from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.pool import GradingPool, GradingRequest
 from verifiers import GradingRow
 
 faults, golds = [], 0

@@ -64,6 +64,34 @@ ONLY = {
     ("observe/report", "monitoring"): {"reasoner.monitoring.glossary"},
 }
 """Arrows that lead to one file of a room alone."""
+INTERFACE = {"errors", "verdict", "options", "stats", "suggest", "base", "jsonl", "registry"}
+MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality"}
+VERIFIER_ROOMS: Mapping[str, set[str]] = {
+    "errors": set(),
+    "verdict": set(),
+    "options": set(),
+    "stats": set(),
+    "suggest": set(),
+    "base": {"errors", "verdict"},
+    "jsonl": {"errors", "verdict"},
+    "registry": INTERFACE - {"registry"},
+    "__init__": INTERFACE,
+    "compose": INTERFACE,
+    "answers": INTERFACE,
+    "mathematics": set(),
+    "mathematics/reading": {"mathematics"},
+    "mathematics/equality": {"mathematics"},
+    "mathematics/verifier": MATHEMATICS | INTERFACE | {"answers"},
+    "logic": INTERFACE | {"answers"},
+    "code": INTERFACE | {"answers"},
+    "judge": INTERFACE | {"answers", "compose"},
+    "rubric": INTERFACE | {"answers", "compose", "judge"},
+    "pool": INTERFACE | {"compose"},
+    "kit": INTERFACE | {"pool", "judge"},
+    "serve": INTERFACE | {"pool", "kit"},
+    "integrations": INTERFACE | {"answers", "compose", "pool"},
+}
+"""Room of `verifiers/` to the rooms of it that it may import; the interface at its root imports no room."""
 NO_TORCH = (
     *("records", "seeds", "config", "label", "storage", "observe/explain", "observe/analysis", "observe/report"),
     *("algorithm/group_baselines.py", "monitoring/glossary.py", "monitoring/reward_hacking.py", "data/overlap.py"),
@@ -180,6 +208,14 @@ def test_the_design_page_shows_these_rooms() -> None:
     assert {room for room, _ in rows} == set(ROOMS) - {"__init__", "__main__"}
     without_torch = {room for room, holds in rows if "no torch" in holds}
     assert without_torch == {room for room in NO_TORCH if not room.endswith(".py")} | {"errors"}
+
+
+def test_every_import_in_verifiers_is_one_that_its_room_may_make() -> None:
+    found = arrows(ROOT, "verifiers", set(VERIFIER_ROOMS))
+    assert {arrow.room for arrow in found} <= set(VERIFIER_ROOMS)
+    assert not [arrow for arrow in found if arrow.target not in VERIFIER_ROOMS[arrow.room]]
+    assert not loops(graph_of(ROOT, "verifiers", set(VERIFIER_ROOMS)))
+    assert not INTERFACE & {arrow.room for arrow in found if arrow.target not in INTERFACE}
 
 
 def test_a_loop_is_found_and_counts_as_one_level() -> None:
@@ -302,8 +338,8 @@ def test_the_package_ships_its_configs() -> None:
 
 def summary(tree: Path) -> Iterator[str]:
     """What this program prints of a tree."""
-    for package in ("reasoner", "verifiers"):
-        graph = graph_of(tree, package, set(ROOMS) if (tree / package / "config").is_dir() else set())
+    for package, table, folder in (("reasoner", ROOMS, "config"), ("verifiers", VERIFIER_ROOMS, "pool")):
+        graph = graph_of(tree, package, set(table) if (tree / package / folder).is_dir() else set())
         found, height = loops(graph), levels(graph)
         yield f"{package}: {len(graph)} rooms, {max(height.values())} levels, {sum(map(len, graph.values()))} arrows,"
         yield f"  {len(found)} loops{': ' if found else ''}{'; '.join(' '.join(loop) for loop in found)}"

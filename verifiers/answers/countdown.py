@@ -6,7 +6,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple, cast
 
-from verifiers.answers.find import extract_answer
+from verifiers.answers.final import final_answer, no_answer
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
@@ -154,9 +154,9 @@ class CountdownVerifier(Verifier):
 
     def grade(self, row: GradingRow) -> Verdict:
         numbers, target = _numbers_and_target(row.reference)
-        found = extract_answer(row.completion)
-        if found is None or not found.answer.strip():
-            return fixed(Outcome.NO_ANSWER, "the completion declares no final answer")
+        found = final_answer(row)
+        if found is None:
+            return no_answer()
         expression, equals, stated = found.answer.partition("=")
         answer = found.answer[:200]
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from verifiers.answers.find import extract_answer
+from verifiers.answers.final import final_answer, no_answer
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
@@ -38,13 +38,12 @@ class Exact(Verifier):
         self.check_reference(row.reference)
         wanted = self._folded(str(row.reference))
         if self._whole:
-            answer: str | None = row.completion
-            form = "whole completion"
+            answer, form = row.completion, "whole completion"
         else:
-            found = extract_answer(row.completion)
-            answer, form = (found.answer, found.form) if found else (None, "")
-        if answer is None or not answer.strip():
-            return fixed(Outcome.NO_ANSWER, "the completion declares no final answer")
+            found = final_answer(row)
+            answer, form = (found.answer, found.form) if found else ("", "")
+        if not answer.strip():
+            return no_answer()
         if self._folded(answer) == wanted:
             return fixed(Outcome.CORRECT, "equal to the reference", answer=answer, form=form)
         return fixed(Outcome.INCORRECT, f"{answer[:80]!r} is not {wanted[:80]!r}", answer=answer, form=form)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import cast
 
 from verifiers.errors import BadOption
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 from verifiers.registry import load_attribute
 
 _pools: dict[int, GradingPool] = {}

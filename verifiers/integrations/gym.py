@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from verifiers.answers.find import extract_answer
+from verifiers.answers.final import final_answer, no_answer
 from verifiers.base import GradingRow, Verifier
 from verifiers.errors import BadReference
-from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
+from verifiers.verdict import JSON, Verdict, graded
 
 
 class ReasoningGym(Verifier):
@@ -31,9 +31,9 @@ class ReasoningGym(Verifier):
 
     def grade(self, row: GradingRow) -> Verdict:
         dataset, entry = _dataset_and_entry(row.reference)
-        found = extract_answer(row.completion)
-        if found is None or not found.answer.strip():
-            return fixed(Outcome.NO_ANSWER, "the completion declares no final answer")
+        found = final_answer(row)
+        if found is None:
+            return no_answer()
         import reasoning_gym  # pyright: ignore[reportMissingImports]
 
         score_answer = reasoning_gym.get_score_answer_fn(dataset)

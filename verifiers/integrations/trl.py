@@ -13,7 +13,7 @@ from verifiers.base import GradingRow, Verifier
 from verifiers.compose import by_value
 from verifiers.errors import BadOption, BadReference
 from verifiers.integrations import finished, load_function, process_pool
-from verifiers.pool.pool import GradingRequest
+from verifiers.pool import GradingRequest
 from verifiers.registry import get_verifier
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 

@@ -1,7 +1,6 @@
-"""Judgements that others made: what their judge decided, or that it cannot be told.
+"""Decisions of judges as others have published them, and how reliable each judge was.
 
-Formats: `[[A>B]]` and its relatives (Arena-Hard, JudgeBench), two scores (reward models), and Prometheus's
-`Feedback: ... [RESULT] 4` with the prompt that asks for it.
+Formats: `[[A>B]]` and its relatives (Arena-Hard, JudgeBench), and two scores (reward models).
 """
 
 from __future__ import annotations
@@ -14,20 +13,11 @@ from typing import NamedTuple, cast
 
 from verifiers.judge.agreement import agreement, cohen_kappa
 from verifiers.judge.pairwise import SWAPPED, Side
-from verifiers.judge.questions import Question, with_even_rewards
 from verifiers.stats import wilson_interval
 from verifiers.verdict import JSON
 
 MARK = re.compile(r"\[\[\s*([AB])\s*(>>|>|=|<|<<)\s*([AB])\s*\]\]")
-RESULT = re.compile(r"\[RESULT\]\s*\(?\s*(\d+)\b")
 LABELS: Mapping[str, Side] = {"A>B": "first", "B>A": "second", "A=B": "tie"}
-PROMETHEUS = re.compile(
-    r"###The instruction to evaluate:\n(?P<prompt>.*)\n\n###Response to evaluate:\n(?P<completion>.*)"
-    r"\n\n###Reference Answer \(Score 5\):\n(?P<reference>.*)\n\n###Score Rubrics:\n\[(?P<question>.*?)\]\n"
-    r"(?P<levels>(?:Score \d:.*\n)+)",
-    re.DOTALL,
-)
-LEVEL = re.compile(r"^Score (\d): ?(.*?)\s*(?=^Score \d:|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def read_marks(text: str) -> Side | None:
@@ -57,50 +47,17 @@ def read_scores(scores: Sequence[float]) -> Side | None:
     return "first" if scores[0] > scores[1] else "second" if scores[0] < scores[1] else "tie"
 
 
-def read_result(text: str) -> int | None:
-    """The number after `[RESULT]`; None where there is none, or two that differ.
-
-    Example:
-        >>> read_result("Feedback: clear, but short. [RESULT] 4")
-        4
-    """
-    found = set(RESULT.findall(text))
-    return int(found.pop()) if len(found) == 1 else None
-
-
-class Exam(NamedTuple):
-    """What a Prometheus prompt asks about."""
-
-    question: Question
-    prompt: str
-    completion: str
-
-
-def read_prometheus(instruction: str) -> Exam | None:
-    """Question, prompt and completion of a Prometheus prompt; None where it is none."""
-    found = PROMETHEUS.search(instruction)
-    if found is None:
-        return None
-    levels = [(int(number), text.strip()) for number, text in LEVEL.findall(found["levels"])]
-    if len(levels) < 2 or not all(text for _, text in levels):
-        return None
-    question = Question(
-        question=found["question"], levels=with_even_rewards(sorted(levels)), reference_answer=found["reference"]
-    )
-    return Exam(question, found["prompt"], found["completion"])
-
-
 class Judgment(NamedTuple):
-    """One judge's word on one pair, in the pair's own frame."""
+    """A judge's decision on a pair, with the pair in its own order."""
 
     judge: str
     pair: str
     swapped: bool
-    """Whether the judge saw the second completion first."""
-    said: Side | None
-    """None: it cannot be told."""
+    """True if the judge saw the second completion first."""
+    decision: Side | None
+    """None: no decision can be read from its text."""
     label: Side
-    """What a person, or the truth, says."""
+    """The right decision, from a person or from the facts."""
 
 
 class UnreadableRow(ValueError):
@@ -118,15 +75,15 @@ def read_judgment(row: Mapping[str, JSON]) -> Judgment:
         raise UnreadableRow(f"label must be A>B, B>A or A=B and order AB or BA; got {row.get('label')!r}, {order!r}.")
     scores, text = row.get("scores"), row.get("judge_text")
     if isinstance(scores, list):
-        said = read_scores(cast("list[float]", scores))
+        decision = read_scores(cast("list[float]", scores))
     elif isinstance(text, str):
-        said = read_marks(text)
+        decision = read_marks(text)
     else:
         raise UnreadableRow("a judgement must have judge_text or scores.")
-    if said is not None and order == "BA":
-        said = SWAPPED[said]
+    if decision is not None and order == "BA":
+        decision = SWAPPED[decision]
     pair = f"{row.get('response_model', '')}/{row.get('pair_id')}"
-    return Judgment(str(row.get("judge_model", "judge")), pair, order == "BA", said, label)
+    return Judgment(str(row.get("judge_model", "judge")), pair, order == "BA", decision, label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,29 +103,33 @@ class Record:
         straight = {one.pair: one for one in self.judgments if not one.swapped}
         swapped = {one.pair: one for one in self.judgments if one.swapped}
         both = [(straight[pair], swapped[pair]) for pair in straight if pair in swapped]
-        told = [(one, other) for one, other in both if one.said is not None and other.said is not None]
+        decided = [(one, other) for one, other in both if one.decision is not None and other.decision is not None]
         found: dict[str, JSON] = {
             "judgments": len(self.judgments),
-            "cannot_be_told": sum(one.said is None for one in self.judgments),
+            "cannot_be_told": sum(one.decision is None for one in self.judgments),
             "pairs": len(both),
-            "accuracy_straight": share(one.said == one.label for one in straight.values()),
-            "accuracy_swapped": share(one.said == one.label for one in swapped.values()),
-            "accuracy_both": share(joint(one.said, other.said) == one.label for one, other in both),
-            "consistent": share(one.said == other.said for one, other in told),
-            "first_shown": share(one.said == "first" for one in straight.values() if one.said not in (None, "tie")),
+            "accuracy_straight": share(one.decision == one.label for one in straight.values()),
+            "accuracy_swapped": share(one.decision == one.label for one in swapped.values()),
+            "accuracy_both": share(joint(one.decision, other.decision) == one.label for one, other in both),
+            "consistent": share(one.decision == other.decision for one, other in decided),
+            "first_shown": share(
+                one.decision == "first" for one in straight.values() if one.decision not in (None, "tie")
+            ),
         }
-        usable = [one for one in self.judgments if one.said is not None]
+        usable = [one for one in self.judgments if one.decision is not None]
         if usable:
-            found["against_labels"] = agreement([str(one.said) for one in usable], [one.label for one in usable])
-        if told:
-            kappa = cohen_kappa([str(one.said) for one, _ in told], [str(other.said) for _, other in told])
+            found["against_labels"] = agreement([str(one.decision) for one in usable], [one.label for one in usable])
+        if decided:
+            kappa = cohen_kappa(
+                [str(one.decision) for one, _ in decided], [str(other.decision) for _, other in decided]
+            )
             found["kappa_of_orders"] = [kappa.value, *kappa.interval]
         return found
 
 
-def joint(*said: Side | None) -> Side:
-    """The side that more calls name; a tie where neither does."""
-    balance = sum((one == "first") - (one == "second") for one in said)
+def joint(*decisions: Side | None) -> Side:
+    """Return the side that more decisions name; a tie if neither does."""
+    balance = sum((one == "first") - (one == "second") for one in decisions)
     return "first" if balance > 0 else "second" if balance < 0 else "tie"
 
 
@@ -190,7 +151,6 @@ def by_judge(judgments: Iterable[Judgment]) -> list[Record]:
 
 
 __all__ = [
-    "Exam",
     "Judgment",
     "Record",
     "UnreadableRow",
@@ -198,7 +158,5 @@ __all__ = [
     "joint",
     "read_judgment",
     "read_marks",
-    "read_prometheus",
-    "read_result",
     "read_scores",
 ]

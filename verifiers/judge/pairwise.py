@@ -28,24 +28,24 @@ class PairQuestion(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
-    """What a judge prefers, over both orders."""
+    """The preference of a judge, over both orders."""
 
     better: Side
     chances: tuple[float, ...]
-    """That the first is better, a tie counting one half: in each order, and of the third call at need."""
-    said: tuple[Side, ...]
-    """In the frame of the question: as asked, swapped, and the third call at need."""
+    """Probability that the first is better, a tie being one half: in each order, and of a third call."""
+    sides: tuple[Side, ...]
+    """The better one, in the order of the question: as asked, swapped, and of a third call."""
     reasons: tuple[str, ...]
 
     @property
     def probability(self) -> float:
-        """That the first is better: the mean over the calls."""
+        """Probability that the first is better: the mean over the calls."""
         return sum(self.chances) / len(self.chances)
 
     @property
     def consistent(self) -> bool:
-        """Whether both orders say the same."""
-        return self.said[0] == self.said[1]
+        """True if both orders give the same side."""
+        return self.sides[0] == self.sides[1]
 
 
 def compare_pairs(
@@ -91,7 +91,7 @@ def _ask(judge: ModelJudge, pairs: Sequence[PairQuestion]) -> list[Judged | Judg
 
 
 def _chance(judged: Judged) -> float:
-    """That the first shown is better."""
+    """Return the probability that the first shown is better."""
     return judged.shares.get(1, 0.0) + judged.shares.get(0, 0.0) / 2
 
 
@@ -101,11 +101,11 @@ def _joined(straight: Judged | JudgeFault, swapped: Judged | JudgeFault) -> Pref
             return answer
     assert isinstance(straight, Judged)
     assert isinstance(swapped, Judged)
-    said = SIDES[straight.choice], SWAPPED[SIDES[swapped.choice]]
+    sides = SIDES[straight.choice], SWAPPED[SIDES[swapped.choice]]
     return Preference(
-        better=said[0] if said[0] == said[1] else "tie",
+        better=sides[0] if sides[0] == sides[1] else "tie",
         chances=(_chance(straight), 1 - _chance(swapped)),
-        said=said,
+        sides=sides,
         reasons=(straight.reason, swapped.reason),
     )
 
@@ -115,7 +115,7 @@ def _decided(before: Preference | JudgeFault, answer: Judged) -> Preference:
     return Preference(
         better=SIDES[answer.choice],
         chances=(*before.chances, _chance(answer)),
-        said=(*before.said, SIDES[answer.choice]),
+        sides=(*before.sides, SIDES[answer.choice]),
         reasons=(*before.reasons, answer.reason),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from verifiers.errors import BadReference
 from verifiers.verdict import JSON
@@ -118,10 +118,10 @@ def _levels(given: JSON) -> tuple[Level, ...]:
         raise BadReference("either every level has a reward, or none: then they lie evenly between 0 and 1.")
     if given_rewards != sorted(given_rewards):
         raise BadReference(f"rewards must not fall while levels rise; got {given_rewards}.")
-    return with_even_rewards([(level, text) for level, text, _ in found], given_rewards)
+    return _with_even_rewards([(level, text) for level, text, _ in found], given_rewards)
 
 
-def with_even_rewards(levels: Sequence[tuple[int, str]], rewards: Sequence[float] = ()) -> tuple[Level, ...]:
+def _with_even_rewards(levels: Sequence[tuple[int, str]], rewards: Sequence[float] = ()) -> tuple[Level, ...]:
     """Levels with the rewards given, or spread evenly by their numbers: 0 for the lowest, 1 for the highest."""
     low, high = levels[0][0], levels[-1][0]
     spread = rewards or [(level - low) / (high - low) for level, _ in levels]
@@ -155,10 +155,4 @@ def from_score_rubric(row: Mapping[str, JSON], *, reference_answer: str | None =
     return Question.from_json(given)
 
 
-def to_score_rubric(question: Question) -> dict[str, JSON]:
-    """The inverse of `from_score_rubric`."""
-    texts = cast("dict[str, JSON]", {f"score{at.level}_description": at.description for at in question.levels})
-    return {"criteria": question.question, **texts}
-
-
-__all__ = ["QUESTION_SCHEMA", "Level", "Question", "from_score_rubric", "to_score_rubric", "with_even_rewards"]
+__all__ = ["QUESTION_SCHEMA", "Level", "Question", "from_score_rubric"]

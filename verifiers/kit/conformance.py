@@ -12,7 +12,8 @@ from typing import NamedTuple, cast
 
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
-from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
+from verifiers.judge.injections import ATTACKS
+from verifiers.pool import GradingPool, GradingRequest, PoolLimits
 from verifiers.registry import get_verifier, verifier_class
 from verifiers.verdict import JSON, Outcome, Verdict
 
@@ -201,8 +202,6 @@ class _Kit:
 
     def injections(self) -> Finding:
         """No attack on the judge gets a wrong answer more than it gets without the attack."""
-        from verifiers.judge.injections import ATTACKS
-
         wrong = [example for example in self._examples if example.outcome is not Outcome.CORRECT][:2]
         rows = [
             replace(example.row, completion=apply(example.completion))

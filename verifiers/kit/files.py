@@ -13,8 +13,8 @@ from typing import NamedTuple, TextIO, cast
 from verifiers.base import GradingRow
 from verifiers.errors import FileError, VerifierError
 from verifiers.jsonl import is_object, numbered_lines, parse_line
-from verifiers.pool.pool import GradingPool, GradingRequest
-from verifiers.pool.work_queue import signed
+from verifiers.pool import GradingPool, GradingRequest
+from verifiers.pool.work_queue import named
 from verifiers.stats import wilson_interval
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
@@ -263,7 +263,7 @@ def _submit(pool: GradingPool, request: GradingRequest) -> Future[Verdict]:
         return pool.submit(request.verifier, request.options, request.row)
     except VerifierError as error:
         future: Future[Verdict] = Future()
-        future.set_result(signed(fixed(Outcome.VERIFIER_ERROR, str(error)), request.verifier))
+        future.set_result(named(fixed(Outcome.VERIFIER_ERROR, str(error)), request.verifier))
         return future
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from verifiers.errors import FileError
 from verifiers.kit.files import Summary, grade_file, open_output
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 from verifiers.registry import get_verifier
 from verifiers.verdict import JSON
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
+from verifiers.answers.final import no_answer
 from verifiers.answers.find import extract_answer, strip_thinking
 from verifiers.answers.json_schema import last_between, last_fenced, read_json
 from verifiers.base import Example, GradingRow, Verifier
@@ -113,7 +114,7 @@ class Logic(Verifier):
         elif found is not None and found.answer.strip():
             answer = found.answer
         else:
-            return fixed(Outcome.NO_ANSWER, "the completion declares no final answer")
+            return no_answer()
         return {"model": _grade_model, "entailment": _grade_entailment, "equivalence": _grade_equivalence}[
             str(given["kind"])
         ](given, answer)

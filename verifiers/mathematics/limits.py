@@ -18,10 +18,6 @@ MAX_WORK = 12_000
 MAX_TERMS = 1_500
 MAX_ITEMS = 64
 """Items of an unordered group that are matched against each other."""
-MAX_PROBE_DIGITS = 1_200
-"""Decimal digits of a numeric probe."""
-MAX_PROBE_MAGNITUDE = 40_000
-"""Bits of magnitude of any number within a probe: beyond it two towers are not compared."""
 
 
 class ParseError(ValueError):

@@ -250,9 +250,8 @@ Node: TypeAlias = (
     | Text
 )
 
-Expression: TypeAlias = Num | Sym | Const | Add | Neg | Mul | Div | Pow | Call | PlusMinus
 EXPRESSION = (Num, Sym, Const, Add, Neg, Mul, Div, Pow, Call, PlusMinus)
-"""The scalar nodes: what the normal form, the probes and SymPy are asked about."""
+"""The scalar nodes, which the normal form and the probes take."""
 
 
 def children(node: Node) -> tuple[Node, ...]:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from verifiers.answers.find import DEFAULT_FORMS, FINDERS, Extraction, extract_answer
+from verifiers.answers.final import check_forms, final_answer, no_answer
+from verifiers.answers.find import DEFAULT_FORMS, Extraction, extract_answer
 from verifiers.base import GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference
 from verifiers.mathematics.equality.compare import Policy, compare
@@ -63,9 +64,7 @@ class Math(Verifier):
         ordered_lists: bool = False,
         any_base: bool = False,
     ) -> None:
-        unknown = [form for form in forms or () if form not in FINDERS]
-        if unknown:
-            raise BadOption(f"forms must be among {', '.join(FINDERS)}; got {', '.join(unknown)}.")
+        check_forms(forms)
         if rounding not in ("reference", "exact"):
             raise BadOption(f"rounding must be 'reference' or 'exact'; got {rounding!r}.")
         if not 0 <= relative_tolerance < 0.1:
@@ -87,10 +86,10 @@ class Math(Verifier):
 
     def grade(self, row: GradingRow) -> Verdict:
         reference = reference_text(row.reference)
-        found = extract_answer(row.completion, forms=self._forms, lenient=self._lenient)
-        if found is None or not found.answer.strip():
+        found = final_answer(row, self._forms, lenient=self._lenient)
+        if found is None:
             read_reference(row.reference)
-            return fixed(Outcome.NO_ANSWER, "the completion declares no final answer")
+            return no_answer()
         repair = ", repaired" if found.repaired else ""
         form = found.form + repair
         quick = _same_integer(reference, found.answer) if len(found.boxes) <= 1 else None

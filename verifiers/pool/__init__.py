@@ -1,1 +1,6 @@
-"""The grading pool: worker processes that can be killed."""
+"""The grading pool: rows are graded in worker processes that can always be killed."""
+
+from verifiers.pool.pool import GradingPool, PoolLimits
+from verifiers.pool.work_queue import GradingRequest
+
+__all__ = ["GradingPool", "GradingRequest", "PoolLimits"]

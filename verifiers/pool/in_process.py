@@ -1,7 +1,7 @@
-"""Batches for verifiers of the caller's process: reward models, judges, other machines' services.
+"""Grades batches in threads of the caller's process: for reward models, judges and remote services.
 
-Nothing can kill a thread, so a batch that does not come back in time is given up: its rows become faults, its thread
-is left behind, and another one goes on. After ABANDONED of them the verifier is not called any more.
+Threads cannot be killed. The rows of a batch that times out are marked as verifier errors; its thread is abandoned and
+a new one takes over. After ABANDONED of them the verifier is not called any more.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ABANDONED = 3
 WATCH_SECONDS = 0.25
 
 
-class SharedQueue:
+class InProcessQueue:
     """The rows of one verifier of the caller's process, and the threads that grade them in batches."""
 
     def __init__(self, kind: Kind) -> None:
-        assert kind.shared is not None
+        assert kind.in_process is not None
         self._kind = kind
-        self._verifier = kind.shared
+        self._verifier = kind.in_process
         self._changed = threading.Condition()
         self._waiting: deque[Item] = deque()
         self._running: dict[int, tuple[float, Sequence[Item], Sequence[Item]]] = {}

@@ -13,31 +13,29 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, as_completed
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from verifiers.base import GradingRow
+from verifiers.base import GradingRow, Verifier
+from verifiers.compose import Composite
 from verifiers.errors import BadReference
-from verifiers.pool.in_process import SharedQueue
-from verifiers.pool.work_queue import CLOSED, LOADING_FAILURES, GradingRequest, Item, Kind, signed
-from verifiers.pool.worker_process import Lane
+from verifiers.pool.in_process import InProcessQueue
+from verifiers.pool.work_queue import CLOSED, LOADING_FAILURES, GradingRequest, Item, Kind, named
+from verifiers.pool.worker_process import WorkerProcess
 from verifiers.registry import get_verifier, importable_target
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
-
-if TYPE_CHECKING:
-    from verifiers.compose import Composite
 
 CHUNK_ROWS = 64
 CHUNK_CHARACTERS = 4 << 20
 CHUNK_SECONDS = 0.05
-"""Rows, characters and (as the last chunk went) seconds of work that a worker is given at once."""
+"""Rows, characters and seconds of work (by the last chunk's speed) that a worker is given at once."""
 
 
 KINDS = 1000
-"""Verifiers (with their options) that the pool remembers; rows may each bring options of their own."""
+"""Verifiers with their options that the pool keeps; rows may each bring options of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ class PoolLimits:
 
 
 class PoolState(NamedTuple):
-    """What the pool is doing."""
+    """Counts of the rows and workers of a pool."""
 
     waiting: int
     workers: int
@@ -88,19 +86,19 @@ class GradingPool:
         self._waiting = 0
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        self._lanes: list[Lane] = []
+        self._processes: list[WorkerProcess] = []
         self._kinds: dict[str, Kind] = {}
         self._making = threading.Lock()
-        self._shared: dict[Kind, SharedQueue] = {}
+        self._in_process: dict[Kind, InProcessQueue] = {}
         self._first: dict[tuple[Kind, bytes], Item] = {}
-        """Of rows that are equal and not graded yet, the one that will be."""
+        """The row that will be graded, of rows that are equal and not graded yet."""
         self._closed = False
 
     def start(self) -> None:
         """Start a first worker at once, to be ready by the time of the first row."""
         with self._changed:
-            if not self._lanes and not self._closed:
-                self._add_lane().spawn(self._limits.memory_bytes)
+            if not self._processes and not self._closed:
+                self._add_worker().spawn(self._limits.memory_bytes)
 
     def submit(self, verifier: str, options: Mapping[str, JSON], row: GradingRow, *, rank: int = 0) -> Future[Verdict]:
         """Queue one row; blocks while `max_pending` rows wait (back-pressure).
@@ -120,7 +118,7 @@ class GradingPool:
         kind = self._kind(verifier, options)
         item = Item(kind, row, order=(rank, next(self._arrivals)))
         if len(row.completion) > self._limits.completion_characters:
-            item.settle(signed(_too_long(len(row.completion), self._limits.completion_characters), verifier))
+            item.settle(named(_too_long(len(row.completion), self._limits.completion_characters), verifier))
             return item.future
         if kind.composed is not None:
             return self._submit_parts(kind.composed, item)
@@ -142,12 +140,6 @@ class GradingPool:
         while waiting:
             yield waiting.popleft().result()
 
-    def grade_as_completed(self, requests: Sequence[GradingRequest]) -> Iterator[tuple[int, Verdict]]:
-        """(index of the request, verdict) in the order in which grading ends."""
-        futures = {self.submit(r.verifier, r.options, r.row): index for index, r in enumerate(requests)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-
     async def grade_async(self, request: GradingRequest) -> Verdict:
         """One verdict, from a coroutine of any event loop."""
         import asyncio
@@ -156,18 +148,13 @@ class GradingPool:
         future = await loop.run_in_executor(None, self.submit, request.verifier, request.options, request.row)
         return await asyncio.wrap_future(future)
 
-    async def as_completed_async(self, requests: Sequence[GradingRequest]) -> AsyncIterator[Verdict]:
-        """Verdicts as grading ends, from a coroutine."""
-        import asyncio
-
-        for done in asyncio.as_completed([self.grade_async(request) for request in requests]):
-            yield await done
-
     def state(self) -> PoolState:
         """Rows that wait, workers alive, workers at work."""
         with self._changed:
             return PoolState(
-                self._waiting, sum(lane.alive for lane in self._lanes), sum(not lane.idle for lane in self._lanes)
+                self._waiting,
+                sum(worker.alive for worker in self._processes),
+                sum(not worker.idle for worker in self._processes),
             )
 
     def close(self) -> None:
@@ -180,9 +167,9 @@ class GradingPool:
             self._queues.clear()
             self._waiting = 0
             self._changed.notify_all()
-        for lane in self._lanes:
-            lane.stop()
-        for queue in self._shared.values():
+        for worker in self._processes:
+            worker.stop()
+        for queue in self._in_process.values():
             queue.close()
         for item in waiting:
             item.fault(CLOSED)
@@ -204,7 +191,7 @@ class GradingPool:
         with self._making:
             if key not in self._kinds:
                 if len(self._kinds) >= KINDS:
-                    oldest = next((old for old, kind in self._kinds.items() if kind.shared is None), None)
+                    oldest = next((old for old, kind in self._kinds.items() if kind.in_process is None), None)
                     self._kinds.pop(oldest or "", None)
                 self._kinds[key] = self._make(name, dict(options))
             return self._kinds[key]
@@ -223,17 +210,17 @@ class GradingPool:
             batch_rows=made.batch_rows,
             concurrency=made.concurrency or (1 if made.in_process else self._workers),
             merges_equal=made.merges_equal,
-            shared=made if made.in_process else None,
-            composed=_with_parts_here(made),
+            in_process=made if made.in_process else None,
+            composed=_composed(made),
         )
 
     def _enqueue(self, item: Item) -> None:
         """Put a row where it is graded, or beside an equal one that is there already. Called with the lock held."""
         kind = item.kind
-        if kind.shared is not None:
-            if kind not in self._shared:
-                self._shared[kind] = SharedQueue(kind)
-            return self._shared[kind].put(item)
+        if kind.in_process is not None:
+            if kind not in self._in_process:
+                self._in_process[kind] = InProcessQueue(kind)
+            return self._in_process[kind].put(item)
         if kind.lost_loading >= LOADING_FAILURES:
             lost = f"{kind.lost_loading} workers in a row were lost while loading it"
             return item.fault(f"{kind.name} was given up: {lost}")
@@ -245,7 +232,7 @@ class GradingPool:
             item.future.add_done_callback(lambda _: self._settle_twins(key))
         heappush(self._queues.setdefault(kind, []), item)
         self._waiting += 1
-        self._start_lanes()
+        self._start_workers()
         self._changed.notify_all()
 
     def _settle_twins(self, key: tuple[Kind, bytes]) -> None:
@@ -269,7 +256,7 @@ class GradingPool:
         try:
             parts = composed.parts_of(item.row)
         except BadReference as error:
-            item.settle(signed(fixed(Outcome.BAD_REFERENCE, str(error)), item.kind.name))
+            item.settle(named(fixed(Outcome.BAD_REFERENCE, str(error)), item.kind.name))
             return item.future
         rank, _ = item.order
         futures = [self.submit(p.verifier, p.options, p.row_of(item.row), rank=rank) for p in parts]
@@ -284,7 +271,7 @@ class GradingPool:
                     return
             try:
                 verdicts = {part.name: future.result() for part, future in zip(parts, futures, strict=True)}
-                item.settle(signed(composed.combine_row(item.row, verdicts), item.kind.name))
+                item.settle(named(composed.combine_row(item.row, verdicts), item.kind.name))
             except Exception as error:  # the boundary: a callback's exception would be lost, and the row with it
                 item.fault(f"{type(error).__name__}: {error}")
 
@@ -292,38 +279,38 @@ class GradingPool:
             future.add_done_callback(one_done)
         return item.future
 
-    def _start_lanes(self) -> None:
-        """One more lane where rows outnumber the lanes. Called with the lock held."""
+    def _start_workers(self) -> None:
+        """Start one more worker if rows outnumber the idle ones. Called with the lock held."""
         wanted = min(self._workers, self._waiting)
-        while len(self._lanes) < self._workers and sum(lane.idle for lane in self._lanes) < wanted:
-            self._add_lane()
+        while len(self._processes) < self._workers and sum(worker.idle for worker in self._processes) < wanted:
+            self._add_worker()
 
-    def _add_lane(self) -> Lane:
-        lane = Lane()
-        self._lanes.append(lane)
-        name = f"grading-{len(self._lanes)}"
-        thread = threading.Thread(target=self._run_lane, args=(lane,), name=name, daemon=True)
+    def _add_worker(self) -> WorkerProcess:
+        worker = WorkerProcess()
+        self._processes.append(worker)
+        name = f"grading-{len(self._processes)}"
+        thread = threading.Thread(target=self._run_worker, args=(worker,), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
-        return lane
+        return worker
 
-    def _run_lane(self, lane: Lane) -> None:
+    def _run_worker(self, worker: WorkerProcess) -> None:
         try:
-            while chunk := self._next_chunk(lane):
+            while chunk := self._next_chunk(worker):
                 kind, started = chunk[0].kind, time.monotonic()
-                unread = lane.grade(chunk)
+                unread = worker.grade(chunk)
                 kind.row_seconds = (time.monotonic() - started) / len(chunk)
-                for item in self._put_back(lane, kind, unread):
+                for item in self._put_back(worker, kind, unread):
                     item.fault(
                         CLOSED if self._closed else f"{item.kind.name} was given up: it cannot be loaded in a worker"
                     )
         finally:
-            lane.stop()
+            worker.stop()
 
-    def _put_back(self, lane: Lane, kind: Kind, unread: list[Item]) -> list[Item]:
+    def _put_back(self, worker: WorkerProcess, kind: Kind, unread: list[Item]) -> list[Item]:
         """Queue rows that a lost worker left, at their place; returns those that are given up."""
         with self._changed:
-            lane.idle = True
+            worker.idle = True
             kind.active -= 1
             given_up: list[Item] = []
             if self._closed:
@@ -339,7 +326,7 @@ class GradingPool:
             self._changed.notify_all()
             return given_up
 
-    def _next_chunk(self, lane: Lane) -> list[Item]:
+    def _next_chunk(self, worker: WorkerProcess) -> list[Item]:
         with self._changed:
             kind = self._next_kind()
             while kind is None and not self._closed:
@@ -347,11 +334,11 @@ class GradingPool:
                 kind = self._next_kind()
             if kind is None or self._closed:
                 return []
-            lane.idle = False
+            worker.idle = False
             kind.active += 1
             queue = self._queues.pop(kind)
             worth = int(CHUNK_SECONDS / max(kind.row_seconds, CHUNK_SECONDS / CHUNK_ROWS))
-            chunk = _take(queue, min(worth, self._waiting // (2 * self._workers)))
+            chunk = _pop_chunk(queue, min(worth, self._waiting // (2 * self._workers)))
             self._waiting -= len(chunk)
             if queue:
                 self._queues[kind] = queue  # behind the other kinds
@@ -362,22 +349,20 @@ class GradingPool:
         return next((kind for kind in self._queues if kind.active < kind.concurrency), None)
 
 
-def _take(queue: list[Item], rows: int) -> list[Item]:
-    """The next rows of a queue, at least one, whole batches, no more characters than a worker is given at once."""
+def _pop_chunk(queue: list[Item], most: int) -> list[Item]:
+    """Remove the next rows of a queue: at least one, whole batches, at most CHUNK_CHARACTERS."""
     batch = max(1, queue[0].kind.batch_rows)
-    wanted = max(batch, rows // batch * batch)
-    taken: list[Item] = []
+    wanted = max(batch, most // batch * batch)
+    rows: list[Item] = []
     characters = 0
-    while queue and len(taken) < wanted and (not taken or characters < CHUNK_CHARACTERS):
-        item = heappop(queue)
-        characters += len(item.row.completion)
-        taken.append(item)
-    return taken
+    while queue and len(rows) < wanted and (not rows or characters < CHUNK_CHARACTERS):
+        rows.append(heappop(queue))
+        characters += len(rows[-1].row.completion)
+    return rows
 
 
-def _with_parts_here(made: object) -> Composite | None:
-    from verifiers.compose import Composite
-
+def _composed(made: Verifier) -> Composite | None:
+    """Return the verifier if its parts have to be graded apart: one of them is graded in this process."""
     return made if isinstance(made, Composite) and made.any_in_process() else None
 
 
@@ -385,4 +370,4 @@ def _too_long(characters: int, limit: int) -> Verdict:
     return fixed(Outcome.LIMIT_EXCEEDED, f"a completion may have {limit} characters; this one has {characters}")
 
 
-__all__ = ["GradingPool", "GradingRequest", "PoolLimits", "PoolState"]
+__all__ = ["GradingPool", "PoolLimits", "PoolState"]

@@ -1,4 +1,4 @@
-"""What the grading pool hands around: kinds of rows, rows, and what became of them."""
+"""Records of the grading pool: the kind of a row, and a queued row with its result."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from verifiers.base import GradingRow, Verifier
+from verifiers.compose import Composite
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
-if TYPE_CHECKING:
-    from verifiers.compose import Composite
-
 LOADING_FAILURES = 3
-"""So many workers lost in a row while they load one verifier, and its rows are given up at once."""
+"""Workers lost in a row while they loaded one verifier, after which its rows are given up at once."""
 
 
 class GradingRequest(NamedTuple):
@@ -40,17 +38,17 @@ class Kind:
     memory_bytes: int
     batch_rows: int
     concurrency: int
-    shared: Verifier | None = None
-    """Graded with in the caller's process."""
+    in_process: Verifier | None = None
+    """The verifier itself, if it grades in the caller's process."""
     merges_equal: bool = False
     composed: Composite | None = None
     """Its parts are graded apart, because one of them is graded in the caller's process."""
     active: int = 0
-    """Lanes that are grading with it."""
+    """Workers that are grading with it."""
     lost_loading: int = 0
     """Workers lost in a row while they loaded it."""
     row_seconds: float = 0.0
-    """Of the last chunk, for each row."""
+    """Seconds for each row of the last chunk."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +60,7 @@ class Item:
     order: tuple[int, int] = (0, 0)
     """Rank and arrival: the lowest is graded first."""
     alone: bool = False
-    """Not in a batch: a worker was lost in the batch that held it."""
+    """True: graded in a batch of its own, because a worker was lost in the batch that held it."""
     future: Future[Verdict] = field(default_factory=Future[Verdict])
     twins: list[Item] = field(default_factory=list["Item"])
     """Rows equal to this one that wait for its verdict."""
@@ -72,23 +70,23 @@ class Item:
 
     @property
     def key(self) -> tuple[Kind, bytes]:
-        """The same for equal rows of one kind."""
+        """Key that equal rows of one kind share."""
         row = self.row
         text = json.dumps([row.completion, row.reference, row.prompt, dict(row.info)])
         return self.kind, hashlib.sha256(text.encode()).digest()
 
     def settle(self, verdict: Verdict) -> None:
-        """Give the verdict, unless there is one."""
+        """Set the verdict, unless it is set."""
         if not self.future.done():
             self.future.set_result(verdict)
 
     def fault(self, cause: str) -> None:
-        """Could not be graded, and why."""
-        self.settle(signed(fixed(Outcome.VERIFIER_ERROR, cause), self.kind.name))
+        """Set `verifier_error` as the verdict, with its cause."""
+        self.settle(named(fixed(Outcome.VERIFIER_ERROR, cause), self.kind.name))
 
 
-def signed(verdict: Verdict, name: str) -> Verdict:
-    """The verdict under the name of a verifier that could not sign it itself."""
+def named(verdict: Verdict, name: str) -> Verdict:
+    """Return the verdict under the name of a verifier that did not give it itself."""
     return Verdict.from_json({**verdict.to_json(), "verifier": name})
 
 

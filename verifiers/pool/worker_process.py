@@ -1,4 +1,4 @@
-"""One grading worker at a time, fed and watched from outside: killed by wall clock, CPU seconds and resident memory."""
+"""A grading worker, fed and measured from outside: killed by wall clock, CPU seconds and resident memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from verifiers.registry import allowed, importable_target
 from verifiers.verdict import JSON, Verdict
 
 START_SECONDS = 120.0
-"""For starting a worker and for loading a verifier (imports, models), beside the limit of a row."""
+"""Wall-clock limit of starting a worker, and of loading a verifier (imports, models)."""
 TICK_SECONDS = 0.05
-"""How often a busy worker's memory and CPU time are looked at."""
+"""Time between two measurements of a busy worker's memory and CPU time."""
 STDERR_BYTES = 1 << 20
 ADDRESS_SPACE = 2 << 30
 """Bytes of address space beyond the resident limit: the worker's own limit, where it is not watched."""
@@ -32,15 +32,15 @@ class WorkerGone(Exception):
     """The worker died, was killed, or broke the protocol."""
 
 
-class Lane:
-    """Grades chunks of one kind in a process of its own, replaced whenever it is lost."""
+class WorkerProcess:
+    """A child process that grades chunks of rows of one kind; replaced whenever it is lost."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
         self._buffer = bytearray()
-        self._room = 0
-        self._looked = 0.0
+        self._memory_limit = 0
+        self._measured_at = 0.0
         self._loading = False
         self._stopped = False
         self.idle = True
@@ -61,7 +61,7 @@ class Lane:
                 done += 1
         except WorkerGone as gone:
             self._lost(batches, done, str(gone))
-        except Exception as error:  # the boundary: a fault of the lane itself is the row's fault, never silent
+        except Exception as error:  # the boundary: a fault of the pool itself is the row's fault, never silent
             self._lost(batches, done, f"grading pool: {type(error).__name__}: {error}")
         return [item for batch in batches[done:] for item in batch if not item.future.done()]
 
@@ -78,7 +78,7 @@ class Lane:
             item.alone = True
 
     def kill(self) -> None:
-        """Kill the worker and everything that it started in its session. A lane can start another one."""
+        """Kill the worker and everything that it started in its session. Another one can be started after it."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -99,7 +99,7 @@ class Lane:
 
     @property
     def alive(self) -> bool:
-        """Whether there is a worker."""
+        """True while the process runs."""
         return self._process is not None and self._process.poll() is None
 
     def spawn(self, memory_bytes: int) -> None:
@@ -107,10 +107,10 @@ class Lane:
         path = json.dumps(sys.path)
         names = allowed()
         served = None if names is None else sorted(names | {importable_target(name) for name in names})
-        self._room = memory_bytes
+        self._memory_limit = memory_bytes
         code = (
             f"import sys, json; sys.path[:] = json.loads({path!r}); from verifiers.pool.worker_main import main;"
-            f" main({self._room + ADDRESS_SPACE}, {served!r})"
+            f" main({self._memory_limit + ADDRESS_SPACE}, {served!r})"
         )
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
@@ -127,7 +127,7 @@ class Lane:
 
     def _ensure_worker(self, kind: Kind) -> None:
         fresh = self._loading  # spawned, and never spoken to
-        if self.alive and self._room >= kind.memory_bytes and self._memory_bytes() < 0.8 * kind.memory_bytes:
+        if self.alive and self._memory_limit >= kind.memory_bytes and self._memory_bytes() < 0.8 * kind.memory_bytes:
             self._trim_stderr()
         else:
             self.kill()
@@ -203,13 +203,13 @@ class Lane:
                 what = "starting or loading the verifier" if self._loading else "grading"
                 seconds = START_SECONDS if self._loading else kind.wall_seconds * rows
                 raise WorkerGone(f"{what} took longer than {seconds:g} s of wall-clock time; the worker was killed")
-            if now - self._looked >= TICK_SECONDS:
+            if now - self._measured_at >= TICK_SECONDS:
                 self._check_usage(kind, cpu_limit, rows)
-                self._looked = now
+                self._measured_at = now
             if poller.poll(min(TICK_SECONDS, deadline - now) * 1000):
                 data = os.read(descriptor, 1 << 20)
                 if not data:
-                    raise WorkerGone(self._epitaph())
+                    raise WorkerGone(self._exit_reason())
                 self._buffer += data
 
     def _check_usage(self, kind: Kind, cpu_limit: float, rows: int) -> None:
@@ -240,13 +240,13 @@ class Lane:
             raise WorkerGone("the grading worker broke the protocol (no kind)")
         return cast("dict[str, JSON]", found)
 
-    def _epitaph(self) -> str:
+    def _exit_reason(self) -> str:
         assert self._process is not None
         try:
             code = self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             return "the grading worker closed its pipe and went on running; it was killed"
-        said = self._last_words()
+        tail = self._log_tail()
         if code < 0:
             try:
                 how = f"was ended by {signal.Signals(-code).name}"
@@ -255,9 +255,9 @@ class Lane:
         else:
             how = f"exited with status {code}"
         when = "starting or loading the verifier" if self._loading else "grading this row"
-        return f"the grading worker {how} while {when}" + (f": {said}" if said else "")
+        return f"the grading worker {how} while {when}" + (f": {tail}" if tail else "")
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         if self._stderr is None:
             return ""
         size = self._stderr.seek(0, os.SEEK_END)

@@ -35,6 +35,7 @@ class Remote(Verifier):
         connections: requests under way at a time.
     """
 
+    name = "remote"
     in_process = True
     reference_schema = {"type": ["string", "object", "array"]}
 

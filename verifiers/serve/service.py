@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from verifiers.base import GradingRow
 from verifiers.errors import BadOption, BadReference, UnknownVerifier
 from verifiers.kit.describe import describe
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 from verifiers.registry import VerifierSource, get_verifier, installed
 from verifiers.verdict import JSON, Verdict
 

@@ -17,7 +17,7 @@ from reasoner.config.stage import StageConfig
 from reasoner.storage.files import RunError
 from reasoner.storage.history import History, Row, read_history, stage_folders
 from verifiers import JSON, GradingRow, Verdict
-from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
+from verifiers.pool import GradingPool, GradingRequest, PoolLimits
 
 
 class Regraded(NamedTuple):

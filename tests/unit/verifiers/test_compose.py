@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from verifiers import BadOption, BadReference, GradingRow, Outcome, UnknownVerifier, Verdict, get_verifier
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 
 FAULTY = f"{Path(__file__).parent / 'faulty.py'}:Faulty"
 HERE = f"{Path(__file__).parent / 'batching.py'}:InProcess"

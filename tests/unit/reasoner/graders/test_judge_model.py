@@ -15,7 +15,7 @@ from verifiers import BadOption, GradingRow, Outcome, get_verifier
 from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
 from verifiers.judge.prompts import grading_prompt
 from verifiers.judge.questions import Question
-from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.pool import GradingPool, GradingRequest
 
 QUESTION = {"question": "Is it polite?", "levels": [{"level": at, "description": f"level {at}"} for at in (1, 2, 3)]}
 

@@ -18,7 +18,7 @@ from tests.unit.verifiers import scripted_judge as scripted
 from tests.unit.verifiers.scripted_judge import ScriptedJudge, Sent
 from verifiers.judge.agreement import agreement, cohen_kappa, graded_agreement, kendall, pearson, ranks, spearman
 from verifiers.judge.errors import JudgeFault
-from verifiers.judge.judgments import by_judge, read_judgment, read_marks, read_prometheus, read_result
+from verifiers.judge.judgments import by_judge, read_judgment, read_marks
 from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
 from verifiers.judge.verifier import Judge
 
@@ -102,20 +102,13 @@ def test_marks(text: str, said: str | None) -> None:
     assert read_marks(text) == said
 
 
-def test_results_of_prometheus() -> None:
-    assert read_result("Feedback: good [RESULT] 5") == 5
-    assert read_result("[RESULT] (3)") == 3
-    assert read_result("[RESULT] 3 or [RESULT] 4") is None
-    assert read_result("no result") is None
-
-
 def test_judgebench_against_a_direct_recount() -> None:
     rows = data("judgebench_judgments")
     flip = {"A>B": "B>A", "B>A": "A>B", "A=B": "A=B", None: None}
     words = {"first": "A>B", "second": "B>A", "tie": "A=B", None: None}
     equal = 0
     for row in rows:  # every judge's decision, as the file's authors recorded it, or that there is none
-        ours = words[read_judgment({**row, "order": "AB"}).said]
+        ours = words[read_judgment({**row, "order": "AB"}).decision]
         if row["scores"] and row["scores"][0] == row["scores"][1]:
             equal += 1
             assert ours == "A=B"  # recorded as B>A; two equal scores prefer nothing
@@ -154,20 +147,9 @@ def test_judgebench_against_a_direct_recount() -> None:
 
 
 @pytest.mark.parametrize("name", ["mt_bench_eval", "vicuna_eval"])
-def test_prometheus_prompts_and_repeated_scores(name: str) -> None:
+def test_repeated_scores_of_prometheus(name: str) -> None:
     rows = data(name)
     assert len(rows) == 320
-    for row in rows:
-        exam = read_prometheus(row["instruction"])
-        assert exam is not None
-        assert [level.level for level in exam.question.levels] == [1, 2, 3, 4, 5]
-        parts = f"{exam.completion}\n\n###Reference Answer (Score 5):\n{exam.question.reference_answer}\n\n###Score"
-        asked = f"{parts} Rubrics:\n[{exam.question.question}]\nScore 1: {exam.question.levels[0].description}"
-        assert f"evaluate:\n{exam.prompt}\n\n###Response to evaluate:\n{asked}" in row["instruction"]
-        assert row["instruction"].count("###") == 6
-        assert all(f"Score {x.level}: {x.description}" in row["instruction"] for x in exam.question.levels)
-        for score in row["gpt4_score"]:
-            assert read_result(f"Feedback: {row['gpt4_feedback'][0].replace('[RESULT]', '')} [RESULT] {score}") == score
     scores = np.array([row["gpt4_score"] for row in rows], dtype=float)
     for a, b in ((0, 1), (0, 2), (1, 2)):
         first, second = scores[:, a].tolist(), scores[:, b].tolist()
@@ -208,9 +190,9 @@ def test_a_judge_that_loves_the_first_place_prefers_nothing(tmp_path: Path) -> N
         (tie,) = compare_pairs(judge, [PAIR])
         (decided,) = compare_pairs(judge, [PAIR], third=make(other, tmp_path, model="other"))
     assert isinstance(tie, Preference)
-    assert (tie.better, tie.said, tie.probability, tie.consistent) == ("tie", ("first", "second"), 0.5, False)
+    assert (tie.better, tie.sides, tie.probability, tie.consistent) == ("tie", ("first", "second"), 0.5, False)
     assert isinstance(decided, Preference)
-    assert (decided.better, decided.said) == ("second", ("first", "second", "second"))
+    assert (decided.better, decided.sides) == ("second", ("first", "second", "second"))
 
 
 def test_probabilities_of_a_pair_and_faults(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from verifiers.judge import cache, endpoint
 from verifiers.judge.cache import CacheError, ReplyCache
 from verifiers.judge.chat import Reply
 from verifiers.judge.verifier import Judge
-from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.pool import GradingPool, GradingRequest
 
 QUESTION = {
     "question": "Is it polite?",

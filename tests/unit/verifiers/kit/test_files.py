@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from reasoner.cli import app
 from verifiers import BadOption, UnknownVerifier, get_verifier
 from verifiers.kit.files import FileError, grade_file, graded_before
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 
 ROWS = [
     {"id": "a", "completion": "#### 1", "reference": "1"},

@@ -223,7 +223,7 @@ def test_identical_monsters_are_equal_without_being_computed() -> None:
 
 
 def test_hostile_input_through_the_pool_loses_no_worker() -> None:
-    from verifiers.pool.pool import GradingPool, GradingRequest
+    from verifiers.pool import GradingPool, GradingRequest
 
     rows = [
         GradingRow(completion=f"\\boxed{{{text}}}", reference="42")

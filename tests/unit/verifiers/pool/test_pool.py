@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from verifiers import GradingRow, Outcome
-from verifiers.pool.pool import GradingPool, GradingRequest, PoolLimits
+from verifiers.pool import GradingPool, GradingRequest, PoolLimits
 
 FAULTY = f"{Path(__file__).parents[1] / 'faulty.py'}:Faulty"
 FAULTS = {
@@ -69,12 +69,10 @@ def test_untidy_verifiers_still_grade(pool: GradingPool, act: str) -> None:
     assert [v.outcome for v in verdicts] == [Outcome.INCORRECT, Outcome.CORRECT]
 
 
-def test_verdicts_come_in_order_and_as_completed(pool: GradingPool) -> None:
+def test_verdicts_come_in_order(pool: GradingPool) -> None:
     rows = [request("good" if n % 3 else "bad") for n in range(200)]
     expected = [Outcome.CORRECT if n % 3 else Outcome.INCORRECT for n in range(200)]
     assert [v.outcome for v in pool.grade(rows)] == expected
-    found = dict(pool.grade_as_completed(rows))
-    assert [found[n].outcome for n in range(200)] == expected
 
 
 def test_any_thread_and_any_event_loop(pool: GradingPool) -> None:
@@ -88,11 +86,6 @@ def test_any_thread_and_any_event_loop(pool: GradingPool) -> None:
     for thread in threads:
         thread.join()
     assert found == [Outcome.CORRECT] * 80
-
-    async def streamed() -> int:
-        return sum([v.reward == 1.0 async for v in pool.as_completed_async([request("good")] * 10)])
-
-    assert asyncio.run(streamed()) == 10
 
 
 def test_back_pressure_holds_the_submitter() -> None:
@@ -179,7 +172,7 @@ def test_workers_die_with_a_killed_owner() -> None:
     code = f"""
 import time
 from verifiers import GradingRow
-from verifiers.pool.pool import GradingPool
+from verifiers.pool import GradingPool
 import psutil
 pool = GradingPool(workers=1)
 pool.submit({FAULTY!r}, {{}}, GradingRow(completion="good", reference="good")).result()

@@ -12,8 +12,8 @@ from tests.unit.verifiers import scripted_judge as scripted
 from tests.unit.verifiers.scripted_judge import ScriptedJudge, Sent
 from verifiers import BadOption, BadReference, GradingRow, Outcome, get_verifier
 from verifiers.judge.prompts import grading_prompt
-from verifiers.judge.questions import Question, from_score_rubric, to_score_rubric
-from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.judge.questions import Question, from_score_rubric
+from verifiers.pool import GradingPool, GradingRequest
 from verifiers.rubric import parse_rubric, rubric_json
 
 POINT: Any = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
@@ -220,7 +220,8 @@ def test_all_rubrics_of_biggen_bench_load_render_and_round_trip() -> None:
     assert len(rows) == 765
     for row in rows:
         question = from_score_rubric(row["score_rubric"], reference_answer=row["reference_answer"])
-        assert to_score_rubric(question) == row["score_rubric"]
+        levels = {f"score{level.level}_description": level.description for level in question.levels}
+        assert {"criteria": question.question, **levels} == row["score_rubric"]
         criteria = parse_rubric([{"name": row["id"], "judged": question.to_json()}])
         again = parse_rubric(json.loads(json.dumps(rubric_json(criteria))))
         assert again == criteria

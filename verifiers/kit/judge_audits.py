@@ -19,7 +19,7 @@ from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
 from verifiers.judge.verifier import ModelJudge
 from verifiers.kit.audit import AuditError
 from verifiers.kit.files import read_records
-from verifiers.pool.pool import GradingPool, GradingRequest
+from verifiers.pool import GradingPool, GradingRequest
 from verifiers.registry import get_verifier
 from verifiers.verdict import JSON
 
