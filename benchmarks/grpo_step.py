@@ -208,7 +208,7 @@ def sample_in_float32() -> None:
 
 def mend_sync(trainer: object) -> None:
     """Give TRL's colocated vLLM a weight sync that works on vLLM's CPU build."""
-    from reasoner.engine.worker import repack_tied_head
+    from reasoner.engine.vllm_internals import repack_tied_head
 
     generation = trainer.vllm_generation  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from reasoner.config.by_name import check_options
+from reasoner.config.by_name import check_options, named
 from reasoner.config.errors import ConfigError
 from reasoner.engine.base import Engine, EngineError, Finished, NoEngine
 from verifiers.options import option_fault
 from verifiers.registry import load_attribute
-from verifiers.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from transformers.modeling_utils import PreTrainedModel
@@ -21,7 +20,7 @@ ENGINES: Mapping[str, str] = {
     "hf": "reasoner.engine.hf:HfEngine",
 }
 SHARED = ("model_path", "dtype", "max_model_len", "seed", "model")
-"""What every engine is given; the rest of its arguments are its options."""
+"""Keyword arguments that every engine is made with (`model` where it shares one); the others are its options."""
 
 
 def open_engine(
@@ -37,20 +36,20 @@ def open_engine(
     """Start an engine.
 
     Args:
-        name: "vllm", "vllm-server" or "hf".
+        name: "vllm", "vllm-server", "hf", or `module:attribute` of a class of one's own.
         model_path: model folder or hub name; the tokenizer is read from there too.
         dtype: "float32" or "bfloat16".
         max_model_len: tokens of prompt and completion together.
         seed: of the engine itself; each request brings its own.
-        model: the trainer's live model, shared by the hf engine instead of a copy of its own.
+        model: the trainer's live model, for an engine that shares it instead of holding a copy of its own.
         **options: the engine's own.
     Raises:
         ConfigError: no such engine or option.
         EngineError: it cannot start here; says what to install or change.
     """
     cls = engine_class(name, options)
-    shared = {"model": model} if name == "hf" else {}
-    return cls(model_path=model_path, dtype=dtype, max_model_len=max_model_len, seed=seed, **shared, **options)  # pyright: ignore[reportCallIssue]
+    shared = {"model_path": model_path, "dtype": dtype, "max_model_len": max_model_len, "seed": seed}
+    return cls(**shared, **({"model": model} if cls.shares_model else {}), **options)
 
 
 def engine_class(name: str, options: Mapping[str, object]) -> type[Engine]:
@@ -59,12 +58,10 @@ def engine_class(name: str, options: Mapping[str, object]) -> type[Engine]:
     Raises:
         ConfigError: no such engine or option, or a value of another kind.
     """
-    if name not in ENGINES:
-        hint = did_you_mean(name, ENGINES)
-        raise ConfigError("bad-value", f"no engine {name!r}.{hint} Known: {', '.join(ENGINES)}. Set engine.name.")
-    cls = load_attribute(ENGINES[name])
-    assert isinstance(cls, type), cls
-    assert issubclass(cls, Engine), cls
+    found: object = named(ENGINES, name, "engine")
+    cls = load_attribute(found) if isinstance(found, str) else found
+    if not (isinstance(cls, type) and issubclass(cls, Engine)):
+        raise ConfigError("bad-value", f"engine.name must lead to a subclass of reasoner.engine.Engine; got {cls!r}.")
     check_options(cls.__init__, options, f"engine.options: engine {name!r}", besides=SHARED)
     fault = option_fault(cls.__init__, options)
     if fault:

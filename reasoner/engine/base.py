@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from reasoner.errors import ReasonerError
 from reasoner.records import Completion, Request, SamplingParams
@@ -29,7 +29,14 @@ class Finished(NamedTuple):
 
 
 class Engine(ABC):
-    """Samples from the policy. One contract test covers every implementation."""
+    """Samples from the policy. One contract test covers every implementation.
+
+    A subclass anywhere is an engine too: `engine.name: package.module:Class` or `path/to/file.py:Class`. It is made
+    with the keywords model_path, dtype, max_model_len and seed, and with `engine.options`.
+    """
+
+    shares_model: ClassVar[bool] = False
+    """True: it is also given `model`, the trainer's live one, unless that is sharded (None)."""
 
     @abstractmethod
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from reasoner.config.tolerances import TOLERANCES
 from reasoner.engine.base import EngineError, NamedTensors
 
 PIECE = 1 << 22
@@ -15,11 +16,6 @@ PIECE = 1 << 22
 
 PROBE_TOKENS = 160
 """Longer than one KV block: 16 tokens on CUDA, 128 on vLLM's CPU build."""
-
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
-"""Largest accepted mean |log-probability difference| on the probe, in nats a token. float32 kernels agree to about
-1e-6 on small models and bfloat16 to about 1e-2 (more with depth); weights one optimizer step old differ by more than
-1e-3 wherever the step mattered, and the checksum catches what did not arrive at all."""
 
 
 def checksum(weights: NamedTensors) -> str:
@@ -96,10 +92,11 @@ def check_probe(engine_logprobs: Sequence[float], trainer_logprobs: Sequence[flo
         raise EngineError(f"probe: engine scored {len(engine_logprobs)} tokens, trainer {len(trainer_logprobs)}.")
     pairs = zip(engine_logprobs, trainer_logprobs, strict=True)
     gap = sum(abs(a - b) for a, b in pairs) / max(1, len(trainer_logprobs))
-    if not gap <= TOLERANCE[dtype]:
+    allowed = TOLERANCES[str(dtype).removeprefix("torch.")].probe
+    if not gap <= allowed:
         raise EngineError(
             f"after a weight sync engine and trainer must score the probe alike; they differ by {gap:.3g} nats a token"
-            f" on average (at most {TOLERANCE[dtype]:.3g} in {dtype}). The engine does not sample from the trainer's"
+            f" on average (at most {allowed:.3g} in {dtype}). The engine does not sample from the trainer's"
             " weights: a tied head that was not repacked, a stale KV cache, an adapter that was not merged, or another"
             " model or dtype on one side."
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from transformers.modeling_utils import PreTrainedModel
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
 from reasoner.engine.check import checksum
 from reasoner.model.forward import full_attention
+from reasoner.model.internals import attention_of, keys_and_values
 from reasoner.model.load import eos_ids, load_tokenizer
 from reasoner.model.lora import exclusive
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
@@ -85,6 +86,8 @@ class HfEngine(Engine):
     A prompt that several requests share is run once. With a shared `model` nothing is copied: the engine samples
     from the trainer's live weights.
     """
+
+    shares_model: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -174,8 +177,8 @@ class HfEngine(Engine):
             output = decoder(input_ids=input_ids, use_cache=True)
             hidden = output.last_hidden_state[torch.arange(len(prompts), device=self.device), lengths - 1]
             logits = self._logits(hidden)
-        for layer, held in enumerate(output.past_key_values.layers):
-            cache.fill(layer, slots, sources, held.keys, held.values)
+        for layer, (keys, values) in enumerate(keys_and_values(output.past_key_values)):
+            cache.fill(layer, slots, sources, keys, values)
         return logits[sources]
 
     def _decode(self, cache: SlotCache, state: _Slots) -> Tensor:
@@ -184,7 +187,7 @@ class HfEngine(Engine):
         cache.at = state.position
         cache.length = int(state.position.max()) + 1
         seen = (torch.arange(cache.length, device=self.device)[None] <= state.position[:, None])[:, None, None]
-        if self.model.config._attn_implementation == "eager":  # which adds its mask to the scores
+        if attention_of(self.model) == "eager":  # which adds its mask to the scores
             seen = torch.where(seen, 0.0, -torch.inf)
         with self._autocasting():
             hidden = self.model.get_decoder()(
@@ -373,7 +376,7 @@ def _check_attention(model: PreTrainedModel, max_model_len: int) -> None:
 
     Flash attention too: transformers hands it the mask over the slots as if it were one over padding.
     """
-    if model.config._attn_implementation == "flash_attention_2":
+    if attention_of(model) == "flash_attention_2":
         raise EngineError(
             "the hf engine needs model.attention sdpa or eager; got flash_attention_2. Set one of them, or use"
             " engine.name=vllm."

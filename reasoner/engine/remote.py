@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
 import socket
@@ -12,8 +10,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
+
+import httpx
 
 from reasoner.engine.base import EngineError
 from reasoner.engine.environment import available_cpus
@@ -33,10 +33,13 @@ class Server:
 
     def __init__(self, url: str, *, seconds: float) -> None:
         """`seconds`: longest wait for one answer."""
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise EngineError(f"a server must be given as http://HOST:PORT; got {url!r}. Mend engine.options.urls.")
-        self.url, self._host, self._port, self._seconds = url.rstrip("/"), parts.hostname, parts.port or 80, seconds
+        self.url = url.rstrip("/")
+        # the caller bounds the requests in flight; idle connections end before uvicorn's 5 s, which would end them
+        # under a request
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
+        self._client = httpx.Client(timeout=seconds, limits=limits, trust_env=False)  # never through a proxy
         self.alive = False
         self.pending = 0
         """Requests sent and not answered."""
@@ -48,30 +51,24 @@ class Server:
         Raises:
             Lost: no connection, none in time, or an answer 5xx. Refused: an answer 4xx.
         """
-        return self._ask("POST", path, body, self._seconds)
+        return self._answer("POST", path, json=body)
 
-    def _ask(self, method: str, path: str, body: object | None, seconds: float) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+    def _answer(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
-            content = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, content, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            text = answer.read()
-        except (OSError, http.client.HTTPException) as error:
+            answer = self._client.request(method, self.url + path, **options)
+        except httpx.RequestError as error:
             raise Lost(f"{self.url}: {error}") from error
-        finally:
-            connection.close()
-        if answer.status >= 500:
-            raise Lost(f"{self.url} answered {answer.status}: {text[:300]!r}")
-        if answer.status >= 400:
-            raise Refused(f"{answer.status}: {text[:500].decode(errors='replace')}")
-        return cast("dict[str, Any]", json.loads(text)) if text.strip() else {}
+        if answer.is_server_error:
+            raise Lost(f"{self.url} answered {answer.status_code}: {answer.text[:300]!r}")
+        if answer.is_client_error:
+            raise Refused(f"{answer.status_code}: {answer.text[:500]}")
+        return answer.json() if answer.content.strip() else {}
 
     def ready(self) -> bool:
         """Whether it answers its health check and names its model."""
         try:
-            self._ask("GET", "/health", None, 5.0)
-            self.model = self._ask("GET", "/v1/models", None, 5.0)["data"][0]["id"]
+            self._answer("GET", "/health", timeout=5.0)
+            self.model = self._answer("GET", "/v1/models", timeout=5.0)["data"][0]["id"]
         except (Lost, Refused):
             return False
         return True
@@ -112,7 +109,8 @@ class Server:
         return f"{self.url} must run `python -m reasoner.engine.serve`, reachable from here."
 
     def stop(self) -> None:
-        """A server that was given goes on."""
+        """Close the connections; a server that was given goes on."""
+        self._client.close()
 
 
 class OwnServer(Server):
@@ -131,7 +129,9 @@ class OwnServer(Server):
         """`number` and `log`: to tell several apart; `device`: its CUDA_VISIBLE_DEVICES."""
         self._command = [sys.executable, "-m", "reasoner.engine.serve", "--model", model_path, *options]
         self._number, self._log, self._device = number, log, device
-        super().__init__(f"http://127.0.0.1:{free_port()}", seconds=seconds)
+        port = free_port()
+        self._command += ["--port", str(port)]
+        super().__init__(f"http://127.0.0.1:{port}", seconds=seconds)
         self._start()
 
     def _start(self) -> None:
@@ -142,7 +142,7 @@ class OwnServer(Server):
             environment["CUDA_VISIBLE_DEVICES"] = self._device
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._command, "--port", str(self._port)],
+                self._command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -152,7 +152,7 @@ class OwnServer(Server):
 
     def revive(self) -> None:
         if not self.alive and self.process.poll() is not None:
-            self.stop()  # what it leaves behind: its engine is a process of its own
+            self._kill()  # what it leaves behind: its engine is a process of its own
             self._start()
         super().revive()
 
@@ -167,6 +167,10 @@ class OwnServer(Server):
         return f"Last lines of server {self._number}: " + " | ".join(tail)
 
     def stop(self) -> None:
+        super().stop()
+        self._kill()
+
+    def _kill(self) -> None:
         try:
             os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait(10)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 NEEDED = (
     "--worker-extension-cls",
-    "reasoner.engine.worker.WeightLoader",
+    "reasoner.engine.vllm_internals.WeightLoader",
     "--logprobs-mode",
     "processed_logprobs",
 )

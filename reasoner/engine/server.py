@@ -17,13 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+from reasoner.config.tolerances import TOLERANCES
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, among, check_requests
 from reasoner.engine.check import Checksum, check_checksum, checksum
 from reasoner.engine.remote import Lost, OwnServer, Refused, Server
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
-
-AGREEMENT = {"float32": 1e-3, "bfloat16": 0.15, "float16": 0.05}
-"""Largest mean |difference| between two servers' log-probabilities of one text, as between engine and trainer."""
 
 
 class ServerEngine(Engine):
@@ -209,7 +207,7 @@ class ServerEngine(Engine):
         scored = [_prompt_logprobs(answer, token_ids) for answer in answers]
         for server, other in zip(self.alive, scored, strict=True):
             gap = statistics.fmean(abs(a - b) for a, b in zip(scored[0], other, strict=True))
-            if not gap <= AGREEMENT[self._dtype]:
+            if not gap <= TOLERANCES[self._dtype].probe:
                 raise EngineError(f"{server.url} scores a text {gap:.3g} nats a token off the others: other weights.")
         return scored[0]
 

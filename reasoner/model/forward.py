@@ -6,8 +6,7 @@ without padding has one line of T tokens; its blocks have K stretches of at most
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface, PreTrainedModel
 
 from reasoner.config.errors import ConfigError
+from reasoner.model.internals import attention_of
 
 UNPADDED = "reasoner_unpadded"
 """The name of an attention that does what transformers' sdpa does, and takes a `Spread`."""
@@ -81,8 +81,7 @@ def hidden_states(decoder: nn.Module, forward: Forward, places: Tensor) -> Tenso
         # four dimensions are taken as they are; attention that looks at this mask, and not at the spread, fails
         nothing = torch.zeros(1, 1, 0, 0, dtype=torch.bool, device=forward.input_ids.device)
         options = {"attention_mask": nothing, "spread": forward.spread}
-    run = cast("Callable[..., Any]", decoder)
-    output = run(input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False, **options)
+    output = decoder(input_ids=forward.input_ids, position_ids=forward.position_ids, use_cache=False, **options)
     # indexing has a gradient that adds element by element on a CPU
     return output.last_hidden_state.flatten(0, 1).index_select(0, places)
 
@@ -123,19 +122,17 @@ def _taken(states: Tensor, places: Tensor) -> Tensor:
     return states[0].transpose(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2)
 
 
-AttentionInterface.register(UNPADDED, _attend)
-AttentionMaskInterface.register(UNPADDED, sdpa_mask)
-
-
 def allow_unpadded(model: PreTrainedModel) -> None:
     """Let a model with sdpa take passes without padding as well, where its attention is transformers' interface."""
-    if model.config._attn_implementation == "sdpa" and model._supports_attention_backend:
-        model.config._attn_implementation = UNPADDED
+    if attention_of(model) == "sdpa" and model.is_backend_compatible():
+        AttentionInterface.register(UNPADDED, _attend)
+        AttentionMaskInterface.register(UNPADDED, sdpa_mask)
+        model.set_attn_implementation(UNPADDED)
 
 
 def takes_unpadded(model: PreTrainedModel, positions: int) -> bool:
     """Whether a model takes passes without padding, of rows of up to so many positions."""
-    return model.config._attn_implementation == UNPADDED and full_attention(model.config, positions)
+    return attention_of(model) == UNPADDED and full_attention(model.config, positions)
 
 
 def full_attention(config: PretrainedConfig, positions: int) -> bool:

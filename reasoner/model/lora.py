@@ -2,6 +2,14 @@
 
 The adapters sit inside the transformers model itself, so everything that runs the model runs them. What leaves the
 trainer (to an engine, to a plain model folder) is merged on the way: the trainer's own weights are never touched.
+
+Used of peft beyond its documented interface (read in 0.17 to 0.21); no other module touches it:
+
+- a layer's `_active_adapter`: peft's own `set_adapter` also decides which adapters are trained.
+- names of parameters and modules: `.lora_A.NAME.` and so on for an adapter's, `.lora_dropout.`, and `.base_layer.` for
+  what it lies on.
+
+`tests/unit/test_private_names.py` says what to do where one of them is gone.
 """
 
 from __future__ import annotations
@@ -77,12 +85,23 @@ def another_adapter(adapted: PeftModel, name: str, *, seed: int) -> None:
         torch.manual_seed(seed)
         adapted.add_adapter(name, config)
     for parameter_name, parameter in adapted.named_parameters():
-        if ".lora_" in parameter_name:
+        if is_adapter(parameter_name):
             parameter.requires_grad_(True)
     adapted.eval()
 
 
+def is_adapter(name: str, adapter: str | None = None) -> bool:
+    """Whether a parameter belongs to an adapter, or to the one of this name."""
+    return ".lora_" in name and (adapter is None or adapter in name.split("."))
+
+
+def dropout_modules(model: nn.Module) -> list[nn.Module]:
+    """The modules that drop an adapter's inputs in training."""
+    return [module for name, module in model.named_modules() if ".lora_dropout." in name]
+
+
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+"""By model, and gone with it. A lock on the model itself would be copied and saved with it."""
 
 
 def exclusive(model: nn.Module) -> threading.RLock:
@@ -94,7 +113,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     """Of the base under the adapters: names, shapes and the first numbers of each tensor."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in model.state_dict().items():
-        if ".lora_" not in name:
+        if not is_adapter(name):
             plain = name.replace(".base_layer.", ".")
             first = tensor.detach().reshape(-1)[:64].float().cpu().numpy().tobytes()
             digest.update(f"{plain} {tuple(tensor.shape)} ".encode() + first)
@@ -133,7 +152,7 @@ def load_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> No
     held = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False)
     given = {key: spread_like(tensor, held[key]) if key in held else tensor for key, tensor in given.items()}
     found = set_peft_model_state_dict(adapted, given, adapter_name=name)
-    missing = [key for key in found.missing_keys if "lora_" in key and f".{name}." in key]
+    missing = [key for key in found.missing_keys if is_adapter(key, name)]
     if missing or found.unexpected_keys:
         raise ValueError(f"{folder} holds another adapter: {[*missing, *found.unexpected_keys][:3]} differ.")
 
@@ -141,7 +160,7 @@ def load_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> No
 def adapter_weights(adapted: PeftModel, *, name: str = ADAPTER) -> Iterator[tuple[str, Tensor]]:
     """Names in the adapted model and whole tensors of one adapter; where sharded, every process must walk them."""
     for full_name, held in adapted.state_dict().items():
-        if ".lora_" in full_name and name in full_name.split("."):
+        if is_adapter(full_name, name):
             yield full_name, whole(held)
 
 
@@ -162,12 +181,12 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     One merged copy lives at a time where the caller keeps none: memory grows by the largest matrix alone. Where the
     weights are sharded, every process must walk through them.
     """
-    layers = {name: cast("Any", layer) for name, layer in model.named_modules() if hasattr(layer, "get_delta_weight")}
+    adapted: dict[str, Any] = {name: one for name, one in model.named_modules() if hasattr(one, "get_delta_weight")}
     in_bits = quantized_layers(model)
     once = {name for name, _ in model.named_parameters()}
     again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once
     for name, held in model.state_dict().items():
-        if name in again or ".lora_" in name:
+        if name in again or is_adapter(name):
             continue
         layer, _, kind = name.partition(".weight")
         if layer in in_bits:
@@ -182,7 +201,7 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         held = tensor.detach()
         if leaf == "weight":
             with torch.no_grad():
-                held = (held.float() + whole(layers[owner].get_delta_weight(ADAPTER)).float()).to(held.dtype)
+                held = (held.float() + whole(adapted[owner].get_delta_weight(ADAPTER)).float()).to(held.dtype)
         yield f"{owner}.{leaf}", held
 
 

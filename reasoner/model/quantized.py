@@ -3,16 +3,21 @@
 The decoder's linear layers are held as NF4 with double quantisation; embeddings, norms and the output layer stay as
 they are. Training, sampling and saving see one function: the weights that leave the trainer (to an engine, to a model
 folder) are these 4-bit weights put back into numbers, never the ones that they were made from.
+
+Used of bitsandbytes beyond its documented interface (read in 0.49 to 0.50): `weight.quant_state`, by which a 4-bit
+layer is known and put back, and `Linear4bit.support_avx512bf16_for_cpu`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
+
+from reasoner.model.internals import forget_quantization
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
@@ -38,15 +43,11 @@ def bits_config(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 def settle(model: PreTrainedModel) -> PreTrainedModel:
     """Make a freshly loaded 4-bit model one that is saved, moved and run like any other."""
-    held = cast("Any", model)
-    # whoever saves it saves plain weights: neither the config nor transformers' saving may call them quantised
-    held.hf_quantizer = None
-    del held.config.quantization_config
-    held.__dict__.pop("hf_device_map", None)
+    forget_quantization(model)
     for module in model.modules():
         # on some CPUs bitsandbytes would repack a layer for inference at its first pass, and then compute in bfloat16
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            cast("Any", module).support_avx512bf16_for_cpu = False
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  (no attribute of a module's type)
     return model
 
 
@@ -63,7 +64,7 @@ def plain_weight(layer: nn.Module) -> Tensor:
     """The numbers that a 4-bit layer computes with, in the dtype that they were made from."""
     from bitsandbytes.functional import dequantize_4bit  # pyright: ignore[reportMissingImports]  (an extra)
 
-    weight = cast("Any", layer.weight)
+    weight: Any = layer.weight
     return dequantize_4bit(weight.data, weight.quant_state)
 
 

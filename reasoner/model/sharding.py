@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 
-def name_layers(scorer: torch.nn.Module) -> None:
-    """Tell accelerate which layers FSDP2 shards and gathers one by one, as it asks a transformers model itself."""
-    wanted = {name for module in scorer.modules() for name in getattr(module, "_no_split_modules", None) or ()}
-    scorer._no_split_modules = sorted(wanted & {type(module).__name__ for module in scorer.modules()})  # pyright: ignore
+def name_layers(scorer: torch.nn.Module, accelerator: Accelerator) -> None:
+    """Tell accelerate which layers FSDP2 shards and gathers one by one, unless its config file names them.
+
+    It would ask a transformers model itself, but not a module around one.
+    """
+    plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type == DistributedType.FSDP else None
+    if plugin is not None and not os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP"):
+        layers = [module for module in scorer.modules() if isinstance(module, GradientCheckpointingLayer)]
+        plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -60,7 +69,7 @@ def load_whole_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     places = [place for group in state["param_groups"] for place in group["params"]]
     for place, parameter in zip(places, parameters, strict=True):
-        entry = cast("dict[str, Tensor]", state["state"].get(place, {}))
+        entry: dict[str, Tensor] = state["state"].get(place, {})
         for name, value in entry.items():
             if value.shape == parameter.shape:
                 entry[name] = spread_like(value, parameter)

@@ -26,7 +26,7 @@ from reasoner.errors import ReasonerError
 from reasoner.model.forward import Forward, hidden_states, takes_unpadded
 from reasoner.model.load import compute_dtype, context_limit, eos_ids, load_model
 from reasoner.model.logprobs import logprobs_and_entropy
-from reasoner.model.lora import adapter_weights, add_adapter, load_adapter, plain_weights, save_adapter
+from reasoner.model.lora import adapter_weights, add_adapter, dropout_modules, load_adapter, plain_weights, save_adapter
 from reasoner.model.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.optimizer import make_optimizer, parameter_groups, schedule_factor
@@ -126,7 +126,7 @@ class Policy:
         self.version = 0
         self.temperature = config.rollout.temperature
         scorer = self._make_scorer(checkpoint)
-        name_layers(scorer)
+        name_layers(scorer, accelerator)
         optimizer = self._make_optimizer(scorer)
         self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -160,7 +160,7 @@ class Policy:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
             found += [layer for layer in self.model.modules() if isinstance(layer, GradientCheckpointingLayer)]
         if section.lora is not None and section.lora.dropout > 0:
-            found += [module for name, module in self.model.named_modules() if ".lora_dropout." in name]
+            found += dropout_modules(self.model)
         return found
 
     @contextmanager

@@ -28,6 +28,7 @@ from reasoner.model.logprobs import logprobs_and_entropy
 from reasoner.model.lora import (
     adapter_weights,
     another_adapter,
+    is_adapter,
     load_adapter,
     plain_weights,
     save_adapter,
@@ -134,7 +135,7 @@ class ActorCritic(Policy):
         return make_optimizer(groups, self.config, self.device)
 
     def _policy_parameters(self) -> list[nn.Parameter]:
-        return [p for name, p in self.model.named_parameters() if p.requires_grad and f".{ADAPTER}." not in name]
+        return [p for name, p in self.model.named_parameters() if p.requires_grad and not is_adapter(name, ADAPTER)]
 
     def _value_parameters(self, scorer: nn.Module) -> list[nn.Parameter]:
         policy = {id(p) for p in self._policy_parameters()}

@@ -1,4 +1,8 @@
-"""accelerate, set up for one process or several."""
+"""accelerate, set up for one process or several.
+
+Used of it beyond its documented interface (read in 1.10 to 1.15): `AcceleratorState._reset_state`, so that a stage of a
+run may have another precision than the one before. Nothing public changes the precision of a process.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import os
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
@@ -24,7 +28,7 @@ def open_accelerator(config: StageConfig) -> Accelerator:
         ConfigError: what the config asks for does not go with them.
     """
     wanted = _mixed_precision(config)
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:  # pyright: ignore[reportPrivateUsage]
+    if is_initialized() and AcceleratorState().mixed_precision != wanted:
         AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]  # a stage before had another dtype
     accelerator = Accelerator(
         mixed_precision=wanted,

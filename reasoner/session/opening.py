@@ -196,7 +196,7 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
         path = str(start)
     name = config.engine.dtype
     dtype = str(policy.dtype).removeprefix("torch.") if name == "auto" else name
-    shared = policy.unwrapped() if config.engine.name == "hf" and not is_sharded(policy.scorer) else None
+    shared = None if is_sharded(policy.scorer) else policy.unwrapped()
 
     def opened(**further: object) -> Engine:
         return open_engine(

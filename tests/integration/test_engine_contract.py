@@ -249,11 +249,11 @@ def test_a_killed_server_costs_nothing_but_its_own_requests_time(opened) -> None
 
 
 def test_vllm_refuses_heads_that_its_cpu_kernels_lack() -> None:
-    from reasoner.engine.vllm import _check_head_size
+    from reasoner.engine.vllm_internals import check_head_size
 
-    _check_head_size(64)
+    check_head_size(64)
     with pytest.raises(EngineError, match=r"heads of size 32, .* are of 16. Set engine.name=hf"):
-        _check_head_size(16)
+        check_head_size(16)
 
 
 def test_vllm_takes_the_calls_that_its_stand_in_takes() -> None:

@@ -13,13 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reasoner.config.tolerances import TOLERANCES
 from reasoner.observe.explain.finding import Finding, Level, places
 from reasoner.observe.explain.significance import percent, t_value
 from reasoner.storage.history import Floats, History, Row
 
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
-"""Mean |log trainer - log engine| a token that two implementations of the same weights may differ by: float32 kernels
-agree to about 1e-5 and bfloat16 to about 1e-2 on shallow models, several times that on deep ones."""
 ENOUGH_TOKENS = 200
 
 
@@ -45,7 +43,7 @@ def tolerance(history: History) -> float:
     names = [history.config.engine.dtype, history.config.model.dtype]
     device = str(history.environment.get("device", "cpu"))
     auto = "float32" if device == "cpu" else "bfloat16"
-    return max(TOLERANCE.get(auto if name == "auto" else name, 0.05) for name in names)
+    return max(TOLERANCES[auto if name == "auto" else name].sampled for name in names)
 
 
 def gap_rules(history: History) -> Iterator[Finding]:

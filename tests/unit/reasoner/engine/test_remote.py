@@ -1,0 +1,109 @@
+"""A server's answers over HTTP: what counts as lost, what as refused, and which connections carry them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from reasoner.engine.base import EngineError
+from reasoner.engine.remote import Lost, Refused, Server, free_port
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Echoes what it is sent; the path says what else it does."""
+
+    protocol_version = "HTTP/1.1"
+    connections: set[tuple[str, int]]
+    together: threading.Barrier
+
+    def do_GET(self) -> None:
+        self._say(200, b"" if self.path == "/health" else json.dumps({"data": [{"id": "some-model"}]}).encode())
+
+    def do_POST(self) -> None:
+        self.connections.add(self.client_address)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/slow":
+            time.sleep(1.0)
+        if self.path == "/hang-up":
+            self.close_connection = True
+            return
+        if self.path == "/together":
+            self.together.wait(10)
+        self._say(int(self.path[1:]) if self.path[1:].isdecimal() else 200, body)
+
+    def _say(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def served() -> Iterator[Server]:
+    Answers.connections, Answers.together = set(), threading.Barrier(20)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    http.daemon_threads = True
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    server = Server(f"http://127.0.0.1:{http.server_address[1]}/", seconds=0.5)
+    yield server
+    server.stop()
+    http.shutdown()
+    http.server_close()
+
+
+def test_answers_come_back_and_one_connection_carries_them(served: Server) -> None:
+    assert served.ready()
+    assert served.model == "some-model"
+    for number in range(5):
+        assert served.post("/x", {"number": number}) == {"number": number}
+    assert served.post("/pause?mode=keep") == {}
+    assert len(Answers.connections) == 1
+
+
+def test_requests_run_beside_each_other(served: Server) -> None:
+    served = Server(served.url, seconds=10.0)
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda number: served.post("/together", [number]), range(20)))
+    assert answers == [[number] for number in range(20)]
+    served.stop()
+
+
+def test_what_cannot_answer_is_lost_and_what_will_not_has_refused(served: Server) -> None:
+    with pytest.raises(Refused, match=r'^422: \["why"\]$'):
+        served.post("/422", ["why"])
+    with pytest.raises(Lost, match=r"http://127.0.0.1:\d+ answered 503"):
+        served.post("/503", {})
+    for path in ("/slow", "/hang-up"):
+        with pytest.raises(Lost, match=r"http://127.0.0.1:\d+: "):
+            served.post(path, {})
+    nobody = Server(f"http://127.0.0.1:{free_port()}", seconds=0.5)
+    with pytest.raises(Lost):
+        nobody.post("/x", {})
+    assert not nobody.ready()
+    nobody.revive()
+    assert not nobody.alive
+    nobody.stop()
+    served.revive()
+    assert served.alive
+
+
+def test_no_proxy_stands_between(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{free_port()}")
+    direct = Server(served.url, seconds=0.5)
+    assert direct.post("/x", [1]) == [1]
+    direct.stop()
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"must be given as http://HOST:PORT; got '127.0.0.1:8000'"):
+        Server("127.0.0.1:8000", seconds=1.0)
