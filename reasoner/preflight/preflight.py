@@ -25,7 +25,7 @@ from reasoner.preflight.signal_chance import Beta, fitted, signal_chance
 from reasoner.rollout.round import Sampled
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
-from reasoner.storage.history import History, Row, attach_updates, config_before, row_of
+from reasoner.storage.history import History, Row, UpdateRecord, attach_updates, config_before, row_of
 from reasoner.storage.rows import rollout_row
 from verifiers import JSON
 
@@ -272,7 +272,9 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
         probe.figures(policy)
         parts["update"].append(time.perf_counter() - clock)
         if turn == 0:  # the first update saw the weights that sampled
-            attach_updates(rows, update_rows(kept[0][1].step, kept, batch, dropped, probe))
+            attach_updates(
+                rows, map(UpdateRecord.model_validate, update_rows(kept[0][1].step, kept, batch, dropped, probe))
+            )
         clock = time.perf_counter()
         session.sync()
         parts["sync"].append(time.perf_counter() - clock)
