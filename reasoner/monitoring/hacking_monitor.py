@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from reasoner.data.problems import named_apart
@@ -12,6 +11,7 @@ from reasoner.rollout.grading import grading_row
 from reasoner.session.session import Session
 from tasks.registry import get_task
 from verifiers import JSON
+from verifiers.jsonl import read_jsonl
 
 ALARMS_FILE = "alarms.jsonl"
 OWN = "own"
@@ -78,8 +78,8 @@ class Watch:
         file = self._session.run.path / "metrics.jsonl"
         if not file.is_file():
             return []
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
-        return [{k: v for k, v in row.items() if k.startswith("watch/") and v is not None} for row in rows]
+        rows = [row.items() for _, row in read_jsonl(file)]
+        return [{k: v for k, v in row if k.startswith("watch/") and isinstance(v, int | float)} for row in rows]
 
 
 def _raised(session: Session) -> list[str]:

@@ -272,9 +272,8 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
         probe.figures(policy)
         parts["update"].append(time.perf_counter() - clock)
         if turn == 0:  # the first update saw the weights that sampled
-            attach_updates(
-                rows, map(UpdateRecord.model_validate, update_rows(kept[0][1].step, kept, batch, dropped, probe))
-            )
+            updates = update_rows(kept[0][1].step, kept, batch, dropped, probe)
+            attach_updates(rows, map(UpdateRecord.model_validate, updates))
         clock = time.perf_counter()
         session.sync()
         parts["sync"].append(time.perf_counter() - clock)

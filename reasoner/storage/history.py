@@ -15,6 +15,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from reasoner.config.load import load_config
 from reasoner.config.stage import StageConfig
+from reasoner.errors import faults
 from reasoner.storage.files import RunError
 from verifiers import JSON
 from verifiers.jsonl import JsonLinesError, read_jsonl
@@ -297,22 +298,17 @@ def lines(path: Path, *, like: Callable[[dict[str, JSON]], Line]) -> Iterator[Li
     Raises:
         RunError: another line is not one that a run writes; names it.
     """
-    line = 0
+    number = 0
     try:
-        for number, record in read_jsonl(path, growing=True) if path.is_file() else ():
-            line = number
+        for number, record in read_jsonl(path, growing=True) if path.is_file() else ():  # noqa: B007  (named below)
             yield like(record)
     except (ValueError, OverflowError) as error:
-        line, reason = (error.line, error.reason) if isinstance(error, JsonLinesError) else (line, _reason(error))
+        if isinstance(error, JsonLinesError):
+            number = error.line
+        reason = faults(error) if isinstance(error, ValidationError) else getattr(error, "reason", error)
         raise RunError(
-            f"{path} line {line} is no line that a run writes ({reason}). Restore the file, or take the line out."
+            f"{path} line {number} is no line that a run writes ({reason}). Restore the file, or take the line out."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    return "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()[:3])
 
 
 def _json(path: Path) -> dict[str, JSON]:
