@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -19,3 +22,8 @@ class ReasonerError(Exception):
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, after a checkpoint was written."""
+
+
+def faults(error: ValidationError) -> str:
+    """Return the first faults that pydantic found in a record, on one line: the field and what is wrong with it."""
+    return "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()[:3])

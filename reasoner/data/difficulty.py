@@ -5,17 +5,19 @@ Letters: P problems, G group.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from reasoner.config.errors import ConfigError
+from reasoner.errors import faults
 from reasoner.records import Problem, Rollout
 from reasoner.seeds import request_seed
 from verifiers import JSON, Outcome
+from verifiers.jsonl import JsonLinesError, read_jsonl
 
 
 class Counts(NamedTuple):
@@ -26,6 +28,27 @@ class Counts(NamedTuple):
     fails: float
     step: int
     """When it was last added to."""
+
+
+class _Known(BaseModel):
+    step: int
+    counts: dict[str, Counts]
+
+
+class _Drawn(BaseModel):
+    draws: int
+    taken: int
+
+
+class _Verdict(BaseModel):
+    reward: float | None
+    outcome: str
+
+
+class _Graded(BaseModel):
+    task: str
+    problem: str
+    verdict: _Verdict
 
 
 class Difficulty:
@@ -102,9 +125,8 @@ class Difficulty:
 
     def restore(self, state: Mapping[str, JSON]) -> None:
         """Go on where `state` was taken."""
-        self.step = cast("int", state["step"])
-        counts = cast("dict[str, tuple[float, float, int]]", state["counts"])
-        self._counts = {key: Counts(*value) for key, value in counts.items()}
+        known = _Known.model_validate(state)
+        self.step, self._counts = known.step, known.counts
 
     def import_rollouts(self, path: Path) -> None:
         """Begin with the rollouts of an evaluation or an earlier run: rollouts.jsonl or eval_rollouts.jsonl.
@@ -114,21 +136,21 @@ class Difficulty:
         """
         number = 0
         try:
-            with path.open(encoding="utf-8", newline="\n") as file:
-                for number, line in enumerate(file, 1):  # noqa: B007  (named in the error below)
-                    row = json.loads(line)
-                    reward, outcome = row["verdict"]["reward"], row["verdict"]["outcome"]
-                    if reward is not None and outcome != Outcome.SCORED:
-                        passes = min(1.0, max(0.0, reward))
-                        self.add(f"{row['task']}/{row['problem']}", passes=passes, fails=1 - passes, step=0)
-            if not number:
-                raise ValueError("it is empty")
-        except OSError as error:
+            for number, row in read_jsonl(path):  # noqa: B007  (named in the error below)
+                graded = _Graded.model_validate(row)
+                reward, outcome = graded.verdict.reward, graded.verdict.outcome
+                if reward is not None and outcome != Outcome.SCORED:
+                    passes = min(1.0, max(0.0, reward))
+                    self.add(f"{graded.task}/{graded.problem}", passes=passes, fails=1 - passes, step=0)
+        except JsonLinesError as error:
             raise ConfigError(
-                "no-file", f"rollout.difficulty_from: {error}. Give an eval_rollouts.jsonl (`reasoner eval --output`)."
+                "bad-value" if error.line else "no-file",
+                f"rollout.difficulty_from: {error} Give an eval_rollouts.jsonl (`reasoner eval --output`).",
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError("bad-value", f"{path} line {number} must be a rollout; {error!r}.") from error
+        except ValidationError as error:
+            raise ConfigError("bad-value", f"{path} line {number} must be a rollout; {faults(error)}.") from error
+        if not number:
+            raise ConfigError("bad-value", f"{path} must hold rollouts; it is empty.")
 
 
 def problem_key(problem: Problem) -> str:
@@ -194,7 +216,5 @@ class DifficultySampler:
                 f"rollout.sampling must be what it was; {dict(state)} then. Restore it, or begin a new run from the"
                 " checkpoint's model.",
             )
-        self._draws, self._taken = cast("int", state["draws"]), cast("int", state["taken"])
-
-
-__all__ = ["Counts", "Difficulty", "DifficultySampler", "problem_key"]
+        drawn = _Drawn.model_validate(state)
+        self._draws, self._taken = drawn.draws, drawn.taken

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import TaskSection
@@ -13,6 +11,7 @@ from reasoner.config.stage import StageConfig
 from tasks import Problem
 from tasks.registry import get_task
 from tasks.validate import Verifiers, unusable
+from verifiers.jsonl import JsonLinesError, read_jsonl
 
 
 def listed(problems: Sequence[Problem], section: TaskSection) -> Sequence[Problem]:
@@ -24,12 +23,11 @@ def listed(problems: Sequence[Problem], section: TaskSection) -> Sequence[Proble
     if section.problems_file is None:
         return problems
     try:
-        lines = Path(section.problems_file).read_text(encoding="utf-8").splitlines()
-        wanted = {str(json.loads(line)["id"]) for line in lines if line.strip()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        wanted = {str(row["id"]) for _, row in read_jsonl(section.problems_file)}
+    except (JsonLinesError, KeyError) as error:
         raise ConfigError(
             "bad-value",
-            f"task.problems_file {section.problems_file} must hold JSON lines with an id: {error!r}."
+            f"task.problems_file {section.problems_file} must hold JSON lines with an id: {error}"
             " `reasoner preflight CONFIG --write-problems FILE` writes one.",
         ) from error
     kept = [problem for problem in problems if problem.id in wanted]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
-from reasoner.label.labels import LabelError
+from reasoner.label.labels import LabelError, rows_of
 from verifiers import JSON
 
 FILES = ("eval_rollouts.jsonl", "rollouts.jsonl")
@@ -24,21 +22,12 @@ def completions(place: Path) -> dict[tuple[str, int], Mapping[str, JSON]]:
     if file is None:
         raise LabelError(f"{place} must be a file of completions or a folder with {' or '.join(FILES)}; it is neither.")
     found: dict[tuple[str, int], Mapping[str, JSON]] = {}
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = cast("dict[str, JSON]", json.loads(line.decode()))
-                key = (str(row.get("problem", row.get("id"))), int(cast("int", row.get("sample", 0))))
-                row = {**row, "completion": str(row["completion"]), "prompt": str(row["prompt"])}
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                if not line.endswith(b"\n"):
-                    break  # cut off while it was written
-                raise LabelError(
-                    f"{file} line {number} must have problem (or id), prompt and completion: {error!r}"
-                ) from error
-            found[key] = row
+    for number, row in rows_of(file, growing=file.name in FILES):
+        sample = row.get("sample", 0)
+        if row.get("prompt") is None or row.get("completion") is None or not isinstance(sample, int):
+            raise LabelError(f"{file} line {number} must have problem (or id), prompt, completion and a whole sample.")
+        texts: dict[str, JSON] = {"completion": str(row["completion"]), "prompt": str(row["prompt"])}
+        found[str(row.get("problem", row.get("id"))), sample] = row | texts
     return found
 
 
@@ -68,6 +57,3 @@ def blind_pairs(first: Path, second: Path) -> list[dict[str, JSON]]:
     if not rows:
         raise LabelError(f"{first} and {second} must have differing completions of common problems; they have none.")
     return rows
-
-
-__all__ = ["blind_pairs", "completions"]

@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
-from reasoner.errors import USAGE, ReasonerError
+from pydantic import TypeAdapter, ValidationError
+
+from reasoner.errors import USAGE, ReasonerError, faults
+from verifiers import JSON
+from verifiers.jsonl import JsonLinesError, is_object, read_jsonl
 
 LABELS = ("first", "second", "tie", "skip")
 Choice = Literal["first", "second", "tie", "skip", "undo"]
@@ -39,6 +43,9 @@ class Label:
     who: str = ""
 
 
+_LABEL = TypeAdapter(Label)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Two completions of one prompt, as they stand in the file."""
@@ -60,28 +67,35 @@ def labels_file(file: Path) -> Path:
 
 
 def read_labels(file: Path) -> dict[str, Label]:
-    """The labels given so far, by pair.
+    """Return the labels given so far, by pair; a line that was cut off while it was written is left out.
 
     Raises:
-        LabelError: a line is no label.
+        LabelError: another line is no label.
     """
     place = labels_file(file)
     found: dict[str, Label] = {}
-    if not place.is_file():
-        return found
-    with place.open(encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.endswith("\n"):
-                break  # cut off while it was written: not given
-            try:
-                label = Label(**json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise LabelError(f"{place} line {number} must be a label: {error}") from error
-            if label.label == "undo":
-                found.pop(label.id, None)
-            else:
-                found[label.id] = label
+    for number, row in rows_of(place, growing=True) if place.is_file() else ():
+        try:
+            label = _LABEL.validate_python(row)
+        except ValidationError as error:
+            raise LabelError(f"{place} line {number} must be a label: {faults(error)}") from error
+        if label.label == "undo":
+            found.pop(label.id, None)
+        else:
+            found[label.id] = label
     return found
+
+
+def rows_of(file: Path, *, growing: bool = False) -> Iterator[tuple[int, dict[str, JSON]]]:
+    """Yield the JSON lines of a file with their numbers; `growing`: without a half-written last one.
+
+    Raises:
+        LabelError: the file or a line cannot be read.
+    """
+    try:
+        yield from read_jsonl(file, growing=growing)
+    except JsonLinesError as error:
+        raise LabelError(str(error)) from error
 
 
 def append_label(file: Path, label: Label) -> None:
@@ -101,54 +115,32 @@ def append_label(file: Path, label: Label) -> None:
 
 
 def read_comparisons(file: Path) -> list[Comparison]:
-    """The pairs of a file, in its order.
+    """Return the pairs of a file, in its order.
 
     Raises:
         LabelError: a line is no pair, or an id stands twice.
     """
-    found: list[Comparison] = []
-    seen: set[str] = set()
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = cast("dict[str, object]", json.loads(line.decode()))
-                pair = Comparison(
-                    id=str(row["id"]),
-                    prompt=as_text(row.get("prompt")),
-                    first=str(row["first"]),
-                    second=str(row["second"]),
-                    category=str(row.get("category") or ""),
-                )
-            except (ValueError, TypeError, KeyError) as error:
-                raise LabelError(
-                    f"{file} line {number} must be an object with id, prompt, first and second: {error!r}"
-                ) from error
-            if pair.id in seen:
-                raise LabelError(f"{file} line {number}: id {pair.id!r} stands twice; ids must differ.")
-            seen.add(pair.id)
-            found.append(pair)
-    return found
+    found: dict[str, Comparison] = {}
+    for number, row in rows_of(file):
+        if missing := [name for name in ("id", "first", "second") if row.get(name) is None]:
+            raise LabelError(
+                f"{file} line {number} must be an object with id, prompt, first and second: it has no {missing[0]}"
+            )
+        pair = Comparison(
+            id=str(row["id"]),
+            prompt=as_text(row.get("prompt")),
+            first=str(row["first"]),
+            second=str(row["second"]),
+            category=str(row.get("category") or ""),
+        )
+        if pair.id in found:
+            raise LabelError(f"{file} line {number}: id {pair.id!r} stands twice; ids must differ.")
+        found[pair.id] = pair
+    return [*found.values()]
 
 
-def as_text(prompt: object) -> str:
-    """A prompt for a person: text as it is, a chat with its roles."""
+def as_text(prompt: JSON) -> str:
+    """Return a prompt for a person: text as it is, a chat with its roles."""
     if isinstance(prompt, list):
-        turns = cast("Sequence[dict[str, object]]", prompt)
-        return "\n\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in turns)
+        return "\n\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in prompt if is_object(turn))
     return "" if prompt is None else str(prompt)
-
-
-__all__ = [
-    "LABELS",
-    "Choice",
-    "Comparison",
-    "Label",
-    "LabelError",
-    "append_label",
-    "as_text",
-    "labels_file",
-    "read_comparisons",
-    "read_labels",
-]

@@ -7,9 +7,9 @@ import secrets
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from typing import cast
 
-from reasoner.label.labels import LabelError
+from pydantic import BaseModel
+
 from reasoner.label.sitting import Side, Sitting
 from verifiers import JSON
 
@@ -31,6 +31,14 @@ class Page(ThreadingHTTPServer):
     def address(self) -> str:
         """What a person opens."""
         return f"http://127.0.0.1:{self.server_port}/{self.secret}/"
+
+
+class Decision(BaseModel):
+    """The body of a POST to /label."""
+
+    id: str
+    side: Side
+    seconds: float = 0.0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -55,14 +63,14 @@ class Handler(BaseHTTPRequestHandler):
         if length > MOST_BYTES:
             return self._json(413, {"error": "a label is small"})
         try:
-            row = cast("dict[str, JSON]", json.loads(self.rfile.read(length) or b"{}"))
+            body = self.rfile.read(length)
+            decision = None if self._path() == "undo" else Decision.model_validate_json(body)
             with self.server.lock:
-                if self._path() == "undo":
+                if decision is None:
                     self.server.sitting.undo()
                 else:
-                    seconds = float(cast("float", row.get("seconds", 0.0)))
-                    self.server.sitting.give(str(row["id"]), cast("Side", row["side"]), seconds=seconds)
-        except (LabelError, ValueError, KeyError, TypeError, AttributeError) as error:
+                    self.server.sitting.give(decision.id, decision.side, seconds=decision.seconds)
+        except ValueError as error:  # LabelError and pydantic's are ValueErrors
             return self._json(400, {"error": str(error)})
         return self._json(200, self._state())
 
@@ -95,6 +103,3 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent: the terminal belongs to the person."""
-
-
-__all__ = ["Page"]

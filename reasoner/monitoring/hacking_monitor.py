@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 from reasoner.config.stage import StageConfig
@@ -13,6 +12,7 @@ from reasoner.rollout.grading import grading_row
 from reasoner.storage.run_folder import RunFolder
 from tasks.registry import get_task
 from verifiers import JSON
+from verifiers.jsonl import read_jsonl
 from verifiers.pool import GradingPool
 
 ALARMS_FILE = "alarms.jsonl"
@@ -91,5 +91,5 @@ class HackingMonitor:
         file = self._run.path / "metrics.jsonl"
         if not file.is_file():
             return []
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
-        return [{k: v for k, v in row.items() if k.startswith("watch/") and v is not None} for row in rows]
+        rows = [row.items() for _, row in read_jsonl(file)]
+        return [{k: v for k, v in row if k.startswith("watch/") and isinstance(v, int | float)} for row in rows]

@@ -361,7 +361,7 @@ def _sync(session: Session) -> Check:
 def _agreement(session: Session) -> Check:
     """Completions sampled under the config's own settings, scored by the trainer: named as `explain` names a gap."""
     from reasoner.observe.explain.gap import gap_rules
-    from reasoner.storage.history import History, attach_updates, row_of
+    from reasoner.storage.history import History, UpdateRecord, attach_updates, row_of
     from reasoner.storage.rows import rollout_row
 
     config = session.config
@@ -370,7 +370,7 @@ def _agreement(session: Session) -> Check:
     sampled = session.producer.sample(problems_P, label="sampling", group_size=size, seed_parts=("doctor",), step=1)
     groups = sampled.all().groups
     rows = [row_of(record) for index, group in enumerate(groups) for record in rollout_row(group, index)]
-    attach_updates(rows, _scored(session, groups))
+    attach_updates(rows, map(UpdateRecord.model_validate, _scored(session, groups)))
     history = History(config=config, rows=rows, environment={"device": session.policy.device.type})
     tokens = sum(len(row.logprobs) for row in rows)
     found = [*gap_rules(history)]

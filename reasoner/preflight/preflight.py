@@ -31,7 +31,7 @@ from reasoner.rollout.selection import select
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.session.step_record import StepRecord
-from reasoner.storage.history import History, Row, attach_updates, config_before, row_of
+from reasoner.storage.history import History, Row, UpdateRecord, attach_updates, config_before, row_of
 from reasoner.storage.rows import rollout_row
 from reasoner.train import learn
 from verifiers import JSON
@@ -257,7 +257,9 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
         rows_of = estimator if signal[number] else replace(estimator, group_relative=False)
         records.append(StepRecord(session, number % len(rounds) + 1))
         learn(session, [rounds[number]], rows_of, kl, records[-1])
-    attach_updates(rows, records[0].update_lines)  # the first update saw the weights that sampled
+    attach_updates(
+        rows, map(UpdateRecord.model_validate, records[0].update_lines)
+    )  # the first update saw the weights that sampled
     share = sum(signal) / len(rounds)
     parts = ("logprobs", "update", "sync")
     return split | {name: share * min(record.seconds.get(name, 0.0) for record in records) for name in parts}

@@ -14,7 +14,6 @@ The stage trains nothing. It writes, beside the records of every stage:
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from reasoner.session.session import Session
 from reasoner.session.step_record import StepRecord
 from reasoner.stages.sample_pairs import write_rows
 from verifiers import JSON, get_verifier
+from verifiers.jsonl import read_jsonl
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.pairwise import PairQuestion, compare_pairs
 from verifiers.judge.verifier import ModelJudge
@@ -315,20 +315,18 @@ def write_lessons(session: Session) -> None:
     """sft.jsonl and pairs.jsonl from the stage's transcripts."""
     lessons: list[dict[str, JSON]] = []
     pairs: list[dict[str, JSON]] = []
-    with (session.run.path / TRANSCRIPTS_FILE).open(encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines):
-            row = cast("dict[str, JSON]", json.loads(line))
-            name = f"{row['step']}/{row['group']}/{number}"
-            if "fault" in row:
-                continue
-            if "label" in row:
-                kept = {key: row[key] for key in ("prompt", "first", "second", "label", "probability")}
-                pairs.append({"id": name, **kept, "category": "comparison"})
-                continue
-            lessons.append({"prompt": row["prompt"], "completion": row["revision"]})
-            if row["revision"] != row["answer"] and row["answer"]:
-                sides: dict[str, JSON] = {"first": row["revision"], "second": row["answer"], "label": "first"}
-                pairs.append({"id": name, "prompt": row["prompt"], **sides, "probability": 1.0, "category": "revision"})
+    for number, row in read_jsonl(session.run.path / TRANSCRIPTS_FILE):
+        name = f"{row['step']}/{row['group']}/{number - 1}"
+        if "fault" in row:
+            continue
+        if "label" in row:
+            kept = {key: row[key] for key in ("prompt", "first", "second", "label", "probability")}
+            pairs.append({"id": name, **kept, "category": "comparison"})
+            continue
+        lessons.append({"prompt": row["prompt"], "completion": row["revision"]})
+        if row["revision"] != row["answer"] and row["answer"]:
+            sides: dict[str, JSON] = {"first": row["revision"], "second": row["answer"], "label": "first"}
+            pairs.append({"id": name, "prompt": row["prompt"], **sides, "probability": 1.0, "category": "revision"})
     if session.config.constitutional.labels == "shuffled":
         pairs = shuffled(pairs, seed=session.config.seed)
     write_rows(session.run.path / SFT_FILE, lessons)

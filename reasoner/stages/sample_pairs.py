@@ -20,6 +20,7 @@ from reasoner.session.session import Session
 from reasoner.session.step_record import StepRecord
 from reasoner.storage.files import write_atomic
 from verifiers import JSON
+from verifiers.jsonl import read_jsonl
 
 UNLABELLED_FILE = "to_label.jsonl"
 
@@ -57,10 +58,8 @@ def pair_rows(session: Session) -> list[dict[str, JSON]]:
     """
     problems = {(problem.task, problem.id): problem for part in session.producer.problems.parts for problem in part}
     groups: dict[tuple[int, int], list[Mapping[str, JSON]]] = {}
-    with (session.run.path / "rollouts.jsonl").open(encoding="utf-8", newline="\n") as lines:
-        for line in lines:
-            row = cast("dict[str, JSON]", json.loads(line))
-            groups.setdefault((cast("int", row["step"]), cast("int", row["group"])), []).append(row)
+    for _, row in read_jsonl(session.run.path / "rollouts.jsonl"):
+        groups.setdefault((cast("int", row["step"]), cast("int", row["group"])), []).append(row)
     by_verifier = session.config.pairs.label == "verifier"
     found: list[dict[str, JSON]] = []
     for (step, group), rows in sorted(groups.items()):

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from reasoner.config.load import load_config
 from reasoner.config.stage import StageConfig
+from reasoner.errors import faults
 from reasoner.storage.files import RunError
 from verifiers import JSON
+from verifiers.jsonl import JsonLinesError, read_jsonl
 
 Floats = NDArray[np.float32]
+Line = TypeVar("Line")
 UNGRADED = ("bad_reference", "verifier_error")
 
 
@@ -75,46 +79,93 @@ class Row:
         return self.step, self.group, self.sample
 
 
-def row_of(record: Mapping[str, Any]) -> Row:
-    """A line of rollouts.jsonl."""
-    verdict, mask = record["verdict"], record.get("loss_mask")
+class VerdictRecord(BaseModel):
+    """The verdict in a line of rollouts.jsonl."""
+
+    outcome: str
+    reward: float | None
+    answer: str | None = None
+    detail: dict[str, JsonValue] = {}
+    seconds: float = 0.0
+
+
+class RolloutRecord(BaseModel):
+    """A line of rollouts.jsonl, as far as it is read here."""
+
+    step: int
+    group: int
+    sample: int
+    problem: str
+    task: str = ""
+    difficulty: float | None = None
+    prompt: str = ""
+    question: str | None = None
+    """None: the prompt."""
+    completion: str
+    reference: JsonValue = None
+    verifier: str = ""
+    verifier_options: dict[str, JsonValue] = {}
+    info: dict[str, JsonValue] = {}
+    verdict: VerdictRecord
+    reward: float | None = None
+    shaping: float = 0.0
+    components: dict[str, float] = {}
+    tokens: int
+    finish_reason: str
+    policy_version: int = 0
+    rollout_logprobs: list[float] = []
+    loss_mask: list[bool] | None = None
+    """None: all tokens are trained on."""
+    token_ids: list[int] = []
+    prompt_ids: list[int] = []
+
+
+class UpdateRecord(BaseModel):
+    """A line of updates.jsonl."""
+
+    step: int
+    group: int
+    sample: int
+    advantage: float | None = None
+    dropped: str | None = None
+    trainer_logprobs: list[float] | None = None
+
+
+def row_of(record: Mapping[str, object]) -> Row:
+    """Check a line of rollouts.jsonl and return its rollout."""
+    line = RolloutRecord.model_validate(record)
+    verdict = line.verdict
     return Row(
-        step=int(record["step"]),
-        group=int(record["group"]),
-        sample=int(record["sample"]),
-        problem=record["problem"],
-        task=record.get("task", ""),
-        difficulty=record.get("difficulty"),
-        prompt=record.get("prompt", ""),
-        question=record.get("question") or record.get("prompt", ""),
-        completion=record["completion"],
-        reference=record.get("reference"),
-        verifier=record.get("verifier", ""),
-        verifier_options=record.get("verifier_options") or {},
-        info=record.get("info") or {},
-        outcome=str(verdict["outcome"]),
-        reward=record.get("reward"),
-        verdict_reward=verdict["reward"],
-        answer=verdict.get("answer"),
-        reason=str((verdict.get("detail") or {}).get("reason", "")),
-        seconds=verdict.get("seconds", 0.0),
-        shaping=record.get("shaping") or 0.0,
-        components=record.get("components") or {},
-        tokens=record["tokens"],
-        truncated=record["finish_reason"] == "length",
-        policy_version=_version(record.get("policy_version", 0)),
-        logprobs=np.asarray(record.get("rollout_logprobs") or [], dtype=np.float32),
-        mask=None if mask is None else np.asarray(mask, dtype=bool),
-        token_ids=np.asarray(record.get("token_ids") or [], dtype=np.int32),
-        prompt_ids=np.asarray(record.get("prompt_ids") or [], dtype=np.int32),
-        detail=verdict.get("detail") or {},
+        step=line.step,
+        group=line.group,
+        sample=line.sample,
+        problem=line.problem,
+        task=line.task,
+        difficulty=line.difficulty,
+        prompt=line.prompt,
+        question=line.question or line.prompt,
+        completion=line.completion,
+        reference=line.reference,
+        verifier=line.verifier,
+        verifier_options=line.verifier_options,
+        info=line.info,
+        outcome=verdict.outcome,
+        reward=line.reward,
+        verdict_reward=verdict.reward,
+        answer=verdict.answer,
+        reason=str(verdict.detail.get("reason", "")),
+        seconds=verdict.seconds,
+        shaping=line.shaping,
+        components=line.components,
+        tokens=line.tokens,
+        truncated=line.finish_reason == "length",
+        policy_version=line.policy_version,
+        logprobs=np.asarray(line.rollout_logprobs, dtype=np.float32),
+        mask=None if line.loss_mask is None else np.asarray(line.loss_mask, dtype=bool),
+        token_ids=np.asarray(line.token_ids, dtype=np.int32),
+        prompt_ids=np.asarray(line.prompt_ids, dtype=np.int32),
+        detail=verdict.detail,
     )
-
-
-def _version(value: object) -> int:
-    """The oldest policy version behind a completion, whether one is stored or one a token."""
-    listed = cast("list[int]", value) if isinstance(value, list) else [cast("int", value)]
-    return min(listed, default=0)
 
 
 @dataclass
@@ -141,7 +192,7 @@ class History:
 
     def steps_of(self, name: str) -> list[int]:
         """The steps of `series`."""
-        return [int(cast("float", row["step"])) for row in self.metrics if row.get(name) is not None]
+        return [int(row["step"] or 0) for row in self.metrics if row.get(name) is not None]
 
     @cached_property
     def by_step(self) -> dict[int, list[Row]]:
@@ -171,7 +222,8 @@ class History:
 
     def trained_tokens(self, rows: Sequence[Row]) -> tuple[Floats, Floats]:
         """(engine's, trainer's) log-probabilities of the trained tokens of those rows that were in an update."""
-        engine, trainer = [], []
+        engine: list[Floats] = []
+        trainer: list[Floats] = []
         for row in rows:
             if row.trainer is None or len(row.trainer) != len(row.logprobs):
                 continue
@@ -192,10 +244,10 @@ def read_history(folder: Path) -> History:
         raise RunError(f"{folder} must be a run folder; it has no config.yaml. Give the `output` of a run.")
     config = load_config(str(folder / "config.yaml")).stages[0]
     history = History(config=config, folder=folder, before=config_before(config))
-    history.metrics = [*lines(folder / "metrics.jsonl", like=figures_of)]
+    history.metrics = [*lines(folder / "metrics.jsonl", like=metrics_of)]
     history.rows = [*lines(folder / "rollouts.jsonl", like=row_of)]
-    attach_updates(history.rows, lines(folder / "updates.jsonl", like=update_of))
-    history.evals = [*lines(folder / "evals.jsonl")]
+    attach_updates(history.rows, lines(folder / "updates.jsonl", like=UpdateRecord.model_validate))
+    history.evals = [*lines(folder / "evals.jsonl", like=dict)]
     history.eval_rows = [*lines(folder / "eval_rollouts.jsonl", like=row_of)]
     history.environment = _json(folder / "environment.json")
     history.failure = _json(folder / "failed.json") or None
@@ -203,15 +255,14 @@ def read_history(folder: Path) -> History:
     return history
 
 
-def attach_updates(rows: Sequence[Row], updates: Iterator[dict[str, Any]] | Sequence[Mapping[str, Any]]) -> None:
+def attach_updates(rows: Sequence[Row], updates: Iterable[UpdateRecord]) -> None:
     """Put advantages, trainer log-probabilities and reasons for leaving onto their rollouts."""
     at = {row.place: row for row in rows}
     for update in updates:
-        row = at.get((update["step"], update["group"], update["sample"]))
+        row = at.get((update.step, update.group, update.sample))
         if row is None:
             continue
-        row.advantage, row.dropped = update.get("advantage"), update.get("dropped")
-        scored = update.get("trainer_logprobs")
+        row.advantage, row.dropped, scored = update.advantage, update.dropped, update.trainer_logprobs
         row.trainer = None if scored is None else np.asarray(scored, dtype=np.float32)
 
 
@@ -229,46 +280,35 @@ def stage_folders(run: Path) -> list[Path]:
     return stages
 
 
-def figures_of(record: dict[str, Any]) -> Mapping[str, float | None]:
-    """A line of metrics.jsonl: a step and its figures."""
+def metrics_of(record: Mapping[str, JSON]) -> Mapping[str, float | None]:
+    """Check a line of metrics.jsonl: a step and its metrics."""
+    found: dict[str, float | None] = {}
     for name, value in {"step": None, **record}.items():
         if not isinstance(value, int | float) and (name == "step" or value is not None):
-            raise TypeError(f"{name} must be a number; got {value!r}")
-    return record
+            raise ValueError(f"{name} must be a number; got {value!r}")
+        found[name] = value
+    return found
 
 
-def update_of(record: dict[str, Any]) -> Mapping[str, Any]:
-    """A line of updates.jsonl: where its rollout stands, and [T] log-probabilities where it was in the update."""
-    scored = record.get("trainer_logprobs")
-    place = {name: int(record[name]) for name in ("step", "group", "sample")}
-    return record | place | {"trainer_logprobs": None if scored is None else np.asarray(scored, dtype=np.float32)}
-
-
-def _as_it_is(record: dict[str, Any]) -> Any:
-    return record
-
-
-def lines(path: Path, *, like: Callable[[dict[str, Any]], Any] = _as_it_is) -> Iterator[Any]:
-    """The JSON lines of a file that may still be written to, each as `like` makes it.
+def lines(path: Path, *, like: Callable[[dict[str, JSON]], Line]) -> Iterator[Line]:
+    """Yield the JSON lines of a file that may still be written to, each as `like` makes it.
 
     A half-written last line is left out.
 
     Raises:
-        RunError: another line is none; names it.
+        RunError: another line is not one that a run writes; names it.
     """
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n") or not line.strip():
-                continue
-            try:
-                yield like(json.loads(line.decode()))
-            except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-                raise RunError(
-                    f"{path} line {number} is no line that a run writes ({error!r}). Restore the file, or take the line"
-                    " out."
-                ) from error
+    number = 0
+    try:
+        for number, record in read_jsonl(path, growing=True) if path.is_file() else ():  # noqa: B007  (named below)
+            yield like(record)
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, JsonLinesError):
+            number = error.line
+        reason = faults(error) if isinstance(error, ValidationError) else getattr(error, "reason", error)
+        raise RunError(
+            f"{path} line {number} is no line that a run writes ({reason}). Restore the file, or take the line out."
+        ) from error
 
 
 def _json(path: Path) -> dict[str, JSON]:
@@ -288,16 +328,3 @@ def config_before(config: StageConfig) -> StageConfig | None:
         if (folder / "config.yaml").is_file() and (folder / "environment.json").is_file():
             return load_config(str(folder / "config.yaml")).stages[0]
     return None
-
-
-__all__ = [
-    "UNGRADED",
-    "History",
-    "Row",
-    "attach_updates",
-    "config_before",
-    "lines",
-    "read_history",
-    "row_of",
-    "stage_folders",
-]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
 
 from reasoner.config.stage import StageConfig
 from reasoner.observe.explain import Finding, Level, findings
-from reasoner.storage.history import History, Row, attach_updates, config_before, row_of
+from reasoner.storage.history import History, Row, UpdateRecord, attach_updates, config_before, metrics_of, row_of
+from verifiers import JSON
 
 KEEP_STEPS = 6
 EVERY_STEPS = 5
@@ -34,16 +34,16 @@ class Watch:
         """Every line of metrics so far."""
         return self._metrics
 
-    def heard(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def heard(self, name: str, rows: Sequence[Mapping[str, JSON]]) -> None:
         """Lines appended to a record file."""
         if name == "metrics.jsonl":
-            self._metrics += rows
+            self._metrics += map(metrics_of, rows)
         elif name == "rollouts.jsonl":
             self._rows += [row_of(row) for row in rows]
             newest = self._rows[-1].step if self._rows else 0
             self._rows = [row for row in self._rows if row.step > newest - KEEP_STEPS][-MAX_ROWS:]
         elif name == "updates.jsonl" and rows:
-            attach_updates(self.last_rows, rows)
+            attach_updates(self.last_rows, map(UpdateRecord.model_validate, rows))
 
     def look(self, step: int) -> list[Finding]:
         """Faults and warnings that were not said before; looks only at every few steps."""
@@ -61,10 +61,7 @@ class Watch:
         return new
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> dict[str, JSON]:
     import torch
 
-    return cast("dict[str, Any]", {"device": "cuda" if torch.cuda.is_available() else "cpu"})
-
-
-__all__ = ["Watch"]
+    return {"device": "cuda" if torch.cuda.is_available() else "cpu"}

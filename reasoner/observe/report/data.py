@@ -260,7 +260,7 @@ def _rollout(row: Row, words: Words, prompts: dict[str, int]) -> dict[str, Any]:
 
 def transcripts(history: History) -> list[list[dict[str, Any]]]:
     """The answers, critiques, revisions and comparisons of a constitutional stage, in pieces."""
-    rows = [*lines(history.folder / "transcripts.jsonl")] if history.folder else []
+    rows = [*lines(history.folder / "transcripts.jsonl", like=dict)] if history.folder else []
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 

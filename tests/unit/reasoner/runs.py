@@ -11,7 +11,7 @@ import numpy as np
 
 from reasoner.config.load import dump, resolve
 from reasoner.config.stage import StageConfig
-from reasoner.storage.history import History, attach_updates, row_of
+from reasoner.storage.history import History, UpdateRecord, attach_updates, row_of
 
 VOCABULARY = 12
 
@@ -175,7 +175,7 @@ def metrics(rng: np.random.Generator, step: int, rows: list[dict], drawn: Tokens
 
 def make_history(made: Made, **config: object) -> History:
     history = History(config=stage(**config), metrics=made.metrics, rows=[row_of(row) for row in made.rollouts])
-    attach_updates(history.rows, made.updates)
+    attach_updates(history.rows, map(UpdateRecord.model_validate, made.updates))
     history.complete = True
     return history
 
