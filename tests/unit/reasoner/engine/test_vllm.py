@@ -12,7 +12,7 @@ import torch
 from reasoner.engine.base import Engine, EngineError
 from reasoner.engine.check import checksum
 from reasoner.engine.vllm import VllmEngine
-from reasoner.engine.worker import load_into
+from reasoner.engine.vllm_internals import load_into
 from reasoner.records import Request, SamplingParams
 
 SIZES = {"weights": 4, "kv_cache": 5}

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import cast
 
-import psutil
 import pytest
 
-from reasoner.monitoring.metrics import mean_stats, rollout_metrics, signal_metrics, step_metrics, update_figures
+from reasoner.algorithm.batch import Batch
+from reasoner.monitoring.metrics import mean_stats, rollout_metrics, signal_metrics, update_metrics
 from reasoner.policy.policy import UpdateStats
+from reasoner.policy.step_update import Updated
 from reasoner.records import Completion, FinishReason, Problem, Rollout, RolloutGroup, Segment
-from reasoner.rollout.round import Sampled
-from reasoner.session.session import Clock, Session
 from verifiers import Outcome, Verdict
 
 Row = tuple[Outcome, float | None, int]
@@ -147,38 +145,11 @@ def test_updates_are_averaged_by_tokens() -> None:
 
 def test_a_step_counts_its_updates_and_says_that_it_ended_early() -> None:
     ended = {"optim/updates": 2.0, "optim/stopped_early": 1.0}
-    assert update_figures(STATS, early=True) == mean_stats(STATS) | ended
-    assert update_figures(STATS[:1], early=False).items() >= {"optim/updates": 1.0, "optim/stopped_early": 0.0}.items()
-
-
-def sampled_step(*, generation: float, step: float) -> dict[str, float]:
-    """A step of 600 sampled tokens of which 3 rows were kept, at the policy's seventh version."""
-    sampled = Sampled(groups=(), generation_seconds=generation, grading_wait_seconds=0.5, tokens=600)
-    session = SimpleNamespace(
-        sampler=SimpleNamespace(epochs=1.25), difficulty=("a", "b"), policy=SimpleNamespace(version=7)
+    batch = cast("Batch", None)
+    assert update_metrics(Updated(batch, STATS, stopped_early=True)) == mean_stats(STATS) | ended
+    assert (
+        update_metrics(Updated(batch, STATS[:1])).items() >= {"optim/updates": 1.0, "optim/stopped_early": 0.0}.items()
     )
-    clock = SimpleNamespace(metrics=lambda: {"time/update": 1.0, "time/step": step})
-    kept = [(0, rollout) for rollout in group(RIGHT, WRONG, CUT).rollouts]
-    return step_metrics(cast("Session", session), sampled, kept, cast("Clock", clock))
-
-
-def test_time_and_throughput_of_a_step() -> None:
-    found = sampled_step(generation=2.0, step=4.0)
-    memory = found.pop("memory/peak_mb")
-    assert found == {
-        "time/update": 1.0,
-        "time/step": 4.0,
-        "time/generation": 2.0,
-        "time/grading_wait": 0.5,
-        "throughput/tokens_per_second": 150.0,
-        "throughput/generated_per_second": 300.0,
-        "data/epoch": 1.25,
-        "data/problems_seen": 2.0,
-        "groups/rows_kept": 3.0,
-        "policy/version": 7.0,
-    }
-    assert 0.9 * psutil.Process().memory_info().rss < memory * 2**20 < psutil.virtual_memory().total
-    assert math.isfinite(sampled_step(generation=0.0, step=0.0)["throughput/tokens_per_second"])
 
 
 def test_an_update_without_a_trained_token_divides_by_one() -> None:
