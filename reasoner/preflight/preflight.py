@@ -84,7 +84,7 @@ class Preflight:
         counts = [*self.counts.values()]
         total = max(1, len(counts))
         wrong, right = sum(c == 0 for c, _ in counts) / total, sum(c == n for c, n in counts) / total
-        return {"all wrong": wrong, "mixed": 1 - wrong - right, "all right": right}
+        return {"all wrong": wrong, "mixed": sum(0 < c < n for c, n in counts) / total, "all right": right}
 
 
 def preflight(
@@ -302,7 +302,7 @@ def sentences(done: Preflight) -> Iterator[str]:
     now = signal_chance(done.whole, rollout.group_size)
     chances = {size: signal_chance(done.whole, size) for size in GROUP_SIZES}
     shares = done.shares()
-    if now < WANTED_SIGNAL:
+    if done.counts and now < WANTED_SIGNAL:
         larger = next(
             (size for size in GROUP_SIZES if size > rollout.group_size and chances[size] >= WANTED_SIGNAL), None
         )

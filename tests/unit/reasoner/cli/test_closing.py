@@ -66,10 +66,14 @@ def test_one_stage_says_what_changed_and_where_everything_lies(
     ]
 
 
-def test_a_loss_that_falls_below_1_is_no_percentage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_that_crosses_1_is_no_percentage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    high, low = [1.5, 1.25, 2.0], [0.5, 0.25, 0.75]
     run = run_of(tmp_path, stages=["grpo"])
-    finish(tmp_path, {"row_loss": [1.5, 1.25, 2.0]}, {"row_loss": [0.5, 0.25, 0.75]})
-    assert printed(run, capsys)[0] == "grpo: held-out row_loss 1.500 [1.250, 2.000] -> 0.500 [0.250, 0.750]"
+    finish(tmp_path, {"falls": high, "rises": low}, {"falls": low, "rises": high})
+    assert printed(run, capsys)[:2] == [
+        "grpo: held-out falls 1.500 [1.250, 2.000] -> 0.500 [0.250, 0.750]",
+        "grpo: held-out rises 0.500 [0.250, 0.750] -> 1.500 [1.250, 2.000]",
+    ]
 
 
 def test_several_stages_come_in_order_and_the_last_ones_model_is_the_runs(

@@ -1,17 +1,30 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import betabinom
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.config.sections import TaskSection
 from reasoner.data.problems import listed
-from reasoner.preflight.preflight import Bin, Preflight, problem_list, sampling_stage, sentences, to_json
+from reasoner.observe.explain import Finding, Level
+from reasoner.preflight.preflight import (
+    Bin,
+    Preflight,
+    _bins,
+    problem_list,
+    sampling_stage,
+    sentences,
+    to_json,
+    write_problems,
+)
 from reasoner.preflight.signal_chance import Beta, fitted, signal_chance
+from reasoner.storage.history import Row
 from tasks import Problem
 from tests.unit.reasoner.runs import make_history, make_records, stage
 
@@ -48,12 +61,101 @@ def measured(**changes: object) -> Preflight:
     )  # fmt: skip
 
 
-def test_what_to_change_for_problems_that_are_too_hard() -> None:
-    done = measured(accuracy=lambda step: 0.0)
-    assert done.shares()["all wrong"] == 1.0
-    assert any("never solved" in sentence for sentence in sentences(done))
-    rare = measured(accuracy=lambda step: 0.05)
-    assert any("rollout.group_size=" in sentence for sentence in sentences(rare))
+def made_of(counts: list[tuple[int, int]], **changes: object) -> Preflight:
+    """Each problem's right and all samples; completions differ."""
+    (row, *_), rows = make_history(make_records(steps=1)).rows, list[Row]()
+    for problem, (right, total) in enumerate(counts):
+        for sample in range(total):
+            reward = float(sample < right)
+            one = replace(row, group=problem, sample=sample, problem=f"p{problem}", completion=f"{problem}/{sample}")
+            rows.append(replace(one, reward=reward, verdict_reward=reward))
+    done = measured(accuracy=lambda step: 0.5)
+    whole = fitted(counts)
+    return replace(done, rows=rows, whole=whole, bins=[bin_of("all", whole, problems=len(counts))], **changes)
+
+
+def bin_of(name: str, belief: Beta, *, problems: int = 8) -> Bin:
+    return Bin(name=name, problems=problems, belief=belief, low=0.0, high=1.0)
+
+
+def slow_chance(belief: Beta, size: int) -> float:
+    """By the beta-binomial's masses at none and all."""
+    return float(1 - betabinom.pmf(0, size, *belief) - betabinom.pmf(size, size, *belief))
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def test_a_larger_group_is_the_first_that_half_the_problems_give_signal_with() -> None:
+    done = made_of([(0, 8), (1, 8), (0, 8), (0, 8), (1, 8)] * 3)
+    done.config = stage(rollout={"group_size": 4, "problems_per_step": 24})
+    chances = {size: slow_chance(done.whole, size) for size in (4, 8, 16, 32)}
+    assert chances[4] < chances[8] < 0.5 < chances[16]
+    (said,) = sentences(done)
+    assert said == (
+        f"group_size=16 would give {percent(chances[16])} of the groups signal, 4 gives {percent(chances[4])}: set"
+        " rollout.group_size=16 and rollout.problems_per_step=6 for the same number of samples a step."
+    )
+    done.config = stage(rollout={"group_size": 16, "problems_per_step": 6})
+    assert [*sentences(done)] == []
+
+
+def test_problems_that_are_never_solved_want_a_start_or_easier_ones() -> None:
+    done = made_of([(0, 8)] * 9 + [(3, 8)])
+    (said,) = sentences(done)
+    assert said == (
+        "90 % of the problems were never solved in 8 samples: begin with an sft stage or a stronger model, or with"
+        " easier problems."
+    )
+    done.bins = [bin_of("easy", Beta(3, 1)), bin_of("hard", Beta(1, 9)), bin_of("middling", Beta(1, 1))]
+    assert next(s for s in sentences(done) if "never solved" in s).endswith(
+        "or with easier problems (easy: 75 % right)."
+    )
+
+
+def test_problems_that_are_always_solved_want_harder_ones() -> None:
+    done = made_of([(8, 8)] * 9 + [(3, 8)])
+    done.bins = [bin_of("easy", Beta(3, 1)), bin_of("hard", Beta(1, 9))]
+    assert [s for s in sentences(done) if "solved every time" in s] == [
+        "90 % of the problems are solved every time: take harder ones (hard: 10 % right)."
+    ]
+
+
+def test_a_kind_of_problems_with_twice_the_signal_is_worth_keeping() -> None:
+    done = made_of([(8, 8)] * 3 + [(0, 8)] * 3 + [(4, 8)])
+    now = slow_chance(done.whole, 8)
+    assert 0.1 < now < 0.45
+    done.bins = [
+        bin_of("useful", Beta(20, 20)),
+        bin_of("useful but few", Beta(20, 20), problems=7),
+        bin_of("useless", Beta(1, 400)),
+    ]
+    (said,) = [said for said in sentences(done) if "--write-problems" in said]
+    assert said == (
+        f"useful gives {percent(slow_chance(Beta(20, 20), 8))} of its groups signal, the whole data {percent(now)}:"
+        " --write-problems FILE keeps the problems that are likely to have some."
+    )
+
+
+def test_samples_that_repeat_each_other_want_a_higher_temperature() -> None:
+    done = made_of([(1, 4)] * 6 + [(4, 4)] * 6)
+    assert not any("temperature" in said for said in sentences(done))
+    for row in done.rows:
+        row.completion = "the same"  # a problem that is solved every time may be
+    done.config = stage(rollout={"group_size": 4, "temperature": 0.6})
+    (said,) = [said for said in sentences(done) if "temperature" in said]
+    assert "only 25 % of its completions differ from each other: raise rollout.temperature above 0.6." in said
+
+
+def test_other_findings_are_handed_on_with_their_change() -> None:
+    def finding(code: str, level: Level = Level.FAULT, follows: str = "") -> Finding:
+        return Finding(code=code, level=level, cost=0.5, title=f"It is {code}", change="mend it", follows=follows)
+
+    done = made_of([(2, 8)] * 3 + [(6, 8)] * 3)
+    told_above = [finding(code) for code in ("all-wrong", "all-right", "no-diversity")]
+    done.findings = [*told_above, finding("note", Level.NOTE), finding("child", follows="x"), finding("truncated")]
+    assert [*sentences(done)] == ["It is truncated. Try: mend it"]
 
 
 def test_nothing_to_change_where_the_signal_is_there() -> None:
@@ -64,10 +166,58 @@ def test_nothing_to_change_where_the_signal_is_there() -> None:
     assert json.dumps(row)
 
 
-def test_the_template_that_the_model_was_trained_on() -> None:
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ({"chat (the config)": 4.0, "plain": 2.7}, "set prompt.chat=never."),
+        ({"chat": 2.7, "plain (the config)": 4.0}, "set prompt.chat=always."),
+        ({"chat (the config)": 4.0, "plain": 2.9}, None),
+        ({"chat (the config)": 2.7, "plain": 4.0}, None),
+    ],
+)
+def test_prompts_are_changed_only_where_the_others_are_much_likelier(
+    template: dict[str, float], says: str | None
+) -> None:
     done = measured(accuracy=lambda step: 0.5)
-    done.template = {"chat (the config)": 4.0, "plain": 0.5}
-    assert any("set prompt.chat=never" in sentence for sentence in sentences(done))
+    done.template = template
+    said = [*sentences(done)]
+    assert (said == []) if says is None else (len(said) == 1 and said[0].endswith(says))
+
+
+def rows_of(problems: list[tuple[str, float | None, int]]) -> list[Row]:
+    """Four samples of each (task, difficulty, right)."""
+    (row, *_) = make_history(make_records(steps=1)).rows
+    return [
+        replace(row, problem=f"{n}", task=task, difficulty=difficulty, verdict_reward=float(sample < right))
+        for n, (task, difficulty, right) in enumerate(problems)
+        for sample in range(4)
+    ]
+
+
+def test_difficulties_fall_into_quarters_of_their_levels() -> None:
+    found = _bins(rows_of([("sums", level / 10, right) for level in range(10) for right in (0, 1, 4)]))
+    assert [(b.name, b.problems) for b in found] == [
+        ("difficulty quarter 1", 9),
+        ("difficulty quarter 2", 6),
+        ("difficulty quarter 3", 9),
+        ("difficulty quarter 4", 6),
+    ]
+    assert [b.difficulties for b in found] == [(0.0, 0.2), (0.3, 0.4), (0.5, 0.7), (0.8, 0.9)]
+    assert all(b.belief.mean == pytest.approx(5 / 12, abs=0.02) for b in found)
+
+
+def test_without_difficulties_problems_are_told_apart_by_task() -> None:
+    found = _bins(rows_of([("sums", None, 0), ("code", None, 4), ("sums", None, 0), ("", None, 2)]))
+    assert [(b.name, b.problems, b.difficulties) for b in found] == [
+        ("all", 1, None),
+        ("code", 1, None),
+        ("sums", 2, None),
+    ]
+    assert found[1].belief.mean > 0.8 > 0.2 > found[2].belief.mean
+    one_level = _bins(rows_of([("sums", 0.5, 0), ("code", 0.5, 4)]))
+    assert [(b.name, b.difficulties) for b in one_level] == [("code", None), ("sums", None)]
+    some = _bins(rows_of([("sums", 0.5, 0), ("code", None, 4), ("sums", 0.25, 1)]))
+    assert [b.name for b in some] == ["code", "difficulty 0.25", "difficulty 0.5"]
 
 
 def test_the_problem_list_drops_what_was_never_solved_and_config_reads_it(tmp_path: Path) -> None:
@@ -78,7 +228,7 @@ def test_the_problem_list_drops_what_was_never_solved_and_config_reads_it(tmp_pa
     mixed = [name for name, (right, total) in done.counts.items() if 0 < right < total]
     assert set(names) == set(mixed)
     file = tmp_path / "problems.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    write_problems(file, kept)
     problems = [Problem(id=name, prompt="p", reference="1", verifier="exact") for name, _ in known]
     section = TaskSection(name="arithmetic", problems_file=str(file))
     assert [problem.id for problem in listed(problems, section)] == names
