@@ -55,7 +55,7 @@ class Arithmetic(Task):
         if demonstrations not in ("worked", "mixed"):
             raise TaskError(f"demonstrations must be worked or mixed; got {demonstrations!r}.")
         self._mixed = demonstrations == "mixed"
-        self._draw = lambda source: FAMILIES[family](source, digits, terms)
+        self._family, self._digits, self._terms = family, digits, terms
         self._label = f"{family}-{digits}"
         self._sizes = {"train": train_size, "test": test_size}
         self._seed = seed
@@ -72,7 +72,7 @@ class Arithmetic(Task):
         misses = 0
         patience = 2_000
         while len(found) < self._sizes[split] and misses < patience:
-            worked = self._draw(source)
+            worked = FAMILIES[self._family](source, self._digits, self._terms)
             if split_of(worked.question) != split or worked.question in found:
                 misses += 1
                 continue

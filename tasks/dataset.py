@@ -8,6 +8,7 @@ from typing import cast
 from tasks.base import Message, Problem, Task, TaskError
 from tasks.rows import read_rows
 from verifiers import JSON
+from verifiers.jsonl import is_list, is_object
 
 
 class Dataset(Task):
@@ -123,10 +124,10 @@ def _has(row: Mapping[str, object]) -> str:
 def _prompt(value: object, where: str) -> str | tuple[Message, ...]:
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and value:
+    if is_list(value) and value:
         messages: list[Message] = []
-        for message in cast("list[object]", value):
-            if not (isinstance(message, dict) and {"role", "content"} <= message.keys()):
+        for message in value:
+            if not (is_object(message) and {"role", "content"} <= message.keys()):
                 break
             messages.append(Message(role=str(message["role"]), content=str(message["content"])))
         else:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 from tasks.arithmetic import split_of
 from tasks.base import Problem, Task, TaskError
@@ -17,10 +17,11 @@ INPUTS = (-50, -7, -1, 0, 1, 2, 9, 23, 64, 200)
 """Every function is tested on all of them."""
 
 
-class Step(NamedTuple):
-    """One thing that is done to x: how it may be said, as a statement, as an expression, and what it does."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that is done to x: in words, as a statement, as an expression, and as a function."""
 
-    said: tuple[str, ...]
+    phrases: tuple[str, ...]
     statement: str
     expression: str
     result: Callable[[int, int], int]
@@ -100,7 +101,7 @@ class Functions(Task):
             (STEPS[name], source.randint(2, self._largest))
             for name in source.choices(list(STEPS), k=source.randint(2, self._steps))
         ]
-        words = ", ".join(source.choice(step.said).format(n=number) for step, number in chosen)
+        words = ", ".join(source.choice(step.phrases).format(n=number) for step, number in chosen)
         nested = self._mixed and source.random() < 0.5
         return Problem(
             id=f"functions/{words}",

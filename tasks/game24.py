@@ -9,6 +9,7 @@ from functools import cache
 from tasks.arithmetic import split_of
 from tasks.base import Problem, Task, TaskError
 from tasks.drawing import split_rows
+from tasks.rows import text_of_first
 
 TARGET = 24
 
@@ -57,8 +58,8 @@ class Game24(Task):
     def _from_row(self, question: object, answers: object, index: int) -> Problem:
         try:
             hand = tuple(int(number) for number in str(question).split())
-            demonstration = str(answers[0]["text"])  # pyright: ignore[reportIndexIssue]
-        except (ValueError, TypeError, LookupError) as error:
+            demonstration = text_of_first(answers)
+        except ValueError as error:
             raise TaskError(
                 f"game24 row {index} must have numbers and a list of answers with text: {error}."
             ) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 
 from tasks.base import Problem, Task, TaskError
 from verifiers import JSON
@@ -53,12 +54,14 @@ class ReasoningGym(Task):
 
     def _entries(self, split: str) -> list[dict[str, JSON]]:
         try:
-            import reasoning_gym  # pyright: ignore[reportMissingImports]
+            reasoning_gym = import_module("reasoning_gym")
         except ModuleNotFoundError as error:
             raise TaskError("the task reasoning-gym needs its package: pip install reasoning-gym.") from error
         seed = self._seed + (TEST_SEED if split == "test" else 0)
         try:
-            made = reasoning_gym.create_dataset(self._dataset, size=self._sizes[split], seed=seed, **self._config)
+            made: Iterable[Mapping[str, object]] = reasoning_gym.create_dataset(
+                self._dataset, size=self._sizes[split], seed=seed, **self._config
+            )
         except (ValueError, TypeError, AssertionError) as error:
             raise TaskError(f"reasoning-gym cannot make {self._dataset!r} with {self._config}: {error}") from error
         return [json.loads(json.dumps(dict(entry), default=str)) for entry in made]

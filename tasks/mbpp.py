@@ -12,6 +12,7 @@ from tasks.base import Problem, TaskError
 from tasks.programs import ProgramTask, fenced
 from verifiers import JSON
 from verifiers.code.guest import wire
+from verifiers.jsonl import is_list, is_object
 
 SPLITS: Mapping[str, range] = {
     "train": range(601, 975),
@@ -119,8 +120,8 @@ class MbppPlus(ProgramTask):
         if not code.strip():
             raise TaskError(f"mbpp_plus row {number} must have a canonical_solution or code; it has {', '.join(row)}.")
         if "base_input" in row:
-            given = list(cast("list[list[object]]", row["base_input"]))
-            given += list(cast("list[list[object]]", row.get("plus_input") or [])) if self._plus else []
+            given = list(cast("list[list[JSON]]", row["base_input"]))
+            given += cast("list[list[JSON]]", row.get("plus_input") or []) if self._plus else []
             inputs = [rebuilt(int(task_id), arguments) for arguments in given]
             entry = str(row["entry_point"])
         else:
@@ -167,33 +168,41 @@ def _inputs_of_script(script: str, code: str, number: int) -> tuple[list[list[ob
         raise TaskError(f"mbpp_plus row {number}: its test script has no literal inputs and a call: {error}.") from None
 
 
-def _tuples(value: object) -> object:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _tuples(value: JSON) -> object:
+    return tuple(map(_tuples, value)) if is_list(value) else value
 
 
-def _rows(value: object) -> object:
-    """A list of tuples."""
-    return [tuple(item) if isinstance(item, list) else item for item in cast("list[object]", value)]
+def _rows(value: JSON) -> list[object]:
+    """Return a list of tuples."""
+    return [_flat(item) for item in _items(value)]
 
 
-def _flat(value: object) -> object:
-    """A tuple of what the list holds."""
-    return tuple(value) if isinstance(value, list) else value
+def _flat(value: JSON) -> object:
+    """Return the items of a list as a tuple."""
+    return tuple(value) if is_list(value) else value
 
 
-def _tuple_of_tuples(value: object) -> object:
-    return tuple(cast("list[object]", _rows(value)))
+def _tuple_of_tuples(value: JSON) -> object:
+    return tuple(_rows(value))
 
 
-def _sets(value: object) -> object:
-    return [set(item) if isinstance(item, list) and item else {} for item in cast("list[object]", value)]
+def _sets(value: JSON) -> object:
+    return [set(item) if is_list(item) and item else dict[str, JSON]() for item in _items(value)]
 
 
-def _tuple_values(value: object) -> object:
-    return {key: _flat(item) for key, item in cast("dict[str, object]", value).items()}
+def _tuple_values(value: JSON) -> object:
+    if not is_object(value):
+        raise TaskError(f"mbpp_plus: an argument must be an object; got {str(value)[:80]}.")
+    return {key: _flat(item) for key, item in value.items()}
 
 
-SHAPES: Mapping[Callable[[object], object], Sequence[tuple[int, ...]]] = {
+def _items(value: JSON) -> list[JSON]:
+    if not is_list(value):
+        raise TaskError(f"mbpp_plus: an argument must be a list; got {str(value)[:80]}.")
+    return value
+
+
+SHAPES: Mapping[Callable[[JSON], object], Sequence[tuple[int, ...]]] = {
     _flat: [(2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630, 726, 740, 744,
              809), (250, 405, 446, 617, 720, 763, 808, 307), (106, 750)],
     _rows: [(63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780), (75, 413, 444, 753), ()],
@@ -206,7 +215,7 @@ SHAPES: Mapping[Callable[[object], object], Sequence[tuple[int, ...]]] = {
 argument, of the first alone, of the second alone (EvalPlus, evalplus/data/mbpp.py, 1bd5f4c)."""
 
 
-def rebuilt(task_id: int, arguments: Sequence[object]) -> list[object]:
+def rebuilt(task_id: int, arguments: Sequence[JSON]) -> list[object]:
     """The arguments of an MBPP+ function in the types that it takes.
 
     Example:
@@ -225,4 +234,4 @@ def rebuilt(task_id: int, arguments: Sequence[object]) -> list[object]:
             return [shape(found[0]), *found[1:]]
         if task_id in second:
             return [found[0], shape(found[1]), *found[2:]]
-    return found
+    return [*found]

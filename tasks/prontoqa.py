@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tasks.base import Problem, Task, TaskError
 from tasks.drawing import draw_distinct, split_rows
+from tasks.rows import text_of_first
 from verifiers import JSON
 
 KINDS = "tove rath borogove wabe jubjub tulgey vorpal brillig slithe momer gimble beamish frabjous snark boojum".split()
@@ -61,8 +62,8 @@ class ProntoQa(Task):
 
     def _from_row(self, question: object, answers: object, split: str, index: int) -> Problem:
         try:
-            worked = str(answers[0]["text"]).strip()  # pyright: ignore[reportIndexIssue]
-        except (TypeError, LookupError) as error:
+            worked = text_of_first(answers).strip()
+        except ValueError as error:
             raise TaskError(f"prontoqa {split} row {index} must have a list of answers with text: {error}.") from error
         label = worked.rpartition("The answer is ")[2].rstrip(".")
         if label not in ("true", "false"):

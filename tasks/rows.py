@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.base import TaskError
 from verifiers import JSON
-from verifiers.jsonl import JsonLinesError, half_surrogate, is_object, parse_line, read_jsonl
+from verifiers.jsonl import JsonLinesError, half_surrogate, is_list, is_object, parse_line, read_jsonl
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".json")
 
@@ -41,11 +41,11 @@ def read_rows(path: str, *, split: str, name: str | None = None) -> Iterable[Map
     from datasets import load_dataset
 
     try:
-        return load_dataset(path, name, split=split)  # pyright: ignore[reportReturnType]
+        return load_dataset(path, name, split=split)
     except Exception as error:  # the hub client raises a dozen unrelated classes
-        said = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0]
         raise TaskError(
-            f"{path!r} is no local file or folder, and the hub's split {split!r} of it cannot be loaded: {said}"
+            f"{path!r} is no local file or folder, and the hub's split {split!r} of it cannot be loaded: {reason}"
         ) from error
 
 
@@ -81,7 +81,7 @@ def _listed(path: Path) -> list[Mapping[str, object]]:
         rows = parse_line(path.read_bytes())
     except ValueError as error:
         raise TaskError(f"{path} must be JSON: {error}.") from error
-    if not isinstance(rows, list):
+    if not is_list(rows):
         raise TaskError(f"{path} must be a JSON list of objects; got {type(rows).__name__}.")
     return [_object(row, path, f"entry {number}") for number, row in enumerate(rows, 1)]
 
@@ -94,8 +94,20 @@ def _object(row: JSON, path: Path, where: str) -> Mapping[str, object]:
     return row
 
 
+def text_of_first(answers: object) -> str:
+    """Return the text of the first of a list of answers, which are objects with a text.
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    first = answers[0] if is_list(answers) and answers else None
+    if not is_object(first) or "text" not in first:
+        raise ValueError(f"got {str(answers)[:80]!r}")
+    return str(first["text"])
+
+
 def _readable(path: Path) -> bool:
     return path.name.endswith(SUFFIXES) and path.is_file()
 
 
-__all__ = ["is_local", "read_file", "read_rows"]
+__all__ = ["is_local", "read_file", "read_rows", "text_of_first"]

@@ -40,6 +40,11 @@ def is_object(value: object) -> TypeGuard[dict[str, JSON]]:
     return isinstance(value, dict)
 
 
+def is_list(value: object) -> TypeGuard[list[JSON]]:
+    """True for a JSON list, for a value that comes from JSON."""
+    return isinstance(value, list)
+
+
 def numbered_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
     r"""Yield the lines of a file, gzipped if its name ends in .gz, that are not blank, each with its number from 1.
 
@@ -111,4 +116,4 @@ def half_surrogate(row: Mapping[str, JSON]) -> str:
     return ""
 
 
-__all__ = ["JsonLinesError", "half_surrogate", "is_object", "numbered_lines", "parse_line", "read_jsonl"]
+__all__ = ["JsonLinesError", "half_surrogate", "is_list", "is_object", "numbered_lines", "parse_line", "read_jsonl"]

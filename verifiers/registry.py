@@ -220,14 +220,14 @@ def verifier_class(name: str) -> type[Verifier]:
     if target is None and ":" not in name and not name.endswith(".py"):
         names = [source.name for source in installed()]
         raise UnknownVerifier(f"no verifier named {name!r}.{did_you_mean(name, names)} Installed: {', '.join(names)}.")
-    found = load_attribute(target or name)
-    found = getattr(found, "__verifier__", found)
+    loaded = load_attribute(target or name)
+    found: object = getattr(loaded, "__verifier__", loaded)
     if isinstance(found, type) and issubclass(found, Verifier):
         found.name = found.name or name
         return found
-    if callable(found):
-        return from_function(cast("Callable[..., bool | float | Verdict]", found), name)
-    raise UnknownVerifier(f"{target or name} must be a Verifier class or a function; got {type(found).__name__}")
+    if not callable(loaded):
+        raise UnknownVerifier(f"{target or name} must be a Verifier class or a function; got {type(loaded).__name__}")
+    return from_function(cast("Callable[..., bool | float | Verdict]", loaded), name)
 
 
 def load_attribute(target: str) -> object:

@@ -16,6 +16,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from verifiers.jsonl import is_list, is_object
+
 MAX_ANSWER = 20_000
 """Characters of an answer that are looked at; a longer one is cut, which no reference equals."""
 
@@ -434,9 +436,9 @@ def _json(text: str) -> Extraction | None:
     except (ValueError, RecursionError):
         pair = PAIR.search(body)
         return Extraction(answer=pair[1].strip(), form="json") if pair else None
-    for key in JSON_KEYS:
+    for key in JSON_KEYS if is_object(found) else ():
         value = found.get(key)
-        if isinstance(value, list):
+        if is_list(value):
             value = ", ".join(map(str, value))
         if isinstance(value, str | bool) and str(value).strip():
             nested = _boxed(str(value)) or _dollars(str(value))

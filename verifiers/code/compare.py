@@ -9,8 +9,8 @@ from __future__ import annotations
 import builtins
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeGuard, cast
 
 from verifiers.code.guest import wire
 from verifiers.verdict import JSON
@@ -19,11 +19,20 @@ NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 INEXACT = re.compile(r"[.eE]")
 LONGEST_NUMBER = 400
 
+
+def _set(items: Iterable[object]) -> object:
+    return wire.hashed(list(items), set)
+
+
+def _frozenset(items: Iterable[object]) -> object:
+    return wire.hashed(list(items), frozenset)
+
+
 VIEWS: Mapping[str, Callable[..., object]] = {
     "tuple": tuple,
     "list": list,
-    "set": lambda items: wire.hashed(list(items), set),
-    "frozenset": lambda items: wire.hashed(list(items), frozenset),
+    "set": _set,
+    "frozenset": _frozenset,
     "sorted": sorted,
     "len": len,
     "int": int,
@@ -34,15 +43,15 @@ VIEWS: Mapping[str, Callable[..., object]] = {
 NOTHING: JSON = {"$opaque": ["nothing", False]}
 """No value: equal to none."""
 
-RELATIONS: Mapping[str, Callable[[object, object], object]] = {
+RELATIONS: Mapping[str, Callable[[Any, Any], object]] = {
     "eq": lambda a, b: a == b,
     "ne": lambda a, b: a != b,
-    "lt": lambda a, b: a < b,  # type: ignore[operator]
-    "le": lambda a, b: a <= b,  # type: ignore[operator]
-    "gt": lambda a, b: a > b,  # type: ignore[operator]
-    "ge": lambda a, b: a >= b,  # type: ignore[operator]
-    "in": lambda a, b: a in b,  # type: ignore[operator]
-    "not_in": lambda a, b: a not in b,  # type: ignore[operator]
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+    "in": lambda a, b: a in b,
+    "not_in": lambda a, b: a not in b,
 }
 
 
@@ -66,34 +75,35 @@ def holds(case: Mapping[str, JSON], reply: Mapping[str, JSON] | None, classes: M
     if op in ("true", "false") and isinstance(value, dict) and "$opaque" in value:
         return _truth(value) is (op == "true")
     try:
-        got: object = wire.decode(value, dict(classes))
+        got = wire.decode(value, dict(classes))
         for name, *arguments in cast("list[list[object]]", case["views"]):
             got = VIEWS[str(name)](got, *arguments)
-        expected: object = wire.decode(case["expected"], dict(classes))
+        expected = wire.decode(case["expected"], dict(classes))
         return _compare(op, got, expected, case, classes)
     except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
         return False  # a value of the wrong kind, or one that cannot cross
 
 
-def _compare(op: str, got: object, expected: object, case: Mapping[str, JSON], classes: Mapping[str, type]) -> bool:
+def _compare(op: str, got: Any, expected: Any, case: Mapping[str, JSON], classes: Mapping[str, type]) -> bool:
     if op in ("true", "false"):
         return bool(got) is (op == "true")
     if op in ("is", "is_not"):
         return (got is expected) is (op == "is")
     extra = wire.decode(case["extra"], dict(classes))
     if op == "isclose":
-        return math.isclose(cast(float, got), cast(float, expected), **cast("dict[str, float]", extra))
+        return math.isclose(got, expected, **extra)
     if op in ("within", "closer"):
-        distance = abs(cast(float, got) - cast(float, expected))
-        return bool(distance <= cast(float, extra)) if op == "within" else bool(distance < cast(float, extra))
+        distance = abs(got - expected)
+        return bool(distance <= extra) if op == "within" else bool(distance < extra)
     return bool(RELATIONS[op](got, expected))
 
 
 def _raised(name: JSON, expected: str) -> bool:
     """Whether an exception that a program raised is of a built-in kind."""
     kind, wanted = getattr(builtins, str(name), None), getattr(builtins, expected, None)
-    both = isinstance(kind, type) and isinstance(wanted, type)
-    return both and issubclass(cast(type, kind), Exception) and issubclass(cast(type, kind), cast(type, wanted))
+    if not isinstance(kind, type) or not isinstance(wanted, type):
+        return False
+    return issubclass(kind, Exception) and issubclass(kind, wanted)
 
 
 def stand_ins(names: Iterable[str]) -> dict[str, type]:
@@ -114,11 +124,11 @@ def equal(got: JSON, expected: JSON, *, tolerance: float = 0.0, sequences_alike:
         return False
 
 
-def alike(got: JSON, told: JSON, *, tolerance: float) -> bool:
+def alike(got: JSON, returned: JSON, *, tolerance: float) -> bool:
     """Whether an encoded value is what an oracle returned; where that is no plain data (a match object), its truth."""
-    if not (isinstance(told, dict) and "$opaque" in told):
-        return equal(got, told, tolerance=tolerance)
-    return _truth(got) is (_truth(told) is True)
+    if not (isinstance(returned, dict) and "$opaque" in returned):
+        return equal(got, returned, tolerance=tolerance)
+    return _truth(got) is (_truth(returned) is True)
 
 
 def _truth(value: JSON) -> bool | None:
@@ -143,24 +153,32 @@ def same(got: object, expected: object, *, tolerance: float, sequences_alike: bo
     """
     if isinstance(expected, float) and tolerance and isinstance(got, (int, float)) and not isinstance(got, bool):
         return got == expected or math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
-    if isinstance(expected, (list, tuple)):
-        kinds = (list, tuple) if sequences_alike and isinstance(expected, list) else (type(expected),)
+    if _is_sequence(expected):
+        loose = sequences_alike and isinstance(expected, list)
         return (
-            isinstance(got, kinds)
-            and len(cast("list[object]", got)) == len(cast("list[object]", expected))
+            _is_sequence(got)
+            and (loose or isinstance(got, list) == isinstance(expected, list))
+            and len(got) == len(expected)
             and all(
                 same(a, b, tolerance=tolerance, sequences_alike=sequences_alike)
-                for a, b in zip(cast("list[object]", got), cast("list[object]", expected), strict=True)
+                for a, b in zip(got, expected, strict=True)
             )
         )
-    if isinstance(expected, dict):
-        ours, theirs = cast("dict[object, object]", got), cast("dict[object, object]", expected)
+    if _is_mapping(expected):
         return (
-            isinstance(got, dict)
-            and ours.keys() == theirs.keys()
-            and all(same(ours[k], theirs[k], tolerance=tolerance, sequences_alike=sequences_alike) for k in theirs)
+            _is_mapping(got)
+            and got.keys() == expected.keys()
+            and all(same(got[k], expected[k], tolerance=tolerance, sequences_alike=sequences_alike) for k in expected)
         )
     return got == expected
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, list | tuple)
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
+    return isinstance(value, dict)
 
 
 def same_output(got: str, expected: str, *, mode: str, tolerance: float) -> bool:

@@ -177,7 +177,7 @@ class Grader:
         if "live" in plan:
             return self._live(program, reference, plan)
         cases = cast("list[Mapping[str, JSON]]", plan["cases"])
-        asked = cast("list[JSON]", [case["call"] for case in cases])
+        asked = [case["call"] for case in cases]
         replies, trouble, over = self._replies(program, asked, plan)
         known = stand_ins(cast("list[str]", plan["classes"]))
         good = [holds(case, reply, known) for case, reply in zip(cases, replies, strict=True)]

@@ -6,7 +6,6 @@ import atexit
 import inspect
 import threading
 from collections.abc import Callable
-from typing import cast
 
 from verifiers.errors import BadOption
 from verifiers.pool import GradingPool
@@ -34,7 +33,7 @@ def load_function(target: str) -> Callable[..., object]:
     found = load_attribute(target)
     if not callable(found):
         raise BadOption(f"function must name a function; {target} is {type(found).__name__}.")
-    return cast("Callable[..., object]", found)
+    return found
 
 
 def finished(result: object) -> object:

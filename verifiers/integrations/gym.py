@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from importlib import import_module
 
 from verifiers.answers.final import final_answer, no_answer
 from verifiers.base import GradingRow, Verifier
 from verifiers.errors import BadReference
+from verifiers.jsonl import is_list, is_object
 from verifiers.verdict import JSON, Verdict, graded
 
 
@@ -34,25 +35,23 @@ class ReasoningGym(Verifier):
         found = final_answer(row)
         if found is None:
             return no_answer()
-        import reasoning_gym  # pyright: ignore[reportMissingImports]
-
-        score_answer = reasoning_gym.get_score_answer_fn(dataset)
-        gold = entry.get("answer")
-        if isinstance(gold, str) and score_answer(gold, entry) < 1:  # JSON turned its tuples into lists
-            entry = cast("dict[str, JSON]", _with_tuples(entry))
-        score = float(score_answer(found.answer, entry))
+        score_answer = import_module("reasoning_gym").get_score_answer_fn(dataset)
+        gold, given = entry.get("answer"), dict[str, object](entry)
+        if isinstance(gold, str) and score_answer(gold, given) < 1:  # JSON turned its tuples into lists
+            given = {key: _with_tuples(inner) for key, inner in entry.items()}
+        score = float(score_answer(found.answer, given))
         return graded(score, f"{dataset} gives {score:g}", answer=found.answer[:2000], form=found.form)
 
 
-def _with_tuples(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _with_tuples(inner) for key, inner in cast("dict[str, object]", value).items()}
-    return tuple(map(_with_tuples, cast("list[object]", value))) if isinstance(value, list) else value
+def _with_tuples(value: JSON) -> object:
+    if is_object(value):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if is_list(value) else value
 
 
 def _dataset_and_entry(reference: JSON) -> tuple[str, dict[str, JSON]]:
-    if isinstance(reference, dict):
+    if is_object(reference):
         dataset, entry = reference.get("dataset"), reference.get("entry")
-        if isinstance(dataset, str) and isinstance(entry, dict):
-            return dataset, cast("dict[str, JSON]", entry)
+        if isinstance(dataset, str) and is_object(entry):
+            return dataset, entry
     raise BadReference(f'reference must be {{"dataset": name, "entry": {{...}}}}; got {str(reference)[:100]}.')

@@ -40,14 +40,14 @@ def reward_function(
     def reward(
         *, prompts: Sequence[str | Chat], completions: Sequence[str | Chat], **columns: object
     ) -> list[float | None]:
-        golds = columns.get(reference)
+        golds = cast("Sequence[JSON] | None", columns.get(reference))
         if not isinstance(golds, Sequence):
             has = ", ".join(name for name in columns if name not in NOT_DATA) or "none"
             raise BadReference(f"the data set must have a column {reference!r}; its columns: {has}.")
         requests = [
             GradingRequest(
                 verifier,
-                GradingRow(completion=as_text(completion), reference=cast("JSON", gold), prompt=as_text(prompt)),
+                GradingRow(completion=as_text(completion), reference=gold, prompt=as_text(prompt)),
                 chosen,
             )
             for prompt, completion, gold in zip(prompts, completions, golds, strict=True)
@@ -106,10 +106,10 @@ class TrlFunction(Verifier):
         }
         if self._column is not None:
             given[self._column] = [row.reference for row in rows]
-        found = finished(self._function(**given))
+        found = cast("list[float | None] | None", finished(self._function(**given)))
         if not isinstance(found, list) or len(found) != len(rows):
             raise BadOption(f"{self._target} must return a list of {len(rows)} rewards; got {str(found)[:80]}.")
-        return [self._verdict(reward) for reward in cast("list[float | None]", found)]
+        return [self._verdict(reward) for reward in found]
 
     def _message(self, role: str, content: str) -> object:
         return [{"role": role, "content": content}] if self._chat else content

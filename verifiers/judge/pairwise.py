@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from verifiers.answers.find import strip_thinking
 from verifiers.judge.errors import JudgeFault
-from verifiers.judge.prompts import pair_prompt
+from verifiers.judge.prompts import Prompt, pair_prompt
 from verifiers.judge.replies import Judged
 from verifiers.judge.verifier import ModelJudge
 
@@ -75,7 +75,7 @@ def _swapped(pair: PairQuestion) -> PairQuestion:
 
 
 def _ask(judge: ModelJudge, pairs: Sequence[PairQuestion]) -> list[Judged | JudgeFault]:
-    prompts = {}
+    prompts: dict[int, tuple[Prompt, Sequence[str]]] = {}
     for at, pair in enumerate(pairs):
         first, second = strip_thinking(pair.first).strip(), strip_thinking(pair.second).strip()
         prompt = pair_prompt(

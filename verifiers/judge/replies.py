@@ -34,7 +34,7 @@ class Judged(NamedTuple):
     """Probability that lay on the choices before they were normalised; 1 where it was not asked for."""
 
 
-def read_reply(reply: Reply, prompt: Prompt, *, key: str, data: Sequence[str], shares: bool) -> Judged:
+def read_reply(reply: Reply, *, prompt: Prompt, key: str, data: Sequence[str], shares: bool) -> Judged:
     """Read a reply.
 
     Args:

@@ -8,7 +8,6 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
 
 from verifiers.answers.find import strip_thinking
 from verifiers.base import Example, GradingRow, Verifier
@@ -16,7 +15,7 @@ from verifiers.errors import BadOption, BadReference
 from verifiers.judge.asker import Answer, Asker
 from verifiers.judge.budget import Meter, Usage
 from verifiers.judge.cache import ReplyCache, default_cache
-from verifiers.judge.chat import ChatRequest, Reply
+from verifiers.judge.chat import ChatRequest
 from verifiers.judge.endpoint import Endpoint
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.prompts import PROMPT_VERSION, Prompt, grading_prompt
@@ -145,10 +144,11 @@ class ModelJudge(Verifier):
             for at, repeat in places
         ]
 
-        def reader(prompt: Prompt, data: Sequence[str]) -> Any:
-            return lambda reply: read_reply(cast("Reply", reply), prompt, key=key, data=data, shares=shares)
-
-        answers = self.asker.ask(requests, [reader(*prompts[at]) for at, _ in places])
+        readers = [
+            functools.partial(read_reply, prompt=prompts[at][0], key=key, data=prompts[at][1], shares=shares)
+            for at, _ in places
+        ]
+        answers = self.asker.ask(requests, readers)
         found: dict[int, list[tuple[Judged, Answer] | JudgeFault]] = {at: [] for at in prompts}
         for (at, _), answer in zip(places, answers, strict=True):
             found[at].append(answer)

@@ -14,7 +14,7 @@ from verifiers.base import GradingRow
 from verifiers.errors import BadOption
 from verifiers.judge.agreement import agreement, graded_agreement
 from verifiers.judge.errors import JudgeFault
-from verifiers.judge.judgments import UnreadableRow, by_judge, read_judgment, share
+from verifiers.judge.judgments import Judgment, UnreadableRow, by_judge, read_judgment, share
 from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
 from verifiers.judge.verifier import ModelJudge
 from verifiers.kit.audit import AuditError
@@ -71,8 +71,8 @@ def _is_for_judges(row: Row) -> bool:
 
 
 def judgments_audit(rows: Sequence[Row]) -> dict[str, JSON]:
-    """Each judge's accuracy and consistency, from what it said."""
-    found = []
+    """Return each judge's accuracy and consistency, from its decisions."""
+    found: list[Judgment] = []
     for number, row in enumerate(rows, 1):
         try:
             found.append(read_judgment(row))

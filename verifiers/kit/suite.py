@@ -117,7 +117,8 @@ def grade_suite(
 ) -> Sequence[Graded]:
     """Grade every part; a part that cannot be read costs itself. Parts in the suite's order."""
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        return list(threads.map(lambda part: _grade_part(part, loaded, pool, resume, on_row), loaded.suite.parts))
+        parts = [threads.submit(_grade_part, part, loaded, pool, resume, on_row) for part in loaded.suite.parts]
+        return [part.result() for part in parts]
 
 
 def _grade_part(

@@ -151,7 +151,8 @@ class _Proof:
         return Subproof(assumed, self._lines[last][0])
 
 
-class Rule(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Rule:
     """A rule of inference."""
 
     lines: int

@@ -1,16 +1,15 @@
-"""Questions to z3: is a set of formulas satisfiable, do two say the same. In our own language or in SMT-LIB 2."""
+"""Questions to z3: whether formulas have a model, and whether two are equivalent. In our language or in SMT-LIB 2."""
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+
+import z3
 
 from verifiers.errors import VerifierError
-from verifiers.logic.formula import FormulaError, Node, names_of, parse
-
-if TYPE_CHECKING:
-    import z3
+from verifiers.logic.formula import FormulaError, Node, parse
 
 SOLVER_MILLISECONDS = 5_000
 MAX_SMTLIB = 50_000
@@ -23,13 +22,11 @@ class SolverGaveUp(VerifierError):
 
 
 def satisfiable(formulas: Sequence[z3.BoolRef]) -> bool:
-    """Whether all can hold together.
+    """Return True if all formulas can hold together.
 
     Raises:
         SolverGaveUp: z3 does not know.
     """
-    import z3
-
     solver = z3.Solver()
     solver.set("timeout", SOLVER_MILLISECONDS)
     solver.add(*formulas)
@@ -40,56 +37,66 @@ def satisfiable(formulas: Sequence[z3.BoolRef]) -> bool:
 
 
 def entails(premises: Sequence[z3.BoolRef], claim: z3.BoolRef) -> bool:
-    """Whether the claim holds wherever all premises do."""
-    import z3
+    """Return True if the claim holds wherever all premises do."""
+    return not satisfiable([*premises, z3.Not(claim)])
 
-    return not satisfiable([*premises, cast("z3.BoolRef", z3.Not(claim))])
+
+def contradicts(premises: Sequence[z3.BoolRef], claim: z3.BoolRef) -> bool:
+    """Return True if the claim holds nowhere that all premises do."""
+    return entails(premises, z3.Not(claim))
 
 
 def equivalent(left: z3.BoolRef, right: z3.BoolRef) -> bool:
-    """Whether two formulas hold in the same models."""
-    return not satisfiable([cast("z3.BoolRef", left != right)])
+    """Return True if two formulas hold in the same models."""
+    return not satisfiable([left != right])
+
+
+CONNECTIVES: Mapping[str, Callable[[z3.BoolRef, z3.BoolRef], z3.BoolRef]] = {
+    "&": z3.And, "|": z3.Or, "^": z3.Xor, "->": z3.Implies, "<->": operator.eq,
+}  # fmt: skip
+COMPARISONS: Mapping[str, Callable[[z3.ArithRef, z3.ArithRef], z3.BoolRef]] = {
+    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+ARITHMETIC: Mapping[str, Callable[[z3.ArithRef, z3.ArithRef], z3.ArithRef]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul,
+}  # fmt: skip
 
 
 def to_z3(formula: Node) -> z3.BoolRef:
-    """A formula of our own language for z3."""
-    import z3
+    """Convert a formula of our own language, each of whose names is of one sort, as `parse` returns it."""
+    if formula.kind == "name":
+        return z3.Bool(str(formula.value))
+    if formula.kind == "truth":
+        return z3.BoolVal(bool(formula.value))
+    if formula.kind == "~":
+        return z3.Not(to_z3(formula.args[0]))
+    left, right = formula.args
+    if formula.kind in CONNECTIVES:
+        return CONNECTIVES[formula.kind](to_z3(left), to_z3(right))
+    return COMPARISONS[formula.kind](_number(left), _number(right))
 
-    sorts = names_of(formula)
-    made = {name: z3.Bool(name) if sort is bool else z3.Int(name) for name, sort in sorts.items()}
-    build: Mapping[str, Callable[..., object]] = {
-        "~": z3.Not, "&": z3.And, "|": z3.Or, "^": z3.Xor, "->": z3.Implies,
-        "<->": lambda a, b: a == b, "=": lambda a, b: a == b, "!=": lambda a, b: a != b,
-        "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
-        "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b,
-    }  # fmt: skip
 
-    def convert(node: Node) -> object:
-        if node.kind == "name":
-            return made[str(node.value)]
-        if node.kind == "truth":
-            return z3.BoolVal(bool(node.value))
-        if node.kind == "number":
-            return z3.IntVal(int(node.value))
-        return build[node.kind](*map(convert, node.args))
-
-    return cast("z3.BoolRef", convert(formula))
+def _number(term: Node) -> z3.ArithRef:
+    if term.kind == "name":
+        return z3.Int(str(term.value))
+    if term.kind == "number":
+        return z3.IntVal(int(term.value))
+    left, right = term.args
+    return ARITHMETIC[term.kind](_number(left), _number(right))
 
 
 def own_formula(text: str) -> z3.BoolRef:
-    """A text in our own language, for z3."""
+    """Read a text in our own language."""
     return to_z3(parse(text))
 
 
 def smtlib_formula(declarations: str) -> Callable[[str], z3.BoolRef]:
-    """A reader of single SMT-LIB 2 terms under some declarations.
+    """Return a reader of single SMT-LIB 2 terms under these declarations.
 
-    The term may come from a model: it is refused where it could be anything but one term.
+    The term may come from a model: it is refused if it could be anything but one term.
     """
 
     def read(text: str) -> z3.BoolRef:
-        import z3
-
         depth = 0
         for char in text:
             depth += (char == "(") - (char == ")")
@@ -100,19 +107,17 @@ def smtlib_formula(declarations: str) -> Callable[[str], z3.BoolRef]:
         try:
             found = z3.parse_smt2_string(f"{declarations}\n(assert {text})")
         except z3.Z3Exception as error:
-            said = error.value.decode(errors="replace") if isinstance(error.value, bytes) else str(error.value)
-            raise FormulaError(f"{text.strip()[:60]!r}: {said.strip()[:200]}") from error
+            reason = error.value.decode(errors="replace") if isinstance(error.value, bytes) else str(error.value)
+            raise FormulaError(f"{text.strip()[:60]!r}: {reason.strip()[:200]}") from error
         if len(found) != 1:
             raise FormulaError("declarations must declare and define, nothing else; they assert.")
-        return cast("z3.BoolRef", found[0])
+        return found[0]
 
     return read
 
 
 def constants_of(formulas: Sequence[z3.BoolRef]) -> dict[str, z3.ExprRef]:
-    """The free constants of formulas, by name."""
-    import z3
-
+    """Return the free constants of formulas, by name."""
     found: dict[str, z3.ExprRef] = {}
     seen: set[int] = set()
     stack: list[z3.ExprRef] = list(formulas)
@@ -128,20 +133,16 @@ def constants_of(formulas: Sequence[z3.BoolRef]) -> dict[str, z3.ExprRef]:
 
 
 def holds_under(formulas: Sequence[z3.BoolRef], values: Mapping[str, str]) -> bool:
-    """Whether formulas hold where each constant has the value that a text says.
+    """Return True if the formulas hold when each constant has the value that its text gives.
 
     Raises:
         FormulaError: a text is no value of its constant's sort.
     """
-    equations: list[z3.BoolRef] = []
-    for name, constant in constants_of(formulas).items():
-        equations.append(cast("z3.BoolRef", constant == _value(values[name], constant, name)))
+    equations = [constant == _value(values[name], constant, name) for name, constant in constants_of(formulas).items()]
     return satisfiable([*formulas, *equations])
 
 
-def _value(text: str, constant: z3.ExprRef, name: str) -> object:
-    import z3
-
+def _value(text: str, constant: z3.ExprRef, name: str) -> z3.ExprRef:
     plain = text.strip().lower()
     if z3.is_bool(constant):
         if plain not in ("true", "false"):
@@ -154,5 +155,5 @@ def _value(text: str, constant: z3.ExprRef, name: str) -> object:
     if z3.is_real(constant):
         return z3.RealVal(plain)
     if z3.is_bv(constant) and re.fullmatch(r"-?\d+", plain):
-        return z3.BitVecVal(int(plain), cast("z3.BitVecRef", constant).size())
+        return z3.BitVecVal(int(plain), constant.size())
     raise FormulaError(f"{name} cannot be {text[:40]!r}.")

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from verifiers.answers.final import no_answer
 from verifiers.answers.find import extract_answer, strip_thinking
 from verifiers.answers.json_schema import last_between, last_fenced, read_json
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
+from verifiers.jsonl import is_object
 from verifiers.logic.formula import MAX_LENGTH, FormulaError, Node, evaluate, in_form, names_of, parse, size_of
 from verifiers.logic.proof import ProofError, check_proof, read_proof
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 if TYPE_CHECKING:
-    import z3
+    from z3 import BoolRef
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "model": ("formulas", "values", "smtlib"),
@@ -89,117 +90,141 @@ class Logic(Verifier):
 
     def check_reference(self, reference: JSON) -> None:
         given = _read(reference)
-        key = json.dumps(given, sort_keys=True)
         try:
-            match given["kind"]:
+            match given.kind:
                 case "model":
-                    _require_satisfiable(key)
+                    _require_satisfiable(given.formulas, given.smtlib)
                 case "entailment":
-                    _gold_entailment(key)
+                    _gold_entailment(given.premises, given.claim, given.smtlib)
                 case "equivalence":
-                    _formula(given, str(given["formula"]))
+                    _formula(given.formula, given.smtlib)
                 case _:
-                    _premises_and_goal(key)
+                    _premises_and_goal(given.premises, given.goal)
         except FormulaError as error:
-            raise BadReference(f"reference holds no formula: {error}") from error
+            raise _no_formula(error) from error
 
     def grade(self, row: GradingRow) -> Verdict:
         given = _read(row.reference)
-        if given["kind"] == "proof":
+        if given.kind == "proof":
             return _grade_proof(given, row.completion)
         found = extract_answer(row.completion)
         block = _last_block(row.completion) if found is None or "\n" in strip_thinking(row.completion) else None
-        if given["kind"] == "model" and block is not None:
+        if given.kind == "model" and block is not None:
             answer = block
         elif found is not None and found.answer.strip():
             answer = found.answer
         else:
             return no_answer()
-        return {"model": _grade_model, "entailment": _grade_entailment, "equivalence": _grade_equivalence}[
-            str(given["kind"])
-        ](given, answer)
+        return {"model": _grade_model, "entailment": _grade_entailment, "equivalence": _grade_equivalence}[given.kind](
+            given, answer
+        )
 
 
-def _read(reference: JSON) -> dict[str, JSON]:
-    if not isinstance(reference, dict) or reference.get("kind") not in KINDS:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A reference; the fields that its kind does not have are empty."""
+
+    kind: str
+    formulas: tuple[str, ...]
+    values: Mapping[str, JSON]
+    premises: tuple[str, ...]
+    claim: str
+    formula: str
+    goal: str
+    form: str
+    max_operators: int | None
+    smtlib: str | None
+    """Declarations, under which formulas are SMT-LIB terms; None: formulas are in our own language."""
+
+
+def _read(reference: JSON) -> Reference:
+    given = reference if is_object(reference) else {}
+    kind = given.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
         raise BadReference(
             f"reference must be an object whose kind is one of {', '.join(KINDS)}; got {reference!r:.80}."
         )
-    kind = str(reference["kind"])
-    unknown = set(reference) - set(KINDS[kind]) - {"kind"}
+    unknown = set(given) - set(KINDS[kind]) - {"kind"}
     if unknown:
         raise BadReference(f"a reference of kind {kind} has {', '.join(KINDS[kind])}; got {min(unknown)!r}.")
-    given = dict(reference)
-    if isinstance(given.get("formulas"), str):
-        given["formulas"] = [given["formulas"]]
-    for key in ("formulas", "premises"):
-        if key in KINDS[kind]:
-            texts = given.get(key)
-            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-                raise BadReference(f"{key} must be a list of formulas; got {texts!r:.80}.")
-    for key in ("claim", "formula", "goal"):
-        if key in KINDS[kind] and not isinstance(given.get(key), str):
-            raise BadReference(f"{key} must be a formula; got {given.get(key)!r:.80}.")
-    if given.get("form", "any") not in FORMS:
-        raise BadReference(f"form must be one of {', '.join(FORMS)}; got {given['form']!r:.80}.")
-    return given
+    form, values, limit, smtlib = (given.get(key) for key in ("form", "values", "max_operators", "smtlib"))
+    read = Reference(
+        kind=kind,
+        formulas=_texts(given, "formulas") if "formulas" in KINDS[kind] else (),
+        values=values if is_object(values) else {},
+        premises=_texts(given, "premises") if "premises" in KINDS[kind] else (),
+        claim=_text(given, "claim") if "claim" in KINDS[kind] else "",
+        formula=_text(given, "formula") if "formula" in KINDS[kind] else "",
+        goal=_text(given, "goal") if "goal" in KINDS[kind] else "",
+        form=str(given.get("form", "any")),
+        max_operators=limit if isinstance(limit, int) else None,
+        smtlib=None if smtlib is None else str(smtlib),
+    )
+    if read.form not in FORMS:
+        raise BadReference(f"form must be one of {', '.join(FORMS)}; got {form!r:.80}.")
+    return read
 
 
-def _formula(given: Mapping[str, JSON], text: str) -> z3.BoolRef:
+def _texts(given: Mapping[str, JSON], key: str) -> tuple[str, ...]:
+    value = given.get(key)
+    listed = [value] if key == "formulas" and isinstance(value, str) else value
+    texts = [text for text in listed if isinstance(text, str)] if isinstance(listed, list) else []
+    if not isinstance(listed, list) or len(texts) < len(listed):
+        raise BadReference(f"{key} must be a list of formulas; got {value!r:.80}.")
+    return tuple(texts)
+
+
+def _text(given: Mapping[str, JSON], key: str) -> str:
+    value = given.get(key)
+    if not isinstance(value, str):
+        raise BadReference(f"{key} must be a formula; got {value!r:.80}.")
+    return value
+
+
+def _no_formula(error: FormulaError) -> BadReference:
+    return BadReference(f"reference holds no formula: {error}")
+
+
+def _formula(text: str, smtlib: str | None) -> BoolRef:
     from verifiers.logic.solver import own_formula, smtlib_formula
 
-    declarations = given.get("smtlib")
-    return own_formula(text) if declarations is None else smtlib_formula(str(declarations))(text)
+    return own_formula(text) if smtlib is None else smtlib_formula(smtlib)(text)
 
 
 @lru_cache(maxsize=256)
-def _require_satisfiable(key: str) -> None:
+def _require_satisfiable(formulas: tuple[str, ...], smtlib: str | None) -> None:
     from verifiers.logic.solver import satisfiable
 
-    given = cast("dict[str, JSON]", json.loads(key))
-    if not satisfiable([_formula(given, str(text)) for text in cast("list[JSON]", given["formulas"])]):
+    if not satisfiable([_formula(text, smtlib) for text in formulas]):
         raise BadReference("formulas must have a model; together they have none.")
 
 
 @lru_cache(maxsize=4096)
-def _gold_entailment(key: str) -> str:
-    import z3
+def _gold_entailment(premises: tuple[str, ...], claim: str, smtlib: str | None) -> str:
+    from verifiers.logic.solver import contradicts, entails, satisfiable
 
-    from verifiers.logic.solver import entails, satisfiable
-
-    given = cast("dict[str, JSON]", json.loads(key))
-    premises = [_formula(given, str(text)) for text in cast("list[JSON]", given["premises"])]
-    claim = _formula(given, str(given["claim"]))
-    if not satisfiable(premises):
+    read, claimed = [_formula(text, smtlib) for text in premises], _formula(claim, smtlib)
+    if not satisfiable(read):
         raise BadReference("premises must be able to hold together; they contradict each other.")
-    if entails(premises, claim):
+    if entails(read, claimed):
         return "entailed"
-    return "contradicted" if entails(premises, cast("z3.BoolRef", z3.Not(claim))) else "unknown"
+    return "contradicted" if contradicts(read, claimed) else "unknown"
 
 
 @lru_cache(maxsize=256)
-def _premises_and_goal(key: str) -> tuple[tuple[Node, ...], Node]:
-    given = cast("dict[str, JSON]", json.loads(key))
-    premises = tuple(parse(str(text)) for text in cast("list[JSON]", given["premises"]))
-    return premises, parse(str(given["goal"]))
+def _premises_and_goal(premises: tuple[str, ...], goal: str) -> tuple[tuple[Node, ...], Node]:
+    return tuple(map(parse, premises)), parse(goal)
 
 
-def _gold_formulas(given: Mapping[str, JSON]) -> list[Node]:
-    try:
-        return [parse(str(text)) for text in cast("list[JSON]", given["formulas"])]
-    except FormulaError as error:
-        raise BadReference(f"reference holds no formula: {error}") from error
-
-
-def _grade_model(given: Mapping[str, JSON], answer: str) -> Verdict:
+def _grade_model(given: Reference, answer: str) -> Verdict:
     shown = answer[:500]
     try:
-        said = read_assignment(answer)
-        if "smtlib" in given:
-            return _grade_smt_model(given, said, shown)
+        assignment = read_assignment(answer)
+        if given.smtlib is not None:
+            return _grade_smt_model(given, assignment, shown)
         formulas = _gold_formulas(given)
         sorts = {name: sort for formula in formulas for name, sort in names_of(formula).items()}
-        values = _typed(said, sorts, given.get("values"))
+        values = _typed(assignment, sorts, given.values)
     except FormulaError as error:
         return fixed(Outcome.INCORRECT, f"no assignment: {error}", answer=shown)
     for formula in formulas:
@@ -208,15 +233,22 @@ def _grade_model(given: Mapping[str, JSON], answer: str) -> Verdict:
     return fixed(Outcome.CORRECT, "every formula holds", answer=shown)
 
 
-def _grade_smt_model(given: Mapping[str, JSON], said: Mapping[str, str], shown: str) -> Verdict:
+def _gold_formulas(given: Reference) -> list[Node]:
+    try:
+        return [parse(text) for text in given.formulas]
+    except FormulaError as error:
+        raise _no_formula(error) from error
+
+
+def _grade_smt_model(given: Reference, assignment: Mapping[str, str], shown: str) -> Verdict:
     from verifiers.logic.solver import constants_of, holds_under
 
     try:
-        formulas = [_formula(given, str(text)) for text in cast("list[JSON]", given["formulas"])]
+        formulas = [_formula(text, given.smtlib) for text in given.formulas]
     except FormulaError as error:
-        raise BadReference(f"reference holds no formula: {error}") from error
-    _same_names(said, constants_of(formulas))
-    if holds_under(formulas, said):
+        raise _no_formula(error) from error
+    _same_names(assignment, constants_of(formulas))
+    if holds_under(formulas, assignment):
         return fixed(Outcome.CORRECT, "every formula holds", answer=shown)
     return fixed(Outcome.INCORRECT, "some formula does not hold", answer=shown)
 
@@ -238,7 +270,9 @@ def read_assignment(answer: str) -> dict[str, str]:
             found = read_json(answer)
         except ValueError as error:
             raise FormulaError(f"not JSON: {error}.") from error
-        return {name: str(value).lower() for name, value in cast("dict[str, JSON]", found).items()}
+        if not is_object(found):
+            raise FormulaError("it is no JSON object.")
+        return {name: str(value).lower() for name, value in found.items()}
     values: dict[str, str] = {}
     for name, value in PAIR.findall(answer):
         if values.setdefault(name, value) != value:
@@ -251,20 +285,23 @@ def read_assignment(answer: str) -> dict[str, str]:
     return values
 
 
-def _typed(said: Mapping[str, str], sorts: Mapping[str, type], words: JSON) -> dict[str, bool | int]:
+def _typed(
+    assignment: Mapping[str, str], sorts: Mapping[str, type], words: Mapping[str, JSON]
+) -> dict[str, bool | int]:
     """Values of the sorts that the formulas want; names may differ in case where that is unambiguous."""
     folded = {name.lower(): name for name in sorts}
     unambiguous = len(folded) == len(sorts)
-    named = {folded.get(name.lower(), name) if unambiguous else name: value for name, value in said.items()}
-    if len(named) < len(said):
+    named = {folded.get(name.lower(), name) if unambiguous else name: value for name, value in assignment.items()}
+    if len(named) < len(assignment):
         raise FormulaError("it gives a name two values.")
     _same_names(named, sorts)
-    meant = {str(word).lower(): value for word, value in words.items()} if isinstance(words, dict) else {}
+    meant = {word.lower(): value for word, value in words.items()}
     values: dict[str, bool | int] = {}
     for name, sort in sorts.items():
         text = named[name].lower()
-        if text in meant and isinstance(meant[text], sort):
-            values[name] = cast("bool | int", meant[text])
+        value = meant.get(text)
+        if isinstance(value, int) and isinstance(value, sort):
+            values[name] = value
         elif sort is bool and text in TRUTHS:
             values[name] = TRUTHS[text]
         elif sort is int and re.fullmatch(r"-?\d{1,15}", text):
@@ -275,40 +312,40 @@ def _typed(said: Mapping[str, str], sorts: Mapping[str, type], words: JSON) -> d
     return values
 
 
-def _same_names(said: Mapping[str, object], wanted: Mapping[str, object]) -> None:
-    missing, extra = sorted(set(wanted) - set(said)), sorted(set(said) - set(wanted))
+def _same_names(assignment: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+    missing, extra = sorted(set(wanted) - set(assignment)), sorted(set(assignment) - set(wanted))
     if missing or extra:
         raise FormulaError(f"it says nothing of {missing[0]}." if missing else f"{extra[0]} is not asked for.")
 
 
-def _grade_entailment(given: Mapping[str, JSON], answer: str) -> Verdict:
+def _grade_entailment(given: Reference, answer: str) -> Verdict:
     plain = " ".join(re.sub(r"[*$.`\"'()]", " ", answer).lower().split())
-    said = next((meaning for meaning, words in WORDS.items() if plain in words), None)
-    if said is None:
+    claimed = next((meaning for meaning, words in WORDS.items() if plain in words), None)
+    if claimed is None:
         return fixed(
             Outcome.INCORRECT, f"{answer[:60]!r} must be entailed, contradicted or unknown", answer=answer[:200]
         )
     try:
-        gold = _gold_entailment(json.dumps(given, sort_keys=True))
+        gold = _gold_entailment(given.premises, given.claim, given.smtlib)
     except FormulaError as error:
-        raise BadReference(f"reference holds no formula: {error}") from error
-    right = said == gold or (said == "not entailed" and gold != "entailed")
-    return fixed(Outcome.CORRECT if right else Outcome.INCORRECT, f"the claim is {gold}", answer=said)
+        raise _no_formula(error) from error
+    right = claimed == gold or (claimed == "not entailed" and gold != "entailed")
+    return fixed(Outcome.CORRECT if right else Outcome.INCORRECT, f"the claim is {gold}", answer=claimed)
 
 
-def _grade_equivalence(given: Mapping[str, JSON], answer: str) -> Verdict:
+def _grade_equivalence(given: Reference, answer: str) -> Verdict:
     from verifiers.logic.solver import SolverGaveUp, equivalent
 
     shown = answer[:500]
     try:
-        wanted = _formula(given, str(given["formula"]))
+        wanted = _formula(given.formula, given.smtlib)
     except FormulaError as error:
-        raise BadReference(f"reference holds no formula: {error}") from error
+        raise _no_formula(error) from error
     try:
         fault = _fault_of_form(given, answer)
         if fault:
             return fixed(Outcome.INCORRECT, fault, answer=shown)
-        same = equivalent(wanted, _formula(given, answer))
+        same = equivalent(wanted, _formula(answer, given.smtlib))
     except FormulaError as error:
         return fixed(Outcome.INCORRECT, f"no formula: {error}", answer=shown)
     except SolverGaveUp as error:  # the given formula is trivially equivalent to itself: the answer is what is hard
@@ -318,25 +355,25 @@ def _grade_equivalence(given: Mapping[str, JSON], answer: str) -> Verdict:
     )
 
 
-def _fault_of_form(given: Mapping[str, JSON], answer: str) -> str:
-    if "smtlib" in given:
-        same = " ".join(answer.split()) == " ".join(str(given["formula"]).split())
+def _fault_of_form(given: Reference, answer: str) -> str:
+    if given.smtlib is not None:
+        same = " ".join(answer.split()) == " ".join(given.formula.split())
         return "it is the given formula" if same else ""
-    formula, form, limit = parse(answer), str(given.get("form", "any")), given.get("max_operators")
+    formula, form, limit = parse(answer), given.form, given.max_operators
     if form != "any" and not in_form(formula, form):
         return f"it is not in {form}"
-    if isinstance(limit, int) and size_of(formula) > limit:
+    if limit is not None and size_of(formula) > limit:
         return f"it has {size_of(formula)} operators, more than {limit}"
-    if form == "any" and limit is None and formula == parse(str(given["formula"])):
+    if form == "any" and limit is None and formula == parse(given.formula):
         return "it is the given formula"
     return ""
 
 
-def _grade_proof(given: Mapping[str, JSON], completion: str) -> Verdict:
+def _grade_proof(given: Reference, completion: str) -> Verdict:
     try:
-        premises, goal = _premises_and_goal(json.dumps(given, sort_keys=True))
+        premises, goal = _premises_and_goal(given.premises, given.goal)
     except FormulaError as error:
-        raise BadReference(f"reference holds no formula: {error}") from error
+        raise _no_formula(error) from error
     text = _last_block(completion) or strip_thinking(completion)
     if len(text) > 50 * MAX_LENGTH:
         return fixed(Outcome.LIMIT_EXCEEDED, f"a proof may have {50 * MAX_LENGTH} characters; it has {len(text)}")

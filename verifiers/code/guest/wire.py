@@ -46,7 +46,7 @@ class CannotCross(ValueError):
     """A value, or the text of one, that the encoding has no place for."""
 
 
-def encode(value, classes=None, handle=None) -> Any:
+def encode(value: Any, classes: Any = None, handle: Any = None) -> Any:
     """The JSON tree of a value.
 
     Args:
@@ -148,7 +148,7 @@ class _Encoder:
         return {"$opaque": [f"{module}.{kind.__name__}", bool(value)]} if held is None else {"$handle": held}
 
 
-def decode(tree, classes=None, handle=None) -> Any:
+def decode(tree: Any, classes: Any = None, handle: Any = None) -> Any:
     """The value of a JSON tree, in fresh built-in objects.
 
     Args:
@@ -161,7 +161,7 @@ def decode(tree, classes=None, handle=None) -> Any:
     return _Decoder(classes or {}, handle).decode(tree, 0)
 
 
-def hashed(items, kind: Any) -> Any:
+def hashed(items: Any, kind: Any) -> Any:
     """A set or dict of items whose hashes do not collide more than chance has them do.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 from verifiers.mathematics import rewrites
 from verifiers.mathematics.equality import constants, normal, readings
@@ -76,6 +77,7 @@ class Comparison:
     """Where the answer's size met a bound: which."""
 
 
+Side = TypeVar("Side")
 _TIERS = ("identical", "number", "structure", "normal form", "numeric")
 
 
@@ -618,8 +620,8 @@ class _Comparer:
         return constants.spelled(other) == based.digits.upper()
 
 
-def _ordered(gold: Node, one: object, new_one: object, other: object) -> tuple:  # type: ignore[type-arg]
-    """(gold side, answer side) after `one`, whichever side it was, has been replaced."""
+def _ordered(gold: Node, one: Node, new_one: Side, other: Side) -> tuple[Side, Side]:
+    """Return (gold side, answer side) after `one`, whichever side it was, has been replaced."""
     return (new_one, other) if one is gold else (other, new_one)
 
 

@@ -209,7 +209,7 @@ def constants_renamed(names: frozenset[str], others: frozenset[str]) -> dict[str
         for name in names - others
         if other[:1] in "cC" and other.lower() == name.lower()
     }
-    return renames if {renames.get(other, other) for other in others} == names else {}
+    return renames if frozenset(renames.get(other, other) for other in others) == names else {}
 
 
 def clock_as_ratio(clock: Clock) -> Ratio | None:

@@ -131,15 +131,14 @@ _UNICODE: Mapping[str, str] = {
 }
 _GREEK = dict(
     zip(
-        "αβγδεζηθικλμνξοπρςστυφχψω",
+        "αβγδεζηθικλμνξοπρςστυφχψωΓΘΛΞΠΣΦΨΩ",
         (
             "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma sigma tau "
-            "upsilon phi chi psi omega"
+            "upsilon phi chi psi omega Gamma Theta Lambda Xi Pi Sigma Phi Psi Omega"
         ).split(),
         strict=True,
     )
 )
-_GREEK |= dict(zip("ΓΘΛΞΠΣΦΨΩ", "Gamma Theta Lambda Xi Pi Sigma Phi Psi Omega".split(), strict=True))
 _INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0xAD], None)
 _TRANSLATION: dict[int, str | None] = {
     **{ord(char): text for char, text in _UNICODE.items()},
@@ -450,7 +449,7 @@ class Tokenizer:
             self._emit("fn", _ALIASES.get(run, run))
         elif lowered in ("and", "or"):
             self._emit("sep", lowered)
-        elif lowered in ("pi", "inf", "infinity", "oo") and lowered != "i":
+        elif lowered in ("pi", "inf", "infinity", "oo"):
             self._emit("const", "pi" if lowered == "pi" else "oo")
         elif len(run) == 1:
             self._single(run)

@@ -1,0 +1,5 @@
+"""The part of datasets that tasks use: one split of a dataset of the hub."""
+
+from collections.abc import Iterable, Mapping
+
+def load_dataset(path: str, name: str | None = None, *, split: str) -> Iterable[Mapping[str, object]]: ...

@@ -1,0 +1,13 @@
+"""The part of pyarrow that reads rows from parquet files; it ships no types."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+class Table:
+    def to_pylist(self) -> list[dict[str, object]]: ...
+
+class ParquetFile:
+    def __init__(self, source: str | Path) -> None: ...
+    def iter_batches(self, batch_size: int) -> Iterator[Table]: ...
+
+def read_table(source: str | Path) -> Table: ...
