@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from tasks import Message, Problem
-from verifiers import JSON, Verdict
+from verifiers import Verdict
 
 
 class FinishReason(StrEnum):
@@ -119,20 +119,3 @@ class Dropped(NamedTuple):
 
 Kept = list[tuple[int, Rollout]]
 """(group, rollout) of every row of the update."""
-
-
-__all__ = [
-    "JSON",
-    "Completion",
-    "Dropped",
-    "FinishReason",
-    "Kept",
-    "Problem",
-    "Request",
-    "Rollout",
-    "RolloutGroup",
-    "SamplingParams",
-    "Segment",
-    "Verdict",
-    "prompt_as_text",
-]
