@@ -26,4 +26,4 @@ class Interrupted(KeyboardInterrupt):
 
 def faults(error: ValidationError) -> str:
     """Return the first faults that pydantic found in a record, on one line: the field and what is wrong with it."""
-    return "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()[:3])
+    return "; ".join(": ".join([*map(str, found["loc"]), found["msg"]]) for found in error.errors()[:3])

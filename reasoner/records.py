@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from tasks import Message, Problem
-from verifiers import JSON, Verdict
+from verifiers import Verdict
 
 
 class FinishReason(StrEnum):
@@ -60,8 +59,6 @@ class Rollout:
     sample_index: int
     """0 .. G-1 within its group."""
     step: int
-    components: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Reward parts by name, where the reward is composed."""
     shaping: float = 0.0
     """Added to the verdict's reward by the trainer (length penalty and its like); 0 where ungraded."""
 
@@ -127,21 +124,3 @@ class Estimate(NamedTuple):
 
 Kept = list[tuple[int, Rollout]]
 """(group, rollout) of every row of the update."""
-
-
-__all__ = [
-    "JSON",
-    "Completion",
-    "Dropped",
-    "Estimate",
-    "FinishReason",
-    "Kept",
-    "Problem",
-    "Request",
-    "Rollout",
-    "RolloutGroup",
-    "SamplingParams",
-    "Segment",
-    "Verdict",
-    "prompt_as_text",
-]

@@ -67,6 +67,3 @@ IMPORTANCE: Mapping[str, Callable[..., Tensor]] = {
     "masked": masked,
     "masked_sequence": masked_sequence,
 }
-
-
-__all__ = ["IMPORTANCE", "masked", "masked_sequence", "none", "truncated", "truncated_sequence"]

@@ -66,6 +66,3 @@ def adapted_kl_coef(coef: float, *, kl: float, target: float, rows: int, horizon
         raise ValueError(f"coef and target must be > 0; got coef={coef}, target={target}.")
     error = max(-0.2, min(0.2, kl / target - 1))
     return coef * (1 + error * rows / horizon)
-
-
-__all__ = ["KL", "adapted_kl_coef", "kl_k1", "kl_k2", "kl_k3"]

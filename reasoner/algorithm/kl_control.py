@@ -83,6 +83,3 @@ def row_kl(batch: Batch) -> Tensor:
     policy_N = batch.old_logprobs_N if batch.old_logprobs_N is not None else batch.rollout_logprobs_N
     gap_N = torch.where(batch.loss_mask_N, (policy_N - batch.ref_logprobs_N).double(), 0.0)
     return torch.zeros(len(batch), dtype=torch.float64).index_add(0, batch.row_N, gap_N)
-
-
-__all__ = ["Leash", "row_kl"]

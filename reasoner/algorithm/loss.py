@@ -340,21 +340,3 @@ def explained_variance(figures: Mapping[str, float]) -> float:
     spread = figures["value/return_squared"] - figures["value/return"] ** 2
     missed = figures["value/error_squared"] - figures["value/error"] ** 2
     return 1 - missed / spread if spread > 1e-12 else float("nan")
-
-
-__all__ = [
-    "POLICY_LOSSES",
-    "LossTerms",
-    "PolicyLoss",
-    "TokenLoss",
-    "cispo",
-    "clip",
-    "explained_variance",
-    "gspo",
-    "gspo_token",
-    "merge_metrics",
-    "policy_loss",
-    "reinforce",
-    "step_figures",
-    "value_loss",
-]

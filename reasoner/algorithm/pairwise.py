@@ -105,6 +105,3 @@ def hinge(scores: PairScores, *, beta: float) -> Tensor:
 
 
 DPO_LOSSES: Mapping[str, DpoLoss] = {"sigmoid": sigmoid, "ipo": ipo, "robust": robust, "hinge": hinge}
-
-
-__all__ = ["DPO_LOSSES", "DpoLoss", "PairScores", "bradley_terry", "hinge", "ipo", "robust", "sigmoid"]

@@ -18,6 +18,3 @@ def row_mean(values_N: Tensor, row_N: Tensor, loss_mask_N: Tensor) -> Tensor:
     """[N] at each token the mean over its row's trained tokens (0 where it has none), with gradient."""
     counts_N = row_sum(torch.ones_like(values_N), row_N, loss_mask_N)
     return row_sum(values_N, row_N, loss_mask_N) / counts_N.clamp(min=1)
-
-
-__all__ = ["row_mean", "row_sum"]

@@ -17,7 +17,7 @@ def export(
 ) -> None:
     """Write a plain Hugging Face folder: model, tokenizer, generation config; adapters merged."""
     with plain_errors():
-        from reasoner.storage.files import RunError
+        from reasoner.storage.files import RunError, whole_folder
         from reasoner.storage.find_model import find_model
 
         if output.exists():
@@ -28,7 +28,8 @@ def export(
         if (source / "adapter_config.json").is_file():
             from reasoner.model.lora import merge_checkpoint
 
-            merge_checkpoint(source.resolve(), output)
+            with whole_folder(output) as folder:
+                merge_checkpoint(source.resolve(), folder)
         else:
             copy_model(source, output)
         typer.echo(f"{source} -> {output}")

@@ -45,6 +45,3 @@ def check_options(
 
 def _suggestion(name: str, known: list[str]) -> str:
     return f"{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}."
-
-
-__all__ = ["check_options", "named"]

@@ -50,6 +50,24 @@ OTHER_NAMES: Mapping[str, str] = {
 """Keys of TRL, verl, OpenRLHF and prime-rl, and the key here that does it or comes nearest."""
 
 
+WHOLE_DISTRIBUTION: Mapping[str, float] = {"top_p": 1.0, "top_k": 0}
+
+
+def without_cuts(rollout: Mapping[str, object]) -> dict[str, object]:
+    """Return a rollout section without top_p and top_k, which cut nothing at these values.
+
+    Raises:
+        ValueError: one has another value; says why that is no key of training.
+    """
+    for name, whole in WHOLE_DISTRIBUTION.items():
+        if rollout.get(name, whole) != whole:
+            raise ValueError(
+                "top_p below 1 or top_k in training biases every importance ratio: the engine renormalises over the"
+                f" nucleus, the trainer does not; got {name}={rollout[name]}. Leave it out here; evaluation may use it"
+            )
+    return {name: value for name, value in rollout.items() if name not in WHOLE_DISTRIBUTION}
+
+
 def explained(problem: Mapping[str, object], root: type[BaseModel]) -> str:
     """One of pydantic's errors on a section, in our words."""
     location = [str(part) for part in cast("tuple[object, ...]", problem["loc"])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from reasoner.config.hints import without_cuts
 from verifiers.suggest import did_you_mean
 
 Options = dict[str, JsonValue]
@@ -144,8 +145,6 @@ class RolloutSection(Section):
     group_size: int = Field(default=8, ge=1)
     max_tokens: int = Field(default=512, ge=1)
     temperature: float = Field(default=1.0, gt=0)
-    top_p: float = 1.0
-    top_k: int = 0
     dynamic_sampling_rounds: int = Field(default=0, ge=0)
     """DAPO (arXiv:2503.14476, section 3.2): extra rounds of problems sampled in a step to replace groups
     without signal; 0: groups without signal are simply left out of the update."""
@@ -156,15 +155,10 @@ class RolloutSection(Section):
     difficulty_from: str | None = None
     """Rollouts to begin the pass rates with: an eval_rollouts.jsonl or rollouts.jsonl."""
 
-    @model_validator(mode="after")
-    def _whole_distribution(self) -> RolloutSection:
-        if self.top_p != 1.0 or self.top_k != 0:
-            raise ValueError(
-                "top_p below 1 or top_k in training biases every importance ratio: the engine renormalises"
-                f" over the nucleus, the trainer does not; got top_p={self.top_p}, top_k={self.top_k}."
-                " Leave them out here; evaluation may use them"
-            )
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_distribution(cls, value: object) -> object:
+        return without_cuts(cast("dict[str, object]", value)) if isinstance(value, dict) else value
 
 
 class AlgorithmSection(Section):

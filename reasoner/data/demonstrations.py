@@ -185,6 +185,3 @@ def _same_mask(ours: Encoded, template: Encoded) -> None:
             f"the chat template's own mask is not the completion: it starts at token {len(template.prompt_ids)}, the"
             f" completion at {len(ours.prompt_ids)}; the texts differ from token {at} on"
         )
-
-
-__all__ = ["Demonstration", "Rows", "encode_chat", "encode_problems", "encode_row", "load_rows", "read_row"]

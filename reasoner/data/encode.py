@@ -162,18 +162,3 @@ def encode(
     (rendered,) = render([problem], tokenizer, section)
     ids = completion_ids(completion, tokenizer)
     return Encoded(id=name, prompt_ids=rendered.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
-
-
-__all__ = [
-    "BAD_ROWS",
-    "BadRow",
-    "Encoded",
-    "UnusableRow",
-    "batch_of",
-    "chat_of",
-    "completion_ids",
-    "encode",
-    "length_fault",
-    "report_bad_rows",
-    "usable_rows",
-]

@@ -204,6 +204,3 @@ def shares(pairs: Sequence[Pair]) -> Iterator[str]:
     ties = sum(pair.target == 0.5 for pair in pairs)
     longer = sum(len(pair.first) > len(pair.second) for pair in pairs if pair.target != 0.5)
     yield f"{len(pairs)} pairs, {ties} ties; the chosen is the longer one in {longer} of {len(pairs) - ties}"
-
-
-__all__ = ["Pair", "Pairs", "Splits", "held_out", "load_pairs", "read_pair", "shares", "transcript"]

@@ -140,6 +140,3 @@ def summary(pairs: Sequence[Comparison], labels: dict[str, Label]) -> dict[str, 
 def as_json(found: dict[str, Tally]) -> dict[str, JSON]:
     """For scripts."""
     return {name: {**one._asdict(), "interval": list(one.interval)} for name, one in found.items()}
-
-
-__all__ = ["SIDES", "Shown", "Side", "Sitting", "Tally", "as_json", "summary", "tally"]

@@ -53,6 +53,3 @@ def read_key() -> str:
         return sys.stdin.read(1).lower()
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-
-
-__all__ = ["label_in_terminal", "read_key"]

@@ -34,6 +34,11 @@ class ModelError(ReasonerError, ValueError):
 
     exit_code = USAGE
 
+    def __init__(self, message: str, *, path: str | Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        """Folder or hub name of what cannot be loaded, where there is one."""
+
 
 class Loaded(NamedTuple):
     """A model and its tokenizer."""
@@ -120,7 +125,8 @@ def check_model(path: str, setting: str) -> None:
 def _no_such_model(path: str, error: Exception) -> ModelError:
     return ModelError(
         f"model {path!r} must be a Hugging Face causal model, by hub name or folder: "
-        f"{first_line(error)} Check the name, your network, or give a folder with config.json."
+        f"{first_line(error)} Check the name, your network, or give a folder with config.json.",
+        path=path,
     )
 
 
@@ -134,7 +140,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
-            f"tokenizer {path!r} cannot be loaded: {first_line(error)} Set model.tokenizer to one that fits."
+            f"tokenizer {path!r} cannot be loaded: {first_line(error)} Set model.tokenizer to one that fits.", path=path
         ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"tokenizer {path!r} must have an eos_token; it has none.")

@@ -72,7 +72,8 @@ def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weigh
     except (ValueError, RuntimeError, OSError, SafetensorError) as error:
         which = f"the adapter {weights}" if weights else "the adapter"
         raise ModelError(
-            f"{which} does not fit the model: {first_line(error)} Check model.lora.targets and model.lora.rank."
+            f"{which} does not fit the model: {first_line(error)} Check model.lora.targets and model.lora.rank.",
+            path=weights,
         ) from error
     adapted.eval()
     return adapted
@@ -219,10 +220,8 @@ def merge_checkpoint(adapter: Path, target: Path) -> None:
     dtype = compute_dtype(stage.model.dtype, default_device()) if stage.model.quantization else torch.float32
     loaded = load_model(stage.model, seed=stage.seed, weights_dtype=dtype)
     add_adapter(loaded.model, stage.model.lora, seed=stage.seed, weights=adapter)
-    aside = target.with_name(f".writing-{target.name}")
-    loaded.model.save_pretrained(aside, state_dict=dict(plain_weights(loaded.model)))
-    loaded.tokenizer.save_pretrained(aside)
-    aside.rename(target)
+    loaded.model.save_pretrained(target, state_dict=dict(plain_weights(loaded.model)))
+    loaded.tokenizer.save_pretrained(target)
 
 
 __all__ = [

@@ -62,7 +62,7 @@ def _by_task(groups: Sequence[RolloutGroup]) -> dict[str, float]:
 def _by_component(rollouts: Sequence[Rollout]) -> dict[str, float]:
     parts: dict[str, list[float]] = {}
     for rollout in rollouts:
-        for name, reward in rollout.components.items():
+        for name, reward in rollout.verdict.components.items():
             parts.setdefault(name, []).append(reward)
     return {f"component/{name}": statistics.fmean(rewards) for name, rewards in sorted(parts.items())}
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
 
 from reasoner import processes
-from reasoner.errors import ReasonerError
+from reasoner.errors import ReasonerError, faults
 from reasoner.model.load import ModelError
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.model.sharding import load_whole_optimizer_state
 from reasoner.policy.progress import Progress
+from reasoner.storage.files import whole_folder
 from reasoner.storage.find_model import checkpoint_name, latest_checkpoint, list_checkpoints
 
 if TYPE_CHECKING:
@@ -30,86 +35,91 @@ class CheckpointError(ReasonerError, RuntimeError):
 
 
 def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int) -> Path:
-    """Write aside, force to disk, rename; then remove all but the newest `keep`. The main process writes.
+    """Write a checkpoint, whole or not at all; then remove all but the newest `keep`. The main process writes.
 
     Raises:
         CheckpointError: the disk is full or not writable; what was there before still is.
     """
     target = root / checkpoint_name(progress.step)
+
+    def fill(folder: Path) -> None:
+        policy.save_trained(folder)
+        with (folder / "training.pt").open("wb") as file:  # given a path, torch hides errno
+            torch.save(training_state(policy), file)
+        (folder / "progress.json").write_text(json.dumps(progress.to_json(), indent=1))
+
+    def write() -> None:
+        last = latest_checkpoint(root)
+        kept = f"the last good one is {last}" if last else "there is none yet"
+        _write(target, fill, f"checkpoint {target}", advice=f"{kept}. Free disk space, then go on with --resume.")
+        for old in list_checkpoints(root)[:-keep]:
+            shutil.rmtree(old)
+
     with policy.collected(trained=True):
-        processes.on_main(lambda: _write_checkpoint(target, policy, progress, keep=keep))
+        processes.on_main(write)
     return target
 
 
-def _write_checkpoint(target: Path, policy: Policy, progress: Progress, *, keep: int) -> None:
-    root = target.parent
-    aside = root / f".writing-{target.name}"
-    try:
-        if aside.exists():
-            shutil.rmtree(aside)
-        aside.mkdir(parents=True)
-        policy.save_trained(aside)
-        torch.save(training_state(policy), aside / "training.pt")
-        (aside / "progress.json").write_text(json.dumps(progress.to_json(), indent=1))
-        _sync_tree(aside)
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
-        _sync(root)
-    except Exception as error:
-        if not _is_disk_error(error):
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-        last = latest_checkpoint(root)
-        kept = f"the last good one is {last}" if last else "there is none yet"
-        free = shutil.disk_usage(root).free >> 20 if root.exists() else 0
-        raise CheckpointError(
-            f"checkpoint {target} could not be written ({error}; {free} MiB free); {kept}."
-            " Free disk space, then go on with --resume."
-        ) from error
-    for old in list_checkpoints(root)[:-keep]:
-        shutil.rmtree(old)
-
-
 def save_model(target: Path, policy: Policy) -> None:
-    """Write a plain model folder atomically, replacing an older one. The main process writes.
+    """Write a plain model folder, whole or not at all, in the place of an older one. The main process writes.
 
     Raises:
         CheckpointError: the disk is full or not writable.
     """
+    advice = "free disk space, then go on with --resume."
     with policy.collected(trained=False):
-        processes.on_main(lambda: _write_model(target, policy))
-
-
-def _write_model(target: Path, policy: Policy) -> None:
-    aside = target.with_name(f".writing-{target.name}")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        policy.save(aside)
-        _sync_tree(aside)
-    except Exception as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        if not _is_disk_error(error):
-            raise
-        raise CheckpointError(
-            f"model {target} could not be written ({error}). Free disk space, then go on with --resume."
-        ) from error
-    if target.exists():
-        shutil.rmtree(target)
-    aside.rename(target)
+        processes.on_main(lambda: _write(target, policy.save, f"model {target}", advice=advice))
 
 
 def copy_model(source: Path, target: Path) -> None:
-    """Copy a model folder aside, then rename it: `target` appears whole or not at all."""
-    aside = target.with_name(f".writing-{target.name}")
-    shutil.rmtree(aside, ignore_errors=True)
+    """Copy a model folder, whole or not at all.
+
+    Raises:
+        CheckpointError: the disk is full or not writable.
+    """
+
+    def fill(folder: Path) -> None:  # shutil.copytree would turn every errno into text
+        for path in sorted(source.rglob("*")):
+            place = folder / path.relative_to(source)
+            if path.is_dir():
+                place.mkdir()
+            else:
+                shutil.copy2(path, place)
+
+    _write(target, fill, str(target), advice="free disk space, or name another folder.")
+
+
+def _write(target: Path, fill: Callable[[Path], object], what: str, *, advice: str) -> None:
     try:
-        shutil.copytree(source, aside)
-        _sync_tree(aside)
-        aside.rename(target)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise CheckpointError(f"{target} could not be written: {error}.") from error
+        with whole_folder(target) as folder:
+            fill(folder)
+    except Exception as error:
+        fault = disk_fault(error)
+        if fault is None:
+            raise
+        free = f"; {shutil.disk_usage(target.parent).free >> 20} MiB free" if target.parent.exists() else ""
+        raise CheckpointError(f"{what} could not be written ({fault}{free}); {advice}") from error
+
+
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+def disk_fault(error: BaseException | None) -> str | None:
+    """Return why the operating system refused a write, by the errno of an error or of its causes; None: it did not."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, SafetensorError):
+            number = _errno_of_rust(error)
+        if number in DISK_FAULTS:
+            return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _errno_of_rust(error: SafetensorError) -> int | None:
+    """Return the errno that Rust prints as "(os error 28)": safetensors passes on no errno, only this text."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 def load_progress(folder: Path) -> Progress:
@@ -128,17 +138,22 @@ UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, 
 
 @contextmanager
 def damage_told(folder: Path, kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
-    """Turn what a damaged checkpoint raises into a CheckpointError: of a model's errors, those that name it."""
+    """Raise read errors as CheckpointError; of ModelErrors those alone that are about a model inside the folder."""
     try:
         yield
     except kinds as error:
-        elsewhere = str(folder) not in str(error) or isinstance(error.__cause__, ImportError)
-        if isinstance(error, ModelError) and elsewhere:
+        if isinstance(error, ModelError) and not _is_damage(error, folder):
             raise
+        reason = faults(error) if isinstance(error, ValidationError) else str(error)
         raise CheckpointError(
-            f"checkpoint {folder} cannot be read ({type(error).__name__}: {str(error)[:200]}). Remove that folder, then"
+            f"checkpoint {folder} cannot be read ({type(error).__name__}: {reason[:200]}). Remove that folder, then"
             " go on with --resume from the checkpoint before it."
         ) from error
+
+
+def _is_damage(error: ModelError, folder: Path) -> bool:
+    inside = error.path is not None and Path(error.path).is_relative_to(folder)
+    return inside and not isinstance(error.__cause__, ImportError)  # a missing package damages nothing
 
 
 def training_state(policy: Policy) -> dict[str, object]:
@@ -161,22 +176,3 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
     policy.scheduler.load_state_dict(state["scheduler"])
     policy.version = state["version"]
     set_random_state(state["random"])
-
-
-def _is_disk_error(error: Exception) -> bool:
-    """Safetensors and torch wrap the operating system's error in their own types."""
-    text = str(error).lower()
-    return isinstance(error, OSError) or "no space left" in text or "file write failed" in text or "os error 28" in text
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -102,7 +102,6 @@ class Round:
                     prompt_ids=prompt.ids,
                     completion=self.completions[index],
                     verdict=verdict,
-                    components=verdict.components,
                     sample_index=sample,
                     step=self.step,
                 )

@@ -125,6 +125,3 @@ def _check_demonstrations(stage: StageConfig, coming: Path | None) -> None:
         rows, bad = usable_rows(here, split=split, read=lambda row, where: read_row(row))
         if bad:
             report_bad_rows(bad, total=len(rows) + len(bad), policy=stage.sft.bad_rows)
-
-
-__all__ = ["check_stage"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from reasoner.algorithm.batch import Batch
@@ -24,6 +24,7 @@ from reasoner.records import Estimate
 from reasoner.session.session import Session
 from reasoner.stages.encoded_pairs import load_encoded
 from reasoner.stages.supervised import Lesson, Validation, supervise
+from reasoner.storage.files import write_atomic
 
 REFERENCE_FILE = "ref_logprobs.safetensors"
 
@@ -78,9 +79,7 @@ class Reference:
         sides = {"train": train, "test": validation}
         if session.fresh:
             flat = {side: _score(session.policy, pairs) for side, pairs in sides.items() if pairs}
-            aside = file.with_name(f".{file.name}.tmp")
-            save_file(flat, aside)
-            aside.replace(file)
+            write_atomic(file, save(flat))
         return cls({side: _split(load_file(file)[side], pairs) for side, pairs in sides.items() if pairs})
 
     def annotate(self, pairs: Sequence[EncodedPair], *, side: str) -> Batch:

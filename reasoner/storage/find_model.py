@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from reasoner.storage.files import RunError
+from reasoner.storage.files import HALF_WRITTEN, RunError
 
 
 def checkpoint_name(step: int) -> str:
@@ -20,7 +20,7 @@ def list_checkpoints(root: Path) -> list[Path]:
 
 def latest_checkpoint(root: Path) -> Path | None:
     """The newest complete checkpoint, if any; half-written ones are removed."""
-    for half in root.glob(".writing-*") if root.is_dir() else ():
+    for half in root.glob(f"{HALF_WRITTEN}*") if root.is_dir() else ():
         shutil.rmtree(half, ignore_errors=True)
     found = list_checkpoints(root)
     return found[-1] if found else None

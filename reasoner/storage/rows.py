@@ -29,7 +29,7 @@ def rollout_row(group: RolloutGroup, index: int) -> list[dict[str, JSON]]:
             "verifier_options": dict(problem.verifier_options),
             "verdict": rollout.verdict.to_json(),
             "shaping": rollout.shaping,
-            "components": dict(rollout.components),
+            "components": dict(rollout.verdict.components),
             "reward": rollout.reward,
             "prompt_ids": list(rollout.prompt_ids),
         }

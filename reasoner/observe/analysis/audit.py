@@ -120,6 +120,3 @@ def over_time(done: Sequence[Regraded]) -> str:
     """Rejected shares in the thirds of the audited rollouts."""
     flags = np.asarray([item.verdict.reward is not None and item.verdict.reward < 1 for item in done], dtype=np.float64)
     return " -> ".join(percent(float(part.mean())) for part in np.array_split(flags, min(3, len(flags))))
-
-
-__all__ = ["Explained", "audit_findings", "audited", "explain_and_audit", "held_out_for"]

@@ -258,17 +258,3 @@ def _compare(base: str, first: Mapping[str, float], name: str, other: Mapping[st
         p=mcnemar(differences.count(1.0), differences.count(-1.0)) if binary else sign_flip_test(differences),
         test="McNemar, exact" if binary else "sign-flip permutation",
     )
-
-
-__all__ = [
-    "Comparison",
-    "compare",
-    "evaluated_rows",
-    "holm",
-    "mcnemar",
-    "paired_interval",
-    "problem_values",
-    "sign_flip_test",
-    "student_quantile",
-    "trained_rows",
-]

@@ -208,6 +208,3 @@ class Keys:
             import termios
 
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)  # pyright: ignore[reportArgumentType]
-
-
-__all__ = ["KEYS", "TIME_PARTS", "Keys", "View", "clock", "figure_lines", "sparkline"]

@@ -100,6 +100,3 @@ def places(rows: Sequence[object], limit: int = 5) -> tuple[Place, ...]:
     step = max(1, len(rows) // limit)
     chosen = list(rows)[::step][:limit]
     return tuple(Place(row.step, row.group, row.sample) for row in chosen)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-__all__ = ["RANK", "Finding", "Level", "Place", "ordered", "places"]

@@ -312,6 +312,3 @@ def _same_evaluation(history: History) -> Iterator[Finding]:
         explains=frozenset({"engine-trainer-gap", "no-progress", "reward-falls", "rewards-collapsed", *SYMPTOMS}),
         rollouts=places([row for row in history.eval_rows if row.step == steps[-1]]),
     )
-
-
-__all__ = ["gap_rules"]

@@ -415,6 +415,3 @@ def _length(history: History) -> Iterator[Finding]:
         evidence=(f"that is {grown.z:.0f} standard errors of growth, and {risen.z:.1f} of reward",),
         change="use aggregation=constant or token (a mean per row favours long wrong answers), or an overlong penalty.",
     )
-
-
-__all__ = ["grading_rules"]

@@ -98,6 +98,3 @@ def _evaluations(evals: Sequence[Mapping[str, JSON]]) -> Iterator[str]:
             (a, al, ah), (b, bl, bh) = first[name], last[name]
             verdict = "better" if bl > ah else "worse" if bh < al else "the intervals overlap (see `reasoner compare`)"
             yield f"evaluation {name}: {a:.1%} [{al:.1%}, {ah:.1%}] -> {b:.1%} [{bl:.1%}, {bh:.1%}]: {verdict}"
-
-
-__all__ = ["machine_rules"]

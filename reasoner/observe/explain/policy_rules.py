@@ -317,6 +317,3 @@ def progress(history: History) -> float | None:
     reward = history.series("reward/mean")
     found = change(reward)
     return None if found is None else found.z
-
-
-__all__ = ["policy_rules", "progress"]

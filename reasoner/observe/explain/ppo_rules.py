@@ -178,6 +178,3 @@ def _evaluation_fell(history: History) -> str:
     if not np.isfinite(last[0]) or last[2] >= best[1]:
         return ""
     return f"the evaluation's {name} fell from {best[0]:.3g} [{best[1]:.3g}, {best[2]:.3g}] to {last[0]:.3g}"
-
-
-__all__ = ["ppo_rules"]

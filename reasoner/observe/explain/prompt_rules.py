@@ -300,6 +300,3 @@ more than a note (ours)."""
 
 def _mean(rows: list[Row]) -> float:
     return sum(row.right for row in rows) / len(rows)
-
-
-__all__ = ["prompt_rules"]

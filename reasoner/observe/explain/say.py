@@ -52,6 +52,3 @@ def sentence(finding: Finding) -> str:
     why = f" ({finding.evidence[0]})" if finding.evidence else ""
     change = f" Try: {finding.change}" if finding.change else ""
     return f"{finding.level}: {finding.title}{why}.{change}"
-
-
-__all__ = ["print_findings", "sentence"]

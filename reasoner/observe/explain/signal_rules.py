@@ -340,6 +340,3 @@ def _same_completions(history: History) -> Iterator[Finding]:
 def _alike(groups: list[list[Row]]) -> float:
     """Share of groups whose completions are one text."""
     return sum(len({row.completion for row in group}) == 1 for group in groups) / len(groups)
-
-
-__all__ = ["rambles", "repeats", "signal_rules"]

@@ -51,6 +51,3 @@ def percent(share: float) -> str:
     """
     value = 100 * share
     return f"{value:.0f} %" if value >= 2 or value == 0 else f"{value:.2g} %"
-
-
-__all__ = ["Change", "change", "percent", "t_value"]

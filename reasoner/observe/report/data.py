@@ -332,6 +332,3 @@ def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) 
 def glossary() -> dict[str, list[str]]:
     """Metric to (meaning, healthy range)."""
     return {name: [entry.meaning, entry.healthy] for name, entry in GLOSSARY.items()}
-
-
-__all__ = ["glossary", "packed", "stage_data"]

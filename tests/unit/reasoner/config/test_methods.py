@@ -45,6 +45,13 @@ def test_centred_rewards_need_a_group() -> None:
     resolve({**tiny, "method": "pairs"})
 
 
+def test_a_config_of_an_older_run_may_hold_the_cuts_that_cut_nothing() -> None:
+    tiny = {"task": "arithmetic", "model": {"from_scratch": {}}}
+    (old,) = resolve({**tiny, "rollout": {"top_p": 1.0, "top_k": 0, "group_size": 4}}).stages
+    (new,) = resolve({**tiny, "rollout": {"group_size": 4}}).stages
+    assert old == new
+
+
 def test_defaults_of_ppo_give_way_to_the_file() -> None:
     tiny = {"task": "arithmetic", "model": {"from_scratch": {}}, "method": "ppo"}
     (stage,) = resolve(tiny).stages

@@ -30,7 +30,6 @@ def group(*verdicts: Verdict) -> RolloutGroup:
             prompt_ids=(1,),
             completion=NOTHING,
             verdict=verdict,
-            components=verdict.components,
             sample_index=at,
             step=0,
         )
