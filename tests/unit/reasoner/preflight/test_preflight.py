@@ -108,6 +108,10 @@ def test_problems_that_are_never_solved_want_a_start_or_easier_ones() -> None:
         "90 % of the problems were never solved in 8 samples: begin with an sft stage or a stronger model, or with"
         " easier problems."
     )
+    few = made_of([(0, 2)] * 9 + [(1, 2)])
+    few.config = stage(rollout={"group_size": 2})
+    assert slow_chance(few.whole, 16) > 0.5
+    assert [said.split(":")[0] for said in sentences(few)] == ["90 % of the problems were never solved in 2 samples"]
     done.bins = [bin_of("easy", Beta(3, 1)), bin_of("hard", Beta(1, 9)), bin_of("middling", Beta(1, 1))]
     assert next(s for s in sentences(done) if "never solved" in s).endswith(
         "or with easier problems (easy: 75 % right)."
