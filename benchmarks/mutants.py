@@ -28,25 +28,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-UNIT = "tests/unit"
-ROOM = f"{UNIT}/reasoner/algorithm"
-ALGORITHM = (f"{ROOM}/test_loss.py", f"{ROOM}/test_advantage.py", f"{ROOM}/test_token_weights.py", ROOM)
-VERIFIERS = tuple(
-    f"{UNIT}/verifiers/{part}" for part in ("test_registry.py", "test_verdict.py", "test_compose.py", "answers")
+ALGORITHM = tuple(
+    f"tests/unit/reasoner/algorithm/test_{name}.py"
+    for name in ("loss", "advantage", "token_weights", "pairwise", "golden")
 )
-TESTS = {
+TESTS: dict[str, tuple[str, ...]] = {
     **{
         f"reasoner/algorithm/{name}.py": ALGORITHM
         for name in ("loss", "kl", "importance", "advantage", "group_baselines", "token_weights")
     },
-    "reasoner/data/sampler.py": (f"{UNIT}/reasoner/data",),
-    "verifiers/registry.py": VERIFIERS,
-    "verifiers/verdict.py": VERIFIERS,
+    "reasoner/data/sampler.py": ("tests/unit/reasoner/data/test_sampler.py", "tests/unit/reasoner/data"),
+    "verifiers/registry.py": ("tests/unit/verifiers/test_registry.py", "tests/unit/verifiers/test_compose.py"),
+    "verifiers/verdict.py": ("tests/unit/verifiers/test_verdict.py", "tests/unit/verifiers/test_compose.py"),
 }
-"""Module and the tests of its room, the quickest first."""
+"""Module and the tests of its room, each in a process of its own until one fails: the quickest first."""
 LEAST_SECONDS = 30.0
 TIMES = 4.0
-"""A mutant has this many times as long as the tests took without a fault, and at least LEAST_SECONDS."""
+"""A mutant has this many times as long as all tests took without a fault, and at least LEAST_SECONDS."""
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -164,27 +162,36 @@ class Tree:
                 shutil.copy2(ROOT / name, folder / name)
 
     def run(self, module: str, source: str, tests: Sequence[str], seconds: float) -> int | None:
-        """Exit status of the tests on a source of the module; None: the time was up."""
+        """Exit status of the first tests that fail on a source of the module, 0 where none do; None: time was up."""
         file = self.folder / module
         original = file.read_text()
         file.write_text(source)
-        quiet = ["-q", "-x", "-p", "no:cacheprovider"]
+        deadline = time.monotonic() + seconds
+        try:
+            for test in tests:
+                status = self._pytest(test, deadline - time.monotonic())
+                if status != 0:
+                    return status
+            return 0
+        finally:
+            file.write_text(original)
+
+    def _pytest(self, test: str, seconds: float) -> int | None:
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
         # without bytecode: a mutant may have the size and the second of the one before it
         settings = {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         with (self.folder / "mutant.log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", *quiet, *tests],
-                cwd=self.folder, env=os.environ | settings, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                command, cwd=self.folder, env=os.environ | settings, stdout=log, stderr=log, start_new_session=True
+            )
             try:
-                return process.wait(seconds)
+                return process.wait(max(0.0, seconds))
             except subprocess.TimeoutExpired:
                 return None
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-                file.write_text(original)
 
 
 def measure(module: str, chosen: Sequence[Mutant], trees: Sequence[Tree]) -> dict[str, object]:
