@@ -17,7 +17,6 @@ from reasoner.algorithm.advantage import get_estimator
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import IMPORTANCE, POLICY_LOSSES
 from reasoner.algorithm.objective import make_objective
-from reasoner.algorithm.token_weights import token_weights
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.config.sections import BatchSection
@@ -404,17 +403,6 @@ def test_tied_weights_are_named_once() -> None:
     names = [name for name, _ in policy.named_weights()]
     assert "lm_head.weight" not in names
     assert len(names) == len(set(names))
-
-
-def test_token_weights_by_hand() -> None:
-    mask = torch.tensor([True, True, False, True, True, True])
-    rows = torch.tensor([0, 0, 0, 1, 1, 1])
-    token = token_weights(mask, rows, rows=2, mode="token", max_tokens=10)
-    sequence = token_weights(mask, rows, rows=2, mode="sequence", max_tokens=10)
-    constant = token_weights(mask, rows, rows=2, mode="constant", max_tokens=10)
-    assert token.tolist() == pytest.approx([0.2, 0.2, 0, 0.2, 0.2, 0.2])
-    assert sequence.tolist() == pytest.approx([0.25, 0.25, 0, 1 / 6, 1 / 6, 1 / 6])
-    assert constant.tolist() == pytest.approx([0.05, 0.05, 0, 0.05, 0.05, 0.05])
 
 
 def test_schedules() -> None:

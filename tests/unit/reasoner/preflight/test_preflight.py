@@ -108,6 +108,10 @@ def test_problems_that_are_never_solved_want_a_start_or_easier_ones() -> None:
         "90 % of the problems were never solved in 8 samples: begin with an sft stage or a stronger model, or with"
         " easier problems."
     )
+    few = made_of([(0, 2)] * 9 + [(1, 2)])
+    few.config = stage(rollout={"group_size": 2})
+    assert slow_chance(few.whole, 16) > 0.5
+    assert [said.split(":")[0] for said in sentences(few)] == ["90 % of the problems were never solved in 2 samples"]
     done.bins = [bin_of("easy", Beta(3, 1)), bin_of("hard", Beta(1, 9)), bin_of("middling", Beta(1, 1))]
     assert next(s for s in sentences(done) if "never solved" in s).endswith(
         "or with easier problems (easy: 75 % right)."
@@ -142,10 +146,13 @@ def test_samples_that_repeat_each_other_want_a_higher_temperature() -> None:
     done = made_of([(1, 4)] * 6 + [(4, 4)] * 6)
     assert not any("temperature" in said for said in sentences(done))
     for row in done.rows:
-        row.completion = "the same"  # a problem that is solved every time may be
+        row.completion = "the same" if row.problem in {f"p{n}" for n in range(6)} else row.completion
     done.config = stage(rollout={"group_size": 4, "temperature": 0.6})
     (said,) = [said for said in sentences(done) if "temperature" in said]
     assert "only 25 % of its completions differ from each other: raise rollout.temperature above 0.6." in said
+    for row in done.rows:
+        row.completion = row.completion.replace("the same", f"{row.sample}") if row.problem != "p6" else "right"
+    assert not any("temperature" in said for said in sentences(done)), "where all are right, all may be alike"
 
 
 def test_other_findings_are_handed_on_with_their_change() -> None:

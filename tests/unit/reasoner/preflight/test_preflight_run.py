@@ -262,6 +262,15 @@ def test_without_signal_a_step_is_sampling_alone(folder: Path) -> None:
     assert any(sentence.startswith("100 % of the problems were never solved") for sentence in sentences(done))
 
 
+def test_an_update_is_timed_on_other_rows_where_the_last_rounds_have_no_signal(folder: Path) -> None:
+    one_group = run_of(folder, rollout={"problems_per_step": 1, "group_size": 2})
+    mixed = [len(set(rewards)) > 1 for rewards in groups(preflight(one_group, problems=16)).values()]
+    rounds = next(at for at in range(3, 17) if any(mixed[:at]) and not any(mixed[at - 2 : at]))
+    done = preflight(one_group, problems=rounds)
+    assert [len(set(rewards)) > 1 for rewards in groups(done).values()] == mixed[:rounds]
+    assert min(done.split[part] for part in ("logprobs", "update", "sync")) > 0
+
+
 def test_what_could_not_be_graded_is_no_evidence(folder: Path) -> None:
     done = preflight(run_of(folder, grader="broken", grading={"max_ungraded_share": 1.0}), problems=3)
     assert done.counts == {}

@@ -1,0 +1,91 @@
+"""What a verdict may say, and what it says in JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from verifiers import Outcome, Verdict, fixed, graded
+
+FIXED = {
+    Outcome.CORRECT: 1.0,
+    Outcome.INCORRECT: 0.0,
+    Outcome.NO_ANSWER: 0.0,
+    Outcome.LIMIT_EXCEEDED: 0.0,
+    Outcome.BAD_REFERENCE: None,
+    Outcome.VERIFIER_ERROR: None,
+}
+NUMBERS = (None, -1.0, 0.0, 0.25, 1.0, 2.0, math.nan, math.inf, -math.inf)
+
+
+def allowed(outcome: Outcome, reward: float | None) -> bool:
+    """The table of DESIGN.md."""
+    if outcome in FIXED:
+        return reward == FIXED[outcome]
+    if reward is None or not math.isfinite(reward):
+        return False
+    return 0 < reward < 1 if outcome is Outcome.PARTIAL else True
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("reward", NUMBERS)
+def test_an_outcome_has_its_rewards_and_no_others(outcome: Outcome, reward: float | None) -> None:
+    if allowed(outcome, reward):
+        verdict = Verdict(outcome=outcome, reward=reward)
+        assert (verdict.outcome, verdict.reward, verdict.graded) == (outcome, reward, reward is not None)
+    else:
+        with pytest.raises(ValueError, match=f"reward of {outcome} must be .*got {reward}"):
+            Verdict(outcome=outcome, reward=reward)
+
+
+@pytest.mark.parametrize("outcome", FIXED)
+def test_a_fixed_verdict_has_the_reward_of_its_outcome(outcome: Outcome) -> None:
+    verdict = fixed(outcome, "because", answer="4", tier="text")
+    assert (verdict.outcome, verdict.reward, verdict.answer) == (outcome, FIXED[outcome], "4")
+    assert verdict.detail == {"reason": "because", "tier": "text"}
+    assert verdict.reason == "because"
+    assert verdict.graded == (outcome not in (Outcome.BAD_REFERENCE, Outcome.VERIFIER_ERROR))
+
+
+@pytest.mark.parametrize(
+    ("reward", "outcome", "kept"),
+    [
+        (0.0, Outcome.INCORRECT, 0.0),
+        (-0.5, Outcome.INCORRECT, 0.0),
+        (0.001, Outcome.PARTIAL, 0.001),
+        (0.999, Outcome.PARTIAL, 0.999),
+        (1.0, Outcome.CORRECT, 1.0),
+        (1.5, Outcome.CORRECT, 1.0),
+    ],
+)
+def test_a_graded_verdict_is_right_wrong_or_between(reward: float, outcome: Outcome, kept: float) -> None:
+    verdict = graded(reward, "so far", answer="x", matched=3)
+    assert (verdict.outcome, verdict.reward, verdict.answer) == (outcome, kept, "x")
+    assert verdict.detail == {"reason": "so far", "matched": 3}
+
+
+def test_json_there_and_back() -> None:
+    verdict = Verdict(
+        outcome=Outcome.PARTIAL, reward=0.5, answer="4", detail={"reason": "half", "parts": [1, None]}, seconds=0.25,
+        verifier="math", version="3", components={"a": 0.5},
+    )  # fmt: skip
+    row = json.loads(json.dumps(verdict.to_json()))
+    assert row == {
+        "outcome": "partial", "reward": 0.5, "answer": "4", "detail": {"reason": "half", "parts": [1, None]},
+        "seconds": 0.25, "verifier": "math", "version": "3", "components": {"a": 0.5},
+    }  # fmt: skip
+    assert Verdict.from_json(row) == verdict
+    with pytest.raises(TypeError, match="colour"):
+        Verdict.from_json({**row, "colour": "red"})
+    with pytest.raises(ValueError, match="reward of correct must be 1"):
+        Verdict.from_json({**row, "outcome": "correct"})
+
+
+def test_what_was_not_said_is_empty() -> None:
+    verdict = Verdict(outcome=Outcome.SCORED, reward=-3.5)
+    assert (verdict.answer, verdict.reason, verdict.seconds, verdict.verifier, verdict.version) == (
+        None, "", 0.0, "", "1",
+    )  # fmt: skip
+    assert verdict.components == {}
