@@ -15,11 +15,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.modeling_utils import PreTrainedModel
 
+from reasoner.config.tolerances import TOLERANCES
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
 from reasoner.engine.check import checksum
-from reasoner.model.forward import full_attention
+from reasoner.model.families import attention_kinds, full_attention, is_known, logit_transform
 from reasoner.model.internals import attention_of, keys_and_values
-from reasoner.model.load import eos_ids, load_tokenizer
+from reasoner.model.load import check_family, eos_ids, load_tokenizer
+from reasoner.model.logprobs import head_logits, output_layer
 from reasoner.model.lora import exclusive
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 
@@ -115,11 +117,31 @@ class HfEngine(Engine):
         self._eos = frozenset(eos_ids(model, self.tokenizer))
         self._stop_enders: dict[tuple[str, ...], frozenset[int]] = {}
         _check_attention(model, max_model_len)
+        if not self._shared:
+            check_family(model)
+        if not is_known(model.config):
+            self._check_decoding()
 
     @property
     def device(self) -> torch.device:
         """Where the model lies."""
         return self.model.device
+
+    def _check_decoding(self) -> None:
+        """Raise where sampling through the cache differs from a forward pass over the whole text.
+
+        Raises:
+            EngineError: what models of this family keep between tokens is more than keys and values.
+        """
+        prompt = list(range(8))
+        (done,) = self._generate([Request(prompt_ids=tuple(prompt), seed=0)], SamplingParams(max_tokens=8))
+        scored = self.score([*prompt, *done.completion.token_ids])[len(prompt) - 1 :]
+        gap = max(abs(a - b) for a, b in zip(done.completion.rollout_logprobs, scored, strict=True))
+        if not gap <= 2 * TOLERANCES[str(self._autocast or self.model.dtype).removeprefix("torch.")].probe:
+            raise EngineError(
+                f"the hf engine does not sample models of the family {self.model.config.model_type!r} right: what they"
+                " keep between tokens is more than keys and values. Use engine.name=vllm."
+            )
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
         check_requests(requests, params, limit=self.max_model_len)
@@ -201,12 +223,7 @@ class HfEngine(Engine):
             return self._logits(hidden)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        config = self.model.config
-        logits = cast("torch.nn.Module", self.model.get_output_embeddings())(hidden).float()
-        scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
-        logits = logits * scale if scale != 1.0 else logits
-        cap = getattr(config, "final_logit_softcapping", None)
-        return cap * torch.tanh(logits / cap) if cap else logits
+        return head_logits(hidden, output_layer(self.model), logit_transform(self.model.config))
 
     def _choose(
         self, active: list[_Active], logits: Tensor, state: _Slots, params: SamplingParams, *, first: int
@@ -382,8 +399,8 @@ def _check_attention(model: PreTrainedModel, max_model_len: int) -> None:
             " engine.name=vllm."
         )
     if not full_attention(model.config, max_model_len):
-        kinds = getattr(model.config, "layer_types", None) or ["sliding_attention"]
+        kinds = attention_kinds(model.config)
         raise EngineError(
-            f"the hf engine takes models with full attention; {type(model).__name__} has {sorted(set(kinds))} layers."
+            f"the hf engine takes models with full attention; {type(model).__name__} has {sorted(kinds)} layers."
             " Use engine.name=vllm."
         )

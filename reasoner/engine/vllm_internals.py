@@ -2,7 +2,8 @@
 
 - `worker.reload_weights`, `worker.model_runner.model`, `layers.utils.dispatch_cpu_unquantized_gemm` and a head's
   `cpu_linear`: new weights in place. vLLM's CPU build packs linear weights and empties the originals, so the model's
-  own `load_weights` fails and `reload_weights` works, except for the packed copy behind a tied head.
+  own `load_weights` fails and `reload_weights` works, except for the packed copy behind a tied head, and for experts,
+  whose `quant_method` packs them only while it has no `moe_kernel`.
 - `LLM.llm_engine.engine_core.shutdown`: an end that does not wait for the collector.
 - `CuMemAllocator.allocator_and_pools`, `release_pools`: an end that leaves memory for the next engine.
 - `CPUAttentionBackend.get_supported_head_sizes`: a refusal at the start rather than at the first completion.
@@ -36,8 +37,15 @@ class WeightLoader:
 
 def load_into(worker: Any, weights: NamedTensors) -> str:
     """Replace a worker's weights (Hugging Face names); returns the checksum of what came in."""
-    arrived = Checksum()
-    worker.reload_weights(weights_iterator=arrived.over(weights))
+    from reasoner.model.internals import checkpoint_names
+
+    arrived, model = Checksum(), worker.model_runner.model
+    if next(model.parameters()).device.type == "cpu":
+        for layer in model.modules():
+            if getattr(getattr(layer, "quant_method", None), "moe_kernel", None) is not None:
+                layer.quant_method.moe_kernel = None
+    config = worker.model_config.hf_config
+    worker.reload_weights(weights_iterator=checkpoint_names(config, arrived.over(weights)))
     repack_tied_head(worker)
     return arrived.digest()
 

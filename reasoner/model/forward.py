@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface, PreTrainedModel
 
 from reasoner.config.errors import ConfigError
+from reasoner.model.families import family_of, full_attention
 from reasoner.model.internals import attention_of
 
 UNPADDED = "reasoner_unpadded"
@@ -131,13 +131,7 @@ def allow_unpadded(model: PreTrainedModel) -> None:
 
 
 def takes_unpadded(model: PreTrainedModel, positions: int) -> bool:
-    """Whether a model takes passes without padding, of rows of up to so many positions."""
-    return attention_of(model) == UNPADDED and full_attention(model.config, positions)
-
-
-def full_attention(config: PretrainedConfig, positions: int) -> bool:
-    """Whether every layer attends to everything before it, up to so many positions."""
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
-    short = window is not None and window < positions
-    return kinds <= ({"full_attention"} if short else {"full_attention", "sliding_attention"})
+    """Whether the attention of a model takes passes without padding, of rows of up to so many positions."""
+    return (
+        attention_of(model) == UNPADDED and full_attention(model.config, positions) and family_of(model.config).unpads
+    )

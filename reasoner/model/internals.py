@@ -5,16 +5,22 @@
 - `past_key_values.layers[i].keys` and `.values`: keys and values after a forward pass.
 - `model.hf_quantizer`, `model.hf_device_map` and `config.quantization_config`: by these `save_pretrained` and `to` know
   a quantized model.
+- `core_model_loading.revert_weight_conversion`, `conversion_mapping.get_checkpoint_conversion_mapping`: the names that
+  checkpoints have, which differ from the model's own where it holds the experts of a layer in one tensor.
 
 `tests/unit/test_private_names.py` says what to do where one of them is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import PreTrainedModel
 
 
@@ -26,6 +32,17 @@ def attention_of(model: PreTrainedModel) -> str | None:
 def keys_and_values(cache: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """[rows, heads, L, D] keys and values of each layer in the cache of a forward pass."""
     return ((layer.keys, layer.values) for layer in cache.layers)
+
+
+def checkpoint_names(config: PretrainedConfig, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """A model's weights under the names of its checkpoints, which other libraries read."""
+    if not any(map(get_checkpoint_conversion_mapping, (config.model_type, *(config.architectures or ())))):
+        yield from weights
+        return
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    for name, tensor in weights:
+        yield from revert_weight_conversion(model, {name: tensor}).items()
 
 
 def forget_quantization(model: Any) -> None:

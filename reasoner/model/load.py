@@ -14,7 +14,10 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.errors import USAGE, ReasonerError
-from reasoner.model.forward import allow_unpadded
+from reasoner.model.families import is_known
+from reasoner.model.forward import UNPADDED, allow_unpadded
+from reasoner.model.internals import attention_of
+from reasoner.model.measured import measure
 from reasoner.model.quantized import bits_config, settle
 
 if TYPE_CHECKING:
@@ -79,7 +82,28 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
         model = settle(model)
     _own_memory(model)
     allow_unpadded(model)
+    check_family(model)
     return Loaded(model.eval(), load_tokenizer(section.tokenizer or section.path))
+
+
+def check_family(model: PreTrainedModel) -> None:
+    """Measure a model of a family that has no row in `families.py`, and take passes without padding from it at need.
+
+    Raises:
+        ModelError: its log-probabilities differ from those of transformers' own forward pass.
+    """
+    if is_known(model.config):
+        return
+    found = measure(model, "padded")
+    if not found.agrees:
+        raise ModelError(
+            f"models of the family {model.config.model_type!r} are not known here, and the trainer's log-probabilities"
+            f" of one differ from transformers' own by {found.gap:.2g} nats: its logits are more than the output layer"
+            " of the last hidden states, scaled and capped. Use a model of another family, or add this one to"
+            " reasoner/model/families.py."
+        )
+    if attention_of(model) == UNPADDED and not measure(model, "unpadded").agrees:
+        model.set_attn_implementation("sdpa")
 
 
 def _own_memory(model: torch.nn.Module) -> None:

@@ -7,12 +7,15 @@ part: at most `max_bytes` of float32 logits, whatever the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+
+from reasoner.model.families import LogitTransform, logit_transform
 
 
 class LogprobsAndEntropy(NamedTuple):
@@ -42,19 +45,15 @@ def logprobs_and_entropy(
         targets_N: [N] int64 token ids.
         temperature: the sampling temperature; logits are divided by it.
         max_bytes: bound on the float32 logits held at once; about as much again is needed to work on them.
-        config: the model's config, read for a final logit soft-cap or scale.
+        config: the model's config, asked for a scale and a soft cap of the logits.
         entropy_gradient: True where the entropy is part of the loss.
     """
-    vocabulary = int(getattr(head, "out_features", 0)) or int(cast("Tensor", head.weight).shape[0])
+    vocabulary = int(getattr(head, "out_features", 0)) or head.get_parameter("weight").shape[0]
     chunk = max(1, max_bytes // (4 * vocabulary))
-    cap = getattr(config, "final_logit_softcapping", None)
-    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    transform = logit_transform(config)
 
     def one_chunk(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logits = head(hidden) * scale if scale != 1.0 else head(hidden)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        if cap:
-            logits = cap * torch.tanh(logits / cap)
+        logits = head_logits(hidden, head, transform)
         if temperature != 1.0:
             logits = logits / temperature
         normalizer = torch.logsumexp(logits, dim=-1)
@@ -67,9 +66,10 @@ def logprobs_and_entropy(
 
     if hidden_ND.shape[0] <= chunk:
         return LogprobsAndEntropy(*one_chunk(hidden_ND, targets_N))
-    if type(head) is nn.Linear and head.bias is None and not cap and not entropy_gradient:
+    if type(head) is nn.Linear and head.bias is None and not transform.cap and not entropy_gradient:
         width = max(1, max_bytes // (4 * hidden_ND.shape[0]))
-        return LogprobsAndEntropy(*_ByVocabulary.apply(hidden_ND, head.weight, targets_N, scale / temperature, width))
+        factor = transform.scale / temperature
+        return LogprobsAndEntropy(*_ByVocabulary.apply(hidden_ND, head.weight, targets_N, factor, width))
     parts = [
         checkpoint(one_chunk, hidden, targets, use_reentrant=False, preserve_rng_state=False)
         if torch.is_grad_enabled()
@@ -77,6 +77,20 @@ def logprobs_and_entropy(
         for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
     ]
     return LogprobsAndEntropy(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
+
+
+def output_layer(model: PreTrainedModel) -> nn.Module:
+    """The layer that turns hidden states into logits."""
+    head = model.get_output_embeddings()
+    assert isinstance(head, nn.Module), type(model)
+    return head
+
+
+def head_logits(hidden: Tensor, head: nn.Module, transform: LogitTransform) -> Tensor:
+    """[..., V] logits of the output layer, scaled and capped, in float32 at least."""
+    logits = head(hidden) * transform.scale if transform.scale != 1.0 else head(hidden)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return transform.cap * torch.tanh(logits / transform.cap) if transform.cap else logits
 
 
 class _ByVocabulary(torch.autograd.Function):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,15 @@ ADAPTER_FILE = "adapter_model.safetensors"
 """peft's name of an adapter's weights."""
 
 
+@contextmanager
+def _making(seed: int) -> Iterator[None]:
+    """With random numbers of its own, and without peft's warning that it adapts fused experts by another rank."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern keys", RuntimeWarning)
+        torch.manual_seed(seed)
+        yield
+
+
 def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weights: Path | None = None) -> PeftModel:
     """Put an adapter into the model (in place) and freeze everything else.
 
@@ -64,8 +74,7 @@ def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weigh
         task_type="CAUSAL_LM",
     )
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with _making(seed):
             adapted = cast("PeftModel", peft.get_peft_model(model, config, adapter_name=ADAPTER))
         if weights is not None:
             load_adapter(adapted, weights)
@@ -82,8 +91,7 @@ def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weigh
 def another_adapter(adapted: PeftModel, name: str, *, seed: int) -> None:
     """Put a further adapter of the same shape beside the policy's, to be trained with it; the policy's stays active."""
     config = copy.deepcopy(adapted.peft_config[ADAPTER])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _making(seed):
         adapted.add_adapter(name, config)
     for parameter_name, parameter in adapted.named_parameters():
         if is_adapter(parameter_name):
@@ -94,6 +102,11 @@ def another_adapter(adapted: PeftModel, name: str, *, seed: int) -> None:
 def is_adapter(name: str, adapter: str | None = None) -> bool:
     """Whether a parameter belongs to an adapter, or to the one of this name."""
     return ".lora_" in name and (adapter is None or adapter in name.split("."))
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter in the model without adapters."""
+    return name.replace(".base_layer", "")
 
 
 def dropout_modules(model: nn.Module) -> list[nn.Module]:
@@ -115,9 +128,8 @@ def fingerprint(model: PreTrainedModel) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in model.state_dict().items():
         if not is_adapter(name):
-            plain = name.replace(".base_layer.", ".")
             first = tensor.detach().reshape(-1)[:64].float().cpu().numpy().tobytes()
-            digest.update(f"{plain} {tuple(tensor.shape)} ".encode() + first)
+            digest.update(f"{plain_name(name)} {tuple(tensor.shape)} ".encode() + first)
     return digest.hexdigest()
 
 
@@ -195,15 +207,12 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
                 continue
             held = plain_weight(in_bits[layer])
         tensor = whole(held)
-        owner, _, leaf = name.rpartition(".base_layer.")
-        if not owner:
-            yield name, tensor.detach()
-            continue
-        held = tensor.detach()
-        if leaf == "weight":
-            with torch.no_grad():
-                held = (held.float() + whole(adapted[owner].get_delta_weight(ADAPTER)).float()).to(held.dtype)
-        yield f"{owner}.{leaf}", held
+        held, leaf = tensor.detach(), name.rpartition(".")[2]
+        for owner, one in adapted.items():  # experts that lie in one module are adapted one around the other
+            if name.startswith(f"{owner}.base_layer.") and leaf == getattr(one, "parameter_name", "weight"):
+                with torch.no_grad():
+                    held = (held.float() + whole(one.get_delta_weight(ADAPTER)).float()).to(held.dtype)
+        yield plain_name(name), held
 
 
 def merge_checkpoint(adapter: Path, target: Path) -> None:

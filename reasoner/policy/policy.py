@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -21,12 +21,14 @@ from reasoner import processes
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms, merge_metrics
 from reasoner.algorithm.objective import Objective, TokenScores
+from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
 from reasoner.errors import ReasonerError
 from reasoner.model.forward import Forward, hidden_states, takes_unpadded
 from reasoner.model.load import compute_dtype, context_limit, eos_ids, load_model
-from reasoner.model.logprobs import logprobs_and_entropy
+from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 from reasoner.model.lora import adapter_weights, add_adapter, dropout_modules, load_adapter, plain_weights, save_adapter
+from reasoner.model.measured import packs
 from reasoner.model.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.optimizer import make_optimizer, parameter_groups, schedule_factor
@@ -76,7 +78,7 @@ class TokenScorer(nn.Module):
         return TokenScores(
             *logprobs_and_entropy(
                 hidden_ND,
-                cast("nn.Module", self.model.get_output_embeddings()),
+                output_layer(self.model),
                 forward.targets_N,
                 temperature=temperature,
                 max_bytes=self.logit_bytes,
@@ -114,6 +116,12 @@ class Policy:
         self.vocabulary = loaded.model.config.vocab_size
         self.special_ids: list[int] = list(loaded.tokenizer.all_special_ids)
         self.model = loaded.model
+        if self._packs and not packs(self.model):
+            raise ConfigError(
+                "bad-value",
+                f"batch.layout must be padded for {type(self.model).__name__}: rows end to end run into each other; got"
+                f" {config.batch.layout} with model.attention={config.model.attention}.",
+            )
         self.adapter: PeftModel | None = None
         if lora is not None:
             adapter = checkpoint / "adapter" if checkpoint else None
@@ -184,14 +192,20 @@ class Policy:
     def layout(self, batch: Batch) -> Forward:
         """The forward inputs of a micro-batch on the policy's device; config.batch.layout decides."""
         section, planner = self.config.batch, self.planner()
-        flash = self.config.model.attention == "flash_attention_2"
-        if section.layout == "packed" or (section.layout == "auto" and flash):
+        if self._packs:
+            flash = self.config.model.attention == "flash_attention_2"
             forward = packed(batch, None if flash else section.pack_tokens)
         elif planner.unpads(planner.sizes(batch), range(len(batch))):
             forward = unpadded(batch, ends=self.reads_last_token)
         else:
             forward = padded(batch)
         return forward.to(self.device)
+
+    @property
+    def _packs(self) -> bool:
+        """Whether micro-batches lie end to end."""
+        layout, flash = self.config.batch.layout, self.config.model.attention == "flash_attention_2"
+        return layout == "packed" or (layout == "auto" and flash)
 
     def planner(self) -> Planner:
         """What divides rows into passes; config.batch.layout decides whether they may do without padding."""

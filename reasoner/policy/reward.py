@@ -11,13 +11,14 @@ from typing import ClassVar, cast
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.objective import TokenScores
 from reasoner.config.errors import ConfigError
+from reasoner.model.families import reward_architecture
 from reasoner.model.forward import Forward
+from reasoner.model.logprobs import output_layer
 from reasoner.model.lora import fingerprint, save_adapter
 from reasoner.model.reward_head import BASE_FILE, RewardCard, last_token_scores
 from reasoner.model.reward_head import REWARD_HEAD_FILE as HEAD_FILE
@@ -53,7 +54,7 @@ class RewardPolicy(Policy):
         if checkpoint is not None:
             self.head.load_state_dict(load_file(checkpoint / HEAD_FILE))
         if not self.model.config.tie_word_embeddings:
-            output = cast("nn.Module", self.model.get_output_embeddings())
+            output = output_layer(self.model)
             output.requires_grad_(False)  # never used
         self._base = fingerprint(self.model) if self.adapter is not None else ""
         return RewardScorer(self.model, self.head)
@@ -72,14 +73,14 @@ class RewardPolicy(Policy):
         """Write a sequence-classification folder; with an adapter, the adapter and the head apart as well."""
         folder.mkdir(parents=True, exist_ok=True)
         config = copy.deepcopy(self.unwrapped().config)
-        known = cast("dict[type, type]", MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING)
-        if type(config) not in known:
+        architecture = reward_architecture(config)
+        if architecture is None:
             raise ConfigError(
                 "bad-value",
                 f"{type(config).__name__} has no sequence-classification model in transformers, and a reward model is"
                 " saved as one. Use another base model.",
             )
-        config.architectures = [known[type(config)].__name__]
+        config.architectures = [architecture]
         config.num_labels = self.config.reward_model.heads
         config.pad_token_id = self.tokenizer.pad_token_id
         config.save_pretrained(folder)

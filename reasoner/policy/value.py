@@ -24,7 +24,7 @@ from reasoner.algorithm.loss import LossTerms, explained_variance, step_figures,
 from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.model.forward import Forward, hidden_states
 from reasoner.model.load import load_model
-from reasoner.model.logprobs import logprobs_and_entropy
+from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 from reasoner.model.lora import (
     adapter_weights,
     another_adapter,
@@ -74,7 +74,7 @@ class ActorCriticScorer(TokenScorer):
             return TokenScores(nothing, nothing, values_N=values_N)
         found = logprobs_and_entropy(
             hidden_ND,
-            cast("nn.Module", self.model.get_output_embeddings()),
+            output_layer(self.model),
             forward.targets_N,
             temperature=temperature,
             max_bytes=self.logit_bytes,
@@ -115,7 +115,7 @@ class ActorCritic(Policy):
             path = str(checkpoint / "value") if checkpoint else section.init
             changed = {"path": path, "from_scratch": None, "tokenizer": None} if path else {}
             trunk = load_model(self.config.model.model_copy(update=changed), seed=self.config.seed).model
-            cast("nn.Module", trunk.get_output_embeddings()).requires_grad_(trunk.config.tie_word_embeddings)
+            output_layer(trunk).requires_grad_(trunk.config.tie_word_embeddings)
         if checkpoint is not None:
             head.load_state_dict(load_file(checkpoint / HEAD_FILE))
         elif section.init and not self.shared:

@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 
 from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.config.stage import StageConfig
+from reasoner.model.families import Experts, experts_of
 
 SCRATCH_VOCABULARY = 259
 """256 bytes and three marks."""
@@ -67,7 +68,7 @@ def _scratch(section: ScratchConfig) -> Shape:
     return _of_sizes(
         hidden=section.hidden_size,
         layers=section.layers,
-        intermediate=section.intermediate_size or 4 * section.hidden_size,
+        experts=Experts(1, section.intermediate_size or 4 * section.hidden_size),
         kv_share=(section.kv_heads or section.heads) / section.heads,
         vocabulary=SCRATCH_VOCABULARY,
         tied=section.tie_embeddings,
@@ -80,7 +81,7 @@ def _of_json(config: Mapping[str, object]) -> Shape | None:
         return _of_sizes(
             hidden=hidden,
             layers=cast("int", config["num_hidden_layers"]),
-            intermediate=cast("int", config["intermediate_size"]),
+            experts=experts_of(config),
             kv_share=cast("int", config.get("num_key_value_heads") or heads) / heads,
             vocabulary=cast("int", config["vocab_size"]),
             tied=bool(config.get("tie_word_embeddings", True)),
@@ -89,12 +90,12 @@ def _of_json(config: Mapping[str, object]) -> Shape | None:
         return None
 
 
-def _of_sizes(*, hidden: int, layers: int, intermediate: int, kv_share: float, vocabulary: int, tied: bool) -> Shape:
-    """A gated dense decoder."""
+def _of_sizes(*, hidden: int, layers: int, experts: Experts, kv_share: float, vocabulary: int, tied: bool) -> Shape:
+    """A gated decoder, dense or a mixture of experts."""
     attention = hidden * hidden * (2 + 2 * kv_share)
-    matrices = layers * (attention + 3 * hidden * intermediate)
+    matrices = layers * (attention + 3 * hidden * experts.size * experts.number)
     parameters = matrices + vocabulary * hidden * (1 if tied else 2)
-    linear = layers * (hidden * (6 + 2 * kv_share) + 3 * (hidden + intermediate))
+    linear = layers * (hidden * (6 + 2 * kv_share) + 3 * (hidden + experts.size) * experts.number)
     return Shape(parameters, hidden, layers, linear, matrices)
 
 

@@ -18,9 +18,10 @@ from reasoner.engine import ENGINES, Engine, open_engine
 from reasoner.engine.base import EngineError
 from reasoner.engine.check import check_checksum, check_probe, checksum, probe_ids
 from reasoner.engine.server import ServerEngine
-from reasoner.model.load import load_model
+from reasoner.model.load import byte_tokenizer, load_model
 from reasoner.records import Completion, FinishReason, Request, SamplingParams
 from tests.unit.reasoner.engine.test_vllm import Llm
+from tests.unit.reasoner.model.test_families import tiny
 
 pytestmark = pytest.mark.integration
 CONTEXT = 160
@@ -246,6 +247,30 @@ def test_a_killed_server_costs_nothing_but_its_own_requests_time(opened) -> None
     assert engine.load_weights(named(model), 20) == checksum(named(model)), "the one that is left is synced"
     given.close()
     assert engine.servers[1].ready(), "closing an engine leaves servers that it was given"
+
+
+@pytest.mark.parametrize("name", ["qwen3_moe", "mixtral"])
+def test_vllm_takes_the_new_weights_of_experts(name: str, tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    heads = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    model = tiny(name, vocab_size=len(tokenizer), max_position_embeddings=CONTEXT, **heads, **ends)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = open_engine("vllm", model_path=str(tmp_path), max_model_len=CONTEXT, kv_cache_gigabytes=0.25)
+    probe = probe_ids(len(tokenizer), forbidden=tokenizer.all_special_ids, limit=CONTEXT - 1)
+    for version in (1, 2, 3):
+        stale = engine.score(probe)
+        with torch.no_grad():
+            for key, parameter in model.named_parameters():
+                if "experts" in key:
+                    parameter.mul_(0.5)
+        assert engine.load_weights(named(model), version) == checksum(named(model))
+        ours = logprobs(model, tuple(probe[:1]), tuple(probe[1:]), 1.0).tolist()
+        assert check_probe(engine.score(probe), ours, torch.float32) < 1e-5
+        with pytest.raises(EngineError, match="score the probe alike"):
+            check_probe(stale, ours, torch.float32)
+    engine.close()
 
 
 def test_vllm_refuses_heads_that_its_cpu_kernels_lack() -> None:

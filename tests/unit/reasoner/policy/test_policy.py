@@ -20,7 +20,8 @@ from reasoner.algorithm.objective import make_objective
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.config.sections import BatchSection
-from reasoner.model.forward import UNPADDED, allow_unpadded, full_attention, hidden_states, takes_unpadded
+from reasoner.model.families import full_attention
+from reasoner.model.forward import UNPADDED, allow_unpadded, hidden_states, takes_unpadded
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.optimizer import schedule_factor
 from reasoner.policy.passes import Planner, Sizes
