@@ -38,10 +38,9 @@ def group(*rows: Row, task: str = "sums", components: Mapping[str, float] | None
                     finish_reason=FinishReason.LENGTH if tokens == 10 else FinishReason.STOP,
                     policy_version=0,
                 ),
-                verdict=Verdict(outcome=outcome, reward=reward),
+                verdict=Verdict(outcome=outcome, reward=reward, components=components or {}),
                 sample_index=place,
                 step=1,
-                components=components or {},
             )
             for place, (outcome, reward, tokens) in enumerate(rows)
         ),

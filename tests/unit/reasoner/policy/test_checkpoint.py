@@ -97,9 +97,11 @@ def test_only_a_model_inside_the_checkpoint_is_its_damage(
 
 def test_progress_that_is_no_progress_is_damage(tmp_path: Path) -> None:
     file = tmp_path / "progress.json"
-    file.write_text('{"step": 3, "sampler": {"a": [1, null]}, "offsets": {"x": 2}, "best": NaN, "extra": {"b": true}}')
+    file.write_text(
+        '{"step": 3, "sampler": {"a": [1, null]}, "offsets": {"x": 2}, "state": {"best": NaN, "ended": true}}'
+    )
     found = load_progress(tmp_path)
-    assert (found.step, found.sampler, found.offsets, found.extra) == (3, {"a": [1, None]}, {"x": 2}, {"b": True})
+    assert (found.step, found.sampler, found.offsets, found.state.ended) == (3, {"a": [1, None]}, {"x": 2}, True)
     for text in ("", "[]", '{"step": 3}', '{"step": "x", "sampler": {}, "offsets": {}}'):
         file.write_text(text)
         with pytest.raises(CheckpointError, match=r"cannot be read .* Remove that folder"):

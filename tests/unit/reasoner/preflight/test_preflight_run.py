@@ -126,7 +126,7 @@ def run(folder: Path) -> Run:
     """On a clock of its own: log-probabilities take 3 s, an update 5 s, a sync 7 s."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        for name, seconds in (("annotate", 3.0), ("update", 5.0), ("named_weights", 7.0)):
+        for name, seconds in (("annotate", 3.0), ("accumulate", 5.0), ("named_weights", 7.0)):
             clock.taking(patch, Policy, name, seconds)
         clock.generate(patch)
         patch.setattr(time, "perf_counter", lambda: clock.now)
