@@ -133,8 +133,8 @@ def try_attack(sandbox: Sandbox, attack: Attack) -> Finding:
     if attack.probe:
         traces = sandbox.run(job_of(attack.probe, ATTACK_LIMITS))
         if b"BREACH" in traces.stdout or traces.outcome is not JobOutcome.OK:
-            said = (traces.stdout + traces.stderr)[-200:]
-            trouble.append(f"it left something behind: {traces.outcome} {said!r}")
+            output = (traces.stdout + traces.stderr)[-200:]
+            trouble.append(f"it left something behind: {traces.outcome} {output!r}")
     canary = sandbox.run(job_of(CANARY, HONEST_LIMITS))
     if canary.stdout != CANARY_SAYS:
         trouble.append(f"an honest job after it: {canary.outcome} {canary.stdout[-200:]!r} {canary.stderr[-200:]!r}")

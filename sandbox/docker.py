@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from sandbox.api import MIB, Limits, SandboxError, SandboxUnavailable
 from sandbox.image import as_tar, canonical, ensure_root
@@ -115,7 +116,7 @@ class Docker(Launcher):
         return worker
 
     @property
-    def recycle_after(self) -> int | None:  # type: ignore[override]
+    def recycle_after(self) -> int | None:
         """Where only uids keep jobs apart, containers are young; in one-shot mode, of one job."""
         return {"uid": UID_MODE_RECYCLE, "one-shot": 1}.get(self.mode)
 
@@ -166,8 +167,20 @@ def docker(*arguments: str, stdin: bytes | None = None, seconds: float = COMMAND
     return done.stdout.decode("utf-8", "replace")
 
 
-def require_engine() -> dict[str, object]:
-    """What the engine says of itself.
+class EngineInfo(TypedDict, total=False):
+    """The part of `docker info` that is read here."""
+
+    ServerVersion: str
+    CgroupVersion: str
+    SecurityOptions: list[str]
+    Runtimes: dict[str, object]
+    MemoryLimit: bool
+    SwapLimit: bool
+    PidsLimit: bool
+
+
+def require_engine() -> EngineInfo:
+    """Return the engine's description of itself.
 
     Raises:
         SandboxUnavailable: no client, no engine, or no right to use it.
@@ -217,10 +230,10 @@ def build_image(base: str, packages: Sequence[str] = ()) -> str:
     try:
         docker("build", "-t", name, "-", stdin="\n".join(lines).encode(), seconds=1800)
     except SandboxError as error:
-        said = str(error).splitlines()[-1]
+        reason = str(error).splitlines()[-1]
         raise SandboxError(
-            f"no image from {base}: {said} Where no registry can be reached, leave the base out: the image is then made"
-            " from this machine's own interpreter."
+            f"no image from {base}: {reason} Where no registry can be reached, leave the base out: the image is then"
+            " made from this machine's own interpreter."
         ) from None
     return name
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from sandbox import bubblewrap, docker
 from sandbox.api import JobOutcome, SandboxError
@@ -47,8 +46,8 @@ def examine(*, start: bool = True) -> Iterator[Diagnosis]:
         start: also start each backend and run jobs in it; without it, only what can be read is looked at.
     """
     yield _kernel()
-    for backend, look in (("docker", _docker), ("bubblewrap", _bubblewrap)):
-        found = look()
+    for backend, diagnose in (("docker", _docker), ("bubblewrap", _bubblewrap)):
+        found = diagnose()
         yield found
         if found.works and start:
             yield _trial(backend)
@@ -69,10 +68,10 @@ def _docker() -> Diagnosis:
         info = docker.require_engine()
     except SandboxError as error:
         return Diagnosis("docker", False, str(error), "As root on Debian and its like: tools/start-docker.sh")
-    options = ", ".join(str(option).removeprefix("name=") for option in cast("list[object]", info["SecurityOptions"]))
-    runtimes = ", ".join(sorted(cast("dict[str, object]", info["Runtimes"])))
+    options = ", ".join(option.removeprefix("name=") for option in info.get("SecurityOptions", []))
+    runtimes = ", ".join(sorted(info.get("Runtimes", {})))
     says = (
-        f"engine {info['ServerVersion']}, cgroup v{info.get('CgroupVersion', 1)}, security: {options or 'none'},"
+        f"engine {info.get('ServerVersion')}, cgroup v{info.get('CgroupVersion', 1)}, security: {options or 'none'},"
         f" runtimes: {runtimes}"
     )
     lacking = [name for name, key in (("memory", "MemoryLimit"), ("swap", "SwapLimit"), ("pids", "PidsLimit"))

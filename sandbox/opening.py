@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sandbox.api import MIB, Limits, Sandbox, SandboxError
 from sandbox.pool import Launcher, PooledSandbox
@@ -44,20 +44,27 @@ def open_sandbox(
         ...     sandbox.run(Job(argv=("python", "main.py"), files={"main.py": b"print(6 * 7)"})).stdout
         b'42\\n'
     """
-    if backend == "docker":
-        from sandbox.docker import Docker as kind
-    elif backend == "bubblewrap":
-        from sandbox.bubblewrap import Bubblewrap as kind
-    elif backend == "unsafe-host":
-        kind = UnsafeHost
-    else:
-        raise SandboxError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}.")
+    kind = _launcher(backend)
     try:
-        launcher = kind(limits=limits, packages=packages, **options)  # type: ignore[arg-type]
+        launcher = kind(limits=limits, packages=packages, **options)
     except TypeError as error:
         raise SandboxError(f"{backend}: {error}") from None
     launcher.modules = modules or {}
     return PooledSandbox(launcher, workers=workers or _cores(), recycle_after=recycle_after)
+
+
+def _launcher(backend: str) -> Callable[..., Launcher]:
+    if backend == "docker":
+        from sandbox.docker import Docker
+
+        return Docker
+    if backend == "bubblewrap":
+        from sandbox.bubblewrap import Bubblewrap
+
+        return Bubblewrap
+    if backend == "unsafe-host":
+        return UnsafeHost
+    raise SandboxError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}.")
 
 
 def _cores() -> int:

@@ -28,8 +28,11 @@ class Launcher(ABC):
     """How jobs are kept apart; see `sandbox.worker.GuestConfig`."""
     modules: Mapping[str, str] = {}
     """Name to source, of the modules that jobs may ask for."""
-    recycle_after: int | None = None
-    """Jobs for each worker, where the backend leaves no choice."""
+
+    @property
+    def recycle_after(self) -> int | None:
+        """Jobs for each worker, where the backend leaves no choice."""
+        return None
 
     @abstractmethod
     def start(self) -> Worker:
@@ -166,17 +169,17 @@ class PooledSandbox(Sandbox):
                 try:
                     worker = worker or self._started()
                     queued = time.monotonic() - asked
-                    result, said = self._run_in(worker, job)
+                    result, report = self._run_in(worker, job)
                 except SandboxError as error:  # a lost worker, or none to be had
                     if self._closed.is_set():
                         raise SandboxError("the sandbox is closed.") from None
                     worker, fault = self._replaced(worker), str(error)
                     continue
-                if said["anomaly"] or worker.jobs >= (self._launcher.recycle_after or self._recycle_after):
+                if report["anomaly"] or worker.jobs >= (self._launcher.recycle_after or self._recycle_after):
                     worker = self._replaced(worker)
                 if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
                     fault = result.detail
-                elif said["starved"]:
+                elif report["starved"]:
                     fault = f"the machine is too busy: a job of {result.wall_seconds:.1f} s waited for a processor"
                 else:
                     return replace(result, queue_seconds=queued)

@@ -76,7 +76,7 @@ def _after_fork() -> None:
     """A forked child of the owner must not keep the workers' pipes open: they end when the owner's ends close."""
     _spawner.clear()
     for worker in list(_alive):
-        worker.hang_up()
+        worker.close_pipes()
     _alive.clear()
 
 
@@ -136,7 +136,7 @@ class Worker:
             raise
 
     def run(self, job: Job) -> tuple[JobResult, dict[str, Any]]:
-        """The result of one job, and what the supervisor said beside it.
+        """Return the result of a job, and the supervisor's whole answer.
 
         Raises:
             WorkerLost: kill this worker and use another.
@@ -172,8 +172,8 @@ class Worker:
             self.kill()
             raise WorkerLost(f"{self.name} cannot run a job: {result.detail}")
 
-    def hang_up(self) -> None:
-        """Close our ends: once no process holds another copy, the supervisor kills its job and ends by itself."""
+    def close_pipes(self) -> None:
+        """Close our ends of the pipes: once no process holds another copy, the supervisor kills its job and ends."""
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             with contextlib.suppress(OSError):  # what it had not read is of no use now
@@ -182,12 +182,12 @@ class Worker:
     def kill(self) -> None:
         """End the process that we started, and everything that dies with it."""
         _alive.discard(self)
-        self.hang_up()
+        self.close_pipes()
         self.process.kill()
         self.process.wait()
 
-    def said(self) -> str:
-        """The end of what it wrote to standard error: why it did not start."""
+    def log_tail(self) -> str:
+        """Return the end of its standard error, which says why it did not start."""
         return bytes(self._stderr).decode("utf-8", "replace").strip()
 
     def _collect_stderr(self) -> None:
@@ -242,8 +242,8 @@ class Worker:
             raise WorkerLost(f"{self.name} did not answer in time.")
 
     def _why(self) -> str:
-        time.sleep(0.05)  # its last words come through another pipe
-        return self.said() or "It said nothing."
+        time.sleep(0.05)  # the end of its log comes through another pipe
+        return self.log_tail() or "It said nothing."
 
 
 def checked(job: Job, largest: Limits, modules: Collection[str] = ()) -> None:
@@ -305,7 +305,7 @@ def _blobs(job: Job) -> list[bytes]:
 
 
 def _result(answer: dict[str, Any], output: Sequence[bytes], helper: JobResult | None = None) -> JobResult:
-    """A typed result of a supervisor's words, which a job may have got hold of: nothing is taken on trust."""
+    """Read a supervisor's answer. A job may have taken the supervisor over, so every field is checked."""
     code = answer["exit_code"]
     stdout, stderr, result = output
     return JobResult(

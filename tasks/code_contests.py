@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import cast
 
 from tasks.base import Problem, TaskError
 from tasks.programs import ProgramTask
 from verifiers import JSON
+from verifiers.jsonl import is_list, is_object
 
 CASES = ("public_tests", "private_tests", "generated_tests")
 
@@ -68,9 +68,14 @@ class CodeContests(ProgramTask):
 
 def _cases(row: Mapping[str, object]) -> list[JSON]:
     if "tests" in row:
-        tests = cast("Mapping[str, list[str]]", row["tests"])
-        pairs = list(zip(tests["inputs"], tests["outputs"], strict=True))
+        pairs = _pairs(row["tests"], "inputs", "outputs")
     else:
-        groups = [cast("Mapping[str, list[str]]", row[name]) for name in CASES if row.get(name)]
-        pairs = [pair for group in groups for pair in zip(group["input"], group["output"], strict=True)]
+        pairs = [pair for name in CASES if row.get(name) for pair in _pairs(row[name], "input", "output")]
     return [{"input": given, "output": output} for given, output in pairs]
+
+
+def _pairs(group: object, given: str, expected: str) -> list[tuple[JSON, JSON]]:
+    inputs, outputs = (group.get(given), group.get(expected)) if is_object(group) else (None, None)
+    if not is_list(inputs) or not is_list(outputs) or len(inputs) != len(outputs):
+        raise TaskError(f"code_contests: tests must hold as many {given} as {expected}; got {str(group)[:80]}.")
+    return list(zip(inputs, outputs, strict=True))

@@ -6,7 +6,6 @@ import ast
 import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from tasks.base import Problem, TaskError
 from tasks.programs import ProgramTask, fenced
@@ -61,7 +60,7 @@ class Mbpp(ProgramTask):
         return [row for row in rows if int(str(row.get("task_id", 0))) in SPLITS[split]]
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
-        tests = [str(test) for test in cast("Sequence[object]", row["test_list"])]
+        tests = [str(test) for test in _items(row["test_list"])]
         code = str(row["code"]).replace("\r\n", "\n")
         reference: dict[str, JSON] = {"tests": [*tests], "setup": str(row["test_setup_code"] or "")}
         entry = _tested_builtin(code, tests)
@@ -120,15 +119,12 @@ class MbppPlus(ProgramTask):
         if not code.strip():
             raise TaskError(f"mbpp_plus row {number} must have a canonical_solution or code; it has {', '.join(row)}.")
         if "base_input" in row:
-            given = list(cast("list[list[JSON]]", row["base_input"]))
-            given += cast("list[list[JSON]]", row.get("plus_input") or []) if self._plus else []
-            inputs = [rebuilt(int(task_id), arguments) for arguments in given]
+            given = [*_items(row["base_input"]), *(_items(row.get("plus_input") or []) if self._plus else [])]
+            inputs = [rebuilt(int(task_id), _items(arguments)) for arguments in given]
             entry = str(row["entry_point"])
         else:
             inputs, entry = _inputs_of_script(str(row.get("test", "")), code, number)
-        tests = (
-            str(row["assertion"]) if "assertion" in row else "\n".join(map(str, cast("list[object]", row["test_list"])))
-        )
+        tests = str(row["assertion"]) if "assertion" in row else "\n".join(map(str, _items(row["test_list"])))
         text = str(row["prompt"]).strip().strip("'\"").strip()
         return self.made(
             id=task_id,
@@ -192,13 +188,13 @@ def _sets(value: JSON) -> object:
 
 def _tuple_values(value: JSON) -> object:
     if not is_object(value):
-        raise TaskError(f"mbpp_plus: an argument must be an object; got {str(value)[:80]}.")
+        raise TaskError(f"mbpp: expected an object; got {str(value)[:80]}.")
     return {key: _flat(item) for key, item in value.items()}
 
 
-def _items(value: JSON) -> list[JSON]:
+def _items(value: object) -> list[JSON]:
     if not is_list(value):
-        raise TaskError(f"mbpp_plus: an argument must be a list; got {str(value)[:80]}.")
+        raise TaskError(f"mbpp: expected a list; got {str(value)[:80]}.")
     return value
 
 

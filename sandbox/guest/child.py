@@ -54,31 +54,31 @@ class World:
         Raises:
             OSError: it is not, and never will be.
         """
-        said = b""
-        while not (self.pid and self.ready) and (said := self.channel.recv(500)):
-            if not self.take(said):
+        message = b""
+        while not (self.pid and self.ready) and (message := self.channel.recv(500)):
+            if not self.take(message):
                 break
         poll = select.poll()
         poll.register(self.channel, 0)
         if not (self.pid and self.ready) or poll.poll(0):
             self.abandon()
-            fault = said[1:].decode("utf-8", "replace").strip() if said.startswith(job.FAULT) else ""
+            fault = message[1:].decode("utf-8", "replace").strip() if message.startswith(job.FAULT) else ""
             raise OSError(fault or "it died before its job came")
 
-    def look(self):
-        """Take what has been said of it so far."""
+    def receive(self):
+        """Take the messages that have come so far."""
         try:
             while self.take(self.channel.recv(500, socket.MSG_DONTWAIT)):
                 pass
         except OSError:
             return
 
-    def take(self, said):
-        """Its pid, which the zygote tells, or that it is ready; False for anything else."""
-        if said == job.READY:
+    def take(self, message):
+        """Take its pid, which the zygote sends, or that it is ready; return False for anything else."""
+        if message == job.READY:
             self.ready = True
-        elif said.isdigit():
-            self.pid = int(said)
+        elif message.isdigit():
+            self.pid = int(message)
         else:
             return False
         return True

@@ -101,8 +101,8 @@ class Meter:
         """Processor seconds of this container's jobs so far, as the kernel sums them, or None where it does not."""
         if self.group is None:
             return None
-        said = os.pread(self.group, 4096, 0)
-        total = int(said.split(None, 2)[1]) / 1e6 if b" " in said else int(said) / 1e9
+        text = os.pread(self.group, 4096, 0)
+        total = int(text.split(None, 2)[1]) / 1e6 if b" " in text else int(text) / 1e9
         own = time.process_time()
         for pid in (self.zygote, *others):
             row = stat_row(pid)

@@ -321,7 +321,7 @@ class Supervisor:
     def measure(self, running):
         """Stop every program that uses more than it may."""
         if self.world:
-            self.world.look()
+            self.world.receive()
         uses = self.meter.measure(running, [self.world.pid] if self.world and self.world.pid else [])
         for child in running:
             allowed = child.header["limits"]
@@ -358,16 +358,16 @@ class Supervisor:
     def status(self, child):
         """How the program ended, and whether it ever began."""
         try:
-            told = child.channel.recv(500, socket.MSG_DONTWAIT)
+            message = child.channel.recv(500, socket.MSG_DONTWAIT)
         except OSError:
-            told = b""
-        if told.startswith(job.FAULT):
+            message = b""
+        if message.startswith(job.FAULT):
             child.outcome, child.detail = (
                 "infrastructure_fault",
-                told[1:].partition(b"\n")[0].decode("utf-8", "replace"),
+                message[1:].partition(b"\n")[0].decode("utf-8", "replace"),
             )
             self.anomaly = child.detail
-        elif child.ended is not None and told == job.BEGUN:
+        elif child.ended is not None and message == job.BEGUN:
             # one that was stopped was killed, also where it was just ending by itself
             child.exit_code = -signal.SIGKILL if child.outcome else os.waitstatus_to_exitcode(child.ended["status"])
 

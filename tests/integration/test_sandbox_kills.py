@@ -130,7 +130,7 @@ def test_a_forked_child_of_the_owner_does_not_keep_the_workers_alive() -> None:
     try:
         worker = found._places.get()
         assert worker is not None
-        worker.hang_up()  # what the death of this process would do
+        worker.close_pipes()  # what the death of this process would do
         assert worker.process.wait(5) is not None
         found._places.put(worker)
     finally:

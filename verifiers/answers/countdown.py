@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from fractions import Fraction
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from verifiers.answers.final import final_answer, no_answer
 from verifiers.base import Example, GradingRow, Verifier
@@ -176,11 +176,8 @@ class CountdownVerifier(Verifier):
 def _numbers_and_target(reference: JSON) -> tuple[list[int], int]:
     if isinstance(reference, dict):
         numbers, target = reference.get("numbers"), reference.get("target")
-        if (
-            isinstance(numbers, list)
-            and numbers
-            and all(type(number) is int for number in numbers)
-            and type(target) is int
-        ):
-            return cast("list[int]", numbers), target
+        listed = numbers if isinstance(numbers, list) else []
+        whole = [number for number in listed if isinstance(number, int) and not isinstance(number, bool)]
+        if whole and len(whole) == len(listed) and isinstance(target, int) and not isinstance(target, bool):
+            return whole, target
     raise BadReference(f'reference must be {{"numbers": [integers], "target": integer}}; got {str(reference)[:100]}.')

@@ -19,7 +19,7 @@ MAX_JSON = 1 << 20
 MAX_DEPTH = 200
 FENCE = re.compile(r"```\w*[ \t]*\n", re.IGNORECASE)
 
-POINT: dict[str, JSON] = {
+POINT: JSON = {
     "type": "object",
     "properties": {"x": {"type": "integer"}},
     "required": ["x"],
@@ -41,12 +41,10 @@ class JsonSchema(Verifier):
     name = "json_schema"
     reference_schema = {"type": ["object", "boolean"]}
     examples = (
-        Example(
-            completion='<think>one</think>{"x": 1}', reference=cast("JSON", POINT), prompt="Give the point as JSON."
-        ),
-        Example(completion='Here:\n```json\n{"x": 1}\n```', reference=cast("JSON", POINT)),
-        Example(completion='{"x": "1"}', reference=cast("JSON", POINT), outcome=Outcome.INCORRECT),
-        Example(completion="x is 1", reference=cast("JSON", POINT), outcome=Outcome.NO_ANSWER),
+        Example(completion='<think>one</think>{"x": 1}', reference=POINT, prompt="Give the point as JSON."),
+        Example(completion='Here:\n```json\n{"x": 1}\n```', reference=POINT),
+        Example(completion='{"x": "1"}', reference=POINT, outcome=Outcome.INCORRECT),
+        Example(completion="x is 1", reference=POINT, outcome=Outcome.NO_ANSWER),
     )
 
     def __init__(self, *, schema: dict[str, JSON] | None = None, strict: bool = False) -> None:
@@ -147,7 +145,8 @@ def read_json(text: str, *, control_characters: bool = False) -> JSON:
     if deepest > MAX_DEPTH:
         raise ValueError(f"it may nest {MAX_DEPTH} deep; it nests {deepest} deep")
     strict = not control_characters
-    return cast("JSON", json.loads(text, strict=strict, parse_constant=_no_constant, object_pairs_hook=_no_key_twice))
+    value: JSON = json.loads(text, strict=strict, parse_constant=_no_constant, object_pairs_hook=_no_key_twice)
+    return value
 
 
 def _no_constant(name: str) -> JSON:

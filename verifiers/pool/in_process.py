@@ -10,12 +10,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import cast
 
 from verifiers.pool.work_queue import CLOSED, Item, Kind
 from verifiers.pool.worker_main import fault_verdict
 from verifiers.pool.worker_process import START_SECONDS
-from verifiers.verdict import JSON, Verdict
+from verifiers.verdict import Verdict
 
 ABANDONED = 3
 WATCH_SECONDS = 0.25
@@ -97,7 +96,7 @@ class InProcessQueue:
             verdicts = self._verifier.verify_batch([item.row for item in batch])
         except Exception as error:  # the boundary: a batch that fails is graded row by row, to blame the right one
             if len(batch) == 1:
-                batch[0].settle(Verdict.from_json(cast("dict[str, JSON]", fault_verdict(error, batch[0].kind.name))))
+                batch[0].settle(Verdict.from_json(fault_verdict(error, batch[0].kind.name)))
                 return
             for at, item in enumerate(batch):
                 with self._changed:

@@ -11,7 +11,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import BinaryIO, cast
+from typing import BinaryIO, NotRequired, TypedDict
 
 from verifiers.base import GradingRow, Verifier
 from verifiers.registry import get_verifier, restrict
@@ -24,14 +24,36 @@ MADE = 64
 """Verifiers (with their options) that a worker keeps; the longest unused goes first."""
 
 
-def frame(value: JSON) -> bytes:
-    """One length-prefixed JSON value."""
+Row = tuple[str, JSON, str | None, dict[str, JSON]]
+"""Completion, reference, prompt and info of a row."""
+
+
+class Chunk(TypedDict):
+    """Rows of one verifier, in batches as it wants them: a frame to the worker."""
+
+    name: str
+    verifier: str
+    options: dict[str, JSON]
+    batches: list[list[Row]]
+
+
+class Answer(TypedDict):
+    """A frame from the worker."""
+
+    kind: str
+    """ready, loading, loaded or verdicts."""
+    verdicts: NotRequired[list[dict[str, JSON]]]
+    """Of one batch."""
+
+
+def frame(value: Chunk | Answer) -> bytes:
+    """Return one length-prefixed JSON value."""
     body = json.dumps(value).encode()
     return HEADER.pack(len(body)) + body
 
 
-def read_frame(stream: BinaryIO) -> JSON:
-    """Read one value.
+def read_chunk(stream: BinaryIO) -> Chunk:
+    """Read one frame.
 
     Raises:
         EOFError: the other side is gone.
@@ -43,7 +65,8 @@ def read_frame(stream: BinaryIO) -> JSON:
     body = stream.read(length)
     if len(body) < length:
         raise EOFError
-    return cast("JSON", json.loads(body))
+    chunk: Chunk = json.loads(body)
+    return chunk
 
 
 def main(address_space_bytes: int, allowed: Sequence[str] | None) -> None:
@@ -56,23 +79,23 @@ def main(address_space_bytes: int, allowed: Sequence[str] | None) -> None:
     rows, verdicts = _private_pipes()
     made: dict[str, Verifier] = {}
 
-    def write(value: JSON) -> None:
-        verdicts.write(frame(value))
+    def write(answer: Answer) -> None:
+        verdicts.write(frame(answer))
         verdicts.flush()
 
     write({"kind": "ready"})
     while True:
         try:
-            chunk = cast("dict[str, JSON]", read_frame(rows))
+            chunk = read_chunk(rows)
         except EOFError:
             os._exit(0)
-        name = str(chunk["name"])
+        name = chunk["name"]
         key = json.dumps([chunk["verifier"], chunk["options"]], sort_keys=True)
-        for batch in cast("list[list[list[JSON]]]", chunk["batches"]):
+        for batch in chunk["batches"]:
             try:
                 if key not in made:
                     write({"kind": "loading"})
-                    made[key] = get_verifier(str(chunk["verifier"]), **cast("dict[str, JSON]", chunk["options"]))
+                    made[key] = get_verifier(chunk["verifier"], **chunk["options"])
                     made[key].name = name
                     write({"kind": "loaded"})
                 made[key] = verifier = made.pop(key)
@@ -84,18 +107,13 @@ def main(address_space_bytes: int, allowed: Sequence[str] | None) -> None:
             write({"kind": "verdicts", "verdicts": _grade(batch, verifier, name)})
 
 
-def _grade(batch: list[list[JSON]], verifier: Verifier, name: str) -> list[JSON]:
+def _grade(batch: list[Row], verifier: Verifier, name: str) -> list[dict[str, JSON]]:
     try:
         rows = [
-            GradingRow(
-                completion=cast("str", completion),
-                reference=reference,
-                prompt=cast("str | None", prompt),
-                info=cast("dict[str, JSON]", info),
-            )
+            GradingRow(completion=completion, reference=reference, prompt=prompt, info=info)
             for completion, reference, prompt, info in batch
         ]
-        verdicts: list[JSON] = [verdict.to_json() for verdict in verifier.verify_batch(rows)]
+        verdicts = [verdict.to_json() for verdict in verifier.verify_batch(rows)]
         json.dumps(verdicts)
         return verdicts
     except BaseException as error:  # the boundary, as above; a batch that fails is graded row by row
@@ -104,8 +122,8 @@ def _grade(batch: list[list[JSON]], verifier: Verifier, name: str) -> list[JSON]
         return [_grade([row], verifier, name)[0] for row in batch]
 
 
-def fault_verdict(error: BaseException, name: str) -> JSON:
-    """verifier_error with the exception's type, message and place."""
+def fault_verdict(error: BaseException, name: str) -> dict[str, JSON]:
+    """Return verifier_error with the exception's type, message and place."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
     hint = ""

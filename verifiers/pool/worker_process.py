@@ -12,12 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import IO, cast
+from typing import IO
 
 from verifiers.pool.work_queue import CLOSED, Item, Kind
-from verifiers.pool.worker_main import HEADER, MAX_FRAME, frame
+from verifiers.pool.worker_main import HEADER, MAX_FRAME, Answer, Chunk, Row, frame
 from verifiers.registry import allowed, importable_target
-from verifiers.verdict import JSON, Verdict
+from verifiers.verdict import Verdict
 
 START_SECONDS = 120.0
 """Wall-clock limit of starting a worker, and of loading a verifier (imports, models)."""
@@ -142,11 +142,11 @@ class WorkerProcess:
         assert self._process is not None
         assert self._process.stdin is not None
         descriptor = self._process.stdin.fileno()
-        rows = [
-            [[item.row.completion, item.row.reference, item.row.prompt, dict(item.row.info)] for item in batch]
+        rows: list[list[Row]] = [
+            [(item.row.completion, item.row.reference, item.row.prompt, dict(item.row.info)) for item in batch]
             for batch in batches
         ]
-        chunk: JSON = {"name": kind.name, "verifier": kind.target, "options": kind.options, "batches": rows}  # pyright: ignore[reportAssignmentType]
+        chunk = Chunk(name=kind.name, verifier=kind.target, options=kind.options, batches=rows)
         left = memoryview(frame(chunk))
         poller = select.poll()
         poller.register(descriptor, select.POLLOUT)
@@ -178,13 +178,10 @@ class WorkerProcess:
                 used = self._cpu_seconds()
             else:
                 self._loading = False
-                given = cast("list[dict[str, JSON]]", answer["verdicts"])
-                return [Verdict.from_json(verdict) for verdict in given]
+                return [Verdict.from_json(verdict) for verdict in answer.get("verdicts", [])]
 
-    def _await(
-        self, wanted: str | None, deadline: float, kind: Kind, *, cpu_limit: float, rows: int = 1
-    ) -> dict[str, JSON]:
-        """The next frame, or WorkerGone with the cause."""
+    def _await(self, wanted: str | None, deadline: float, kind: Kind, *, cpu_limit: float, rows: int = 1) -> Answer:
+        """Return the next frame, or raise WorkerGone with the cause."""
         assert self._process is not None
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
@@ -195,8 +192,8 @@ class WorkerProcess:
                 raise WorkerGone(CLOSED)
             found = self._take_frame()
             if found is not None:
-                if wanted is not None and found.get("kind") != wanted:
-                    raise WorkerGone(f"the grading worker answered {found.get('kind')!r} instead of {wanted!r}")
+                if wanted is not None and found["kind"] != wanted:
+                    raise WorkerGone(f"the grading worker answered {found['kind']!r} instead of {wanted!r}")
                 return found
             now = time.monotonic()
             if now >= deadline:
@@ -222,7 +219,7 @@ class WorkerProcess:
             seconds = kind.cpu_seconds * rows
             raise WorkerGone(f"grading took longer than {seconds:g} s of CPU time; the worker was killed")
 
-    def _take_frame(self) -> dict[str, JSON] | None:
+    def _take_frame(self) -> Answer | None:
         if len(self._buffer) < HEADER.size:
             return None
         (length,) = HEADER.unpack_from(self._buffer)
@@ -233,12 +230,13 @@ class WorkerProcess:
         body = bytes(self._buffer[HEADER.size : HEADER.size + length])
         del self._buffer[: HEADER.size + length]
         try:
-            found = json.loads(body)
-        except ValueError as error:
-            raise WorkerGone("the grading worker broke the protocol (not JSON)") from error
-        if not isinstance(found, dict) or "kind" not in found:
+            answer: Answer = json.loads(body)
+            known = "kind" in answer
+        except (ValueError, TypeError) as error:
+            raise WorkerGone("the grading worker broke the protocol (no JSON object)") from error
+        if not known:
             raise WorkerGone("the grading worker broke the protocol (no kind)")
-        return cast("dict[str, JSON]", found)
+        return answer
 
     def _exit_reason(self) -> str:
         assert self._process is not None
