@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from reasoner.algorithm.advantage import Estimator, get_estimator
 from reasoner.algorithm.batch import Batch
-from reasoner.algorithm.kl_control import Leash
+from reasoner.algorithm.kl_control import KLControl
 from reasoner.algorithm.objective import Objective, loss_needs, make_objective
 from reasoner.config.stage import StageConfig
 from reasoner.monitoring.hacking_monitor import Watch
@@ -33,12 +33,12 @@ from reasoner.storage.rows import update_rows
 def train(session: Session) -> None:
     """Run the steps that are left; see DESIGN in docs/ for the path of one batch."""
     config = session.config
-    estimator, leash = get_estimator(config.algorithm.advantage), Leash(config.algorithm, session.state)
+    estimator, leash = get_estimator(config.algorithm.advantage), KLControl(config.algorithm, session.state)
     if session.fresh:
         session.evaluate()
         session.checkpoint()
     silent, watch = 0, Watch(session)
-    for step in range(session.step + 1, 0 if leash.over else config.steps + 1):
+    for step in range(session.step + 1, 0 if leash.over_budget else config.steps + 1):
         clock = Clock()
         done = learn(session, estimator, leash, step, clock)
         metrics = dict(done.metrics)
@@ -53,7 +53,7 @@ def train(session: Session) -> None:
         silent = 0 if metrics["groups/signal"] > 0 or not estimator.group_relative else silent + 1
         if silent % REPEAT_EVERY == 1:
             session.display.note(no_signal_advice(metrics))
-        if leash.over:
+        if leash.over_budget:
             return end_over_budget(session, leash)
         session.end_step()
 
@@ -69,12 +69,12 @@ class Learned(NamedTuple):
     """Of the update; empty where no group had signal."""
 
 
-def learn(session: Session, estimator: Estimator, leash: Leash, step: int, clock: Clock) -> Learned:
+def learn(session: Session, estimator: Estimator, leash: KLControl, step: int, clock: Clock) -> Learned:
     """Sample the groups of a step and update the policy on them, portion by portion as they are graded."""
     config, policy = session.config, session.policy
     probe = StepProbe()
     warming_up = "values" in estimator.needs and step <= config.value.warmup_steps
-    objective = None if warming_up else probe.recording(make_objective(config, kl_coef=leash.in_loss))
+    objective = None if warming_up else probe.recording(make_objective(config, kl_coef=leash.loss_coef))
     once = config.optim.updates_per_step * config.optim.inner_epochs == 1
     parts: list[Sampled] = []
     groups: list[RolloutGroup] = []
@@ -112,7 +112,7 @@ def learn(session: Session, estimator: Estimator, leash: Leash, step: int, clock
         else:
             metrics = update_policy(session, batch, objective, step)
         probe.gather(batch)
-        metrics |= probe.figures(policy) | value_metrics(batch) | leash.pull(batch, step=step)
+        metrics |= probe.figures(policy) | value_metrics(batch) | leash.update(batch, step=step)
         session.state |= leash.state()
         clock.lap("update")
         session.run.append("updates.jsonl", update_rows(step, kept, batch, dropped, probe))
@@ -121,7 +121,7 @@ def learn(session: Session, estimator: Estimator, leash: Leash, step: int, clock
     return Learned(merged(parts), groups, kept, metrics)
 
 
-def annotated(session: Session, rows: Kept, estimator: Estimator, leash: Leash) -> Batch:
+def annotated(session: Session, rows: Kept, estimator: Estimator, leash: KLControl) -> Batch:
     """The rows with all that the loss needs; their weights are those of a whole step where the step is one portion."""
     config = session.config
     batch = Batch.of_rollouts(rows, config=config)
@@ -163,11 +163,11 @@ def update_policy(session: Session, batch: Batch, objective: Objective | None, s
     return update_figures(stats, early=False)
 
 
-def end_over_budget(session: Session, leash: Leash) -> None:
+def end_over_budget(session: Session, leash: KLControl) -> None:
     """Say that the KL budget is spent; roll back to the newest checkpoint within it where the config says so."""
     algorithm, root = session.config.algorithm, session.run.path / "checkpoints"
     said = f"the policy is more than algorithm.kl_budget={algorithm.kl_budget} nats a completion from its reference"
-    within = [folder for folder in list_checkpoints(root) if int(folder.name.split("-")[1]) <= leash.within]
+    within = [folder for folder in list_checkpoints(root) if int(folder.name.split("-")[1]) <= leash.last_within]
     if algorithm.kl_over_budget == "rollback" and within:
         session.roll_back(within[-1])
         said += f"; the final model is that of {within[-1].name}, which was within it"

@@ -1,4 +1,4 @@
-"""The leash on the policy: its KL to the reference, in the loss or in the reward, adapted, and with a budget.
+"""KL control: a penalty in the loss or the reward, an adaptive coefficient, and an optional KL budget.
 
 Letters: B rows, N completion tokens.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,22 +19,23 @@ from reasoner.config.sections import AlgorithmSection
 from verifiers import JSON
 
 
-class Leash:
+class KLControl:
     """The coefficient of the KL, from step to step; its state goes into checkpoints."""
 
     def __init__(self, section: AlgorithmSection, state: Mapping[str, JSON]) -> None:
         self._section = section
-        self.coef = float(cast("float", state.get("kl_coef", section.kl_coef)))
-        self.within = int(cast("int", state.get("kl_within", 0)))
+        coef, within = state.get("kl_coef"), state.get("kl_within")
+        self.coef = float(coef) if isinstance(coef, int | float) else section.kl_coef
+        self.last_within = within if isinstance(within, int) else 0
         """Steps done by the newest policy whose KL was measured and within the budget."""
-        self.over = bool(state.get("kl_over", False))
+        self.over_budget = bool(state.get("kl_over", False))
 
     def state(self) -> dict[str, JSON]:
         """What a checkpoint holds."""
-        return {"kl_coef": self.coef, "kl_within": self.within, "kl_over": self.over}
+        return {"kl_coef": self.coef, "kl_within": self.last_within, "kl_over": self.over_budget}
 
     @property
-    def in_loss(self) -> float:
+    def loss_coef(self) -> float:
         """Coefficient of the loss term; 0 where the KL is in the reward."""
         return self.coef if self._section.kl_in == "loss" else 0.0
 
@@ -49,7 +49,7 @@ class Leash:
                 batch = replace(batch, reward_B=batch.reward_B - self.coef * row_kl(batch))
         return estimator.function(batch, **options)
 
-    def pull(self, batch: Batch, *, step: int) -> dict[str, float]:
+    def update(self, batch: Batch, *, step: int) -> dict[str, float]:
         """Measure the batch's KL, adapt the coefficient for the next step, watch the budget.
 
         The KL is that of the policy that sampled the batch: the policy after step - 1.
@@ -57,17 +57,17 @@ class Leash:
         if batch.ref_logprobs_N is None:
             return {}
         kl = float(row_kl(batch).mean())
-        figures = {"kl/ref": kl, "kl/coef": self.coef, "kl/penalty": self.coef * kl}
+        metrics = {"kl/ref": kl, "kl/coef": self.coef, "kl/penalty": self.coef * kl}
         section = self._section
         if section.kl_target is not None:
             self.coef = adapted_kl_coef(
                 self.coef, kl=kl, target=section.kl_target, rows=len(batch), horizon=section.kl_horizon
             )
         if section.kl_budget is not None:
-            self.over = kl > section.kl_budget
-            if not self.over:
-                self.within = step - 1
-        return figures
+            self.over_budget = kl > section.kl_budget
+            if not self.over_budget:
+                self.last_within = step - 1
+        return metrics
 
 
 def row_kl(batch: Batch) -> Tensor:

@@ -238,7 +238,7 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
     """
     from reasoner.algorithm.advantage import get_estimator
     from reasoner.algorithm.batch import Batch
-    from reasoner.algorithm.kl_control import Leash
+    from reasoner.algorithm.kl_control import KLControl
     from reasoner.algorithm.objective import loss_needs, make_objective
     from reasoner.policy.step_probe import StepProbe
     from reasoner.rollout.selection import select
@@ -246,7 +246,7 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
     from reasoner.train import update_policy
 
     config, policy = session.config, session.policy
-    estimator, leash = get_estimator(config.algorithm.advantage), Leash(config.algorithm, {})
+    estimator, control = get_estimator(config.algorithm.advantage), KLControl(config.algorithm, {})
     later = rounds[1:] or rounds
     split = {
         "generation": statistics.median([sampled.generation_seconds for sampled in later]),
@@ -263,11 +263,11 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
         clock = time.perf_counter()
         batch = Batch.of_rollouts(kept, config=config)
         batch = policy.annotate(batch, needs=estimator.needs | loss_needs(config))
-        batch = leash.estimate(batch, estimator)
+        batch = control.estimate(batch, estimator)
         parts["logprobs"].append(time.perf_counter() - clock)
         clock = time.perf_counter()
         probe = StepProbe()
-        update_policy(session, batch, probe.recording(make_objective(config, kl_coef=leash.in_loss)), 1)
+        update_policy(session, batch, probe.recording(make_objective(config, kl_coef=control.loss_coef)), 1)
         probe.gather(batch)
         probe.figures(policy)
         parts["update"].append(time.perf_counter() - clock)
