@@ -111,7 +111,7 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
     """A whole PPO step: sample, score by the reward model, annotate, estimate, update policy and value."""
     from reasoner.algorithm.advantage import get_estimator
     from reasoner.algorithm.batch import Batch
-    from reasoner.algorithm.kl_control import KLState, Leash
+    from reasoner.algorithm.kl_control import KLControl, KLState
     from reasoner.algorithm.objective import make_objective
     from reasoner.engine.hf import HfEngine
     from reasoner.graders.reward_model import RewardModel
@@ -129,7 +129,7 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
     assert (reward.lent is not None) == shared
     engine = HfEngine(model_path=base, max_model_len=policy.context, model=policy.unwrapped())
     engine._eos = frozenset()  # every completion has its full length: the same tokens in every variant
-    estimator, leash = get_estimator("gae"), Leash(config.algorithm, KLState())
+    estimator, control = get_estimator("gae"), KLControl(config.algorithm, KLState())
     objective = make_objective(config, kl_coef=0)
 
     def step() -> int:
@@ -151,7 +151,7 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
         logprobs = [value for n in range(ROWS) for value in done[n].rollout_logprobs]
         batch = replace(batch, rollout_logprobs_N=batch.weights_N.new_tensor(logprobs))
         batch = policy.annotate(batch, frozenset({"values", "ref_logprobs", "old_logprobs"}))
-        policy.update(leash.estimate(batch, estimator), objective)
+        policy.update(control.estimate(batch, estimator), objective)
         return sum(len(row) for row in rows)
 
     return step

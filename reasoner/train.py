@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from reasoner.algorithm.advantage import Estimator, get_estimator
 from reasoner.algorithm.batch import Batch
-from reasoner.algorithm.kl_control import Leash
+from reasoner.algorithm.kl_control import KLControl
 from reasoner.algorithm.objective import loss_needs, make_objective
 from reasoner.monitoring.hacking_monitor import HackingMonitor
 from reasoner.monitoring.metrics import update_metrics
@@ -37,31 +37,31 @@ from reasoner.storage.find_model import list_checkpoints
 def train(session: Session) -> None:
     """Run the steps that are left."""
     config, state = session.config, session.state
-    estimator, kl = get_estimator(config.algorithm.advantage), Leash(config.algorithm, state.kl)
+    estimator, kl = get_estimator(config.algorithm.advantage), KLControl(config.algorithm, state.kl)
     monitor = HackingMonitor(config, pool=session.pool, run=session.run, raised=state.alarms, note=session.display.note)
     silent = SilentSteps()
     if session.fresh:
         session.evaluate()
         session.checkpoint()
-    for step in range(session.step + 1, 0 if state.kl.over else config.steps + 1):
+    for step in range(session.step + 1, 0 if state.kl.over_budget else config.steps + 1):
         record = StepRecord(session, step)
         metrics = learn(session, session.producer.groups(step), estimator, kl, record)
         metrics = record.finish(metrics | monitor.observe(step, record.groups) | record.training_metrics())
         if estimator.group_relative and (advice := silent.advice(metrics)):
             session.display.note(advice)
-        if state.kl.over:
+        if state.kl.over_budget:
             return end_over_budget(session)
         session.end_step()
 
 
 def learn(
-    session: Session, portions: Iterable[Sampled], estimator: Estimator, kl: Leash, record: StepRecord
+    session: Session, portions: Iterable[Sampled], estimator: Estimator, kl: KLControl, record: StepRecord
 ) -> dict[str, float]:
     """Update the policy on the groups of one step and give its weights to the engine; returns the metrics."""
     config, policy, step = session.config, session.policy, record.step
     probe = StepProbe()
     warming_up = "values" in estimator.needs and step <= config.value.warmup_steps  # the value model learns alone
-    objective = None if warming_up else probe.recording(make_objective(config, kl_coef=kl.in_loss))
+    objective = None if warming_up else probe.recording(make_objective(config, kl_coef=kl.loss_coef))
     update = StepUpdate(policy, objective, step=step)
     for portion in record.rollouts(shaped(portions, config)):
         rows = record.selected(select(portion, estimator, config))
@@ -81,7 +81,7 @@ def learn(
         if updated := update.finish():
             probe.gather(updated.batch)
             metrics = update_metrics(updated) | probe.metrics(policy) | value_metrics(updated.batch)
-            metrics |= kl.pull(updated.batch, step=step)
+            metrics |= kl.update(updated.batch, step=step)
     record.updates(updated, probe)
     with record.part("sync"):
         if updated:
@@ -93,7 +93,9 @@ def end_over_budget(session: Session) -> None:
     """Say that the KL budget is spent; roll back to the newest checkpoint within it where the config says so."""
     algorithm, root = session.config.algorithm, session.run.path / "checkpoints"
     said = f"the policy is more than algorithm.kl_budget={algorithm.kl_budget} nats a completion from its reference"
-    within = [folder for folder in list_checkpoints(root) if int(folder.name.split("-")[1]) <= session.state.kl.within]
+    within = [
+        folder for folder in list_checkpoints(root) if int(folder.name.split("-")[1]) <= session.state.kl.last_within
+    ]
     if algorithm.kl_over_budget == "rollback" and within:
         session.roll_back(within[-1])
         said += f"; the final model is that of {within[-1].name}, which was within it"

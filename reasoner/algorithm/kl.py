@@ -2,9 +2,9 @@
 
 Letters: N tokens. Schulman 2020 is "Approximating KL Divergence", joschu.net/blog/kl-approx.html. All three estimate
 KL(policy || reference) on tokens sampled from the policy. What they do as a loss differs from what they are as a
-figure: the gradient of the KL itself is E[(log policy - log ref) * grad log policy].
+metric: the gradient of the KL itself is E[(log policy - log ref) * grad log policy].
 
-| estimate | as a figure            | expected gradient as a loss, on-policy |
+| estimate | as a metric            | expected gradient as a loss, on-policy |
 |----------|------------------------|----------------------------------------|
 | k1       | unbiased, either sign  | 0: no leash at all; put it in the reward |
 | k2       | biased, >= 0           | that of KL(policy || reference)        |

@@ -1,4 +1,4 @@
-"""The leash on the policy: its KL to the reference, in the loss or in the reward, adapted, and with a budget.
+"""KL control: a penalty in the loss or the reward, an adaptive coefficient, and an optional KL budget.
 
 Letters: B rows, N completion tokens.
 """
@@ -23,13 +23,13 @@ class KLState:
 
     coef: float | None = None
     """Present coefficient; None: that of the config."""
-    within: int = 0
+    last_within: int = 0
     """Steps done by the newest policy whose KL was measured and within the budget."""
-    over: bool = False
+    over_budget: bool = False
     """True once the KL exceeded the budget."""
 
 
-class Leash:
+class KLControl:
     """The coefficient of the KL penalty from step to step, and the KL budget. Updates its KLState in place."""
 
     def __init__(self, section: AlgorithmSection, state: KLState) -> None:
@@ -42,7 +42,7 @@ class Leash:
         return self._section.kl_coef if self.state.coef is None else self.state.coef
 
     @property
-    def in_loss(self) -> float:
+    def loss_coef(self) -> float:
         """Coefficient of the loss term; 0 where the KL is in the reward."""
         return self.coef if self._section.kl_in == "loss" else 0.0
 
@@ -56,7 +56,7 @@ class Leash:
                 batch = replace(batch, reward_B=batch.reward_B - self.coef * row_kl(batch))
         return estimator.function(batch, **options)
 
-    def pull(self, batch: Batch, *, step: int) -> dict[str, float]:
+    def update(self, batch: Batch, *, step: int) -> dict[str, float]:
         """Measure the batch's KL, adapt the coefficient for the next step, watch the budget.
 
         The KL is that of the policy that sampled the batch: the policy after step - 1.
@@ -64,17 +64,17 @@ class Leash:
         if batch.ref_logprobs_N is None:
             return {}
         kl = float(row_kl(batch).mean())
-        figures = {"kl/ref": kl, "kl/coef": self.coef, "kl/penalty": self.coef * kl}
+        metrics = {"kl/ref": kl, "kl/coef": self.coef, "kl/penalty": self.coef * kl}
         section = self._section
         if section.kl_target is not None:
             self.state.coef = adapted_kl_coef(
                 self.coef, kl=kl, target=section.kl_target, rows=len(batch), horizon=section.kl_horizon
             )
         if section.kl_budget is not None:
-            self.state.over = kl > section.kl_budget
-            if not self.state.over:
-                self.state.within = step - 1
-        return figures
+            self.state.over_budget = kl > section.kl_budget
+            if not self.state.over_budget:
+                self.state.last_within = step - 1
+        return metrics
 
 
 def row_kl(batch: Batch) -> Tensor:

@@ -22,19 +22,19 @@ from verifiers import JSON
 
 
 class TokenLoss(NamedTuple):
-    """A loss a token, and detached figures a token to be averaged over trained tokens."""
+    """A loss a token, and detached metrics a token to be averaged over trained tokens."""
 
     loss_N: Tensor
     metrics: Mapping[str, Tensor]
 
 
 class LossTerms(NamedTuple):
-    """A micro-batch's share of the step's loss, and of its figures."""
+    """A micro-batch's share of the step's loss, and of its metrics."""
 
     loss: Tensor
     """Scalar; the step's loss is the sum over its micro-batches."""
     metrics: Mapping[str, Tensor]
-    """Sums over trained tokens, `tokens` their number: see `step_figures`. Names that end in `_max` are maxima."""
+    """Sums over trained tokens, `tokens` their number: see `token_means`. Names that end in `_max` are maxima."""
 
 
 PolicyLoss = Callable[..., TokenLoss]
@@ -223,16 +223,16 @@ def policy_loss(
     importance_N = importance_function(log_gap_N, row_N, mask_N, **dict(importance_options or {})).detach()
     surrogate = loss_function(policy_N, old_N, advantages_N, row_N, mask_N, **dict(loss_options or {}))
     loss_N = importance_N * surrogate.loss_N
-    figures = {
+    metrics = {
         **surrogate.metrics,
         "policy/approx_kl": kl_k3(old_N, policy_N.detach()),
         "policy/entropy": entropy_N.detach(),
-        **_gap_figures(log_gap_N, importance_N),
+        **_gap_metrics(log_gap_N, importance_N),
     }
     if kl_coef > 0:
         kl_N = named(KL, kl, "KL estimate")(policy_N, torch.where(mask_N, _ref_logprobs(batch), 0.0))
         loss_N = loss_N + kl_coef * kl_N
-        figures["policy/kl_ref"] = kl_N.detach()
+        metrics["policy/kl_ref"] = kl_N.detach()
     if entropy_coef > 0:
         if logprobs_N.requires_grad and not entropy_N.requires_grad:
             raise ValueError(
@@ -241,7 +241,7 @@ def policy_loss(
             )
         loss_N = loss_N - entropy_coef * entropy_N
     total = (batch.weights_N * torch.where(mask_N, loss_N, 0.0)).sum()
-    return LossTerms(total, _sums(figures, mask_N) | {"gap/logprob_max": _largest(log_gap_N)})
+    return LossTerms(total, _sums(metrics, mask_N) | {"gap/logprob_max": _largest(log_gap_N)})
 
 
 def _ref_logprobs(batch: Batch) -> Tensor:
@@ -250,7 +250,7 @@ def _ref_logprobs(batch: Batch) -> Tensor:
     return batch.ref_logprobs_N
 
 
-def _gap_figures(log_gap_N: Tensor, importance_N: Tensor) -> dict[str, Tensor]:
+def _gap_metrics(log_gap_N: Tensor, importance_N: Tensor) -> dict[str, Tensor]:
     """How far the engine's log-probabilities are from the trainer's at the same weights.
 
     gap/kl is the k3 estimate of KL(engine || trainer), >= 0.
@@ -264,8 +264,8 @@ def _gap_figures(log_gap_N: Tensor, importance_N: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _sums(figures: Mapping[str, Tensor], mask_N: Tensor) -> dict[str, Tensor]:
-    sums = {name: torch.where(mask_N, value, 0.0).sum() for name, value in figures.items()}
+def _sums(metrics: Mapping[str, Tensor], mask_N: Tensor) -> dict[str, Tensor]:
+    sums = {name: torch.where(mask_N, value, 0.0).sum() for name, value in metrics.items()}
     return sums | {"tokens": mask_N.sum()}
 
 
@@ -274,7 +274,7 @@ def _largest(log_gap_N: Tensor) -> Tensor:
 
 
 def merge_metrics(into: dict[str, float], metrics: Mapping[str, Tensor | float]) -> None:
-    """Add a micro-batch's figures: sums are added, names that end in `_max` keep the larger."""
+    """Add a micro-batch's metrics: sums are added, names that end in `_max` keep the larger."""
     for name, value in metrics.items():
         if name.endswith("_max"):
             into[name] = max(into.get(name, float("-inf")), float(value))
@@ -282,7 +282,7 @@ def merge_metrics(into: dict[str, float], metrics: Mapping[str, Tensor | float])
             into[name] = into.get(name, 0.0) + float(value)
 
 
-def step_figures(sums: Mapping[str, float]) -> dict[str, float]:
+def token_means(sums: Mapping[str, float]) -> dict[str, float]:
     """Means over trained tokens out of merged sums; maxima as they are."""
     tokens = max(1.0, sums.get("tokens", 0.0))
     return {
@@ -316,7 +316,7 @@ def value_loss(values_N: Tensor, batch: Batch, *, clip_range: float | None = 0.2
     if clip_range is not None:
         bounded_N = (before_N + (now_N - before_N).clamp(-clip_range, clip_range) - returns_N) ** 2
     loss_N = 0.5 * torch.maximum(plain_N, bounded_N)
-    figures = {
+    metrics = {
         "value/error_squared": plain_N.detach(),
         "value/clip_fraction": (bounded_N > plain_N).float(),
         "value/mean": now_N.detach(),
@@ -324,11 +324,11 @@ def value_loss(values_N: Tensor, batch: Batch, *, clip_range: float | None = 0.2
         "value/return_squared": returns_N**2,
         "value/error": (now_N - returns_N).detach(),
     }
-    return LossTerms((batch.weights_N * loss_N).sum(), _sums(figures, mask_N))
+    return LossTerms((batch.weights_N * loss_N).sum(), _sums(metrics, mask_N))
 
 
-def explained_variance(figures: Mapping[str, float]) -> float:
-    """1 - Var(R - V) / Var(R) from a step's figures of `value_loss`: 1 perfect, 0 no better than a constant.
+def explained_variance(metrics: Mapping[str, float]) -> float:
+    """1 - Var(R - V) / Var(R) from a step's metrics of `value_loss`: 1 perfect, 0 no better than a constant.
 
     NaN where the returns do not vary.
 
@@ -337,6 +337,6 @@ def explained_variance(figures: Mapping[str, float]) -> float:
         ...                           "value/error_squared": 0.05}), 9)
         0.8
     """
-    spread = figures["value/return_squared"] - figures["value/return"] ** 2
-    missed = figures["value/error_squared"] - figures["value/error"] ** 2
+    spread = metrics["value/return_squared"] - metrics["value/return"] ** 2
+    missed = metrics["value/error_squared"] - metrics["value/error"] ** 2
     return 1 - missed / spread if spread > 1e-12 else float("nan")

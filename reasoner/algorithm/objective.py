@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reasoner.algorithm.advantage import get_estimator
 from reasoner.algorithm.batch import Batch
-from reasoner.algorithm.kl_control import KLState, Leash
+from reasoner.algorithm.kl_control import KLControl, KLState
 from reasoner.algorithm.loss import LossTerms, policy_loss
 from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
@@ -85,9 +85,9 @@ def check_algorithm(config: StageConfig) -> None:
         ref_logprobs_N=zeros_N,
         values_N=zeros_N,
     )
-    leash = Leash(config.algorithm, KLState())
+    control = KLControl(config.algorithm, KLState())
     try:
-        batch = leash.estimate(batch, get_estimator(config.algorithm.advantage))
-        make_objective(config, kl_coef=leash.in_loss)(TokenScores(zeros_N, zeros_N), batch)
+        batch = control.estimate(batch, get_estimator(config.algorithm.advantage))
+        make_objective(config, kl_coef=control.loss_coef)(TokenScores(zeros_N, zeros_N), batch)
     except (ValueError, TypeError) as error:
         raise ConfigError("bad-value", f"algorithm: {error}") from error

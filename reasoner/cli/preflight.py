@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reasoner.cli.errors import plain_errors
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from reasoner.preflight.preflight import Preflight
 
 
@@ -58,59 +61,26 @@ def preflight(
 
 def _print(done: Preflight) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from reasoner.preflight.preflight import sentences, to_json
-    from reasoner.preflight.signal_chance import signal_chance
 
     console = Console(highlight=False, soft_wrap=True)
-    row = to_json(done)
-    size = done.config.rollout.group_size
-    shares = done.shares()
+    row, config = to_json(done), done.config
+    shares = ", ".join(f"{value:.0%} {name}" for name, value in done.shares().items())
     console.print(
-        f"{row['problems']} problems x {size}: "
-        + ", ".join(f"{value:.0%} {name}" for name, value in shares.items())
-        + f"; {done.whole.mean:.1%} of the samples right",
+        f"{row['problems']} problems x {config.rollout.group_size}: {shares};"
+        f" {done.whole.mean:.1%} of the samples right",
         markup=False,
     )
-    table = Table(box=None, pad_edge=False)
-    for title in ("", "problems", "pass rate", "90 % of problems", f"groups with signal at G={size}"):
-        table.add_column(title, justify="left" if not title else "right")
-    for each in done.bins:
-        chance = signal_chance(each.belief, size)
-        table.add_row(
-            each.name,
-            str(each.problems),
-            f"{each.belief.mean:.1%}",
-            f"{each.low:.0%} to {each.high:.0%}",
-            f"{chance:.0%}",
-        )
-    console.print(table)
-    signal = row["signal"]
-    assert isinstance(signal, dict)
-    console.print(
-        "groups with signal by group size: " + ", ".join(f"{g}: {float(str(s)):.0%}" for g, s in signal.items())
-    )
-    tokens = row["tokens"]
-    assert isinstance(tokens, dict)
-    console.print(
-        f"completions: {tokens['median']} tokens (median), {tokens['p95']} (95 %),"
-        f" {float(str(tokens['truncated'])):.1%}"
-        f" truncated at {done.config.rollout.max_tokens}",
-        markup=False,
-    )
-    for name in ("no_answer", "ungraded"):
-        found = row[name]
-        assert isinstance(found, dict)
-        examples = found.get("examples") or found.get("causes") or []
-        console.print(f"{name.replace('_', ' ')}: {float(str(found['share'])):.1%}", markup=False)
-        for example in examples if isinstance(examples, list) else []:
-            console.print(f"    ...{str(example)[-120:]!r}", markup=False)
+    console.print(_difficulty_table(done))
+    sizes = ", ".join(f"{size}: {float(share):.0%}" for size, share in row["signal"].items())
+    console.print(f"groups with signal by group size: {sizes}")
+    for line in _completion_lines(row, max_tokens=config.rollout.max_tokens):
+        console.print(line, markup=False)
     split = ", ".join(f"{name} {value:.1f}" for name, value in done.split.items())
     console.print(
         f"a step: {done.seconds_per_step:.1f} s ({split}) and {done.tokens_per_step:,.0f} sampled tokens;"
-        f" {done.config.steps} steps: {done.seconds_per_step * done.config.steps / 60:.0f} min; memory"
-        f" {done.memory_mb:.0f} MB",
+        f" {config.steps} steps: {done.seconds_per_step * config.steps / 60:.0f} min; memory {done.memory_mb:.0f} MB",
         markup=False,
     )
     advice = [*sentences(done)]
@@ -118,3 +88,33 @@ def _print(done: Preflight) -> None:
     for number, sentence in enumerate(advice, 1):
         console.print(f"{number}. {sentence}", markup=False)
     console.print(f"({done.seconds:.0f} s)", style="dim")
+
+
+def _difficulty_table(done: Preflight) -> Table:
+    from rich.table import Table
+
+    from reasoner.preflight.signal_chance import signal_chance
+
+    size = done.config.rollout.group_size
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "problems", "pass rate", "90 % of problems", f"groups with signal at G={size}"):
+        table.add_column(title, justify="left" if not title else "right")
+    for each in done.bins:
+        chance = f"{signal_chance(each.belief, size):.0%}"
+        spread = f"{each.low:.0%} to {each.high:.0%}"
+        table.add_row(each.name, str(each.problems), f"{each.belief.mean:.1%}", spread, chance)
+    return table
+
+
+def _completion_lines(row: Mapping[str, Any], *, max_tokens: int) -> Iterator[str]:
+    """Lengths, and the share and examples of completions without an answer or without a grade."""
+    tokens = row["tokens"]
+    yield (
+        f"completions: {tokens['median']} tokens (median), {tokens['p95']} (95 %),"
+        f" {tokens['truncated']:.1%} truncated at {max_tokens}"
+    )
+    for name in ("no_answer", "ungraded"):
+        found = row[name]
+        yield f"{name.replace('_', ' ')}: {found['share']:.1%}"
+        for example in found.get("examples") or found.get("causes") or []:
+            yield f"    ...{str(example)[-120:]!r}"

@@ -99,7 +99,7 @@ class StageConfig(Section):
         from_pairs, from_demonstrations = method.learns_from == "pairs", method.learns_from == "demonstrations"
         if from_pairs and not self.preferences.train:
             raise ValueError(f"preferences.train must name at least one file of pairs for method {self.method}")
-        self._leash_fits()
+        self._kl_settings_fit()
         if self.sft.patience is not None and not self.sft.held_out and not self.sft.test:
             raise ValueError("sft.patience needs an evaluation loss. Set sft.held_out or sft.test")
         if not self.task and not from_pairs and not (from_demonstrations and self.sft.data):
@@ -140,7 +140,7 @@ class StageConfig(Section):
         """Whether problems are solved to evaluate; a reward model writes nothing."""
         return bool(self.task and self.eval.problems and METHODS[self.method].policy != "reward")
 
-    def _leash_fits(self) -> None:
+    def _kl_settings_fit(self) -> None:
         """Raise where a KL setting has nothing to act on."""
         algorithm = self.algorithm
         for name in ("kl_target", "kl_budget"):

@@ -75,7 +75,8 @@ def _from_loose(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an earlier checkpoint, which kept all but step, sampler, offsets and best in a dict `extra`."""
     extra: dict[str, Any] = row["extra"] or {}
     loose: dict[str, Any] = extra.get("state", {})
-    kl = {name: loose[f"kl_{name}"] for name in ("coef", "within", "over") if f"kl_{name}" in loose}
+    names = {"kl_coef": "coef", "kl_within": "last_within", "kl_over": "over_budget"}
+    kl = {name: loose[key] for key, name in names.items() if key in loose}
     best = {"loss": loose.get("best_loss"), "step": loose.get("best_step"), "stale": loose.get("stale", 0)}
     state = {
         "data": {name.removeprefix("data/"): value for name, value in loose.items() if name.startswith("data/")},

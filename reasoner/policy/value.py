@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.algorithm.batch import Batch
-from reasoner.algorithm.loss import LossTerms, explained_variance, step_figures, value_loss
+from reasoner.algorithm.loss import LossTerms, explained_variance, token_means, value_loss
 from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.model.forward import Forward, hidden_states
 from reasoner.model.load import load_model
@@ -253,11 +253,11 @@ def value_metrics(batch: Batch) -> dict[str, float]:
     """value/explained_variance of the values before the step, and their mean beside that of the returns."""
     if batch.returns_N is None or batch.values_N is None:
         return {}
-    figures = step_figures({k: float(v) for k, v in value_loss(batch.values_N, batch).metrics.items()})
+    metrics = token_means({k: float(v) for k, v in value_loss(batch.values_N, batch).metrics.items()})
     return {
-        "value/explained_variance": explained_variance(figures),
-        "value/before": figures["value/mean"],
-        "value/returns": figures["value/return"],
+        "value/explained_variance": explained_variance(metrics),
+        "value/before": metrics["value/mean"],
+        "value/returns": metrics["value/return"],
     }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from reasoner.algorithm.advantage import get_estimator
-from reasoner.algorithm.kl_control import KLState, Leash
+from reasoner.algorithm.kl_control import KLControl, KLState
 from reasoner.config.errors import ConfigError
 from reasoner.config.methods import METHODS
 from reasoner.config.stage import RunConfig, StageConfig
@@ -244,7 +244,7 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
     A step in which no group has signal skips its update: the parts are weighted with the share of rounds that had some.
     """
     config = session.config
-    estimator, kl = get_estimator(config.algorithm.advantage), Leash(config.algorithm, KLState())
+    estimator, kl = get_estimator(config.algorithm.advantage), KLControl(config.algorithm, KLState())
     later = rounds[1:] or rounds
     split = {
         "generation": statistics.median([sampled.generation_seconds for sampled in later]),

@@ -105,8 +105,8 @@ class Display:
 
     def evaluation(self, step: int, result: EvalResult) -> None:
         """One evaluation in a line."""
-        figures = "  ".join(
+        metrics = "  ".join(
             f"{name} {value.value:.3f} [{value.low:.3f}, {value.high:.3f}]" for name, value in result.estimates.items()
         )
         extra = f"  ungraded {result.ungraded}" if result.ungraded else ""
-        self.note(f"eval after step {step}: {result.problems} problems x {result.samples}  {figures}{extra}")
+        self.note(f"eval after step {step}: {result.problems} problems x {result.samples}  {metrics}{extra}")

@@ -54,17 +54,17 @@ class View:
     def __rich__(self) -> RenderableType:
         parts: list[RenderableType] = []
         if self.metrics and "reward/mean" in self.metrics[-1]:
-            parts.append(self._figures())
+            parts.append(self._metrics_panel())
         if self.show and self.rollouts:
             parts.append(self._rollout())
         return Group(*parts)
 
-    def _figures(self) -> Panel:
+    def _metrics_panel(self) -> Panel:
         last = self.metrics[-1]
         grid = Table.grid(padding=(0, 2))
         for justify in ("left", "left", "left"):
             grid.add_column(justify=justify)  # pyright: ignore[reportArgumentType]
-        for name, value, curve in figure_lines(last):
+        for name, value, curve in metric_lines(last):
             grid.add_row(Text(name, style="bold"), Text(value), Text(self._curve(curve), style="cyan"))
         step = int(last.get("step") or 0)
         title = f"step {step}/{self.steps}   ETA {self._eta(step)}"
@@ -95,7 +95,7 @@ class View:
         return Panel(text, title=f"{title} {'/'.join(map(str, row.place))}", title_align="left")
 
 
-def figure_lines(last: Mapping[str, float | None]) -> Iterable[tuple[str, str, str]]:
+def metric_lines(last: Mapping[str, float | None]) -> Iterable[tuple[str, str, str]]:
     """(name, value, metric of the curve) of each line."""
 
     def get(name: str) -> float:

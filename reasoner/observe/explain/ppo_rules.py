@@ -1,4 +1,4 @@
-"""PPO's own failures: a value model that diverges, a leash too loose or too tight, rewards that collapse, hacking."""
+"""PPO's own failures: a diverging value model, too loose or too tight KL control, collapsing rewards, hacking."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAR_NATS_TOKEN = 0.5
 def ppo_rules(history: History) -> Iterator[Finding]:
     """Every rule of this module; silent where a stage has no value model, no KL and no learned reward."""
     yield from _value_diverges(history)
-    yield from _leash(history)
+    yield from _kl_control(history)
     yield from _collapse(history)
     yield from _hacked(history)
 
@@ -59,7 +59,7 @@ def _value_diverges(history: History) -> Iterator[Finding]:
     )
 
 
-def _leash(history: History) -> Iterator[Finding]:
+def _kl_control(history: History) -> Iterator[Finding]:
     """A KL that runs away unpunished (harmful where the reward is learned), or a penalty that allows no move at all."""
     kl, coef = history.series("kl/ref"), history.series("kl/coef")
     reward, spread = change(history.series("reward/mean")), history.series("reward/std")

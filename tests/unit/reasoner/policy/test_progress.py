@@ -26,7 +26,7 @@ def test_everything_a_checkpoint_keeps_comes_back() -> None:
             validation={"accuracy": ESTIMATE},
             best_model=BestModel(loss=float("inf"), step=5, estimates={"accuracy": ESTIMATE}, stale=2),
             ended=True,
-            kl=KLState(coef=0.2, within=6, over=True),
+            kl=KLState(coef=0.2, last_within=6, over_budget=True),
             alarms=["length"],
         ),
     )
@@ -71,7 +71,7 @@ def test_a_checkpoint_from_before_the_records_is_read() -> None:
             validation={"accuracy": ESTIMATE},
             best_model=BestModel(loss=1.5, step=6, estimates={"accuracy": ESTIMATE}, stale=1),
             ended=True,
-            kl=KLState(coef=0.3, within=8, over=False),
+            kl=KLState(coef=0.3, last_within=8, over_budget=False),
             alarms=["length"],
         ),
     )

@@ -1,4 +1,4 @@
-"""PPO's value model in its three forms, its gradients, its warm-up; the leash on the policy."""
+"""PPO's value model in its three forms, its gradients, its warm-up; the control on the policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from reasoner.algorithm.advantage import get_estimator
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.group_baselines import gae_row
-from reasoner.algorithm.kl_control import KLState, Leash, row_kl
+from reasoner.algorithm.kl_control import KLControl, KLState, row_kl
 from reasoner.algorithm.loss import value_loss
 from reasoner.algorithm.objective import make_objective
 from reasoner.config.errors import ConfigError
@@ -195,7 +195,7 @@ def test_explained_variance_of_the_values_before_the_step() -> None:
     assert constant["value/explained_variance"] == pytest.approx(0.0, abs=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------ the leash
+# ------------------------------------------------------------------------------------------------------ the control
 
 
 def leash_batch() -> Batch:
@@ -216,17 +216,17 @@ def test_kl_in_the_reward_of_a_group_estimator_is_taken_off_each_completion() ->
     section = stage(algorithm=algorithm, rollout={"group_size": 2}).algorithm
     batch = leash_batch()
     assert row_kl(batch).tolist() == pytest.approx(slow_row_kl(batch), abs=1e-6)
-    found = Leash(section, KLState()).estimate(batch, get_estimator("rloo"))
+    found = KLControl(section, KLState()).estimate(batch, get_estimator("rloo"))
     shifted = batch.reward_B - 0.3 * torch.tensor(slow_row_kl(batch), dtype=torch.float64)
     expected = get_estimator("rloo").function(replace(batch, reward_B=shifted))
     assert found.advantages_N.tolist() == pytest.approx(expected.advantages_N.tolist(), abs=1e-5)
-    assert Leash(section, KLState()).in_loss == 0.0
+    assert KLControl(section, KLState()).loss_coef == 0.0
 
 
 def test_kl_in_the_reward_of_gae_is_taken_off_each_token() -> None:
     section = stage(algorithm={"kl_coef": 0.3, "kl_in": "reward"}).algorithm
     batch = replace(leash_batch(), values_N=torch.zeros(len(leash_batch().row_N)))
-    found = Leash(section, KLState()).estimate(batch, get_estimator("gae"))
+    found = KLControl(section, KLState()).estimate(batch, get_estimator("gae"))
     expected = get_estimator("gae").function(batch, kl_coef=0.3)
     assert torch.equal(found.advantages_N, expected.advantages_N)
     assert not torch.equal(found.advantages_N, get_estimator("gae").function(batch).advantages_N)
@@ -234,23 +234,23 @@ def test_kl_in_the_reward_of_gae_is_taken_off_each_token() -> None:
 
 def test_the_coefficient_follows_its_target_and_survives_a_checkpoint() -> None:
     section = stage(algorithm={"kl_coef": 0.1, "kl_target": 1e-6, "kl_horizon": 8}).algorithm
-    leash, batch = Leash(section, KLState()), leash_batch()
+    control, batch = KLControl(section, KLState()), leash_batch()
     shifted = replace(batch, ref_logprobs_N=batch.old_logprobs_N - 1.0)
-    figures = leash.pull(shifted, step=1)
+    figures = control.update(shifted, step=1)
     assert figures["kl/coef"] == 0.1
-    assert leash.coef == pytest.approx(0.1 * (1 + 0.2 * len(batch) / 8))
-    assert Leash(section, replace(leash.state)).coef == leash.coef
+    assert control.coef == pytest.approx(0.1 * (1 + 0.2 * len(batch) / 8))
+    assert KLControl(section, replace(control.state)).coef == control.coef
 
 
 def test_a_budget_knows_the_last_policy_within_it() -> None:
     section = stage(algorithm={"kl_coef": 0.1, "kl_budget": 5.0}).algorithm
-    leash, batch = Leash(section, KLState()), leash_batch()
+    control, batch = KLControl(section, KLState()), leash_batch()
     near = replace(batch, ref_logprobs_N=batch.old_logprobs_N - 0.01)
     far = replace(batch, ref_logprobs_N=batch.old_logprobs_N - 9.0)
-    leash.pull(near, step=4)
-    assert (leash.state.over, leash.state.within) == (False, 3)
-    leash.pull(far, step=5)
-    assert (leash.state.over, leash.state.within) == (True, 3)
+    control.update(near, step=4)
+    assert (control.state.over_budget, control.state.last_within) == (False, 3)
+    control.update(far, step=5)
+    assert (control.state.over_budget, control.state.last_within) == (True, 3)
 
 
 def test_a_leash_with_nothing_to_hold_is_refused() -> None:

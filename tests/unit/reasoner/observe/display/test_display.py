@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from reasoner.observe.display.display import Display
-from reasoner.observe.display.live_view import View, clock, figure_lines, sparkline
+from reasoner.observe.display.live_view import View, clock, metric_lines, sparkline
 from tests.unit.reasoner.runs import make_history, make_records, stage
 
 
@@ -41,7 +41,7 @@ def test_the_view_shows_the_figures_and_the_rollouts_of_the_last_step() -> None:
 
 def test_several_tasks_are_shown_each() -> None:
     last = make_records(steps=1).metrics[0] | {"reward/easy": 0.75, "reward/hard": 0.25}
-    assert "easy 0.75  hard 0.25" in {name: value for name, value, _ in figure_lines(last)}["pass rate"]
+    assert "easy 0.75  hard 0.25" in {name: value for name, value, _ in metric_lines(last)}["pass rate"]
 
 
 def test_no_terminal_gets_plain_lines() -> None:
