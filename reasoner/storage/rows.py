@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from reasoner.algorithm.batch import Batch
+from reasoner.algorithm.batch import Batch, listed
 from reasoner.policy.step_probe import StepProbe
 from reasoner.records import Completion, Dropped, Kept, RolloutGroup, prompt_as_text
 from verifiers import JSON
@@ -61,7 +61,7 @@ def update_rows(
     if batch is not None and batch.advantages_N is not None:
         ends = torch.tensor(batch.row_starts()[:-1], dtype=torch.long)
         for place, ((group, rollout), advantage) in enumerate(
-            zip(kept, batch.advantages_N[ends].tolist(), strict=True)
+            zip(kept, listed(batch.advantages_N[ends], float), strict=True)
         ):
             row: dict[str, JSON] = {"step": step, "group": group, "sample": rollout.sample_index}
             row |= {"advantage": advantage, "trainer_logprobs": probe.trainer_logprobs(place) if probe else None}
