@@ -118,7 +118,7 @@ def make_model(size: str, folder: Path, tokens: int) -> dict[str, object]:
 def stage_of(variant: str, options: argparse.Namespace) -> StageConfig:
     """The config of a variant."""
     from reasoner.config.load import resolve
-    from reasoner.config.stage import deep_merge
+    from reasoner.config.mappings import deep_merge
 
     base: dict[str, object] = {
         "steps": options.steps + 1,

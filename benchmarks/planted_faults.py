@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from reasoner.config.load import resolve  # noqa: E402
-from reasoner.config.stage import deep_merge  # noqa: E402
+from reasoner.config.mappings import deep_merge  # noqa: E402
 from reasoner.observe.analysis.audit import explain_and_audit  # noqa: E402
 from reasoner.observe.explain import Level  # noqa: E402
 

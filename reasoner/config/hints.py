@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast, get_args
+from typing import get_args
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from verifiers.suggest import closest
 
@@ -68,12 +69,12 @@ def without_cuts(rollout: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in rollout.items() if name not in WHOLE_DISTRIBUTION}
 
 
-def explained(problem: Mapping[str, object], root: type[BaseModel]) -> str:
+def explained(problem: ErrorDetails, root: type[BaseModel]) -> str:
     """One of pydantic's errors on a section, in our words."""
-    location = [str(part) for part in cast("tuple[object, ...]", problem["loc"])]
+    location = [str(part) for part in problem["loc"]]
     name = ".".join(location)
     if problem["type"] != "extra_forbidden":
-        message = str(problem["msg"]).removeprefix("Value error, ")
+        message = problem["msg"].removeprefix("Value error, ")
         given = problem.get("input")
         shown = f"; got {given!r}" if isinstance(given, str | int | float) else ""
         return f"{name + ': ' if name else ''}{message}{shown}"

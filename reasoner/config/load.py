@@ -9,15 +9,15 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 import yaml
 from pydantic import ValidationError
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.hints import explained
+from reasoner.config.mappings import are_mappings, deep_merge, is_list, is_mapping
 from reasoner.config.methods import METHODS
-from reasoner.config.stage import RunConfig, StageConfig, deep_merge
+from reasoner.config.stage import RunConfig, StageConfig
 from verifiers.suggest import did_you_mean
 
 
@@ -60,9 +60,9 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise ConfigError("bad-yaml", f"{path} must be YAML: {error}") from error
-    if not isinstance(raw, dict):
+    if not is_mapping(raw):
         raise ConfigError("bad-yaml", f"{path} must be a mapping of keys; got {type(raw).__name__}.")
-    return resolve(cast("dict[str, object]", raw), overrides, where=str(path), default_name=path.stem)
+    return resolve(raw, overrides, where=str(path), default_name=path.stem)
 
 
 def resolve(
@@ -75,11 +75,10 @@ def resolve(
     """The typed run config of a raw mapping; see `load_config`."""
     common = {key: value for key, value in raw.items() if key != "stages"}
     common.setdefault("name", default_name)
-    no_stages: list[object] = [{}]
-    listed = raw.get("stages", no_stages)
-    if not isinstance(listed, list) or not listed or not all(isinstance(s, dict) for s in cast("list[object]", listed)):
+    listed = raw.get("stages", [dict[str, object]()])
+    if not listed or not are_mappings(listed):
         raise ConfigError("bad-value", f"{where}: stages must be a list of mappings, at least one.")
-    stage_dicts = _expanded(cast("list[dict[str, object]]", listed), where)
+    stage_dicts = _expanded(listed, where)
     merged = [deep_merge(common, stage) for stage in stage_dicts]
     written = [_start(stage) for stage in merged]
     for override in overrides:
@@ -101,11 +100,10 @@ def _expanded(listed: list[dict[str, object]], where: str) -> list[dict[str, obj
             found.append(entry)
             continue
         times, inner = entry["repeat"], entry.get("stages")
-        whole = isinstance(times, int) and times >= 1 and isinstance(inner, list) and set(entry) == {"repeat", "stages"}
-        if not whole or not all(isinstance(stage, dict) for stage in cast("list[object]", inner)):
+        if not isinstance(times, int) or times < 1 or not are_mappings(inner) or len(entry) > 2:
             raise ConfigError("bad-value", f"{where}: a repeat must be {{repeat: N, stages: [mappings]}}; got {entry}.")
-        for _ in range(cast("int", times)):
-            found += copy.deepcopy(cast("list[dict[str, object]]", inner))
+        for _ in range(times):
+            found += copy.deepcopy(inner)
     return found
 
 
@@ -117,9 +115,8 @@ def dump(config: StageConfig) -> str:
 def _start(stage: Mapping[str, object]) -> object:
     """What a stage names as its model, None where it names none."""
     model = stage.get("model")
-    if isinstance(model, dict):
-        section = cast("dict[str, object]", model)
-        return {key: section[key] for key in ("path", "from_scratch") if key in section} or None
+    if is_mapping(model):
+        return {key: model[key] for key in ("path", "from_scratch") if key in model} or None
     return model
 
 
@@ -148,8 +145,8 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
         if index > 0 and parts[0] == "model" and (len(parts) == 1 or parts[1] in ("path", "from_scratch")):
             continue  # later stages go on from the first
         given = stage.get("model")
-        if parts == ["model"] and isinstance(value, str) and isinstance(given, dict):
-            kept = {key: held for key, held in cast("dict[str, object]", given).items() if key != "from_scratch"}
+        if parts == ["model"] and isinstance(value, str) and is_mapping(given):
+            kept = {key: held for key, held in given.items() if key != "from_scratch"}
             value = {**kept, "path": value}  # another model, held as the file says
         _set(stage, parts, value, override)
 
@@ -157,30 +154,30 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
 def _set(stage: dict[str, object], parts: list[str], value: object, override: str) -> None:
     target: object = stage
     for position, part in enumerate(parts[:-1]):
-        if isinstance(target, list):
-            entries = cast("list[object]", target)
-            if not part.isdigit() or int(part) >= len(entries):
+        if is_list(target):
+            if not part.isdigit() or int(part) >= len(target):
                 raise ConfigError("bad-override", f"{override!r}: {part!r} is not an index of a list.")
-            if isinstance(entries[int(part)], str):
-                entries[int(part)] = {"name": entries[int(part)]}
-            target = entries[int(part)]
+            if isinstance(target[int(part)], str):
+                target[int(part)] = {"name": target[int(part)]}
+            target = target[int(part)]
             continue
-        section = cast("dict[str, object]", target)
-        current = section.get(part)
+        if not is_mapping(target):
+            break
+        current = target.get(part)
         if isinstance(current, str) and position == 0 and part in ("model", "task"):
-            section[part] = {"path" if part == "model" else "name": current}
+            target[part] = {"path" if part == "model" else "name": current}
         elif not isinstance(current, dict | list):
-            section[part] = {}
-        target = section[part]
-    if not isinstance(target, dict):
+            target[part] = {}
+        target = target[part]
+    if not is_mapping(target):
         raise ConfigError("bad-override", f"{override!r} does not lead to a key.")
-    cast("dict[str, object]", target)[parts[-1]] = value
+    target[parts[-1]] = value
 
 
 def _validated(stage: Mapping[str, object], where: str) -> StageConfig:
     try:
         return StageConfig.model_validate(stage)
     except ValidationError as error:
-        lines = [explained(dict(problem), StageConfig) for problem in error.errors()]
+        lines = [explained(problem, StageConfig) for problem in error.errors()]
         unknown = any(problem["type"] == "extra_forbidden" for problem in error.errors())
         raise ConfigError("unknown-key" if unknown else "bad-value", f"{where}: " + "; ".join(lines)) from error

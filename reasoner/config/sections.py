@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from reasoner.config.hints import without_cuts
+from reasoner.config.mappings import is_mapping
 from verifiers.suggest import did_you_mean
 
 Options = dict[str, JsonValue]
@@ -158,7 +159,7 @@ class RolloutSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _whole_distribution(cls, value: object) -> object:
-        return without_cuts(cast("dict[str, object]", value)) if isinstance(value, dict) else value
+        return without_cuts(value) if is_mapping(value) else value
 
 
 class AlgorithmSection(Section):

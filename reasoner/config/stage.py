@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 from pydantic import Field, field_validator, model_validator
 
 from reasoner.config.estimators import traits_of
+from reasoner.config.mappings import deep_merge, is_list, is_mapping
 from reasoner.config.methods import METHODS, MethodName
 from reasoner.config.sections import (
     AlgorithmSection,
@@ -76,11 +74,8 @@ class StageConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_method(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value  # pyright: ignore[reportUnknownVariableType]
-        given = cast("dict[str, object]", value)
-        method = METHODS.get(str(given.get("method")))
-        return deep_merge(method.defaults, given) if method else given
+        method = METHODS.get(str(value.get("method"))) if is_mapping(value) else None
+        return deep_merge(method.defaults, value) if method and is_mapping(value) else value
 
     @field_validator("model", mode="before")
     @classmethod
@@ -90,7 +85,7 @@ class StageConfig(Section):
     @field_validator("task", mode="before")
     @classmethod
     def _tasks(cls, value: object) -> object:
-        entries = cast("list[object]", value) if isinstance(value, list) else [value]
+        entries = value if is_list(value) else [value]
         return [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
 
     @model_validator(mode="after")
@@ -163,15 +158,3 @@ class RunConfig(Section):
         """Where a stage's records lie: the run folder itself where there is only one stage."""
         root = Path(self.output)
         return root if len(self.stages) == 1 else root / f"{index}-{self.stages[index].method}"
-
-
-def deep_merge(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
-    """`over` laid over `base`, mappings merged key by key, everything else replaced."""
-    result: dict[str, object] = copy.deepcopy(dict(base))
-    for key, value in over.items():
-        current = result.get(key)
-        if isinstance(current, dict) and isinstance(value, dict):
-            result[key] = deep_merge(cast("dict[str, object]", current), cast("dict[str, object]", value))
-        else:
-            result[key] = copy.deepcopy(value)
-    return result

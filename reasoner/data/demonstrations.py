@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -151,15 +151,9 @@ def _by_template(
     listed = [{"role": message["role"], "content": message["content"]} for message in messages]
     if section.system and listed[0]["role"] != "system":
         listed.insert(0, {"role": "system", "content": section.system})
-    rendered = tokenizer.apply_chat_template(
-        listed,
-        tokenize=True,
-        return_dict=True,
-        return_assistant_tokens_mask=True,
-        **section.template_options,  # pyright: ignore[reportArgumentType]  (passed on to the template)
-    )
-    ids = cast("list[int]", rendered["input_ids"])  # pyright: ignore[reportCallIssue, reportArgumentType]
-    mask = [bool(kept) for kept in rendered["assistant_masks"]]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    options: dict[str, Any] = {**section.template_options, "return_dict": True, "return_assistant_tokens_mask": True}
+    rendered = cast("Mapping[str, list[int]]", tokenizer.apply_chat_template(listed, tokenize=True, **options))
+    ids, mask = rendered["input_ids"], [bool(kept) for kept in rendered["assistant_masks"]]
     if not any(mask) or mask[0]:
         raise UnusableRow("the chat template's generation mask marks no token, or the very first one")
     first, last = mask.index(True), len(mask) - 1 - mask[::-1].index(True)

@@ -15,6 +15,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.algorithm.batch import Batch
 from reasoner.config.errors import ConfigError
+from reasoner.config.mappings import are_mappings
 from reasoner.config.sections import PromptSection
 from reasoner.data.prompt import render
 from tasks import Message, Problem
@@ -56,11 +57,8 @@ def chat_of(value: object, column: str) -> tuple[Message, ...]:
     Raises:
         UnusableRow: it does not.
     """
-    if isinstance(value, list) and value:
-        listed = cast("list[object]", value)
-        if all(isinstance(m, dict) and "role" in m and isinstance(m.get("content"), str) for m in listed):
-            found = cast("list[dict[str, object]]", listed)
-            return tuple(Message(role=str(m["role"]), content=str(m["content"])) for m in found)
+    if value and are_mappings(value) and all("role" in m and isinstance(m.get("content"), str) for m in value):
+        return tuple(Message(role=str(m["role"]), content=str(m["content"])) for m in value)
     raise UnusableRow(f"column {column!r} must be a list of {{role, content}} messages; got {str(value)[:60]!r}")
 
 

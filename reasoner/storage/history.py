@@ -120,6 +120,15 @@ class RolloutRecord(BaseModel):
     prompt_ids: list[int] = []
 
 
+class EvalRecord(BaseModel):
+    """A line of evals.jsonl, as far as it is read here."""
+
+    step: int
+    problems: int | None = None
+    metrics: dict[str, tuple[float, float, float]] = {}
+    """(value, low, high) by name."""
+
+
 class UpdateRecord(BaseModel):
     """A line of updates.jsonl."""
 
@@ -176,7 +185,7 @@ class History:
     folder: Path | None = None
     metrics: list[Mapping[str, float | None]] = field(default_factory=list[Mapping[str, "float | None"]])
     rows: list[Row] = field(default_factory=list[Row])
-    evals: list[Mapping[str, JSON]] = field(default_factory=list[Mapping[str, JSON]])
+    evals: list[EvalRecord] = field(default_factory=list[EvalRecord])
     eval_rows: list[Row] = field(default_factory=list[Row])
     environment: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     failure: Mapping[str, JSON] | None = None
@@ -247,7 +256,7 @@ def read_history(folder: Path) -> History:
     history.metrics = [*lines(folder / "metrics.jsonl", like=metrics_of)]
     history.rows = [*lines(folder / "rollouts.jsonl", like=row_of)]
     attach_updates(history.rows, lines(folder / "updates.jsonl", like=UpdateRecord.model_validate))
-    history.evals = [*lines(folder / "evals.jsonl", like=dict)]
+    history.evals = [*lines(folder / "evals.jsonl", like=EvalRecord.model_validate)]
     history.eval_rows = [*lines(folder / "eval_rollouts.jsonl", like=row_of)]
     history.environment = _json(folder / "environment.json")
     history.failure = _json(folder / "failed.json") or None

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import planted_faults as planted  # noqa: E402
 
 from reasoner.config.load import resolve  # noqa: E402
-from reasoner.config.stage import deep_merge  # noqa: E402
+from reasoner.config.mappings import deep_merge  # noqa: E402
 from reasoner.observe.explain import explain  # noqa: E402
 from reasoner.stages.pipeline import run_pipeline  # noqa: E402
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -62,8 +62,8 @@ class View:
     def _metrics_panel(self) -> Panel:
         last = self.metrics[-1]
         grid = Table.grid(padding=(0, 2))
-        for justify in ("left", "left", "left"):
-            grid.add_column(justify=justify)  # pyright: ignore[reportArgumentType]
+        for _ in range(3):
+            grid.add_column(justify="left")
         for name, value, curve in metric_lines(last):
             grid.add_row(Text(name, style="bold"), Text(value), Text(self._curve(curve), style="cyan"))
         step = int(last.get("step") or 0)
@@ -177,7 +177,7 @@ class Keys:
         self._pressed = pressed
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._before: list[object] | None = None
+        self._before: list[Any] | None = None
 
     def __enter__(self) -> Self:
         if not sys.stdin.isatty():
@@ -207,4 +207,4 @@ class Keys:
         if self._before is not None:
             import termios
 
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)  # pyright: ignore[reportArgumentType]
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)

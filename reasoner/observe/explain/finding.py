@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
+from reasoner.storage.history import Row
 from verifiers import JSON
 
 
@@ -95,8 +96,7 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(marked, key=key)
 
 
-def places(rows: Sequence[object], limit: int = 5) -> tuple[Place, ...]:
+def places(rows: Sequence[Row], limit: int = 5) -> tuple[Place, ...]:
     """The places of up to `limit` rollouts, spread over the sequence."""
     step = max(1, len(rows) // limit)
-    chosen = list(rows)[::step][:limit]
-    return tuple(Place(row.step, row.group, row.sample) for row in chosen)  # pyright: ignore[reportAttributeAccessIssue]
+    return tuple(Place(*row.place) for row in rows[::step][:limit])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
 
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.observe.explain.policy_rules import progress
 from reasoner.observe.explain.significance import percent
-from reasoner.storage.history import History
-from verifiers import JSON
+from reasoner.storage.history import EvalRecord, History
 
 BATCHED = frozenset({"reward-model", "judge", "rubric"})
 """Verifiers that wait for a whole batch: a model grades it in this process or elsewhere."""
@@ -89,10 +87,10 @@ def _outcome(history: History) -> Iterator[Finding]:
         )
 
 
-def _evaluations(evals: Sequence[Mapping[str, JSON]]) -> Iterator[str]:
+def _evaluations(evals: Sequence[EvalRecord]) -> Iterator[str]:
     if len(evals) < 2:
         return
-    first, last = (cast("dict[str, list[float]]", row["metrics"]) for row in (evals[0], evals[-1]))
+    first, last = evals[0].metrics, evals[-1].metrics
     for name in first:
         if name in last:
             (a, al, ah), (b, bl, bh) = first[name], last[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 
@@ -165,9 +164,9 @@ def _hacked(history: History) -> Iterator[Finding]:
 
 def _evaluation_fell(history: History) -> str:
     """In words, where the last evaluation lies below an earlier one, intervals apart."""
-    found: list[tuple[str, list[float]]] = []
+    found: list[tuple[str, tuple[float, float, float]]] = []
     for row in history.evals:
-        metrics = cast("dict[str, list[float]]", row.get("metrics") or {})
+        metrics = row.metrics
         name = history.config.eval.deciding if history.config.eval.deciding in metrics else next(iter(metrics), "")
         if name:
             found.append((name, metrics[name]))

@@ -133,9 +133,9 @@ def before_after(history: History) -> list[dict[str, Any]]:
         return []
     first, last = history.evals[0], history.evals[-1]
     found: list[dict[str, Any]] = []
-    for name, values in dict(last["metrics"]).items():  # pyright: ignore[reportArgumentType, reportCallIssue]
-        was = dict(first["metrics"]).get(name) if len(history.evals) > 1 else None  # pyright: ignore
-        found.append({"metric": name, "before": was, "after": values, "problems": last["problems"]})
+    for name, values in last.metrics.items():
+        was = first.metrics.get(name) if len(history.evals) > 1 else None
+        found.append({"metric": name, "before": was, "after": values, "problems": last.problems})
     return found
 
 
@@ -286,7 +286,7 @@ def stage_data(
         "config": (history.folder / "config.yaml").read_text() if history.folder else "",
         "findings": [finding.to_json() for finding in found],
         "before_after": before_after(history),
-        "evals": [{"step": row["step"], "metrics": row["metrics"]} for row in history.evals],
+        "evals": [{"step": row.step, "metrics": row.metrics} for row in history.evals],
         "curves": curves(history),
         "transcripts": {"count": sum(map(len, told)), "first": 1 + len(pieces), "pieces": len(told)},
         "audit": audit_table(history, held_out),

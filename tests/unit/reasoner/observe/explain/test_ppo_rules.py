@@ -9,7 +9,7 @@ import pytest
 from reasoner.config.load import resolve
 from reasoner.observe.explain import findings
 from reasoner.observe.explain.ppo_rules import ppo_rules
-from reasoner.storage.history import History
+from reasoner.storage.history import EvalRecord, History
 
 HEALTHY = {
     "reward/mean": (0.0, 0.05),
@@ -46,7 +46,7 @@ def history_of(planted: dict[str, tuple[float, float]], *, evals: list[float] | 
     rows = [
         {"step": n, "metrics": {"avg@1": [value, value - 0.03, value + 0.03]}} for n, value in enumerate(evals or [])
     ]
-    return History(config=config, metrics=metrics, evals=rows)
+    return History(config=config, metrics=metrics, evals=[EvalRecord.model_validate(row) for row in rows])
 
 
 @pytest.mark.parametrize("code", list(PLANTED))

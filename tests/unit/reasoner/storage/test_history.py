@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from reasoner.observe.report.data import before_after
+from reasoner.storage.history import metrics_of, read_history, row_of
+from tests.unit.reasoner.runs import make_records, write_run
+
+
+def test_a_line_with_only_what_must_be_there() -> None:
+    verdict = {"outcome": "no_answer", "reward": 0.0}
+    line = {
+        "step": 1,
+        "group": 0,
+        "sample": 2,
+        "problem": "p",
+        "completion": "c",
+        "tokens": 3,
+        "finish_reason": "length",
+    }
+    row = row_of({**line, "verdict": verdict, "unknown": 1})
+    assert (row.place, row.reward, row.verdict_reward, row.truncated, row.right) == ((1, 0, 2), None, 0.0, True, False)
+    assert (row.mask, row.logprobs.tolist(), row.token_ids.tolist(), row.policy_version) == (None, [], [], 0)
+    with pytest.raises(ValidationError, match=r"verdict\.reward"):
+        row_of({**line, "verdict": {"outcome": "no_answer"}})
+
+
+def test_a_line_of_a_run_as_it_is_read() -> None:
+    (written, *_) = make_records(steps=1).rollouts
+    row = row_of(written | {"question": "asked", "loss_mask": [1, 0] * 6})
+    assert row.question == "asked"
+    assert row.mask is not None
+    assert row.mask.tolist() == [True, False] * 6
+    assert row.logprobs.tolist() == pytest.approx(written["rollout_logprobs"])
+    assert (row.outcome, row.reward, row.reason) == (
+        written["verdict"]["outcome"],
+        written["reward"],
+        written["verdict"]["detail"]["reason"],
+    )
+
+
+@pytest.mark.parametrize("record", [{"reward/mean": 1.0}, {"step": None}, {"step": 1, "a": "b"}, {"step": 1, "a": [1]}])
+def test_metrics_that_are_no_numbers_are_refused(record: dict) -> None:
+    with pytest.raises(ValueError, match="must be a number"):
+        metrics_of(record)
+
+
+def test_evaluations_on_pairs_count_no_problems(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_records(steps=2, problems=2))
+    rows = [{"step": step, "metrics": {"accuracy": [value, 0.1, 0.9]}, "loss": 0.6, "pairs": 9} for step, value in
+            ((0, 0.5), (2, 0.7))]  # fmt: skip
+    (run / "evals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (found,) = before_after(read_history(run))
+    assert found == {"metric": "accuracy", "before": (0.5, 0.1, 0.9), "after": (0.7, 0.1, 0.9), "problems": None}
