@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.sections import ModelSection
 from reasoner.engine.vllm import JsonCompletion, JsonRequest, VllmEngine
-from reasoner.model.load import ModelError, compute_dtype, default_device, load_config_and_tokenizer, load_model
+from reasoner.model.load import ModelError, compute_dtype, default_device, load_config_and_tokenizer, load_model, move
 from verifiers.errors import BadOption
 from verifiers.judge.asker import Asker
 from verifiers.judge.budget import Meter
@@ -90,14 +90,13 @@ class ForwardBackend:
 
     def answer(self, requests: Sequence[ChatRequest]) -> list[Reply | JudgeFault]:
         """Each prompt is a pass of its own: its probabilities do not depend on what waits beside it."""
-        module = cast("nn.Module", self._model)
         with self._one_at_a_time:
-            module.to(self._device)
+            move(self._model, self._device)
             try:
                 return [self._answer(request) for request in requests]
             finally:
                 if self._device.type != "cpu":  # the trainer needs the room
-                    module.to("cpu")
+                    move(self._model, "cpu")
 
     def _answer(self, request: ChatRequest) -> Reply | JudgeFault:
         start, _, choices = continuation(request.schema)
@@ -121,7 +120,7 @@ class ForwardBackend:
     def _next_logprobs(self, ids: Sequence[int]) -> Tensor:
         """[V] log-probabilities of the next token, in float32."""
         given = torch.tensor([list(ids)], device=self._device)
-        logits = cast("Any", self._model)(input_ids=given, use_cache=False, logits_to_keep=1).logits
+        logits = self._model(input_ids=given, use_cache=False, logits_to_keep=1).logits
         return logits[0, -1].float().log_softmax(-1).cpu()
 
 

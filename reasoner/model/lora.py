@@ -134,21 +134,22 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 @contextmanager
 def using_adapter(adapted: PeftModel, name: str) -> Iterator[None]:
-    """One adapter active instead of the policy's, in every layer; what is trained stays as it is.
+    """One adapter active instead of the policy's, in every layer and for this thread alone; what is trained stays so.
 
     A backward pass that recomputes layers must run inside as well.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [module for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
-    before = [layer._active_adapter for layer in layers]
-    for layer in layers:
-        layer._active_adapter = [name]
-    try:
-        yield
-    finally:
-        for layer, active in zip(layers, before, strict=True):
-            layer._active_adapter = active
+    with exclusive(adapted.get_base_model()):
+        before = [layer._active_adapter for layer in layers]
+        for layer in layers:
+            layer._active_adapter = [name]
+        try:
+            yield
+        finally:
+            for layer, active in zip(layers, before, strict=True):
+                layer._active_adapter = active
 
 
 def load_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> None:

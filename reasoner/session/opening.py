@@ -29,6 +29,7 @@ from reasoner.engine.check import probe_ids
 from reasoner.evaluation.estimates import Estimate
 from reasoner.model.load import ModelError
 from reasoner.model.sharding import is_sharded
+from reasoner.model.shared_base import SharedBase
 from reasoner.observe.display.display import Display
 from reasoner.policy.checkpoint import damage_told, load_progress, restore_training_state, save_model
 from reasoner.policy.kinds import policy_class
@@ -54,15 +55,14 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         progress = load_progress(checkpoint) if checkpoint else None
         display = stack.enter_context(_display(config))
         _check_portions(config)
-        pool = stack.enter_context(grading_pool(config))
         train, held_out = load_problems(config)
         _check_overlap(config, train, held_out, display)
         with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
             policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
+        base = None
         if policy.adapter is not None and config.method in SAMPLING and not is_sharded(policy.scorer):
-            from reasoner.model.shared_base import lend_base
-
-            lend_base(policy.adapter, policy.unwrapped(), policy.device)
+            base = SharedBase.of(policy.adapter, policy.unwrapped(), policy.device)
+        pool = stack.enter_context(grading_pool(config, context=base))
         for problems, setting, max_tokens in (
             (train if samples_to_learn(config) else [], "rollout.max_tokens", config.rollout.max_tokens),
             (held_out, "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens", eval_tokens(config)),
