@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -75,7 +75,7 @@ def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weigh
     )
     try:
         with _making(seed):
-            adapted = cast("PeftModel", peft.get_peft_model(model, config, adapter_name=ADAPTER))
+            adapted = peft.get_peft_model(model, config, adapter_name=ADAPTER)
         if weights is not None:
             load_adapter(adapted, weights)
     except (ValueError, RuntimeError, OSError, SafetensorError) as error:
