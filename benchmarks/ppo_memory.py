@@ -115,7 +115,7 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
     from reasoner.algorithm.objective import make_objective
     from reasoner.engine.hf import HfEngine
     from reasoner.graders.reward_model import RewardModel
-    from reasoner.model.shared_base import lend_base
+    from reasoner.model.shared_base import SharedBase
     from reasoner.policy.value import ActorCritic
     from reasoner.records import Request, SamplingParams
 
@@ -123,10 +123,9 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
     base = str(folder / "base")
     config = stage_of(base, "ppo", None if shared else base)
     policy = (ActorCritic if shared else copying_critic())(config, accelerator=accelerator)  # pyright: ignore
-    if shared:
-        lend_base(policy.adapter, policy.unwrapped(), policy.device)  # pyright: ignore
-    reward = RewardModel(str(folder / "reward"), dtype="float32")
-    assert (reward.lent is not None) == shared
+    lent = SharedBase.of(policy.adapter, policy.unwrapped(), policy.device) if shared else None  # pyright: ignore
+    reward = RewardModel(str(folder / "reward"), dtype="float32", shared=lent)
+    assert (reward.shared is not None) == shared
     engine = HfEngine(model_path=base, max_model_len=policy.context, model=policy.unwrapped())
     engine._eos = frozenset()  # every completion has its full length: the same tokens in every variant
     estimator, control = get_estimator("gae"), KLControl(config.algorithm, KLState())

@@ -66,6 +66,8 @@ class Verifier:
     """JSON schema of `reference`."""
     in_process: bool = False
     """True: graded in the caller's process, in batches (needs an accelerator or does network calls)."""
+    context: object = None
+    """Where in_process: what the owner of the grading pool gave it for its verifiers (a trainer: its own model)."""
     grade_seconds: float = 10.0
     """Wall-clock seconds that one row may take: the grading pool then kills the worker that is grading it."""
     memory_bytes: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, ch
 from reasoner.engine.check import checksum
 from reasoner.model.families import attention_kinds, full_attention, is_known, logit_transform
 from reasoner.model.internals import attention_of, keys_and_values
-from reasoner.model.load import check_family, eos_ids, load_tokenizer
+from reasoner.model.load import check_family, default_device, eos_ids, load_tokenizer, move
 from reasoner.model.logprobs import head_logits, output_layer
 from reasoner.model.lora import exclusive
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
@@ -108,7 +108,7 @@ class HfEngine(Engine):
         self._autocast = torch.bfloat16 if dtype == "bfloat16" and model is not None else None
         if model is None:
             model = AutoModelForCausalLM.from_pretrained(model_path, dtype=getattr(torch, dtype)).eval()
-            cast("torch.nn.Module", model).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            move(model, device or default_device())
         self.model = model
         self.tokenizer = load_tokenizer(model_path)
         self.max_model_len = max_model_len

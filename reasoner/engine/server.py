@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from reasoner.config.tolerances import TOLERANCES
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, among, check_requests
@@ -75,6 +75,8 @@ class ServerEngine(Engine):
         self._folder = Path(tempfile.mkdtemp(prefix="reasoner-weights-", dir=weights_folder))
         self.version = 0
         self._closed = False
+        options = ("--dtype", dtype, "--max-model-len", str(max_model_len), "--seed", str(seed))
+        options += ("--max-num-seqs", str(max_batch))
         own = [
             OwnServer(
                 model_path,
@@ -82,20 +84,17 @@ class ServerEngine(Engine):
                 log=self._folder / f"server-{number}.log",
                 device=devices[number] if devices else None,
                 seconds=request_seconds,
-                options=(
-                    *("--dtype", dtype, "--max-model-len", str(max_model_len), "--seed", str(seed)),
-                    *("--max-num-seqs", str(max_batch)),
-                    *memory_options(kv_cache_gigabytes, gpu_memory_utilization),
-                    *arguments,
-                ),
+                options=(*options, *memory_options(kv_cache_gigabytes, gpu_memory_utilization), *arguments),
             )
             for number in range(0 if urls else servers)
         ]
         self.servers: list[Server] = [*own, *(Server(url, seconds=request_seconds) for url in urls)]
+        self._wait_for_servers(time.monotonic() + start_seconds)
+
+    def _wait_for_servers(self, deadline: float) -> None:
         try:
             if not self.servers:
                 raise EngineError("servers must be >= 1, or urls given; got neither. Set engine.options.servers.")
-            deadline = time.monotonic() + start_seconds
             for server in self.servers:
                 server.wait_until_ready(deadline)
         except BaseException:
@@ -168,7 +167,7 @@ class ServerEngine(Engine):
 
     def _completion(self, answer: dict[str, Any]) -> Completion:
         choice = answer["choices"][0]
-        tokens = tuple(cast("list[int]", choice["token_ids"]))
+        tokens = tuple(choice["token_ids"])
         if choice["finish_reason"] not in ("stop", "length"):
             raise EngineError(f"vLLM ended a request with {choice['finish_reason']!r}; expected stop or length.")
         return Completion(
@@ -219,7 +218,7 @@ class ServerEngine(Engine):
 
         def ask(prompt: Sequence[int]) -> list[float]:
             answer = self._post(lambda model: choice_body(model, prompt, list(choices)), lock)
-            logprobs = cast("dict[str, float]", answer["choices"][0]["logprobs"]["top_logprobs"][0])
+            logprobs = answer["choices"][0]["logprobs"]["top_logprobs"][0]
             return among([logprobs[f"token_id:{ids[0]}"] for ids in choices.values()])
 
         count = min(len(prompts), self._max_batch * len(self.servers))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import gc
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -18,34 +18,12 @@ from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, ch
 from reasoner.engine.vllm_internals import check_head_size, load_into, pools_outlive, stop_core
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
+from verifiers.judge.chat import ChatRequest, Reply, Token
 
 if TYPE_CHECKING:
     from vllm import LLM
     from vllm.logprobs import FlatLogprobs
     from vllm.outputs import CompletionOutput, RequestOutput
-
-
-class JsonRequest(NamedTuple):
-    """A prompt whose completion must be JSON of a schema."""
-
-    prompt_ids: Sequence[int]
-    schema: Mapping[str, object]
-    max_tokens: int
-    temperature: float
-    seed: int
-    top_logprobs: int = 0
-    """How many of the likeliest tokens are told at each position."""
-
-
-class JsonCompletion(NamedTuple):
-    """Such a completion."""
-
-    text: str
-    finish_reason: str
-    token_count: int
-    tokens: Sequence[tuple[str, Mapping[str, float]]]
-    """Of each token its text, and the log-probabilities of it and of the likeliest that the schema allows there; empty
-    without top_logprobs."""
 
 
 class VllmEngine(Engine):
@@ -65,20 +43,8 @@ class VllmEngine(Engine):
         tensor_parallel_size: int = 1,
         sleeps: bool = True,
     ) -> None:
-        """Start vLLM on a model.
-
-        Args:
-            model_path: model folder or hub name.
-            dtype: float32 or bfloat16.
-            max_model_len: tokens of prompt and completion together.
-            seed: of the engine itself.
-            kv_cache_gigabytes: on a CPU.
-            gpu_memory_utilization: share of a GPU's memory for weights and KV cache.
-            enforce_eager: no CUDA graphs; None: as on a CPU, where there are none.
-            max_batch: requests that run beside each other.
-            tensor_parallel_size: GPUs for one model; with more than one, weights cannot be loaded.
-            sleeps: False for a second engine in this process. vLLM has one memory pool per process, so a sleeping
-                engine would also free the other's memory.
+        """`sleeps` False: for a second engine in this process. vLLM has one memory pool per process, so that the sleep
+        of one engine would free the other's memory too.
         """
         cuda = torch.cuda.is_available()
         memory: dict[str, Any] = (
@@ -200,8 +166,11 @@ class VllmEngine(Engine):
         scored = zip(token_ids[1:], output.prompt_logprobs[1:], strict=True)
         return [float(position[token].logprob) for token, position in scored if position is not None]
 
-    def generate_json(self, requests: Sequence[JsonRequest]) -> list[JsonCompletion]:
-        """Completions held to their schemas by guided decoding, in order. Greedy where the temperature is 0."""
+    def generate_json(self, prompts: Sequence[tuple[Sequence[int], ChatRequest]]) -> list[Reply]:
+        """The reply to each prompt (token ids, and the request that they come from), held to the request's schema.
+
+        By guided decoding, greedy where the temperature is 0; log-probabilities are among what the schema allows.
+        """
         import vllm
         from vllm.sampling_params import StructuredOutputsParams
 
@@ -214,11 +183,11 @@ class VllmEngine(Engine):
                 logprobs=request.top_logprobs or None,
                 structured_outputs=StructuredOutputsParams(json=dict(request.schema)),
             )
-            for request in requests
+            for _, request in prompts
         ]
-        prompts = [vllm.TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in requests]
-        done = self._llm.generate(prompts, sampling, use_tqdm=False) if requests else []
-        return [_json_completion(one.outputs[0]) for one in done]
+        given = [vllm.TokensPrompt(prompt_token_ids=list(ids)) for ids, _ in prompts]
+        done = self._llm.generate(given, sampling, use_tqdm=False) if given else []
+        return [_reply(one.outputs[0], len(ids)) for one, (ids, _) in zip(done, prompts, strict=True)]
 
     def sleep(self) -> None:
         """On CUDA free weights and KV cache; vLLM's CPU build cannot."""
@@ -289,10 +258,10 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(before)
 
 
-def _json_completion(sampled: CompletionOutput) -> JsonCompletion:
-    tokens: list[tuple[str, Mapping[str, float]]] = []
+def _reply(sampled: CompletionOutput, prompt_tokens: int) -> Reply:
+    tokens: list[Token] = []
     for chosen, position in zip(sampled.token_ids, sampled.logprobs or [], strict=False):
         assert position is not None, chosen  # only a prompt's first token has none
         logprobs = {str(one.decoded_token): float(one.logprob) for one in position.values()}
-        tokens.append((str(position[chosen].decoded_token), logprobs))
-    return JsonCompletion(sampled.text, str(sampled.finish_reason), len(sampled.token_ids), tokens)
+        tokens.append(Token(str(position[chosen].decoded_token), logprobs))
+    return Reply(sampled.text, str(sampled.finish_reason), prompt_tokens, len(sampled.token_ids), tuple(tokens))

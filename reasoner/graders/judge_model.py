@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.sections import ModelSection
-from reasoner.engine.vllm import JsonCompletion, JsonRequest, VllmEngine
-from reasoner.model.load import ModelError, compute_dtype, default_device, load_config_and_tokenizer, load_model
+from reasoner.engine.vllm import VllmEngine
+from reasoner.model.load import ModelError, compute_dtype, default_device, load_config_and_tokenizer, load_model, move
 from verifiers.errors import BadOption
 from verifiers.judge.asker import Asker
 from verifiers.judge.budget import Meter
@@ -60,13 +61,13 @@ def digest_of(path: str) -> str:
 
 def continuation(schema: Mapping[str, JSON]) -> tuple[str, str, list[int]]:
     """(the reply up to its last value, that value's key, what it may be), for a schema whose last value is a choice."""
-    properties = cast("dict[str, dict[str, JSON]]", schema["properties"])
+    properties: dict[str, Any] = dict(cast("Mapping[str, Any]", schema["properties"]))
     *before, key = properties
     said = "".join(f'"{name}": "", ' for name in before)
     return (
         f'{{{said}"{key}": ',
         key,
-        [int(cast("int", choice)) for choice in cast("list[JSON]", properties[key]["enum"])],
+        [int(choice) for choice in properties[key]["enum"]],
     )
 
 
@@ -90,14 +91,13 @@ class ForwardBackend:
 
     def answer(self, requests: Sequence[ChatRequest]) -> list[Reply | JudgeFault]:
         """Each prompt is a pass of its own: its probabilities do not depend on what waits beside it."""
-        module = cast("nn.Module", self._model)
         with self._one_at_a_time:
-            module.to(self._device)
+            move(self._model, self._device)
             try:
                 return [self._answer(request) for request in requests]
             finally:
                 if self._device.type != "cpu":  # the trainer needs the room
-                    module.to("cpu")
+                    move(self._model, "cpu")
 
     def _answer(self, request: ChatRequest) -> Reply | JudgeFault:
         start, _, choices = continuation(request.schema)
@@ -121,7 +121,7 @@ class ForwardBackend:
     def _next_logprobs(self, ids: Sequence[int]) -> Tensor:
         """[V] log-probabilities of the next token, in float32."""
         given = torch.tensor([list(ids)], device=self._device)
-        logits = cast("Any", self._model)(input_ids=given, use_cache=False, logits_to_keep=1).logits
+        logits = self._model(input_ids=given, use_cache=False, logits_to_keep=1).logits
         return logits[0, -1].float().log_softmax(-1).cpu()
 
 
@@ -141,23 +141,22 @@ class GuidedBackend:
         return {"weights": self._digest, "how": "guided", "dtype": self._dtype}
 
     def answer(self, requests: Sequence[ChatRequest]) -> list[Reply | JudgeFault]:
-        asked = [self._request(request) for request in requests]
+        texts = [prompt_text(request.turns, self._tokenizer) for request in requests]
+        rows = [(encoded(text, self._tokenizer), request) for text, request in zip(texts, requests, strict=True)]
+        limit = self._engine.max_model_len
+        fits = [len(ids) + request.max_tokens <= limit for ids, request in rows]
         with self._one_at_a_time:
-            written = iter(self._engine.generate_json([one for one in asked if isinstance(one, JsonRequest)]))
-        return [one if isinstance(one, JudgeFault) else self._reply(one, next(written)) for one in asked]
+            replies = iter(self._engine.generate_json(list(itertools.compress(rows, fits))))
+        return [
+            self._metered(next(replies))
+            if fit
+            else JudgeFault(f"{len(ids)} + {request.max_tokens} tokens are over the context of {limit}")
+            for (ids, request), fit in zip(rows, fits, strict=True)
+        ]
 
-    def _request(self, request: ChatRequest) -> JsonRequest | JudgeFault:
-        ids, limit = encoded(prompt_text(request.turns, self._tokenizer), self._tokenizer), self._engine.max_model_len
-        if len(ids) + request.max_tokens > limit:
-            return JudgeFault(f"{len(ids)} + {request.max_tokens} tokens are over the context of {limit}")
-        return JsonRequest(
-            ids, request.schema, request.max_tokens, request.temperature, request.seed, request.top_logprobs
-        )
-
-    def _reply(self, request: JsonRequest, done: JsonCompletion) -> Reply:
-        read, tokens = len(request.prompt_ids), tuple(Token(*token) for token in done.tokens)
-        self._meter.settle(0, prompt_tokens=read, completion_tokens=done.token_count)
-        return Reply(done.text, done.finish_reason, read, done.token_count, tokens)
+    def _metered(self, reply: Reply) -> Reply:
+        self._meter.settle(0, prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens)
+        return reply
 
     def close(self) -> None:
         """Release the engine's memory."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError
@@ -16,17 +16,14 @@ from transformers import AutoModelForSequenceClassification
 from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.data.encode import Encoded, batch_of, encode
-from reasoner.model.load import ModelError, check_model, compute_dtype, default_device, first_line, load_tokenizer
+from reasoner.model.load import ModelError, check_model, compute_dtype, default_device, first_line, load_tokenizer, move
 from reasoner.model.lora import exclusive, using_adapter
 from reasoner.model.reward_head import BASE_FILE, REWARD_HEAD_FILE, RewardCard, last_token_scores
-from reasoner.model.shared_base import _LENT, LentBase
+from reasoner.model.shared_base import SharedBase
 from reasoner.policy.layout import padded
 from tasks import Message
 from verifiers import GradingRow, Outcome, Verdict, Verifier
 from verifiers.verdict import fixed
-
-if TYPE_CHECKING:
-    pass
 
 
 class RewardModel:
@@ -36,32 +33,36 @@ class RewardModel:
     adapter is an adapter on the policy's own base, where that is the same.
     """
 
-    def __init__(self, path: str, *, dtype: str = "auto", batch_tokens: int = 16384) -> None:
+    def __init__(
+        self, path: str, *, dtype: str = "auto", batch_tokens: int = 16384, shared: SharedBase | None = None
+    ) -> None:
+        """`shared`: the base of the policy that is trained here, if it has an adapter."""
         self.path = path
         self.device = default_device()
         self.card = RewardCard.read(path)
         self.batch_tokens = batch_tokens
         written = Path(path) / "adapter" / BASE_FILE
-        self.lent = _LENT.get(written.read_text().strip()) if written.is_file() else None
-        if self.lent is not None:
-            self._borrow(self.lent)
+        fits = shared is not None and written.is_file() and written.read_text().strip() == shared.digest
+        self.shared = shared if fits else None
+        if self.shared is not None:
+            self._join(self.shared)
         else:
             self._load(dtype)
         self.tokenizer = load_tokenizer(path)
         self.limit = int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 20)
 
-    def _borrow(self, lent: LentBase) -> None:
+    def _join(self, shared: SharedBase) -> None:
         """Put the reward adapter beside the policy's."""
         folder = Path(self.path) / "adapter"
         self.name = f"reward-{hashlib.blake2b(self.path.encode(), digest_size=4).hexdigest()}"
-        with exclusive(lent.model):
-            if self.name not in lent.adapter.peft_config:
-                lent.adapter.load_adapter(str(folder), adapter_name=self.name, is_trainable=False)
+        with exclusive(shared.model):
+            if self.name not in shared.adapter.peft_config:
+                shared.adapter.load_adapter(str(folder), adapter_name=self.name, is_trainable=False)
         weight = load_file(folder / REWARD_HEAD_FILE)["weight"]
         self.head: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
         self.head.load_state_dict({"weight": weight})
-        self.head.to(lent.device)
-        self.model, self.device = lent.model, lent.device
+        self.head.to(shared.device)
+        self.model, self.device = shared.model, shared.device
 
     def _load(self, dtype: str) -> None:
         path = self.path
@@ -75,7 +76,7 @@ class RewardModel:
         if not hasattr(model, "score"):
             raise ModelError(f"reward model {path!r} must have a `score` head; {type(model).__name__} has none.")
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
-        self.head = cast("nn.Module", self.model.score)
+        self.head = self.model.get_submodule("score")
 
     @torch.no_grad()
     def score(self, rows: Sequence[Encoded]) -> list[list[float]]:
@@ -86,19 +87,20 @@ class RewardModel:
         """
         if not rows:
             return []
-        module, lent = cast("nn.Module", self.model), self.lent
-        switched = using_adapter(lent.adapter, self.name) if lent else module.to(self.device) and nullcontext()
-        with exclusive(module), switched:
+        if self.shared is None:
+            move(self.model, self.device)
+        switched = using_adapter(self.shared.adapter, self.name) if self.shared else nullcontext()
+        with exclusive(self.model), switched:
             batch = batch_of(rows)
             scores_BK = [[0.0]] * len(rows)
-            decoder = cast("nn.Module", getattr(self.model, self.model.base_model_prefix))
+            decoder = self.model.get_submodule(self.model.base_model_prefix)
             for chosen in batch.micro_rows(1 if self.device.type == "cpu" else self.batch_tokens):
                 forward = padded(batch.select(chosen)).to(self.device)
                 found = last_token_scores(decoder, self.head, forward)
                 for row, scores in zip(chosen, found.double().cpu().tolist(), strict=True):
                     scores_BK[row] = [(score - self.card.mean) / self.card.std for score in scores]
-        if lent is None and self.device.type != "cpu":
-            module.to("cpu")
+        if self.shared is None and self.device.type != "cpu":
+            move(self.model, "cpu")
         return scores_BK
 
 
@@ -150,14 +152,18 @@ class RewardModelVerifier(Verifier):
         for path in self.paths:
             check_model(path, "a reward model")
         self.disagreement = disagreement
-        self._options = {"dtype": dtype, "batch_tokens": batch_tokens}
+        self._dtype, self._batch_tokens = dtype, batch_tokens
         self._models: list[RewardModel] = []
 
     @property
     def models(self) -> list[RewardModel]:
         """Loaded at the first use."""
         if not self._models:
-            self._models = [RewardModel(path, **self._options) for path in self.paths]  # pyright: ignore[reportArgumentType]
+            shared = self.context if isinstance(self.context, SharedBase) else None
+            self._models = [
+                RewardModel(path, dtype=self._dtype, batch_tokens=self._batch_tokens, shared=shared)
+                for path in self.paths
+            ]
         return self._models
 
     def grade(self, row: GradingRow) -> Verdict:

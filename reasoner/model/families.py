@@ -13,7 +13,7 @@ importance weights see it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -105,11 +105,11 @@ class Experts(NamedTuple):
     """Hidden units of each."""
 
 
-def experts_of(config: Mapping[str, object]) -> Experts:
+def experts_of(config: Mapping[str, Any]) -> Experts:
     """From the entries of a config.json; experts that every token uses are left out."""
-    number = next((int(cast("int", config[name])) for name in EXPERTS if config.get(name)), 1)
+    number = next((int(config[name]) for name in EXPERTS if config.get(name)), 1)
     size = config.get("moe_intermediate_size") if number > 1 else None
-    return Experts(number, int(cast("int", size or config["intermediate_size"])))
+    return Experts(number, int(size or config["intermediate_size"]))
 
 
 def reward_architecture(config: PretrainedConfig) -> str | None:

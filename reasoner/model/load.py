@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -106,7 +107,7 @@ def check_family(model: PreTrainedModel) -> None:
         model.set_attn_implementation("sdpa")
 
 
-def _own_memory(model: torch.nn.Module) -> None:
+def _own_memory(model: nn.Module) -> None:
     """Take weights on the CPU out of the mapped file, whose offsets are no multiples of 64 bytes.
 
     Matrix products of tensors that lie differently differ in their last bits: a resumed run would leave the one that
@@ -185,6 +186,11 @@ def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, 
     except (OSError, ValueError, ImportError) as error:
         raise _no_such_model(section.path, error) from error
     return config, load_tokenizer(section.tokenizer or section.path)
+
+
+def move(module: nn.Module, device: torch.device | str) -> None:
+    """Move a module; of a transformers model, pyright does not see that `to` takes a device."""
+    module.to(device)
 
 
 def default_device() -> torch.device:

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -75,7 +75,7 @@ def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weigh
     )
     try:
         with _making(seed):
-            adapted = cast("PeftModel", peft.get_peft_model(model, config, adapter_name=ADAPTER))
+            adapted = peft.get_peft_model(model, config, adapter_name=ADAPTER)
         if weights is not None:
             load_adapter(adapted, weights)
     except (ValueError, RuntimeError, OSError, SafetensorError) as error:
@@ -135,21 +135,22 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 @contextmanager
 def using_adapter(adapted: PeftModel, name: str) -> Iterator[None]:
-    """One adapter active instead of the policy's, in every layer; what is trained stays as it is.
+    """One adapter active instead of the policy's, in every layer and for this thread alone; what is trained stays so.
 
     A backward pass that recomputes layers must run inside as well.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [module for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
-    before = [layer._active_adapter for layer in layers]
-    for layer in layers:
-        layer._active_adapter = [name]
-    try:
-        yield
-    finally:
-        for layer, active in zip(layers, before, strict=True):
-            layer._active_adapter = active
+    with exclusive(adapted.get_base_model()):
+        before = [layer._active_adapter for layer in layers]
+        for layer in layers:
+            layer._active_adapter = [name]
+        try:
+            yield
+        finally:
+            for layer, active in zip(layers, before, strict=True):
+                layer._active_adapter = active
 
 
 def load_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> None:

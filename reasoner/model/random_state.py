@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
 
 
-def random_state() -> dict[str, object]:
+def random_state() -> dict[str, Any]:
     """Of python, numpy, torch, and every CUDA device."""
     return {
         "python": random.getstate(),
@@ -20,12 +20,12 @@ def random_state() -> dict[str, object]:
     }
 
 
-def set_random_state(state: Mapping[str, object]) -> None:
+def set_random_state(state: Mapping[str, Any]) -> None:
     """The inverse of `random_state`."""
-    random.setstate(cast("tuple[object, ...]", state["python"]))
-    np.random.set_state(cast("dict[str, object]", state["numpy"]))
-    torch.set_rng_state(cast("torch.Tensor", state["torch"]))
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
     if torch.cuda.is_available():
         # a checkpoint of a machine with more devices resumes on fewer
-        kept = cast("list[torch.Tensor]", state["cuda"])[: torch.cuda.device_count()]
+        kept = state["cuda"][: torch.cuda.device_count()]
         torch.cuda.set_rng_state_all(kept)

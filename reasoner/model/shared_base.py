@@ -1,4 +1,4 @@
-"""The policy's base model, shared with reward models that are adapters on it."""
+"""A policy's frozen base, shared with reward models that are adapters on the same base."""
 
 from __future__ import annotations
 
@@ -13,19 +13,16 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-class LentBase(NamedTuple):
-    """A policy's frozen base, on which reward models trained on the same base are adapters."""
+class SharedBase(NamedTuple):
+    """What the session hands to the verifiers of its grading pool, as their `context`."""
 
     adapter: PeftModel
     model: PreTrainedModel
     device: torch.device
+    digest: str
+    """Fingerprint of the base: a reward adapter trained on another one has a model of its own."""
 
-
-_LENT: dict[str, LentBase] = {}
-"""By fingerprint of the base; of the policy that this process trains."""
-
-
-def lend_base(adapter: PeftModel, model: PreTrainedModel, device: torch.device) -> None:
-    """Let reward models of this process live on a policy's base; the last one to lend counts."""
-    _LENT.clear()
-    _LENT[fingerprint(model)] = LentBase(adapter, model, device)
+    @classmethod
+    def of(cls, adapter: PeftModel, model: PreTrainedModel, device: torch.device) -> SharedBase:
+        """Of a policy with an adapter."""
+        return cls(adapter, model, device, fingerprint(model))

@@ -27,7 +27,15 @@ from reasoner.errors import ReasonerError
 from reasoner.model.forward import Forward, hidden_states, takes_unpadded
 from reasoner.model.load import compute_dtype, context_limit, eos_ids, load_model
 from reasoner.model.logprobs import logprobs_and_entropy, output_layer
-from reasoner.model.lora import adapter_weights, add_adapter, dropout_modules, load_adapter, plain_weights, save_adapter
+from reasoner.model.lora import (
+    adapter_weights,
+    add_adapter,
+    dropout_modules,
+    exclusive,
+    load_adapter,
+    plain_weights,
+    save_adapter,
+)
 from reasoner.model.measured import packs
 from reasoner.model.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
 from reasoner.policy.layout import packed, padded, unpadded
@@ -251,7 +259,7 @@ class Policy:
                     self._reference.to("cpu")
         if self.adapter is None:
             raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef.")
-        with self.adapter.disable_adapter():
+        with exclusive(self.model), self.adapter.disable_adapter():
             return self._score(batch, self.scorer)
 
     def _score(self, batch: Batch, scorer: nn.Module) -> Tensor:
@@ -262,7 +270,7 @@ class Policy:
         """[N] float32 tensors on the CPU: what `read` says of the tokens of a micro-batch, dealt over the processes."""
         found: list[tuple[list[int], list[Tensor]]] = []
         for part in self.parts(batch):
-            with self.accelerator.autocast():
+            with exclusive(self.model), self.accelerator.autocast():
                 read_N = read(batch.select(part.rows))
             if part.real:
                 found.append((part.rows, [one.float().cpu() for one in read_N]))
@@ -285,7 +293,7 @@ class Policy:
         ids = torch.tensor(token_ids)
         at = torch.arange(len(ids) - 1)
         forward = Forward(ids[None], None, at, ids[1:], at[-1:] + 1).to(self.device)
-        with self.accelerator.autocast():
+        with exclusive(self.model), self.accelerator.autocast():
             return self.scorer(forward, 1.0).logprobs_N.float().tolist()
 
     def _losses(self, micro: Batch, objective: Objective | None) -> Iterator[LossTerms]:
@@ -315,7 +323,8 @@ class Policy:
         scale = self.accelerator.num_processes
         parts = self.parts(batch)
         for place, part in enumerate(parts, 1):
-            with self._learning(), self._reduction(over_processes=place == len(parts)):
+            # a reward model on the same base may be grading the next portion, in another thread
+            with exclusive(self.model), self._learning(), self._reduction(over_processes=place == len(parts)):
                 for terms in self._losses(batch.select(part.rows), objective):
                     self.accelerator.backward(terms.loss * (scale if part.real else 0.0))
                     if part.real:

@@ -56,10 +56,11 @@ def check_graded(groups: Sequence[RolloutGroup], *, max_share: float) -> float:
     return share
 
 
-def grading_pool(config: StageConfig) -> GradingPool:
-    """The pool of the config's grading section."""
+def grading_pool(config: StageConfig, *, context: object = None) -> GradingPool:
+    """The pool of the config's grading section; `context` is for verifiers of this process."""
     grading = config.grading
     return GradingPool(
         workers=grading.workers,
+        context=context,
         limits=PoolLimits(wall_seconds=grading.wall_seconds, memory_bytes=grading.memory_megabytes << 20),
     )

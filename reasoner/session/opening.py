@@ -28,7 +28,7 @@ from reasoner.engine import Engine, NoEngine, open_engine
 from reasoner.engine.check import probe_ids
 from reasoner.model.load import ModelError
 from reasoner.model.sharding import is_sharded
-from reasoner.model.shared_base import lend_base
+from reasoner.model.shared_base import SharedBase
 from reasoner.monitoring.trackers import open_trackers
 from reasoner.observe.display.display import Display
 from reasoner.policy.checkpoint import damage_told, load_progress, restore_training_state, save_model
@@ -59,10 +59,10 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         progress = load_progress(checkpoint) if checkpoint else None
         display = stack.enter_context(_display(config))
         _check_portions(config)
-        pool = stack.enter_context(grading_pool(config))
         train, tested = load_problems(config)
         _check_overlap(config, train, tested, display)
         policy = _load_policy(config, accelerator, checkpoint)
+        pool = stack.enter_context(grading_pool(config, context=_shared_base(config, policy)))
         _check_lengths(config, policy, train, tested)
         run = RunFolder(folder, config, writes=processes.is_main())
         stack.callback(run.close)
@@ -100,12 +100,16 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
 
 
 def _load_policy(config: StageConfig, accelerator: Accelerator, checkpoint: Path | None) -> Policy:
-    """Load the policy, from the checkpoint where there is one, and share its base with reward models."""
+    """Load the policy, from the checkpoint where there is one."""
     with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
-        policy = policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
-    if policy.adapter is not None and METHODS[config.method].samples and not is_sharded(policy.scorer):
-        lend_base(policy.adapter, policy.unwrapped(), policy.device)
-    return policy
+        return policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
+
+
+def _shared_base(config: StageConfig, policy: Policy) -> SharedBase | None:
+    """The policy's base for graders that are adapters on the same; None without an adapter or where it is sharded."""
+    if policy.adapter is None or not METHODS[config.method].samples or is_sharded(policy.scorer):
+        return None
+    return SharedBase.of(policy.adapter, policy.unwrapped(), policy.device)
 
 
 def _check_lengths(

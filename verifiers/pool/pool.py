@@ -74,12 +74,20 @@ class GradingPool:
         1.0
     """
 
-    def __init__(self, *, workers: int = 1, limits: PoolLimits | None = None, max_pending: int = 20_000) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int = 1,
+        limits: PoolLimits | None = None,
+        max_pending: int = 20_000,
+        context: object = None,
+    ) -> None:
+        """`context`: for the verifiers of this process, as their `context`."""
         if workers < 1:
             raise ValueError(f"workers must be >= 1; got {workers}. One worker already overlaps with generation.")
         self._workers = workers
         self._limits = limits or PoolLimits()
-        self._max_pending = max_pending
+        self._max_pending, self._context = max_pending, context
         self._queues: dict[Kind, list[Item]] = {}
         """Rows that wait, by kind, as heaps; the kind that was served last stands last."""
         self._arrivals = itertools.count()
@@ -198,6 +206,8 @@ class GradingPool:
 
     def _make(self, name: str, options: dict[str, JSON]) -> Kind:
         made = get_verifier(name, **options)
+        if made.in_process:
+            made.context = self._context
         limits = self._limits
         wall = limits.wall_seconds or made.grade_seconds
         return Kind(

@@ -36,7 +36,7 @@ from reasoner.engine.check import Checksum, check_checksum, check_probe, probe_i
 from reasoner.engine.hf import HfEngine
 from reasoner.graders.judge_model import ForwardBackend
 from reasoner.graders.reward_model import RewardModel
-from reasoner.model.shared_base import lend_base
+from reasoner.model.shared_base import SharedBase
 from reasoner.policy.checkpoint import restore_training_state, save_checkpoint
 from reasoner.policy.kinds import PairPolicy
 from reasoner.policy.policy import Policy, UpdateStats
@@ -247,11 +247,12 @@ def rewards(device: torch.device, tmp: Path, *, lora: bool) -> Numbers:
     policy.save(tmp / "rewards")
     (tmp / "checkpoint").mkdir()
     policy.save_trained(tmp / "checkpoint")
+    shared = None
     if lora:
         learner = policy_of(device, stage(model=model))
-        lend_base(learner.adapter, learner.unwrapped(), learner.device)
-    scorer = RewardModel(str(tmp / "rewards"))
-    assert (scorer.lent is not None) == lora
+        shared = SharedBase.of(learner.adapter, learner.unwrapped(), learner.device)
+    scorer = RewardModel(str(tmp / "rewards"), shared=shared)
+    assert (scorer.shared is not None) == lora
     sides = [side for pair in encoded for side in (pair.first, pair.second)]
     scored = [torch.tensor(scorer.score(sides)) for _ in range(2)]
     again = policy_of(device, config, RewardPolicy, checkpoint=tmp / "checkpoint")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.engine import open_engine
 from reasoner.model.load import ModelError
+from reasoner.model.lora import ADAPTER, another_adapter, is_adapter, using_adapter
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.policy import Policy
 from tests.unit.reasoner.policy.test_policy import SHAPE, config_with, gradient, in_double, make_batch
@@ -152,3 +155,40 @@ def test_gradient_checkpointing_recomputes_and_changes_no_gradient(lora: dict | 
     assert passes[1] == 2 * passes[0] > 0
     assert stats[0].loss == pytest.approx(stats[1].loss, abs=1e-6)
     assert stats[0].grad_norm == pytest.approx(stats[1].grad_norm, rel=1e-5)
+
+
+def test_another_threads_adapter_never_gets_between() -> None:
+    policy, batch = trained(lora_config())
+    assert policy.adapter is not None
+    another_adapter(policy.adapter, "other", seed=5)
+    with torch.no_grad():
+        for name, parameter in policy.adapter.named_parameters():
+            if is_adapter(name, "other"):
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    needs, objective, probe = frozenset({"old_logprobs", "ref_logprobs"}), make_objective(policy.config), range(40, 60)
+
+    def read() -> list[object]:
+        annotated = policy.annotate(batch, needs)
+        policy.accumulate(batch, objective)
+        found = [p.grad.clone() for name, p in policy.model.named_parameters() if is_adapter(name, ADAPTER)]
+        policy.optimizer.zero_grad()
+        return [annotated.old_logprobs_N, annotated.ref_logprobs_N, torch.tensor(policy.score_tokens(probe)), *found]
+
+    alone, switched, done = read(), threading.Event(), threading.Event()
+
+    def switch() -> None:
+        while not done.is_set():
+            with using_adapter(policy.adapter, "other"):
+                switched.set()
+                time.sleep(0.02)
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=switch)
+    thread.start()
+    assert switched.wait(5)
+    try:
+        beside = read()
+    finally:
+        done.set()
+        thread.join()
+    assert all(torch.equal(one, other) for one, other in zip(alone, beside, strict=True))

@@ -17,12 +17,13 @@ from reasoner.graders.reward_model import RewardModel, RewardModelVerifier, spre
 from reasoner.model.load import ModelError
 from reasoner.model.lora import ADAPTER
 from reasoner.model.reward_head import RewardCard
-from reasoner.model.shared_base import lend_base
+from reasoner.model.shared_base import SharedBase
 from reasoner.policy.policy import Policy
 from reasoner.policy.reward import RewardPolicy
 from reasoner.stages.reward_model import bradley_terry_objective, evaluate_pairs
 from tests.unit.reasoner.algorithm.test_pairwise import SHAPE
 from verifiers import GradingRow, Outcome
+from verifiers.pool.pool import GradingPool, GradingRequest
 
 LORA = {"rank": 4, "alpha": 8.0}
 PAIRS = [Pair(id=str(n), prompt=f"ask {n}", first="good " * (n + 1), second="bad") for n in range(6)]
@@ -124,10 +125,18 @@ def test_an_adapter_lives_on_the_policys_base_and_changes_nothing_there(base: Pa
     encoded, _ = encode_pairs(PAIRS, policy.tokenizer, policy.config.prompt, limit=128)
     before = policy.annotate(pair_batch(encoded), frozenset({"old_logprobs", "ref_logprobs"}))
     weights = {name: tensor.clone() for name, tensor in policy.named_weights()}
-    lend_base(policy.adapter, policy.unwrapped(), policy.device)
-    shared = RewardModel(str(tmp_path / "rm"))
+    base_of_policy = SharedBase.of(policy.adapter, policy.unwrapped(), policy.device)
+    shared = RewardModel(str(tmp_path / "rm"), shared=base_of_policy)
     assert shared.model is policy.unwrapped()
-    assert graded(tmp_path / "rm") == pytest.approx(merged, abs=1e-4)
+    with GradingPool(context=base_of_policy) as pool:
+        rows = [
+            GradingRow(completion=text, reference=None, prompt=p.prompt) for p in PAIRS for text in (p.first, p.second)
+        ]
+        options = {"model": str(tmp_path / "rm")}
+        verdicts = list(pool.grade(GradingRequest("reward-model", row, options) for row in rows))
+        (kind,) = pool._kinds.values()
+        assert [model.model for model in kind.shared.models] == [policy.unwrapped()]  # pyright: ignore
+    assert [verdict.reward for verdict in verdicts] == pytest.approx(merged, abs=1e-4)
     after = policy.annotate(pair_batch(encoded), frozenset({"old_logprobs", "ref_logprobs"}))
     assert torch.equal(before.old_logprobs_N, after.old_logprobs_N)
     assert torch.equal(before.ref_logprobs_N, after.ref_logprobs_N)
@@ -141,8 +150,8 @@ def test_another_base_is_not_lent(base: Path, tmp_path: Path) -> None:
     other = resolve({"task": "gsm8k", "seed": 9, "model": {"from_scratch": SHAPE, "dtype": "float32", "lora": LORA}})
     policy = Policy(other.stages[0], accelerator=Accelerator(cpu=True))
     assert policy.adapter is not None
-    lend_base(policy.adapter, policy.unwrapped(), policy.device)
-    assert RewardModel(str(tmp_path / "rm")).model is not policy.unwrapped()
+    shared = SharedBase.of(policy.adapter, policy.unwrapped(), policy.device)
+    assert RewardModel(str(tmp_path / "rm"), shared=shared).model is not policy.unwrapped()
 
 
 def test_a_row_over_the_context_is_not_graded_and_no_model_is_said_plainly(base: Path, tmp_path: Path) -> None:
