@@ -214,6 +214,15 @@ def test_the_range_of_kept_ratios_has_its_ends_and_sound_options() -> None:
             kept(1.0, low=low, high=high)
 
 
+@pytest.mark.parametrize("name", ["truncated", "truncated_sequence", "masked_sequence"])
+def test_a_cap_is_any_number_above_0(name: str) -> None:
+    gap, rows, mask = torch.tensor([-2.0]), torch.tensor([0]), torch.tensor([True])
+    assert IMPORTANCE[name](gap, rows, mask, cap=0.5).item() == pytest.approx(math.exp(-2.0))
+    for cap in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="cap must be above 0"):
+            IMPORTANCE[name](gap, rows, mask, cap=cap)
+
+
 def test_a_masked_token_takes_part_in_nothing() -> None:
     from dataclasses import replace
 
