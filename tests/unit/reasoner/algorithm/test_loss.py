@@ -218,6 +218,7 @@ def test_the_range_of_kept_ratios_has_its_ends_and_sound_options() -> None:
 def test_a_cap_is_any_number_above_0(name: str) -> None:
     gap, rows, mask = torch.tensor([-2.0]), torch.tensor([0]), torch.tensor([True])
     assert IMPORTANCE[name](gap, rows, mask, cap=0.5).item() == pytest.approx(math.exp(-2.0))
+    assert IMPORTANCE[name](torch.zeros(1), rows, mask, cap=1.0).item() == 1.0, "the cap itself is within"
     for cap in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="cap must be above 0"):
             IMPORTANCE[name](gap, rows, mask, cap=cap)
