@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import FrozenInstanceError
 
 import pytest
 
@@ -89,3 +90,12 @@ def test_what_was_not_said_is_empty() -> None:
         None, "", 0.0, "", "1",
     )  # fmt: skip
     assert verdict.components == {}
+
+
+def test_a_verdict_is_built_by_name_and_never_changes() -> None:
+    verdict = Verdict(outcome=Outcome.CORRECT, reward=1.0)
+    with pytest.raises(FrozenInstanceError):
+        verdict.reward = 0.0  # type: ignore[misc]
+    with pytest.raises(TypeError, match="positional"):
+        Verdict(Outcome.CORRECT, 1.0)  # type: ignore[misc]
+    assert not hasattr(verdict, "__dict__")

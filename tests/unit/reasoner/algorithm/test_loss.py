@@ -198,6 +198,32 @@ def test_importance_corrections_by_hand() -> None:
         assert IMPORTANCE[name](gap, rows, mask).tolist() == pytest.approx(values), name
 
 
+def test_the_range_of_kept_ratios_has_its_ends_and_sound_options() -> None:
+    def kept(ratio: float, **options: float) -> bool:
+        gap = torch.tensor([ratio]).log()
+        weight = IMPORTANCE["masked"](gap, torch.tensor([0]), torch.tensor([True]), **options)
+        assert weight.item() in (0.0, pytest.approx(ratio))
+        return weight.item() > 0
+
+    assert [kept(ratio) for ratio in (0.49, 0.51, 4.99, 5.01)] == [False, True, True, False]
+    assert kept(1.0, low=1.0)
+    assert kept(1.0, high=1.0)
+    assert kept(0.01, low=0.0)
+    for low, high in ((-0.1, 5.0), (2.0, 2.0), (3.0, 2.0)):
+        with pytest.raises(ValueError, match=r"0 <= low < high; got"):
+            kept(1.0, low=low, high=high)
+
+
+@pytest.mark.parametrize("name", ["truncated", "truncated_sequence", "masked_sequence"])
+def test_a_cap_is_any_number_above_0(name: str) -> None:
+    gap, rows, mask = torch.tensor([-2.0]), torch.tensor([0]), torch.tensor([True])
+    assert IMPORTANCE[name](gap, rows, mask, cap=0.5).item() == pytest.approx(math.exp(-2.0))
+    assert IMPORTANCE[name](torch.zeros(1), rows, mask, cap=1.0).item() == 1.0, "the cap itself is within"
+    for cap in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="cap must be above 0"):
+            IMPORTANCE[name](gap, rows, mask, cap=cap)
+
+
 def test_a_masked_token_takes_part_in_nothing() -> None:
     from dataclasses import replace
 
@@ -242,3 +268,6 @@ def test_adaptive_kl_moves_towards_its_target() -> None:
     assert adapted_kl_coef(0.1, kl=3, target=6, rows=100, horizon=1000) == pytest.approx(0.098)
     with pytest.raises(ValueError, match="must be > 0"):
         adapted_kl_coef(0.0, kl=1, target=1, rows=1, horizon=1)
+    with pytest.raises(ValueError, match="target"):
+        adapted_kl_coef(0.1, kl=1, target=0.0, rows=1, horizon=1)
+    assert adapted_kl_coef(0.1, kl=0.55, target=0.5, rows=100, horizon=1000) == pytest.approx(0.101)

@@ -97,3 +97,5 @@ def test_a_restored_mixture_goes_on_where_the_other_was() -> None:
     ours, theirs = ([(p.task, p.id) for p in each.take(31)] for each in (one, other))
     assert ours == theirs
     assert other.epochs == one.epochs
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        Mixture([part("a", 50)], [1.0]).restore(one.state())
