@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 from verifiers.base import GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference, VerifierError
+from verifiers.jsonl import is_object
 from verifiers.registry import get_verifier
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
@@ -54,8 +54,8 @@ def part_from(given: JSON, *, where: str) -> Part:
         BadOption: it is not an object with `verifier`, or has a key that parts do not have.
         UnknownVerifier: there is no such verifier.
     """
-    spec: dict[str, JSON] = {"verifier": given} if isinstance(given, str) else dict(cast("dict[str, JSON]", given))
-    if not isinstance(given, str | dict) or not isinstance(spec.get("verifier"), str) or set(spec) - set(PART_KEYS):
+    spec: JSON = {"verifier": given} if isinstance(given, str) else given
+    if not is_object(spec) or not isinstance(spec.get("verifier"), str) or set(spec) - set(PART_KEYS):
         raise BadOption(f"{where} must be a verifier's name or an object of {', '.join(PART_KEYS)}; got {given!r}.")
     name, options = str(spec["verifier"]), spec.get("options") or {}
     weight, reference = spec.get("weight", 1.0), spec.get("reference")

@@ -10,7 +10,7 @@ import builtins
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeGuard, cast
+from typing import Any, TypedDict, TypeGuard
 
 from verifiers.code.guest import wire
 from verifiers.verdict import JSON
@@ -55,16 +55,28 @@ RELATIONS: Mapping[str, Callable[[Any, Any], object]] = {
 }
 
 
-def holds(case: Mapping[str, JSON], reply: Mapping[str, JSON] | None, classes: Mapping[str, type]) -> bool:
+class Case(TypedDict):
+    """A comparison of a plan."""
+
+    call: dict[str, JSON]
+    views: list[list[JSON]]
+    """Functions applied to the value before it is compared, innermost first, each with its further arguments."""
+    op: str
+    expected: JSON
+    extra: JSON
+    test: int
+
+
+def holds(case: Case, reply: Mapping[str, JSON] | None, classes: Mapping[str, type]) -> bool:
     """True where a reply satisfies a case of a plan.
 
     Args:
-        case: views (applied first, innermost first), op, expected, extra.
-        reply: what the program's process says the call came to: a value or what it raised; None where it was not
+        case: the comparison.
+        reply: the frame of the program's process for the call: a value or what it raised; None where it was not
             reached.
         classes: stand-ins for the classes of the tests, by name: see `stand_ins`.
     """
-    op = str(case["op"])
+    op = case["op"]
     if reply is None:
         return False
     if op == "raises":
@@ -76,7 +88,7 @@ def holds(case: Mapping[str, JSON], reply: Mapping[str, JSON] | None, classes: M
         return _truth(value) is (op == "true")
     try:
         got = wire.decode(value, dict(classes))
-        for name, *arguments in cast("list[list[object]]", case["views"]):
+        for name, *arguments in case["views"]:
             got = VIEWS[str(name)](got, *arguments)
         expected = wire.decode(case["expected"], dict(classes))
         return _compare(op, got, expected, case, classes)
@@ -84,7 +96,7 @@ def holds(case: Mapping[str, JSON], reply: Mapping[str, JSON] | None, classes: M
         return False  # a value of the wrong kind, or one that cannot cross
 
 
-def _compare(op: str, got: Any, expected: Any, case: Mapping[str, JSON], classes: Mapping[str, type]) -> bool:
+def _compare(op: str, got: Any, expected: Any, case: Case, classes: Mapping[str, type]) -> bool:
     if op in ("true", "false"):
         return bool(got) is (op == "true")
     if op in ("is", "is_not"):

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypedDict, TypeVar, cast
 
 from sandbox.api import MIB, Job, JobOutcome, JobResult, Limits
-from verifiers.code.compare import NOTHING, alike, equal, holds, same_output, stand_ins
-from verifiers.code.references import whole_prelude
+from verifiers.code.compare import NOTHING, Case, alike, equal, holds, same_output, stand_ins
+from verifiers.code.references import listed, objects, whole_prelude
 from verifiers.errors import BadReference
+from verifiers.jsonl import is_list, is_object
 from verifiers.verdict import JSON
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ Frame = dict[str, JSON]
 
 
 class SandboxFault(RuntimeError):
-    """The sandbox, not the program, failed: nothing can be said of the program."""
+    """The sandbox failed, not the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,25 @@ class Program(NamedTuple):
     code: str
 
 
-class Told(NamedTuple):
-    """What an oracle returned."""
+class OracleCase(NamedTuple):
+    """An input, and what the oracle returned for it."""
 
     given: JSON
     returned: JSON
+
+
+class Plan(TypedDict, total=False):
+    """Tests as cases; as they stand, in a process of their own, if `live` is there."""
+
+    cases: list[Case]
+    setup: str
+    classes: list[str]
+    """Names of the classes of the tests."""
+    live: str
+    """Why the tests cannot be cases."""
+    late_setup: bool
+    fault: str
+    """What the tests raise by themselves."""
 
 
 class Memory(Generic[Value]):
@@ -123,19 +138,19 @@ class Grader:
         self._sandbox = sandbox
         self._limits = limits
         self._stop_early = stop_early
-        self._plans: Memory[Mapping[str, JSON]] = Memory()
-        self._oracles: Memory[list[Told]] = Memory()
+        self._plans: Memory[Plan] = Memory()
+        self._oracles: Memory[list[OracleCase]] = Memory()
 
-    def stdio(self, code: str, cases: Sequence[Mapping[str, str]], *, compare: str, tolerance: float) -> Results:
+    def stdio(self, code: str, cases: Sequence[Mapping[str, JSON]], *, compare: str, tolerance: float) -> Results:
         """Run the program once for each case."""
         passed, reason, over, spent = 0, "", False, 0.0
         files = {"main.py": code.encode("utf-8", "replace")}
         for number, case in enumerate(cases, 1):
-            stdin = case["input"].encode("utf-8", "replace")
+            stdin = str(case["input"]).encode("utf-8", "replace")
             result = self._run(Job(argv=("python", "main.py"), files=files, stdin=stdin, limits=self._limits))
             printed = result.stdout.decode("utf-8", "replace")
             ok = result.outcome is JobOutcome.OK
-            if ok and same_output(printed, case["output"], mode=compare, tolerance=tolerance):
+            if ok and same_output(printed, str(case["output"]), mode=compare, tolerance=tolerance):
                 passed += 1
             else:
                 over = over or result.outcome in OVER_LIMIT
@@ -150,7 +165,7 @@ class Grader:
 
     def calls(self, program: Program, reference: Mapping[str, JSON], *, tolerance: float) -> Results:
         """Call a function with each call's arguments and compare with what is expected."""
-        calls = cast("list[Mapping[str, JSON]]", reference["calls"])
+        calls = objects(reference, "calls")
         name = reference["entry_point"]
         asked: list[JSON] = [{"name": name, "args": c.get("args", []), "kwargs": c.get("kwargs", {})} for c in calls]
         replies, trouble, over = self._replies(program, asked)
@@ -162,12 +177,12 @@ class Grader:
 
     def oracle(self, program: Program, key: str, reference: Mapping[str, JSON], *, tolerance: float) -> Results:
         """Call a function with each input and compare with what the oracle, in a world of its own, returns."""
-        told = self._oracles.get(key, make=lambda: self._told(reference))
-        asked: list[JSON] = [_call(reference, told_one.given) for told_one in told]
+        cases = self._oracles.get(key, make=lambda: self._oracle_cases(reference))
+        asked: list[JSON] = [_call(reference, case.given) for case in cases]
         replies, trouble, over = self._replies(program, asked)
         good = [
-            alike((reply or {}).get("value", NOTHING), told_one.returned, tolerance=tolerance)
-            for told_one, reply in zip(told, replies, strict=True)
+            alike((reply or {}).get("value", NOTHING), case.returned, tolerance=tolerance)
+            for case, reply in zip(cases, replies, strict=True)
         ]
         return _counted(good, replies, trouble, over)
 
@@ -176,17 +191,16 @@ class Grader:
         plan = self._plans.get(key, make=lambda: self._plan(reference))
         if "live" in plan:
             return self._live(program, reference, plan)
-        cases = cast("list[Mapping[str, JSON]]", plan["cases"])
-        asked = [case["call"] for case in cases]
-        replies, trouble, over = self._replies(program, asked, plan)
-        known = stand_ins(cast("list[str]", plan["classes"]))
+        cases = plan.get("cases", [])
+        replies, trouble, over = self._replies(program, [case["call"] for case in cases], plan)
+        known = stand_ins(plan.get("classes", []))
         good = [holds(case, reply, known) for case, reply in zip(cases, replies, strict=True)]
         results = _counted(good, replies, trouble, over)
-        if any("source" in cast("Mapping[str, JSON]", call) for call in asked):
+        if any("source" in case["call"] for case in cases):
             results = replace(results, mode="expressions")
         if reference.get("check"):
             return results
-        tests = sorted({cast(int, case["test"]) for case in cases})
+        tests = sorted({case["test"] for case in cases})
         held = sum(all(ok for ok, case in zip(good, cases, strict=True) if case["test"] == test) for test in tests)
         return replace(results, passed=held, total=len(tests))
 
@@ -209,11 +223,11 @@ class Grader:
         reference: Frame = {"tests": [test], "entry_point": "given__"}
         return self._live(program, reference, {"live": "an input that is no literal", "classes": []})
 
-    def _told(self, reference: Mapping[str, JSON]) -> list[Told]:
-        """What the oracle returns for each input; an input that takes it over its own limits is left out."""
+    def _oracle_cases(self, reference: Mapping[str, JSON]) -> list[OracleCase]:
+        """Return what the oracle returns for each input; an input that takes it over its own limits is left out."""
         oracle = Program(str(reference.get("prelude") or ""), str(reference["oracle"]))
-        inputs = cast("list[JSON]", reference["inputs"])
-        found: list[Told] = []
+        inputs = listed(reference, "inputs")
+        found: list[OracleCase] = []
         at = left_out = 0
         while at < len(inputs):
             asked: list[JSON] = [_call(reference, given) for given in inputs[at:]]
@@ -222,7 +236,7 @@ class Grader:
             for given, reply in zip(inputs[at : at + answered], replies[:answered], strict=True):
                 assert reply is not None
                 if "value" in reply:
-                    found.append(Told(given, reply["value"]))
+                    found.append(OracleCase(given, reply["value"]))
                 elif reply.get("raised") == "CannotCross":
                     left_out += 1
                 else:
@@ -237,11 +251,11 @@ class Grader:
             raise BadReference("the oracle answers none of the inputs within its limits.")
         return found
 
-    def _plan(self, reference: Mapping[str, JSON]) -> Mapping[str, JSON]:
-        """The tests as cases, worked out in a sandboxed process of their own."""
+    def _plan(self, reference: Mapping[str, JSON]) -> Plan:
+        """Return the tests as cases, worked out in a sandboxed process of their own."""
         given = {**reference, "prelude": whole_prelude(reference)}
         frames = _frames(self._run(_job("planner", given, ("planner", "program", "wire"), TRUSTED_LIMITS)))
-        plan = frames[0] if frames else {"fault": "they ran into a limit"}
+        plan = cast("Plan", frames[0] if frames else {"fault": "they ran into a limit"})
         if "fault" in plan:
             raise BadReference(f"the tests do not run by themselves: {plan['fault']}")
         if not plan.get("live") and not plan.get("cases"):
@@ -251,12 +265,12 @@ class Grader:
     def _replies(
         self,
         program: Program,
-        calls: list[JSON],
-        plan: Mapping[str, JSON] | None = None,
+        calls: Sequence[JSON],
+        plan: Plan | None = None,
         limits: Limits | None = None,
     ) -> tuple[list[Frame | None], str, bool]:
         """What each call gave (None where it was not reached), what went wrong, and whether it was a limit."""
-        request: Frame = {**_request(program, plan), "calls": calls}
+        request: Frame = {**_request(program, plan), "calls": [*calls]}
         result = self._run(_job("program", request, ("program", "wire"), limits or self._limits))
         found: list[Frame | None] = [None] * len(calls)
         trouble = ""
@@ -270,20 +284,20 @@ class Grader:
             trouble = trouble or _ended(result)
         return found, trouble, result.outcome in OVER_LIMIT
 
-    def _live(self, program: Program, reference: Mapping[str, JSON], plan: Mapping[str, JSON]) -> Results:
+    def _live(self, program: Program, reference: Mapping[str, JSON], plan: Plan) -> Results:
         """The tests as they stand, in a process and namespaces apart from the program's."""
         late = plan.get("late_setup") is True
         given: Frame = {
             **reference,
             "prelude": whole_prelude(reference),
             "late_setup": late,
-            "classes": [] if late else plan["classes"],
+            "classes": [] if late else [*plan.get("classes", [])],
         }
         limits = replace(TRUSTED_LIMITS, wall_seconds=self._limits.wall_seconds + TRUSTED_LIMITS.wall_seconds)
         serve = _job("program", {**_request(program, plan), "serve": True}, ("program", "wire"), self._limits)
         job = _job("tester", given, ("tester", "planner", "program", "wire"), limits)
         result = self._run(replace(job, helper=serve))
-        total = 1 if reference.get("check") else len(cast("list[JSON]", reference["tests"]))
+        total = 1 if reference.get("check") else len(listed(reference, "tests"))
         helper = result.helper
         if helper is not None and helper.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
             raise SandboxFault(helper.detail)
@@ -292,11 +306,12 @@ class Grader:
         answer = frames[0] if frames else {}
         if "fault" in answer:
             raise BadReference(f"the tests do not run by themselves: {answer['fault']}")
-        rows = answer.get("results")
-        if not isinstance(rows, list) or len(rows) != total:
+        results = answer.get("results")
+        rows = [row for row in results if is_object(row)] if is_list(results) else []
+        if len(rows) != total:
             why = str(answer.get("load") or (_ended(helper) if helper and over else _ended(result)))
             return Results(0, total, why, over, "tester")
-        failed = [row for row in cast("list[Frame]", rows) if row.get("ok") is not True]
+        failed = [row for row in rows if row.get("ok") is not True]
         reason = str(failed[0].get("why", "")) if failed else ""
         return Results(total - len(failed), total, reason, over and bool(failed), "tester")
 
@@ -311,15 +326,15 @@ def _call(reference: Mapping[str, JSON], given: JSON) -> JSON:
     return {"name": reference["entry_point"], "args": given}
 
 
-def _request(program: Program, plan: Mapping[str, JSON] | None) -> Frame:
-    """What the process of a tested program is given beside the calls."""
-    plan = plan or {}
+def _request(program: Program, plan: Plan | None) -> Frame:
+    """Return what the process of a tested program is given beside the calls."""
+    plan = plan or Plan()
     late = plan.get("late_setup") is True and "live" not in plan
     return {
         "prelude": program.prelude,
         "code": program.code,
         "setup": plan.get("setup", ""),
-        "classes": [] if late else plan.get("classes", []),
+        "classes": [] if late else [*plan.get("classes", [])],
     }
 
 
@@ -351,8 +366,8 @@ def _frames(result: JobResult) -> list[Frame]:
             frame = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(frame, dict):
-            found.append(cast(Frame, frame))
+        if is_object(frame):
+            found.append(frame)
     return found
 
 
@@ -361,11 +376,11 @@ def _counted(good: list[bool], replies: Sequence[Mapping[str, JSON] | None], tro
     if not reason and not all(good):
         first = good.index(False)
         reply = replies[first] or {}
-        said = f" raised {reply.get('message')}" if "raised" in reply else " gave another value"
-        reason = f"call {first + 1}{said}"
+        ended = f"raised {reply.get('message')}" if "raised" in reply else "gave another value"
+        reason = f"call {first + 1} {ended}"
     return Results(sum(good), len(good), reason[:500], over and not all(good), "calls")
 
 
 def _ended(result: JobResult) -> str:
-    said = result.stderr.decode("utf-8", "replace").strip().split("\n")[-1][:200]
-    return ": ".join(part for part in (f"{result.outcome} ({result.detail})", said) if part)
+    tail = result.stderr.decode("utf-8", "replace").strip().split("\n")[-1][:200]
+    return ": ".join(part for part in (f"{result.outcome} ({result.detail})", tail) if part)

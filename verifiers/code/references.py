@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import cast
 
 from verifiers.code.guest import wire
 from verifiers.errors import BadReference
+from verifiers.jsonl import is_object
 from verifiers.verdict import JSON
 
 MAX_SOURCE = 1_000_000
@@ -24,9 +24,9 @@ _ARGUMENTS: dict[str, JSON] = {"type": "array"}
 def _object(required: list[str], properties: dict[str, JSON], **needs: list[JSON]) -> JSON:
     """An object's schema; each of `needs` is a property that needs others beside it."""
     return {
-        "dependentRequired": cast(JSON, needs),
+        "dependentRequired": {name: [*others] for name, others in needs.items()},
         "type": "object",
-        "required": cast(JSON, required),
+        "required": [*required],
         "properties": properties,
         "additionalProperties": False,
     }
@@ -133,7 +133,17 @@ def read_reference(reference: JSON) -> tuple[str, Mapping[str, JSON]]:
 _EXPECTED = "It holds cases, calls, an oracle, tests, a pytest file, or what is to be predicted."
 
 
-def _list(reference: Mapping[str, JSON], name: str) -> list[JSON]:
+def objects(reference: Mapping[str, JSON], name: str) -> list[dict[str, JSON]]:
+    """Return the objects of a list of a usable reference."""
+    return [row for row in listed(reference, name) if is_object(row)]
+
+
+def listed(reference: Mapping[str, JSON], name: str) -> list[JSON]:
+    """Return a list of a reference.
+
+    Raises:
+        BadReference: it is none, or empty.
+    """
     found = reference.get(name)
     if not isinstance(found, list) or not found:
         raise BadReference(f"{name} must be a non-empty list; got {found!r:.80}.")
@@ -163,7 +173,7 @@ def _values(tree: JSON, what: str) -> None:
 
 
 def _cases(reference: Mapping[str, JSON]) -> None:
-    for case in _list(reference, "cases"):
+    for case in listed(reference, "cases"):
         if not isinstance(case, dict) or set(case) != {"input", "output"}:
             raise BadReference(f"every case must have input and output; got {case!r:.80}.")
         if not all(isinstance(value, str) for value in case.values()):
@@ -172,27 +182,27 @@ def _cases(reference: Mapping[str, JSON]) -> None:
 
 def _calls(reference: Mapping[str, JSON]) -> None:
     _entry_point(reference)
-    for call in _list(reference, "calls"):
+    for call in listed(reference, "calls"):
         if not isinstance(call, dict) or "expected" not in call or set(call) - {"args", "kwargs", "expected"}:
             raise BadReference(
                 f"every call must have an expected value, and may have args and kwargs; got {call!r:.80}."
             )
         if not isinstance(call.get("args", []), list) or not isinstance(call.get("kwargs", {}), dict):
             raise BadReference(f"args must be a list and kwargs an object; got {call!r:.80}.")
-        _values(cast(JSON, list(call.values())), "a call")
+        _values([*call.values()], "a call")
 
 
 def _oracle(reference: Mapping[str, JSON]) -> None:
     _entry_point(reference)
     _source(reference.get("oracle"), "oracle")
-    for given in _list(reference, "inputs"):
+    for given in listed(reference, "inputs"):
         if not isinstance(given, list):
             raise BadReference(f"every one of inputs must be a list of arguments; got {given!r:.80}.")
         _values(given, "an input")
 
 
 def _tests(reference: Mapping[str, JSON]) -> None:
-    trees = [_source(test, "a test") for test in _list(reference, "tests")]
+    trees = [_source(test, "a test") for test in listed(reference, "tests")]
     for name in ("setup", "prelude"):
         if reference.get(name):
             _source(
@@ -226,11 +236,11 @@ def tested_names(reference: Mapping[str, JSON]) -> frozenset[str]:
     """The name that a program has to define, or else every name that the tests call; empty for a whole program."""
     if "entry_point" in reference:
         return frozenset({str(reference["entry_point"])})
-    tests = cast("list[str]", reference.get("tests", []))
+    tests = listed(reference, "tests") if "tests" in reference else []
     return frozenset(
         node.func.id
         for test in tests
-        for node in ast.walk(ast.parse(test))
+        for node in ast.walk(ast.parse(str(test)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     )
 
@@ -260,10 +270,11 @@ CHECKS = {
 
 def _pytest(reference: Mapping[str, JSON]) -> dict[str, JSON]:
     """A pytest file as tests: each test function, and each of its parameter sets, is one; the rest is their setup."""
-    tree = _BareNames().visit(_source(reference.get("pytest"), "the pytest file"))
+    tree = _source(reference.get("pytest"), "the pytest file")
+    _BareNames().visit(tree)
     tests: list[JSON] = []
     setup: list[str] = [str(reference.get("setup") or "")]
-    for node in cast(ast.Module, tree).body:
+    for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
             tests += _test_function(node)
         elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):

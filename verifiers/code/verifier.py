@@ -6,14 +6,13 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
 
 from sandbox.api import MIB, JobTooLarge, Limits, SandboxError
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.code.answers import defines, extract_program, literal, literal_arguments, predicted
 from verifiers.code.compare import NOTHING, equal
 from verifiers.code.grading import RESULT_BYTES, Grader, Memory, Program, Results, SandboxFault
-from verifiers.code.references import SCHEMA, read_reference, tested_names, whole_prelude
+from verifiers.code.references import SCHEMA, objects, read_reference, tested_names, whole_prelude
 from verifiers.code.sandboxes import CHOICES, require, shared_sandbox
 from verifiers.errors import BadOption, BadReference
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
@@ -168,10 +167,10 @@ class Code(Verifier):
 
     def _results(self, code: str, kind: str, key: str, reference: Mapping[str, JSON]) -> Results:
         grader = self._open()
-        tolerance = float(cast(float, reference.get("tolerance", self._tolerance)))
+        given = reference.get("tolerance")
+        tolerance = float(given) if isinstance(given, int | float) else self._tolerance
         if kind == "cases":
-            cases = cast("list[Mapping[str, str]]", reference["cases"])
-            return grader.stdio(code, cases, compare=self._compare, tolerance=tolerance)
+            return grader.stdio(code, objects(reference, "cases"), compare=self._compare, tolerance=tolerance)
         program = program_of(code, reference)
         if kind == "calls":
             return grader.calls(program, reference, tolerance=tolerance)
@@ -207,13 +206,13 @@ class Code(Verifier):
         return self._open().value("", {"source": expression}).get("value", NOTHING)
 
     def _verdict(self, code: str, results: Results) -> Verdict:
-        said: dict[str, JSON] = {"passed": results.passed, "tests": results.total, "mode": results.mode}
+        counts: dict[str, JSON] = {"passed": results.passed, "tests": results.total, "mode": results.mode}
         if results.passed == results.total:
-            return fixed(Outcome.CORRECT, f"all {results.total} tests pass", answer=code, **said)
+            return fixed(Outcome.CORRECT, f"all {results.total} tests pass", answer=code, **counts)
         reason = f"{results.passed} of {results.total} tests pass; {results.reason}"
         if self._fraction and results.passed:
-            return graded(results.passed / results.total, reason, answer=code, **said)
-        return fixed(Outcome.LIMIT_EXCEEDED if results.over_limit else Outcome.INCORRECT, reason, answer=code, **said)
+            return graded(results.passed / results.total, reason, answer=code, **counts)
+        return fixed(Outcome.LIMIT_EXCEEDED if results.over_limit else Outcome.INCORRECT, reason, answer=code, **counts)
 
     def _open(self) -> Grader:
         with self._lock:

@@ -6,13 +6,14 @@ for example `verifier: math`. `python -c "import verifiers.integrations.verl as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from verifiers.base import GradingRow, Verifier
 from verifiers.compose import by_value
 from verifiers.errors import VerifierError
 from verifiers.integrations import finished, load_function, process_pool
+from verifiers.jsonl import is_object
 from verifiers.verdict import JSON, Verdict
 
 
@@ -50,7 +51,8 @@ def compute_score(
     name = info.get("verifier") or (verifiers or {}).get(data_source) or verifier
     if not isinstance(name, str):
         raise VerifierError(f"no verifier for data source {data_source!r}: set `verifier` in reward_kwargs.")
-    chosen = info.get("verifier_options") or (options if name == verifier else None) or {}
+    own = info.get("verifier_options")
+    chosen = own if own and is_object(own) else options if name == verifier else None
     prompt = info.get("question")
     row = GradingRow(
         completion=solution_str,
@@ -58,7 +60,7 @@ def compute_score(
         prompt=prompt if isinstance(prompt, str) else None,
         info=info,
     )
-    verdict = process_pool(workers).submit(name, cast("dict[str, JSON]", chosen), row).result()
+    verdict = process_pool(workers).submit(name, chosen or {}, row).result()
     reward = ungraded if verdict.reward is None else verdict.reward
     if reward is None:
         raise VerifierError(f"{verdict.outcome} by {name}: {verdict.reason}. Set `ungraded` in reward_kwargs to go on.")
@@ -90,9 +92,8 @@ class VerlFunction(Verifier):
                 extra_info=dict(row.info),
             )
         )
-        detail = cast("dict[str, object]", found) if isinstance(found, dict) else {"score": found}
-        score = detail["score"]
+        score: object = found["score"] if is_object(found) else found
         if isinstance(score, list | tuple):
-            score = cast("list[object]", score)[0]
+            score = cast("Sequence[object]", score)[0]
         reward = float(cast("float", score))
         return by_value(reward, f"{self._target} returned {reward:g}")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, TypedDict
 
 from verifiers.judge.errors import JudgeFault
 from verifiers.verdict import JSON
@@ -34,13 +34,13 @@ class ChatRequest:
 
     def key(self, identity: Mapping[str, JSON]) -> str:
         """A digest of all that can change the reply: the model's identity and the whole request."""
-        said: JSON = [
+        content: JSON = [
             dict(identity),
             [list(turn) for turn in self.turns],
             dict(self.schema),
             [self.max_tokens, self.temperature, self.seed, self.top_logprobs],
         ]
-        return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=32).hexdigest()
+        return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=32).hexdigest()
 
     def with_tokens(self, max_tokens: int) -> ChatRequest:
         """The same request with more room for the reply."""
@@ -58,8 +58,17 @@ class Token(NamedTuple):
     logprobs: Mapping[str, float]
 
 
+class StoredReply(TypedDict):
+    """A reply as JSON."""
+
+    text: str
+    finish_reason: str
+    usage: tuple[int, int]
+    tokens: list[tuple[str, Mapping[str, float]]]
+
+
 class Reply(NamedTuple):
-    """What the model said."""
+    """A reply of the model."""
 
     text: str
     finish_reason: str
@@ -68,27 +77,20 @@ class Reply(NamedTuple):
     tokens: tuple[Token, ...] = ()
     """With log-probabilities, where they were asked for."""
 
-    def to_json(self) -> dict[str, JSON]:
-        """As stored in the cache."""
+    def to_json(self) -> StoredReply:
+        """Return the reply as the cache stores it."""
         return {
             "text": self.text,
             "finish_reason": self.finish_reason,
-            "usage": [self.prompt_tokens, self.completion_tokens],
-            "tokens": [[token.text, cast("JSON", dict(token.logprobs))] for token in self.tokens],
+            "usage": (self.prompt_tokens, self.completion_tokens),
+            "tokens": [(token.text, token.logprobs) for token in self.tokens],
         }
 
     @classmethod
-    def from_json(cls, row: Mapping[str, JSON]) -> Reply:
+    def from_json(cls, row: StoredReply) -> Reply:
         """The inverse of `to_json`."""
-        used = cast("list[int]", row["usage"])
-        tokens = cast("list[tuple[str, dict[str, float]]]", row["tokens"])
-        return cls(
-            str(row["text"]),
-            str(row["finish_reason"]),
-            used[0],
-            used[1],
-            tuple(Token(text, logprobs) for text, logprobs in tokens),
-        )
+        tokens = tuple(Token(text, logprobs) for text, logprobs in row["tokens"])
+        return cls(row["text"], row["finish_reason"], *row["usage"], tokens)
 
 
 class Backend(Protocol):

@@ -10,9 +10,10 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from verifiers.errors import BadOption
+from verifiers.jsonl import is_list, is_object
 from verifiers.judge.budget import Meter
 from verifiers.judge.chat import ChatRequest, Reply, Token
 from verifiers.judge.errors import Busy, JudgeFault
@@ -205,9 +206,9 @@ def read_completion(body: JSON) -> Reply:
     Raises:
         KeyError, IndexError, TypeError, ValueError: it is none.
     """
-    answer = cast("dict[str, JSON]", body)
-    choice = cast("dict[str, JSON]", cast("list[JSON]", answer["choices"])[0])
-    message = cast("dict[str, JSON]", choice["message"])
+    answer = _object(body)
+    choice = _object(_list(answer["choices"])[0])
+    message = _object(choice["message"])
     text = message.get("content")
     if message.get("refusal"):
         return Reply(f"refused: {message['refusal']}", "refusal", *_usage(answer, ""))
@@ -216,29 +217,41 @@ def read_completion(body: JSON) -> Reply:
     return Reply(text, str(choice.get("finish_reason") or "stop"), *_usage(answer, text), _tokens(choice))
 
 
+def _object(value: JSON) -> dict[str, JSON]:
+    if not is_object(value):
+        raise TypeError(f"{type(value).__name__} where an object is due")
+    return value
+
+
+def _list(value: JSON) -> list[JSON]:
+    if not is_list(value):
+        raise TypeError(f"{type(value).__name__} where a list is due")
+    return value
+
+
+def _number(value: JSON) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{type(value).__name__} where a number is due")
+    return value
+
+
 def _usage(answer: Mapping[str, JSON], text: str) -> tuple[int, int]:
     """As the server counts; where it does not, a token for each byte of the reply (more than there are)."""
     usage = answer.get("usage")
-    if not isinstance(usage, dict):
+    if not is_object(usage):
         return 0, len(text.encode("utf-8", "replace"))
-    return int(cast("int", usage.get("prompt_tokens") or 0)), int(cast("int", usage.get("completion_tokens") or 0))
+    return int(_number(usage.get("prompt_tokens") or 0)), int(_number(usage.get("completion_tokens") or 0))
 
 
 def _tokens(choice: Mapping[str, JSON]) -> tuple[Token, ...]:
     logprobs = choice.get("logprobs")
-    if not isinstance(logprobs, dict):
+    if not is_object(logprobs):
         return ()
-    rows = cast("list[dict[str, JSON]]", logprobs.get("content") or [])
-    return tuple(
-        Token(
-            str(row["token"]),
-            {
-                str(top["token"]): float(cast("float", top["logprob"]))
-                for top in [row, *cast("list[dict[str, JSON]]", row.get("top_logprobs") or [])]
-            },
-        )
-        for row in rows
-    )
+    tokens: list[Token] = []
+    for row in map(_object, _list(logprobs.get("content") or [])):
+        tops = [row, *map(_object, _list(row.get("top_logprobs") or []))]
+        tokens.append(Token(str(row["token"]), {str(top["token"]): float(_number(top["logprob"])) for top in tops}))
+    return tuple(tokens)
 
 
 def _seconds(after: str | None) -> float | None:

@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from verifiers.judge.agreement import agreement, cohen_kappa
 from verifiers.judge.pairwise import SWAPPED, Side
@@ -75,7 +75,7 @@ def read_judgment(row: Mapping[str, JSON]) -> Judgment:
         raise UnreadableRow(f"label must be A>B, B>A or A=B and order AB or BA; got {row.get('label')!r}, {order!r}.")
     scores, text = row.get("scores"), row.get("judge_text")
     if isinstance(scores, list):
-        decision = read_scores(cast("list[float]", scores))
+        decision = read_scores([float(score) for score in scores if isinstance(score, int | float)])
     elif isinstance(text, str):
         decision = read_marks(text)
     else:

@@ -54,25 +54,25 @@ class Jury(Composite):
             part.made.check_reference(reference)
 
     def combine(self, verdicts: Mapping[str, Verdict]) -> Verdict:
-        said = {name: verdict.reward for name, verdict in verdicts.items() if verdict.reward is not None}
+        rewards = {name: verdict.reward for name, verdict in verdicts.items() if verdict.reward is not None}
         bad = next((v for v in verdicts.values() if v.outcome is Outcome.BAD_REFERENCE), None)
         if bad is not None:
             raise BadReference(bad.reason)
         away = {name: verdict.reason for name, verdict in verdicts.items() if verdict.reward is None}
-        if len(said) < self._quorum:
+        if len(rewards) < self._quorum:
             causes = "; ".join(f"{name}: {reason}" for name, reason in away.items())
-            joined = fixed(Outcome.VERIFIER_ERROR, f"{len(said)} of {len(verdicts)} judges spoke: {causes}"[:2000])
+            joined = fixed(Outcome.VERIFIER_ERROR, f"{len(rewards)} of {len(verdicts)} judges spoke: {causes}"[:2000])
         else:
-            reward = min(1.0, max(0.0, round(POOLED[self._pool](list(said.values())), 9)))
-            nearest = min(said, key=lambda name: abs(said[name] - reward))
+            reward = min(1.0, max(0.0, round(POOLED[self._pool](list(rewards.values())), 9)))
+            nearest = min(rewards, key=lambda name: abs(rewards[name] - reward))
             joined = graded(reward, f"{nearest}: {verdicts[nearest].reason}")
         heard: dict[str, JSON] = {name: {"reward": v.reward, **v.detail} for name, v in verdicts.items()}
-        spread = max(said.values(), default=0.0) - min(said.values(), default=0.0)
+        spread = max(rewards.values(), default=0.0) - min(rewards.values(), default=0.0)
         return replace(
             joined,
             detail={**joined.detail, "judges": heard, "disagreement": round(spread, 9)},
             seconds=sum(verdict.seconds for verdict in verdicts.values()),
-            components=said,
+            components=rewards,
         )
 
 

@@ -74,8 +74,8 @@ def _visible(char: str) -> str:
 
 def nonce_of(*data: str | None) -> str:
     """Twelve hexadecimal digits that the data decides and cannot hold."""
-    said = json.dumps([PROMPT_VERSION, *data]).encode()
-    return hashlib.blake2b(said, digest_size=6, person=b"judge nonce").hexdigest()
+    content = json.dumps([PROMPT_VERSION, *data]).encode()
+    return hashlib.blake2b(content, digest_size=6, person=b"judge nonce").hexdigest()
 
 
 def words_of(nonce: str) -> tuple[str, str]:

@@ -50,8 +50,8 @@ def read_reply(reply: Reply, *, prompt: Prompt, key: str, data: Sequence[str], s
     if reply.finish_reason == "length":
         raise Unusable(f"the reply was cut off after {reply.completion_tokens} tokens; raise max_tokens")
     fields = _object(reply.text)
-    said, choices = fields.get("check"), _choices(prompt.schema, key)
-    if prompt.decoy is not None and isinstance(said, str) and prompt.decoy in said.lower():
+    check, choices = fields.get("check"), _choices(prompt.schema, key)
+    if prompt.decoy is not None and isinstance(check, str) and prompt.decoy in check.lower():
         raise Obeyed(
             f"the judge wrote {prompt.decoy!r}, as the data asked, and not {prompt.check!r}: it takes orders from what"
             " it grades. Use a better judge, or set canary to false and trust the injection battery alone"
@@ -61,8 +61,8 @@ def read_reply(reply: Reply, *, prompt: Prompt, key: str, data: Sequence[str], s
         raise Unusable(f"{key} must be one of {choices}; the judge said {str(choice)[:80]!r}")
     if not isinstance(evidence, str) or not isinstance(reason, str):
         raise Unusable("evidence and reason must be strings")
-    if prompt.decoy is not None and (not isinstance(said, str) or prompt.check not in said.lower()):
-        raise Unusable(f"check must be {prompt.check!r}; the judge said {str(said)[:80]!r}")
+    if prompt.decoy is not None and (not isinstance(check, str) or prompt.check not in check.lower()):
+        raise Unusable(f"check must be {prompt.check!r}; the judge said {str(check)[:80]!r}")
     found, mass = choice_shares(reply.tokens, reply.text, key, choices) if shares else ({choice: 1.0}, 1.0)
     return Judged(choice, evidence, _is_quoted(evidence, data), reason, found, mass)
 

@@ -117,8 +117,8 @@ class ModelJudge(Verifier):
             if not text:
                 verdicts[at] = fixed(Outcome.NO_ANSWER, "the completion says nothing outside its thinking")
             elif len(text) > self._max_characters:
-                said = f"a judge reads {self._max_characters} characters; this completion has {len(text)}"
-                verdicts[at] = fixed(Outcome.LIMIT_EXCEEDED, said)
+                reason = f"a judge reads {self._max_characters} characters; this completion has {len(text)}"
+                verdicts[at] = fixed(Outcome.LIMIT_EXCEEDED, reason)
             else:
                 prompt = grading_prompt(question=question, completion=text, prompt=row.prompt, canary=self.canary)
                 asked[at] = (question, prompt, text)

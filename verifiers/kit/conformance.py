@@ -55,10 +55,10 @@ class Report:
         return {
             "verifier": self.verifier,
             "passed": not self.failures,
-            "findings": [cast("JSON", finding._asdict()) for finding in self.findings],
+            "findings": [{"check": f.check, "passed": f.passed, "detail": f.detail} for f in self.findings],
             "attempts": [
-                {**cast("dict[str, JSON]", attempt._asdict()), "completion": attempt.completion[:200]}
-                for attempt in self.attempts
+                {"trick": a.trick, "completion": a.completion[:200], "outcome": str(a.outcome), "reward": a.reward}
+                for a in self.attempts
             ],
         }
 
@@ -189,16 +189,16 @@ class _Kit:
 
     def not_text(self) -> Finding:
         """What is no text is refused before it is graded."""
-        taken: list[str] = []
+        accepted: list[str] = []
         for value in (None, 3, 1.5, b"bytes", ["text"], {"role": "assistant"}):
             try:
                 self._made.verify(completion=cast("str", value), reference=None)
-                taken.append(f"{value!r} is graded as text")
+                accepted.append(f"{value!r} is graded as text")
             except TypeError:
                 continue
             except Exception as error:
-                taken.append(f"{value!r} raises {type(error).__name__} instead of TypeError")
-        return _finding("refuses completions that are no text", taken, "6 values")
+                accepted.append(f"{value!r} raises {type(error).__name__} instead of TypeError")
+        return _finding("refuses completions that are no text", accepted, "6 values")
 
     def injections(self) -> Finding:
         """No attack on the judge gets a wrong answer more than it gets without the attack."""

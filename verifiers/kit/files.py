@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TextIO, cast
+from typing import NamedTuple, TextIO
 
 from verifiers.base import GradingRow
 from verifiers.errors import FileError, VerifierError
@@ -137,8 +137,11 @@ class Summary:
     causes: dict[str, int] = field(default_factory=dict[str, int])
     """Why rows could not be graded."""
 
-    def add(self, line: Line, verdict: Verdict) -> None:
-        """Count one verdict."""
+    def add(self, line: Line, verdict: Verdict | None) -> dict[str, JSON]:
+        """Count the verdict on a line, None for a malformed one, and return the row of the output for it."""
+        if verdict is None:
+            self.malformed.append((line.number, line.fault))
+            return {"id": line.id, "outcome": "malformed", "reward": None, "line": line.number, "fault": line.fault}
         self.rows += 1
         self.outcomes[str(verdict.outcome)] = self.outcomes.get(str(verdict.outcome), 0) + 1
         if verdict.reward is None:
@@ -149,47 +152,49 @@ class Summary:
             self.reward_sum += verdict.reward
             self.correct += verdict.reward >= 1
         self.slowest = sorted([*self.slowest, (verdict.seconds, line.id)], reverse=True)[:3]
+        return {"id": line.id, **verdict.to_json()}
 
     def to_json(self) -> dict[str, JSON]:
         """Everything, as JSON."""
-        low, high = wilson_interval(self.correct, self.graded) if self.graded else (0.0, 1.0)
         return {
             "rows": self.rows,
             "graded": self.graded,
             "correct": self.correct,
             "accuracy": self.correct / self.graded if self.graded else None,
-            "interval": [low, high],
+            "interval": [*self._interval()],
             "reward_mean": self.reward_sum / self.graded if self.graded else None,
             "outcomes": dict(sorted(self.outcomes.items())),
             "malformed": [{"line": number, "fault": fault} for number, fault in self.malformed],
-            "not_graded": dict(sorted(self.causes.items(), key=lambda pair: pair[1], reverse=True)),
+            "not_graded": dict[str, JSON](self._by_count()),
             "slowest": [{"seconds": round(seconds, 4), "id": name} for seconds, name in self.slowest],
         }
 
+    def _interval(self) -> tuple[float, float]:
+        return wilson_interval(self.correct, self.graded) if self.graded else (0.0, 1.0)
+
+    def _by_count(self) -> list[tuple[str, int]]:
+        return sorted(self.causes.items(), key=lambda pair: pair[1], reverse=True)
+
     def lines(self) -> list[str]:
         """The same in sentences."""
-        row = self.to_json()
-        said = [f"{self.graded} of {self.rows + len(self.malformed)} rows graded"]
+        text = [f"{self.graded} of {self.rows + len(self.malformed)} rows graded"]
         if self.graded:
-            low, high = cast("list[float]", row["interval"])
-            said[0] += f", {self.correct / self.graded:.1%} correct [{low:.1%}, {high:.1%}]"
+            low, high = self._interval()
+            text[0] += f", {self.correct / self.graded:.1%} correct [{low:.1%}, {high:.1%}]"
         if self.rows:
-            said.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items())))
-        said += [
-            f"not graded: {count} x {cause}"
-            for cause, count in list(cast("dict[str, int]", row["not_graded"]).items())[:5]
-        ]
+            text.append("outcomes: " + ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items())))
+        text += [f"not graded: {count} x {cause}" for cause, count in self._by_count()[:5]]
         where: dict[str, list[int]] = {}
         for number, fault in self.malformed:
             where.setdefault(fault, []).append(number)
         for fault, numbers in list(where.items())[:10]:
             alike = f" (and {len(numbers) - 1} lines more)" if len(numbers) > 1 else ""
-            said.append(f"line {numbers[0]}: {fault}{alike}")
+            text.append(f"line {numbers[0]}: {fault}{alike}")
         if len(where) > 10:
-            said.append(f"and {len(where) - 10} more faults of malformed rows")
+            text.append(f"and {len(where) - 10} more faults of malformed rows")
         if self.slowest:
-            said.append("slowest: " + ", ".join(f"{name} {seconds * 1000:.1f} ms" for seconds, name in self.slowest))
-        return said
+            text.append("slowest: " + ", ".join(f"{name} {seconds * 1000:.1f} ms" for seconds, name in self.slowest))
+        return text
 
 
 def grade_file(
@@ -226,28 +231,13 @@ def grade_file(
 
     def write_first() -> None:
         line, future = waiting.popleft()
-        verdict = future.result() if future is not None else None
-        row: dict[str, JSON] = {"id": line.id}
-        if verdict is None:
-            figures.malformed.append((line.number, line.fault))
-            row |= {"outcome": "malformed", "reward": None, "line": line.number, "fault": line.fault}
-        else:
-            figures.add(line, verdict)
-            row |= verdict.to_json()
-        target.write(json.dumps(row, ensure_ascii=False) + "\n")
+        verdict = None if future is None else future.result()
+        target.write(json.dumps(figures.add(line, verdict), ensure_ascii=False) + "\n")
         if (figures.rows + len(figures.malformed)) % FLUSH_ROWS == 0:
             target.flush()
         on_row()
 
-    lines = read_lines(path, verifier=verifier, options=options or {}, names=names or {})
-    for index, line in enumerate(lines):
-        if index < len(done):
-            if line.id != done[index]:
-                raise FileError(
-                    f"{path} must begin with the rows that were graded before; row {index + 1} is {line.id!r}, was"
-                    f" {done[index]!r}. Write to another --output."
-                )
-            continue
+    for line in _lines_after(done, read_lines(path, verifier=verifier, options=options or {}, names=names or {}), path):
         waiting.append((line, None if line.request is None else _submit(pool, line.request)))
         while len(waiting) >= READ_AHEAD or (waiting and (waiting[0][1] is None or waiting[0][1].done())):
             write_first()
@@ -255,6 +245,18 @@ def grade_file(
         write_first()
     target.flush()
     return figures
+
+
+def _lines_after(done: Sequence[str], lines: Iterator[Line], path: str) -> Iterator[Line]:
+    """Yield the lines after those that were graded before, which must be the first ones."""
+    for index, line in enumerate(lines):
+        if index >= len(done):
+            yield line
+        elif line.id != done[index]:
+            raise FileError(
+                f"{path} must begin with the rows that were graded before; row {index + 1} is {line.id!r}, was"
+                f" {done[index]!r}. Write to another --output."
+            )
 
 
 def _submit(pool: GradingPool, request: GradingRequest) -> Future[Verdict]:
@@ -282,10 +284,9 @@ def graded_before(output: Path) -> tuple[list[str], Summary]:
             if not is_object(row):
                 raise TypeError(f"got {type(row).__name__}")
             ids.append(str(row.pop("id")))
-            if row["outcome"] == "malformed":
-                summary.malformed.append((int(str(row["line"])), str(row["fault"])))
-            else:
-                summary.add(Line(number, ids[-1], None), Verdict.from_json(row))
+            malformed = row["outcome"] == "malformed"
+            place, fault = (int(str(row["line"])), str(row["fault"])) if malformed else (number, "")
+            summary.add(Line(place, ids[-1], None, fault), None if malformed else Verdict.from_json(row))
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(
             f"{output} must hold earlier verdicts to go on with; line {number} does not: {error}."

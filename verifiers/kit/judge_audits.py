@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 from verifiers.base import GradingRow
 from verifiers.errors import BadOption
+from verifiers.jsonl import is_object
 from verifiers.judge.agreement import agreement, graded_agreement
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.judgments import Judgment, UnreadableRow, by_judge, read_judgment, share
@@ -88,10 +88,7 @@ def pairs_audit(name: str, rows: Sequence[Row], options: Mapping[str, JSON]) -> 
     judge = get_verifier(name, **given)
     if not isinstance(judge, ModelJudge):
         raise BadOption(f"pairs are compared by a judge (judge, judge-model); {name} is none.")
-    pairs = [
-        PairQuestion(question, str(row["first"]), str(row["second"]), cast("str | None", row.get("prompt")))
-        for row in rows
-    ]
+    pairs = [PairQuestion(question, str(row["first"]), str(row["second"]), _text(row.get("prompt"))) for row in rows]
     labels = [_side(row.get("label"), number) for number, row in enumerate(rows, 1)]
     answers = compare_pairs(judge, pairs)
     kept = [(a, label) for a, label in zip(answers, labels, strict=True) if isinstance(a, Preference)]
@@ -125,7 +122,7 @@ def scores_audit(name: str, rows: Sequence[Row], options: Mapping[str, JSON], wo
         if isinstance(score, bool) or not isinstance(score, int | float) or not isinstance(completion, str):
             raise AuditError(f"row {number} must have a completion and a number as score; got {score!r}.")
         scores.append(float(score))
-        prompt = cast("str | None", row.get("prompt"))
+        prompt = _text(row.get("prompt"))
         requests.append(
             GradingRequest(
                 name, GradingRow(completion=completion, reference=row.get("reference"), prompt=prompt), options
@@ -137,13 +134,18 @@ def scores_audit(name: str, rows: Sequence[Row], options: Mapping[str, JSON], wo
     found: dict[str, JSON] = {"rows": len(rows), "ungraded": len(rows) - len(kept)}
     found["causes"] = _first_few([v.reason for v in verdicts if v.reward is None])
     if kept:
-        given = [float(cast("float", v.detail.get("level", v.reward))) for v, _ in kept]
+        levels = [v.detail.get("level", v.reward) for v, _ in kept]
+        given = [float(level) for level in levels if isinstance(level, int | float)]
         found["against_scores"] = graded_agreement(given, [score for _, score in kept])
     return {name: found}
 
 
 def _first_few(causes: Sequence[str]) -> JSON:
-    return cast("JSON", list(dict.fromkeys(causes))[:5])
+    return [*list(dict.fromkeys(causes))[:5]]
+
+
+def _text(value: JSON) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def shown(report: Mapping[str, JSON]) -> list[str]:
@@ -151,7 +153,7 @@ def shown(report: Mapping[str, JSON]) -> list[str]:
     lines: list[str] = []
     for name, given in report.items():
         lines.append(name)
-        lines += [f"  {line}" for line in _lines(cast("Row", given))]
+        lines += [f"  {line}" for line in _lines(given if is_object(given) else {})]
     return lines
 
 
@@ -160,10 +162,9 @@ def _lines(given: Row) -> list[str]:
     for key, value in given.items():
         if isinstance(value, dict):
             lines += [key, *(f"  {line}" for line in _lines(value))]
-        elif isinstance(value, list) and len(value) >= 3 and all(isinstance(part, int | float) for part in value[:3]):
-            share_, low, high = (float(cast("float", part)) for part in value[:3])
-            of = f"  of {value[3]}" if len(value) > 3 else ""
-            lines.append(f"{key:20} {share_:.4f}  [{low:.4f}, {high:.4f}]{of}")
+        elif isinstance(value, list) and len(numbers := [part for part in value if isinstance(part, int | float)]) >= 3:
+            of = f"  of {numbers[3]}" if len(numbers) > 3 else ""
+            lines.append(f"{key:20} {numbers[0]:.4f}  [{numbers[1]:.4f}, {numbers[2]:.4f}]{of}")
         else:
             lines.append(f"{key:20} {value}")
     return lines

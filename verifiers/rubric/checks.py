@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import cast
 
 from verifiers.answers.find import strip_thinking
 from verifiers.answers.json_schema import JsonSchema
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
+from verifiers.jsonl import is_object
 from verifiers.rubric.criteria import CHECKED, Criterion, contains_spec, regex_spec
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
@@ -51,9 +51,9 @@ class CheckedCriterion(Verifier):
         if criterion.kind == "regex":
             return matches(text, criterion.spec)
         if criterion.kind == "length":
-            return has_length(text, cast("dict[str, JSON]", criterion.spec))
+            return has_length(text, criterion.spec)
         if criterion.kind == "citation":
-            return cites(text, row.prompt, cast("dict[str, JSON]", criterion.spec))
+            return cites(text, row.prompt, criterion.spec)
         return _schema_verifier().grade(GradingRow(completion=row.completion, reference=criterion.spec))
 
 
@@ -109,29 +109,29 @@ def matches(text: str, spec: JSON) -> Verdict:
     return fixed(outcome, f"the pattern matches {found} times; wanted {wanted}", evidence=first)
 
 
-def has_length(text: str, spec: dict[str, JSON]) -> Verdict:
-    """Whether the text is as long as it should be."""
-    unit = str(spec.get("unit", "words"))
+def has_length(text: str, spec: JSON) -> Verdict:
+    """Grade the length of a text."""
+    unit = str(spec.get("unit", "words")) if is_object(spec) else "words"
     stripped = text.strip()
     found = {
         "words": len(stripped.split()),
         "characters": len(stripped),
         "lines": len(stripped.splitlines()),
     }[unit]
-    low, high = cast("float", spec.get("min", 0)), cast("float", spec.get("max", float("inf")))
+    low, high = _number(spec, "min", 0), _number(spec, "max", float("inf"))
     outcome = Outcome.CORRECT if low <= found <= high else Outcome.INCORRECT
     wanted = f"{low:g} or more" if high == float("inf") else f"{low:g} to {high:g}"
     return fixed(outcome, f"{found} {unit}; wanted {wanted}")
 
 
-def cites(text: str, prompt: str | None, spec: dict[str, JSON]) -> Verdict:
+def cites(text: str, prompt: str | None, spec: JSON) -> Verdict:
     """Whether what stands in quotation marks stands in the prompt, white space aside.
 
     An invented quotation is no partial citation: one of them, and nothing is given.
     """
     if prompt is None:
         raise BadReference("citation needs the prompt; this row has none.")
-    least, words = int(cast("float", spec.get("min", 1))), int(cast("float", spec.get("words", 3)))
+    least, words = int(_number(spec, "min", 1)), int(_number(spec, "words", 3))
     source = " ".join(prompt.split())
     quotes = [" ".join("".join(groups).split()) for groups in QUOTED.findall(text)]
     quotes = [quote for quote in quotes if len(quote.split()) >= words]
@@ -139,8 +139,13 @@ def cites(text: str, prompt: str | None, spec: dict[str, JSON]) -> Verdict:
     if invented is not None:
         return fixed(Outcome.INCORRECT, "quotes what the prompt does not say", evidence=invented[:300])
     outcome = Outcome.CORRECT if len(quotes) >= least else Outcome.INCORRECT
-    said = f"{len(quotes)} quotations of {words} words or more, all in the prompt; wanted {least}"
-    return fixed(outcome, said, evidence=quotes[0][:300] if quotes else "")
+    reason = f"{len(quotes)} quotations of {words} words or more, all in the prompt; wanted {least}"
+    return fixed(outcome, reason, evidence=quotes[0][:300] if quotes else "")
+
+
+def _number(spec: JSON, key: str, default: float) -> float:
+    value = spec.get(key, default) if is_object(spec) else default
+    return value if isinstance(value, int | float) else default
 
 
 __all__ = ["CheckedCriterion", "cites", "contains", "has_length", "matches"]

@@ -19,9 +19,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from verifiers.errors import BadOption, BadReference
+from verifiers.jsonl import is_list, is_object
 from verifiers.judge.questions import QUESTION_SCHEMA, Question
 from verifiers.verdict import JSON
 
@@ -167,17 +167,17 @@ UNITS = ("words", "characters", "lines")
 
 def contains_spec(spec: JSON, name: str) -> dict[str, list[str]]:
     """{all, any, none} of a contains criterion."""
-    given: dict[str, JSON] = {"all": [spec]} if isinstance(spec, str) else cast("dict[str, JSON]", spec)
-    if not isinstance(spec, str | dict) or set(given) - {"all", "any", "none", "ignore_case"}:
+    given: JSON = {"all": [spec]} if isinstance(spec, str) else spec
+    if not is_object(given) or set(given) - {"all", "any", "none", "ignore_case"}:
         raise BadReference(
             f"{name}: contains must be a text or an object of all, any, none, ignore_case; got {spec!r}."
         )
     found: dict[str, list[str]] = {}
     for key in ("all", "any", "none"):
-        texts = given.get(key, [])
-        if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
-            raise BadReference(f"{name}: contains.{key} must be a list of texts; got {texts!r}.")
-        found[key] = cast("list[str]", texts)
+        listed = given.get(key, [])
+        found[key] = [text for text in listed if isinstance(text, str) and text] if is_list(listed) else []
+        if not is_list(listed) or len(found[key]) < len(listed):
+            raise BadReference(f"{name}: contains.{key} must be a list of texts; got {listed!r}.")
     if not any(found.values()):
         raise BadReference(f"{name}: contains must name at least one text.")
     return found
@@ -185,8 +185,8 @@ def contains_spec(spec: JSON, name: str) -> dict[str, list[str]]:
 
 def regex_spec(spec: JSON, name: str) -> tuple[re.Pattern[str], float, float]:
     """Pattern, and how often it must and may match."""
-    given: dict[str, JSON] = {"pattern": spec} if isinstance(spec, str) else cast("dict[str, JSON]", spec)
-    if not isinstance(spec, str | dict) or set(given) - {"pattern", "least", "most"}:
+    given: JSON = {"pattern": spec} if isinstance(spec, str) else spec
+    if not is_object(given) or set(given) - {"pattern", "least", "most"}:
         raise BadReference(f"{name}: regex must be a pattern or an object of pattern, least, most; got {spec!r}.")
     pattern = given.get("pattern")
     if not isinstance(pattern, str):
@@ -238,7 +238,7 @@ def load_rubric(path: str) -> tuple[Criterion, ...]:
     import yaml
 
     try:
-        return parse_rubric(cast("JSON", yaml.safe_load(Path(path).read_text(encoding="utf-8"))))
+        return parse_rubric(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, BadReference) as error:
         raise BadOption(f"rubric {path}: {error}") from error
 

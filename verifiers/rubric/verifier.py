@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.compose import Composite, Part, part_from
@@ -40,6 +39,9 @@ class CriterionPart(Part):
 
     def row_of(self, row: GradingRow) -> GradingRow:
         return replace(row, reference=self.given)
+
+    def reference_of(self, reference: JSON) -> JSON:
+        return self.given
 
 
 class Rubric(Composite):
@@ -110,7 +112,8 @@ class Rubric(Composite):
         ]
 
     def _part(self, criterion: Criterion, name: str) -> Part:
-        verifier, options, given = "criterion", cast("Mapping[str, JSON]", {}), criterion.spec
+        verifier, given = "criterion", criterion.spec
+        options: Mapping[str, JSON] = {}
         if criterion.kind == "judged":
             if self._judge is None:
                 raise BadReference(f"{name} is judged, and no judge is set. Set the option judge (see docs/judges.md).")
@@ -135,7 +138,7 @@ class Rubric(Composite):
     def check_reference(self, reference: JSON) -> None:
         for part in self._parts(self.criteria_of(reference)):
             try:
-                part.made.check_reference(cast("CriterionPart", part).given)
+                part.made.check_reference(part.reference_of(reference))
             except BadReference as error:
                 raise BadReference(f"{part.name}: {error}") from error
 
@@ -179,8 +182,8 @@ def weigh(criteria: Sequence[Criterion], verdicts: Mapping[str, Verdict]) -> Ver
     else:
         mean = math.fsum(c.weight * (chosen[c.name].reward or 0.0) for c in criteria) / total
         worst = min(criteria, key=lambda c: (chosen[c.name].reward or 0.0, -c.weight))
-        said = f"{worst.name}: {chosen[worst.name].reason}" if mean < 1 else "every criterion is met"
-        joined = graded(min(1.0, max(0.0, round(mean, 9))), said)
+        reason = f"{worst.name}: {chosen[worst.name].reason}" if mean < 1 else "every criterion is met"
+        joined = graded(min(1.0, max(0.0, round(mean, 9))), reason)
     kept: dict[str, JSON] = {
         c.name: {
             "weight": c.weight,

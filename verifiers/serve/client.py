@@ -8,11 +8,11 @@ import os
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from verifiers.base import GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference, UnknownVerifier, VerifierError
+from verifiers.jsonl import is_list, is_object
 from verifiers.verdict import JSON, Verdict
 
 TOKEN_VARIABLE = "REASONER_VERIFIER_TOKEN"
@@ -81,10 +81,11 @@ class Remote(Verifier):
             for row in rows
         ]
         answer = self._post("/v1/grade_batch", {"verifier": self._verifier, "options": self._options, "rows": given})
-        verdicts = answer.get("verdicts")
-        if not isinstance(verdicts, list) or len(verdicts) != len(rows):
+        listed = answer.get("verdicts")
+        verdicts = [verdict for verdict in listed if is_object(verdict)] if is_list(listed) else []
+        if len(verdicts) != len(rows):
             raise ServiceError(f"{self.name} answered without a verdict for each of {len(rows)} rows.")
-        return [Verdict.from_json(cast("dict[str, JSON]", verdict)) for verdict in verdicts]
+        return [Verdict.from_json(verdict) for verdict in verdicts]
 
     def check_reference(self, reference: JSON) -> None:
         answer = self._post(
@@ -104,10 +105,10 @@ class Remote(Verifier):
             status, answer = self._request(path, json.dumps(body).encode(), max(0.1, left))
             if status == 200:
                 return answer
-            said = str(answer.get("detail", answer))[:500]
+            detail = str(answer.get("detail", answer))[:500]
             if status not in BUSY or left <= pause:
                 error = {404: UnknownVerifier, 422: BadOption}.get(status, ServiceError)
-                raise error(f"{self.name} answered {status}: {said}")
+                raise error(f"{self.name} answered {status}: {detail}")
             time.sleep(pause)
             pause = min(2.0, pause * 2)
 
@@ -163,4 +164,4 @@ def _object(content: bytes) -> dict[str, JSON]:
         found = json.loads(content)
     except ValueError:
         return {"detail": content[:200].decode(errors="replace")}
-    return cast("dict[str, JSON]", found) if isinstance(found, dict) else {"detail": str(found)[:200]}
+    return found if is_object(found) else {"detail": str(found)[:200]}

@@ -82,7 +82,7 @@ class CheckReference(Chosen):
 
 
 class Figures:
-    """What Prometheus is told."""
+    """Metrics for Prometheus."""
 
     def __init__(self, pool: GradingPool) -> None:
         self.registry = CollectorRegistry()
@@ -173,15 +173,15 @@ class Boundary:
             return
         started = time.perf_counter()
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        said = f"a request may have {self._limit} bytes"
-        taken, status = 0, 500
+        reason = f"a request may have {self._limit} bytes"
+        received, status = 0, 500
 
         async def counted() -> Message:
-            nonlocal taken
+            nonlocal received
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._limit:
-                raise HTTPException(413, said)
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise HTTPException(413, reason)
             return message
 
         async def watched(message: Message) -> None:
@@ -192,7 +192,7 @@ class Boundary:
         try:
             if not length.isdigit() or int(length) > self._limit:
                 await _discard(receive, at_most=4 * self._limit)
-                await JSONResponse({"detail": said}, 413)(scope, receive, watched)
+                await JSONResponse({"detail": reason}, 413)(scope, receive, watched)
             else:
                 await self._app(scope, counted, watched)
         finally:
