@@ -43,8 +43,8 @@ class VllmEngine(Engine):
         tensor_parallel_size: int = 1,
         sleeps: bool = True,
     ) -> None:
-        """`sleeps` False: for a second engine in this process. vLLM has one memory pool per process, so that the sleep
-        of one engine would free the other's memory too.
+        """`sleeps` False: for a second engine in this process. vLLM has one memory pool per process, so the sleep of
+        one engine would free the other's memory too.
         """
         cuda = torch.cuda.is_available()
         memory: dict[str, Any] = (
