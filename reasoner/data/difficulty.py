@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from reasoner.config.errors import ConfigError
 from reasoner.errors import faults
@@ -40,15 +40,11 @@ class _Drawn(BaseModel):
     taken: int
 
 
-class _Verdict(BaseModel):
-    reward: float | None
-    outcome: str
-
-
 class _Graded(BaseModel):
     task: str
     problem: str
-    verdict: _Verdict
+    reward: float | None = Field(validation_alias=AliasPath("verdict", "reward"))
+    outcome: str = Field(validation_alias=AliasPath("verdict", "outcome"))
 
 
 class Difficulty:
@@ -138,9 +134,8 @@ class Difficulty:
         try:
             for number, row in read_jsonl(path):  # noqa: B007  (named in the error below)
                 graded = _Graded.model_validate(row)
-                reward, outcome = graded.verdict.reward, graded.verdict.outcome
-                if reward is not None and outcome != Outcome.SCORED:
-                    passes = min(1.0, max(0.0, reward))
+                if graded.reward is not None and graded.outcome != Outcome.SCORED:
+                    passes = min(1.0, max(0.0, graded.reward))
                     self.add(f"{graded.task}/{graded.problem}", passes=passes, fails=1 - passes, step=0)
         except JsonLinesError as error:
             raise ConfigError(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from reasoner.config.load import load_config
 from reasoner.config.stage import StageConfig
@@ -20,57 +20,81 @@ from reasoner.storage.files import RunError
 from verifiers import JSON
 from verifiers.jsonl import JsonLinesError, read_jsonl
 
-Floats = NDArray[np.float32]
+Floats = Annotated[NDArray[np.float32], BeforeValidator(partial(np.asarray, dtype=np.float32))]
+Ids = Annotated[NDArray[np.int32], BeforeValidator(partial(np.asarray, dtype=np.int32))]
 Line = TypeVar("Line")
 UNGRADED = ("bad_reference", "verifier_error")
+_no_floats, _no_ids = partial(np.zeros, 0, np.float32), partial(np.zeros, 0, np.int32)
 
 
-@dataclass(slots=True)
+def _of_verdict(name: str) -> Any:
+    return Field(validation_alias=AliasPath("verdict", name))
+
+
+def _mask(value: object) -> object:
+    return None if value is None else np.asarray(value, dtype=np.bool_)
+
+
+@dataclass(slots=True, kw_only=True)
 class Row:
-    """One rollout."""
+    """One rollout: a line of rollouts.jsonl, and of updates.jsonl where it has one there."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
     step: int
     group: int
     sample: int
     problem: str
-    task: str
-    difficulty: float | None
-    prompt: str
+    task: str = ""
+    difficulty: float | None = None
+    prompt: str = ""
     """As the model saw it."""
-    question: str
-    """As the verifier saw it: without chat marks."""
+    without_marks: Annotated[str | None, Field(validation_alias="question")] = None
     completion: str
-    reference: JSON
-    verifier: str
-    verifier_options: Mapping[str, JSON]
-    info: Mapping[str, JSON]
-    outcome: str
-    reward: float | None
+    reference: JsonValue = None
+    verifier: str = ""
+    verifier_options: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    info: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    outcome: Annotated[str, _of_verdict("outcome")]
+    reward: float | None = None
     """Shaping included; None: ungraded."""
-    verdict_reward: float | None
-    answer: str | None
-    reason: str
-    seconds: float
-    shaping: float
-    components: Mapping[str, float]
+    verdict_reward: Annotated[float | None, _of_verdict("reward")]
+    answer: Annotated[str | None, _of_verdict("answer")] = None
+    detail: Annotated[Mapping[str, JsonValue], _of_verdict("detail")] = field(default_factory=dict[str, JsonValue])
+    seconds: Annotated[float, _of_verdict("seconds")] = 0.0
+    shaping: float = 0.0
+    components: Mapping[str, float] = field(default_factory=dict[str, float])
     tokens: int
-    truncated: bool
-    policy_version: int
-    logprobs: Floats
+    finish_reason: str
+    policy_version: int = 0
+    logprobs: Annotated[Floats, Field(validation_alias="rollout_logprobs")] = field(default_factory=_no_floats)
     """[T] the engine's."""
-    mask: NDArray[np.bool_] | None
+    mask: Annotated[NDArray[np.bool_] | None, Field(validation_alias="loss_mask"), BeforeValidator(_mask)] = None
     """[T] trained tokens; None: all."""
-    token_ids: NDArray[np.int32]
-    prompt_ids: NDArray[np.int32]
-    detail: Mapping[str, JSON]
+    token_ids: Ids = field(default_factory=_no_ids)
+    prompt_ids: Ids = field(default_factory=_no_ids)
     advantage: float | None = None
     dropped: str | None = None
     trainer: Floats | None = None
-    """[T] the trainer's at the start of the step's update, where it was in it."""
+    """[T] the trainer's log-probabilities at the start of the step's update, where it was in it."""
+
+    @property
+    def question(self) -> str:
+        """The prompt as the verifier saw it: without chat marks."""
+        return self.without_marks or self.prompt
+
+    @property
+    def reason(self) -> str:
+        """The verdict's reason."""
+        return str(self.detail.get("reason", ""))
+
+    @property
+    def truncated(self) -> bool:
+        """True if the token limit ended the completion."""
+        return self.finish_reason == "length"
 
     @property
     def right(self) -> bool:
-        """Whether the verdict is full marks; a learned reward has none."""
+        """True if the verdict is full marks; a learned reward has none."""
         return self.verdict_reward is not None and self.verdict_reward >= 1 and self.outcome != "scored"
 
     @property
@@ -79,45 +103,12 @@ class Row:
         return self.step, self.group, self.sample
 
 
-class VerdictRecord(BaseModel):
-    """The verdict in a line of rollouts.jsonl."""
-
-    outcome: str
-    reward: float | None
-    answer: str | None = None
-    detail: dict[str, JsonValue] = {}
-    seconds: float = 0.0
+_ROW = TypeAdapter(Row)
 
 
-class RolloutRecord(BaseModel):
-    """A line of rollouts.jsonl, as far as it is read here."""
-
-    step: int
-    group: int
-    sample: int
-    problem: str
-    task: str = ""
-    difficulty: float | None = None
-    prompt: str = ""
-    question: str | None = None
-    """None: the prompt."""
-    completion: str
-    reference: JsonValue = None
-    verifier: str = ""
-    verifier_options: dict[str, JsonValue] = {}
-    info: dict[str, JsonValue] = {}
-    verdict: VerdictRecord
-    reward: float | None = None
-    shaping: float = 0.0
-    components: dict[str, float] = {}
-    tokens: int
-    finish_reason: str
-    policy_version: int = 0
-    rollout_logprobs: list[float] = []
-    loss_mask: list[bool] | None = None
-    """None: all tokens are trained on."""
-    token_ids: list[int] = []
-    prompt_ids: list[int] = []
+def row_of(record: Mapping[str, object]) -> Row:
+    """Check a line of rollouts.jsonl and return its rollout."""
+    return _ROW.validate_python(record)
 
 
 class EvalRecord(BaseModel):
@@ -138,43 +129,6 @@ class UpdateRecord(BaseModel):
     advantage: float | None = None
     dropped: str | None = None
     trainer_logprobs: list[float] | None = None
-
-
-def row_of(record: Mapping[str, object]) -> Row:
-    """Check a line of rollouts.jsonl and return its rollout."""
-    line = RolloutRecord.model_validate(record)
-    verdict = line.verdict
-    return Row(
-        step=line.step,
-        group=line.group,
-        sample=line.sample,
-        problem=line.problem,
-        task=line.task,
-        difficulty=line.difficulty,
-        prompt=line.prompt,
-        question=line.question or line.prompt,
-        completion=line.completion,
-        reference=line.reference,
-        verifier=line.verifier,
-        verifier_options=line.verifier_options,
-        info=line.info,
-        outcome=verdict.outcome,
-        reward=line.reward,
-        verdict_reward=verdict.reward,
-        answer=verdict.answer,
-        reason=str(verdict.detail.get("reason", "")),
-        seconds=verdict.seconds,
-        shaping=line.shaping,
-        components=line.components,
-        tokens=line.tokens,
-        truncated=line.finish_reason == "length",
-        policy_version=line.policy_version,
-        logprobs=np.asarray(line.rollout_logprobs, dtype=np.float32),
-        mask=None if line.loss_mask is None else np.asarray(line.loss_mask, dtype=bool),
-        token_ids=np.asarray(line.token_ids, dtype=np.int32),
-        prompt_ids=np.asarray(line.prompt_ids, dtype=np.int32),
-        detail=verdict.detail,
-    )
 
 
 @dataclass
@@ -311,7 +265,7 @@ def lines(path: Path, *, like: Callable[[dict[str, JSON]], Line]) -> Iterator[Li
     try:
         for number, record in read_jsonl(path, growing=True) if path.is_file() else ():  # noqa: B007  (named below)
             yield like(record)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, JsonLinesError):
             number = error.line
         reason = faults(error) if isinstance(error, ValidationError) else getattr(error, "reason", error)
