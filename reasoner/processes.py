@@ -81,6 +81,3 @@ def leave() -> None:
     """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
-
-
-__all__ = ["count", "gather", "is_main", "leave", "on_main", "rank", "same_everywhere", "wait"]

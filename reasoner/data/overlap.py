@@ -134,6 +134,3 @@ def overlap_sentence(overlaps: Sequence[Overlap], *, held_out: int, train: int) 
         f" problems (shared runs of {NGRAM} words): {first}. Accuracy on them may be memory: leave them out of the"
         " training data."
     )
-
-
-__all__ = ["NGRAM", "SHARE", "Overlap", "find_overlaps", "overlap_sentence"]

@@ -144,15 +144,3 @@ def pair_report(
         if len(by_category) > 1
         else {},
     }
-
-
-__all__ = [
-    "Accuracy",
-    "Bin",
-    "Calibration",
-    "LengthBias",
-    "calibration",
-    "length_bias",
-    "pair_report",
-    "pairwise_accuracy",
-]

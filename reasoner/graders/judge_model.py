@@ -235,6 +235,3 @@ def _open(opened: str) -> Asker:
     except ModelError as error:
         raise JudgeFault(f"judge-model: {error}") from error
     return Asker(backend, open_cache(cache), meter, attempts=1)
-
-
-__all__ = ["ForwardBackend", "GuidedBackend", "JudgeModel", "prompt_text"]

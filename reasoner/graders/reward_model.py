@@ -206,12 +206,3 @@ def prompt_of(row: GradingRow) -> str | tuple[Message, ...]:
         turns = cast("list[dict[str, str]]", messages)
         return tuple(Message(role=turn["role"], content=turn["content"]) for turn in turns)
     return row.prompt or ""
-
-
-__all__ = [
-    "RewardModel",
-    "RewardModelVerifier",
-    "Spread",
-    "prompt_of",
-    "spread",
-]

@@ -232,18 +232,3 @@ def merge_checkpoint(adapter: Path, target: Path) -> None:
     add_adapter(loaded.model, stage.model.lora, seed=stage.seed, weights=adapter)
     loaded.model.save_pretrained(target, state_dict=dict(plain_weights(loaded.model)))
     loaded.tokenizer.save_pretrained(target)
-
-
-__all__ = [
-    "ADAPTER",
-    "adapter_weights",
-    "add_adapter",
-    "another_adapter",
-    "exclusive",
-    "fingerprint",
-    "load_adapter",
-    "merge_checkpoint",
-    "plain_weights",
-    "save_adapter",
-    "using_adapter",
-]

@@ -66,6 +66,3 @@ def plain_weight(layer: nn.Module) -> Tensor:
 
     weight: Any = layer.weight
     return dequantize_4bit(weight.data, weight.quant_state)
-
-
-__all__ = ["bits_config", "plain_weight", "quantized_layers", "settle"]

@@ -74,15 +74,3 @@ def load_whole_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str
             if value.shape == parameter.shape:
                 entry[name] = spread_like(value, parameter)
     optimizer.load_state_dict(state)
-
-
-__all__ = [
-    "is_sharded",
-    "load_whole_optimizer_state",
-    "load_whole_state",
-    "name_layers",
-    "spread_like",
-    "whole",
-    "whole_optimizer_state",
-    "whole_state",
-]

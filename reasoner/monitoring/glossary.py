@@ -170,7 +170,5 @@ def table() -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-__all__ = ["GLOSSARY", "Entry", "table"]
-
 if __name__ == "__main__":
     print(table())

@@ -186,6 +186,3 @@ def behind(alarm: Alarm, seen: Sequence[Watched]) -> list[dict[str, JSON]]:
         }
         for one in chosen
     ]
-
-
-__all__ = ["Alarm", "Watched", "alarms", "behind", "change", "repetition", "watch_metrics", "watched"]

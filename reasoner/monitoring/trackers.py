@@ -84,6 +84,3 @@ class TensorBoard:
     def close(self) -> None:
         """Flush and close."""
         self._writer.close()
-
-
-__all__ = ["check_trackers", "open_trackers"]

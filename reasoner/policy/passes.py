@@ -148,6 +148,3 @@ def deal(units: Sequence[Sequence[int]], lengths: Sequence[int], *, processes: i
         lap, seat = divmod(place, processes)
         shares[seat if lap % 2 == 0 else processes - 1 - seat] += unit
     return [sorted(rows) for rows in shares]
-
-
-__all__ = ["Planner", "Sizes", "deal"]

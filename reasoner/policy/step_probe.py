@@ -91,6 +91,3 @@ class StepProbe:
 def _lengths(batch: Batch) -> list[int]:
     starts = batch.row_starts()
     return [end - start for start, end in itertools.pairwise(starts)]
-
-
-__all__ = ["PROBE_ROWS", "StepProbe"]

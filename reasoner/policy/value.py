@@ -259,6 +259,3 @@ def value_metrics(batch: Batch) -> dict[str, float]:
         "value/before": metrics["value/mean"],
         "value/returns": metrics["value/return"],
     }
-
-
-__all__ = ["ActorCritic", "ActorCriticScorer", "value_metrics"]

@@ -415,6 +415,3 @@ def _scored(session: Session, groups: tuple[object, ...]) -> list[dict[str, obje
         }
         for (place, rollout), a, b in zip(pairs, starts, starts[1:], strict=False)
     ]
-
-
-__all__ = ["Check", "State", "config_checks", "machine_checks"]

@@ -155,6 +155,3 @@ def memory_line(stage: StageConfig) -> str:
     total = sum(found.parts.values()) / GIB
     colocated = " and its KV cache" if stage.engine.name == "vllm" else ""
     return f"about {named} parameters; on a GPU about {total:.1f} GiB{colocated} ({parts}): an estimate, not measured"
-
-
-__all__ = ["Estimate", "Shape", "estimate", "memory_line", "shape_of"]

@@ -459,14 +459,3 @@ def to_json(done: Preflight) -> dict[str, Any]:
 def write_problems(path: Path, rows: Sequence[dict[str, JSON]]) -> None:
     """One JSON line a problem."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-__all__ = [
-    "Preflight",
-    "preflight",
-    "problem_list",
-    "sampling_stage",
-    "sentences",
-    "to_json",
-    "write_problems",
-]

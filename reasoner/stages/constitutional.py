@@ -349,6 +349,3 @@ def turned(pair: Mapping[str, JSON]) -> dict[str, JSON]:
     """
     opposite = {"first": "second", "second": "first", "tie": "tie"}[str(pair["label"])]
     return {**pair, "label": opposite, "probability": 1 - cast("float", pair["probability"])}
-
-
-__all__ = ["Principle", "constitutional", "fill", "label_of", "load_principles"]

@@ -156,6 +156,3 @@ def evaluate_policy(policy: Policy, batch: Batch, section: DpoSection) -> Valida
     decided = any(differences)  # before the first step policy and reference are one
     estimates = {"accuracy": Estimate(*pairwise_accuracy(differences))} if decided else {}
     return Validation(loss, estimates, {"loss": loss, "pairs": len(batch) // 2})
-
-
-__all__ = ["Reference", "check_loss", "dpo", "dpo_objective", "evaluate_policy", "pair_scores"]

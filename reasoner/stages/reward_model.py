@@ -126,11 +126,3 @@ def evaluate_pairs(policy: RewardPolicy, pairs: Sequence[EncodedPair]) -> Valida
     accuracy = pairwise_accuracy([better - other for better, other in rewards_C])
     disagreement = float(rewards_BK.std(1, correction=0).mean())
     return Validation(loss, {"accuracy": Estimate(*accuracy)}, {"loss": loss, "disagreement": disagreement, **report})
-
-
-__all__ = [
-    "bootstrap",
-    "bradley_terry_objective",
-    "evaluate_pairs",
-    "reward_model",
-]

@@ -114,6 +114,3 @@ def labelled_by_person(session: Session, found: list[dict[str, JSON]]) -> list[d
 def write_rows(file: Path, rows: list[dict[str, JSON]]) -> None:
     """A JSONL file, written whole or not at all."""
     write_atomic(file, b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
-
-
-__all__ = ["UNLABELLED_FILE", "pairs"]

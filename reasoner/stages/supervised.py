@@ -121,6 +121,3 @@ def restore_best(session: Session) -> None:
         return
     session.final_model = folder
     session.state.validation = dict(best.estimates)
-
-
-__all__ = ["Lesson", "Validation", "supervise", "validate"]
