@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from reasoner.config.stage import StageConfig
+from typing import Literal, NamedTuple
 
 MethodName = Literal["grpo", "ppo", "sft", "reward_model", "dpo", "pairs", "constitutional"]
 MODEL, PAIRS_FILE, SFT_FILE = "final", "pairs.jsonl", "sft.jsonl"
@@ -58,20 +55,3 @@ METHODS: Mapping[str, Method] = {
         check="reasoner.stages.checks:check_principles",
     ),
 }
-
-
-def samples_to_learn(config: StageConfig) -> bool:
-    """Return True if training problems are sampled; otherwise nothing is, or only what is evaluated."""
-    return METHODS[config.method].samples or (
-        METHODS[config.method].learns_from == "demonstrations" and config.sft.until_accuracy is not None
-    )
-
-
-def samples(config: StageConfig) -> bool:
-    """Return True if a stage needs an engine, if only to evaluate."""
-    return samples_to_learn(config) or config.evaluates
-
-
-def eval_tokens(config: StageConfig) -> int:
-    """Return the most tokens of a completion in an evaluation."""
-    return config.eval.max_tokens or config.rollout.max_tokens

@@ -132,8 +132,25 @@ class StageConfig(Section):
 
     @property
     def evaluates(self) -> bool:
-        """Whether problems are solved to evaluate; a reward model writes nothing."""
+        """True if problems are solved to evaluate; a reward model writes nothing."""
         return bool(self.task and self.eval.problems and METHODS[self.method].policy != "reward")
+
+    @property
+    def samples_to_learn(self) -> bool:
+        """True if training problems are sampled; otherwise nothing is, or only the evaluation problems."""
+        method = METHODS[self.method]
+        checked = method.learns_from == "demonstrations" and self.sft.until_accuracy is not None
+        return method.samples or checked
+
+    @property
+    def needs_engine(self) -> bool:
+        """True if a stage samples, if only to evaluate."""
+        return self.samples_to_learn or self.evaluates
+
+    @property
+    def eval_tokens(self) -> int:
+        """Most tokens of a completion in an evaluation."""
+        return self.eval.max_tokens or self.rollout.max_tokens
 
     def _kl_settings_fit(self) -> None:
         """Raise where a KL setting has nothing to act on."""

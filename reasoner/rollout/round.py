@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner import processes
-from reasoner.config.methods import eval_tokens
 from reasoner.config.sections import PromptSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.prompt import Prompt, render
@@ -120,7 +119,7 @@ def training_params(config: StageConfig) -> SamplingParams:
 def evaluation_params(config: StageConfig) -> SamplingParams:
     """The sampling distribution of evaluations."""
     return SamplingParams(
-        max_tokens=eval_tokens(config),
+        max_tokens=config.eval_tokens,
         temperature=config.eval.temperature,
         top_p=config.eval.top_p,
         stop=tuple(config.prompt.stop),

@@ -16,7 +16,6 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from reasoner import processes
 from reasoner.config.errors import ConfigError
-from reasoner.config.methods import samples
 from reasoner.config.stage import StageConfig
 from reasoner.policy.kinds import policy_class
 
@@ -51,7 +50,7 @@ def open_accelerator(config: StageConfig) -> Accelerator:
         check_sharding(plugin, config)
         if wanted == "bf16":  # accelerate's own policy would round log-probabilities and gradients to bfloat16
             plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    if processes.count() > 1 and config.engine.name == "vllm" and samples(config):
+    if processes.count() > 1 and config.engine.name == "vllm" and config.needs_engine:
         raise ConfigError(
             "bad-value",
             "engine.name=vllm samples in the trainer's own single process; with several use engine.name=vllm-server,"

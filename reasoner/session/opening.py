@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from reasoner import processes
 from reasoner.algorithm.advantage import get_estimator
 from reasoner.config.errors import ConfigError
-from reasoner.config.methods import METHODS, eval_tokens, samples, samples_to_learn
+from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty, DifficultySampler
 from reasoner.data.overlap import find_overlaps, overlap_sentence
@@ -117,8 +117,8 @@ def _check_lengths(
 ) -> None:
     """Raise where a prompt and its longest completion do not fit into the policy's context."""
     for parts, setting, max_tokens in (
-        (train if samples_to_learn(config) else [], "rollout.max_tokens", config.rollout.max_tokens),
-        (tested, "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens", eval_tokens(config)),
+        (train if config.samples_to_learn else [], "rollout.max_tokens", config.rollout.max_tokens),
+        (tested, "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens", config.eval_tokens),
     ):
         flat = list(itertools.chain.from_iterable(parts))
         prompts = render(flat, policy.tokenizer, config.prompt)
@@ -190,7 +190,7 @@ def _display(config: StageConfig) -> Display:
 
 def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
     """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
-    if not samples(config):
+    if not config.needs_engine:
         return NoEngine()
     path = config.model.path
     if config.model.from_scratch is not None or path is None:

@@ -196,6 +196,17 @@ def test_every_import_is_one_that_its_room_may_make() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("package", list(FLOORS))
+def test_no_files_import_each_other_in_a_loop(package: str) -> None:
+    known = modules(ROOT, package)
+    graph = {name: set[str]() for name in known}
+    for name, path in known.items():
+        for _, target in imported(path):
+            module = target if target in known else target.rpartition(".")[0]
+            graph[name] |= {module} & known.keys() - {name}
+    assert not loops(graph)
+
+
 def test_rooms_have_no_loop_and_few_levels() -> None:
     graph = graph_of(ROOT, "reasoner", set(ROOMS))
     assert not loops(graph)

@@ -301,7 +301,7 @@ def test_no_other_file_touches_a_private_name() -> None:
         ("import torch._inductor.config", "_inductor"),
         ("engine().llm._core", "_core"),
         ("self._own = 1; cls._own; super()._own; row._replace(a=1); _own(); x.__dict__; getattr(x, name)", None),
-        ("from reasoner.config.methods import _samples", None),
+        ("from reasoner.config.load import _set", None),
     ],
 )
 def test_the_check_catches_what_is_planted_and_nothing_else(code: str, caught: str | None) -> None:

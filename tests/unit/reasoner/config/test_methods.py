@@ -10,7 +10,7 @@ import pytest
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
-from reasoner.config.methods import METHODS, MethodName, samples, samples_to_learn
+from reasoner.config.methods import METHODS, MethodName
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -74,4 +74,4 @@ def test_defaults_of_ppo_give_way_to_the_file() -> None:
 )
 def test_who_samples(change: dict[str, object], learning: bool, engine: bool) -> None:
     (stage,) = resolve({"task": "arithmetic", "model": {"from_scratch": {}}, **change}).stages
-    assert (samples_to_learn(stage), samples(stage)) == (learning, engine)
+    assert (stage.samples_to_learn, stage.needs_engine) == (learning, engine)
