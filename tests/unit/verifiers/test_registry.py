@@ -35,8 +35,8 @@ from verifiers import verifier
 def loud(*, completion, reference):
     return completion.isupper()
 
-def helper(completion):
-    return completion
+def plain(completion):
+    return 0.5 if completion else 0.0
 """
 TWO = (
     ONE
@@ -108,6 +108,12 @@ def test_a_function_is_found_by_any_name(files: Path, name: str) -> None:
     importlib.import_module("one_of")
     name = name.format(folder=files)
     assert (reward(name, "HI"), reward(name, "Hi")) == (1.0, 0.0)
+
+
+def test_a_function_that_nobody_decorated_is_found_where_it_is_named(files: Path) -> None:
+    for name in ("one_of:plain", f"{files}/one_of.py:plain"):
+        verdict = get_verifier(name).verify(completion="x", reference=None)
+        assert (verdict.reward, verdict.verifier) == (0.5, name)
 
 
 @pytest.mark.parametrize("name", ["class_of:Mine", "class_of:Box.word", "{folder}/class_of.py"])
