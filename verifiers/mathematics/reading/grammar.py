@@ -39,7 +39,7 @@ from verifiers.mathematics.units import SYMBOLS
 
 END = Token("end", "")
 _SET_NAMES = {"emptyset": "empty", "varnothing": "empty", "oslash": "empty", "Reals": "R"}
-_DECORATIONS = frozenset(("overline", "bar", "widetilde", "tilde", "dot", "ddot", "underline", "angle", "triangle"))
+_DECORATIONS = frozenset(("widetilde", "tilde", "dot", "ddot", "underline"))
 _PREFIX_NAMES = frozenset(("angle", "triangle", "Delta", "measuredangle", "odot", "square", "arc"))
 _MATRICES = {"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix"}
 _BIG = {"sum": "sum", "prod": "prod", "int": "int", "lim": "lim", "iint": "int", "oint": "int"}
@@ -575,49 +575,55 @@ class Parser:
         return Neg(argument) if negative else argument
 
     def _command(self, name: str) -> Node:
-        if name == "frac":
-            top = self._argument(single=True)
-            return Div(top, self._argument(single=True))
-        if name == "sqrt":
-            return self._root()
-        if name in ("binom", "dbinom", "tbinom"):
-            top = self._argument(single=True)
-            return Call("binom", (top, self._argument(single=True)))
-        if name in _SET_NAMES:
-            return NamedSet(_SET_NAMES[name])
-        if name.startswith("set:"):
-            return self._named_set(name[4:])
-        if name.startswith("begin:"):
-            return self._environment(name[6:])
-        if name in ("lvert", "lVert"):
-            return self._absolute("rvert" if name == "lvert" else "rVert")
-        if name in ("lfloor", "lceil"):
-            inner = self.sum()
-            self.expect("r" + name[1:])
-            return Call(name[1:], (inner,))
-        if name == "langle":
-            items = self._items("rangle", ">")
-            self.take()
-            return Group(GroupKind.TUPLE, tuple(items))
-        if name in _PREFIX_NAMES:
-            return Call(name, (_either_way(self.power(), 3 if name in _ANGLES else 0),))
-        if name in _DECORATIONS:
-            argument = self._argument()
-            if name in ("overline", "bar"):
-                segment = isinstance(argument, Sym) and len(argument.name) == 2 and argument.name.isupper()
-                return _either_way(argument, 2) if segment else Call("bar", (argument,))
-            return Call(name, (_either_way(argument, 3 if name in _ANGLES else 0),))
-        if name in _BIG:
-            return self._big(_BIG[name])
-        if name == "dots":
-            return Dots()
-        if name in ("forall", "exists"):
-            return Call(name, (self.relation(), *((self.relation(),) if self._comma() else ())))
-        if name in ("partial", "nabla", "star", "dagger", "aleph", "infty", "top", "bot", "Box", "checkmark"):
-            return Sym(name)
-        if name in ("$", "€", "£"):
-            raise ParseError("a currency sign inside an expression")
-        raise ParseError(f"unknown command {name!r}")
+        head, colon, _ = name.partition(":")
+        handler = self._commands.get(head + colon)
+        if handler is None:
+            raise ParseError(f"unknown command {name!r}")
+        return handler(self, name)
+
+    def _fraction(self, name: str) -> Node:
+        top = self._argument(single=True)
+        bottom = self._argument(single=True)
+        return Div(top, bottom) if name == "frac" else Call("binom", (top, bottom))
+
+    def _constant_set(self, name: str) -> Node:
+        return NamedSet(_SET_NAMES[name])
+
+    def _bars(self, name: str) -> Node:
+        return self._absolute("r" + name[1:])
+
+    def _rounded(self, name: str) -> Node:
+        inner = self.sum()
+        self.expect("r" + name[1:])
+        return Call(name[1:], (inner,))
+
+    def _angle_brackets(self, name: str) -> Node:
+        items = self._items("rangle", ">")
+        self.take()
+        return Group(GroupKind.TUPLE, tuple(items))
+
+    def _prefix(self, name: str) -> Node:
+        return Call(name, (_either_way(self.power(), 3 if name in _ANGLES else 0),))
+
+    def _decoration(self, name: str) -> Node:
+        return Call(name, (_either_way(self._argument(), 0),))
+
+    def _overline(self, name: str) -> Node:
+        argument = self._argument()
+        segment = isinstance(argument, Sym) and len(argument.name) == 2 and argument.name.isupper()
+        return _either_way(argument, 2) if segment else Call("bar", (argument,))
+
+    def _dots(self, name: str) -> Node:
+        return Dots()
+
+    def _quantified(self, name: str) -> Node:
+        return Call(name, (self.relation(), *((self.relation(),) if self._comma() else ())))
+
+    def _symbol(self, name: str) -> Node:
+        return Sym(name)
+
+    def _currency(self, name: str) -> Node:
+        raise ParseError("a currency sign inside an expression")
 
     def _comma(self) -> bool:
         if self.peek().kind == "sep" and self.peek().text in (",", ";"):
@@ -625,7 +631,7 @@ class Parser:
             return True
         return False
 
-    def _root(self) -> Node:
+    def _root(self, name: str) -> Node:
         index: Node = Num(2)
         if self.at("["):
             self.take()
@@ -634,13 +640,14 @@ class Parser:
         return Call("root", (self._argument(), index))
 
     def _named_set(self, name: str) -> Node:
-        suffix = ""
+        letter, suffix = name.removeprefix("set:"), ""
         while self.at("^") or self.at("_"):
             self.take()
             suffix += "^" + self._flat()
-        return NamedSet(name.strip("{} ") + suffix)
+        return NamedSet(letter.strip("{} ") + suffix)
 
-    def _environment(self, name: str) -> Node:
+    def _environment(self, begin: str) -> Node:
+        name = begin.removeprefix("begin:")
         if name in ("array", "tabular"):
             self._skip_columns()
         cases = name in ("cases", "dcases", "rcases", "aligned", "align", "gathered", "split", "equation")
@@ -689,7 +696,8 @@ class Parser:
             if self.take() is END:
                 raise ParseError("an open column list")
 
-    def _big(self, name: str) -> Node:
+    def _big(self, command: str) -> Node:
+        name = _BIG[command]
         low: Node = Text(())
         high: Node = Text(())
         while self.at("_") or self.at("^"):
@@ -712,6 +720,26 @@ class Parser:
                 Token("sym", token.text, token.spaced) if token.kind == "const" and token.text == index.text else token
                 for token in self.tokens[self.position :]
             ]
+
+    _commands = {
+        **dict.fromkeys(("frac", "binom", "dbinom", "tbinom"), _fraction),
+        "sqrt": _root,
+        **dict.fromkeys(_SET_NAMES, _constant_set),
+        "set:": _named_set,
+        "begin:": _environment,
+        **dict.fromkeys(("lvert", "lVert"), _bars),
+        **dict.fromkeys(("lfloor", "lceil"), _rounded),
+        "langle": _angle_brackets,
+        **dict.fromkeys(_PREFIX_NAMES, _prefix),
+        **dict.fromkeys(("overline", "bar"), _overline),
+        **dict.fromkeys(_DECORATIONS, _decoration),
+        **dict.fromkeys(_BIG, _big),
+        "dots": _dots,
+        **dict.fromkeys(("forall", "exists"), _quantified),
+        **dict.fromkeys("partial nabla star dagger aleph infty top bot Box checkmark".split(), _symbol),
+        **dict.fromkeys("$€£", _currency),
+    }
+    """Command, up to its colon if it has one, to what reads it."""
 
 
 _INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")}

@@ -223,6 +223,20 @@ _ALPHABETS = frozenset(
     "overrightarrow overset boxed".split()
 )
 _SPACING_ARGUMENT = frozenset("hspace vspace phantom hphantom vphantom color textcolor colorbox label tag kern".split())
+_EMITTED: Mapping[str, tuple[str, str]] = {
+    **{name: ("sym", name) for name in GREEK_NAMES},
+    "varphi": ("sym", "phi"), "vartheta": ("sym", "theta"), "varepsilon": ("sym", "epsilon"),
+    "pi": ("const", "pi"), "infty": ("const", "oo"), "imath": ("const", "i"), "jmath": ("const", "j"),
+    **{name: ("fn", _ALIASES.get(name, name)) for name in (*FUNCTIONS, "Re", "Im")},
+    "sqrt": ("cmd", "sqrt"), **dict.fromkeys(("dfrac", "tfrac", "cfrac"), ("cmd", "frac")),
+    **{name: ("rel", sign) for name, sign in _RELATIONS.items()},
+    **dict.fromkeys(("cdot", "ast", "bullet"), ("op", "*")), "times": ("op", "times"), "div": ("op", "/"),
+    **dict.fromkeys(("ldots", "dots", "cdots", "dotsc", "dotsb", "vdots", "ddots"), ("op", "dots")),
+    **dict.fromkeys(("\\", "cr"), ("op", "\\\\")), "lbrace": ("op", "\\{"), "rbrace": ("op", "\\}"),
+    "$": ("op", "$"), "pounds": ("op", "£"), "euro": ("op", "€"), "%": ("op", "%"), "_": ("op", "_"), "#": ("op", "#"),
+    **dict.fromkeys(("lor", "vee"), ("sep", "or")), **dict.fromkeys(("land", "wedge"), ("sep", "and")),
+}  # fmt: skip
+"""Command to the kind and text of its one token; a command that is in no table is a token of its own name."""
 _MASTER = re.compile(
     r"""(?P<space>\s+|~)
       | (?P<repeat>\d*\.\d*\\(?:overline|bar|dot)\s*\{?\s*\d[\d\s\\dot{}]*\}|\d*\.\d*\\dot\s*\d
@@ -349,7 +363,7 @@ class Tokenizer:
                 else:
                     self._letters(match[0], start, end)
             elif kind == "command":
-                self._command(match[0][1:].rstrip("*"), end, words=words)
+                self._command(match[0][1:].rstrip("*"), end)
             elif kind == "repeat":
                 self._repeat(match[0])
             elif kind == "based":
@@ -577,73 +591,12 @@ class Tokenizer:
         self._range(stop, words=words)
         self.position = stop + 1
 
-    def _command(self, name: str, end: int, *, words: bool) -> None:
-        if name in _IGNORED or name in (",", "!", ";", ":", ">", " ", "\n", "/", "-", "@", "&", ""):
-            self._ignored(name, end)
-        elif name in _TEXT_COMMANDS:
-            try:
-                start, stop = self._braced(end)
-                name = self.text[start:stop].strip()
-                if name in FUNCTIONS and self.text[stop + 1 : stop + 3].lstrip().startswith("("):
-                    self.position = stop + 1
-                    self._emit("fn", _ALIASES.get(name, name))
-                    return
-                self._within(end, words=not _SIGNS.search(self.text, start, stop))
-            except ParseError:
-                return
-        elif name in _ALPHABETS:
-            self._alphabet(name, end)
-        elif name in _SPACING_ARGUMENT:
-            start, stop = self._braced(end)
-            assert start <= stop
-            self.position = stop + 1
-        elif name in _RELATIONS:
-            self._emit("rel", _RELATIONS[name])
-        elif name == "not":
-            self._negated(end)
-        elif name in ("\\", "cr"):
-            self._emit("op", "\\\\")
-        elif name in ("{", "}"):
-            self.depth = max(0, self.depth + (1 if name == "{" else -1))
-            self._emit("op", "\\" + name)
-        elif name in ("lbrace", "rbrace"):
-            self._emit("op", "\\{" if name == "lbrace" else "\\}")
-        elif name in ("$", "pounds", "euro"):
-            self._emit("op", {"$": "$", "pounds": "£", "euro": "€"}[name])
-        elif name in ("%", "_", "#"):
-            self._emit("op", name)
-        elif name in ("(", ")", "[", "]"):
-            self.spaced = True
-        elif name in ("pi", "infty", "imath", "jmath"):
-            self._emit("const", {"pi": "pi", "infty": "oo", "imath": "i", "jmath": "j"}[name])
-        elif name in FUNCTIONS or name in ("Re", "Im"):
-            self._emit("cmd" if name == "sqrt" else "fn", _ALIASES.get(name, name))
-        elif name in GREEK_NAMES:
-            self._emit("sym", {"varphi": "phi", "vartheta": "theta", "varepsilon": "epsilon"}.get(name, name))
-        elif name in ("cdot", "times", "ast", "bullet"):
-            self._emit("op", "*" if name != "times" else "times")
-        elif name == "div":
-            self._emit("op", "/")
-        elif name in ("ldots", "dots", "cdots", "dotsc", "dotsb", "vdots", "ddots"):
-            self._emit("op", "dots")
-        elif name in ("begin", "end"):
-            start, stop = self._braced(end)
-            self._emit("cmd", f"{name}:{self.text[start:stop].strip().rstrip('*')}")
-            self.position = stop + 1
-        elif name in ("lor", "vee"):
-            self._emit("sep", "or")
-        elif name in ("land", "wedge"):
-            self._emit("sep", "and")
-        elif name in ("mathbb", "Bbb"):
-            start, stop = self._braced(end)
-            self._emit("cmd", f"set:{self.text[start:stop].strip()}")
-            self.position = stop + 1
-        elif name == "dfrac" or name == "tfrac" or name == "cfrac":
-            self._emit("cmd", "frac")
+    def _command(self, name: str, end: int) -> None:
+        handler = self._handlers.get(name)
+        if handler is not None:
+            handler(self, name, end)
         else:
-            self._emit("cmd", name)
-        if name in ("lfloor", "lceil", "langle") or name in ("rfloor", "rceil", "rangle"):
-            self.depth = max(0, self.depth + (1 if name[0] == "l" else -1))
+            self._emit(*_EMITTED.get(name, ("cmd", name)))
 
     def _ignored(self, name: str, end: int) -> None:
         """Skip the command, and the invisible delimiter of `\\left.`; spacing commands count as a space."""
@@ -652,7 +605,45 @@ class Tokenizer:
         elif name not in ("left", "right", "!"):
             self.spaced = True
 
-    def _negated(self, end: int) -> None:
+    def _text_command(self, name: str, end: int) -> None:
+        """Read the braces as words, or as mathematics where they hold a relation; `\\text{max}(` is a function."""
+        try:
+            start, stop = self._braced(end)
+            inner = self.text[start:stop].strip()
+            if inner in FUNCTIONS and self.text[stop + 1 : stop + 3].lstrip().startswith("("):
+                self.position = stop + 1
+                self._emit("fn", _ALIASES.get(inner, inner))
+            else:
+                self._within(end, words=not _SIGNS.search(self.text, start, stop))
+        except ParseError:
+            return
+
+    def _skip_argument(self, name: str, end: int) -> None:
+        _, stop = self._braced(end)
+        self.position = stop + 1
+
+    def _brace(self, name: str, end: int) -> None:
+        self._emit("op", "\\" + name)
+        self._nest(opening=name == "{")
+
+    def _delimiter(self, name: str, end: int) -> None:
+        self._emit("cmd", name)
+        self._nest(opening=name.startswith("l"))
+
+    def _nest(self, *, opening: bool) -> None:
+        self.depth = max(0, self.depth + (1 if opening else -1))
+
+    def _mathematics_mark(self, name: str, end: int) -> None:
+        self.spaced = True
+
+    def _named(self, name: str, end: int) -> None:
+        """Emit an environment's begin or end, or a set's letter, with the name in the braces."""
+        start, stop = self._braced(end)
+        inner = self.text[start:stop].strip()
+        self._emit("cmd", f"set:{inner}" if name in ("mathbb", "Bbb") else f"{name}:{inner.rstrip('*')}")
+        self.position = stop + 1
+
+    def _negated(self, name: str, end: int) -> None:
         match = _MASTER.match(self.text, self.position, end)
         if match is None:
             return
@@ -681,6 +672,19 @@ class Tokenizer:
             self._emit("op", "{")
             self._within(end, words=False)
             self._emit("op", "}")
+
+    _handlers = {
+        **dict.fromkeys((*_IGNORED, *",!;:> \n/-@&", ""), _ignored),
+        **dict.fromkeys(_TEXT_COMMANDS, _text_command),
+        **dict.fromkeys(_ALPHABETS, _alphabet),
+        **dict.fromkeys(_SPACING_ARGUMENT, _skip_argument),
+        **dict.fromkeys("{}", _brace),
+        **dict.fromkeys(("lfloor", "rfloor", "lceil", "rceil", "langle", "rangle"), _delimiter),
+        **dict.fromkeys("()[]", _mathematics_mark),
+        **dict.fromkeys(("begin", "end", "mathbb", "Bbb"), _named),
+        "not": _negated,
+    }
+    """Command to what reads it, given its name and where the text ends."""
 
 
 _UNIT_TEXT = re.compile(r"(?:[A-Za-z]+|\\(?:cdot|times|mu|Omega|[,;:! ])|[\s~^{}\-\d/*.()])+")
