@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,18 @@ def test_a_known_family_is_not_measured(tmp_path: Path, monkeypatch: pytest.Monk
     tiny("qwen2").save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
     assert load_model(ModelSection(path=str(tmp_path)), seed=0).model.config.model_type == "qwen2"
+
+
+def test_importing_registers_no_attention_and_loading_does() -> None:
+    code = (
+        "from transformers.modeling_utils import AttentionInterface\n"
+        "import reasoner.policy.policy, reasoner.engine.hf\n"
+        "from reasoner.config.sections import ModelSection, ScratchConfig\n"
+        "from reasoner.model.forward import UNPADDED\n"
+        "assert UNPADDED not in AttentionInterface().valid_keys()\n"
+        "shape = ScratchConfig(hidden_size=8, layers=1, heads=1, max_positions=16)\n"
+        "for _ in range(2): reasoner.model.load.load_model(ModelSection(from_scratch=shape), seed=0)\n"
+        "assert UNPADDED in AttentionInterface().valid_keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -135,7 +135,7 @@ def test_an_adapter_lives_on_the_policys_base_and_changes_nothing_there(base: Pa
         options = {"model": str(tmp_path / "rm")}
         verdicts = list(pool.grade(GradingRequest("reward-model", row, options) for row in rows))
         (kind,) = pool._kinds.values()
-        assert [model.model for model in kind.shared.models] == [policy.unwrapped()]  # pyright: ignore
+        assert [model.model for model in kind.in_process.models] == [policy.unwrapped()]  # pyright: ignore
     assert [verdict.reward for verdict in verdicts] == pytest.approx(merged, abs=1e-4)
     after = policy.annotate(pair_batch(encoded), frozenset({"old_logprobs", "ref_logprobs"}))
     assert torch.equal(before.old_logprobs_N, after.old_logprobs_N)
