@@ -41,8 +41,7 @@ def whole_folder(target: Path) -> Generator[Path]:
     try:
         aside.mkdir(parents=True)
         yield aside
-        for path in [*aside.rglob("*"), aside]:
-            _sync(path)
+        _sync_tree(aside)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -50,6 +49,11 @@ def whole_folder(target: Path) -> Generator[Path]:
         shutil.rmtree(target)
     aside.rename(target)
     _sync(target.parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
 
 
 def _sync(path: Path) -> None:

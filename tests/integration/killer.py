@@ -13,8 +13,8 @@ prepare_process()
 
 
 def main(config: str, moment: str, count: int) -> None:
-    import reasoner.policy.checkpoint as checkpoint
     import reasoner.session.session as session
+    import reasoner.storage.files as files
     from reasoner.config.load import load_config
     from reasoner.policy.policy import Policy
     from reasoner.stages.pipeline import run_pipeline
@@ -27,7 +27,7 @@ def main(config: str, moment: str, count: int) -> None:
         "annotate": (Policy, "annotate"),
         "update": (Policy, "step"),
         "sync": (session.Session, "sync"),
-        "checkpoint": (checkpoint, "_sync_tree"),
+        "checkpoint": (files, "_sync_tree"),
         "metrics": (RunFolder, "log"),
         "evaluation": (session.Session, "evaluate"),
     }
