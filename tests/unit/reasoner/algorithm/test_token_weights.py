@@ -25,6 +25,7 @@ def test_a_step_of_one_trained_token_or_none(mode: str, trained: int) -> None:
     mask, rows = torch.tensor([trained == 1, False]), torch.tensor([0, 0])
     found = token_weights(mask, rows, rows=1, mode=mode, max_tokens=10)
     assert found.tolist() == [float(trained), 0.0]
+    assert token_weights(mask, rows, rows=1, mode="constant", max_tokens=1).tolist() == [float(trained), 0.0]
 
 
 def test_some_rows_of_a_larger_step_weigh_what_they_would_in_all_of_it() -> None:
