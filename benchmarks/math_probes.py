@@ -98,7 +98,7 @@ def opinion(pair: tuple[Node, Node]) -> tuple[str, float]:
 
 def accepted_pairs(path: str) -> tuple[int, int, list[tuple[Node, Node]]]:
     """(cases, questions put to the probes, the different pairs that they called equal)."""
-    module = importlib.import_module("verifiers.mathematics.equality.compare")
+    module = importlib.import_module("verifiers.mathematics.equality.scalars")
     asked, pairs = 0, dict[tuple[Node, Node], None]()
     probe_equal = module.probe_equal
 

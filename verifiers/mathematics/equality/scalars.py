@@ -1,0 +1,205 @@
+"""Numbers and scalar expressions by tiers, cheapest first; quantities and numbers in other bases."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from verifiers.mathematics import rewrites
+from verifiers.mathematics.equality import constants, normal, readings
+from verifiers.mathematics.equality.comparer import Comparer, Policy
+from verifiers.mathematics.equality.probes import probe_equal, value_of
+from verifiers.mathematics.limits import Budget, Undecided
+from verifiers.mathematics.nodes import (
+    Add,
+    BaseNumber,
+    Call,
+    Group,
+    Matrix,
+    Mul,
+    Neg,
+    Node,
+    Num,
+    Quantity,
+    Sym,
+    contains,
+    symbols,
+)
+
+
+def numbers(comparer: Comparer, gold: Num, answer: Num) -> bool:
+    """Compare two numbers as they are written."""
+    comparer.reach("number")
+    return gold.value == answer.value or rounds(comparer, gold, Fraction(answer.value), answer)
+
+
+def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node) -> bool:
+    """Whether an exact value is the decimal reference to the digits it was written with.
+
+    A plain decimal answer must bear more digits than the reference, and the reference at least three significant
+    ones; a fraction or a surd is what the reference was rounded from.
+    """
+    if comparer.policy.relative_tolerance > 0:
+        wanted = constants.exact(gold)
+        if wanted is not None and abs(value - wanted) <= Fraction(comparer.policy.relative_tolerance) * abs(wanted):
+            return True
+    written = constants.decimal(gold)
+    if written is None or comparer.policy.rounding != "reference":
+        return False
+    wanted, ulp = written
+    if ulp >= 1 or not constants.rounds_to(value, wanted, ulp):
+        return False
+    mine = constants.decimal(answer)
+    if mine is None:  # a decimal without an end is a decimal all the same
+        return not constants.integral(answer) and abs(wanted) / ulp >= (100 if isinstance(answer, Num) else 10)
+    return mine[1] < ulp and abs(wanted) / ulp >= 100 and abs(value - wanted) * 2 < ulp
+
+
+def scalars(comparer: Comparer, gold: Node, answer: Node) -> bool:
+    """Compare two expressions: by their normal forms, then by their values at some points."""
+    if contains(gold, Matrix) and contains(answer, Matrix):
+        matrices = rewrites.worked_out(gold), rewrites.worked_out(answer)
+        return matrices[0] is not None and matrices[1] is not None and comparer.same(matrices[0], matrices[1])
+    if not comparer.policy.unsimplified and constants.worked_out(gold) and not constants.worked_out(answer):
+        return False
+    return any(_scalar(comparer, *sides) for sides in _readings(gold, answer, comparer.policy))
+
+
+def _scalar(comparer: Comparer, gold: Node, answer: Node) -> bool:
+    comparer.reach("normal form")
+    names = symbols(gold), symbols(answer)
+    if names[0] != names[1] and (same_letters := readings.constants_renamed(names[0], names[1])):
+        answer = rewrites.renamed(answer, same_letters)
+        names = names[0], symbols(answer)
+    if constants.infinite(gold) or constants.infinite(answer):
+        return constants.infinite(gold) == constants.infinite(answer)
+    try:
+        budget = Budget()
+        left, right = normal.normal_form(gold, budget), normal.normal_form(answer, budget)
+        if normal.equal(left, right, budget):
+            return True
+        exact = normal.as_number(left), normal.as_number(right)
+        if exact[0] is not None and exact[1] is not None:
+            comparer.fall_back("normal form")
+            return rounds(comparer, gold, exact[1], answer)
+        if _polynomial(left) and _polynomial(right) and names[0] | names[1]:
+            return False
+    except Undecided:
+        pass
+    comparer.reach("numeric")
+    try:
+        if probe_equal(gold, answer):
+            return True
+        if names[0] == names[1] and (constant := _free_constant(gold, answer)):
+            return _differ_by_a_constant(gold, answer, names[0] - {constant})
+    except Undecided:
+        return _same_series(comparer, gold, answer)
+    return _rounded_surd(comparer, gold, answer)
+
+
+def _same_series(comparer: Comparer, gold: Node, answer: Node) -> bool:
+    """An infinite sum, an integral or a limit that nobody evaluates: the same one, its parts equal."""
+    if not (isinstance(gold, Call) and isinstance(answer, Call) and gold.name == answer.name):
+        return False
+    return gold.name in ("sum", "prod", "int", "lim") and comparer.in_order(gold.args, answer.args)
+
+
+def _rounded_surd(comparer: Comparer, gold: Node, answer: Node) -> bool:
+    if constants.decimal(gold) is None or symbols(answer):
+        return False
+    value = value_of(answer)
+    return value is not None and rounds(comparer, gold, value, answer)
+
+
+def quantities(comparer: Comparer, gold: Node, answer: Node) -> bool:
+    """Compare two values of which one at least has a unit."""
+    gold, answer = readings.letter_unit(gold, answer), readings.letter_unit(answer, gold)
+    if isinstance(gold, Quantity) and isinstance(answer, Quantity):
+        first, second = gold.unit, answer.unit
+        if first.dimension and second.dimension:
+            if {"sterling", "pound"} == {*(gold.unit.words[:1]), *(answer.unit.words[:1])}:
+                return comparer.same(gold.value, answer.value)
+            if first.dimension != second.dimension:
+                return False
+            if first.factor != second.factor:
+                scaled = Mul((answer.value, Num(second.factor / first.factor)))
+                return comparer.same(gold.value, scaled)
+        elif first.words != second.words:
+            named = [{word for word in unit.words if word not in _GENERIC} for unit in (first, second)]
+            if not comparer.policy.units_optional or (all(named) and not named[0] & named[1]):
+                return False
+        return comparer.same(gold.value, answer.value)
+    if not comparer.policy.units_optional:
+        return False
+    if isinstance(gold, Group) or isinstance(answer, Group):
+        return False
+    return comparer.same(
+        gold.value if isinstance(gold, Quantity) else gold, answer.value if isinstance(answer, Quantity) else answer
+    )
+
+
+_GENERIC = frozenset(("unit", "square", "sq", "cubic", "cu", "per", ""))
+"""Unit words that name nothing."""
+
+
+def bases(comparer: Comparer, gold: Node, answer: Node) -> bool:
+    """Compare two numbers of which one at least is written in another base."""
+    if comparer.policy.any_base:
+        values = constants.in_ten(gold), constants.in_ten(answer)
+        return values[0] is not None and values[0] == values[1]
+    if isinstance(gold, BaseNumber) and isinstance(answer, BaseNumber):
+        return gold.base == answer.base and gold.digits.lstrip("0").upper() == answer.digits.lstrip("0").upper()
+    based, other = (gold, answer) if isinstance(gold, BaseNumber) else (answer, gold)
+    assert isinstance(based, BaseNumber)
+    return constants.spelled(other) == based.digits.upper()
+
+
+def _free_constant(gold: Node, answer: Node) -> str:
+    """The C of `... + C` on both sides, or ""."""
+    terms = [node.terms if isinstance(node, Add) else () for node in (gold, answer)]
+    for name in ("C", "c", "K", "k"):
+        free = all(Sym(name) in part and part.count(Sym(name)) == 1 for part in terms)
+        if free and all(name not in symbols(term) or term == Sym(name) for part in terms for term in part):
+            return name
+    return ""
+
+
+def _differ_by_a_constant(gold: Node, answer: Node, names: frozenset[str]) -> bool:
+    """Whether two antiderivatives are the same up to their constant."""
+    difference = Add((gold, Neg(answer)))
+    fixed = rewrites.substituted(difference, dict.fromkeys(names, Num(Fraction(1234, 997))))
+    return len(names) == 1 and probe_equal(difference, fixed)
+
+
+def _polynomial(value: normal.Rational) -> bool:
+    """Only variables with whole exponents: then unequal normal forms are unequal functions."""
+    return all(
+        isinstance(exponent, int) and atom.isidentifier() and atom not in ("e", "pi", "i")
+        for poly in value
+        for monomial in poly
+        for atom, exponent in monomial
+    )
+
+
+def _readings(gold: Node, answer: Node, policy: Policy) -> list[tuple[Node, Node]]:
+    """Both sides as written; and, where one side alone bears a percent or degree sign, without the sign."""
+    pairs: list[tuple[Node, Node]] = []
+    for name in ("percent", "degree"):
+        marked = [(isinstance(side, Call) and side.name == name) or _negated(side, name) for side in (gold, answer)]
+        optional = policy.percent_optional if name == "percent" else policy.units_optional
+        if marked[1] and name == "percent" and (value := constants.exact(_unmarked(answer, name))) is not None:
+            optional = optional and abs(value) >= 1  # 0.5% is not 0.5
+        if marked[0] != marked[1] and optional:
+            pairs.append((_unmarked(gold, name), _unmarked(answer, name)))
+        elif marked[0] and marked[1]:
+            return [(_unmarked(gold, name), _unmarked(answer, name))]
+    return [*pairs, (gold, answer)]
+
+
+def _negated(node: Node, name: str) -> bool:
+    return isinstance(node, Neg) and isinstance(node.operand, Call) and node.operand.name == name
+
+
+def _unmarked(node: Node, name: str) -> Node:
+    if isinstance(node, Neg):
+        return Neg(_unmarked(node.operand, name))
+    return node.args[0] if isinstance(node, Call) and node.name == name else node
