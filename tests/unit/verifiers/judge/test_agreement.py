@@ -1,9 +1,9 @@
-"""Agreement and kappa against scikit-learn and SciPy."""
-
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from reasoner.cli import app
 from tests.unit.verifiers import scripted_judge as scripted
-from tests.unit.verifiers.judge.test_judgments import data
 from tests.unit.verifiers.scripted_judge import ScriptedJudge, Sent
 from verifiers.judge.agreement import agreement, cohen_kappa, graded_agreement, kendall, pearson, ranks, spearman
 from verifiers.judge.errors import JudgeFault
@@ -30,6 +29,14 @@ JUDGES = {
     "internlm/internlm2-7b-reward": 59.4,
     "internlm/internlm2-20b-reward": 63.4,
 }
+
+
+def data(name: str) -> list[dict[str, Any]]:
+    root = os.environ.get("REASONER_DATA_DIR")
+    if not root:
+        pytest.skip(f"set REASONER_DATA_DIR to the folder that holds rubric/{name}.jsonl.gz")
+    with gzip.open(Path(root) / "rubric" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 @pytest.mark.parametrize("seed", range(6))
