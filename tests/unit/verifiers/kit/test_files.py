@@ -1,4 +1,4 @@
-"""`reasoner verify` on files: order, malformed rows, resume, parquet, suites; the registry's ways to a verifier."""
+"""`reasoner verify` on files: order, malformed rows, resume, parquet; exit statuses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from reasoner.cli import app
-from verifiers import BadOption, UnknownVerifier, get_verifier
 from verifiers.kit.files import FileError, grade_file, graded_before
 from verifiers.pool import GradingPool
 
@@ -113,124 +112,6 @@ def test_parquet(tmp_path: Path) -> None:
     code, _, error = run(str(tmp_path / "no.parquet"), "--verifier", "exact")
     assert code == 2
     assert "cannot be read" in error
-
-
-def suite(folder: Path, parts: list[dict[str, object]], **more: object) -> str:
-    import yaml
-
-    (folder / "suite.yaml").write_text(yaml.safe_dump({"parts": parts, **more}))
-    return str(folder / "suite.yaml")
-
-
-def test_a_suite_grades_many_files(tmp_path: Path) -> None:
-    write(tmp_path / "one.jsonl", ROWS[:2])
-    write(tmp_path / "two.jsonl", [{"out": "#### 2.50", "gold": 2.5}])
-    parts: list[dict[str, object]] = [
-        {"name": "one", "file": "one.jsonl", "verifier": "exact", "min_accuracy": 0.5},
-        {
-            "name": "two",
-            "file": "two.jsonl",
-            "verifier": "numeric",
-            "columns": {"completion": "out", "reference": "gold"},
-        },
-    ]
-    code, said, _ = run(suite(tmp_path, parts, output="out"), "--json")
-    assert code == 0
-    one, two = json.loads(said)["parts"]
-    assert (one["accuracy"], two["accuracy"], one["reached"]) == (0.5, 1.0, True)
-    assert [row["id"] for row in read(tmp_path / "out" / "one.jsonl")] == ["a", "b"]
-    parts[0]["min_accuracy"] = 0.6
-    parts.append({"name": "three", "file": "missing.jsonl", "verifier": "exact"})
-    code, _, error = run(suite(tmp_path, parts, output="again"))
-    assert code == 1
-    assert "one: accuracy is below 0.6" in error
-    assert "three: " in error
-    assert len(read(tmp_path / "again" / "two.jsonl")) == 1
-
-
-@pytest.mark.parametrize(
-    ("parts", "said"),
-    [
-        ([], "parts"),
-        ([{"name": "x", "file": "f", "verifer": "exact"}], "Extra inputs"),
-        ([{"name": "x", "file": "f"}, {"name": "x", "file": "f"}], "'x' stands twice"),
-        ([{"name": "x", "file": "f", "verifier": "exat"}], "Did you mean 'exact'"),
-    ],
-)
-def test_bad_suites(tmp_path: Path, parts: list[dict[str, object]], said: str) -> None:
-    code, _, error = run(suite(tmp_path, parts))
-    assert code in (1, 2)
-    assert said in error
-
-
-PLUGIN = '''
-from verifiers import Example, Outcome, Verifier, fixed, verifier
-
-@verifier("%s", examples=[Example(completion="HI", reference=None)])
-def shout(*, completion, reference):
-    """All letters are capitals."""
-    return completion.isupper()
-'''
-TWO = '''
-from verifiers import Outcome, Verifier, fixed
-
-class One(Verifier):
-    """Always right, for an option."""
-
-    def __init__(self, *, times: int):
-        self.times = times
-
-    def grade(self, row):
-        return fixed(Outcome.CORRECT, "yes")
-
-class Two(One):
-    pass
-
-def half(completion, **rest):
-    return 0.5 if "prompt" in rest else 0.0
-
-def wild(completion):
-    return 7.0
-'''
-
-
-def test_ways_to_a_verifier(tmp_path: Path) -> None:
-    (tmp_path / "shout.py").write_text(PLUGIN % "shout-for-this-test")
-    (tmp_path / "two.py").write_text(TWO)
-    alone = get_verifier(f"{tmp_path}/shout.py")
-    assert alone.verify(completion="HI", reference=None).reward == 1
-    assert get_verifier(f"{tmp_path}/shout.py:shout").verify(completion="hi", reference=None).reward == 0
-    assert get_verifier("shout-for-this-test").examples
-    assert get_verifier(f"{tmp_path}/two.py:One", times=2).verify(completion="", reference=1).reward == 1
-    assert get_verifier(f"{tmp_path}/two.py:half").verify(completion="", reference=1).reward == 0.5
-    with pytest.raises(ValueError, match=r"reward in \[0, 1\]"):
-        get_verifier(f"{tmp_path}/two.py:wild").verify(completion="", reference=1)
-    with pytest.raises(UnknownVerifier, match="exactly one verifier; found One, Two"):
-        get_verifier(f"{tmp_path}/two.py")
-    with pytest.raises(BadOption, match="It takes: times: int"):
-        get_verifier(f"{tmp_path}/two.py:One", time=2)
-    with pytest.raises(UnknownVerifier, match="no file"):
-        get_verifier(f"{tmp_path}/three.py:One")
-    (tmp_path / "needs.py").write_text("import a_package_that_is_not_there\n")
-    with pytest.raises(UnknownVerifier, match="needs 'a_package_that_is_not_there', which is not installed"):
-        get_verifier(f"{tmp_path}/needs.py:x")
-    (tmp_path / "broken.py").write_text("def (\n")
-    with pytest.raises(UnknownVerifier, match="invalid syntax"):
-        get_verifier(f"{tmp_path}/broken.py:x")
-    assert run("--verifier", f"{tmp_path}/shout.py", "--gold", "1", "--completion", "HI")[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("url", "error"),
-    [
-        ("http://127.0.0.1:1", UnknownVerifier),
-        ("http://user:secret@127.0.0.1:1/math", BadOption),
-        ("http:///math", BadOption),
-    ],
-)
-def test_urls_that_name_no_verifier(url: str, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        get_verifier(url)
 
 
 def test_one_answer_by_exit_status() -> None:
