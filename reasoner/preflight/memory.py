@@ -142,7 +142,7 @@ def memory_line(stage: StageConfig) -> str:
     """The estimate in a sentence.
 
     Example:
-        >>> from reasoner.config.sections import resolve
+        >>> from reasoner.config.load import resolve
         >>> print(memory_line(resolve({"task": "gsm8k", "model": "org/Model-1.5B"}).stages[0])[:46])
         about 1.5 billion parameters; on a GPU about 4
     """

@@ -104,7 +104,7 @@ def test_an_installed_package_is_found_by_the_cli(fresh: Path, tmp_path: Path) -
 def test_an_installed_package_is_resolved_from_a_training_config(fresh: Path, tmp_path: Path) -> None:
     config = ROOT / "examples" / "anagram" / "train.yaml"
     code = (
-        "from reasoner.config.sections import load_config\nfrom tasks.registry import get_task\n"
+        "from reasoner.config.load import load_config\nfrom tasks.registry import get_task\n"
         "from verifiers import get_verifier\n"
         f"stage = load_config({str(config)!r}).stages[0]\n"
         "problem = get_task(stage.task[0].name).problems('train')[0]\n"

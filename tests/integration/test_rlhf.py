@@ -123,7 +123,7 @@ def test_policy_reference_value_and_reward_share_one_base(
     monkeypatch.setattr(scorer.RewardModel, "__init__", noted)
     lora = {"model": {"lora": {"rank": 4}, **bits}}
     run_pipeline(run_of(tmp_path, SFT, PAIRS, {**REWARD, **lora}, {**PPO, **lora}), resume=False)
-    assert [model.lent is not None for model in made] == [True]
+    assert [model.shared is not None for model in made] == [True]
     metrics = lines(tmp_path / "run" / "3-ppo" / "metrics.jsonl")
     assert metrics[0]["kl/ref"] == pytest.approx(0.0, abs=1e-5)
     assert metrics[-1]["kl/ref"] != 0
