@@ -32,6 +32,7 @@ BUILTIN: Mapping[str, str] = {
     "logic-puzzles": "tasks.logic_puzzles:LogicPuzzles",
     "prontoqa": "tasks.prontoqa:ProntoQa",
     "topics": "tasks.topics:Topics",
+    "word_problems": "tasks.word_problems:WordProblems",
     "reasoning-gym": "tasks.gym:ReasoningGym",
 }
 """Name to `module:class`, imported on first use."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reasoner.config.by_name import check_options, named
 from reasoner.config.errors import ConfigError
 from reasoner.engine.base import Engine, EngineError, Finished, NoEngine
+from reasoner.model.gguf import local_model
 from verifiers.options import option_fault
 from verifiers.registry import load_attribute
 
@@ -48,7 +49,7 @@ def open_engine(
         EngineError: it cannot start here; says what to install or change.
     """
     cls = engine_class(name, options)
-    shared = {"model_path": model_path, "dtype": dtype, "max_model_len": max_model_len, "seed": seed}
+    shared = {"model_path": local_model(model_path), "dtype": dtype, "max_model_len": max_model_len, "seed": seed}
     return cls(**shared, **({"model": model} if cls.shares_model else {}), **options)
 
 

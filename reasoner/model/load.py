@@ -17,6 +17,7 @@ from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.errors import USAGE, ReasonerError
 from reasoner.model.families import is_known
 from reasoner.model.forward import UNPADDED, allow_unpadded
+from reasoner.model.gguf import local_model
 from reasoner.model.internals import attention_of
 from reasoner.model.measured import measure
 from reasoner.model.quantized import bits_config, settle
@@ -75,7 +76,7 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
     quantization = _quantization(section, weights_dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            section.path, dtype=weights_dtype, attn_implementation=section.attention, **quantization
+            local_model(section.path), dtype=weights_dtype, attn_implementation=section.attention, **quantization
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _no_such_model(section.path, error) from error
@@ -140,6 +141,8 @@ def check_model(path: str, setting: str) -> None:
     folder = Path(path)
     if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
         return
+    if path.lower().endswith(".gguf") and folder.expanduser().is_file():
+        return
     if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
         what = "holds no config.json" if folder.exists() else "does not exist"
         raise ModelError(
@@ -162,7 +165,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         ModelError: there is none under that name, or it has no end-of-sequence token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(local_model(path))
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
             f"tokenizer {path!r} cannot be loaded: {first_line(error)} Set model.tokenizer to one that fits.", path=path
@@ -182,7 +185,7 @@ def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, 
     """
     assert section.path is not None
     try:
-        config = AutoConfig.from_pretrained(section.path)
+        config = AutoConfig.from_pretrained(local_model(section.path))
     except (OSError, ValueError, ImportError) as error:
         raise _no_such_model(section.path, error) from error
     return config, load_tokenizer(section.tokenizer or section.path)

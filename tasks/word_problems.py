@@ -1,0 +1,252 @@
+"""Generated word problems of one or two steps, in plain English."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from tasks.base import Problem, Task, TaskError
+
+NAMES = (
+    "Ana",
+    "Ben",
+    "Carla",
+    "David",
+    "Emma",
+    "Farid",
+    "Grace",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Kim",
+    "Leo",
+    "Maya",
+    "Noah",
+)
+THINGS = ("apples", "books", "cards", "coins", "eggs", "flowers", "marbles", "pencils", "shells", "stamps", "stickers")
+CONTAINERS = ("bags", "baskets", "boxes", "jars", "packs")
+
+
+class Story(NamedTuple):
+    """A question, the calculation of each step, and the answer."""
+
+    question: str
+    steps: tuple[str, ...]
+    answer: int
+
+
+class Cast(NamedTuple):
+    """Who and what a story is about."""
+
+    who: str
+    other: str
+    things: str
+    containers: str
+
+
+class WordProblems(Task):
+    """Questions such as "Ben has 12 coins. Maya gives Ben 9 more. How many coins does Ben have now?".
+
+    Args:
+        steps: 1 or 2 calculations, or None for both in equal parts.
+        largest: number in a question; products and sums may be larger.
+        train_size: problems of the training split, as far as there are so many.
+        test_size: likewise of the test split.
+        seed: of the draw; the split of a question depends on the question alone.
+    """
+
+    name = "word_problems"
+
+    def __init__(
+        self,
+        *,
+        steps: int | None = None,
+        largest: int = 40,
+        train_size: int = 5_000,
+        test_size: int = 500,
+        seed: int = 0,
+    ) -> None:
+        if steps not in (None, 1, 2):
+            raise TaskError(f"steps must be 1, 2 or null; got {steps!r}.")
+        if not 12 <= largest <= 1_000:
+            raise TaskError(f"largest must be between 12 and 1000; got {largest}.")
+        self._stories = [story for count, group in STORIES.items() if steps in (None, count) for story in group]
+        self._largest = largest
+        self._sizes = {"train": train_size, "test": test_size}
+        self._seed = seed
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        if split not in self._sizes:
+            raise TaskError(f"split must be train or test; got {split!r}.")
+        return _problems(self, split)
+
+    def draw(self, split: str) -> list[Problem]:
+        """Distinct questions of a split, one form after another, until there are enough or no new ones are found."""
+        source = random.Random(f"{self._seed} {self.name} {split}")
+        found: dict[str, Problem] = {}
+        misses = 0
+        while len(found) < self._sizes[split] and misses < 2_000:
+            write = self._stories[len(found) % len(self._stories)]
+            who, other = source.sample(NAMES, 2)
+            story = write(source, self._largest, Cast(who, other, source.choice(THINGS), source.choice(CONTAINERS)))
+            if _split_of(story.question) != split or story.question in found:
+                misses += 1
+                continue
+            misses = 0
+            found[story.question] = self._problem(story)
+        return list(found.values())
+
+    def _problem(self, story: Story) -> Problem:
+        return Problem(
+            id=f"word/{hashlib.blake2b(story.question.encode(), digest_size=6).hexdigest()}",
+            prompt=story.question,
+            reference=str(story.answer),
+            verifier="math",
+            difficulty=float(len(story.steps) - 1),
+            demonstration=" ".join(f"{step}." for step in story.steps) + f" The answer is {story.answer}.",
+            task=self.name,
+        )
+
+
+@cache
+def _problems(task: WordProblems, split: str) -> Sequence[Problem]:
+    return task.draw(split)
+
+
+def _split_of(question: str) -> str:
+    """One question in ten is held out, by its own digest."""
+    return "test" if hashlib.blake2b(question.encode(), digest_size=4).digest()[0] % 10 == 0 else "train"
+
+
+def _receive(source: random.Random, largest: int, cast: Cast) -> Story:
+    a, b = (source.randint(2, largest) for _ in range(2))
+    return Story(
+        f"{cast.who} has {a} {cast.things}. {cast.other} gives {cast.who} {b} more."
+        f" How many {cast.things} does {cast.who} have now?",
+        (f"{a} + {b} = {a + b}",),
+        a + b,
+    )
+
+
+def _give(source: random.Random, largest: int, cast: Cast) -> Story:
+    b, rest = source.randint(2, largest // 2), source.randint(1, largest // 2)
+    return Story(
+        f"{cast.who} has {b + rest} {cast.things} and gives {b} of them to {cast.other}."
+        f" How many {cast.things} does {cast.who} have left?",
+        (f"{b + rest} - {b} = {rest}",),
+        rest,
+    )
+
+
+def _packed(source: random.Random, largest: int, cast: Cast) -> Story:
+    a, b = source.randint(2, 12), source.randint(2, min(12, largest))
+    return Story(
+        f"There are {a} {cast.containers}. Each of them holds {b} {cast.things}."
+        f" How many {cast.things} are there in all?",
+        (f"{a} * {b} = {a * b}",),
+        a * b,
+    )
+
+
+def _shared(source: random.Random, largest: int, cast: Cast) -> Story:
+    friends, each = source.randint(2, 10), source.randint(2, 12)
+    return Story(
+        f"{cast.who} shares {friends * each} {cast.things} equally among {friends} friends."
+        f" How many {cast.things} does each friend get?",
+        (f"{friends * each} / {friends} = {each}",),
+        each,
+    )
+
+
+def _more_than(source: random.Random, largest: int, cast: Cast) -> Story:
+    a, b = (source.randint(2, largest) for _ in range(2))
+    return Story(
+        f"{cast.who} has {a} {cast.things}. {cast.other} has {b} {cast.things} more than {cast.who}."
+        f" How many {cast.things} does {cast.other} have?",
+        (f"{a} + {b} = {a + b}",),
+        a + b,
+    )
+
+
+def _price(source: random.Random, largest: int, cast: Cast) -> Story:
+    each, count = source.randint(2, 12), source.randint(2, 12)
+    return Story(
+        f"{cast.who} buys {count} {cast.things} that cost {each} dollars each. How many dollars does {cast.who} pay?",
+        (f"{count} * {each} = {count * each}",),
+        count * each,
+    )
+
+
+def _find_and_lose(source: random.Random, largest: int, cast: Cast) -> Story:
+    a, b = (source.randint(2, largest) for _ in range(2))
+    c = source.randint(1, a + b - 1)
+    return Story(
+        f"{cast.who} has {a} {cast.things}. {cast.who} finds {b} more and then loses {c}."
+        f" How many {cast.things} does {cast.who} have now?",
+        (f"{a} + {b} = {a + b}", f"{a + b} - {c} = {a + b - c}"),
+        a + b - c,
+    )
+
+
+def _packed_and_given(source: random.Random, largest: int, cast: Cast) -> Story:
+    a, b = source.randint(2, 10), source.randint(2, 10)
+    c = source.randint(1, a * b - 1)
+    return Story(
+        f"{cast.who} buys {a} {cast.containers} of {b} {cast.things} each and gives {c} {cast.things} to {cast.other}."
+        f" How many {cast.things} does {cast.who} have left?",
+        (f"{a} * {b} = {a * b}", f"{a * b} - {c} = {a * b - c}"),
+        a * b - c,
+    )
+
+
+def _together(source: random.Random, largest: int, cast: Cast) -> Story:
+    a, b = (source.randint(2, largest) for _ in range(2))
+    return Story(
+        f"{cast.who} has {a} {cast.things}. {cast.other} has {b} {cast.things} more than {cast.who}."
+        f" How many {cast.things} do they have together?",
+        (f"{a} + {b} = {a + b}", f"{a} + {a + b} = {a + a + b}"),
+        a + a + b,
+    )
+
+
+def _change(source: random.Random, largest: int, cast: Cast) -> Story:
+    count, each = source.randint(2, 9), source.randint(2, 9)
+    paid = count * each + source.randint(1, largest)
+    return Story(
+        f"{cast.who} buys {count} {cast.things} for {each} dollars each and pays with {paid} dollars."
+        f" How many dollars does {cast.who} get back?",
+        (f"{count} * {each} = {count * each}", f"{paid} - {count * each} = {paid - count * each}"),
+        paid - count * each,
+    )
+
+
+def _joined_and_shared(source: random.Random, largest: int, cast: Cast) -> Story:
+    friends, each = source.randint(2, 9), source.randint(2, 12)
+    first = source.randint(1, friends * each - 1)
+    second = friends * each - first
+    return Story(
+        f"{cast.who} has {first} {cast.things} and {cast.other} has {second}. They share all of them equally among"
+        f" {friends} friends. How many {cast.things} does each friend get?",
+        (f"{first} + {second} = {friends * each}", f"{friends * each} / {friends} = {each}"),
+        each,
+    )
+
+
+def _packed_and_loose(source: random.Random, largest: int, cast: Cast) -> Story:
+    a, b, c = source.randint(2, 10), source.randint(2, 10), source.randint(1, largest)
+    return Story(
+        f"{cast.who} fills {a} {cast.containers} with {b} {cast.things} each and has {c} {cast.things} left over."
+        f" How many {cast.things} does {cast.who} have in all?",
+        (f"{a} * {b} = {a * b}", f"{a * b} + {c} = {a * b + c}"),
+        a * b + c,
+    )
+
+
+STORIES: Mapping[int, Sequence[Callable[[random.Random, int, Cast], Story]]] = {
+    1: (_receive, _give, _packed, _shared, _more_than, _price),
+    2: (_find_and_lose, _packed_and_given, _together, _change, _joined_and_shared, _packed_and_loose),
+}
+"""Number of calculations to the forms of story that need so many."""
