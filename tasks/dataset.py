@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import cast
 
 from tasks.base import Message, Problem, Task, TaskError
 from tasks.rows import read_rows
-from verifiers import JSON
+from verifiers import JSON, VerifierError
 from verifiers.jsonl import is_list, is_object
+from verifiers.registry import verifier_class
 
 
 class Dataset(Task):
@@ -25,6 +27,7 @@ class Dataset(Task):
         id_column: None: the row's number.
         demonstration_column: a worked solution for SFT, if there is one.
         verifier_column: the name of each row's own verifier; rows without one are graded by `verifier`.
+        info_columns: further columns that the verifier gets in `info` (a reward function of one's own reads them).
         template: text with {column} for any column of the row, instead of prompt_column.
         split_names: our split -> theirs, e.g. {"test": "validation"}.
     """
@@ -44,6 +47,7 @@ class Dataset(Task):
         id_column: str | None = None,
         demonstration_column: str | None = None,
         verifier_column: str | None = None,
+        info_columns: Sequence[str] = (),
         template: str | None = None,
         split_names: Mapping[str, str] | None = None,
     ) -> None:
@@ -52,6 +56,7 @@ class Dataset(Task):
         self._prompt, self._reference, self._id = prompt_column, reference_column, id_column
         self._demonstration, self._template = demonstration_column, template
         self._verifier_column = verifier_column
+        self._info = tuple(info_columns)
         self._split_names = dict(split_names or {})
 
     def problems(self, split: str) -> Sequence[Problem]:
@@ -92,16 +97,29 @@ class Dataset(Task):
         demonstration = None
         if self._demonstration is not None:
             demonstration = str(self._column(row, self._demonstration, "demonstration_column", where))
-        own = row.get(self._verifier_column) if self._verifier_column is not None else None
+        own = self._own_verifier(row, where)
         return Problem(
             id=f"{split}/{number}" if self._id is None else str(self._column(row, self._id, "id_column", where)),
             prompt=_prompt(prompt, where),
             reference=cast("JSON", self._column(row, self._reference, "reference_column", where)),
             verifier=str(own) if own else self._verifier,
             verifier_options={} if own and own != self._verifier else self._verifier_options,
+            info={column: cast("JSON", self._present(row, column, "info_columns", where)) for column in self._info},
             demonstration=demonstration,
             task=self.name,
         )
+
+    def _own_verifier(self, row: Mapping[str, object], where: str) -> str | None:
+        if self._verifier_column is None:
+            return None
+        own = self._present(row, self._verifier_column, "verifier_column", where)
+        if not own:
+            return None
+        try:
+            _check_verifier(str(own))
+        except VerifierError as error:
+            raise TaskError(f"{where}, column {self._verifier_column!r}: {error}") from error
+        return str(own)
 
     def _fill(self, row: Mapping[str, object], where: str) -> str:
         assert self._template is not None
@@ -111,10 +129,19 @@ class Dataset(Task):
             raise TaskError(f"{where}: template {self._template!r} cannot be filled ({error}). {_has(row)}") from error
 
     def _column(self, row: Mapping[str, object], column: str, option: str, where: str) -> object:
-        if column not in row or row[column] is None:
-            missing = "has no value in" if column in row else "has no"
-            raise TaskError(f"{where} {missing} column {column!r}. {_has(row)} Set task.options.{option}.")
+        if self._present(row, column, option, where) is None:
+            raise TaskError(f"{where} has no value in column {column!r}. {_has(row)} Set task.options.{option}.")
         return row[column]
+
+    def _present(self, row: Mapping[str, object], column: str, option: str, where: str) -> object:
+        if column not in row:
+            raise TaskError(f"{where} has no column {column!r}. {_has(row)} Set task.options.{option}.")
+        return row[column]
+
+
+@cache
+def _check_verifier(name: str) -> None:
+    verifier_class(name)
 
 
 def _has(row: Mapping[str, object]) -> str:

@@ -36,6 +36,11 @@ def print_closing(run: RunConfig) -> None:
             console.print(f"{stage.method}: held-out {name} {was}{figure(after, like=before or after)}", markup=False)
     print_findings(explain(Path(run.output)), console)
     last: Path = run.stage_folder(len(run.stages) - 1)
-    console.print(f"records  {last}/rollouts.jsonl, metrics.jsonl", markup=False)
+    records = [name for name in ("rollouts.jsonl", "metrics.jsonl") if _holds_lines(last / name)]
+    console.print(f"records  {last}/{', '.join(records)}", markup=False)
     console.print(f"report   reasoner report {run.output}", markup=False)
     console.print(f"model    {last}/final", markup=False)
+
+
+def _holds_lines(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0

@@ -151,10 +151,20 @@ class RolloutSection(Section):
     without signal; 0: groups without signal are simply left out of the update."""
     sampling: Literal["epoch", "difficulty"] = "epoch"
     """epoch: every problem once a pass. difficulty: by the chance, as last seen, that a group has signal."""
+    shuffle: bool = True
+    """False: the problems in the order of the data, in every epoch (a curriculum); only with sampling=epoch."""
     difficulty_decay: float = Field(default=0.98, gt=0, le=1)
     """What evidence on a problem's pass rate is worth a step later; kept and saved with either sampling."""
     difficulty_from: str | None = None
     """Rollouts to begin the pass rates with: an eval_rollouts.jsonl or rollouts.jsonl."""
+
+    @model_validator(mode="after")
+    def _one_order(self) -> RolloutSection:
+        if not self.shuffle and self.sampling != "epoch":
+            raise ValueError(
+                f"sampling={self.sampling} chooses the order itself: leave shuffle out, or set sampling=epoch"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -333,6 +343,8 @@ class SftSection(Section):
     patience: int | None = Field(default=None, ge=1)
     """End after so many evaluations (eval.every) without a better evaluation loss; needs held_out."""
     bad_rows: BadRows = "drop"
+    shuffle: bool = True
+    """False: the rows in the order of the data, in every epoch."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Of prompt and completion together; None: the model's context. Longer rows are bad rows."""
     demonstrations: int | None = Field(default=None, ge=1)
@@ -384,6 +396,8 @@ class PreferenceSection(Section):
     """probability: a row's own chance that its first completion is the better one is its target, where it has one
     (arXiv:2212.08073, section 4.1)."""
     bad_rows: BadRows = "drop"
+    shuffle: bool = True
+    """False: the pairs in the order of the data, in every epoch."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Of prompt and completion together; None: the model's context. Longer rows are bad rows."""
     limit: int | None = Field(default=None, ge=1)

@@ -1,4 +1,4 @@
-"""Which problems come next: a shuffled pass per epoch, with a state that a checkpoint holds."""
+"""Which problems come next: a pass per epoch, shuffled or in the order of the data."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ Item = TypeVar("Item")
 class ProblemSampler(Generic[Item]):
     """Every problem (or row of data) once per epoch, in an order that the seed and the epoch decide.
 
+    Args:
+        problems: what is drawn from.
+        seed: of the order.
+        shuffle: False keeps the order of the data in every epoch.
+
     Example:
         >>> sampler = ProblemSampler(problems, seed=0)   # doctest: +SKIP
         >>> sampler.take(32)                              # doctest: +SKIP
     """
 
-    def __init__(self, problems: Sequence[Item], *, seed: int) -> None:
+    def __init__(self, problems: Sequence[Item], *, seed: int, shuffle: bool = True) -> None:
         if not problems:
             raise ValueError("problems must not be empty; the task yields none for this split.")
         self.problems = problems
         self._seed = seed
+        self._shuffle = shuffle
         self._epoch = 0
         self._position = 0
-        self._order = self._shuffled()
+        self._order = self._next_order()
 
     @property
     def epochs(self) -> float:
@@ -42,7 +48,7 @@ class ProblemSampler(Generic[Item]):
         while len(taken) < count:
             if self._position == len(self._order):
                 self._epoch, self._position = self._epoch + 1, 0
-                self._order = self._shuffled()
+                self._order = self._next_order()
             taken.append(self.problems[self._order[self._position]])
             self._position += 1
         return taken
@@ -55,11 +61,12 @@ class ProblemSampler(Generic[Item]):
         """Go on where `state` was taken, over the same problems."""
         self._epoch = cast("int", state["epoch"])
         self._position = cast("int", state["position"])
-        self._order = self._shuffled()
+        self._order = self._next_order()
 
-    def _shuffled(self) -> list[int]:
+    def _next_order(self) -> list[int]:
         order = list(range(len(self.problems)))
-        random.Random(request_seed(self._seed, "order", self._epoch)).shuffle(order)
+        if self._shuffle:
+            random.Random(request_seed(self._seed, "order", self._epoch)).shuffle(order)
         return order
 
 

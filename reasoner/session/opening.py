@@ -143,7 +143,7 @@ def _sampler(config: StageConfig, train: Sequence[Sequence[Problem]], difficulty
             DifficultySampler(part, difficulty, seed=config.seed, group_size=rollout.group_size) for part in train
         ]
     else:
-        sources = [ProblemSampler(part, seed=config.seed) for part in train]
+        sources = [ProblemSampler(part, seed=config.seed, shuffle=rollout.shuffle) for part in train]
     return Mixture(sources, [section.weight for section in config.task])
 
 

@@ -41,6 +41,7 @@ def dpo(session: Session) -> None:
     lesson = Lesson(
         items=train,
         items_per_step=section.pairs_per_step,
+        shuffle=session.config.preferences.shuffle,
         batch=lambda pairs: reference.annotate(pairs, side="train"),
         objective=objective_of,
         evaluate=(lambda: evaluate_policy(policy, reference.annotate(validation, side="test"), section))

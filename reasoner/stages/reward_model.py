@@ -39,6 +39,7 @@ def reward_model(session: Session) -> None:
     lesson = Lesson(
         items=train,
         items_per_step=config.reward_model.pairs_per_step,
+        shuffle=config.preferences.shuffle,
         batch=pair_batch,
         objective=lambda batch: bradley_terry_objective(
             pairs=len(batch) // 2, weights_CK=weights_CK, centre_coef=config.reward_model.centre_coef

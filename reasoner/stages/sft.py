@@ -40,6 +40,7 @@ def sft(session: Session) -> None:
     lesson = Lesson(
         items=rows,
         items_per_step=section.rows_per_step,
+        shuffle=section.shuffle,
         batch=batch_of,
         objective=lambda batch: negative_log_likelihood,
         evaluate=(lambda: evaluate_rows(session.policy, validation)) if validation else None,

@@ -38,6 +38,7 @@ class Lesson(Generic[Item]):
 
     items: Sequence[Item]
     items_per_step: int
+    shuffle: bool = True
     batch: Callable[[Sequence[Item]], Batch]
     objective: Callable[[Batch], Objective]
     """Of the step's whole batch: it knows by what to divide."""
@@ -51,7 +52,7 @@ class Lesson(Generic[Item]):
 def supervise(session: Session, lesson: Lesson[Item]) -> bool:
     """Run the steps that are left; True where `enough` or the patience ended them early."""
     config, policy = session.config, session.policy
-    sampler = ProblemSampler(lesson.items, seed=config.seed)
+    sampler = ProblemSampler(lesson.items, seed=config.seed, shuffle=lesson.shuffle)
     for _ in range(session.step):
         sampler.take(lesson.items_per_step)
     if session.fresh:
@@ -90,7 +91,8 @@ def validate(session: Session, lesson: Lesson[Item]) -> dict[str, float]:
     session.display.note(f"held out after step {session.step}: loss {found.loss:.4f}  {shown}")
     state = session.state
     state.validation = dict(found.estimates)
-    state.first_eval = state.first_eval or state.validation
+    if session.step == 0:
+        state.first_eval = state.first_eval or state.validation
     if state.best_model is None or found.loss < state.best_model.loss:
         state.best_model = BestModel(loss=found.loss, step=session.step, estimates=state.validation)
         if lesson.patience is not None:

@@ -9,6 +9,7 @@ from reasoner.observe.explain.finding import Finding, Level, Place, ordered
 from reasoner.observe.explain.gap import gap_rules
 from reasoner.observe.explain.grading_rules import grading_rules
 from reasoner.observe.explain.machine_rules import machine_rules
+from reasoner.observe.explain.pair_rules import pair_rules
 from reasoner.observe.explain.policy_rules import policy_rules
 from reasoner.observe.explain.ppo_rules import ppo_rules
 from reasoner.observe.explain.prompt_rules import prompt_rules
@@ -19,6 +20,7 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     gap_rules,
     policy_rules,
     ppo_rules,
+    pair_rules,
     prompt_rules,
     signal_rules,
     grading_rules,

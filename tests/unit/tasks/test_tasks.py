@@ -100,6 +100,26 @@ def test_parquet_and_json(tmp_path: Path) -> None:
     assert (len(task.problems("train")), len(task.problems("test"))) == (20, 4)
 
 
+def test_further_columns_reach_the_verifier(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{**row, "unit": "cm", "weight": None} for row in ROWS])
+    first = columns(path, info_columns=["unit", "weight"]).problems("train")[0]
+    assert first.info == {"unit": "cm", "weight": None}
+    with pytest.raises(TaskError, match=r"row 0 has no column 'units'.*Set task.options.info_columns"):
+        columns(path, info_columns=["units"]).problems("train")
+
+
+def test_the_verifier_of_a_row_is_known_before_anything_is_graded(tmp_path: Path) -> None:
+    rows = [{**row, "by": "exact" if n % 2 else None} for n, row in enumerate(ROWS)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    assert [p.verifier for p in columns(path, verifier_column="by").problems("train")[:2]] == ["math", "exact"]
+    with pytest.raises(TaskError, match=r"row 0 has no column 'source'.*Set task.options.verifier_column"):
+        columns(path, verifier_column="source").problems("train")
+    rows[3]["by"] = "maths"
+    write(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(TaskError, match=r"row 3, column 'by': no verifier named 'maths'. Did you mean 'math'"):
+        columns(path, verifier_column="by").problems("train")
+
+
 def test_chat_messages_and_templates(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"chat": [{"role": "user", "content": "2+2?"}], "answer": "4"}] * 10
     path = write(tmp_path / "rows.jsonl", rows)

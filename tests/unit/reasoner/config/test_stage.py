@@ -28,6 +28,7 @@ TINY = {"task": "arithmetic", "model": {"from_scratch": {}}}
         ({"prompt": {"stop": [""]}}, "stop string"),
         ({"eval": {"max_tokens": 0}}, "eval.max_tokens"),
         ({"algorithm": {"overlong_penalty_tokens": 9}, "rollout": {"max_tokens": 8}}, "overlong_penalty_tokens"),
+        ({"rollout": {"sampling": "difficulty", "shuffle": False}}, "leave shuffle out"),
         ({"optim": {"betas": [2.0, 3.0]}}, "betas"),
         ({"optim": {"lr": float("inf")}}, "optim.lr"),
         ({"seed": 10**30}, "seed"),

@@ -31,6 +31,14 @@ def test_the_seed_decides_the_order_and_how_it_is_taken_does_not() -> None:
     assert [item for count in (7, 0, 13, 1, 24) for item in other.take(count)] == whole
 
 
+def test_without_shuffling_every_epoch_has_the_order_of_the_data() -> None:
+    drawn = ProblemSampler(range(5), seed=3, shuffle=False)
+    assert drawn.take(7) == [0, 1, 2, 3, 4, 0, 1]
+    other = ProblemSampler(range(5), seed=3, shuffle=False)
+    other.restore(drawn.state())
+    assert other.take(4) == [2, 3, 4, 0]
+
+
 def test_epochs_count_passes_over_the_items() -> None:
     one = sampler(5)
     seen = [one.epochs]

@@ -93,6 +93,13 @@ def test_every_row_once_an_epoch_and_each_epoch_in_an_order_of_its_own(tmp_path:
     assert rows[-1]["optim/loss"] < rows[0]["optim/loss"], "it descends"
 
 
+def test_without_shuffling_the_rows_come_as_they_are_given(tmp_path: Path) -> None:
+    script = Script(shuffle=False)
+    with opened(tmp_path, steps=3) as session:
+        supervise(session, script.lesson)
+    assert [row for rows in script.taken for row in rows] == [*range(10), 0, 1]
+
+
 def test_a_stage_that_was_interrupted_goes_on_with_the_rows_that_come_next(tmp_path: Path) -> None:
     whole, first, second = Script(), Script(), Script()
     with opened(tmp_path / "whole", every=0) as session:

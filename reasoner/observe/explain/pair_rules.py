@@ -1,0 +1,97 @@
+"""Stages that learn from rows: a held-out loss that rises, no better than a coin, the chosen's likelihood lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from reasoner.observe.explain.finding import Finding, Level
+from reasoner.storage.history import History
+
+RISEN = 0.02
+"""Share by which the last held-out loss may lie above the lowest one."""
+LOST_NATS = 10.0
+"""Nats of a completion: the chosen one is then e^10 times less likely than before the first step (both ours)."""
+
+
+def pair_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module, for sft, reward_model and dpo stages."""
+    method = history.config.method
+    if method in ("sft", "reward_model", "dpo"):
+        yield from _overfitted(history)
+    if method in ("reward_model", "dpo"):
+        yield from _a_coin(history)
+    if method == "dpo":
+        yield from _chosen_lost(history)
+
+
+def _overfitted(history: History) -> Iterator[Finding]:
+    """The held-out loss has passed its lowest point while the training loss went on falling."""
+    held_out, loss = history.series("eval/loss"), history.series("optim/loss")
+    if len(held_out) < 3 or len(loss) < 4:
+        return
+    best = int(held_out.argmin())
+    lowest, last = float(held_out[best]), float(held_out[-1])
+    part = max(1, len(loss) // 4)
+    if last <= lowest * (1 + RISEN) or loss[-part:].mean() >= loss[:part].mean():
+        return
+    section = "sft" if history.config.method == "sft" else "reward_model"
+    patience = f"{section}.patience=3 (ends there by itself), " if history.config.method != "dpo" else ""
+    yield Finding(
+        code="overfitted",
+        level=Level.WARNING,
+        cost=0.5 * (1 - best / (len(held_out) - 1)),
+        title="The held-out loss rises while the training loss falls: the rows are being learned by heart",
+        evidence=(
+            f"held-out loss {lowest:.3f} after step {history.steps_of('eval/loss')[best]}, {last:.3f} at the end",
+            f"training loss {loss[:part].mean():.3f} in the first quarter, {loss[-part:].mean():.3f} in the last",
+        ),
+        change=f"fewer steps, {patience}more rows, or a lower optim.lr.",
+    )
+
+
+def _a_coin(history: History) -> Iterator[Finding]:
+    """The interval of the last held-out accuracy holds a half."""
+    measured = [row for row in history.evals if "accuracy" in row.metrics]
+    if not measured or history.evals[-1] is not measured[-1]:
+        return
+    value, low, high = measured[-1].metrics["accuracy"]
+    if low > 0.5:
+        return
+    wrong = high < 0.5
+    yield Finding(
+        code="no-better-than-a-coin",
+        level=Level.FAULT if wrong else Level.WARNING,
+        cost=0.8,
+        title="Of held-out pairs the worse completion is preferred: first and second may be swapped"
+        if wrong
+        else "Held-out pairs are told apart no better than by a coin",
+        evidence=(f"held-out accuracy {value:.1%} [{low:.1%}, {high:.1%}] after step {measured[-1].step}",),
+        change="look at the columns and labels of the pairs (preferences.columns, preferences.labels)."
+        if wrong
+        else "more pairs or more steps; a larger preferences.held_out_share narrows the interval.",
+    )
+
+
+def _chosen_lost(history: History) -> Iterator[Finding]:
+    """Both completions of the pairs lost likelihood, the chosen one more than the margin that was won."""
+    chosen, rejected = history.series("dpo/reward_chosen"), history.series("dpo/reward_rejected")
+    if len(chosen) < 4 or len(rejected) != len(chosen):
+        return
+    part = max(1, len(chosen) // 4)
+    up, down = float(np.mean(chosen[-part:])), float(np.mean(rejected[-part:]))
+    nats = -up / history.config.dpo.beta
+    if nats < LOST_NATS or down > 0 or -up < up - down:
+        return
+    yield Finding(
+        code="chosen-likelihood-lost",
+        level=Level.WARNING,
+        cost=0.6,
+        title="Chosen completions have become unlikely too: the margin comes from rejected ones falling further",
+        evidence=(
+            f"the chosen completion has lost {nats:.0f} nats against the reference, the rejected one"
+            f" {-down / history.config.dpo.beta:.0f} (last quarter)",
+        ),
+        change="dpo.sft_coef=0.2 (keeps the chosen likely), a lower optim.lr, or fewer steps.",
+    )

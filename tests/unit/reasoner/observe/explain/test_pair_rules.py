@@ -1,0 +1,70 @@
+"""Faults of stages that learn from rows, planted in their records: each is named, and a healthy stage is silent."""
+
+from __future__ import annotations
+
+import pytest
+
+from reasoner.config.load import resolve
+from reasoner.observe.explain import findings
+from reasoner.observe.explain.finding import Level
+from reasoner.observe.explain.pair_rules import pair_rules
+from reasoner.storage.history import EvalRecord, History
+
+STEPS = 24
+
+
+def history_of(
+    method: str,
+    *,
+    held_out: tuple[float, ...] = (0.69, 0.6, 0.5, 0.45),
+    accuracy: tuple[float, float, float] | None = (0.8, 0.7, 0.9),
+    rewards: tuple[float, float] = (0.2, -1.0),
+) -> History:
+    """A training loss that falls; held-out losses at even distances; rewards of chosen and rejected at the end."""
+    config = resolve({"method": method, "preferences": {"train": ["x"]}, "sft": {"data": ["x"]}}).stages[0]
+    metrics: list[dict[str, float | None]] = []
+    for step in range(1, STEPS + 1):
+        share = step / STEPS
+        row: dict[str, float | None] = {"step": step, "optim/loss": 0.7 - 0.4 * share}
+        if method == "dpo":
+            row |= {"dpo/reward_chosen": rewards[0] * share, "dpo/reward_rejected": rewards[1] * share}
+        if step % (STEPS // len(held_out)) == 0:
+            row["eval/loss"] = held_out[step * len(held_out) // STEPS - 1]
+        metrics.append(row)
+    figures = {"accuracy": list(accuracy)} if accuracy and method != "sft" else {}
+    evals = [EvalRecord.model_validate({"step": step, "metrics": figures}) for step in (6, 12, 18, 24)]
+    return History(config=config, metrics=metrics, evals=evals)
+
+
+def codes(history: History) -> list[str]:
+    return [finding.code for finding in pair_rules(history)]
+
+
+@pytest.mark.parametrize("method", ["sft", "reward_model", "dpo"])
+def test_a_held_out_loss_that_turns_is_named(method: str) -> None:
+    risen = history_of(method, held_out=(0.6, 0.5, 0.55, 0.7))
+    assert codes(risen) == ["overfitted"]
+    [finding] = pair_rules(risen)
+    assert "0.500 after step 12, 0.700 at the end" in finding.evidence[0]
+    assert "overfitted" in {each.code for each in findings(risen)}
+    assert codes(history_of(method)) == []
+    assert codes(history_of(method, held_out=(0.6, 0.5, 0.504, 0.505))) == []
+
+
+@pytest.mark.parametrize("method", ["reward_model", "dpo"])
+def test_an_accuracy_of_a_coin_is_named_and_one_below_it_is_a_fault(method: str) -> None:
+    assert codes(history_of(method, accuracy=(0.55, 0.45, 0.65))) == ["no-better-than-a-coin"]
+    [finding] = pair_rules(history_of(method, accuracy=(0.3, 0.2, 0.4)))
+    assert finding.level is Level.FAULT
+    assert "swapped" in finding.title
+    assert codes(history_of(method, accuracy=(0.6, 0.51, 0.7))) == []
+    assert codes(history_of(method, accuracy=None)) == []
+
+
+def test_dpo_that_loses_the_chosen_completion_is_named() -> None:
+    [finding] = pair_rules(history_of("dpo", rewards=(-22.0, -30.6)))
+    assert finding.code == "chosen-likelihood-lost"
+    assert "dpo.sft_coef" in finding.change
+    assert codes(history_of("dpo", rewards=(-3.0, -30.0))) == []  # the margin is nine times what was lost
+    assert codes(history_of("dpo", rewards=(-0.5, -0.8))) == []  # a few nats
+    assert codes(history_of("sft")) == []
