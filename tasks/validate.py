@@ -64,6 +64,6 @@ def validate_task(task: Task, split: str) -> Validation:
         verdict = verifiers.of(problem).verify(
             completion=problem.demonstration, reference=problem.reference, info=dict(problem.info)
         )
-        if verdict.reward != 1.0:
+        if verdict.quality != 1.0:
             faults[place] = f"{problem.id}: its own demonstration is {verdict.outcome} ({verdict.reason})"
     return Validation(len(problems), len(problems) - len(faults), [faults[place] for place in sorted(faults)])

@@ -3,7 +3,7 @@
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference, UnknownVerifier, VerifierError
 from verifiers.registry import from_function, get_verifier, installed, verifier
-from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
+from verifiers.verdict import JSON, Outcome, Verdict, all_right, all_wrong, fixed, graded, mark_of
 
 __all__ = [
     "JSON",
@@ -16,10 +16,13 @@ __all__ = [
     "Verdict",
     "Verifier",
     "VerifierError",
+    "all_right",
+    "all_wrong",
     "fixed",
     "from_function",
     "get_verifier",
     "graded",
     "installed",
+    "mark_of",
     "verifier",
 ]

@@ -88,12 +88,22 @@ class Verifier:
     """True: says nothing of whether the answer is right (a length, a format); for parts of composed rewards."""
     injectable: bool = False
     """True: a model reads the completion, and could be talked into a verdict; the conformance kit tries."""
+    learned: bool = False
+    """True: the reward is a trained model's opinion."""
     examples: Sequence[Example] = ()
     """Labelled rows: at least one that is correct and one that is not."""
     example_options: Mapping[str, JSON] = {}
     """The options that the examples are labelled for, where they are not the defaults."""
     machine_options: frozenset[str] = frozenset()
     """Options that choose what runs on this machine; the grading service takes them from no client."""
+
+    @property
+    def grades(self) -> bool:
+        """Whether it says right or wrong by a rule: it is neither a form alone nor a model's opinion.
+
+        The first part of a composed reward that does decides what is right, where no part is named.
+        """
+        return not (self.shaping or self.injectable or self.learned)
 
     def grade(self, row: GradingRow) -> Verdict:
         """The verdict on one row; raise `BadReference` where the gold cannot be used."""

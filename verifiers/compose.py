@@ -1,5 +1,8 @@
 """Verifiers made of verifiers: weighted sums, all-of, gates, a choice per row. Each part's reward is kept by name.
 
+One part decides whether the answer is right: its outcome is the outcome of the whole, whatever the reward adds up to.
+It is the part that `correct` names, or else the first one that says right or wrong by a rule (`Verifier.grades`).
+
 A part is written as `{"verifier": name}` with, where they are wanted, `options`, `name` (of its component; the
 verifier's name by default), `weight` (of a weighted sum) and `reference` (the key of the reference object that holds
 this part's own reference; the whole reference by default).
@@ -7,14 +10,15 @@ this part's own reference; the whole reference by default).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from verifiers.base import GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference, VerifierError
 from verifiers.jsonl import is_object
 from verifiers.registry import get_verifier
-from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
+from verifiers.suggest import did_you_mean
+from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded, mark_of
 
 PART_KEYS = ("verifier", "options", "name", "weight", "reference")
 
@@ -81,12 +85,16 @@ class Composite(Verifier):
     A part that cannot grade makes the whole `verifier_error` or `bad_reference`, with the part's name and cause.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Part], *, correct: str | None = None) -> None:
         names = [part.name for part in parts]
+        if correct is not None and correct not in names:
+            raise BadOption(f"correct must name a part; got {correct!r}.{did_you_mean(correct, names)}")
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise BadOption(f"parts must have different names; {min(twice)!r} stands twice. Give one a `name`.")
         self.parts = tuple(parts)
+        self.correct = correct
+        """Name of the part that decides what is right; None: the first that grades."""
         self.grade_seconds = sum(part.made.grade_seconds for part in parts)
         self.merges_equal = any(part.made.merges_equal for part in parts)
         self.memory_bytes = max((part.made.memory_bytes or 0 for part in parts), default=0) or None
@@ -108,23 +116,36 @@ class Composite(Verifier):
         """Whether the parts that have spoken leave nothing to ask of the others."""
         return any(not verdict.graded for verdict in verdicts.values())
 
+    @property
+    def grades(self) -> bool:
+        """Whether some part says right or wrong by a rule."""
+        return any(part.made.grades for part in self.parts)
+
+    def decider(self, parts: Sequence[Part]) -> str | None:
+        """The name of the part that decides what is right: the named one, or the first of `parts` that grades."""
+        return self.correct or next((part.name for part in parts if part.made.grades), None)
+
     def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
-        """The verdict that the parts' verdicts make, all of them graded."""
+        """The verdict that the parts' verdicts make, all of them graded; `decided_by` is a part's name here."""
         raise NotImplementedError
 
     def combine(self, verdicts: Mapping[str, Verdict]) -> Verdict:
         """The verdict that the parts' verdicts make; each graded part's reward as a component."""
         fault = next(((name, verdict) for name, verdict in verdicts.items() if not verdict.graded), None)
         joined = self.join(verdicts) if fault is None else fixed(fault[1].outcome, f"{fault[0]}: {fault[1].reason}")
-        answer = next((verdict.answer for verdict in verdicts.values() if verdict.answer is not None), None)
         components: dict[str, float] = {}
         for name, verdict in verdicts.items():
             if verdict.reward is not None:
                 components[name] = verdict.reward
             components |= {f"{name}/{inner}": reward for inner, reward in verdict.components.items()}
         detail: dict[str, JSON] = {name: verdict.reason for name, verdict in verdicts.items()}
+        by = joined.decided_by
+        inner = None if by is None else verdicts[by].decided_by
+        answers = verdicts.values() if by is None else [verdicts[by]]
+        answer = next((verdict.answer for verdict in answers if verdict.answer is not None), None)
         return replace(
             joined,
+            decided_by=by if inner is None else f"{by}/{inner}",
             answer=joined.answer if joined.answer is not None else answer,
             detail={**joined.detail, "parts": detail},
             seconds=sum(verdict.seconds for verdict in verdicts.values()),
@@ -161,64 +182,142 @@ def by_value(reward: float, reason: str) -> Verdict:
     return Verdict(outcome=Outcome.SCORED, reward=rounded, detail={"reason": reason})
 
 
+def decided(name: str, verdict: Verdict, *, reward: float, reason: str) -> Verdict:
+    """A verdict of any reward whose outcome is that of a part."""
+    return Verdict(outcome=verdict.outcome, reward=round(reward, 9), decided_by=name, detail={"reason": reason})
+
+
+def passed_on(name: str, verdict: Verdict) -> Verdict:
+    """The verdict of a part as that of the whole."""
+    weights = {f"{name}/{inner}": weight for inner, weight in verdict.weights.items()}
+    return replace(verdict, decided_by=name, weights=weights)
+
+
+def part_at(path: str, verifier: str, options: Mapping[str, JSON]) -> tuple[str, Mapping[str, JSON]]:
+    """The verifier, with its options, of the part at a path of names (`Verdict.decided_by`) of a composed verifier.
+
+    Returns:
+        Of the outermost verifier itself where no part has that name.
+
+    Example:
+        >>> part_at("sums", "weighted", {"parts": ["format", {"verifier": "math", "name": "sums"}]})
+        ('math', {})
+    """
+    name, _, rest = path.partition("/")
+    specs: dict[str, JSON] = {}
+    for value in options.values():
+        listed: list[JSON] = value if isinstance(value, list) else [value]
+        for spec in listed:
+            if isinstance(spec, str):
+                specs[spec] = {"verifier": spec}
+            elif is_object(spec) and "verifier" in spec:
+                specs[str(spec.get("name") or spec["verifier"])] = spec
+            elif is_object(spec):  # the choices of per-row
+                specs |= {key: {"verifier": each} if isinstance(each, str) else each for key, each in spec.items()}
+    found = specs.get(name)
+    if not is_object(found):
+        return verifier, options
+    inner = found.get("options")
+    own: Mapping[str, JSON] = inner if is_object(inner) else {}
+    return part_at(rest, str(found["verifier"]), own) if rest else (str(found["verifier"]), own)
+
+
 class Weighted(Composite):
     """The weighted sum of its parts' rewards.
 
+    Where no part says right or wrong by a rule, the sum itself does if it always lies in [0, 1]; otherwise the verdict
+    is `scored`.
+
     Args:
         parts: each with its weight; negative weights are penalties.
+        correct: name of the part that decides what is right; None: the first that says so by a rule.
     """
 
     name = "weighted"
 
-    def __init__(self, *, parts: list[JSON]) -> None:
-        super().__init__([part_from(part, where=f"parts[{index}]") for index, part in enumerate(parts)])
+    def __init__(self, *, parts: list[JSON], correct: str | None = None) -> None:
+        made = [part_from(part, where=f"parts[{index}]") for index, part in enumerate(parts)]
+        super().__init__(made, correct=correct)
         if not parts:
             raise BadOption("parts must name at least one verifier; got none.")
+        self._weights = {part.name: part.weight for part in made}
+        spans_one = min(self._weights.values()) >= 0 and sum(self._weights.values()) <= 1 + 1e-9
+        self._by, self._is_share = self.decider(made), spans_one
 
     def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
-        weights = {part.name: part.weight for part in self.parts}
-        total = sum(weights[name] * (verdict.reward or 0.0) for name, verdict in verdicts.items())
-        terms = " + ".join(f"{weights[name]:g} x {name} {verdict.reward:g}" for name, verdict in verdicts.items())
-        return by_value(total, f"{terms} = {total:g}")
+        total = sum(self._weights[name] * (verdict.reward or 0.0) for name, verdict in verdicts.items())
+        terms = " + ".join(f"{self._weights[name]:g} x {name} {verdict.reward:g}" for name, verdict in verdicts.items())
+        reason = f"{terms} = {total:g}"
+        if self._by is not None:
+            joined = decided(self._by, verdicts[self._by], reward=total, reason=reason)
+        elif self._is_share and all(verdict.outcome is not Outcome.SCORED for verdict in verdicts.values()):
+            joined = by_value(total, reason)
+        else:
+            joined = Verdict(outcome=Outcome.SCORED, reward=round(total, 9), detail={"reason": reason})
+        return replace(joined, weights=self._weights)
 
 
 class AllOf(Composite):
-    """The smallest reward of its parts: 1 where every part accepts. Later parts are not asked once one gives 0.
+    """The smallest reward of its parts: 0 where one rejects. Later parts are not asked once one gives 0.
+
+    Right is what no part gives 0 and the deciding part calls right: a length that earns 0.7 makes a right answer worth
+    0.7, and it stays right. Without `correct` the least of the parts that grade by a rule decides.
 
     Args:
         parts: cheap ones first.
+        correct: name of the part that alone decides what is right; it is always asked.
     """
 
     name = "all-of"
 
-    def __init__(self, *, parts: list[JSON]) -> None:
-        super().__init__([part_from(part, where=f"parts[{index}]") for index, part in enumerate(parts)])
+    def __init__(self, *, parts: list[JSON], correct: str | None = None) -> None:
+        made = [part_from(part, where=f"parts[{index}]") for index, part in enumerate(parts)]
+        super().__init__(made, correct=correct)
         if not parts:
             raise BadOption("parts must name at least one verifier; got none.")
 
     def settled(self, verdicts: Mapping[str, Verdict]) -> bool:
-        return super().settled(verdicts) or any(verdict.reward == 0 for verdict in verdicts.values())
+        zero = any(verdict.reward == 0 for verdict in verdicts.values())
+        return super().settled(verdicts) or (zero and (self.correct is None or self.correct in verdicts))
 
     def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
-        name, least = min(verdicts.items(), key=lambda pair: pair[1].reward or 0.0)
-        return by_value(least.reward or 0.0, f"{name} is least: {least.reason}")
+        def least_of(names: Iterable[str]) -> str:
+            return min(names, key=lambda name: verdicts[name].reward or 0.0)
+
+        least = least_of(verdicts)
+        reward, reason = verdicts[least].reward or 0.0, f"{least} is least: {verdicts[least].reason}"
+        grading = [part.name for part in self.parts if part.name in verdicts and part.made.grades]
+        if self.correct is not None:
+            by = self.correct
+        elif reward > 0 and grading:
+            by = least_of(grading)
+        else:
+            return decided(least, verdicts[least], reward=reward, reason=reason)
+        return decided(by, verdicts[by], reward=reward, reason=reason)
 
 
 class Gate(Composite):
     """One verifier's verdict counts only where another one's reward reaches a threshold.
+
+    Right is what `then` calls right; where it says nothing by a rule and `gate` does, what `gate` calls right. An
+    answer behind a shut gate is wrong, whatever `closed` is.
 
     Args:
         gate: graded first, for example a format.
         then: graded where the gate is open; its verdict is the verdict.
         threshold: of the gate's reward.
         closed: the reward where the gate is shut.
+        correct: name of the part that decides what is right, gate's or then's.
     """
 
     name = "gate"
 
-    def __init__(self, *, gate: JSON, then: JSON, threshold: float = 1.0, closed: float = 0.0) -> None:
-        super().__init__([part_from(gate, where="gate"), part_from(then, where="then")])
+    def __init__(
+        self, *, gate: JSON, then: JSON, threshold: float = 1.0, closed: float = 0.0, correct: str | None = None
+    ) -> None:
+        super().__init__([part_from(gate, where="gate"), part_from(then, where="then")], correct=correct)
         self._threshold, self._closed = threshold, closed
+        self._by = self.decider(self.parts[::-1]) or self.parts[1].name
 
     def settled(self, verdicts: Mapping[str, Verdict]) -> bool:
         return super().settled(verdicts) or self._is_shut(verdicts)
@@ -231,9 +330,15 @@ class Gate(Composite):
 
     def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
         gate, then = (part.name for part in self.parts)
+        before = verdicts[gate]
         if self._is_shut(verdicts):
-            return by_value(self._closed, f"{gate} is not passed: {verdicts[gate].reason}")
-        return verdicts[then]
+            reason = f"{gate} is not passed: {before.reason}"
+            shut = decided(gate, before, reward=self._closed, reason=reason)
+            wrong = mark_of(before.outcome, before.reward) == 0 or self._by == gate
+            return shut if wrong else replace(shut, outcome=Outcome.INCORRECT)
+        if self._by == gate:
+            return decided(gate, before, reward=verdicts[then].reward or 0.0, reason=verdicts[then].reason)
+        return passed_on(then, verdicts[then])
 
     def _is_shut(self, verdicts: Mapping[str, Verdict]) -> bool:
         return (verdicts[self.parts[0].name].reward or 0.0) < self._threshold
@@ -267,8 +372,8 @@ class PerRow(Composite):
         return part
 
     def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
-        (verdict,) = verdicts.values()
-        return verdict
+        ((name, verdict),) = verdicts.items()
+        return passed_on(name, verdict)
 
     def check_reference(self, reference: JSON) -> None:
         """Checked where the reference itself says which verifier is meant; `info` is not seen here."""
@@ -277,4 +382,4 @@ class PerRow(Composite):
             part.made.check_reference(part.reference_of(reference))
 
 
-__all__ = ["AllOf", "Composite", "Gate", "Part", "PerRow", "Weighted", "by_value", "part_from"]
+__all__ = ["AllOf", "Composite", "Gate", "Part", "PerRow", "Weighted", "by_value", "part_at", "part_from"]

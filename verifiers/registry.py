@@ -107,6 +107,11 @@ def from_function(function: Callable[..., bool | float | Verdict], name: str) ->
     class FunctionVerifier(Verifier):
         """A plain function as a verifier."""
 
+        @property
+        def grades(self) -> bool:
+            """Whether it is given more than the completion: without the question no answer is right or wrong."""
+            return takes_all or wanted != {"completion"}
+
         def grade(self, row: GradingRow) -> Verdict:
             given: dict[str, object] = {
                 "completion": row.completion,

@@ -80,9 +80,17 @@ def rloo(batch: Batch) -> Batch:
     return _per_group(batch, "rloo")
 
 
-def rejection(batch: Batch, *, threshold: float = 1.0) -> Batch:
-    """RAFT / rejection sampling: 1 where the reward reaches the threshold, else 0 (arXiv:2304.06767)."""
-    return _per_group(batch, "rejection", threshold=threshold)
+def rejection(batch: Batch, *, threshold: float | None = None) -> Batch:
+    """RAFT / rejection sampling: 1 where the reward reaches the threshold, else 0 (arXiv:2304.06767).
+
+    Args:
+        batch: the rows.
+        threshold: of the reward; None: the right answers, whatever else their rewards count.
+    """
+    if threshold is not None or batch.quality_B is None:
+        return _per_group(batch, "rejection", threshold=1.0 if threshold is None else threshold)
+    judged = _per_group(replace(batch, reward_B=batch.quality_B), "rejection", threshold=1.0)
+    return replace(judged, reward_B=batch.reward_B)
 
 
 def reinforce_pp(batch: Batch, *, kl_coef: float = 0.0, whiten: bool = True) -> Batch:

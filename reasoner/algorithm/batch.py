@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
+from reasoner.algorithm.group_baselines import normalized_sums, terms_of
 from reasoner.algorithm.token_weights import token_weights
 from reasoner.config.stage import StageConfig
 from reasoner.records import Rollout
@@ -36,6 +37,8 @@ class Batch:
     """[N] bool: True where the token is trained on."""
     reward_B: Tensor
     """[B] float64. Ungraded rollouts have left before a batch is made."""
+    quality_B: Tensor | None = None
+    """[B] float64: how right each answer is (`Verdict.quality`) plus shaping, where the reward counts other things."""
     group_B: Tensor
     """[B] int64: rows of one problem share a number."""
     weights_N: Tensor
@@ -65,6 +68,8 @@ class Batch:
         step of full length, and provisional (`whole_step_scale`).
         """
         completions = [rollout.completion for _, rollout in rows]
+        rewards = row_rewards(rows, normalized=config.algorithm.normalize_components)
+        qualities = [(rollout.verdict.quality or 0.0) + rollout.shaping for _, rollout in rows]
         lengths = torch.tensor([len(completion.token_ids) for completion in completions])
         row_N = torch.repeat_interleave(torch.arange(len(rows)), lengths)
         batch = cls(
@@ -72,7 +77,8 @@ class Batch:
             prompt_lengths_B=torch.tensor([len(rollout.prompt_ids) for _, rollout in rows]),
             row_N=row_N,
             loss_mask_N=torch.tensor([kept for c in completions for kept in c.loss_mask]),
-            reward_B=torch.tensor([rollout.reward for _, rollout in rows], dtype=torch.float64),
+            reward_B=torch.tensor(rewards, dtype=torch.float64),
+            quality_B=torch.tensor(qualities, dtype=torch.float64),
             group_B=torch.tensor([group for group, _ in rows]),
             weights_N=torch.zeros(len(row_N)),
             rollout_logprobs_N=torch.tensor([value for c in completions for value in c.rollout_logprobs]),
@@ -175,6 +181,28 @@ class Batch:
             if isinstance(value := getattr(self, field.name), Tensor)
         }
         return replace(self, **moved)
+
+
+def row_rewards(rows: Sequence[tuple[int, Rollout]], *, normalized: bool) -> list[float]:
+    """The rewards that the estimator is given, of (group, graded rollout) pairs.
+
+    Args:
+        rows: whole groups, without their ungraded rollouts.
+        normalized: components are normalized within their group before they are added (`normalized_sums`); what the
+            trainer adds to the verdict (a length penalty) is added as it is.
+    """
+    if not normalized:
+        return [(rollout.verdict.reward or 0.0) + rollout.shaping for _, rollout in rows]
+    places: dict[int, list[int]] = {}
+    for place, (group, _) in enumerate(rows):
+        places.setdefault(group, []).append(place)
+    rewards = [rollout.shaping for _, rollout in rows]
+    for members in places.values():
+        verdicts = [rows[place][1].verdict for place in members]
+        terms = [terms_of(v.reward or 0.0, components=v.components, weights=v.weights) for v in verdicts]
+        for place, value in zip(members, normalized_sums(terms), strict=True):
+            rewards[place] += value
+    return rewards
 
 
 def listed(values: Tensor, kind: Callable[[float], Number]) -> list[Number]:

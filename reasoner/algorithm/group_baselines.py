@@ -68,6 +68,57 @@ def leave_one_out_advantages(rewards_G: Sequence[float]) -> list[float]:
     return [reward - (total - reward) / (count - 1) for reward in rewards_G]
 
 
+class Term(NamedTuple):
+    """One component of a reward."""
+
+    weight: float
+    value: float
+
+
+def terms_of(reward: float, *, components: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, Term]:
+    """The components that add up to a verdict's reward; a reward that is no weighted sum is one component of weight 1.
+
+    Example:
+        >>> terms_of(1.2, components={"math": 1.0, "format": 1.0}, weights={"math": 1.0, "format": 0.2})
+        {'math': Term(weight=1.0, value=1.0), 'format': Term(weight=0.2, value=1.0)}
+    """
+    if not weights:
+        return {"": Term(1.0, reward)}
+    return {name: Term(weight, components[name]) for name, weight in weights.items()}
+
+
+def normalized_sums(terms_G: Sequence[Mapping[str, Term]]) -> list[float]:
+    """GDPO: each component centred and divided by its std within the group, then summed by weight.
+
+    R_i = sum_k w_k * (r_ik - mean_G(r_k)) / (std_G(r_k) + 1e-6), with the population std (Liu et al., arXiv:2601.05242,
+    section 3.1; TRL's `normalize_then_sum` with the sample std + 1e-4). So a component counts by its weight alone, not
+    by how widely its values spread, and groups that add up to the same sums in other ways keep different advantages.
+    The paper's normalization over the batch afterwards is the estimator `reinforce_pp_baseline`. A component without
+    signal in the group (`group_signal`) adds 0.
+
+    Args:
+        terms_G: of each graded rollout of one prompt, its components by name; one that a rollout lacks counts as 0.
+    Returns:
+        [G] rewards, centred on 0.
+    Raises:
+        ValueError: if terms_G is empty or holds a non-finite value.
+
+    Example:
+        >>> exact, short = [1.0, 1.0, 0.0, 0.0], [0.1, 0.0, 0.1, 0.0]
+        >>> sums = normalized_sums([{"exact": Term(1.0, a), "short": Term(0.5, b)} for a, b in zip(exact, short)])
+        >>> [round(value, 3) for value in sums]
+        [1.5, 0.5, -0.5, -1.5]
+    """
+    names = dict.fromkeys(name for terms in terms_G for name in terms)
+    absent = Term(0.0, 0.0)
+    totals = [0.0] * len(terms_G)
+    for name in names:
+        column = [terms.get(name, absent) for terms in terms_G]
+        scaled = group_advantages([term.value for term in column], scale_by_std=True)
+        totals = [total + term.weight * value for total, term, value in zip(totals, column, scaled, strict=True)]
+    return totals
+
+
 def rejection_advantages(rewards_G: Sequence[float], *, threshold: float = 1.0) -> list[float]:
     """1 where the reward reaches the threshold, else 0: RAFT / rejection sampling (arXiv:2304.06767)."""
     return [float(reward >= threshold) for reward in rewards_G]

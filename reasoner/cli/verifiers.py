@@ -235,7 +235,7 @@ def _audit(name: str, options: dict[str, JSON], cases: Sequence[Case], workers: 
     with GradingPool(workers=workers) as pool:
         verdicts = pool.grade(requests)
         return tally(
-            (case, verdict.reward, f"{verdict.outcome}: {verdict.reason} (answer {verdict.answer!r})")
+            (case, verdict.quality, f"{verdict.outcome}: {verdict.reason} (answer {verdict.answer!r})")
             for case, verdict in zip(cases, verdicts, strict=True)
         )
 

@@ -97,7 +97,7 @@ def _one(name: str, options: dict[str, JSON], gold: str, completion: str, prompt
         typer.echo(
             f"answer {verdict.answer!r}  {json.dumps(detail, ensure_ascii=False)}  {verdict.seconds * 1000:.2f} ms"
         )
-    return NOT_GRADED if verdict.reward is None else 0 if verdict.reward >= 1 else 1
+    return NOT_GRADED if verdict.reward is None else 0 if verdict.right else 1
 
 
 def _file(

@@ -177,6 +177,10 @@ class AlgorithmSection(Section):
 
     advantage: str = "grpo"
     advantage_options: Options = Field(default_factory=dict[str, JsonValue])
+    normalize_components: bool = False
+    """GDPO (arXiv:2601.05242): each component of a weighted reward is normalized within its group before they are
+    added, so that it counts by its weight and not by its spread; with advantage reinforce_pp_baseline also over the
+    step, as in the paper."""
     loss: str = "clip"
     loss_options: Options = Field(default_factory=dict[str, JsonValue])
     aggregation: Literal["token", "sequence", "constant"] = "token"

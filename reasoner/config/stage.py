@@ -122,6 +122,7 @@ class StageConfig(Section):
                 "grading.portions above 1 needs one update a step (optim.updates_per_step, optim.inner_epochs) and no"
                 " dynamic_sampling_rounds: both want all the rows of a step. Leave it out"
             )
+        self._components_can_be_normalized()
         centred = method.learns_from == "rewards" and traits_of(self.algorithm.advantage).group_relative
         if self.rollout.group_size < 2 and centred:
             raise ValueError(
@@ -151,6 +152,21 @@ class StageConfig(Section):
     def eval_tokens(self) -> int:
         """Most tokens of a completion in an evaluation."""
         return self.eval.max_tokens or self.rollout.max_tokens
+
+    def _components_can_be_normalized(self) -> None:
+        """Raise where there is no group to normalize in, or where an estimator reads another number."""
+        if not self.algorithm.normalize_components:
+            return
+        if self.rollout.group_size < 2:
+            raise ValueError(
+                f"algorithm.normalize_components needs a group; got rollout.group_size {self.rollout.group_size}."
+                " Set it to 2 or more"
+            )
+        if self.algorithm.advantage == "rejection":
+            raise ValueError(
+                "algorithm.normalize_components centres rewards, and rejection compares them with a threshold."
+                " Leave it out, or take another advantage"
+            )
 
     def _kl_settings_fit(self) -> None:
         """Raise where a KL setting has nothing to act on."""

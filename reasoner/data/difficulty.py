@@ -16,7 +16,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.errors import faults
 from reasoner.records import Problem, Rollout
 from reasoner.seeds import request_seed
-from verifiers import JSON, Outcome
+from verifiers import JSON, Outcome, mark_of
 from verifiers.jsonl import JsonLinesError, read_jsonl
 
 
@@ -24,7 +24,7 @@ class Counts(NamedTuple):
     """Evidence on one problem."""
 
     passes: float
-    """Sum of rewards in [0, 1]."""
+    """Sum of marks (`Verdict.mark`): right answers, and shares of partly right ones."""
     fails: float
     step: int
     """When it was last added to."""
@@ -44,7 +44,9 @@ class _Graded(BaseModel):
     task: str
     problem: str
     reward: float | None = Field(validation_alias=AliasPath("verdict", "reward"))
-    outcome: str = Field(validation_alias=AliasPath("verdict", "outcome"))
+    outcome: Outcome = Field(validation_alias=AliasPath("verdict", "outcome"))
+    components: dict[str, float] = Field(default={}, validation_alias=AliasPath("verdict", "components"))
+    decided_by: str | None = Field(default=None, validation_alias=AliasPath("verdict", "decided_by"))
 
 
 class Difficulty:
@@ -79,15 +81,14 @@ class Difficulty:
         self._counts[key] = Counts(before.passes * kept + passes, before.fails * kept + fails, step)
 
     def record(self, rollouts: Iterable[Rollout], *, step: int) -> None:
-        """Add a step's graded rollouts; learned scores, which have no pass mark, say nothing here."""
+        """Add a step's rollouts by their marks; learned scores, which have none, say nothing here."""
         self.step = step
         found: dict[str, list[float]] = {}
         for rollout in rollouts:
-            if rollout.verdict.reward is not None and rollout.verdict.outcome is not Outcome.SCORED:
-                found.setdefault(problem_key(rollout.problem), []).append(rollout.verdict.reward)
-        for key, rewards in found.items():
-            passes = sum(min(1.0, max(0.0, reward)) for reward in rewards)
-            self.add(key, passes=passes, fails=len(rewards) - passes, step=step)
+            if (mark := rollout.verdict.mark) is not None:
+                found.setdefault(problem_key(rollout.problem), []).append(mark)
+        for key, marks in found.items():
+            self.add(key, passes=sum(marks), fails=len(marks) - sum(marks), step=step)
 
     def pass_rate(self, key: str) -> float:
         """Mean of the posterior."""
@@ -134,9 +135,9 @@ class Difficulty:
         try:
             for number, row in read_jsonl(path):  # noqa: B007  (named in the error below)
                 graded = _Graded.model_validate(row)
-                if graded.reward is not None and graded.outcome != Outcome.SCORED:
-                    passes = min(1.0, max(0.0, graded.reward))
-                    self.add(f"{graded.task}/{graded.problem}", passes=passes, fails=1 - passes, step=0)
+                mark = mark_of(graded.outcome, graded.components.get(graded.decided_by or "", graded.reward))
+                if mark is not None:
+                    self.add(f"{graded.task}/{graded.problem}", passes=mark, fails=1 - mark, step=0)
         except JsonLinesError as error:
             raise ConfigError(
                 "bad-value" if error.line else "no-file",

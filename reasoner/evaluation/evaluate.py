@@ -24,8 +24,9 @@ class EvalResult:
     """Share of completions that hit the token limit."""
     tokens_mean: float
     estimates: Mapping[str, Estimate]
-    """avg@K, pass@k for k in powers of two up to K, maj@K (K > 1, and a verifier that names the answers that it finds
-    right), and the mean of each component of the verdicts."""
+    """avg@K: mean of `Verdict.quality`, so the share right where verdicts are right or wrong. pass@k for k in powers of
+    two up to K and maj@K (K > 1, verdicts that are right or wrong; maj@K if the right ones name their answers). reward:
+    the mean reward, where it counts more than right and wrong. The mean of each component of the verdicts."""
 
     def to_json(self) -> dict[str, JSON]:
         """As one line of evals.jsonl."""
@@ -50,19 +51,21 @@ def summarize(groups: Sequence[RolloutGroup]) -> EvalResult:
     """Every figure of an evaluation; a problem none of whose completions could be graded is left out."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     samples = max(len(group.rollouts) for group in groups)
-    votes = all(v.answer is not None for r in rollouts if (v := r.verdict).graded and (v.reward or 0.0) >= 1.0)
+    votes = all(rollout.verdict.answer is not None for rollout in rollouts if rollout.verdict.right)
+    counts_more = any(rollout.verdict.reward != rollout.verdict.quality for rollout in rollouts)
     per_problem: dict[str, list[float]] = {}
     for group in groups:
         graded = [rollout.verdict for rollout in group.rollouts if rollout.verdict.graded]
         if not graded:
             continue
-        rewards = [verdict.reward or 0.0 for verdict in graded]
-        right = [reward >= 1.0 for reward in rewards]
-        per_problem.setdefault(f"avg@{samples}", []).append(sum(rewards) / len(rewards))
+        right = [verdict.right for verdict in graded]
+        per_problem.setdefault(f"avg@{samples}", []).append(sum(v.quality or 0.0 for v in graded) / len(graded))
+        if counts_more:
+            per_problem.setdefault("reward", []).append(sum(v.reward or 0.0 for v in graded) / len(graded))
         for name in dict.fromkeys(name for verdict in graded for name in verdict.components):
             held = [verdict.components[name] for verdict in graded if name in verdict.components]
             per_problem.setdefault(f"component/{name}", []).append(sum(held) / len(held))
-        if samples == 1:
+        if samples == 1 or any(verdict.mark is None for verdict in graded):
             continue
         for k in _ks(samples):
             if k <= len(graded):

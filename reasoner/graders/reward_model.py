@@ -136,6 +136,7 @@ class RewardModelVerifier(Verifier):
 
     name = "reward-model"
     in_process = True
+    learned = True
     reference_schema = {}
 
     def __init__(

@@ -73,7 +73,7 @@ class HackingMonitor:
                 name, options = problem.verifier, dict(problem.verifier_options)
             waiting.append(self._pool.submit(name, options, grading_row(problem, rollout.completion)))
         return {
-            (index, rollout.sample_index): future.result().reward
+            (index, rollout.sample_index): future.result().quality
             for (index, rollout), future in zip(places, waiting, strict=True)
         }
 

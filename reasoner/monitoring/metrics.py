@@ -14,7 +14,7 @@ from reasoner.algorithm.group_baselines import group_signal
 from reasoner.policy.policy import UpdateStats
 from reasoner.policy.step_update import Updated
 from reasoner.records import FinishReason, Rollout, RolloutGroup
-from verifiers import Outcome
+from verifiers import Outcome, all_right, all_wrong
 
 
 def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
@@ -27,25 +27,35 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     metrics = {
         "reward/mean": statistics.fmean(rewards) if rewards else float("nan"),
         "reward/std": statistics.pstdev(rewards) if rewards else float("nan"),
-        "reward/pass_rate": outcomes[Outcome.CORRECT] / max(1, len(rewards)),
         "completion/length_mean": statistics.fmean(lengths),
         "completion/length_max": float(max(lengths)),
         "completion/truncated": sum(r.completion.finish_reason is FinishReason.LENGTH for r in rollouts) / total,
         "grading/ungraded": (outcomes[Outcome.VERIFIER_ERROR] + outcomes[Outcome.BAD_REFERENCE]) / total,
         **{f"outcome/{outcome}": outcomes[outcome] / total for outcome in Outcome},
     }
-    return metrics | signal_metrics(groups) | _by_task(groups) | _by_component(rollouts)
+    return metrics | _pass_rate(rollouts) | signal_metrics(groups) | _by_task(groups) | _by_component(rollouts)
+
+
+def _pass_rate(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """The share that is right, of the rollouts that a verifier calls right or wrong; nothing where there are none."""
+    judged = [rollout.verdict.right for rollout in rollouts if rollout.verdict.mark is not None]
+    return {"reward/pass_rate": sum(judged) / len(judged)} if judged else {}
 
 
 def signal_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """Shares of groups with unequal rewards, and of those where all are right or all are wrong."""
+    """Shares of groups with unequal rewards, of those whose answers are all right, and of those all wrong.
+
+    Right and wrong are the verdicts' (`Verdict.mark`): where a reward counts more than that, a group of right answers
+    can have signal.
+    """
     rewards_PG = [[r.reward for r in group.rollouts if r.reward is not None] for group in groups]
     graded = [rewards for rewards in rewards_PG if rewards]
+    marks_PG = [[r.verdict.mark for r in group.rollouts if r.verdict.graded] for group in groups]
     count = max(1, len(graded))
     return {
         "groups/signal": sum(group_signal(rewards) for rewards in graded) / count,
-        "groups/all_right": sum(min(rewards) >= 1 for rewards in graded) / count,
-        "groups/all_wrong": sum(max(rewards) <= 0 for rewards in graded) / count,
+        "groups/all_right": sum(map(all_right, marks_PG)) / count,
+        "groups/all_wrong": sum(map(all_wrong, marks_PG)) / count,
     }
 
 

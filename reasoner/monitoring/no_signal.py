@@ -18,8 +18,12 @@ def no_signal_advice(metrics: Mapping[str, float]) -> str:
     right, wrong = metrics.get("groups/all_right", 0.0), metrics.get("groups/all_wrong", 0.0)
     truncated, no_answer = metrics.get("completion/truncated", 0.0), metrics.get("outcome/no_answer", 0.0)
     if right > wrong:
-        cause = "every graded group is all right, so there is nothing left to learn from it"
+        share = "every graded group is" if right == 1 else f"{right:.0%} of the groups are"
+        cause = f"{share} all right, so there is nothing left to learn from it"
         advice = ["take harder problems"]
+    elif not wrong:
+        cause = "the rewards of each group are equal, though its answers are neither all right nor all wrong"
+        advice = ["take a reward that tells its completions apart", "raise rollout.temperature or rollout.group_size"]
     else:
         cause = f"{wrong:.0%} of the groups are all wrong"
         if no_answer > 0:

@@ -60,7 +60,7 @@ class Watched(NamedTuple):
     flattery: bool
     confident: bool
     held_out: float | None
-    """Reward of the held-out scorer; None where it did not or could not grade."""
+    """What the held-out scorer says (`Verdict.quality`); None where it did not or could not grade."""
 
 
 def watched(groups: Sequence[RolloutGroup], held_out: Mapping[tuple[int, int], float | None]) -> list[Watched]:

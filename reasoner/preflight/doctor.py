@@ -242,7 +242,7 @@ def _golds(stage: StageConfig) -> Check:
         wrong = [
             (problem, verdict)
             for problem, verdict in zip(worked, pool.grade(requests), strict=True)
-            if verdict.reward is None or verdict.reward < 1
+            if verdict.quality is None or verdict.quality < 1
         ]
     if wrong:
         problem, verdict = wrong[0]
@@ -283,7 +283,7 @@ def _sandbox(stage: StageConfig) -> Check:
             for text in completions
         ]
         *worked, stopped = pool.grade(requests)
-    wrong = [v for v in worked if v.reward is None or v.reward < 1] + [v for v in [stopped] if v.reward != 0]
+    wrong = [v for v in worked if v.quality is None or v.quality < 1] + [v for v in [stopped] if v.reward != 0]
     said = [
         *(f"a worked solution: {v.outcome} in {v.seconds:.2f} s" for v in worked),
         f"an endless program: {stopped.outcome} in {stopped.seconds:.1f} s",

@@ -76,7 +76,7 @@ class Preflight:
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Right and graded samples of each problem."""
+        """Right samples of each problem, and those that a verifier calls right or wrong."""
         return _counts(self.rows)
 
     def shares(self) -> dict[str, float]:
@@ -198,7 +198,7 @@ def _rows(rounds: Sequence[Sampled]) -> list[Row]:
 def _counts(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     for row in rows:
-        if row.reward is not None:
+        if row.mark is not None:
             right, total = found.get(row.problem, (0, 0))
             found[row.problem] = (right + row.right, total + 1)
     return found

@@ -29,7 +29,7 @@ class Producer:
         Dynamic sampling adds rounds until enough groups have signal (DAPO, arXiv:2503.14476, section 3.2). A round is
         used whole and in order: the groups that are kept do not depend on which completions finish first.
         """
-        rollout = self.config.rollout
+        rollout, normalized = self.config.rollout, self.config.algorithm.normalize_components
         wanted = rollout.problems_per_step
         if not rollout.dynamic_sampling_rounds:
             yield from self._round(step, 0).graded(self.config.grading.portions)
@@ -37,7 +37,7 @@ class Producer:
         parts: list[Sampled] = []
         for turn in range(1 + rollout.dynamic_sampling_rounds):
             parts.append(self._round(step, turn).all())
-            if sum(has_signal(group) for part in parts for group in part.groups) >= wanted:
+            if sum(has_signal(group, normalized=normalized) for part in parts for group in part.groups) >= wanted:
                 break
         yield merged(parts)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from reasoner.algorithm.advantage import Estimator
+from reasoner.algorithm.batch import row_rewards
 from reasoner.algorithm.group_baselines import group_signal, overlong_penalty
 from reasoner.config.stage import StageConfig
 from reasoner.records import Dropped, Kept, RolloutGroup
@@ -40,9 +41,10 @@ def shaped(portions: Iterable[Sampled], config: StageConfig) -> Iterator[Sampled
         yield replace(portion, groups=tuple(groups))
 
 
-def has_signal(group: RolloutGroup) -> bool:
-    """Return True if the rewards of the graded rollouts differ."""
-    return group_signal([rollout.reward for rollout in group.rollouts if rollout.reward is not None])
+def has_signal(group: RolloutGroup, *, normalized: bool = False) -> bool:
+    """Return True if the rewards of the graded rollouts differ; `normalized`: with components as GDPO adds them."""
+    graded = [(0, rollout) for rollout in group.rollouts if rollout.reward is not None]
+    return group_signal(row_rewards(graded, normalized=normalized))
 
 
 class Selection(NamedTuple):
@@ -64,7 +66,7 @@ def select(portion: Sampled, estimator: Estimator, config: StageConfig) -> Selec
     room = config.rollout.problems_per_step if config.rollout.dynamic_sampling_rounds else len(groups)
     selection = Selection([], [])
     for index, group in enumerate(groups, portion.first_group):
-        signal = has_signal(group) or not signal_only
+        signal = has_signal(group, normalized=algorithm.normalize_components) or not signal_only
         taken = signal and room > 0
         room -= taken
         for rollout in group.rollouts:

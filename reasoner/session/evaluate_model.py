@@ -64,7 +64,10 @@ def _report(stage: StageConfig, done: Evaluation, *, as_json: bool) -> None:
         return
     console.print(f"{stage.model.path} on {stage.task[0].name}: {result.problems} problems x {result.samples}")
     for name, value in result.estimates.items():
-        console.print(f"  {name:8} {value.value:6.1%}  [{value.low:.1%}, {value.high:.1%}]", markup=False)
+        as_share = ".1%" if "@" in name else ".3f"  # components and rewards may leave [0, 1]
+        console.print(
+            f"  {name:8} {value.value:6{as_share}}  [{value.low:{as_share}}, {value.high:{as_share}}]", markup=False
+        )
     console.print(
         f"  length {result.tokens_mean:.0f} tokens, truncated {result.truncated:.1%}, ungraded {result.ungraded}"
     )

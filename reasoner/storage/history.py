@@ -17,7 +17,8 @@ from reasoner.config.load import load_config
 from reasoner.config.stage import StageConfig
 from reasoner.errors import faults
 from reasoner.storage.files import RunError
-from verifiers import JSON
+from verifiers import JSON, Outcome, mark_of
+from verifiers.compose import part_at
 from verifiers.jsonl import JsonLinesError, read_jsonl
 
 Floats = Annotated[NDArray[np.float32], BeforeValidator(partial(np.asarray, dtype=np.float32))]
@@ -63,6 +64,10 @@ class Row:
     seconds: Annotated[float, _of_verdict("seconds")] = 0.0
     shaping: float = 0.0
     components: Mapping[str, float] = field(default_factory=dict[str, float])
+    weights: Annotated[Mapping[str, float], _of_verdict("weights")] = field(default_factory=dict[str, float])
+    """Of the components whose weighted sum is the verdict's reward; empty where it is no such sum."""
+    decided_by: Annotated[str | None, _of_verdict("decided_by")] = None
+    """The component that decides whether the answer is right; None: the reward itself does."""
     tokens: int
     finish_reason: str
     policy_version: int = 0
@@ -93,9 +98,24 @@ class Row:
         return self.finish_reason == "length"
 
     @property
+    def mark(self) -> float | None:
+        """How right the answer is, whatever else the reward counts: see `verifiers.mark_of`."""
+        return mark_of(Outcome(self.outcome), self.components.get(self.decided_by or "", self.verdict_reward))
+
+    @property
+    def quality(self) -> float | None:
+        """The mark, or the verdict's reward where nothing says right or wrong; None: ungraded."""
+        return self.verdict_reward if self.mark is None else self.mark
+
+    @property
     def right(self) -> bool:
-        """True if the verdict is full marks; a learned reward has none."""
-        return self.verdict_reward is not None and self.verdict_reward >= 1 and self.outcome != "scored"
+        """True if the answer is right, whatever else the reward counts; a learned reward says nothing of it."""
+        return self.outcome == Outcome.CORRECT
+
+    @property
+    def decider(self) -> tuple[str, Mapping[str, JsonValue]]:
+        """The verifier, with its options, that says whether the answer is right: a part of a composed one."""
+        return part_at(self.decided_by or "", self.verifier, self.verifier_options)
 
     @property
     def place(self) -> tuple[int, int, int]:

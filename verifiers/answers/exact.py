@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from verifiers.answers.final import final_answer, no_answer
+from verifiers.answers.final import check_forms, final_answer, no_answer
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
@@ -16,6 +16,8 @@ class Exact(Verifier):
     Args:
         whole: compare the whole completion instead of its final answer.
         ignore_case: fold case on both sides.
+        forms: accepted forms of the answer; None: all.
+        lenient: where no form declares an answer, take the last number of the text.
     """
 
     name = "exact"
@@ -26,9 +28,12 @@ class Exact(Verifier):
         Example(completion="I do not know which town it is.", reference="Paris", outcome=Outcome.NO_ANSWER),
     )
 
-    def __init__(self, *, whole: bool = False, ignore_case: bool = False) -> None:
-        self._whole = whole
-        self._ignore_case = ignore_case
+    def __init__(
+        self, *, whole: bool = False, ignore_case: bool = False, forms: list[str] | None = None, lenient: bool = False
+    ) -> None:
+        check_forms(forms)
+        self._whole, self._ignore_case = whole, ignore_case
+        self._forms, self._lenient = forms, lenient
 
     def check_reference(self, reference: JSON) -> None:
         if not isinstance(reference, str) or not reference.strip():
@@ -40,7 +45,7 @@ class Exact(Verifier):
         if self._whole:
             answer, form = row.completion, "whole completion"
         else:
-            found = final_answer(row)
+            found = final_answer(row, self._forms, lenient=self._lenient)
             answer, form = (found.answer, found.form) if found else ("", "")
         if not answer.strip():
             return no_answer()

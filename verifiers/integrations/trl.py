@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -70,6 +71,14 @@ def as_text(given: str | Chat) -> str:
     return given if isinstance(given, str) else "\n".join(str(message.get("content") or "") for message in given)
 
 
+def _named_columns(function: Callable[..., object]) -> frozenset[str] | None:
+    """The parameters of a reward function by name; None where it has no signature."""
+    try:
+        return frozenset(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return None
+
+
 class TrlFunction(Verifier):
     """A TRL reward function as a verifier, called with batches as TRL would call it.
 
@@ -94,6 +103,12 @@ class TrlFunction(Verifier):
     ) -> None:
         self._function = load_function(function)
         self._target, self._column, self._chat, self._columns = function, column, chat, columns or []
+        self._reads = _named_columns(self._function)
+
+    @property
+    def grades(self) -> bool:
+        """Whether the function names the gold's column among its parameters: a format function takes no gold."""
+        return self._column is not None and (self._reads is None or self._column in self._reads)
 
     def grade(self, row: GradingRow) -> Verdict:
         return self.grade_batch([row])[0]

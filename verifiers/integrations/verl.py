@@ -43,7 +43,7 @@ def compute_score(
         ungraded: the score of what could not be graded; None: that is an error, because verl takes a number only.
         workers: grading processes.
     Returns:
-        score, acc (whether the reward is 1) and outcome; verl logs them.
+        score, acc (whether the answer is right) and outcome; verl logs them.
     Raises:
         VerifierError: no verifier is named, or the row could not be graded.
     """
@@ -64,7 +64,7 @@ def compute_score(
     reward = ungraded if verdict.reward is None else verdict.reward
     if reward is None:
         raise VerifierError(f"{verdict.outcome} by {name}: {verdict.reason}. Set `ungraded` in reward_kwargs to go on.")
-    return {"score": reward, "acc": verdict.reward is not None and verdict.reward >= 1, "outcome": str(verdict.outcome)}
+    return {"score": reward, "acc": verdict.right, "outcome": str(verdict.outcome)}
 
 
 class VerlFunction(Verifier):

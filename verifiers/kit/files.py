@@ -150,7 +150,7 @@ class Summary:
         else:
             self.graded += 1
             self.reward_sum += verdict.reward
-            self.correct += verdict.reward >= 1
+            self.correct += verdict.right
         self.slowest = sorted([*self.slowest, (verdict.seconds, line.id)], reverse=True)[:3]
         return {"id": line.id, **verdict.to_json()}
 

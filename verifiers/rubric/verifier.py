@@ -90,6 +90,11 @@ class Rubric(Composite):
         self.version = VERSION if self._judge is None else f"{VERSION}+{self._judge.made.version}"
         self.injectable = self._judge is not None
 
+    @property
+    def grades(self) -> bool:
+        """Whether every criterion is decided by a rule."""
+        return not self.injectable
+
     def any_in_process(self) -> bool:
         """Always: each criterion is a row of its own in the pool, with its own limits."""
         return True

@@ -5,6 +5,8 @@ Evidence, not prophecy: what is reported is where two verifiers disagree, over t
 
 from __future__ import annotations
 
+import inspect
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,8 @@ from reasoner.observe.explain import explain, ordered
 from reasoner.observe.explain.finding import Finding, Level, places
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.history import History, Row
-from verifiers import get_verifier
+from verifiers import JSON, Outcome, get_verifier
+from verifiers.registry import verifier_class
 from verifiers.stats import wilson_interval
 
 ALLOWED = 0.02
@@ -59,23 +62,53 @@ def held_out_for(row: Row) -> str | None:
     """The name of a verifier that grades such a reference in another way, where there is one."""
     if not isinstance(row.reference, str):
         return None
-    own = row.verifier.rpartition(":")[2]
+    own = row.decider[0].rpartition(":")[2]
     return "exact" if own == "math" else "math"
 
 
 def audited(history: History, *, sample: int, verifier: str | None = None) -> list[Regraded]:
     """Up to `sample` rewarded rollouts, spread over the run, with the held-out verdict.
 
-    Where rewards come in degrees (a reward model, a rubric), no answer is right or wrong: nothing is chosen by itself.
+    Where a verifier speaks in degrees (a reward model, a rubric), no answer is right or wrong: nothing is chosen by
+    itself. The held-out verifier reads answers by the options of the one that decided, as far as it has them.
     """
-    if verifier is None and any(row.outcome in ("scored", "partial") for row in history.graded):
-        return []
-    rewarded = [row for row in history.graded if row.right and (verifier or held_out_for(row))]
+    degrees = {(row.task, row.verifier) for row in history.graded if row.outcome in ("scored", "partial")}
+    rewarded = [
+        row
+        for row in history.graded
+        if row.right and (verifier or ((row.task, row.verifier) not in degrees and held_out_for(row)))
+    ]
     if not rewarded or sample == 0:
         return []
     chosen = sorted(random.Random(0).sample(range(len(rewarded)), min(sample, len(rewarded))))
-    rows = [rewarded[i] for i in chosen]
-    return regrade(rows, history.config, verifier=verifier or held_out_for(rows[0]), workers=1)
+    alike: dict[tuple[str, str], list[Row]] = {}
+    for row in (rewarded[i] for i in chosen):
+        name = verifier or held_out_for(row) or ""
+        alike.setdefault((name, json.dumps(_reading(row, name), sort_keys=True)), []).append(row)
+    done = [
+        item
+        for (name, options), rows in alike.items()
+        for item in regrade(rows, history.config, verifier=name, options=json.loads(options), workers=1)
+    ]
+    return sorted(done, key=lambda item: item.row.place)
+
+
+def _reading(row: Row, verifier: str) -> dict[str, JSON]:
+    """The options of the row's own verifier that say how answers are read, where `verifier` has them too."""
+    given, known = row.decider[1], inspect.signature(verifier_class(verifier)).parameters
+    return {name: given[name] for name in READING if name in given and name in known}
+
+
+READING = ("forms", "lenient")
+"""Options of verifiers that say where in a text its answer stands."""
+
+
+def _read_otherwise(item: Regraded) -> bool:
+    """Whether the held-out verifier only found no answer where the training verifier read the reference itself."""
+    row = item.row
+    lenient = row.decider[1].get("lenient") is True
+    same = str(row.answer).strip() == str(row.reference).strip()
+    return item.verdict.outcome is Outcome.NO_ANSWER and bool(row.answer) and (lenient or same)
 
 
 def audit_findings(done: Sequence[Regraded], *, chosen: bool = False) -> list[Finding]:
@@ -85,38 +118,70 @@ def audit_findings(done: Sequence[Regraded], *, chosen: bool = False) -> list[Fi
         done: of `audited`.
         chosen: the held-out verifier was named by the user.
     """
-    rejected = [item for item in done if item.verdict.reward is not None and item.verdict.reward < 1]
-    graded = [item for item in done if item.verdict.reward is not None]
+    graded = [item for item in done if item.verdict.quality is not None]
     if not graded:
         return []
-    share = len(rejected) / len(graded)
     name = graded[0].verdict.verifier
+    refused = [item for item in graded if _refuses(item)]
+    unread = [item for item in refused if _read_otherwise(item)]
+    rejected = [item for item in refused if not _read_otherwise(item)]
     strict = name == "exact" and not chosen  # differs on every equal form: tells only of answers that share nothing
-    if wilson_interval(len(rejected), len(graded)).low < (0.5 if strict else ALLOWED):
-        return []
-    return [
-        Finding(
-            code="held-out-gap",
-            level=Level.NOTE if strict else Level.FAULT,
-            cost=min(1.0, 0.3 + share),
-            title=f"A held-out verifier ({name}) rejects {percent(share)} of the rewarded rollouts: the reward"
-            f" may be gamed",
-            evidence=(
-                f"{len(rejected)} of {len(graded)} sampled; over time {over_time(done)}",
-                *(
-                    f"answer {str(item.row.answer)[:40]!r} against {str(item.row.reference)[:40]!r}:"
-                    f" {item.verdict.reason[:80]}"
-                    for item in rejected[:2]
-                ),
-            ),
-            change="read them in `reasoner report RUN`; where the training verifier is wrong, tighten it and"
-            " `reasoner rescore RUN --verifier NAME`.",
-            rollouts=places([item.row for item in rejected]),
-        )
-    ]
+    allowed = 0.5 if strict else ALLOWED
+    if wilson_interval(len(rejected), len(graded)).low >= allowed:
+        return [_gap(rejected, graded, strict=strict)]
+    if wilson_interval(len(unread), len(graded)).low >= ALLOWED:
+        return [_stricter(unread, graded)]
+    return []
+
+
+def _refuses(item: Regraded) -> bool:
+    return item.verdict.quality is not None and item.verdict.quality < 1
+
+
+def _examples(items: Sequence[Regraded]) -> tuple[str, ...]:
+    return tuple(
+        f"answer {str(item.row.answer)[:40]!r} against {str(item.row.reference)[:40]!r}: {item.verdict.reason[:80]}"
+        for item in items[:2]
+    )
+
+
+def _gap(rejected: Sequence[Regraded], graded: Sequence[Regraded], *, strict: bool) -> Finding:
+    share, name = len(rejected) / len(graded), graded[0].verdict.verifier
+    return Finding(
+        code="held-out-gap",
+        level=Level.NOTE if strict else Level.FAULT,
+        cost=min(1.0, 0.3 + share),
+        title=f"A held-out verifier ({name}) rejects {percent(share)} of the rollouts that count as right: the reward"
+        f" may be gamed",
+        evidence=(f"{len(rejected)} of {len(graded)} sampled; over time {over_time(graded)}", *_examples(rejected)),
+        change="read them in `reasoner report RUN`; where the training verifier is wrong, tighten it and"
+        " `reasoner rescore RUN --verifier NAME`.",
+        rollouts=places([item.row for item in rejected]),
+    )
+
+
+def _stricter(unread: Sequence[Regraded], graded: Sequence[Regraded]) -> Finding:
+    """The two verifiers look for the answer in other places; they do not disagree on what it is."""
+    share, name = len(unread) / len(graded), graded[0].verdict.verifier
+    own, options = unread[0].row.decider
+    lenient = "; lenient: true" if options.get("lenient") else ""
+    return Finding(
+        code="held-out-stricter",
+        level=Level.NOTE,
+        cost=0.0,
+        title=f"The held-out verifier ({name}) is stricter on where an answer stands: it finds none in"
+        f" {percent(share)} of the rollouts in which {own} reads the right one",
+        evidence=(
+            f"{len(unread)} of {len(graded)} sampled: a difference of reading ({own}{lenient}), no sign of gaming",
+            *_examples(unread),
+        ),
+        change="audit with a verifier that reads the same places (`reasoner explain RUN --held-out NAME`), or ask in"
+        " prompt.system for a declared answer.",
+        rollouts=places([item.row for item in unread]),
+    )
 
 
 def over_time(done: Sequence[Regraded]) -> str:
     """Rejected shares in the thirds of the audited rollouts."""
-    flags = np.asarray([item.verdict.reward is not None and item.verdict.reward < 1 for item in done], dtype=np.float64)
+    flags = np.asarray([_refuses(item) for item in done], dtype=np.float64)
     return " -> ".join(percent(float(part.mean())) for part in np.array_split(flags, min(3, len(flags))))

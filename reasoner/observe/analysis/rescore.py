@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reasoner.algorithm.group_baselines import GROUP_ADVANTAGES, group_advantages
+from reasoner.algorithm.group_baselines import (
+    GROUP_ADVANTAGES,
+    Term,
+    group_advantages,
+    normalized_sums,
+    terms_of,
+)
 from reasoner.config.sections import AlgorithmSection
 from reasoner.config.stage import StageConfig
 from reasoner.storage.files import RunError
@@ -40,6 +46,29 @@ class Regraded(NamedTuple):
     def changed(self) -> bool:
         """Whether the reward differs, exactly."""
         return self.before != self.after
+
+
+class Learned(NamedTuple):
+    """What a graded rollout gives to the advantages of its group."""
+
+    reward: float
+    """Shaping included."""
+    shaping: float
+    quality: float
+    """How right the answer is (`Verdict.quality`)."""
+    terms: Mapping[str, Term]
+    """The components that add up to the verdict's reward."""
+
+
+def _learned(item: Regraded, *, after: bool) -> Learned | None:
+    """The stored verdict's part in the advantages, or that of the new verdict; None if it is ungraded."""
+    row, verdict = item
+    said = verdict if after else row
+    reward, quality = (verdict.reward, verdict.quality) if after else (row.verdict_reward, row.quality)
+    if reward is None or quality is None:
+        return None
+    terms = terms_of(reward, components=said.components, weights=said.weights)
+    return Learned(reward + row.shaping, row.shaping, quality, terms)
 
 
 def regrade(
@@ -116,8 +145,8 @@ def summarize(done: Sequence[Regraded], config: StageConfig) -> Rescore:
         groups.setdefault((item.row.step, item.row.group), []).append(item)
     lost = gained = changed = reverse = 0
     for group in groups.values():
-        before = advantages([item.before for item in group], config.algorithm)
-        after = advantages([item.after for item in group], config.algorithm)
+        before = advantages([_learned(item, after=False) for item in group], config.algorithm)
+        after = advantages([_learned(item, after=True) for item in group], config.algorithm)
         lost += any(before) and not any(after)
         gained += any(after) and not any(before)
         changed += sum(abs(a - b) > 1e-6 for a, b in zip(before, after, strict=True))
@@ -141,17 +170,24 @@ def summarize(done: Sequence[Regraded], config: StageConfig) -> Rescore:
     )
 
 
-def advantages(rewards_G: Sequence[float | None], algorithm: AlgorithmSection) -> list[float]:
+def advantages(group_G: Sequence[Learned | None], algorithm: AlgorithmSection) -> list[float]:
     """[G] advantages by the run's estimator, or by the one that `advantages_note` names; 0 where ungraded."""
-    graded = [reward for reward in rewards_G if reward is not None]
+    graded = [learned for learned in group_G if learned is not None]
     if not graded:
-        return [0.0] * len(rewards_G)
+        return [0.0] * len(group_G)
+    options = {name: value for name, value in algorithm.advantage_options.items() if value is not None}
+    rewards = [learned.reward for learned in graded]
+    if algorithm.normalize_components:
+        sums = normalized_sums([learned.terms for learned in graded])
+        rewards = [learned.shaping + value for learned, value in zip(graded, sums, strict=True)]
+    elif algorithm.advantage == "rejection" and "threshold" not in options:
+        rewards = [learned.quality + learned.shaping for learned in graded]
     if algorithm.advantage in GROUP_ADVANTAGES:
-        values = GROUP_ADVANTAGES[algorithm.advantage](graded, **algorithm.advantage_options)
+        values = GROUP_ADVANTAGES[algorithm.advantage](rewards, **options)
     else:
-        values = group_advantages(graded)
+        values = group_advantages(rewards)
     found = iter(values)
-    return [0.0 if reward is None else next(found) for reward in rewards_G]
+    return [0.0 if learned is None else next(found) for learned in group_G]
 
 
 def advantages_note(algorithm: AlgorithmSection) -> str | None:

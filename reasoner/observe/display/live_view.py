@@ -90,7 +90,7 @@ class View:
         text.append(tail(row.prompt, 600) + "\n", style="dim")
         text.append(tail(row.completion, 1_200) + "\n")
         text.append(f"answer {row.answer!r}   reference {str(row.reference)[:80]!r}\n", style="bold")
-        text.append(f"{row.outcome}: {row.reason[:200]}", style="green" if (row.reward or 0) >= 1 else "red")
+        text.append(f"{row.outcome}: {row.reason[:200]}", style="green" if row.right else "red")
         title = f"{self.show} of the last step: reward {row.reward:g}, {row.tokens} tokens, step/group/sample"
         return Panel(text, title=f"{title} {'/'.join(map(str, row.place))}", title_align="left")
 
@@ -105,7 +105,8 @@ def metric_lines(last: Mapping[str, float | None]) -> Iterable[tuple[str, str, s
     tasks = [(n.removeprefix("reward/"), v) for n, v in last.items() if n.startswith("reward/") and n not in REWARD]
     by_task = "   " + "  ".join(f"{name} {value:.2f}" for name, value in tasks if value is not None) if tasks else ""
     yield "reward", f"{get('reward/mean'):.3f} ± {get('reward/std'):.3f}", "reward/mean"
-    yield "pass rate", f"{get('reward/pass_rate'):.1%}{by_task}", "reward/pass_rate"
+    if last.get("reward/pass_rate") is not None:
+        yield "pass rate", f"{get('reward/pass_rate'):.1%}{by_task}", "reward/pass_rate"
     yield (
         "groups",
         f"{get('groups/signal'):.0%} with signal, {get('groups/all_right'):.0%} all right,"

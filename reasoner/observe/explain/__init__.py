@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from reasoner.observe.explain.component_rules import component_rules
 from reasoner.observe.explain.finding import Finding, Level, Place, ordered
 from reasoner.observe.explain.gap import gap_rules
 from reasoner.observe.explain.grading_rules import grading_rules
@@ -24,6 +25,7 @@ RULES: tuple[Callable[[History], Iterator[Finding]], ...] = (
     prompt_rules,
     signal_rules,
     grading_rules,
+    component_rules,
     machine_rules,
 )
 

@@ -27,7 +27,6 @@ def grading_rules(history: History) -> Iterator[Finding]:
     yield from _longer_wins(history)
     yield from _inconsistent(history)
     yield from _tampering(history)
-    yield from _components(history)
     yield from _repetition(history)
     yield from _length(history)
 
@@ -238,9 +237,10 @@ def _longer_wins(history: History) -> Iterator[Finding]:
 
     Right answers may go with length within a problem (one way of working is longer, and better), and across problems
     (the harder ones take longer); both, over many lengths, is what a reward for length does. Completions that were cut
-    off are left out: they are long and wrong for another reason.
+    off are left out: they are long and wrong for another reason. Of a composed reward the deciding part is looked at:
+    a part that is meant to reward length does so.
     """
-    rows = [row for row in history.graded if row.verdict_reward is not None and not row.truncated]
+    rows = [row for row in history.graded if row.quality is not None and not row.truncated]
     lengths_seen = {len(row.completion) for row in rows}
     groups: dict[tuple[int, int], list[Row]] = {}
     for row in rows:
@@ -283,7 +283,7 @@ MANY_LENGTHS = 10
 def _longer_share(rows: Sequence[Row]) -> float | None:
     """Of the pairs with unequal rewards, the share in which the longer completion has more; ties count as half."""
     lengths = np.asarray([len(row.completion) for row in rows])
-    rewards = np.asarray([row.verdict_reward for row in rows], dtype=np.float64)
+    rewards = np.asarray([row.quality for row in rows], dtype=np.float64)
     more = rewards[:, None] > rewards[None, :]
     if not more.any():
         return None
@@ -298,7 +298,7 @@ def _inconsistent(history: History) -> Iterator[Finding]:
         if row.outcome != "scored":
             seen.setdefault((row.task, row.verifier, row.problem, row.prompt, row.completion), []).append(row)
     several = [rows for rows in seen.values() if len(rows) > 1]
-    unequal = [rows for rows in several if len({row.verdict_reward for row in rows}) > 1]
+    unequal = [rows for rows in several if len({row.quality for row in rows}) > 1]
     if len(unequal) < 2:
         return
     share = len(unequal) / len(several)
@@ -325,10 +325,10 @@ TAMPER = re.compile(
 
 
 def _tampering(history: History) -> Iterator[Finding]:
-    rows = [row for row in history.rows if row.verifier.startswith("code") and TAMPER.search(row.completion)]
+    code = [row for row in history.rows if row.decider[0].startswith("code")]
+    rows = [row for row in code if TAMPER.search(row.completion)]
     flagged = [row for row in history.rows if row.detail.get("tampering")]
     found = list({id(row): row for row in (*flagged, *rows)}.values())
-    code = [row for row in history.rows if row.verifier.startswith("code")]
     if len(found) < max(1, 0.01 * len(code)):
         return
     rewarded = [row for row in found if row.right]
@@ -344,36 +344,6 @@ def _tampering(history: History) -> Iterator[Finding]:
         ),
         change="read them in `reasoner report`; a program that needs none of this for its task should not be rewarded.",
         rollouts=places(rewarded or found),
-    )
-
-
-def _components(history: History) -> Iterator[Finding]:
-    """A part of a composed reward that rises while the rest of it does not."""
-    names = {name for row in history.rows for name in row.components}
-    if len(names) < 2:
-        return
-    rising: dict[str, float] = {}
-    for name in names:
-        means = [
-            float(np.mean([row.components[name] for row in history.by_step[step] if name in row.components] or [0.0]))
-            for step in history.steps
-        ]
-        found = change(np.asarray(means))
-        if found is not None:
-            rising[name] = found.last - found.first
-    if len(rising) < 2:
-        return
-    top = max(rising, key=lambda name: rising[name])
-    rest = sum(value for name, value in rising.items() if name != top)
-    if rising[top] < 0.1 or rest > 0.1 * rising[top]:
-        return
-    yield Finding(
-        code="one-component-dominates",
-        level=Level.WARNING,
-        cost=0.5,
-        title=f"Only the reward component {top!r} rises ({rising[top]:+.2f}); the others do not ({rest:+.2f} together)",
-        evidence=tuple(f"{name}: {value:+.3f} from the first quarter to the last" for name, value in rising.items()),
-        change="lower its weight, or reward it only together with a right answer.",
     )
 
 

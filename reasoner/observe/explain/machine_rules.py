@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.observe.explain.policy_rules import progress
 from reasoner.observe.explain.significance import percent
@@ -61,11 +62,15 @@ def _grading_wait(history: History) -> Iterator[Finding]:
 
 
 def _outcome(history: History) -> Iterator[Finding]:
-    """Better, or not: rewards over the run, and the evaluations at its ends."""
+    """Better, or not: rewards over the run, and the evaluations at its ends; nothing of a stage that trains nothing."""
+    if METHODS[history.config.method].learns_from is None:
+        return
     risen = progress(history)
     reward = history.series("reward/mean")
+    judged = any(row.mark is not None for row in history.rows)
+    level = history.series("reward/pass_rate") if judged else reward  # of 0 to 1 where answers are right or wrong
     evidence = [*_evaluations(history.evals)]
-    if risen is not None and len(reward) >= 12 and abs(risen) < 2 and history.complete and 0.02 < reward.mean() < 0.9:
+    if risen is not None and len(reward) >= 12 and abs(risen) < 2 and history.complete and 0.02 < level.mean() < 0.9:
         yield Finding(
             code="no-progress",
             level=Level.NOTE,
@@ -78,7 +83,7 @@ def _outcome(history: History) -> Iterator[Finding]:
         )
     elif risen is not None and risen >= 2:
         yield Finding(
-            code="solved" if reward[-1] > 0.9 else "rises",
+            code="solved" if len(level) and level[-1] > 0.9 else "rises",
             level=Level.NOTE,
             cost=0.0,
             title=f"The reward rises from {reward[: max(1, len(reward) // 4)].mean():.3f} to"
@@ -95,4 +100,6 @@ def _evaluations(evals: Sequence[EvalRecord]) -> Iterator[str]:
         if name in last:
             (a, al, ah), (b, bl, bh) = first[name], last[name]
             verdict = "better" if bl > ah else "worse" if bh < al else "the intervals overlap (see `reasoner compare`)"
-            yield f"evaluation {name}: {a:.1%} [{al:.1%}, {ah:.1%}] -> {b:.1%} [{bl:.1%}, {bh:.1%}]: {verdict}"
+            form = ".1%" if "@" in name else ".3f"  # rewards and losses are no shares
+            said = f"{a:{form}} [{al:{form}}, {ah:{form}}] -> {b:{form}} [{bl:{form}}, {bh:{form}}]"
+            yield f"evaluation {name}: {said}: {verdict}"

@@ -21,7 +21,9 @@ REPLACED_STEP_KL = 1.0
 
 
 def policy_rules(history: History) -> Iterator[Finding]:
-    """Every rule of this module."""
+    """Every rule of this module; silent where a stage trains nothing."""
+    if METHODS[history.config.method].learns_from is None:
+        return
     yield from _recorded_sign(history)
     yield from _centred(history)
     yield from _descends(history)
@@ -37,9 +39,12 @@ def _recorded_sign(history: History) -> Iterator[Finding]:
 
     Group-relative estimators compare within the group, always (but for a KL in the reward). Others may compare with the
     step: only rollouts that are better than both means, or worse than both, count there. Advantages that have nothing
-    to do with the rewards are wrong in half of those.
+    to do with the rewards are wrong in half of those. Where components are normalized before they are added, the
+    reward itself says nothing of the sign.
     """
     algorithm = history.config.algorithm
+    if algorithm.normalize_components:
+        return
     penalized = algorithm.kl_in == "reward" and algorithm.kl_coef > 0
     estimator = algorithm.advantage
     own = traits_of(estimator).group_relative and not penalized

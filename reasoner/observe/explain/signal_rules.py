@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level, places
 from reasoner.observe.explain.policy_rules import progress
 from reasoner.observe.explain.significance import change, percent
 from reasoner.storage.history import History, Row
+from verifiers import all_right, all_wrong
 from verifiers.stats import wilson_interval
 
 MOSTLY = 0.8
@@ -22,34 +25,41 @@ TRUNCATED = 0.1
 
 
 def signal_rules(history: History) -> Iterator[Finding]:
-    """Every rule of this module."""
-    yield from _no_signal(history)
-    yield from _dead_task(history)
+    """Every rule of this module; whether groups have signal matters only to a stage that trains on rewards."""
+    if METHODS[history.config.method].learns_from == "rewards":
+        yield from _no_signal(history)
+        yield from _dead_task(history)
     yield from _truncated(history)
     yield from _no_answer(history)
     yield from _same_completions(history)
 
 
 def _no_signal(history: History) -> Iterator[Finding]:
-    """Shares of groups that are all wrong and all right, over the run and at its ends."""
-    wrong, right = _shares(history)
+    """Groups that are all wrong, and groups that are all right and have equal rewards, over the run and at its ends.
+
+    Right answers whose rewards differ by something else (a length) still give a gradient: only those without signal
+    leave nothing to learn.
+    """
+    wrong, right, idle = _shares(history)
     if len(wrong) < 2:
         return
     third = max(1, len(right) // 3)
     start = max(3, len(right) // 10) if len(history.metrics) else len(right)
-    early_right, late_right = float(right[:start].mean()), float(right[-third:].mean())
-    late_wrong, all_wrong = float(wrong[-third:].mean()), float(wrong.mean())
+    idle_right = np.minimum(right, idle)
+    early_right, late_right = float(idle_right[:start].mean()), float(right[-third:].mean())
+    late_wrong, whole = float(wrong[-third:].mean()), float(wrong.mean())
+    idle_wrong = float(np.minimum(wrong, idle).mean())
     rises = (progress(history) or 0.0) > 3
     empty = _empty_steps(history)
-    if all_wrong > MOSTLY or (all_wrong > 0.5 and empty > 1 / 3):
-        yield _all_wrong(history, all_wrong, late_wrong, empty, rises=rises)
-    elif all_wrong > 0.3:
+    if whole > MOSTLY or (whole > 0.5 and empty > 1 / 3):
+        yield _all_wrong(history, whole, late_wrong, idle_wrong, empty, rises=rises)
+    elif whole > 0.3:
         yield Finding(
             code="all-wrong",
             level=Level.NOTE,
-            cost=all_wrong,
-            title=f"{percent(all_wrong)} of the groups are all wrong ({percent(late_wrong)} of the last third)",
-            evidence=("they give no gradient; the others do",),
+            cost=whole,
+            title=f"{percent(whole)} of the groups are all wrong ({percent(late_wrong)} of the last third)",
+            evidence=(_of_the_wrong(whole, idle_wrong),),
             change="`reasoner preflight CONFIG --write-problems FILE` drops the problems that the model never solves;"
             " a larger rollout.group_size finds rarer solutions.",
         )
@@ -57,11 +67,11 @@ def _no_signal(history: History) -> Iterator[Finding]:
         yield Finding(
             code="all-right",
             level=Level.WARNING,
-            cost=float(right.mean()),
+            cost=float(idle_right.mean()),
             title=f"{percent(early_right)} of the groups are all right from the start: there is little left to learn",
             evidence=(
-                f"over the whole run {percent(float(right.mean()))} of the groups have every rollout right: no"
-                f" gradient",
+                f"over the whole run {percent(float(idle_right.mean()))} of the groups have every rollout right and"
+                f" equal rewards: no gradient",
             ),
             change="take harder problems, or a larger rollout.group_size.",
             explains=frozenset({"no-progress", "no-diversity"}),
@@ -70,10 +80,10 @@ def _no_signal(history: History) -> Iterator[Finding]:
         yield Finding(
             code="all-right",
             level=Level.WARNING,
-            cost=float(right.mean()) / 2,
+            cost=float(idle_right.mean()) / 2,
             title=f"{percent(early_right)} of the groups are all right from the start: more than half of the sampling"
             " teaches nothing",
-            evidence=(f"of the whole run {percent(float(right.mean()))}; the reward does not rise on the others",),
+            evidence=(f"of the whole run {percent(float(idle_right.mean()))}; the reward does not rise on the others",),
             change="`reasoner preflight CONFIG --write-problems FILE` drops the problems that the model always solves;"
             " take harder problems, or a larger rollout.group_size.",
             explains=frozenset({"no-progress"}),
@@ -84,7 +94,7 @@ def _no_signal(history: History) -> Iterator[Finding]:
             level=Level.NOTE,
             cost=late_right,
             title=f"The task is nearly solved: {percent(late_right)} of the last groups are all right",
-            evidence=(f"at the start it was {percent(early_right)}",),
+            evidence=(f"at the start it was {percent(float(right[:start].mean()))}",),
             change="stop here, or go on with harder problems.",
         )
 
@@ -93,14 +103,14 @@ def _dead_task(history: History) -> Iterator[Finding]:
     """One task of several that is never solved, while others are."""
     rights: dict[str, list[bool]] = {}
     for group in history.groups:
-        graded = [row for row in group if row.reward is not None]
-        if graded:
-            rights.setdefault(group[0].task, []).append(any((row.reward or 0.0) > 0 for row in graded))
+        marks = [row.mark for row in group if row.mark is not None]
+        if marks:
+            rights.setdefault(group[0].task, []).append(max(marks) > 0)
     dead = {task: found for task, found in rights.items() if len(found) >= 8 and sum(found) < (1 - MOSTLY) * len(found)}
     if not dead or len(dead) == len(rights):
         return
     task, found = max(dead.items(), key=lambda item: len(item[1]))
-    rows = [row for row in history.rows if row.task == task and row.reward is not None and row.reward <= 0]
+    rows = [row for row in history.rows if row.task == task and row.mark is not None and row.mark <= 0]
     share = len(found) / len(history.groups)
     others = [solved for name, listed in rights.items() if name not in dead for solved in listed]
     yield Finding(
@@ -121,16 +131,37 @@ def _dead_task(history: History) -> Iterator[Finding]:
     )
 
 
-def _shares(history: History) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shares of all-wrong and all-right groups: of each step, or 0 and 1 of each group where no steps were logged."""
+class Shares(NamedTuple):
+    """Shares of groups, of each step; 0 or 1 of each group where no steps were logged."""
+
+    wrong: NDArray[np.float64]
+    """All of whose answers are wrong."""
+    right: NDArray[np.float64]
+    """All of whose answers are right."""
+    idle: NDArray[np.float64]
+    """Without signal: their rewards are equal."""
+
+
+def _shares(history: History) -> Shares:
     wrong, right = history.series("groups/all_wrong"), history.series("groups/all_right")
     if len(wrong):
-        return wrong, right
-    graded = [rewards for g in history.groups if (rewards := [r.reward for r in g if r.reward is not None])]
-    return (
-        np.asarray([max(rewards) <= 0 for rewards in graded], dtype=np.float64),
-        np.asarray([min(rewards) >= 1 for rewards in graded], dtype=np.float64),
+        signal = history.series("groups/signal")
+        return Shares(wrong, right, 1 - signal if len(signal) == len(wrong) else np.ones(len(wrong)))
+    graded = [rows for group in history.groups if (rows := [row for row in group if row.reward is not None])]
+    marks = [[row.mark for row in rows] for rows in graded]
+    rewards = [[row.reward for row in rows if row.reward is not None] for rows in graded]
+    return Shares(
+        np.asarray([*map(all_wrong, marks)], dtype=np.float64),
+        np.asarray([*map(all_right, marks)], dtype=np.float64),
+        np.asarray([max(group) - min(group) < 1e-6 for group in rewards], dtype=np.float64),
     )
+
+
+def _of_the_wrong(share: float, idle: float) -> str:
+    """What groups without a right answer still teach."""
+    if idle > 0.5 * share:
+        return "without differing rewards they give no gradient"
+    return "their rewards differ all the same, by what else is rewarded: that is all they teach"
 
 
 def _empty_steps(history: History) -> float:
@@ -141,14 +172,15 @@ def _empty_steps(history: History) -> float:
     return 0.0
 
 
-def _all_wrong(history: History, share: float, late: float, empty: float, *, rises: bool) -> Finding:
+def _all_wrong(history: History, share: float, late: float, idle: float, empty: float, *, rises: bool) -> Finding:
     unsolved = _never_solved(history)
-    evidence = [f"in the last third of the run it is {percent(late)}; without differing rewards there is no gradient"]
+    wrong = [row for row in history.rows if row.mark is not None and row.mark <= 0]
+    evidence = [f"in the last third of the run it is {percent(late)}; {_of_the_wrong(share, idle)}"]
     if empty > 0:
         evidence.append(f"{percent(empty)} of the steps had no group with signal at all")
     evidence.append(
         f"{unsolved[0]} of {unsolved[1]} problems were never solved in any of their samples; reasons given most:"
-        f" {_reasons([row for row in history.rows if row.reward is not None and row.reward <= 0])}"
+        f" {_reasons(wrong)}"
     )
     agreed = _agreed(history)
     if agreed:
@@ -172,14 +204,14 @@ def _all_wrong(history: History, share: float, late: float, empty: float, *, ris
         change="take easier problems (`reasoner preflight CONFIG --write-problems FILE` keeps those with signal),"
         " start from"
         " a model that solves some (an sft stage, an instruct model), or raise rollout.group_size.",
-        rollouts=places([row for row in history.rows if row.reward is not None and row.reward <= 0]),
+        rollouts=places(wrong),
         explains=frozenset({"no-progress"}),
     )
 
 
 def _agreed(history: History) -> tuple[Row, float] | None:
     """A rollout whose answer most of its all-wrong group gives, and the share of such groups, where it is a fifth."""
-    wrong = [g for g in history.groups if all(row.reward is not None and row.reward <= 0 for row in g)]
+    wrong = [group for group in history.groups if all_wrong(row.mark for row in group)]
     found: list[Row] = []
     for group in wrong:
         answers = Counter(row.answer for row in group if row.answer)

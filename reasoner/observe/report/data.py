@@ -15,6 +15,7 @@ import numpy as np
 from reasoner.monitoring.glossary import GLOSSARY
 from reasoner.observe.explain import Finding, History, Row
 from reasoner.storage.history import lines
+from verifiers import Outcome
 from verifiers.stats import wilson_interval
 
 CHUNK = 250
@@ -315,7 +316,7 @@ def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) 
         inside = {int(step) for step in part}
         said = [outcome for place, outcome in held_out.items() if place[0] in inside]
         if said:
-            rejected = sum(outcome != "correct" for outcome in said)
+            rejected = sum(outcome != Outcome.CORRECT for outcome in said)
             interval = wilson_interval(rejected, len(said))
             found.append(
                 {

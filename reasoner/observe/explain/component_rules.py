@@ -1,0 +1,153 @@
+"""The parts of a composed reward: one that rises alone, and one that counts for more than the right answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+
+from reasoner.observe.explain.finding import Finding, Level, places
+from reasoner.observe.explain.significance import Change, change, percent
+from reasoner.storage.history import History, Row
+from verifiers.stats import wilson_interval
+
+OUTWEIGHS = 3.0
+"""Spread of a component within groups over that of the one that says what is right: beyond it nine tenths of the
+variance of the rewards that are compared is the component's (ours)."""
+REVERSED = 0.05
+"""Share of the pairs of a right and a wrong answer to one problem in which the wrong one earns more (ours)."""
+MIXED = 8
+"""Groups with right and wrong answers from which on the two are compared."""
+
+
+def component_rules(history: History) -> Iterator[Finding]:
+    """Every rule of this module."""
+    yield from _rises_alone(history)
+    tasks: dict[str, list[list[Row]]] = {}
+    for group in history.groups:
+        weighed = [row for row in group if row.decided_by in row.weights and row.mark is not None]
+        if any(row.right for row in weighed) and not all(row.right for row in weighed):
+            tasks.setdefault(group[0].task, []).append(weighed)
+    for groups in tasks.values():
+        if len(groups) >= MIXED:
+            yield from _outweighs(groups, normalized=history.config.algorithm.normalize_components)
+
+
+def _rises_alone(history: History) -> Iterator[Finding]:
+    """A part that rises while the others do not, and is not the one that says what is right.
+
+    A part that was full from the start has nowhere to rise to.
+    """
+    names = {name for row in history.rows for name in row.components}
+    moved: dict[str, Change] = {}
+    for name in sorted(names):
+        means = [
+            float(np.mean([row.components[name] for row in history.by_step[step] if name in row.components] or [0.0]))
+            for step in history.steps
+        ]
+        found = change(np.asarray(means))
+        if found is not None:
+            moved[name] = found
+    deciders = {row.decided_by for row in history.rows}
+    rising = {name: found.last - found.first for name, found in moved.items() if name in deciders or found.first < 0.9}
+    if len(rising) < 2:
+        return
+    top = max(rising, key=lambda name: rising[name])
+    rest = sum(value for name, value in rising.items() if name != top)
+    if top in deciders or rising[top] < 0.1 or moved[top].z < 3 or rest > 0.1 * rising[top]:
+        return
+    yield Finding(
+        code="one-component-dominates",
+        level=Level.WARNING,
+        cost=0.5,
+        title=f"Only the reward component {top!r} rises ({rising[top]:+.2f}); the others do not ({rest:+.2f} together)",
+        evidence=tuple(
+            f"{name}: {found.last - found.first:+.3f} from the first quarter to the last"
+            for name, found in moved.items()
+        ),
+        change="lower its weight, or reward it only together with a right answer.",
+    )
+
+
+def _outweighs(groups: Sequence[Sequence[Row]], *, normalized: bool) -> Iterator[Finding]:
+    """A part of a weighted reward that counts for much more than the part that says what is right.
+
+    Told by what advantages are made of, the differences within groups that hold right and wrong answers: its weighted
+    spread is many times the deciding part's, or wrong answers earn more than right ones by it. Where components are
+    normalized before they are added, each spreads by its weight alone.
+
+    Args:
+        groups: of one task, each with right and wrong answers and a weighted reward.
+        normalized: `algorithm.normalize_components`.
+    """
+    decider = groups[0][0].decided_by or ""
+    others = [name for name in groups[0][0].weights if name != decider]
+    if not others:
+        return
+    spreads = {name: _spread(groups, name, normalized=normalized) for name in (decider, *others)}
+    pairs = [] if normalized else [pair for group in groups for pair in _right_and_wrong(group)]
+    upside_down = [(good, bad) for good, bad in pairs if _earned(bad) > _earned(good) + 1e-9]
+    share = len(upside_down) / len(pairs) if pairs else 0.0
+    certain = bool(pairs) and wilson_interval(len(upside_down), len(pairs)).low > REVERSED
+    top = max(others, key=lambda name: _advance(upside_down, name) if certain else spreads[name])
+    if not certain and spreads[top] < OUTWEIGHS * spreads[decider]:
+        return
+    weights = groups[0][0].weights
+    values = [row.weights[top] * row.components.get(top, 0.0) for group in groups for row in group]
+    evidence = [
+        f"weight {weights[top]:g} against {weights[decider]:g} of {decider!r}, which says what is right; among the"
+        f" samples of one problem it spreads by {spreads[top]:.2g}, {decider!r} by {spreads[decider]:.2g}",
+        f"weighted, it lies between {min(values):.3g} and {max(values):.3g} in these groups",
+    ]
+    if certain:
+        evidence.insert(
+            0, f"in {len(upside_down)} of {len(pairs)} pairs of a right and a wrong answer the wrong one earns more"
+        )
+    yield Finding(
+        code="component-outweighs-answer",
+        level=Level.WARNING,
+        cost=max(0.5, share),
+        title=f"The reward component {top!r} outweighs the right answer: "
+        + (
+            f"by it a wrong answer earns more than a right one in {percent(share)} of the pairs"
+            if certain
+            else f"it makes {spreads[top] / max(spreads[decider], 1e-9):.0f} times the differences"
+        ),
+        evidence=tuple(evidence),
+        change=f"lower the weight of {top!r} until its whole range is worth less than a right answer, give it only"
+        " behind a right answer (`gate`), or set algorithm.normalize_components=true with the weights that you mean.",
+        rollouts=places([bad for _, bad in upside_down] or [row for group in groups for row in group]),
+        explains=frozenset({"one-component-dominates", "length-drift", "no-progress"}),
+    )
+
+
+def _spread(groups: Sequence[Sequence[Row]], name: str, *, normalized: bool) -> float:
+    """Root mean square over groups of the weighted component's standard deviation in the group."""
+    columns = [np.asarray([row.weights[name] * row.components.get(name, 0.0) for row in group]) for group in groups]
+    if normalized:
+        stds = [abs(group[0].weights[name]) * float(np.ptp(c) > 1e-6) for group, c in zip(groups, columns, strict=True)]
+    else:
+        stds = [float(column.std()) for column in columns]
+    return float(np.sqrt(np.mean(np.square(stds))))
+
+
+def _right_and_wrong(group: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
+    right, wrong = [row for row in group if row.right], [row for row in group if row.mark == 0]
+    return product(right, wrong)
+
+
+def _earned(row: Row) -> float:
+    return row.verdict_reward or 0.0
+
+
+def _advance(pairs: Sequence[tuple[Row, Row]], name: str) -> float:
+    """How much more of the weighted component the second of each pair has, in the mean."""
+    return float(
+        np.mean(
+            [
+                bad.weights[name] * (bad.components.get(name, 0.0) - good.components.get(name, 0.0))
+                for good, bad in pairs
+            ]
+        )
+    )
