@@ -230,7 +230,7 @@ class Weighted(Composite):
 
     Args:
         parts: each with its weight; negative weights are penalties.
-        correct: name of the part that decides what is right; None: the first that says so by a rule.
+        correct: name of the part that decides what is right; None: the first that says so by a rule and is no penalty.
     """
 
     name = "weighted"
@@ -242,7 +242,7 @@ class Weighted(Composite):
             raise BadOption("parts must name at least one verifier; got none.")
         self._weights = {part.name: part.weight for part in made}
         spans_one = min(self._weights.values()) >= 0 and sum(self._weights.values()) <= 1 + 1e-9
-        self._by, self._is_share = self.decider(made), spans_one
+        self._by, self._is_share = self.decider([part for part in made if part.weight >= 0]), spans_one
 
     def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
         total = sum(self._weights[name] * (verdict.reward or 0.0) for name, verdict in verdicts.items())

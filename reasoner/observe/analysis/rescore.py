@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from reasoner.algorithm.group_baselines import (
     GROUP_ADVANTAGES,
-    Term,
     group_advantages,
     normalized_sums,
     terms_of,
@@ -46,29 +45,6 @@ class Regraded(NamedTuple):
     def changed(self) -> bool:
         """Whether the reward differs, exactly."""
         return self.before != self.after
-
-
-class Learned(NamedTuple):
-    """What a graded rollout gives to the advantages of its group."""
-
-    reward: float
-    """Shaping included."""
-    shaping: float
-    quality: float
-    """How right the answer is (`Verdict.quality`)."""
-    terms: Mapping[str, Term]
-    """The components that add up to the verdict's reward."""
-
-
-def _learned(item: Regraded, *, after: bool) -> Learned | None:
-    """The stored verdict's part in the advantages, or that of the new verdict; None if it is ungraded."""
-    row, verdict = item
-    said = verdict if after else row
-    reward, quality = (verdict.reward, verdict.quality) if after else (row.verdict_reward, row.quality)
-    if reward is None or quality is None:
-        return None
-    terms = terms_of(reward, components=said.components, weights=said.weights)
-    return Learned(reward + row.shaping, row.shaping, quality, terms)
 
 
 def regrade(
@@ -145,8 +121,8 @@ def summarize(done: Sequence[Regraded], config: StageConfig) -> Rescore:
         groups.setdefault((item.row.step, item.row.group), []).append(item)
     lost = gained = changed = reverse = 0
     for group in groups.values():
-        before = advantages([_learned(item, after=False) for item in group], config.algorithm)
-        after = advantages([_learned(item, after=True) for item in group], config.algorithm)
+        before = advantages(learned_rewards(group, config.algorithm, after=False), config.algorithm)
+        after = advantages(learned_rewards(group, config.algorithm, after=True), config.algorithm)
         lost += any(before) and not any(after)
         gained += any(after) and not any(before)
         changed += sum(abs(a - b) > 1e-6 for a, b in zip(before, after, strict=True))
@@ -170,24 +146,46 @@ def summarize(done: Sequence[Regraded], config: StageConfig) -> Rescore:
     )
 
 
-def advantages(group_G: Sequence[Learned | None], algorithm: AlgorithmSection) -> list[float]:
-    """[G] advantages by the run's estimator, or by the one that `advantages_note` names; 0 where ungraded."""
-    graded = [learned for learned in group_G if learned is not None]
+def learned_rewards(group_G: Sequence[Regraded], algorithm: AlgorithmSection, *, after: bool) -> list[float | None]:
+    """[G] what the run's estimator compares, by the stored verdicts or the new ones; None where ungraded.
+
+    The rewards; with algorithm.normalize_components their components as GDPO adds them; for rejection without a
+    threshold how right the answers are.
+    """
+    found: list[float | None] = [item.after if after else item.before for item in group_G]
+    graded = [place for place, reward in enumerate(found) if reward is not None]
+    verdicts = {place: group_G[place].verdict if after else group_G[place].row for place in graded}
+    shaping = {place: group_G[place].row.shaping for place in graded}
+    if algorithm.normalize_components and graded:
+        terms = [
+            terms_of((found[at] or 0.0) - shaping[at], components=said.components, weights=said.weights)
+            for at, said in verdicts.items()
+        ]
+        for at, value in zip(graded, normalized_sums(terms), strict=True):
+            found[at] = value + shaping[at]
+    elif algorithm.advantage == "rejection" and algorithm.advantage_options.get("threshold") is None:
+        for at, said in verdicts.items():
+            found[at] = (said.quality or 0.0) + shaping[at]
+    return found
+
+
+def advantages(rewards_G: Sequence[float | None], algorithm: AlgorithmSection) -> list[float]:
+    """[G] advantages by the run's estimator, or by the one that `advantages_note` names; 0 where ungraded.
+
+    Args:
+        rewards_G: of `learned_rewards`.
+        algorithm: of the run.
+    """
+    graded = [reward for reward in rewards_G if reward is not None]
     if not graded:
-        return [0.0] * len(group_G)
-    options = {name: value for name, value in algorithm.advantage_options.items() if value is not None}
-    rewards = [learned.reward for learned in graded]
-    if algorithm.normalize_components:
-        sums = normalized_sums([learned.terms for learned in graded])
-        rewards = [learned.shaping + value for learned, value in zip(graded, sums, strict=True)]
-    elif algorithm.advantage == "rejection" and "threshold" not in options:
-        rewards = [learned.quality + learned.shaping for learned in graded]
+        return [0.0] * len(rewards_G)
     if algorithm.advantage in GROUP_ADVANTAGES:
-        values = GROUP_ADVANTAGES[algorithm.advantage](rewards, **options)
+        options = {name: value for name, value in algorithm.advantage_options.items() if value is not None}
+        values = GROUP_ADVANTAGES[algorithm.advantage](graded, **options)
     else:
-        values = group_advantages(rewards)
+        values = group_advantages(graded)
     found = iter(values)
-    return [0.0 if learned is None else next(found) for learned in group_G]
+    return [0.0 if reward is None else next(found) for reward in rewards_G]
 
 
 def advantages_note(algorithm: AlgorithmSection) -> str | None:

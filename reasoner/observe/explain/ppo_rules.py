@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.observe.explain.significance import change, percent
 from reasoner.storage.history import History
 
 CERTAIN = 3.0
 """Standard errors by which a curve must have moved (ours)."""
+AGREED = 0.1
+"""Correlation over a step's rollouts below which a reward tells next to nothing of the held-out scorer's."""
 BLOWN_UP = 10.0
 """Squared error of the values over that of values of 0, which is the mean square of the returns."""
 DEAD = 0.1
@@ -24,10 +27,13 @@ FAR_NATS_TOKEN = 0.5
 
 def ppo_rules(history: History) -> Iterator[Finding]:
     """Every rule of this module; silent where a stage has no value model, no KL and no learned reward."""
+    if METHODS[history.config.method].learns_from is None:
+        return
     yield from _value_diverges(history)
     yield from _kl_control(history)
     yield from _collapse(history)
     yield from _hacked(history)
+    yield from _disagrees(history)
 
 
 def _value_diverges(history: History) -> Iterator[Finding]:
@@ -157,8 +163,37 @@ def _hacked(history: History) -> Iterator[Finding]:
         " it stands for fell",
         evidence=tuple(evidence),
         change="raise algorithm.kl_coef or set a kl_budget, use an ensemble with a disagreement penalty, and train the"
-        " reward model again on pairs of this policy (a round more); alarms.jsonl holds the completions.",
-        explains=frozenset({"rises", "solved", "length-drift", "truncated", "all-wrong"}),
+        " reward model again on pairs of this policy (a round more)"
+        + ("; alarms.jsonl holds the completions." if _has_alarms(history) else "."),
+        explains=frozenset({"rises", "solved", "length-drift", "truncated", "all-wrong", "reward-disagrees"}),
+    )
+
+
+def _has_alarms(history: History) -> bool:
+    return history.folder is not None and (history.folder / "alarms.jsonl").is_file()
+
+
+def _disagrees(history: History) -> Iterator[Finding]:
+    """The reward and the held-out scorer no longer order a step's rollouts alike: seen before their means part."""
+    agreement = change(history.series("watch/agreement"))
+    held = change(history.series("watch/held_out"))
+    if agreement is None or held is None or agreement.last > AGREED or agreement.z > -CERTAIN:
+        return
+    if held.z > CERTAIN:
+        return  # what it stands for still gets better
+    yield Finding(
+        code="reward-disagrees",
+        level=Level.FAULT if agreement.last < -AGREED else Level.WARNING,
+        cost=0.7,
+        title="The reward no longer agrees with the held-out scorer on which completions are better: their correlation"
+        f" went from {agreement.first:.2f} to {agreement.last:.2f}",
+        evidence=(
+            f"watch/agreement fell by {-agreement.z:.0f} standard errors; above 0.3 a reward says something of what it"
+            " stands for, near 0 nothing, below 0 it pays for the opposite",
+        ),
+        change="go back to a checkpoint from before it fell, raise algorithm.kl_coef, and train the reward model again"
+        " on pairs of this policy (a round more).",
+        explains=frozenset({"rises", "solved"}),
     )
 
 

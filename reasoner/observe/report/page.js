@@ -189,7 +189,8 @@
   }
   function chip(i) {
     const r = index.reward[i], name = r === null ? "ungraded" : number(r);
-    return el("span", { class: "chip " + (r === null ? "none" : r >= 1 ? "good" : r <= 0 ? "bad" : "") }, name);
+    const said = { correct: "good", incorrect: "bad", no_answer: "bad", limit_exceeded: "bad" }[index.outcomes[index.outcome[i]]];
+    return el("span", { class: "chip " + (r === null ? "none" : said || "") }, name);
   }
   function item(i, at) {
     return el("div", { class: "row", role: "option", "data-i": i, style: `top:${at * ROW}px`, "aria-selected": i === state.rollout, onclick: () => { location.hash = linkOf(i); } },

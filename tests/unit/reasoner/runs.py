@@ -12,6 +12,7 @@ import numpy as np
 from reasoner.config.load import dump, resolve
 from reasoner.config.stage import StageConfig
 from reasoner.storage.history import History, UpdateRecord, attach_updates, row_of
+from verifiers import all_right, all_wrong
 
 VOCABULARY = 12
 
@@ -150,18 +151,21 @@ def updates(rows: list[dict], group: int, drawn: Tokens, group_size: int, flip: 
 def metrics(rng: np.random.Generator, step: int, rows: list[dict], drawn: Tokens, group_size: int) -> dict:
     graded = [row["reward"] for row in rows if row["reward"] is not None]
     groups = [graded[i : i + group_size] for i in range(0, len(graded), group_size)]
+    marks = [row_of(row).mark for row in rows if row["reward"] is not None]
+    starts = range(0, len(marks), group_size)
     gap = drawn.trainer - drawn.engine
     shares = {
         "groups/signal": np.mean([max(g) > min(g) for g in groups]),
-        "groups/all_right": np.mean([min(g) >= 1 for g in groups]),
-        "groups/all_wrong": np.mean([max(g) <= 0 for g in groups]),
+        "groups/all_right": np.mean([all_right(marks[i : i + group_size]) for i in starts]),
+        "groups/all_wrong": np.mean([all_wrong(marks[i : i + group_size]) for i in starts]),
         "completion/truncated": np.mean([row["finish_reason"] == "length" for row in rows]),
         "outcome/no_answer": np.mean([row["verdict"]["outcome"] == "no_answer" for row in rows]),
         "grading/ungraded": np.mean([row["reward"] is None for row in rows]),
     }
     return {
         "step": step, "reward/mean": float(np.mean(graded)), "reward/std": float(np.std(graded)),
-        "reward/pass_rate": float(np.mean(graded)), "completion/length_mean": float(drawn.ids.shape[1]),
+        "reward/pass_rate": float(np.mean([mark == 1 for mark in marks])),
+        "completion/length_mean": float(drawn.ids.shape[1]),
         "completion/length_max": float(drawn.ids.shape[1]), "policy/entropy": drawn.entropy,
         "policy/step_kl": 1e-3, "policy/step_gain": 0.01 + 0.005 * float(rng.normal()), "policy/ratio": 1.0,
         "policy/clip_fraction": 0.0, "gap/logprob_abs": float(np.abs(gap).mean()),

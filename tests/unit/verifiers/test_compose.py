@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from verifiers import BadOption, BadReference, GradingRow, Outcome, UnknownVerifier, Verdict, get_verifier
+from verifiers.compose import part_at
 from verifiers.pool import GradingPool
 
 FAULTY = f"{Path(__file__).parent / 'faulty.py'}:Faulty"
@@ -19,9 +20,9 @@ RIGHT = "<think>it is 3</think><answer>3</answer>"
     ("completion", "reward", "outcome", "components"),
     [
         (RIGHT, 1.0, Outcome.CORRECT, {"exact": 1.0, "format": 1.0}),
-        ("<answer>3</answer>", 0.8, Outcome.PARTIAL, {"exact": 1.0, "format": 0.0}),
-        ("<think>x</think><answer>4</answer>", 0.2, Outcome.PARTIAL, {"exact": 0.0, "format": 1.0}),
-        ("I will not say which it is.", 0.0, Outcome.INCORRECT, {"exact": 0.0, "format": 0.0}),
+        ("<answer>3</answer>", 0.8, Outcome.CORRECT, {"exact": 1.0, "format": 0.0}),
+        ("<think>x</think><answer>4</answer>", 0.2, Outcome.INCORRECT, {"exact": 0.0, "format": 1.0}),
+        ("I will not say which it is.", 0.0, Outcome.NO_ANSWER, {"exact": 0.0, "format": 0.0}),
     ],
 )
 def test_weighted_sum(completion: str, reward: float, outcome: Outcome, components: dict[str, float]) -> None:
@@ -37,7 +38,7 @@ def test_penalties_leave_the_unit_interval() -> None:
         {"verifier": "length", "options": {"soft": 1, "hard": 3}},
     ]
     verdict = get_verifier("weighted", parts=parts).verify(completion="a b #### 3", reference="3")  # pyright: ignore
-    assert verdict.outcome is Outcome.SCORED or verdict.reward == pytest.approx(1 - 0.5 + 0)
+    assert (verdict.outcome, verdict.reward) == (Outcome.CORRECT, pytest.approx(1 - 0.5 + 0))
     assert verdict.components == {"exact": 1.0, "fresh": 1.0, "length": 0.0}
     low = get_verifier("weighted", parts=[{"verifier": "exact", "weight": -2}])  # pyright: ignore
     below = low.verify(completion="#### 3", reference="3")
@@ -53,6 +54,7 @@ def test_all_of_stops_at_the_first_zero_and_gates_hide_what_is_behind_them() -> 
     assert gate.verify(completion=RIGHT, reference="3").outcome is Outcome.CORRECT
     closed = gate.verify(completion="3", reference="3")
     assert (closed.reward, closed.components) == (-1.0, {"format": 0.0})
+    assert closed.outcome is Outcome.INCORRECT
 
 
 def test_a_part_that_cannot_grade_is_not_a_zero() -> None:
@@ -109,8 +111,137 @@ def test_a_verifier_per_row() -> None:
         (["exact", "exact"], BadOption),
         (["no-such"], UnknownVerifier),
         ([{"verifier": "exact", "options": {"no_such": 1}}], BadOption),
+        ([{"verifier": "weighted", "options": {"parts": ["exact"], "correct": "exat"}}], BadOption),
     ],
 )
 def test_bad_parts_are_errors_at_once(parts: list[object], error: type[Exception]) -> None:
     with pytest.raises(error):
         get_verifier("weighted", parts=parts)  # pyright: ignore
+
+
+FORM = {"verifier": "format", "options": {"tags": ["think", "answer"]}}
+FUNCTIONS = """
+def digits(*, completion):
+    return min(1.0, sum(c.isdigit() for c in completion) / 10)
+
+def same(*, completion, reference):
+    return reference in completion
+
+def format_reward(completions, **kwargs):
+    return [1.0 if "<think>" in c[0]["content"] else 0.0 for c in completions]
+
+def accuracy_reward(completions, solution, **kwargs):
+    return [1.0 if s in c[0]["content"].split(">")[-2] else 0.0 for c, s in zip(completions, solution)]
+"""
+BOTH, FORMED, PLAIN = RIGHT, "<think>it is 4</think><answer>4</answer>", "<answer>3</answer>"
+"""Right in the right format, wrong in it, right without it."""
+
+
+def shapes(folder: Path) -> dict[str, tuple[dict[str, object], tuple[float, float, float]]]:
+    """Composed rewards by name: options of `weighted`, and the rewards of BOTH, FORMED and PLAIN by hand."""
+    (folder / "own.py").write_text(FUNCTIONS)
+    own = f"{folder / 'own.py'}:"
+    trl = [
+        {"verifier": "trl", "name": "form", "options": {"function": own + "format_reward"}},
+        {"verifier": "trl", "name": "accuracy", "options": {"function": own + "accuracy_reward"}},
+    ]
+    short = {"verifier": "length", "weight": 10, "options": {"soft": 0, "hard": 100, "unit": "characters"}}
+    fresh = {"verifier": "repetition", "weight": 0.1, "name": "fresh"}
+    lengths = [10 * (100 - len(text)) / 100 for text in (BOTH, FORMED, PLAIN)]
+    return {
+        "1 + 1": ({"parts": ["exact", FORM]}, (2.0, 1.0, 1.0)),
+        "1 + 1, format first": ({"parts": [FORM, "exact"]}, (2.0, 1.0, 1.0)),
+        "1 + 0.2 + 0.1": ({"parts": ["math", FORM | {"weight": 0.2}, fresh]}, (1.3, 0.3, 1.1)),
+        "1 + 10": ({"parts": ["exact", short]}, (1 + lengths[0], lengths[1], 1 + lengths[2])),
+        "function first": ({"parts": [own + "digits", "exact"]}, (1.2, 0.2, 1.1)),
+        "TRL functions": ({"parts": trl}, (2.0, 1.0, 1.0)),
+        "named": (
+            {"parts": [{"verifier": own + "same", "name": "same"}, "exact"], "correct": "exact"},
+            (2.0, 0.0, 2.0),
+        ),
+        "in a sum": (
+            {"parts": [{"verifier": "weighted", "name": "sum", "options": {"parts": [FORM, "exact"]}}, fresh]},
+            (2.1, 1.1, 1.1),
+        ),
+    }
+
+
+SHAPES = (
+    "1 + 1",
+    "1 + 1, format first",
+    "1 + 0.2 + 0.1",
+    "1 + 10",
+    "function first",
+    "TRL functions",
+    "named",
+    "in a sum",
+)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_is_right_is_what_the_grading_part_says(name: str, tmp_path: Path) -> None:
+    options, rewards = shapes(tmp_path)[name]
+    made = get_verifier("weighted", **options)  # pyright: ignore
+    for text, reward, right in zip((BOTH, FORMED, PLAIN), rewards, (True, False, True), strict=True):
+        verdict = made.verify(completion=text, reference="3")
+        assert (verdict.reward, verdict.right, verdict.mark) == (pytest.approx(reward), right, float(right))
+        assert verdict.outcome in (Outcome.CORRECT, Outcome.INCORRECT)
+        assert sum(verdict.weights[part] * verdict.components[part] for part in verdict.weights) == pytest.approx(
+            reward
+        )
+        assert verdict.components[verdict.decided_by or ""] == float(right)
+        assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_a_sum_that_no_part_decides_is_right_or_wrong_only_where_it_is_a_share() -> None:
+    share = get_verifier("weighted", parts=[FORM | {"weight": 0.5}, {"verifier": "repetition", "weight": 0.5}])  # pyright: ignore
+    assert share.verify(completion=BOTH, reference="3").outcome is Outcome.CORRECT
+    assert share.verify(completion="x", reference="3").outcome is Outcome.PARTIAL
+    more = get_verifier("weighted", parts=[FORM, "repetition"])  # pyright: ignore
+    for text in (BOTH, "x", "a b c d " * 9):
+        verdict = more.verify(completion=text, reference="3")
+        assert (verdict.outcome, verdict.mark, verdict.quality) == (Outcome.SCORED, None, verdict.reward)
+
+
+def test_right_behind_a_gate_and_in_all_of() -> None:
+    gate = get_verifier("gate", gate=FORM, then="exact", closed=-0.5)  # pyright: ignore
+    said = [gate.verify(completion=text, reference="3") for text in (BOTH, FORMED, PLAIN)]
+    assert [(v.reward, v.right, v.mark) for v in said] == [(1.0, True, 1.0), (0.0, False, 0.0), (-0.5, False, 0.0)]
+    paid = get_verifier("gate", gate="exact", then={"verifier": "length", "options": {"soft": 1, "hard": 9}})  # pyright: ignore
+    said = [paid.verify(completion=text, reference="3") for text in (BOTH, FORMED)]
+    assert [(v.reward, v.outcome) for v in said] == [(0.75, Outcome.CORRECT), (0.0, Outcome.INCORRECT)]
+    short = {"verifier": "length", "options": {"soft": 0, "hard": 10}}
+    least = get_verifier("all-of", parts=["exact", short])  # pyright: ignore
+    said = [least.verify(completion=text, reference="3") for text in (BOTH, FORMED, PLAIN, "I will not say.")]
+    assert [(v.reward, v.right) for v in said] == [(0.7, True), (0.0, False), (0.9, True), (0.0, False)]
+    assert said[3].outcome is Outcome.NO_ANSWER
+    alone = get_verifier("all-of", parts=[FORM, "exact"], correct="exact")  # pyright: ignore
+    said = [alone.verify(completion=text, reference="3") for text in (BOTH, FORMED, PLAIN)]
+    assert [(v.reward, v.right) for v in said] == [(1.0, True), (0.0, False), (0.0, True)]
+    chosen = get_verifier(
+        "per-row", key="kind", choices={"*": {"verifier": "weighted", "options": {"parts": [FORM, "exact"]}}}
+    )  # pyright: ignore
+    verdict = chosen.verify(completion=FORMED, reference="3")
+    assert (verdict.reward, verdict.right, verdict.decided_by) == (1.0, False, "*/exact")
+    assert verdict.weights == {"*/format": 1.0, "*/exact": 1.0}
+
+
+def test_the_answer_is_that_of_the_part_that_decides() -> None:
+    parts = [{"verifier": "regex", "name": "any", "reference": "any"}, {"verifier": "exact", "reference": "gold"}]
+    made = get_verifier("weighted", parts=parts, correct="exact")  # pyright: ignore
+    verdict = made.verify(completion="#### 5", reference={"any": ".*", "gold": "3"})
+    assert (verdict.answer, verdict.outcome, verdict.reward) == ("5", Outcome.INCORRECT, 1.0)
+    silent = made.verify(completion="I will not say which it is.", reference={"any": ".*", "gold": "3"})
+    assert (silent.answer, silent.outcome) == (None, Outcome.NO_ANSWER)
+
+
+def test_the_deciding_part_is_found_in_the_options() -> None:
+    inner = {"verifier": "weighted", "name": "sum", "options": {"parts": ["format", {"verifier": "math", "name": "m"}]}}
+    assert part_at("sum/m", "gate", {"gate": "format", "then": inner}) == ("math", {})
+    assert part_at("exact", "weighted", {"parts": ["format", "exact"]}) == ("exact", {})
+    assert part_at("*", "per-row", {"key": "k", "choices": {"*": "numeric"}}) == ("numeric", {})
+    own = {"verifier": "math", "options": {"lenient": True}}
+    assert part_at("math", "weighted", {"parts": [own]}) == ("math", {"lenient": True})
+    assert part_at("", "exact", {"ignore_case": True}) == ("exact", {"ignore_case": True})
+    with pytest.raises(BadOption, match=r"correct must name a part; got 'mth'\. Did you mean 'math'"):
+        get_verifier("weighted", parts=["math", "repetition"], correct="mth")  # pyright: ignore

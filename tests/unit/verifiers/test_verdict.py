@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from verifiers import Outcome, Verdict, fixed, graded
+from verifiers import Outcome, Verdict, all_right, all_wrong, fixed, graded
 
 FIXED = {
     Outcome.CORRECT: 1.0,
@@ -70,12 +70,13 @@ def test_a_graded_verdict_is_right_wrong_or_between(reward: float, outcome: Outc
 def test_json_there_and_back() -> None:
     verdict = Verdict(
         outcome=Outcome.PARTIAL, reward=0.5, answer="4", detail={"reason": "half", "parts": [1, None]}, seconds=0.25,
-        verifier="math", version="3", components={"a": 0.5},
+        verifier="math", version="3", components={"a": 0.5}, weights={"a": 1.0},
     )  # fmt: skip
     row = json.loads(json.dumps(verdict.to_json()))
     assert row == {
         "outcome": "partial", "reward": 0.5, "answer": "4", "detail": {"reason": "half", "parts": [1, None]},
-        "seconds": 0.25, "verifier": "math", "version": "3", "components": {"a": 0.5},
+        "seconds": 0.25, "verifier": "math", "version": "3", "components": {"a": 0.5}, "weights": {"a": 1.0},
+        "decided_by": None,
     }  # fmt: skip
     assert Verdict.from_json(row) == verdict
     with pytest.raises(TypeError, match="colour"):
@@ -99,3 +100,38 @@ def test_a_verdict_is_built_by_name_and_never_changes() -> None:
     with pytest.raises(TypeError, match="positional"):
         Verdict(Outcome.CORRECT, 1.0)  # type: ignore[misc]
     assert not hasattr(verdict, "__dict__")
+
+
+def test_a_component_decides_what_is_right_and_the_reward_is_any_number() -> None:
+    for outcome, part, mark in (
+        (Outcome.CORRECT, 1.0, 1.0),
+        (Outcome.INCORRECT, 0.0, 0.0),
+        (Outcome.NO_ANSWER, 0.0, 0.0),
+        (Outcome.PARTIAL, 0.25, 0.25),
+        (Outcome.SCORED, 7.0, None),
+    ):
+        for reward in (-3.0, 0.0, 1.0, 2.5):
+            verdict = Verdict(outcome=outcome, reward=reward, components={"a": part, "b": 1.0}, decided_by="a")
+            assert (verdict.right, verdict.mark) == (outcome is Outcome.CORRECT, mark)
+            assert verdict.quality == (reward if mark is None else mark)
+    for reward in (None, math.nan):
+        with pytest.raises(ValueError, match="reward of correct must be a finite number"):
+            Verdict(outcome=Outcome.CORRECT, reward=reward, decided_by="a")
+    with pytest.raises(ValueError, match="reward of verifier_error must be None"):
+        Verdict(outcome=Outcome.VERIFIER_ERROR, reward=1.0, decided_by="a")
+
+
+def test_verdicts_of_old_records_say_what_they_said() -> None:
+    row = {"outcome": "correct", "reward": 1.0, "answer": "4", "detail": {}, "seconds": 0.0, "verifier": "weighted"}
+    assert Verdict.from_json(row).mark == 1.0
+    old_sum = Verdict.from_json(row | {"outcome": "scored", "reward": 1.3, "components": {"math": 1.0, "format": 1.0}})
+    assert (old_sum.right, old_sum.mark, old_sum.quality) == (False, None, 1.3)
+
+
+def test_groups_are_all_right_or_all_wrong_by_their_marks() -> None:
+    assert (all_right([1.0, 1.0]), all_right([1.0, 0.5]), all_right([1.0, None]), all_right([])) == (
+        True, False, False, False,
+    )  # fmt: skip
+    assert (all_wrong([0.0, 0.0]), all_wrong([0.0, 0.5]), all_wrong([0.0, None]), all_wrong([])) == (
+        True, False, False, False,
+    )  # fmt: skip

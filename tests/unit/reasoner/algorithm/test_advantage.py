@@ -16,7 +16,9 @@ from reasoner.algorithm.group_baselines import (
     group_advantages,
     group_signal,
     leave_one_out_advantages,
+    normalized_sums,
     overlong_penalty,
+    terms_of,
 )
 from reasoner.config.estimators import ESTIMATOR_TRAITS
 from tests.unit.reasoner.policy.test_policy import config_with, make_batch
@@ -144,3 +146,55 @@ OWN = Estimator(lambda batch: batch, group_relative=False)
 def test_unknown_estimator_suggests_the_closest() -> None:
     with pytest.raises(ValueError, match="Did you mean 'rloo'"):
         get_estimator("rlooo")
+
+
+def test_components_are_normalized_before_they_are_added_as_in_gdpo() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"exact": 1.0, "short": 0.1, "format": -0.5}
+    values = np.stack([rng.integers(0, 2, 8), 50 * rng.random(8), np.ones(8)], axis=1).astype(float)  # [G, components]
+    rows = [dict(zip(weights, row.tolist(), strict=True)) for row in values]
+    terms = [terms_of(sum(weights[n] * row[n] for n in row), components=row, weights=weights) for row in rows]
+    found = np.array(normalized_sums(terms))
+    std = values.std(0)
+    scaled = np.where(std > 0, (values - values.mean(0)) / (std + 1e-6), 0.0)
+    np.testing.assert_allclose(found, scaled @ np.array([*weights.values()]), atol=1e-9)
+    assert found.mean() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_components_count_by_their_weight_and_not_by_their_spread() -> None:
+    def sums(scale: float) -> list[float]:
+        exact, other = [1.0, 0.0, 1.0, 0.0], [scale, scale, 0.0, 0.0]
+        weights = {"exact": 1.0, "other": 0.5}
+        return normalized_sums(
+            [
+                terms_of(a + 0.5 * b, components={"exact": a, "other": b}, weights=weights)
+                for a, b in zip(exact, other, strict=True)
+            ]
+        )
+
+    for scale in (1.0, 100.0):
+        assert sums(scale) == pytest.approx([1.5, -0.5, 0.5, -1.5], abs=1e-4)
+
+
+def test_other_ways_to_the_same_sum_keep_different_advantages() -> None:
+    weights = {"a": 1.0, "b": 1.0, "c": 1.0}
+    ways = [{"a": 1.0, "b": 0.0, "c": 0.0}, {"a": 0.0, "b": 1.0, "c": 0.0}, *[{"a": 0.0, "b": 0.0, "c": 1.0}] * 2]
+    found = normalized_sums([terms_of(1.0, components=way, weights=weights) for way in ways])
+    assert group_signal(found)
+    assert not group_signal([1.0] * 4)
+    whole = normalized_sums([terms_of(reward, components={}, weights={}) for reward in (2.0, 0.0, 0.0, 2.0)])
+    assert whole == pytest.approx(group_advantages([2.0, 0.0, 0.0, 2.0], scale_by_std=True)), "no sum: one component"
+
+
+def test_rejection_takes_the_right_answers_unless_it_is_given_a_threshold() -> None:
+    sums = [1.0, 2.0, 1.0, 0.0, 1.3, 1.1, 0.3, 0.0]
+    quality = [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+    batch = replace(batch_with(sums), quality_B=torch.tensor(quality, dtype=torch.float64))
+    rejection = get_estimator("rejection").function
+    starts = batch.row_starts()[:-1]
+    by_right, by_reward = rejection(batch), rejection(batch, threshold=1.2)
+    assert by_right.advantages_N is not None
+    assert by_reward.advantages_N is not None
+    assert by_right.advantages_N[starts].tolist() == quality
+    assert by_reward.advantages_N[starts].tolist() == [float(reward >= 1.2) for reward in sums]
+    assert by_right.reward_B.tolist() == sums

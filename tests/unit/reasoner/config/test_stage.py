@@ -150,3 +150,24 @@ def test_a_completion_that_does_not_fit_names_its_own_setting(
     refused = nullcontext() if says is None else pytest.raises(ConfigError, match=re.escape(says))
     with refused, open_session(resolve(raw).stages[0], tmp_path, resume=False):
         pass
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"rollout": {"group_size": 1}, "method": "ppo"},
+            "needs a group; got rollout.group_size 1",
+        ),
+        ({"algorithm": {"advantage": "rejection"}}, "rejection compares them with a threshold"),
+        ({}, None),
+        ({"method": "ppo", "rollout": {"group_size": 4}}, None),
+    ],
+)
+def test_components_are_normalized_where_there_is_a_group(
+    change: dict[str, dict[str, object]], says: str | None
+) -> None:
+    algorithm = {"normalize_components": True, **change.get("algorithm", {})}
+    refused = nullcontext() if says is None else pytest.raises(ConfigError, match=re.escape(says))
+    with refused:
+        resolve({**TINY, **change, "algorithm": algorithm})

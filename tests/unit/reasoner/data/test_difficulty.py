@@ -11,7 +11,8 @@ import pytest
 from reasoner.config.errors import ConfigError
 from reasoner.data.difficulty import Difficulty, DifficultySampler, problem_key
 from reasoner.data.sampler import Mixture, ProblemSampler
-from reasoner.records import Problem
+from reasoner.records import Completion, FinishReason, Problem, Rollout
+from verifiers import Outcome, Verdict
 
 
 def problems(count: int, *, task: str = "t") -> list[Problem]:
@@ -114,3 +115,32 @@ def test_a_mixture_keeps_its_proportions_and_each_part_its_order() -> None:
     drawn = Mixture(parts, [2.0, 1.0]).take(12)
     assert [problem.id for problem in drawn if problem.task == "a"] == [problem.id for problem in alone]
     assert sum(problem.task == "b" for problem in drawn) == 4
+
+
+def test_a_composed_reward_counts_by_the_part_that_decides(tmp_path: Path) -> None:
+    wrong_in_format = Verdict(
+        outcome=Outcome.INCORRECT, reward=1.0, components={"exact": 0.0, "format": 1.0}, decided_by="exact"
+    )
+    half = Verdict(outcome=Outcome.PARTIAL, reward=1.5, components={"code": 0.5, "format": 1.0}, decided_by="code")
+    right = Verdict(outcome=Outcome.CORRECT, reward=2.0, components={"exact": 1.0, "format": 1.0}, decided_by="exact")
+    verdicts = [wrong_in_format, wrong_in_format, half, right, Verdict(outcome=Outcome.SCORED, reward=1.0)]
+    (problem,) = problems(1)
+    live = Difficulty(decay=1.0)
+    live.record([rollout_of(problem, verdict) for verdict in verdicts], step=1)
+    assert live.pass_rate(problem_key(problem)) == pytest.approx((1 + 1.5) / (2 + 4))
+    file = tmp_path / "rollouts.jsonl"
+    rows = [{"task": "t", "problem": "0", "verdict": verdict.to_json()} for verdict in verdicts]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = Difficulty(decay=1.0)
+    read.import_rollouts(file)
+    assert read.pass_rate(problem_key(problem)) == pytest.approx((1 + 1.5) / (2 + 4))
+
+
+def rollout_of(problem: Problem, verdict: Verdict) -> Rollout:
+    nothing = Completion(
+        text="", token_ids=(), rollout_logprobs=(), loss_mask=(), segments=(), finish_reason=FinishReason.STOP,
+        policy_version=0,
+    )  # fmt: skip
+    return Rollout(
+        problem=problem, prompt_text="p", prompt_ids=(1,), completion=nothing, verdict=verdict, sample_index=0, step=1
+    )

@@ -56,3 +56,36 @@ def test_a_majority_is_of_answers_and_needs_a_verifier_that_names_them() -> None
     assert summarize([group(*told, replace(said(1.0), answer="4"))]).estimates["maj@4"].value == 1.0
     assert summarize([group(said(0.0), said(0.0))]).estimates["maj@2"].value == 0.0
     assert "maj@2" not in summarize([group(said(1.0), said(0.0)), group(said(1.0), said(1.0))]).estimates
+
+
+def summed(mark: float, extra: float) -> Verdict:
+    return Verdict(
+        outcome=Outcome.CORRECT if mark == 1 else Outcome.INCORRECT,
+        reward=mark + extra,
+        answer="4" if mark == 1 else "5",
+        components={"exact": mark, "format": extra},
+        decided_by="exact",
+    )
+
+
+def test_a_composed_reward_is_right_where_its_deciding_part_is() -> None:
+    found = summarize([group(summed(1.0, 1.0), summed(0.0, 1.0)), group(summed(0.0, 1.0), summed(0.0, 0.0))]).estimates
+    assert {name: round(value.value, 9) for name, value in found.items()} == {
+        "avg@2": 0.25,
+        "reward": 1.0,
+        "component/exact": 0.25,
+        "component/format": 0.75,
+        "pass@1": 0.25,
+        "pass@2": 0.5,
+        "maj@2": 0.25,
+    }
+    alone = summarize([group(summed(1.0, 1.0)), group(summed(0.0, 1.0))]).estimates
+    assert (alone["avg@1"].value, alone["reward"].value) == (0.5, 1.5)
+    assert "reward" not in summarize([group(said(1.0), said(0.5))]).estimates
+
+
+def test_a_learned_score_has_a_mean_and_no_pass_at_k() -> None:
+    score = Verdict(outcome=Outcome.SCORED, reward=3.0)
+    found = summarize([group(score, replace(score, reward=1.0))]).estimates
+    assert found["avg@2"].value == 2.0
+    assert not {"pass@1", "pass@2", "maj@2", "reward"} & set(found)

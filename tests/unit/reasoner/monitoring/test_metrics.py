@@ -88,7 +88,7 @@ def test_a_step_of_which_nothing_could_be_graded_has_no_reward() -> None:
     found = rollout_metrics([group(FAULT, NO_GOLD)])
     assert math.isnan(found["reward/mean"])
     assert math.isnan(found["reward/std"])
-    assert found["reward/pass_rate"] == 0.0
+    assert "reward/pass_rate" not in found
     assert found["grading/ungraded"] == 1.0
     assert found["groups/signal"] == found["groups/all_right"] == found["groups/all_wrong"] == 0.0
 
@@ -155,3 +155,44 @@ def test_an_update_without_a_trained_token_divides_by_one() -> None:
     found = mean_stats([UpdateStats(0.0, 0.0, 1e-3, {"tokens": 0.0, "policy/entropy": 0.0})])
     assert found["policy/entropy"] == 0.0
     assert found["optim/tokens"] == 1.0
+
+
+def composed(*marks: float | None) -> RolloutGroup:
+    """Correctness 1 + format 1, all in the right format; None: a learned score decides."""
+    verdicts = [
+        Verdict(outcome=Outcome.SCORED, reward=7.0, components={"judge": 6.0, "format": 1.0}, decided_by="judge")
+        if mark is None
+        else Verdict(
+            outcome=Outcome.CORRECT if mark == 1 else Outcome.INCORRECT,
+            reward=mark + 1.0,
+            components={"exact": mark, "format": 1.0},
+            weights={"exact": 1.0, "format": 1.0},
+            decided_by="exact",
+        )
+        for mark in marks
+    ]
+    made = group(*[RIGHT] * len(marks))
+    return replace(made, rollouts=tuple(replace(r, verdict=v) for r, v in zip(made.rollouts, verdicts, strict=True)))
+
+
+def test_right_and_wrong_are_those_of_the_part_that_decides() -> None:
+    found = rollout_metrics([composed(1.0, 1.0), composed(0.0, 0.0), composed(1.0, 0.0)])
+    assert found["reward/mean"] == 1.5
+    assert found["reward/pass_rate"] == 0.5
+    assert found["outcome/correct"] == found["outcome/incorrect"] == 0.5
+    assert found["groups/all_right"] == found["groups/all_wrong"] == found["groups/signal"] == 1 / 3
+    assert found["component/format"] == 1.0
+
+
+def test_a_group_of_right_answers_with_unequal_rewards_is_all_right_and_has_signal() -> None:
+    made = composed(1.0, 1.0)
+    longer = replace(made.rollouts[0].verdict, reward=1.25)
+    found = signal_metrics([replace(made, rollouts=(replace(made.rollouts[0], verdict=longer), made.rollouts[1]))])
+    assert found == {"groups/signal": 1.0, "groups/all_right": 1.0, "groups/all_wrong": 0.0}
+
+
+def test_learned_rewards_have_no_pass_rate_and_are_neither_right_nor_wrong() -> None:
+    found = rollout_metrics([composed(None, None)])
+    assert "reward/pass_rate" not in found
+    assert found["groups/all_right"] == found["groups/all_wrong"] == 0.0
+    assert rollout_metrics([composed(None, None), composed(1.0, 0.0)])["reward/pass_rate"] == 0.5

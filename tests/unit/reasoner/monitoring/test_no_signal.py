@@ -14,7 +14,13 @@ MODEL = "start from a model that solves some of it (an sft stage, an instruct mo
 def test_all_right_wants_harder_problems_whatever_else_is_there() -> None:
     assert no_signal_advice({"groups/all_right": 1.0}) == LEARNED
     mixed = {"groups/all_right": 0.6, "groups/all_wrong": 0.4, "completion/truncated": 0.9, "outcome/no_answer": 0.4}
-    assert no_signal_advice(mixed) == LEARNED
+    assert no_signal_advice(mixed) == LEARNED.replace("every graded group is", "60% of the groups are")
+
+
+def test_equal_rewards_that_are_neither_right_nor_wrong_are_no_sign_of_hard_problems() -> None:
+    said = no_signal_advice({"groups/signal": 0.0, "groups/all_right": 0.0, "groups/all_wrong": 0.0})
+    assert "neither all right nor all wrong" in said
+    assert "easier" not in said
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ def made_of(counts: list[tuple[int, int]], **changes: object) -> Preflight:
         for sample in range(total):
             reward = float(sample < right)
             one = replace(row, group=problem, sample=sample, problem=f"p{problem}", completion=f"{problem}/{sample}")
-            rows.append(replace(one, reward=reward, verdict_reward=reward))
+            outcome = "correct" if reward else "incorrect"
+            rows.append(replace(one, reward=reward, verdict_reward=reward, outcome=outcome))
     done = measured(accuracy=lambda step: 0.5)
     whole = fitted(counts)
     return replace(done, rows=rows, whole=whole, bins=[bin_of("all", whole, problems=len(counts))], **changes)
@@ -195,7 +196,14 @@ def rows_of(problems: list[tuple[str, float | None, int]]) -> list[Row]:
     """Four samples of each (task, difficulty, right)."""
     (row, *_) = make_history(make_records(steps=1)).rows
     return [
-        replace(row, problem=f"{n}", task=task, difficulty=difficulty, verdict_reward=float(sample < right))
+        replace(
+            row,
+            problem=f"{n}",
+            task=task,
+            difficulty=difficulty,
+            verdict_reward=float(sample < right),
+            outcome="correct" if sample < right else "incorrect",
+        )
         for n, (task, difficulty, right) in enumerate(problems)
         for sample in range(4)
     ]
@@ -263,3 +271,11 @@ def test_the_stage_that_samples_is_found_and_its_model_asked_for() -> None:
     assert sampling_stage(resolve(raw), None, None, untrained=True).model.path == "m"
     with pytest.raises(ConfigError, match="samples"):
         sampling_stage(resolve({"task": "arithmetic", "model": "m", "method": "sft"}), None, None)
+
+
+def test_a_learned_reward_is_not_called_all_wrong() -> None:
+    done = made_of([(0, 8)] * 16)
+    assert any("never solved" in sentence for sentence in sentences(done))
+    scored = replace(done, rows=[replace(row, outcome="scored", verdict_reward=-1.5, reward=-1.5) for row in done.rows])
+    assert scored.counts == {}
+    assert not any("never solved" in sentence for sentence in sentences(scored))

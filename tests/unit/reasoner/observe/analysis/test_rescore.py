@@ -7,8 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.observe.analysis.rescore import advantages, advantages_note, changed_rows, regrade, summarize
+from reasoner.observe.analysis.rescore import (
+    Regraded,
+    advantages,
+    advantages_note,
+    changed_rows,
+    learned_rewards,
+    regrade,
+    summarize,
+)
+from reasoner.storage.history import row_of
 from tests.unit.reasoner.runs import make_history, make_records, stage, write_run
+from verifiers import Outcome, Verdict
 
 
 def test_the_same_verifier_gives_the_same_rewards() -> None:
@@ -70,3 +80,25 @@ def test_the_command_says_what_changed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["changed"] == 0
     assert json.loads(done.stdout)["advantages_note"] is None
+
+
+def test_what_is_learned_from_is_that_of_the_run() -> None:
+    """Right (in format), wrong in format, right without format, as a sum of 1 + 1."""
+    rows = []
+    for mark, form in ((1.0, 1.0), (0.0, 1.0), (1.0, 0.0)):
+        verdict = Verdict(
+            outcome=Outcome.CORRECT if mark else Outcome.INCORRECT, reward=mark + form, decided_by="exact",
+            components={"exact": mark, "format": form}, weights={"exact": 1.0, "format": 1.0},
+        )  # fmt: skip
+        made = make_records(steps=1, problems=1, group_size=2).rollouts[0]
+        row = row_of({**made, "verdict": verdict.to_json(), "components": dict(verdict.components), "shaping": -0.25})
+        row.reward = verdict.reward - 0.25 if verdict.reward is not None else None
+        rows.append(Regraded(row, verdict))
+    for after in (False, True):
+        plain = learned_rewards(rows, stage(algorithm={}).algorithm, after=after)
+        assert plain == [1.75, 0.75, 0.75]
+        right = learned_rewards(rows, stage(algorithm={"advantage": "rejection"}).algorithm, after=after)
+        assert right == [0.75, -0.25, 0.75]
+        scaled = learned_rewards(rows, stage(algorithm={"normalize_components": True}).algorithm, after=after)
+        z = 0.5**0.5
+        assert scaled == pytest.approx([2 * z - 0.25, z - 2 * z - 0.25, z - 2 * z - 0.25], abs=1e-4)

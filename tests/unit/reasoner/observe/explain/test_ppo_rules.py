@@ -7,7 +7,7 @@ import random
 import pytest
 
 from reasoner.config.load import resolve
-from reasoner.observe.explain import findings
+from reasoner.observe.explain import Level, findings
 from reasoner.observe.explain.ppo_rules import ppo_rules
 from reasoner.storage.history import EvalRecord, History
 
@@ -20,6 +20,7 @@ HEALTHY = {
     "value/error_squared": (1.0, -0.02),
     "value/return_squared": (1.2, 0.0),
     "watch/held_out": (0.4, 0.02),
+    "watch/agreement": (0.5, -0.001),
     "completion/length_mean": (30.0, 0.1),
 }
 """metric -> (first value, drift a step)"""
@@ -28,6 +29,7 @@ PLANTED = {
     "kl-coef-too-small": {"kl/ref": (1.0, 2.0), "kl/coef": (1e-4, 0.0)},
     "kl-coef-too-large": {"kl/ref": (0.02, 0.0), "kl/coef": (9.0, 0.0), "reward/mean": (0.0, 0.0)},
     "rewards-collapsed": {"reward/mean": (1.0, -0.2), "reward/std": (1.0, -0.045), "watch/held_out": (0.4, -0.02)},
+    "reward-disagrees": {"watch/agreement": (0.5, -0.04), "watch/held_out": (0.4, 0.0)},
     "reward-model-hacked": {"watch/held_out": (0.4, -0.03), "completion/length_mean": (30.0, 4.0)},
 }
 
@@ -84,3 +86,12 @@ def test_a_run_without_value_or_leash_is_left_alone() -> None:
     config = resolve({"task": "gsm8k"}).stages[0]
     metrics = [{"step": n, "reward/mean": 0.1 * n, "reward/std": 0.5} for n in range(1, 20)]
     assert list(ppo_rules(History(config=config, metrics=metrics))) == []
+
+
+def test_a_reward_that_agrees_less_while_what_it_stands_for_gets_better_is_left_alone() -> None:
+    falling = {"watch/agreement": (0.5, -0.04)}
+    assert list(ppo_rules(history_of(falling))) == []
+    (found,) = ppo_rules(history_of({**falling, "watch/held_out": (0.4, 0.0)}))
+    assert found.level is Level.FAULT
+    (less,) = ppo_rules(history_of({"watch/agreement": (0.4, -0.02), "watch/held_out": (0.4, 0.0)}))
+    assert (less.code, less.level) == ("reward-disagrees", Level.WARNING)
