@@ -34,6 +34,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "max_tokens": "rollout.max_tokens",
     "micro_batch_size": "batch.micro_tokens",
     "model_name_or_path": "model.path",
+    "multi_objective_aggregation": "algorithm.normalize_components",
     "n": "rollout.group_size",
     "n_samples_per_prompt": "rollout.group_size",
     "num_generations": "rollout.group_size",

@@ -24,15 +24,21 @@ GLOSSARY: Mapping[str, Entry] = {
     ),
     "reward/std": Entry("population standard deviation of those rewards", "above 0: equal rewards teach nothing"),
     "reward/pass_rate": Entry(
-        "share of graded rollouts with outcome correct", "0.05 to 0.95: outside, most groups have equal rewards"
+        "share right, of the rollouts that are right or wrong; in a composed reward the deciding part says which",
+        "0.05 to 0.95: outside, most groups have equal rewards",
     ),
     "reward/TASK": Entry("mean reward of one task of several", "each rises; one that falls is paid for by the others"),
+    "component/NAME": Entry(
+        "mean reward of one part of a composed reward, before its weight",
+        "the part that says what is right rises; another one that rises alone is what is being learned",
+    ),
     "groups/signal": Entry(
         "share of groups whose rewards differ: only they give a gradient",
         "above 0.2; below, four fifths of the sampling teach nothing",
     ),
     "groups/all_right, groups/all_wrong": Entry(
-        "the other groups", "all_wrong below 0.5 and falling; all_right grows only late in a run"
+        "share of groups whose answers are all right, all wrong; without signal unless something else is rewarded too",
+        "all_wrong below 0.5 and falling; all_right grows only late in a run",
     ),
     "groups/rows_kept": Entry("rollouts in the update", "several groups' worth; 0: no gradient in this step"),
     "outcome/...": Entry(

@@ -84,9 +84,11 @@ class Display:
             return
         if self._progress is not None and self._watch is not None:
             return  # the view shows it
+        composed = any(name.startswith("component/") for name in metrics)
         parts = [
             f"step {step:>4}/{steps}",
             f"reward {metrics['reward/mean']:.3f}",
+            f"right {percent(metrics['reward/pass_rate'])}" if composed and "reward/pass_rate" in metrics else "",
             f"signal {percent(metrics['groups/signal'])}" if self._config.rollout.group_size > 1 else "",
             f"kl {metrics['kl/ref']:.2f}" if "kl/ref" in metrics else "",
             f"length {metrics['completion/length_mean']:.0f}",

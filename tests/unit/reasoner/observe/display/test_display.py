@@ -55,3 +55,12 @@ def test_no_terminal_gets_plain_lines() -> None:
     assert "  truncated 0.39 %  " in text
     assert text.endswith("100 tok/s  2.0 s (generation 1.0, logprobs 0.1, update 0.8, sync 0.1)\n")
     assert text.count("\n") == 1
+
+
+def test_a_composed_reward_is_shown_beside_what_is_right() -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    metrics = make_records(steps=1).metrics[0] | {"reward/pass_rate": 0.25, "component/format": 0.9}
+    with Display(stage(), console) as display:
+        display.step(1, metrics)
+    assert "  right 25 %  signal" in console.export_text()
+    assert "pass rate" not in {name for name, _, _ in metric_lines({"step": 1, "reward/mean": 3.0})}
