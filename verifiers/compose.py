@@ -203,23 +203,28 @@ def part_at(path: str, verifier: str, options: Mapping[str, JSON]) -> tuple[str,
         >>> part_at("sums", "weighted", {"parts": ["format", {"verifier": "math", "name": "sums"}]})
         ('math', {})
     """
-    name, _, rest = path.partition("/")
-    specs: dict[str, JSON] = {}
-    for value in options.values():
-        listed: list[JSON] = value if isinstance(value, list) else [value]
-        for spec in listed:
-            if isinstance(spec, str):
-                specs[spec] = {"verifier": spec}
-            elif is_object(spec) and "verifier" in spec:
-                specs[str(spec.get("name") or spec["verifier"])] = spec
-            elif is_object(spec):  # the choices of per-row
-                specs |= {key: {"verifier": each} if isinstance(each, str) else each for key, each in spec.items()}
-    found = specs.get(name)
-    if not is_object(found):
+    parts = _written_parts(options)
+    name = max((name for name in parts if path == name or path.startswith(f"{name}/")), key=len, default=None)
+    if name is None:
         return verifier, options
-    inner = found.get("options")
+    spec = parts[name]
+    inner = spec.get("options")
     own: Mapping[str, JSON] = inner if is_object(inner) else {}
-    return part_at(rest, str(found["verifier"]), own) if rest else (str(found["verifier"]), own)
+    return part_at(path[len(name) + 1 :], str(spec["verifier"]), own)
+
+
+def _written_parts(options: Mapping[str, JSON]) -> dict[str, Mapping[str, JSON]]:
+    """The parts of a composed verifier by name, as its options have them."""
+    listed, choices = options.get("parts"), options.get("choices")
+    given: list[tuple[str | None, JSON]] = [(None, options.get("gate")), (None, options.get("then"))]
+    given += [(None, spec) for spec in listed] if isinstance(listed, list) else []
+    given += [*choices.items()] if is_object(choices) else []
+    found: dict[str, Mapping[str, JSON]] = {}
+    for name, written in given:
+        spec: JSON = {"verifier": written} if isinstance(written, str) else written
+        if is_object(spec) and "verifier" in spec:
+            found[name or str(spec.get("name") or spec["verifier"])] = spec
+    return found
 
 
 class Weighted(Composite):

@@ -36,6 +36,17 @@ def load_function(target: str) -> Callable[..., object]:
     return found
 
 
+def positive(full: float) -> float:
+    """The number that a function gives a right answer.
+
+    Raises:
+        BadOption: it is not above 0.
+    """
+    if not full > 0:
+        raise BadOption(f"full must be above 0: what the function gives a right answer; got {full}.")
+    return full
+
+
 def finished(result: object) -> object:
     """The result of a call, awaited where the function is asynchronous."""
     if inspect.iscoroutine(result):

@@ -13,7 +13,7 @@ from typing import cast
 from verifiers.base import GradingRow, Verifier
 from verifiers.compose import by_value
 from verifiers.errors import BadOption, BadReference
-from verifiers.integrations import finished, load_function, process_pool
+from verifiers.integrations import finished, load_function, positive, process_pool
 from verifiers.pool import GradingRequest
 from verifiers.registry import get_verifier
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
@@ -90,6 +90,7 @@ class TrlFunction(Verifier):
         column: under which the function reads the gold; None: it reads none.
         chat: completions are lists of messages, as in a conversational data set; otherwise text.
         columns: keys of `info` that are handed on as columns.
+        full: what the function gives a right answer; the reward is its number divided by that, so that 1 is right.
     """
 
     name = "trl"
@@ -99,9 +100,15 @@ class TrlFunction(Verifier):
     machine_options = frozenset({"function"})
 
     def __init__(
-        self, *, function: str, column: str | None = "solution", chat: bool = True, columns: list[str] | None = None
+        self,
+        *,
+        function: str,
+        column: str | None = "solution",
+        chat: bool = True,
+        columns: list[str] | None = None,
+        full: float = 1.0,
     ) -> None:
-        self._function = load_function(function)
+        self._function, self._full = load_function(function), positive(full)
         self._target, self._column, self._chat, self._columns = function, column, chat, columns or []
         self._reads = _named_columns(self._function)
 
@@ -132,4 +139,4 @@ class TrlFunction(Verifier):
     def _verdict(self, reward: float | None) -> Verdict:
         if reward is None:
             return fixed(Outcome.BAD_REFERENCE, f"{self._target} has no reward for this row")
-        return by_value(float(reward), f"{self._target} returned {float(reward):g}")
+        return by_value(float(reward) / self._full, f"{self._target} returned {float(reward):g}")

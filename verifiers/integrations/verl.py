@@ -12,7 +12,7 @@ from typing import cast
 from verifiers.base import GradingRow, Verifier
 from verifiers.compose import by_value
 from verifiers.errors import VerifierError
-from verifiers.integrations import finished, load_function, process_pool
+from verifiers.integrations import finished, load_function, positive, process_pool
 from verifiers.jsonl import is_object
 from verifiers.verdict import JSON, Verdict
 
@@ -73,6 +73,7 @@ class VerlFunction(Verifier):
     Args:
         function: module:attribute or file.py:attribute, for example verl.utils.reward_score:default_compute_score.
         data_source: for rows whose `info` has no data_source.
+        full: what the function gives a right answer; the reward is its number divided by that, so that 1 is right.
     """
 
     name = "verl"
@@ -80,8 +81,9 @@ class VerlFunction(Verifier):
     memory_bytes = 4 << 30
     machine_options = frozenset({"function"})
 
-    def __init__(self, *, function: str, data_source: str = "") -> None:
+    def __init__(self, *, function: str, data_source: str = "", full: float = 1.0) -> None:
         self._function, self._target, self._data_source = load_function(function), function, data_source
+        self._full = positive(full)
 
     def grade(self, row: GradingRow) -> Verdict:
         found = finished(
@@ -96,4 +98,4 @@ class VerlFunction(Verifier):
         if isinstance(score, list | tuple):
             score = cast("Sequence[object]", score)[0]
         reward = float(cast("float", score))
-        return by_value(reward, f"{self._target} returned {reward:g}")
+        return by_value(reward / self._full, f"{self._target} returned {reward:g}")

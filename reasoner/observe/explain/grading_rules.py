@@ -20,6 +20,7 @@ def grading_rules(history: History) -> Iterator[Finding]:
     """Every rule of this module."""
     yield from _ungraded(history)
     yield from _limits(history)
+    yield from _no_full_marks(history)
     yield from _empty_accepted(history)
     yield from _one_answer_for_all(history)
     yield from _equal_rejected(history)
@@ -73,6 +74,34 @@ def _limits(history: History) -> Iterator[Finding]:
         " verifier's own limits.",
         rollouts=places(rows),
     )
+
+
+def _no_full_marks(history: History) -> Iterator[Finding]:
+    """A function of another trainer that gives more than 1: some of its verdicts say right or wrong, others cannot."""
+    rows = [row for row in history.graded if row.decider[0] in FOREIGN]
+    given = {row.place: row.components.get(row.decided_by or "", row.verdict_reward or 0.0) for row in rows}
+    beyond = [row for row in rows if row.outcome == "scored" and given[row.place] > 1]
+    if not beyond or len(beyond) == len(rows):
+        return
+    highest = max(given.values())
+    yield Finding(
+        code="no-full-marks",
+        level=Level.WARNING,
+        cost=len(beyond) / len(rows),
+        title=f"Nothing says which answers are right: the reward function goes up to {highest:g}, and only 1 counts as"
+        " right",
+        evidence=(
+            f"{percent(len(beyond) / len(rows))} of its verdicts are above 1 and so neither right nor wrong: the pass"
+            " rate, pass@k, the difficulty of problems and the audit leave them out",
+        ),
+        change=f"set the verifier's option full={highest:g} (what a right answer gets), and its weight to that number"
+        " in a weighted sum.",
+        rollouts=places(beyond),
+    )
+
+
+FOREIGN = frozenset({"trl", "verl"})
+"""Verifiers that call reward functions written for other trainers."""
 
 
 def _empty_accepted(history: History) -> Iterator[Finding]:

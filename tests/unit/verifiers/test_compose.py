@@ -193,6 +193,19 @@ def test_what_is_right_is_what_the_grading_part_says(name: str, tmp_path: Path) 
         assert Verdict.from_json(verdict.to_json()) == verdict
 
 
+def test_full_marks_of_a_function_of_another_trainer(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def two(completions, solution, **kwargs):\n    return [2.0, 0.0][: len(solution)]\n"
+    )
+    options = {"function": f"{tmp_path / 'own.py'}:two"}
+    assert get_verifier("trl", **options).verify(completion="3", reference="3").outcome is Outcome.SCORED  # pyright: ignore
+    part = {"verifier": "trl", "name": "two", "weight": 2.0, "options": options | {"full": 2.0}}
+    verdict = get_verifier("weighted", parts=[FORM, part]).verify(completion="3", reference="3")  # pyright: ignore
+    assert (verdict.reward, verdict.right) == (2.0, True)
+    with pytest.raises(BadOption, match="full must be above 0"):
+        get_verifier("trl", **options, full=0.0)  # pyright: ignore
+
+
 def test_a_sum_that_no_part_decides_is_right_or_wrong_only_where_it_is_a_share() -> None:
     share = get_verifier("weighted", parts=[FORM | {"weight": 0.5}, {"verifier": "repetition", "weight": 0.5}])  # pyright: ignore
     assert share.verify(completion=BOTH, reference="3").outcome is Outcome.CORRECT
@@ -242,6 +255,10 @@ def test_the_deciding_part_is_found_in_the_options() -> None:
     assert part_at("*", "per-row", {"key": "k", "choices": {"*": "numeric"}}) == ("numeric", {})
     own = {"verifier": "math", "options": {"lenient": True}}
     assert part_at("math", "weighted", {"parts": [own]}) == ("math", {"lenient": True})
+    options = {"parts": ["format", own | {"name": "a/b.py:sums"}], "correct": "format"}
+    assert part_at("a/b.py:sums", "weighted", options) == ("math", {"lenient": True})
+    assert part_at("math", "weighted", {"parts": [own], "correct": "math"}) == ("math", {"lenient": True})
+    assert part_at("gone", "weighted", options) == ("weighted", options)
     assert part_at("", "exact", {"ignore_case": True}) == ("exact", {"ignore_case": True})
     with pytest.raises(BadOption, match=r"correct must name a part; got 'mth'\. Did you mean 'math'"):
         get_verifier("weighted", parts=["math", "repetition"], correct="mth")  # pyright: ignore

@@ -148,6 +148,22 @@ def test_a_part_that_rises_alone_is_named_unless_it_is_the_right_answer() -> Non
     assert run(lambda step: 0.2 + 0.025 * step, 0.7) == []
 
 
+def test_a_function_that_gives_more_than_one_is_told_of_its_full_marks() -> None:
+    def doubled(row: dict, rng: np.random.Generator) -> None:
+        row |= {"verifier": "trl", "reward": 2 * row["reward"]}
+        outcome = "scored" if row["reward"] else "incorrect"
+        row["verdict"] |= {"outcome": outcome, "reward": row["reward"], "verifier": "trl"}
+
+    found = {finding.code: finding for finding in findings(make_history(make_records(change=doubled)))}
+    assert "full=2 " in found["no-full-marks"].change
+
+    def learned(row: dict, rng: np.random.Generator) -> None:
+        doubled(row, rng)
+        row["verifier"] = "reward-model"
+
+    assert "no-full-marks" not in [finding.code for finding in findings(make_history(make_records(change=learned)))]
+
+
 @pytest.mark.parametrize("method", ["pairs", "constitutional"])
 def test_stages_that_train_nothing_get_no_advice_on_training(method: str) -> None:
     made = make_records(accuracy=lambda step: 0.0)
