@@ -95,6 +95,9 @@ class Composite(Verifier):
         self.parts = tuple(parts)
         self.correct = correct
         """Name of the part that decides what is right; None: the first that grades."""
+        whole = [part.made.reference_schema for part in parts if part.reference is None and part.made.reference_schema]
+        if whole and len(whole) == sum(bool(part.made.reference_schema) for part in parts):
+            self.reference_schema = whole[0]
         self.grade_seconds = sum(part.made.grade_seconds for part in parts)
         self.merges_equal = any(part.made.merges_equal for part in parts)
         self.memory_bytes = max((part.made.memory_bytes or 0 for part in parts), default=0) or None

@@ -122,3 +122,16 @@ def test_one_answer_by_exit_status() -> None:
     assert run("--verifier", "exat", "--gold", "1", "--completion", "1")[0] == 2
     model = '{"kind": "model", "formulas": ["p"]}'
     assert run("--verifier", "logic", "--gold", model, "--completion", "#### p=true")[0] == 0
+
+
+def test_the_right_answer_counts_whatever_a_composed_reward_adds_up_to(tmp_path: Path) -> None:
+    parts = ["exact", {"verifier": "format", "options": {"tags": ["think", "answer"]}}]
+    chosen = ("--verifier", "weighted", "--option", f"parts={json.dumps(parts)}")
+    right, wrong = "<answer>3</answer>", "<think>x</think><answer>4</answer>"
+    file = write(tmp_path / "rows.jsonl", [{"completion": text, "reference": "3"} for text in (right, wrong)])
+    _, said, _ = run(file, *chosen, "--output", str(tmp_path / "out.jsonl"))
+    assert "2 of 2 rows graded, 50.0% correct" in said
+    assert [row["reward"] for row in read(tmp_path / "out.jsonl")] == [1.0, 1.0]
+    for text, status in ((right, 0), (wrong, 1)):
+        code, said, _ = run(*chosen, "--gold", "3", "--completion", text)
+        assert (code, "reward 1" in said) == (status, True)
