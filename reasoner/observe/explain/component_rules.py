@@ -118,7 +118,9 @@ def _outweighs(groups: Sequence[Sequence[Row]], *, normalized: bool) -> Iterator
         change=f"lower the weight of {top!r} until its whole range is worth less than a right answer, give it only"
         " behind a right answer (`gate`), or set algorithm.normalize_components=true with the weights that you mean.",
         rollouts=places([bad for _, bad in upside_down] or [row for group in groups for row in group]),
-        explains=frozenset({"one-component-dominates", "length-drift", "no-progress"}),
+        explains=frozenset(
+            {"one-component-dominates", "right-answers-fall", "all-wrong", "length-drift", "no-progress"}
+        ),
     )
 
 

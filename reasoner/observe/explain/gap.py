@@ -144,7 +144,15 @@ def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Findi
         change="set engine.sync_check=true, and mend the engine's load_weights (a tied head, an adapter that is not"
         " merged, a stale KV cache are the usual causes); `reasoner doctor CONFIG` tests one sync.",
         explains=frozenset(
-            {"engine-trainer-gap", "no-progress", "reward-falls", "rewards-collapsed", "descends", *SYMPTOMS}
+            {
+                "engine-trainer-gap",
+                "no-progress",
+                "reward-falls",
+                "right-answers-fall",
+                "rewards-collapsed",
+                "descends",
+                *SYMPTOMS,
+            }
         ),
     )
 
@@ -176,7 +184,16 @@ def _nucleus(history: History, whole: Gap, difference: Floats) -> Finding:
         ),
         change="sample with top_p=1, top_k=0 and min_p=0 in training, also in engine.options and in the model's"
         " generation_config, which some engines read.",
-        explains=frozenset({"engine-trainer-gap", "sampling-sharper", "reward-falls", "rewards-collapsed", *SYMPTOMS}),
+        explains=frozenset(
+            {
+                "engine-trainer-gap",
+                "sampling-sharper",
+                "reward-falls",
+                "right-answers-fall",
+                "rewards-collapsed",
+                *SYMPTOMS,
+            }
+        ),
     )
 
 
@@ -196,7 +213,16 @@ def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
         ),
         change="divide the trainer's logits by the temperature that the engine samples with, and let the engine return"
         " processed log-probabilities (vLLM: logprobs_mode=processed_logprobs).",
-        explains=frozenset({"engine-trainer-gap", "sampling-sharper", "reward-falls", "rewards-collapsed", *SYMPTOMS}),
+        explains=frozenset(
+            {
+                "engine-trainer-gap",
+                "sampling-sharper",
+                "reward-falls",
+                "right-answers-fall",
+                "rewards-collapsed",
+                *SYMPTOMS,
+            }
+        ),
     )
 
 
@@ -309,6 +335,8 @@ def _same_evaluation(history: History) -> Iterator[Finding]:
         ),
         change="set engine.sync_check=true and mend the engine's load_weights; `reasoner doctor CONFIG` tests one"
         " sync.",
-        explains=frozenset({"engine-trainer-gap", "no-progress", "reward-falls", "rewards-collapsed", *SYMPTOMS}),
+        explains=frozenset(
+            {"engine-trainer-gap", "no-progress", "reward-falls", "right-answers-fall", "rewards-collapsed", *SYMPTOMS}
+        ),
         rollouts=places([row for row in history.eval_rows if row.step == steps[-1]]),
     )

@@ -29,6 +29,7 @@ def policy_rules(history: History) -> Iterator[Finding]:
     yield from _descends(history)
     yield from _step_size(history)
     yield from _collapse(history)
+    yield from _right_answers_fall(history)
     yield from _standing_still(history)
     yield from _held(history)
     yield from _loss_near_zero(history)
@@ -115,7 +116,7 @@ def _centred(history: History) -> Iterator[Finding]:
             " whether or not they were better than the others of their problem, which teaches nothing and adds noise",
         ),
         change="subtract the mean reward of the group (algorithm.advantage: grpo, rloo, dr_grpo) in the estimator.",
-        explains=frozenset({"no-progress", "reward-falls"}),
+        explains=frozenset({"no-progress", "reward-falls", "right-answers-fall"}),
     )
 
 
@@ -124,6 +125,7 @@ LOPSIDED = 0.5
 
 DOWNHILL = (
     "reward-falls",
+    "right-answers-fall",
     "rewards-collapsed",
     "collapse",
     "descends",
@@ -207,9 +209,9 @@ class Fall(NamedTuple):
     """The fall in standard errors of the smoothed curve."""
 
 
-def _fall(history: History) -> Fall | None:
+def _fall(history: History, name: str = "reward/mean") -> Fall | None:
     """Where the reward of the end is far below what the run had reached: by 4 standard errors and by 30 % of it."""
-    reward = history.series("reward/mean")
+    reward = history.series(name)
     if len(reward) < 8:
         return None
     width = max(2, len(reward) // 5)
@@ -220,6 +222,33 @@ def _fall(history: History) -> Fall | None:
     if top - end < max(4 * noise, 0.02) or (end - low) > 0.7 * (top - low):
         return None
     return Fall(top, end, best + width, (top - end) / max(noise, 1e-9))
+
+
+def _right_answers_fall(history: History) -> Iterator[Finding]:
+    """Fewer and fewer answers are right, while what else a composed reward counts keeps it up."""
+    fall = _fall(history, "reward/pass_rate")
+    if fall is None or _fall(history) is not None or not any(row.decided_by in row.weights for row in history.rows):
+        return
+    reward = history.series("reward/mean")
+    parts = {name for row in history.rows for name in row.weights}
+    moved = {
+        name: found for name in sorted(parts) if (found := change(history.series(f"component/{name}"))) is not None
+    }
+    yield Finding(
+        code="right-answers-fall",
+        level=Level.WARNING,
+        cost=min(1.0, (fall.top - fall.end) / max(fall.top, 1e-9)),
+        title=f"Fewer answers are right: {percent(fall.top)} around step {fall.step}, {percent(fall.end)} at the end,"
+        " which the reward does not show",
+        evidence=(
+            f"{fall.errors:.0f} standard errors of the smoothed share; the reward goes from"
+            f" {reward[: len(reward) // 4].mean():.3f} in the first quarter to {reward[-(len(reward) // 4) :].mean():.3f}"
+            " in the last",
+            *(f"component {name}: {found.first:.3f} -> {found.last:.3f}" for name, found in moved.items()),
+        ),
+        change="go back to the best checkpoint (checkpoints/best, or the step above); lower optim.lr, or the weights of"
+        " what is rewarded beside the right answer.",
+    )
 
 
 def _collapse(history: History) -> Iterator[Finding]:

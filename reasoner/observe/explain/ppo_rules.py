@@ -103,7 +103,7 @@ def _kl_control(history: History) -> Iterator[Finding]:
                 f" {reward.last:.3g}",
             ),
             change=f"lower algorithm.kl_coef (to about {0.2 * width:.2g}), or set kl_target to let it adapt.",
-            explains=frozenset({"reward-falls", "no-progress"}),
+            explains=frozenset({"reward-falls", "right-answers-fall", "no-progress"}),
         )
 
 
@@ -130,7 +130,7 @@ def _collapse(history: History) -> Iterator[Finding]:
         evidence=tuple(evidence),
         change="go back to the best checkpoint; lower optim.lr or algorithm.entropy_coef, use fewer inner_epochs or a"
         " lower stop_kl.",
-        explains=frozenset({"reward-falls", "length-drift", "truncated", "all-wrong"}),
+        explains=frozenset({"reward-falls", "right-answers-fall", "length-drift", "truncated", "all-wrong"}),
     )
 
 

@@ -56,7 +56,16 @@ def _template(history: History) -> Iterator[Finding]:
         " `reasoner preflight CONFIG` samples with and without the template and shows both.",
         rollouts=places(history.rows),
         explains=frozenset(
-            {"all-wrong", "truncated", "no-answer", "no-progress", "reward-falls", "rewards-collapsed", "repetition"}
+            {
+                "all-wrong",
+                "truncated",
+                "no-answer",
+                "no-progress",
+                "reward-falls",
+                "right-answers-fall",
+                "rewards-collapsed",
+                "repetition",
+            }
         ),
     )
 

@@ -280,7 +280,9 @@ def _truncated(history: History) -> Iterator[Finding]:
         rollouts=places(cut),
         explains=frozenset()
         if rambling > 0.5 or falls
-        else frozenset({"all-wrong", "no-answer", "no-progress", "reward-falls", "rewards-collapsed"}),
+        else frozenset(
+            {"all-wrong", "no-answer", "no-progress", "reward-falls", "right-answers-fall", "rewards-collapsed"}
+        ),
     )
 
 

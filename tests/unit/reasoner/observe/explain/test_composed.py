@@ -164,6 +164,22 @@ def test_a_function_that_gives_more_than_one_is_told_of_its_full_marks() -> None
     assert "no-full-marks" not in [finding.code for finding in findings(make_history(make_records(change=learned)))]
 
 
+def test_right_answers_that_become_fewer_are_told_though_the_reward_stays_up() -> None:
+    def falls(step: int) -> float:
+        return max(0.05, 0.6 - 0.025 * step)
+
+    kept_up = composed({"exact": 1.0, "format": 3.0}, format=chance(1.0), accuracy=falls, steps=24)()
+    codes = [finding.code for finding in findings(kept_up)]
+    assert "right-answers-fall" in codes
+    assert "reward-falls" not in codes
+    alone = composed({"exact": 1.0, "format": 0.01}, format=chance(1.0), accuracy=falls, steps=24)()
+    codes = [finding.code for finding in findings(alone)]
+    assert "reward-falls" in codes, "the reward itself says it"
+    assert "right-answers-fall" not in codes
+    steady = composed({"exact": 1.0, "format": 3.0}, format=chance(1.0), accuracy=lambda step: 0.5, steps=24)()
+    assert "right-answers-fall" not in [finding.code for finding in findings(steady)]
+
+
 @pytest.mark.parametrize("method", ["pairs", "constitutional"])
 def test_stages_that_train_nothing_get_no_advice_on_training(method: str) -> None:
     made = make_records(accuracy=lambda step: 0.0)
