@@ -227,9 +227,10 @@ def _fall(history: History, name: str = "reward/mean") -> Fall | None:
 def _right_answers_fall(history: History) -> Iterator[Finding]:
     """Fewer and fewer answers are right, while what else a composed reward counts keeps it up."""
     fall = _fall(history, "reward/pass_rate")
-    if fall is None or _fall(history) is not None or not any(row.decided_by in row.weights for row in history.rows):
+    paid = change(history.series("reward/mean"))
+    composed = any(row.decided_by in row.weights for row in history.rows)
+    if fall is None or paid is None or _fall(history) is not None or not composed:
         return
-    reward = history.series("reward/mean")
     parts = {name for row in history.rows for name in row.weights}
     moved = {
         name: found for name in sorted(parts) if (found := change(history.series(f"component/{name}"))) is not None
@@ -241,9 +242,8 @@ def _right_answers_fall(history: History) -> Iterator[Finding]:
         title=f"Fewer answers are right: {percent(fall.top)} around step {fall.step}, {percent(fall.end)} at the end,"
         " which the reward does not show",
         evidence=(
-            f"{fall.errors:.0f} standard errors of the smoothed share; the reward goes from"
-            f" {reward[: len(reward) // 4].mean():.3f} in the first quarter to {reward[-(len(reward) // 4) :].mean():.3f}"
-            " in the last",
+            f"{fall.errors:.0f} standard errors of the smoothed share; the reward goes from {paid.first:.3f} in the"
+            f" first quarter to {paid.last:.3f} in the last",
             *(f"component {name}: {found.first:.3f} -> {found.last:.3f}" for name, found in moved.items()),
         ),
         change="go back to the best checkpoint (checkpoints/best, or the step above); lower optim.lr, or the weights of"
