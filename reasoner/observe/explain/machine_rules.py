@@ -100,6 +100,6 @@ def _evaluations(evals: Sequence[EvalRecord]) -> Iterator[str]:
         if name in last:
             (a, al, ah), (b, bl, bh) = first[name], last[name]
             verdict = "better" if bl > ah else "worse" if bh < al else "the intervals overlap (see `reasoner compare`)"
-            form = ".1%" if "@" in name else ".3f"  # rewards and losses are no shares
+            form = ".1%" if "@" in name or name == "accuracy" else ".3f"  # rewards and losses are no shares
             said = f"{a:{form}} [{al:{form}}, {ah:{form}}] -> {b:{form}} [{bl:{form}}, {bh:{form}}]"
             yield f"evaluation {name}: {said}: {verdict}"
