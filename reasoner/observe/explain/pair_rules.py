@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.storage.history import History
 
@@ -17,12 +18,11 @@ LOST_NATS = 10.0
 
 def pair_rules(history: History) -> Iterator[Finding]:
     """Every rule of this module, for sft, reward_model and dpo stages."""
-    method = history.config.method
-    if method in ("sft", "reward_model", "dpo"):
+    learns_from = METHODS[history.config.method].learns_from
+    if learns_from in ("demonstrations", "pairs"):
         yield from _overfitted(history)
-    if method in ("reward_model", "dpo"):
+    if learns_from == "pairs":
         yield from _a_coin(history)
-    if method == "dpo":
         yield from _chosen_lost(history)
 
 
@@ -36,8 +36,8 @@ def _overfitted(history: History) -> Iterator[Finding]:
     part = max(1, len(loss) // 4)
     if last <= lowest * (1 + RISEN) or loss[-part:].mean() >= loss[:part].mean():
         return
-    section = "sft" if history.config.method == "sft" else "reward_model"
-    patience = f"{section}.patience=3 (ends there by itself), " if history.config.method != "dpo" else ""
+    section = {"token": "sft", "reward": "reward_model"}.get(METHODS[history.config.method].policy)
+    patience = f"{section}.patience=3 (ends there by itself), " if section else ""
     yield Finding(
         code="overfitted",
         level=Level.WARNING,
