@@ -310,7 +310,8 @@ class EvalSection(Section):
     max_tokens: int | None = Field(default=None, ge=1)
     """None: rollout.max_tokens."""
     metric: str | None = None
-    """Which metric decides the best checkpoint; None: avg@ of all samples."""
+    """Which metric decides the best checkpoint; None: avg@ of all samples. With several tasks over the problems of all,
+    or of one as TASK/METRIC."""
     overlap: Literal["warn", "error", "off"] = "warn"
     """Where an evaluation problem stands in the training data (n-grams): say so, refuse, or do not look."""
 
@@ -488,9 +489,13 @@ class DpoSection(Section):
     """Weight of the mean negative log-likelihood of the chosen completions' tokens."""
 
 
+TrackerName = Literal["wandb", "trackio", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab"]
+
+
 class LoggingSection(Section):
     """Where numbers go beside metrics.jsonl."""
 
     tensorboard: bool = True
-    trackers: list[Literal["wandb", "trackio"]] = Field(default_factory=list[Literal["wandb", "trackio"]])
+    trackers: list[TrackerName] = Field(default_factory=list[TrackerName])
+    """By the names of their packages; those that accelerate knows."""
     project: str = "reasoner"
