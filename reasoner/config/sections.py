@@ -209,6 +209,10 @@ class AlgorithmSection(Section):
 class OptimSection(Section):
     """AdamW and its schedule."""
 
+    name: Literal["adamw", "adamw_8bit", "adamw_offload"] = "adamw"
+    """adamw: state of 8 bytes a parameter. adamw_8bit: of 2 (arXiv:2110.02861). adamw_offload: of 8, in memory that GPU
+    and host share, from which it moves to the host where the GPU is full (paged optimizer, arXiv:2305.14314, section 3;
+    on a CPU it is where it always is). The latter two need bitsandbytes."""
     lr: float = Field(default=1e-6, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = Field(default=0, ge=0)
