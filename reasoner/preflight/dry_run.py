@@ -27,10 +27,14 @@ def print_plan(
         tokens: of the rows of a stage's step; None: unknown.
     """
     console = Console(highlight=False, soft_wrap=True)
+    began = run.stages[0].model
     for index, stage in enumerate(run.stages):
+        began = stage.model if run.starts_fresh[index] else began
         console.print(f"# stage {index}: {stage.method} -> {run.stage_folder(index)}", markup=False)
         console.print(dump(stage), markup=False)
-        for line in plan(stage, on_gpu=on_gpu, tokens=tokens(stage)):
+        of_size = {"path": began.path, "from_scratch": began.from_scratch, "tokenizer": began.tokenizer}
+        held = stage.model_copy(update={"model": stage.model.model_copy(update=of_size)})  # what comes has that size
+        for line in plan(held, on_gpu=on_gpu, tokens=tokens(held)):
             console.print(f"# {line}", markup=False)
 
 

@@ -12,7 +12,7 @@ from reasoner.config.load import resolve
 from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.model.load import load_model
 from reasoner.policy.policy import Policy
-from reasoner.preflight.dry_run import plan
+from reasoner.preflight.dry_run import plan, print_plan
 from reasoner.preflight.memory import PROCESS_BYTES, VLLM_BYTES, StepTokens, estimate, memory_line, shape_of
 from tests.unit.reasoner.policy.test_policy import make_batch
 
@@ -212,3 +212,11 @@ def test_the_plan_says_how_much() -> None:
     (line,) = [line for line in plan(stage) if "7.0 billion" in line]
     assert f"on a GPU about {total:.1f} GiB and its KV cache (weights 26.1, optimizer 52.2," in line
     assert [line.partition("; ")[2][:8] for line in plan(stage, on_gpu=False)[-2:]] == ["on a CPU", "on a GPU"]
+
+
+def test_a_later_stage_has_the_size_of_the_model_that_it_goes_on_with(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = {"method": "dpo", "preferences": {"train": "pairs.jsonl"}}
+    run = resolve({"task": "gsm8k", "stages": [{"method": "sft", "model": "x/Y-7B"}, pairs, {"model": "x/Z-3B"}]})
+    print_plan(run)
+    sizes = [line.split()[2] for line in capsys.readouterr().out.splitlines() if "billion parameters" in line]
+    assert sizes == ["7.0", "7.0", "3.0"]
