@@ -120,7 +120,8 @@ def test_what_is_given_wins(run: Path) -> None:
     assert "3 problems x 1, temperature 0, top_p 1, at most 4 tokens" in said
     assert "verifier: format {'pattern': '.*'}" in said
     assert "'template': 'Ask {prompt}'" in said
-    other, _ = evaluate(str(run), "--task", "countdown", "--verifier", "exact", "--problems", "2")
+    never = ("--verifier", "format", "--verifier-option", "pattern=zzz")
+    other, _ = evaluate(str(run), "--task", "countdown", *never, "--problems", "2")
     assert other["metrics"]["avg@2"][0] == 0.0
 
 
