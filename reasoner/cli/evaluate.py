@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reasoner.cli.errors import plain_errors
+from reasoner.config.errors import ConfigError
+from reasoner.config.mappings import deep_merge
 
 if TYPE_CHECKING:
     from reasoner.config.stage import StageConfig
@@ -15,26 +18,33 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A Hugging Face model by name or folder, or a run.")],
-    task: Annotated[str, typer.Option("--task", help="Name of a task, or module:Class (see `reasoner tasks list`).")],
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Completions per problem (K).")] = 1,
-    problems: Annotated[int, typer.Option("--problems", min=1, help="At most this many problems.")] = 512,
-    split: Annotated[str, typer.Option("--split", help="Split of the task.")] = "test",
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key.key=value as for `reasoner train`: eval.samples=8, prompt.stop=[].")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="Name of a task, or module:Class (see `reasoner tasks list`); a run's own: all."),
+    ] = None,
+    samples: Annotated[int | None, typer.Option("--samples", min=1, help="Completions per problem (K); 1.")] = None,
+    problems: Annotated[int | None, typer.Option("--problems", min=1, help="At most so many problems; 512.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Split of the task; test.")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the task: key=value; repeatable.")
     ] = None,
-    engine: Annotated[str, typer.Option("--engine", help="vllm or hf.")] = "vllm",
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 1.0,
-    top_p: Annotated[float, typer.Option("--top-p", min=0.01, max=1.0)] = 1.0,
-    max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=1, help="Tokens of a completion; 512, or as the run's.")
-    ] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="vllm or hf; vllm.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, help="1.")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", min=0.01, max=1.0, help="1.")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Tokens of a completion; 512.")] = None,
     chat: Annotated[str | None, typer.Option("--chat", help="Use the chat template: auto, always or never.")] = None,
     system: Annotated[str | None, typer.Option("--system", help="System prompt.")] = None,
     template: Annotated[
         str | None, typer.Option("--template", help="Around each prompt, which stands at {prompt}.")
     ] = None,
     verifier: Annotated[str | None, typer.Option("--verifier", help="Instead of the task's own.")] = None,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    verifier_option: Annotated[
+        list[str] | None, typer.Option("--verifier-option", help="Option of the verifier: key=value; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="0.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder for evals.jsonl and every completion.")
     ] = None,
@@ -42,8 +52,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model: unbiased pass@k, avg@k and maj@k, each with a 95 % interval.
 
-    A run is evaluated with the prompt settings that it was trained with and, on its own task, with that task's options;
-    what is given here wins.
+    A run is evaluated as it evaluated itself: on its own tasks with their options and verifiers, by its `eval` section,
+    prompt and seed; what is given here wins. Of another model the defaults are those of the options.
     """
     with plain_errors():
         from reasoner.cli.tasks import task_options
@@ -52,27 +62,105 @@ def evaluate(
 
         prepare_process()
         folder, trained = _model_and_stage(model)
-        prompt = {"chat": chat, "system": system, "template": template}
-        same = next((section for section in trained.task if section.name == task), None) if trained else None
-        raw: dict[str, object] = {
-            "model": {"path": folder},
-            "seed": seed,
-            "task": {
-                "name": task,
-                "options": (same.options if same else {}) | task_options(option),
-                "eval_split": split,
-                **({"verifier": {"name": verifier}} if verifier else {}),
+        given: dict[str, dict[str, object]] = {
+            "eval": {
+                "problems": problems, "samples": samples, "temperature": temperature, "top_p": top_p,
+                "max_tokens": max_tokens,
             },
-            "prompt": (trained.prompt.model_dump() if trained else {})
-            | {key: value for key, value in prompt.items() if value is not None},
-            "rollout": {"max_tokens": max_tokens or (trained.rollout.max_tokens if trained else 512)},
-            "eval": {"problems": problems, "samples": samples, "temperature": temperature, "top_p": top_p},
+            "prompt": {"chat": chat, "system": system, "template": template},
             "engine": {"name": engine},
-        }
-        stage = resolve(raw, [], where="reasoner eval").stages[0]
+        }  # fmt: skip
+        tasks = _tasks(
+            trained,
+            task,
+            options=task_options(option),
+            split=split,
+            verifier=verifier,
+            verifier_options=task_options(verifier_option, flag="--verifier-option"),
+        )
+        raw = deep_merge(_own_settings(trained), {name: _given(section) for name, section in given.items()})
+        raw["model"] = {**_held_as(trained), "path": folder}
+        raw |= {"task": tasks, **_given({"seed": seed})}
+        stage = resolve(raw, overrides or [], where="reasoner eval").stages[0]
         from reasoner.session.evaluate_model import evaluate_model
 
+        typer.echo("\n".join(_said(stage, trained is not None)), err=True)
         evaluate_model(stage, output=output, as_json=as_json)
+
+
+def _given(section: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in section.items() if value is not None}
+
+
+def _own_settings(trained: StageConfig | None) -> dict[str, object]:
+    """The sections of a run by which it evaluated; this command's defaults without one."""
+    if trained is None:
+        return {"eval": {"problems": 512}, "rollout": {"max_tokens": 512}}
+    held_out = trained.eval.model_dump(exclude={"metric"})
+    if not trained.eval.problems:
+        held_out["problems"] = 512
+    engine: dict[str, object] = trained.engine.model_dump(exclude={"sync_check"})
+    if trained.engine.name == "vllm-server":  # whose servers are gone
+        engine = {"name": "vllm"}
+    return {
+        "seed": trained.seed,
+        "eval": held_out,
+        "prompt": trained.prompt.model_dump(),
+        "rollout": {"max_tokens": trained.rollout.max_tokens},
+        "grading": trained.grading.model_dump(include={"workers", "memory_megabytes", "wall_seconds"}),
+        "engine": engine,
+    }
+
+
+def _held_as(trained: StageConfig | None) -> dict[str, object]:
+    return trained.model.model_dump(include={"dtype", "attention", "max_context"}) if trained else {}
+
+
+def _tasks(
+    trained: StageConfig | None,
+    name: str | None,
+    *,
+    options: Mapping[str, object],
+    split: str | None,
+    verifier: str | None,
+    verifier_options: Mapping[str, object],
+) -> list[dict[str, Any]]:
+    """The tasks to evaluate on: the run's own, or the named one, with what was given in their place.
+
+    Raises:
+        ConfigError: none is named, and the model is of no run with a task.
+    """
+    own = list(trained.task) if trained else []
+    chosen: list[dict[str, Any]] = [section.model_dump() for section in own if name in (None, section.name)]
+    if not chosen:
+        if name is None:
+            raise ConfigError("bad-value", "--task must name a task: this model is of no run that has one.")
+        chosen = [{"name": name}]
+    for section in chosen:
+        section["options"] = {**section.get("options", {}), **options}
+        section["eval_split"] = split or section.get("eval_split", "test")
+        if verifier is not None:
+            section["verifier"] = {"name": verifier, "options": dict(verifier_options)}
+        elif verifier_options:
+            if section.get("verifier") is None:
+                raise ConfigError("bad-value", "--verifier-option needs --verifier, or a run with task.verifier.")
+            section["verifier"]["options"] |= verifier_options
+    return chosen
+
+
+def _said(stage: StageConfig, of_run: bool) -> Iterator[str]:
+    """By which settings the model is evaluated."""
+    section, prompt = stage.eval, stage.prompt
+    yield (
+        f"{'by the settings of the run and those given' if of_run else 'settings'}: {section.problems} problems x"
+        f" {section.samples}, temperature {section.temperature:g}, top_p {section.top_p:g},"
+        f" at most {stage.eval_tokens} tokens, seed {stage.seed}, engine {stage.engine.name}"
+    )
+    for task in stage.task:
+        graded = f"{task.verifier.name} {task.verifier.options or ''}".rstrip() if task.verifier else "the task's own"
+        yield f"  task {task.name} {task.eval_split} {task.options or ''}".rstrip() + f", verifier: {graded}"
+    changed = prompt.model_dump(exclude_defaults=True)
+    yield f"  prompt: {changed or 'as the task has it'}"
 
 
 def _model_and_stage(model: str) -> tuple[str, StageConfig | None]:

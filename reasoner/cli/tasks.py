@@ -33,7 +33,7 @@ def list_tasks() -> None:
         typer.echo(f"               options: {', '.join(option_names(cls))}")
 
 
-def task_options(pairs: list[str] | None) -> dict[str, JSON]:
+def task_options(pairs: list[str] | None, *, flag: str = "--option") -> dict[str, JSON]:
     """key=value pairs, values read as YAML, as a config has them."""
     import yaml
 
@@ -41,11 +41,11 @@ def task_options(pairs: list[str] | None) -> dict[str, JSON]:
     for pair in pairs or []:
         key, sign, value = pair.partition("=")
         if not sign:
-            raise typer.BadParameter(f"--option must be key=value; got {pair!r}.")
+            raise typer.BadParameter(f"{flag} must be key=value; got {pair!r}.")
         try:
             found[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise typer.BadParameter(f"--option {key} must be YAML; got {value!r}: {error}") from error
+            raise typer.BadParameter(f"{flag} {key} must be YAML; got {value!r}: {error}") from error
     return found
 
 

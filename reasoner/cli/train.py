@@ -38,7 +38,10 @@ def train(
 
         if dry_run:
             check_run(run)
-            print_plan(run)
+            from reasoner.model.load import default_device
+            from reasoner.preflight.step_tokens import step_tokens
+
+            print_plan(run, on_gpu=default_device().type == "cuda", tokens=step_tokens)
             return
         run_pipeline(run, resume=resume)
         if processes.is_main():

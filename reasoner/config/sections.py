@@ -213,6 +213,10 @@ class AlgorithmSection(Section):
 class OptimSection(Section):
     """AdamW and its schedule."""
 
+    name: Literal["adamw", "adamw_8bit", "adamw_offload"] = "adamw"
+    """adamw: state of 8 bytes a parameter. adamw_8bit: of 2 (arXiv:2110.02861). adamw_offload: of 8, in memory that GPU
+    and host share, from which it moves to the host where the GPU is full (paged optimizer, arXiv:2305.14314, section 3;
+    on a CPU it is where it always is). The latter two need bitsandbytes."""
     lr: float = Field(default=1e-6, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = Field(default=0, ge=0)
@@ -314,7 +318,8 @@ class EvalSection(Section):
     max_tokens: int | None = Field(default=None, ge=1)
     """None: rollout.max_tokens."""
     metric: str | None = None
-    """Which metric decides the best checkpoint; None: avg@ of all samples."""
+    """Which metric decides the best checkpoint; None: avg@ of all samples. With several tasks over the problems of all,
+    or of one as TASK/METRIC."""
     overlap: Literal["warn", "error", "off"] = "warn"
     """Where an evaluation problem stands in the training data (n-grams): say so, refuse, or do not look."""
 
@@ -492,9 +497,13 @@ class DpoSection(Section):
     """Weight of the mean negative log-likelihood of the chosen completions' tokens."""
 
 
+TrackerName = Literal["wandb", "trackio", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab"]
+
+
 class LoggingSection(Section):
     """Where numbers go beside metrics.jsonl."""
 
     tensorboard: bool = True
-    trackers: list[Literal["wandb", "trackio"]] = Field(default_factory=list[Literal["wandb", "trackio"]])
+    trackers: list[TrackerName] = Field(default_factory=list[TrackerName])
+    """By the names of their packages; those that accelerate knows."""
     project: str = "reasoner"

@@ -64,7 +64,6 @@ def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[P
         TaskError: the data cannot be read. ConfigError: a gold that can never be matched, an empty prompt.
     """
     train: list[list[Problem]] = []
-    held_out: list[list[Problem]] = []
     for place, section in enumerate(config.task):
         task = get_task(section.name, **section.options)
         own = named_apart(listed(task.problems(section.train_split), section), config, place)
@@ -72,12 +71,28 @@ def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[P
         problems = with_verifiers(own, section.model_copy(update={"verifier": config.reward or section.verifier}))
         check_problems(problems, where=f"{section.name} {section.train_split}")
         train.append(problems)
-        if config.evaluates:
-            held = named_apart(task.problems(section.eval_split), config, place)
-            held = with_verifiers(held, section)[: config.eval.problems]
-            check_problems(held, where=f"{section.name} {section.eval_split}")
-            held_out.append(held)
-    return train, held_out
+    return train, held_out_problems(config) if config.evaluates else []
+
+
+def held_out_problems(config: StageConfig) -> list[list[Problem]]:
+    """The first evaluation problems of each task of the config, their golds checked.
+
+    Raises:
+        TaskError: the data cannot be read. ConfigError: a gold that can never be matched, an empty prompt.
+    """
+    found: list[list[Problem]] = []
+    for place, section in enumerate(config.task):
+        problems = get_task(section.name, **section.options).problems(section.eval_split)
+        held = with_verifiers(named_apart(problems, config, place), section)[: config.eval.problems]
+        check_problems(held, where=f"{section.name} {section.eval_split}")
+        found.append(held)
+    return found
+
+
+def spread(parts: Sequence[Sequence[Problem]], count: int) -> list[Problem]:
+    """The first problems of each part, in turn, up to count."""
+    turns = [problem for turn in range(count) for part in parts for problem in part[turn : turn + 1]]
+    return turns[:count]
 
 
 def check_problems(problems: Sequence[Problem], *, where: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from reasoner.evaluation.estimates import estimate, maj_at_k, pass_at_k
 from reasoner.records import Estimate, Problem, RolloutGroup, SamplingParams
 from reasoner.rollout.round import RoundSampler, Sampled
 from verifiers import JSON
+
+POOLED = "pooled"
+"""Before a metric's name: over the problems of all sets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +29,39 @@ class EvalResult:
     estimates: Mapping[str, Estimate]
     """avg@K: mean of `Verdict.quality`, so the share right where verdicts are right or wrong. pass@k for k in powers of
     two up to K and maj@K (K > 1, verdicts that are right or wrong; maj@K if the right ones name their answers). reward:
-    the mean reward, where it counts more than right and wrong. The mean of each component of the verdicts."""
+    the mean reward, where it counts more than right and wrong. The mean of each component of the verdicts. Of several
+    sets: pooled/NAME of all, and SET/NAME."""
+    sets: Mapping[str, EvalResult] = field(default_factory=dict[str, "EvalResult"])
+    """Each set by its task's name; empty where there is one."""
+
+    def figure(self, name: str) -> Estimate | None:
+        """The estimate of a name; that over all problems where the name is of no set. None: there is none."""
+        return self.estimates.get(name) or self.estimates.get(f"{POOLED}/{name}")
+
+    def by_set(self) -> Iterator[tuple[list[str], Mapping[str, Estimate]]]:
+        """([words that name it], its figures by their plain names): of all problems, then of each of several sets."""
+        if not self.sets:
+            yield [], self.estimates
+            return
+        counts = {POOLED: self.problems} | {name: part.problems for name, part in self.sets.items()}
+        for label, count in counts.items():
+            own = {k.removeprefix(f"{label}/"): v for k, v in self.estimates.items() if k.startswith(f"{label}/")}
+            yield [f"{label} ({count} problems)"], own
 
     def to_json(self) -> dict[str, JSON]:
         """As one line of evals.jsonl."""
+        metrics: dict[str, JSON] = {name: list(estimate) for name, estimate in self.estimates.items()}
+        counts: dict[str, JSON] = {name: part.counts() for name, part in self.sets.items()}
+        return {**self.counts(), "metrics": metrics, **({"sets": counts} if counts else {})}
+
+    def counts(self) -> dict[str, JSON]:
+        """What the figures are of."""
         return {
             "problems": self.problems,
             "samples": self.samples,
             "ungraded": self.ungraded,
             "truncated": self.truncated,
             "tokens_mean": self.tokens_mean,
-            "metrics": {name: list(estimate) for name, estimate in self.estimates.items()},
         }
 
 
@@ -45,6 +70,23 @@ class Evaluation(NamedTuple):
 
     result: EvalResult
     sampled: Sampled
+
+
+def summarize_sets(groups: Sequence[RolloutGroup]) -> EvalResult:
+    """The figures of an evaluation; those of each task and the pooled ones where the problems are of several."""
+    parts: dict[str, list[RolloutGroup]] = {}
+    for group in groups:
+        parts.setdefault(group.problem.task, []).append(group)
+    pooled = summarize(groups)
+    if len(parts) == 1:
+        return pooled
+    sets = {name: summarize(part) for name, part in parts.items()}
+    estimates = {
+        f"{name}/{metric}": estimate
+        for name, result in {POOLED: pooled, **sets}.items()
+        for metric, estimate in result.estimates.items()
+    }
+    return replace(pooled, estimates=estimates, sets=sets)
 
 
 def summarize(groups: Sequence[RolloutGroup]) -> EvalResult:
@@ -107,4 +149,4 @@ def evaluate(
     sampled = rounds.sample(
         problems, group_size=samples, params=params, seed_parts=("eval",), step=step, on_progress=on_progress
     ).all()
-    return Evaluation(summarize(sampled.groups), sampled)
+    return Evaluation(summarize_sets(sampled.groups), sampled)

@@ -69,8 +69,8 @@ def load_whole_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     places = [place for group in state["param_groups"] for place in group["params"]]
     for place, parameter in zip(places, parameters, strict=True):
-        entry: dict[str, Tensor] = state["state"].get(place, {})
+        entry: dict[str, Any] = state["state"].get(place, {})
         for name, value in entry.items():
-            if value.shape == parameter.shape:
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
                 entry[name] = spread_like(value, parameter)
     optimizer.load_state_dict(state)

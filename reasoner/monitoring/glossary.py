@@ -107,6 +107,32 @@ GLOSSARY: Mapping[str, Entry] = {
     "check/accuracy": Entry(
         "share of held-back training problems that a sample solves (sft.until_accuracy)", "rises to the asked share"
     ),
+    "eval/avg@K": Entry(
+        "mean reward of K completions of each held-out problem; of several evaluation sets `eval/SET/...` of each and"
+        " `eval/pooled/...` of all their problems",
+        "rises; its 95 % interval tells chance from progress",
+    ),
+    "eval/pass@K, eval/maj@K": Entry(
+        "chance that one of K completions is right (unbiased), and that their commonest answer is",
+        "pass@K far above avg@K: the model can, but seldom does",
+    ),
+    "eval/component": Entry("mean of one part of a composed reward on held-out problems (`eval/component/NAME`)", ""),
+    "eval/loss, eval/row_loss": Entry(
+        "held-out loss: of sft in nats a token (row_loss: mean over rows), of reward_model and dpo in nats a pair",
+        "falls; rising while optim/loss falls, the data is learned by heart; of pairs below 0.693, which a coin has",
+    ),
+    "eval/perplexity": Entry("exp of the held-out loss of a token", "falls"),
+    "eval/accuracy": Entry(
+        "share of held-out pairs in which the better completion has the higher reward",
+        "its interval above 0.5, which a coin has",
+    ),
+    "eval/calibration_error": Entry(
+        "mean |chance that a reward model claims for its preference - share that comes true|",
+        "near 0: its differences are to be believed",
+    ),
+    "eval/disagreement": Entry(
+        "standard deviation of a completion's reward over the model's heads", "falls on data like the training pairs"
+    ),
     "time/generation": Entry("seconds until the last completion", "usually the largest part of a step"),
     "time/grading_wait": Entry(
         "waiting for verdicts after that: what grading adds to a step",

@@ -1,12 +1,15 @@
-"""The same numbers, under the same names, to the trackers that people use: wandb and trackio."""
+"""The same numbers, under the same names, to the trackers that accelerate knows: TensorBoard, wandb, MLflow, ..."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from accelerate import PartialState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
@@ -26,61 +29,81 @@ def check_trackers(names: Sequence[str]) -> None:
             ) from error
 
 
-def open_trackers(config: StageConfig, folder: Path, *, purge_step: int | None) -> list[Tracker]:
+def open_trackers(
+    config: StageConfig, folder: Path, *, purge_step: int | None, note: Callable[[str], None]
+) -> list[Tracker]:
     """Open TensorBoard and the trackers that the config names.
 
     Args:
         config: its `logging` section.
         folder: the run folder.
         purge_step: of a resumed run: TensorBoard drops what was written after this step.
+        note: shows a line to the user.
     Raises:
-        ConfigError: a tracker is not installed.
+        ConfigError: a tracker is not installed, or does not begin.
     """
-    board = [TensorBoard(folder / "tensorboard", purge_step=purge_step)] if config.logging.tensorboard else []
-    return [*board, *(RunTracker(name, config, folder) for name in config.logging.trackers)]
+    check_trackers(config.logging.trackers)
+    names = [*(["tensorboard"] if config.logging.tensorboard else []), *config.logging.trackers]
+    return [RunTracker(name, _started(name, config, folder, purge_step=purge_step), note) for name in names]
+
+
+def _started(name: str, config: StageConfig, folder: Path, *, purge_step: int | None) -> GeneralTracker:
+    """A tracker of accelerate with its run begun, and the config stored in it."""
+    project = config.logging.project
+    run = f"{config.name}-{folder.name}" if folder.name != config.name else config.name
+    # the same folder is the same run: a resumed stage goes on in its own curves
+    same = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
+    options: Mapping[str, Mapping[str, object]] = {
+        "tensorboard": {"run_name": "tensorboard", "logging_dir": str(folder), "purge_step": purge_step},
+        "wandb": {"run_name": project, "name": run, "dir": str(folder), "id": same, "resume": "allow"},
+        "trackio": {"run_name": project, "name": run, "resume": "allow"},
+        "mlflow": {"experiment_name": project, "run_name": run},
+        "comet_ml": {"run_name": project, "experiment_key": same * 2},
+        "aim": {"run_name": run, "logging_dir": str(folder), "experiment": project},
+        "clearml": {"run_name": run, "project_name": project},
+        "dvclive": {"run_name": run, "dir": str(folder / "dvclive"), "resume": True},
+        "swanlab": {"run_name": project, "experiment_name": run, "logdir": str(folder / "swanlab")},
+    }
+    PartialState()  # accelerate's loggers ask for it; a stage's accelerator has made it
+    try:
+        tracker: GeneralTracker = LOGGER_TYPE_TO_CLASS[name](**options[name])
+        tracker.start()
+        if name != "tensorboard":  # which takes flat values alone
+            tracker.store_init_configuration(config.model_dump(mode="json"))
+    except Exception as error:
+        raise ConfigError(
+            "bad-value",
+            f"logging.trackers names {name}, which does not begin: {type(error).__name__}: {error} Mend that, or take"
+            " it out; metrics.jsonl holds the same numbers.",
+        ) from error
+    return tracker
 
 
 class RunTracker:
-    """One run of wandb or trackio; both modules have the same three calls."""
+    """One run in a tracker. One that fails is left out from there on: the run and its records go on without it."""
 
-    def __init__(self, name: str, config: StageConfig, path: Path) -> None:
-        """Raises ConfigError where the package is not installed."""
-        check_trackers([name])
-        self._module: Any = importlib.import_module(name)
-        options: dict[str, object] = {}
-        if name == "wandb":
-            # the same folder is the same run: a resumed stage goes on in its own curves
-            options = {"dir": str(path), "id": hashlib.blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest()}
-        self._module.init(
-            project=config.logging.project,
-            name=f"{config.name}-{path.name}" if path.name != config.name else config.name,
-            config=config.model_dump(mode="json"),
-            resume="allow",
-            **options,
-        )
+    def __init__(self, name: str, tracker: GeneralTracker, note: Callable[[str], None]) -> None:
+        self._name, self._tracker, self._note = name, tracker, note
+        self._failed = False
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """One step's numbers."""
-        self._module.log(dict(metrics), step=step)
+        # MLflow refuses names like avg@1 (mlflow.utils.validation)
+        values = {re.sub(r"[^\w\-./ :]", "_", k) if self._name == "mlflow" else k: v for k, v in metrics.items()}
+        self._guarded(lambda: self._tracker.log(values, step=step), f"take step {step}")
 
     def close(self) -> None:
         """Finish the run."""
-        self._module.finish()
+        self._guarded(self._tracker.finish, "finish")
 
-
-class TensorBoard:
-    """The metrics as TensorBoard scalars."""
-
-    def __init__(self, path: Path, *, purge_step: int | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(path), purge_step=purge_step)
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write one step's scalars."""
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
+    def _guarded(self, act: Callable[[], object], what: str) -> None:
+        if self._failed:
+            return
+        try:
+            act()
+        except Exception as error:  # of any kind: networks, disks, servers
+            self._failed = True
+            self._note(
+                f"the tracker {self._name} did not {what} ({type(error).__name__}: {str(error)[:200]}) and gets nothing"
+                " more; metrics.jsonl holds every number."
+            )

@@ -18,10 +18,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from reasoner import processes
+from reasoner.config.errors import ConfigError
 from reasoner.errors import ReasonerError, faults
 from reasoner.model.load import ModelError
 from reasoner.model.random_state import random_state, set_random_state
-from reasoner.model.sharding import load_whole_optimizer_state
+from reasoner.policy.optimizer import load_optimizer_state
 from reasoner.policy.progress import Progress
 from reasoner.storage.files import whole_folder
 from reasoner.storage.find_model import checkpoint_name, latest_checkpoint, list_checkpoints
@@ -160,6 +161,7 @@ def training_state(policy: Policy) -> dict[str, object]:
     """Optimizer, schedule, version and random states."""
     return {
         "optimizer": policy.optimizer_state(),
+        "optimizer_name": policy.config.optim.name,
         "scheduler": policy.scheduler.state_dict(),
         "version": policy.version,
         "random": random_state(),
@@ -167,12 +169,23 @@ def training_state(policy: Policy) -> dict[str, object]:
 
 
 def restore_training_state(policy: Policy, folder: Path) -> None:
-    """Put back what `training_state` took. The weights are loaded with the policy itself."""
+    """Put back what `training_state` took. The weights are loaded with the policy itself.
+
+    Raises:
+        CheckpointError: the file is damaged. ConfigError: the state is that of another kind of optimizer.
+    """
     with damage_told(folder):
         # our own file, holding numpy and python random states that the weights-only loader refuses
         state = torch.load(folder / "training.pt", map_location="cpu", weights_only=False)
     # outside: a device without memory for it is no damage
-    load_whole_optimizer_state(policy.optimizer, state["optimizer"])
+    written, named = state.get("optimizer_name", "adamw"), policy.config.optim.name
+    if written != named:
+        raise ConfigError(
+            "changed",
+            f"optim.name must stay {written}, whose state {folder} holds; got {named}. Set it back, or begin a new run"
+            f" from {folder / 'model'}.",
+        )
+    load_optimizer_state(policy.optimizer, state["optimizer"])
     policy.scheduler.load_state_dict(state["scheduler"])
     policy.version = state["version"]
     set_random_state(state["random"])

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.console import Console
 
 from reasoner.config.load import dump
 from reasoner.config.methods import METHODS
 from reasoner.config.sections import DpoSection, RewardModelSection, SftSection
 from reasoner.config.stage import RunConfig, StageConfig
-from reasoner.preflight.memory import memory_line
+from reasoner.preflight.memory import StepTokens, memory_line
 
 
-def print_plan(run: RunConfig) -> None:
-    """Print every stage's resolved config and its plan."""
+def print_plan(
+    run: RunConfig,
+    *,
+    on_gpu: bool = True,
+    tokens: Callable[[StageConfig], StepTokens | None] = lambda stage: None,
+) -> None:
+    """Print every stage's resolved config and its plan.
+
+    Args:
+        run: the config.
+        on_gpu: this machine has one; otherwise the memory is that of its process.
+        tokens: of the rows of a stage's step; None: unknown.
+    """
     console = Console(highlight=False, soft_wrap=True)
+    began = run.stages[0].model
     for index, stage in enumerate(run.stages):
+        began = stage.model if run.starts_fresh[index] else began
         console.print(f"# stage {index}: {stage.method} -> {run.stage_folder(index)}", markup=False)
         console.print(dump(stage), markup=False)
-        for line in plan(stage):
+        of_size = {"path": began.path, "from_scratch": began.from_scratch, "tokenizer": began.tokenizer}
+        held = stage.model_copy(update={"model": stage.model.model_copy(update=of_size)})  # what comes has that size
+        for line in plan(held, on_gpu=on_gpu, tokens=tokens(held)):
             console.print(f"# {line}", markup=False)
 
 
-def plan(stage: StageConfig) -> list[str]:
-    """What a stage samples and trains on, at most, and the memory that it takes, about."""
-    return [*_amounts(stage), memory_line(stage)]
+def plan(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> list[str]:
+    """What a stage samples and trains on, at most, and the memory that it takes, about; without a GPU there as well."""
+    places = (True,) if on_gpu else (False, True)
+    return [*_amounts(stage), *(memory_line(stage, on_gpu=gpu, tokens=tokens) for gpu in places)]
 
 
 def _amounts(stage: StageConfig) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from reasoner.config.estimators import traits_of
+from reasoner.config.methods import METHODS
 from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.config.stage import StageConfig
 from reasoner.model.families import Experts, experts_of
@@ -17,6 +20,14 @@ SCRATCH_VOCABULARY = 259
 GIB = 1 << 30
 NF4_BYTES = 4.127 / 8
 """A parameter in NF4 with double quantisation: arXiv:2305.14314, section 3."""
+MOMENTS = {"adamw": 8.0, "adamw_8bit": 2 * (1 + 4 / 256), "adamw_offload": 8.0}
+"""Bytes of AdamW's two moments a parameter; 8-bit ones have a float32 scale for every 256."""
+PROCESS_BYTES = 600e6
+"""Of a process with torch and transformers and no model (measured: 590 MB)."""
+VLLM_BYTES = 900e6
+"""What vLLM adds to a process beside weights and cache (measured: 0.8 to 1.0 GB)."""
+PROMPT_TOKENS = 256
+"""Where nothing is known of prompts."""
 
 
 class Shape(NamedTuple):
@@ -29,6 +40,20 @@ class Shape(NamedTuple):
     """Input plus output sizes over all linear layers: what an adapter of rank 1 has as parameters."""
     matrices: float
     """Parameters of the linear layers: what a 4-bit base holds in 4 bits."""
+    feed_forward: float
+    """Inner units of a token's feed-forward network: of all experts that it goes through."""
+    kv_share: float
+    """Key and value heads for each query head."""
+    vocabulary: int
+
+
+class StepTokens(NamedTuple):
+    """What goes through the model in a step."""
+
+    prompt: int
+    """Of the longest prompt that is sampled from; 0: none is."""
+    step: float
+    """Of all rows of the update."""
 
 
 class Estimate(NamedTuple):
@@ -36,6 +61,12 @@ class Estimate(NamedTuple):
 
     shape: Shape
     parts: Mapping[str, float]
+    """What is held at the run's highest point."""
+
+    @property
+    def total(self) -> float:
+        """Of all parts."""
+        return sum(self.parts.values())
 
 
 def shape_of(section: ModelSection) -> Shape | None:
@@ -61,7 +92,7 @@ def shape_of(section: ModelSection) -> Shape | None:
     # a dense decoder holds about 12 * layers * hidden^2 with hidden = 85 * layers (common from 1 to 70 billion)
     layers = max(1, round((parameters / (12 * 85**2)) ** (1 / 3)))
     hidden = 85 * layers
-    return Shape(parameters, hidden, layers, 22.0 * hidden * layers, parameters)
+    return Shape(parameters, hidden, layers, 22.0 * hidden * layers, parameters, hidden * 8 / 3, 1.0, 128_000)
 
 
 def _scratch(section: ScratchConfig) -> Shape:
@@ -82,6 +113,7 @@ def _of_json(config: Mapping[str, object]) -> Shape | None:
             hidden=hidden,
             layers=cast("int", config["num_hidden_layers"]),
             experts=experts_of(config),
+            per_token=cast("int", config.get("num_experts_per_tok") or 1),
             kv_share=cast("int", config.get("num_key_value_heads") or heads) / heads,
             vocabulary=cast("int", config["vocab_size"]),
             tied=bool(config.get("tie_word_embeddings", True)),
@@ -90,55 +122,113 @@ def _of_json(config: Mapping[str, object]) -> Shape | None:
         return None
 
 
-def _of_sizes(*, hidden: int, layers: int, experts: Experts, kv_share: float, vocabulary: int, tied: bool) -> Shape:
+def _of_sizes(
+    *, hidden: int, layers: int, experts: Experts, kv_share: float, vocabulary: int, tied: bool, per_token: int = 1
+) -> Shape:
     """A gated decoder, dense or a mixture of experts."""
     attention = hidden * hidden * (2 + 2 * kv_share)
     matrices = layers * (attention + 3 * hidden * experts.size * experts.number)
     parameters = matrices + vocabulary * hidden * (1 if tied else 2)
     linear = layers * (hidden * (6 + 2 * kv_share) + 3 * (hidden + experts.size) * experts.number)
-    return Shape(parameters, hidden, layers, linear, matrices)
+    active = experts.size * min(experts.number, per_token)
+    return Shape(parameters, hidden, layers, linear, matrices, active, kv_share, vocabulary)
 
 
-def estimate(stage: StageConfig, *, on_gpu: bool = True) -> Estimate | None:
-    """Bytes that a stage's trainer and colocated engine take; None where the model's size is unknown.
+def estimate(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> Estimate | None:
+    """Bytes that a stage holds at its highest point, engine included; None where the model's size is unknown.
 
-    Full training holds float32 weights, gradients and two Adam moments (16 bytes a parameter), and in 16 bits the
-    copies of the weights that autocast makes and a pass keeps; with adapters the base is held once in the compute dtype
-    (or in 4 bits) and only the adapters so. Activations: 34 bytes a token, layer and hidden unit in 16 bits
-    (Korthikanti et al., arXiv:2205.05198, section 4.1, without the attention matrix, which sdpa never holds), or 2
-    with gradient checkpointing plus one layer.
+    Full training holds float32 weights, gradients and AdamW's two moments (16 bytes a parameter; with 8-bit ones 10),
+    and in 16 bits the copies of the weights that autocast makes and a pass keeps; with adapters the base is held once
+    in the compute dtype (or in 4 bits) and only the adapters so. Of the update and the hf engine's cache the larger
+    counts: they are not held together.
 
     Args:
         stage: the resolved stage.
-        on_gpu: weights of the engine and the reference in bfloat16; otherwise everything in float32.
+        on_gpu: weights of the engine and the reference in bfloat16; otherwise everything in float32, in the memory of
+            the process.
+        tokens: of a step's rows; None: a pass is as large as `batch` allows.
     """
     shape = shape_of(stage.model)
     if shape is None:
         return None
     width = 2 if on_gpu and stage.model.dtype != "float32" else 4
-    lora = stage.model.lora
+    lora, method = stage.model.lora, METHODS[stage.method]
+    trains, rewarded = method.learns_from is not None, method.learns_from == "rewards"
     trained = shape.parameters if lora is None else lora.rank * shape.linear
     base = width * shape.parameters - (width - NF4_BYTES) * shape.matrices * (stage.model.quantization is not None)
-    device = "cuda" if on_gpu else "cpu"
-    tokens = stage.batch.tokens_per_pass(device)
-    layer = 17 * width * tokens * shape.hidden
-    kept = width * tokens * shape.hidden * shape.layers + layer
+    moments = 0.0 if stage.optim.name == "adamw_offload" and on_gpu else MOMENTS[stage.optim.name]
     parts = {
+        "process": 0 if on_gpu else PROCESS_BYTES,
         "weights": 4 * shape.parameters if lora is None else base + 4 * trained,
-        "gradients and optimizer": 12 * trained,
-        "activations": kept if stage.model.gradient_checkpointing else layer * shape.layers,
-        "logits": 3.0 * stage.batch.logit_bytes(device),
+        "optimizer": moments * trained if trains else 0,
     }
     if lora is None and width == 2:
         parts["weights in 16 bits"] = width * shape.parameters
-    if stage.algorithm.kl_coef > 0 and lora is None:
+    if rewarded and stage.algorithm.kl_coef > 0 and lora is None:
         parts["reference model"] = width * shape.parameters
-    if stage.engine.name == "vllm":
-        parts["engine weights"] = width * shape.parameters
-    return Estimate(shape, parts)
+    if has_value_model(stage):
+        parts["value model"] = (4 + 4 + moments) * trained
+    update = _update(stage, shape, trained, width=width, on_gpu=on_gpu, tokens=tokens) if trains else {}
+    cache: dict[str, float] = {}
+    if stage.needs_engine and stage.engine.name == "vllm":
+        parts |= _vllm(stage, shape, width, on_gpu=on_gpu)
+    elif stage.needs_engine and stage.engine.name == "hf":
+        cache = {"KV cache": _hf_cache(stage, shape, width, tokens)}
+    parts |= max(update, cache, key=lambda part: sum(part.values()))
+    return Estimate(shape, {name: value for name, value in parts.items() if value})
 
 
-def memory_line(stage: StageConfig) -> str:
+def has_value_model(stage: StageConfig) -> bool:
+    """True if a stage trains a value model with a trunk of its own."""
+    valued = "values" in traits_of(stage.algorithm.advantage).needs
+    return METHODS[stage.method].learns_from == "rewards" and valued and stage.value.trunk == "separate"
+
+
+def _update(
+    stage: StageConfig, shape: Shape, trained: float, *, width: int, on_gpu: bool, tokens: StepTokens | None
+) -> dict[str, float]:
+    """Gradients, what a pass keeps for them, and logits, which a reward model has none of.
+
+    Activations: what autograd saves of a layer in transformers' decoders with sdpa, as its own hooks count it: 8 units
+    of the hidden size a token (6 where norms are frozen), 2 for each share of keys and values, 4 inner ones of the
+    gated feed-forward network. Korthikanti et al., arXiv:2205.05198, section 4.1, count another decoder likewise.
+    """
+    device = "cuda" if on_gpu else "cpu"
+    run = min(stage.batch.tokens_per_pass(device), tokens.step if tokens else math.inf)
+    lora = stage.model.lora
+    units = (8 if lora is None else 6) + 2 * shape.kv_share + 4 * shape.feed_forward / shape.hidden
+    layer = width * run * (units * shape.hidden + (7 * lora.rank if lora else 0)) * (1 + has_value_model(stage))
+    kept = width * run * shape.hidden * shape.layers + layer
+    found = {
+        "gradients": 4 * trained,
+        "activations": kept if stage.model.gradient_checkpointing else layer * shape.layers,
+    }
+    if METHODS[stage.method].policy != "reward":
+        held = min(stage.batch.logit_bytes(device), 4.0 * run * shape.vocabulary)
+        found["logits"] = 3.0 * held
+    return found
+
+
+def _hf_cache(stage: StageConfig, shape: Shape, width: int, tokens: StepTokens | None) -> float:
+    """Keys and values of the rows that the hf engine samples at once."""
+    rollout, most = stage.rollout, cast("int", stage.engine.options.get("max_batch", 256))
+    learned = rollout.problems_per_step * rollout.group_size if stage.samples_to_learn else 0
+    rows = min(most, max(learned, stage.eval.problems * stage.eval.samples if stage.evaluates else 0))
+    longest = (tokens.prompt if tokens else 0) or PROMPT_TOKENS
+    longest += max(rollout.max_tokens, stage.eval_tokens)
+    return rows * longest * shape.layers * 2 * shape.kv_share * shape.hidden * width
+
+
+def _vllm(stage: StageConfig, shape: Shape, width: int, *, on_gpu: bool) -> dict[str, float]:
+    """Of vLLM in this process. On a GPU its cache takes what it is given, and sleeps while the policy learns."""
+    found = {"engine weights": width * shape.parameters}
+    if not on_gpu:
+        found["KV cache"] = float(cast("float", stage.engine.options.get("kv_cache_gigabytes", 1.0))) * GIB
+        found["engine process"] = VLLM_BYTES
+    return found
+
+
+def memory_line(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> str:
     """The estimate in a sentence.
 
     Example:
@@ -146,12 +236,15 @@ def memory_line(stage: StageConfig) -> str:
         >>> print(memory_line(resolve({"task": "gsm8k", "model": "org/Model-1.5B"}).stages[0])[:46])
         about 1.5 billion parameters; on a GPU about 4
     """
-    found = estimate(stage)
+    found = estimate(stage, on_gpu=on_gpu, tokens=tokens)
     if found is None:
         return "memory: unknown before the model is there (give a folder with config.json, or a name with its size)"
     size = found.shape.parameters
     named = f"{size / 1e9:.1f} billion" if size >= 1e8 else f"{size / 1e6:.1f} million"
     parts = ", ".join(f"{name} {value / GIB:.1f}" for name, value in found.parts.items())
-    total = sum(found.parts.values()) / GIB
-    colocated = " and its KV cache" if stage.engine.name == "vllm" else ""
-    return f"about {named} parameters; on a GPU about {total:.1f} GiB{colocated} ({parts}): an estimate, not measured"
+    colocated = " and its KV cache" if on_gpu and stage.needs_engine and stage.engine.name == "vllm" else ""
+    offloaded = ", optimizer on the host" if on_gpu and stage.optim.name == "adamw_offload" else ""
+    return (
+        f"about {named} parameters; on a {'GPU' if on_gpu else 'CPU'} about {found.total / GIB:.1f} GiB{colocated}"
+        f" ({parts}{offloaded}): an estimate, not measured"
+    )

@@ -260,6 +260,11 @@ def _step_times(session: Session, rounds: Sequence[Sampled], rows: list[Row]) ->
     attach_updates(
         rows, map(UpdateRecord.model_validate, records[0].update_lines)
     )  # the first update saw the weights that sampled
+    largest = max(rounds, key=lambda sampled: sampled.tokens)
+    whole = replace(estimator, group_relative=False)
+    if len(select(largest, estimator, config).kept) < len(select(largest, whole, config).kept):
+        # the memory is that of a step whose groups all have signal, with the optimizer's state there
+        learn(session, [largest], whole, kl, StepRecord(session, len(rounds)))
     share = sum(signal) / len(rounds)
     parts = ("logprobs", "update", "sync")
     return split | {name: share * min(record.seconds.get(name, 0.0) for record in records) for name in parts}

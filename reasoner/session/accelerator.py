@@ -77,6 +77,12 @@ def check_sharding(plugin: FullyShardedDataParallelPlugin, config: StageConfig) 
             "fsdp_cpu_ram_efficient_loading of accelerate's config file must be false; got true, which leaves reference"
             " and reward models empty in all processes but the first. Start from configs/accelerate/fsdp2.yaml.",
         )
+    if config.optim.name != "adamw":
+        raise ConfigError(
+            "bad-value",
+            f"optim.name must be adamw with sharding, which spreads its state over the processes; got"
+            f" {config.optim.name}. Leave it out, or use configs/accelerate/ddp.yaml.",
+        )
     if config.model.quantization is not None:
         raise ConfigError(
             "bad-value",

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from reasoner.config.stage import StageConfig
-from reasoner.data.problems import check_problems, with_verifiers
+from reasoner.data.problems import held_out_problems, spread
 from reasoner.data.prompt import check_lengths, render
 from reasoner.engine import open_engine
 from reasoner.evaluation.evaluate import Evaluation, evaluate
@@ -17,14 +17,12 @@ from reasoner.observe.display.display import Display
 from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.round import RoundSampler, evaluation_params
 from reasoner.storage.rows import rollout_row
-from tasks.registry import get_task
 
 
 def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) -> Evaluation:
     """Sample, grade, print; and write evals.jsonl and eval_rollouts.jsonl where a folder is given."""
-    section, task = stage.eval, stage.task[0]
-    problems = with_verifiers(get_task(task.name, **task.options).problems(task.eval_split), task)[: section.problems]
-    check_problems(problems, where=f"{task.name} {task.eval_split}")
+    section = stage.eval
+    problems = spread(held_out_problems(stage), section.problems)
     assert stage.model.path is not None
     config, tokenizer = load_config_and_tokenizer(stage.model)
     limit = context_limit(config, stage.model)
@@ -33,7 +31,13 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
     check_lengths(problems, prompts, max_tokens=params.max_tokens, limit=limit, setting="--max-tokens")
     dtype = str(compute_dtype(stage.model.dtype, default_device())).removeprefix("torch.")
     engine = open_engine(
-        stage.engine.name, model_path=stage.model.path, dtype=dtype, max_model_len=limit, seed=stage.seed, model=None
+        stage.engine.name,
+        model_path=stage.model.path,
+        dtype=dtype if stage.engine.dtype == "auto" else stage.engine.dtype,
+        max_model_len=limit,
+        seed=stage.seed,
+        model=None,
+        **stage.engine.options,
     )
     try:
         total = len(problems) * section.samples
@@ -49,25 +53,32 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
     _report(stage, done, as_json=as_json)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        row = {"model": stage.model.path, "task": task.name, **done.result.to_json()}
+        row = {"model": stage.model.path, "task": _tasks(stage), **done.result.to_json()}
         (output / "evals.jsonl").write_text(json.dumps(row) + "\n")
         rows = [row for index, group in enumerate(done.sampled.groups) for row in rollout_row(group, index)]
         (output / "eval_rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return done
 
 
+def _tasks(stage: StageConfig) -> str:
+    return ", ".join(section.name for section in stage.task)
+
+
 def _report(stage: StageConfig, done: Evaluation, *, as_json: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     result = done.result
     if as_json:
-        print(json.dumps({"model": stage.model.path, "task": stage.task[0].name, **result.to_json()}))
+        print(json.dumps({"model": stage.model.path, "task": _tasks(stage), **result.to_json()}))
         return
-    console.print(f"{stage.model.path} on {stage.task[0].name}: {result.problems} problems x {result.samples}")
-    for name, value in result.estimates.items():
-        as_share = ".1%" if "@" in name else ".3f"  # components and rewards may leave [0, 1]
-        console.print(
-            f"  {name:8} {value.value:6{as_share}}  [{value.low:{as_share}}, {value.high:{as_share}}]", markup=False
-        )
+    console.print(f"{stage.model.path} on {_tasks(stage)}: {result.problems} problems x {result.samples}")
+    for label, estimates in result.by_set():
+        if label:
+            console.print(f" {label[0]}", markup=False)
+        for name, value in estimates.items():
+            as_share = ".1%" if "@" in name else ".3f"  # components and rewards may leave [0, 1]
+            console.print(
+                f"  {name:8} {value.value:6{as_share}}  [{value.low:{as_share}}, {value.high:{as_share}}]", markup=False
+            )
     console.print(
         f"  length {result.tokens_mean:.0f} tokens, truncated {result.truncated:.1%}, ungraded {result.ungraded}"
     )

@@ -21,7 +21,7 @@ from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty, DifficultySampler
 from reasoner.data.overlap import find_overlaps, overlap_sentence
-from reasoner.data.problems import load_problems
+from reasoner.data.problems import load_problems, spread
 from reasoner.data.prompt import check_lengths, render
 from reasoner.data.sampler import Mixture, ProblemSampler
 from reasoner.engine import Engine, NoEngine, open_engine
@@ -80,7 +80,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             engine=engine,
             pool=pool,
             producer=Producer(config=config, rounds=rounds, problems=problems, progress=display.progress),
-            eval_problems=_spread(tested, config.eval.problems),
+            eval_problems=spread(tested, config.eval.problems),
             display=display,
             difficulty=difficulty,
             probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),
@@ -93,7 +93,8 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             difficulty.import_rollouts(Path(config.rollout.difficulty_from))
         run.begin(offsets=progress.offsets if progress else {}, environment=environment())
         if processes.is_main():
-            run.trackers = open_trackers(config, folder, purge_step=progress.step if progress else None)
+            purge_step = progress.step if progress else None
+            run.trackers = open_trackers(config, folder, purge_step=purge_step, note=display.note)
         session.sync()
         stack.enter_context(_stop_at_step_end(session))
         yield session
@@ -175,12 +176,6 @@ def _check_overlap(
     if config.eval.overlap == "error":
         raise ConfigError("bad-value", f"{sentence} Or set eval.overlap to warn.")
     display.note(sentence)
-
-
-def _spread(parts: list[list[Problem]], count: int) -> list[Problem]:
-    """The first problems of each part, in turn, up to count."""
-    turns = [problem for turn in range(count) for part in parts for problem in part[turn : turn + 1]]
-    return turns[:count]
 
 
 def _display(config: StageConfig) -> Display:

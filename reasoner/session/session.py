@@ -109,6 +109,7 @@ class Session:
         self.run.append("evals.jsonl", [{"step": self.step, **done.result.to_json()}])
         rows = [row for index, group in enumerate(done.sampled.groups) for row in rollout_row(group, index)]
         self.run.append("eval_rollouts.jsonl", rows)
+        self.run.track(self.step, {f"eval/{name}": value.value for name, value in done.result.estimates.items()})
         self.display.evaluation(self.step, done.result)
         self.last_eval = done
         if not self.state.first_eval:
@@ -118,7 +119,7 @@ class Session:
 
     def _remember_best(self, done: Evaluation) -> None:
         metric = self.config.eval.deciding
-        found = done.result.estimates.get(metric)
+        found = done.result.figure(metric)
         if found is None:
             known = ", ".join(done.result.estimates)
             raise ConfigError("bad-value", f"eval.metric must be one of {known}; got {metric!r}.")

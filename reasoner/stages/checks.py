@@ -20,6 +20,7 @@ from reasoner.engine import engine_class
 from reasoner.model.load import ModelError, check_model
 from reasoner.monitoring.hacking_monitor import OWN
 from reasoner.monitoring.trackers import check_trackers
+from reasoner.policy.optimizer import check_optimizer
 from reasoner.stages.constitutional import load_principles
 from tasks.registry import get_task
 from tasks.rows import is_local
@@ -39,6 +40,7 @@ def check_stage(stage: StageConfig, *, coming: Path | None) -> None:
     """
     engine_class(stage.engine.name, stage.engine.options)
     check_trackers(stage.logging.trackers)
+    check_optimizer(stage)
     method = METHODS[stage.method]
     if method.check is not None:
         pkgutil.resolve_name(method.check)(stage)

@@ -170,4 +170,5 @@ def check_accuracy(session: Session, problems: Sequence[Problem]) -> float:
         params=training_params(session.config),
         samples=1,
     ).result
-    return result.estimates["avg@1"].value
+    solved = result.figure("avg@1")
+    return solved.value if solved else 0.0

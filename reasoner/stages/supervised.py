@@ -57,7 +57,7 @@ def supervise(session: Session, lesson: Lesson[Item]) -> bool:
         sampler.take(lesson.items_per_step)
     if session.fresh:
         session.evaluate()
-        validate(session, lesson)
+        session.run.track(session.step, validate(session, lesson))
         session.checkpoint()
     state = session.state
     for step in range(session.step + 1, 0 if state.ended else config.steps + 1):

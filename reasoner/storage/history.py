@@ -131,13 +131,50 @@ def row_of(record: Mapping[str, object]) -> Row:
     return _ROW.validate_python(record)
 
 
+class EvalSet(BaseModel):
+    """One of several evaluation sets, as far as it is read here."""
+
+    problems: int
+
+
 class EvalRecord(BaseModel):
-    """A line of evals.jsonl, as far as it is read here."""
+    """A line of evals.jsonl, as far as it is read here: answers to problems, or a loss on given rows."""
 
     step: int
     problems: int | None = None
+    rows: int | None = None
+    pairs: int | None = None
     metrics: dict[str, tuple[float, float, float]] = {}
-    """(value, low, high) by name."""
+    """(value, low, high) by name; of several sets by `SET/NAME` and `pooled/NAME`."""
+    sets: dict[str, EvalSet] = {}
+    """Empty where there is one set."""
+    loss: float | None = None
+    perplexity: float | None = None
+    calibration_error: float | None = None
+    disagreement: float | None = None
+
+    def count_behind(self, name: str) -> int | None:
+        """The problems, rows or pairs that a metric is the mean of."""
+        of_set = next((part.problems for label, part in self.sets.items() if name.startswith(f"{label}/")), None)
+        counts = (of_set, self.problems, self.rows, self.pairs)
+        return next((count for count in counts if count is not None), None)
+
+
+class AlarmPlace(BaseModel):
+    """A rollout behind an alarm."""
+
+    group: int
+    sample: int
+
+
+class AlarmRecord(BaseModel):
+    """A line of alarms.jsonl."""
+
+    step: int
+    alarm: str
+    sentence: str
+    evidence: dict[str, float] = {}
+    rollouts: list[AlarmPlace] = []
 
 
 class UpdateRecord(BaseModel):
@@ -161,6 +198,7 @@ class History:
     rows: list[Row] = field(default_factory=list[Row])
     evals: list[EvalRecord] = field(default_factory=list[EvalRecord])
     eval_rows: list[Row] = field(default_factory=list[Row])
+    alarms: list[AlarmRecord] = field(default_factory=list[AlarmRecord])
     environment: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     failure: Mapping[str, JSON] | None = None
     """What stopped the run, where something did."""
@@ -232,6 +270,7 @@ def read_history(folder: Path) -> History:
     attach_updates(history.rows, lines(folder / "updates.jsonl", like=UpdateRecord.model_validate))
     history.evals = [*lines(folder / "evals.jsonl", like=EvalRecord.model_validate)]
     history.eval_rows = [*lines(folder / "eval_rollouts.jsonl", like=row_of)]
+    history.alarms = [*lines(folder / "alarms.jsonl", like=AlarmRecord.model_validate)]
     history.environment = _json(folder / "environment.json")
     history.failure = _json(folder / "failed.json") or None
     history.complete = (folder / "done.json").is_file()

@@ -41,7 +41,7 @@ RECORD_FILES = (
 
 
 class Tracker(Protocol):
-    """Receives the metrics of every step."""
+    """Receives the metrics of every step, and the figures of every evaluation under eval/."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take one step's metrics."""
@@ -109,6 +109,10 @@ class RunFolder:
         row: dict[str, JSON] = {"step": step}
         row.update({k: v if v == v and abs(v) != float("inf") else None for k, v in metrics.items()})
         self.append("metrics.jsonl", [row])
+        self.track(step, metrics)
+
+    def track(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Give numbers to every tracker alone."""
         for tracker in self.trackers:
             tracker.write(step, metrics)
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.integration.test_resume import records, run
+from tests.unit.reasoner.model.test_quantized import needs_bitsandbytes
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 SHAPE = {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 128}
@@ -113,3 +114,21 @@ def test_a_killed_method_ends_as_one_that_never_was(
     if method == "ppo":
         coefficients = [row["kl/coef"] for row in records(ours, "metrics.jsonl")]
         assert len(set(coefficients)) > 6
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("name", ["adamw_8bit", "adamw_offload"])
+def test_a_killed_run_with_another_optimizer_ends_as_one_that_never_was(tmp_path: Path, name: str) -> None:
+    changes = of_method(tmp_path, "dpo") | {
+        "steps": 6,
+        "model": {"from_scratch": SHAPE | {"hidden_size": 96}},
+        "optim": {"lr": 1e-3, "name": name},
+    }
+    assert run(write(tmp_path, "whole", **changes)) == 0
+    killed = write(tmp_path, "killed", **changes)
+    assert run(killed, "update", 4) == -signal.SIGKILL
+    assert run(killed) == 0
+    for file in ("metrics.jsonl", "evals.jsonl"):
+        assert records(tmp_path / "killed", file) == records(tmp_path / "whole", file)
+    ours, theirs = ((tmp_path / folder / "final" / "model.safetensors").read_bytes() for folder in ("killed", "whole"))
+    assert ours == theirs

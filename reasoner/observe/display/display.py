@@ -106,9 +106,14 @@ class Display:
         self.note("  ".join(parts))
 
     def evaluation(self, step: int, result: EvalResult) -> None:
-        """One evaluation in a line."""
-        metrics = "  ".join(
-            f"{name} {value.value:.3f} [{value.low:.3f}, {value.high:.3f}]" for name, value in result.estimates.items()
-        )
+        """One evaluation in a line, and with several sets one more for each of them."""
         extra = f"  ungraded {result.ungraded}" if result.ungraded else ""
-        self.note(f"eval after step {step}: {result.problems} problems x {result.samples}  {metrics}{extra}")
+        lines = [
+            "  ".join([*label, *(f"{n} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for n, e in estimates.items())])
+            for label, estimates in result.by_set()
+        ]
+        if not result.sets:
+            extra, lines = f"  {lines[0]}{extra}", []
+        self.note(f"eval after step {step}: {result.problems} problems x {result.samples}{extra}")
+        for line in lines:
+            self.note(f"  {line}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from reasoner.monitoring.glossary import GLOSSARY
 from reasoner.observe.explain import Finding, History, Row
+from reasoner.observe.report.evaluations import alarms, before_after, evaluation_charts, explained
 from reasoner.storage.history import lines
 from verifiers import Outcome
 from verifiers.stats import wilson_interval
@@ -45,10 +46,19 @@ def curves(history: History) -> list[dict[str, Any]]:
         ("Truncated, no answer, ungraded", "share", ["completion/truncated", "outcome/no_answer", "grading/ungraded"]),
         ("Entropy", "nats a token", ["policy/entropy"]),
         ("KL", "nats a token", ["policy/step_kl", "policy/kl_ref", "policy/approx_kl"]),
+        ("KL to the reference", "nats a completion", ["kl/ref"]),
+        ("KL coefficient and penalty", "", ["kl/coef", "kl/penalty"]),
         ("Clipped tokens", "share", ["policy/clip_fraction_low", "policy/clip_fraction_high"]),
         ("Engine-trainer gap", "nats a token", ["gap/logprob_abs", "gap/probe"]),
         ("Ratios", "", ["gap/ratio", "gap/importance", "policy/ratio"]),
         ("What a step gains", "", ["policy/step_gain"]),
+        ("Reward and held-out scorer", "", ["watch/proxy", "watch/held_out"]),
+        ("Their agreement", "correlation", ["watch/agreement"]),
+        ("Cheap ways to please", "share", ["watch/repetition", "watch/flattery", "watch/confident_wrong"]),
+        ("Length under watch", "tokens", ["watch/length"]),
+        ("Pairs of the step in the right order", "share", ["reward_model/accuracy", "dpo/accuracy"]),
+        ("Reward difference of a pair", "", ["reward_model/difference"]),
+        ("Rewards of a pair", "", ["dpo/reward_chosen", "dpo/reward_rejected", "dpo/margin"]),
         ("Constitution", "share", ["constitutional/changed", "constitutional/agreed"]),
         ("Loss", "", ["optim/loss"]),
         ("Gradient norm", "", ["optim/grad_norm"]),
@@ -56,7 +66,10 @@ def curves(history: History) -> list[dict[str, Any]]:
         ("Throughput", "tokens a second", ["throughput/tokens_per_second", "throughput/generated_per_second"]),
         ("Memory", "MB", ["memory/peak_mb"]),
         ("Held-out training problems", "share", ["check/accuracy"]),
-        ("Value head", "", ["value/explained_variance", "value/clip_fraction"]),
+        ("Value model", "", ["value/explained_variance", "value/clip_fraction"]),
+        ("Value and return", "", ["value/before", "value/returns", "value/error"]),
+        ("Squared error of the value", "", ["value/error_squared"]),
+        ("Gradient norm of the value", "", ["value/grad_norm_max"]),
     ]
     found = [chart for title, unit, names in wanted if (chart := _chart(history, title, unit, names))]
     for chart in found:
@@ -71,7 +84,10 @@ def curves(history: History) -> list[dict[str, Any]]:
     if difficulty:
         found.insert(2, difficulty)
     split = time_chart(history)
-    return [*found, split] if split else found
+    shown = [*evaluation_charts(history), *found, *([split] if split else [])]
+    return [
+        {**chart, "help": [told for line in chart["series"] if (told := explained(line["name"]))]} for chart in shown
+    ]
 
 
 def _task_names(history: History) -> list[str]:
@@ -126,18 +142,6 @@ def difficulty_chart(history: History) -> dict[str, Any] | None:
             }
         )
     return {"title": "Pass rate by difficulty", "unit": "share", "x": steps, "series": series}
-
-
-def before_after(history: History) -> list[dict[str, Any]]:
-    """Each evaluation metric at the first and the last evaluation."""
-    if not history.evals:
-        return []
-    first, last = history.evals[0], history.evals[-1]
-    found: list[dict[str, Any]] = []
-    for name, values in last.metrics.items():
-        was = first.metrics.get(name) if len(history.evals) > 1 else None
-        found.append({"metric": name, "before": was, "after": values, "problems": last.problems})
-    return found
 
 
 # -------------------------------------------------------------------------------------------------------- rollouts
@@ -287,7 +291,7 @@ def stage_data(
         "config": (history.folder / "config.yaml").read_text() if history.folder else "",
         "findings": [finding.to_json() for finding in found],
         "before_after": before_after(history),
-        "evals": [{"step": row.step, "metrics": row.metrics} for row in history.evals],
+        "alarms": alarms(history),
         "curves": curves(history),
         "transcripts": {"count": sum(map(len, told)), "first": 1 + len(pieces), "pieces": len(told)},
         "audit": audit_table(history, held_out),

@@ -52,7 +52,7 @@
       el("div", { class: "cards" }, cards.map(([value, name]) => el("div", { class: "card" }, el("b", {}, value), el("span", {}, name)))),
       el("h2", {}, "What is going on"),
       ...(s.findings.length ? s.findings.map(finding) : [el("p", {}, "Nothing stands out.")]),
-      ...beforeAfter(s), ...audit(s),
+      ...alarms(s), ...beforeAfter(s), ...audit(s),
       el("details", {}, el("summary", {}, "Config"), el("pre", {}, s.config)),
       el("details", {}, el("summary", {}, "Machine"), el("pre", {}, JSON.stringify(s.environment, null, 1))),
       el("details", {}, el("summary", {}, "Glossary"), el("div", { class: "scroll" }, el("table", {},
@@ -68,16 +68,22 @@
       f.change ? el("p", { class: "try" }, f.change) : null,
       f.rollouts.length ? el("p", {}, "Rollouts: ", f.rollouts.map((r) => [el("a", { href: `#/${state.stage}/rollout/${r}` }, r), " "])) : null);
   }
+  function alarms(s) {
+    return s.alarms.length ? [el("h2", {}, "Alarms during the run"), ...s.alarms.map((a) => finding(
+      { level: "warning", title: `Step ${a.step}, ${a.name}: ${a.sentence}`, evidence: a.evidence, rollouts: a.rollouts }))] : [];
+  }
   function beforeAfter(s) {
     if (!s.before_after.length) return [];
+    const part = (v) => (v ? `${100 * v[0]}%` : "0");
     const bar = (b, a) => el("div", { class: "bar" },
-      b ? el("i", { class: "was", style: `left:0;width:${100 * b[0]}%;bottom:50%` }) : null,
-      el("i", { class: "now", style: `left:0;width:${100 * a[0]}%;${b ? "top:50%" : ""}` }));
-    const shown = (v) => (v ? `${percent(v[0])} ${interval(v[1], v[2])}` : "–");
-    return [el("h2", {}, "Before and after, held-out problems"), el("div", { class: "scroll" }, el("table", {},
-      el("tr", {}, ["metric", "before", "after", "", "problems"].map((t) => el("th", {}, t))),
-      s.before_after.map((m) => el("tr", {}, el("td", {}, m.metric), el("td", {}, shown(m.before)), el("td", {}, shown(m.after)),
-        el("td", {}, bar(m.before, m.after)), el("td", {}, m.problems)))))];
+      b ? el("i", { class: "was", style: `left:0;width:${part(b)};bottom:50%` }) : null,
+      el("i", { class: "now", style: `left:0;width:${part(a)};${b ? "top:50%" : ""}` }));
+    const said = (m) => (v) => (m.share && v !== null ? percent(v) : number(v)); // losses and scores of any size stay as they are
+    const shown = (m, v) => (v ? said(m)(v[0]) + (v.length > 1 ? ` [${v.slice(1).map(said(m)).join(",\u00a0")}]` : "") : "–");
+    return [el("h2", {}, "Before and after, held out"), el("div", { class: "scroll" }, el("table", {},
+      el("tr", {}, ["metric", "before", "after", "", "problems, rows or pairs"].map((t) => el("th", {}, t))),
+      s.before_after.map((m) => el("tr", {}, el("td", {}, m.metric), el("td", {}, shown(m, m.before)), el("td", {}, shown(m, m.after)),
+        el("td", {}, m.share ? bar(m.before, m.after) : null), el("td", {}, m.behind === null ? "–" : m.behind)))))];
   }
   function audit(s) {
     if (!s.audit.length) return [];
@@ -99,8 +105,8 @@
       const box = el("div", { class: "chart" }, el("h3", {}, spec.title + " ", el("small", {}, spec.unit)));
       $("curves").append(box);
       charts.push(draw(spec, box));
-      const known = spec.series.map((s) => [s.name, head.glossary[s.name]]).filter(([, g]) => g && g[1]);
-      if (known.length) box.append(el("details", { class: "help" }, el("summary", {}, "healthy"), known.map(([n, g]) => el("div", {}, `${n}: ${g[1]}`))));
+      const told = ([name, meaning, healthy]) => el("div", {}, `${name}: ${meaning}${healthy ? `. Healthy: ${healthy}` : ""}`);
+      if (spec.help.length) box.append(el("details", { class: "help" }, el("summary", {}, "what it is"), spec.help.map(told)));
     }
   }
   function draw(spec, box) {
@@ -110,7 +116,7 @@
     const series = [{ label: "step", value: (u, v, s, i) => at(spec.x, i) }];
     const shown = (place) => (u, v, s, i) => number(at(raw[place], i));
     spec.series.forEach((s, k) => series.push({
-      label: s.name.replace(/^(time|throughput|reward|policy|completion|groups|gap|optim)\//, ""), value: shown(k),
+      label: s.name.replace(/^(time|throughput|reward|policy|completion|groups|gap|optim|eval|watch|value|kl)\//, ""), value: shown(k),
       stroke: PALETTE[k % PALETTE.length], width: 1.6, points: { show: spec.x.length < 3 }, spanGaps: true,
       fill: spec.stacked ? PALETTE[k % PALETTE.length] + "66" : undefined,
     }));

@@ -12,8 +12,8 @@ from reasoner.config.load import resolve
 from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.model.load import load_model
 from reasoner.policy.policy import Policy
-from reasoner.preflight.dry_run import plan
-from reasoner.preflight.memory import estimate, memory_line, shape_of
+from reasoner.preflight.dry_run import plan, print_plan
+from reasoner.preflight.memory import PROCESS_BYTES, VLLM_BYTES, StepTokens, estimate, memory_line, shape_of
 from tests.unit.reasoner.policy.test_policy import make_batch
 
 
@@ -42,7 +42,8 @@ def test_adapters_of_a_real_model() -> None:
     real = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     found = estimate(stage)
     assert found is not None
-    assert found.parts["gradients and optimizer"] == pytest.approx(12 * real, rel=0.01)
+    assert found.parts["gradients"] == pytest.approx(4 * real, rel=0.01)
+    assert found.parts["optimizer"] == pytest.approx(8 * real, rel=0.01)
 
 
 def test_a_pass_in_bfloat16_keeps_copies_of_the_float32_weights() -> None:
@@ -82,10 +83,12 @@ def test_the_parts_by_hand() -> None:
         assert (found.shape.layers, found.shape.hidden) == (43, 85 * 43)  # (7e9 / (12 * 85^2))^(1/3) is 43.2
         return dict(found.parts)
 
-    size, layer, logits = 7e9, 34 * 1000 * 3655, 3 * 10 * 2**20
+    size, hidden, logits = 7e9, 3655, 3 * 10 * 2**20
+    layer = 2 * 1000 * (8 + 2 + 4 * 8 / 3) * hidden
     whole = {
         "weights": 4 * size,
-        "gradients and optimizer": 12 * size,
+        "optimizer": 8 * size,
+        "gradients": 4 * size,
         "activations": 43 * layer,
         "logits": logits,
         "weights in 16 bits": 2 * size,
@@ -93,28 +96,127 @@ def test_the_parts_by_hand() -> None:
         "engine weights": 2 * size,
     }
     assert parts() == pytest.approx(whole)
-    again = {**whole, "activations": 2 * 1000 * 3655 * 43 + layer}
+    again = {**whole, "activations": 2 * 1000 * hidden * 43 + layer}
     assert parts(gradient_checkpointing=True) == pytest.approx(again)
-    adapters = 16 * 22 * 3655 * 43
+    adapters = 16 * 22 * hidden * 43
+    layer_of_lora = 2 * 1000 * ((6 + 2 + 4 * 8 / 3) * hidden + 7 * 16)
     lora = {
         "weights": 2 * size + 4 * adapters,
-        "gradients and optimizer": 12 * adapters,
-        "activations": 43 * layer,
+        "optimizer": 8 * adapters,
+        "gradients": 4 * adapters,
+        "activations": 43 * layer_of_lora,
         "logits": logits,
         "engine weights": 2 * size,
     }
     assert parts(lora={"rank": 16}) == pytest.approx(lora)
     in_4_bits = {**lora, "weights": 4.127 / 8 * size + 4 * adapters}
     assert parts(lora={"rank": 16}, quantization="nf4") == pytest.approx(in_4_bits)
-    doubled = {name: 2 * value for name, value in whole.items() if name not in ("weights in 16 bits", "logits")}
-    on_cpu = doubled | {"weights": 4 * size, "gradients and optimizer": 12 * size, "logits": logits}
+    on_cpu = {
+        **{name: value for name, value in whole.items() if name != "weights in 16 bits"},
+        "process": PROCESS_BYTES,
+        "activations": 2 * 43 * layer,
+        "reference model": 4 * size,
+        "engine weights": 4 * size,
+        "KV cache": 2**30,
+        "engine process": VLLM_BYTES,
+    }
     assert parts(on_gpu=False) == pytest.approx(on_cpu)
+
+
+@pytest.mark.parametrize(
+    ("name", "on_gpu", "a_parameter"),
+    [("adamw", True, 8), ("adamw_8bit", True, 2.03), ("adamw_offload", True, 0), ("adamw_offload", False, 8)],
+)
+def test_an_optimizer_holds_its_state(name: str, on_gpu: bool, a_parameter: float) -> None:
+    found = estimate(resolve({"task": "gsm8k", "model": "x/Y-7B", "optim": {"name": name}}).stages[0], on_gpu=on_gpu)
+    assert found is not None
+    assert found.parts.get("optimizer", 0) == pytest.approx(a_parameter * 7e9, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"method": "reward_model", "preferences": {"train": "pairs.jsonl"}},
+        {"method": "reward_model", "preferences": {"train": "pairs.jsonl"}, "task": "gsm8k"},
+        {"method": "dpo", "preferences": {"train": "pairs.jsonl"}},
+        {"method": "sft", "sft": {"data": "rows.jsonl"}},
+        {"method": "sft", "task": "gsm8k", "eval": {"problems": 0}},
+    ],
+)
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_a_stage_that_samples_nothing_has_no_engine(stage: dict[str, object], on_gpu: bool) -> None:
+    raw = {"model": "x/Y-7B", "algorithm": {"kl_coef": 0.1}, **stage}
+    found = estimate(resolve(raw).stages[0], on_gpu=on_gpu)
+    assert found is not None
+    other = {"engine weights", "KV cache", "engine process", "reference model", "value model"}
+    assert not other & found.parts.keys()
+    assert ("logits" in found.parts) == (stage["method"] != "reward_model")
+    assert "KV cache" not in memory_line(resolve(raw).stages[0], on_gpu=on_gpu)
+
+
+def test_sft_that_evaluates_by_sampling_has_one() -> None:
+    found = estimate(resolve({"method": "sft", "task": "gsm8k", "model": "x/Y-7B"}).stages[0])
+    assert found is not None
+    assert "engine weights" in found.parts
+
+
+def test_a_value_model_of_its_own_is_trained_like_the_policy() -> None:
+    raw = {"method": "ppo", "task": "gsm8k", "model": "x/Y-7B"}
+    alone, shared = (estimate(resolve(raw | {"value": {"trunk": t}}).stages[0]) for t in ("separate", "shared"))
+    assert alone is not None
+    assert shared is not None
+    assert alone.parts["value model"] == 16 * 7e9
+    assert "value model" not in shared.parts
+    assert alone.parts["activations"] == 2 * shared.parts["activations"]
+
+
+@pytest.mark.parametrize("rank", [None, 8])
+@pytest.mark.parametrize("kv_heads", [None, 2])
+def test_activations_are_what_autograd_keeps(kv_heads: int | None, rank: int | None) -> None:
+    scratch = {"hidden_size": 128, "layers": 4, "heads": 4, "kv_heads": kv_heads, "intermediate_size": 320}
+    model = {"from_scratch": scratch, "dtype": "float32", "lora": rank and {"rank": rank}}
+    stage = resolve({"task": "gsm8k", "model": model}).stages[0]
+    policy = Policy(stage, accelerator=Accelerator(cpu=True))
+    held = {parameter.untyped_storage().data_ptr() for parameter in policy.model.parameters()}
+    kept: dict[int, tuple[torch.Tensor, int]] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held:
+            kept[storage.data_ptr()] = tensor, storage.nbytes()
+        return tensor
+
+    ids = torch.zeros(4, 64, dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        policy.model.get_decoder()(ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    found = estimate(stage, on_gpu=False, tokens=StepTokens(0, ids.numel()))
+    assert found is not None
+    assert found.parts["activations"] == pytest.approx(sum(size for _, size in kept.values()), rel=0.05)
+
+
+def test_a_pass_is_no_larger_than_the_rows_of_a_step() -> None:
+    stage = resolve({"task": "gsm8k", "model": "x/Y-7B", "batch": {"micro_tokens": 1000}}).stages[0]
+    sizes: list[float] = []
+    for step in (100, 1000, 5000):
+        found = estimate(stage, tokens=StepTokens(40, step))
+        assert found is not None
+        sizes.append(found.parts["activations"])
+    assert sizes == [sizes[1] / 10, sizes[1], sizes[1]]
 
 
 def test_the_plan_says_how_much() -> None:
     stage = resolve({"task": "gsm8k", "model": {"path": "x/Y-7B"}, "batch": {"micro_tokens": 1000}}).stages[0]
     found = estimate(stage)
     assert found is not None
-    total = sum(found.parts.values()) / 2**30
+    total = found.total / 2**30
     (line,) = [line for line in plan(stage) if "7.0 billion" in line]
-    assert f"on a GPU about {total:.1f} GiB and its KV cache (weights 26.1, gradients and optimizer 78.2," in line
+    assert f"on a GPU about {total:.1f} GiB and its KV cache (weights 26.1, optimizer 52.2," in line
+    assert [line.partition("; ")[2][:8] for line in plan(stage, on_gpu=False)[-2:]] == ["on a CPU", "on a GPU"]
+
+
+def test_a_later_stage_has_the_size_of_the_model_that_it_goes_on_with(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = {"method": "dpo", "preferences": {"train": "pairs.jsonl"}}
+    run = resolve({"task": "gsm8k", "stages": [{"method": "sft", "model": "x/Y-7B"}, pairs, {"model": "x/Z-3B"}]})
+    print_plan(run)
+    sizes = [line.split()[2] for line in capsys.readouterr().out.splitlines() if "billion parameters" in line]
+    assert sizes == ["7.0", "7.0", "3.0"]

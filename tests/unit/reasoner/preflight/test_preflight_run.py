@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from scipy.stats import beta
 
+from reasoner.algorithm.batch import Batch
 from reasoner.config.load import resolve
 from reasoner.config.sections import PromptSection, TaskSection
 from reasoner.config.stage import RunConfig, StageConfig, deep_merge
@@ -269,6 +270,26 @@ def test_an_update_is_timed_on_other_rows_where_the_last_rounds_have_no_signal(f
     done = preflight(one_group, problems=rounds)
     assert [len(set(rewards)) > 1 for rewards in groups(done).values()] == mixed[:rounds]
     assert min(done.split[part] for part in ("logprobs", "update", "sync")) > 0
+
+
+def test_the_memory_is_measured_on_a_step_of_all_its_groups(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    updated: list[int] = []
+    plain = Policy.accumulate
+
+    def counted(policy: Policy, batch: Batch, *given: Any, **named: Any) -> None:
+        updated.append(len(batch))
+        plain(policy, batch, *given, **named)
+
+    monkeypatch.setattr(Policy, "accumulate", counted)
+    wanted = {"rollout": {"problems_per_step": 12, "group_size": 4}}
+    run = run_of(folder, **wanted)
+    done = preflight(run, problems=24)
+    rewards: dict[tuple[int, int], set[float | None]] = {}
+    for row in done.rows:
+        rewards.setdefault((row.step, row.group), set()).add(row.reward)
+    kept = {step: sum(at[0] == step and len(found) > 1 for at, found in rewards.items()) for step in (1, 2)}
+    assert all(0 < count < 12 for count in kept.values()), "some groups have signal, some have none"
+    assert updated == [*(4 * count for count in kept.values()), 48]
 
 
 def test_what_could_not_be_graded_is_no_evidence(folder: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from reasoner.observe.report.data import before_after
 from reasoner.storage.history import metrics_of, read_history, row_of
 from tests.unit.reasoner.runs import make_records, write_run
 
@@ -49,10 +48,14 @@ def test_metrics_that_are_no_numbers_are_refused(record: dict) -> None:
         metrics_of(record)
 
 
-def test_evaluations_on_pairs_count_no_problems(tmp_path: Path) -> None:
+def test_evaluations_count_what_they_are_means_of(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_records(steps=2, problems=2))
-    rows = [{"step": step, "metrics": {"accuracy": [value, 0.1, 0.9]}, "loss": 0.6, "pairs": 9} for step, value in
-            ((0, 0.5), (2, 0.7))]  # fmt: skip
+    sets = {"hard": {"problems": 2}, "easy": {"problems": 5}}
+    rows = [
+        {"step": 0, "metrics": {"accuracy": [0.5, 0.1, 0.9]}, "loss": 0.6, "pairs": 9},
+        {"step": 0, "problems": 7, "metrics": {"pooled/avg@1": [1, 1, 1], "hard/avg@1": [0, 0, 0]}, "sets": sets},
+    ]
     (run / "evals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (found,) = before_after(read_history(run))
-    assert found == {"metric": "accuracy", "before": (0.5, 0.1, 0.9), "after": (0.7, 0.1, 0.9), "problems": None}
+    of_pairs, of_sets = read_history(run).evals
+    assert of_pairs.count_behind("accuracy") == of_pairs.count_behind("loss") == 9
+    assert (of_sets.count_behind("pooled/avg@1"), of_sets.count_behind("hard/avg@1")) == (7, 2)

@@ -1,0 +1,116 @@
+"""What a run was measured on: held-out figures over its steps, at its ends, and the alarms of the watch."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reasoner.monitoring.glossary import GLOSSARY
+from reasoner.storage.history import EvalRecord, History
+
+PLAIN = {
+    "loss": ("Held-out loss", "nats"),
+    "perplexity": ("Held-out perplexity", ""),
+    "calibration_error": ("Calibration error on held-out pairs", "share"),
+    "disagreement": ("Disagreement of the heads on held-out pairs", ""),
+}
+"""Figures of evals.jsonl that have no interval: (title, unit)."""
+_KIND = re.compile(r"(?:(?<=/)|^)(?:component/.*|[^/]*)$")
+"""What a metric's name is without that of its set."""
+
+
+Figure = tuple[float | None, ...]
+"""(value,) or (value, low, high); None where it is not finite."""
+
+
+def figures(record: EvalRecord) -> Mapping[str, Figure]:
+    """Every figure of one evaluation by name."""
+    plain = {name: (value,) for name in PLAIN if (value := getattr(record, name)) is not None}
+    return {
+        name: tuple(value if math.isfinite(value) else None for value in values)
+        for name, values in {**plain, **record.metrics}.items()
+    }
+
+
+def before_after(history: History) -> list[dict[str, Any]]:
+    """Each figure at the first and at the last evaluation that has it.
+
+    A stage may measure in two ways after the same step: a loss on held-out rows, and answers to held-out problems.
+    """
+    seen: dict[str, list[tuple[EvalRecord, Figure]]] = {}
+    for record in history.evals:
+        for name, figure in figures(record).items():
+            seen.setdefault(name, []).append((record, figure))
+    return [
+        {
+            "metric": name,
+            "before": found[0][1] if len(found) > 1 else None,
+            "after": found[-1][1],
+            "behind": found[-1][0].count_behind(name),
+            "share": kind_of(name) not in PLAIN
+            and all(value is None or 0 <= value <= 1 for _, figure in found for value in figure),
+        }
+        for name, found in seen.items()
+    ]
+
+
+def kind_of(name: str) -> str:
+    """A metric's name without that of its evaluation set.
+
+    Example:
+        >>> kind_of("gsm8k/avg@1"), kind_of("gsm8k/component/format")
+        ('avg@1', 'component/format')
+    """
+    found = _KIND.search(name)
+    return found[0] if found else name
+
+
+def evaluation_charts(history: History) -> Iterator[dict[str, Any]]:
+    """One chart for each kind of figure, with a line for each evaluation set; the evaluation before step 1 included."""
+    at: dict[str, dict[str, dict[int, float | None]]] = {}
+    for record in history.evals:
+        for name, figure in figures(record).items():
+            at.setdefault(kind_of(name), {}).setdefault(name, {})[record.step] = figure[0]
+    for kind, lines in at.items():
+        title, unit = PLAIN.get(kind, (f"Held-out {kind.replace('_', ' ')}", ""))
+        steps = sorted({step for values in lines.values() for step in values})
+        series = [
+            {"name": f"eval/{name}", "values": [values.get(step) for step in steps]} for name, values in lines.items()
+        ]
+        yield {"title": title, "unit": unit, "x": steps, "series": series}
+
+
+def explained(series: str) -> tuple[str, str, str] | None:
+    """(metric, what it is, healthy range) of a chart's line, from the glossary."""
+    name = "eval/" + re.sub(r"@\d+$", "@K", kind_of(series)) if series.startswith("eval/") else series
+    name = "eval/component" if name.startswith("eval/component/") else name
+    key = ENTRY_OF.get(name)
+    return (series, GLOSSARY[key].meaning, GLOSSARY[key].healthy) if key else None
+
+
+def _entries() -> dict[str, str]:
+    """Each metric to the glossary's entry that tells of it: `policy/clip_fraction_low` and its like have one in all."""
+    found: dict[str, str] = {}
+    for entry in GLOSSARY:
+        first, *others = entry.split(", ")
+        found |= {first: entry, **{first + name if name.startswith("_") else name: entry for name in others}}
+    return found
+
+
+ENTRY_OF = _entries()
+
+
+def alarms(history: History) -> list[dict[str, Any]]:
+    """What the watch for reward hacking raised, with the places of the rollouts behind it."""
+    return [
+        {
+            "step": alarm.step,
+            "name": alarm.alarm,
+            "sentence": alarm.sentence,
+            "evidence": [f"{name} {value:.4g}" for name, value in alarm.evidence.items()],
+            "rollouts": [f"{alarm.step}/{row.group}/{row.sample}" for row in alarm.rollouts],
+        }
+        for alarm in history.alarms
+    ]

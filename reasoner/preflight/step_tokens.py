@@ -1,0 +1,106 @@
+"""Tokens of a step's rows, as far as the model's tokenizer and the data lie on this disk. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner.config.methods import METHODS
+from reasoner.config.sections import TaskSection
+from reasoner.config.stage import StageConfig
+from reasoner.data.demonstrations import encode_problems, encode_row
+from reasoner.data.encode import UnusableRow
+from reasoner.data.pairs import encode_pairs
+from reasoner.data.preferences import load_pairs
+from reasoner.data.prompt import render
+from reasoner.errors import ReasonerError
+from reasoner.model.load import load_config_and_tokenizer
+from reasoner.preflight.memory import StepTokens
+from tasks.base import Problem, TaskError
+from tasks.registry import get_task
+from tasks.rows import is_local, read_rows
+
+LOOKED_AT = 64
+"""Rows or problems of each source."""
+NO_LIMIT = 1 << 40
+
+
+def step_tokens(stage: StageConfig) -> StepTokens | None:
+    """Tokens that a step's update runs, at most where completions are sampled; None where that cannot be known here."""
+    if stage.model.path is None or not Path(stage.model.path).is_dir():
+        return None
+    data = METHODS[stage.method].learns_from
+    files = {"demonstrations": stage.sft.data, "pairs": stage.preferences.train}.get(data or "", [])
+    if not all(is_local(path) for path in files) or (not files and not all(map(_is_here, stage.task))):
+        return None
+    try:
+        if data == "pairs":
+            return StepTokens(0, stage_rows(stage) * statistics.fmean(_pairs(stage)))
+        if data == "demonstrations":
+            return StepTokens(0, stage_rows(stage) * statistics.fmean(_demonstrations(stage)))
+        return _sampled(stage)
+    except (ReasonerError, TaskError, UnusableRow, OSError, ValueError):
+        return None  # whoever needs it says what is wrong with it
+
+
+def stage_rows(stage: StageConfig) -> int:
+    """Demonstrations or pairs of a step."""
+    match stage.method:
+        case "sft":
+            return stage.sft.rows_per_step
+        case "dpo":
+            return stage.dpo.pairs_per_step
+        case _:
+            return stage.reward_model.pairs_per_step
+
+
+def _sampled(stage: StageConfig) -> StepTokens:
+    rollout = stage.rollout
+    longest = max(len(prompt.ids) for prompt in render(_problems(stage), _tokenizer(stage), stage.prompt))
+    rows = rollout.problems_per_step * rollout.group_size
+    # a line without padding holds the prompt of a group once
+    prompts = rows if stage.batch.layout == "padded" else rollout.problems_per_step
+    return StepTokens(longest, prompts * longest + rows * rollout.max_tokens)
+
+
+def _pairs(stage: StageConfig) -> Iterator[int]:
+    pairs = load_pairs(stage.preferences).train.pairs[:LOOKED_AT]
+    for encoded in encode_pairs(pairs, _tokenizer(stage), stage.prompt, limit=NO_LIMIT)[0]:
+        shared = 0 if stage.batch.layout == "padded" else len(encoded.first.prompt_ids)
+        yield len(encoded.first) + len(encoded.second) - shared
+
+
+def _demonstrations(stage: StageConfig) -> Iterator[int]:
+    tokenizer = _tokenizer(stage)
+    if stage.sft.data:
+        for path in stage.sft.data:
+            for number, row in enumerate(itertools.islice(read_rows(path, split="train"), LOOKED_AT)):
+                yield len(encode_row(row, tokenizer, stage.prompt, where=str(number)))
+    else:
+        for row in encode_problems(_problems(stage), tokenizer, stage.prompt, limit=NO_LIMIT).rows:
+            yield len(row)
+
+
+def _tokenizer(stage: StageConfig) -> PreTrainedTokenizerBase:
+    return load_config_and_tokenizer(stage.model)[1]
+
+
+def _problems(stage: StageConfig) -> list[Problem]:
+    return [
+        problem
+        for section in stage.task
+        for problem in get_task(section.name, **section.options).problems(section.train_split)[:LOOKED_AT]
+    ]
+
+
+def _is_here(section: TaskSection) -> bool:
+    """Whether a task makes its problems, or reads them from this disk."""
+    path = section.options.get("path")
+    if isinstance(path, str):
+        return is_local(path)
+    return "path" not in inspect.signature(type(get_task(section.name, **section.options))).parameters
