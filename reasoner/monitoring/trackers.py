@@ -32,7 +32,7 @@ def open_trackers(config: StageConfig, folder: Path, *, purge_step: int | None) 
     Args:
         config: its `logging` section.
         folder: the run folder.
-        purge_step: of a resumed run: TensorBoard drops what was written after this step.
+        purge_step: of a resumed run: TensorBoard drops what was written of this step and those after it.
     Raises:
         ConfigError: a tracker is not installed.
     """
