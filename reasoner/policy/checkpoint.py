@@ -52,12 +52,17 @@ def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int
         kept = f"The last good one is {last}" if last else "There is none yet"
         advice = f"{kept}. Free disk space, then go on with --resume."
         write_model(target, fill, what=f"checkpoint {target}", advice=advice)
-        for old in list_checkpoints(root)[:-keep]:
-            remove_folder(old)
+        prune(root, keep=keep)
 
     with policy.collected(trained=True):
         processes.on_main(write)
     return target
+
+
+def prune(root: Path, *, keep: int) -> None:
+    """Remove all checkpoints but the newest `keep`."""
+    for old in list_checkpoints(root)[:-keep]:
+        remove_folder(old)
 
 
 def save_model(target: Path, policy: Policy) -> None:

@@ -34,7 +34,7 @@ from reasoner.model.sharding import is_sharded
 from reasoner.model.shared_base import SharedBase
 from reasoner.monitoring.trackers import open_trackers
 from reasoner.observe.display.display import Display
-from reasoner.policy.checkpoint import damage_told, load_progress, restore_training_state, save_model
+from reasoner.policy.checkpoint import damage_told, load_progress, prune, restore_training_state, save_model
 from reasoner.policy.kinds import policy_class
 from reasoner.policy.optimizer import rate_of_step
 from reasoner.policy.policy import Policy
@@ -62,7 +62,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         accelerator = open_accelerator(config)
         seed_everything(config.seed)
         display = stack.enter_context(_display(config))
-        checkpoint = _newest_checkpoint(folder, display) if resume else None
+        checkpoint = _newest_checkpoint(config, folder, display) if resume else None
         progress = load_progress(checkpoint) if checkpoint else None
         _check_portions(config)
         train, tested = load_problems(config)
@@ -105,12 +105,13 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         yield session
 
 
-def _newest_checkpoint(folder: Path, display: Display) -> Path | None:
+def _newest_checkpoint(config: StageConfig, folder: Path, display: Display) -> Path | None:
     """The checkpoint to go on from, in a folder cleared of what a killed process left there."""
 
     def clear() -> None:
         for root in (folder, folder / "checkpoints"):
             tidy(root)
+        prune(folder / "checkpoints", keep=config.checkpoint.keep)
         foreign = foreign_folders(folder / "checkpoints")
         if foreign:
             display.note(f"{', '.join(foreign)} in {folder / 'checkpoints'}: no checkpoint of this run, left alone")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from reasoner.errors import USAGE, ReasonerError
 
 HALF_WRITTEN, REPLACED, REMOVED = ".writing-", ".replaced-", ".removed-"
-"""Prefixes of a folder that is being written, whose place another is taking, that is being removed."""
+"""Prefixes of what is being written, of a folder whose place another is taking, of one that is being removed."""
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 DISK_FAULTS = DISK_FULL | {errno.EIO, errno.EACCES, errno.EPERM}
 
@@ -32,7 +32,7 @@ class DiskError(ReasonerError, RuntimeError):
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file beside `path`, force it to disk, and put it in the place of `path`."""
-    aside = path.with_name(f".{path.name}.tmp")
+    aside = path.with_name(f"{HALF_WRITTEN}{path.name}")
     try:
         with aside.open("wb") as file:
             file.write(content)
@@ -82,7 +82,7 @@ def _moved(target: Path, prefix: str) -> Path:
 def tidy(root: Path) -> None:
     """Clear away what a killed process left half done in a folder: for the one process that writes there."""
     for half in (*root.glob(f"{HALF_WRITTEN}*"), *root.glob(f"{REMOVED}*")):
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(half) if half.is_dir() else half.unlink()
     for before in root.glob(f"{REPLACED}*"):
         place = before.with_name(before.name.removeprefix(REPLACED))
         if place.exists():
