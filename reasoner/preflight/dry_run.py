@@ -8,6 +8,7 @@ from reasoner.config.load import dump
 from reasoner.config.methods import METHODS
 from reasoner.config.sections import DpoSection, RewardModelSection, SftSection
 from reasoner.config.stage import RunConfig, StageConfig
+from reasoner.preflight.disk import disk_line, space_line
 from reasoner.preflight.memory import memory_line
 
 
@@ -19,11 +20,12 @@ def print_plan(run: RunConfig) -> None:
         console.print(dump(stage), markup=False)
         for line in plan(stage):
             console.print(f"# {line}", markup=False)
+    console.print(f"# {space_line(run)}", markup=False)
 
 
 def plan(stage: StageConfig) -> list[str]:
-    """What a stage samples and trains on, at most, and the memory that it takes, about."""
-    return [*_amounts(stage), memory_line(stage)]
+    """What a stage samples and trains on, at most, and the memory and disk that it takes, about."""
+    return [*_amounts(stage), memory_line(stage), disk_line(stage)]
 
 
 def _amounts(stage: StageConfig) -> list[str]:
