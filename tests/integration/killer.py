@@ -27,7 +27,6 @@ from reasoner.engine.environment import prepare_process
 
 prepare_process()
 
-import reasoner.policy.checkpoint as checkpoint  # noqa: E402
 import reasoner.session.session as session  # noqa: E402
 import reasoner.storage.files as files  # noqa: E402
 from reasoner.config.load import load_config  # noqa: E402
@@ -75,7 +74,7 @@ class Counter:
         self.seen = {"opening": 0, "file": 0, "closing": 0}
         self.began, self.milliseconds = 0.0, 0
         self.saved = 0
-        """Counted while it closed, when its checkpoint was there."""
+        """Counted while it closed, before the final model was written."""
 
     def begin(self, phase: str) -> None:
         if phase == "closing" and self.phase == "time":
@@ -113,7 +112,7 @@ def main(config: str, moment: str, count: int, opened: Callable[[], None] = lamb
         before(RunFolder, "begin", lambda: counter.begin("file"))
         before(RunFolder, "begin", opened)
         before(session.Session, "finish", lambda: counter.begin("closing"))
-        before(checkpoint, "prune", counter.at_save)
+        before(session, "save_model", counter.at_save)
         sys.addaudithook(counter.audit)
     run_pipeline(stage, resume=True)
     return counter
