@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
+from reasoner.storage.files import DISK_FULL, disk_fault
 from reasoner.storage.run_folder import Tracker
 
 
@@ -74,7 +76,14 @@ class TensorBoard:
     def __init__(self, path: Path, *, purge_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self._hook = threading.excepthook
+        threading.excepthook = self._full_disk_is_quiet
         self._writer = SummaryWriter(str(path), purge_step=purge_step)
+
+    def _full_disk_is_quiet(self, failed: threading.ExceptHookArgs) -> None:
+        """Print no traceback of the writer's thread where the disk is full: it raises at the next write as well."""
+        if disk_fault(failed.exc_value, DISK_FULL) is None:
+            self._hook(failed)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write one step's scalars."""
@@ -83,4 +92,7 @@ class TensorBoard:
 
     def close(self) -> None:
         """Flush and close."""
-        self._writer.close()
+        try:
+            self._writer.close()
+        finally:
+            threading.excepthook = self._hook

@@ -7,7 +7,7 @@ killer.py serve                   the same for every line `CONFIG MOMENT COUNT` 
 
 Moments are the functions in `places`, and
   file      the n-th time that a file or folder of the run is opened, made, renamed or removed, once the run is open
-  closing   the same, from the end of the last step on
+  closing   the same, from the end of the last step to the closing mark
   time      n milliseconds after the run is open, killed from outside; at the latest where it closes
 """
 
@@ -71,7 +71,7 @@ class Counter:
     def __init__(self, folder: str, phase: str, count: int) -> None:
         self.folder, self.phase, self.left = folder, phase, count
         self.now = "opening"
-        self.seen = {"opening": 0, "file": 0, "closing": 0}
+        self.seen = {"opening": 0, "file": 0, "closing": 0, "done": 0}
         self.began, self.milliseconds = 0.0, 0
         self.saved = 0
         """Counted while it closed, before the final model was written."""
@@ -91,6 +91,8 @@ class Counter:
             self.left -= 1
             if self.left < 0:
                 die()
+        if event == "os.rename" and str(args[1]).endswith("done.json"):
+            self.now = "done"
 
     def at_save(self) -> None:
         self.saved = self.seen["closing"]
