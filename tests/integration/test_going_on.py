@@ -17,6 +17,7 @@ import yaml
 import reasoner.cli
 from reasoner.config.load import load_config
 from reasoner.policy.policy import Policy
+from reasoner.preflight.disk import disk_estimate
 from reasoner.stages.pipeline import run_pipeline
 from reasoner.storage.find_model import list_checkpoints
 from reasoner.storage.run_folder import RECORD_FILES, RunFolder
@@ -194,6 +195,25 @@ def test_sft_with_dropout_repeats_itself_killed_or_not(tmp_path: Path, monkeypat
     assert weights[0] == weights[1] == weights[2]
     for other in (of("plain", dropout=0.0), of("seed", seed=6)):
         assert records(train(other), "metrics.jsonl") != records(runs[0], "metrics.jsonl")
+
+
+@pytest.mark.parametrize("method", ["sft", "sft-lora", "ppo"])
+def test_checkpoints_and_models_are_as_large_as_foretold(tmp_path: Path, method: str) -> None:
+    shape = {"hidden_size": 128, "layers": 2, "heads": 2, "max_positions": 64}
+    lora = {"lora": {"rank": 16}} if method == "sft-lora" else {}
+    changes: dict[str, object] = {"model": {"from_scratch": shape, **lora}, "eval": {"problems": 0}, "steps": 2}
+    if method != "ppo":
+        changes |= {"task": {"name": "arithmetic", "options": {"digits": 1}}, "sft": {"rows_per_step": 4}}
+    config = write(tmp_path, "run", method=method.partition("-")[0], **changes)
+    found = disk_estimate(load_config(str(config)).stages[0])
+    assert found is not None
+    run = train(config)
+
+    def held(folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    sizes = held(run / "checkpoints" / "step-000002"), held(run / "final")
+    assert sizes == pytest.approx((sum(found.checkpoint.values()), found.models["final"]), rel=0.1)
 
 
 def test_a_second_writer_is_refused_with_the_process_that_writes(
