@@ -265,8 +265,8 @@ def test_readers_of_a_run_that_goes_on_disturb_nothing(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can only be mounted by root")
-@pytest.mark.parametrize("when", ["begin", "append"])
-def test_a_disk_that_is_full_between_checkpoints_is_one_line_and_resume(
+@pytest.mark.parametrize("when", ["begin", "append", "offsets"])
+def test_a_disk_that_becomes_full_is_one_line_and_resume(
     when: str, tmp_path: Path, command: object, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert callable(command)
@@ -295,6 +295,7 @@ def test_a_disk_that_is_full_between_checkpoints_is_one_line_and_resume(
             assert command(f"reasoner train {config} --resume") == 1
         said = capfd.readouterr().err
         assert re.fullmatch(r"error: .* could not be written \(No space left on device; 0 MiB free\)\. Free .*\n", said)
+        assert ("The last good one is " in said) is (when == "offsets"), "full at a checkpoint"
         (disk / "filler").unlink()
         assert command(f"reasoner train {config} --resume") == 0
         assert [row["step"] for row in records(disk / "run", "metrics.jsonl")] == [1, 2, 3, 4]
