@@ -294,7 +294,9 @@ def test_a_disk_that_becomes_full_is_one_line_and_resume(
             patched.setattr(RunFolder, when, filled)
             assert command(f"reasoner train {config} --resume") == 1
         said = capfd.readouterr().err
-        assert re.fullmatch(r"error: .* could not be written \(No space left on device; 0 MiB free\)\. Free .*\n", said)
+        assert re.fullmatch(
+            r"error: .* could not be written \(No space left on device; 0 MiB free\)\. .*Free disk space.*\n", said
+        )
         assert ("The last good one is " in said) is (when == "offsets"), "full at a checkpoint"
         (disk / "filler").unlink()
         assert command(f"reasoner train {config} --resume") == 0
