@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,7 +57,7 @@ def train(config: Path, *overrides: str, resume: bool = False) -> Path:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
     """Runs a command line in this process; returns its exit status."""
     monkeypatch.setattr("reasoner.engine.environment.prepare_process", lambda: None)
 
@@ -73,7 +73,8 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 
 
 def rates(run: Path) -> dict[int, float]:
-    return {int(row["step"]): row["optim/lr"] for row in records(run, "metrics.jsonl") if "optim/lr" in row}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["optim/lr"] for row in rows if "optim/lr" in row}
 
 
 def test_a_finished_run_goes_on_as_one_that_had_more_steps_from_the_start(
@@ -129,9 +130,8 @@ def test_the_rate_follows_the_steps_that_have_no_update_too(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("model", [{"from_scratch": SHAPE}, LORA], ids=["full", "lora"])
 def test_what_may_not_change_is_refused_with_commands_that_begin_anew(
-    model: dict[str, object], tmp_path: Path, command: object, capsys: pytest.CaptureFixture[str]
+    model: dict[str, object], tmp_path: Path, command: Callable[[str], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert callable(command)
     config = write(tmp_path, "run", model=model, eval={"problems": 0})
     assert command(f"reasoner train {config} steps=2") == 0
     (tmp_path / "run" / "done.json").unlink()  # it stopped
@@ -155,9 +155,8 @@ def test_what_may_not_change_is_refused_with_commands_that_begin_anew(
 
 
 def test_a_stage_that_others_began_from_is_not_given_more_steps(
-    tmp_path: Path, command: object, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command: Callable[[str], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert callable(command)
     sft = {"method": "sft", "steps": 2, "sft": {"rows_per_step": 4}, "eval": {"problems": 0}}
     task = {"name": "arithmetic", "options": {"digits": 1}}
     config = write(tmp_path, "run", task=task, stages=[sft, {"steps": 2}])
@@ -217,9 +216,8 @@ def test_checkpoints_and_models_are_as_large_as_foretold(tmp_path: Path, method:
 
 
 def test_a_second_writer_is_refused_with_the_process_that_writes(
-    tmp_path: Path, command: object, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command: Callable[[str], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert callable(command)
     config = write(tmp_path, "run", steps=1, eval={"problems": 0})
     held = RunLock.take(tmp_path / "run")
     for options in ("", "--resume"):
@@ -237,10 +235,9 @@ def test_a_second_writer_is_refused_with_the_process_that_writes(
 
 @pytest.mark.parametrize("model", [{"from_scratch": SHAPE}, LORA], ids=["full", "lora"])
 def test_readers_of_a_run_that_goes_on_disturb_nothing(
-    model: dict[str, object], tmp_path: Path, command: object, monkeypatch: pytest.MonkeyPatch
+    model: dict[str, object], tmp_path: Path, command: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each reads while a checkpoint is half written, and an export while its checkpoint is removed."""
-    assert callable(command)
     run, reads, save = tmp_path / "run", 0, Policy.save_trained
 
     def read_meanwhile(policy: Policy, folder: Path) -> None:
@@ -267,9 +264,12 @@ def test_readers_of_a_run_that_goes_on_disturb_nothing(
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can only be mounted by root")
 @pytest.mark.parametrize("when", ["begin", "append", "offsets"])
 def test_a_disk_that_becomes_full_is_one_line_and_resume(
-    when: str, tmp_path: Path, command: object, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    when: str,
+    tmp_path: Path,
+    command: Callable[[str], int],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert callable(command)
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk)], capture_output=True)
