@@ -31,7 +31,7 @@ from reasoner.rollout.round import Sampled
 from reasoner.rollout.selection import select, shaped
 from reasoner.session.session import Session
 from reasoner.session.step_record import StepRecord
-from reasoner.storage.find_model import list_checkpoints
+from reasoner.storage.find_model import list_checkpoints, step_of
 
 
 def train(session: Session) -> None:
@@ -93,9 +93,7 @@ def end_over_budget(session: Session) -> None:
     """Say that the KL budget is spent; roll back to the newest checkpoint within it where the config says so."""
     algorithm, root = session.config.algorithm, session.run.path / "checkpoints"
     said = f"the policy is more than algorithm.kl_budget={algorithm.kl_budget} nats a completion from its reference"
-    within = [
-        folder for folder in list_checkpoints(root) if int(folder.name.split("-")[1]) <= session.state.kl.last_within
-    ]
+    within = [folder for folder in list_checkpoints(root) if (step_of(folder) or 0) <= session.state.kl.last_within]
     if algorithm.kl_over_budget == "rollback" and within:
         session.roll_back(within[-1])
         said += f"; the final model is that of {within[-1].name}, which was within it"

@@ -59,6 +59,7 @@ def evaluate(
         from reasoner.cli.tasks import task_options
         from reasoner.config.load import resolve
         from reasoner.engine.environment import prepare_process
+        from reasoner.storage.find_model import read_model
 
         prepare_process()
         folder, trained = _model_and_stage(model)
@@ -85,7 +86,15 @@ def evaluate(
         from reasoner.session.evaluate_model import evaluate_model
 
         typer.echo("\n".join(_said(stage, trained is not None)), err=True)
-        evaluate_model(stage, output=output, as_json=as_json)
+
+        def measure(found: Path | str) -> None:
+            named = stage.model.model_copy(update={"path": str(found)})
+            evaluate_model(stage.model_copy(update={"model": named}), output=output, as_json=as_json)
+
+        if folder == model:
+            measure(folder)
+        else:  # of a run that may go on, and remove the checkpoint before it is loaded
+            read_model(Path(model), measure)
 
 
 def _given(section: Mapping[str, object]) -> dict[str, object]:

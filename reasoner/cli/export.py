@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -17,19 +18,31 @@ def export(
 ) -> None:
     """Write a plain Hugging Face folder: model, tokenizer, generation config; adapters merged."""
     with plain_errors():
-        from reasoner.storage.files import RunError, whole_folder
-        from reasoner.storage.find_model import find_model
+        from reasoner.storage.files import RunError
+        from reasoner.storage.find_model import find_model, read_model
 
         if output.exists():
             raise RunError(f"{output} must not exist; it does. Name another folder.")
-        from reasoner.policy.checkpoint import copy_model
+        from reasoner.policy.checkpoint import write_model
 
-        source = find_model(run, best=best)
-        if (source / "adapter_config.json").is_file():
-            from reasoner.model.lora import merge_checkpoint
+        find_model(run, best=best)  # before anything is made
+        sources: list[Path] = []
 
-            with whole_folder(output) as folder:
-                merge_checkpoint(source.resolve(), folder)
-        else:
-            copy_model(source, output)
-        typer.echo(f"{source} -> {output}")
+        def fill(folder: Path) -> None:
+            source, _ = read_model(run, lambda found: _write(found, folder), best=best, unchanged=True)
+            sources.append(source)
+
+        write_model(output, fill, what=str(output), advice="Free disk space, or name another folder.")
+        typer.echo(f"{sources[-1]} -> {output}")
+
+
+def _write(source: Path, folder: Path) -> None:
+    from reasoner.model.lora import merge_checkpoint
+    from reasoner.policy.checkpoint import copy_model
+
+    for left in folder.iterdir():  # of a checkpoint that its run removed while it was read
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    if (source / "adapter_config.json").is_file():
+        merge_checkpoint(source.resolve(), folder)
+    else:
+        copy_model(source, folder)

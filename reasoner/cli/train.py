@@ -33,6 +33,7 @@ def train(
         prepare_process()
         from reasoner import processes
         from reasoner.cli.closing import print_closing
+        from reasoner.preflight.disk import check_space
         from reasoner.preflight.dry_run import print_plan
         from reasoner.stages.pipeline import check_run, run_pipeline
 
@@ -43,6 +44,8 @@ def train(
 
             print_plan(run, on_gpu=default_device().type == "cuda", tokens=step_tokens)
             return
+        if (warning := check_space(run)) and processes.launched_rank() == 0:
+            typer.echo(f"warning: {warning}", err=True)
         run_pipeline(run, resume=resume)
         if processes.is_main():
             print_closing(run)

@@ -219,7 +219,9 @@ class OptimSection(Section):
     on a CPU it is where it always is). The latter two need bitsandbytes."""
     lr: float = Field(default=1e-6, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """To the end of the last step. Steps count with an update or without one."""
     warmup_steps: int = Field(default=0, ge=0)
+    """First training steps, in which the rate rises to lr."""
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)

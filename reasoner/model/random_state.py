@@ -10,6 +10,13 @@ import numpy as np
 import torch
 
 
+def seed_everything(seed: int) -> None:
+    """Seed python, numpy, torch, and every CUDA device."""
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))
+    torch.manual_seed(seed)
+
+
 def random_state() -> dict[str, Any]:
     """Of python, numpy, torch, and every CUDA device."""
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
+from reasoner.storage.files import DISK_FULL, disk_fault
 from reasoner.storage.run_folder import Tracker
 
 
@@ -37,13 +39,15 @@ def open_trackers(
     Args:
         config: its `logging` section.
         folder: the run folder.
-        purge_step: of a resumed run: TensorBoard drops what was written after this step.
+        purge_step: of a resumed run: TensorBoard drops what was written of this step and those after it.
         note: shows a line to the user.
     Raises:
         ConfigError: a tracker is not installed, or does not begin.
     """
     check_trackers(config.logging.trackers)
     names = [*(["tensorboard"] if config.logging.tensorboard else []), *config.logging.trackers]
+    if config.logging.tensorboard:
+        threading.excepthook = _full_disk_is_quiet
     return [RunTracker(name, _started(name, config, folder, purge_step=purge_step), note) for name in names]
 
 
@@ -77,6 +81,12 @@ def _started(name: str, config: StageConfig, folder: Path, *, purge_step: int | 
             " it out; metrics.jsonl holds the same numbers.",
         ) from error
     return tracker
+
+
+def _full_disk_is_quiet(failed: threading.ExceptHookArgs) -> None:
+    """Print no traceback of TensorBoard's thread where the disk is full: it raises at the next write as well."""
+    if disk_fault(failed.exc_value, DISK_FULL) is None:
+        threading.__excepthook__(failed)
 
 
 class RunTracker:

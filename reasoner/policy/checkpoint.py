@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import pickle
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
 
 from reasoner import processes
 from reasoner.config.errors import ConfigError
@@ -24,22 +20,25 @@ from reasoner.model.load import ModelError
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.policy.optimizer import load_optimizer_state
 from reasoner.policy.progress import Progress
-from reasoner.storage.files import whole_folder
+from reasoner.storage.files import DISK_FAULTS, disk_faults_told, remove_folder, whole_folder
 from reasoner.storage.find_model import checkpoint_name, latest_checkpoint, list_checkpoints
 
 if TYPE_CHECKING:
     from reasoner.policy.policy import Policy
 
 
+GO_ON = "Free disk space, then go on with --resume."
+
+
 class CheckpointError(ReasonerError, RuntimeError):
-    """A checkpoint could not be written or read; older ones are untouched."""
+    """A checkpoint could not be read; older ones are untouched."""
 
 
 def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int) -> Path:
     """Write a checkpoint, whole or not at all; then remove all but the newest `keep`. The main process writes.
 
     Raises:
-        CheckpointError: the disk is full or not writable; what was there before still is.
+        DiskError: the disk is full or not writable; what was there before still is.
     """
     target = root / checkpoint_name(progress.step)
 
@@ -51,76 +50,55 @@ def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int
 
     def write() -> None:
         last = latest_checkpoint(root)
-        kept = f"the last good one is {last}" if last else "there is none yet"
-        _write(target, fill, f"checkpoint {target}", advice=f"{kept}. Free disk space, then go on with --resume.")
-        for old in list_checkpoints(root)[:-keep]:
-            shutil.rmtree(old)
+        kept = f"The last good one is {last}" if last else "There is none yet"
+        advice = f"{kept}. Free disk space, then go on with --resume."
+        write_model(target, fill, what=f"checkpoint {target}", advice=advice)
+        prune(root, keep=keep)
 
     with policy.collected(trained=True):
         processes.on_main(write)
     return target
 
 
+def prune(root: Path, *, keep: int) -> None:
+    """Remove all checkpoints but the newest `keep`."""
+    for old in list_checkpoints(root)[:-keep]:
+        remove_folder(old)
+
+
 def save_model(target: Path, policy: Policy) -> None:
     """Write a plain model folder, whole or not at all, in the place of an older one. The main process writes.
 
     Raises:
-        CheckpointError: the disk is full or not writable.
+        DiskError: the disk is full or not writable.
     """
-    advice = "free disk space, then go on with --resume."
     with policy.collected(trained=False):
-        processes.on_main(lambda: _write(target, policy.save, f"model {target}", advice=advice))
+        processes.on_main(lambda: write_model(target, policy.save, what=f"model {target}", advice=GO_ON))
 
 
-def copy_model(source: Path, target: Path) -> None:
-    """Copy a model folder, whole or not at all.
+def copy_model(source: Path, folder: Path) -> None:
+    """Copy the files of a model folder into another one, which is there."""
+    for path in sorted(source.rglob("*")):  # shutil.copytree would turn every errno into text
+        place = folder / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir()
+        else:
+            shutil.copy2(path, place)
 
+
+def write_model(target: Path, fill: Callable[[Path], object], *, what: str, advice: str) -> None:
+    """Write a folder, whole or not at all.
+
+    Args:
+        target: the folder.
+        fill: writes its files into the folder that it is given.
+        what: is written, as the user knows it.
+        advice: what to do where the disk is full or not writable.
     Raises:
-        CheckpointError: the disk is full or not writable.
+        DiskError: it is.
     """
-
-    def fill(folder: Path) -> None:  # shutil.copytree would turn every errno into text
-        for path in sorted(source.rglob("*")):
-            place = folder / path.relative_to(source)
-            if path.is_dir():
-                place.mkdir()
-            else:
-                shutil.copy2(path, place)
-
-    _write(target, fill, str(target), advice="free disk space, or name another folder.")
-
-
-def _write(target: Path, fill: Callable[[Path], object], what: str, *, advice: str) -> None:
-    try:
-        with whole_folder(target) as folder:
-            fill(folder)
-    except Exception as error:
-        fault = disk_fault(error)
-        if fault is None:
-            raise
-        free = f"; {shutil.disk_usage(target.parent).free >> 20} MiB free" if target.parent.exists() else ""
-        raise CheckpointError(f"{what} could not be written ({fault}{free}); {advice}") from error
-
-
-DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM})
-
-
-def disk_fault(error: BaseException | None) -> str | None:
-    """Return why the operating system refused a write, by the errno of an error or of its causes; None: it did not."""
-    while error is not None:
-        number = error.errno if isinstance(error, OSError) else None
-        if isinstance(error, SafetensorError):
-            number = _errno_of_rust(error)
-        if number in DISK_FAULTS:
-            return os.strerror(number)
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _errno_of_rust(error: SafetensorError) -> int | None:
-    """Return the errno that Rust prints as "(os error 28)": safetensors passes on no errno, only this text."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else None
+    with disk_faults_told(what, target.parent, advice, DISK_FAULTS), whole_folder(target) as folder:
+        fill(folder)
 
 
 def load_progress(folder: Path) -> Progress:
@@ -158,11 +136,10 @@ def _is_damage(error: ModelError, folder: Path) -> bool:
 
 
 def training_state(policy: Policy) -> dict[str, object]:
-    """Optimizer, schedule, version and random states."""
+    """Optimizer, version and random states."""
     return {
         "optimizer": policy.optimizer_state(),
         "optimizer_name": policy.config.optim.name,
-        "scheduler": policy.scheduler.state_dict(),
         "version": policy.version,
         "random": random_state(),
     }
@@ -186,6 +163,6 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
             f" from {folder / 'model'}.",
         )
     load_optimizer_state(policy.optimizer, state["optimizer"])
-    policy.scheduler.load_state_dict(state["scheduler"])
+    policy.apply_settings()  # the config's, which a resumed run may be given others of
     policy.version = state["version"]
     set_random_state(state["random"])

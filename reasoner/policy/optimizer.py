@@ -20,14 +20,29 @@ from reasoner.config.stage import StageConfig
 from reasoner.model.sharding import load_whole_optimizer_state
 
 
+def updates_per_step(config: StageConfig) -> int:
+    """Most optimizer steps of a training step."""
+    return config.optim.updates_per_step * config.optim.inner_epochs
+
+
 def schedule_factor(config: StageConfig, update: int) -> float:
-    """Learning-rate factor of an optimizer step: linear warm-up, then the named schedule to the last step."""
-    section = config.optim
-    total = config.steps * section.updates_per_step * section.inner_epochs
-    if update < section.warmup_steps:
-        return (update + 1) / section.warmup_steps
-    progress = min(1.0, (update - section.warmup_steps) / max(1, total - section.warmup_steps))
+    """Learning-rate factor of an optimizer step: linear warm-up, then the named schedule to the end of the last step.
+
+    Args:
+        config: `optim`, whose warmup_steps are training steps, and `steps`.
+        update: optimizer steps before this one, where every training step has as many as it may.
+    """
+    section, each = config.optim, updates_per_step(config)
+    total, warmup = config.steps * each, section.warmup_steps * each
+    if update < warmup:
+        return (update + 1) / warmup
+    progress = min(1.0, (update - warmup) / max(1, total - warmup))
     return SCHEDULES[section.schedule](progress)
+
+
+def rate_of_step(config: StageConfig, step: int) -> float:
+    """The learning rate of a training step's first optimizer step."""
+    return config.optim.lr * schedule_factor(config, (step - 1) * updates_per_step(config))
 
 
 SCHEDULES: Mapping[str, Callable[[float], float]] = {

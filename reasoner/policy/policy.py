@@ -39,8 +39,9 @@ from reasoner.model.lora import (
 from reasoner.model.measured import packs
 from reasoner.model.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
 from reasoner.policy.layout import packed, padded, unpadded
-from reasoner.policy.optimizer import make_optimizer, parameter_groups, schedule_factor
+from reasoner.policy.optimizer import make_optimizer, parameter_groups, schedule_factor, updates_per_step
 from reasoner.policy.passes import GAIN, GAIN_ELSEWHERE, Planner
+from reasoner.seeds import request_seed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -145,9 +146,11 @@ class Policy:
         name_layers(scorer, accelerator)
         optimizer = self._make_optimizer(scorer)
         self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer.optimizer, lambda update: schedule_factor(config, update)
-        )
+        self._settings = [
+            {name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups
+        ]
+        self._update = 0
+        """Place of the next optimizer step in the schedule."""
         self._reference: TokenScorer | None = None
         if config.algorithm.kl_coef > 0 and (self.adapter is None or config.algorithm.reference):
             self._reference = self._load_reference()
@@ -307,6 +310,26 @@ class Policy:
         norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.config.optim.max_grad_norm)
         return float(norm) if norm is not None else float("nan")
 
+    def apply_settings(self) -> None:
+        """Give the optimizer the config's rates, decay and so on, after a state that holds those of another run."""
+        for group, settings in zip(self.optimizer.param_groups, self._settings, strict=True):
+            group.update(settings)
+
+    def begin_step(self, step: int) -> None:
+        """Before the updates of a training step: the learning rate follows the steps, with an update or without one.
+
+        Random numbers of the step (dropout) depend on the seed, the step and the process alone, not on what ran before.
+        """
+        self._update = (step - 1) * updates_per_step(self.config)
+        torch.manual_seed(request_seed(self.config.seed, "torch", step, processes.rank()))
+
+    def _set_lr(self) -> float:
+        """Set the rates of the next optimizer step; returns the first of them."""
+        factor = schedule_factor(self.config, self._update)
+        for group, settings in zip(self.optimizer.param_groups, self._settings, strict=True):
+            group["lr"] = settings["lr"] * factor
+        return float(self.optimizer.param_groups[0]["lr"])
+
     def update(self, batch: Batch, objective: Objective | None) -> UpdateStats:
         """One optimizer step over all of a batch: `accumulate`, then `step`."""
         self.accumulate(batch, objective)
@@ -353,7 +376,7 @@ class Policy:
                 if parameter.grad is not None:
                     parameter.grad.mul_(scale)
         grad_norm = self._clip_gradients(metrics)
-        lr = float(self.scheduler.get_last_lr()[0])
+        lr = self._set_lr()
         if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(torch.tensor(grad_norm))):
             self.optimizer.zero_grad()
             raise TrainingError(
@@ -363,7 +386,7 @@ class Policy:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.scheduler.step()
+        self._update += 1
         self.version += 1
         return UpdateStats(loss, grad_norm, lr, metrics)
 

@@ -38,9 +38,16 @@ class StageState:
     best_model: BestModel | None = None
     ended: bool = False
     """Training ended before the last step: the goal is reached, or the patience is over."""
+    after: dict[str, Estimate] | None = None
+    """Estimates of the evaluation that closes the stage; None: it has not been made."""
     kl: KLState = field(default_factory=KLState)
     alarms: list[str] = field(default_factory=list[str])
     """Names of the alarms that the monitor of reward hacking has raised."""
+
+    @property
+    def ended_early(self) -> bool:
+        """True where no further step is trained, however many the config asks for."""
+        return self.ended or self.kl.over_budget
 
 
 @dataclass(frozen=True, kw_only=True)

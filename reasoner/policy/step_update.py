@@ -33,6 +33,7 @@ class StepUpdate:
         optim = policy.config.optim
         self._once = optim.updates_per_step * optim.inner_epochs == 1
         self._batches: list[Batch] = []
+        policy.begin_step(step)
 
     def add(self, batch: Batch) -> None:
         """Add rows of the step."""

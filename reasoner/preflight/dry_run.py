@@ -10,6 +10,7 @@ from reasoner.config.load import dump
 from reasoner.config.methods import METHODS
 from reasoner.config.sections import DpoSection, RewardModelSection, SftSection
 from reasoner.config.stage import RunConfig, StageConfig
+from reasoner.preflight.disk import disk_line, space_line
 from reasoner.preflight.memory import StepTokens, memory_line
 
 
@@ -36,12 +37,17 @@ def print_plan(
         held = stage.model_copy(update={"model": stage.model.model_copy(update=of_size)})  # what comes has that size
         for line in plan(held, on_gpu=on_gpu, tokens=tokens(held)):
             console.print(f"# {line}", markup=False)
+    console.print(f"# {space_line(run)}", markup=False)
 
 
 def plan(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> list[str]:
-    """What a stage samples and trains on, at most, and the memory that it takes, about; without a GPU there as well."""
+    """What a stage samples and trains on, at most, and the memory and disk that it takes, about.
+
+    The memory is that of a GPU; without one, that of this machine's process too.
+    """
     places = (True,) if on_gpu else (False, True)
-    return [*_amounts(stage), *(memory_line(stage, on_gpu=gpu, tokens=tokens) for gpu in places)]
+    memory = [memory_line(stage, on_gpu=gpu, tokens=tokens) for gpu in places]
+    return [*_amounts(stage), *memory, disk_line(stage)]
 
 
 def _amounts(stage: StageConfig) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from reasoner import processes
 from reasoner.algorithm.advantage import get_estimator
 from reasoner.config.errors import ConfigError
+from reasoner.config.load import load_config
 from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty, DifficultySampler
@@ -27,12 +29,14 @@ from reasoner.data.sampler import Mixture, ProblemSampler
 from reasoner.engine import Engine, NoEngine, open_engine
 from reasoner.engine.check import probe_ids
 from reasoner.model.load import ModelError
+from reasoner.model.random_state import seed_everything
 from reasoner.model.sharding import is_sharded
 from reasoner.model.shared_base import SharedBase
 from reasoner.monitoring.trackers import open_trackers
 from reasoner.observe.display.display import Display
-from reasoner.policy.checkpoint import damage_told, load_progress, restore_training_state, save_model
+from reasoner.policy.checkpoint import damage_told, load_progress, prune, restore_training_state, save_model
 from reasoner.policy.kinds import policy_class
+from reasoner.policy.optimizer import rate_of_step
 from reasoner.policy.policy import Policy
 from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Problem
@@ -42,7 +46,8 @@ from reasoner.rollout.round import RoundSampler
 from reasoner.session.accelerator import open_accelerator
 from reasoner.session.environment import environment
 from reasoner.session.session import Session
-from reasoner.storage.find_model import latest_checkpoint
+from reasoner.storage.files import tidy
+from reasoner.storage.find_model import foreign_folders, latest_checkpoint
 from reasoner.storage.run_folder import RunFolder
 
 
@@ -55,9 +60,10 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
     """
     with ExitStack() as stack:
         accelerator = open_accelerator(config)
-        checkpoint = processes.same_everywhere(latest_checkpoint(folder / "checkpoints") if resume else None)
-        progress = load_progress(checkpoint) if checkpoint else None
+        seed_everything(config.seed)
         display = stack.enter_context(_display(config))
+        checkpoint = _newest_checkpoint(config, folder, display) if resume else None
+        progress = load_progress(checkpoint) if checkpoint else None
         _check_portions(config)
         train, tested = load_problems(config)
         _check_overlap(config, train, tested, display)
@@ -93,11 +99,26 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             difficulty.import_rollouts(Path(config.rollout.difficulty_from))
         run.begin(offsets=progress.offsets if progress else {}, environment=environment())
         if processes.is_main():
-            purge_step = progress.step if progress else None
+            purge_step = progress.step + 1 if progress else None
             run.trackers = open_trackers(config, folder, purge_step=purge_step, note=display.note)
         session.sync()
         stack.enter_context(_stop_at_step_end(session))
         yield session
+
+
+def _newest_checkpoint(config: StageConfig, folder: Path, display: Display) -> Path | None:
+    """The checkpoint to go on from, in a folder cleared of what a killed process left there."""
+
+    def clear() -> None:
+        for root in (folder, folder / "checkpoints"):
+            tidy(root)
+        prune(folder / "checkpoints", keep=config.checkpoint.keep)
+        foreign = foreign_folders(folder / "checkpoints")
+        if foreign:
+            display.note(f"{', '.join(foreign)} in {folder / 'checkpoints'}: no checkpoint of this run, left alone")
+
+    processes.on_main(clear)
+    return processes.same_everywhere(latest_checkpoint(folder / "checkpoints"))
 
 
 def _load_policy(config: StageConfig, accelerator: Accelerator, checkpoint: Path | None) -> Policy:
@@ -129,11 +150,33 @@ def _check_lengths(
 def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
     """Continue where a checkpoint was written; weights and state are loaded already."""
     restore_training_state(session.policy, checkpoint)
+    _say_how_it_goes_on(session, progress)
+    if session.config.steps > progress.step and not progress.state.ended_early:
+        progress.state.after = None  # it was closed; with more steps it goes on
     session.producer.problems.restore(progress.sampler)
     session.step, session.fresh = progress.step, False
     if progress.difficulty is not None:
         session.difficulty.restore(progress.difficulty)
-    session.display.note(f"resuming {session.run.path} after step {progress.step}")
+
+
+def _say_how_it_goes_on(session: Session, progress: Progress) -> None:
+    """Say from which step, and whether the learning rate leaves the plan that the run followed so far."""
+    config, run, done = session.config, session.run, progress.step
+    session.display.note(f"resuming {run.path} after step {done}")
+    if METHODS[config.method].learns_from is None:
+        return
+    if done >= config.steps and progress.state.after is None:
+        session.display.note(f"all {config.steps} steps are done: closing the run as it stands")
+    written = run.path / "config.yaml"
+    if done >= config.steps or not written.is_file():
+        return
+    before = load_config(str(written)).stages[0]
+    planned, now = (rate_of_step(each, done + 1) for each in (before, config))
+    if not math.isclose(planned, now, rel_tol=0.01):
+        session.display.note(
+            f"the learning rate jumps: {rate_of_step(before, done):.3g} at step {done}, by the plan so far (to step"
+            f" {before.steps}), {now:.3g} at step {done + 1}, by one plan from step 1 to step {config.steps}"
+        )
 
 
 def _sampler(config: StageConfig, train: Sequence[Sequence[Problem]], difficulty: Difficulty) -> Mixture:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from reasoner.engine.sync import sync
 from reasoner.errors import Interrupted
 from reasoner.evaluation.evaluate import Evaluation, evaluate
 from reasoner.observe.display.display import Display
-from reasoner.policy.checkpoint import copy_model, save_checkpoint, save_model
+from reasoner.policy.checkpoint import GO_ON, copy_model, save_checkpoint, save_model, write_model
 from reasoner.policy.policy import Policy
 from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Problem
@@ -163,19 +162,23 @@ class Session:
         """Evaluate once more, write the final model and the closing mark."""
         if METHODS[self.config.method].learns_from is None:  # the model is as it was
             return self.run.finish({"steps": self.step, "before": {}, "after": {}})
-        done = self.evaluate()
-        self.checkpoint()
+        state = self.state
+        if state.after is None:  # a stage that was killed while it closed goes on behind its checkpoint
+            done = self.evaluate()
+            state.after = dict(done.result.estimates if done else state.validation)
+            self.checkpoint()
         final = self.run.path / "final"
         if self.final_model is None:
             save_model(final, self.policy)
         else:
-            shutil.rmtree(final, ignore_errors=True)
-            copy_model(self.final_model, final)
-        after = done.result.estimates if done else self.state.validation
+            source = self.final_model
+            processes.on_main(
+                lambda: write_model(final, lambda made: copy_model(source, made), what=f"model {final}", advice=GO_ON)
+            )
         self.run.finish(
             {
                 "steps": self.step,
-                "before": {name: list(value) for name, value in self.state.first_eval.items()},
-                "after": {name: list(value) for name, value in after.items()},
+                "before": {name: list(value) for name, value in state.first_eval.items()},
+                "after": {name: list(value) for name, value in state.after.items()},
             }
         )

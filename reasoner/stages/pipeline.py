@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pkgutil
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from rich.console import Console
+
+from reasoner import processes
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
 from reasoner.config.methods import METHODS
+from reasoner.config.resumable import forbidden_changes, listed
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.stages.checks import check_stage
-from reasoner.storage.files import RunError, write_atomic
+from reasoner.storage.files import RunError, disk_faults_told, write_atomic
+from reasoner.storage.find_model import find_model, latest_checkpoint
+from reasoner.storage.run_lock import LOCK_FILE, locked
 from verifiers.suggest import did_you_mean
 
 
@@ -32,17 +41,72 @@ def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
     root = Path(config.output)
     if root.exists() and not root.is_dir():
         raise RunError(f"output must be a folder; {root} is a file. Pass output=... for a folder.")
-    if not resume and root.exists() and any(root.iterdir()):
-        raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
+    _check_new(root, resume=resume)
     check_run(config)
-    for index in range(len(config.stages)):
-        folder = config.stage_folder(index)
-        stage = stage_of(config, index)
-        if resume:
-            _same_config(stage, folder)
-        if not (folder / "done.json").is_file():
-            run_stage(stage, folder, resume=resume)
+    with _full_disk_told(root), _one_writer(root):
+        _check_new(root, resume=resume)  # once more: another run may have begun and ended there meanwhile
+        for index in range(len(config.stages)):
+            _run_or_skip(config, index, resume=resume)
     return config.stage_folder(len(config.stages) - 1)
+
+
+def _check_new(root: Path, *, resume: bool) -> None:
+    """Raise where a new run would begin in a folder that holds one."""
+    if resume or not root.exists() or not any(path.name != LOCK_FILE for path in root.iterdir()):
+        return
+    if (root / LOCK_FILE).exists():
+        with _one_writer(root):  # names the process where one writes there
+            pass
+    raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
+
+
+def _one_writer(root: Path) -> AbstractContextManager[None]:
+    """The lock of the run, in the one process of several that writes."""
+    return locked(root) if processes.launched_rank() == 0 else nullcontext()
+
+
+def _full_disk_told(root: Path) -> AbstractContextManager[None]:
+    """Whatever a full disk refuses, anywhere in a run."""
+    return disk_faults_told(f"what the run writes to {root}", root, "Free disk space, then go on with --resume.")
+
+
+def _run_or_skip(config: RunConfig, index: int, *, resume: bool) -> None:
+    """Run a stage, unless it is done and not asked for more steps."""
+    folder, stage = config.stage_folder(index), stage_of(config, index)
+    before = _begun_with(folder) if resume else None
+    if before is not None:
+        _check_same(config, index, before, stage)
+        if (folder / "done.json").is_file():
+            done = int(json.loads((folder / "done.json").read_bytes())["steps"])
+            if done < stage.steps and before.steps <= done:
+                _check_last(config, index)
+            else:
+                if index == len(config.stages) - 1 or stage.steps > done:
+                    _say_done(folder, done=done, asked=before.steps)
+                return
+    run_stage(stage, folder, resume=resume)
+
+
+def _say_done(folder: Path, *, done: int, asked: int) -> None:
+    """Say that there is nothing to do, and how to go on all the same."""
+    shutil.rmtree(folder / "start", ignore_errors=True)  # where it was killed behind its closing mark
+    advice = f"pass steps={2 * done} (or any number above {done}) to go on"
+    if done < asked:
+        advice = f"it ended before step {asked} by its own rule (a goal, patience, a budget): begin a new run"
+    if processes.launched_rank() == 0:
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(f"{folder} is finished after {done} steps: nothing to do; {advice}", markup=False)
+
+
+def _check_last(config: RunConfig, index: int) -> None:
+    """Raise where later stages have begun from the model of a stage that is asked for more steps."""
+    begun = [place for place in range(index + 1, len(config.stages)) if (config.stage_folder(place)).exists()]
+    if begun:
+        raise ConfigError(
+            "changed",
+            f"stage {index} ({config.stages[index].method}) cannot be given more steps: stage {begun[0]} has begun from"
+            f" its model. Set its steps back, or remove {config.stage_folder(begun[0])} and what comes after it.",
+        )
 
 
 def check_run(config: RunConfig) -> None:
@@ -134,26 +198,50 @@ def failure_recorded(session: Session) -> Iterator[None]:
         yield
     except Exception as error:
         row = {"step": session.step, "error": type(error).__name__, "message": str(error)}
-        write_atomic(written, json.dumps(row, indent=1).encode())
+        with suppress(OSError):  # where the disk is full, the error itself says so
+            write_atomic(written, json.dumps(row, indent=1).encode())
         raise
 
 
-MAY_CHANGE = {"steps", "eval", "checkpoint", "logging", "grading", "output", "name"}
-"""Keys that a resumed run may be given other values for."""
-
-
-def _same_config(stage: StageConfig, folder: Path) -> None:
+def _begun_with(folder: Path) -> StageConfig | None:
+    """The config that a stage was begun with; None where it has not begun."""
     written = folder / "config.yaml"
-    if not written.is_file():
-        return
-    before = load_config(str(written)).stages[0].model_dump()
-    now = stage.model_dump()
-    changed = [key for key in now if key not in MAY_CHANGE and before[key] != now[key]]
+    return load_config(str(written)).stages[0] if written.is_file() else None
+
+
+def _check_same(config: RunConfig, index: int, before: StageConfig, now: StageConfig) -> None:
+    """Raise where a stage is to go on with another value of what may not change.
+
+    Raises:
+        ConfigError: names the keys, what may change, and how to begin anew from the checkpoint.
+    """
+    changed = forbidden_changes(before, now)
     if changed:
-        shown = "; ".join(f"{key}: {_short(before[key])} then, {_short(now[key])} now" for key in changed)
+        shown = "; ".join(f"{key}: {_short(then)} then, {_short(new)} now" for key, then, new in changed)
         raise ConfigError(
-            "changed", f"{folder} was begun with another config ({shown}). Restore it, or set output to a new folder."
+            "changed",
+            f"{config.stage_folder(index)} was begun with another config ({shown}). Restore it"
+            f"{begin_anew(config, before)}. What may change with --resume: {listed()}.",
         )
+
+
+def begin_anew(config: RunConfig, stage: StageConfig) -> str:
+    """The end of a sentence: how to begin a new run from where a run stands, as the user would type it."""
+    root = Path(config.output)
+    new = next(place for n in itertools.count(2) if not (place := root.with_name(f"{root.name}-{n}")).exists())
+    typed = [word for word in sys.argv[1:] if word != "--resume"]
+    command = shlex.join(["reasoner", *typed]) if typed[:1] == ["train"] else "reasoner train CONFIG"
+    causal = METHODS[stage.method].policy != "reward"
+    if len(config.stages) > 1 or not causal or latest_checkpoint(root / "checkpoints") is None:
+        return f", or begin a new run: `{command} output={new}`"
+    model = find_model(root)
+    if model.name != "adapter":
+        return f", or begin a new run from its model: `{command} model={model} output={new}`"
+    merged = root.with_name(f"{root.name}-merged")
+    return (
+        f", or begin a new run from its model: `reasoner export {root} {merged}`, then"
+        f" `{command} model={merged} output={new}`"
+    )
 
 
 def _short(value: object) -> str:

@@ -62,6 +62,7 @@ def supervise(session: Session, lesson: Lesson[Item]) -> bool:
     state = session.state
     for step in range(session.step + 1, 0 if state.ended else config.steps + 1):
         record = StepRecord(session, step)
+        policy.begin_step(step)
         with record.part("update"):
             session.engine.sleep()  # an evaluation wakes it
             batch = lesson.batch(sampler.take(lesson.items_per_step))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Collection, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from reasoner.errors import USAGE, ReasonerError
 
-HALF_WRITTEN = ".writing-"
-"""Prefix of a folder that is still being written."""
+HALF_WRITTEN, REPLACED, REMOVED = ".writing-", ".replaced-", ".removed-"
+"""Prefixes of what is being written, of a folder whose place another is taking, of one that is being removed."""
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+DISK_FAULTS = DISK_FULL | {errno.EIO, errno.EACCES, errno.EPERM}
 
 
 class RunError(ReasonerError, RuntimeError):
@@ -20,13 +26,22 @@ class RunError(ReasonerError, RuntimeError):
     exit_code = USAGE
 
 
+class DiskError(ReasonerError, RuntimeError):
+    """The operating system refused a write; what was whole before still is."""
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file beside `path`, force it to disk, and put it in the place of `path`."""
-    aside = path.with_name(f".{path.name}.tmp")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    aside = path.with_name(f"{HALF_WRITTEN}{path.name}")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
     aside.replace(path)
 
 
@@ -34,7 +49,8 @@ def write_atomic(path: Path, content: bytes) -> None:
 def whole_folder(target: Path) -> Generator[Path]:
     """Yield a new folder beside `target` to write to; at the end force it to disk and put it in the target's place.
 
-    After an error inside, the new folder is removed and the target is as it was.
+    After an error inside, the new folder is removed and the target is as it was. A process that dies between the two
+    renames at the end leaves both folders whole, and `tidy` puts the earlier one back.
     """
     aside = target.with_name(f"{HALF_WRITTEN}{target.name}")
     shutil.rmtree(aside, ignore_errors=True)
@@ -45,10 +61,34 @@ def whole_folder(target: Path) -> Generator[Path]:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    if target.exists():
-        shutil.rmtree(target)
+    before = _moved(target, REPLACED) if target.exists() else None
     aside.rename(target)
     _sync(target.parent)
+    if before is not None:
+        shutil.rmtree(before)
+
+
+def remove_folder(target: Path) -> None:
+    """Remove a folder so that whoever lists its parent never sees half of it."""
+    shutil.rmtree(_moved(target, REMOVED))
+
+
+def _moved(target: Path, prefix: str) -> Path:
+    place = target.with_name(f"{prefix}{target.name}")
+    shutil.rmtree(place, ignore_errors=True)
+    return target.rename(place)
+
+
+def tidy(root: Path) -> None:
+    """Clear away what a killed process left half done in a folder: for the one process that writes there."""
+    for half in (*root.glob(f"{HALF_WRITTEN}*"), *root.glob(f"{REMOVED}*")):
+        shutil.rmtree(half) if half.is_dir() else half.unlink()
+    for before in root.glob(f"{REPLACED}*"):
+        place = before.with_name(before.name.removeprefix(REPLACED))
+        if place.exists():
+            shutil.rmtree(before, ignore_errors=True)
+        else:
+            before.rename(place)
 
 
 def _sync_tree(folder: Path) -> None:
@@ -62,6 +102,54 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def disk_faults_told(what: str, place: Path, advice: str, kinds: Collection[int] = DISK_FULL) -> Generator[None]:
+    """Raise what the operating system refuses to write as one line with the free space.
+
+    Args:
+        what: could not be written.
+        place: a path on the disk that it was written to.
+        advice: the end of the sentence.
+        kinds: of errno that are such a refusal.
+    Raises:
+        DiskError: in the place of any error that has such an errno, or a cause that has; all others go on their way.
+    """
+    try:
+        yield
+    except ReasonerError:
+        raise
+    except Exception as error:
+        fault = disk_fault(error, kinds)
+        if fault is None:
+            raise
+        free = f"; {free_bytes(place) >> 20} MiB free"
+        raise DiskError(f"{what} could not be written ({fault}{free}). {advice}") from error
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that may still be written to the disk that a path lies on, or would lie on."""
+    path = path.absolute()
+    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free
+
+
+def disk_fault(error: BaseException | None, kinds: Collection[int] = DISK_FAULTS) -> str | None:
+    """Return why the operating system refused a write, by the errno of an error or of its causes; None: it did not."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, SafetensorError):
+            number = _errno_of_rust(error)
+        if number is not None and number in kinds:
+            return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _errno_of_rust(error: SafetensorError) -> int | None:
+    """Return the errno that Rust prints as "(os error 28)": safetensors passes on no errno, only this text."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 def write_text(path: Path, text: str) -> None:

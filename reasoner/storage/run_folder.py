@@ -12,6 +12,7 @@ RUN/checkpoints/       step-000025/ ..., best/
 RUN/final/             a plain Hugging Face model folder
 RUN/failed.json        what stopped the run, where an error did
 RUN/done.json          written last
+RUN/run.lock           who writes the run, while it goes on
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from reasoner.config.load import dump
 from reasoner.config.stage import StageConfig
 from reasoner.records import RolloutGroup
-from reasoner.storage.files import RunError, write_atomic
+from reasoner.storage.files import DiskError, RunError, disk_faults_told, write_atomic
 from reasoner.storage.rows import rollout_row
 from verifiers import JSON
 
@@ -62,7 +65,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"output {path} cannot be made: {error.strerror}. Set output to a folder.") from error
-        self._files: dict[str, IO[bytes]] = {}
+        self._files: dict[str, FileIO] = {}
         self.trackers: Sequence[Tracker] = ()
         """Given every line of metrics; closed with the folder."""
         self.listener: Callable[[str, Sequence[Mapping[str, JSON]]], None] | None = None
@@ -76,10 +79,11 @@ class RunFolder:
         """
         if not self._writes:
             return
+        (self.path / "done.json").unlink(missing_ok=True)  # a finished run that is given more steps
         write_atomic(self.path / "config.yaml", dump(self.config).encode())
         write_atomic(self.path / "environment.json", json.dumps(environment, indent=1).encode())
         for name in RECORD_FILES:
-            file = self._files[name] = (self.path / name).open("ab")
+            file = self._files[name] = (self.path / name).open("ab", buffering=0)
             held, kept = file.tell(), offsets.get(name, 0)
             if held < kept:
                 raise RunError(
@@ -90,12 +94,17 @@ class RunFolder:
             file.seek(0, os.SEEK_END)  # truncate leaves the position, which offsets() reads, where it was
 
     def append(self, name: str, rows: Sequence[Mapping[str, JSON]]) -> None:
-        """Append rows to a record file and hand them to the operating system."""
+        """Append rows to a record file and hand them to the operating system.
+
+        Raises:
+            DiskError: the disk is full.
+        """
         if not self._writes:
             return
-        file = self._files[name]
-        file.write(b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
-        file.flush()
+        content = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+        with self._told(self.path / name):
+            while content:
+                content = content[self._files[name].write(content) :]
         if self.listener is not None:
             self.listener(name, rows)
 
@@ -114,13 +123,14 @@ class RunFolder:
     def track(self, step: int, metrics: Mapping[str, float]) -> None:
         """Give numbers to every tracker alone."""
         for tracker in self.trackers:
-            tracker.write(step, metrics)
+            with self._told(f"metrics for {type(tracker).__name__}"):
+                tracker.write(step, metrics)
 
     def offsets(self) -> dict[str, int]:
         """Bytes of each record file, after forcing them to disk."""
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
+        for name, file in self._files.items():
+            with self._told(self.path / name):
+                os.fsync(file.fileno())
         return {name: file.tell() for name, file in self._files.items()}
 
     def finish(self, summary: Mapping[str, JSON]) -> None:
@@ -128,11 +138,15 @@ class RunFolder:
         if self._writes:
             write_atomic(self.path / "done.json", json.dumps(summary, indent=1).encode())
 
+    def _told(self, what: Path | str) -> AbstractContextManager[None]:
+        return disk_faults_told(str(what), self.path, "Free disk space, then go on with --resume.")
+
     def close(self) -> None:
-        """Close every file."""
+        """Close every file; where a tracker has no room for its last numbers, metrics.jsonl has them."""
         for file in self._files.values():
             file.close()
         self._files.clear()
         for tracker in self.trackers:
-            tracker.close()
+            with suppress(DiskError), self._told("metrics"):
+                tracker.close()
         self.trackers = ()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
+from reasoner.storage.find_model import latest_checkpoint
+from reasoner.storage.run_folder import RECORD_FILES
 from tasks.registry import get_task
 
 pytestmark = pytest.mark.integration
@@ -80,7 +85,7 @@ def records(folder: Path, name: str) -> list[dict[str, object]]:
 
 
 def assert_same_run(killed: Path, whole: Path) -> None:
-    for name in ("rollouts.jsonl", "updates.jsonl", "metrics.jsonl", "evals.jsonl", "eval_rollouts.jsonl"):
+    for name in RECORD_FILES:
         ours, theirs = records(killed, name), records(whole, name)
         assert len(ours) == len(theirs), name
         for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
@@ -169,3 +174,118 @@ def test_ten_kills_leave_the_same_run_with_vllm(tmp_path: Path) -> None:
     assert all(run(killed, moment, count) == -signal.SIGKILL for moment, count in moments)
     assert run(killed) == 0
     assert_same_run(stage(tmp_path, "killed"), stage(tmp_path, "whole"))
+
+
+PARITY = f"{Path(__file__).parents[2] / 'benchmarks' / 'planted' / 'parts.py'}:parity"
+"""A reward with signal for any model: the parity of a completion's length."""
+EVERYTHING: dict[str, dict[str, object]] = {
+    "grpo-portions": {
+        "method": "grpo",
+        "rollout": {"problems_per_step": 4, "group_size": 3, "max_tokens": 8, "sampling": "difficulty"},
+        "algorithm": {"kl_coef": 0.05, "kl_target": 0.2, "kl_horizon": 50},
+        "grading": {"portions": 3},
+        "optim": {"lr": 3e-3, "warmup_steps": 3, "schedule": "cosine"},
+    },
+    "ppo-dynamic-sampling": {
+        "method": "ppo",
+        "rollout": {
+            "problems_per_step": 3,
+            "group_size": 2,
+            "max_tokens": 8,
+            "sampling": "difficulty",
+            "dynamic_sampling_rounds": 2,
+        },
+        "algorithm": {"kl_coef": 0.05, "kl_in": "reward", "kl_target": 0.2, "kl_horizon": 50},
+        "optim": {"lr": 3e-3, "warmup_steps": 3, "schedule": "linear", "inner_epochs": 2, "updates_per_step": 2},
+        "value": {"warmup_steps": 1},
+    },
+}
+"""Two runs that have between them what a resume could lose: adapters, difficulty, dynamic sampling, an adaptive KL,
+portions, values."""
+
+
+def of_everything(folder: Path, name: str, which: str, steps: int) -> Path:
+    return write_config(
+        folder,
+        name,
+        **{
+            **EVERYTHING[which],
+            "steps": steps,
+            "task": TASK | {"verifier": {"name": PARITY}},
+            "model": {
+                "from_scratch": {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64},
+                "lora": {"rank": 4},
+            },
+            "eval": {"problems": 6, "every": 7},
+        },
+    )
+
+
+class Attempts:
+    """Processes that go on with a run, one after the other, and are killed."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def __call__(self, config: Path, moment: str, count: int = 0) -> dict[str, int]:
+        """Go on until the kill or the end."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(config, moment, count, file=self._process.stdin, flush=True)
+        said = json.loads(self._process.stdout.readline())
+        assert said["status"] in (0, -signal.SIGKILL), said
+        return said
+
+
+@contextmanager
+def attempts() -> Iterator[Attempts]:
+    here = Path(__file__).parent
+    command, env = [sys.executable, str(here / "killer.py"), "serve"], os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=here.parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as process:
+        yield Attempts(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def closes(run: Path) -> bool:
+    """True once the checkpoint stands that ends a run."""
+    newest = latest_checkpoint(run / "checkpoints")
+    return newest is not None and json.loads((newest / "progress.json").read_text())["state"]["after"] is not None
+
+
+def kill_often(folder: Path, which: str, *, steps: int, before: int, closing: int) -> int:
+    """Kill a run at random moments, some while it closes; compare it with one never killed. Returns the kills."""
+    chance, kills = random.Random(which), 0
+    whole, killed = (of_everything(folder, name, which, steps) for name in ("whole", "killed"))
+    ours, theirs = folder / "killed", folder / "whole"
+    with attempts() as attempt:
+        counted = attempt(whole, "count")
+        for number in range(before):
+            moment, most = ("time", counted["milliseconds"]) if number % 2 else ("file", counted["file"])
+            kills += attempt(killed, moment, chance.randrange(1 + 2 * most // before))["status"] != 0
+        assert kills == before, "it must not end before the kills that are to meet it while it closes"
+        for number in range(closing):
+            left = counted["closing"] - (counted["saved"] if closes(ours) else 0)
+            kills += attempt(killed, "closing", chance.randrange(left) if number else 0)["status"] != 0
+            assert not (ours / "done.json").exists(), (number, left)
+        assert closes(ours), "some of the kills came after the last checkpoint"
+        for _ in range(2):  # the second time there is nothing to do
+            assert attempt(killed, "never")["status"] == 0
+    assert_same_run(ours, theirs)
+    for name in ("done.json", "checkpoints/best/model.safetensors"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+    for inside in (".", "checkpoints", "final"):
+        assert {path.name for path in (ours / inside).iterdir()} == {path.name for path in (theirs / inside).iterdir()}
+    return kills
+
+
+def test_kills_at_random_moments_and_while_it_closes_leave_the_same_run(tmp_path: Path) -> None:
+    assert kill_often(tmp_path, "ppo-dynamic-sampling", steps=7, before=3, closing=3) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", EVERYTHING)
+def test_forty_kills_leave_the_same_run(tmp_path: Path, which: str) -> None:
+    assert kill_often(tmp_path, which, steps=30, before=30, closing=10) == 40

@@ -23,7 +23,7 @@ from reasoner.config.sections import BatchSection
 from reasoner.model.families import full_attention
 from reasoner.model.forward import UNPADDED, allow_unpadded, hidden_states, takes_unpadded
 from reasoner.policy.layout import packed, padded, unpadded
-from reasoner.policy.optimizer import schedule_factor
+from reasoner.policy.optimizer import rate_of_step, schedule_factor
 from reasoner.policy.passes import Planner, Sizes
 from reasoner.policy.policy import Policy, TokenScorer, TrainingError
 
@@ -409,6 +409,11 @@ def test_tied_weights_are_named_once() -> None:
 def test_schedules() -> None:
     config = resolve({"task": "gsm8k", "steps": 10, "optim": {"schedule": "linear", "warmup_steps": 2}}).stages[0]
     assert [schedule_factor(config, update) for update in (0, 1, 2, 6, 10)] == [0.5, 1.0, 1.0, 0.5, 0.0]
+    optim = {"schedule": "linear", "warmup_steps": 2, "updates_per_step": 2, "inner_epochs": 2}
+    config = resolve({"task": "gsm8k", "steps": 10, "optim": optim}).stages[0]
+    # warmup_steps are training steps, of four updates each
+    assert [schedule_factor(config, update) for update in (0, 3, 7, 8, 24, 40)] == [0.125, 0.5, 1.0, 1.0, 0.5, 0.0]
+    assert [rate_of_step(config, step) / config.optim.lr for step in (1, 3, 7)] == [0.125, 1.0, 0.5]
 
 
 def test_select_renumbers_rows_and_keeps_tokens() -> None:

@@ -1,0 +1,64 @@
+"""What a disk that refuses a record, or a tracker's numbers, does to a run."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from reasoner.config.load import resolve
+from reasoner.monitoring.trackers import open_trackers
+from reasoner.storage.files import DiskError
+from reasoner.storage.run_folder import RunFolder
+from tests.unit.reasoner.storage.test_files import small_files
+
+
+def opened(folder: Path, offsets: dict[str, int]) -> RunFolder:
+    config = resolve({"task": "arithmetic", "model": "org/model", "output": str(folder)}).stages[0]
+    run = RunFolder(folder, config)
+    run.begin(offsets=offsets, environment={})
+    return run
+
+
+def test_a_record_that_does_not_fit_is_one_line_and_what_was_there_is_kept(tmp_path: Path) -> None:
+    run = opened(tmp_path, {})
+    run.append("rollouts.jsonl", [{"text": "x" * 1000}])
+    kept = run.offsets()
+    told = rf"^{tmp_path}/rollouts.jsonl could not be written \(File too large; \d+ MiB free\). Free .* --resume\.$"
+    with small_files(), pytest.raises(DiskError, match=told):
+        run.append("rollouts.jsonl", [{"text": "x" * (1 << 17)}])
+    run.close()  # says nothing more
+    assert (tmp_path / "rollouts.jsonl").stat().st_size == 1 << 16, "half a line"
+    run = opened(tmp_path, kept)
+    run.append("rollouts.jsonl", [{"text": "y"}])
+    run.close()
+    assert (tmp_path / "rollouts.jsonl").read_text() == '{"text": "' + "x" * 1000 + '"}\n{"text": "y"}\n'
+
+
+def test_a_finished_run_that_begins_again_is_not_finished(tmp_path: Path) -> None:
+    run = opened(tmp_path, {})
+    run.finish({"steps": 1})
+    run.close()
+    assert (tmp_path / "done.json").is_file()
+    opened(tmp_path, {}).close()
+    assert not (tmp_path / "done.json").exists()
+
+
+def test_numbers_of_tensorboard_that_do_not_fit_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run, hook = opened(tmp_path, {}), threading.excepthook
+    run.trackers = open_trackers(run.config, tmp_path, purge_step=None)
+    told = r"^metrics for TensorBoard could not be written \(File too large; \d+ MiB free\). Free .* --resume\.$"
+
+    def log() -> None:
+        for step in range(1, 80):
+            run.log(step, {f"m{number}": 1.0 for number in range(50)})
+
+    with small_files():
+        with pytest.raises(DiskError, match=told):
+            log()
+        run.close()
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert (tmp_path / "metrics.jsonl").stat().st_size < events.stat().st_size == 1 << 16
+    assert threading.excepthook is hook
+    assert "Traceback" not in capfd.readouterr().err
