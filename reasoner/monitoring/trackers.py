@@ -46,8 +46,6 @@ def open_trackers(
     """
     check_trackers(config.logging.trackers)
     names = [*(["tensorboard"] if config.logging.tensorboard else []), *config.logging.trackers]
-    if config.logging.tensorboard:
-        threading.excepthook = _full_disk_is_quiet
     return [RunTracker(name, _started(name, config, folder, purge_step=purge_step), note) for name in names]
 
 
@@ -83,37 +81,46 @@ def _started(name: str, config: StageConfig, folder: Path, *, purge_step: int | 
     return tracker
 
 
-def _full_disk_is_quiet(failed: threading.ExceptHookArgs) -> None:
-    """Print no traceback of TensorBoard's thread where the disk is full: it raises at the next write as well."""
-    if disk_fault(failed.exc_value, DISK_FULL) is None:
-        threading.__excepthook__(failed)
-
-
 class RunTracker:
-    """One run in a tracker. One that fails is left out from there on: the run and its records go on without it."""
+    """One run in a tracker. One that fails is left out from there on: the run and its records go on without it.
+
+    A full disk is no such failure: the error goes on to whoever writes.
+    """
 
     def __init__(self, name: str, tracker: GeneralTracker, note: Callable[[str], None]) -> None:
-        self._name, self._tracker, self._note = name, tracker, note
+        self.name, self._tracker, self._note = name, tracker, note
         self._failed = False
+        self._hook = threading.excepthook
+        threading.excepthook = self._full_disk_is_quiet
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """One step's numbers."""
         # MLflow refuses names like avg@1 (mlflow.utils.validation)
-        values = {re.sub(r"[^\w\-./ :]", "_", k) if self._name == "mlflow" else k: v for k, v in metrics.items()}
+        values = {re.sub(r"[^\w\-./ :]", "_", k) if self.name == "mlflow" else k: v for k, v in metrics.items()}
         self._guarded(lambda: self._tracker.log(values, step=step), f"take step {step}")
 
     def close(self) -> None:
         """Finish the run."""
-        self._guarded(self._tracker.finish, "finish")
+        try:
+            self._guarded(self._tracker.finish, "finish")
+        finally:
+            threading.excepthook = self._hook
+
+    def _full_disk_is_quiet(self, failed: threading.ExceptHookArgs) -> None:
+        """Print no traceback of a tracker's own thread where the disk is full: it raises at the next write as well."""
+        if disk_fault(failed.exc_value, DISK_FULL) is None:
+            self._hook(failed)
 
     def _guarded(self, act: Callable[[], object], what: str) -> None:
         if self._failed:
             return
         try:
             act()
-        except Exception as error:  # of any kind: networks, disks, servers
+        except Exception as error:  # of any kind: networks, servers
             self._failed = True
+            if disk_fault(error, DISK_FULL) is not None:
+                raise
             self._note(
-                f"the tracker {self._name} did not {what} ({type(error).__name__}: {str(error)[:200]}) and gets nothing"
+                f"the tracker {self.name} did not {what} ({type(error).__name__}: {str(error)[:200]}) and gets nothing"
                 " more; metrics.jsonl holds every number."
             )

@@ -46,6 +46,9 @@ RECORD_FILES = (
 class Tracker(Protocol):
     """Receives the metrics of every step, and the figures of every evaluation under eval/."""
 
+    name: str
+    """As the config names it."""
+
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take one step's metrics."""
 
@@ -123,7 +126,7 @@ class RunFolder:
     def track(self, step: int, metrics: Mapping[str, float]) -> None:
         """Give numbers to every tracker alone."""
         for tracker in self.trackers:
-            with self._told(f"metrics for {type(tracker).__name__}"):
+            with self._told(f"metrics for {tracker.name}"):
                 tracker.write(step, metrics)
 
     def offsets(self) -> dict[str, int]:

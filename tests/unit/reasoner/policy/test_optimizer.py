@@ -36,6 +36,7 @@ def config_of(name: str, **changes: object) -> StageConfig:
 def learn(policy: Policy, steps: range) -> None:
     objective = make_objective(policy.config, kl_coef=0.0)
     for step in steps:
+        policy.begin_step(step + 1)
         policy.update(make_batch(policy.config, rows=4, seed=step), objective)
 
 
