@@ -152,7 +152,7 @@ class Policy:
         self._update = 0
         """Place of the next optimizer step in the schedule."""
         self._reference: TokenScorer | None = None
-        if config.algorithm.kl_coef > 0 and (self.adapter is None or config.algorithm.reference):
+        if config.algorithm.needs_reference and (self.adapter is None or config.algorithm.reference):
             self._reference = self._load_reference()
         self._may_unpad = self._can_unpad()
 
@@ -261,7 +261,7 @@ class Policy:
                 if self.device.type != "cpu":
                     self._reference.to("cpu")
         if self.adapter is None:
-            raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef.")
+            raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef above 0.")
         with exclusive(self.model), self.adapter.disable_adapter():
             return self._score(batch, self.scorer)
 

@@ -18,6 +18,7 @@ from reasoner import processes
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
 from reasoner.config.methods import METHODS
+from reasoner.config.no_effect import little_effect
 from reasoner.config.resumable import forbidden_changes, listed
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.session.opening import open_session
@@ -184,6 +185,8 @@ def run_stage(stage: StageConfig, folder: Path, *, resume: bool) -> None:
     with open_session(stage, folder, resume=resume) as session, failure_recorded(session):
         session.display.watch(session.run)
         session.display.note(f"{stage.method}: {stage.steps} steps, records in {folder}")
+        for sentence in little_effect(stage):
+            session.display.note(f"note: {sentence}")
         pkgutil.resolve_name(METHODS[stage.method].run)(session)
         session.finish()
     shutil.rmtree(folder / "start", ignore_errors=True)

@@ -274,6 +274,12 @@ def _standing_still(history: History) -> Iterator[Finding]:
     reach = float(np.sqrt(2 * moved.clip(min=0)).mean()) * steps if len(moved) else 0.0
     if len(moved) < 10 or reach > SMALL_REACH:
         return
+    optim = history.config.optim
+    warming = (
+        (f"optim.warmup_steps={optim.warmup_steps} of {steps} steps: the learning rate never reached optim.lr",)
+        if optim.warmup_steps >= steps
+        else ()
+    )
     yield Finding(
         code="no-movement",
         level=Level.WARNING,
@@ -284,8 +290,11 @@ def _standing_still(history: History) -> Iterator[Finding]:
             f"policy/step_kl {moved.mean():.1g} nats a token (k2, so a step moves the log-probabilities by"
             f" {float(np.sqrt(2 * moved.clip(min=0)).mean()):.1g}); optim.lr {history.config.optim.lr:g}, gradient norm"
             f" {_mean(history, 'optim/grad_norm'):.2g}, clipped at {history.config.optim.max_grad_norm:g}",
+            *warming,
         ),
-        change="raise optim.lr tenfold or more (and optim.max_grad_norm, where the norm lies far above it), or check"
+        change=f"set optim.warmup_steps={max(1, steps // 10)}."
+        if warming
+        else "raise optim.lr tenfold or more (and optim.max_grad_norm, where the norm lies far above it), or check"
         " that parameters are trainable.",
         explains=frozenset({"no-progress"}),
     )

@@ -435,6 +435,46 @@ def test_a_policy_that_hardly_moves(step_kl: float, said: bool) -> None:
     assert ("no-movement" in alarms(findings(make_history(made, steps=100)))) is said
 
 
+def test_a_warm_up_that_never_ends_is_why_the_policy_stands_still() -> None:
+    made = make_records(accuracy=lambda step: 0.4)
+    for row in made.metrics:
+        row["policy/step_kl"] = 1e-9
+    (short,) = [f for f in findings(make_history(made, steps=100)) if f.code == "no-movement"]
+    (long,) = [
+        f for f in findings(make_history(made, steps=100, optim={"warmup_steps": 400})) if f.code == "no-movement"
+    ]
+    assert short.change.startswith("raise optim.lr tenfold")
+    assert long.change == "set optim.warmup_steps=10."
+
+
+def partial(row: dict, rng: np.random.Generator) -> None:
+    row["reward"] = row["verdict"]["reward"] = round(0.1 + 0.5 * float(rng.random()), 3)
+    row["verdict"]["outcome"] = "partial"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "code"), [(None, "none-accepted"), (0.9, "none-accepted"), (0.3, None), (0.05, "all-accepted")]
+)
+def test_rejection_sampling_names_a_threshold_that_sorts_nothing_out(threshold: float | None, code: str | None) -> None:
+    made = make_records(change=partial)
+    for row, update in zip(made.rollouts, made.updates, strict=True):
+        update["advantage"] = float(row["reward"] >= (1.0 if threshold is None else threshold))
+    options = {} if threshold is None else {"advantage_options": {"threshold": threshold}}
+    found = {f.code: f for f in findings(make_history(made, algorithm={"advantage": "rejection", **options}))}
+    assert found.keys() & {"none-accepted", "all-accepted"} == ({code} if code else set())
+    if code:
+        assert re.match(r"set algorithm\.advantage_options\.threshold=0\.[45]\d*, or compare", found[code].change)
+        assert "no-progress" not in found or found["no-progress"].follows == code
+
+
+def test_rejection_sampling_of_right_and_wrong_answers_is_no_finding() -> None:
+    made = make_records(accuracy=lambda step: 0.4)
+    for row, update in zip(made.rollouts, made.updates, strict=True):
+        update["advantage"] = row["reward"]
+    found = {f.code for f in findings(make_history(made, algorithm={"advantage": "rejection"}))}
+    assert not found & {"none-accepted", "all-accepted"}
+
+
 def test_a_kl_penalty_that_holds_the_policy() -> None:
     made = make_records(accuracy=lambda step: 0.4)
     for row in made.metrics:
