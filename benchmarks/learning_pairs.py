@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from reasoner.engine.environment import prepare_process
 from tasks import Problem, Task

@@ -17,13 +17,14 @@ from reasoner.data.demonstrations import read_row
 from reasoner.data.difficulty import Difficulty
 from reasoner.data.encode import report_bad_rows, usable_rows
 from reasoner.data.preferences import load_pairs
-from reasoner.data.problems import listed
+from reasoner.data.problems import listed, with_verifiers
 from reasoner.engine import engine_class
 from reasoner.evaluation.evaluate import is_metric, metric_names
 from reasoner.model.load import ModelError, check_model
 from reasoner.monitoring.hacking_monitor import OWN
 from reasoner.monitoring.trackers import check_trackers
 from reasoner.policy.optimizer import check_optimizer
+from reasoner.rollout.plugin_check import check_plugins
 from reasoner.stages.constitutional import load_principles
 from tasks.registry import get_task
 from tasks.rows import is_local
@@ -118,7 +119,9 @@ def _check_tasks(stage: StageConfig, coming: Path | None) -> None:
             get_verifier(section.verifier.name, **section.verifier.options)
         path = section.options.get("path")
         if isinstance(path, str) and is_local(path) and not _is_coming(path, coming):
-            listed(task.problems(section.train_split), section)
+            rewarded = section.model_copy(update={"verifier": stage.reward or section.verifier})
+            read = listed(task.problems(section.train_split), section)[:1]
+            check_plugins(stage, with_verifiers(read, rewarded))
             if stage.evaluates:
                 task.problems(section.eval_split)
     given = stage.rollout.difficulty_from
