@@ -25,13 +25,15 @@ def _failed(history: History) -> Iterator[Finding]:
     failure = history.failure
     if failure is None or history.complete:
         return
+    command = str(failure.get("command", "reasoner train CONFIG --resume"))
+    diverged = failure.get("error") == "Diverged"
     yield Finding(
         code="stopped",
         level=Level.WARNING,
         cost=0.3,
         title=f"The run stopped after step {failure.get('step')}: {failure.get('error')}",
         evidence=(str(failure.get("message", ""))[:400],),
-        change="mend the cause, then `reasoner train CONFIG --resume`.",
+        change=f"mend the cause, then `{command}`." if not diverged else f"a smaller learning rate: `{command}`.",
     )
 
 
