@@ -4,7 +4,8 @@ The model has random weights and writes bytes; the reward is the share of lowerc
 completion, so that it is partial from the first step on and no completion has full marks. A pair has learned where
 the mean reward of the last third of the steps is above that of the first steps by more than three standard errors, in
 every seed. Rejection sampling learns from rewards of `algorithm.advantage_options.threshold` or more: with its default
-of 1, full marks, it cannot learn here, and the run must say so; it is tried with a threshold as well.
+of 1, full marks, it cannot learn here, and the run must say so; it is tried with a threshold as well. With one update a
+step every ratio is 1, and all losses have the same gradient (but for rounding); with --updates 2 they differ.
 
     python benchmarks/learning_pairs.py --seeds 0 1 2                    every pair
     python benchmarks/learning_pairs.py --pairs grpo-clip gae-gspo       some of them
@@ -70,7 +71,7 @@ def pairs() -> list[tuple[str, str, dict[str, object]]]:
 
 
 def rewards_of(
-    advantage: str, loss: str, options: dict[str, object], seed: int, steps: int
+    advantage: str, loss: str, options: dict[str, object], seed: int, given: argparse.Namespace
 ) -> tuple[list[float], list[float], str]:
     """Mean reward and its standard error of each step, and what the run said."""
     from reasoner.config.load import resolve
@@ -83,7 +84,7 @@ def rewards_of(
                 "name": "pair",
                 "output": f"{folder}/run",
                 "seed": seed,
-                "steps": steps,
+                "steps": given.steps,
                 "task": f"{__file__}:Letters",
                 "model": {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64}},
                 "prompt": {"chat": "never"},
@@ -94,7 +95,7 @@ def rewards_of(
                     "advantage_options": options,
                     "aggregation": "sequence",
                 },
-                "optim": {"lr": 1.5e-2},
+                "optim": {"lr": 1.5e-2, "updates_per_step": given.updates},
                 "value": {"lr": 1.5e-2},
                 "engine": {"name": "hf"},
                 "eval": {"problems": 0, "overlap": "off"},
@@ -110,13 +111,13 @@ def rewards_of(
     return [row["reward/mean"] for row in rows], errors, said.getvalue()
 
 
-def tried(advantage: str, loss: str, options: dict[str, object], seeds: Sequence[int], steps: int) -> dict[str, object]:
+def tried(advantage: str, loss: str, options: dict[str, object], given: argparse.Namespace) -> dict[str, object]:
     """One pair in every seed: reward at the start and at the end, and whether it rose."""
     starts, ends, rose = list[float](), list[float](), list[bool]()
     told = ""
-    for seed in seeds:
-        means, errors, said = rewards_of(advantage, loss, options, seed, steps)
-        part = max(1, steps // 3)
+    for seed in given.seeds:
+        means, errors, said = rewards_of(advantage, loss, options, seed, given)
+        part = max(1, given.steps // 3)
         first, last = means[: max(1, part // 2)], means[-part:]
         error = max(errors) * (1 / len(first) + 1 / len(last)) ** 0.5
         starts.append(round(statistics.fmean(first), 4))
@@ -139,12 +140,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--updates", type=int, default=1, help="optimizer steps a step; 1: every ratio is 1")
     parser.add_argument("--pairs", nargs="+", help="estimator-loss, such as grpo-clip; default: every pair")
     given = parser.parse_args()
     prepare_process()
     started = time.perf_counter()
     rows = [
-        tried(advantage, loss, options, given.seeds, given.steps)
+        tried(advantage, loss, options, given)
         for advantage, loss, options in pairs()
         if given.pairs is None or f"{advantage}-{loss}" in given.pairs
     ]
@@ -153,6 +155,7 @@ def main() -> int:
         json.dumps(
             {
                 "steps": given.steps,
+                "updates": given.updates,
                 "seeds": given.seeds,
                 "seconds": round(time.perf_counter() - started, 1),
                 "pairs": rows,
