@@ -16,8 +16,8 @@ from reasoner.observe.explain import Finding, Level, explain, findings, ordered
 from reasoner.observe.explain.during_run import Watch
 from reasoner.observe.report import write_report
 from reasoner.storage.files import RunError
-from reasoner.storage.history import config_before
-from tests.unit.reasoner.runs import make_history, make_records, nucleus, softmax, stage, write_run
+from reasoner.storage.history import config_before, row_of
+from tests.unit.reasoner.runs import Made, make_history, make_records, nucleus, softmax, stage, write_run
 
 
 def alarms(found: list[Finding]) -> list[str]:
@@ -433,6 +433,46 @@ def test_a_policy_that_hardly_moves(step_kl: float, said: bool) -> None:
     for row in made.metrics:
         row["policy/step_kl"] = step_kl
     assert ("no-movement" in alarms(findings(make_history(made, steps=100)))) is said
+
+
+def evaluated(
+    made: Made,
+    *,
+    drift: float = 0.0,
+    temperature: float = 1.0,
+    length: int = 12,
+    probe: float = 1e-6,
+    told: bool = True,
+) -> list[str]:
+    """Codes of a run whose last evaluation repeats its first; `told`: with log-probabilities."""
+    for row in made.metrics:
+        row["policy/step_kl"], row["gap/probe"] = 0.01, probe
+    rows = [
+        {**row, "tokens": length, "rollout_logprobs": row["rollout_logprobs"][:length]} for row in made.rollouts[:48]
+    ]
+    later = [{**row, "step": 12, "rollout_logprobs": [x - drift for x in row["rollout_logprobs"]]} for row in rows]
+    greedy = [{**row, "rollout_logprobs": [0.0] * length} for row in (*[{**r, "step": 0} for r in rows], *later)]
+    history = make_history(made, eval={"temperature": temperature})
+    listed = [*({**row, "step": 0} for row in rows), *later] if told else greedy
+    history.eval_rows = [row_of(row) for row in listed]
+    return [finding.code for finding in findings(history)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, True),  # the same tokens with the same log-probabilities come from the same weights
+        ({"temperature": 0.0}, True),
+        ({"drift": 1e-3}, False),  # the same tokens, otherwise likely: the weights arrived
+        ({"drift": 1e-3, "temperature": 0.0, "length": 2}, False),
+        ({"told": False}, False),  # the probes passed
+        ({"told": False, "probe": 1.0}, True),
+        ({"told": False, "probe": 1.0, "length": 1}, False),  # too few tokens for one to change
+        ({"told": False, "probe": 1.0, "temperature": 0.0}, False),
+    ],
+)
+def test_an_evaluation_that_repeats_itself_is_weighed_by_its_log_probabilities(changes: dict, fault: bool) -> None:
+    assert ("weights-not-synced" in evaluated(make_records(accuracy=lambda step: 0.4), **changes)) is fault
 
 
 def test_a_warm_up_that_never_ends_is_why_the_policy_stands_still() -> None:
