@@ -101,7 +101,8 @@ def _evaluations(evals: Sequence[EvalRecord]) -> Iterator[str]:
     for name in first:
         if name in last:
             (a, al, ah), (b, bl, bh) = first[name], last[name]
-            verdict = "better" if bl > ah else "worse" if bh < al else "the intervals overlap (see `reasoner compare`)"
+            overlap = "the intervals overlap (see `reasoner compare RUN OTHER`)"
+            verdict = "better" if bl > ah else "worse" if bh < al else overlap
             form = ".1%" if "@" in name or name == "accuracy" else ".3f"  # rewards and losses are no shares
             said = f"{a:{form}} [{al:{form}}, {ah:{form}}] -> {b:{form}} [{bl:{form}}, {bh:{form}}]"
             yield f"evaluation {name}: {said}: {verdict}"

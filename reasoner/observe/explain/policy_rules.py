@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from reasoner.config.estimators import traits_of
 from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level, places
 from reasoner.observe.explain.significance import change, percent, t_value
+from reasoner.storage.find_model import list_checkpoints
 from reasoner.storage.history import History, Row
 
 LARGE_STEP_KL = 0.1
@@ -192,10 +194,26 @@ def _step_size(history: History) -> Iterator[Finding]:
             else f"policy/step_kl {largest:.2g} at step {where}",
             *([f"the reward fell from {falls.top:.3f} to {falls.end:.3f}"] if falls is not None else []),
         ),
-        change="lower optim.lr ten- to a hundredfold (and add warmup_steps), then go on from a checkpoint before"
-        f" step {where}.",
+        change="lower optim.lr ten- to a hundredfold (and raise optim.warmup_steps), then begin again from a checkpoint"
+        f" before step {where}{_checkpoint_before(history, where)}.",
         explains=frozenset({*DOWNHILL, "all-right", "engine-trainer-gap", "clipping", "repetition"}),
     )
+
+
+def _checkpoint_before(history: History, step: int) -> str:
+    """The overrides of a new run that begins with the newest checkpoint before a step, where one is left."""
+    if history.folder is None:
+        return ""
+    kept = [
+        folder
+        for folder in list_checkpoints(history.folder / "checkpoints")
+        if (found := re.fullmatch(r"step-(\d+)", folder.name)) and int(found[1]) < step
+    ]
+    if not kept:
+        return " (none is left here: raise checkpoint.keep next time)"
+    if (kept[-1] / "adapter").is_dir():
+        return f" (`reasoner export {kept[-1]} FOLDER`, then model=FOLDER output=NEW)"
+    return f" (model={kept[-1]}/model output=NEW)"
 
 
 class Fall(NamedTuple):

@@ -156,7 +156,7 @@ def _dead_task(history: History) -> Iterator[Finding]:
             f" {str(rows[0].reference)[:40]!r})",
         ),
         change=f"read some of its rollouts (`reasoner report RUN`): either {task!r} is too hard for this model, or its"
-        " verifier or prompt is wrong (`reasoner tasks validate`).",
+        " verifier or prompt is wrong (`reasoner tasks validate NAME`).",
         rollouts=places(rows),
         explains=frozenset({"all-wrong"}),
     )

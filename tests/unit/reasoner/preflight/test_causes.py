@@ -89,8 +89,6 @@ def test_the_verifiers_override_is_taken_however_the_tasks_are_written(task: obj
     raw: dict[str, object] = {"task": task, "model": "m"}
     config = resolve(raw).stages[0]
     problem = Problem(id="1", prompt="p", reference="1", verifier="math", task="gsm8k")
-        id="1", prompt="p", reference="1", verifier="math", task="gsm8k", verifier_options={"lenient": True}
-    )
     rollout = Rollout(
         problem=problem,
         prompt_text="p",
