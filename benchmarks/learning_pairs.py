@@ -111,7 +111,7 @@ def rewards_of(
     return [row["reward/mean"] for row in rows], errors, said.getvalue()
 
 
-def tried(advantage: str, loss: str, options: dict[str, object], given: argparse.Namespace) -> dict[str, object]:
+def tried(advantage: str, loss: str, options: dict[str, object], given: argparse.Namespace) -> dict[str, Any]:
     """One pair in every seed: reward at the start and at the end, and whether it rose."""
     starts, ends, rose = list[float](), list[float](), list[bool]()
     told = ""

@@ -150,7 +150,7 @@ class Verifier:
         """What `grade_batch` returned: one verdict a row."""
         verdicts = cast("Sequence[object]", returned) if isinstance(returned, list | tuple) else None
         if verdicts is None or len(verdicts) != count:
-            got = type(returned).__name__ if verdicts is None else f"{len(verdicts)} of them"
+            got = type(cast("object", returned)).__name__ if verdicts is None else f"{len(verdicts)} of them"
             raise BadReturn(f"{self.name}: grade_batch must return {count} verdicts, one a row; got {got}")
         return [self._checked(verdict) for verdict in verdicts]
 
