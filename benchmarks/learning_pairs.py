@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from reasoner.engine.environment import prepare_process
 from tasks import Problem, Task

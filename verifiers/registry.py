@@ -169,10 +169,19 @@ def returned_verdict(result: object, name: str) -> Verdict:
 
 
 def is_plugin(name: str) -> bool:
-    """True for a verifier of somebody else's that this process imports; services behind a URL are none."""
+    """True for a verifier of somebody else's that grading workers import.
+
+    Services behind a URL are none, nor is what is graded in the caller's process (models, judges).
+
+    Raises:
+        UnknownVerifier: there is no such verifier.
+    """
     if name in BUILTIN:
         return name in CALLS_PLUGINS
-    return not name.startswith(URL_SCHEMES) and name.partition(".")[0] not in SHIPPED
+    if name.startswith(URL_SCHEMES) or name.partition(".")[0] in SHIPPED:
+        return False
+    cls = verifier_class(name)
+    return not cls.in_process and cls.__module__.partition(".")[0] not in SHIPPED
 
 
 def installed() -> list[VerifierSource]:

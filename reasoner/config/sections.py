@@ -455,6 +455,10 @@ class RewardModelSection(Section):
     """End after so many evaluations (eval.every) without a better held-out loss; None: run all steps."""
 
 
+OWN = "own"
+"""Scorer that stands for each task's own verifier."""
+
+
 class WatchSection(Section):
     """What is watched for reward hacking, beside lengths, repetition and openings."""
 

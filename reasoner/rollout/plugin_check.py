@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from reasoner.config.sections import OWN
 from reasoner.config.stage import StageConfig
 from reasoner.records import prompt_as_text
 from reasoner.rollout.grading import grading_pool
@@ -66,8 +67,9 @@ def check_plugins(config: StageConfig, problems: Sequence[Problem]) -> list[str]
 def _trials(config: StageConfig, problems: Sequence[Problem]) -> Iterator[Trial]:
     seen: set[str] = set()
     scorer = config.watch.scorer
-    watched = [(scorer.name, dict(scorer.options), problem) for problem in problems[:1]] if scorer is not None else []
-    for name, options, problem in [*((p.verifier, dict(p.verifier_options), p) for p in problems), *watched]:
+    watched = problems[:1] if scorer is not None and scorer.name != OWN else ()
+    named = [(scorer.name, dict(scorer.options), problem) for problem in watched] if scorer is not None else []
+    for name, options, problem in [*((p.verifier, dict(p.verifier_options), p) for p in problems), *named]:
         key = f"{name} {json.dumps(options, sort_keys=True, default=str)}"
         if key in seen:
             continue

@@ -11,7 +11,7 @@ from reasoner.algorithm.advantage import get_estimator
 from reasoner.config.errors import ConfigError
 from reasoner.config.methods import METHODS
 from reasoner.config.no_effect import refuse_no_effect
-from reasoner.config.sections import VerifierSection
+from reasoner.config.sections import OWN, VerifierSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.demonstrations import read_row
 from reasoner.data.difficulty import Difficulty
@@ -21,7 +21,6 @@ from reasoner.data.problems import listed, with_verifiers
 from reasoner.engine import engine_class
 from reasoner.evaluation.evaluate import is_metric, metric_names
 from reasoner.model.load import ModelError, check_model
-from reasoner.monitoring.hacking_monitor import OWN
 from reasoner.monitoring.trackers import check_trackers
 from reasoner.policy.optimizer import check_optimizer
 from reasoner.rollout.plugin_check import check_plugins

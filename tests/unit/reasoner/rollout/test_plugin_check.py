@@ -90,7 +90,10 @@ def test_parts_of_a_composed_reward_get_their_own_reference(plugins: str) -> Non
     assert found == [(f"{plugins}:good", "2"), (f"{plugins}:awaited", row.reference)]
 
 
-@pytest.mark.parametrize("name", ["math", "exact", "http://localhost:9/math", "tasks.covering:true_score"])
+@pytest.mark.parametrize(
+    "name",
+    ["math", "exact", "http://localhost:9/math", "tasks.covering:true_score", "reward-model", "judge-model", "judge"],
+)
 def test_verifiers_of_our_own_and_services_are_not_tried(name: str) -> None:
     assert list(plugin_rows(name, {}, GradingRow(completion="c", reference="4"))) == []
 
@@ -98,6 +101,7 @@ def test_verifiers_of_our_own_and_services_are_not_tried(name: str) -> None:
 def test_the_held_out_scorer_is_tried(plugins: str) -> None:
     with pytest.raises(BadReturn, match="got None"):
         check_plugins(config_of(watch={"scorer": {"name": f"{plugins}:forgets"}}), [problem("exact")])
+    assert check_plugins(config_of(watch={"scorer": {"name": "own"}}), [problem("exact")]) == []
 
 
 def test_a_run_and_its_dry_run_stop_before_the_model_is_loaded(plugins: str, tmp_path: Path) -> None:
