@@ -55,6 +55,8 @@ def none_accepted_advice(rewards: Sequence[float], *, threshold: float) -> str:
         return f"{said}: none could be graded."
     ranked = sorted(rewards)
     best, upper = ranked[-1], ranked[(3 * len(ranked)) // 4]
+    if best >= threshold:  # of a composed reward the part that decides counts
+        said = "no rollout is right"
     advice = "compare rewards instead (algorithm.advantage=grpo)"
     if best > ranked[0]:
         advice = (
