@@ -138,9 +138,17 @@ def metric_names(samples: int) -> list[str]:
     return [f"avg@{samples}", *several]
 
 
-def is_metric(name: str, samples: int) -> bool:
-    """True if an evaluation can have that estimate; which components there are is known from verdicts alone."""
-    return name in metric_names(samples) or name.startswith("component/")
+def is_metric(name: str, samples: int, *, sets: int = 1) -> bool:
+    """True if an evaluation can have that estimate; which components and sets there are is known from verdicts alone.
+
+    Example:
+        >>> is_metric("pass@2", 4), is_metric("gsm8k/avg@4", 4), is_metric("gsm8k/avg@4", 4, sets=2)
+        (True, False, True)
+    """
+    plain = name
+    if sets > 1 and "/" in name and not name.startswith("component/"):
+        plain = name.partition("/")[2]
+    return plain in (*metric_names(samples), "reward") or plain.startswith("component/")
 
 
 def _ks(samples: int) -> list[int]:

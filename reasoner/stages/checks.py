@@ -62,7 +62,7 @@ def check_stage(stage: StageConfig, *, coming: Path | None) -> None:
 def _check_metric(stage: StageConfig) -> None:
     """Raise where the metric that decides the best checkpoint is none of an evaluation."""
     name, samples = stage.eval.metric, stage.eval.samples
-    if name is not None and stage.evaluates and not is_metric(name, samples):
+    if name is not None and stage.evaluates and not is_metric(name, samples, sets=len(stage.task)):
         known = metric_names(samples)
         raise ConfigError(
             "bad-value",

@@ -183,6 +183,8 @@ def test_a_dpo_loss_must_follow_the_labels(loss: str, options: dict[str, object]
         ({"metric": "pass@2", "samples": 3}, True),
         ({"metric": "maj@4", "samples": 4}, True),
         ({"metric": "component/exact"}, True),
+        ({"metric": "reward"}, True),
+        ({"metric": "arithmetic/avg@1"}, False),  # of one set
         ({"metric": "accuracy", "problems": 0}, True),
     ],
 )
@@ -204,3 +206,11 @@ def test_pairs_need_two_samples_of_a_problem() -> None:
 def test_an_adapter_that_is_scaled_to_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.lora\.alpha"):
         stage(model={"from_scratch": {}, "lora": {"alpha": 0}})
+
+
+def test_of_several_sets_one_may_decide() -> None:
+    two: list[object] = ["arithmetic", {"name": "arithmetic", "options": {"digits": 3}}]
+    for name in ("avg@1", "arithmetic-2/avg@1", "pooled/avg@1", "arithmetic/component/exact"):
+        check_stage(stage(task=two, eval={"metric": name}), coming=None)
+    with pytest.raises(ConfigError, match="must be one of avg@1"):
+        check_stage(stage(task=two, eval={"metric": "arithmetic/pass@8"}), coming=None)
