@@ -44,7 +44,7 @@ def print_plan(
 def plan(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> list[str]:
     """What a stage samples and trains on, at most, and the memory and disk that it takes, about.
 
-    The memory is that of a GPU; without one, that of this machine's process too. What has little effect is noted behind it.
+    The memory is that of a GPU; without one, that of this machine's process too.
     """
     places = (True,) if on_gpu else (False, True)
     memory = [memory_line(stage, on_gpu=gpu, tokens=tokens) for gpu in places]
