@@ -21,7 +21,7 @@ from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.kl_control import KLControl
 from reasoner.algorithm.objective import loss_needs, make_objective
 from reasoner.monitoring.hacking_monitor import HackingMonitor
-from reasoner.monitoring.metrics import update_metrics
+from reasoner.monitoring.metrics import advantage_metrics, update_metrics
 from reasoner.monitoring.no_signal import SilentSteps
 from reasoner.policy.step_probe import StepProbe
 from reasoner.policy.step_update import StepUpdate
@@ -39,7 +39,7 @@ def train(session: Session) -> None:
     config, state = session.config, session.state
     estimator, kl = get_estimator(config.algorithm.advantage), KLControl(config.algorithm, state.kl)
     monitor = HackingMonitor(config, pool=session.pool, run=session.run, raised=state.alarms, note=session.display.note)
-    silent = SilentSteps()
+    silent = SilentSteps(config.algorithm)
     if session.fresh:
         session.evaluate()
         session.checkpoint()
@@ -47,7 +47,7 @@ def train(session: Session) -> None:
         record = StepRecord(session, step)
         metrics = learn(session, session.producer.groups(step), estimator, kl, record)
         metrics = record.finish(metrics | monitor.observe(step, record.groups) | record.training_metrics())
-        if estimator.group_relative and (advice := silent.advice(metrics)):
+        if advice := silent.advice(metrics, record.groups):
             session.display.note(advice)
         if state.kl.over_budget:
             return end_over_budget(session)
@@ -81,7 +81,7 @@ def learn(
         if updated := update.finish():
             probe.gather(updated.batch)
             metrics = update_metrics(updated) | probe.metrics(policy) | value_metrics(updated.batch)
-            metrics |= kl.update(updated.batch, step=step)
+            metrics |= advantage_metrics(updated.batch) | kl.update(updated.batch, step=step)
     record.updates(updated, probe)
     with record.part("sync"):
         if updated:

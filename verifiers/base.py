@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
-from verifiers.errors import BadReference
+from verifiers.errors import BadReference, BadReturn
+from verifiers.returned import as_number, finished
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 
@@ -132,23 +134,42 @@ class Verifier:
         """Grade several rows; verdicts in input order."""
         started = time.perf_counter()
         try:
-            verdicts = self.grade_batch(rows)
+            verdicts = finished(self.grade_batch(rows))
         except BadReference as error:
             if len(rows) > 1:  # whose it is shows when they are graded one by one
                 return [self.verify_batch([row])[0] for row in rows]
             verdicts = [fixed(Outcome.BAD_REFERENCE, str(error))]
-        if len(verdicts) != len(rows):
-            raise AssertionError(f"{self.name}: {len(rows)} rows in, {len(verdicts)} verdicts out")
+        checked = self._checked_batch(verdicts, len(rows))
         share = (time.perf_counter() - started) / max(1, len(rows))
-        return [self._signed(verdict, verdict.seconds or share) for verdict in verdicts]
+        return [
+            replace(verdict, verifier=self.name, version=self.version, seconds=verdict.seconds or share)
+            for verdict in checked
+        ]
+
+    def _checked_batch(self, returned: object, count: int) -> list[Verdict]:
+        """What `grade_batch` returned: one verdict a row."""
+        verdicts = cast("Sequence[object]", returned) if isinstance(returned, list | tuple) else None
+        if verdicts is None or len(verdicts) != count:
+            got = type(cast("object", returned)).__name__ if verdicts is None else f"{len(verdicts)} of them"
+            raise BadReturn(f"{self.name}: grade_batch must return {count} verdicts, one a row; got {got}")
+        return [self._checked(verdict) for verdict in verdicts]
 
     def _timed(self, row: GradingRow) -> Verdict:
         started = time.perf_counter()
         try:
-            verdict = self.grade(row)
+            verdict = self._checked(finished(self.grade(row)))
         except BadReference as error:
             verdict = fixed(Outcome.BAD_REFERENCE, str(error))
         return replace(verdict, seconds=time.perf_counter() - started)
 
-    def _signed(self, verdict: Verdict, seconds: float) -> Verdict:
-        return replace(verdict, verifier=self.name, version=self.version, seconds=seconds)
+    def _checked(self, verdict: object) -> Verdict:
+        """What a subclass returned: a verdict; a reward that is a tensor without dimensions becomes a number."""
+        if not isinstance(verdict, Verdict):
+            raise BadReturn(
+                f"{self.name}: grade must return a Verdict; got {type(verdict).__name__}. Return"
+                " graded(reward, reason) for a reward in [0, 1], or fixed(outcome, reason)"
+            )
+        reward = verdict.reward
+        if type(reward) in (float, int, type(None)):
+            return verdict
+        return replace(verdict, reward=as_number(reward, who=f"{self.name}: a Verdict's reward", wants="a number"))

@@ -32,3 +32,9 @@ class FileError(VerifierError, ValueError):
     """A file cannot be read, or not be written to as asked."""
 
     exit_code = 2
+
+
+class BadReturn(VerifierError, ValueError):
+    """A verifier or reward function returned what is no reward; the message says what to return."""
+
+    exit_code = 2

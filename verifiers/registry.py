@@ -13,8 +13,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from verifiers.base import Example, GradingRow, Verifier
-from verifiers.errors import BadOption, UnknownVerifier, VerifierError
+from verifiers.errors import BadOption, BadReturn, UnknownVerifier, VerifierError
 from verifiers.options import option_fault
+from verifiers.returned import all_finished, as_number, finished
 from verifiers.suggest import did_you_mean
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
@@ -52,6 +53,11 @@ BUILTIN: Mapping[str, str] = {
     "weighted": "verifiers.compose:Weighted",
 }
 """Name to `module:class`, imported on first use."""
+CALLS_PLUGINS = frozenset({"trl", "verl"})
+"""Built-in verifiers that call a function of the user's."""
+SHIPPED = frozenset({"verifiers", "tasks", "reasoner"})
+AWAITED_ROWS = 16
+"""Rows of an asynchronous function that are awaited together."""
 REMOTE = "verifiers.serve.client:Remote"
 """Class behind the URL of a grading service."""
 
@@ -96,7 +102,10 @@ def verifier(name: str, *, examples: Sequence[Example] = ()) -> Callable[[Regist
 
 
 def from_function(function: Callable[..., bool | float | Verdict], name: str) -> type[Verifier]:
-    """Wrap `function(*, completion, reference[, prompt, info])` -> bool, reward in [0, 1] or Verdict."""
+    """Wrap `function(*, completion, reference[, prompt, info])` -> bool, reward in [0, 1] or Verdict.
+
+    The function may be asynchronous: up to AWAITED_ROWS of its rows are then awaited together.
+    """
     parameters = inspect.signature(function).parameters.values()
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     wanted = {parameter.name for parameter in parameters}
@@ -107,33 +116,72 @@ def from_function(function: Callable[..., bool | float | Verdict], name: str) ->
     class FunctionVerifier(Verifier):
         """A plain function as a verifier."""
 
+        batch_rows = AWAITED_ROWS if inspect.iscoroutinefunction(function) else 0
+
         @property
         def grades(self) -> bool:
             """Whether it is given more than the completion: without the question no answer is right or wrong."""
             return takes_all or wanted != {"completion"}
 
         def grade(self, row: GradingRow) -> Verdict:
+            return returned_verdict(finished(self._call(row)), name)
+
+        def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
+            if not self.batch_rows:
+                return super().grade_batch(rows)
+            return [returned_verdict(result, name) for result in all_finished(self._call(row) for row in rows)]
+
+        @staticmethod
+        def _call(row: GradingRow) -> object:
             given: dict[str, object] = {
                 "completion": row.completion,
                 "reference": row.reference,
                 "prompt": row.prompt,
                 "info": row.info,
             }
-            result = function(**{key: value for key, value in given.items() if takes_all or key in wanted})
-            if isinstance(result, Verdict):
-                return result
-            if isinstance(result, bool):
-                return fixed(Outcome.CORRECT if result else Outcome.INCORRECT, f"{name} returned {result}")
-            reward = float(result)
-            if not 0 <= reward <= 1:
-                raise ValueError(f"{name} must return a bool, a reward in [0, 1] or a Verdict; got {result!r}.")
-            return graded(reward, f"{name} returned {result}")
+            return function(**{key: value for key, value in given.items() if takes_all or key in wanted})
 
     FunctionVerifier.name = name
     FunctionVerifier.__doc__ = function.__doc__
     FunctionVerifier.__module__ = function.__module__
     FunctionVerifier.__qualname__ = getattr(function, "__qualname__", name)
     return FunctionVerifier
+
+
+def returned_verdict(result: object, name: str) -> Verdict:
+    """What a function returned, as a verdict.
+
+    Raises:
+        BadReturn: it is no bool, reward in [0, 1] or Verdict; says what to return.
+    """
+    if isinstance(result, Verdict):
+        return result
+    wants = "a bool, a reward in [0, 1] or a Verdict"
+    number = as_number(result, who=name, wants=wants)
+    if isinstance(result, bool):
+        return fixed(Outcome.CORRECT if result else Outcome.INCORRECT, f"{name} returned {result}")
+    if not 0 <= number <= 1:
+        raise BadReturn(
+            f"{name} must return {wants}; got {number:g}. Scale it into [0, 1], or return"
+            " Verdict(outcome=Outcome.SCORED, reward=...) for rewards of any size"
+        )
+    return graded(number, f"{name} returned {result}")
+
+
+def is_plugin(name: str) -> bool:
+    """True for a verifier of somebody else's that grading workers import.
+
+    Services behind a URL are none, nor is what is graded in the caller's process (models, judges).
+
+    Raises:
+        UnknownVerifier: there is no such verifier.
+    """
+    if name in BUILTIN:
+        return name in CALLS_PLUGINS
+    if name.startswith(URL_SCHEMES) or name.partition(".")[0] in SHIPPED:
+        return False
+    cls = verifier_class(name)
+    return not cls.in_process and cls.__module__.partition(".")[0] not in SHIPPED
 
 
 def installed() -> list[VerifierSource]:

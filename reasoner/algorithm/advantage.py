@@ -16,7 +16,7 @@ from torch import Tensor
 from reasoner.algorithm.batch import Batch, listed
 from reasoner.algorithm.group_baselines import GROUP_ADVANTAGES, gae_row
 from reasoner.config.by_name import named
-from reasoner.config.estimators import ESTIMATOR_TRAITS
+from reasoner.config.estimators import ESTIMATOR_TRAITS, REJECTION_THRESHOLD
 
 
 def token_rewards(batch: Batch, *, kl_coef: float) -> Tensor:
@@ -88,8 +88,8 @@ def rejection(batch: Batch, *, threshold: float | None = None) -> Batch:
         threshold: of the reward; None: the right answers, whatever else their rewards count.
     """
     if threshold is not None or batch.quality_B is None:
-        return _per_group(batch, "rejection", threshold=1.0 if threshold is None else threshold)
-    judged = _per_group(replace(batch, reward_B=batch.quality_B), "rejection", threshold=1.0)
+        return _per_group(batch, "rejection", threshold=REJECTION_THRESHOLD if threshold is None else threshold)
+    judged = _per_group(replace(batch, reward_B=batch.quality_B), "rejection", threshold=REJECTION_THRESHOLD)
     return replace(judged, reward_B=batch.reward_B)
 
 

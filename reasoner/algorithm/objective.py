@@ -37,7 +37,7 @@ def loss_needs(config: StageConfig) -> frozenset[str]:
     needs: set[str] = set()
     if config.optim.updates_per_step * config.optim.inner_epochs > 1:
         needs.add("old_logprobs")
-    if config.algorithm.kl_coef > 0:
+    if config.algorithm.needs_reference:
         needs.add("ref_logprobs")
     return frozenset(needs)
 
@@ -68,10 +68,12 @@ def check_algorithm(config: StageConfig) -> None:
     """Take the loss of one made-up group, so that a wrong name or option is found before anything is sampled.
 
     Raises:
-        ConfigError: an estimator, loss or correction that there is not, or an option that it does not take.
+        ConfigError: an estimator, loss or correction that there is not, an option that it does not take, or a loss
+            whose gradient is 0 though rewards differ.
     """
     rows = max(2, config.rollout.group_size)
     zeros_N = torch.zeros(rows)
+    logprobs_N, entropy_N = torch.zeros(2, rows, requires_grad=True)
     batch = Batch(
         input_ids=tuple(torch.zeros(2, dtype=torch.long) for _ in range(rows)),
         prompt_lengths_B=torch.ones(rows, dtype=torch.long),
@@ -79,7 +81,7 @@ def check_algorithm(config: StageConfig) -> None:
         loss_mask_N=torch.ones(rows, dtype=torch.bool),
         reward_B=torch.arange(rows, dtype=torch.float64) % 2,
         group_B=torch.zeros(rows, dtype=torch.long),
-        weights_N=zeros_N,
+        weights_N=torch.ones(rows),
         rollout_logprobs_N=zeros_N,
         old_logprobs_N=zeros_N,
         ref_logprobs_N=zeros_N,
@@ -88,6 +90,15 @@ def check_algorithm(config: StageConfig) -> None:
     control = KLControl(config.algorithm, KLState())
     try:
         batch = control.estimate(batch, get_estimator(config.algorithm.advantage))
-        make_objective(config, kl_coef=control.loss_coef)(TokenScores(zeros_N, zeros_N), batch)
+        loss = make_objective(config, kl_coef=control.loss_coef)(TokenScores(logprobs_N, entropy_N), batch).loss
     except (ValueError, TypeError) as error:
         raise ConfigError("bad-value", f"algorithm: {error}") from error
+    gradient_N = torch.autograd.grad(loss, logprobs_N)[0] if loss.requires_grad else zeros_N
+    advantages_N = batch.advantages_N
+    if advantages_N is not None and advantages_N.any() and not gradient_N.any():
+        raise ConfigError(
+            "no-effect",
+            f"algorithm.loss {config.algorithm.loss!r} must have a gradient where advantages are not 0; on a group of"
+            f" rewards 0 and 1 it has none, with loss_options {dict(config.algorithm.loss_options)} and importance"
+            f" {config.algorithm.importance!r} {dict(config.algorithm.importance_options)}.",
+        )

@@ -6,7 +6,10 @@ from reasoner.errors import USAGE, ReasonerError
 
 
 class ConfigError(ReasonerError, ValueError):
-    """A config cannot be used. `code` is stable: unknown-key, bad-value, no-file, bad-yaml, bad-override."""
+    """A config cannot be used.
+
+    `code` is stable: unknown-key, bad-value, no-file, bad-yaml, bad-override, changed, no-effect.
+    """
 
     exit_code = USAGE
 

@@ -35,7 +35,16 @@ ESTIMATOR_TRAITS: Mapping[str, Traits] = {
     "gae": Traits("value", needs=frozenset({"values"})),
 }
 
+REJECTION_THRESHOLD = 1.0
+"""Full marks: where verdicts are right or wrong, rejection sampling learns from the right ones."""
+
 
 def traits_of(name: str) -> Traits:
     """Return the traits of an estimator; one at `module:attribute` is assumed to compare with the step."""
     return ESTIMATOR_TRAITS.get(name, Traits("step"))
+
+
+def accepted_from(options: Mapping[str, object]) -> float:
+    """The reward from which on rejection sampling learns from a rollout: `advantage_options.threshold`."""
+    given = options.get("threshold", REJECTION_THRESHOLD)
+    return float(given) if isinstance(given, int | float) else REJECTION_THRESHOLD

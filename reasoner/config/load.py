@@ -164,6 +164,8 @@ def _set(stage: dict[str, object], parts: list[str], value: object, override: st
         if not is_mapping(target):
             break
         current = target.get(part)
+        if position == 0 and part == "task" and parts[1].isdigit() and not is_list(current):
+            current = target[part] = [current]  # one task, named as one of several
         if isinstance(current, str) and position == 0 and part in ("model", "task"):
             target[part] = {"path" if part == "model" else "name": current}
         elif not isinstance(current, dict | list):

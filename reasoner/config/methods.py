@@ -46,7 +46,13 @@ METHODS: Mapping[str, Method] = {
     "sft": Method("reasoner.stages.sft:sft", "demonstrations"),
     "reward_model": Method("reasoner.stages.reward_model:reward_model", "pairs", policy="reward"),
     "dpo": Method("reasoner.stages.dpo:dpo", "pairs", policy="pair", check="reasoner.stages.dpo:check_loss"),
-    "pairs": Method("reasoner.stages.sample_pairs:pairs", None, samples=True, writes={"": PAIRS_FILE}),
+    "pairs": Method(
+        "reasoner.stages.sample_pairs:pairs",
+        None,
+        samples=True,
+        writes={"": PAIRS_FILE},
+        check="reasoner.stages.sample_pairs:check_groups",
+    ),
     "constitutional": Method(
         "reasoner.stages.constitutional:constitutional",
         None,

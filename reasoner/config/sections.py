@@ -59,7 +59,8 @@ class LoraConfig(Section):
     """Low-rank adapters (arXiv:2106.09685) through peft."""
 
     rank: int = Field(default=16, ge=1)
-    alpha: float = 32.0
+    alpha: float = Field(default=32.0, gt=0)
+    """Adapters are scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """sft alone: in reinforcement learning it would tear the trainer's log-probabilities from the engine's."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
@@ -145,7 +146,8 @@ class RolloutSection(Section):
     problems_per_step: int = Field(default=32, ge=1)
     group_size: int = Field(default=8, ge=1)
     max_tokens: int = Field(default=512, ge=1)
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=0)
+    """Above 0."""
     dynamic_sampling_rounds: int = Field(default=0, ge=0)
     """DAPO (arXiv:2503.14476, section 3.2): extra rounds of problems sampled in a step to replace groups
     without signal; 0: groups without signal are simply left out of the update."""
@@ -165,6 +167,16 @@ class RolloutSection(Section):
                 f"sampling={self.sampling} chooses the order itself: leave shuffle out, or set sampling=epoch"
             )
         return self
+
+    @field_validator("temperature")
+    @classmethod
+    def _not_greedy(cls, value: float) -> float:
+        if value == 0:
+            raise ValueError(
+                "temperature must be above 0 in training: greedy samples of a problem are copies of each other, and"
+                " teach nothing. Leave it at 1; evaluation may be greedy (eval.temperature: 0)"
+            )
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -190,8 +202,9 @@ class AlgorithmSection(Section):
     """Correction of the engine-trainer gap; "none" switches it off."""
     importance_options: Options = Field(default_factory=dict[str, JsonValue])
     kl: Literal["k1", "k2", "k3"] = "k3"
+    """Estimate in the loss: k2 or k3 (the gradient of k1 there is 0 in expectation); in the reward it is k1."""
     kl_coef: float = Field(default=0.0, ge=0)
-    """Weight of the KL to the reference model; 0: no reference model is loaded."""
+    """Weight of the KL to the reference model; 0: no reference model is loaded, but for a kl_budget."""
     kl_in: Literal["loss", "reward"] = "loss"
     """loss: the estimate `kl` is part of the loss; reward: kl_coef * k1 is taken off the reward, token by token where
     the estimator reads token rewards (gae, reinforce_pp), otherwise summed over the completion."""
@@ -200,7 +213,8 @@ class AlgorithmSection(Section):
     kl_horizon: int = Field(default=10_000, ge=1)
     """Completions in which a KL far above the target multiplies the coefficient by about 1.2."""
     kl_budget: float | None = Field(default=None, gt=0)
-    """Nats a completion that the policy may move away from the reference; needs kl_coef > 0. None: no bound."""
+    """Nats a completion that the policy may move away from the reference, measured over the rows of an update; also
+    with kl_coef 0, where the KL is measured and nothing else. None: no bound."""
     kl_over_budget: Literal["stop", "rollback"] = "stop"
     """stop: end with the policy as it is; rollback: with the newest checkpoint that was within the budget."""
     reference: str | None = None
@@ -208,6 +222,11 @@ class AlgorithmSection(Section):
     entropy_coef: float = Field(default=0.0, ge=0)
     overlong_penalty_tokens: int = Field(default=0, ge=0)
     """DAPO's soft overlong penalty over the last so many tokens before max_tokens; 0: off."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """True if the KL to a reference model is measured: for a penalty, or for a budget."""
+        return self.kl_coef > 0 or self.kl_budget is not None
 
 
 class OptimSection(Section):
@@ -434,6 +453,10 @@ class RewardModelSection(Section):
     """Weight of the squared sum of a pair's rewards: centres them on zero."""
     patience: int | None = Field(default=None, ge=1)
     """End after so many evaluations (eval.every) without a better held-out loss; None: run all steps."""
+
+
+OWN = "own"
+"""Scorer that stands for each task's own verifier."""
 
 
 class WatchSection(Section):

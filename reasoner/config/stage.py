@@ -171,9 +171,8 @@ class StageConfig(Section):
     def _kl_settings_fit(self) -> None:
         """Raise where a KL setting has nothing to act on."""
         algorithm = self.algorithm
-        for name in ("kl_target", "kl_budget"):
-            if getattr(algorithm, name) is not None and algorithm.kl_coef == 0:
-                raise ValueError(f"algorithm.{name} needs a KL to the reference. Set algorithm.kl_coef above 0")
+        if algorithm.kl_target is not None and algorithm.kl_coef == 0:
+            raise ValueError("algorithm.kl_target adapts a coefficient. Set algorithm.kl_coef above 0")
         if "kl_coef" in algorithm.advantage_options:
             raise ValueError("advantage_options.kl_coef is set by algorithm.kl_coef with kl_in: reward. Use those")
 

@@ -141,7 +141,8 @@ class Difficulty:
         except JsonLinesError as error:
             raise ConfigError(
                 "bad-value" if error.line else "no-file",
-                f"rollout.difficulty_from: {error} Give an eval_rollouts.jsonl (`reasoner eval --output`).",
+                f"rollout.difficulty_from: {error} Give an eval_rollouts.jsonl (`reasoner eval MODEL --task TASK"
+                " --output FOLDER` writes one).",
             ) from error
         except ValidationError as error:
             raise ConfigError("bad-value", f"{path} line {number} must be a rollout; {faults(error)}.") from error

@@ -108,5 +108,5 @@ def check_problems(problems: Sequence[Problem], *, where: str) -> None:
         raise ConfigError(
             "bad-value",
             f"{where}: {len(bad)} of {len(problems)} problems cannot be used: {'; '.join(bad[:3])}."
-            " Mend or remove them (`reasoner tasks validate` lists them all).",
+            " Mend or remove them (`reasoner tasks validate NAME` lists them all).",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -90,6 +91,12 @@ def check_probe(engine_logprobs: Sequence[float], trainer_logprobs: Sequence[flo
     """
     if len(engine_logprobs) != len(trainer_logprobs):
         raise EngineError(f"probe: engine scored {len(engine_logprobs)} tokens, trainer {len(trainer_logprobs)}.")
+    lost = sum(not math.isfinite(value) for value in engine_logprobs)
+    if lost and all(map(math.isfinite, trainer_logprobs)):
+        raise EngineError(
+            f"the engine's log-probabilities must be finite; {lost} of {len(engine_logprobs)} on the probe are not,"
+            " while the trainer's are: its forward pass overflows in the engine's dtype. Set engine.dtype=float32."
+        )
     pairs = zip(engine_logprobs, trainer_logprobs, strict=True)
     gap = sum(abs(a - b) for a, b in pairs) / max(1, len(trainer_logprobs))
     allowed = TOLERANCES[str(dtype).removeprefix("torch.")].probe

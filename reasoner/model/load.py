@@ -21,6 +21,7 @@ from reasoner.model.gguf import local_model
 from reasoner.model.internals import attention_of
 from reasoner.model.measured import measure
 from reasoner.model.quantized import bits_config, settle
+from reasoner.model.soundness import weights_fault
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -82,10 +83,26 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
         raise _no_such_model(section.path, error) from error
     if quantization:
         model = settle(model)
+    check_weights(model, section.path)
     _own_memory(model)
     allow_unpadded(model)
     check_family(model)
     return Loaded(model.eval(), load_tokenizer(section.tokenizer or section.path))
+
+
+def check_weights(model: PreTrainedModel, path: str) -> None:
+    """Raise where a model's weights are damaged.
+
+    Raises:
+        ModelError: some are not finite, or a matrix holds zeros alone; names it.
+    """
+    fault = weights_fault(model)
+    if fault is not None:
+        raise ModelError(
+            f"model {path!r} is damaged: {fault}. Its file was cut or overwritten, or it was saved by a run that had"
+            " diverged: fetch or export it again.",
+            path=path,
+        )
 
 
 def check_family(model: PreTrainedModel) -> None:

@@ -41,6 +41,10 @@ GLOSSARY: Mapping[str, Entry] = {
         "all_wrong below 0.5 and falling; all_right grows only late in a run",
     ),
     "groups/rows_kept": Entry("rollouts in the update", "several groups' worth; 0: no gradient in this step"),
+    "groups/rows_acting": Entry(
+        "those whose advantage is not 0; with `advantage: rejection` the accepted ones",
+        "as rows_kept, and above 0: the others only count in the mean",
+    ),
     "outcome/...": Entry(
         "share of each verdict outcome", "no_answer and limit_exceeded near 0 once the format is learned"
     ),
@@ -157,7 +161,8 @@ GLOSSARY: Mapping[str, Entry] = {
     "value/before, value/returns": Entry("mean value before the step, and mean return", "near each other"),
     "value/grad_norm_max": Entry("of the value's own parameters, before clipping", "steady"),
     "kl/ref": Entry(
-        "log policy - log reference summed over a completion, mean over the step (k1), nats a completion",
+        "log policy - log reference summed over a completion, mean over the step (k1), nats a completion; with kl_coef"
+        " or kl_budget",
         "grows while the reward does; above 10 the reward model is far from what it was trained on",
     ),
     "kl/coef, kl/penalty": Entry(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from reasoner.config.sections import OWN
 from reasoner.config.stage import StageConfig
 from reasoner.data.problems import named_apart
 from reasoner.monitoring.reward_hacking import alarms, behind, watch_metrics, watched
@@ -16,8 +17,6 @@ from verifiers.jsonl import read_jsonl
 from verifiers.pool import GradingPool
 
 ALARMS_FILE = "alarms.jsonl"
-OWN = "own"
-"""Name of the held-out scorer that is each task's own verifier."""
 
 
 class HackingMonitor:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.group_baselines import group_signal
 from reasoner.policy.policy import UpdateStats
 from reasoner.policy.step_update import Updated
@@ -91,6 +92,14 @@ def update_metrics(updated: Updated) -> dict[str, float]:
         "optim/updates": float(len(updated.stats)),
         "optim/stopped_early": float(updated.stopped_early),
     }
+
+
+def advantage_metrics(batch: Batch) -> dict[str, float]:
+    """Rows of an update with an advantage that is not 0 on a trained token."""
+    if batch.advantages_N is None:
+        return {}
+    acting_N = (batch.advantages_N != 0) & batch.loss_mask_N
+    return {"groups/rows_acting": float(len(batch.row_N[acting_N].unique()))}
 
 
 def mean_stats(stats: Sequence[UpdateStats]) -> dict[str, float]:

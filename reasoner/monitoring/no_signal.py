@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from reasoner.config.estimators import accepted_from, traits_of
+from reasoner.config.sections import AlgorithmSection
+from reasoner.records import RolloutGroup
 
 REPEAT_EVERY = 10
 """Steps in a row without signal between two sentences about it."""
@@ -39,13 +43,53 @@ def no_signal_advice(metrics: Mapping[str, float]) -> str:
     return f"no group has signal: {cause}; without differing rewards there is no gradient. Try: {'; '.join(advice)}."
 
 
-class SilentSteps:
-    """Counts steps in a row without signal."""
+def none_accepted_advice(rewards: Sequence[float], *, threshold: float) -> str:
+    """Sentences for a step of rejection sampling in which no reward reached the threshold.
 
-    def __init__(self) -> None:
+    Example:
+        >>> none_accepted_advice([0.1, 0.2, 0.4, 0.62], threshold=1.0).split(":")[0]
+        'no rollout reaches algorithm.advantage_options.threshold=1 (the best of 4 has 0.62)'
+    """
+    said = f"no rollout reaches algorithm.advantage_options.threshold={threshold:g}"
+    if not rewards:
+        return f"{said}: none could be graded."
+    ranked = sorted(rewards)
+    best, upper = ranked[-1], ranked[(3 * len(ranked)) // 4]
+    if best >= threshold:  # of a composed reward the part that decides counts
+        said = "no rollout is right"
+    advice = "compare rewards instead (algorithm.advantage=grpo)"
+    if best > ranked[0]:
+        advice = (
+            f"set algorithm.advantage_options.threshold={upper:.3g}, which the best quarter of them has, or {advice}"
+        )
+    return (
+        f"{said} (the best of {len(rewards)} has {best:.3g}): every advantage is 0, and the step changes nothing."
+        f" {advice[0].upper()}{advice[1:]}."
+    )
+
+
+class SilentSteps:
+    """Counts steps in a row from which nothing is learned, and says why.
+
+    Where rewards are compared within a group: steps in which no group had differing rewards; in rejection sampling:
+    steps in which no reward reached the threshold. Other estimators are not watched.
+    """
+
+    def __init__(self, algorithm: AlgorithmSection) -> None:
+        self._algorithm = algorithm
+        self._traits = traits_of(algorithm.advantage)
         self._count = 0
 
-    def advice(self, metrics: Mapping[str, float]) -> str | None:
-        """Take a step's metrics; advice at the first silent step in a row and every REPEAT_EVERY after it."""
-        self._count = 0 if metrics["groups/signal"] > 0 else self._count + 1
-        return no_signal_advice(metrics) if self._count % REPEAT_EVERY == 1 else None
+    def advice(self, metrics: Mapping[str, float], groups: Sequence[RolloutGroup]) -> str | None:
+        """Take a step's metrics and groups; advice at the first silent step in a row and every REPEAT_EVERY after."""
+        if self._traits.group_relative:
+            silent = metrics["groups/signal"] == 0
+        else:
+            silent = self._traits.baseline is None and metrics.get("groups/rows_acting", 0.0) == 0
+        self._count = self._count + 1 if silent else 0
+        if self._count % REPEAT_EVERY != 1:
+            return None
+        if self._traits.group_relative:
+            return no_signal_advice(metrics)
+        rewards = [r.reward for group in groups for r in group.rollouts if r.reward is not None]
+        return none_accepted_advice(rewards, threshold=accepted_from(self._algorithm.advantage_options))

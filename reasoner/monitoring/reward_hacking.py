@@ -138,7 +138,8 @@ def alarms(history: Sequence[Mapping[str, float]]) -> Iterator[Alarm]:
         yield Alarm(
             name="proxy-against-held-out",
             sentence=f"the reward rose by {proxy:.3g} while the held-out scorer's fell by {-held:.3g}: the reward model"
-            " is being exploited. Raise algorithm.kl_coef, set a kl_budget, or gather new pairs from this policy",
+            " is being exploited. Raise algorithm.kl_coef, set algorithm.kl_budget, or gather new pairs from this"
+            " policy",
             evidence={"proxy": proxy, "held_out": held},
         )
     length, sure_length = change(series["watch/length"])

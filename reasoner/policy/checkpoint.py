@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.errors import ReasonerError, faults
 from reasoner.model.load import ModelError
 from reasoner.model.random_state import random_state, set_random_state
+from reasoner.model.soundness import largest
 from reasoner.policy.optimizer import load_optimizer_state
 from reasoner.policy.progress import Progress
 from reasoner.storage.files import DISK_FAULTS, disk_faults_told, remove_folder, whole_folder
@@ -154,6 +156,7 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
     with damage_told(folder):
         # our own file, holding numpy and python random states that the weights-only loader refuses
         state = torch.load(folder / "training.pt", map_location="cpu", weights_only=False)
+        _check_finite(state["optimizer"])
     # outside: a device without memory for it is no damage
     written, named = state.get("optimizer_name", "adamw"), policy.config.optim.name
     if written != named:
@@ -166,3 +169,16 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
     policy.apply_settings()  # the config's, which a resumed run may be given others of
     policy.version = state["version"]
     set_random_state(state["random"])
+
+
+def _check_finite(state: object) -> None:
+    """Raise ValueError where an optimizer's state holds what is not finite; packed tensors are not looked at."""
+    waiting: list[tuple[str, object]] = [("state", state)]
+    while waiting:
+        name, held = waiting.pop()
+        if isinstance(held, Mapping):
+            waiting += [(str(key), value) for key, value in cast("Mapping[object, object]", held).items()]
+        elif isinstance(held, list):
+            waiting += [(name, value) for value in cast("list[object]", held)]
+        elif type(held) is torch.Tensor and not math.isfinite(largest([held])):
+            raise ValueError(f"{name} of the optimizer's state is not finite")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -25,7 +27,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
 from reasoner.errors import ReasonerError
 from reasoner.model.forward import Forward, hidden_states, takes_unpadded
-from reasoner.model.load import compute_dtype, context_limit, eos_ids, load_model
+from reasoner.model.load import ModelError, compute_dtype, context_limit, eos_ids, load_model
 from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 from reasoner.model.lora import (
     adapter_weights,
@@ -38,6 +40,7 @@ from reasoner.model.lora import (
 )
 from reasoner.model.measured import packs
 from reasoner.model.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
+from reasoner.model.soundness import LARGEST_WEIGHT, largest
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.optimizer import make_optimizer, parameter_groups, schedule_factor, updates_per_step
 from reasoner.policy.passes import GAIN, GAIN_ELSEWHERE, Planner
@@ -49,6 +52,18 @@ if TYPE_CHECKING:
 
 class TrainingError(ReasonerError, RuntimeError):
     """Training cannot go on; the message names the cause and what to change. Checkpoints stay as they are."""
+
+
+class Diverged(TrainingError):
+    """The policy or its loss left the numbers: a smaller learning rate is needed, from a checkpoint before that."""
+
+    def __init__(self, message: str, *, lr: float) -> None:
+        super().__init__(message)
+        self.lr = lr
+        """Learning rate of the config."""
+
+    def __reduce__(self) -> tuple[partial[Diverged], tuple[str]]:
+        return partial(Diverged, lr=self.lr), (str(self),)
 
 
 class Part(NamedTuple):
@@ -152,9 +167,11 @@ class Policy:
         self._update = 0
         """Place of the next optimizer step in the schedule."""
         self._reference: TokenScorer | None = None
-        if config.algorithm.kl_coef > 0 and (self.adapter is None or config.algorithm.reference):
+        if config.algorithm.needs_reference and (self.adapter is None or config.algorithm.reference):
             self._reference = self._load_reference()
         self._may_unpad = self._can_unpad()
+        if checkpoint is not None and not math.isfinite(size := self._largest_weight()):
+            raise ModelError(f"its trained weights hold a value of {size}", path=checkpoint)
 
     def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
         """What every pass goes through; the weights of a checkpoint are in `self.model` already."""
@@ -261,7 +278,7 @@ class Policy:
                 if self.device.type != "cpu":
                     self._reference.to("cpu")
         if self.adapter is None:
-            raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef.")
+            raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef above 0.")
         with exclusive(self.model), self.adapter.disable_adapter():
             return self._score(batch, self.scorer)
 
@@ -298,6 +315,23 @@ class Policy:
         forward = Forward(ids[None], None, at, ids[1:], at[-1:] + 1).to(self.device)
         with exclusive(self.model), self.accelerator.autocast():
             return self.scorer(forward, 1.0).logprobs_N.float().tolist()
+
+    def finite_scores(self, token_ids: Sequence[int]) -> list[float]:
+        """As `score_tokens`.
+
+        Raises:
+            Diverged: the model's own forward pass leaves the numbers; the engine has no part in it.
+        """
+        scores = self.score_tokens(token_ids)
+        if not all(map(math.isfinite, scores)):
+            dtype = str(self.dtype).removeprefix("torch.")
+            raise Diverged(
+                f"the policy's own log-probabilities must be finite; after {self.version} updates they are not, in"
+                f" {dtype} with trained weights of up to {self._largest_weight():.3g}: its forward pass overflows."
+                + ("" if self.version else " Take a sound model, or another model.dtype."),
+                lr=self.config.optim.lr,
+            )
+        return scores
 
     def _losses(self, micro: Batch, objective: Objective | None) -> Iterator[LossTerms]:
         """The losses of a micro-batch; each is propagated, and its activations freed, before the next is computed."""
@@ -367,7 +401,8 @@ class Policy:
         Args:
             scale: of the gradient and the loss, where the weights of the batches were not yet those of a whole step.
         Raises:
-            TrainingError: the loss or the gradient is not finite; the weights are as they were before.
+            Diverged: the loss or the gradient is not finite (the weights are as they were before), or the weights are
+                not after the update.
         """
         loss, metrics = self._over_processes(self._loss * scale, self._metrics)
         self._loss, self._metrics = 0.0, {}
@@ -379,16 +414,29 @@ class Policy:
         lr = self._set_lr()
         if not (torch.isfinite(torch.tensor(loss)) and torch.isfinite(torch.tensor(grad_norm))):
             self.optimizer.zero_grad()
-            raise TrainingError(
+            raise Diverged(
                 f"loss and gradient must be finite; got loss {loss} and gradient norm {grad_norm} at learning rate"
-                f" {lr:.3g}. The weights were not touched. Lower optim.lr, check the rewards of this step in"
-                " rollouts.jsonl, and go on from the last checkpoint with --resume."
+                f" {lr:.3g}, with weights of up to {self._largest_weight():.3g}. This update was not taken.",
+                lr=self.config.optim.lr,
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
+        size = self._largest_weight()
+        if not size <= LARGEST_WEIGHT:
+            raise Diverged(
+                f"the policy's weights must stay finite and of ordinary size; update {self.version + 1}, at learning"
+                f" rate {lr:.3g} and gradient norm {grad_norm:.3g}, made one of them {size:.3g}.",
+                lr=self.config.optim.lr,
+            )
         self._update += 1
         self.version += 1
         return UpdateStats(loss, grad_norm, lr, metrics)
+
+    def _largest_weight(self) -> float:
+        """Largest absolute value of the trained weights, of all processes; NaN where there is one."""
+        own = largest(parameter for parameter in self.scorer.parameters() if parameter.requires_grad)
+        sizes = processes.gather(own) if is_sharded(self.scorer) else [own]
+        return math.nan if any(map(math.isnan, sizes)) else max(sizes)
 
     @staticmethod
     def _over_processes(loss: float, metrics: dict[str, float]) -> tuple[float, dict[str, float]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 from verifiers import JSON
 
 if TYPE_CHECKING:
+    from reasoner.config.sections import TaskSection
     from reasoner.config.stage import RunConfig, StageConfig
     from reasoner.session.session import Session
 
@@ -68,7 +71,7 @@ def machine_checks() -> Iterator[Check]:
         ("torch", "no training, evaluation or preflight; verifiers and tasks work without it"),
         ("transformers", "no training, evaluation or preflight"),
         ("peft", "no LoRA"),
-        ("tensorboard", "no TensorBoard curves; `reasoner report` draws them from the records"),
+        ("tensorboard", "no TensorBoard curves; `reasoner report RUN` draws them from the records"),
     ):
         yield _package(name, (name,), costs, "pip install 'reasoner[train]'")
     yield _package("fastapi", ("fastapi",), "no `reasoner verifiers serve`", "pip install 'reasoner[serve]'")
@@ -252,10 +255,20 @@ def _golds(stage: StageConfig) -> Check:
             found=f"{len(wrong)} of {len(worked)} worked solutions are not accepted: {problem.id}: {verdict.outcome},"
             f" {verdict.reason}",
             costs="the run would punish right answers",
-            command="reasoner tasks validate " + " ".join(section.name for section in stage.task),
+            command="; ".join(map(_validate_command, stage.task)),
         )
     said = f", {len(worked)} worked solutions accepted" if worked else "; the task has no worked solutions to try"
     return Check(name="gold", state=State.OK, found=f"{len(problems)} references can be used{said}")
+
+
+def _validate_command(section: TaskSection) -> str:
+    """`reasoner tasks validate` of a task with its options, quoted for a shell."""
+    options = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in section.options.items()
+    ]
+    return shlex.join(
+        ["reasoner", "tasks", "validate", section.name, *(word for option in options for word in ("-o", option))]
+    )
 
 
 ENDLESS = "while True:\n    pass\n"

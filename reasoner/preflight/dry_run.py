@@ -8,6 +8,7 @@ from rich.console import Console
 
 from reasoner.config.load import dump
 from reasoner.config.methods import METHODS
+from reasoner.config.no_effect import little_effect
 from reasoner.config.sections import DpoSection, RewardModelSection, SftSection
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.preflight.disk import disk_line, space_line
@@ -47,7 +48,7 @@ def plan(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None =
     """
     places = (True,) if on_gpu else (False, True)
     memory = [memory_line(stage, on_gpu=gpu, tokens=tokens) for gpu in places]
-    return [*_amounts(stage), *memory, disk_line(stage)]
+    return [*_amounts(stage), *memory, disk_line(stage), *(f"note: {said}" for said in little_effect(stage))]
 
 
 def _amounts(stage: StageConfig) -> list[str]:

@@ -164,7 +164,7 @@ def estimate(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | No
     }
     if lora is None and width == 2:
         parts["weights in 16 bits"] = width * shape.parameters
-    if rewarded and stage.algorithm.kl_coef > 0 and lora is None:
+    if rewarded and stage.algorithm.needs_reference and lora is None:
         parts["reference model"] = width * shape.parameters
     if has_value_model(stage):
         parts["value model"] = (4 + 4 + moments) * trained

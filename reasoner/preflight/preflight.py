@@ -20,11 +20,13 @@ from reasoner.algorithm.advantage import get_estimator
 from reasoner.algorithm.kl_control import KLControl, KLState
 from reasoner.config.errors import ConfigError
 from reasoner.config.methods import METHODS
+from reasoner.config.no_effect import little_effect, refuse_no_effect
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.data.prompt import render
 from reasoner.monitoring.metrics import peak_memory_mb
 from reasoner.observe.explain import Finding, findings
 from reasoner.observe.explain.significance import percent
+from reasoner.preflight.causes import Causes, find_causes, form_sentences, template_sentences
 from reasoner.preflight.signal_chance import Beta, fitted, signal_chance
 from reasoner.rollout.round import Sampled
 from reasoner.rollout.selection import select
@@ -73,6 +75,7 @@ class Preflight:
     findings: list[Finding]
     template: dict[str, float] = field(default_factory=dict[str, float])
     """Nats a token of worked solutions under each way to render the prompt."""
+    causes: Causes = field(default_factory=Causes)
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
@@ -113,6 +116,7 @@ def preflight(
             rounds.append(_round(session, len(rounds)))
             sampled += len(rounds[-1].groups)
         template = _template_probe(session)
+        causes = find_causes(session, rounds)
         rows = _rows(rounds)
         split = _step_times(session, rounds, rows)
         history = History(config=stage, before=config_before(stage), rows=rows, environment=_machine(session))
@@ -130,6 +134,7 @@ def preflight(
             seconds=time.monotonic() - started,
             findings=findings(history),
             template=template,
+            causes=causes,
         )
 
 
@@ -166,6 +171,7 @@ def sampling_stage(run: RunConfig, samples: int | None, model: str | None, *, un
                 f"stage {place} goes on from the model of stage {place - 1}, which is not trained yet ({before} is not"
                 " there). Pass --model with the model that it will be like, or train that stage first.",
             )
+    refuse_no_effect(stage)
     rollout = stage.rollout if samples is None else stage.rollout.model_copy(update={"group_size": samples})
     return stage.model_copy(
         update={
@@ -302,8 +308,11 @@ def _template_probe(session: Session) -> dict[str, float]:
 
 
 def sentences(done: Preflight) -> Iterator[str]:
-    """What to change, with the numbers behind it; nothing where the config will do."""
+    """What to change, with the numbers behind it, causes before symptoms; nothing where the config will do."""
     rollout = done.config.rollout
+    yield from template_sentences(done.causes, done.template, done.rows)
+    yield from form_sentences(done.config, done.causes, done.rows)
+    yield from (f"{sentence}." for sentence in little_effect(done.config))
     now = signal_chance(done.whole, rollout.group_size)
     chances = {size: signal_chance(done.whole, size) for size in GROUP_SIZES}
     shares = done.shares()
@@ -334,15 +343,6 @@ def sentences(done: Preflight) -> Iterator[str]:
             f"{each.name} gives {percent(signal_chance(each.belief, rollout.group_size))} of its groups signal, the"
             f" whole data {percent(now)}: --write-problems FILE keeps the problems that are likely to have some."
         )
-    if done.template:
-        ours = next(value for name, value in done.template.items() if name.endswith("(the config)"))
-        name, other = min(done.template.items(), key=lambda pair: pair[1])
-        if other < 0.7 * ours:
-            yield (
-                f"the worked solutions are much likelier behind {name} prompts ({other:.2f} nats a token against"
-                f" {ours:.2f}): the model was trained on those; set"
-                f" prompt.chat={'always' if name == 'chat' else 'never'}."
-            )
     distinct = _distinct(done.rows)
     if distinct < 0.3:
         yield (
@@ -352,7 +352,7 @@ def sentences(done: Preflight) -> Iterator[str]:
     for finding in done.findings:
         if (
             finding.level != "note"
-            and finding.code not in ("all-wrong", "all-right", "no-diversity")
+            and finding.code not in ("all-wrong", "all-right", "no-diversity", "no-answer")
             and not finding.follows
         ):
             yield f"{finding.title}. Try: {finding.change}"

@@ -48,7 +48,7 @@ def check_graded(groups: Sequence[RolloutGroup], *, max_share: float) -> float:
         common = sorted(causes.items(), key=lambda item: -item[1])[:3]
         listed = "; ".join(f"{count} x {cause}" for cause, count in common)
         gold = any(verdict.outcome is Outcome.BAD_REFERENCE for verdict in ungraded)
-        fix = "Mend the references (`reasoner tasks validate`)" if gold else "Mend the verifier"
+        fix = "Mend the references (`reasoner tasks validate NAME`)" if gold else "Mend the verifier"
         raise UngradedError(
             f"{len(ungraded)} of {len(rollouts)} rollouts ({share:.0%}) could not be graded, above"
             f" grading.max_ungraded_share={max_share:.0%}: {listed}. They are in rollouts.jsonl. {fix}, then --resume."

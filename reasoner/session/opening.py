@@ -41,6 +41,7 @@ from reasoner.policy.policy import Policy
 from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Problem
 from reasoner.rollout.grading import grading_pool
+from reasoner.rollout.plugin_check import check_plugins
 from reasoner.rollout.producer import Producer
 from reasoner.rollout.round import RoundSampler
 from reasoner.session.accelerator import open_accelerator
@@ -67,6 +68,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         _check_portions(config)
         train, tested = load_problems(config)
         _check_overlap(config, train, tested, display)
+        _check_plugins(config, train, tested, display)
         policy = _load_policy(config, accelerator, checkpoint)
         pool = stack.enter_context(grading_pool(config, context=_shared_base(config, policy)))
         _check_lengths(config, policy, train, tested)
@@ -219,6 +221,19 @@ def _check_overlap(
     if config.eval.overlap == "error":
         raise ConfigError("bad-value", f"{sentence} Or set eval.overlap to warn.")
     display.note(sentence)
+
+
+def _check_plugins(
+    config: StageConfig, train: list[list[Problem]], evaluation: list[list[Problem]], display: Display
+) -> None:
+    """Try the user's own reward functions, and say which of them grade nothing.
+
+    Raises:
+        BadReturn: one returns what is no reward.
+    """
+    graded = [*train, *evaluation] if config.samples_to_learn else evaluation
+    for sentence in check_plugins(config, list(itertools.chain.from_iterable(graded))):
+        display.note(f"note: {sentence}")
 
 
 def _display(config: StageConfig) -> Display:

@@ -81,7 +81,7 @@ class Session:
             self.policy.named_weights(),
             self.policy.version,
             probe=self.probe,
-            score=self.policy.score_tokens,
+            score=self.policy.finite_scores,
             dtype=self.policy.dtype,
             check=self.config.engine.sync_check,
         )

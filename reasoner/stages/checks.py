@@ -8,23 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reasoner.algorithm.advantage import get_estimator
+from reasoner.config.errors import ConfigError
 from reasoner.config.methods import METHODS
-from reasoner.config.sections import VerifierSection
+from reasoner.config.no_effect import refuse_no_effect
+from reasoner.config.sections import OWN, VerifierSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.demonstrations import read_row
 from reasoner.data.difficulty import Difficulty
 from reasoner.data.encode import report_bad_rows, usable_rows
 from reasoner.data.preferences import load_pairs
-from reasoner.data.problems import listed
+from reasoner.data.problems import listed, with_verifiers
 from reasoner.engine import engine_class
+from reasoner.evaluation.evaluate import is_metric, metric_names
 from reasoner.model.load import ModelError, check_model
-from reasoner.monitoring.hacking_monitor import OWN
 from reasoner.monitoring.trackers import check_trackers
 from reasoner.policy.optimizer import check_optimizer
+from reasoner.rollout.plugin_check import check_plugins
 from reasoner.stages.constitutional import load_principles
 from tasks.registry import get_task
 from tasks.rows import is_local
 from verifiers import get_verifier
+from verifiers.suggest import did_you_mean
 
 
 def check_stage(stage: StageConfig, *, coming: Path | None) -> None:
@@ -38,6 +42,8 @@ def check_stage(stage: StageConfig, *, coming: Path | None) -> None:
     Raises:
         ConfigError, ModelError, TaskError, VerifierError: says what to change.
     """
+    refuse_no_effect(stage)
+    _check_metric(stage)
     engine_class(stage.engine.name, stage.engine.options)
     check_trackers(stage.logging.trackers)
     check_optimizer(stage)
@@ -51,6 +57,18 @@ def check_stage(stage: StageConfig, *, coming: Path | None) -> None:
         _check_pairs(stage, coming)
     if method.learns_from == "demonstrations":
         _check_demonstrations(stage, coming)
+
+
+def _check_metric(stage: StageConfig) -> None:
+    """Raise where the metric that decides the best checkpoint is none of an evaluation."""
+    name, samples = stage.eval.metric, stage.eval.samples
+    if name is not None and stage.evaluates and not is_metric(name, samples, sets=len(stage.task)):
+        known = metric_names(samples)
+        raise ConfigError(
+            "bad-value",
+            f"eval.metric must be one of {', '.join(known)} or component/NAME with eval.samples={samples}; got"
+            f" {name!r}.{did_you_mean(name, known)}",
+        )
 
 
 def check_principles(stage: StageConfig) -> None:
@@ -74,7 +92,7 @@ def _check_models(stage: StageConfig, coming: Path | None) -> None:
     valued = rewarded and "values" in get_estimator(stage.algorithm.advantage).needs
     named = {
         "model.path": section.path,
-        "algorithm.reference": stage.algorithm.reference if stage.algorithm.kl_coef > 0 else None,
+        "algorithm.reference": stage.algorithm.reference if stage.algorithm.needs_reference else None,
         "value.init": stage.value.init if valued and stage.value.trunk == "separate" else None,
     }
     for setting, path in named.items():
@@ -100,7 +118,9 @@ def _check_tasks(stage: StageConfig, coming: Path | None) -> None:
             get_verifier(section.verifier.name, **section.verifier.options)
         path = section.options.get("path")
         if isinstance(path, str) and is_local(path) and not _is_coming(path, coming):
-            listed(task.problems(section.train_split), section)
+            rewarded = section.model_copy(update={"verifier": stage.reward or section.verifier})
+            read = listed(task.problems(section.train_split), section)[:1]
+            check_plugins(stage, with_verifiers(read, rewarded))
             if stage.evaluates:
                 task.problems(section.eval_split)
     given = stage.rollout.difficulty_from

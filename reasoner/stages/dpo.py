@@ -52,19 +52,28 @@ def dpo(session: Session) -> None:
 
 
 def check_loss(config: StageConfig) -> None:
-    """Take the loss of one made-up pair.
+    """Take the loss of one made-up pair as a stage begins with it: policy and reference agree.
 
     Raises:
-        ConfigError: a loss that there is not, or an option that it does not take.
+        ConfigError: a loss that there is not, an option that it does not take, or no gradient from there.
     """
     section = config.dpo
     loss_of = named(DPO_LOSSES, section.loss, "DPO loss")
     check_options(loss_of, {"beta": 0.0, **section.loss_options}, f"DPO loss {section.loss!r}")
-    zeros_C, ones_C = torch.zeros(1), torch.ones(1)
+    first_C, zeros_C, ones_C = torch.zeros(1, requires_grad=True), torch.zeros(1), torch.ones(1)
     try:
-        loss_of(PairScores(zeros_C, zeros_C, ones_C, ones_C, ones_C), beta=section.beta, **section.loss_options)
+        pair = PairScores(first_C, zeros_C, ones_C, ones_C, ones_C)
+        loss_C = loss_of(pair, beta=section.beta, **section.loss_options)
     except (ValueError, TypeError) as error:
         raise ConfigError("bad-value", f"dpo: {error}") from error
+    slope = float(torch.autograd.grad(loss_C.sum(), first_C)[0]) if loss_C.requires_grad else 0.0
+    if not slope < 0:
+        raise ConfigError(
+            "no-effect",
+            f"dpo.loss {section.loss!r} must fall as the better completion becomes likelier; with dpo.loss_options"
+            f" {dict(section.loss_options)} its slope at the reference is {slope:.3g}: the labels would teach"
+            f" {'the opposite' if slope > 0 else 'nothing'} (label_smoothing must be below 0.5).",
+        )
 
 
 class Reference:

@@ -18,11 +18,14 @@ from reasoner import processes
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
 from reasoner.config.methods import METHODS
+from reasoner.config.no_effect import little_effect
 from reasoner.config.resumable import forbidden_changes, listed
 from reasoner.config.stage import RunConfig, StageConfig
+from reasoner.policy.policy import Diverged
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.stages.checks import check_stage
+from reasoner.stages.going_on import after_divergence, resume_command
 from reasoner.storage.files import RunError, disk_faults_told, write_atomic
 from reasoner.storage.find_model import find_model, latest_checkpoint
 from reasoner.storage.run_lock import LOCK_FILE, locked
@@ -184,6 +187,8 @@ def run_stage(stage: StageConfig, folder: Path, *, resume: bool) -> None:
     with open_session(stage, folder, resume=resume) as session, failure_recorded(session):
         session.display.watch(session.run)
         session.display.note(f"{stage.method}: {stage.steps} steps, records in {folder}")
+        for sentence in little_effect(stage):
+            session.display.note(f"note: {sentence}")
         pkgutil.resolve_name(METHODS[stage.method].run)(session)
         session.finish()
     shutil.rmtree(folder / "start", ignore_errors=True)
@@ -191,16 +196,25 @@ def run_stage(stage: StageConfig, folder: Path, *, resume: bool) -> None:
 
 @contextmanager
 def failure_recorded(session: Session) -> Iterator[None]:
-    """Write what stops a stage to failed.json, for `reasoner explain`; the error goes on its way."""
+    """Write what stops a stage to failed.json, for `reasoner explain`; the error goes on its way.
+
+    A run that diverged is told the command that goes on with a smaller learning rate.
+    """
     written = session.run.path / "failed.json"
     written.unlink(missing_ok=True)
     try:
         yield
     except Exception as error:
-        row = {"step": session.step, "error": type(error).__name__, "message": str(error)}
+        command = resume_command(session.config, session.run.path)
+        if isinstance(error, Diverged):
+            command = after_divergence(session.config, session.run.path, lr=error.lr)
+            error = Diverged(
+                f"{error} Go on from the newest checkpoint with a smaller learning rate: `{command}`", lr=error.lr
+            )
+        row = {"step": session.step, "error": type(error).__name__, "message": str(error), "command": command}
         with suppress(OSError):  # where the disk is full, the error itself says so
             write_atomic(written, json.dumps(row, indent=1).encode())
-        raise
+        raise error
 
 
 def _begun_with(folder: Path) -> StageConfig | None:

@@ -13,6 +13,7 @@ from typing import cast
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.methods import PAIRS_FILE
+from reasoner.config.stage import StageConfig
 from reasoner.label.labels import read_labels
 from reasoner.records import Problem
 from reasoner.rollout.grading import check_graded, turns
@@ -48,6 +49,20 @@ def pairs(session: Session) -> None:
         found = labelled_by_person(session, found)
     write_rows(session.run.path / PAIRS_FILE, found)
     session.display.note(f"{len(found)} pairs in {session.run.path / PAIRS_FILE}")
+
+
+def check_groups(config: StageConfig) -> None:
+    """Raise where a group has no two samples that could be a pair.
+
+    Raises:
+        ConfigError: says what to set.
+    """
+    if config.rollout.group_size < 2:
+        raise ConfigError(
+            "no-effect",
+            f"rollout.group_size must be >= 2 to make pairs; got {config.rollout.group_size}. Samples 0 and 1 of a"
+            " group are a pair, then 2 and 3: set it to an even number.",
+        )
 
 
 def pair_rows(session: Session) -> list[dict[str, JSON]]:

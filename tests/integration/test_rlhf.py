@@ -130,11 +130,11 @@ def test_policy_reference_value_and_reward_share_one_base(
     assert (tmp_path / "run" / "3-ppo" / "final" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("action", ["stop", "rollback"])
-def test_a_spent_kl_budget_ends_the_run(tmp_path: Path, action: str) -> None:
+@pytest.mark.parametrize(("action", "coef"), [("stop", 1e-6), ("rollback", 1e-6), ("rollback", 0.0)])
+def test_a_spent_kl_budget_ends_the_run(tmp_path: Path, action: str, coef: float) -> None:
     from safetensors.torch import load_file
 
-    algorithm = {"kl_coef": 1e-6, "kl_in": "reward", "kl_budget": 0.3, "kl_over_budget": action}
+    algorithm = {"kl_coef": coef, "kl_in": "reward", "kl_budget": 0.3, "kl_over_budget": action}
     ppo = {
         "method": "ppo",
         "steps": 40,

@@ -64,7 +64,7 @@ ONLY = {
     ("observe/report", "monitoring"): {"reasoner.monitoring.glossary"},
 }
 """Arrows that lead to one file of a room alone."""
-INTERFACE = {"errors", "verdict", "options", "stats", "suggest", "base", "jsonl", "registry"}
+INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry"}
 MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality"}
 VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "errors": set(),
@@ -72,7 +72,8 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "options": set(),
     "stats": set(),
     "suggest": set(),
-    "base": {"errors", "verdict"},
+    "returned": {"errors"},
+    "base": {"errors", "verdict", "returned"},
     "jsonl": {"errors", "verdict"},
     "registry": INTERFACE - {"registry"},
     "__init__": INTERFACE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import inspect
 import threading
 from collections.abc import Callable
 
@@ -45,12 +44,3 @@ def positive(full: float) -> float:
     if not full > 0:
         raise BadOption(f"full must be above 0: what the function gives a right answer; got {full}.")
     return full
-
-
-def finished(result: object) -> object:
-    """The result of a call, awaited where the function is asynchronous."""
-    if inspect.iscoroutine(result):
-        import asyncio
-
-        return asyncio.run(result)
-    return result

@@ -12,10 +12,11 @@ from typing import cast
 
 from verifiers.base import GradingRow, Verifier
 from verifiers.compose import by_value
-from verifiers.errors import BadOption, BadReference
-from verifiers.integrations import finished, load_function, positive, process_pool
+from verifiers.errors import BadReference, BadReturn
+from verifiers.integrations import load_function, positive, process_pool
 from verifiers.pool import GradingRequest
 from verifiers.registry import get_verifier
+from verifiers.returned import as_number, finished
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 Chat = Sequence[Mapping[str, str]]
@@ -128,15 +129,27 @@ class TrlFunction(Verifier):
         }
         if self._column is not None:
             given[self._column] = [row.reference for row in rows]
-        found = cast("list[float | None] | None", finished(self._function(**given)))
-        if not isinstance(found, list) or len(found) != len(rows):
-            raise BadOption(f"{self._target} must return a list of {len(rows)} rewards; got {str(found)[:80]}.")
-        return [self._verdict(reward) for reward in found]
+        rewards = self._listed(finished(self._function(**given)), len(rows))
+        return [self._rewarded(reward) for reward in rewards]
+
+    def _listed(self, found: object, count: int) -> list[object]:
+        """One reward a completion: a list or tuple, or a tensor or array of one dimension."""
+        shape = getattr(found, "shape", None)
+        if shape is not None and len(shape) == 1:
+            found = cast("Sequence[object]", found.tolist())  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportOptionalMemberAccess]
+        if not isinstance(found, list | tuple) or len(cast("Sequence[object]", found)) != count:
+            got = f"{len(cast('Sequence[object]', found))}" if isinstance(found, list | tuple) else str(found)[:80]
+            raise BadReturn(
+                f"{self._target} must return a list of {count} rewards, one a completion; got {got}. Return one number"
+                " (or None, where a row has no reward) for each of `completions`, in their order"
+            )
+        return list(cast("Sequence[object]", found))
 
     def _message(self, role: str, content: str) -> object:
         return [{"role": role, "content": content}] if self._chat else content
 
-    def _verdict(self, reward: float | None) -> Verdict:
+    def _rewarded(self, reward: object) -> Verdict:
         if reward is None:
             return fixed(Outcome.BAD_REFERENCE, f"{self._target} has no reward for this row")
-        return by_value(float(reward) / self._full, f"{self._target} returned {float(reward):g}")
+        number = as_number(reward, who=f"{self._target}, for each completion,", wants="a number or None")
+        return by_value(number / self._full, f"{self._target} returned {number:g}")

@@ -12,8 +12,9 @@ from typing import cast
 from verifiers.base import GradingRow, Verifier
 from verifiers.compose import by_value
 from verifiers.errors import VerifierError
-from verifiers.integrations import finished, load_function, positive, process_pool
+from verifiers.integrations import load_function, positive, process_pool
 from verifiers.jsonl import is_object
+from verifiers.returned import as_number, finished
 from verifiers.verdict import JSON, Verdict
 
 
@@ -94,8 +95,15 @@ class VerlFunction(Verifier):
                 extra_info=dict(row.info),
             )
         )
-        score: object = found["score"] if is_object(found) else found
-        if isinstance(score, list | tuple):
-            score = cast("Sequence[object]", score)[0]
-        reward = float(cast("float", score))
+        score = found.get("score") if is_object(found) else found
+        wants = "a number, or a dict or sequence that begins with it as `score`"
+        reward = as_number(_first(cast("object", score)), who=self._target, wants=wants)
         return by_value(reward / self._full, f"{self._target} returned {reward:g}")
+
+
+def _first(score: object) -> object:
+    """The score itself of a score with more behind it."""
+    if isinstance(score, list | tuple):
+        listed = cast("Sequence[object]", score)
+        return listed[0] if listed else None
+    return score

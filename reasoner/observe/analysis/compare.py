@@ -194,7 +194,8 @@ def evaluated_rows(path: Path, *, step: int | None) -> list[Row]:
         rows = next((history.eval_rows for history in reversed(histories) if history.eval_rows), [])
     if not rows:
         raise RunError(
-            f"{path} must hold an evaluation; it has none. Set eval.problems, or run `reasoner eval --output`."
+            f"{path} must hold an evaluation; it has none. Set eval.problems, or run"
+            " `reasoner eval MODEL --task TASK --output FOLDER`."
         )
     known = sorted({row.step for row in rows})
     wanted = known[-1] if step is None else step

@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from reasoner.config.estimators import traits_of
 from reasoner.config.stage import StageConfig
 from reasoner.observe.display.live_view import TIME_PARTS, Keys, View
 from reasoner.observe.explain.during_run import Watch
@@ -89,7 +90,7 @@ class Display:
             f"step {step:>4}/{steps}",
             f"reward {metrics['reward/mean']:.3f}",
             f"right {percent(metrics['reward/pass_rate'])}" if composed and "reward/pass_rate" in metrics else "",
-            f"signal {percent(metrics['groups/signal'])}" if self._config.rollout.group_size > 1 else "",
+            self._signal(metrics),
             f"kl {metrics['kl/ref']:.2f}" if "kl/ref" in metrics else "",
             f"length {metrics['completion/length_mean']:.0f}",
         ]
@@ -104,6 +105,13 @@ class Display:
         split = ", ".join(f"{part} {taken:.1f}" for part, taken in seconds.items() if taken >= 0.05)
         parts += [f"{metrics['throughput/tokens_per_second']:.0f} tok/s", f"{metrics['time/step']:.1f} s ({split})"]
         self.note("  ".join(parts))
+
+    def _signal(self, metrics: Mapping[str, float]) -> str:
+        """The share of the sampling that the update learns from; empty where every rollout counts."""
+        if traits_of(self._config.algorithm.advantage).baseline is None:
+            accepted = metrics.get("groups/rows_acting", 0.0) / max(1.0, metrics.get("groups/rows_kept", 0.0))
+            return f"accepted {percent(accepted)}"
+        return f"signal {percent(metrics['groups/signal'])}" if self._config.rollout.group_size > 1 else ""
 
     def evaluation(self, step: int, result: EvalResult) -> None:
         """One evaluation in a line, and with several sets one more for each of them."""

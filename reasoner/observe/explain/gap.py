@@ -141,8 +141,7 @@ def _stale(history: History, gaps: NDArray[np.float64], allowed: float) -> Findi
         cost=max(0.5, behind),
         title=title,
         evidence=tuple(evidence),
-        change="set engine.sync_check=true, and mend the engine's load_weights (a tied head, an adapter that is not"
-        " merged, a stale KV cache are the usual causes); `reasoner doctor CONFIG` tests one sync.",
+        change=_mend_sync(history),
         explains=frozenset(
             {
                 "engine-trainer-gap",
@@ -313,16 +312,30 @@ def _moved(history: History) -> float:
 
 
 def _same_evaluation(history: History) -> Iterator[Finding]:
-    """Evaluations draw with the same seeds: the same completions twice come from the same weights."""
-    versions: dict[int, dict[tuple[int, int, str], str]] = {}
+    """Evaluations draw with the same seeds: the same completions with the same log-probabilities have the same weights.
+
+    The text alone says little where it is greedy or short. Its log-probabilities move with any weight. Where they say
+    nothing (greedy ones are reported as 0 by some engines), a probe that passed after the syncs is believed, and
+    otherwise enough sampled tokens are asked for that some would have changed.
+    """
+    versions: dict[int, dict[tuple[int, int, str], Row]] = {}
     for row in history.eval_rows:
-        versions.setdefault(row.step, {})[row.group, row.sample, row.problem] = row.completion
+        versions.setdefault(row.step, {})[row.group, row.sample, row.problem] = row
     steps = sorted(versions)
-    if len(steps) < 2 or _moved(history) < 1e-3:
+    moved = _moved(history)
+    if len(steps) < 2 or moved < 1e-3:
         return
     first, last = versions[steps[0]], versions[steps[-1]]
-    shared = [key for key in first if key in last]
-    if len(shared) < 16 or any(first[key] != last[key] for key in shared):
+    pairs = [(row, last[key]) for key, row in first.items() if key in last]
+    if len(pairs) < 16 or any(before.completion != after.completion for before, after in pairs):
+        return
+    drift = _logprob_drift(pairs)
+    said = ""
+    if drift is not None:
+        if drift > min(0.1 * tolerance(history), 0.05 * float(np.sqrt(2 * moved))):
+            return
+        said = f", with log-probabilities that differ by {drift:.1g} nats a token"
+    elif _probes_passed(history) or not _some_would_change(history, [row for row, _ in pairs], moved):
         return
     yield Finding(
         code="weights-not-synced",
@@ -330,13 +343,47 @@ def _same_evaluation(history: History) -> Iterator[Finding]:
         cost=1.0,
         title="The trainer's weights do not reach the engine: it still samples from the ones that it started with",
         evidence=(
-            f"all {len(shared)} evaluation completions after step {steps[-1]} are, letter for letter, those of step"
-            f" {steps[0]}, though the trainer's policy moved by {_moved(history):.2g} nats a token",
+            f"all {len(pairs)} evaluation completions after step {steps[-1]} are, letter for letter, those of step"
+            f" {steps[0]}{said}, though the trainer's policy moved by {moved:.2g} nats a token",
         ),
-        change="set engine.sync_check=true and mend the engine's load_weights; `reasoner doctor CONFIG` tests one"
-        " sync.",
+        change=_mend_sync(history),
         explains=frozenset(
             {"engine-trainer-gap", "no-progress", "reward-falls", "right-answers-fall", "rewards-collapsed", *SYMPTOMS}
         ),
         rollouts=places([row for row in history.eval_rows if row.step == steps[-1]]),
+    )
+
+
+def _logprob_drift(pairs: Sequence[tuple[Row, Row]]) -> float | None:
+    """Mean change of a token's log-probability; None where the log-probabilities say nothing."""
+    told = [(a.logprobs, b.logprobs) for a, b in pairs if len(a.logprobs) and len(a.logprobs) == len(b.logprobs)]
+    if not told or not any(np.abs(before).max() > 1e-6 for before, _ in told):
+        return None
+    return float(np.abs(np.concatenate([before - after for before, after in told])).mean())
+
+
+def _probes_passed(history: History) -> bool:
+    """Whether every sync was followed by a probe that both sides scored alike."""
+    probe, allowed = history.series("gap/probe"), tolerance(history)
+    return bool(history.config.engine.sync_check and len(probe) and probe.max() <= allowed)
+
+
+def _some_would_change(history: History, rows: Sequence[Row], moved: float) -> bool:
+    """Whether ten of the sampled tokens would be others after such a move.
+
+    With a common seed a token changes with a chance of about the total variation, half of E|log-ratio|, here
+    0.4 sqrt(2 moved) for a normal log-ratio. Greedy tokens change only where the likeliest token does.
+    """
+    if history.config.eval.temperature == 0:
+        return False
+    return sum(row.tokens for row in rows) * 0.4 * float(np.sqrt(2 * moved)) >= 10
+
+
+def _mend_sync(history: History) -> str:
+    """What to do about weights that do not arrive."""
+    if not history.config.engine.sync_check:
+        return "set engine.sync_check=true, and mend the engine's load_weights; `reasoner doctor CONFIG` tests one."
+    return (
+        "mend the engine's load_weights (a tied head, an adapter that is not merged, a cache that is not dropped are"
+        " the usual causes); `reasoner doctor CONFIG` tests one sync."
     )

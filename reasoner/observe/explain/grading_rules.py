@@ -119,7 +119,7 @@ def _empty_accepted(history: History) -> Iterator[Finding]:
         f" ({percent(len(empty) / len(rewarded))} of the rewarded ones): the reward is being gamed",
         evidence=(f"share of the rewarded: {series}", f"one of them: {empty[-1].completion[-120:]!r}"),
         change="make the verifier return no_answer where the extracted answer is empty, add these rollouts to its tests"
-        " (`reasoner verifiers check`), then `reasoner rescore RUN` and start again from an earlier checkpoint.",
+        " (`reasoner verifiers check NAME`), then `reasoner rescore RUN` and start again from an earlier checkpoint.",
         rollouts=places(empty),
         explains=HACKED,
     )
@@ -340,8 +340,8 @@ def _inconsistent(history: History) -> Iterator[Finding]:
             f"{percent(share)} of the completions that were sampled more than once for a problem got unequal rewards;"
             f" one: {', '.join(sorted({row.outcome for row in unequal[0]}))}",
         ),
-        change="make the verifier deterministic: no clock, no shared state, no network; run `reasoner verifiers"
-        " check`.",
+        change="make the verifier deterministic: no clock, no shared state, no network; run"
+        " `reasoner verifiers check NAME`.",
         rollouts=tuple(Place(*row.place) for rows in unequal[:3] for row in rows[:2]),
     )
 
@@ -371,7 +371,8 @@ def _tampering(history: History) -> Iterator[Finding]:
             f"over time {_share_over_time(history, found, code or history.rows)} of the programs;"
             f" {', '.join(f'{n} x {mark}' for mark, n in marks.most_common(3))}",
         ),
-        change="read them in `reasoner report`; a program that needs none of this for its task should not be rewarded.",
+        change="read them in `reasoner report RUN`; a program that needs none of this for its task should not be"
+        " rewarded.",
         rollouts=places(rewarded or found),
     )
 

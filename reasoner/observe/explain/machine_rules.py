@@ -25,13 +25,15 @@ def _failed(history: History) -> Iterator[Finding]:
     failure = history.failure
     if failure is None or history.complete:
         return
+    command = str(failure.get("command", "reasoner train CONFIG --resume"))
+    diverged = failure.get("error") == "Diverged"
     yield Finding(
         code="stopped",
         level=Level.WARNING,
         cost=0.3,
         title=f"The run stopped after step {failure.get('step')}: {failure.get('error')}",
         evidence=(str(failure.get("message", ""))[:400],),
-        change="mend the cause, then `reasoner train CONFIG --resume`.",
+        change=f"mend the cause, then `{command}`." if not diverged else f"a smaller learning rate: `{command}`.",
     )
 
 
@@ -99,7 +101,8 @@ def _evaluations(evals: Sequence[EvalRecord]) -> Iterator[str]:
     for name in first:
         if name in last:
             (a, al, ah), (b, bl, bh) = first[name], last[name]
-            verdict = "better" if bl > ah else "worse" if bh < al else "the intervals overlap (see `reasoner compare`)"
+            overlap = "the intervals overlap (see `reasoner compare RUN OTHER`)"
+            verdict = "better" if bl > ah else "worse" if bh < al else overlap
             form = ".1%" if "@" in name or name == "accuracy" else ".3f"  # rewards and losses are no shares
             said = f"{a:{form}} [{al:{form}}, {ah:{form}}] -> {b:{form}} [{bl:{form}}, {bh:{form}}]"
             yield f"evaluation {name}: {said}: {verdict}"

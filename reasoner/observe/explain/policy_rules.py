@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from reasoner.config.estimators import traits_of
 from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level, places
 from reasoner.observe.explain.significance import change, percent, t_value
+from reasoner.storage.find_model import list_checkpoints
 from reasoner.storage.history import History, Row
 
 LARGE_STEP_KL = 0.1
@@ -192,10 +194,26 @@ def _step_size(history: History) -> Iterator[Finding]:
             else f"policy/step_kl {largest:.2g} at step {where}",
             *([f"the reward fell from {falls.top:.3f} to {falls.end:.3f}"] if falls is not None else []),
         ),
-        change="lower optim.lr ten- to a hundredfold (and add warmup_steps), then go on from a checkpoint before"
-        f" step {where}.",
+        change="lower optim.lr ten- to a hundredfold (and raise optim.warmup_steps), then begin again from a checkpoint"
+        f" before step {where}{_checkpoint_before(history, where)}.",
         explains=frozenset({*DOWNHILL, "all-right", "engine-trainer-gap", "clipping", "repetition"}),
     )
+
+
+def _checkpoint_before(history: History, step: int) -> str:
+    """The overrides of a new run that begins with the newest checkpoint before a step, where one is left."""
+    if history.folder is None:
+        return ""
+    kept = [
+        folder
+        for folder in list_checkpoints(history.folder / "checkpoints")
+        if (found := re.fullmatch(r"step-(\d+)", folder.name)) and int(found[1]) < step
+    ]
+    if not kept:
+        return " (none is left here: raise checkpoint.keep next time)"
+    if (kept[-1] / "adapter").is_dir():
+        return f" (`reasoner export {kept[-1]} FOLDER`, then model=FOLDER output=NEW)"
+    return f" (model={kept[-1]}/model output=NEW)"
 
 
 class Fall(NamedTuple):
@@ -274,6 +292,12 @@ def _standing_still(history: History) -> Iterator[Finding]:
     reach = float(np.sqrt(2 * moved.clip(min=0)).mean()) * steps if len(moved) else 0.0
     if len(moved) < 10 or reach > SMALL_REACH:
         return
+    optim = history.config.optim
+    warming = (
+        (f"optim.warmup_steps={optim.warmup_steps} of {steps} steps: the learning rate never reached optim.lr",)
+        if optim.warmup_steps >= steps
+        else ()
+    )
     yield Finding(
         code="no-movement",
         level=Level.WARNING,
@@ -284,8 +308,11 @@ def _standing_still(history: History) -> Iterator[Finding]:
             f"policy/step_kl {moved.mean():.1g} nats a token (k2, so a step moves the log-probabilities by"
             f" {float(np.sqrt(2 * moved.clip(min=0)).mean()):.1g}); optim.lr {history.config.optim.lr:g}, gradient norm"
             f" {_mean(history, 'optim/grad_norm'):.2g}, clipped at {history.config.optim.max_grad_norm:g}",
+            *warming,
         ),
-        change="raise optim.lr tenfold or more (and optim.max_grad_norm, where the norm lies far above it), or check"
+        change=f"set optim.warmup_steps={max(1, steps // 10)}."
+        if warming
+        else "raise optim.lr tenfold or more (and optim.max_grad_norm, where the norm lies far above it), or check"
         " that parameters are trainable.",
         explains=frozenset({"no-progress"}),
     )

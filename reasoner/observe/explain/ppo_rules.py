@@ -87,8 +87,8 @@ def _kl_control(history: History) -> Iterator[Finding]:
                 f"kl/ref went from {moved.first:.2g} to {moved.last:.3g} nats a completion",
                 f"its penalty is {penalty:.2g}, the rewards' own spread {width:.2g}: nothing holds the policy back",
             ),
-            change=f"raise algorithm.kl_coef (to about {0.5 * gain / moved.last:.2g}), let it adapt (kl_target), or set"
-            " a kl_budget to stop in time.",
+            change=f"raise algorithm.kl_coef (to about {0.5 * gain / moved.last:.2g}), let it adapt"
+            " (algorithm.kl_target), or set algorithm.kl_budget to stop in time.",
             explains=frozenset({"rises", "solved"}),
         )
     elif weight > 2 * width > 0 and moved.last < 0.5 and reward.z < 2:
@@ -102,7 +102,7 @@ def _kl_control(history: History) -> Iterator[Finding]:
                 f"kl/ref is {moved.last:.2g} nats a completion at the end; the reward went from {reward.first:.3g} to"
                 f" {reward.last:.3g}",
             ),
-            change=f"lower algorithm.kl_coef (to about {0.2 * width:.2g}), or set kl_target to let it adapt.",
+            change=f"lower algorithm.kl_coef (to about {0.2 * width:.2g}), or set algorithm.kl_target to let it adapt.",
             explains=frozenset({"reward-falls", "right-answers-fall", "no-progress"}),
         )
 
@@ -162,8 +162,8 @@ def _hacked(history: History) -> Iterator[Finding]:
         title=f"The reward model is being hacked: its reward went from {proxy.first:.3g} to {proxy.last:.3g} while what"
         " it stands for fell",
         evidence=tuple(evidence),
-        change="raise algorithm.kl_coef or set a kl_budget, use an ensemble with a disagreement penalty, and train the"
-        " reward model again on pairs of this policy (a round more)"
+        change="raise algorithm.kl_coef or set algorithm.kl_budget, use an ensemble with a disagreement penalty, and"
+        " train the reward model again on pairs of this policy (a round more)"
         + ("; alarms.jsonl holds the completions." if _has_alarms(history) else "."),
         explains=frozenset({"rises", "solved", "length-drift", "truncated", "all-wrong", "reward-disagrees"}),
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reasoner.config.estimators import accepted_from, traits_of
 from reasoner.config.methods import METHODS
 from reasoner.observe.explain.finding import Finding, Level, places
 from reasoner.observe.explain.policy_rules import progress
@@ -28,6 +29,7 @@ def signal_rules(history: History) -> Iterator[Finding]:
     """Every rule of this module; whether groups have signal matters only to a stage that trains on rewards."""
     if METHODS[history.config.method].learns_from == "rewards":
         yield from _no_signal(history)
+        yield from _none_accepted(history)
         yield from _dead_task(history)
     yield from _truncated(history)
     yield from _no_answer(history)
@@ -99,6 +101,35 @@ def _no_signal(history: History) -> Iterator[Finding]:
         )
 
 
+def _none_accepted(history: History) -> Iterator[Finding]:
+    """Rejection sampling whose threshold no reward reaches, or every reward does."""
+    algorithm = history.config.algorithm
+    rows = [row for row in history.graded if row.advantage is not None]
+    if traits_of(algorithm.advantage).baseline is not None or len(rows) < 16:
+        return
+    threshold = accepted_from(algorithm.advantage_options)
+    accepted = [row for row in rows if row.advantage]
+    rewards = np.sort([row.reward or 0.0 for row in rows])
+    share, upper = len(accepted) / len(rows), float(rewards[(3 * len(rewards)) // 4])
+    if 0.01 <= share <= 0.99 or (share > 0.99 and rewards[0] == rewards[-1]):
+        return
+    spread = f"the rewards lie between {rewards[0]:.3g} and {rewards[-1]:.3g}, a quarter at {upper:.3g} or above"
+    lower = f"set algorithm.advantage_options.threshold={upper:.3g}, or " if upper > rewards[0] else ""
+    yield Finding(
+        code="none-accepted" if share < 0.01 else "all-accepted",
+        level=Level.WARNING,
+        cost=1 - share if share < 0.01 else 0.8,
+        title=f"{percent(share)} of the rollouts reach algorithm.advantage_options.threshold={threshold:g}: "
+        + ("the others have no gradient" if share < 0.01 else "rejection sampling rejects nothing"),
+        evidence=(
+            f"algorithm.advantage={algorithm.advantage} learns from rewards of the threshold or more alone; {spread}",
+        ),
+        change=lower + "compare rewards with each other (algorithm.advantage=grpo).",
+        rollouts=places(rows),
+        explains=frozenset({"no-progress", "no-movement", "all-wrong", "loss-near-zero"}),
+    )
+
+
 def _dead_task(history: History) -> Iterator[Finding]:
     """One task of several that is never solved, while others are."""
     rights: dict[str, list[bool]] = {}
@@ -125,7 +156,7 @@ def _dead_task(history: History) -> Iterator[Finding]:
             f" {str(rows[0].reference)[:40]!r})",
         ),
         change=f"read some of its rollouts (`reasoner report RUN`): either {task!r} is too hard for this model, or its"
-        " verifier or prompt is wrong (`reasoner tasks validate`).",
+        " verifier or prompt is wrong (`reasoner tasks validate NAME`).",
         rollouts=places(rows),
         explains=frozenset({"all-wrong"}),
     )

@@ -30,6 +30,8 @@ TINY = {"task": "arithmetic", "model": {"from_scratch": {}}}
         ({"algorithm": {"overlong_penalty_tokens": 9}, "rollout": {"max_tokens": 8}}, "overlong_penalty_tokens"),
         ({"rollout": {"sampling": "difficulty", "shuffle": False}}, "leave shuffle out"),
         ({"optim": {"betas": [2.0, 3.0]}}, "betas"),
+        ({"rollout": {"temperature": 0}}, "copies of each other"),
+        ({"rollout": {"temperature": -1}}, "rollout.temperature"),
         ({"optim": {"lr": float("inf")}}, "optim.lr"),
         ({"seed": 10**30}, "seed"),
         ({"model": {"from_scratch": {"heads": 4, "kv_heads": 3}}}, "kv_heads must divide heads"),

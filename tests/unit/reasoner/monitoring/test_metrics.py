@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import cast
 
 import pytest
+import torch
 
 from reasoner.algorithm.batch import Batch
-from reasoner.monitoring.metrics import mean_stats, rollout_metrics, signal_metrics, update_metrics
+from reasoner.monitoring.metrics import advantage_metrics, mean_stats, rollout_metrics, signal_metrics, update_metrics
 from reasoner.policy.policy import UpdateStats
 from reasoner.policy.step_update import Updated
 from reasoner.records import Completion, FinishReason, Problem, Rollout, RolloutGroup, Segment
@@ -196,3 +197,23 @@ def test_learned_rewards_have_no_pass_rate_and_are_neither_right_nor_wrong() -> 
     assert "reward/pass_rate" not in found
     assert found["groups/all_right"] == found["groups/all_wrong"] == 0.0
     assert rollout_metrics([composed(None, None), composed(1.0, 0.0)])["reward/pass_rate"] == 0.5
+
+
+def test_a_row_acts_by_an_advantage_on_a_trained_token() -> None:
+    batch = Batch(
+        input_ids=(
+            torch.zeros(3, dtype=torch.long),
+            torch.zeros(2, dtype=torch.long),
+            torch.zeros(3, dtype=torch.long),
+        ),
+        prompt_lengths_B=torch.ones(3, dtype=torch.long),
+        row_N=torch.tensor([0, 0, 1, 2, 2]),
+        loss_mask_N=torch.tensor([True, True, True, False, True]),
+        reward_B=torch.zeros(3, dtype=torch.float64),
+        group_B=torch.zeros(3, dtype=torch.long),
+        weights_N=torch.ones(5),
+        rollout_logprobs_N=torch.zeros(5),
+    )
+    assert advantage_metrics(batch) == {}
+    held = replace(batch, advantages_N=torch.tensor([0.5, -0.5, 0.0, 1.0, 0.0]))  # row 2's stands on a masked token
+    assert advantage_metrics(held) == {"groups/rows_acting": 1.0}

@@ -15,7 +15,7 @@ from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.group_baselines import gae_row
 from reasoner.algorithm.kl_control import KLControl, KLState, row_kl
 from reasoner.algorithm.loss import value_loss
-from reasoner.algorithm.objective import make_objective
+from reasoner.algorithm.objective import loss_needs, make_objective
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.config.stage import StageConfig
@@ -242,19 +242,23 @@ def test_the_coefficient_follows_its_target_and_survives_a_checkpoint() -> None:
     assert KLControl(section, replace(control.state)).coef == control.coef
 
 
-def test_a_budget_knows_the_last_policy_within_it() -> None:
-    section = stage(algorithm={"kl_coef": 0.1, "kl_budget": 5.0}).algorithm
+@pytest.mark.parametrize("coef", [0.1, 0.0])
+def test_a_budget_knows_the_last_policy_within_it(coef: float) -> None:
+    config = stage(algorithm={"kl_coef": coef, "kl_budget": 5.0})
+    assert "ref_logprobs" in loss_needs(config)
+    section = config.algorithm
     control, batch = KLControl(section, KLState()), leash_batch()
     near = replace(batch, ref_logprobs_N=batch.old_logprobs_N - 0.01)
     far = replace(batch, ref_logprobs_N=batch.old_logprobs_N - 9.0)
-    control.update(near, step=4)
+    figures = control.update(near, step=4)
+    assert figures["kl/ref"] == pytest.approx(0.01 * float(batch.loss_mask_N.sum()) / len(batch), rel=1e-3)
     assert (control.state.over_budget, control.state.last_within) == (False, 3)
     control.update(far, step=5)
     assert (control.state.over_budget, control.state.last_within) == (True, 3)
 
 
 def test_a_leash_with_nothing_to_hold_is_refused() -> None:
-    with pytest.raises(ConfigError, match="kl_budget needs a KL to the reference"):
-        stage(algorithm={"kl_budget": 5.0})
+    with pytest.raises(ConfigError, match="kl_target adapts a coefficient"):
+        stage(algorithm={"kl_target": 5.0})
     with pytest.raises(ConfigError, match=r"set by algorithm\.kl_coef with kl_in: reward"):
         stage(algorithm={"advantage_options": {"kl_coef": 0.1}})

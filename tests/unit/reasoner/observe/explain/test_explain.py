@@ -16,8 +16,8 @@ from reasoner.observe.explain import Finding, Level, explain, findings, ordered
 from reasoner.observe.explain.during_run import Watch
 from reasoner.observe.report import write_report
 from reasoner.storage.files import RunError
-from reasoner.storage.history import config_before
-from tests.unit.reasoner.runs import make_history, make_records, nucleus, softmax, stage, write_run
+from reasoner.storage.history import config_before, row_of
+from tests.unit.reasoner.runs import Made, make_history, make_records, nucleus, softmax, stage, write_run
 
 
 def alarms(found: list[Finding]) -> list[str]:
@@ -433,6 +433,86 @@ def test_a_policy_that_hardly_moves(step_kl: float, said: bool) -> None:
     for row in made.metrics:
         row["policy/step_kl"] = step_kl
     assert ("no-movement" in alarms(findings(make_history(made, steps=100)))) is said
+
+
+def evaluated(
+    made: Made,
+    *,
+    drift: float = 0.0,
+    temperature: float = 1.0,
+    length: int = 12,
+    probe: float = 1e-6,
+    told: bool = True,
+) -> list[str]:
+    """Codes of a run whose last evaluation repeats its first; `told`: with log-probabilities."""
+    for row in made.metrics:
+        row["policy/step_kl"], row["gap/probe"] = 0.01, probe
+    rows = [
+        {**row, "tokens": length, "rollout_logprobs": row["rollout_logprobs"][:length]} for row in made.rollouts[:48]
+    ]
+    later = [{**row, "step": 12, "rollout_logprobs": [x - drift for x in row["rollout_logprobs"]]} for row in rows]
+    greedy = [{**row, "rollout_logprobs": [0.0] * length} for row in (*[{**r, "step": 0} for r in rows], *later)]
+    history = make_history(made, eval={"temperature": temperature})
+    listed = [*({**row, "step": 0} for row in rows), *later] if told else greedy
+    history.eval_rows = [row_of(row) for row in listed]
+    return [finding.code for finding in findings(history)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, True),  # the same tokens with the same log-probabilities come from the same weights
+        ({"temperature": 0.0}, True),
+        ({"drift": 1e-3}, False),  # the same tokens, otherwise likely: the weights arrived
+        ({"drift": 1e-3, "temperature": 0.0, "length": 2}, False),
+        ({"told": False}, False),  # the probes passed
+        ({"told": False, "probe": 1.0}, True),
+        ({"told": False, "probe": 1.0, "length": 1}, False),  # too few tokens for one to change
+        ({"told": False, "probe": 1.0, "temperature": 0.0}, False),
+    ],
+)
+def test_an_evaluation_that_repeats_itself_is_weighed_by_its_log_probabilities(changes: dict, fault: bool) -> None:
+    assert ("weights-not-synced" in evaluated(make_records(accuracy=lambda step: 0.4), **changes)) is fault
+
+
+def test_a_warm_up_that_never_ends_is_why_the_policy_stands_still() -> None:
+    made = make_records(accuracy=lambda step: 0.4)
+    for row in made.metrics:
+        row["policy/step_kl"] = 1e-9
+    (short,) = [f for f in findings(make_history(made, steps=100)) if f.code == "no-movement"]
+    (long,) = [
+        f for f in findings(make_history(made, steps=100, optim={"warmup_steps": 400})) if f.code == "no-movement"
+    ]
+    assert short.change.startswith("raise optim.lr tenfold")
+    assert long.change == "set optim.warmup_steps=10."
+
+
+def partial(row: dict, rng: np.random.Generator) -> None:
+    row["reward"] = row["verdict"]["reward"] = round(0.1 + 0.5 * float(rng.random()), 3)
+    row["verdict"]["outcome"] = "partial"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "code"), [(None, "none-accepted"), (0.9, "none-accepted"), (0.3, None), (0.05, "all-accepted")]
+)
+def test_rejection_sampling_names_a_threshold_that_sorts_nothing_out(threshold: float | None, code: str | None) -> None:
+    made = make_records(change=partial)
+    for row, update in zip(made.rollouts, made.updates, strict=True):
+        update["advantage"] = float(row["reward"] >= (1.0 if threshold is None else threshold))
+    options = {} if threshold is None else {"advantage_options": {"threshold": threshold}}
+    found = {f.code: f for f in findings(make_history(made, algorithm={"advantage": "rejection", **options}))}
+    assert found.keys() & {"none-accepted", "all-accepted"} == ({code} if code else set())
+    if code:
+        assert re.match(r"set algorithm\.advantage_options\.threshold=0\.[45]\d*, or compare", found[code].change)
+        assert "no-progress" not in found or found["no-progress"].follows == code
+
+
+def test_rejection_sampling_of_right_and_wrong_answers_is_no_finding() -> None:
+    made = make_records(accuracy=lambda step: 0.4)
+    for row, update in zip(made.rollouts, made.updates, strict=True):
+        update["advantage"] = row["reward"]
+    found = {f.code for f in findings(make_history(made, algorithm={"advantage": "rejection"}))}
+    assert not found & {"none-accepted", "all-accepted"}
 
 
 def test_a_kl_penalty_that_holds_the_policy() -> None:

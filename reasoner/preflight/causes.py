@@ -1,0 +1,216 @@
+"""Why a model's answers are not right, as far as a few more samples tell: form, temperature, template.
+
+The causes are said before their symptoms: a model whose answers are not read needs no sft stage.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from reasoner.config.stage import StageConfig
+from reasoner.data.prompt import render
+from reasoner.observe.explain.prompt_rules import ROLE_MARKS
+from reasoner.observe.explain.significance import percent
+from reasoner.records import Rollout
+from reasoner.rollout.grading import grading_row
+from reasoner.rollout.round import Sampled, training_params
+from reasoner.session.session import Session
+from reasoner.storage.history import Row
+from verifiers import JSON, Outcome
+from verifiers.pool import GradingRequest
+from verifiers.registry import verifier_class
+
+UNREAD = 0.3
+"""Share of completions without an answer from which on form is the first thing to mend (ours)."""
+RARELY = 0.3
+"""Share of right answers below which a template that looks wrong is believed to be (ours)."""
+REGRADED, GREEDY_PROBLEMS = 128, 48
+"""Completions that are read again leniently; problems that are answered greedily."""
+FOREIGN_NATS, FOREIGN_TIMES = 2.0, 5.0
+"""Worked solutions that are this surprising a token, and so many times as much as what the model writes (ours): a model
+that is only weak at a task finds them about as surprising as its own text."""
+
+
+class Lenient(NamedTuple):
+    """Completions without an answer, graded again with the verifier's option `lenient`."""
+
+    tried: int
+    read: int
+    """Of them have an answer then."""
+    right: int
+    override: str
+    """`key=value` that sets the option."""
+
+
+class Greedy(NamedTuple):
+    """The same problems, answered at temperature 0 and as training samples."""
+
+    problems: int
+    greedy: float
+    sampled: float
+    """Shares of right answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Causes:
+    """What was found beside the samples of training."""
+
+    lenient: Lenient | None = None
+    greedy: Greedy | None = None
+    unused_marks: tuple[str, ...] = ()
+    """Turn marks that the tokenizer has as tokens and the prompts do not hold."""
+
+
+def find_causes(session: Session, rounds: Sequence[Sampled]) -> Causes:
+    """Sample and grade a little more, with the weights that sampled the rounds."""
+    rollouts = [rollout for sampled in rounds for group in sampled.groups for rollout in group.rollouts]
+    graded = [rollout for rollout in rollouts if rollout.verdict.graded]
+    right = sum(rollout.verdict.outcome is Outcome.CORRECT for rollout in graded)
+    weak = graded and right < 0.5 * len(graded)
+    return Causes(
+        lenient=_read_again(session, rollouts),
+        greedy=_greedily(session, rounds) if weak else None,
+        unused_marks=_unused_marks(session, rollouts),
+    )
+
+
+def _read_again(session: Session, rollouts: Sequence[Rollout]) -> Lenient | None:
+    unread = [rollout for rollout in rollouts if rollout.verdict.outcome is Outcome.NO_ANSWER]
+    if len(unread) < UNREAD * len(rollouts):
+        return None
+    kinds = {(r.problem.verifier, json.dumps(dict(r.problem.verifier_options), sort_keys=True)) for r in unread}
+    name, options = unread[0].problem.verifier, dict(unread[0].problem.verifier_options)
+    if len(kinds) > 1 or options.get("lenient") or not _takes_lenient(name):
+        return None
+    options = {**options, "lenient": True}
+    step = max(1, len(unread) // REGRADED)
+    again = [
+        GradingRequest(name, grading_row(rollout.problem, rollout.completion), options)
+        for rollout in unread[::step][:REGRADED]
+    ]
+    verdicts = list(session.pool.grade(again))
+    return Lenient(
+        tried=len(verdicts),
+        read=sum(verdict.graded and verdict.outcome is not Outcome.NO_ANSWER for verdict in verdicts),
+        right=sum(verdict.outcome is Outcome.CORRECT for verdict in verdicts),
+        override=_verifier_override(session.config, unread[0], name, options),
+    )
+
+
+def _takes_lenient(name: str) -> bool:
+    return "lenient" in inspect.signature(verifier_class(name).__init__).parameters
+
+
+def _verifier_override(config: StageConfig, rollout: Rollout, name: str, options: Mapping[str, JSON]) -> str:
+    """`key=value` that gives a rollout's task a verifier, quoted for a shell."""
+    value = json.dumps({"name": name, "options": options})
+    if config.reward is not None:
+        return shlex.quote(f"reward={value}")
+    names = [section.name for section in config.task]
+    place = names.index(rollout.problem.task) if rollout.problem.task in names else 0
+    return shlex.quote(f"task.{place}.verifier={value}")
+
+
+def _greedily(session: Session, rounds: Sequence[Sampled]) -> Greedy | None:
+    """The first problems of the rounds at temperature 0."""
+    groups = [group for sampled in rounds for group in sampled.groups][:GREEDY_PROBLEMS]
+    params = replace(training_params(session.config), temperature=0.0)
+    problems_P = [group.problem for group in groups]
+    label = "preflight: greedily"
+    with session.producer.progress(label, len(problems_P)) as advance:
+        done = session.producer.rounds.sample(
+            problems_P, group_size=1, params=params, seed_parts=("preflight", "greedy"), step=0, on_progress=advance
+        ).all()
+    greedy = [r.verdict for group in done.groups for r in group.rollouts if r.verdict.graded]
+    sampled = [r.verdict for group in groups for r in group.rollouts if r.verdict.graded]
+    if not greedy or not sampled:
+        return None
+    shares = [sum(v.outcome is Outcome.CORRECT for v in verdicts) / len(verdicts) for verdicts in (greedy, sampled)]
+    return Greedy(len(greedy), shares[0], shares[1])
+
+
+def _unused_marks(session: Session, rollouts: Sequence[Rollout]) -> tuple[str, ...]:
+    """Turn marks among the tokenizer's own tokens, where its template renders prompts without any of them."""
+    tokenizer, section = session.policy.tokenizer, session.config.prompt
+    if not tokenizer.chat_template or section.chat == "never" or session.config.model.from_scratch is not None:
+        return ()
+    marks = sorted(str(token) for token in tokenizer.all_special_tokens if ROLE_MARKS.fullmatch(str(token)))
+    problems = [rollout.problem for rollout in rollouts[:1]]
+    prompts = [prompt.text for prompt in render(problems, tokenizer, section)]
+    return tuple(marks) if marks and not any(mark in text for text in prompts for mark in marks) else ()
+
+
+# ----------------------------------------------------------------------------------------------------- sentences
+
+
+def template_sentences(causes: Causes, template: Mapping[str, float], rows: Sequence[Row]) -> Iterator[str]:
+    """Prompts that are not those that the model was trained on.
+
+    Args:
+        causes: what was found.
+        template: nats a token of worked solutions by way to render the prompt; the config's ends with "(the config)".
+        rows: of the samples.
+    """
+    ours = next((value for name, value in template.items() if name.endswith("(the config)")), 0.0)
+    name, other = min(template.items(), key=lambda pair: pair[1], default=("", 0.0))
+    if other < 0.7 * ours:
+        yield (
+            f"the worked solutions are much likelier behind {name} prompts ({other:.2f} nats a token against"
+            f" {ours:.2f}): the model was trained on those; set"
+            f" prompt.chat={'always' if name == 'chat' else 'never'}."
+        )
+        return
+    tokens = sum(len(row.logprobs) for row in rows)
+    own = -sum(float(row.logprobs.sum()) for row in rows) / max(1, tokens)
+    foreign = tokens > 0 and other > FOREIGN_NATS and other > FOREIGN_TIMES * own
+    rarely_right = sum(row.right for row in rows) < RARELY * len(rows)
+    if causes.unused_marks and rarely_right and (foreign or not template):
+        yield (
+            f"the tokenizer has the turn marks {', '.join(causes.unused_marks[:3])}, and its chat template uses none of"
+            " them: it is another model's. Take the tokenizer that belongs to the model (model.tokenizer), or set"
+            " prompt.chat=never and write the marks into prompt.template."
+        )
+    elif foreign:
+        yield (
+            f"the worked solutions are surprising behind every prompt ({other:.2f} nats a token; what the model writes"
+            f" {own:.2f}): it was trained with another template, or on answers of another form. Compare the prompts"
+            " with those of its model card; set prompt.template or model.tokenizer, or begin with an sft stage on these"
+            " solutions."
+        )
+
+
+def form_sentences(config: StageConfig, causes: Causes, rows: Sequence[Row]) -> Iterator[str]:
+    """Answers that are not recognised, and samples that are hotter than the model bears."""
+    unread = [row for row in rows if row.outcome == Outcome.NO_ANSWER]
+    if rows and len(unread) > UNREAD * len(rows):
+        said = (
+            f"in {percent(len(unread) / len(rows))} of the completions the verifier finds no answer, as in"
+            f" {unread[0].completion[-60:]!r}"
+        )
+        found = causes.lenient
+        if found is not None and found.read > 0.2 * found.tried:
+            yield (
+                f"{said}: read leniently {percent(found.read / found.tried)} of them have one, and"
+                f" {percent(found.right / found.tried)} are right. Set {found.override}, or say in prompt.system how"
+                " the answer must be written."
+            )
+        else:
+            yield f"{said}: say in prompt.system or prompt.template how the answer must be written."
+    greedy = causes.greedy
+    if greedy is not None and _hotter(greedy):
+        yield (
+            f"temperature {config.rollout.temperature:g} is hot for this model: greedily {percent(greedy.greedy)} of"
+            f" {greedy.problems} problems are right, sampled {percent(greedy.sampled)}; set"
+            f" rollout.temperature={max(0.1, round(0.7 * config.rollout.temperature, 2)):g}."
+        )
+
+
+def _hotter(found: Greedy) -> bool:
+    """Whether greedy answers are right far more often: by half, and by two and a half standard errors."""
+    error = (found.greedy * (1 - found.greedy) / found.problems) ** 0.5
+    return found.greedy > 1.5 * found.sampled and found.greedy - found.sampled > 2.5 * error > 0

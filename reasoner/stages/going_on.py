@@ -1,0 +1,41 @@
+"""The command that goes on with a run that stopped, as a person types it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from reasoner.config.stage import StageConfig
+
+
+def resume_command(stage: StageConfig, folder: Path, changes: Sequence[str] = ()) -> str:
+    """How to go on with a stage: the command that was typed, or one that reads the stage's own config.
+
+    Args:
+        stage: its config.
+        folder: of the stage.
+        changes: `key=value` of the stage.
+
+    Example:
+        >>> from reasoner.config.load import resolve
+        >>> resume_command(resolve({"task": "gsm8k"}).stages[0], Path("runs/r"), ["optim.lr=1e-07"])
+        'reasoner train runs/r/config.yaml output=runs/r optim.lr=1e-07 --resume'
+    """
+    part = re.fullmatch(r"(\d+)-\w+", folder.name)
+    typed = [word for word in sys.argv[1:] if word not in ("--resume", "--dry-run")]
+    if typed[:1] == ["train"] and len(typed) > 1:
+        command = ["reasoner", *typed]
+    elif part is None:
+        command = ["reasoner", "train", str(folder / "config.yaml"), f"output={folder}"]
+    else:
+        command = ["reasoner", "train", "CONFIG"]
+    prefix = f"stages.{part[1]}." if part is not None and part[0].endswith(stage.method) else ""
+    return shlex.join([*command, *(f"{prefix}{change}" for change in changes), "--resume"])
+
+
+def after_divergence(stage: StageConfig, folder: Path, *, lr: float) -> str:
+    """How to go on with a stage that diverged: a tenth of its learning rate, from the newest checkpoint."""
+    return resume_command(stage, folder, [f"optim.lr={lr / 10:g}"])

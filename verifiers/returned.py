@@ -1,0 +1,108 @@
+"""What a user's function returned: awaited where it is asynchronous, and one number, or an error that says what to do.
+
+A 0-d tensor or array is a number; text, None, lists and dicts are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import threading
+from collections.abc import Awaitable, Iterable
+from decimal import Decimal
+from numbers import Real
+from typing import cast
+
+from verifiers.errors import BadReturn
+
+_loops: list[asyncio.AbstractEventLoop] = []
+_starting = threading.Lock()
+
+
+def finished(result: object) -> object:
+    """The result of a call; awaited where the function is asynchronous."""
+    return all_finished([result])[0]
+
+
+def all_finished(results: Iterable[object]) -> list[object]:
+    """The results of several calls, in order; those of asynchronous functions are awaited together.
+
+    All run on one event loop of this process, in a thread of its own: what a function keeps between calls (a session, a
+    semaphore) goes on working, and the caller may itself be in an event loop.
+    """
+    given = list(results)
+    waiting = [place for place, result in enumerate(given) if inspect.isawaitable(result)]
+    if waiting:
+        found = asyncio.run_coroutine_threadsafe(_together([given[place] for place in waiting]), _loop()).result()
+        for place, result in zip(waiting, found, strict=True):
+            given[place] = result
+    return given
+
+
+async def _together(waiting: list[object]) -> list[object]:
+    return list(await asyncio.gather(*cast("list[Awaitable[object]]", waiting)))
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    with _starting:
+        if not _loops:
+            _loops.append(asyncio.new_event_loop())
+            threading.Thread(target=_loops[0].run_forever, name="awaiting-rewards", daemon=True).start()
+        return _loops[0]
+
+
+def as_number(result: object, *, who: str, wants: str) -> float:
+    """The finite number that a function returned.
+
+    Args:
+        result: a bool, a number, or a tensor or array without dimensions.
+        who: names the function.
+        wants: what it must return, for the error.
+    Raises:
+        BadReturn: it is anything else; says what was returned and what to return instead.
+
+    Example:
+        >>> as_number(0.5, who="mine", wants="a number")
+        0.5
+    """
+    number = result
+    shape = getattr(result, "shape", None)
+    if shape is not None and callable(getattr(result, "item", None)):
+        if tuple(shape) != ():
+            raise BadReturn(f"{who} must return {wants}; got {_kind(result)} of shape {tuple(shape)}. {_ONE}")
+        number = cast("float", result.item())  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    if not isinstance(number, Real | Decimal):
+        raise BadReturn(f"{who} must return {wants}; got {_shown(result)}. {_advice(result)}")
+    value = float(number)
+    if not math.isfinite(value):
+        raise BadReturn(
+            f"{who} must return {wants}; got {value}. Return 0.0 for a wrong answer, and raise BadReference for a row"
+            " that has no reward"
+        )
+    return value
+
+
+_ONE = "Return the number of this completion alone, such as float(x.mean())"
+
+
+def _kind(result: object) -> str:
+    module = type(result).__module__.partition(".")[0]
+    return type(result).__name__ if module == "builtins" else f"{module}.{type(result).__name__}"
+
+
+def _shown(result: object) -> str:
+    text = repr(result)
+    return "None" if result is None else f"{_kind(result)} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _advice(result: object) -> str:
+    if result is None:
+        return "Some path through it has no `return`: return 0.0 for a wrong answer"
+    if isinstance(result, str):
+        return "Return float(...) of the text"
+    if isinstance(result, list | tuple | dict | set):
+        return "Return the number itself, without the rest; a reason goes into a Verdict"
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        return "Use `return`, not `yield`"
+    return "Return a plain number"
