@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -21,6 +28,7 @@ from reasoner.model.gguf import local_model
 from reasoner.model.internals import attention_of
 from reasoner.model.measured import measure
 from reasoner.model.quantized import bits_config, settle
+from reasoner.model.save import stored_dtype
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,6 +58,10 @@ class Loaded(NamedTuple):
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    dtype: torch.dtype = torch.float32
+    """In which the files hold the model, and in which it is saved once trained; it may be held here in another."""
+    resized: bool = False
+    """Whether the embedding was grown for the tokenizer."""
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -82,10 +94,46 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
         raise _no_such_model(section.path, error) from error
     if quantization:
         model = settle(model)
+    tokenizer = load_tokenizer(section.tokenizer or section.path)
+    resized = _fit_embedding(model, tokenizer, section, seed)
     _own_memory(model)
     allow_unpadded(model)
     check_family(model)
-    return Loaded(model.eval(), load_tokenizer(section.tokenizer or section.path))
+    dtype = stored_dtype(section.path, AutoConfig.from_pretrained(section.path))
+    return Loaded(model.eval(), tokenizer, dtype, resized)
+
+
+def _fit_embedding(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, section: ModelSection, seed: int
+) -> bool:
+    """Whether the embedding was grown, because the tokenizer has more tokens than it has rows.
+
+    Raises:
+        ModelError: the tokenizer has more, and the config does not allow the embedding to grow.
+    """
+    rows, tokens = model.get_input_embeddings().get_parameter("weight").shape[0], tokens_of(tokenizer)
+    if tokens <= rows:
+        return False
+    if not section.resize_embeddings or section.quantization:
+        raise _too_many_tokens(section, tokens, rows)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.resize_token_embeddings(tokens)
+    return True
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The highest token id, plus one."""
+    added = cast("dict[int, object]", getattr(tokenizer, "added_tokens_decoder", {}))
+    return max(len(tokenizer), max(added, default=-1) + 1)
+
+
+def _too_many_tokens(section: ModelSection, tokens: int, rows: int) -> ModelError:
+    return ModelError(
+        f"the tokenizer {section.tokenizer or section.path!r} has {tokens} tokens, the embedding of {section.path!r}"
+        f" {rows} rows: the model cannot read the others. Set model.tokenizer to one that fits, or"
+        " model.resize_embeddings: true to grow the embedding (without quantization)."
+    )
 
 
 def check_family(model: PreTrainedModel) -> None:
@@ -188,7 +236,11 @@ def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, 
         config = AutoConfig.from_pretrained(local_model(section.path))
     except (OSError, ValueError, ImportError) as error:
         raise _no_such_model(section.path, error) from error
-    return config, load_tokenizer(section.tokenizer or section.path)
+    tokenizer = load_tokenizer(section.tokenizer or section.path)
+    rows = int(getattr(config.get_text_config(), "vocab_size", 0) or 1 << 40)
+    if tokens_of(tokenizer) > rows:
+        raise _too_many_tokens(section, tokens_of(tokenizer), rows)
+    return config, tokenizer
 
 
 def move(module: nn.Module, device: torch.device | str) -> None:
@@ -209,9 +261,20 @@ def context_limit(config: PreTrainedConfig, section: ModelSection) -> int:
 
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Every token that ends a completion: the tokenizer's and the generation config's."""
-    configured = model.generation_config.eos_token_id if model.generation_config else None
-    listed = configured if isinstance(configured, list) else [configured]
-    return tuple(sorted({int(i) for i in [tokenizer.eos_token_id, *listed] if i is not None}))
+    listed = _listed(model.generation_config.eos_token_id if model.generation_config else None)
+    return tuple(sorted({cast("int", tokenizer.eos_token_id), *listed}))
+
+
+def configured_ends(path: str, config: PreTrainedConfig) -> tuple[int, ...]:
+    """The eos_token_id of a model's generation config, or of its config where it has none."""
+    try:
+        return _listed(GenerationConfig.from_pretrained(path).eos_token_id)
+    except (OSError, ValueError):
+        return _listed(getattr(config.get_text_config(), "eos_token_id", None))
+
+
+def _listed(ids: int | list[int] | None) -> tuple[int, ...]:
+    return tuple(map(int, ids if isinstance(ids, list) else [] if ids is None else [ids]))
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
