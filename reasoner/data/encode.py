@@ -60,6 +60,13 @@ def chat_of(value: object, column: str) -> tuple[Message, ...]:
         raise UnusableRow(f"column {column!r}: {error}") from error
 
 
+def completion_ids(
+    text: str, tokenizer: PreTrainedTokenizerBase, section: PromptSection | None = None
+) -> tuple[int, ...]:
+    """A given completion as the policy would have sampled it: its tokens and the end token."""
+    return turns_of(tokenizer, section or PromptSection()).completion_ids(text)
+
+
 def length_fault(row: Encoded, limit: int) -> str | None:
     """Why a row does not fit, in words; None where it does."""
     if len(row) <= limit:
@@ -163,7 +170,7 @@ def encode(
     (rendered,) = render_each([problem], tokenizer, section)
     if not isinstance(rendered, Prompt):
         raise rendered
-    ids = turns_of(tokenizer, section).completion_ids(completion)
+    ids = completion_ids(completion, tokenizer, section)
     return Encoded(id=name, prompt_ids=rendered.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
 
 
@@ -174,6 +181,7 @@ __all__ = [
     "UnusableRow",
     "batch_of",
     "chat_of",
+    "completion_ids",
     "encode",
     "length_fault",
     "report_bad_rows",

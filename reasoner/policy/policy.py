@@ -141,7 +141,8 @@ class Policy:
         if lora is not None:
             adapter = checkpoint / "adapter" if checkpoint else None
             self.adapter = add_adapter(self.model, lora, seed=config.seed, weights=adapter)
-        self.reshaped = loaded.resized or tied != self.model.config.get_text_config().tie_word_embeddings
+        regrown = checkpoint is not None and lora is None and config.model.resize_embeddings
+        self.reshaped = loaded.resized or regrown or tied != self.model.config.get_text_config().tie_word_embeddings
         """Whether the model has other matrices than the one that it was loaded from."""
         self._loss, self._metrics = 0.0, dict[str, float]()
         """Of what was accumulated since the last step."""

@@ -247,7 +247,7 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
         return NoEngine()
     path = config.model.path
     start = folder / "start"
-    if config.model.from_scratch is not None or path is None or policy.reshaped or (start / "config.json").is_file():
+    if config.model.from_scratch is not None or path is None or policy.reshaped:
         if not processes.same_everywhere(start if (start / "config.json").is_file() else None):
             save_model(start, policy)
         path = str(start)
