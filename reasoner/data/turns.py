@@ -93,7 +93,7 @@ class Turns:
     def _calls(self, message: Message) -> str:
         whole = self._render([*self._history(), message], reply_follows=False)
         said = whole[len(self._start) : len(whole) - len(self._closing)]
-        names = [str(call.get("function", call).get("name")) for call in cast("Any", message["tool_calls"])]
+        names = [str(call.get("function", call).get("name")) for call in cast("Any", message).get("tool_calls")]
         if (
             not whole.startswith(self._start)
             or not whole.endswith(self._closing)
@@ -233,7 +233,7 @@ def template_mask(
         UnusableRow: the template refuses the messages.
     """
     options = {**template_options(section), "return_dict": True, "return_assistant_tokens_mask": True}
-    given = [dict(message) for message in messages]
+    given: list[Any] = [dict(message) for message in messages]
     try:
         rendered = cast("dict[str, list[int]]", tokenizer.apply_chat_template(given, tokenize=True, **options))
     except TEMPLATE_FAULTS as error:
