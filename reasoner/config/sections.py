@@ -72,6 +72,8 @@ class ModelSection(Section):
     """Hub name or folder. None in a later stage: the previous stage's final model."""
     tokenizer: str | None = None
     """None: the model's own."""
+    chat_template: str | None = None
+    """File of a chat template that takes the place of the tokenizer's, and is saved with the model."""
     from_scratch: ScratchConfig | None = None
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     """Of the trainer's weights. auto: bfloat16 on CUDA, float32 on the CPU."""

@@ -58,10 +58,6 @@ class Loaded(NamedTuple):
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    dtype: torch.dtype = torch.float32
-    """In which the files hold the model, and in which it is saved once trained; it may be held here in another."""
-    resized: bool = False
-    """Whether the embedding was grown for the tokenizer."""
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -94,32 +90,40 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
         raise _no_such_model(section.path, error) from error
     if quantization:
         model = settle(model)
-    tokenizer = load_tokenizer(section.tokenizer or section.path)
-    resized = _fit_embedding(model, tokenizer, section, seed)
+    tokenizer = _tokenizer(section)
+    _fit_embedding(model, tokenizer, section, seed)
     _own_memory(model)
     allow_unpadded(model)
     check_family(model)
-    dtype = stored_dtype(section.path, AutoConfig.from_pretrained(section.path))
-    return Loaded(model.eval(), tokenizer, dtype, resized)
+    return Loaded(model.eval(), tokenizer)
+
+
+def dtype_of(section: ModelSection) -> torch.dtype:
+    """The dtype in which the model of a config section is saved once it is trained: that of its files."""
+    if section.from_scratch is not None or section.path is None:
+        return torch.float32
+    try:
+        return stored_dtype(section.path, AutoConfig.from_pretrained(section.path))
+    except (OSError, ValueError):  # no folder of transformers' own
+        return torch.float32
 
 
 def _fit_embedding(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, section: ModelSection, seed: int
-) -> bool:
-    """Whether the embedding was grown, because the tokenizer has more tokens than it has rows.
+) -> None:
+    """Grow the embedding where the tokenizer has more tokens than it has rows.
 
     Raises:
-        ModelError: the tokenizer has more, and the config does not allow the embedding to grow.
+        ModelError: the config does not allow it to grow.
     """
     rows, tokens = model.get_input_embeddings().get_parameter("weight").shape[0], tokens_of(tokenizer)
     if tokens <= rows:
-        return False
+        return
     if not section.resize_embeddings or section.quantization:
         raise _too_many_tokens(section, tokens, rows)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.resize_token_embeddings(tokens)
-    return True
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -225,6 +229,30 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def _tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
+    """The tokenizer of a config section, with its chat template."""
+    path = section.tokenizer or section.path
+    assert path is not None
+    return _with_template(load_tokenizer(path), section)
+
+
+def _with_template(tokenizer: PreTrainedTokenizerBase, section: ModelSection) -> PreTrainedTokenizerBase:
+    """The tokenizer with the chat template of the config, where that names one.
+
+    Raises:
+        ModelError: there is no such file.
+    """
+    if section.chat_template is not None:
+        try:
+            tokenizer.chat_template = Path(section.chat_template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(
+                f"model.chat_template={section.chat_template!r} cannot be read: {first_line(error)} Name a file that"
+                " holds a chat template."
+            ) from error
+    return tokenizer
+
+
 def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
     """What can be known of a model without its weights.
 
@@ -236,7 +264,7 @@ def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, 
         config = AutoConfig.from_pretrained(local_model(section.path))
     except (OSError, ValueError, ImportError) as error:
         raise _no_such_model(section.path, error) from error
-    tokenizer = load_tokenizer(section.tokenizer or section.path)
+    tokenizer = _tokenizer(section)
     rows = int(getattr(config.get_text_config(), "vocab_size", 0) or 1 << 40)
     if tokens_of(tokenizer) > rows:
         raise _too_many_tokens(section, tokens_of(tokenizer), rows)
@@ -315,7 +343,7 @@ def scratch_config(shape: ScratchConfig, tokenizer: PreTrainedTokenizerBase) -> 
 
 def _from_scratch(section: ModelSection, seed: int, weights_dtype: torch.dtype) -> Loaded:
     assert section.from_scratch is not None
-    tokenizer = load_tokenizer(section.tokenizer) if section.tokenizer else byte_tokenizer()
+    tokenizer = _tokenizer(section) if section.tokenizer else _with_template(byte_tokenizer(), section)
     config = scratch_config(section.from_scratch, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

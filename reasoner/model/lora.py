@@ -31,7 +31,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.config.load import load_config
 from reasoner.config.sections import LoraConfig
-from reasoner.model.load import ModelError, compute_dtype, default_device, first_line, load_model
+from reasoner.model.load import ModelError, compute_dtype, default_device, dtype_of, first_line, load_model
 from reasoner.model.quantized import plain_weight, quantized_layers
 from reasoner.model.save import DTYPES, write_model
 from reasoner.model.sharding import spread_like, whole
@@ -255,5 +255,5 @@ def merge_checkpoint(adapter: Path, target: Path, *, dtype: str | None = None) -
     held = compute_dtype(stage.model.dtype, default_device()) if stage.model.quantization else torch.float32
     loaded = load_model(stage.model, seed=stage.seed, weights_dtype=held)
     add_adapter(loaded.model, stage.model.lora, seed=stage.seed, weights=adapter)
-    wanted = loaded.dtype if dtype is None else DTYPES[dtype]
+    wanted = dtype_of(stage.model) if dtype is None else DTYPES[dtype]
     write_model(loaded.model, loaded.tokenizer, dict(plain_weights(loaded.model)), target, wanted)

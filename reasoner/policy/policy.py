@@ -25,7 +25,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
 from reasoner.errors import ReasonerError
 from reasoner.model.forward import Forward, hidden_states, takes_unpadded
-from reasoner.model.load import compute_dtype, context_limit, eos_ids, load_model
+from reasoner.model.load import compute_dtype, context_limit, dtype_of, eos_ids, load_model
 from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 from reasoner.model.lora import (
     adapter_weights,
@@ -128,7 +128,7 @@ class Policy:
         self.vocabulary = loaded.model.config.vocab_size
         self.special_ids: list[int] = list(loaded.tokenizer.all_special_ids)
         self.model = loaded.model
-        self.saved_dtype = loaded.dtype
+        self.saved_dtype = dtype_of(section)
         """Of the models that are saved: that of the base."""
         if self._packs and not packs(self.model):
             raise ConfigError(
@@ -141,9 +141,9 @@ class Policy:
         if lora is not None:
             adapter = checkpoint / "adapter" if checkpoint else None
             self.adapter = add_adapter(self.model, lora, seed=config.seed, weights=adapter)
-        regrown = checkpoint is not None and lora is None and config.model.resize_embeddings
-        self.reshaped = loaded.resized or regrown or tied != self.model.config.get_text_config().tie_word_embeddings
-        """Whether the model has other matrices than the one that it was loaded from."""
+        untied = tied != self.model.config.get_text_config().tie_word_embeddings
+        self.reshaped = config.model.resize_embeddings or untied
+        """Whether the model may have other matrices than the one that it was loaded from."""
         self._loss, self._metrics = 0.0, dict[str, float]()
         """Of what was accumulated since the last step."""
         self._collected: dict[str, dict[str, Tensor]] | None = None
