@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from reasoner.config.errors import ConfigError
-from reasoner.config.sections import PromptSection
+from reasoner.config.sections import ModelSection, PromptSection, ScratchConfig
 from reasoner.data.demonstrations import encode_problems, encode_row
-from reasoner.data.encode import UnusableRow
+from reasoner.data.encode import BadRow, UnusableRow, report_bad_rows
 from reasoner.data.pairs import encode_pairs
 from reasoner.data.preferences import Pair
 from reasoner.data.prompt import render
 from reasoner.data.turns import Turns, ends_of, turns_of
-from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer
+from reasoner.graders.judge_model import prompt_text
+from reasoner.model.load import CHAT_TEMPLATE, ModelError, byte_tokenizer, load_model
 from tasks import Problem
+from verifiers.judge.chat import Turn
 
 SECTION = PromptSection()
 PLAIN = CHAT_TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", "")
@@ -328,3 +332,33 @@ def test_a_begin_of_sequence_token_stands_once() -> None:
         assert prompt.ids == (bos, *tokenizer("a", add_special_tokens=False)["input_ids"])
     (prompt,) = render([problem("a<|endoftext|>")], tokenizer, PromptSection(chat="never"))
     assert prompt.ids[-1] == eos  # the text's own
+
+
+def test_a_judges_chat_is_rendered_where_its_template_takes_no_system_message() -> None:
+    tokenizer = tokenizer_of(NAMED_ENDS, bos="<bos>")
+    asked = [Turn("system", "Grade."), Turn("user", "An answer.")]
+    assert "user\nGrade.\n\nAn answer.<end_of_turn>" in prompt_text(asked, tokenizer)
+    with pytest.raises(ModelError, match="the judge's chat cannot be rendered"):
+        prompt_text([*asked, Turn("user", "Again.")], tokenizer)
+
+
+def test_a_chat_template_of_ones_own_takes_the_place_of_the_tokenizers(tmp_path: Path) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text(NO_END)
+    shape = ScratchConfig(hidden_size=16, layers=1, heads=1)
+    _, tokenizer = load_model(ModelSection(from_scratch=shape, chat_template=str(file)), seed=0)
+    assert tokenizer.chat_template == NO_END
+    with pytest.raises(ModelError, match=r"model\.chat_template='.*nowhere.jinja' cannot be read"):
+        load_model(ModelSection(from_scratch=shape, chat_template=str(tmp_path / "nowhere.jinja")), seed=0)
+
+
+@pytest.mark.parametrize(("bad", "policy", "goes_on"), [(2, "drop", True), (3, "drop", False), (3, "drop_most", True)])
+def test_a_run_does_not_begin_where_most_rows_cannot_be_used(bad: int, policy: str, goes_on: bool) -> None:
+    rows = [BadRow(f"f row {place}", "why") for place in range(bad)]
+    if goes_on:
+        said = report_bad_rows(rows, total=4, policy=policy)
+        assert said is not None
+        assert f"{bad} of 4 rows cannot be used: f row 0: why" in said
+        return
+    with pytest.raises(ConfigError, match=r"3 of 4 rows cannot be used.*75% of the data.*bad_rows: drop_most"):
+        report_bad_rows(rows, total=4, policy=policy)
