@@ -102,10 +102,8 @@ def dtype_of(section: ModelSection) -> torch.dtype:
     """The dtype in which the model of a config section is saved once it is trained: that of its files."""
     if section.from_scratch is not None or section.path is None:
         return torch.float32
-    try:
-        return stored_dtype(section.path, AutoConfig.from_pretrained(section.path))
-    except (OSError, ValueError):  # no folder of transformers' own
-        return torch.float32
+    path = local_model(section.path)
+    return stored_dtype(path, AutoConfig.from_pretrained(path))
 
 
 def _fit_embedding(
@@ -296,7 +294,7 @@ def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple
 def configured_ends(path: str, config: PreTrainedConfig) -> tuple[int, ...]:
     """The eos_token_id of a model's generation config, or of its config where it has none."""
     try:
-        return _listed(GenerationConfig.from_pretrained(path).eos_token_id)
+        return _listed(GenerationConfig.from_pretrained(local_model(path)).eos_token_id)
     except (OSError, ValueError):
         return _listed(getattr(config.get_text_config(), "eos_token_id", None))
 
