@@ -103,7 +103,10 @@ def dtype_of(section: ModelSection) -> torch.dtype:
     if section.from_scratch is not None or section.path is None:
         return torch.float32
     path = local_model(section.path)
-    return stored_dtype(path, AutoConfig.from_pretrained(path))
+    try:
+        return stored_dtype(path, AutoConfig.from_pretrained(path))
+    except (OSError, ValueError):  # an adapter's folder has no config of a model
+        return torch.float32
 
 
 def _fit_embedding(
