@@ -112,6 +112,9 @@ def test_a_step_of_nothing_but_truncated_completions_updates_nothing() -> None:
         config = stage()
         accumulated = 0
 
+        def begin_step(self, step: int) -> None:
+            """The schedule goes on by steps, updates or not."""
+
         def accumulate(self, *_: object) -> None:
             self.accumulated += 1
 
