@@ -17,6 +17,7 @@ prepare_process()
 
 import argparse  # noqa: E402
 import contextlib  # noqa: E402
+import dataclasses  # noqa: E402
 import json  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
@@ -117,13 +118,12 @@ def endless() -> Iterator[None]:
     """The hf engine does not know the end token."""
     from reasoner.engine.hf import HfEngine
 
-    original = HfEngine.__init__
+    original = HfEngine.generate
 
-    def init(self, *args, **options):
-        original(self, *args, **options)
-        self._eos = frozenset()
+    def generate(self, requests, params):
+        return original(self, requests, dataclasses.replace(params, end_ids=()))
 
-    with patched(HfEngine, "__init__", init):
+    with patched(HfEngine, "generate", generate):
         yield
 
 

@@ -127,7 +127,6 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
     reward = RewardModel(str(folder / "reward"), dtype="float32", shared=lent)
     assert (reward.shared is not None) == shared
     engine = HfEngine(model_path=base, max_model_len=policy.context, model=policy.unwrapped())
-    engine._eos = frozenset()  # every completion has its full length: the same tokens in every variant
     estimator, control = get_estimator("gae"), KLControl(config.algorithm, KLState())
     objective = make_objective(config, kl_coef=0)
 
@@ -135,7 +134,8 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
         from reasoner.data.encode import Encoded, batch_of
 
         requests = [Request(prompt_ids=tuple(range(1, PROMPT + 1)), seed=row) for row in range(ROWS)]
-        done = dict(engine.generate(requests, SamplingParams(max_tokens=COMPLETION)))
+        # no end: every completion has its full length, the same tokens in every variant
+        done = dict(engine.generate(requests, SamplingParams(max_tokens=COMPLETION, end_ids=())))
         rows = [
             Encoded(
                 id=str(n),

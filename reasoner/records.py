@@ -14,7 +14,7 @@ class FinishReason(StrEnum):
     """Why the engine stopped."""
 
     STOP = "stop"
-    """An end-of-sequence token or a stop string."""
+    """An end token or a stop string."""
     LENGTH = "length"
     """The token limit: the completion is truncated."""
 
@@ -36,7 +36,7 @@ class Completion:
     text: str
     """Decoded completion without special tokens; includes the stop string that ended it."""
     token_ids: tuple[int, ...]
-    """[T] sampled ids, the end-of-sequence token included where it was sampled."""
+    """[T] sampled ids, the end token included where it was sampled."""
     rollout_logprobs: tuple[float, ...]
     """[T] log-probability of each sampled token under the sampling distribution (temperature applied)."""
     loss_mask: tuple[bool, ...]
@@ -87,6 +87,8 @@ class SamplingParams:
     top_k: int = 0
     """0: off."""
     stop: tuple[str, ...] = ()
+    end_ids: tuple[int, ...] | None = None
+    """Tokens that end a completion, these alone; None: the model's own, of its tokenizer and generation config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

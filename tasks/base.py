@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypedDict
+from typing import ClassVar, NotRequired, TypedDict
 
 from verifiers import JSON
 
@@ -22,6 +22,11 @@ class Message(TypedDict):
 
     role: str
     content: str
+    """Text; empty where the message is nothing but calls."""
+    tool_calls: NotRequired[list[JSON]]
+    """Of an assistant: {"function": {"name", "arguments"}, ...}, arguments as an object."""
+    name: NotRequired[str]
+    tool_call_id: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ from functools import cache
 from typing import cast
 
 from tasks.base import Message, Problem, Task, TaskError
+from tasks.messages import BadMessages, read_messages
 from tasks.rows import read_rows
 from verifiers import JSON, VerifierError
-from verifiers.jsonl import is_list, is_object
 from verifiers.registry import verifier_class
 
 
@@ -151,15 +151,10 @@ def _has(row: Mapping[str, object]) -> str:
 def _prompt(value: object, where: str) -> str | tuple[Message, ...]:
     if isinstance(value, str):
         return value
-    if is_list(value) and value:
-        messages: list[Message] = []
-        for message in value:
-            if not (is_object(message) and {"role", "content"} <= message.keys()):
-                break
-            messages.append(Message(role=str(message["role"]), content=str(message["content"])))
-        else:
-            return tuple(messages)
-    raise TaskError(f"{where}: a prompt must be text or a list of {{role, content}} messages; got {str(value)[:80]!r}.")
+    try:
+        return read_messages(value)
+    except BadMessages as error:
+        raise TaskError(f"{where}: a prompt must be text or a chat: {error}.") from error
 
 
 __all__ = ["Dataset"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from reasoner.algorithm.group_baselines import normalized_sums, terms_of
 from reasoner.algorithm.token_weights import token_weights
 from reasoner.config.stage import StageConfig
-from reasoner.records import Rollout
+from reasoner.records import Completion, FinishReason, Rollout
 
 Number = TypeVar("Number", int, float)
 ENOUGH = 0.8
@@ -64,6 +64,7 @@ class Batch:
     def of_rollouts(cls, rows: Sequence[tuple[int, Rollout]], *, config: StageConfig) -> Batch:
         """Make the rows of one optimizer step from (group, graded rollout) pairs, with their weights.
 
+        With `algorithm.mask_truncated` no token of a truncated completion is trained on; its reward still counts.
         With several portions (`grading.portions`) the rest of the step is not known yet: the weights are those of a
         step of full length, and provisional (`whole_step_scale`).
         """
@@ -76,7 +77,7 @@ class Batch:
             input_ids=tuple(torch.tensor(r.prompt_ids + r.completion.token_ids) for _, r in rows),
             prompt_lengths_B=torch.tensor([len(rollout.prompt_ids) for _, rollout in rows]),
             row_N=row_N,
-            loss_mask_N=torch.tensor([kept for c in completions for kept in c.loss_mask]),
+            loss_mask_N=torch.tensor([kept for c in completions for kept in _trained(c, config)], dtype=torch.bool),
             reward_B=torch.tensor(rewards, dtype=torch.float64),
             quality_B=torch.tensor(qualities, dtype=torch.float64),
             group_B=torch.tensor([group for group, _ in rows]),
@@ -203,6 +204,13 @@ def row_rewards(rows: Sequence[tuple[int, Rollout]], *, normalized: bool) -> lis
         for place, value in zip(members, normalized_sums(terms), strict=True):
             rewards[place] += value
     return rewards
+
+
+def _trained(completion: Completion, config: StageConfig) -> tuple[bool, ...]:
+    """[T] the completion's loss mask; nothing of a truncated one where algorithm.mask_truncated leaves it out."""
+    if config.algorithm.mask_truncated and completion.finish_reason is FinishReason.LENGTH:
+        return (False,) * len(completion.loss_mask)
+    return completion.loss_mask
 
 
 def listed(values: Tensor, kind: Callable[[float], Number]) -> list[Number]:

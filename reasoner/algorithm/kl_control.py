@@ -59,11 +59,12 @@ class KLControl:
     def update(self, batch: Batch, *, step: int) -> dict[str, float]:
         """Measure the batch's KL, adapt the coefficient for the next step, watch the budget.
 
-        The KL is that of the policy that sampled the batch: the policy after step - 1.
+        The KL is that of the policy that sampled the batch: the policy after step - 1, on the rows that are trained on.
         """
         if batch.ref_logprobs_N is None:
             return {}
-        kl = float(row_kl(batch).mean())
+        trained_B = torch.bincount(batch.row_N[batch.loss_mask_N], minlength=len(batch)) > 0
+        kl = float(row_kl(batch)[trained_B].mean())
         metrics = {"kl/ref": kl, "kl/coef": self.coef, "kl/penalty": self.coef * kl}
         section = self._section
         if section.kl_target is not None:

@@ -14,6 +14,10 @@ from reasoner.cli.errors import plain_errors
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder, one of its stages, or a checkpoint folder.")],
     output: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16 or float16; without it that of the base model.", metavar="DTYPE"),
+    ] = None,
     best: Annotated[bool, typer.Option("--best", help="The best model by the config's metric, not the last.")] = False,
 ) -> None:
     """Write a plain Hugging Face folder: model, tokenizer, generation config; adapters merged."""
@@ -23,26 +27,30 @@ def export(
 
         if output.exists():
             raise RunError(f"{output} must not exist; it does. Name another folder.")
+        from reasoner.config.by_name import named
+        from reasoner.model.save import DTYPES
         from reasoner.policy.checkpoint import write_model
 
+        if dtype is not None:
+            named(DTYPES, dtype, "dtype")
         find_model(run, best=best)  # before anything is made
         sources: list[Path] = []
 
         def fill(folder: Path) -> None:
-            source, _ = read_model(run, lambda found: _write(found, folder), best=best, unchanged=True)
+            source, _ = read_model(run, lambda found: _write(found, folder, dtype), best=best, unchanged=True)
             sources.append(source)
 
         write_model(output, fill, what=str(output), advice="Free disk space, or name another folder.")
         typer.echo(f"{sources[-1]} -> {output}")
 
 
-def _write(source: Path, folder: Path) -> None:
+def _write(source: Path, folder: Path, dtype: str | None) -> None:
     from reasoner.model.lora import merge_checkpoint
     from reasoner.policy.checkpoint import copy_model
 
     for left in folder.iterdir():  # of a checkpoint that its run removed while it was read
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     if (source / "adapter_config.json").is_file():
-        merge_checkpoint(source.resolve(), folder)
+        merge_checkpoint(source.resolve(), folder, dtype=dtype)
     else:
-        copy_model(source, folder)
+        copy_model(source, folder, dtype=dtype)

@@ -18,6 +18,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "clip_ratio": "algorithm.loss_options.clip_low",
     "clip_ratio_high": "algorithm.loss_options.clip_high",
     "clip_ratio_low": "algorithm.loss_options.clip_low",
+    "eos_token": "prompt.end_tokens",
     "epsilon": "algorithm.loss_options.clip_low",
     "epsilon_high": "algorithm.loss_options.clip_high",
     "eval_steps": "eval.every",
@@ -28,6 +29,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "learning_rate": "optim.lr",
     "loss_type": "algorithm.loss",
     "lr_scheduler_type": "optim.schedule",
+    "mask_truncated_completions": "algorithm.mask_truncated",
     "max_completion_length": "rollout.max_tokens",
     "max_response_length": "rollout.max_tokens",
     "max_steps": "steps",
@@ -40,6 +42,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "num_generations": "rollout.group_size",
     "num_iterations": "optim.inner_epochs",
     "output_dir": "output",
+    "overlong_filtering": "algorithm.mask_truncated",
     "per_device_train_batch_size": "rollout.problems_per_step",
     "ppo_epochs": "optim.inner_epochs",
     "report_to": "logging.trackers",
@@ -47,6 +50,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "rollout_batch_size": "rollout.problems_per_step",
     "rollouts_per_example": "rollout.group_size",
     "save_steps": "checkpoint.every",
+    "stop_token_ids": "prompt.end_tokens",
     "train_batch_size": "rollout.problems_per_step",
 }
 """Keys of TRL, verl, OpenRLHF and prime-rl, and the key here that does it or comes nearest."""

@@ -73,6 +73,8 @@ class ModelSection(Section):
     """Hub name or folder. None in a later stage: the previous stage's final model."""
     tokenizer: str | None = None
     """None: the model's own."""
+    chat_template: str | None = None
+    """File of a chat template that takes the place of the tokenizer's, and is saved with the model."""
     from_scratch: ScratchConfig | None = None
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     """Of the trainer's weights. auto: bfloat16 on CUDA, float32 on the CPU."""
@@ -81,6 +83,8 @@ class ModelSection(Section):
     lora: LoraConfig | None = None
     quantization: Literal["nf4"] | None = None
     """nf4: the frozen base under `lora` in 4 bits (QLoRA, arXiv:2305.14314); needs bitsandbytes."""
+    resize_embeddings: bool = False
+    """Grow the embedding where the tokenizer has more tokens; new rows are drawn around the mean of the others."""
     max_context: int | None = Field(default=None, ge=16)
     """Tokens of prompt and completion together; None: the model's own limit."""
 
@@ -90,6 +94,8 @@ class PromptSection(Section):
 
     system: str | None = None
     """System message put before chat prompts."""
+    system_in: Literal["system", "user"] = "system"
+    """user: system messages stand in front of the first user message, for templates that take none of their own."""
     template: str = "{prompt}"
     """Applied to text prompts; must contain {prompt}."""
     chat: Literal["auto", "always", "never"] = "auto"
@@ -99,7 +105,10 @@ class PromptSection(Section):
     template_options: Options = Field(default_factory=dict[str, JsonValue])
     """Further variables for the chat template."""
     stop: list[str] = Field(default_factory=list[str])
-    """Strings that end a completion (kept in its text), beside the end-of-sequence token."""
+    """Strings that end a completion (kept in its text), beside the end tokens."""
+    end_tokens: list[str] = Field(default_factory=list[str])
+    """Tokens that end a completion, these alone; demonstrations end with the one that the chat template ends turns
+    with, otherwise with the first. Empty: the template's turn end, the tokenizer's eos and the generation config's."""
 
     @field_validator("stop")
     @classmethod
@@ -222,6 +231,10 @@ class AlgorithmSection(Section):
     entropy_coef: float = Field(default=0.0, ge=0)
     overlong_penalty_tokens: int = Field(default=0, ge=0)
     """DAPO's soft overlong penalty over the last so many tokens before max_tokens; 0: off."""
+    mask_truncated: bool = False
+    """DAPO's overlong filtering (arXiv:2503.14476, section 3.4): the tokens of truncated completions are left out of
+    the loss; their rewards still count in the baseline of their group, and as rows where `aggregation` divides by
+    rows."""
 
     @property
     def needs_reference(self) -> bool:
@@ -357,8 +370,9 @@ class CheckpointSection(Section):
     keep: int = Field(default=2, ge=1)
 
 
-BadRows = Literal["drop", "stop"]
-"""What becomes of a row of data that cannot be used: left out, named and counted; or the run does not start."""
+BadRows = Literal["drop", "drop_most", "stop"]
+"""What becomes of rows of data that cannot be used: left out, named and counted, unless they are more than half;
+drop_most: even then; stop: the run does not start."""
 
 
 class SftSection(Section):

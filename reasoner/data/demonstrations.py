@@ -1,23 +1,23 @@
 """Demonstrations as rows of tokens with the loss on the assistant's own. Letters: N completion tokens of a row.
 
-A row is {prompt, completion} (prompt: text or chat messages) or {messages}; a task's problems bring their own.
+A row is {prompt, completion} (text or chat messages) or {messages}; a task's problems bring their own. A chat of
+several replies is one row: each reply is behind the tokens that the policy would see in front of it (`data/turns.py`),
+and ends as a row of one reply ends.
 """
 
 from __future__ import annotations
 
-import re
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.sections import PromptSection
-from reasoner.data.encode import BadRow, Encoded, UnusableRow, chat_of, completion_ids, length_fault, usable_rows
-from reasoner.data.prompt import render, uses_chat
+from reasoner.data.encode import BadRow, Encoded, UnusableRow, chat_of, length_fault, usable_rows
+from reasoner.data.prompt import Prompt, messages_of, render_each
+from reasoner.data.turns import template_mask, turns_of
 from tasks import Message, Problem
-
-GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-"""The mark in a chat template around what the assistant wrote."""
 
 
 class Rows(NamedTuple):
@@ -30,15 +30,19 @@ class Rows(NamedTuple):
 def encode_problems(
     problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int
 ) -> Rows:
-    """A task's demonstrations: prompt, demonstration, end-of-sequence token."""
-    found = Rows([], [])
-    for problem, prompt in zip(problems, render(problems, tokenizer, section), strict=True):
-        if not (problem.demonstration or "").strip():
-            found.bad.append(BadRow(f"problem {problem.id}", "its demonstration is empty"))
-            continue
-        ids = completion_ids(problem.demonstration or "", tokenizer)
-        row = Encoded(id=problem.id, prompt_ids=prompt.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
-        _keep(found, row, f"problem {problem.id}", limit)
+    """A task's demonstrations: prompt, demonstration, end token."""
+    found, turns = Rows([], []), turns_of(tokenizer, section)
+    for problem, prompt in zip(problems, render_each(problems, tokenizer, section), strict=True):
+        where = f"problem {problem.id}"
+        if not isinstance(prompt, Prompt):
+            found.bad.append(BadRow(where, str(prompt)))
+        elif not (problem.demonstration or "").strip():
+            found.bad.append(BadRow(where, "its demonstration is empty"))
+        else:
+            said = turns.demonstrated(Message(role="assistant", content=problem.demonstration or ""))
+            ids = turns.completion_ids(said)
+            row = Encoded(id=problem.id, prompt_ids=prompt.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
+            _keep(found, row, where, limit)
     return found
 
 
@@ -64,10 +68,14 @@ def _keep(found: Rows, row: Encoded, where: str, limit: int) -> None:
 
 
 class Demonstration(NamedTuple):
-    """A row of a file: a prompt and what is to be said to it, or a whole conversation, whose completion is None."""
+    """What a row says, and whose words are trained on."""
 
     prompt: str | tuple[Message, ...]
+    """Text, or the whole chat."""
     completion: str | None
+    """What is to be said to a prompt; None: the chat's own replies are."""
+    context: int = 0
+    """So many first messages of the chat are a prompt, whatever the assistant says in them."""
 
 
 def read_row(row: Mapping[str, object]) -> Demonstration:
@@ -84,13 +92,17 @@ def read_row(row: Mapping[str, object]) -> Demonstration:
     prompt, completion = row["prompt"], row["completion"]
     if not isinstance(prompt, str):
         prompt = chat_of(prompt, "prompt")
-    if not isinstance(completion, str):
-        completion = chat_of(completion, "completion")[-1]["content"]
-    if not completion.strip():
-        raise UnusableRow("the completion is empty")
     if isinstance(prompt, str) and not prompt.strip():
         raise UnusableRow("the prompt is empty")
-    return Demonstration(prompt, completion)
+    if isinstance(completion, str):
+        if not completion.strip():
+            raise UnusableRow("the completion is empty")
+        return Demonstration(prompt, completion)
+    said = chat_of(completion, "completion")
+    if isinstance(prompt, str) and len(said) == 1 and "tool_calls" not in said[0]:  # needs no chat template
+        return read_row({"prompt": prompt, "completion": said[0]["content"]})
+    asked = (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
+    return Demonstration((*asked, *said), None, context=len(asked))
 
 
 def encode_row(
@@ -99,61 +111,54 @@ def encode_row(
     """One row of a file as token ids.
 
     Raises:
-        UnusableRow: a column is missing or empty, there is no assistant turn, or the chat template does not say which
-            tokens are the assistant's.
+        UnusableRow: a column is missing or empty, there is no assistant turn, or the chat template refuses the row.
     """
-    prompt, completion = read_row(row)
+    prompt, completion, context = read_row(row)
     if completion is None:
         assert not isinstance(prompt, str)
-        return encode_chat(prompt, tokenizer, section, where=where)
-    problem = Problem(id=where, prompt=prompt, reference=None, verifier="", demonstration=completion)
-    found = encode_problems([problem], tokenizer, section, limit=1 << 40)
-    return found.rows[0]
+        return encode_chat(prompt, tokenizer, section, where=where, context=context)
+    said = turns_of(tokenizer, section).demonstrated(Message(role="assistant", content=completion))
+    return _encode(prompt, [said], [], tokenizer, section, where)
 
 
 def encode_chat(
-    messages: tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, where: str
+    messages: tuple[Message, ...],
+    tokenizer: PreTrainedTokenizerBase,
+    section: PromptSection,
+    *,
+    where: str,
+    context: int = 0,
 ) -> Encoded:
-    """A conversation, every assistant turn of which is trained on.
+    """A conversation, every assistant turn of which, behind the first `context` messages, is trained on.
 
-    One assistant turn at the end: prompt and completion, as in sampling, checked against the template's own mask.
-    Several: the template's mask (its `generation` marks) decides.
+    A template's own mask (its `generation` marks), where that is not the reply and its end, decides what is trained of
+    several turns.
+
+    Raises:
+        UnusableRow: there is no such turn, one is empty, or the chat template refuses the messages.
     """
-    turns = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
-    if not turns:
+    places = [at for at, message in enumerate(messages) if message["role"] == "assistant" and at >= context]
+    if not places:
         raise UnusableRow("has no assistant message")
-    if any(not messages[place]["content"].strip() for place in turns):
+    if any(not messages[at]["content"].strip() and "tool_calls" not in messages[at] for at in places):
         raise UnusableRow("an assistant message is empty")
-    if turns[0] == 0:
+    if places[0] == 0:
         raise UnusableRow("its first message is the assistant's: there is no prompt")
-    messages = messages[: turns[-1] + 1]  # nothing after the last assistant turn is trained on
-    marked = uses_chat(tokenizer, section) and bool(GENERATION.search(str(tokenizer.chat_template)))
-    if len(turns) > 1:
-        if not marked:
-            raise UnusableRow(
-                f"has {len(turns)} assistant turns, and the chat template has no generation mask"
-                " ({% generation %} ... {% endgeneration %}) that would say which tokens are the assistant's"
-            )
-        return _by_template(messages, tokenizer, section, where)
-    problem = Problem(
-        id=where, prompt=messages[:-1], reference=None, verifier="", demonstration=messages[-1]["content"]
-    )
-    encoded = encode_problems([problem], tokenizer, section, limit=1 << 40).rows[0]
-    if marked:
-        _same_mask(encoded, _by_template(messages, tokenizer, section, where))
-    return encoded
+    turns = turns_of(tokenizer, section)
+    if turns.mask_fault and len(places) == 1:
+        raise UnusableRow(turns.mask_fault)
+    if turns.mask_fault:  # the template says itself what is the assistant's
+        return _by_template(messages[: places[-1] + 1], tokenizer, section, where)
+    replies = [turns.demonstrated(messages[at]) for at in places]
+    between = [messages[at + 1 : following] for at, following in itertools.pairwise(places)]
+    return _encode(messages[: places[0]], replies, between, tokenizer, section, where)
 
 
 def _by_template(
     messages: tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, section: PromptSection, where: str
 ) -> Encoded:
     """The conversation as the template renders it, with the template's own mask; cut behind its last trained token."""
-    listed = [{"role": message["role"], "content": message["content"]} for message in messages]
-    if section.system and listed[0]["role"] != "system":
-        listed.insert(0, {"role": "system", "content": section.system})
-    options: dict[str, Any] = {**section.template_options, "return_dict": True, "return_assistant_tokens_mask": True}
-    rendered = cast("Mapping[str, list[int]]", tokenizer.apply_chat_template(listed, tokenize=True, **options))
-    ids, mask = rendered["input_ids"], [bool(kept) for kept in rendered["assistant_masks"]]
+    ids, mask = template_mask(messages_of(messages, section), tokenizer, section)
     if not any(mask) or mask[0]:
         raise UnusableRow("the chat template's generation mask marks no token, or the very first one")
     first, last = mask.index(True), len(mask) - 1 - mask[::-1].index(True)
@@ -165,17 +170,25 @@ def _by_template(
     )
 
 
-def _same_mask(ours: Encoded, template: Encoded) -> None:
-    """Raise where prompt and completion as sampled are not what the template marks.
-
-    Raises:
-        UnusableRow: names the first difference.
-    """
-    ids = (*ours.prompt_ids, *ours.completion_ids)
-    theirs = (*template.prompt_ids, *template.completion_ids)
-    if len(ours.prompt_ids) != len(template.prompt_ids) or ids[: len(theirs)] != theirs or not all(template.loss_mask):
-        at = next((n for n, (a, b) in enumerate(zip(ids, theirs, strict=False)) if a != b), min(len(ids), len(theirs)))
-        raise UnusableRow(
-            f"the chat template's own mask is not the completion: it starts at token {len(template.prompt_ids)}, the"
-            f" completion at {len(ours.prompt_ids)}; the texts differ from token {at} on"
-        )
+def _encode(
+    prompt: str | tuple[Message, ...],
+    replies: Sequence[str],
+    between: Sequence[Sequence[Message]],
+    tokenizer: PreTrainedTokenizerBase,
+    section: PromptSection,
+    where: str,
+) -> Encoded:
+    """Prompt, first reply, what the template writes between it and the next one, that one, ..."""
+    problem = Problem(id=where, prompt=prompt, reference=None, verifier="")
+    (rendered,) = render_each([problem], tokenizer, section)
+    if not isinstance(rendered, Prompt):
+        raise rendered
+    turns = turns_of(tokenizer, section)
+    ids: list[int] = []
+    mask: list[bool] = []
+    for reply, following in zip(replies, [*between, None], strict=True):
+        said = turns.completion_ids(reply)
+        frame = () if following is None else turns.frame_ids(following)
+        ids += [*said, *frame]
+        mask += [True] * len(said) + [False] * len(frame)
+    return Encoded(id=where, prompt_ids=rendered.ids, completion_ids=tuple(ids), loss_mask=tuple(mask))

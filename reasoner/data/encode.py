@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 import torch
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.algorithm.batch import Batch
 from reasoner.config.errors import ConfigError
-from reasoner.config.mappings import are_mappings
 from reasoner.config.sections import PromptSection
-from reasoner.data.prompt import render
+from reasoner.data.prompt import Prompt, UnusableRow, render_each
+from reasoner.data.turns import turns_of
 from tasks import Message, Problem
+from tasks.messages import BadMessages, read_messages
 from tasks.rows import read_rows
 
 Item = TypeVar("Item")
@@ -31,7 +32,7 @@ class Encoded:
     id: str
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
-    """The end-of-sequence token included."""
+    """The end token included."""
     loss_mask: tuple[bool, ...]
     """Of the completion: False where a token is somebody else's turn."""
 
@@ -47,25 +48,23 @@ class BadRow(NamedTuple):
     reason: str
 
 
-class UnusableRow(ValueError):
-    """A row of data holds no preference or demonstration; the message says why."""
-
-
 def chat_of(value: object, column: str) -> tuple[Message, ...]:
     """A column that holds chat messages.
 
     Raises:
         UnusableRow: it does not.
     """
-    if value and are_mappings(value) and all("role" in m and isinstance(m.get("content"), str) for m in value):
-        return tuple(Message(role=str(m["role"]), content=str(m["content"])) for m in value)
-    raise UnusableRow(f"column {column!r} must be a list of {{role, content}} messages; got {str(value)[:60]!r}")
+    try:
+        return read_messages(value)
+    except BadMessages as error:
+        raise UnusableRow(f"column {column!r}: {error}") from error
 
 
-def completion_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """A given completion as the policy would have sampled it: its tokens and the end-of-sequence token."""
-    ids = cast("list[int]", tokenizer(text, add_special_tokens=False)["input_ids"])
-    return (*ids, cast("int", tokenizer.eos_token_id))
+def completion_ids(
+    text: str, tokenizer: PreTrainedTokenizerBase, section: PromptSection | None = None
+) -> tuple[int, ...]:
+    """A given completion as the policy would have sampled it: its tokens and the end token."""
+    return turns_of(tokenizer, section or PromptSection()).completion_ids(text)
 
 
 def length_fault(row: Encoded, limit: int) -> str | None:
@@ -129,10 +128,10 @@ def report_bad_rows(bad: Sequence[BadRow], *, total: int, policy: str, folder: P
     Args:
         bad: the rows.
         total: rows read.
-        policy: "drop" or "stop".
+        policy: "drop", "drop_most" or "stop".
         folder: a run folder: every row is named in its `bad_rows.tsv`.
     Raises:
-        ConfigError: the policy is "stop" and there is one, or no row is left.
+        ConfigError: there is one and the policy is "stop", they are more than half and it is "drop", or none is left.
     """
     if folder is not None and bad:
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,9 +140,16 @@ def report_bad_rows(bad: Sequence[BadRow], *, total: int, policy: str, folder: P
         return None
     shown = "; ".join(f"{row.where}: {row.reason}" for row in bad[:3])
     counted = f"{len(bad)} of {total} rows cannot be used: {shown}{'; ...' if len(bad) > 3 else ''}."
-    if len(bad) == total or policy == "stop":
-        what = "None is left." if len(bad) == total else "bad_rows is 'stop'."
-        raise ConfigError("bad-value", f"{counted} {what} Mend or remove them, or set bad_rows: drop.")
+    if len(bad) == total:
+        raise ConfigError("bad-value", f"{counted} None is left. Mend them.")
+    if policy == "stop":
+        raise ConfigError("bad-value", f"{counted} bad_rows is 'stop'. Mend or remove them, or set bad_rows: drop.")
+    if policy == "drop" and 2 * len(bad) > total:
+        raise ConfigError(
+            "bad-value",
+            f"{counted} That is {len(bad) / total:.0%} of the data. Mend them, or set bad_rows: drop_most to go on"
+            " without them.",
+        )
     return f"{counted} They were left out{f', listed in {folder / BAD_ROWS}' if folder else ''}."
 
 
@@ -155,8 +161,29 @@ def encode(
     *,
     name: str,
 ) -> Encoded:
-    """A completion of a prompt as the reward model reads it: rendered, and ended by the end-of-sequence token."""
+    """A completion of a prompt as the reward model reads it: rendered, and ended as the policy ends it.
+
+    Raises:
+        UnusableRow: the chat template refuses the prompt.
+    """
     problem = Problem(id=name, prompt=prompt, reference=None, verifier="reward-model")
-    (rendered,) = render([problem], tokenizer, section)
-    ids = completion_ids(completion, tokenizer)
+    (rendered,) = render_each([problem], tokenizer, section)
+    if not isinstance(rendered, Prompt):
+        raise rendered
+    ids = completion_ids(completion, tokenizer, section)
     return Encoded(id=name, prompt_ids=rendered.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
+
+
+__all__ = [
+    "BAD_ROWS",
+    "BadRow",
+    "Encoded",
+    "UnusableRow",
+    "batch_of",
+    "chat_of",
+    "completion_ids",
+    "encode",
+    "length_fault",
+    "report_bad_rows",
+    "usable_rows",
+]

@@ -9,7 +9,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.algorithm.batch import Batch
 from reasoner.config.sections import PromptSection
-from reasoner.data.encode import BadRow, Encoded, batch_of, encode, length_fault
+from reasoner.data.encode import BadRow, Encoded, UnusableRow, batch_of, encode, length_fault
 from reasoner.data.preferences import Pair
 
 
@@ -26,13 +26,17 @@ class EncodedPair(NamedTuple):
 def encode_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int
 ) -> tuple[list[EncodedPair], list[BadRow]]:
-    """Encode pairs; those over the limit of tokens are bad rows."""
+    """Encode pairs; those over the limit of tokens, or refused by the chat template, are bad rows."""
     kept: list[EncodedPair] = []
     bad: list[BadRow] = []
     for pair in pairs:
-        first, second = (
-            encode(pair.prompt, text, tokenizer, section, name=pair.id) for text in (pair.first, pair.second)
-        )
+        try:
+            first, second = (
+                encode(pair.prompt, text, tokenizer, section, name=pair.id) for text in (pair.first, pair.second)
+            )
+        except UnusableRow as error:
+            bad.append(BadRow(pair.id, str(error)))
+            continue
         fault = length_fault(max(first, second, key=len), limit)
         if fault:
             bad.append(BadRow(pair.id, fault))

@@ -246,7 +246,7 @@ class HfEngine(Engine):
     def _finish(self, entry: _Active, token: int, params: SamplingParams) -> Completion | None:
         text: str | None = None
         reason: FinishReason | None = None
-        if token in self._eos:
+        if token in (self._eos if params.end_ids is None else params.end_ids):
             reason = FinishReason.STOP
         elif params.stop and token in self._enders(params.stop):
             decoded = self._text(entry.tokens)

@@ -101,6 +101,8 @@ class VllmEngine(Engine):
                     top_k=params.top_k or -1,
                     seed=request.seed,
                     stop=list(params.stop) or None,
+                    stop_token_ids=None if params.end_ids is None else list(params.end_ids),
+                    ignore_eos=params.end_ids is not None,
                     include_stop_str_in_output=True,
                     logprobs=0,
                     flat_logprobs=True,

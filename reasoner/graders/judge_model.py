@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from reasoner.config.sections import ModelSection
+from reasoner.config.sections import ModelSection, PromptSection
+from reasoner.data.prompt import UnusableRow, chat_text, messages_of
 from reasoner.engine.vllm import VllmEngine
 from reasoner.model.load import ModelError, compute_dtype, default_device, load_config_and_tokenizer, load_model, move
+from tasks import Message
 from verifiers.errors import BadOption
 from verifiers.judge.asker import Asker
 from verifiers.judge.budget import Meter
@@ -37,11 +39,24 @@ FILES_OF_A_MODEL = ("*.json", "*.safetensors", "*.bin", "*.jinja", "*.model")
 
 
 def prompt_text(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The chat as the model reads it, up to its own turn; without a chat template the turns one under the other."""
+    """The chat as the model reads it, up to its own turn; without a chat template the turns one under the other.
+
+    A system message that the template refuses stands in front of the user's.
+
+    Raises:
+        ModelError: the template refuses the chat all the same.
+    """
     if not tokenizer.chat_template:
         return "".join(f"{turn.content}\n\n" for turn in turns)
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    messages = [Message(role=turn.role, content=turn.content) for turn in turns]
+    try:
+        return chat_text(messages, tokenizer, PromptSection(), reply_follows=True)
+    except UnusableRow:
+        folded = messages_of(messages, PromptSection(system_in="user"))
+    try:
+        return chat_text(folded, tokenizer, PromptSection(), reply_follows=True)
+    except UnusableRow as error:
+        raise ModelError(f"the judge's chat cannot be rendered: {error} Use another model as the judge.") from error
 
 
 def encoded(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 from transformers.modeling_utils import PreTrainedModel
 
-from reasoner.data.encode import Encoded, batch_of, encode
+from reasoner.data.encode import Encoded, UnusableRow, batch_of, encode
 from reasoner.model.load import ModelError, check_model, compute_dtype, default_device, first_line, load_tokenizer, move
 from reasoner.model.lora import exclusive, using_adapter
 from reasoner.model.reward_head import BASE_FILE, REWARD_HEAD_FILE, RewardCard, last_token_scores
@@ -175,13 +175,18 @@ class RewardModelVerifier(Verifier):
         rewards_BK: list[list[float]] = [[] for _ in rows]
         faults: dict[int, str] = {}
         for model in self.models:
-            encoded = [
-                encode(prompt_of(row), row.completion, model.tokenizer, model.card.prompt, name=str(place))
-                for place, row in enumerate(rows)
-            ]
-            for place, row in enumerate(encoded):
-                if len(row) > model.limit:
-                    faults[place] = f"{len(row)} tokens are over the context of {model.limit} of {model.path}"
+            encoded: dict[int, Encoded] = {}
+            for place, row in enumerate(rows):
+                try:
+                    encoded[place] = encode(
+                        prompt_of(row), row.completion, model.tokenizer, model.card.prompt, name=str(place)
+                    )
+                except UnusableRow as error:
+                    faults[place] = f"{model.path}: {error}"
+                    continue
+                if len(encoded[place]) > model.limit:
+                    tokens = len(encoded[place])
+                    faults[place] = f"{tokens} tokens are over the context of {model.limit} of {model.path}"
             kept = [place for place in range(len(rows)) if place not in faults]
             for place, rewards in zip(kept, model.score([encoded[place] for place in kept]), strict=True):
                 rewards_BK[place] += rewards
@@ -204,6 +209,5 @@ def prompt_of(row: GradingRow) -> str | tuple[Message, ...]:
     """The row's prompt: the chat that the trainer attached, or its text."""
     messages = row.info.get("messages")
     if isinstance(messages, list):
-        turns = cast("list[dict[str, str]]", messages)
-        return tuple(Message(role=turn["role"], content=turn["content"]) for turn in turns)
+        return tuple(cast("list[Message]", messages))
     return row.prompt or ""

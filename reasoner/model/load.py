@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -21,7 +28,11 @@ from reasoner.model.gguf import local_model
 from reasoner.model.internals import attention_of
 from reasoner.model.measured import measure
 from reasoner.model.quantized import bits_config, settle
+<<<<<<< HEAD
 from reasoner.model.soundness import weights_fault
+=======
+from reasoner.model.save import stored_dtype
+>>>>>>> w-model
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -83,11 +94,59 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
         raise _no_such_model(section.path, error) from error
     if quantization:
         model = settle(model)
+<<<<<<< HEAD
     check_weights(model, section.path)
+=======
+    tokenizer = _tokenizer(section)
+    _fit_embedding(model, tokenizer, section, seed)
+>>>>>>> w-model
     _own_memory(model)
     allow_unpadded(model)
     check_family(model)
-    return Loaded(model.eval(), load_tokenizer(section.tokenizer or section.path))
+    return Loaded(model.eval(), tokenizer)
+
+
+def dtype_of(section: ModelSection) -> torch.dtype:
+    """The dtype in which the model of a config section is saved once it is trained: that of its files."""
+    if section.from_scratch is not None or section.path is None:
+        return torch.float32
+    path = local_model(section.path)
+    try:
+        return stored_dtype(path, AutoConfig.from_pretrained(path))
+    except (OSError, ValueError):  # an adapter's folder has no config of a model
+        return torch.float32
+
+
+def _fit_embedding(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, section: ModelSection, seed: int
+) -> None:
+    """Grow the embedding where the tokenizer has more tokens than it has rows.
+
+    Raises:
+        ModelError: the config does not allow it to grow.
+    """
+    rows, tokens = model.get_input_embeddings().get_parameter("weight").shape[0], tokens_of(tokenizer)
+    if tokens <= rows:
+        return
+    if not section.resize_embeddings or section.quantization:
+        raise _too_many_tokens(section, tokens, rows)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.resize_token_embeddings(tokens)
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The highest token id, plus one."""
+    added = cast("dict[int, object]", getattr(tokenizer, "added_tokens_decoder", {}))
+    return max(len(tokenizer), max(added, default=-1) + 1)
+
+
+def _too_many_tokens(section: ModelSection, tokens: int, rows: int) -> ModelError:
+    return ModelError(
+        f"the tokenizer {section.tokenizer or section.path!r} has {tokens} tokens, the embedding of {section.path!r}"
+        f" {rows} rows: the model cannot read the others. Set model.tokenizer to one that fits, or"
+        " model.resize_embeddings: true to grow the embedding (without quantization)."
+    )
 
 
 def check_weights(model: PreTrainedModel, path: str) -> None:
@@ -194,6 +253,30 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def _tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
+    """The tokenizer of a config section, with its chat template."""
+    path = section.tokenizer or section.path
+    assert path is not None
+    return _with_template(load_tokenizer(path), section)
+
+
+def _with_template(tokenizer: PreTrainedTokenizerBase, section: ModelSection) -> PreTrainedTokenizerBase:
+    """The tokenizer with the chat template of the config, where that names one.
+
+    Raises:
+        ModelError: there is no such file.
+    """
+    if section.chat_template is not None:
+        try:
+            tokenizer.chat_template = Path(section.chat_template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(
+                f"model.chat_template={section.chat_template!r} cannot be read: {first_line(error)} Name a file that"
+                " holds a chat template."
+            ) from error
+    return tokenizer
+
+
 def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
     """What can be known of a model without its weights.
 
@@ -205,7 +288,11 @@ def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, 
         config = AutoConfig.from_pretrained(local_model(section.path))
     except (OSError, ValueError, ImportError) as error:
         raise _no_such_model(section.path, error) from error
-    return config, load_tokenizer(section.tokenizer or section.path)
+    tokenizer = _tokenizer(section)
+    rows = int(getattr(config.get_text_config(), "vocab_size", 0) or 1 << 40)
+    if tokens_of(tokenizer) > rows:
+        raise _too_many_tokens(section, tokens_of(tokenizer), rows)
+    return config, tokenizer
 
 
 def move(module: nn.Module, device: torch.device | str) -> None:
@@ -226,9 +313,20 @@ def context_limit(config: PreTrainedConfig, section: ModelSection) -> int:
 
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Every token that ends a completion: the tokenizer's and the generation config's."""
-    configured = model.generation_config.eos_token_id if model.generation_config else None
-    listed = configured if isinstance(configured, list) else [configured]
-    return tuple(sorted({int(i) for i in [tokenizer.eos_token_id, *listed] if i is not None}))
+    listed = _listed(model.generation_config.eos_token_id if model.generation_config else None)
+    return tuple(sorted({cast("int", tokenizer.eos_token_id), *listed}))
+
+
+def configured_ends(path: str, config: PreTrainedConfig) -> tuple[int, ...]:
+    """The eos_token_id of a model's generation config, or of its config where it has none."""
+    try:
+        return _listed(GenerationConfig.from_pretrained(local_model(path)).eos_token_id)
+    except (OSError, ValueError):
+        return _listed(getattr(config.get_text_config(), "eos_token_id", None))
+
+
+def _listed(ids: int | list[int] | None) -> tuple[int, ...]:
+    return tuple(map(int, ids if isinstance(ids, list) else [] if ids is None else [ids]))
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -269,7 +367,7 @@ def scratch_config(shape: ScratchConfig, tokenizer: PreTrainedTokenizerBase) -> 
 
 def _from_scratch(section: ModelSection, seed: int, weights_dtype: torch.dtype) -> Loaded:
     assert section.from_scratch is not None
-    tokenizer = load_tokenizer(section.tokenizer) if section.tokenizer else byte_tokenizer()
+    tokenizer = _tokenizer(section) if section.tokenizer else _with_template(byte_tokenizer(), section)
     config = scratch_config(section.from_scratch, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

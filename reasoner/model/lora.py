@@ -31,8 +31,9 @@ from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.config.load import load_config
 from reasoner.config.sections import LoraConfig
-from reasoner.model.load import ModelError, compute_dtype, default_device, first_line, load_model
+from reasoner.model.load import ModelError, compute_dtype, default_device, dtype_of, first_line, load_model
 from reasoner.model.quantized import plain_weight, quantized_layers
+from reasoner.model.save import DTYPES, write_model
 from reasoner.model.sharding import spread_like, whole
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weigh
         target_modules=section.targets,
         task_type="CAUSAL_LM",
     )
+    if _adapts_embedding(model, section):
+        _untie(model)
     try:
         with _making(seed):
             adapted = peft.get_peft_model(model, config, adapter_name=ADAPTER)
@@ -86,6 +89,24 @@ def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weigh
         ) from error
     adapted.eval()
     return adapted
+
+
+def _adapts_embedding(model: PreTrainedModel, section: LoraConfig) -> bool:
+    """Whether an adapter lies on the input embedding or the output layer, which are one matrix in many models."""
+    ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    names = [name for name, module in model.named_modules() if id(module) in ends]
+    targets = [] if isinstance(section.targets, str) else section.targets
+    return any(name == target or name.endswith(f".{target}") for name in names for target in targets)
+
+
+def _untie(model: PreTrainedModel) -> None:
+    """Give the output layer a matrix of its own: an adapter changes one of the two, and a tied model has one."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    weight = embedding.get_parameter("weight")
+    if isinstance(head, nn.Module) and head.get_parameter("weight") is weight:
+        head.register_parameter("weight", nn.Parameter(weight.detach().clone(), requires_grad=False))
+    model.config.tie_word_embeddings = False
+    model.config.get_text_config().tie_word_embeddings = False
 
 
 def another_adapter(adapted: PeftModel, name: str, *, seed: int) -> None:
@@ -216,9 +237,13 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         yield plain_name(name), held
 
 
-def merge_checkpoint(adapter: Path, target: Path) -> None:
+def merge_checkpoint(adapter: Path, target: Path, *, dtype: str | None = None) -> None:
     """Write the plain model folder of a checkpoint's adapter: the base that its run was begun with, adapter merged.
 
+    Args:
+        adapter: the adapter's folder in the checkpoint.
+        target: the folder to write.
+        dtype: of the model; None: that of the base.
     Raises:
         ModelError: the folder lies outside a run, so that nothing names the base.
     """
@@ -227,8 +252,8 @@ def merge_checkpoint(adapter: Path, target: Path) -> None:
         raise ModelError(f"{adapter} must lie in the checkpoints of a run, whose config.yaml names the base model.")
     stage = load_config(str(written)).stages[0]
     assert stage.model.lora is not None
-    dtype = compute_dtype(stage.model.dtype, default_device()) if stage.model.quantization else torch.float32
-    loaded = load_model(stage.model, seed=stage.seed, weights_dtype=dtype)
+    held = compute_dtype(stage.model.dtype, default_device()) if stage.model.quantization else torch.float32
+    loaded = load_model(stage.model, seed=stage.seed, weights_dtype=held)
     add_adapter(loaded.model, stage.model.lora, seed=stage.seed, weights=adapter)
-    loaded.model.save_pretrained(target, state_dict=dict(plain_weights(loaded.model)))
-    loaded.tokenizer.save_pretrained(target)
+    wanted = dtype_of(stage.model) if dtype is None else DTYPES[dtype]
+    write_model(loaded.model, loaded.tokenizer, dict(plain_weights(loaded.model)), target, wanted)

@@ -19,7 +19,11 @@ from reasoner.config.errors import ConfigError
 from reasoner.errors import ReasonerError, faults
 from reasoner.model.load import ModelError
 from reasoner.model.random_state import random_state, set_random_state
+<<<<<<< HEAD
 from reasoner.model.soundness import largest
+=======
+from reasoner.model.save import settle_dtype
+>>>>>>> w-model
 from reasoner.policy.optimizer import load_optimizer_state
 from reasoner.policy.progress import Progress
 from reasoner.storage.files import DISK_FAULTS, disk_faults_told, remove_folder, whole_folder
@@ -78,14 +82,21 @@ def save_model(target: Path, policy: Policy) -> None:
         processes.on_main(lambda: write_model(target, policy.save, what=f"model {target}", advice=GO_ON))
 
 
-def copy_model(source: Path, folder: Path) -> None:
-    """Copy the files of a model folder into another one, which is there."""
+def copy_model(source: Path, folder: Path, *, dtype: str | None = None) -> None:
+    """Copy the files of a model folder into another one, which is there.
+
+    Args:
+        source: of a run, or of a checkpoint.
+        folder: where its files go.
+        dtype: of the copy; None: the base's, which a checkpoint notes, or as it is.
+    """
     for path in sorted(source.rglob("*")):  # shutil.copytree would turn every errno into text
         place = folder / path.relative_to(source)
         if path.is_dir():
             place.mkdir()
         else:
             shutil.copy2(path, place)
+    settle_dtype(folder, dtype)
 
 
 def write_model(target: Path, fill: Callable[[Path], object], *, what: str, advice: str) -> None:

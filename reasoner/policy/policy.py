@@ -27,7 +27,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
 from reasoner.errors import ReasonerError
 from reasoner.model.forward import Forward, hidden_states, takes_unpadded
-from reasoner.model.load import ModelError, compute_dtype, context_limit, eos_ids, load_model
+from reasoner.model.load import ModelError, compute_dtype, context_limit, dtype_of, eos_ids, load_model
 from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 from reasoner.model.lora import (
     adapter_weights,
@@ -39,6 +39,7 @@ from reasoner.model.lora import (
     save_adapter,
 )
 from reasoner.model.measured import packs
+from reasoner.model.save import DTYPE_FILE, dtype_name, write_model
 from reasoner.model.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
 from reasoner.model.soundness import LARGEST_WEIGHT, largest
 from reasoner.policy.layout import packed, padded, unpadded
@@ -137,19 +138,27 @@ class Policy:
         self.tokenizer: PreTrainedTokenizerBase = loaded.tokenizer
         self.context = context_limit(loaded.model.config, config.model)
         self.eos_ids = eos_ids(loaded.model, loaded.tokenizer)
+        self.end_ids = self.eos_ids
+        """Tokens that end a completion."""
         self.vocabulary = loaded.model.config.vocab_size
         self.special_ids: list[int] = list(loaded.tokenizer.all_special_ids)
         self.model = loaded.model
+        self.saved_dtype = dtype_of(section)
+        """Of the models that are saved: that of the base."""
         if self._packs and not packs(self.model):
             raise ConfigError(
                 "bad-value",
                 f"batch.layout must be padded for {type(self.model).__name__}: rows end to end run into each other; got"
                 f" {config.batch.layout} with model.attention={config.model.attention}.",
             )
+        tied = self.model.config.get_text_config().tie_word_embeddings
         self.adapter: PeftModel | None = None
         if lora is not None:
             adapter = checkpoint / "adapter" if checkpoint else None
             self.adapter = add_adapter(self.model, lora, seed=config.seed, weights=adapter)
+        untied = tied != self.model.config.get_text_config().tie_word_embeddings
+        self.reshaped = config.model.resize_embeddings or untied
+        """Whether the model may have other matrices than the one that it was loaded from."""
         self._loss, self._metrics = 0.0, dict[str, float]()
         """Of what was accumulated since the last step."""
         self._collected: dict[str, dict[str, Tensor]] | None = None
@@ -456,10 +465,22 @@ class Policy:
         scorer: TokenScorer = self.accelerator.unwrap_model(self.scorer)
         return scorer.model
 
+    def end_with(self, end_ids: Sequence[int]) -> None:
+        """Name the tokens that end a completion in the generation config of the models that are saved."""
+        self.end_ids = tuple(end_ids)
+        generation = self.unwrapped().generation_config
+        if generation is not None and set(end_ids) != set(self.eos_ids):
+            generation.eos_token_id = list(end_ids)
+
     def save(self, folder: Path) -> None:
-        """Write the model and tokenizer as a plain Hugging Face folder, adapters merged."""
-        self.unwrapped().save_pretrained(folder, state_dict=self._written("model"))
-        self.tokenizer.save_pretrained(folder)
+        """Write the model and tokenizer as a plain Hugging Face folder in the base's dtype, adapters merged."""
+        write_model(self.unwrapped(), self.tokenizer, self._written("model"), folder, self.saved_dtype)
+
+    def _save_master(self, folder: Path) -> None:
+        """Write the weights as they are trained, from which a run goes on, and the dtype that `save` gives them."""
+        model = self.unwrapped()
+        write_model(model, self.tokenizer, self._written("model"), folder, model.dtype)
+        (folder / DTYPE_FILE).write_text(dtype_name(self.saved_dtype) + "\n")
 
     @contextmanager
     def collected(self, *, trained: bool) -> Iterator[None]:
@@ -506,7 +527,7 @@ class Policy:
     def save_trained(self, checkpoint: Path) -> None:
         """Write what training changes: the model under `model`, or the adapter alone under `adapter`."""
         if self.adapter is None:
-            self.save(checkpoint / "model")
+            self._save_master(checkpoint / "model")
         else:
             save_adapter(self.adapter, self._written("adapter"), checkpoint / "adapter")
 

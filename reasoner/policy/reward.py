@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+import typing
+from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.objective import TokenScores
@@ -19,9 +22,10 @@ from reasoner.config.errors import ConfigError
 from reasoner.model.families import reward_architecture
 from reasoner.model.forward import Forward
 from reasoner.model.logprobs import output_layer
-from reasoner.model.lora import fingerprint, save_adapter
+from reasoner.model.lora import fingerprint, plain_name, save_adapter
 from reasoner.model.reward_head import BASE_FILE, RewardCard, last_token_scores
 from reasoner.model.reward_head import REWARD_HEAD_FILE as HEAD_FILE
+from reasoner.model.save import cast, config_in
 from reasoner.model.sharding import whole_state
 from reasoner.policy.policy import Policy
 from reasoner.seeds import request_seed
@@ -36,7 +40,7 @@ class RewardScorer(nn.Module):
         self.head = head
 
     def forward(self, forward: Forward, temperature: float) -> TokenScores:
-        rewards_BK = last_token_scores(cast("nn.Module", self.model.get_decoder()), self.head, forward)
+        rewards_BK = last_token_scores(typing.cast("nn.Module", self.model.get_decoder()), self.head, forward)
         nothing = rewards_BK.new_zeros(0)
         return TokenScores(nothing, nothing, rewards_BK)
 
@@ -72,7 +76,7 @@ class RewardPolicy(Policy):
     def save(self, folder: Path) -> None:
         """Write a sequence-classification folder; with an adapter, the adapter and the head apart as well."""
         folder.mkdir(parents=True, exist_ok=True)
-        config = copy.deepcopy(self.unwrapped().config)
+        config = config_in(self.unwrapped().config, self.saved_dtype)
         architecture = reward_architecture(config)
         if architecture is None:
             raise ConfigError(
@@ -82,22 +86,30 @@ class RewardPolicy(Policy):
             )
         config.architectures = [architecture]
         config.num_labels = self.config.reward_model.heads
-        config.pad_token_id = self.tokenizer.pad_token_id
+        tokenizer = padded_apart(self.tokenizer, self.end_ids)
+        config.get_text_config().pad_token_id = config.pad_token_id = tokenizer.pad_token_id
+        weights = {name: t for name, t in self._written("model").items() if not name.startswith("lm_head")}
+        weights["score.weight"] = self._written("head")["weight"]
+        weights = {name: t.cpu().contiguous() for name, t in cast(weights, self.saved_dtype).items()}
+        with_row_for(typing.cast("int", tokenizer.pad_token_id), self._embedding(), weights, config)
         config.save_pretrained(folder)
-        weights = {name: t.cpu().contiguous() for name, t in self._written("model").items()}
-        weights = {name: t for name, t in weights.items() if not name.startswith("lm_head")}
-        weights["score.weight"] = self._written("head")["weight"].cpu()
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        self.tokenizer.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
         self.card.write(folder)
         if self.adapter is not None:
             save_adapter(self.adapter, self._written("adapter"), folder / "adapter")
             save_file(self._written("head"), folder / "adapter" / HEAD_FILE)
             (folder / "adapter" / BASE_FILE).write_text(self._base + "\n")
 
+    def _embedding(self) -> str:
+        """Name of the input embedding among the plain weights."""
+        model = self.unwrapped()
+        held = model.get_input_embeddings().get_parameter("weight")
+        return next(plain_name(name) for name, one in model.named_parameters() if one is held)
+
     def save_trained(self, checkpoint: Path) -> None:
         if self.adapter is None:
-            super().save(checkpoint / "model")
+            self._save_master(checkpoint / "model")
         else:
             save_adapter(self.adapter, self._written("adapter"), checkpoint / "adapter")
         save_file({name: t.cpu() for name, t in self._written("head").items()}, checkpoint / HEAD_FILE)
@@ -112,6 +124,36 @@ class RewardPolicy(Policy):
         if part == "head":
             return whole_state(self.head)
         return super()._weights(part)
+
+
+PAD = "<|pad|>"
+"""Name of a padding token that a tokenizer is given for a reward model."""
+
+
+def padded_apart(tokenizer: PreTrainedTokenizerBase, ends: Container[int]) -> PreTrainedTokenizerBase:
+    """A tokenizer whose padding token is none of those that end a row.
+
+    transformers reads a reward off the last token that is not padding: were that an end token, off the token before.
+    Another special token takes its place, or a new one where there is no other.
+    """
+    candidates = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, *tokenizer.all_special_ids]
+    free = next((token for token in candidates if token is not None and token not in ends), None)
+    if free is not None and free == tokenizer.pad_token_id:
+        return tokenizer
+    tokenizer = copy.deepcopy(tokenizer)
+    if free is None:
+        tokenizer.add_special_tokens({"pad_token": PAD})
+    else:
+        tokenizer.pad_token = typing.cast("str", tokenizer.convert_ids_to_tokens(free))
+    return tokenizer
+
+
+def with_row_for(token: int, name: str, weights: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """Grow the embedding of that name by a row of zeros, in weights and config, where it has none for a token."""
+    held = weights[name]
+    if token >= len(held):
+        weights[name] = torch.cat([held, held.new_zeros(token + 1 - len(held), held.shape[1])])
+        config.get_text_config().vocab_size = token + 1
 
 
 def scalar_head(hidden_size: int, heads: int, *, seed: int) -> nn.Linear:

@@ -42,8 +42,8 @@ class StepUpdate:
             self._policy.accumulate(batch, self._objective)
 
     def finish(self) -> Updated | None:
-        """Take the optimizer steps; None if no rows were added."""
-        if not self._batches:
+        """Take the optimizer steps; None if no rows were added, or none of their tokens is trained on."""
+        if not any(batch.loss_mask_N.any() for batch in self._batches):
             return None
         batch = Batch.joined(self._batches)
         if self._once:
@@ -59,10 +59,10 @@ class StepUpdate:
                 random.Random(request_seed(config.seed, "rows", self._step, epoch)).shuffle(rows)
             for part in range(optim.updates_per_step):
                 chosen = rows[part :: optim.updates_per_step]
-                if not chosen:
-                    continue
                 whole = len(chosen) == len(batch)
                 taken = batch if whole else batch.select(sorted(chosen)).reweighed(config)
+                if not taken.loss_mask_N.any():
+                    continue
                 stats.append(self._policy.update(taken, self._objective))
                 moved = stats[-1].metrics.get("policy/approx_kl", 0.0) / max(1.0, stats[-1].metrics["tokens"])
                 if optim.stop_kl is not None and moved > optim.stop_kl:

@@ -295,7 +295,11 @@ def _template_probe(session: Session) -> dict[str, float]:
         own = name == uses
         other = section if own else section.model_copy(update={"chat": "always" if name == "chat" else "never"})
         total = count = 0.0
-        for problem, prompt in zip(problems, render(problems, tokenizer, other), strict=True):
+        try:
+            prompts = render(problems, tokenizer, other)
+        except ConfigError:  # the chat template refuses the system message, say
+            continue
+        for problem, prompt in zip(problems, prompts, strict=True):
             answer = tokenizer(problem.demonstration, add_special_tokens=False)["input_ids"]
             ids = [*prompt.ids, *answer][: session.policy.context]
             scored = session.policy.score_tokens(ids)[len(prompt.ids) - 1 :]

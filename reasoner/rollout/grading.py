@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from reasoner.config.stage import StageConfig
 from reasoner.errors import ReasonerError
@@ -28,7 +29,7 @@ def grading_row(problem: Problem, completion: Completion) -> GradingRow:
 
 def turns(prompt: Sequence[Message]) -> list[JSON]:
     """A chat as JSON, for verifiers that read it with its roles (a reward model)."""
-    return [{"role": turn["role"], "content": turn["content"]} for turn in prompt]
+    return [cast("dict[str, JSON]", dict(turn)) for turn in prompt]
 
 
 def check_graded(groups: Sequence[RolloutGroup], *, max_share: float) -> float:

@@ -17,8 +17,9 @@ from reasoner import processes
 from reasoner.config.sections import PromptSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.prompt import Prompt, render
-from reasoner.engine.base import Engine
-from reasoner.records import Completion, Request, Rollout, RolloutGroup, SamplingParams
+from reasoner.data.turns import Ends
+from reasoner.engine.base import Engine, Finished
+from reasoner.records import Completion, FinishReason, Request, Rollout, RolloutGroup, SamplingParams
 from reasoner.rollout.grading import grading_row
 from reasoner.seeds import request_seed
 from tasks import Problem
@@ -136,6 +137,30 @@ class RoundSampler:
     prompt: PromptSection
     seed: int
     """The run's seed."""
+    ends: Ends | None = None
+    """What ends a completion; None: whatever the engine takes from the model, and the stop strings as they are."""
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
+        """The engine's completions, which stop where the policy's turn ends."""
+        if self.ends is None:
+            yield from self.engine.generate(requests, params)
+            return
+        params = replace(params, stop=self.ends.stop, end_ids=self.ends.ids)
+        for index, completion in self.engine.generate(requests, params):
+            yield Finished(index, self._without_end(completion))
+
+    def _without_end(self, completion: Completion) -> Completion:
+        """Without the text of the end token, where that is no special one, which decoding leaves out anyway."""
+        last = completion.token_ids[-1:]
+        if (
+            completion.finish_reason is not FinishReason.STOP
+            or self.ends is None
+            or last[0] not in self.ends.ids
+            or last[0] in self.tokenizer.all_special_ids
+        ):
+            return completion
+        text = str(self.tokenizer.decode(list(completion.token_ids[:-1]), skip_special_tokens=True))
+        return replace(completion, text=text)
 
     def sample(
         self,
@@ -170,7 +195,7 @@ class RoundSampler:
         ]
         completions: dict[int, Completion] = {}
         verdicts: dict[int, Future[Verdict]] = {}
-        for index, completion in self.engine.generate(requests, params):
+        for index, completion in self.generate(requests, params):
             place, _ = asked[index]
             problem = problems_P[place]
             completions[index] = completion

@@ -10,9 +10,16 @@ from rich.console import Console
 from reasoner.config.stage import StageConfig
 from reasoner.data.problems import held_out_problems, spread
 from reasoner.data.prompt import check_lengths, render
+from reasoner.data.turns import ends_of
 from reasoner.engine import open_engine
 from reasoner.evaluation.evaluate import Evaluation, evaluate
-from reasoner.model.load import compute_dtype, context_limit, default_device, load_config_and_tokenizer
+from reasoner.model.load import (
+    compute_dtype,
+    configured_ends,
+    context_limit,
+    default_device,
+    load_config_and_tokenizer,
+)
 from reasoner.observe.display.display import Display
 from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.round import RoundSampler, evaluation_params
@@ -27,6 +34,7 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
     config, tokenizer = load_config_and_tokenizer(stage.model)
     limit = context_limit(config, stage.model)
     params = evaluation_params(stage)
+    ends = ends_of(tokenizer, stage.prompt, configured_ends(stage.model.path, config))
     prompts = render(problems, tokenizer, stage.prompt)
     check_lengths(problems, prompts, max_tokens=params.max_tokens, limit=limit, setting="--max-tokens")
     dtype = str(compute_dtype(stage.model.dtype, default_device())).removeprefix("torch.")
@@ -46,7 +54,11 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
             Display(stage) as display,
             display.progress(f"evaluating {len(problems)} problems", total) as advance,
         ):
-            rounds = RoundSampler(engine=engine, pool=pool, tokenizer=tokenizer, prompt=stage.prompt, seed=stage.seed)
+            if ends.told and not as_json:
+                display.note(ends.told)
+            rounds = RoundSampler(
+                engine=engine, pool=pool, tokenizer=tokenizer, prompt=stage.prompt, seed=stage.seed, ends=ends
+            )
             done = evaluate(problems, rounds=rounds, params=params, samples=section.samples, on_progress=advance)
     finally:
         engine.close()

@@ -26,6 +26,7 @@ from reasoner.data.overlap import find_overlaps, overlap_sentence
 from reasoner.data.problems import load_problems, spread
 from reasoner.data.prompt import check_lengths, render
 from reasoner.data.sampler import Mixture, ProblemSampler
+from reasoner.data.turns import Ends, ends_of
 from reasoner.engine import Engine, NoEngine, open_engine
 from reasoner.engine.check import probe_ids
 from reasoner.model.load import ModelError
@@ -71,6 +72,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         _check_plugins(config, train, tested, display)
         policy = _load_policy(config, accelerator, checkpoint)
         pool = stack.enter_context(grading_pool(config, context=_shared_base(config, policy)))
+        ends = _end_tokens(config, policy, display, resumed=checkpoint is not None)
         _check_lengths(config, policy, train, tested)
         run = RunFolder(folder, config, writes=processes.is_main())
         stack.callback(run.close)
@@ -79,7 +81,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         difficulty = Difficulty(decay=config.rollout.difficulty_decay)
         problems = _sampler(config, train, difficulty)
         rounds = RoundSampler(
-            engine=engine, pool=pool, tokenizer=policy.tokenizer, prompt=config.prompt, seed=config.seed
+            engine=engine, pool=pool, tokenizer=policy.tokenizer, prompt=config.prompt, seed=config.seed, ends=ends
         )
         session = Session(
             config=config,
@@ -127,6 +129,19 @@ def _load_policy(config: StageConfig, accelerator: Accelerator, checkpoint: Path
     """Load the policy, from the checkpoint where there is one."""
     with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
         return policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
+
+
+def _end_tokens(config: StageConfig, policy: Policy, display: Display, *, resumed: bool) -> Ends:
+    """What ends a completion; the saved generation config names the same tokens.
+
+    Raises:
+        ConfigError: prompt.end_tokens or prompt.stop cannot be used.
+    """
+    ends = ends_of(policy.tokenizer, config.prompt, policy.eos_ids)
+    policy.end_with(ends.ids)
+    if ends.told and not resumed:
+        display.note(ends.told)
+    return ends
 
 
 def _shared_base(config: StageConfig, policy: Policy) -> SharedBase | None:
@@ -246,8 +261,8 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
     if not config.needs_engine:
         return NoEngine()
     path = config.model.path
-    if config.model.from_scratch is not None or path is None:
-        start = folder / "start"
+    start = folder / "start"
+    if config.model.from_scratch is not None or path is None or policy.reshaped:
         if not processes.same_everywhere(start if (start / "config.json").is_file() else None):
             save_model(start, policy)
         path = str(start)

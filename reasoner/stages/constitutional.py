@@ -193,7 +193,7 @@ def sample_texts(session: Session, prompts: Sequence[str], *, seed_parts: tuple[
         Request(prompt_ids=prompt.ids, seed=request_seed(*seed_parts, at)) for at, prompt in enumerate(rendered)
     ]
     texts = [""] * len(prompts)
-    for index, completion in session.engine.generate(requests, training_params(session.config)):
+    for index, completion in session.producer.rounds.generate(requests, training_params(session.config)):
         texts[index] = completion.text.strip()
     return texts
 

@@ -57,6 +57,7 @@ def whole_folder(target: Path) -> Generator[Path]:
     try:
         aside.mkdir(parents=True)
         yield aside
+        _ordinary_modes(aside)
         _sync_tree(aside)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -89,6 +90,14 @@ def tidy(root: Path) -> None:
             shutil.rmtree(before, ignore_errors=True)
         else:
             before.rename(place)
+
+
+def _ordinary_modes(folder: Path) -> None:
+    """Give the files the modes of files that were just made here: some writers leave them to their owner alone."""
+    mode = folder.stat().st_mode & 0o666  # of a folder that was made under the same umask
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
 
 
 def _sync_tree(folder: Path) -> None:

@@ -185,6 +185,21 @@ def test_the_hf_engine_samples_under_either_attention(tmp_path: Path, attention:
         assert torch.allclose(expected, torch.tensor(completion.rollout_logprobs), atol=1e-4)
 
 
+def test_a_completion_ends_at_the_tokens_that_it_is_told_and_at_no_other(opened) -> None:
+    engine, _, tokenizer = opened
+    requests = [Request(prompt_ids=tuple(tokenizer(f"t{i}")["input_ids"]), seed=i) for i in range(48)]
+    eos = tokenizer.eos_token_id
+    free = completions(engine, requests, SamplingParams(max_tokens=40, end_ids=()))
+    assert all(done.finish_reason is FinishReason.LENGTH and len(done.token_ids) == 40 for done in free)
+    assert any(eos in done.token_ids for done in free)
+    ends = {tokenizer.convert_tokens_to_ids("<|im_start|>"), *range(60, 66)}
+    for request, whole in zip(requests, free, strict=True):
+        (done,) = completions(engine, [request], SamplingParams(max_tokens=40, end_ids=tuple(sorted(ends))))
+        at = next((place for place, token in enumerate(whole.token_ids) if token in ends), 39)
+        assert done.token_ids[:-1] == whole.token_ids[:at]
+        assert (done.token_ids[-1] in ends) == (done.finish_reason is FinishReason.STOP)
+
+
 def test_a_prompt_that_leaves_no_room_is_refused(opened) -> None:
     engine, _, _ = opened
     with pytest.raises(EngineError, match="context"):

@@ -304,8 +304,8 @@ def _truncated(history: History) -> Iterator[Finding]:
         title=f"{percent(share)} of the completions are truncated at rollout.max_tokens={limit}, and"
         f" {percent(right_cut)} of those were right" + (" (by the end hardly any is)" if falls else ""),
         evidence=tuple(evidence),
-        change="teach the model to stop (an sft stage whose demonstrations end, prompt.stop), or mend the chat"
-        " template."
+        change="teach the model to stop (an sft stage whose demonstrations end), name what ends a turn"
+        " (prompt.end_tokens), or mend the chat template."
         if rambling > 0.5
         else f"raise rollout.max_tokens (to {2 * limit} and look again), or ask for shorter answers.",
         rollouts=places(cut),

@@ -81,17 +81,28 @@ def test_a_row_that_is_no_demonstration_says_why(row: dict[str, object], reason:
         encode_row(row, byte_tokenizer(), SECTION, where="f row 1")
 
 
-def test_a_template_without_a_generation_mask_is_named_by_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, UNMARKED], ids=["marked", "unmarked"])
+def test_every_reply_of_a_chat_is_behind_what_the_policy_would_see(template: str, tmp_path: Path) -> None:
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = UNMARKED
-    several = {"messages": [user("a"), assistant("one"), user("b"), assistant("two")]}
+    tokenizer.chat_template = template
+    several = {"messages": [user("a"), assistant("one"), user("b"), assistant("two"), user("c"), assistant("three")]}
     single = {"messages": [user("a"), assistant("one")]}
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in (single, several, single)))
     found = load_rows([str(file)], tokenizer, SECTION, split="train", limit=1000)
-    assert len(found.rows) == 2
-    assert found.bad[0].where.endswith("rows.jsonl row 2")
-    assert "2 assistant turns, and the chat template has no generation mask" in found.bad[0].reason
+    assert not found.bad
+    one, row, _ = found.rows
+    assert decoded(one, tokenizer)[1] == "one<|im_end|>"
+    assert decoded(row, tokenizer)[1] == "one<|im_end|>two<|im_end|>three<|im_end|>"
+    ids, begin = [*row.prompt_ids, *row.completion_ids], len(row.prompt_ids)
+    for turns in (1, 3, 5):  # in front of each reply stand the tokens of the prompt that a server would render
+        prompt = tokenizer.apply_chat_template(
+            several["messages"][:turns], tokenize=True, add_generation_prompt=True, return_dict=True
+        )["input_ids"]
+        assert ids[: len(prompt)] == prompt
+        starts = len(prompt) - begin
+        assert row.loss_mask[starts]
+        assert starts == 0 or not row.loss_mask[starts - 1]
 
 
 def test_a_template_whose_mask_is_not_the_completion_is_found_out() -> None:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
+from reasoner.config.sections import PromptSection
+from reasoner.config.stage import RunConfig
 from reasoner.data.prompt import Prompt
-from reasoner.records import Completion, FinishReason, Segment
-from reasoner.rollout.round import Round, merged
+from reasoner.data.turns import Ends
+from reasoner.engine.base import Finished
+from reasoner.engine.hf import HfEngine
+from reasoner.model.load import byte_tokenizer
+from reasoner.policy.policy import Policy
+from reasoner.records import Completion, FinishReason, SamplingParams, Segment
+from reasoner.rollout.round import Round, RoundSampler, merged
 from reasoner.session.opening import open_session
 from reasoner.stages.pipeline import run_pipeline
 from tasks import Problem
@@ -98,6 +109,97 @@ def test_portions_need_advantages_by_group(tmp_path) -> None:
         open_session(config, tmp_path / "run", resume=False),
     ):
         pass
+
+
+class Asked(HfEngine):
+    """An engine that says what it was asked for, and ends everything with one token."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+
+    def generate(self, requests, params):
+        self.params = params
+        ids = (*range(3), self.end)
+        yield Finished(0, replace(completion("abc<end>"), token_ids=ids, loss_mask=(True,) * 4))
+
+
+def test_the_engine_is_told_what_ends_a_completion_and_the_text_holds_no_end_token() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["<end>"])  # no special one: decoding keeps it
+    ordinary, special = (tokenizer.convert_tokens_to_ids(text) for text in ("<end>", "<|im_end|>"))
+    for end, text in ((ordinary, tokenizer.decode([0, 1, 2])), (special, "abc<end>"), (9, "abc<end>")):
+        engine = Asked(end)
+        sampler = RoundSampler(
+            engine=engine,
+            pool=None,  # pyright: ignore[reportArgumentType]  (nothing is graded)
+            tokenizer=tokenizer,
+            prompt=PromptSection(),
+            seed=0,
+            ends=Ends((ordinary, special), ("\n",), None),
+        )
+        (done,) = sampler.generate([], SamplingParams(max_tokens=4, stop=("\n", "<|im_end|>")))
+        assert engine.params == SamplingParams(max_tokens=4, stop=("\n",), end_ids=(ordinary, special))
+        assert done.completion.text == text
+
+
+def ends_otherwise(folder: Path) -> Path:
+    """A small model whose tokenizer ends with another token than its chat template does."""
+    raw = {"task": "arithmetic", "model": {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 1}}}
+    policy = Policy(resolve(raw).stages[0], accelerator=Accelerator(cpu=True))
+    policy.tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    policy.tokenizer.eos_token = "<|endoftext|>"
+    model = policy.unwrapped()
+    assert model.generation_config is not None
+    model.generation_config.eos_token_id = model.config.eos_token_id = policy.tokenizer.eos_token_id
+    policy.save(folder)
+    return folder
+
+
+def small_run(folder: Path, **changes: object) -> RunConfig:
+    return resolve(
+        {
+            "output": str(folder),
+            "task": "arithmetic",
+            "steps": 1,
+            "rollout": {"problems_per_step": 2, "group_size": 2, "max_tokens": 4},
+            "engine": {"name": "hf"},
+            "eval": {"problems": 0},
+            "logging": {"tensorboard": False},
+            **changes,
+        }
+    )
+
+
+def test_the_templates_end_is_told_ends_completions_and_is_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ends_otherwise(tmp_path / "base")
+    folder = run_pipeline(small_run(tmp_path / "run", model={"path": str(base)}), resume=False)
+    assert "ends a turn with '<|im_end|>', which is neither the tokenizer's eos_token" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    saved = json.loads((folder / "final" / "generation_config.json").read_text())
+    tokenizer = byte_tokenizer()
+    assert saved["eos_token_id"] == sorted(tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"]))
+
+
+@pytest.mark.parametrize("resized", [False, True])
+def test_a_model_of_another_shape_than_its_base_is_sampled_from_and_resumed(resized: bool, tmp_path: Path) -> None:
+    base = ends_otherwise(tmp_path / "base")
+    if resized:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer.add_tokens(["<tool>"])
+        tokenizer.save_pretrained(base)
+    further = {"resize_embeddings": True} if resized else {"lora": {"rank": 2, "targets": ["lm_head"]}}
+    config = small_run(tmp_path / "run", model={"path": str(base), **further})
+    folder = run_pipeline(config, resume=False)
+    with open_session(config.stages[0], folder, resume=True) as session:
+        assert session.step == 1
+        held = load_file(folder / "start" / "model.safetensors")
+        assert {name: tensor.shape for name, tensor in session.policy.named_weights()} == {
+            name: tensor.shape for name, tensor in held.items()
+        }
+        assert session.sync() < 1e-4
 
 
 def test_problems_of_two_files_are_told_apart_by_task_and_id(tmp_path: Path) -> None:

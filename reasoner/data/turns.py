@@ -1,0 +1,313 @@
+"""The turns of a chat as token ids: what ends one, and what the chat template writes between two replies.
+
+A frame is what stands between the end of one reply and the begin of the next. It is cut out of the rendered chat behind
+a sentinel, a reply that occurs nowhere else: whatever the template makes of the history before it (some strip the
+thinking of earlier replies) does not matter, and the ids of a chat only ever grow.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
+
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from reasoner.config.errors import ConfigError
+from reasoner.config.sections import PromptSection
+from reasoner.data.prompt import TEMPLATE_FAULTS, UnusableRow, chat_text, messages_of, template_options, uses_chat
+from tasks import Message
+
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""The mark in a chat template around what the assistant wrote."""
+REPLY = "Sentinel7Reply"
+"""A reply that no template alters and no other text holds."""
+BODY = "Sentinel7Body"
+OPENED, CLOSED = "<think>", "</think>"
+"""Marks of a thought."""
+
+
+class Ends(NamedTuple):
+    """What ends a completion."""
+
+    ids: tuple[int, ...]
+    """Token ids."""
+    stop: tuple[str, ...]
+    """Strings that are looked for in the text, which holds no special token."""
+    told: str | None
+    """Where the chat template, the tokenizer and the generation config disagree, in one sentence."""
+
+
+class Turns:
+    """How one tokenizer and one prompt section write the turns of a chat."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> None:
+        """Render a short chat and look at what the template writes behind a reply.
+
+        Raises:
+            ConfigError: prompt.end_tokens names something that is no single token.
+        """
+        self.tokenizer, self.section = tokenizer, section
+        self._marks = {*tokenizer.all_special_ids, *cast("Any", tokenizer).added_tokens_decoder}
+        self.template_end: int | None = None
+        """What the chat template ends a reply with; None without a template, or where it writes no such token."""
+        self._closing, self._inner_end, self._start = "", None, ""
+        self._before_end: tuple[int, ...] = ()
+        if uses_chat(tokenizer, section):
+            self._look()
+        self.named = tuple(_single_token(text, tokenizer) for text in section.end_tokens)
+        named = self.named if self.template_end not in self.named else ()
+        eos = cast("int", tokenizer.eos_token_id)
+        self.end: int = named[0] if named else eos if self.template_end is None else self.template_end
+        """The token that a demonstration ends with."""
+        if self.end != self.template_end:
+            self._before_end = ()
+        self._faults: dict[tuple[str, ...], str | None] = {}
+        self.mask_fault = self._mask_fault()
+        """Why the template's own mask of the assistant's tokens is not what is trained here; None where it is."""
+
+    def completion_ids(self, text: str) -> tuple[int, ...]:
+        """A given reply as the policy would have sampled it: its tokens and the end token."""
+        return (*self._ids(text), *self._before_end, self.end)
+
+    def demonstrated(self, message: Message) -> str:
+        """What the assistant writes: the content, or the template's form of the calls that it holds.
+
+        Where the prompt ends inside an opened thought, the opening of the demonstration's own is left out; one without
+        a thought closes it first.
+
+        Raises:
+            UnusableRow: the template does not write the calls as a reply.
+        """
+        if "tool_calls" in message:
+            return self._calls(message)
+        content = message["content"]
+        if not self._start.rstrip().endswith(OPENED):
+            return content
+        if CLOSED in content:
+            return content.lstrip().removeprefix(OPENED).removeprefix("\n")
+        return f"\n{CLOSED}\n\n{content}"
+
+    def _calls(self, message: Message) -> str:
+        whole = self._render([*self._history(), message], reply_follows=False)
+        said = whole[len(self._start) : len(whole) - len(self._closing)]
+        names = [str(call.get("function", call).get("name")) for call in cast("Any", message).get("tool_calls")]
+        if (
+            not whole.startswith(self._start)
+            or not whole.endswith(self._closing)
+            or not all(name in said for name in names)
+        ):
+            raise UnusableRow("its tool calls are not written by the chat template as a reply")
+        return said
+
+    def frame_ids(self, following: Sequence[Message]) -> tuple[int, ...]:
+        """What stands between a reply, its end token included, and the next reply.
+
+        Args:
+            following: the messages between the two.
+        Raises:
+            UnusableRow: the template refuses them, does not show them once, or writes them differently in longer chats.
+        """
+        roles = tuple(message["role"] for message in following)
+        if roles not in self._faults:
+            self._faults[roles] = self._frame_fault(roles)
+        if fault := self._faults[roles]:
+            raise UnusableRow(fault)
+        ids = self._ids(self._behind(following, reply_follows=True))
+        marks, at = self._marks_of(ids)
+        closing = (*self._before_end, self.end)
+        # the end token of the reply stands in the place of the marks with which the template ends it
+        if marks[: len(closing)] == closing:
+            return tuple(ids[at + len(closing) :])
+        if marks and marks[0] in (self.template_end, self._inner_end):
+            return tuple(ids[at + 1 :])
+        return tuple(ids)
+
+    def _history(self, *, rounds: int = 1) -> list[Message]:
+        """A chat up to the last of `rounds` user messages."""
+        messages: list[Message] = []
+        for turn in range(rounds):
+            messages.append(Message(role="user", content=f"Question {turn}"))
+            messages.append(Message(role="assistant", content=f"Answer {turn}"))
+        return messages[:-1]
+
+    def _render(self, messages: Sequence[Message], *, reply_follows: bool) -> str:
+        plain = self.section.model_copy(update={"system": None})  # nothing in front of a reply matters here
+        return chat_text(messages_of(messages, plain), self.tokenizer, plain, reply_follows=reply_follows)
+
+    def _behind(self, following: Sequence[Message], *, reply_follows: bool, rounds: int = 1) -> str:
+        """What the template writes behind a reply."""
+        reply = Message(role="assistant", content=REPLY)
+        text = self._render([*self._history(rounds=rounds), reply, *following], reply_follows=reply_follows)
+        _, found, behind = text.rpartition(REPLY)
+        if not found:
+            raise UnusableRow("the chat template does not show the assistant's replies")
+        return behind
+
+    def _look(self) -> None:
+        """Find what the template begins and ends a reply with."""
+        try:
+            self._start = self._render(self._history(), reply_follows=True)
+            self._closing = self._behind((), reply_follows=False)
+        except UnusableRow:
+            return
+        marks, _ = self._marks_of(self._ids(self._closing))
+        if not marks:
+            return
+        eos = self.tokenizer.eos_token_id
+        at = marks.index(eos) if eos in marks else 0  # of several marks in a row, the one that ends a turn
+        self._before_end, self.template_end = marks[:at], marks[at]
+        self._inner_end = self._end_inside()
+
+    def _end_inside(self) -> int | None:
+        """What ends a reply that is not the last one: a token that ends the turn behind it as well."""
+        try:
+            behind = self._behind([Message(role="user", content=BODY)], reply_follows=True)
+        except UnusableRow:
+            return None
+        marks, again = (self._marks_of(self._ids(text))[0] for text in (behind, behind.rpartition(BODY)[2]))
+        return marks[0] if marks and marks[:1] == again[:1] else None
+
+    def _ids(self, text: str) -> list[int]:
+        return cast("list[int]", self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _marks_of(self, ids: Sequence[int]) -> tuple[tuple[int, ...], int]:
+        """The special or added tokens that ids begin with, behind white space, and the place of the first."""
+        for place, token in enumerate(ids):
+            if token in self._marks:
+                return tuple(itertools.takewhile(self._marks.__contains__, ids[place:])), place
+            if str(self.tokenizer.decode([token])).strip():
+                break
+        return (), 0
+
+    def _frame_fault(self, roles: tuple[str, ...]) -> str | None:
+        """Why messages of these roles have no frame, in words."""
+        following = [Message(role=role, content=f"{BODY}{place}x") for place, role in enumerate(roles)]
+        named = f"messages of the roles {', '.join(roles)}" if roles else "nothing"
+        try:
+            behind = self._behind(following, reply_follows=True)
+            later = self._behind(following, reply_follows=True, rounds=3)
+        except UnusableRow as error:
+            return f"the chat template takes no {', '.join(roles) or 'second reply'} behind a reply: {error}"
+        for message in following:
+            if behind.count(message["content"]) != 1:
+                return f"the chat template does not show {named} once behind a reply"
+        if behind != later:
+            return f"the chat template writes {named} behind a reply differently in a longer chat"
+        if behind == self._behind(following, reply_follows=False):
+            return "the chat template writes nothing where the assistant begins to write"
+        return None
+
+    def _mask_fault(self) -> str | None:
+        """Compare the template's `generation` marks, where it has them, with what is trained of a reply."""
+        if not uses_chat(self.tokenizer, self.section) or not GENERATION.search(str(self.tokenizer.chat_template)):
+            return None
+        try:
+            ids, mask = template_mask(
+                [*self._history(), Message(role="assistant", content=REPLY)], self.tokenizer, self.section
+            )
+        except UnusableRow:
+            return None  # refused, or a tokenizer that keeps no places of characters
+        marked = [token for token, on in zip(ids, mask, strict=True) if on]
+        ours = self.completion_ids(REPLY)
+        prompt = self._ids(self._start)
+        # what the generation prompt holds already (an empty thought, say) may be marked, and the end token may not be
+        for given_already in range(min(len(marked), len(prompt)) + 1):
+            rest = tuple(marked[given_already:])
+            if marked[:given_already] != prompt[len(prompt) - given_already :]:
+                continue
+            if rest[: len(ours)] == ours or (rest and rest == ours[:-1]):
+                return None
+        said = self.tokenizer.decode(marked)
+        return f"the chat template's own mask is not the completion: it marks {said!r} of the reply {REPLY!r}"
+
+
+def template_mask(
+    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, section: PromptSection
+) -> tuple[list[int], list[bool]]:
+    """Token ids of a chat, and which of them the template's `generation` marks call the assistant's.
+
+    Raises:
+        UnusableRow: the template refuses the messages.
+    """
+    options = {**template_options(section), "return_dict": True, "return_assistant_tokens_mask": True}
+    given: list[Any] = [dict(message) for message in messages]
+    try:
+        rendered = cast("dict[str, list[int]]", tokenizer.apply_chat_template(given, tokenize=True, **options))
+    except TEMPLATE_FAULTS as error:
+        raise UnusableRow(f"the chat template refuses its messages: {error}") from error
+    return rendered["input_ids"], [bool(kept) for kept in rendered["assistant_masks"]]
+
+
+def _single_token(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    ids = cast("list[int]", tokenizer(text, add_special_tokens=False)["input_ids"])
+    if len(ids) != 1:
+        raise ConfigError(
+            "bad-value",
+            f"prompt.end_tokens must name single tokens of the tokenizer; {text!r} is {len(ids)} of them. Use"
+            " prompt.stop for strings.",
+        )
+    return ids[0]
+
+
+_TURNS: WeakKeyDictionary[PreTrainedTokenizerBase, dict[str, Turns]] = WeakKeyDictionary()
+"""By tokenizer, then by its chat template and the prompt section."""
+
+
+def turns_of(tokenizer: PreTrainedTokenizerBase, section: PromptSection) -> Turns:
+    """The turns of a tokenizer and a prompt section, looked at once."""
+    known = _TURNS.setdefault(tokenizer, {})
+    key = f"{tokenizer.chat_template}\n{tokenizer.eos_token}\n{section.model_dump_json()}"
+    if key not in known:
+        known[key] = Turns(tokenizer, section)
+    return known[key]
+
+
+def ends_of(tokenizer: PreTrainedTokenizerBase, section: PromptSection, configured: Sequence[int]) -> Ends:
+    """What ends a completion.
+
+    Args:
+        tokenizer: its eos token, and every stop string that is one of its special tokens.
+        section: end_tokens and stop.
+        configured: eos_token_id of the model's generation config.
+    Raises:
+        ConfigError: a stop string holds a special token among other text, or an end token is no single token.
+    """
+    turns = turns_of(tokenizer, section)
+    special = {text: cast("int", tokenizer.convert_tokens_to_ids(text)) for text in _special_texts(tokenizer)}
+    for text in section.stop:
+        held = next((one for one in special if one in text and one != text), None)
+        if held is not None and text not in special:
+            raise ConfigError(
+                "bad-value",
+                f"prompt.stop: {text!r} holds the special token {held!r}, which the text of a completion never does."
+                f" Name it alone: prompt.end_tokens=[{held!r}].",
+            )
+    stopping = {special[text] for text in section.stop if text in special}
+    stop = tuple(text for text in section.stop if text not in special)
+    own = {cast("int", tokenizer.eos_token_id), *configured}
+    ids = set(turns.named) or own | {turns.end}
+    return Ends(tuple(sorted(ids | stopping)), stop, _disagreement(turns, own))
+
+
+def _special_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Tokens that decoding leaves out of the text."""
+    return [str(text) for text in tokenizer.all_special_tokens]
+
+
+def _disagreement(turns: Turns, own: set[int]) -> str | None:
+    tokenizer, end = turns.tokenizer, turns.template_end
+    if end is None:
+        return None
+    written, eos = tokenizer.convert_ids_to_tokens(end), tokenizer.eos_token
+    if turns.named and end not in turns.named:
+        return f"the chat template ends a turn with {written!r}, which is not among prompt.end_tokens and ends nothing"
+    if turns.named or end in own:
+        return None
+    return (
+        f"the chat template ends a turn with {written!r}, which is neither the tokenizer's eos_token ({eos!r}) nor an"
+        " eos_token_id of the generation config; completions end at either, demonstrations with the template's, and the"
+        " saved generation config names both"
+    )
