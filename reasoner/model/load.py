@@ -28,11 +28,8 @@ from reasoner.model.gguf import local_model
 from reasoner.model.internals import attention_of
 from reasoner.model.measured import measure
 from reasoner.model.quantized import bits_config, settle
-<<<<<<< HEAD
-from reasoner.model.soundness import weights_fault
-=======
 from reasoner.model.save import stored_dtype
->>>>>>> w-model
+from reasoner.model.soundness import weights_fault
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -94,12 +91,9 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
         raise _no_such_model(section.path, error) from error
     if quantization:
         model = settle(model)
-<<<<<<< HEAD
     check_weights(model, section.path)
-=======
     tokenizer = _tokenizer(section)
     _fit_embedding(model, tokenizer, section, seed)
->>>>>>> w-model
     _own_memory(model)
     allow_unpadded(model)
     check_family(model)

@@ -19,11 +19,8 @@ from reasoner.config.errors import ConfigError
 from reasoner.errors import ReasonerError, faults
 from reasoner.model.load import ModelError
 from reasoner.model.random_state import random_state, set_random_state
-<<<<<<< HEAD
-from reasoner.model.soundness import largest
-=======
 from reasoner.model.save import settle_dtype
->>>>>>> w-model
+from reasoner.model.soundness import largest
 from reasoner.policy.optimizer import load_optimizer_state
 from reasoner.policy.progress import Progress
 from reasoner.storage.files import DISK_FAULTS, disk_faults_told, remove_folder, whole_folder
