@@ -141,7 +141,7 @@ def report_bad_rows(bad: Sequence[BadRow], *, total: int, policy: str, folder: P
     shown = "; ".join(f"{row.where}: {row.reason}" for row in bad[:3])
     counted = f"{len(bad)} of {total} rows cannot be used: {shown}{'; ...' if len(bad) > 3 else ''}."
     if len(bad) == total:
-        raise ConfigError("bad-value", f"{counted} None is left. Mend them.")
+        raise ConfigError("bad-value", f"{counted} None is left: mend them, or name the columns that hold the text.")
     if policy == "stop":
         raise ConfigError("bad-value", f"{counted} bad_rows is 'stop'. Mend or remove them, or set bad_rows: drop.")
     if policy == "drop" and 2 * len(bad) > total:

@@ -209,15 +209,32 @@ def check_model(path: str, setting: str) -> None:
         ModelError: says which setting names it.
     """
     folder = Path(path)
-    if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+    if (folder / "config.json").is_file():
         return
+    if (folder / "adapter_config.json").is_file():
+        if setting == "value.init":
+            return
+        raise ModelError(f"{setting}: {path!r} holds an adapter alone. {_merged(path)}")
     if path.lower().endswith(".gguf") and folder.expanduser().is_file():
         return
     if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
         what = "holds no config.json" if folder.exists() else "does not exist"
-        raise ModelError(
-            f"{setting} must be a model's folder or hub name; {path!r} {what}. Of a run, give its `final` folder."
-        )
+        raise ModelError(f"{setting} must be a model's folder or hub name; {path!r} {what}. {_instead_of(folder)}")
+
+
+def _merged(path: str | Path) -> str:
+    return f"Merge it into its base first: `reasoner export {path} FOLDER`, then give FOLDER."
+
+
+def _instead_of(folder: Path) -> str:
+    """What to give in place of a folder that holds no model itself."""
+    if (folder / "model" / "config.json").is_file():  # a checkpoint
+        return f"Give {folder / 'model'}."
+    if (folder / "adapter" / "adapter_config.json").is_file():
+        return _merged(folder)
+    if folder.is_dir() and (files := sorted(folder.glob("*.gguf"))):
+        return f"Give the file {files[0]}."
+    return "Of a run, give its `final` folder."
 
 
 def _no_such_model(path: str, error: Exception) -> ModelError:
