@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from verifiers.answers.escapes import mended
 from verifiers.answers.final import check_forms, final_answer, no_answer
 from verifiers.answers.find import DEFAULT_FORMS, Extraction, extract_answer
 from verifiers.base import GradingRow, Verifier
@@ -158,7 +159,8 @@ def read_reference(reference: JSON) -> Node:
 
 @lru_cache(maxsize=4096)
 def _read_gold(text: str) -> Node:
-    cleaned = clean(text)[0]
+    text = mended(text)
+    cleaned = clean(text)
     if "####" in text or "\\boxed" in text:
         found = extract_answer(text, forms=("boxed", "hashes"))
         if found:
@@ -191,7 +193,7 @@ def _unwrapped(text: str) -> str:
         text, before = _WRAP.sub(r"\1", text), text
         if text == before:
             break
-    return clean(text)[0].strip("{} ")
+    return clean(text).strip("{} ")
 
 
 def _choice(text: str) -> str | None:

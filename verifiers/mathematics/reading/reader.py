@@ -32,9 +32,6 @@ from verifiers.mathematics.reading.tokens import Token, normalise_characters, to
 from verifiers.mathematics.reading.words import MONTHS, PARTS, SCALES, SMALL, phrase, value_of_words
 from verifiers.mathematics.units import CURRENCIES, KNOWN, LETTERS, SYMBOLS, currency, is_unit_word, parse_unit
 
-_LOST_ESCAPES = (("\x0crac", "\\frac"), ("\x08egin", "\\begin"), ("\x08inom", "\\binom"), ("\x08ar", "\\bar"))
-_LOST_TAB = re.compile(r"\t(ext|imes|heta|an|frac|o\b)")
-_LOST_RETURN = re.compile(r"\r(ight|angle|ho)")
 MAX_WRAPPERS = 20
 """Delimiters around delimiters that are taken off."""
 _PLAIN = re.compile(r"-?\d{1,15}")
@@ -75,19 +72,17 @@ _SETS = {
 _FOLDED_TEXT = {"all reals": NamedSet("R"), "none": Text(("none",)), "infinity": None, **_SETS}
 
 
-_CJK_UNIT = re.compile(r"(?<=[\d}%)])\s?(?![万億亿千百])[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]{1,8}$")
-"""A counter or unit behind a number: 42元, 42 평방미터; not a scale."""
+_BRACED_COLON = re.compile(r"(?<=\d)\s?\{\s?:\s?\}\s?(?=\d)")
+_DECIMAL_COMMA = re.compile(r"(?<=\d)\s?\{\s?,\s?\}\s?(?=\d{1,2}(?!\d)|\d{4})|(?<=(?<!\d)0)\{,\}(?=\d)")
+"""`3{,}14`: what cannot part thousands."""
+_SPACED_GROUP = re.compile(r"(?<=\d)\s?\{\s?,\s?\}\s?(?=\d{3}(?!\d))")
 
 
-def clean(text: str) -> tuple[str, bool]:
-    """The text without delimiters and trailing punctuation; and whether a lost escape was mended."""
-    mended = text
-    for lost, escape in _LOST_ESCAPES:
-        mended = mended.replace(lost, escape)
-    mended = _LOST_TAB.sub(lambda m: "\\t" + m[1], mended)
-    mended = _LOST_RETURN.sub(lambda m: "\\r" + m[1], mended)
-    repaired = mended != text
-    stripped = mended.strip()
+def clean(text: str) -> str:
+    """The text without delimiters and trailing punctuation, its decimal commas as points."""
+    stripped = text.strip()
+    if "{" in stripped and ("{:" in stripped or ",}" in stripped or ", }" in stripped or "{ ," in stripped):
+        stripped = _SPACED_GROUP.sub("{,}", _DECIMAL_COMMA.sub(".", _BRACED_COLON.sub(":", stripped)))
     for _ in range(MAX_WRAPPERS):
         before = stripped
         for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
@@ -105,11 +100,9 @@ def clean(text: str) -> tuple[str, bool]:
         if stripped.endswith(".") and not stripped.endswith(".."):
             stripped = stripped[:-1].rstrip()
         stripped = stripped.removesuffix("\\")
-        if not stripped.isascii():
-            stripped = _CJK_UNIT.sub("", stripped)
         if stripped == before:
             break
-    return stripped, repaired
+    return stripped
 
 
 @lru_cache(maxsize=4096)
@@ -133,7 +126,7 @@ def read(text: str) -> Node:
     if len(text) > MAX_ANSWER_CHARS:
         raise LimitExceeded(f"the answer has over {MAX_ANSWER_CHARS} characters")
     _check_braces(text)
-    cleaned, _ = clean(text)
+    cleaned = clean(text)
     if not cleaned:
         raise ParseError("an empty answer")
     special = _clock_or_date(cleaned)
@@ -158,7 +151,7 @@ def read_verbatim(text: str) -> Node:
         LimitExceeded: as `read`.
     """
     _check_braces(text)
-    tokens = tokenize(clean(text)[0])
+    tokens = tokenize(clean(text))
     _check_depth(tokens)
     counts = [sum(token.text == mark for token in tokens) for mark in ("{", "}")]
     begins = [sum(token.text.startswith(mark) for token in tokens) for mark in ("begin:", "end:")]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from verifiers.mathematics.limits import MAX_DIGITS, MAX_TOKENS, LimitExceeded, ParseError
+from verifiers.mathematics.reading.foreign import foreign_unit, is_foreign_word
 from verifiers.mathematics.reading.words import NUMBERED, SHORT_WORDS
 from verifiers.mathematics.units import GLUED, KNOWN, LETTERS, SYMBOLS
 
@@ -154,10 +155,12 @@ _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+")
 GREEK_NAMES = frozenset(_GREEK.values()) | {"varphi", "vartheta", "varepsilon", "ell", "Delta", "hbar", "Upsilon"}
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
-    "Fraction Rational arcsinh arccosh arctanh asinh acosh atanh ln log lg exp sqrt cbrt abs floor ceil gcd lcm max "
-    "min det sgn sign "
+    "Fraction Rational arcsinh arccosh arctanh asinh acosh atanh arsinh arcosh artanh ln log lg exp sqrt cbrt abs floor "
+    "ceil gcd lcm max min det sgn sign arctg arcctg cotg cosec cosech cotgh "
     "arg deg dim ker rank tr re im binomial factorial cis".split()
 )
+_NAMED_FUNCTIONS = frozenset("Re Im Abs Max Min tg ctg sh ch th cth tgh ctgh arcctg arctg erf Gamma lb ld".split())
+"""Functions where a backslash, `\\operatorname` or a bracket makes them such: elsewhere they are letters."""
 _ALIASES: Mapping[str, str] = {
     "asin": "arcsin",
     "acos": "arccos",
@@ -168,6 +171,27 @@ _ALIASES: Mapping[str, str] = {
     "sgn": "sign",
     "Re": "re",
     "Im": "im",
+    "Abs": "abs",
+    "Max": "max",
+    "Min": "min",
+    "tg": "tan",
+    "ctg": "cot",
+    "cotg": "cot",
+    "cosec": "csc",
+    "arctg": "arctan",
+    "arcctg": "arccot",
+    "sh": "sinh",
+    "ch": "cosh",
+    "th": "tanh",
+    "cth": "coth",
+    "tgh": "tanh",
+    "ctgh": "coth",
+    "cotgh": "coth",
+    "cosech": "csch",
+    "arsinh": "arcsinh",
+    "arcosh": "arccosh",
+    "artanh": "arctanh",
+    "Gamma": "gamma",
 }
 _RELATIONS: Mapping[str, str] = {
     "le": "<=",
@@ -205,6 +229,8 @@ _RELATIONS: Mapping[str, str] = {
     "leftrightarrow": "iff",
     "mid": "mid",
     "nmid": "nmid",
+    "ll": "ll",
+    "gg": "gg",
     "colon": ":",
 }
 _IGNORED = frozenset(
@@ -227,7 +253,7 @@ _EMITTED: Mapping[str, tuple[str, str]] = {
     **{name: ("sym", name) for name in GREEK_NAMES},
     "varphi": ("sym", "phi"), "vartheta": ("sym", "theta"), "varepsilon": ("sym", "epsilon"),
     "pi": ("const", "pi"), "infty": ("const", "oo"), "imath": ("const", "i"), "jmath": ("const", "j"),
-    **{name: ("fn", _ALIASES.get(name, name)) for name in (*FUNCTIONS, "Re", "Im")},
+    **{name: ("fn", _ALIASES.get(name, name)) for name in (*FUNCTIONS, *_NAMED_FUNCTIONS - {"Gamma", "erf", "lb", "ld"})},
     "sqrt": ("cmd", "sqrt"), **dict.fromkeys(("dfrac", "tfrac", "cfrac"), ("cmd", "frac")),
     **{name: ("rel", sign) for name, sign in _RELATIONS.items()},
     **dict.fromkeys(("cdot", "ast", "bullet"), ("op", "*")), "times": ("op", "times"), "div": ("op", "/"),
@@ -245,6 +271,7 @@ _MASTER = re.compile(
       | (?P<num>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+(?![A-Za-z\d]))?)
       | (?P<command>\\(?:[A-Za-z]+\*?|.|$))
       | (?P<letters>[A-Za-z]+)
+      | (?P<foreign>[\u0400-\u052f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]+\.?)
       | (?P<rel><=>|=>|->|<=|>=|==|!=|=<|<|>|=|~=)
       | (?P<op>\*\*|\.\.\.+|&&|.)""",
     re.VERBOSE | re.DOTALL,
@@ -261,6 +288,10 @@ _ORDINAL = re.compile(
 _REPEAT_DIGITS = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(.*)", re.DOTALL)
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 _CHOOSE = re.compile(r"(?:\{\s*\})?[_^]\{?(\d{1,4})\}?\s*(?:\\(?:mathrm|text)\{C\}|C)_\{?(\d{1,4})\}?")
+_FACTORIAL_EQUALS = re.compile(r"(?<=[\d)])!=(?=\s*\d)")
+"""`5!=120` states a value; that 5 is not 120 is no answer."""
+_VULGAR = re.compile(r"(?:\{\s*\})?\^\{?(\d{1,9})\}?(?:\\!)*\s?/\s?(?:\\!)*_\{?(\d{1,9})\}?")
+_TYPESET_E = re.compile(r"(?<=\d)\s*\\(?:text|mathrm|rm)\s*\{\s*[eE]\s*\}\s*(?=[+-]?\d)")
 _SIGNS = re.compile(r"[<>=^≤≥]|\\[lg]eq?(?![a-z])")
 _TEMPERATURE = re.compile(
     r"(?:\^\{?\s*\\circ\s*\}?|\\degree)\s*(?:([CF])(?![A-Za-z\d_^])|\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|\{\s*([CF])\s*\})"
@@ -318,6 +349,12 @@ class Tokenizer:
             text = _IN_BASE.sub(r"_{\1}", text)
         if "." in text or "Matrix" in text:
             text = _MODULE.sub("", text)
+        if "!=" in text:
+            text = _FACTORIAL_EQUALS.sub("! =", text)
+        if "/_" in text or "!/" in text:
+            text = _VULGAR.sub(r"\\frac{\1}{\2}", text)
+        if "e}" in text or "E}" in text:
+            text = _TYPESET_E.sub("e", text)
         if "C" in text:
             text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
         if "d" in text or "t" in text:
@@ -364,6 +401,8 @@ class Tokenizer:
                     self._letters(match[0], start, end)
             elif kind == "command":
                 self._command(match[0][1:].rstrip("*"), end)
+            elif kind == "foreign":
+                self._foreign(match[0].rstrip("."))
             elif kind == "repeat":
                 self._repeat(match[0])
             elif kind == "based":
@@ -444,12 +483,29 @@ class Tokenizer:
         self.position = run.end()
         self._word(run[0])
 
+    def _foreign(self, run: str) -> None:
+        """Emit the known unit, the scale or the words that a run of another script is.
+
+        Raises:
+            ParseError: it is no word, but a letter that looks like another one.
+        """
+        known = foreign_unit(run)
+        if known is not None:
+            for part in known:
+                self._emit("op" if part == "*" else "num" if part.isdigit() else "word", part)
+        elif is_foreign_word(run):
+            self._emit("word", run)
+        else:
+            raise ParseError(f"unexpected {run[:20]!r}")
+
     def _word(self, word: str) -> None:
         lowered = word.lower()
         if lowered in ("and", "or", "und"):
             self._emit("sep", "or" if lowered == "or" else "and")
         elif lowered in ("pi", "infinity"):
             self._emit("const", "pi" if lowered == "pi" else "oo")
+        elif lowered in ("constant", "const") and self.tokens and self.tokens[-1].text == "+":
+            self._emit("sym", "C")
         else:
             self._emit("word", word)
 
@@ -459,7 +515,7 @@ class Tokenizer:
         lowered = run.lower()
         if run in ("min", "sec", "deg") and self._after_number() and self._nothing_follows(end):
             self._emit("word", run)
-        elif run in FUNCTIONS or run in ("Re", "Im"):
+        elif run in FUNCTIONS or (run in _NAMED_FUNCTIONS and (run in ("Re", "Im") or self._opens(end))):
             self._emit("fn", _ALIASES.get(run, run))
         elif lowered in ("and", "or"):
             self._emit("sep", lowered)
@@ -489,6 +545,10 @@ class Tokenizer:
         else:
             for letter in run:
                 self._single(letter)
+
+    def _opens(self, end: int) -> bool:
+        """Whether a round bracket follows right away."""
+        return self.text[self.position : min(end, self.position + 6)].removeprefix("\\left").startswith("(")
 
     def _nothing_follows(self, end: int) -> bool:
         return not self.text[self.position : end].lstrip(" ~")[:1].strip("}.,$/*)").strip()
@@ -610,7 +670,9 @@ class Tokenizer:
         try:
             start, stop = self._braced(end)
             inner = self.text[start:stop].strip()
-            if inner in FUNCTIONS and self.text[stop + 1 : stop + 3].lstrip().startswith("("):
+            if (inner in FUNCTIONS or inner in _NAMED_FUNCTIONS) and self.text[stop + 1 : stop + 3].lstrip().startswith(
+                "("
+            ):
                 self.position = stop + 1
                 self._emit("fn", _ALIASES.get(inner, inner))
             else:
@@ -637,7 +699,11 @@ class Tokenizer:
         self.spaced = True
 
     def _named(self, name: str, end: int) -> None:
-        """Emit an environment's begin or end, or a set's letter, with the name in the braces."""
+        """Emit an environment's begin or end, or a set's letter, with the name in the braces or the one letter."""
+        if name in ("mathbb", "Bbb") and (letter := _NEXT_LETTER.match(self.text, self.position, end)):
+            self._emit("cmd", f"set:{letter[1]}")
+            self.position = letter.end()
+            return
         start, stop = self._braced(end)
         inner = self.text[start:stop].strip()
         self._emit("cmd", f"set:{inner}" if name in ("mathbb", "Bbb") else f"{name}:{inner.rstrip('*')}")
@@ -665,7 +731,7 @@ class Tokenizer:
             self._within(end, words=True)
             return
         plain = inner.replace("\\,", "").replace("~", "").strip()
-        if unit_like and plain.isalpha() and len(plain) > 1 and plain in FUNCTIONS:
+        if unit_like and plain.isalpha() and len(plain) > 1 and plain in (FUNCTIONS | _NAMED_FUNCTIONS):
             self._emit("fn", _ALIASES.get(plain, plain))
             self.position = stop + 1
         else:
@@ -687,6 +753,7 @@ class Tokenizer:
     """Command to what reads it, given its name and where the text ends."""
 
 
+_NEXT_LETTER = re.compile(r"\s*([A-Z])(?![A-Za-z])")
 _UNIT_TEXT = re.compile(r"(?:[A-Za-z]+|\\(?:cdot|times|mu|Omega|[,;:! ])|[\s~^{}\-\d/*.()])+")
 
 

@@ -80,9 +80,9 @@ def test_the_comparison_is_symmetric_where_nothing_is_rounded() -> None:
     exact = get_verifier("math", rounding="exact")
     asymmetric = []
     for case in read_cases(str(CASES), {}):
-        answer = case.completion.removeprefix("The final answer is \\boxed{").removesuffix("}.")
-        if answer == case.completion or not isinstance(case.reference, str):
+        if not case.completion.startswith("The final answer is \\boxed{") or not isinstance(case.reference, str):
             continue
+        answer = case.completion.removeprefix("The final answer is \\boxed{").removesuffix("}.")
         there = exact.verify(completion=f"\\boxed{{{answer}}}", reference=case.reference)
         back = exact.verify(completion=f"\\boxed{{{case.reference}}}", reference=answer)
         if None not in (there.reward, back.reward) and there.reward != back.reward:
