@@ -100,7 +100,7 @@ class _Comparer(Comparer):
 
 
 Handler = Callable[[Comparer, Node, Node], bool]
-_STATEMENTS: Sequence[tuple[type[Node], Handler]] = ((Quantity, quantities), (Relation, relations))
+_STATEMENTS: Sequence[tuple[type[Node], Handler]] = ((Relation, relations), (Quantity, quantities))
 _SEVERAL: Sequence[tuple[type[Node], Handler]] = ((Group, groups), (Ratio, ratios), (BaseNumber, bases))
 """Kinds that decide how a pair is compared if one side is of them, the first of them first."""
 

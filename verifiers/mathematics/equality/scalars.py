@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 from verifiers.mathematics import rewrites
@@ -13,6 +14,8 @@ from verifiers.mathematics.nodes import (
     Add,
     BaseNumber,
     Call,
+    Const,
+    Div,
     Group,
     Matrix,
     Mul,
@@ -21,6 +24,7 @@ from verifiers.mathematics.nodes import (
     Num,
     Quantity,
     Sym,
+    Unit,
     contains,
     symbols,
 )
@@ -114,20 +118,9 @@ def quantities(comparer: Comparer, gold: Node, answer: Node) -> bool:
     """Compare two values of which one at least has a unit."""
     gold, answer = readings.letter_unit(gold, answer), readings.letter_unit(answer, gold)
     if isinstance(gold, Quantity) and isinstance(answer, Quantity):
-        first, second = gold.unit, answer.unit
-        if first.dimension and second.dimension:
-            if {"sterling", "pound"} == {*(gold.unit.words[:1]), *(answer.unit.words[:1])}:
-                return comparer.same(gold.value, answer.value)
-            if first.dimension != second.dimension:
-                return False
-            if first.factor != second.factor:
-                scaled = Mul((answer.value, Num(second.factor / first.factor)))
-                return comparer.same(gold.value, scaled)
-        elif first.words != second.words:
-            named = [{word for word in unit.words if word not in _GENERIC} for unit in (first, second)]
-            if not comparer.policy.units_optional or (all(named) and not named[0] & named[1]):
-                return False
-        return comparer.same(gold.value, answer.value)
+        return _two_quantities(comparer, gold, answer)
+    if (angle := _in_degrees(gold, answer)) is not None:
+        return comparer.same(*angle)
     if not comparer.policy.units_optional:
         return False
     if isinstance(gold, Group) or isinstance(answer, Group):
@@ -135,6 +128,57 @@ def quantities(comparer: Comparer, gold: Node, answer: Node) -> bool:
     return comparer.same(
         gold.value if isinstance(gold, Quantity) else gold, answer.value if isinstance(answer, Quantity) else answer
     )
+
+
+def _two_quantities(comparer: Comparer, gold: Quantity, answer: Quantity) -> bool:
+    first, second = gold.unit, answer.unit
+    if first.sense and second.sense and first.sense != second.sense:
+        return False
+    if first.dimension and second.dimension:
+        if {"sterling", "pound"} == {*first.words[:1], *second.words[:1]}:
+            return comparer.same(gold.value, answer.value)
+        if first.dimension != second.dimension:
+            converted = _on_scale_of(first, answer)
+            return converted is not None and comparer.same(gold.value, converted)
+        if first.factor != second.factor:
+            scaled = Mul((answer.value, Num(second.factor / first.factor)))
+            return comparer.same(gold.value, scaled)
+    elif first.words != second.words:
+        named = [{word for word in unit.words if word not in _GENERIC} for unit in (first, second)]
+        if not comparer.policy.units_optional or (all(named) and not named[0] & named[1]):
+            return False
+    return comparer.same(gold.value, answer.value)
+
+
+_KELVIN: Mapping[str, tuple[Fraction, Fraction]] = {
+    "K": (Fraction(1), Fraction(0)),
+    "celsius": (Fraction(1), Fraction(27315, 100)),
+    "fahrenheit": (Fraction(5, 9), Fraction(45967, 180)),
+}
+"""Scale of temperature to (a, b): kelvins are a t + b (SI brochure 2019, 2.3.1)."""
+
+
+def _on_scale_of(unit: Unit, other: Quantity) -> Node | None:
+    """A temperature on the scale of this unit; None for anything else."""
+    scales = [part.dimension[0][0] for part in (unit, other.unit) if len(part.dimension) == 1 and part.factor == 1]
+    if len(scales) != 2 or not all(scale in _KELVIN for scale in scales):
+        return None
+    (a, b), (c, d) = _KELVIN[scales[0]], _KELVIN[scales[1]]
+    return Add((Mul((Num(c / a), other.value)), Num((d - b) / a)))
+
+
+def _in_degrees(gold: Node, answer: Node) -> tuple[Node, Node] | None:
+    """Both sides as values of an angle, where one is said to be in radians and the other in degrees."""
+    sides: list[Node] = []
+    kinds: set[str] = set()
+    for side in (gold, answer):
+        if isinstance(side, Call) and side.name == "degree":
+            kinds.add("degree")
+            sides.append(Div(Mul((side.args[0], Const("pi"))), Num(180)))
+        elif isinstance(side, Quantity) and side.unit.dimension == (("radian", 1),):
+            kinds.add("radian")
+            sides.append(side.value)
+    return (sides[0], sides[1]) if kinds == {"degree", "radian"} else None
 
 
 _GENERIC = frozenset(("unit", "square", "sq", "cubic", "cu", "per", ""))

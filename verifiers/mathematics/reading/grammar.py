@@ -27,6 +27,7 @@ from verifiers.mathematics.nodes import (
     Num,
     PlusMinus,
     Pow,
+    Quantity,
     Ratio,
     Relation,
     SetOp,
@@ -35,7 +36,7 @@ from verifiers.mathematics.nodes import (
 )
 from verifiers.mathematics.reading.tokens import Token
 from verifiers.mathematics.reading.words import SMALL, phrase
-from verifiers.mathematics.units import SYMBOLS
+from verifiers.mathematics.units import SYMBOLS, divided, is_unit_word, parse_unit
 
 END = Token("end", "")
 _SET_NAMES = {"emptyset": "empty", "varnothing": "empty", "oslash": "empty", "Reals": "R"}
@@ -49,6 +50,7 @@ _START_COMMANDS_EXCLUDED = frozenset(
     "cup cap setminus backslash bmod pmod mod rangle rfloor rceil rvert rVert circ prime forall exists choose over pm "
     "mp degree uplus bigcup bigcap".split()
 )
+_AFTER_INTERVAL = frozenset((")", "}", "\\}", "cup", "cap", "setminus", "\\\\", "&"))
 _LOOSE_FUNCTIONS = frozenset(("max", "min", "gcd", "lcm"))
 
 
@@ -154,7 +156,7 @@ class Parser:
             if self.accept("+"):
                 terms.append(self._signed_term())
             elif self.accept("-"):
-                terms.append(Neg(self._signed_term()))
+                terms.append(_negative(self._signed_term()))
             elif self.at("pm") or self.at("mp"):
                 sign = 1 if self.take().text == "pm" else -1
                 terms.append(PlusMinus(self._signed_term(), sign))
@@ -178,7 +180,7 @@ class Parser:
         term = self.product()
         if plus_minus:
             term = PlusMinus(term, plus_minus)
-        return Neg(term) if negative else term
+        return _negative(term) if negative else term
 
     def product(self) -> Node:
         """Factors joined by * × · / ÷, or by nothing: `a/bc` is a/(bc), `1/2x` is (1/2)x."""
@@ -252,8 +254,15 @@ class Parser:
                 return False
             return name not in _START_COMMANDS_EXCLUDED and not name.startswith(("end:", "set:"))
         if token.kind == "op" and token.text in _START_OPS:
-            return not (token.text == "|" and self.bars) and not (token.text == "[" and (token.spaced or self.outward))
+            if token.text == "[":
+                return not (token.spaced or self.outward or self._closes(self.peek(1)))
+            return not (token.text == "|" and self.bars)
         return False
+
+    @staticmethod
+    def _closes(following: Token) -> bool:
+        """Whether a `[` before this token ends a half-open interval."""
+        return following == END or following.kind in ("sep", "rel") or following.text in _AFTER_INTERVAL
 
     # ---- powers and postfix ----------------------------------------------------------------------
 
@@ -266,7 +275,10 @@ class Parser:
                 base = self._raised(base)
             elif self.at("_"):
                 self.take()
-                base = self._subscripted(base)
+                if isinstance(base, Pow) and isinstance(base.base, Sym):  # v^2_0
+                    base = Pow(self._subscripted(base.base), base.exponent)
+                else:
+                    base = self._subscripted(base)
             elif self.at("!"):
                 self.take()
                 double = self.at("!")
@@ -288,7 +300,7 @@ class Parser:
     def _raised(self, base: Node) -> Node:
         if self.at("circ") or (self.at("{") and self.peek(1).text == "circ" and self.peek(2).text == "}"):
             self.position += 1 if self.at("circ") else 3
-            return Call("degree", (base,))
+            return Call("degree", (self._with_minutes(base),))
         if self.at("'") or self.at("prime") or (self.at("{") and self.peek(1).text == "prime"):
             self.position += 1 if not self.at("{") else 3
             return Sym(base.name + "'") if isinstance(base, Sym) else Call("prime", (base,))
@@ -298,6 +310,19 @@ class Parser:
         if isinstance(base, Call) and base.name == "apply":
             return Pow(base, exponent)
         return Pow(base, exponent)
+
+    def _with_minutes(self, degrees: Node) -> Node:
+        """`12° 30' 15''` in degrees."""
+        parts = [degrees]
+        for size in (60, 3600):
+            marks = self.peek(1), self.peek(2)
+            raised = marks[0].text == "^" and marks[1].text == "prime"
+            if self.peek().kind != "num" or not (raised or marks[0].text in ("'", "prime")):
+                break
+            parts.append(Div(number(self.take().text), Num(size)))
+            while self.at("'") or self.at("prime") or (self.at("^") and self.peek(1).text == "prime"):
+                self.take()
+        return parts[0] if len(parts) == 1 else Add(tuple(parts))
 
     def _exponent(self) -> Node:
         negative = False
@@ -441,11 +466,25 @@ class Parser:
                 return Sym(words[0])
             return Text(tuple(words))
         left = self.relation()
+        if self.depth and self.peek().kind == "word" and is_unit_word(self.peek().text):
+            return self._measured(left)
         if self.accept("over"):
             return Div(left, self.relation())
         if self.accept("choose"):
             return Call("binom", (left, self.relation()))
         return left
+
+    def _measured(self, value: Node) -> Node:
+        """A value within brackets with the unit behind it: `(3 cm, 4 cm)`, `\\frac{13.6 eV}{n^2}`."""
+        words: list[str] = []
+        while self.peek().kind == "word" or (words and (self.at("/") or self.at("^") or self.at("*"))):
+            words.append(self.take().text)
+            if words[-1] == "^":
+                words.append(self._flat())
+        unit = parse_unit(words)
+        if isinstance(value, Relation):
+            return Relation((*value.sides[:-1], Quantity(value.sides[-1], unit)), value.ops)
+        return Quantity(value, unit)
 
     def _set(self) -> Node:
         if self.accept("\\}"):
@@ -584,7 +623,11 @@ class Parser:
     def _fraction(self, name: str) -> Node:
         top = self._argument(single=True)
         bottom = self._argument(single=True)
-        return Div(top, bottom) if name == "frac" else Call("binom", (top, bottom))
+        if name != "frac":
+            return Call("binom", (top, bottom))
+        if isinstance(top, Quantity) and isinstance(bottom, Quantity):
+            return Quantity(Div(top.value, bottom.value), divided(top.unit, bottom.unit))
+        return Quantity(Div(top.value, bottom), top.unit) if isinstance(top, Quantity) else Div(top, bottom)
 
     def _constant_set(self, name: str) -> Node:
         return NamedSet(_SET_NAMES[name])
@@ -810,6 +853,10 @@ def _chain(sides: tuple[Node, ...], ops: tuple[str, ...]) -> Node:
 def _times(left: Node, right: Node) -> Node:
     factors = left.factors if isinstance(left, Mul) else (left,)
     return Mul((*factors, right))
+
+
+def _negative(node: Node) -> Node:
+    return Quantity(Neg(node.value), node.unit) if isinstance(node, Quantity) else Neg(node)
 
 
 def _digits(node: Mul) -> bool:

@@ -26,12 +26,25 @@ from verifiers.mathematics.nodes import (
     SetOp,
     Sym,
     Text,
+    Unit,
 )
 from verifiers.mathematics.reading.grammar import Parser
 from verifiers.mathematics.reading.tokens import Token, normalise_characters, tokenize
 from verifiers.mathematics.reading.words import MONTHS, PARTS, SCALES, SMALL, phrase, value_of_words
-from verifiers.mathematics.units import CURRENCIES, KNOWN, LETTERS, SYMBOLS, currency, is_unit_word, parse_unit
+from verifiers.mathematics.units import (
+    CURRENCIES,
+    KNOWN,
+    LETTERS,
+    SENSES,
+    SYMBOLS,
+    currency,
+    is_unit_word,
+    parse_unit,
+    with_sense,
+)
 
+MAX_SIDES = 12
+"""Sides of one chain of equations that are read by themselves."""
 MAX_WRAPPERS = 20
 """Delimiters around delimiters that are taken off."""
 _PLAIN = re.compile(r"-?\d{1,15}")
@@ -335,15 +348,49 @@ def _item(tokens: list[Token]) -> Node:
     tokens = _spelled_units(_without_remark(tokens))
     if len(tokens) > 1 and tokens[0].text in CURRENCIES and tokens[0].kind == "op":
         inner = _item(tokens[1:])
-        value = inner.value if isinstance(inner, Quantity) else inner
-        return Quantity(value, currency(tokens[0].text))
+        if isinstance(inner, Quantity):
+            return Quantity(inner.value, with_sense(currency(tokens[0].text), inner.unit))
+        return Quantity(inner, currency(tokens[0].text))
     if len(tokens) > 2 and tokens[0].text == "-" and tokens[1].text in CURRENCIES:
         return _item([tokens[1], tokens[0], *tokens[2:]])
     if tokens[0].kind == "word":
         return _all_but(tokens) or _words_first(tokens)
+    if (measured := _measured_sides(tokens)) is not None:
+        return measured
     parser = Parser(tokens)
     node = parser.item()
     return node if parser.done else _with_unit(node, tokens[parser.position :])
+
+
+def _measured_sides(tokens: list[Token]) -> Node | None:
+    """`d = 0.05 m = 5 cm`, `C = $5`: a chain of equations whose sides bear units, each side read by itself."""
+    if not any(token.kind == "rel" and token.text in ("=", "approx") for token in tokens):
+        return None
+    if not any(token.kind == "word" or token.text in CURRENCIES for token in tokens):
+        return None
+    sides: list[list[Token]] = [[]]
+    ops: list[str] = []
+    depth = 0
+    for token in tokens:
+        if token.kind in ("op", "cmd"):
+            depth += token.text in _OPENERS or token.text.startswith("begin:")
+            depth -= (token.text in _CLOSERS or token.text.startswith("end:")) and depth > 0
+        if token.kind == "rel" and depth == 0:
+            ops.append(token.text)
+            sides.append([])
+        else:
+            sides[-1].append(token)
+    if not set(ops) <= {"=", "approx"} or not ops or not all(sides) or len(ops) > MAX_SIDES:
+        return None
+    if all(token.kind == "word" for token in sides[-1]):
+        return None
+    first = Parser(_spaced_letters(sides[0]))
+    try:
+        left = first.item()
+        read_sides = [left if first.done else _item(sides[0]), *(_item(side) for side in sides[1:])]
+    except ParseError:
+        return None
+    return Relation(tuple(read_sides), tuple(ops)) if any(isinstance(s, Quantity) for s in read_sides) else None
 
 
 def _without_remark(tokens: list[Token]) -> list[Token]:
@@ -394,9 +441,16 @@ def _spaced_letters(tokens: list[Token]) -> list[Token]:
     letters = sum(token.kind == "sym" for token in rest)
     if letters > 1 and rest[0].text.islower() and not any(token.text in ("/", "^", "*") for token in rest):
         return tokens  # 3 m g
-    if rest[0].text not in LETTERS or not all(_fits_unit(token) for token in rest):
+    end = next(
+        (i for i, token in enumerate(rest) if token.kind == "word" and token.text.lower() in _ADVERBS), len(rest)
+    )
+    if rest[0].text not in LETTERS or not all(_fits_unit(token) for token in rest[:end]):
         return tokens
     return [*tokens[:place], *(Token("word", t.text, t.spaced) if t.kind == "sym" else t for t in rest)]
+
+
+_ADVERBS = frozenset((*SENSES, "to", "towards", "due"))
+"""Words behind a unit that say in which sense it is meant."""
 
 
 def _is_literal(token: Token) -> bool:
@@ -471,6 +525,15 @@ def _mixed_units(node: Node, rest: list[Token]) -> Node | None:
     return _compound([Quantity(node, parse_unit([parts[0][0].text])), *(_item(part) for part in parts[1:])])
 
 
+_COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west", "n": "north", "s": "south", "e": "east", "w": "west"}
+
+
+def _compass(words: list[str]) -> tuple[str, ...]:
+    """The direction behind an angle: `30° N`, `40° north of east`; empty for other words."""
+    named = [_COMPASS.get(word, word.lower()) for word in words if word.lower() not in ("of", "the", "due", "from")]
+    return tuple(named) if named and all(name in SENSES for name in named) else ()
+
+
 def _with_unit(node: Node, rest: list[Token]) -> Node:
     """What follows a whole expression: a scale word, a unit, a percent word, a currency after the number."""
     if rest[0].kind == "word" and rest[0].text.lower() in SCALES:
@@ -492,6 +555,8 @@ def _with_unit(node: Node, rest: list[Token]) -> Node:
         return Call("percent", (node,))
     if words[0].lower() in ("degree", "degrees", "deg") and len(words) == 1:
         return Call("degree", (node,))
+    if isinstance(node, Call) and node.name == "degree" and (compass := _compass(words)):
+        return Quantity(node, Unit((), Fraction(1), (), compass))
     if words[0].lower() == "base" and len(rest) == 2 and isinstance(node, Num) and rest[1].text.isdigit():
         from verifiers.mathematics.nodes import BaseNumber
 
