@@ -51,6 +51,8 @@ class Comparer(ABC):
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self.measured = False
+        """Whether what is compared is the value of a quantity with a unit."""
         self._level = 0
 
     @property

@@ -381,7 +381,14 @@ def _whole(ctx: Any, function: str, args: list[Any]) -> Any:
     return getattr(ctx, function)(value)
 
 
+def _applied(ctx: Any, args: list[Any]) -> Any:
+    """An unknown function: a fixed pseudo-random value in [1, 2) for each name and place, at either precision."""
+    seed = "|".join(ctx.nstr(argument, 30) for argument in args)
+    return 1 + ctx.mpf(random.Random(seed).getrandbits(64)) / 2**64
+
+
 _OTHERS: Mapping[str, Callable[[Any, list[Any]], Any]] = {
+    "apply": _applied,
     "abs": lambda ctx, a: abs(a[0]),
     "bar": lambda ctx, a: ctx.conj(a[0]),
     "re": lambda ctx, a: ctx.re(a[0]),

@@ -96,6 +96,8 @@ def is_name(node: Node) -> bool:
         return all(part in (Sym("d"), Sym("partial")) for part in parts)
     if isinstance(node, Group) and node.kind in (GroupKind.TUPLE, GroupKind.SET):
         return all(isinstance(item, Sym) for item in node.items)
+    if isinstance(node, Call) and node.name == "apply":  # f(x)
+        return all(isinstance(child, Sym) for child in node.args)
     if isinstance(node, Call) and node.name in DECORATIONS:
         return all(is_name(child) for child in children(node))
     if isinstance(node, Mul) and len(node.factors) == 2 and isinstance(node.factors[0], Sym | Pow):
@@ -199,6 +201,32 @@ def states_a_value(relation: Relation) -> bool:
         return True
     factors = left.factors if isinstance(left, Mul) else ()
     return len(factors) == 2 and isinstance(factors[0], Sym) and isinstance(factors[1], Num)
+
+
+def labels_a_value(relation: Relation) -> bool:
+    """`tan A = 3/4`, `AB/CD = 2`, `V_1 : V_2 = 11 : 21`, `|E| = kq/r^2`: the left side names what the right side is.
+
+    `sin x = 1/2` and `|x| = 5` are equations to be solved.
+    """
+    left, right = relation.sides[0], relation.sides[-1]
+    if set(relation.ops) != {"="} or symbols(left) & symbols(right):
+        return False
+    if isinstance(left, Ratio):
+        return isinstance(right, Ratio) and all(_names_a_part(part) for part in left.parts)
+    if isinstance(left, Div):
+        return not symbols(right) and _names_a_part(left.top) and _names_a_part(left.bottom)
+    if not isinstance(left, Call) or not symbols(left) or symbols(left) & _UNKNOWNS:
+        return False
+    return left.name == "abs" or not symbols(right)
+
+
+_UNKNOWNS = frozenset(("x", "y", "z", "t", "w", "u"))
+"""Letters that an equation is solved for."""
+
+
+def _names_a_part(node: Node) -> bool:
+    """A segment, an area, a numbered quantity: AB, S_{ABC}, V_1."""
+    return isinstance(node, Sym) and (len(node.name) > 1 and node.name[0].isupper())
 
 
 def constants_renamed(names: frozenset[str], others: frozenset[str]) -> dict[str, str]:

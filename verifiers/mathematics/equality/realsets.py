@@ -198,7 +198,10 @@ def _solved(difference: Node) -> tuple[Fraction, Node] | None:
             return Fraction(1), right.operand
         if isinstance(right, Neg) and isinstance(right.operand, Sym) and not symbols(left):
             return Fraction(-1), left
-    (name,) = symbols(difference)
+    names = symbols(difference)
+    if len(names) != 1:  # `1 <= i` beside the unknown of another link of the chain
+        return None
+    (name,) = names
     try:
         form = normal.normal_form(difference, Budget())
     except Undecided:

@@ -27,6 +27,8 @@ def relations(comparer: Comparer, gold: Node, answer: Node) -> bool:
     if relation.ops[-1] == "approx" and not symbols(relation.sides[-1]) and not symbols(relation.sides[-2]):
         return _approximated(comparer, gold, relation, other)
     value = _value_of(comparer, relation)
+    if value is None and readings.labels_a_value(relation) and len(relation.sides) == 2:
+        value = relation.sides[-1]
     if value is None and relation is answer and readings.states_a_value(relation):
         value = relation.sides[-1]
         if not all(comparer.same(value, side) for side in relation.sides[1:-1]):
@@ -120,8 +122,8 @@ def _proportional(comparer: Comparer, first: Relation, second: Relation) -> bool
     except Undecided:
         return False
     (left, left_bottom), (right, right_bottom) = sides
-    if not left or not right:
-        return not left and not right
+    if set(left) <= {normal.ONE} or set(right) <= {normal.ONE}:
+        return False  # statements about numbers, whose sides were compared
     if first.ops[0] in ("<", "<=") and not (set(left_bottom) == set(right_bottom) == {normal.ONE}):
         return False
     if set(left) != set(right):

@@ -39,8 +39,8 @@ def numbers(comparer: Comparer, gold: Num, answer: Num) -> bool:
 def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node) -> bool:
     """Whether an exact value is the decimal reference to the digits it was written with.
 
-    A plain decimal answer must bear more digits than the reference, and the reference at least three significant
-    ones; a fraction or a surd is what the reference was rounded from.
+    A plain decimal answer must bear more digits than the reference, and the reference at least two significant
+    ones, three where it has one decimal and no unit (2.5 is a half, 9.8 m/s^2 was measured); a fraction or a surd is what the reference was rounded from.
     """
     if comparer.policy.relative_tolerance > 0:
         wanted = constants.exact(gold)
@@ -50,12 +50,13 @@ def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node) -> boo
     if written is None or comparer.policy.rounding != "reference":
         return False
     wanted, ulp = written
-    if ulp >= 1 or not constants.rounds_to(value, wanted, ulp):
+    if not constants.rounds_to(value, wanted, ulp):
         return False
     mine = constants.decimal(answer)
     if mine is None:  # a decimal without an end is a decimal all the same
         return not constants.integral(answer) and abs(wanted) / ulp >= (100 if isinstance(answer, Num) else 10)
-    return mine[1] < ulp and abs(wanted) / ulp >= 100 and abs(value - wanted) * 2 < ulp
+    digits = 10 if comparer.measured or ulp <= Fraction(1, 100) or ulp >= 1 else 100
+    return mine[1] < ulp and abs(wanted) / ulp >= digits and abs(value - wanted) * 2 < ulp
 
 
 def scalars(comparer: Comparer, gold: Node, answer: Node) -> bool:
@@ -121,6 +122,7 @@ def quantities(comparer: Comparer, gold: Node, answer: Node) -> bool:
         return _two_quantities(comparer, gold, answer)
     if (angle := _in_degrees(gold, answer)) is not None:
         return comparer.same(*angle)
+    comparer.measured = True
     if not comparer.policy.units_optional:
         return False
     if isinstance(gold, Group) or isinstance(answer, Group):
@@ -132,6 +134,7 @@ def quantities(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 def _two_quantities(comparer: Comparer, gold: Quantity, answer: Quantity) -> bool:
     first, second = gold.unit, answer.unit
+    comparer.measured = bool(first.dimension and second.dimension)
     if first.sense and second.sense and first.sense != second.sense:
         return False
     if first.dimension and second.dimension:
@@ -233,7 +236,10 @@ def _readings(gold: Node, answer: Node, policy: Policy) -> list[tuple[Node, Node
         if marked[1] and name == "percent" and (value := constants.exact(_unmarked(answer, name))) is not None:
             optional = optional and abs(value) >= 1  # 0.5% is not 0.5
         if marked[0] != marked[1] and optional:
-            pairs.append((_unmarked(gold, name), _unmarked(answer, name)))
+            plain = _unmarked(gold, name)
+            if name == "percent" and constants.decimal(answer) is None:
+                plain = constants.without_decimals(plain)  # 13/12 is not 1.1 %
+            pairs.append((plain, _unmarked(answer, name)))
         elif marked[0] and marked[1]:
             return [(_unmarked(gold, name), _unmarked(answer, name))]
     return [*pairs, (gold, answer)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cached_property
 
 from verifiers.mathematics import rewrites
 from verifiers.mathematics.limits import MAX_DEPTH, LimitExceeded, ParseError
@@ -50,6 +51,9 @@ _START_COMMANDS_EXCLUDED = frozenset(
     "cup cap setminus backslash bmod pmod mod rangle rfloor rceil rvert rVert circ prime forall exists choose over pm "
     "mp degree uplus bigcup bigcap".split()
 )
+_FUNCTION_LETTERS = frozenset(("f", "g", "h", "F", "G", "H"))
+MAX_CONDITION = 24
+"""Tokens of an event and its condition."""
 _AFTER_INTERVAL = frozenset((")", "}", "\\}", "cup", "cap", "setminus", "\\\\", "&"))
 _LOOSE_FUNCTIONS = frozenset(("max", "min", "gcd", "lcm"))
 
@@ -222,6 +226,9 @@ class Parser:
                     raise ParseError("two numbers side by side")
                 factors[-1] = fraction
                 continue
+            if self.at("(") and (applied := self._application(factors)) is not None:
+                factors[-1] = applied
+                continue
             mixed = self.at("frac") and isinstance(factors[-1], Num) and len(factors) == 1
             factor = self.power()
             sign = factor.name if isinstance(factor, Call) and factor.name in ("percent", "degree") else ""
@@ -232,6 +239,75 @@ class Parser:
             else:
                 factors.append(factor)
         return factors[0] if len(factors) == 1 else Mul(tuple(factors))
+
+    def _application(self, factors: list[Node]) -> Node | None:
+        """`f(x)`, `N(0)`, `f^{-1}(2)`: the last factor applied to the bracket that follows, where it is a function.
+
+        A name before a number in brackets is one; so are f, g, h, F, G and H before any bracket, where they stand
+        nowhere without one and follow no other name: `mg(h+r)` is a product.
+        """
+        last = factors[-1]
+        inverse = isinstance(last, Pow) and last.exponent == Neg(Num(1))
+        name = last.base if isinstance(last, Pow) and inverse else last
+        if not isinstance(name, Sym) or not (name.name[:1].isalpha()):
+            return None
+        if name.name in ("P", "Pr") and (chance := self._conditional(name)) is not None:
+            return chance
+        numeric = not inverse and self._brackets_a_number()
+        follows_name = len(factors) > 1 and isinstance(factors[-2], Sym)
+        if not numeric and (follows_name or name.name.rstrip("'") not in self._functions):
+            return None
+        start = self.position
+        self.take()
+        items = self._items(")")
+        self.expect(")")
+        if not items or (len(items) > 1 and not name.name[:1].islower()):
+            self.position = start
+            return None
+        return Call("apply", (Sym(name.name + "^{-1}") if inverse else name, *items))
+
+    def _brackets_a_number(self) -> bool:
+        """Whether the bracket that opens here holds a number, with a sign or none, and nothing else."""
+        place = 2 if self.peek(1).text in ("-", "+") else 1
+        if self.peek(place).kind == "num" and self.peek(place + 1).text == "/":
+            place += 2
+        return (self.peek(place).kind in ("num", "repeat") or self.peek(place).text == "pi") and self.peek(
+            place + 1
+        ).text == ")"
+
+    @cached_property
+    def _functions(self) -> frozenset[str]:
+        """Letters for functions that are followed by a bracket wherever they stand."""
+        found: set[str] = set()
+        bare: set[str] = set()
+        for place, token in enumerate(self.tokens):
+            if token.kind == "sym" and token.text in _FUNCTION_LETTERS:
+                after = place + 1
+                while after < len(self.tokens) and self.tokens[after].text in ("'", "prime", "^", "{", "}", "-", "1"):
+                    after += 1
+                opens = after < len(self.tokens) and self.tokens[after].text == "("
+                (found if opens else bare).add(token.text)
+        return frozenset(found - bare)
+
+    def _conditional(self, name: Sym) -> Node | None:
+        """`P(A|B)`, the bar of which is no absolute value."""
+        end = next((i for i in range(1, MAX_CONDITION) if self.peek(i).text in (")", "")), 0)
+        marks = [i for i in range(1, end) if self.peek(i).text in ("|", "mid")]
+        if len(marks) != 1 or self.peek(end).text != ")":
+            return None
+        start = self.position
+        self.take()
+        self.bars += 1
+        try:
+            event = self.relation()
+            self.take()
+            given = self.relation()
+        finally:
+            self.bars -= 1
+        if not self.accept(")"):
+            self.position = start
+            return None
+        return Call("apply", (name, event, given))
 
     def _mixed(self, whole: Num) -> Node | None:
         """`1 4/5`: a whole number, a space, a fraction."""

@@ -321,8 +321,25 @@ def _compound(items: list[Node]) -> Node | None:
     return Quantity(Num(total / units[-1].factor), units[-1])
 
 
+def _solutions(items: list[Node]) -> tuple[Node, ...] | None:
+    """`p = 5, q = 2, p = 7, q = 2` as the pairs (5, 2) and (7, 2)."""
+    names: list[str] = []
+    for item in items:
+        if not (isinstance(item, Relation) and item.ops == ("=",) and isinstance(item.sides[0], Sym)):
+            return None
+        names.append(item.sides[0].name)
+    size = len(set(names))
+    if not 1 < size < len(names) or len(names) % size or names != names[:size] * (len(names) // size):
+        return None
+    values = [item.sides[1] for item in items if isinstance(item, Relation)]
+    rows = [values[place : place + size] for place in range(0, len(values), size)]
+    return tuple(Group(GroupKind.TUPLE, tuple(row)) for row in rows)
+
+
 def _unlabelled(items: list[Node]) -> tuple[Node, ...]:
     """`n = 2, 3, 4` and `x = 1 or x = 2` are lists of values."""
+    if (solutions := _solutions(items)) is not None:
+        return solutions
     first = items[0]
     if not (isinstance(first, Relation) and first.ops == ("=",) and isinstance(first.sides[0], Sym)):
         return tuple(items)
