@@ -11,7 +11,7 @@ from verifiers.mathematics.equality.comparer import Comparer, Comparison, Policy
 from verifiers.mathematics.equality.groups import groups, matrix_or_vector, ratios
 from verifiers.mathematics.equality.realsets import line_of
 from verifiers.mathematics.equality.relations import relations
-from verifiers.mathematics.equality.scalars import bases, numbers, quantities, rounds, scalars
+from verifiers.mathematics.equality.scalars import bases, numbers, quantities, rounds, scalars, undecidable
 from verifiers.mathematics.limits import LimitExceeded
 from verifiers.mathematics.nodes import (
     EXPRESSION,
@@ -48,7 +48,10 @@ def compare(reference: Node, answer: Node, policy: Policy | None = None) -> Comp
     """
     comparer = _Comparer(policy or Policy())
     try:
-        return Comparison(comparer.same(reference, answer), comparer.tier)
+        equal = comparer.same(reference, answer)
+        if comparer.open and not equal:
+            return Comparison(False, "undecided", open=tuple(comparer.open))
+        return Comparison(equal, comparer.tier)
     except LimitExceeded as error:
         return Comparison(False, "limit", str(error))
     except RecursionError:
@@ -219,4 +222,4 @@ def _mixed(comparer: Comparer, gold: Node, answer: Node) -> bool:
     return False
 
 
-__all__ = ["Comparison", "Policy", "compare"]
+__all__ = ["Comparison", "Policy", "compare", "undecidable"]

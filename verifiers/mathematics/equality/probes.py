@@ -85,6 +85,30 @@ def probe_equal(left: Node, right: Node) -> bool:
     return True
 
 
+def is_undefined(node: Node) -> bool:
+    """Whether a constant has no value: a quotient by 0, the logarithm of 0, 0 to the power of -1.
+
+    False where it holds what is never worked out here, infinity among them.
+    """
+    known = _ANGLES.keys() | _OTHERS.keys() | {"root", "ln", "log"}
+    if not _is_plain(node) or not _calls(node) <= known:
+        return False
+    try:
+        return not probe_equal(node, node)
+    except Undecided:
+        return True
+    except LimitExceeded:
+        return False
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether this is a constant expression of one value: no variable, infinity, sign of both kinds, or structure."""
+    plain = isinstance(node, Num | Add | Neg | Mul | Div | Pow | Call) or (
+        isinstance(node, Const) and node.name != "oo"
+    )
+    return plain and all(map(_is_plain, children(node)))
+
+
 def _calls(node: Node) -> frozenset[str]:
     """Names of the functions in a tree."""
     found = frozenset((node.name,)) if isinstance(node, Call) else frozenset[str]()
