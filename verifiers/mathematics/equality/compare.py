@@ -9,6 +9,7 @@ from verifiers.mathematics import rewrites
 from verifiers.mathematics.equality import constants, readings
 from verifiers.mathematics.equality.comparer import Comparer, Comparison, Policy, replaced
 from verifiers.mathematics.equality.groups import groups, matrix_or_vector, ratios
+from verifiers.mathematics.equality.piecewise import piecewise
 from verifiers.mathematics.equality.realsets import line_of
 from verifiers.mathematics.equality.relations import relations
 from verifiers.mathematics.equality.scalars import bases, numbers, quantities, rounds, scalars, undecidable
@@ -96,6 +97,8 @@ class _Comparer(Comparer):
             return handler(self, gold, answer)
         if isinstance(gold, EXPRESSION) and isinstance(answer, EXPRESSION):
             return scalars(self, gold, answer)
+        if isinstance(gold, Cases) != isinstance(answer, Cases):
+            return piecewise(self, gold, answer)
         if type(gold) is not type(answer):
             return _mixed(self, gold, answer)
         alike = _ALIKE.get(type(gold))
@@ -125,14 +128,18 @@ def _set_operations(comparer: Comparer, gold: SetOp, answer: SetOp) -> bool:
 
 def _matrices(comparer: Comparer, gold: Matrix, answer: Matrix) -> bool:
     shapes = [len(row) for row in gold.rows] == [len(row) for row in answer.rows]
+    if gold.bar and answer.bar:
+        values = rewrites.determinant(gold), rewrites.determinant(answer)
+        return values[0] is not None and values[1] is not None and comparer.same(values[0], values[1])
     return shapes and gold.bar == answer.bar and comparer.in_order(children(gold), children(answer))
 
 
 def _cases(comparer: Comparer, gold: Cases, answer: Cases) -> bool:
     if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
-        return False
+        return piecewise(comparer, gold, answer)
     rows = [Group(GroupKind.TUPLE, row) for row in gold.rows]
-    return comparer.matched(rows, [Group(GroupKind.TUPLE, row) for row in answer.rows])
+    matched = comparer.matched(rows, [Group(GroupKind.TUPLE, row) for row in answer.rows])
+    return matched or piecewise(comparer, gold, answer)
 
 
 def _builders(comparer: Comparer, gold: Builder, answer: Builder) -> bool:
@@ -216,6 +223,9 @@ def _mixed(comparer: Comparer, gold: Node, answer: Node) -> bool:
                 return as_interval is not None and comparer.same(*replaced(gold, one, as_interval, other))
             return False
         if isinstance(one, Matrix) and isinstance(other, EXPRESSION):
+            if one.bar:
+                value = rewrites.determinant(one)
+                return value is not None and comparer.same(*replaced(gold, one, value, other))
             if len(children(one)) == 1:
                 return comparer.same(*replaced(gold, one, children(one)[0], other))
             return matrix_or_vector(comparer, gold, answer, one, other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import replace
 
 from verifiers.mathematics import rewrites
@@ -226,18 +228,46 @@ _UNKNOWNS = frozenset(("x", "y", "z", "t", "w", "u"))
 
 def _names_a_part(node: Node) -> bool:
     """A segment, an area, a numbered quantity: AB, S_{ABC}, V_1."""
+    if isinstance(node, Text):  # NO, which is a word elsewhere
+        return len(node.words) == 1 and len(node.words[0]) == 2 and node.words[0].isupper()
+    if isinstance(node, Mul):
+        return len(node.factors) == 2 and all(isinstance(f, Sym) and f.name.isupper() for f in node.factors)
     return isinstance(node, Sym) and (len(node.name) > 1 and node.name[0].isupper())
 
 
-def constants_renamed(names: frozenset[str], others: frozenset[str]) -> dict[str, str]:
-    """`c_1` is `C_1`: constants of integration in either case, where that makes the names agree."""
-    renames = {
-        other: name
-        for other in others - names
-        for name in names - others
-        if other[:1] in "cC" and other.lower() == name.lower()
-    }
-    return renames if frozenset(renames.get(other, other) for other in others) == names else {}
+_CONSTANT = re.compile(r"[CKABD]|[CcKkAaBb]_\d|C'")
+"""Names of constants of integration in a reference."""
+_OTHER_CONSTANT = re.compile(r"[CKABDck]|[A-Za-z]_\d|C'|lambda|alpha|beta")
+"""What an answer may call them."""
+_VARIABLES = frozenset(("x", "y", "z", "t", "u", "v", "s", "theta", "phi"))
+
+
+def constants_renamed(gold: Node, answer: Node) -> list[dict[str, str]]:
+    """Renamings of an answer's constants of integration that make its names the reference's; the likeliest first.
+
+    `x^3 + K` for `x^3 + C`, `k e^{2x}` for `C e^{2x}`, C_1 and C_2 the other way round. A constant is free where it is
+    a term of its own, or where the other names are variables.
+    """
+    names, others = symbols(gold), symbols(answer)
+    free = sorted(name for name in names if _CONSTANT.fullmatch(name))
+    if names == others:
+        numbered = [name for name in free if name[-1].isdigit() and "_" in name]
+        if not 2 <= len(numbered) <= 3 or not names - set(free) <= _VARIABLES:
+            return []
+        orders = itertools.permutations(numbered)
+        return [dict(zip(numbered, order, strict=True)) for order in orders if list(order) != numbered]
+    missing, extra = sorted(names - others), sorted(others - names)
+    if len(missing) != len(extra) or len(missing) > 3:
+        return []
+    if all(a.lower() == b.lower() and a[:1] in "cC" for a, b in zip(missing, extra, strict=True)):
+        return [dict(zip(extra, missing, strict=True))]
+    if not set(missing) <= set(free) or not all(_OTHER_CONSTANT.fullmatch(name) for name in extra):
+        return []
+    variables = names - set(free)
+    terms = gold.terms if isinstance(gold, Add) else ()
+    if not variables or not (variables <= _VARIABLES or all(Sym(name) in terms for name in missing)):
+        return []
+    return [dict(zip(extra, order, strict=True)) for order in itertools.permutations(missing)]
 
 
 def clock_as_ratio(clock: Clock) -> Ratio | None:
@@ -302,6 +332,9 @@ def assignments(group: Group) -> dict[str, Node]:
     """`x = 1, y = 2` as a mapping; empty where the items are not all assignments to different names."""
     found: dict[str, Node] = {}
     for item in group.items:
+        if isinstance(item, Mul) and (point := plain(item)) is not item:
+            found[repr(item.factors[0])] = point  # A(1, 2)
+            continue
         if not (isinstance(item, Relation) and item.ops == ("=",) and is_name(item.sides[0])):
             return {}
         found[repr(item.sides[0])] = item.sides[1]

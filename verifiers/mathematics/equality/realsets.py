@@ -225,6 +225,14 @@ def _tree(monomial: normal.Monomial, coefficient: Fraction) -> Node:
     return Num(coefficient)
 
 
+def within(lines: Sequence[Line]) -> Line:
+    """What none of these sets holds."""
+    total: Line = []
+    for line in lines:
+        total = _union(total, line)
+    return _complement(total)
+
+
 # ---- the algebra of pieces -----------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -72,10 +73,14 @@ def scalars(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 def _scalar(comparer: Comparer, gold: Node, answer: Node) -> bool:
     comparer.reach("normal form")
+    for letters in readings.constants_renamed(gold, answer):
+        if _same_expression(comparer, gold, rewrites.renamed(answer, letters)):
+            return True
+    return _same_expression(comparer, gold, answer)
+
+
+def _same_expression(comparer: Comparer, gold: Node, answer: Node) -> bool:
     names = symbols(gold), symbols(answer)
-    if names[0] != names[1] and (same_letters := readings.constants_renamed(names[0], names[1])):
-        answer = rewrites.renamed(answer, same_letters)
-        names = names[0], symbols(answer)
     if constants.infinite(gold) or constants.infinite(answer):
         return constants.infinite(gold) == constants.infinite(answer)
     try:
@@ -212,9 +217,19 @@ def bases(comparer: Comparer, gold: Node, answer: Node) -> bool:
         return values[0] is not None and values[0] == values[1]
     if isinstance(gold, BaseNumber) and isinstance(answer, BaseNumber):
         return gold.base == answer.base and gold.digits.lstrip("0").upper() == answer.digits.lstrip("0").upper()
-    based, other = (gold, answer) if isinstance(gold, BaseNumber) else (answer, gold)
-    assert isinstance(based, BaseNumber)
-    return constants.spelled(other) == based.digits.upper()
+    if isinstance(gold, BaseNumber):
+        return constants.spelled(answer) == gold.digits.upper()
+    assert isinstance(answer, BaseNumber)
+    spelled = constants.spelled(gold)
+    if _IN_BASE.get(answer.base, _NEVER).fullmatch(spelled):
+        return spelled == answer.digits.upper()
+    value = constants.in_ten(answer)
+    return value is not None and constants.literal(gold) == value
+
+
+_NEVER = re.compile(r"(?!)")
+_IN_BASE: Mapping[int, re.Pattern[str]] = {2: re.compile(r"[01]+"), 16: re.compile(r"[\dA-F]*[A-F][\dA-F]*")}
+"""Base to what a reference looks like that was written in it without saying so: zeros and ones, letters."""
 
 
 def _free_constant(gold: Node, answer: Node) -> str:
@@ -259,6 +274,9 @@ def _readings(gold: Node, answer: Node, policy: Policy) -> list[tuple[Node, Node
             pairs.append((plain, _unmarked(answer, name)))
         elif marked[0] and marked[1]:
             return [(_unmarked(gold, name), _unmarked(answer, name))]
+    rooted = rewrites.with_real_roots(gold), rewrites.with_real_roots(answer)
+    if rooted != (gold, answer):
+        pairs = [rooted, *pairs]
     return [*pairs, (gold, answer)]
 
 

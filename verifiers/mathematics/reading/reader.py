@@ -370,6 +370,8 @@ def _item(tokens: list[Token]) -> Node:
         return Quantity(inner, currency(tokens[0].text))
     if len(tokens) > 2 and tokens[0].text == "-" and tokens[1].text in CURRENCIES:
         return _item([tokens[1], tokens[0], *tokens[2:]])
+    if (qualified := _qualified(tokens)) is not None:
+        return qualified
     if tokens[0].kind == "word":
         return _all_but(tokens) or _words_first(tokens)
     if (measured := _measured_sides(tokens)) is not None:
@@ -377,6 +379,36 @@ def _item(tokens: list[Token]) -> Node:
     parser = Parser(tokens)
     node = parser.item()
     return node if parser.done else _with_unit(node, tokens[parser.position :])
+
+
+_QUALIFIERS = frozenset(
+    "for where with any all every each some arbitrary is are a an the real constant constants number numbers parameter"
+    " value values integer integers whole positive nonzero complex rational being".split()
+)
+_EVERY = frozenset(("all", "every", "any", "each", "the"))
+
+
+def _qualified(tokens: list[Token]) -> Node | None:
+    """`f(x) = cx for any real c` as a family, `n is odd` and `all odd n` as `odd n`; None for anything else."""
+    place = next((i for i, t in enumerate(tokens) if t.kind == "word"), len(tokens))
+    words = [token.text.lower() for token in tokens[place:] if token.kind == "word"]
+    if not words:
+        return None
+    if 0 < place < len(tokens) - 1 and words[0] in ("for", "where", "with"):
+        names = [token.text for token in tokens[place:] if token.kind == "sym"]
+        if len(names) != 1 or len(words) + 1 != len(tokens) - place or not set(words) <= _QUALIFIERS:
+            return None
+        over = NamedSet("Z" if set(words) & {"integer", "integers", "whole"} else "R")
+        value = _item(tokens[:place])
+        return Group(GroupKind.LIST, (value, Relation((Sym(names[0]), over), ("in",))))
+    lone = [token for token in tokens if token.kind == "sym"]
+    if len(lone) != 1 or len(words) + 1 != len(tokens):
+        return None
+    if tokens[0] is lone[0] and words[0] in ("is", "are") and len(words) > 1:
+        return Text((*phrase(words[1:]).split(), lone[0].text))
+    if tokens[-1] is lone[0] and words[0] in _EVERY and len(words) > 1:
+        return Text((*phrase(words[1:]).split(), lone[0].text))
+    return None
 
 
 def _measured_sides(tokens: list[Token]) -> Node | None:
