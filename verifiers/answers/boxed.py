@@ -123,6 +123,12 @@ _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)]|\([a-z\d]\))\s+(?P<label>[^\n$
 _ORDINAL = re.compile(r"\b(?:first|second|third|fourth|fifth|one|two|three|other|another|\d+|[a-z])\b", re.IGNORECASE)
 
 
+_ANSWERED = frozenset(
+    "root solution value zero intercept point number side length vertex focus eigenvalue answer part".split()
+)
+"""What there may be several of in one answer."""
+
+
 def _are_one(text: str, earlier: Box, later: Box) -> bool:
     """Whether two boxes in a row are parts of one list, or two answers to choose from."""
     between = text[earlier.end : later.start] if later.start - earlier.end <= 240 else None
@@ -142,7 +148,8 @@ def _are_one(text: str, earlier: Box, later: Box) -> bool:
     if not (labels[0] and labels[1]):
         return False
     first, second = (_ORDINAL.sub("", label["label"].lower()).split() for label in labels if label)
-    return first == second
+    same = first == second and first != ["step"]
+    return same or bool(first and second and first[-1] == second[-1] and first[-1] in _ANSWERED)
 
 
 def _line_before(text: str, at: int) -> str:

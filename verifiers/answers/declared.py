@@ -60,7 +60,7 @@ _REVERSED = re.compile(
     re.IGNORECASE,
 )
 _CHOSEN = re.compile(
-    r"(?:\b(?:option|choice)\s{1,4}(?:\*\*)?\(?([A-J])\)?(?:\*\*)?|\*\*\(?([A-J])\)?\*\*)\s{1,4}is\s+(?:the\s+)?"
+    r"(?:\b(?i:option|choice)\s{1,4}(?:\*\*)?\(?([A-J])\)?(?:\*\*)?|\*\*\(?([A-J])\)?\*\*)\s{1,4}is\s+(?:the\s+)?"
     r"(?:correct|right|best)\b(?!\s+(?:if|when|unless|for|to))"
 )
 """`Option B is correct.`"""
@@ -99,7 +99,7 @@ _COMMA_LANGUAGE = re.compile(r"ответ|réponse|respuesta|antwort|resposta|ri
 _LEAD = r"\s*(?:\*\*|\()?\s*(?:(?:indeed|also|thus|therefore|clearly|definitely|surely|now|very|quite|in\s+fact)\s+)?"
 _TAIL = (
     r"(?=[ \t]*(?:[.,;:!?*)\n。]|$)|\s+(?:and|to|with|as|since|for|in|because|within|here|too|now|above|below|indeed"
-    r"|according|at|on|from|inside|that|after|when)\b)"
+    r"|according|of|at|on|from|inside|that|after|when)\b)"
 )
 _PRAISED = re.compile(
     _LEAD

@@ -49,7 +49,7 @@ def is_placeholder(content: str) -> bool:
 
 _VALUE = re.compile(
     r"[\s$*(\[{\\-]*(?:\d|\.\d|(?:frac|dfrac|tfrac|sqrt|pi|infty|text|mathrm|mathbf|boxed|left|begin|pm|emptyset|mathbb|ln|log|sin|cos|tan)(?![a-z])"
-    r"|[A-Ja-j](?![A-Za-z])|[€£¥₹√π∞∅])|\$|\\\(|\\\["
+    r"|[A-J](?![A-Za-z])(?!\s+[a-z]{2})|[a-j][).]|[€£¥₹√π∞∅])|\$|\\\(|\\\["
 )
 
 

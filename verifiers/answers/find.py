@@ -163,13 +163,13 @@ def _tag(text: str) -> Extraction | None:
             if adjacent and (text[closing.end() : start].strip() or len(adjacent) > MAX_LISTED):
                 break
             inner = text[opening.end() : min(closing.start(), opening.end() + MAX_ANSWER)].strip()
+            if is_placeholder(inner):
+                continue
             nested = boxed(inner) or declared(inner) or _dollars(inner)
             adjacent.insert(0, nested.answer if nested else inner)
             start, end = opening.start(), max(end, opening.start())
     if not adjacent:
         return _half_tag(text, marks[-1]) if marks else None
-    if not adjacent[-1] or is_placeholder(adjacent[-1]):
-        return None
     return Extraction(answer=adjacent[-1], form="tag", boxes=tuple(dict.fromkeys(adjacent)), at=end)
 
 

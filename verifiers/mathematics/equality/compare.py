@@ -50,6 +50,8 @@ def compare(reference: Node, answer: Node, policy: Policy | None = None) -> Comp
     comparer = _Comparer(policy or Policy())
     try:
         equal = comparer.same(reference, answer)
+        if not equal and (products := readings.as_products(reference, answer)) is not None:
+            equal = comparer.same(*products)
         if comparer.open and not equal:
             return Comparison(False, "undecided", open=tuple(comparer.open))
         return Comparison(equal, comparer.tier)

@@ -351,6 +351,12 @@ def _gamma(ctx: Any, argument: Any) -> Any:
     return ctx.gamma(argument)
 
 
+def _special(ctx: Any, function: str, argument: Any) -> Any:
+    if _magnitude(argument, ctx) > 6:
+        raise LimitExceeded(f"an argument of {function} is too large to be worked out")
+    return getattr(ctx, function)(_real(argument, ctx))
+
+
 def _double_factorial(ctx: Any, argument: Any) -> Any:
     if _magnitude(argument, ctx) > 14:
         raise LimitExceeded("a factorial is too large to be worked out")
@@ -455,6 +461,8 @@ _OTHERS: Mapping[str, Callable[[Any, list[Any]], Any]] = {
     "factorial": lambda ctx, a: _gamma(ctx, a[0] + 1),
     "factorial2": lambda ctx, a: _double_factorial(ctx, a[0]),
     "gamma": lambda ctx, a: _gamma(ctx, a[0]),
+    "zeta": lambda ctx, a: _special(ctx, "zeta", a[0]),
+    "erf": lambda ctx, a: _special(ctx, "erf", a[0]),
     "binom": lambda ctx, a: _gamma(ctx, a[0] + 1) / (_gamma(ctx, a[1] + 1) * _gamma(ctx, a[0] - a[1] + 1)),
     "arcsin": lambda ctx, a: ctx.asin(a[0]),
     "arccos": lambda ctx, a: ctx.acos(a[0]),

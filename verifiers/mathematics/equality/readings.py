@@ -114,6 +114,48 @@ def is_name(node: Node) -> bool:
     return isinstance(node, Mul) and len(node.factors) <= 3 and all(isinstance(f, Sym) for f in node.factors)
 
 
+def as_products(gold: Node, answer: Node) -> tuple[Node, Node] | None:
+    """`h(a + b)` as a product on both sides, where the other side has an h that is applied to nothing; else None.
+
+    An f is always a function, and so is a name before a number in brackets.
+    """
+    if not (contains(gold, Call) or contains(answer, Call)):
+        return None
+    applied, bare = (_applied(gold), _applied(answer)), (_bare_names(gold), _bare_names(answer))
+    names = (applied[0] & bare[1]) | (applied[1] & bare[0])
+    return (_multiplied(gold, names), _multiplied(answer, names)) if names else None
+
+
+def _is_ambiguous(node: Node) -> bool:
+    return (
+        isinstance(node, Call)
+        and node.name == "apply"
+        and len(node.args) == 2
+        and isinstance(node.args[0], Sym)
+        and len(node.args[0].name) == 1
+        and node.args[0].name not in "fP"
+        and bool(symbols(node.args[1]))
+    )
+
+
+def _applied(node: Node) -> frozenset[str]:
+    found = frozenset((node.args[0].name,)) if isinstance(node, Call) and _is_ambiguous(node) else frozenset[str]()
+    return found.union(*map(_applied, children(node)))
+
+
+def _bare_names(node: Node) -> frozenset[str]:
+    if isinstance(node, Sym):
+        return frozenset((node.name,))
+    parts = node.args[1:] if isinstance(node, Call) and node.name == "apply" else children(node)
+    return frozenset[str]().union(*map(_bare_names, parts))
+
+
+def _multiplied(node: Node, names: frozenset[str]) -> Node:
+    if isinstance(node, Call) and _is_ambiguous(node) and node.args[0].name in names:
+        return Mul((node.args[0], _multiplied(node.args[1], names)))
+    return rewrites.rebuilt(node, lambda part: _multiplied(part, names))
+
+
 def is_definition(relation: Relation) -> bool:
     """Whether this is `name = value`."""
     left, right = relation.sides

@@ -290,24 +290,26 @@ class Parser:
         return frozenset(found - bare)
 
     def _conditional(self, name: Sym) -> Node | None:
-        """`P(A|B)`, the bar of which is no absolute value."""
+        """`P(A|B)`, the bar of which is no absolute value, and `P(X > 2)`."""
         end = next((i for i in range(1, MAX_CONDITION) if self.peek(i).text in (")", "")), 0)
-        marks = [i for i in range(1, end) if self.peek(i).text in ("|", "mid")]
-        if len(marks) != 1 or self.peek(end).text != ")":
+        bars = [i for i in range(1, end) if self.peek(i).text in ("|", "mid")]
+        compares = any(self.peek(i).kind == "rel" and i not in bars for i in range(1, end))
+        if len(bars) > 1 or not (bars or compares) or self.peek(end).text != ")":
             return None
         start = self.position
         self.take()
         self.bars += 1
         try:
-            event = self.relation()
-            self.take()
-            given = self.relation()
+            parts = [self.relation()]
+            if bars:
+                self.take()
+                parts.append(self.relation())
         finally:
             self.bars -= 1
         if not self.accept(")"):
             self.position = start
             return None
-        return Call("apply", (name, event, given))
+        return Call("apply", (name, *parts))
 
     def _mixed(self, whole: Num) -> Node | None:
         """`1 4/5`: a whole number, a space, a fraction."""

@@ -655,6 +655,8 @@ class Tokenizer:
         handler = self._handlers.get(name)
         if handler is not None:
             handler(self, name, end)
+        elif name in _GREEK_FUNCTIONS and self._opens(end):
+            self._emit("fn", _GREEK_FUNCTIONS[name])
         else:
             self._emit(*_EMITTED.get(name, ("cmd", name)))
 
@@ -753,6 +755,7 @@ class Tokenizer:
     """Command to what reads it, given its name and where the text ends."""
 
 
+_GREEK_FUNCTIONS: Mapping[str, str] = {"Gamma": "gamma", "zeta": "zeta"}
 _NEXT_LETTER = re.compile(r"\s*([A-Z])(?![A-Za-z])")
 _UNIT_TEXT = re.compile(r"(?:[A-Za-z]+|\\(?:cdot|times|mu|Omega|[,;:! ])|[\s~^{}\-\d/*.()])+")
 
