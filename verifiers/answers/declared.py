@@ -141,6 +141,10 @@ _VALUE_WORD = re.compile(
 )
 
 
+MAX_MARKS = 1_000
+"""Declarations that are looked at, the last ones of a text."""
+
+
 def declared(text: str) -> Extraction | None:
     """The answer that words declare last, with those that the same words declare just before it."""
     marks = _marks(DECLARED, text) or _marks(DECLARED_WEAKLY, text)
@@ -212,13 +216,15 @@ def _marks(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
     """The declarations of a text: not those that suppose an answer, hold a placeholder, or praise another one."""
     found: list[re.Match[str]] = []
     described: list[re.Match[str]] = []
-    for mark in pattern.finditer(text):
+    for mark in list(pattern.finditer(text))[: -MAX_MARKS - 1 : -1]:
         if _SUPPOSED.search(text, max(0, mark.start() - 24), mark.start()):
             continue
         if _PRAISED.match(text, mark.end()) or _is_instruction(text, mark):
             continue
         (described if _DESCRIBED.match(text, mark.end()) else found).append(mark)
-    return found or described
+        if len(found) > MAX_LISTED:
+            break
+    return (found or described)[::-1]
 
 
 _PLACEHOLDERS = ("$LETTER", "$ANSWER", "$NUMBER", "\\boxed{}", "$\\boxed{")

@@ -57,6 +57,8 @@ _NEXT = re.compile(
     r"(?:\*\*)?[ \t]{0,4}[:：]",
     re.IGNORECASE,
 )
+MAX_VISIBLE = 100_000
+"""Characters at the end of what is visible in which an answer is looked for: more than the longest answers of today."""
 MAX_NEXT = 3
 """Beginnings of further problems that are looked at."""
 
@@ -85,6 +87,7 @@ def visible_text(text: str, *, thinking_tags: Sequence[str] = ()) -> str:
     text = without_form_feeds(end_of_turn(strip_thinking(text, tags=thinking_tags)))
     if "<" in text:
         text = _MARKUP.sub("", _STRUCK.sub("", text))
+    text = text[-MAX_VISIBLE:]
     if "***" in text:
         text = _TRIPLE.sub("**", text)
     return _UNDERSCORES.sub("**", text) if "__" in text else text
