@@ -19,19 +19,28 @@ class Box:
     repaired: bool
 
 
-_BOX = re.compile(
-    r"(?:\\(?:[bB]oxed|fbox|framebox|bbox)|(\\?\x08oxed|\\beginboxed|<boxed|(?<![\\A-Za-z])boxed))"
-    r"[ \t\n]{0,20}(?:\[[^\[\]{}]{0,80}\])?\{"
-)
+_BOX = re.compile(r"ox(?:ed)?[ \t\n]{0,20}(?:\[[^\[\]{}]{0,80}\])?\{")
+_BOX_START = re.compile(r"(?:\\(?:[bB]|fb|frameb|bb)|(\\?\x08|\\beginb|<b|(?<![\\A-Za-z])b))$")
+"""What may stand before the `ox` of a box; the group is a start that was mended."""
+
+
+def _next_box(text: str, at: int) -> tuple[int, int, bool] | None:
+    """(start, index of the opening brace, whether its beginning was mended) of the next box."""
+    while (found := _BOX.search(text, at)) is not None:
+        begun = _BOX_START.search(text, max(at, found.start() - 8), found.start())
+        if begun is not None:
+            return begun.start(), found.end() - 1, begun[1] is not None
+        at = found.end()
+    return None
 
 
 def boxes(text: str) -> list[Box]:
     """Every `\\boxed{...}` in order, with nested braces; an unclosed one ends with its line and is marked repaired."""
     found: list[Box] = []
-    mark = _BOX.search(text)
-    closings = _closings(text, mark.start()) if mark else {}
+    mark = _next_box(text, 0)
+    closings = _closings(text, mark[0]) if mark else {}
     while mark is not None:
-        start, opening = mark.start(), mark.end() - 1
+        start, opening, repaired = mark
         close = closings.get(opening)
         if close is None:
             line_end = text.find("\n", opening)
@@ -42,8 +51,8 @@ def boxes(text: str) -> list[Box]:
             at = close + 1
             inner = text[opening + 1 : min(close, opening + 1 + MAX_ANSWER)]
             content = mended(inner)
-            found.append(Box(start, at, content, mark[1] is not None or content != inner))
-        mark = _BOX.search(text, at)
+            found.append(Box(start, at, content, repaired or content != inner))
+        mark = _next_box(text, at)
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from verifiers.answers.boxed import DENIED
 from verifiers.answers.extraction import MAX_ANSWER, MAX_LISTED, Extraction, is_placeholder, is_value
+from verifiers.answers.patterns import Pattern
 
 _VERBS = (
     r"\s{1,9}(?:is|are)\s{1,9}not\b",
@@ -38,70 +39,68 @@ _SUBJECTS = (
     r"\bответ|\bréponse(?:\s{1,9}finale)?|\brespuesta(?:\s{1,9}final)?|\bantwort|\bresposta(?:\s{1,9}final)?",
     r"\brisposta(?:\s{1,9}finale)?|\bodpowiedź|đáp\s{1,9}án|\bcevap|الجواب|الإجابة(?:\s{1,9}النهائية)?|उत्तर",
 )
-DECLARED = re.compile(f"(?:{'|'.join(_SUBJECTS)}){_IS}", re.IGNORECASE)
+DECLARED = Pattern(f"(?:{'|'.join(_SUBJECTS)}){_IS}", re.IGNORECASE)
 _WEAK_SUBJECTS = (
     r"\bthe\s{1,9}(?:final\s{1,9})?(?:results?|solutions?(?:\s{1,9}set)?|value|roots?)",
     r"(?<![^\n])(?:result|solution)",
     r"\b(?:die\s{1,9})?lösung",
 )
-DECLARED_WEAKLY = re.compile(f"(?:{'|'.join(_WEAK_SUBJECTS)}){_IS}", re.IGNORECASE)
+DECLARED_WEAKLY = Pattern(f"(?:{'|'.join(_WEAK_SUBJECTS)}){_IS}", re.IGNORECASE)
 """Words that also stand in the middle of a derivation: asked only where no "answer" is declared."""
-HEADING = re.compile(
+HEADING = Pattern(
     r"^[#*_ \t]{0,20}(?:(?:the\s+)?final\s+)?answer(?:[*_: \t]{0,20}\n|\.\*{0,2}[ \t]|\*\*[ \t])",
     re.IGNORECASE | re.MULTILINE,
 )
-_RESULT_HEADING = re.compile(
+_RESULT_HEADING = Pattern(
     r"^#{1,6}[ \t]{1,4}(?:\*\*)?(?:final\s+)?(?:result|solution|conclusion)[*: \t]{0,9}\n", re.I | re.M
 )
 
-_REVERSED = re.compile(
+_REVERSED = Pattern(
     r"(?<=\S)\s{1,8}(?:is|as)\s+(?:therefore\s+|thus\s+|indeed\s+)?(?:(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b"
     r"|(?:the|our|my)\s+(?:final\s+)?solution(?:\s+set)?[.!\s]*\Z)",
     re.IGNORECASE,
 )
-_CHOSEN = re.compile(
+_CHOSEN = Pattern(
     r"(?:\b(?i:option|choice)\s{1,4}(?:\*\*)?\(?([A-J])\)?(?:\*\*)?|\*\*\(?([A-J])\)?\*\*)\s{1,4}is\s+(?:the\s+)?"
     r"(?:correct|right|best)\b(?!\s+(?:if|when|unless|for|to))"
 )
 """`Option B is correct.`"""
-_BEFORE = re.compile(
+_BEFORE = Pattern(
     r"(?:\$([^$\n]{1,200})\$|\\\(([^\n]{1,200}?)\\\)|\*\*([^*\n]{1,200})\*\*|(?<![\w.,/])(\(?-?[\d][\d,./]*%?\)?|\(?[A-E]\)?))$"
 )
-_FILLER = re.compile(
+_FILLER = Pattern(
     r"(?:,\s{0,8})?(?:(?:therefore|thus|hence|so|donc|also|daher|entonces|quindi|simply|just|exactly|precisely|indeed|clearly|given\s+by|found\s+to\s+be|equal\s+to|then|as\s+follows)\b"
     r"[\s,:]{0,8})+",
     re.IGNORECASE,
 )
-SPAN = re.compile(r"\*\*([^*\n]{1,200})\*\*|\$([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|`([^`\n]{1,200})`")
-_HEDGED = re.compile(
+SPAN = Pattern(r"\*\*([^*\n]{1,200})\*\*|\$([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|`([^`\n]{1,200})`")
+_HEDGED = Pattern(
     r"\b(?:not|n't|or|either|neither|between|least|most|more|less|than|but|except|different|if|unless|when|maybe|possibly|and|cannot|never)\b",
     re.IGNORECASE,
 )
-_OPENED = re.compile(r"\s*\n\s*(?:[>•-]\s+|```\w*\n)")
-_NEGATED = re.compile(
-    r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b|pas\b|не\b|不)", re.IGNORECASE
-)
-_SENTENCE_END = re.compile(
+_OPENED = Pattern(r"\s*\n\s*(?:[>•-]\s+|```\w*\n)")
+_NEGATED = Pattern(r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b|pas\b|не\b|不)", re.IGNORECASE)
+_SENTENCE_END = Pattern(
     r"\.(?=\s|$)|[\n。]|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as|not)\b)"
     r"|\s(?=(?:because|since|which|rather|instead|as)\b)"
     r"|\s(?=\((?!or\b|and\b|not\b|maybe\b|possibly\b|perhaps\b)(?:[a-z]{2,}|\d+\)))"
     r"|\s{0,8}(?=です|입니다|이다)|!(?=\s+(?:[A-Z]|[^\x00-\x7f])|\s*$)"
 )
-_ANOTHER = re.compile(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
-_SAID_OF = re.compile(r"\s*(?:is|=|equals|are)\s+(?=[$\d\\-])")
-_SUPPOSED = re.compile(
+_ANOTHER = Pattern(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
+_SAID_OF = Pattern(r"\s*(?:is|=|equals|are)\s+(?=[$\d\\-])")
+_SUPPOSED = Pattern(
     r"\b(?:if|suppose|supposing|assume|assuming|whether|unless)(?:\s+that)?\s*$"
     r"|\b(?:wrong|incorrect|mistaken|false|naive|tempting)\s*$|\b(?:might|could|may|would|some|people)\s+say(?:\s+that)?\s*$",
     re.IGNORECASE,
 )
-_COMMA_LANGUAGE = re.compile(r"ответ|réponse|respuesta|antwort|resposta|risposta|odpowiedź|cevap|lösung", re.IGNORECASE)
+_COMMA_LANGUAGE = Pattern(r"ответ|réponse|respuesta|antwort|resposta|risposta|odpowiedź|cevap|lösung", re.IGNORECASE)
 """Subjects in languages that write a decimal comma."""
 _LEAD = r"\s*(?:\*\*|\()?\s*(?:(?:indeed|also|thus|therefore|clearly|definitely|surely|now|very|quite|in\s+fact)\s+)?"
 _TAIL = (
     r"(?=[ \t]*(?:[.,;:!?*)\n。]|$)|\s+(?:and|to|with|as|since|for|in|because|within|here|too|now|above|below|indeed"
     r"|according|of|at|on|from|inside|that|after|when)\b)"
 )
-_PRAISED = re.compile(
+_PRAISED = Pattern(
     _LEAD
     + r"(?:correct|right|reasonable|plausible|verified|confirmed|sensible|logical|obvious|accurate|sound|acceptable"
     r"|as\s+(?:expected|required|above|before|shown|desired)|given(?!\s+by)|shown|stated|written|displayed|provided|highlighted"
@@ -109,7 +108,7 @@ _PRAISED = re.compile(
     re.IGNORECASE,
 )
 """What is said of an answer that stands elsewhere."""
-_DESCRIBED = re.compile(
+_DESCRIBED = Pattern(
     _LEAD
     + r"(?:positive|negative|non-?negative|non-?zero|consistent|inconsistent|unique|valid|whole|rational|real|even|odd"
     r"|prime|finite|an?\s+(?:positive\s+|negative\s+|whole\s+|natural\s+|rational\s+|real\s+|even\s+|odd\s+|prime\s+)*"
@@ -117,24 +116,24 @@ _DESCRIBED = re.compile(
     re.IGNORECASE,
 )
 """What may be the answer where there is no other."""
-_COPULA = re.compile(
+_COPULA = Pattern(
     r"(?:\b(?:is|are|equals?|be|was|were|becomes|est|est\s+de|beträgt|ist|es|é|è|равн[аоы]|равен|составляет)\b|是|为|為|等于|等於|有)\s{0,4}:?\s{0,4}"
     r"(?:(?:exactly|just|only|simply|therefore|thus)\s+)?",
     re.IGNORECASE,
 )
-_VERB = re.compile(
+_VERB = Pattern(
     r"\b(?:would|will|needs?|needed|takes?|took|has|have|had|costs?|gets?|got|earns?|earned|makes?|made|can|must|should|pays?|paid"
     r"|spends?|spent|runs?|ran|left|sold|sells?|uses?|used|requires?|weighs?|contains?|saves?|saved|bought|buys?|gives?|gave"
     r"|walks?|walked|drives?|drove|reads?|ate|eats?|converges|aura|doit|faut|tiene|hat|braucht|нужно|потребуется|можно)\b",
     re.IGNORECASE,
 )
-_QUANTITY = re.compile(r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|\\?\$?(?<![\w.])-?\d[\d,./]*(?<![,./])%?")
-_CLAUSE = re.compile(
+_QUANTITY = Pattern(r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|\\?\$?(?<![\w.])-?\d[\d,./]*(?<![,./])%?")
+_CLAUSE = Pattern(
     r"(?P<value>(?:\\?\$?-?\d[\d,]*(?:\.\d+)?%?|\$[^$]{1,80}\$)(?:[ ][A-Za-z]{1,20}){0,3}|\(?[A-J]\)?),\s+"
     r"(?P<clause>[A-Za-z]{2,}(?:[ '’,-]{1,2}[A-Za-z]+){0,30})[\s.!]*",
 )
-_PRONOUN = re.compile(r"(?:it|this|that|these|those|they|he|she|we|the|because|since|as|for|given)\b", re.IGNORECASE)
-_VALUE_WORD = re.compile(
+_PRONOUN = Pattern(r"(?:it|this|that|these|those|they|he|she|we|the|because|since|as|for|given)\b", re.IGNORECASE)
+_VALUE_WORD = Pattern(
     r"\b(?:or|and|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|hundred|thousand|zero|half"
     r"|infinity|infinite|none|undefined|maybe|perhaps|possibly|might|could|but|not|no|unless|except|if)\b",
     re.IGNORECASE,
@@ -181,11 +180,11 @@ def _side_by_side(text: str, marks: Sequence[re.Match[str]]) -> list[str]:
     return found
 
 
-_TAKEN_BACK = re.compile(
+_TAKEN_BACK = Pattern(
     r"\b(?:was|is|were)\s+(?:a\s+|an\s+|the\s+|my\s+)?(?:wrong|incorrect|mistaken|bad|first|initial|mistake|guess)\b",
     re.I,
 )
-_OFFERED = re.compile(
+_OFFERED = Pattern(
     r"[.,;]?\s{0,4}(?:\(\s?)?(?:(?:or|alternatively|but)\b,?\s{0,4})?(?:(?:it|this|the\s+answer)\s+)?(?:(?:might|could|may)(?:\s+(?:also|well|instead))?\s+be"
     r"|(?:maybe|perhaps|possibly)(?:\s+it(?:'s|\s+is))?)\s+(\S[^\n]{0,80})",
     re.IGNORECASE,
@@ -212,7 +211,7 @@ def _heading(text: str, after: int) -> Extraction | None:
     return said(below) if is_value(below) and len(below.split("\n\n")) == 1 else None
 
 
-def _marks(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+def _marks(pattern: Pattern, text: str) -> list[re.Match[str]]:
     """The declarations of a text: not those that suppose an answer, hold a placeholder, or praise another one."""
     found: list[re.Match[str]] = []
     described: list[re.Match[str]] = []

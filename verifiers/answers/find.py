@@ -20,31 +20,32 @@ from verifiers.answers.boxed import boxed
 from verifiers.answers.declared import DECLARED, SPAN, declared, unwrapped
 from verifiers.answers.escapes import mended
 from verifiers.answers.extraction import MAX_ANSWER, MAX_LISTED, Extraction, is_placeholder, is_value
+from verifiers.answers.patterns import Pattern
 from verifiers.answers.visible import before_next_problem, strip_thinking, visible_text
 from verifiers.jsonl import is_list, is_object
 
 __all__ = ["DEFAULT_FORMS", "FINDERS", "Extraction", "extract_answer", "strip_thinking"]
 
-_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*")
-_TITLE = re.compile(
+_HASHES = Pattern(r"(?<!#)####(?!#)[ \t]*")
+_TITLE = Pattern(
     r"(?:\*\*)?(?:\d{1,2}(?:\.\d{1,2})*[.):]?\s+|\(?[a-zA-Z\d][.)]\s+)?(?:\*\*)?[A-Z][a-z]+\b[^=$\\]*$|(?i:step|part|case)\s+\d"
 )
-_NUMBERED_TITLE = re.compile(r"(?:\*\*)?\d{1,2}(?:\.\d{1,2})*[.):]\s+(?:\*\*)?[A-Z][a-z]{2,}")
-_ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|\[/?ANSWER\]", re.IGNORECASE)
-RETRACTED = re.compile(
+_NUMBERED_TITLE = Pattern(r"(?:\*\*)?\d{1,2}(?:\.\d{1,2})*[.):]\s+(?:\*\*)?[A-Z][a-z]{2,}")
+_ANSWER_TAG = Pattern(r"</?(?:final_?)?answer>|\[/?ANSWER\]", re.IGNORECASE)
+RETRACTED = Pattern(
     r"\b(?:that(?:'s|\s+is|\s+was)\s+(?:wrong|incorrect|not\s+(?:right|correct))|(?:this|it)\s+is\s+(?:wrong|incorrect)"
     r"|scratch\s+that|i\s+made\s+an?\s+(?:mistake|error)|ignore\s+(?:that|the\s+above)|correction\s*:)|>\s+is\s+(?:wrong|incorrect)\b",
     re.IGNORECASE,
 )
-DOUBT = re.compile(r"\b(?:wait|actually|no|wrong|mistake|incorrect|oops|sorry|instead|corrected|hmm)\b", re.IGNORECASE)
-PAIR = re.compile(
+DOUBT = Pattern(r"\b(?:wait|actually|no|wrong|mistake|incorrect|oops|sorry|instead|corrected|hmm)\b", re.IGNORECASE)
+PAIR = Pattern(
     r"['\"](?:final_?\s?)?answer['\"]\s{0,4}:\s{0,4}['\"]?([^'\",{}\[\]]{1,200})['\"]?\s{0,4}[,}]", re.IGNORECASE
 )
 JSON_KEYS = ("final_answer", "answer", "final answer", "result", "solution")
-BOLD_END = re.compile(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
-LONE_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
+BOLD_END = Pattern(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
+LONE_NUMBER = Pattern(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
 BARE_LIMIT = 120
-YES_NO = re.compile(r"(yes|no|true|false)(?:[,.;:]|\s[—–-])\s+(?=[a-z])(?![^\n]{300})[^\n]*$", re.IGNORECASE)
+YES_NO = Pattern(r"(yes|no|true|false)(?:[,.;:]|\s[—–-])\s+(?=[a-z])(?![^\n]{300})[^\n]*$", re.IGNORECASE)
 
 
 def extract_answer(
@@ -232,7 +233,7 @@ def _listed(before: str, answer: str) -> tuple[str, ...]:
     return (*(next(group for group in span.groups() if group) for span in spans), answer)
 
 
-JOINED = re.compile(r"\s{0,8}(?:[,/|;]|,?\s{0,8}(?:or|and)(?:\s+(?:maybe|perhaps|possibly))?)\s{0,8}")
+JOINED = Pattern(r"\s{0,8}(?:[,/|;]|,?\s{0,8}(?:or|and)(?:\s+(?:maybe|perhaps|possibly))?)\s{0,8}")
 
 
 def _dollars(text: str) -> Extraction | None:
@@ -269,11 +270,11 @@ def _bare(text: str) -> Extraction | None:
     return None
 
 
-NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
+NUMBER = Pattern(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
 
 
 def _last_number(text: str) -> Extraction | None:
-    found = NUMBER.findall(text[-MAX_ANSWER:])
+    found = [mark.group() for mark in NUMBER.finditer(text[-MAX_ANSWER:])]
     return Extraction(answer=found[-1].rstrip(","), form="last number") if found else None
 
 

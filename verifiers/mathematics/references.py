@@ -40,8 +40,6 @@ class Gold(NamedTuple):
     text: str
     """What was written, as it was given."""
     tree: Node
-    notes: tuple[str, ...]
-    """What a person should know of it: what it is graded as where that may surprise."""
 
 
 def reference_text(reference: JSON) -> str:
@@ -60,45 +58,56 @@ def reference_text(reference: JSON) -> str:
 
 
 def read_reference(reference: JSON) -> Gold:
-    """The reference's tree, with notes.
+    """The reference's tree.
 
     Raises:
-        BadReference: it cannot be read, or no answer but itself could be told from it.
+        BadReference: it cannot be read.
     """
     return _read(reference_text(reference))
 
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> Gold:
-    notes: list[str] = []
     whole = mended(text)
-    if whole != text:
-        doubled = halved(text) != text
-        notes.append(
+    found = _side_by_side(whole)
+    return Gold(text, Group(GroupKind.LIST, found) if found else _tree(_declared_part(whole), text))
+
+
+def check_value(gold: Gold) -> None:
+    """Check that answers can be told from a reference.
+
+    Raises:
+        BadReference: a part of it is a constant without a value.
+    """
+    if _is_undefined(gold.tree):
+        raise BadReference(f"reference must have a value, so that answers can be told from it; got {gold.text[:80]!r}.")
+
+
+def notes_on(reference: JSON) -> list[str]:
+    """What a person should know of a reference: what it is graded as, where that may surprise.
+
+    Raises:
+        BadReference: it cannot be read, or has no value.
+    """
+    gold = read_reference(reference)
+    check_value(gold)
+    whole = mended(gold.text)
+    found: list[str] = []
+    if whole != gold.text:
+        doubled = halved(gold.text) != gold.text
+        found.append(
             "its doubled backslashes are read as single ones" if doubled else "its lost backslashes are mended"
         )
-    tree = _several_boxes(whole, notes)
-    if tree is None:
-        tree = _tree(_declared_part(whole), text)
-    if _is_undefined(tree):
-        raise BadReference(f"reference must have a value, so that answers can be told from it; got {text[:80]!r}.")
-    if kind := undecidable(tree):
-        notes.append(f"it holds {kind}, which is not worked out: graded as the same one, anything else is undecided")
-    notes += _statement_notes(tree)
-    return Gold(text, tree, tuple(notes))
+    found += _notes_on_boxes(whole)
+    if kind := undecidable(gold.tree):
+        found.append(f"it holds {kind}, which is not worked out: graded as the same one, anything else is undecided")
+    return found + _notes_on_statements(gold.tree)
 
 
 def _is_undefined(tree: Node) -> bool:
-    """Whether a part of the reference is a constant without a value."""
     if not isinstance(tree, EXPRESSION):
         return any(map(_is_undefined, children(tree)))
-    if not contains(tree, _PARTIAL):
-        return False
-    return constants.literal(tree) is None and is_undefined(tree)
-
-
-_PARTIAL = (Div, Pow, Call)
-"""What may have no value."""
+    return contains(tree, (Div, Pow, Call)) and constants.literal(tree) is None and is_undefined(tree)
 
 
 def _declared_part(text: str) -> str:
@@ -112,24 +121,22 @@ def _declared_part(text: str) -> str:
     return found.answer if found else clean(text)
 
 
-def _several_boxes(text: str, notes: list[str]) -> Node | None:
-    """The list that boxes side by side are; a note where boxes stand apart."""
-    if text.count("boxed") < 2:
-        return None
-    every = [box.content.strip() for box in boxes(text)]
-    found = boxed(text)
-    if found is None or len(every) < 2:
-        return None
-    if len(found.boxes) > 1:
-        try:
-            items = tuple(read(content) for content in found.boxes)
-        except (ParseError, LimitExceeded):
-            return None
-        notes.append(f"its {len(items)} boxes are graded as one list of {len(items)} answers")
-        return Group(GroupKind.LIST, items)
-    if len(set(every)) > 1:
-        notes.append(f"of its {len(every)} boxes the last one is graded: {found.answer[:40]!r}")
-    return None
+def _side_by_side(text: str) -> tuple[Node, ...]:
+    """The answers in boxes side by side; empty for one box, or boxes apart."""
+    found = boxed(text) if text.count("boxed") > 1 else None
+    try:
+        return tuple(read(content) for content in found.boxes) if found and len(found.boxes) > 1 else ()
+    except (ParseError, LimitExceeded):
+        return ()
+
+
+def _notes_on_boxes(text: str) -> list[str]:
+    contents = [box.content.strip() for box in boxes(text)] if text.count("boxed") > 1 else []
+    if len(set(contents)) < 2:
+        return []
+    if items := _side_by_side(text):
+        return [f"its {len(items)} boxes are graded as one list of {len(items)} answers"]
+    return [f"of its {len(contents)} boxes the last one is graded: {contents[-1][:40]!r}"]
 
 
 def _tree(cleaned: str, text: str) -> Node:
@@ -158,7 +165,7 @@ _TRIVIAL: tuple[tuple[str, Node], ...] = (
 )
 
 
-def _statement_notes(tree: Node) -> list[str]:
+def _notes_on_statements(tree: Node) -> list[str]:
     """What there is to know of a reference that states something instead of naming a value."""
     zero = isinstance(tree, EXPRESSION) and compare(tree, Num(0)).equal
     notes = [

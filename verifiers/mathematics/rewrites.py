@@ -80,18 +80,29 @@ def renamed(node: Node, names: dict[str, str]) -> Node:
     return substituted(node, {old: Sym(new) for old, new in names.items()})
 
 
+def has_odd_roots(node: Node) -> bool:
+    """Whether this holds a power of a variable base with a fraction p/q for exponent, q odd."""
+    return _odd_root(node) is not None or any(map(has_odd_roots, children(node)))
+
+
+def _odd_root(node: Node) -> tuple[Num, Node] | None:
+    """(q, p) of such a power."""
+    if not isinstance(node, Pow):
+        return None
+    sign = isinstance(node.exponent, Neg)
+    power = node.exponent.operand if isinstance(node.exponent, Neg) else node.exponent
+    if not (isinstance(power, Div) and isinstance(power.top, Num) and isinstance(power.bottom, Num)):
+        return None
+    index = power.bottom
+    if index.value <= 1 or index.value % 2 != 1 or not symbols(node.base):
+        return None
+    return index, Neg(power.top) if sign else power.top
+
+
 def with_real_roots(node: Node) -> Node:
     """`(x - 1)^{2/3}` as the square of the real cube root, which has a value where the base is negative."""
-    if not isinstance(node, EXPRESSION) or not contains(node, Pow):
-        return node
-    if isinstance(node, Pow) and symbols(node.base):
-        sign = isinstance(node.exponent, Neg)
-        power = node.exponent.operand if isinstance(node.exponent, Neg) else node.exponent
-        if isinstance(power, Div) and isinstance(power.top, Num) and isinstance(power.bottom, Num):
-            index = power.bottom.value
-            if index > 1 and index % 2 == 1:
-                root = Call("root", (with_real_roots(node.base), power.bottom))
-                return Pow(root, Neg(power.top) if sign else power.top)
+    if isinstance(node, Pow) and (found := _odd_root(node)) is not None:
+        return Pow(Call("root", (with_real_roots(node.base), found[0])), found[1])
     return rebuilt(node, with_real_roots)
 
 

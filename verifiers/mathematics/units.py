@@ -200,12 +200,13 @@ _FILLER = frozenset(("of", "the", "a", "in", "total", "about", "each", "unit", "
 
 
 _OPPOSITES = (
-    "east/eastward/eastwards west/westward/westwards north/northward/northwards south/southward/southwards northeast northwest "
-    "southeast southwest up/upward/upwards down/downward/downwards left/leftward/leftwards right/rightward/rightwards "
-    "clockwise counterclockwise/anticlockwise/counter-clockwise/anti-clockwise forward/forwards backward/backwards/back "
-    "profit/gain loss/deficit/lost increase/increased/growth decrease/decreased/decline/reduction above below ahead behind "
-    "early/earlier late/later faster slower inward/inwards outward/outwards older younger taller shorter deposit withdrawal "
-    "credit debit bc/bce ad/ce positive negative win/won lose"
+    "east/eastward/eastwards west/westward/westwards north/northward/northwards south/southward/southwards "
+    "northeast northwest southeast southwest up/upward/upwards down/downward/downwards left/leftward/leftwards "
+    "right/rightward/rightwards clockwise counterclockwise/anticlockwise/counter-clockwise/anti-clockwise "
+    "forward/forwards backward/backwards/back profit/gain loss/deficit/lost increase/increased/growth "
+    "decrease/decreased/decline/reduction above below ahead behind early/earlier late/later faster slower "
+    "inward/inwards outward/outwards older younger taller shorter deposit withdrawal credit debit bc/bce ad/ce "
+    "positive negative win/won lose"
 )
 SENSES: Mapping[str, str] = {name: names.split("/")[0] for names in _OPPOSITES.split() for name in names.split("/")}
 """Words that tell two quantities with one unit apart, each spelling to one of its own."""

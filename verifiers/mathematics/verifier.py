@@ -13,7 +13,7 @@ from verifiers.mathematics.equality.compare import Comparison, Policy, compare
 from verifiers.mathematics.limits import MAX_REFERENCE_CHARS, LimitExceeded, ParseError
 from verifiers.mathematics.nodes import Add, Div, Group, GroupKind, Mul, Neg, Node, Pow, Sym
 from verifiers.mathematics.reading.reader import read
-from verifiers.mathematics.references import Gold, as_written, read_reference, reference_text
+from verifiers.mathematics.references import Gold, as_written, check_value, notes_on, read_reference, reference_text
 from verifiers.mathematics.wordings import choice, labelled_value, same_choice, same_formula, same_prose, same_truth
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
@@ -75,10 +75,10 @@ class Math(Verifier):
         )
 
     def check_reference(self, reference: JSON) -> None:
-        read_reference(reference)
+        check_value(read_reference(reference))
 
     def reference_notes(self, reference: JSON) -> Sequence[str]:
-        return read_reference(reference).notes
+        return notes_on(reference)
 
     def grade(self, row: GradingRow) -> Verdict:
         reference = reference_text(row.reference)
@@ -99,6 +99,8 @@ class Math(Verifier):
         if len(found.answer) > MAX_REFERENCE_CHARS:
             return fixed(Outcome.LIMIT_EXCEEDED, "the answer is too long to read", answer=found.answer[:200], form=form)
         result = self._compared(gold, found)
+        if result.tier == "undecided":
+            check_value(gold)
         if result.limited:
             return fixed(Outcome.LIMIT_EXCEEDED, result.limited, answer=_shown(found)[:200], form=form)
         return _verdict(result.equal, result.tier, _shown(found), reference, form)

@@ -26,6 +26,7 @@ _TRUTH = re.compile(
     r"(not\s+)?(true|false|yes|no)",
     re.IGNORECASE,
 )
+_TRUTH_WORD = re.compile(r"true|false|yes|no", re.IGNORECASE)
 _NO_PROSE = re.compile(r"[^A-Za-z0-9\s.,'’:;()!?-]")
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:_?\d{1,3})?|[()\[\]](?:_?\d{1,2})?|\^?\d?[+-])+")
 
@@ -90,7 +91,7 @@ def same_truth(reference: str, answer: str) -> bool | None:
 
 def truth(text: str) -> bool | None:
     """What `Yes`, `False`, `the statement is true` say; None for anything else."""
-    if len(text) > 80:
+    if len(text) > 80 or _TRUTH_WORD.search(text) is None:
         return None
     found = _TRUTH.fullmatch(unwrapped(text))
     return None if found is None else (found[2].lower() in ("true", "yes")) is not bool(found[1])

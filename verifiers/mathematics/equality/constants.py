@@ -52,7 +52,8 @@ def decimal(node: Node) -> tuple[Fraction, Fraction] | None:
         ten = isinstance(power, Pow) and power.base == Num(10) and literal(power.exponent)
         inner = decimal(node.factors[0])
         if inner and ten and ten.denominator == 1 and abs(ten) < 1000:
-            return inner[0] * Fraction(10) ** ten, inner[1] * Fraction(10) ** ten
+            scale = Fraction(10) ** int(ten)
+            return inner[0] * scale, inner[1] * scale
     return None
 
 

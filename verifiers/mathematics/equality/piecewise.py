@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 from verifiers.mathematics import rewrites
@@ -70,7 +71,7 @@ def _points(rows: list[Row]) -> list[Fraction]:
     if not bounds:
         return [Fraction(sign) * far for far in _FAR for sign in (1, -1)]
     found = [*bounds, *(bounds[0] - far for far in _FAR), *(bounds[-1] + far for far in _FAR)]
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in itertools.pairwise(bounds):
         found += [low + (high - low) * step for step in _STEPS]
     return found
 

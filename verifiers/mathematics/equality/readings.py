@@ -126,21 +126,17 @@ def as_products(gold: Node, answer: Node) -> tuple[Node, Node] | None:
     return (_multiplied(gold, names), _multiplied(answer, names)) if names else None
 
 
-def _is_ambiguous(node: Node) -> bool:
-    return (
-        isinstance(node, Call)
-        and node.name == "apply"
-        and len(node.args) == 2
-        and isinstance(node.args[0], Sym)
-        and len(node.args[0].name) == 1
-        and node.args[0].name not in "fP"
-        and bool(symbols(node.args[1]))
-    )
+def _ambiguous_name(node: Node) -> str:
+    """The letter before a bracket that may be a factor; "" for a function, and for anything else."""
+    if not (isinstance(node, Call) and node.name == "apply" and len(node.args) == 2 and symbols(node.args[1])):
+        return ""
+    head = node.args[0]
+    return head.name if isinstance(head, Sym) and len(head.name) == 1 and head.name not in "fP" else ""
 
 
 def _applied(node: Node) -> frozenset[str]:
-    found = frozenset((node.args[0].name,)) if isinstance(node, Call) and _is_ambiguous(node) else frozenset[str]()
-    return found.union(*map(_applied, children(node)))
+    name = _ambiguous_name(node)
+    return frozenset((name,) if name else ()).union(*map(_applied, children(node)))
 
 
 def _bare_names(node: Node) -> frozenset[str]:
@@ -151,7 +147,7 @@ def _bare_names(node: Node) -> frozenset[str]:
 
 
 def _multiplied(node: Node, names: frozenset[str]) -> Node:
-    if isinstance(node, Call) and _is_ambiguous(node) and node.args[0].name in names:
+    if isinstance(node, Call) and _ambiguous_name(node) in names:
         return Mul((node.args[0], _multiplied(node.args[1], names)))
     return rewrites.rebuilt(node, lambda part: _multiplied(part, names))
 
@@ -291,13 +287,14 @@ def constants_renamed(gold: Node, answer: Node) -> list[dict[str, str]]:
     a term of its own, or where the other names are variables.
     """
     names, others = symbols(gold), symbols(answer)
-    free = sorted(name for name in names if _CONSTANT.fullmatch(name))
     if names == others:
-        numbered = [name for name in free if name[-1].isdigit() and "_" in name]
+        numbered = sorted(name for name in names if "_" in name and _CONSTANT.fullmatch(name))
+        free = [name for name in names if _CONSTANT.fullmatch(name)] if len(numbered) > 1 else []
         if not 2 <= len(numbered) <= 3 or not names - set(free) <= _VARIABLES:
             return []
         orders = itertools.permutations(numbered)
         return [dict(zip(numbered, order, strict=True)) for order in orders if list(order) != numbered]
+    free = [name for name in names if _CONSTANT.fullmatch(name)]
     missing, extra = sorted(names - others), sorted(others - names)
     if len(missing) != len(extra) or len(missing) > 3:
         return []

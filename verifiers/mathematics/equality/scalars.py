@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 from verifiers.mathematics import rewrites
@@ -42,7 +42,8 @@ def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node) -> boo
     """Whether an exact value is the decimal reference to the digits it was written with.
 
     A plain decimal answer must bear more digits than the reference, and the reference at least two significant
-    ones, three where it has one decimal and no unit (2.5 is a half, 9.8 m/s^2 was measured); a fraction or a surd is what the reference was rounded from.
+    ones, three where it has one decimal and no unit (2.5 is a half, 9.8 m/s^2 was measured); a fraction or a surd is
+    what the reference was rounded from.
     """
     if comparer.policy.relative_tolerance > 0:
         wanted = constants.exact(gold)
@@ -127,7 +128,7 @@ def undecidable(node: Node) -> str:
             return _UNEVALUATED[node.name]
         if node.name in ("sum", "prod") and constants.infinite(node.args[1]):
             return "an infinite series"
-    return next(filter(None, map(undecidable, children(node))), "")
+    return next((kind for kind in map(undecidable, children(node)) if kind), "")
 
 
 def _rounded_surd(comparer: Comparer, gold: Node, answer: Node) -> bool:
@@ -259,11 +260,13 @@ def _polynomial(value: normal.Rational) -> bool:
     )
 
 
-def _readings(gold: Node, answer: Node, policy: Policy) -> list[tuple[Node, Node]]:
-    """Both sides as written; and, where one side alone bears a percent or degree sign, without the sign."""
-    pairs: list[tuple[Node, Node]] = []
+def _readings(gold: Node, answer: Node, policy: Policy) -> Iterator[tuple[Node, Node]]:
+    """Both sides without a percent or degree sign that one of them bears; as written; with real odd roots."""
     for name in ("percent", "degree"):
         marked = [(isinstance(side, Call) and side.name == name) or _negated(side, name) for side in (gold, answer)]
+        if marked[0] and marked[1]:
+            yield _unmarked(gold, name), _unmarked(answer, name)
+            return
         optional = policy.percent_optional if name == "percent" else policy.units_optional
         if marked[1] and name == "percent" and (value := constants.exact(_unmarked(answer, name))) is not None:
             optional = optional and abs(value) >= 1  # 0.5% is not 0.5
@@ -271,13 +274,10 @@ def _readings(gold: Node, answer: Node, policy: Policy) -> list[tuple[Node, Node
             plain = _unmarked(gold, name)
             if name == "percent" and constants.decimal(answer) is None:
                 plain = constants.without_decimals(plain)  # 13/12 is not 1.1 %
-            pairs.append((plain, _unmarked(answer, name)))
-        elif marked[0] and marked[1]:
-            return [(_unmarked(gold, name), _unmarked(answer, name))]
-    rooted = rewrites.with_real_roots(gold), rewrites.with_real_roots(answer)
-    if rooted != (gold, answer):
-        pairs = [rooted, *pairs]
-    return [*pairs, (gold, answer)]
+            yield plain, _unmarked(answer, name)
+    yield gold, answer
+    if rewrites.has_odd_roots(gold) or rewrites.has_odd_roots(answer):
+        yield rewrites.with_real_roots(gold), rewrites.with_real_roots(answer)
 
 
 def _negated(node: Node, name: str) -> bool:

@@ -155,11 +155,11 @@ _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+")
 GREEK_NAMES = frozenset(_GREEK.values()) | {"varphi", "vartheta", "varepsilon", "ell", "Delta", "hbar", "Upsilon"}
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
-    "Fraction Rational arcsinh arccosh arctanh asinh acosh atanh arsinh arcosh artanh ln log lg exp sqrt cbrt abs floor "
-    "ceil gcd lcm max min det sgn sign arctg arcctg cotg cosec cosech cotgh "
+    "Fraction Rational arcsinh arccosh arctanh asinh acosh atanh arsinh arcosh artanh ln log lg exp sqrt cbrt abs "
+    "floor ceil gcd lcm max min det sgn sign arctg arcctg cotg cosec cosech cotgh "
     "arg deg dim ker rank tr re im binomial factorial cis".split()
 )
-_NAMED_FUNCTIONS = frozenset("Re Im Abs Max Min tg ctg sh ch th cth tgh ctgh arcctg arctg erf Gamma lb ld".split())
+_NAMED_FUNCTIONS = frozenset("Re Im Abs Max Min tg ctg sh ch th cth tgh ctgh arcctg arctg erf Gamma".split())
 """Functions where a backslash, `\\operatorname` or a bracket makes them such: elsewhere they are letters."""
 _ALIASES: Mapping[str, str] = {
     "asin": "arcsin",
@@ -253,7 +253,7 @@ _EMITTED: Mapping[str, tuple[str, str]] = {
     **{name: ("sym", name) for name in GREEK_NAMES},
     "varphi": ("sym", "phi"), "vartheta": ("sym", "theta"), "varepsilon": ("sym", "epsilon"),
     "pi": ("const", "pi"), "infty": ("const", "oo"), "imath": ("const", "i"), "jmath": ("const", "j"),
-    **{name: ("fn", _ALIASES.get(name, name)) for name in (*FUNCTIONS, *_NAMED_FUNCTIONS - {"Gamma", "erf", "lb", "ld"})},
+    **{name: ("fn", _ALIASES.get(name, name)) for name in (*FUNCTIONS, *_NAMED_FUNCTIONS) if name != "Gamma"},
     "sqrt": ("cmd", "sqrt"), **dict.fromkeys(("dfrac", "tfrac", "cfrac"), ("cmd", "frac")),
     **{name: ("rel", sign) for name, sign in _RELATIONS.items()},
     **dict.fromkeys(("cdot", "ast", "bullet"), ("op", "*")), "times": ("op", "times"), "div": ("op", "/"),

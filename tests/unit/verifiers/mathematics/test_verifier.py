@@ -17,13 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verifiers import GradingRow, Outcome, get_verifier
+from verifiers.errors import BadReference
 from verifiers.kit.audit import Thresholds, read_cases, tally
+from verifiers.mathematics.equality.compare import compare
 from verifiers.mathematics.limits import LimitExceeded, ParseError
 from verifiers.mathematics.reading.reader import read
 from verifiers.mathematics.verifier import Math
 
 ROOT = Path(__file__).parents[4]
 CASES = ROOT / "tests" / "cases" / "math.jsonl"
+WRITTEN = ROOT / "tests" / "cases" / "math_written.jsonl"
 MATH = Math()
 
 
@@ -39,6 +42,18 @@ def test_labelled_cases_reach_their_thresholds() -> None:
     assert not audit.failures(Thresholds(0.97, 0.015, 0.05, 0.85)), audit.mistakes
     for name in ("near-miss", "reward-hack"):
         assert audit.categories[name].accepted_wrong == 0
+
+
+def test_every_written_case_is_right() -> None:
+    """What models and data sets write, by kind, half of it near misses."""
+    cases = read_cases(str(WRITTEN), {})
+    assert len(cases) >= 480
+    wrong = [
+        (case.id, case.completion, case.reference, verdict.reason)
+        for case in cases
+        if ((verdict := MATH.verify(completion=case.completion, reference=case.reference)).reward == 1) != case.expected
+    ]
+    assert not wrong
 
 
 POLICIES = [
@@ -216,6 +231,108 @@ def test_hostile_input_from_a_thread_and_within_memory() -> None:
     thread.join(timeout=len(HOSTILE))
     assert found.keys() == HOSTILE.keys()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 * 1024
+
+
+MEGABYTE = 1_000_000
+ENDLESS = [
+    *(
+        "#### ",
+        "Answer: ",
+        "the answer is ",
+        "$",
+        "\\boxed{\n",
+        "\\boxed{1} and ",
+        "<think>",
+        "</s>",
+        "<s></s>",
+        "**",
+        "1",
+    ),
+    *(
+        "\nQuestion: ",
+        "<answer>",
+        "答：",
+        "ответ: ",
+        "is the answer ",
+        "Answer: $LETTER ",
+        "If a \\boxed{1}\n\n",
+        "\n",
+        "{",
+    ),
+    *("<|channel|>final<|message|>", "[THINK]", "the answer is correct. ", "\\\\frac", "\x0crac", "| ", "a "),
+]
+
+
+@pytest.mark.parametrize("piece", ENDLESS)
+def test_a_megabyte_of_anything_is_read_in_half_a_second(piece: str) -> None:
+    """Half a second of the processor's time."""
+    text = piece * (MEGABYTE // len(piece))
+    best = 9.0
+    for _ in range(3):  # the processor is shared with whatever else runs
+        started = time.process_time()
+        found = MATH.verify(completion=text, reference="42")
+        best = min(best, time.process_time() - started)
+        if best < 0.5:
+            break
+    assert best < 0.5
+    assert found.reward == 0
+
+
+def test_references_that_cannot_be_told_from_answers_are_refused() -> None:
+    for gold in ("\\frac{1}{0}", "\\log 0", "(1, \\frac{0}{0})", "\\tan 90^\\circ"):
+        with pytest.raises(BadReference, match="must have a value"):
+            MATH.check_reference(gold)
+    for gold in ("\\frac{1}{x}", "0", "\\infty", "1 \\pm \\sqrt{2}", "\\int_0^1 x^x\\,dx", "\\text{undefined}"):
+        MATH.check_reference(gold)
+
+
+NOTES = {
+    "42": [],
+    "x = 5": [],
+    "\\frac{1}{2}": [],
+    "0": [],
+    "0=0": ["0=0", "statement about numbers"],
+    "\\log_3 9 = 2": ["statement about numbers"],
+    "2 < 3": ["comparison of numbers"],
+    "(x+1)^2=x^2+2x+1": ["identity"],
+    "\\boxed{2} and \\boxed{3}": ["one list of 2"],
+    "First $\\boxed{2}$. With that one finds at once the length that was asked for: $\\boxed{3}$": ["last one"],
+    "\\\\frac{1}{2}": ["doubled backslashes"],
+    "\\int_0^1 x^x\\,dx": ["an integral"],
+}
+
+
+@pytest.mark.parametrize("gold", NOTES)
+def test_a_reference_that_may_surprise_bears_a_note(gold: str) -> None:
+    notes = MATH.reference_notes(gold)
+    assert len(notes) == len(NOTES[gold]), notes
+    assert all(part in note for part, note in zip(NOTES[gold], notes, strict=True))
+
+
+def test_what_nobody_works_out_is_undecided_and_pays_nothing() -> None:
+    for answer, gold in (
+        ("\\int_0^1 x^x\\,dx", "0.78"),
+        ("\\lim_{n\\to\\infty} (1+1/n)^n", "e"),
+        ("\\sum_{k=1}^{\\infty} \\frac{1}{k^2}", "\\frac{\\pi^2}{6}"),
+        ("5", "\\int_0^1 x^x\\,dx"),
+    ):
+        found = verdict(answer, gold)
+        assert (found.outcome, found.detail["tier"]) == (Outcome.INCORRECT, "undecided"), (answer, found)
+    assert verdict("\\int_0^1 t^2\\,dt", "\\int_0^1 t^2\\,dt").reward == 1
+    for answer, gold in (("4", "5"), ("\\sin 1", "\\cos 1"), ("x", "y")):
+        assert verdict(answer, gold).detail["tier"] != "undecided"
+
+
+def test_the_open_questions_of_a_comparison_are_kept() -> None:
+    pair = read("\\frac{\\pi^2}{6}"), read("\\sum_{k=1}^{\\infty} \\frac{1}{k^2}")
+    assert compare(*pair).open == (pair,)
+    assert compare(read("2"), read("3")).open == ()
+
+
+def test_more_thinking_tags_can_be_named() -> None:
+    text = "<musing>\\boxed{41}</musing>\\boxed{42} <musing>\\boxed{43}</musing>"
+    assert MATH.verify(completion=text, reference="42").reward == 0
+    assert Math(thinking_tags=["musing"]).verify(completion=text, reference="42").reward == 1
 
 
 def test_identical_monsters_are_equal_without_being_computed() -> None:
