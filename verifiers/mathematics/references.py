@@ -167,21 +167,23 @@ _TRIVIAL: tuple[tuple[str, Node], ...] = (
 
 def _notes_on_statements(tree: Node) -> list[str]:
     """What there is to know of a reference that states something instead of naming a value."""
-    zero = isinstance(tree, EXPRESSION) and compare(tree, Num(0)).equal
-    notes = [
-        f"the empty statement {written} satisfies it"
-        for written, node in _TRIVIAL
-        if not zero and compare(tree, node).equal
-    ]
-    if isinstance(tree, Relation) and set(tree.ops) == {"="} and not symbols(tree):
-        notes.append("it is a statement about numbers: graded as the value on its right, or as the same statement")
-    elif isinstance(tree, Relation) and set(tree.ops) == {"="} and _is_identity(tree):
-        notes.append("it is an identity: graded as the same statement, side by side")
-    elif isinstance(tree, Relation) and not symbols(tree):
-        notes.append("it is a comparison of numbers: graded as the same comparison, side by side")
-    elif isinstance(tree, Text) and re.search(r"\b(?:answers?|solution)s?\b.*\bvary\b|\bproof\b", " ".join(tree.words)):
-        notes.append("it is no answer, but a remark")
-    return notes
+    if isinstance(tree, Text) and re.search(r"\banswers?\b.*\bvary\b|\bproof\b", " ".join(tree.words)):
+        return ["it is no answer, but a remark: graded as these words"]
+    if not contains(tree, Relation):
+        return []
+    notes = [f"the empty statement {written} satisfies it" for written, node in _TRIVIAL if compare(tree, node).equal]
+    return notes + ([kind] if (kind := _kind_of_statement(tree)) else [])
+
+
+def _kind_of_statement(tree: Node) -> str:
+    if not isinstance(tree, Relation):
+        return ""
+    equation = set(tree.ops) == {"="}
+    if equation and not symbols(tree):
+        return "it is a statement about numbers: graded as the value on its right, or as the same statement"
+    if equation and _is_identity(tree):
+        return "it is an identity: graded as the same statement, side by side"
+    return "" if symbols(tree) else "it is a comparison of numbers: graded as the same comparison, side by side"
 
 
 def _is_identity(tree: Relation) -> bool:
