@@ -34,7 +34,7 @@ _SUBJECTS = (
     r"\bthe\s{1,9}(?:correct\s{1,9})?answers?",
     r"\banswers?",
     r"\bans\b\.?(?=\s{0,8}[:=\d$-])",
-    r"\b(?:correct|right)\s{1,9}(?:option|choice)",
+    r"\b(?:correct|right|best)\s{1,9}(?:option|choice)",
     r"(?:最终|最終|正确|正確)?答案|答(?=\s?[：:])|答え|정답|답|故选|故選",
     r"\bответ|\bréponse(?:\s{1,9}finale)?|\brespuesta(?:\s{1,9}final)?|\bantwort|\bresposta(?:\s{1,9}final)?",
     r"\brisposta(?:\s{1,9}finale)?|\bodpowiedź|đáp\s{1,9}án|\bcevap|الجواب|الإجابة(?:\s{1,9}النهائية)?|उत्तर",
@@ -127,7 +127,7 @@ _VERB = Pattern(
     r"|walks?|walked|drives?|drove|reads?|ate|eats?|converges|aura|doit|faut|tiene|hat|braucht|нужно|потребуется|можно)\b",
     re.IGNORECASE,
 )
-_QUANTITY = Pattern(r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|\\?\$?(?<![\w.])-?\d[\d,./]*(?<![,./])%?")
+_QUANTITY = Pattern(r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|\\?\$?(?<![A-Za-z\d.])-?\d[\d,./]*(?<![,./])%?")
 _CLAUSE = Pattern(
     r"(?P<value>(?:\\?\$?-?\d[\d,]*(?:\.\d+)?%?|\$[^$]{1,80}\$)(?:[ ][A-Za-z]{1,20}){0,3}|\(?[A-J]\)?),\s+"
     r"(?P<clause>[A-Za-z]{2,}(?:[ '’,-]{1,2}[A-Za-z]+){0,30})[\s.!]*",
@@ -270,7 +270,7 @@ def _value_in(inner: str) -> str:
     if copulas and not re.search(r"\b(?:if|unless|either|whether|or|not)\b|n't\b", inner, re.IGNORECASE):
         tail = inner[copulas[-1].end() :].strip()
         if is_value(tail) and not _HEDGED.search(tail):
-            return tail
+            return _without_circumstance(tail)
     if _HEDGED.search(inner):
         return inner
     spans = list(SPAN.finditer(inner))
@@ -278,8 +278,21 @@ def _value_in(inner: str) -> str:
         return next(group for group in spans[0].groups() if group)
     quantities = list(_QUANTITY.finditer(inner))
     if len(quantities) == 1 and (_VERB.search(inner, 0, quantities[0].start()) or not inner.isascii()):
-        return inner[quantities[0].start() :]
+        return _without_circumstance(inner[quantities[0].start() :])
     return inner
+
+
+_CIRCUMSTANCE = Pattern(
+    r"(?P<value>\\?\$?-?\d[^\s]*(?:\s[A-Za-z]+){0,3}?)\s(?:every|each|at|in|on|for|after|when|from|by|during|to|with|that|who|left"
+    r"|altogether|so)\s?[A-Za-z][^\d$\\]*",
+    re.IGNORECASE,
+)
+
+
+def _without_circumstance(value: str) -> str:
+    """The $18 of "$18 every day at the market"."""
+    found = _CIRCUMSTANCE.fullmatch(value)
+    return found["value"] if found else value
 
 
 def _is_prose(inner: str) -> bool:

@@ -34,9 +34,13 @@ _NUMBERED_TITLE = Pattern(r"(?:\*\*)?\d{1,2}(?:\.\d{1,2})*[.):]\s+(?:\*\*)?[A-Z]
 _ANSWER_TAG = Pattern(r"</?(?:final_?)?answer>|\[/?ANSWER\]", re.IGNORECASE)
 RETRACTED = Pattern(
     r"\b(?:that(?:'s|\s+is|\s+was)\s+(?:wrong|incorrect|not\s+(?:right|correct))|(?:this|it)\s+is\s+(?:wrong|incorrect)"
-    r"|scratch\s+that|i\s+made\s+an?\s+(?:mistake|error)|ignore\s+(?:that|the\s+above)|correction\s*:)|>\s+is\s+(?:wrong|incorrect)\b",
+    r"|(?:that|this|it)\s+(?:can't|cannot|can\s+not|couldn't)\s+be\s+(?:right|correct)"
+    r"|(?:that|this|it)\s+(?:doesn't|does\s+not)\s+(?:look|seem)\s+(?:right|correct)"
+    r"|scratch\s+that|strike\s+that|take\s+(?:that|it|this)\s+back|i\s+made\s+an?\s+(?:mistake|error)"
+    r"|(?:ignore|disregard)\s+(?:that|the\s+above|my\s+answer)|correction\s*:)|>\s+is\s+(?:wrong|incorrect)\b",
     re.IGNORECASE,
 )
+"""What takes an answer back that stands before it."""
 DOUBT = Pattern(r"\b(?:wait|actually|no|wrong|mistake|incorrect|oops|sorry|instead|corrected|hmm)\b", re.IGNORECASE)
 PAIR = Pattern(
     r"['\"](?:final_?\s?)?answer['\"]\s{0,4}:\s{0,4}['\"]?([^'\",{}\[\]]{1,200})['\"]?\s{0,4}[,}]", re.IGNORECASE
@@ -79,7 +83,8 @@ def extract_answer(
             found = _corrected(found, visible, accepted)
             return _mended(found) if found is not None else None
         if found is not None:
-            return _mended(found) if found.answer else None
+            taken_back = form == "declared" and found.at >= 0 and RETRACTED.search(visible, found.at)
+            return _mended(found) if found.answer and not taken_back else None
     return _last_number(visible) if lenient else None
 
 

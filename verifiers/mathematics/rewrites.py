@@ -224,6 +224,18 @@ def family(node: Node) -> tuple[Node, frozenset[str]] | None:
     return _unalternated(kept[0] if len(kept) == 1 else Group(GroupKind.LIST, kept), names), names
 
 
+def without_domain(node: Node) -> Node:
+    """`f(x) = x^2, x in R` as the equation alone; anything else as it is."""
+    if not (isinstance(node, Group) and node.kind is GroupKind.LIST and len(node.items) > 1):
+        return node
+    kept = tuple(
+        item
+        for item in node.items
+        if not (isinstance(item, Relation) and item.ops == ("in",) and _is_argument(item, node))
+    )
+    return kept[0] if len(kept) == 1 else node
+
+
 def _is_argument(membership: Relation, node: Group) -> bool:
     """Whether the name of `x in R` is what a function is of: f(x) = x^2, x in R."""
     left = (item.sides[0] for item in node.items if isinstance(item, Relation) and item.ops == ("=",))

@@ -396,6 +396,11 @@ def _qualified(tokens: list[Token]) -> Node | None:
         return None
     if 0 < place < len(tokens) - 1 and words[0] in ("for", "where", "with"):
         names = [token.text for token in tokens[place:] if token.kind == "sym"]
+        if len(names) == 1 and tokens[-2].text == "in" and tokens[-1].text.startswith("set:"):
+            if len(words) + 3 != len(tokens) - place or not set(words) <= _QUALIFIERS:
+                return None
+            over = NamedSet(tokens[-1].text.removeprefix("set:"))
+            return Group(GroupKind.LIST, (_item(tokens[:place]), Relation((Sym(names[0]), over), ("in",))))
         if len(names) != 1 or len(words) + 1 != len(tokens) - place or not set(words) <= _QUALIFIERS:
             return None
         over = NamedSet("Z" if set(words) & {"integer", "integers", "whole"} else "R")

@@ -141,11 +141,14 @@ _GREEK = dict(
     )
 )
 _INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0xAD], None)
+_SMILES = dict.fromkeys((code for code in range(0x1F300, 0x1FB00) if code not in (0x1F44E, 0x1F6AB)), None)
+"""Pictures that decorate; a thumb down and a prohibition sign do more than that."""
 _TRANSLATION: dict[int, str | None] = {
     **{ord(char): text for char, text in _UNICODE.items()},
     **{ord(char): f"\\{name} " for char, name in _GREEK.items()},
     **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
     **_INVISIBLE,
+    **_SMILES,
 }
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "0123456789+-()nix")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋ₙ", "0123456789+-n")
