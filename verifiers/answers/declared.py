@@ -81,8 +81,9 @@ _HEDGED = Pattern(
 _OPENED = Pattern(r"\s*\n\s*(?:[>•-]\s+|```\w*\n)")
 _NEGATED = Pattern(r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b|pas\b|не\b|不)", re.IGNORECASE)
 _SENTENCE_END = Pattern(
-    r"\.(?=\s|$)|[\n。]|;(?=\s)|,(?=\s+(?:and so|so|which|because|since|but|as|not)\b)"
-    r"|\s(?=(?:because|since|which|rather|instead|as)\b)"
+    r"\.(?=\s|$)|[\n。]|;(?=\s)"
+    r"|,(?=\s+(?:and so|and that|and this|so|which|because|since|but|as|not)\b)"
+    r"|\s(?=(?:because|since|which|rather|instead|as)\b)|(?<=[\dA-J)])\s(?=(?:not|non|nicht)\s)"
     r"|\s(?=\((?!or\b|and\b|not\b|maybe\b|possibly\b|perhaps\b)(?:[a-z]{2,}|\d+\)))"
     r"|\s{0,8}(?=です|입니다|이다)|!(?=\s+(?:[A-Z]|[^\x00-\x7f])|\s*$)"
 )
@@ -104,7 +105,9 @@ _PRAISED = Pattern(
     _LEAD
     + r"(?:correct|right|reasonable|plausible|verified|confirmed|sensible|logical|obvious|accurate|sound|acceptable"
     r"|as\s+(?:expected|required|above|before|shown|desired)|given(?!\s+by)|shown|stated|written|displayed|provided|highlighted"
-    r"|above|below|boxed(?!\{)|in\s+(?:the\s+|its\s+)?(?:box|boxed|simplest|lowest|correct|required|form))" + _TAIL,
+    r"|above|below|boxed(?!\{)|in\s+(?:the\s+|its\s+)?(?:box|boxed|simplest|lowest|correct|required|form))"
+    + _TAIL
+    + r"|\s*in\s+[a-z]{4,}(?=\s*[.\n]|$)",
     re.IGNORECASE,
 )
 """What is said of an answer that stands elsewhere."""
@@ -112,7 +115,8 @@ _DESCRIBED = Pattern(
     _LEAD
     + r"(?:positive|negative|non-?negative|non-?zero|consistent|inconsistent|unique|valid|whole|rational|real|even|odd"
     r"|prime|finite|an?\s+(?:positive\s+|negative\s+|whole\s+|natural\s+|rational\s+|real\s+|even\s+|odd\s+|prime\s+)*"
-    r"(?:integer|number|fraction|decimal|multiple|whole))" + _TAIL,
+    r"(?:integer|number|fraction|decimal|multiple|whole))" + _TAIL + r"|\s*an?\s+[a-z][a-z-]+(?:\s+[a-z-]+){0,4}[.,!\n]"
+    r"|\s*(?:greater|less|larger|smaller|more|fewer)\s+than\b|\s*(?:obtained|found|derived|computed|calculated)\s+(?:by|from|using)\s+[a-z]",
     re.IGNORECASE,
 )
 """What may be the answer where there is no other."""
@@ -153,8 +157,9 @@ def declared(text: str) -> Extraction | None:
     turned = _reversed(text, marks[-1].end() if marks else 0)
     if turned is not None or not marks:
         return turned
+    marks = _without_denials(text, marks)
     mark = marks[-1]
-    found = None if "not" in mark.group("verb").lower() else said(text[mark.start("after") :][:MAX_ANSWER])
+    found = None if _denies(mark) else said(text[mark.start("after") :][:MAX_ANSWER])
     if found is None or DENIED.search(text[max(0, mark.start() - 80) : mark.start()].lower()):
         return Extraction(answer="", form="declared")
     return replace(
@@ -164,6 +169,20 @@ def declared(text: str) -> Extraction | None:
         decimal_comma=_COMMA_LANGUAGE.match(mark[0]) is not None,
         at=mark.start(),
     )
+
+
+def _denies(mark: re.Match[str]) -> bool:
+    return "not" in mark["verb"].lower()
+
+
+def _without_denials(text: str, marks: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Without a last "the answer is not 12" behind an answer that is another one."""
+    while len(marks) > 1 and _denies(marks[-1]):
+        denied, kept = (said(text[mark.end() :][:MAX_ANSWER]) for mark in marks[:-3:-1])
+        if denied is None or kept is None or _denies(marks[-2]) or denied.answer == kept.answer:
+            break
+        marks = marks[:-1]
+    return marks
 
 
 def _side_by_side(text: str, marks: Sequence[re.Match[str]]) -> list[str]:
@@ -283,7 +302,7 @@ def _value_in(inner: str) -> str:
 
 
 _CIRCUMSTANCE = Pattern(
-    r"(?P<value>\\?\$?-?\d[^\s]*(?:\s[A-Za-z]+){0,3}?)\s(?:every|each|at|in|on|for|after|when|from|by|during|to|with|that|who|left"
+    r"(?P<value>\\?\$?-?\d[^\s]*(?:\s[$€£%])?(?:\s[A-Za-z]+){0,3}?)\s(?:sur|dans|pour|auf|im|every|each|at|in|on|for|after|when|from|by|during|to|with|that|who|left"
     r"|altogether|so)\s?[A-Za-z][^\d$\\]*",
     re.IGNORECASE,
 )

@@ -31,6 +31,8 @@ _TITLE = Pattern(
     r"(?:\*\*)?(?:\d{1,2}(?:\.\d{1,2})*[.):]?\s+|\(?[a-zA-Z\d][.)]\s+)?(?:\*\*)?[A-Z][a-z]+\b[^=$\\]*$|(?i:step|part|case)\s+\d"
 )
 _NUMBERED_TITLE = Pattern(r"(?:\*\*)?\d{1,2}(?:\.\d{1,2})*[.):]\s+(?:\*\*)?[A-Z][a-z]{2,}")
+_TOTAL = Pattern(r"^(?:the\s+)?(?:final\s+)?[A-Za-z]{3,12}(?:\s+[A-Za-z]{2,12})?:\s+(?=[\d$\\*-])")
+"""`Total: 18` behind `####`."""
 _ANSWER_TAG = Pattern(r"</?(?:final_?)?answer>|\[/?ANSWER\]", re.IGNORECASE)
 RETRACTED = Pattern(
     r"\b(?:that(?:'s|\s+is|\s+was)\s+(?:wrong|incorrect|not\s+(?:right|correct))|(?:this|it)\s+is\s+(?:wrong|incorrect)"
@@ -141,7 +143,7 @@ def _hashes(text: str) -> Extraction | None:
         between = text[mark.end() : answers[0][0].start()] if answers else ""
         if answers and (between.strip().count("\n") or "\n\n" in between):
             break
-        answers.insert(0, (mark, between.strip() if answers else line))
+        answers.insert(0, (mark, between.strip() if answers else _TOTAL.sub("", line)))
         if len(answers) == 1 and not line:
             break
     if not answers or not answers[-1][1]:

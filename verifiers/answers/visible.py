@@ -51,12 +51,17 @@ _STRUCK = re.compile(r"<(s|del|strike)>[^<\n]{0,400}</\1>", re.IGNORECASE)
 _MARKUP = re.compile(r"</?(?:b|strong|i|em|u|p|span|div|code|mark)(?:\s[^<>]{0,80})?>|<br\s?/?>", re.IGNORECASE)
 _UNDERSCORES = re.compile(r"(?<![\w\\])__(?=[A-Z\d])|(?<=[\w:.!?)])__(?!\w)")
 _TRIPLE = re.compile(r"\*\*\*(?=\S)|(?<=\S)\*\*\*")
+_PROBLEM = (
+    r"(?:question|problem|exercise|q|human|user|instruction|task|input|student|问题|题目|問題|вопрос|задача|frage|aufgabe"
+    r"|pregunta)"
+)
 _NEXT = re.compile(
-    r"\n[ \t]{0,8}(?:\*\*|#{1,6}[ \t]{0,4})?(?:(?:next|new|another)\s)?"
-    r"(?:question|problem|exercise|q|human|user|instruction|task|input|student|问题|题目|問題|вопрос|задача|frage|aufgabe|pregunta)"
-    r"(?:\*\*)?[ \t]{0,4}[:：]",
+    rf"\n[ \t]{{0,8}}(?:(?:\*\*|#{{1,6}}[ \t]{{0,4}})?(?:(?:next|new|another)\s)?{_PROBLEM}(?P<number>\s\d{{1,2}})?"
+    r"(?:\*\*)?[ \t]{0,4}[:：]"
+    r"|#{1,6}[ \t]{1,4}(?:question|problem|instruction|user|human)[ \t]{0,4}\n)",
     re.IGNORECASE,
 )
+_NUMBERED = re.compile(rf"\b{_PROBLEM}\s\d", re.IGNORECASE)
 MAX_VISIBLE = 100_000
 """Characters at the end of what is visible in which an answer is looked for: more than the longest answers of today."""
 MAX_NEXT = 3
@@ -171,6 +176,8 @@ def before_next_problem(text: str, declares: Callable[[str], bool]) -> str:
         if count == MAX_NEXT:
             break
         before = text[: mark.start()]
+        if mark["number"] and _NUMBERED.search(before):
+            continue  # the parts of one exercise
         if before.strip() and declares(before):
             return before
     return text

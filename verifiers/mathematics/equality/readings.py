@@ -50,6 +50,8 @@ def plain(node: Node) -> Node:
     """Without a set of one membership, a definition's decoration, or a `Text` that is a letter."""
     if isinstance(node, Relation) and node.ops == ("in",) and is_name(node.sides[0]):
         return node.sides[1]
+    if isinstance(node, Relation) and "equiv" in node.ops and not any(map(_is_residue, node.sides)):
+        return Relation(node.sides, tuple("=" if op == "equiv" else op for op in node.ops))  # f(x) is 0 throughout
     if isinstance(node, Matrix) and not node.bar and len(node.rows) == 1 and len(node.rows[0]) == 1:
         return node.rows[0][0]
     if isinstance(node, Cases) and all(len(row) == 1 and isinstance(row[0], Relation) for row in node.rows):
@@ -59,6 +61,10 @@ def plain(node: Node) -> Node:
         if isinstance(name, Sym) and name.name.isupper() and isinstance(point, Group) and _coordinates(point):
             return point
     return node
+
+
+def _is_residue(node: Node) -> bool:
+    return isinstance(node, Call) and node.name in ("residue", "mod")
 
 
 def _coordinates(point: Group) -> bool:

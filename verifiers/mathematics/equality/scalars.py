@@ -146,13 +146,23 @@ def quantities(comparer: Comparer, gold: Node, answer: Node) -> bool:
     if (angle := _in_degrees(gold, answer)) is not None:
         return comparer.same(*angle)
     comparer.measured = True
-    if not comparer.policy.units_optional:
+    if not comparer.policy.units_optional or _bear_other_marks(gold, answer):
         return False
     if isinstance(gold, Group) or isinstance(answer, Group):
         return False
     return comparer.same(
         gold.value if isinstance(gold, Quantity) else gold, answer.value if isinstance(answer, Quantity) else answer
     )
+
+
+def _bear_other_marks(gold: Node, answer: Node) -> bool:
+    """Whether one side has a unit and the other a mark of another kind: 90 square units and 90°, 25 ft and 25_6."""
+    quantity, other = (gold, answer) if isinstance(gold, Quantity) else (answer, gold)
+    if not isinstance(quantity, Quantity) or quantity.unit.dimension == (("angle", 1),):
+        return False
+    if not (quantity.unit.dimension or quantity.unit.words):
+        return False
+    return isinstance(other, BaseNumber) or (isinstance(other, Call) and other.name == "degree")
 
 
 def _two_quantities(comparer: Comparer, gold: Quantity, answer: Quantity) -> bool:

@@ -385,8 +385,8 @@ class Parser:
         self._deeper()
         exponent = self._exponent()
         self.depth -= 1
-        if isinstance(base, Call) and base.name == "apply":
-            return Pow(base, exponent)
+        if isinstance(exponent, Group) and len(exponent.items) == 1:  # x^{\\{3+1\\}}
+            exponent = exponent.items[0]
         return Pow(base, exponent)
 
     def _with_minutes(self, degrees: Node) -> Node:
