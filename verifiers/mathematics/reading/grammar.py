@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 
 from verifiers.mathematics import rewrites
-from verifiers.mathematics.limits import MAX_DEPTH, LimitExceeded, ParseError
+from verifiers.mathematics.limits import MAX_DEPTH, MAX_ITEMS, LimitExceeded, ParseError
 from verifiers.mathematics.nodes import (
     Add,
     BaseNumber,
@@ -55,6 +55,12 @@ _FUNCTION_LETTERS = frozenset(("f", "g", "h", "F", "G", "H"))
 MAX_CONDITION = 24
 """Tokens of an event and its condition."""
 _AFTER_INTERVAL = frozenset((")", "}", "\\}", "cup", "cap", "setminus", "\\\\", "&"))
+_ARITY: Mapping[str, tuple[int, int]] = {
+    "binomial": (2, 2),
+    **dict.fromkeys(("log", "Fraction", "Rational"), (1, 2)),
+    **dict.fromkeys(("max", "min", "gcd", "lcm"), (1, MAX_ITEMS)),
+}
+"""Fewest and most arguments of a function; one for those that are not here."""
 _LOOSE_FUNCTIONS = frozenset(("max", "min", "gcd", "lcm"))
 
 
@@ -629,6 +635,9 @@ class Parser:
             else:
                 break
         arguments = self._function_arguments(name)
+        fewest, most = _ARITY.get(name, (1, 1))
+        if not fewest <= len(arguments) <= most:
+            raise ParseError(f"{name} of {len(arguments)} arguments")
         if name == "sqrt":
             node: Node = Call("root", (arguments[0], Num(2)))
         elif name == "cbrt":
