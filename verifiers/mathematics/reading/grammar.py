@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 
@@ -638,24 +638,7 @@ class Parser:
         fewest, most = _ARITY.get(name, (1, 1))
         if not fewest <= len(arguments) <= most:
             raise ParseError(f"{name} of {len(arguments)} arguments")
-        if name == "sqrt":
-            node: Node = Call("root", (arguments[0], Num(2)))
-        elif name == "cbrt":
-            node = Call("root", (arguments[0], Num(3)))
-        elif name == "cis":
-            node = Pow(Const("e"), Mul((Const("i"), arguments[0])))
-        elif name in ("Fraction", "Rational"):
-            node = Div(arguments[0], arguments[1] if len(arguments) > 1 else Num(1))
-        elif name == "exp":
-            node = Pow(Const("e"), arguments[0])
-        elif name == "binomial":
-            node = Call("binom", arguments)
-        elif name == "log" and len(arguments) == 2 and base is None:
-            node = Call("log", arguments)
-        elif name in ("log", "ln", "lg"):
-            node = Call("log", (arguments[0], base)) if base is not None else _logarithm(name, arguments)
-        else:
-            node = Call(name, arguments)
+        node = _logarithm(name, arguments, base) if name in _LOGARITHMS else _BUILT.get(name, Call)(name, arguments)
         if exponent is None:
             return node
         if isinstance(exponent, Neg) and exponent.operand == Num(1) and name in _INVERSES:
@@ -875,12 +858,38 @@ class Parser:
 _INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")}
 
 
-def _logarithm(name: str, arguments: tuple[Node, ...]) -> Node:
-    if name == "ln":
-        return Call("ln", arguments[:1])
+_LOGARITHMS = frozenset(("log", "ln", "lg"))
+
+
+def _logarithm(name: str, arguments: tuple[Node, ...], base: Node | None) -> Node:
+    """`\\log_b x`, `log(x, b)`, `ln x`, `lg x`; a bare log keeps its base open."""
+    if base is not None:
+        return Call("log", (arguments[0], base))
     if name == "lg":
         return Call("log", (arguments[0], Num(10)))
-    return Call("log", arguments[:1])
+    return Call(name, arguments)
+
+
+def _exponential(name: str, arguments: tuple[Node, ...]) -> Node:
+    exponent = Mul((Const("i"), arguments[0])) if name == "cis" else arguments[0]
+    return Pow(Const("e"), exponent)
+
+
+def _quotient_of(name: str, arguments: tuple[Node, ...]) -> Node:
+    return Div(arguments[0], arguments[1] if len(arguments) > 1 else Num(1))
+
+
+def _root_of(name: str, arguments: tuple[Node, ...]) -> Node:
+    return Call("root", (arguments[0], Num(2 if name == "sqrt" else 3)))
+
+
+_BUILT: Mapping[str, Callable[[str, tuple[Node, ...]], Node]] = {
+    **dict.fromkeys(("sqrt", "cbrt"), _root_of),
+    **dict.fromkeys(("exp", "cis"), _exponential),
+    **dict.fromkeys(("Fraction", "Rational"), _quotient_of),
+    "binomial": lambda _, arguments: Call("binom", arguments),
+}
+"""Functions that are written otherwise in the tree; the others are calls of their name."""
 
 
 def number(text: str) -> Num:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -219,31 +219,40 @@ def _clock_or_date(text: str) -> Node | None:
     plain = " ".join(normalise_characters(plain).split())
     if plain.lower() in ("noon", "midnight"):
         return Clock(Fraction(720 if plain.lower() == "noon" else 0), "p" if plain.lower() == "noon" else "a")
-    found = _HOURS_MINUTES.fullmatch(plain)
-    if found:
-        return Quantity(Num(60 * int(found[1]) + int(found[2])), parse_unit(["minute"]))
-    found = _CLOCK.fullmatch(plain)
-    if found:
-        hour, minute, second, half = found.groups()
-        if int(hour) < 25:
-            return _clock(int(hour), Fraction(int(minute)) + Fraction(int(second or 0), 60), half or "")
-    found = _HOUR.fullmatch(plain)
-    if found:
-        return _clock(int(found[1] or found[3]), Fraction(0), found[2] or "")
-    found = _ISO_DATE.fullmatch(plain)
-    if found:
-        return Date(int(found[1]), int(found[2]), int(found[3]))
-    found = _SLASH_DATE.fullmatch(plain)
-    if found:
-        month, day = int(found[1]), int(found[2])
-        return Date(int(found[3]), *((day, month) if month > 12 else (month, day)))
-    found = _MONTH_DAY.fullmatch(plain)
-    if found and found[1].lower() in MONTHS:
-        return Date(int(found[3] or 0), MONTHS[found[1].lower()], int(found[2]))
-    found = _DAY_MONTH.fullmatch(plain)
-    if found and found[2].lower() in MONTHS:
-        return Date(int(found[3] or 0), MONTHS[found[2].lower()], int(found[1]))
+    for pattern, make in _TIMES:
+        if (found := pattern.fullmatch(plain)) is not None and (node := make(found)) is not None:
+            return node
     return None
+
+
+def _hours_and_minutes(found: re.Match[str]) -> Node:
+    return Quantity(Num(60 * int(found[1]) + int(found[2])), parse_unit(["minute"]))
+
+
+def _clock_time(found: re.Match[str]) -> Node | None:
+    hour, minute, second, half = found.groups()
+    return _clock(int(hour), int(minute) + Fraction(int(second or 0), 60), half or "") if int(hour) < 25 else None
+
+
+def _slash_date(found: re.Match[str]) -> Node:
+    month, day = int(found[1]), int(found[2])
+    return Date(int(found[3]), *((day, month) if month > 12 else (month, day)))
+
+
+def _month_and_day(month: str, day: str, year: str | None) -> Node | None:
+    return Date(int(year or 0), MONTHS[month.lower()], int(day)) if month.lower() in MONTHS else None
+
+
+_TIMES: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], Node | None]]] = (
+    (_HOURS_MINUTES, _hours_and_minutes),
+    (_CLOCK, _clock_time),
+    (_HOUR, lambda found: _clock(int(found[1] or found[3]), Fraction(0), found[2] or "")),
+    (_ISO_DATE, lambda found: Date(int(found[1]), int(found[2]), int(found[3]))),
+    (_SLASH_DATE, _slash_date),
+    (_MONTH_DAY, lambda found: _month_and_day(found[1], found[2], found[3])),
+    (_DAY_MONTH, lambda found: _month_and_day(found[2], found[1], found[3])),
+)
+"""How times and dates are written, and what each is."""
 
 
 def _clock(hour: int, minutes: Fraction, half: str) -> Clock:

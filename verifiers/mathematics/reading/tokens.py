@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from verifiers.mathematics.limits import MAX_DIGITS, MAX_TOKENS, LimitExceeded, ParseError
@@ -329,40 +329,36 @@ def _with_base(found: re.Match[str]) -> str:
     return f"{digits.upper()}_{{{base}}}"
 
 
+_REWRITTEN: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    ((" ", "~"), _GROUP_SPACE, lambda found: found[0].replace(" ", "").replace("~", "")),
+    (("x", "X"), _TIMES_TEN, r"\\times "),
+    (("circ", "degree"), _TEMPERATURE, _temperature),
+    (("mod",), _MODULO, r"\\pmod{\1}"),
+    (("US",), re.compile(r"\bUS\s?(?=\\?\$)"), ""),
+    (("Rs",), re.compile(r"\bRs\.?\s{0,3}(?=\d)"), "₹"),
+    (("0x", "0b", "0o", "0X"), _PREFIXED_BASE, _with_base),
+    (("_",), _LOWER_BASE, lambda found: found[0].upper()),
+    (("base",), _IN_BASE, r"_{\1}"),
+    ((".", "Matrix"), _MODULE, ""),
+    (("!=",), _FACTORIAL_EQUALS, "! ="),
+    (("/_", "!/"), _VULGAR, r"\\frac{\1}{\2}"),
+    (("e}", "E}"), _TYPESET_E, "e"),
+    (("C",), _CHOOSE, r"\\binom{\1}{\2}"),
+    (("st", "nd", "rd", "th"), _ORDINAL, ""),
+    (("_",), _BASED_TEXT, r"\1"),
+)
+"""What a text must hold, what is looked for then, and what is read in its place, in this order."""
+
+
 class Tokenizer:
     """Reads one answer. Brackets other than braces switch thousands separators off: `(1,234)` is a pair."""
 
     def __init__(self, text: str) -> None:
         text = _GROUP_MARK.sub("", normalise_characters(text))
-        if " " in text or "~" in text:
-            text = _GROUP_SPACE.sub(lambda found: found[0].replace(" ", "").replace("~", ""), text)
-        if "x" in text or "X" in text:
-            text = _TIMES_TEN.sub(r"\\times ", text)
-        if "circ" in text or "degree" in text:
-            text = _TEMPERATURE.sub(_temperature, text)
-        if "mod" in text:
-            text = _MODULO.sub(r"\\pmod{\1}", text)
-        if "Rs" in text or "US" in text:
-            text = re.sub(r"\bRs\.?\s{0,3}(?=\d)", "₹", re.sub(r"\bUS\s?(?=\\?\$)", "", text))
-        if "0x" in text or "0b" in text or "0o" in text:
-            text = _PREFIXED_BASE.sub(_with_base, text)
-        if "_" in text:
-            text = _LOWER_BASE.sub(lambda found: found[0].upper(), text)
-        if "base" in text:
-            text = _IN_BASE.sub(r"_{\1}", text)
-        if "." in text or "Matrix" in text:
-            text = _MODULE.sub("", text)
-        if "!=" in text:
-            text = _FACTORIAL_EQUALS.sub("! =", text)
-        if "/_" in text or "!/" in text:
-            text = _VULGAR.sub(r"\\frac{\1}{\2}", text)
-        if "e}" in text or "E}" in text:
-            text = _TYPESET_E.sub("e", text)
-        if "C" in text:
-            text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
-        if "d" in text or "t" in text:
-            text = _ORDINAL.sub("", text)
-        self.text = _BASED_TEXT.sub(r"\1", text) if "_" in text else text
+        for hints, pattern, replacement in _REWRITTEN:
+            if any(hint in text for hint in hints):
+                text = pattern.sub(replacement, text)
+        self.text = text
         self.lone_dollar = self.text.count("$") - self.text.count("\\$") == 1
         self.tokens: list[Token] = []
         self.spaced = False
