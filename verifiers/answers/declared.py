@@ -193,12 +193,14 @@ def _side_by_side(text: str, marks: Sequence[re.Match[str]]) -> list[str]:
         if earlier[0].casefold().strip() != later[0].casefold().strip() or "\n" in between or len(found) > MAX_LISTED:
             break
         other = said(between)
-        if other is None or len(between) > len(other.answer) + 6 or _TAKEN_BACK.search(between):
+        doubted = DOUBT.search(between) or _TAKEN_BACK.search(between)
+        if other is None or len(between) > len(other.answer) + 6 or doubted:
             break
         found.insert(0, other.answer)
     return found
 
 
+DOUBT = Pattern(r"\b(?:wait|actually|no|wrong|mistake|incorrect|oops|sorry|instead|corrected|hmm)\b", re.IGNORECASE)
 _TAKEN_BACK = Pattern(
     r"\b(?:was|is|were)\s+(?:a\s+|an\s+|the\s+|my\s+)?(?:wrong|incorrect|mistaken|bad|first|initial|mistake|guess)\b",
     re.I,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from verifiers.answers.boxed import boxed
-from verifiers.answers.declared import DECLARED, SPAN, declared, unwrapped
+from verifiers.answers.declared import DECLARED, DOUBT, SPAN, declared, unwrapped
 from verifiers.answers.escapes import mended
 from verifiers.answers.extraction import MAX_ANSWER, MAX_LISTED, Extraction, is_placeholder, is_value
 from verifiers.answers.patterns import Pattern
@@ -43,7 +43,6 @@ RETRACTED = Pattern(
     re.IGNORECASE,
 )
 """What takes an answer back that stands before it."""
-DOUBT = Pattern(r"\b(?:wait|actually|no|wrong|mistake|incorrect|oops|sorry|instead|corrected|hmm)\b", re.IGNORECASE)
 PAIR = Pattern(
     r"['\"](?:final_?\s?)?answer['\"]\s{0,4}:\s{0,4}['\"]?([^'\",{}\[\]]{1,200})['\"]?\s{0,4}[,}]", re.IGNORECASE
 )

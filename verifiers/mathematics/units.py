@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from verifiers.mathematics.nodes import Unit
 
-_BASE: Mapping[str, str] = {
+BASE: Mapping[str, str] = {
     # names: "factor, powers of m g s A K mol cd and of what has no dimension but a name" (exact, SI brochure 2019,
     # international yard and pound 1959, US survey units left out)
     "m meter metre": "1 m",
@@ -110,7 +110,7 @@ _BASE: Mapping[str, str] = {
     "horsepower": "37284993579113511/50000000000 m2 g s-3",
     "decibel dB": "1 decibel",
 }
-_PREFIXES: Mapping[str, tuple[str, Fraction]] = {
+PREFIXES: Mapping[str, tuple[str, Fraction]] = {
     "p": ("pico", Fraction(1, 10**12)),
     "n": ("nano", Fraction(1, 10**9)),
     "mu": ("micro", Fraction(1, 10**6)),
@@ -145,12 +145,12 @@ def _known() -> tuple[dict[str, Size], dict[str, Size]]:
     """(symbols, in their case; words, in lower case)."""
     symbols: dict[str, Size] = {}
     words: dict[str, Size] = {}
-    for names, text in _BASE.items():
+    for names, text in BASE.items():
         size = _size(text)
         for name in names.split():
             target = symbols if len(name) <= 2 or name in _LONG_SYMBOLS else words
             target[name if target is symbols else name.lower()] = size
-    for short, (long, scale) in _PREFIXES.items():
+    for short, (long, scale) in PREFIXES.items():
         for name in _PREFIXED:
             symbols.setdefault(short + name, (symbols[name][0], scale * symbols[name][1]))
         for name in _LONG_PREFIXED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_UNITS: Mapping[str, str] = {
+UNITS: Mapping[str, str] = {
     # Chinese, simplified and traditional; Japanese in kanji
     "米": "m", "公尺": "m", "厘米": "cm", "公分": "cm", "毫米": "mm", "分米": "dm", "千米": "km", "公里": "km",
     "微米": "micron", "纳米": "nm", "克": "g", "千克": "kg", "公斤": "kg", "毫克": "mg", "吨": "ton", "噸": "ton",
@@ -38,7 +38,7 @@ _UNITS: Mapping[str, str] = {
     "килограмма": "kg", "литров": "l", "литра": "l",
 }  # fmt: skip
 _SCALES: Mapping[str, int] = {"千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "만": 10**4, "억": 10**8}
-_LONGEST = max(map(len, _UNITS))
+_LONGEST = max(map(len, UNITS))
 _REFUSED = re.compile("[不非错誤没無否或还也]|\\bне\\b|\\bили\\b|아니|또는|ではな|または")
 """Words that deny or offer something are no unit."""
 _SCRIPTS_WITHOUT_LOOK_ALIKES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
@@ -55,17 +55,17 @@ def foreign_unit(run: str) -> list[str] | None:
     parts: list[str] = []
     lowered = run.lower()
     at = 0
-    if lowered[0] in _SCALES and lowered not in _UNITS and lowered[:2] not in _UNITS:
+    if lowered[0] in _SCALES and lowered not in UNITS and lowered[:2] not in UNITS:
         parts += ["*", str(_SCALES[lowered[0]])]
         at = 1
     while at < len(lowered):
-        whole = at == 0 and lowered in _UNITS
+        whole = at == 0 and lowered in UNITS
         cyrillic = not _SCRIPTS_WITHOUT_LOOK_ALIKES.match(lowered)
         sizes = [len(lowered) - at] if whole or cyrillic else range(min(_LONGEST, len(lowered) - at), 0, -1)
-        found = next((size for size in sizes if lowered[at : at + size] in _UNITS), 0)
+        found = next((size for size in sizes if lowered[at : at + size] in UNITS), 0)
         if not found:
             return None
-        parts += _UNITS[lowered[at : at + found]].split()
+        parts += UNITS[lowered[at : at + found]].split()
         at += found
     return parts
 

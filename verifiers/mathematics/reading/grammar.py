@@ -40,11 +40,12 @@ from verifiers.mathematics.reading.words import SMALL, phrase
 from verifiers.mathematics.units import SYMBOLS, divided, is_unit_word, parse_unit
 
 END = Token("end", "")
-_SET_NAMES = {"emptyset": "empty", "varnothing": "empty", "oslash": "empty", "Reals": "R"}
-_DECORATIONS = frozenset(("widetilde", "tilde", "dot", "ddot", "underline"))
-_PREFIX_NAMES = frozenset(("angle", "triangle", "Delta", "measuredangle", "odot", "square", "arc"))
-_MATRICES = {"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix"}
-_BIG = {"sum": "sum", "prod": "prod", "int": "int", "lim": "lim", "iint": "int", "oint": "int"}
+SET_NAMES = {"emptyset": "empty", "varnothing": "empty", "oslash": "empty", "Reals": "R"}
+DECORATIONS = frozenset(("widetilde", "tilde", "dot", "ddot", "underline"))
+PREFIX_NAMES = frozenset(("angle", "triangle", "Delta", "measuredangle", "odot", "square", "arc"))
+MATRICES = {"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix"}
+CASES = frozenset(("cases", "dcases", "rcases", "aligned", "align", "gathered", "split", "equation"))
+BIG = {"sum": "sum", "prod": "prod", "int": "int", "lim": "lim", "iint": "int", "oint": "int"}
 _CLOSERS = {")", "]", "}", "\\}", "|", "rangle", "rfloor", "rceil", "rvert", "rVert"}
 _START_OPS = {"(", "{", "|", "["}
 _START_COMMANDS_EXCLUDED = frozenset(
@@ -700,7 +701,7 @@ class Parser:
         return Quantity(Div(top.value, bottom), top.unit) if isinstance(top, Quantity) else Div(top, bottom)
 
     def _constant_set(self, name: str) -> Node:
-        return NamedSet(_SET_NAMES[name])
+        return NamedSet(SET_NAMES[name])
 
     def _bars(self, name: str) -> Node:
         return self._absolute("r" + name[1:])
@@ -763,8 +764,8 @@ class Parser:
         name = begin.removeprefix("begin:")
         if name in ("array", "tabular"):
             self._skip_columns()
-        cases = name in ("cases", "dcases", "rcases", "aligned", "align", "gathered", "split", "equation")
-        if not (cases or name in _MATRICES):
+        cases = name in CASES
+        if not (cases or name in MATRICES):
             raise ParseError(f"unknown environment {name!r}")
         rows: list[tuple[Node, ...]] = [()]
         while not self.at(f"end:{name}"):
@@ -810,7 +811,7 @@ class Parser:
                 raise ParseError("an open column list")
 
     def _big(self, command: str) -> Node:
-        name = _BIG[command]
+        name = BIG[command]
         low: Node = Text(())
         high: Node = Text(())
         while self.at("_") or self.at("^"):
@@ -837,16 +838,16 @@ class Parser:
     _commands = {
         **dict.fromkeys(("frac", "binom", "dbinom", "tbinom"), _fraction),
         "sqrt": _root,
-        **dict.fromkeys(_SET_NAMES, _constant_set),
+        **dict.fromkeys(SET_NAMES, _constant_set),
         "set:": _named_set,
         "begin:": _environment,
         **dict.fromkeys(("lvert", "lVert"), _bars),
         **dict.fromkeys(("lfloor", "lceil"), _rounded),
         "langle": _angle_brackets,
-        **dict.fromkeys(_PREFIX_NAMES, _prefix),
+        **dict.fromkeys(PREFIX_NAMES, _prefix),
         **dict.fromkeys(("overline", "bar"), _overline),
-        **dict.fromkeys(_DECORATIONS, _decoration),
-        **dict.fromkeys(_BIG, _big),
+        **dict.fromkeys(DECORATIONS, _decoration),
+        **dict.fromkeys(BIG, _big),
         "dots": _dots,
         **dict.fromkeys(("forall", "exists"), _quantified),
         **dict.fromkeys("partial nabla star dagger aleph infty top bot Box checkmark".split(), _symbol),

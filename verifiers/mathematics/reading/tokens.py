@@ -162,9 +162,9 @@ FUNCTIONS = frozenset(
     "floor ceil gcd lcm max min det sgn sign arctg arcctg cotg cosec cosech cotgh "
     "arg deg dim ker rank tr re im binomial factorial cis".split()
 )
-_NAMED_FUNCTIONS = frozenset("Re Im Abs Max Min tg ctg sh ch th cth tgh ctgh arcctg arctg erf Gamma".split())
+NAMED_FUNCTIONS = frozenset("Re Im Abs Max Min tg ctg sh ch th cth tgh ctgh arcctg arctg erf Gamma".split())
 """Functions where a backslash, `\\operatorname` or a bracket makes them such: elsewhere they are letters."""
-_ALIASES: Mapping[str, str] = {
+ALIASES: Mapping[str, str] = {
     "asin": "arcsin",
     "acos": "arccos",
     "atan": "arctan",
@@ -196,7 +196,7 @@ _ALIASES: Mapping[str, str] = {
     "artanh": "arctanh",
     "Gamma": "gamma",
 }
-_RELATIONS: Mapping[str, str] = {
+RELATIONS: Mapping[str, str] = {
     "le": "<=",
     "leq": "<=",
     "leqslant": "<=",
@@ -244,10 +244,10 @@ _IGNORED = frozenset(
     "centering mathop mathrel mathord mathbin mathopen mathclose mathpunct smash relax bigskip newline ensuremath "
     "unicode triangleq checkmark".split()
 )
-_TEXT_COMMANDS = frozenset(
+TEXT_COMMANDS = frozenset(
     "text textbf textit textrm mbox hbox emph textnormal textsf texttt textsc textup underline uline fbox".split()
 )
-_ALPHABETS = frozenset(
+ALPHABETS = frozenset(
     "mathrm operatorname mathbf mathit mathsf mathtt boldsymbol bm pmb vec mathcal mathfrak mathscr hat widehat "
     "overrightarrow overset boxed".split()
 )
@@ -256,9 +256,9 @@ _EMITTED: Mapping[str, tuple[str, str]] = {
     **{name: ("sym", name) for name in GREEK_NAMES},
     "varphi": ("sym", "phi"), "vartheta": ("sym", "theta"), "varepsilon": ("sym", "epsilon"),
     "pi": ("const", "pi"), "infty": ("const", "oo"), "imath": ("const", "i"), "jmath": ("const", "j"),
-    **{name: ("fn", _ALIASES.get(name, name)) for name in (*FUNCTIONS, *_NAMED_FUNCTIONS) if name != "Gamma"},
+    **{name: ("fn", ALIASES.get(name, name)) for name in (*FUNCTIONS, *NAMED_FUNCTIONS) if name != "Gamma"},
     "sqrt": ("cmd", "sqrt"), **dict.fromkeys(("dfrac", "tfrac", "cfrac"), ("cmd", "frac")),
-    **{name: ("rel", sign) for name, sign in _RELATIONS.items()},
+    **{name: ("rel", sign) for name, sign in RELATIONS.items()},
     **dict.fromkeys(("cdot", "ast", "bullet"), ("op", "*")), "times": ("op", "times"), "div": ("op", "/"),
     **dict.fromkeys(("ldots", "dots", "cdots", "dotsc", "dotsb", "vdots", "ddots"), ("op", "dots")),
     **dict.fromkeys(("\\", "cr"), ("op", "\\\\")), "lbrace": ("op", "\\{"), "rbrace": ("op", "\\}"),
@@ -514,8 +514,8 @@ class Tokenizer:
         lowered = run.lower()
         if run in ("min", "sec", "deg") and self._after_number() and self._nothing_follows(end):
             self._emit("word", run)
-        elif run in FUNCTIONS or (run in _NAMED_FUNCTIONS and (run in ("Re", "Im") or self._opens(end))):
-            self._emit("fn", _ALIASES.get(run, run))
+        elif run in FUNCTIONS or (run in NAMED_FUNCTIONS and (run in ("Re", "Im") or self._opens(end))):
+            self._emit("fn", ALIASES.get(run, run))
         elif lowered in ("and", "or"):
             self._emit("sep", lowered)
         elif lowered in ("pi", "inf", "infinity", "oo"):
@@ -583,7 +583,7 @@ class Tokenizer:
             if 0 < len(rest) <= 2 and (name in FUNCTIONS and name not in ("re", "im", "tr", "deg", "arg", "dim")):
                 if len(run) > 4 and self._is_word(run, run.lower()) and len(rest) > 1:
                     return False
-                self._emit("fn", _ALIASES.get(name, name))
+                self._emit("fn", ALIASES.get(name, name))
                 for letter in rest:
                     self._single(letter)
                 return True
@@ -671,11 +671,11 @@ class Tokenizer:
         try:
             start, stop = self._braced(end)
             inner = self.text[start:stop].strip()
-            if (inner in FUNCTIONS or inner in _NAMED_FUNCTIONS) and self.text[stop + 1 : stop + 3].lstrip().startswith(
+            if (inner in FUNCTIONS or inner in NAMED_FUNCTIONS) and self.text[stop + 1 : stop + 3].lstrip().startswith(
                 "("
             ):
                 self.position = stop + 1
-                self._emit("fn", _ALIASES.get(inner, inner))
+                self._emit("fn", ALIASES.get(inner, inner))
             else:
                 self._within(end, words=not _SIGNS.search(self.text, start, stop))
         except ParseError:
@@ -732,8 +732,8 @@ class Tokenizer:
             self._within(end, words=True)
             return
         plain = inner.replace("\\,", "").replace("~", "").strip()
-        if unit_like and plain.isalpha() and len(plain) > 1 and plain in (FUNCTIONS | _NAMED_FUNCTIONS):
-            self._emit("fn", _ALIASES.get(plain, plain))
+        if unit_like and plain.isalpha() and len(plain) > 1 and plain in (FUNCTIONS | NAMED_FUNCTIONS):
+            self._emit("fn", ALIASES.get(plain, plain))
             self.position = stop + 1
         else:
             self._emit("op", "{")
@@ -742,8 +742,8 @@ class Tokenizer:
 
     _handlers = {
         **dict.fromkeys((*_IGNORED, *",!;:> \n/-@&", ""), _ignored),
-        **dict.fromkeys(_TEXT_COMMANDS, _text_command),
-        **dict.fromkeys(_ALPHABETS, _alphabet),
+        **dict.fromkeys(TEXT_COMMANDS, _text_command),
+        **dict.fromkeys(ALPHABETS, _alphabet),
         **dict.fromkeys(_SPACING_ARGUMENT, _skip_argument),
         **dict.fromkeys("{}", _brace),
         **dict.fromkeys(("lfloor", "rfloor", "lceil", "rceil", "langle", "rangle"), _delimiter),

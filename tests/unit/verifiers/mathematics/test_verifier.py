@@ -21,6 +21,7 @@ from verifiers.errors import BadReference
 from verifiers.kit.audit import Thresholds, read_cases, tally
 from verifiers.mathematics.equality.compare import compare
 from verifiers.mathematics.limits import LimitExceeded, ParseError
+from verifiers.mathematics.reading.listing import table
 from verifiers.mathematics.reading.reader import read
 from verifiers.mathematics.verifier import Math
 
@@ -327,6 +328,45 @@ def test_the_open_questions_of_a_comparison_are_kept() -> None:
     pair = read("\\frac{\\pi^2}{6}"), read("\\sum_{k=1}^{\\infty} \\frac{1}{k^2}")
     assert compare(*pair).open == (pair,)
     assert compare(read("2"), read("3")).open == ()
+
+
+def test_the_table_in_the_docs_is_the_one_in_the_code() -> None:
+    assert table() in (ROOT / "docs" / "math.md").read_text()
+
+
+WORK = (
+    "Now the length of the other side follows from the theorem, and the perimeter is the sum of all three of them. " * 3
+)
+TAKEN_BACK = {
+    "So it is \\boxed{41}. Wait, that is wrong: the answer is 42": "42",
+    "So it is \\boxed{41}. Correction: \\boxed{42}": "42",
+    "The answer is 41. No, the answer is 42.": "42",
+    "So it is \\boxed{42}. Scratch that.": None,
+    "So it is \\boxed{42}. Hmm, that cannot be right.": None,
+    "The answer is 42. I made a mistake.": None,
+    "The answer is <s>41</s> 42": "42",
+    "The answer is 41 or 42": "41, 42",
+    "The answer is 41, or possibly 42": "",
+    "It is \\boxed{41}. It could also be \\boxed{42}.": "41, 42",
+    "The answer is 41. Or it could be 42.": "41, 42",
+    "It is \\boxed{41}.\n\nAlternatively, \\boxed{42}.": "41, 42",
+    "Option 1: \\boxed{41}\n\nOption 2: \\boxed{42}": "41, 42",
+    "If $n$ is even, \\boxed{41}. If $n$ is odd, \\boxed{42}.": "41, 42",
+    f"The first side is \\boxed{{41}}. {WORK} So \\boxed{{42}}": "42",
+    "Either way \\boxed{42}. A second way gives \\boxed{42}.": "42",
+    "The answer is 42. Note that the answer is not 41.": "42",
+    "The answer is 42. No, the answer is not 42.": None,
+}
+"""Text to what it answers; None for nothing, "" for what equals neither number."""
+
+
+@pytest.mark.parametrize("text", TAKEN_BACK)
+def test_one_value_said_once_or_changed_in_the_open_is_an_answer(text: str) -> None:
+    said = TAKEN_BACK[text]
+    for gold in ("41", "42", "41, 42"):
+        assert MATH.verify(completion=text, reference=gold).reward == (gold == said), (gold, said)
+    if said is None:
+        assert MATH.verify(completion=text, reference="42").outcome is Outcome.NO_ANSWER
 
 
 def test_more_thinking_tags_can_be_named() -> None:
