@@ -151,8 +151,9 @@ def end_of_turn(text: str) -> str:
     start = 0
     while (begun := _BEGIN.match(text, start)) is not None:
         start = begun.end()
+    struck = text.find("<s>", start + 1) >= 0
     for end in _END.finditer(text, start):
-        if _strikes(text, end):
+        if struck and _strikes(text, end):
             continue
         if text[start : end.start()].strip():
             return text[start : end.start()]
