@@ -9,9 +9,9 @@ _LOST: tuple[tuple[str, str, str], ...] = (
     ("\x08", "\\b", "eta|egin|inom|ar|oldsymbol|ullet|ig|f"),
     ("\x0b", "\\v", "ec|ert|arphi|arepsilon|artheta|ee"),
     ("\x0c", "\\f", "rac|orall|lat|box"),
-    ("\t", "\\t", r"ext(?:bf|rm|it)?\s?\{|imes|heta|an|frac|o\b|au|riangle|ilde"),
+    ("\t", "\\t", r"ext(?:bf|rm|it)?\s?\{|imes|heta|an(?![a-z])|frac|o\b|au(?![a-z])|riangle|ilde"),
     ("\r", "\\r", "ight|angle|ho|floor|ceil"),
-    ("\n", "\\n", r"eq\b|abla|otin|u\b"),
+    ("\n", "\\n", r"eq\b|abla|otin"),
 )
 """Control character, the escape it was read from, what must follow for it to have been a command."""
 _PATTERNS = tuple((lost, escape, re.compile(f"{lost}(?={names})")) for lost, escape, names in _LOST)
