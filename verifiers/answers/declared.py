@@ -128,7 +128,7 @@ _COPULA = Pattern(
 _VERB = Pattern(
     r"\b(?:would|will|needs?|needed|takes?|took|has|have|had|costs?|gets?|got|earns?|earned|makes?|made|can|must|should|pays?|paid"
     r"|spends?|spent|runs?|ran|left|sold|sells?|uses?|used|requires?|weighs?|contains?|saves?|saved|bought|buys?|gives?|gave"
-    r"|walks?|walked|drives?|drove|reads?|ate|eats?|converges|aura|doit|faut|tiene|hat|braucht|нужно|потребуется|можно)\b",
+    r"|arrives?|leaves?|travels?|grows?|grew|rises?|falls?|reaches|finishes|starts?|walks?|walked|drives?|drove|reads?|ate|eats?|converges|aura|doit|faut|tiene|hat|braucht|нужно|потребуется|можно)\b",
     re.IGNORECASE,
 )
 _QUANTITY = Pattern(r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|\\?\$?(?<![A-Za-z\d.])-?\d[\d,./]*(?<![,./])%?")
@@ -319,7 +319,10 @@ def _without_circumstance(value: str) -> str:
 def _is_prose(inner: str) -> bool:
     """Whether this begins as a sentence does: a word, or a formula of which something is said."""
     return bool(
-        re.match(r"(?:[A-Za-z]{2,}|[^\x00-\x7f]{2,}|[Aa]\s)(?!\s*[=({^_])|\$[^$]{1,40}\$\s+(?:is|equals)\b", inner)
+        re.match(
+            r"(?:[A-Za-z]\s+(?:is|equals)\b|[A-Za-z]{2,}|[^\x00-\x7f]{2,}|[Aa]\s)(?!\s*[=({^_])|\$[^$]{1,40}\$\s+(?:is|equals)\b",
+            inner,
+        )
     )
 
 

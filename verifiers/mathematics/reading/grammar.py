@@ -52,7 +52,7 @@ _START_COMMANDS_EXCLUDED = frozenset(
     "cup cap setminus backslash bmod pmod mod rangle rfloor rceil rvert rVert circ prime forall exists choose over pm "
     "mp degree uplus bigcup bigcap".split()
 )
-_FUNCTION_LETTERS = frozenset(("f", "g", "h", "F", "G", "H"))
+_FUNCTION_LETTERS = frozenset(("f", "g", "h", "F", "G", "H", "phi", "psi"))
 MAX_CONDITION = 24
 """Tokens of an event and its condition."""
 _AFTER_INTERVAL = frozenset((")", "}", "\\}", "cup", "cap", "setminus", "\\\\", "&"))
@@ -250,7 +250,7 @@ class Parser:
     def _application(self, factors: list[Node]) -> Node | None:
         """`f(x)`, `N(0)`, `f^{-1}(2)`: the last factor applied to the bracket that follows, where it is a function.
 
-        A name before a number in brackets is one; so are f, g, h, F, G and H before any bracket, where they stand
+        A name before a number in brackets is one; so are f, g, h, F, G, H, phi and psi before any bracket, where they stand
         nowhere without one and follow no other name: `mg(h+r)` is a product.
         """
         last = factors[-1]

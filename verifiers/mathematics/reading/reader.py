@@ -266,6 +266,10 @@ def _answer(tokens: list[Token]) -> Node:
     parts = _split(tokens)
     if len(parts) == 1:
         return _item(parts[0])
+    if len(parts) == 2 and parts[1][0].text.lower() in ("where", "for", "with"):
+        qualified = _qualified([*parts[0], *parts[1]])  # x^2 + C, where C is a constant
+        if qualified is not None:
+            return qualified
     if all(token.kind in ("word", "sep") for token in tokens):
         if all(len(part) == 1 and part[0].text.isupper() and len(part[0].text) < 6 for part in parts):
             return Group(GroupKind.LIST, tuple(Sym(part[0].text) for part in parts))  # A, C

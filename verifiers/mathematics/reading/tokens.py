@@ -539,8 +539,8 @@ class Tokenizer:
             or run in ("phi", "theta")
         ):
             self._emit("sym", run)
-        elif self._is_word(run, lowered):
-            self._emit("word", run)
+        elif self._is_word(run, lowered) and not (len(run) == 2 and self.text.startswith("^", self.position)):
+            self._emit("word", run)  # but Be^{2x} is a product
         else:
             for letter in run:
                 self._single(letter)
