@@ -250,8 +250,8 @@ class Parser:
     def _application(self, factors: list[Node]) -> Node | None:
         """`f(x)`, `N(0)`, `f^{-1}(2)`: the last factor applied to the bracket that follows, where it is a function.
 
-        A name before a number in brackets is one; so are f, g, h, F, G, H, phi and psi before any bracket, where they stand
-        nowhere without one and follow no other name: `mg(h+r)` is a product.
+        A name before a number in brackets is one; so are f, g, h, F, G, H, phi and psi before any bracket, where they
+        stand nowhere without one and follow no other name: `mg(h+r)` is a product.
         """
         last = factors[-1]
         inverse = isinstance(last, Pow) and last.exponent == Neg(Num(1))
