@@ -16,6 +16,8 @@ class Validation(NamedTuple):
     accepted: int
     faults: list[str]
     """One line per problem that cannot be used: its id and the cause."""
+    notes: list[str]
+    """One line per gold that can be used and may surprise: its id and what it is graded as."""
 
 
 class Verifiers:
@@ -50,6 +52,15 @@ def unusable(problems: Sequence[Problem], verifiers: Verifiers) -> dict[int, str
     return faults
 
 
+def notes_on(problems: Sequence[Problem], verifiers: Verifiers) -> list[str]:
+    """What is to be known of golds that can be used: statements, several answers, doubled backslashes."""
+    return [
+        f"{problem.id}: {note}; {str(problem.reference)[:60]!r}"
+        for problem in problems
+        for note in verifiers.of(problem).reference_notes(problem.reference)
+    ]
+
+
 def validate_task(task: Task, split: str) -> Validation:
     """Check each problem: a prompt, a reference that its verifier can use, a demonstration that it accepts.
 
@@ -66,4 +77,6 @@ def validate_task(task: Task, split: str) -> Validation:
         )
         if verdict.quality != 1.0:
             faults[place] = f"{problem.id}: its own demonstration is {verdict.outcome} ({verdict.reason})"
-    return Validation(len(problems), len(problems) - len(faults), [faults[place] for place in sorted(faults)])
+    usable = [problem for place, problem in enumerate(problems) if place not in faults]
+    notes = notes_on(usable, verifiers)
+    return Validation(len(problems), len(problems) - len(faults), [faults[place] for place in sorted(faults)], notes)

@@ -118,6 +118,10 @@ class Verifier:
     def check_reference(self, reference: JSON) -> None:
         """Raise `BadReference` where this gold could never be matched. Called for every problem at load."""
 
+    def reference_notes(self, reference: JSON) -> Sequence[str]:
+        """What a person should know of a gold that can be used: what it is graded as, where that may surprise."""
+        return ()
+
     def verify(
         self,
         *,

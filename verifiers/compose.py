@@ -176,6 +176,9 @@ class Composite(Verifier):
         for part in self.parts:
             part.made.check_reference(part.reference_of(reference))
 
+    def reference_notes(self, reference: JSON) -> Sequence[str]:
+        return [note for part in self.parts for note in part.made.reference_notes(part.reference_of(reference))]
+
 
 def by_value(reward: float, reason: str) -> Verdict:
     """A verdict for any finite reward: correct at 1, incorrect at 0, partial between them, scored elsewhere."""

@@ -76,7 +76,10 @@ def validate(
     split: Annotated[list[str] | None, typer.Option("--split", help="Default: every split; repeatable.")] = None,
     option: Options = None,
 ) -> None:
-    """Check every gold against its verifier, and every demonstration; exit 1 where one fails."""
+    """Check every gold against its verifier, and every demonstration; exit 1 where one fails.
+
+    Golds that can be used but are graded in a way that may surprise are named, and are no failure.
+    """
     with plain_errors():
         from tasks.registry import get_task
         from tasks.validate import validate_task
@@ -87,6 +90,10 @@ def validate(
             report = validate_task(task, each)
             typer.echo(f"{name} {each}: {report.accepted} of {report.total} golds accepted")
             for line in report.faults[:20]:
+                typer.echo(f"  {line}")
+            if report.notes:
+                typer.echo(f"  {len(report.notes)} golds are graded in a way that may surprise:")
+            for line in report.notes[:20]:
                 typer.echo(f"  {line}")
             failed += len(report.faults)
         raise typer.Exit(1 if failed else 0)

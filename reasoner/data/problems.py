@@ -10,7 +10,7 @@ from reasoner.config.sections import TaskSection
 from reasoner.config.stage import StageConfig
 from tasks import Problem
 from tasks.registry import get_task
-from tasks.validate import Verifiers, unusable
+from tasks.validate import Verifiers, notes_on, unusable
 from verifiers.jsonl import JsonLinesError, read_jsonl
 
 
@@ -93,6 +93,17 @@ def spread(parts: Sequence[Sequence[Problem]], count: int) -> list[Problem]:
     """The first problems of each part, in turn, up to count."""
     turns = [problem for turn in range(count) for part in parts for problem in part[turn : turn + 1]]
     return turns[:count]
+
+
+def gold_notes(problems: Sequence[Problem]) -> str:
+    """What is to be known of golds that are graded in a way that may surprise, in a sentence; "" for none."""
+    notes = notes_on(problems, Verifiers())
+    if not notes:
+        return ""
+    return (
+        f"{len(notes)} of {len(problems)} golds are graded in a way that may surprise (`reasoner tasks validate` lists"
+        f" them): {'; '.join(notes[:3])}."
+    )
 
 
 def check_problems(problems: Sequence[Problem], *, where: str) -> None:

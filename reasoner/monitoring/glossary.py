@@ -51,6 +51,10 @@ GLOSSARY: Mapping[str, Entry] = {
     "grading/ungraded": Entry(
         "share that could not be graded; left out of every mean", "0; each one is sampled for nothing"
     ),
+    "grading/undecided": Entry(
+        "share of answers that a verifier reads and cannot decide (unevaluated integrals, limits, series): reward 0",
+        "below 0.01; growing, the policy stops before it has worked its answer out",
+    ),
     "completion/length_mean, completion/length_max": Entry(
         "tokens of a completion", "grows only while the reward does"
     ),

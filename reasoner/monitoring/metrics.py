@@ -32,6 +32,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "completion/length_max": float(max(lengths)),
         "completion/truncated": sum(r.completion.finish_reason is FinishReason.LENGTH for r in rollouts) / total,
         "grading/ungraded": (outcomes[Outcome.VERIFIER_ERROR] + outcomes[Outcome.BAD_REFERENCE]) / total,
+        "grading/undecided": sum(r.verdict.detail.get("tier") == "undecided" for r in rollouts) / total,
         **{f"outcome/{outcome}": outcomes[outcome] / total for outcome in Outcome},
     }
     return metrics | _pass_rate(rollouts) | signal_metrics(groups) | _by_task(groups) | _by_component(rollouts)

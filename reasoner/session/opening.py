@@ -23,7 +23,7 @@ from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty, DifficultySampler
 from reasoner.data.overlap import find_overlaps, overlap_sentence
-from reasoner.data.problems import load_problems, spread
+from reasoner.data.problems import gold_notes, load_problems, spread
 from reasoner.data.prompt import check_lengths, render
 from reasoner.data.sampler import Mixture, ProblemSampler
 from reasoner.data.turns import Ends, ends_of
@@ -68,6 +68,8 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         progress = load_progress(checkpoint) if checkpoint else None
         _check_portions(config)
         train, tested = load_problems(config)
+        if notes := gold_notes([problem for part in train for problem in part]):
+            display.note(notes)
         _check_overlap(config, train, tested, display)
         _check_plugins(config, train, tested, display)
         policy = _load_policy(config, accelerator, checkpoint)

@@ -10,9 +10,11 @@ from verifiers.errors import BadOption
 from verifiers.verdict import Outcome, Verdict, fixed
 
 
-def final_answer(row: GradingRow, forms: Sequence[str] | None = None, *, lenient: bool = False) -> Extraction | None:
+def final_answer(
+    row: GradingRow, forms: Sequence[str] | None = None, *, lenient: bool = False, thinking_tags: Sequence[str] = ()
+) -> Extraction | None:
     """Return the final answer of the completion; None if it declares none, or a blank one."""
-    found = extract_answer(row.completion, forms=forms, lenient=lenient)
+    found = extract_answer(row.completion, forms=forms, lenient=lenient, thinking_tags=thinking_tags)
     return found if found is not None and found.answer.strip() else None
 
 

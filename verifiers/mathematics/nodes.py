@@ -176,6 +176,8 @@ class Unit:
     dimension: tuple[tuple[str, int], ...]
     factor: Fraction
     words: tuple[str, ...]
+    sense: tuple[str, ...] = ()
+    """Words beside the unit that tell two values apart: directions, profit or loss, earlier or later."""
 
 
 @dataclass(frozen=True, slots=True)

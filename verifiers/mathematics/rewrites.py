@@ -30,7 +30,11 @@ from verifiers.mathematics.nodes import (
 )
 
 INTEGERS = frozenset(("Z", "N", "Z^+", "N^+", "N_0", "N^*", "Z^*", "Z_+", "Z^{+}"))
+PARAMETERS = frozenset(("R", "R^+", "R^*", "R^>=0", "C", "Q"))
+"""Sets that a free constant may run over: `f(x) = cx, c in R`."""
 MAX_CELLS = 400
+MAX_DETERMINANT = 4
+"""Rows of a determinant that is worked out."""
 
 
 def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
@@ -74,6 +78,32 @@ def substituted(node: Node, values: dict[str, Node]) -> Node:
 def renamed(node: Node, names: dict[str, str]) -> Node:
     """The node with variables renamed throughout."""
     return substituted(node, {old: Sym(new) for old, new in names.items()})
+
+
+def has_odd_roots(node: Node) -> bool:
+    """Whether this holds a power of a variable base with a fraction p/q for exponent, q odd."""
+    return _odd_root(node) is not None or any(map(has_odd_roots, children(node)))
+
+
+def _odd_root(node: Node) -> tuple[Num, Node] | None:
+    """(q, p) of such a power."""
+    if not isinstance(node, Pow):
+        return None
+    sign = isinstance(node.exponent, Neg)
+    power = node.exponent.operand if isinstance(node.exponent, Neg) else node.exponent
+    if not (isinstance(power, Div) and isinstance(power.top, Num) and isinstance(power.bottom, Num)):
+        return None
+    index = power.bottom
+    if index.value <= 1 or index.value % 2 != 1 or not symbols(node.base):
+        return None
+    return index, Neg(power.top) if sign else power.top
+
+
+def with_real_roots(node: Node) -> Node:
+    """`(x - 1)^{2/3}` as the square of the real cube root, which has a value where the base is negative."""
+    if isinstance(node, Pow) and (found := _odd_root(node)) is not None:
+        return Pow(Call("root", (with_real_roots(node.base), found[0])), found[1])
+    return rebuilt(node, with_real_roots)
 
 
 # ---- matrices ------------------------------------------------------------------------------------
@@ -137,6 +167,24 @@ def _product(left: Matrix | None, right: Matrix | None) -> Matrix | None:
     return Matrix(tuple(tuple(Add(tuple(c)) if len(c) > 1 else c[0] for c in row) for row in cells))
 
 
+def determinant(matrix: Matrix) -> Node | None:
+    """The determinant of a square matrix of at most MAX_DETERMINANT rows, by its first row; None for any other."""
+    size = len(matrix.rows)
+    if size > MAX_DETERMINANT or len(matrix.rows[0]) != size:
+        return None
+    if not all(isinstance(cell, EXPRESSION) for cell in children(matrix)):
+        return None
+    if size == 1:
+        return matrix.rows[0][0]
+    terms: list[Node] = []
+    for place, cell in enumerate(matrix.rows[0]):
+        minor = determinant(Matrix(tuple((*row[:place], *row[place + 1 :]) for row in matrix.rows[1:])))
+        assert minor is not None
+        term = Mul((cell, minor))
+        terms.append(Neg(term) if place % 2 else term)
+    return Add(tuple(terms))
+
+
 # ---- vectors -------------------------------------------------------------------------------------
 
 _UNITS = (Const("i"), Sym("j"), Sym("k"))
@@ -168,12 +216,55 @@ def family(node: Node) -> tuple[Node, frozenset[str]] | None:
         and item.ops == ("in",)
         and isinstance(item.sides[0], Sym)
         and isinstance(item.sides[1], NamedSet)
-        and item.sides[1].name in INTEGERS
+        and (item.sides[1].name in INTEGERS or (item.sides[1].name in PARAMETERS and not _is_argument(item, node)))
     )
     kept = tuple(item for item in node.items if not (isinstance(item, Relation) and item.ops == ("in",)))
     if not names or not kept or not any(symbols(item) & names for item in kept):
         return None
-    return (kept[0] if len(kept) == 1 else Group(GroupKind.LIST, kept)), names
+    return _unalternated(kept[0] if len(kept) == 1 else Group(GroupKind.LIST, kept), names), names
+
+
+def without_domain(node: Node) -> Node:
+    """`f(x) = x^2, x in R` as the equation alone; anything else as it is."""
+    if not (isinstance(node, Group) and node.kind is GroupKind.LIST and len(node.items) > 1):
+        return node
+    kept = tuple(
+        item
+        for item in node.items
+        if not (isinstance(item, Relation) and item.ops == ("in",) and _is_argument(item, node))
+    )
+    return kept[0] if len(kept) == 1 else node
+
+
+def _is_argument(membership: Relation, node: Group) -> bool:
+    """Whether the name of `x in R` is what a function is of: f(x) = x^2, x in R."""
+    left = (item.sides[0] for item in node.items if isinstance(item, Relation) and item.ops == ("=",))
+    return any(symbols(membership.sides[0]) & symbols(side) for side in left)
+
+
+def _unalternated(node: Node, names: frozenset[str]) -> Node:
+    """`(-1)^n a + b` over the integers n as the two families that it is, for even and odd n."""
+    value = node.sides[1] if isinstance(node, Relation) and node.ops == ("=",) else node
+    if len(names) != 1 or not isinstance(value, EXPRESSION) or not _alternates(value, names):
+        return node
+    (name,) = names
+    even = Mul((Num(2), Sym(name)))
+    return Group(GroupKind.LIST, tuple(_signs_settled(value, name, parity, even) for parity in (0, 1)))
+
+
+def _alternates(node: Node, names: frozenset[str]) -> bool:
+    if isinstance(node, Pow) and node.base == Neg(Num(1)) and node.exponent == Sym(next(iter(names))):
+        return True
+    return any(_alternates(child, names) for child in children(node))
+
+
+def _signs_settled(node: Node, name: str, parity: int, even: Node) -> Node:
+    """With n = 2 n + parity, and (-1)^n worked out."""
+    if isinstance(node, Pow) and node.base == Neg(Num(1)) and node.exponent == Sym(name):
+        return Num(-1) if parity else Num(1)
+    if node == Sym(name):
+        return Add((even, Num(parity))) if parity else even
+    return rebuilt(node, lambda part: _signs_settled(part, name, parity, even))
 
 
 def combinations(node: Node) -> Node:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import TypeAlias
 
 from verifiers.mathematics.nodes import Unit
 
-_BASE: Mapping[str, str] = {
+BASE: Mapping[str, str] = {
     # names: "factor, powers of m g s A K mol cd and of what has no dimension but a name" (exact, SI brochure 2019,
     # international yard and pound 1959, US survey units left out)
     "m meter metre": "1 m",
@@ -52,6 +53,9 @@ _BASE: Mapping[str, str] = {
     "rupee inr rs": "1 rupee",
     "yen jpy": "1 yen",
     "yuan rmb cny": "1 yuan",
+    "won krw": "1 won",
+    "rouble ruble rub": "1 rouble",
+    "kopeck": "1/100 rouble",
     "deg degree °": "1 angle",
     "rad radian": "1 radian",
     "rev revolution": "1 rev",
@@ -82,11 +86,31 @@ _BASE: Mapping[str, str] = {
     "celsius": "1 celsius",
     "fahrenheit": "1 fahrenheit",
     "amu dalton u": "1 amu",
-    "byte": "1 byte",
+    "byte": "8 bit",
     "bit": "1 bit",
+    "kB": "8000 bit",
+    "MB": "8000000 bit",
+    "GB": "8000000000 bit",
+    "TB": "8000000000000 bit",
+    "KiB kibibyte": "8192 bit",
+    "MiB mebibyte": "8388608 bit",
+    "GiB gibibyte": "8589934592 bit",
+    "TiB tebibyte": "8796093022208 bit",
+    "bps": "1 bit s-1",
+    "kbps": "1000 bit s-1",
+    "Mbps": "1000000 bit s-1",
+    "Gbps": "1000000000 bit s-1",
+    "ppm": "1 ppm",
+    "knot": "463/900 m s-1",
+    "angstrom Å": "1/10000000000 m",
+    "psi": "8896443230521/1290320 m-1 g s-2",
+    "lumen": "1 lumen",
+    "candela": "1 cd",
+    "gauss": "1/10 g s-2 A-1",
+    "horsepower": "37284993579113511/50000000000 m2 g s-3",
     "decibel dB": "1 decibel",
 }
-_PREFIXES: Mapping[str, tuple[str, Fraction]] = {
+PREFIXES: Mapping[str, tuple[str, Fraction]] = {
     "p": ("pico", Fraction(1, 10**12)),
     "n": ("nano", Fraction(1, 10**9)),
     "mu": ("micro", Fraction(1, 10**6)),
@@ -98,7 +122,7 @@ _PREFIXES: Mapping[str, tuple[str, Fraction]] = {
     "G": ("giga", Fraction(10**9)),
     "T": ("tera", Fraction(10**12)),
 }
-_LONG_SYMBOLS = frozenset("mol mmHg atm cal Omega bar torr kmph amu rev".split())
+_LONG_SYMBOLS = frozenset("mol mmHg atm cal Omega bar torr kmph amu rev KiB MiB GiB TiB kbps Mbps Gbps bps ppm".split())
 _PREFIXED = "m s g l L N J W Pa A C V Omega F H T Hz Bq mol M eV cal Wh bar".split()
 """Symbols that take every prefix."""
 _LONG_PREFIXED = (
@@ -121,12 +145,12 @@ def _known() -> tuple[dict[str, Size], dict[str, Size]]:
     """(symbols, in their case; words, in lower case)."""
     symbols: dict[str, Size] = {}
     words: dict[str, Size] = {}
-    for names, text in _BASE.items():
+    for names, text in BASE.items():
         size = _size(text)
         for name in names.split():
             target = symbols if len(name) <= 2 or name in _LONG_SYMBOLS else words
             target[name if target is symbols else name.lower()] = size
-    for short, (long, scale) in _PREFIXES.items():
+    for short, (long, scale) in PREFIXES.items():
         for name in _PREFIXED:
             symbols.setdefault(short + name, (symbols[name][0], scale * symbols[name][1]))
         for name in _LONG_PREFIXED:
@@ -175,9 +199,40 @@ CURRENCIES: Mapping[str, str] = {"$": "dollar", "€": "euro", "£": "sterling",
 _FILLER = frozenset(("of", "the", "a", "in", "total", "about", "each", "unit", "units", "long", "away", "old"))
 
 
+_OPPOSITES = (
+    "east/eastward/eastwards west/westward/westwards north/northward/northwards south/southward/southwards "
+    "northeast northwest southeast southwest up/upward/upwards down/downward/downwards left/leftward/leftwards "
+    "right/rightward/rightwards clockwise counterclockwise/anticlockwise/counter-clockwise/anti-clockwise "
+    "forward/forwards backward/backwards/back profit/gain loss/deficit/lost increase/increased/growth "
+    "decrease/decreased/decline/reduction above below ahead behind early/earlier late/later faster slower "
+    "inward/inwards outward/outwards older younger taller shorter deposit withdrawal credit debit bc/bce ad/ce "
+    "positive negative win/won lose"
+)
+SENSES: Mapping[str, str] = {name: names.split("/")[0] for names in _OPPOSITES.split() for name in names.split("/")}
+"""Words that tell two quantities with one unit apart, each spelling to one of its own."""
+_ANGULAR = frozenset(("ad", "ce", "bc", "back", "right", "left"))
+"""Those that mean something else before a unit."""
+
+
+def divided(top: Unit, bottom: Unit) -> Unit:
+    """The unit of a quotient."""
+    if not (top.dimension and bottom.dimension):
+        return Unit((), Fraction(1), (*top.words, "/", *bottom.words))
+    powers = dict(top.dimension)
+    for name, exponent in bottom.dimension:
+        powers[name] = powers.get(name, 0) - exponent
+    kept = tuple(sorted((name, exponent) for name, exponent in powers.items() if exponent))
+    return Unit(kept, top.factor / bottom.factor, (*top.words, "/", *bottom.words))
+
+
 def currency(sign: str) -> Unit:
     """The unit of a currency sign."""
     return parse_unit([CURRENCIES[sign]])
+
+
+def with_sense(unit: Unit, other: Unit) -> Unit:
+    """A unit with what the words beside another one say: the profit of `$5 profit`."""
+    return replace(unit, sense=(*unit.sense, *other.sense)) if other.sense else unit
 
 
 def _lookup(word: str) -> Size | None:
@@ -195,6 +250,8 @@ def _lookup(word: str) -> Size | None:
 def _is_filler(tokens: Sequence[str], place: int) -> bool:
     """Words that say nothing of a unit; an "in" is one before another word, and an inch elsewhere."""
     word = tokens[place].lower()
+    if word in ("to", "towards", "toward", "due", "direction", "directed", "from"):
+        return True
     following = tokens[place + 1].lower() if place + 1 < len(tokens) else ""
     if word in ("degree", "degrees", "deg") and following in ("celsius", "fahrenheit", "c", "f", "kelvin"):
         return True
@@ -207,10 +264,13 @@ def _unit(tokens: tuple[str, ...]) -> Unit:
     factor = Fraction(1)
     sign, power, unknown = 1, 1, False
     last: Size | None = None
+    sense: list[str] = []
     for index, word in enumerate(tokens):
         lowered = word.lower()
         if lowered in ("/", "per"):
             sign = -1
+        elif lowered in SENSES and not (lowered in _ANGULAR and not last):
+            sense.append(SENSES[lowered])
         elif lowered in ("square", "sq", "squared", "cubic", "cu", "cubed"):
             degree = 2 if lowered.startswith("sq") else 3
             if lowered.endswith("ed") and last:
@@ -236,12 +296,14 @@ def _unit(tokens: tuple[str, ...]) -> Unit:
             factor *= _raise(dimension, last, sign * power)
             power = 1
     spelled = tuple(
-        w.lower().removesuffix("s") for w in tokens if w.lower() not in _FILLER and any(c.isalpha() for c in w)
+        w.lower().removesuffix("s")
+        for w in tokens
+        if w.lower() not in _FILLER and w.lower() not in SENSES and any(c.isalpha() for c in w)
     )
     if unknown:
-        return Unit((), Fraction(1), spelled)
+        return Unit((), Fraction(1), spelled, tuple(sense))
     kept = tuple(sorted((name, exponent) for name, exponent in dimension.items() if exponent))
-    return Unit(kept, factor, spelled)
+    return Unit(kept, factor, spelled, tuple(sense))
 
 
 def _exponent(tokens: Sequence[str], start: int) -> int | None:

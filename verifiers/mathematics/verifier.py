@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 
 from verifiers.answers.final import check_forms, final_answer, no_answer
-from verifiers.answers.find import DEFAULT_FORMS, Extraction, extract_answer
+from verifiers.answers.find import DEFAULT_FORMS, Extraction
 from verifiers.base import GradingRow, Verifier
-from verifiers.errors import BadOption, BadReference
-from verifiers.mathematics.equality.compare import Policy, compare
+from verifiers.errors import BadOption
+from verifiers.mathematics.equality.compare import Comparison, Policy, compare
 from verifiers.mathematics.limits import MAX_REFERENCE_CHARS, LimitExceeded, ParseError
-from verifiers.mathematics.nodes import Group, GroupKind, Node
-from verifiers.mathematics.reading.reader import clean, read, read_verbatim
-from verifiers.mathematics.reading.tokens import FUNCTIONS
-from verifiers.mathematics.reading.words import phrase
+from verifiers.mathematics.nodes import Add, Div, Group, GroupKind, Mul, Neg, Node, Pow, Sym
+from verifiers.mathematics.reading.reader import read
+from verifiers.mathematics.references import Gold, as_written, check_value, notes_on, read_reference, reference_text
+from verifiers.mathematics.wordings import choice, labelled_value, same_choice, same_formula, same_prose, same_truth
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
 _GROUPED_INTEGER = re.compile(r"[-+]?\$?\d{1,3}(?:,\d{3})+(?:\.0+)?|[-+]?\$?\d{1,18}(?:\.0+)?")
-_WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|textsf)\s*\{([^{}]*)\}")
-_LETTER = re.compile(
-    r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s*(?:is\s*)?:?\s*)?[(\[]?([A-Za-z])[)\]]?[.:]?",
-    re.IGNORECASE,
-)
-_LABEL = re.compile(
-    r"(?:(?:option|choice|answer)\s*)?(?:[(\[]([A-Z])[)\]]|([A-Z])[).:](?=\s|$))[.:]?\s*([\s\S]*)", re.IGNORECASE
-)
-_OTHER_LABEL = re.compile(r"[(\[][A-Z][)\]]|(?:^|\s)[A-Z][).:](?:\s|$)|^(?:or|and|/|,)\s*\(?[A-Z]\)?\b", re.IGNORECASE)
 
 
 class Math(Verifier):
@@ -44,10 +34,11 @@ class Math(Verifier):
         unsimplified: an exact unsimplified value (`3+5` for 8) counts.
         ordered_lists: bare comma lists are compared in order.
         any_base: a number in another base than the reference's counts.
+        thinking_tags: names of further tags whose content is thinking, beyond those of `verifiers.answers.visible`.
     """
 
     name = "math"
-    version = "1"
+    version = "2"
     reference_schema = {"type": "string", "minLength": 1}
     grade_seconds = 5.0
 
@@ -63,6 +54,7 @@ class Math(Verifier):
         unsimplified: bool = True,
         ordered_lists: bool = False,
         any_base: bool = False,
+        thinking_tags: list[str] | None = None,
     ) -> None:
         check_forms(forms)
         if rounding not in ("reference", "exact"):
@@ -71,6 +63,7 @@ class Math(Verifier):
             raise BadOption(f"relative_tolerance must be in [0, 0.1); got {relative_tolerance}.")
         self._forms: Sequence[str] = tuple(forms) if forms is not None else DEFAULT_FORMS
         self._lenient = lenient
+        self._thinking_tags = tuple(thinking_tags or ())
         self._policy = Policy(
             rounding=rounding,
             relative_tolerance=relative_tolerance,
@@ -82,170 +75,118 @@ class Math(Verifier):
         )
 
     def check_reference(self, reference: JSON) -> None:
-        read_reference(reference)
+        check_value(read_reference(reference))
+
+    def reference_notes(self, reference: JSON) -> Sequence[str]:
+        return notes_on(reference)
 
     def grade(self, row: GradingRow) -> Verdict:
         reference = reference_text(row.reference)
-        found = final_answer(row, self._forms, lenient=self._lenient)
+        if len(row.completion) <= MAX_REFERENCE_CHARS and row.completion.strip() == reference.strip():
+            read_reference(row.reference)
+            return _verdict(True, "identical", reference.strip(), reference, "bare")
+        found = final_answer(row, self._forms, lenient=self._lenient, thinking_tags=self._thinking_tags)
         if found is None:
             read_reference(row.reference)
             return no_answer()
-        repair = ", repaired" if found.repaired else ""
-        form = found.form + repair
-        quick = _same_integer(reference, found.answer) if len(found.boxes) <= 1 else None
-        if quick is not None:
-            return _verdict(quick, "integer", found.answer, reference, form)
+        form = found.form + (", repaired" if found.repaired else "")
+        if len(found.boxes) <= 1:
+            for tier, decide in _AT_ONCE:
+                same = decide(reference, found.answer)
+                if same is not None:
+                    return _verdict(same, tier, found.answer, reference, form)
         gold = read_reference(row.reference)
-        wanted = _choice(reference)
-        if wanted is not None and wanted.isupper() and len(found.boxes) <= 1:
-            chosen = _choice(found.answer[:MAX_REFERENCE_CHARS])
-            if chosen is not None:
-                return _verdict(chosen.upper() == wanted, "choice", found.answer, reference, form)
         if len(found.answer) > MAX_REFERENCE_CHARS:
             return fixed(Outcome.LIMIT_EXCEEDED, "the answer is too long to read", answer=found.answer[:200], form=form)
-        try:
-            answer = _answer(found)
-        except LimitExceeded as error:
-            if found.answer.strip() == reference.strip():
-                return _verdict(True, "identical", found.answer, reference, form)
-            return fixed(Outcome.LIMIT_EXCEEDED, str(error), answer=found.answer[:200], form=form)
-        except ParseError as error:
-            value = _labelled_value(found.answer) if len(found.boxes) <= 1 else None
-            if value is not None and compare(gold, value, self._policy).equal:
-                return _verdict(True, "the value beside its label", found.answer, reference, form)
-            same = _verbatim(found.answer) == gold or (
-                bool(_prose(reference)) and _prose(reference) == _prose(found.answer)
-            )
-            detail = "identical" if same else f"the answer cannot be read ({error})"
-            return _verdict(same, detail, found.answer, reference, form)
-        result = compare(gold, answer, self._policy)
-        if not result.equal and len(found.boxes) <= 1 and (value := _labelled_value(found.answer)) is not None:
-            result = compare(gold, value, self._policy)
-        if not result.equal and wanted is not None and (value := _labelled_value(reference)) is not None:
-            result = compare(value, answer, self._policy)
-        if not result.equal and _prose(reference) and _prose(reference) == _prose(found.answer):
-            return _verdict(True, "words", found.answer, reference, form)
-        if not result.equal and _formula(reference) and _formula(reference) == _formula(found.answer):
-            return _verdict(True, "formula", found.answer, reference, form)
+        result = self._compared(gold, found)
+        if result.tier == "undecided":
+            check_value(gold)
         if result.limited:
-            return fixed(Outcome.LIMIT_EXCEEDED, result.limited, answer=found.answer[:200], form=form)
-        return _verdict(result.equal, result.tier, found.answer, reference, form)
+            return fixed(Outcome.LIMIT_EXCEEDED, result.limited, answer=_shown(found)[:200], form=form)
+        return _verdict(result.equal, result.tier, _shown(found), reference, form)
+
+    def _compared(self, gold: Gold, found: Extraction) -> Comparison:
+        """The answer beside the reference: as it is read, then in its other readings, then as words."""
+        single = len(found.boxes) <= 1
+        first: Comparison | None = None
+        for read_pair in _READINGS if single else _READINGS[:1]:
+            try:
+                pair = read_pair(gold, found)
+            except LimitExceeded as error:
+                same = found.answer.strip() == gold.text.strip()
+                return Comparison(same, "identical" if same else "limit", "" if same else str(error))
+            except ParseError as error:
+                same = as_written(found.answer) == gold.tree
+                result = Comparison(same, "identical" if same else f"the answer cannot be read ({error})")
+            else:
+                if pair is None:
+                    continue
+                result = compare(*pair, self._policy)
+            if result.equal:
+                return result
+            first = first or result
+        for tier, same_words in _AS_WORDS:
+            if same_words(gold.text, found.answer):
+                return Comparison(True, tier)
+        assert first is not None, "an answer has at least one reading"
+        return first
 
 
-def reference_text(reference: JSON) -> str:
-    """The reference as text; numbers are taken as written.
-
-    Raises:
-        BadReference: not text, empty, or over the length limit.
-    """
-    if isinstance(reference, int | float) and not isinstance(reference, bool):
-        return str(int(reference)) if isinstance(reference, float) and reference.is_integer() else str(reference)
-    if not isinstance(reference, str) or not reference.strip():
-        raise BadReference(f"reference must be a non-empty string; got {str(reference)[:80]!r}.")
-    if len(reference) > MAX_REFERENCE_CHARS:
-        raise BadReference(f"reference must have at most {MAX_REFERENCE_CHARS} characters; got {len(reference)}.")
-    return reference
+Pair = tuple[Node, Node]
+"""(reference, answer)."""
 
 
-def read_reference(reference: JSON) -> Node:
-    """The reference's tree.
-
-    Raises:
-        BadReference: it cannot be read.
-    """
-    return _read_gold(reference_text(reference))
-
-
-@lru_cache(maxsize=4096)
-def _read_gold(text: str) -> Node:
-    cleaned = clean(text)[0]
-    if "####" in text or "\\boxed" in text:
-        found = extract_answer(text, forms=("boxed", "hashes"))
-        if found:
-            cleaned = found.answer
-    elif "answer is" in text.lower():
-        found = extract_answer(text, forms=("declared",))
-        if found:
-            cleaned = found.answer
-    try:
-        return read(cleaned)
-    except ParseError as error:
-        verbatim = _verbatim(cleaned)
-        if verbatim is not None:
-            return verbatim
-        raise BadReference(f"reference cannot be read as mathematics ({error}); got {text[:80]!r}.") from error
-    except LimitExceeded as error:
-        raise BadReference(f"reference cannot be read as mathematics ({error}); got {text[:80]!r}.") from error
-
-
-def _answer(found: Extraction) -> Node:
-    """The answer's tree; boxes side by side are a list of answers."""
+def _as_read(gold: Gold, found: Extraction) -> Pair | None:
+    """Both as they are read; boxes side by side are a list of answers."""
     if len(found.boxes) > 1:
-        return Group(GroupKind.LIST, tuple(read(box) for box in found.boxes))
-    return read(found.answer)
+        return gold.tree, Group(GroupKind.LIST, tuple(read(box) for box in found.boxes))
+    answer = read(found.answer)
+    letter = isinstance(gold.tree, Sym) and choice(gold.text) == gold.tree.name
+    if letter and isinstance(answer, Mul | Add | Div | Neg | Pow):
+        raise ParseError("a choice is one letter")  # A1 is not A
+    return gold.tree, answer
 
 
-def _unwrapped(text: str) -> str:
-    """Without `\\text{...}` and delimiters: what a choice is recognised in."""
-    for _ in range(3):
-        text, before = _WRAP.sub(r"\1", text), text
-        if text == before:
-            break
-    return clean(text)[0].strip("{} ")
-
-
-def _choice(text: str) -> str | None:
-    """The letter that is the answer, alone or with what it stands for: `B`, `(B)`, `B. 12`, `\\text{(B) }12`."""
-    if len(text) > 400:
-        return None
-    plain = _unwrapped(text)
-    alone = _LETTER.fullmatch(plain)
-    if alone:
-        return alone[1] if alone[1].upper() in "ABCDEFGHIJ" else None
-    found = _LABEL.fullmatch(plain)
-    if found is None or _OTHER_LABEL.search(found[3]):
-        return None
-    return (found[1] or found[2]).upper()
-
-
-def _labelled_value(text: str) -> Node | None:
-    """The 12 of `(B) 12`."""
-    if len(text) > 400:
-        return None
-    label = _LABEL.fullmatch(_unwrapped(text))
-    if label is None or not label[3].strip() or _OTHER_LABEL.search(label[3]):
+def _with_decimal_comma(gold: Gold, found: Extraction) -> Pair | None:
+    """`Ответ: 1,5` as one and a half."""
+    if not (found.decimal_comma and _COMMA_NUMBER.match(found.answer)):
         return None
     try:
-        return read(label[3].strip())
+        return gold.tree, read(found.answer.replace(",", ".", 1))
     except (ParseError, LimitExceeded):
         return None
 
 
-_NO_PROSE = re.compile(r"[^A-Za-z0-9\s.,'’:;()!?-]")
+def _beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
+    """The 12 of an answer `(B) 12`."""
+    value = labelled_value(found.answer)
+    return None if value is None else (gold.tree, value)
 
 
-def _prose(text: str) -> str | None:
-    """What a text of words says, without typesetting, punctuation and articles; None for mathematics."""
-    if len(text) > 300:
+def _reference_beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
+    """The 12 of a reference `(B) 12`."""
+    value = labelled_value(gold.text) if choice(gold.text) else None
+    try:
+        return None if value is None else (value, read(found.answer))
+    except (ParseError, LimitExceeded):
         return None
-    plain = _unwrapped(text)
-    words = re.findall(r"[A-Za-z0-9]+", plain)
-    if _NO_PROSE.search(plain) or not any(len(word) > 3 and word.isalpha() for word in words):
-        return None
-    return None if any(word in FUNCTIONS for word in words) else phrase(words)
 
 
-_FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:_?\d{1,3})?|[()\[\]](?:_?\d{1,2})?|\^?\d?[+-])+")
+_COMMA_NUMBER = re.compile(r"\s*[-−]?\d{1,12},\d{1,12}(?![\d,])")
+_READINGS: Sequence[Callable[[Gold, Extraction], Pair | None]] = (
+    _as_read,
+    _with_decimal_comma,
+    _beside_its_label,
+    _reference_beside_its_label,
+)
+"""Readings of a reference and an answer, the plain one first; None where there is no such reading."""
+_AS_WORDS: Sequence[tuple[str, Callable[[str, str], bool]]] = (("words", same_prose), ("formula", same_formula))
+"""Tier to what compares two texts that are no mathematics."""
 
 
-def _formula(text: str) -> str | None:
-    """A chemical formula without its typesetting, or None: `\\text{H}_2\\text{O}` is H2O."""
-    if len(text) > 100:
-        return None
-    plain = _unwrapped(text.replace("\\ce", "\\text")).translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789", "{} "))
-    return (
-        plain.replace("_", "").replace("^", "") if _FORMULA.fullmatch(plain) and any(map(str.isdigit, plain)) else None
-    )
+def _shown(found: Extraction) -> str:
+    """The answer as the verdict shows it: every one of several."""
+    return ", ".join(found.boxes)[:MAX_REFERENCE_CHARS] if len(found.boxes) > 1 else found.answer
 
 
 def _same_integer(reference: str, answer: str) -> bool | None:
@@ -258,11 +199,12 @@ def _same_integer(reference: str, answer: str) -> bool | None:
     return int(reference) == int(stripped.replace("$", "").replace(",", "").split(".")[0])
 
 
-def _verbatim(text: str) -> Node | None:
-    try:
-        return read_verbatim(text)
-    except (ParseError, LimitExceeded):
-        return None
+_AT_ONCE: Sequence[tuple[str, Callable[[str, str], bool | None]]] = (
+    ("integer", _same_integer),
+    ("truth", same_truth),
+    ("choice", same_choice),
+)
+"""Tier to what decides it from the texts alone, or leaves it."""
 
 
 def _verdict(same: bool, tier: str, answer: str, reference: str, form: str) -> Verdict:

@@ -21,6 +21,7 @@ def grading_rules(history: History) -> Iterator[Finding]:
     yield from _ungraded(history)
     yield from _limits(history)
     yield from _no_full_marks(history)
+    yield from _undecided(history)
     yield from _empty_accepted(history)
     yield from _one_answer_for_all(history)
     yield from _equal_rejected(history)
@@ -102,6 +103,28 @@ def _no_full_marks(history: History) -> Iterator[Finding]:
 
 FOREIGN = frozenset({"trl", "verl"})
 """Verifiers that call reward functions written for other trainers."""
+
+
+def _undecided(history: History) -> Iterator[Finding]:
+    """Answers that are read and not decided count as wrong: many of them hide right ones, or are a habit."""
+    rows = [row for row in history.graded if row.detail.get("tier") == "undecided"]
+    share = len(rows) / max(1, len(history.graded))
+    if len(rows) < 3 or share < 0.02:
+        return
+    over_time = _share_over_time(history, rows, history.graded)
+    yield Finding(
+        code="undecided-answers",
+        level=Level.WARNING,
+        cost=share,
+        title=f"{percent(share)} of the answers are expressions that the verifier reads and cannot decide; they got 0",
+        evidence=(
+            f"share of the graded: {over_time}",
+            f"one of them: {str(rows[-1].answer)[:80]!r} against {str(rows[-1].reference)[:40]!r}",
+        ),
+        change="ask for a value in the prompt; where the references themselves are integrals, limits or series, write"
+        " their values (`reasoner tasks validate` names them).",
+        rollouts=places(rows),
+    )
 
 
 def _empty_accepted(history: History) -> Iterator[Finding]:

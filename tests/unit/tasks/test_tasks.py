@@ -216,3 +216,20 @@ def test_validation_names_both_problems_of_an_id_and_an_empty_prompt() -> None:
     found = validate_task(Careless(), "train")
     assert found.faults == ["a: problems 0 and 2 have this id", "c: its prompt is empty"]
     assert found.accepted == 2
+
+
+class Statements(Task):
+    """References of which two are graded in a way that may surprise, and one has no value."""
+
+    def problems(self, split: str) -> list[Problem]:
+        golds = ("2", "\\log_2 8 = 3", "\\boxed{1} and \\boxed{2}", "\\frac{1}{0}")
+        return [Problem(id=str(n), prompt=f"{n}?", reference=gold, verifier="math") for n, gold in enumerate(golds)]
+
+
+def test_validation_says_what_golds_are_graded_as() -> None:
+    found = validate_task(Statements(), "train")
+    assert found.accepted == 3
+    assert found.faults[0].startswith("3: reference must have a value")
+    assert [note[:2] for note in found.notes] == ["1:", "2:"]
+    assert "statement about numbers" in found.notes[0]
+    assert "one list of 2 answers" in found.notes[1]

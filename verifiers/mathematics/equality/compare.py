@@ -9,9 +9,10 @@ from verifiers.mathematics import rewrites
 from verifiers.mathematics.equality import constants, readings
 from verifiers.mathematics.equality.comparer import Comparer, Comparison, Policy, replaced
 from verifiers.mathematics.equality.groups import groups, matrix_or_vector, ratios
+from verifiers.mathematics.equality.piecewise import piecewise
 from verifiers.mathematics.equality.realsets import line_of
 from verifiers.mathematics.equality.relations import relations
-from verifiers.mathematics.equality.scalars import bases, numbers, quantities, rounds, scalars
+from verifiers.mathematics.equality.scalars import bases, numbers, quantities, rounds, scalars, undecidable
 from verifiers.mathematics.limits import LimitExceeded
 from verifiers.mathematics.nodes import (
     EXPRESSION,
@@ -48,7 +49,12 @@ def compare(reference: Node, answer: Node, policy: Policy | None = None) -> Comp
     """
     comparer = _Comparer(policy or Policy())
     try:
-        return Comparison(comparer.same(reference, answer), comparer.tier)
+        equal = comparer.same(reference, answer)
+        if not equal and (products := readings.as_products(reference, answer)) is not None:
+            equal = comparer.same(*products)
+        if comparer.open and not equal:
+            return Comparison(False, "undecided", open=tuple(comparer.open))
+        return Comparison(equal, comparer.tier)
     except LimitExceeded as error:
         return Comparison(False, "limit", str(error))
     except RecursionError:
@@ -78,6 +84,8 @@ class _Comparer(Comparer):
         gold, answer = readings.plain(gold), readings.plain(answer)
         if gold == answer:
             return True
+        if isinstance(gold, Group) != isinstance(answer, Group):
+            gold, answer = rewrites.without_domain(gold), rewrites.without_domain(answer)
         if rewrites.family(gold) or rewrites.family(answer):
             return _families(self, gold, answer)
         if contains(gold, PlusMinus) or contains(answer, PlusMinus):
@@ -93,6 +101,8 @@ class _Comparer(Comparer):
             return handler(self, gold, answer)
         if isinstance(gold, EXPRESSION) and isinstance(answer, EXPRESSION):
             return scalars(self, gold, answer)
+        if isinstance(gold, Cases) != isinstance(answer, Cases):
+            return piecewise(self, gold, answer)
         if type(gold) is not type(answer):
             return _mixed(self, gold, answer)
         alike = _ALIKE.get(type(gold))
@@ -100,7 +110,7 @@ class _Comparer(Comparer):
 
 
 Handler = Callable[[Comparer, Node, Node], bool]
-_STATEMENTS: Sequence[tuple[type[Node], Handler]] = ((Quantity, quantities), (Relation, relations))
+_STATEMENTS: Sequence[tuple[type[Node], Handler]] = ((Relation, relations), (Quantity, quantities))
 _SEVERAL: Sequence[tuple[type[Node], Handler]] = ((Group, groups), (Ratio, ratios), (BaseNumber, bases))
 """Kinds that decide how a pair is compared if one side is of them, the first of them first."""
 
@@ -122,14 +132,18 @@ def _set_operations(comparer: Comparer, gold: SetOp, answer: SetOp) -> bool:
 
 def _matrices(comparer: Comparer, gold: Matrix, answer: Matrix) -> bool:
     shapes = [len(row) for row in gold.rows] == [len(row) for row in answer.rows]
+    if gold.bar and answer.bar:
+        values = rewrites.determinant(gold), rewrites.determinant(answer)
+        return values[0] is not None and values[1] is not None and comparer.same(values[0], values[1])
     return shapes and gold.bar == answer.bar and comparer.in_order(children(gold), children(answer))
 
 
 def _cases(comparer: Comparer, gold: Cases, answer: Cases) -> bool:
     if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
-        return False
+        return piecewise(comparer, gold, answer)
     rows = [Group(GroupKind.TUPLE, row) for row in gold.rows]
-    return comparer.matched(rows, [Group(GroupKind.TUPLE, row) for row in answer.rows])
+    matched = comparer.matched(rows, [Group(GroupKind.TUPLE, row) for row in answer.rows])
+    return matched or piecewise(comparer, gold, answer)
 
 
 def _builders(comparer: Comparer, gold: Builder, answer: Builder) -> bool:
@@ -213,10 +227,13 @@ def _mixed(comparer: Comparer, gold: Node, answer: Node) -> bool:
                 return as_interval is not None and comparer.same(*replaced(gold, one, as_interval, other))
             return False
         if isinstance(one, Matrix) and isinstance(other, EXPRESSION):
+            if one.bar:
+                value = rewrites.determinant(one)
+                return value is not None and comparer.same(*replaced(gold, one, value, other))
             if len(children(one)) == 1:
                 return comparer.same(*replaced(gold, one, children(one)[0], other))
             return matrix_or_vector(comparer, gold, answer, one, other)
     return False
 
 
-__all__ = ["Comparison", "Policy", "compare"]
+__all__ = ["Comparison", "Policy", "compare", "undecidable"]

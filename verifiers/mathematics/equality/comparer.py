@@ -37,9 +37,12 @@ class Comparison:
 
     equal: bool
     tier: str
-    """identical, number, structure, normal form, numeric, limit."""
+    """identical, number, structure, normal form, numeric, undecided, limit."""
     limited: str = ""
     """Where the answer's size met a bound: which."""
+    open: tuple[tuple[Node, Node], ...] = ()
+    """Where the tier is undecided: (reference, answer) of each pair of expressions that no tier could tell apart or
+    together. A second opinion is asked these, and nothing else."""
 
 
 Side = TypeVar("Side")
@@ -51,7 +54,11 @@ class Comparer(ABC):
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self.measured = False
+        """Whether what is compared is the value of a quantity with a unit."""
         self._level = 0
+        self.open: list[tuple[Node, Node]] = []
+        """Pairs of expressions that no tier could decide."""
 
     @property
     def tier(self) -> str:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from verifiers.mathematics.equality import normal
 from verifiers.mathematics.equality.probes import value_of
 from verifiers.mathematics.limits import MAX_ITEMS, Budget, LimitExceeded, Undecided
-from verifiers.mathematics.nodes import BaseNumber, Call, Const, Div, Mul, Neg, Node, Num, PlusMinus, Sym
+from verifiers.mathematics.nodes import BaseNumber, Call, Const, Div, Mul, Neg, Node, Num, PlusMinus, Pow, Sym
 
 
 def place(node: Node) -> Fraction | None:
@@ -45,8 +45,23 @@ def decimal(node: Node) -> tuple[Fraction, Fraction] | None:
         inner = decimal(node.operand)
         return (-inner[0], inner[1]) if inner else None
     if isinstance(node, Call) and node.name == "percent":
-        return decimal(node.args[0])
+        inner = decimal(node.args[0])
+        return (inner[0] / 100, inner[1] / 100) if inner else None
+    if isinstance(node, Mul) and len(node.factors) == 2 and isinstance(node.factors[0], Num):  # 6.02 * 10^23
+        power = node.factors[1]
+        ten = isinstance(power, Pow) and power.base == Num(10) and literal(power.exponent)
+        inner = decimal(node.factors[0])
+        if inner and ten and ten.denominator == 1 and abs(ten) < 1000:
+            scale = Fraction(10) ** int(ten)
+            return inner[0] * scale, inner[1] * scale
     return None
+
+
+def without_decimals(node: Node) -> Node:
+    """A number as an exact one, however many digits it was written with."""
+    if isinstance(node, Num):
+        return Num(node.value)
+    return Neg(without_decimals(node.operand)) if isinstance(node, Neg) else node
 
 
 def literal(node: Node) -> Fraction | None:

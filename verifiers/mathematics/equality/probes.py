@@ -70,7 +70,7 @@ def probe_equal(left: Node, right: Node) -> bool:
         raise LimitExceeded("the expressions are too long to compare numerically")
     names = sorted(symbols(left) | symbols(right))
     accepted = 0
-    points = _points(names, _counters(left) | _counters(right))
+    points = _points(names, _counters(left) | _counters(right) | _whole_numbers(left) | _whole_numbers(right))
     if names and (_calls(left) | _calls(right)) & {"floor", "ceil", "mod"}:
         points.append({name: (index + 3, 1) for index, name in enumerate(names)})  # where roundings jump
     for point in points:
@@ -83,6 +83,30 @@ def probe_equal(left: Node, right: Node) -> bool:
     if not accepted:
         raise Undecided("no point at which both expressions have a value")
     return True
+
+
+def is_undefined(node: Node) -> bool:
+    """Whether a constant has no value: a quotient by 0, the logarithm of 0, 0 to the power of -1.
+
+    False where it holds what is never worked out here, infinity among them.
+    """
+    known = _ANGLES.keys() | _OTHERS.keys() | {"root", "ln", "log"}
+    if not _is_plain(node) or not _calls(node) <= known:
+        return False
+    try:
+        return not probe_equal(node, node)
+    except Undecided:
+        return True
+    except LimitExceeded:
+        return False
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether this is a constant expression of one value: no variable, infinity, sign of both kinds, or structure."""
+    plain = isinstance(node, Num | Add | Neg | Mul | Div | Pow | Call) or (
+        isinstance(node, Const) and node.name != "oo"
+    )
+    return plain and all(map(_is_plain, children(node)))
 
 
 def _calls(node: Node) -> frozenset[str]:
@@ -105,16 +129,35 @@ def _counters(node: Node) -> frozenset[str]:
     return found
 
 
+_WHOLE_ARGUMENTS = frozenset(("factorial", "factorial2", "binom", "gcd", "lcm"))
+_WHOLE_LETTERS = frozenset(("n", "k", "m", "N", "i", "j"))
+
+
+def _whole_numbers(node: Node) -> frozenset[str]:
+    """Names that stand for whole numbers: n in n!, in (-1)^n, and in a rounding where the letter says so."""
+    found: frozenset[str] = frozenset()
+    if isinstance(node, Call) and node.name in _WHOLE_ARGUMENTS:
+        found = symbols(node)
+    elif isinstance(node, Call) and node.name in ("floor", "ceil", "mod"):
+        found = symbols(node) & _WHOLE_LETTERS
+    elif isinstance(node, Pow) and isinstance(node.base, Neg) and isinstance(node.base.operand, Num):
+        found = symbols(node.exponent)
+    for child in children(node):
+        found |= _whole_numbers(child)
+    return found
+
+
 def _points(names: list[str], counters: frozenset[str]) -> list[Mapping[str, tuple[int, int]]]:
     """Rationals (whole numbers for counters), the same for the same names: three positive, one negative, one mixed."""
     rng = random.Random(f"probe {names}")
     points: list[Mapping[str, tuple[int, int]]] = []
-    for index in range(POINTS if names else 1):
+    whole = sum(name in counters for name in names)
+    for index in range((2 * POINTS if whole else POINTS) if names else 1):
         point: dict[str, tuple[int, int]] = {}
         for name in names:
             top, bottom = rng.randrange(101, 4001), rng.randrange(997, 1999)
             if name in counters:
-                point[name] = (2 + index + top % 4, 1)
+                point[name] = (2 + index + (top % 4 if whole > 1 else 0), 1)
                 continue
             negative = index == 3 or (index > 3 and rng.random() < 0.5)
             point[name] = (-top if negative else top, bottom)
@@ -308,6 +351,20 @@ def _gamma(ctx: Any, argument: Any) -> Any:
     return ctx.gamma(argument)
 
 
+def _special(ctx: Any, function: str, argument: Any) -> Any:
+    if _magnitude(argument, ctx) > 6:
+        raise LimitExceeded(f"an argument of {function} is too large to be worked out")
+    return getattr(ctx, function)(_real(argument, ctx))
+
+
+def _double_factorial(ctx: Any, argument: Any) -> Any:
+    if _magnitude(argument, ctx) > 14:
+        raise LimitExceeded("a factorial is too large to be worked out")
+    if not ctx.isint(argument):
+        raise Undecided("a double factorial between whole numbers")
+    return ctx.fac2(argument)
+
+
 def _series(node: Call, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
     """A sum or product over a whole-number range of at most MAX_TERMS."""
     low, high, body = node.args
@@ -381,7 +438,14 @@ def _whole(ctx: Any, function: str, args: list[Any]) -> Any:
     return getattr(ctx, function)(value)
 
 
+def _applied(ctx: Any, args: list[Any]) -> Any:
+    """An unknown function: a fixed pseudo-random value in [1, 2) for each name and place, at either precision."""
+    seed = "|".join(ctx.nstr(argument, 30) for argument in args)
+    return 1 + ctx.mpf(random.Random(seed).getrandbits(64)) / 2**64
+
+
 _OTHERS: Mapping[str, Callable[[Any, list[Any]], Any]] = {
+    "apply": _applied,
     "abs": lambda ctx, a: abs(a[0]),
     "bar": lambda ctx, a: ctx.conj(a[0]),
     "re": lambda ctx, a: ctx.re(a[0]),
@@ -395,6 +459,10 @@ _OTHERS: Mapping[str, Callable[[Any, list[Any]], Any]] = {
     "percent": lambda ctx, a: a[0] / 100,
     "degree": lambda ctx, a: a[0] * ctx.pi / 180,
     "factorial": lambda ctx, a: _gamma(ctx, a[0] + 1),
+    "factorial2": lambda ctx, a: _double_factorial(ctx, a[0]),
+    "gamma": lambda ctx, a: _gamma(ctx, a[0]),
+    "zeta": lambda ctx, a: _special(ctx, "zeta", a[0]),
+    "erf": lambda ctx, a: _special(ctx, "erf", a[0]),
     "binom": lambda ctx, a: _gamma(ctx, a[0] + 1) / (_gamma(ctx, a[1] + 1) * _gamma(ctx, a[0] - a[1] + 1)),
     "arcsin": lambda ctx, a: ctx.asin(a[0]),
     "arccos": lambda ctx, a: ctx.acos(a[0]),

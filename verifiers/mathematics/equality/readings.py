@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import replace
 
 from verifiers.mathematics import rewrites
@@ -48,6 +50,8 @@ def plain(node: Node) -> Node:
     """Without a set of one membership, a definition's decoration, or a `Text` that is a letter."""
     if isinstance(node, Relation) and node.ops == ("in",) and is_name(node.sides[0]):
         return node.sides[1]
+    if isinstance(node, Relation) and "equiv" in node.ops and not any(map(_is_residue, node.sides)):
+        return Relation(node.sides, tuple("=" if op == "equiv" else op for op in node.ops))  # f(x) is 0 throughout
     if isinstance(node, Matrix) and not node.bar and len(node.rows) == 1 and len(node.rows[0]) == 1:
         return node.rows[0][0]
     if isinstance(node, Cases) and all(len(row) == 1 and isinstance(row[0], Relation) for row in node.rows):
@@ -57,6 +61,10 @@ def plain(node: Node) -> Node:
         if isinstance(name, Sym) and name.name.isupper() and isinstance(point, Group) and _coordinates(point):
             return point
     return node
+
+
+def _is_residue(node: Node) -> bool:
+    return isinstance(node, Call) and node.name in ("residue", "mod")
 
 
 def _coordinates(point: Group) -> bool:
@@ -96,6 +104,8 @@ def is_name(node: Node) -> bool:
         return all(part in (Sym("d"), Sym("partial")) for part in parts)
     if isinstance(node, Group) and node.kind in (GroupKind.TUPLE, GroupKind.SET):
         return all(isinstance(item, Sym) for item in node.items)
+    if isinstance(node, Call) and node.name == "apply":  # f(x)
+        return all(isinstance(child, Sym) for child in node.args)
     if isinstance(node, Call) and node.name in DECORATIONS:
         return all(is_name(child) for child in children(node))
     if isinstance(node, Mul) and len(node.factors) == 2 and isinstance(node.factors[0], Sym | Pow):
@@ -108,6 +118,44 @@ def is_name(node: Node) -> bool:
     if isinstance(node, Pow):  # A^{-1}, f^{-1}
         return isinstance(node.base, Sym) and node.exponent == Neg(Num(1))
     return isinstance(node, Mul) and len(node.factors) <= 3 and all(isinstance(f, Sym) for f in node.factors)
+
+
+def as_products(gold: Node, answer: Node) -> tuple[Node, Node] | None:
+    """`h(a + b)` as a product on both sides, where the other side has an h that is applied to nothing; else None.
+
+    An f is always a function, and so is a name before a number in brackets.
+    """
+    if not (contains(gold, Call) or contains(answer, Call)):
+        return None
+    applied, bare = (_applied(gold), _applied(answer)), (_bare_names(gold), _bare_names(answer))
+    names = (applied[0] & bare[1]) | (applied[1] & bare[0])
+    return (_multiplied(gold, names), _multiplied(answer, names)) if names else None
+
+
+def _ambiguous_name(node: Node) -> str:
+    """The letter before a bracket that may be a factor; "" for a function, and for anything else."""
+    if not (isinstance(node, Call) and node.name == "apply" and len(node.args) == 2 and symbols(node.args[1])):
+        return ""
+    head = node.args[0]
+    return head.name if isinstance(head, Sym) and len(head.name) == 1 and head.name not in "fP" else ""
+
+
+def _applied(node: Node) -> frozenset[str]:
+    name = _ambiguous_name(node)
+    return frozenset((name,) if name else ()).union(*map(_applied, children(node)))
+
+
+def _bare_names(node: Node) -> frozenset[str]:
+    if isinstance(node, Sym):
+        return frozenset((node.name,))
+    parts = node.args[1:] if isinstance(node, Call) and node.name == "apply" else children(node)
+    return frozenset[str]().union(*map(_bare_names, parts))
+
+
+def _multiplied(node: Node, names: frozenset[str]) -> Node:
+    if isinstance(node, Call) and _ambiguous_name(node) in names:
+        return Mul((node.args[0], _multiplied(node.args[1], names)))
+    return rewrites.rebuilt(node, lambda part: _multiplied(part, names))
 
 
 def is_definition(relation: Relation) -> bool:
@@ -201,15 +249,70 @@ def states_a_value(relation: Relation) -> bool:
     return len(factors) == 2 and isinstance(factors[0], Sym) and isinstance(factors[1], Num)
 
 
-def constants_renamed(names: frozenset[str], others: frozenset[str]) -> dict[str, str]:
-    """`c_1` is `C_1`: constants of integration in either case, where that makes the names agree."""
-    renames = {
-        other: name
-        for other in others - names
-        for name in names - others
-        if other[:1] in "cC" and other.lower() == name.lower()
-    }
-    return renames if frozenset(renames.get(other, other) for other in others) == names else {}
+def labels_a_value(relation: Relation) -> bool:
+    """`tan A = 3/4`, `AB/CD = 2`, `V_1 : V_2 = 11 : 21`, `|E| = kq/r^2`: the left side names what the right side is.
+
+    `sin x = 1/2` and `|x| = 5` are equations to be solved.
+    """
+    left, right = relation.sides[0], relation.sides[-1]
+    if set(relation.ops) != {"="} or symbols(left) & symbols(right):
+        return False
+    if isinstance(left, Ratio):
+        return isinstance(right, Ratio) and all(_names_a_part(part) for part in left.parts)
+    if isinstance(left, Div):
+        return not symbols(right) and _names_a_part(left.top) and _names_a_part(left.bottom)
+    if not isinstance(left, Call) or not symbols(left) or symbols(left) & _UNKNOWNS:
+        return False
+    return left.name == "abs" or not symbols(right)
+
+
+_UNKNOWNS = frozenset(("x", "y", "z", "t", "w", "u"))
+"""Letters that an equation is solved for."""
+
+
+def _names_a_part(node: Node) -> bool:
+    """A segment, an area, a numbered quantity: AB, S_{ABC}, V_1."""
+    if isinstance(node, Text):  # NO, which is a word elsewhere
+        return len(node.words) == 1 and len(node.words[0]) == 2 and node.words[0].isupper()
+    if isinstance(node, Mul):
+        return len(node.factors) == 2 and all(isinstance(f, Sym) and f.name.isupper() for f in node.factors)
+    return isinstance(node, Sym) and (len(node.name) > 1 and node.name[0].isupper())
+
+
+_CONSTANT = re.compile(r"[CKABD]|[CcKkAaBb]_\d|C'")
+"""Names of constants of integration in a reference."""
+_OTHER_CONSTANT = re.compile(r"[CKABDck]|[A-Za-z]_\d|C'|lambda|alpha|beta")
+"""What an answer may call them."""
+_VARIABLES = frozenset(("x", "y", "z", "t", "u", "v", "s", "theta", "phi"))
+
+
+def constants_renamed(gold: Node, answer: Node) -> list[dict[str, str]]:
+    """Renamings of an answer's constants of integration that make its names the reference's; the likeliest first.
+
+    `x^3 + K` for `x^3 + C`, `k e^{2x}` for `C e^{2x}`, C_1 and C_2 the other way round. A constant is free where it is
+    a term of its own, or where the other names are variables.
+    """
+    names, others = symbols(gold), symbols(answer)
+    if names == others:
+        numbered = sorted(name for name in names if "_" in name and _CONSTANT.fullmatch(name))
+        free = [name for name in names if _CONSTANT.fullmatch(name)] if len(numbered) > 1 else []
+        if not 2 <= len(numbered) <= 3 or not names - set(free) <= _VARIABLES:
+            return []
+        orders = itertools.permutations(numbered)
+        return [dict(zip(numbered, order, strict=True)) for order in orders if list(order) != numbered]
+    free = [name for name in names if _CONSTANT.fullmatch(name)]
+    missing, extra = sorted(names - others), sorted(others - names)
+    if len(missing) != len(extra) or len(missing) > 3:
+        return []
+    if all(a.lower() == b.lower() and a[:1] in "cC" for a, b in zip(missing, extra, strict=True)):
+        return [dict(zip(extra, missing, strict=True))]
+    if not set(missing) <= set(free) or not all(_OTHER_CONSTANT.fullmatch(name) for name in extra):
+        return []
+    variables = names - set(free)
+    terms = gold.terms if isinstance(gold, Add) else ()
+    if not variables or not (variables <= _VARIABLES or all(Sym(name) in terms for name in missing)):
+        return []
+    return [dict(zip(extra, order, strict=True)) for order in itertools.permutations(missing)]
 
 
 def clock_as_ratio(clock: Clock) -> Ratio | None:
@@ -274,6 +377,9 @@ def assignments(group: Group) -> dict[str, Node]:
     """`x = 1, y = 2` as a mapping; empty where the items are not all assignments to different names."""
     found: dict[str, Node] = {}
     for item in group.items:
+        if isinstance(item, Mul) and (point := plain(item)) is not item:
+            found[repr(item.factors[0])] = point  # A(1, 2)
+            continue
         if not (isinstance(item, Relation) and item.ops == ("=",) and is_name(item.sides[0])):
             return {}
         found[repr(item.sides[0])] = item.sides[1]

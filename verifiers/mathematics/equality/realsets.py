@@ -198,7 +198,10 @@ def _solved(difference: Node) -> tuple[Fraction, Node] | None:
             return Fraction(1), right.operand
         if isinstance(right, Neg) and isinstance(right.operand, Sym) and not symbols(left):
             return Fraction(-1), left
-    (name,) = symbols(difference)
+    names = symbols(difference)
+    if len(names) != 1:  # `1 <= i` beside the unknown of another link of the chain
+        return None
+    (name,) = names
     try:
         form = normal.normal_form(difference, Budget())
     except Undecided:
@@ -220,6 +223,14 @@ def _tree(monomial: normal.Monomial, coefficient: Fraction) -> Node:
     if monomial != normal.ONE:
         raise Undecided("a bound that is not rational")
     return Num(coefficient)
+
+
+def within(lines: Sequence[Line]) -> Line:
+    """What none of these sets holds."""
+    total: Line = []
+    for line in lines:
+        total = _union(total, line)
+    return _complement(total)
 
 
 # ---- the algebra of pieces -----------------------------------------------------------------------

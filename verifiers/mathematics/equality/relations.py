@@ -7,7 +7,7 @@ from verifiers.mathematics.equality.comparer import Comparer, replaced
 from verifiers.mathematics.equality.realsets import FLIPPED
 from verifiers.mathematics.equality.scalars import rounds
 from verifiers.mathematics.limits import Budget, Undecided
-from verifiers.mathematics.nodes import Add, Builder, Group, Interval, Neg, Node, Relation, SetOp, Sym, symbols
+from verifiers.mathematics.nodes import Add, Builder, Call, Group, Interval, Neg, Node, Relation, SetOp, Sym, symbols
 
 
 def relations(comparer: Comparer, gold: Node, answer: Node) -> bool:
@@ -27,6 +27,8 @@ def relations(comparer: Comparer, gold: Node, answer: Node) -> bool:
     if relation.ops[-1] == "approx" and not symbols(relation.sides[-1]) and not symbols(relation.sides[-2]):
         return _approximated(comparer, gold, relation, other)
     value = _value_of(comparer, relation)
+    if value is None and readings.labels_a_value(relation) and len(relation.sides) == 2:
+        value = relation.sides[-1]
     if value is None and relation is answer and readings.states_a_value(relation):
         value = relation.sides[-1]
         if not all(comparer.same(value, side) for side in relation.sides[1:-1]):
@@ -97,7 +99,9 @@ def _two_relations(comparer: Comparer, gold: Relation, answer: Relation) -> bool
 
 
 def _definitions(comparer: Comparer, first: Relation, second: Relation) -> bool:
-    """`f(x) = 2x` and `y = 2x`: the name on the left may differ where it is a name alone."""
+    """`f(x) = 2x` and `y = 2x`: the name on the left may differ where it is a name alone, its primes may not."""
+    if _primes(first.sides[0]) != _primes(second.sides[0]):
+        return False
     if first.sides[0] != second.sides[0] and isinstance(first.sides[0], Sym) and isinstance(second.sides[0], Sym):
         if not (symbols(first.sides[1]) or symbols(second.sides[1])):
             return (
@@ -107,6 +111,12 @@ def _definitions(comparer: Comparer, first: Relation, second: Relation) -> bool:
             )
         return _proportional(comparer, first, second)
     return comparer.same(first.sides[1], second.sides[1])
+
+
+def _primes(name: Node) -> int:
+    """How often a named function is derived: 1 for f'(x)."""
+    head = name.args[0] if isinstance(name, Call) and name.name == "apply" else name
+    return head.name.count("'") if isinstance(head, Sym) else 0
 
 
 def _proportional(comparer: Comparer, first: Relation, second: Relation) -> bool:
@@ -120,8 +130,8 @@ def _proportional(comparer: Comparer, first: Relation, second: Relation) -> bool
     except Undecided:
         return False
     (left, left_bottom), (right, right_bottom) = sides
-    if not left or not right:
-        return not left and not right
+    if set(left) <= {normal.ONE} or set(right) <= {normal.ONE}:
+        return False  # statements about numbers, whose sides were compared
     if first.ops[0] in ("<", "<=") and not (set(left_bottom) == set(right_bottom) == {normal.ONE}):
         return False
     if set(left) != set(right):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 from verifiers.mathematics import rewrites
@@ -13,6 +15,8 @@ from verifiers.mathematics.nodes import (
     Add,
     BaseNumber,
     Call,
+    Const,
+    Div,
     Group,
     Matrix,
     Mul,
@@ -21,6 +25,8 @@ from verifiers.mathematics.nodes import (
     Num,
     Quantity,
     Sym,
+    Unit,
+    children,
     contains,
     symbols,
 )
@@ -35,8 +41,9 @@ def numbers(comparer: Comparer, gold: Num, answer: Num) -> bool:
 def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node) -> bool:
     """Whether an exact value is the decimal reference to the digits it was written with.
 
-    A plain decimal answer must bear more digits than the reference, and the reference at least three significant
-    ones; a fraction or a surd is what the reference was rounded from.
+    A plain decimal answer must bear more digits than the reference, and the reference at least two significant
+    ones, three where it has one decimal and no unit (2.5 is a half, 9.8 m/s^2 was measured); a fraction or a surd is
+    what the reference was rounded from.
     """
     if comparer.policy.relative_tolerance > 0:
         wanted = constants.exact(gold)
@@ -46,12 +53,13 @@ def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node) -> boo
     if written is None or comparer.policy.rounding != "reference":
         return False
     wanted, ulp = written
-    if ulp >= 1 or not constants.rounds_to(value, wanted, ulp):
+    if not constants.rounds_to(value, wanted, ulp):
         return False
     mine = constants.decimal(answer)
     if mine is None:  # a decimal without an end is a decimal all the same
         return not constants.integral(answer) and abs(wanted) / ulp >= (100 if isinstance(answer, Num) else 10)
-    return mine[1] < ulp and abs(wanted) / ulp >= 100 and abs(value - wanted) * 2 < ulp
+    digits = 10 if comparer.measured or ulp <= Fraction(1, 100) or ulp >= 1 else 100
+    return mine[1] < ulp and abs(wanted) / ulp >= digits and abs(value - wanted) * 2 < ulp
 
 
 def scalars(comparer: Comparer, gold: Node, answer: Node) -> bool:
@@ -66,10 +74,14 @@ def scalars(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 def _scalar(comparer: Comparer, gold: Node, answer: Node) -> bool:
     comparer.reach("normal form")
+    for letters in readings.constants_renamed(gold, answer):
+        if _same_expression(comparer, gold, rewrites.renamed(answer, letters)):
+            return True
+    return _same_expression(comparer, gold, answer)
+
+
+def _same_expression(comparer: Comparer, gold: Node, answer: Node) -> bool:
     names = symbols(gold), symbols(answer)
-    if names[0] != names[1] and (same_letters := readings.constants_renamed(names[0], names[1])):
-        answer = rewrites.renamed(answer, same_letters)
-        names = names[0], symbols(answer)
     if constants.infinite(gold) or constants.infinite(answer):
         return constants.infinite(gold) == constants.infinite(answer)
     try:
@@ -92,7 +104,10 @@ def _scalar(comparer: Comparer, gold: Node, answer: Node) -> bool:
         if names[0] == names[1] and (constant := _free_constant(gold, answer)):
             return _differ_by_a_constant(gold, answer, names[0] - {constant})
     except Undecided:
-        return _same_series(comparer, gold, answer)
+        if _same_series(comparer, gold, answer):
+            return True
+        comparer.open.append((gold, answer))
+        return False
     return _rounded_surd(comparer, gold, answer)
 
 
@@ -101,6 +116,19 @@ def _same_series(comparer: Comparer, gold: Node, answer: Node) -> bool:
     if not (isinstance(gold, Call) and isinstance(answer, Call) and gold.name == answer.name):
         return False
     return gold.name in ("sum", "prod", "int", "lim") and comparer.in_order(gold.args, answer.args)
+
+
+_UNEVALUATED: Mapping[str, str] = {"int": "an integral", "lim": "a limit"}
+
+
+def undecidable(node: Node) -> str:
+    """What an expression holds that no tier works out, so that only its own spelling equals it; "" elsewhere."""
+    if isinstance(node, Call):
+        if node.name in _UNEVALUATED:
+            return _UNEVALUATED[node.name]
+        if node.name in ("sum", "prod") and constants.infinite(node.args[1]):
+            return "an infinite series"
+    return next((kind for kind in map(undecidable, children(node)) if kind), "")
 
 
 def _rounded_surd(comparer: Comparer, gold: Node, answer: Node) -> bool:
@@ -114,27 +142,79 @@ def quantities(comparer: Comparer, gold: Node, answer: Node) -> bool:
     """Compare two values of which one at least has a unit."""
     gold, answer = readings.letter_unit(gold, answer), readings.letter_unit(answer, gold)
     if isinstance(gold, Quantity) and isinstance(answer, Quantity):
-        first, second = gold.unit, answer.unit
-        if first.dimension and second.dimension:
-            if {"sterling", "pound"} == {*(gold.unit.words[:1]), *(answer.unit.words[:1])}:
-                return comparer.same(gold.value, answer.value)
-            if first.dimension != second.dimension:
-                return False
-            if first.factor != second.factor:
-                scaled = Mul((answer.value, Num(second.factor / first.factor)))
-                return comparer.same(gold.value, scaled)
-        elif first.words != second.words:
-            named = [{word for word in unit.words if word not in _GENERIC} for unit in (first, second)]
-            if not comparer.policy.units_optional or (all(named) and not named[0] & named[1]):
-                return False
-        return comparer.same(gold.value, answer.value)
-    if not comparer.policy.units_optional:
+        return _two_quantities(comparer, gold, answer)
+    if (angle := _in_degrees(gold, answer)) is not None:
+        return comparer.same(*angle)
+    comparer.measured = True
+    if not comparer.policy.units_optional or _bear_other_marks(gold, answer):
         return False
     if isinstance(gold, Group) or isinstance(answer, Group):
         return False
     return comparer.same(
         gold.value if isinstance(gold, Quantity) else gold, answer.value if isinstance(answer, Quantity) else answer
     )
+
+
+def _bear_other_marks(gold: Node, answer: Node) -> bool:
+    """Whether one side has a unit and the other a mark of another kind: 90 square units and 90°, 25 ft and 25_6."""
+    quantity, other = (gold, answer) if isinstance(gold, Quantity) else (answer, gold)
+    if not isinstance(quantity, Quantity) or quantity.unit.dimension == (("angle", 1),):
+        return False
+    if not (quantity.unit.dimension or quantity.unit.words):
+        return False
+    return isinstance(other, BaseNumber) or (isinstance(other, Call) and other.name == "degree")
+
+
+def _two_quantities(comparer: Comparer, gold: Quantity, answer: Quantity) -> bool:
+    first, second = gold.unit, answer.unit
+    comparer.measured = bool(first.dimension and second.dimension)
+    if first.sense and second.sense and first.sense != second.sense:
+        return False
+    if first.dimension and second.dimension:
+        if {"sterling", "pound"} == {*first.words[:1], *second.words[:1]}:
+            return comparer.same(gold.value, answer.value)
+        if first.dimension != second.dimension:
+            converted = _on_scale_of(first, answer)
+            return converted is not None and comparer.same(gold.value, converted)
+        if first.factor != second.factor:
+            scaled = Mul((answer.value, Num(second.factor / first.factor)))
+            return comparer.same(gold.value, scaled)
+    elif first.words != second.words:
+        named = [{word for word in unit.words if word not in _GENERIC} for unit in (first, second)]
+        if not comparer.policy.units_optional or (all(named) and not named[0] & named[1]):
+            return False
+    return comparer.same(gold.value, answer.value)
+
+
+_KELVIN: Mapping[str, tuple[Fraction, Fraction]] = {
+    "K": (Fraction(1), Fraction(0)),
+    "celsius": (Fraction(1), Fraction(27315, 100)),
+    "fahrenheit": (Fraction(5, 9), Fraction(45967, 180)),
+}
+"""Scale of temperature to (a, b): kelvins are a t + b (SI brochure 2019, 2.3.1)."""
+
+
+def _on_scale_of(unit: Unit, other: Quantity) -> Node | None:
+    """A temperature on the scale of this unit; None for anything else."""
+    scales = [part.dimension[0][0] for part in (unit, other.unit) if len(part.dimension) == 1 and part.factor == 1]
+    if len(scales) != 2 or not all(scale in _KELVIN for scale in scales):
+        return None
+    (a, b), (c, d) = _KELVIN[scales[0]], _KELVIN[scales[1]]
+    return Add((Mul((Num(c / a), other.value)), Num((d - b) / a)))
+
+
+def _in_degrees(gold: Node, answer: Node) -> tuple[Node, Node] | None:
+    """Both sides as values of an angle, where one is said to be in radians and the other in degrees."""
+    sides: list[Node] = []
+    kinds: set[str] = set()
+    for side in (gold, answer):
+        if isinstance(side, Call) and side.name == "degree":
+            kinds.add("degree")
+            sides.append(Div(Mul((side.args[0], Const("pi"))), Num(180)))
+        elif isinstance(side, Quantity) and side.unit.dimension == (("radian", 1),):
+            kinds.add("radian")
+            sides.append(side.value)
+    return (sides[0], sides[1]) if kinds == {"degree", "radian"} else None
 
 
 _GENERIC = frozenset(("unit", "square", "sq", "cubic", "cu", "per", ""))
@@ -148,9 +228,19 @@ def bases(comparer: Comparer, gold: Node, answer: Node) -> bool:
         return values[0] is not None and values[0] == values[1]
     if isinstance(gold, BaseNumber) and isinstance(answer, BaseNumber):
         return gold.base == answer.base and gold.digits.lstrip("0").upper() == answer.digits.lstrip("0").upper()
-    based, other = (gold, answer) if isinstance(gold, BaseNumber) else (answer, gold)
-    assert isinstance(based, BaseNumber)
-    return constants.spelled(other) == based.digits.upper()
+    if isinstance(gold, BaseNumber):
+        return constants.spelled(answer) == gold.digits.upper()
+    assert isinstance(answer, BaseNumber)
+    spelled = constants.spelled(gold)
+    if _IN_BASE.get(answer.base, _NEVER).fullmatch(spelled):
+        return spelled == answer.digits.upper()
+    value = constants.in_ten(answer)
+    return value is not None and constants.literal(gold) == value
+
+
+_NEVER = re.compile(r"(?!)")
+_IN_BASE: Mapping[int, re.Pattern[str]] = {2: re.compile(r"[01]+"), 16: re.compile(r"[\dA-F]*[A-F][\dA-F]*")}
+"""Base to what a reference looks like that was written in it without saying so: zeros and ones, letters."""
 
 
 def _free_constant(gold: Node, answer: Node) -> str:
@@ -180,19 +270,24 @@ def _polynomial(value: normal.Rational) -> bool:
     )
 
 
-def _readings(gold: Node, answer: Node, policy: Policy) -> list[tuple[Node, Node]]:
-    """Both sides as written; and, where one side alone bears a percent or degree sign, without the sign."""
-    pairs: list[tuple[Node, Node]] = []
+def _readings(gold: Node, answer: Node, policy: Policy) -> Iterator[tuple[Node, Node]]:
+    """Both sides without a percent or degree sign that one of them bears; as written; with real odd roots."""
     for name in ("percent", "degree"):
         marked = [(isinstance(side, Call) and side.name == name) or _negated(side, name) for side in (gold, answer)]
+        if marked[0] and marked[1]:
+            yield _unmarked(gold, name), _unmarked(answer, name)
+            return
         optional = policy.percent_optional if name == "percent" else policy.units_optional
         if marked[1] and name == "percent" and (value := constants.exact(_unmarked(answer, name))) is not None:
             optional = optional and abs(value) >= 1  # 0.5% is not 0.5
         if marked[0] != marked[1] and optional:
-            pairs.append((_unmarked(gold, name), _unmarked(answer, name)))
-        elif marked[0] and marked[1]:
-            return [(_unmarked(gold, name), _unmarked(answer, name))]
-    return [*pairs, (gold, answer)]
+            plain = _unmarked(gold, name)
+            if name == "percent" and constants.decimal(answer) is None:
+                plain = constants.without_decimals(plain)  # 13/12 is not 1.1 %
+            yield plain, _unmarked(answer, name)
+    yield gold, answer
+    if rewrites.has_odd_roots(gold) or rewrites.has_odd_roots(answer):
+        yield rewrites.with_real_roots(gold), rewrites.with_real_roots(answer)
 
 
 def _negated(node: Node, name: str) -> bool:

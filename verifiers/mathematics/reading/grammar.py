@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import cached_property
 
 from verifiers.mathematics import rewrites
-from verifiers.mathematics.limits import MAX_DEPTH, LimitExceeded, ParseError
+from verifiers.mathematics.limits import MAX_DEPTH, MAX_ITEMS, LimitExceeded, ParseError
 from verifiers.mathematics.nodes import (
     Add,
     BaseNumber,
@@ -27,6 +28,7 @@ from verifiers.mathematics.nodes import (
     Num,
     PlusMinus,
     Pow,
+    Quantity,
     Ratio,
     Relation,
     SetOp,
@@ -35,20 +37,31 @@ from verifiers.mathematics.nodes import (
 )
 from verifiers.mathematics.reading.tokens import Token
 from verifiers.mathematics.reading.words import SMALL, phrase
-from verifiers.mathematics.units import SYMBOLS
+from verifiers.mathematics.units import SYMBOLS, divided, is_unit_word, parse_unit
 
 END = Token("end", "")
-_SET_NAMES = {"emptyset": "empty", "varnothing": "empty", "oslash": "empty", "Reals": "R"}
-_DECORATIONS = frozenset(("widetilde", "tilde", "dot", "ddot", "underline"))
-_PREFIX_NAMES = frozenset(("angle", "triangle", "Delta", "measuredangle", "odot", "square", "arc"))
-_MATRICES = {"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix"}
-_BIG = {"sum": "sum", "prod": "prod", "int": "int", "lim": "lim", "iint": "int", "oint": "int"}
+SET_NAMES = {"emptyset": "empty", "varnothing": "empty", "oslash": "empty", "Reals": "R"}
+DECORATIONS = frozenset(("widetilde", "tilde", "dot", "ddot", "underline"))
+PREFIX_NAMES = frozenset(("angle", "triangle", "Delta", "measuredangle", "odot", "square", "arc"))
+MATRICES = {"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix"}
+CASES = frozenset(("cases", "dcases", "rcases", "aligned", "align", "gathered", "split", "equation"))
+BIG = {"sum": "sum", "prod": "prod", "int": "int", "lim": "lim", "iint": "int", "oint": "int"}
 _CLOSERS = {")", "]", "}", "\\}", "|", "rangle", "rfloor", "rceil", "rvert", "rVert"}
 _START_OPS = {"(", "{", "|", "["}
 _START_COMMANDS_EXCLUDED = frozenset(
     "cup cap setminus backslash bmod pmod mod rangle rfloor rceil rvert rVert circ prime forall exists choose over pm "
     "mp degree uplus bigcup bigcap".split()
 )
+_FUNCTION_LETTERS = frozenset(("f", "g", "h", "F", "G", "H", "phi", "psi"))
+MAX_CONDITION = 24
+"""Tokens of an event and its condition."""
+_AFTER_INTERVAL = frozenset((")", "}", "\\}", "cup", "cap", "setminus", "\\\\", "&"))
+_ARITY: Mapping[str, tuple[int, int]] = {
+    "binomial": (2, 2),
+    **dict.fromkeys(("log", "Fraction", "Rational"), (1, 2)),
+    **dict.fromkeys(("max", "min", "gcd", "lcm"), (1, MAX_ITEMS)),
+}
+"""Fewest and most arguments of a function; one for those that are not here."""
 _LOOSE_FUNCTIONS = frozenset(("max", "min", "gcd", "lcm"))
 
 
@@ -154,7 +167,7 @@ class Parser:
             if self.accept("+"):
                 terms.append(self._signed_term())
             elif self.accept("-"):
-                terms.append(Neg(self._signed_term()))
+                terms.append(_negative(self._signed_term()))
             elif self.at("pm") or self.at("mp"):
                 sign = 1 if self.take().text == "pm" else -1
                 terms.append(PlusMinus(self._signed_term(), sign))
@@ -178,7 +191,7 @@ class Parser:
         term = self.product()
         if plus_minus:
             term = PlusMinus(term, plus_minus)
-        return Neg(term) if negative else term
+        return _negative(term) if negative else term
 
     def product(self) -> Node:
         """Factors joined by * × · / ÷, or by nothing: `a/bc` is a/(bc), `1/2x` is (1/2)x."""
@@ -220,6 +233,9 @@ class Parser:
                     raise ParseError("two numbers side by side")
                 factors[-1] = fraction
                 continue
+            if self.at("(") and (applied := self._application(factors)) is not None:
+                factors[-1] = applied
+                continue
             mixed = self.at("frac") and isinstance(factors[-1], Num) and len(factors) == 1
             factor = self.power()
             sign = factor.name if isinstance(factor, Call) and factor.name in ("percent", "degree") else ""
@@ -230,6 +246,77 @@ class Parser:
             else:
                 factors.append(factor)
         return factors[0] if len(factors) == 1 else Mul(tuple(factors))
+
+    def _application(self, factors: list[Node]) -> Node | None:
+        """`f(x)`, `N(0)`, `f^{-1}(2)`: the last factor applied to the bracket that follows, where it is a function.
+
+        A name before a number in brackets is one; so are f, g, h, F, G, H, phi and psi before any bracket, where they
+        stand nowhere without one and follow no other name: `mg(h+r)` is a product.
+        """
+        last = factors[-1]
+        inverse = isinstance(last, Pow) and last.exponent == Neg(Num(1))
+        name = last.base if isinstance(last, Pow) and inverse else last
+        if not isinstance(name, Sym) or not (name.name[:1].isalpha()):
+            return None
+        if name.name in ("P", "Pr") and (chance := self._conditional(name)) is not None:
+            return chance
+        numeric = not inverse and self._brackets_a_number()
+        follows_name = len(factors) > 1 and isinstance(factors[-2], Sym)
+        if not numeric and (follows_name or name.name.rstrip("'") not in self._functions):
+            return None
+        start = self.position
+        self.take()
+        items = self._items(")")
+        self.expect(")")
+        if not items or (len(items) > 1 and not name.name[:1].islower()):
+            self.position = start
+            return None
+        return Call("apply", (Sym(name.name + "^{-1}") if inverse else name, *items))
+
+    def _brackets_a_number(self) -> bool:
+        """Whether the bracket that opens here holds a number, with a sign or none, and nothing else."""
+        place = 2 if self.peek(1).text in ("-", "+") else 1
+        if self.peek(place).kind == "num" and self.peek(place + 1).text == "/":
+            place += 2
+        return (self.peek(place).kind in ("num", "repeat") or self.peek(place).text == "pi") and self.peek(
+            place + 1
+        ).text == ")"
+
+    @cached_property
+    def _functions(self) -> frozenset[str]:
+        """Letters for functions that are followed by a bracket wherever they stand."""
+        found: set[str] = set()
+        bare: set[str] = set()
+        for place, token in enumerate(self.tokens):
+            if token.kind == "sym" and token.text in _FUNCTION_LETTERS:
+                after = place + 1
+                while after < len(self.tokens) and self.tokens[after].text in ("'", "prime", "^", "{", "}", "-", "1"):
+                    after += 1
+                opens = after < len(self.tokens) and self.tokens[after].text == "("
+                (found if opens else bare).add(token.text)
+        return frozenset(found - bare)
+
+    def _conditional(self, name: Sym) -> Node | None:
+        """`P(A|B)`, the bar of which is no absolute value, and `P(X > 2)`."""
+        end = next((i for i in range(1, MAX_CONDITION) if self.peek(i).text in (")", "")), 0)
+        bars = [i for i in range(1, end) if self.peek(i).text in ("|", "mid")]
+        compares = any(self.peek(i).kind == "rel" and i not in bars for i in range(1, end))
+        if len(bars) > 1 or not (bars or compares) or self.peek(end).text != ")":
+            return None
+        start = self.position
+        self.take()
+        self.bars += 1
+        try:
+            parts = [self.relation()]
+            if bars:
+                self.take()
+                parts.append(self.relation())
+        finally:
+            self.bars -= 1
+        if not self.accept(")"):
+            self.position = start
+            return None
+        return Call("apply", (name, *parts))
 
     def _mixed(self, whole: Num) -> Node | None:
         """`1 4/5`: a whole number, a space, a fraction."""
@@ -252,8 +339,15 @@ class Parser:
                 return False
             return name not in _START_COMMANDS_EXCLUDED and not name.startswith(("end:", "set:"))
         if token.kind == "op" and token.text in _START_OPS:
-            return not (token.text == "|" and self.bars) and not (token.text == "[" and (token.spaced or self.outward))
+            if token.text == "[":
+                return not (token.spaced or self.outward or self._closes(self.peek(1)))
+            return not (token.text == "|" and self.bars)
         return False
+
+    @staticmethod
+    def _closes(following: Token) -> bool:
+        """Whether a `[` before this token ends a half-open interval."""
+        return following == END or following.kind in ("sep", "rel") or following.text in _AFTER_INTERVAL
 
     # ---- powers and postfix ----------------------------------------------------------------------
 
@@ -266,7 +360,10 @@ class Parser:
                 base = self._raised(base)
             elif self.at("_"):
                 self.take()
-                base = self._subscripted(base)
+                if isinstance(base, Pow) and isinstance(base.base, Sym):  # v^2_0
+                    base = Pow(self._subscripted(base.base), base.exponent)
+                else:
+                    base = self._subscripted(base)
             elif self.at("!"):
                 self.take()
                 double = self.at("!")
@@ -288,16 +385,29 @@ class Parser:
     def _raised(self, base: Node) -> Node:
         if self.at("circ") or (self.at("{") and self.peek(1).text == "circ" and self.peek(2).text == "}"):
             self.position += 1 if self.at("circ") else 3
-            return Call("degree", (base,))
+            return Call("degree", (self._with_minutes(base),))
         if self.at("'") or self.at("prime") or (self.at("{") and self.peek(1).text == "prime"):
             self.position += 1 if not self.at("{") else 3
             return Sym(base.name + "'") if isinstance(base, Sym) else Call("prime", (base,))
         self._deeper()
         exponent = self._exponent()
         self.depth -= 1
-        if isinstance(base, Call) and base.name == "apply":
-            return Pow(base, exponent)
+        if isinstance(exponent, Group) and len(exponent.items) == 1:  # x^{\\{3+1\\}}
+            exponent = exponent.items[0]
         return Pow(base, exponent)
+
+    def _with_minutes(self, degrees: Node) -> Node:
+        """`12° 30' 15''` in degrees."""
+        parts = [degrees]
+        for size in (60, 3600):
+            marks = self.peek(1), self.peek(2)
+            raised = marks[0].text == "^" and marks[1].text == "prime"
+            if self.peek().kind != "num" or not (raised or marks[0].text in ("'", "prime")):
+                break
+            parts.append(Div(number(self.take().text), Num(size)))
+            while self.at("'") or self.at("prime") or (self.at("^") and self.peek(1).text == "prime"):
+                self.take()
+        return parts[0] if len(parts) == 1 else Add(tuple(parts))
 
     def _exponent(self) -> Node:
         negative = False
@@ -441,11 +551,25 @@ class Parser:
                 return Sym(words[0])
             return Text(tuple(words))
         left = self.relation()
+        if self.depth and self.peek().kind == "word" and is_unit_word(self.peek().text):
+            return self._measured(left)
         if self.accept("over"):
             return Div(left, self.relation())
         if self.accept("choose"):
             return Call("binom", (left, self.relation()))
         return left
+
+    def _measured(self, value: Node) -> Node:
+        """A value within brackets with the unit behind it: `(3 cm, 4 cm)`, `\\frac{13.6 eV}{n^2}`."""
+        words: list[str] = []
+        while self.peek().kind == "word" or (words and (self.at("/") or self.at("^") or self.at("*"))):
+            words.append(self.take().text)
+            if words[-1] == "^":
+                words.append(self._flat())
+        unit = parse_unit(words)
+        if isinstance(value, Relation):
+            return Relation((*value.sides[:-1], Quantity(value.sides[-1], unit)), value.ops)
+        return Quantity(value, unit)
 
     def _set(self) -> Node:
         if self.accept("\\}"):
@@ -512,24 +636,10 @@ class Parser:
             else:
                 break
         arguments = self._function_arguments(name)
-        if name == "sqrt":
-            node: Node = Call("root", (arguments[0], Num(2)))
-        elif name == "cbrt":
-            node = Call("root", (arguments[0], Num(3)))
-        elif name == "cis":
-            node = Pow(Const("e"), Mul((Const("i"), arguments[0])))
-        elif name in ("Fraction", "Rational"):
-            node = Div(arguments[0], arguments[1] if len(arguments) > 1 else Num(1))
-        elif name == "exp":
-            node = Pow(Const("e"), arguments[0])
-        elif name == "binomial":
-            node = Call("binom", arguments)
-        elif name == "log" and len(arguments) == 2 and base is None:
-            node = Call("log", arguments)
-        elif name in ("log", "ln", "lg"):
-            node = Call("log", (arguments[0], base)) if base is not None else _logarithm(name, arguments)
-        else:
-            node = Call(name, arguments)
+        fewest, most = _ARITY.get(name, (1, 1))
+        if not fewest <= len(arguments) <= most:
+            raise ParseError(f"{name} of {len(arguments)} arguments")
+        node = _logarithm(name, arguments, base) if name in _LOGARITHMS else _BUILT.get(name, Call)(name, arguments)
         if exponent is None:
             return node
         if isinstance(exponent, Neg) and exponent.operand == Num(1) and name in _INVERSES:
@@ -584,10 +694,14 @@ class Parser:
     def _fraction(self, name: str) -> Node:
         top = self._argument(single=True)
         bottom = self._argument(single=True)
-        return Div(top, bottom) if name == "frac" else Call("binom", (top, bottom))
+        if name != "frac":
+            return Call("binom", (top, bottom))
+        if isinstance(top, Quantity) and isinstance(bottom, Quantity):
+            return Quantity(Div(top.value, bottom.value), divided(top.unit, bottom.unit))
+        return Quantity(Div(top.value, bottom), top.unit) if isinstance(top, Quantity) else Div(top, bottom)
 
     def _constant_set(self, name: str) -> Node:
-        return NamedSet(_SET_NAMES[name])
+        return NamedSet(SET_NAMES[name])
 
     def _bars(self, name: str) -> Node:
         return self._absolute("r" + name[1:])
@@ -650,8 +764,8 @@ class Parser:
         name = begin.removeprefix("begin:")
         if name in ("array", "tabular"):
             self._skip_columns()
-        cases = name in ("cases", "dcases", "rcases", "aligned", "align", "gathered", "split", "equation")
-        if not (cases or name in _MATRICES):
+        cases = name in CASES
+        if not (cases or name in MATRICES):
             raise ParseError(f"unknown environment {name!r}")
         rows: list[tuple[Node, ...]] = [()]
         while not self.at(f"end:{name}"):
@@ -697,7 +811,7 @@ class Parser:
                 raise ParseError("an open column list")
 
     def _big(self, command: str) -> Node:
-        name = _BIG[command]
+        name = BIG[command]
         low: Node = Text(())
         high: Node = Text(())
         while self.at("_") or self.at("^"):
@@ -724,16 +838,16 @@ class Parser:
     _commands = {
         **dict.fromkeys(("frac", "binom", "dbinom", "tbinom"), _fraction),
         "sqrt": _root,
-        **dict.fromkeys(_SET_NAMES, _constant_set),
+        **dict.fromkeys(SET_NAMES, _constant_set),
         "set:": _named_set,
         "begin:": _environment,
         **dict.fromkeys(("lvert", "lVert"), _bars),
         **dict.fromkeys(("lfloor", "lceil"), _rounded),
         "langle": _angle_brackets,
-        **dict.fromkeys(_PREFIX_NAMES, _prefix),
+        **dict.fromkeys(PREFIX_NAMES, _prefix),
         **dict.fromkeys(("overline", "bar"), _overline),
-        **dict.fromkeys(_DECORATIONS, _decoration),
-        **dict.fromkeys(_BIG, _big),
+        **dict.fromkeys(DECORATIONS, _decoration),
+        **dict.fromkeys(BIG, _big),
         "dots": _dots,
         **dict.fromkeys(("forall", "exists"), _quantified),
         **dict.fromkeys("partial nabla star dagger aleph infty top bot Box checkmark".split(), _symbol),
@@ -745,12 +859,38 @@ class Parser:
 _INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")}
 
 
-def _logarithm(name: str, arguments: tuple[Node, ...]) -> Node:
-    if name == "ln":
-        return Call("ln", arguments[:1])
+_LOGARITHMS = frozenset(("log", "ln", "lg"))
+
+
+def _logarithm(name: str, arguments: tuple[Node, ...], base: Node | None) -> Node:
+    """`\\log_b x`, `log(x, b)`, `ln x`, `lg x`; a bare log keeps its base open."""
+    if base is not None:
+        return Call("log", (arguments[0], base))
     if name == "lg":
         return Call("log", (arguments[0], Num(10)))
-    return Call("log", arguments[:1])
+    return Call(name, arguments)
+
+
+def _exponential(name: str, arguments: tuple[Node, ...]) -> Node:
+    exponent = Mul((Const("i"), arguments[0])) if name == "cis" else arguments[0]
+    return Pow(Const("e"), exponent)
+
+
+def _quotient_of(name: str, arguments: tuple[Node, ...]) -> Node:
+    return Div(arguments[0], arguments[1] if len(arguments) > 1 else Num(1))
+
+
+def _root_of(name: str, arguments: tuple[Node, ...]) -> Node:
+    return Call("root", (arguments[0], Num(2 if name == "sqrt" else 3)))
+
+
+_BUILT: Mapping[str, Callable[[str, tuple[Node, ...]], Node]] = {
+    **dict.fromkeys(("sqrt", "cbrt"), _root_of),
+    **dict.fromkeys(("exp", "cis"), _exponential),
+    **dict.fromkeys(("Fraction", "Rational"), _quotient_of),
+    "binomial": lambda _, arguments: Call("binom", arguments),
+}
+"""Functions that are written otherwise in the tree; the others are calls of their name."""
 
 
 def number(text: str) -> Num:
@@ -810,6 +950,10 @@ def _chain(sides: tuple[Node, ...], ops: tuple[str, ...]) -> Node:
 def _times(left: Node, right: Node) -> Node:
     factors = left.factors if isinstance(left, Mul) else (left,)
     return Mul((*factors, right))
+
+
+def _negative(node: Node) -> Node:
+    return Quantity(Neg(node.value), node.unit) if isinstance(node, Quantity) else Neg(node)
 
 
 def _digits(node: Mul) -> bool:

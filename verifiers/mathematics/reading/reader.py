@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -26,15 +26,25 @@ from verifiers.mathematics.nodes import (
     SetOp,
     Sym,
     Text,
+    Unit,
 )
 from verifiers.mathematics.reading.grammar import Parser
 from verifiers.mathematics.reading.tokens import Token, normalise_characters, tokenize
 from verifiers.mathematics.reading.words import MONTHS, PARTS, SCALES, SMALL, phrase, value_of_words
-from verifiers.mathematics.units import CURRENCIES, KNOWN, LETTERS, SYMBOLS, currency, is_unit_word, parse_unit
+from verifiers.mathematics.units import (
+    CURRENCIES,
+    KNOWN,
+    LETTERS,
+    SENSES,
+    SYMBOLS,
+    currency,
+    is_unit_word,
+    parse_unit,
+    with_sense,
+)
 
-_LOST_ESCAPES = (("\x0crac", "\\frac"), ("\x08egin", "\\begin"), ("\x08inom", "\\binom"), ("\x08ar", "\\bar"))
-_LOST_TAB = re.compile(r"\t(ext|imes|heta|an|frac|o\b)")
-_LOST_RETURN = re.compile(r"\r(ight|angle|ho)")
+MAX_SIDES = 12
+"""Sides of one chain of equations that are read by themselves."""
 MAX_WRAPPERS = 20
 """Delimiters around delimiters that are taken off."""
 _PLAIN = re.compile(r"-?\d{1,15}")
@@ -75,19 +85,17 @@ _SETS = {
 _FOLDED_TEXT = {"all reals": NamedSet("R"), "none": Text(("none",)), "infinity": None, **_SETS}
 
 
-_CJK_UNIT = re.compile(r"(?<=[\d}%)])\s?(?![万億亿千百])[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]{1,8}$")
-"""A counter or unit behind a number: 42元, 42 평방미터; not a scale."""
+_BRACED_COLON = re.compile(r"(?<=\d)\s?\{\s?:\s?\}\s?(?=\d)")
+_DECIMAL_COMMA = re.compile(r"(?<=\d)\s?\{\s?,\s?\}\s?(?=\d{1,2}(?!\d)|\d{4})|(?<=(?<!\d)0)\{,\}(?=\d)")
+"""`3{,}14`: what cannot part thousands."""
+_SPACED_GROUP = re.compile(r"(?<=\d)\s?\{\s?,\s?\}\s?(?=\d{3}(?!\d))")
 
 
-def clean(text: str) -> tuple[str, bool]:
-    """The text without delimiters and trailing punctuation; and whether a lost escape was mended."""
-    mended = text
-    for lost, escape in _LOST_ESCAPES:
-        mended = mended.replace(lost, escape)
-    mended = _LOST_TAB.sub(lambda m: "\\t" + m[1], mended)
-    mended = _LOST_RETURN.sub(lambda m: "\\r" + m[1], mended)
-    repaired = mended != text
-    stripped = mended.strip()
+def clean(text: str) -> str:
+    """The text without delimiters and trailing punctuation, its decimal commas as points."""
+    stripped = text.strip()
+    if "{" in stripped and ("{:" in stripped or ",}" in stripped or ", }" in stripped or "{ ," in stripped):
+        stripped = _SPACED_GROUP.sub("{,}", _DECIMAL_COMMA.sub(".", _BRACED_COLON.sub(":", stripped)))
     for _ in range(MAX_WRAPPERS):
         before = stripped
         for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
@@ -105,11 +113,9 @@ def clean(text: str) -> tuple[str, bool]:
         if stripped.endswith(".") and not stripped.endswith(".."):
             stripped = stripped[:-1].rstrip()
         stripped = stripped.removesuffix("\\")
-        if not stripped.isascii():
-            stripped = _CJK_UNIT.sub("", stripped)
         if stripped == before:
             break
-    return stripped, repaired
+    return stripped
 
 
 @lru_cache(maxsize=4096)
@@ -133,7 +139,7 @@ def read(text: str) -> Node:
     if len(text) > MAX_ANSWER_CHARS:
         raise LimitExceeded(f"the answer has over {MAX_ANSWER_CHARS} characters")
     _check_braces(text)
-    cleaned, _ = clean(text)
+    cleaned = clean(text)
     if not cleaned:
         raise ParseError("an empty answer")
     special = _clock_or_date(cleaned)
@@ -158,7 +164,7 @@ def read_verbatim(text: str) -> Node:
         LimitExceeded: as `read`.
     """
     _check_braces(text)
-    tokens = tokenize(clean(text)[0])
+    tokens = tokenize(clean(text))
     _check_depth(tokens)
     counts = [sum(token.text == mark for token in tokens) for mark in ("{", "}")]
     begins = [sum(token.text.startswith(mark) for token in tokens) for mark in ("begin:", "end:")]
@@ -213,31 +219,40 @@ def _clock_or_date(text: str) -> Node | None:
     plain = " ".join(normalise_characters(plain).split())
     if plain.lower() in ("noon", "midnight"):
         return Clock(Fraction(720 if plain.lower() == "noon" else 0), "p" if plain.lower() == "noon" else "a")
-    found = _HOURS_MINUTES.fullmatch(plain)
-    if found:
-        return Quantity(Num(60 * int(found[1]) + int(found[2])), parse_unit(["minute"]))
-    found = _CLOCK.fullmatch(plain)
-    if found:
-        hour, minute, second, half = found.groups()
-        if int(hour) < 25:
-            return _clock(int(hour), Fraction(int(minute)) + Fraction(int(second or 0), 60), half or "")
-    found = _HOUR.fullmatch(plain)
-    if found:
-        return _clock(int(found[1] or found[3]), Fraction(0), found[2] or "")
-    found = _ISO_DATE.fullmatch(plain)
-    if found:
-        return Date(int(found[1]), int(found[2]), int(found[3]))
-    found = _SLASH_DATE.fullmatch(plain)
-    if found:
-        month, day = int(found[1]), int(found[2])
-        return Date(int(found[3]), *((day, month) if month > 12 else (month, day)))
-    found = _MONTH_DAY.fullmatch(plain)
-    if found and found[1].lower() in MONTHS:
-        return Date(int(found[3] or 0), MONTHS[found[1].lower()], int(found[2]))
-    found = _DAY_MONTH.fullmatch(plain)
-    if found and found[2].lower() in MONTHS:
-        return Date(int(found[3] or 0), MONTHS[found[2].lower()], int(found[1]))
+    for pattern, make in _TIMES:
+        if (found := pattern.fullmatch(plain)) is not None and (node := make(found)) is not None:
+            return node
     return None
+
+
+def _hours_and_minutes(found: re.Match[str]) -> Node:
+    return Quantity(Num(60 * int(found[1]) + int(found[2])), parse_unit(["minute"]))
+
+
+def _clock_time(found: re.Match[str]) -> Node | None:
+    hour, minute, second, half = found.groups()
+    return _clock(int(hour), int(minute) + Fraction(int(second or 0), 60), half or "") if int(hour) < 25 else None
+
+
+def _slash_date(found: re.Match[str]) -> Node:
+    month, day = int(found[1]), int(found[2])
+    return Date(int(found[3]), *((day, month) if month > 12 else (month, day)))
+
+
+def _month_and_day(month: str, day: str, year: str | None) -> Node | None:
+    return Date(int(year or 0), MONTHS[month.lower()], int(day)) if month.lower() in MONTHS else None
+
+
+_TIMES: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], Node | None]]] = (
+    (_HOURS_MINUTES, _hours_and_minutes),
+    (_CLOCK, _clock_time),
+    (_HOUR, lambda found: _clock(int(found[1] or found[3]), Fraction(0), found[2] or "")),
+    (_ISO_DATE, lambda found: Date(int(found[1]), int(found[2]), int(found[3]))),
+    (_SLASH_DATE, _slash_date),
+    (_MONTH_DAY, lambda found: _month_and_day(found[1], found[2], found[3])),
+    (_DAY_MONTH, lambda found: _month_and_day(found[2], found[1], found[3])),
+)
+"""How times and dates are written, and what each is."""
 
 
 def _clock(hour: int, minutes: Fraction, half: str) -> Clock:
@@ -251,6 +266,10 @@ def _answer(tokens: list[Token]) -> Node:
     parts = _split(tokens)
     if len(parts) == 1:
         return _item(parts[0])
+    if len(parts) == 2 and parts[1][0].text.lower() in ("where", "for", "with"):
+        qualified = _qualified([*parts[0], *parts[1]])  # x^2 + C, where C is a constant
+        if qualified is not None:
+            return qualified
     if all(token.kind in ("word", "sep") for token in tokens):
         if all(len(part) == 1 and part[0].text.isupper() and len(part[0].text) < 6 for part in parts):
             return Group(GroupKind.LIST, tuple(Sym(part[0].text) for part in parts))  # A, C
@@ -315,8 +334,25 @@ def _compound(items: list[Node]) -> Node | None:
     return Quantity(Num(total / units[-1].factor), units[-1])
 
 
+def _solutions(items: list[Node]) -> tuple[Node, ...] | None:
+    """`p = 5, q = 2, p = 7, q = 2` as the pairs (5, 2) and (7, 2)."""
+    names: list[str] = []
+    for item in items:
+        if not (isinstance(item, Relation) and item.ops == ("=",) and isinstance(item.sides[0], Sym)):
+            return None
+        names.append(item.sides[0].name)
+    size = len(set(names))
+    if not 1 < size < len(names) or len(names) % size or names != names[:size] * (len(names) // size):
+        return None
+    values = [item.sides[1] for item in items if isinstance(item, Relation)]
+    rows = [values[place : place + size] for place in range(0, len(values), size)]
+    return tuple(Group(GroupKind.TUPLE, tuple(row)) for row in rows)
+
+
 def _unlabelled(items: list[Node]) -> tuple[Node, ...]:
     """`n = 2, 3, 4` and `x = 1 or x = 2` are lists of values."""
+    if (solutions := _solutions(items)) is not None:
+        return solutions
     first = items[0]
     if not (isinstance(first, Relation) and first.ops == ("=",) and isinstance(first.sides[0], Sym)):
         return tuple(items)
@@ -342,15 +378,86 @@ def _item(tokens: list[Token]) -> Node:
     tokens = _spelled_units(_without_remark(tokens))
     if len(tokens) > 1 and tokens[0].text in CURRENCIES and tokens[0].kind == "op":
         inner = _item(tokens[1:])
-        value = inner.value if isinstance(inner, Quantity) else inner
-        return Quantity(value, currency(tokens[0].text))
+        if isinstance(inner, Quantity):
+            return Quantity(inner.value, with_sense(currency(tokens[0].text), inner.unit))
+        return Quantity(inner, currency(tokens[0].text))
     if len(tokens) > 2 and tokens[0].text == "-" and tokens[1].text in CURRENCIES:
         return _item([tokens[1], tokens[0], *tokens[2:]])
+    if (qualified := _qualified(tokens)) is not None:
+        return qualified
     if tokens[0].kind == "word":
         return _all_but(tokens) or _words_first(tokens)
+    if (measured := _measured_sides(tokens)) is not None:
+        return measured
     parser = Parser(tokens)
     node = parser.item()
     return node if parser.done else _with_unit(node, tokens[parser.position :])
+
+
+_QUALIFIERS = frozenset(
+    "for where with any all every each some arbitrary is are a an the real constant constants number numbers parameter"
+    " value values integer integers whole positive nonzero complex rational being".split()
+)
+_EVERY = frozenset(("all", "every", "any", "each", "the"))
+
+
+def _qualified(tokens: list[Token]) -> Node | None:
+    """`f(x) = cx for any real c` as a family, `n is odd` and `all odd n` as `odd n`; None for anything else."""
+    place = next((i for i, t in enumerate(tokens) if t.kind == "word"), len(tokens))
+    words = [token.text.lower() for token in tokens[place:] if token.kind == "word"]
+    if not words:
+        return None
+    if 0 < place < len(tokens) - 1 and words[0] in ("for", "where", "with"):
+        names = [token.text for token in tokens[place:] if token.kind == "sym"]
+        if len(names) == 1 and tokens[-2].text == "in" and tokens[-1].text.startswith("set:"):
+            if len(words) + 3 != len(tokens) - place or not set(words) <= _QUALIFIERS:
+                return None
+            over = NamedSet(tokens[-1].text.removeprefix("set:"))
+            return Group(GroupKind.LIST, (_item(tokens[:place]), Relation((Sym(names[0]), over), ("in",))))
+        if len(names) != 1 or len(words) + 1 != len(tokens) - place or not set(words) <= _QUALIFIERS:
+            return None
+        over = NamedSet("Z" if set(words) & {"integer", "integers", "whole"} else "R")
+        value = _item(tokens[:place])
+        return Group(GroupKind.LIST, (value, Relation((Sym(names[0]), over), ("in",))))
+    lone = [token for token in tokens if token.kind == "sym"]
+    if len(lone) != 1 or len(words) + 1 != len(tokens):
+        return None
+    if tokens[0] is lone[0] and words[0] in ("is", "are") and len(words) > 1:
+        return Text((*phrase(words[1:]).split(), lone[0].text))
+    if tokens[-1] is lone[0] and words[0] in _EVERY and len(words) > 1:
+        return Text((*phrase(words[1:]).split(), lone[0].text))
+    return None
+
+
+def _measured_sides(tokens: list[Token]) -> Node | None:
+    """`d = 0.05 m = 5 cm`, `C = $5`: a chain of equations whose sides bear units, each side read by itself."""
+    if not any(token.kind == "rel" and token.text in ("=", "approx") for token in tokens):
+        return None
+    if not any(token.kind == "word" or token.text in CURRENCIES for token in tokens):
+        return None
+    sides: list[list[Token]] = [[]]
+    ops: list[str] = []
+    depth = 0
+    for token in tokens:
+        if token.kind in ("op", "cmd"):
+            depth += token.text in _OPENERS or token.text.startswith("begin:")
+            depth -= (token.text in _CLOSERS or token.text.startswith("end:")) and depth > 0
+        if token.kind == "rel" and depth == 0:
+            ops.append(token.text)
+            sides.append([])
+        else:
+            sides[-1].append(token)
+    if not set(ops) <= {"=", "approx"} or not ops or not all(sides) or len(ops) > MAX_SIDES:
+        return None
+    if all(token.kind == "word" for token in sides[-1]):
+        return None
+    first = Parser(_spaced_letters(sides[0]))
+    try:
+        left = first.item()
+        read_sides = [left if first.done else _item(sides[0]), *(_item(side) for side in sides[1:])]
+    except ParseError:
+        return None
+    return Relation(tuple(read_sides), tuple(ops)) if any(isinstance(s, Quantity) for s in read_sides) else None
 
 
 def _without_remark(tokens: list[Token]) -> list[Token]:
@@ -401,9 +508,16 @@ def _spaced_letters(tokens: list[Token]) -> list[Token]:
     letters = sum(token.kind == "sym" for token in rest)
     if letters > 1 and rest[0].text.islower() and not any(token.text in ("/", "^", "*") for token in rest):
         return tokens  # 3 m g
-    if rest[0].text not in LETTERS or not all(_fits_unit(token) for token in rest):
+    end = next(
+        (i for i, token in enumerate(rest) if token.kind == "word" and token.text.lower() in _ADVERBS), len(rest)
+    )
+    if rest[0].text not in LETTERS or not all(_fits_unit(token) for token in rest[:end]):
         return tokens
     return [*tokens[:place], *(Token("word", t.text, t.spaced) if t.kind == "sym" else t for t in rest)]
+
+
+_ADVERBS = frozenset((*SENSES, "to", "towards", "due"))
+"""Words behind a unit that say in which sense it is meant."""
 
 
 def _is_literal(token: Token) -> bool:
@@ -478,6 +592,15 @@ def _mixed_units(node: Node, rest: list[Token]) -> Node | None:
     return _compound([Quantity(node, parse_unit([parts[0][0].text])), *(_item(part) for part in parts[1:])])
 
 
+_COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west", "n": "north", "s": "south", "e": "east", "w": "west"}
+
+
+def _compass(words: list[str]) -> tuple[str, ...]:
+    """The direction behind an angle: `30° N`, `40° north of east`; empty for other words."""
+    named = [_COMPASS.get(word, word.lower()) for word in words if word.lower() not in ("of", "the", "due", "from")]
+    return tuple(named) if named and all(name in SENSES for name in named) else ()
+
+
 def _with_unit(node: Node, rest: list[Token]) -> Node:
     """What follows a whole expression: a scale word, a unit, a percent word, a currency after the number."""
     if rest[0].kind == "word" and rest[0].text.lower() in SCALES:
@@ -499,6 +622,8 @@ def _with_unit(node: Node, rest: list[Token]) -> Node:
         return Call("percent", (node,))
     if words[0].lower() in ("degree", "degrees", "deg") and len(words) == 1:
         return Call("degree", (node,))
+    if isinstance(node, Call) and node.name == "degree" and (compass := _compass(words)):
+        return Quantity(node, Unit((), Fraction(1), (), compass))
     if words[0].lower() == "base" and len(rest) == 2 and isinstance(node, Num) and rest[1].text.isdigit():
         from verifiers.mathematics.nodes import BaseNumber
 

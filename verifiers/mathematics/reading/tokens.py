@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from verifiers.mathematics.limits import MAX_DIGITS, MAX_TOKENS, LimitExceeded, ParseError
+from verifiers.mathematics.reading.foreign import foreign_unit, is_foreign_word
 from verifiers.mathematics.reading.words import NUMBERED, SHORT_WORDS
 from verifiers.mathematics.units import GLUED, KNOWN, LETTERS, SYMBOLS
 
@@ -140,11 +141,14 @@ _GREEK = dict(
     )
 )
 _INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0xAD], None)
+_SMILES = dict.fromkeys((code for code in range(0x1F300, 0x1FB00) if code not in (0x1F44E, 0x1F6AB)), None)
+"""Pictures that decorate; a thumb down and a prohibition sign do more than that."""
 _TRANSLATION: dict[int, str | None] = {
     **{ord(char): text for char, text in _UNICODE.items()},
     **{ord(char): f"\\{name} " for char, name in _GREEK.items()},
     **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
     **_INVISIBLE,
+    **_SMILES,
 }
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "0123456789+-()nix")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋ₙ", "0123456789+-n")
@@ -154,11 +158,13 @@ _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+")
 GREEK_NAMES = frozenset(_GREEK.values()) | {"varphi", "vartheta", "varepsilon", "ell", "Delta", "hbar", "Upsilon"}
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
-    "Fraction Rational arcsinh arccosh arctanh asinh acosh atanh ln log lg exp sqrt cbrt abs floor ceil gcd lcm max "
-    "min det sgn sign "
+    "Fraction Rational arcsinh arccosh arctanh asinh acosh atanh arsinh arcosh artanh ln log lg exp sqrt cbrt abs "
+    "floor ceil gcd lcm max min det sgn sign arctg arcctg cotg cosec cosech cotgh "
     "arg deg dim ker rank tr re im binomial factorial cis".split()
 )
-_ALIASES: Mapping[str, str] = {
+NAMED_FUNCTIONS = frozenset("Re Im Abs Max Min tg ctg sh ch th cth tgh ctgh arcctg arctg erf Gamma".split())
+"""Functions where a backslash, `\\operatorname` or a bracket makes them such: elsewhere they are letters."""
+ALIASES: Mapping[str, str] = {
     "asin": "arcsin",
     "acos": "arccos",
     "atan": "arctan",
@@ -168,8 +174,29 @@ _ALIASES: Mapping[str, str] = {
     "sgn": "sign",
     "Re": "re",
     "Im": "im",
+    "Abs": "abs",
+    "Max": "max",
+    "Min": "min",
+    "tg": "tan",
+    "ctg": "cot",
+    "cotg": "cot",
+    "cosec": "csc",
+    "arctg": "arctan",
+    "arcctg": "arccot",
+    "sh": "sinh",
+    "ch": "cosh",
+    "th": "tanh",
+    "cth": "coth",
+    "tgh": "tanh",
+    "ctgh": "coth",
+    "cotgh": "coth",
+    "cosech": "csch",
+    "arsinh": "arcsinh",
+    "arcosh": "arccosh",
+    "artanh": "arctanh",
+    "Gamma": "gamma",
 }
-_RELATIONS: Mapping[str, str] = {
+RELATIONS: Mapping[str, str] = {
     "le": "<=",
     "leq": "<=",
     "leqslant": "<=",
@@ -205,6 +232,8 @@ _RELATIONS: Mapping[str, str] = {
     "leftrightarrow": "iff",
     "mid": "mid",
     "nmid": "nmid",
+    "ll": "ll",
+    "gg": "gg",
     "colon": ":",
 }
 _IGNORED = frozenset(
@@ -215,10 +244,10 @@ _IGNORED = frozenset(
     "centering mathop mathrel mathord mathbin mathopen mathclose mathpunct smash relax bigskip newline ensuremath "
     "unicode triangleq checkmark".split()
 )
-_TEXT_COMMANDS = frozenset(
+TEXT_COMMANDS = frozenset(
     "text textbf textit textrm mbox hbox emph textnormal textsf texttt textsc textup underline uline fbox".split()
 )
-_ALPHABETS = frozenset(
+ALPHABETS = frozenset(
     "mathrm operatorname mathbf mathit mathsf mathtt boldsymbol bm pmb vec mathcal mathfrak mathscr hat widehat "
     "overrightarrow overset boxed".split()
 )
@@ -227,9 +256,9 @@ _EMITTED: Mapping[str, tuple[str, str]] = {
     **{name: ("sym", name) for name in GREEK_NAMES},
     "varphi": ("sym", "phi"), "vartheta": ("sym", "theta"), "varepsilon": ("sym", "epsilon"),
     "pi": ("const", "pi"), "infty": ("const", "oo"), "imath": ("const", "i"), "jmath": ("const", "j"),
-    **{name: ("fn", _ALIASES.get(name, name)) for name in (*FUNCTIONS, "Re", "Im")},
+    **{name: ("fn", ALIASES.get(name, name)) for name in (*FUNCTIONS, *NAMED_FUNCTIONS) if name != "Gamma"},
     "sqrt": ("cmd", "sqrt"), **dict.fromkeys(("dfrac", "tfrac", "cfrac"), ("cmd", "frac")),
-    **{name: ("rel", sign) for name, sign in _RELATIONS.items()},
+    **{name: ("rel", sign) for name, sign in RELATIONS.items()},
     **dict.fromkeys(("cdot", "ast", "bullet"), ("op", "*")), "times": ("op", "times"), "div": ("op", "/"),
     **dict.fromkeys(("ldots", "dots", "cdots", "dotsc", "dotsb", "vdots", "ddots"), ("op", "dots")),
     **dict.fromkeys(("\\", "cr"), ("op", "\\\\")), "lbrace": ("op", "\\{"), "rbrace": ("op", "\\}"),
@@ -245,6 +274,7 @@ _MASTER = re.compile(
       | (?P<num>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+(?![A-Za-z\d]))?)
       | (?P<command>\\(?:[A-Za-z]+\*?|.|$))
       | (?P<letters>[A-Za-z]+)
+      | (?P<foreign>[\u0400-\u052f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]+\.?)
       | (?P<rel><=>|=>|->|<=|>=|==|!=|=<|<|>|=|~=)
       | (?P<op>\*\*|\.\.\.+|&&|.)""",
     re.VERBOSE | re.DOTALL,
@@ -261,6 +291,10 @@ _ORDINAL = re.compile(
 _REPEAT_DIGITS = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(.*)", re.DOTALL)
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 _CHOOSE = re.compile(r"(?:\{\s*\})?[_^]\{?(\d{1,4})\}?\s*(?:\\(?:mathrm|text)\{C\}|C)_\{?(\d{1,4})\}?")
+_FACTORIAL_EQUALS = re.compile(r"(?<=[\d)])!=(?=\s*\d)")
+"""`5!=120` states a value; that 5 is not 120 is no answer."""
+_VULGAR = re.compile(r"(?:\{\s*\})?\^\{?(\d{1,9})\}?(?:\\!)*\s?/\s?(?:\\!)*_\{?(\d{1,9})\}?")
+_TYPESET_E = re.compile(r"(?<=\d)\s*\\(?:text|mathrm|rm)\s*\{\s*[eE]\s*\}\s*(?=[+-]?\d)")
 _SIGNS = re.compile(r"[<>=^≤≥]|\\[lg]eq?(?![a-z])")
 _TEMPERATURE = re.compile(
     r"(?:\^\{?\s*\\circ\s*\}?|\\degree)\s*(?:([CF])(?![A-Za-z\d_^])|\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|\{\s*([CF])\s*\})"
@@ -295,34 +329,36 @@ def _with_base(found: re.Match[str]) -> str:
     return f"{digits.upper()}_{{{base}}}"
 
 
+_REWRITTEN: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    ((" ", "~"), _GROUP_SPACE, lambda found: found[0].replace(" ", "").replace("~", "")),
+    (("x", "X"), _TIMES_TEN, r"\\times "),
+    (("circ", "degree"), _TEMPERATURE, _temperature),
+    (("mod",), _MODULO, r"\\pmod{\1}"),
+    (("US",), re.compile(r"\bUS\s?(?=\\?\$)"), ""),
+    (("Rs",), re.compile(r"\bRs\.?\s{0,3}(?=\d)"), "₹"),
+    (("0x", "0b", "0o", "0X"), _PREFIXED_BASE, _with_base),
+    (("_",), _LOWER_BASE, lambda found: found[0].upper()),
+    (("base",), _IN_BASE, r"_{\1}"),
+    ((".", "Matrix"), _MODULE, ""),
+    (("!=",), _FACTORIAL_EQUALS, "! ="),
+    (("/_", "!/"), _VULGAR, r"\\frac{\1}{\2}"),
+    (("e}", "E}"), _TYPESET_E, "e"),
+    (("C",), _CHOOSE, r"\\binom{\1}{\2}"),
+    (("st", "nd", "rd", "th"), _ORDINAL, ""),
+    (("_",), _BASED_TEXT, r"\1"),
+)
+"""What a text must hold, what is looked for then, and what is read in its place, in this order."""
+
+
 class Tokenizer:
     """Reads one answer. Brackets other than braces switch thousands separators off: `(1,234)` is a pair."""
 
     def __init__(self, text: str) -> None:
         text = _GROUP_MARK.sub("", normalise_characters(text))
-        if " " in text or "~" in text:
-            text = _GROUP_SPACE.sub(lambda found: found[0].replace(" ", "").replace("~", ""), text)
-        if "x" in text or "X" in text:
-            text = _TIMES_TEN.sub(r"\\times ", text)
-        if "circ" in text or "degree" in text:
-            text = _TEMPERATURE.sub(_temperature, text)
-        if "mod" in text:
-            text = _MODULO.sub(r"\\pmod{\1}", text)
-        if "Rs" in text or "US" in text:
-            text = re.sub(r"\bRs\.?\s{0,3}(?=\d)", "₹", re.sub(r"\bUS\s?(?=\\?\$)", "", text))
-        if "0x" in text or "0b" in text or "0o" in text:
-            text = _PREFIXED_BASE.sub(_with_base, text)
-        if "_" in text:
-            text = _LOWER_BASE.sub(lambda found: found[0].upper(), text)
-        if "base" in text:
-            text = _IN_BASE.sub(r"_{\1}", text)
-        if "." in text or "Matrix" in text:
-            text = _MODULE.sub("", text)
-        if "C" in text:
-            text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
-        if "d" in text or "t" in text:
-            text = _ORDINAL.sub("", text)
-        self.text = _BASED_TEXT.sub(r"\1", text) if "_" in text else text
+        for hints, pattern, replacement in _REWRITTEN:
+            if any(hint in text for hint in hints):
+                text = pattern.sub(replacement, text)
+        self.text = text
         self.lone_dollar = self.text.count("$") - self.text.count("\\$") == 1
         self.tokens: list[Token] = []
         self.spaced = False
@@ -364,6 +400,8 @@ class Tokenizer:
                     self._letters(match[0], start, end)
             elif kind == "command":
                 self._command(match[0][1:].rstrip("*"), end)
+            elif kind == "foreign":
+                self._foreign(match[0].rstrip("."))
             elif kind == "repeat":
                 self._repeat(match[0])
             elif kind == "based":
@@ -444,12 +482,29 @@ class Tokenizer:
         self.position = run.end()
         self._word(run[0])
 
+    def _foreign(self, run: str) -> None:
+        """Emit the known unit, the scale or the words that a run of another script is.
+
+        Raises:
+            ParseError: it is no word, but a letter that looks like another one.
+        """
+        known = foreign_unit(run)
+        if known is not None:
+            for part in known:
+                self._emit("op" if part == "*" else "num" if part.isdigit() else "word", part)
+        elif is_foreign_word(run):
+            self._emit("word", run)
+        else:
+            raise ParseError(f"unexpected {run[:20]!r}")
+
     def _word(self, word: str) -> None:
         lowered = word.lower()
         if lowered in ("and", "or", "und"):
             self._emit("sep", "or" if lowered == "or" else "and")
         elif lowered in ("pi", "infinity"):
             self._emit("const", "pi" if lowered == "pi" else "oo")
+        elif lowered in ("constant", "const") and self.tokens and self.tokens[-1].text == "+":
+            self._emit("sym", "C")
         else:
             self._emit("word", word)
 
@@ -459,8 +514,8 @@ class Tokenizer:
         lowered = run.lower()
         if run in ("min", "sec", "deg") and self._after_number() and self._nothing_follows(end):
             self._emit("word", run)
-        elif run in FUNCTIONS or run in ("Re", "Im"):
-            self._emit("fn", _ALIASES.get(run, run))
+        elif run in FUNCTIONS or (run in NAMED_FUNCTIONS and (run in ("Re", "Im") or self._opens(end))):
+            self._emit("fn", ALIASES.get(run, run))
         elif lowered in ("and", "or"):
             self._emit("sep", lowered)
         elif lowered in ("pi", "inf", "infinity", "oo"):
@@ -484,11 +539,15 @@ class Tokenizer:
             or run in ("phi", "theta")
         ):
             self._emit("sym", run)
-        elif self._is_word(run, lowered):
-            self._emit("word", run)
+        elif self._is_word(run, lowered) and not (len(run) == 2 and self.text.startswith("^", self.position)):
+            self._emit("word", run)  # but Be^{2x} is a product
         else:
             for letter in run:
                 self._single(letter)
+
+    def _opens(self, end: int) -> bool:
+        """Whether a round bracket follows right away."""
+        return self.text[self.position : min(end, self.position + 6)].removeprefix("\\left").startswith("(")
 
     def _nothing_follows(self, end: int) -> bool:
         return not self.text[self.position : end].lstrip(" ~")[:1].strip("}.,$/*)").strip()
@@ -524,7 +583,7 @@ class Tokenizer:
             if 0 < len(rest) <= 2 and (name in FUNCTIONS and name not in ("re", "im", "tr", "deg", "arg", "dim")):
                 if len(run) > 4 and self._is_word(run, run.lower()) and len(rest) > 1:
                     return False
-                self._emit("fn", _ALIASES.get(name, name))
+                self._emit("fn", ALIASES.get(name, name))
                 for letter in rest:
                     self._single(letter)
                 return True
@@ -595,6 +654,8 @@ class Tokenizer:
         handler = self._handlers.get(name)
         if handler is not None:
             handler(self, name, end)
+        elif name in _GREEK_FUNCTIONS and self._opens(end):
+            self._emit("fn", _GREEK_FUNCTIONS[name])
         else:
             self._emit(*_EMITTED.get(name, ("cmd", name)))
 
@@ -610,9 +671,11 @@ class Tokenizer:
         try:
             start, stop = self._braced(end)
             inner = self.text[start:stop].strip()
-            if inner in FUNCTIONS and self.text[stop + 1 : stop + 3].lstrip().startswith("("):
+            if (inner in FUNCTIONS or inner in NAMED_FUNCTIONS) and self.text[stop + 1 : stop + 3].lstrip().startswith(
+                "("
+            ):
                 self.position = stop + 1
-                self._emit("fn", _ALIASES.get(inner, inner))
+                self._emit("fn", ALIASES.get(inner, inner))
             else:
                 self._within(end, words=not _SIGNS.search(self.text, start, stop))
         except ParseError:
@@ -637,7 +700,11 @@ class Tokenizer:
         self.spaced = True
 
     def _named(self, name: str, end: int) -> None:
-        """Emit an environment's begin or end, or a set's letter, with the name in the braces."""
+        """Emit an environment's begin or end, or a set's letter, with the name in the braces or the one letter."""
+        if name in ("mathbb", "Bbb") and (letter := _NEXT_LETTER.match(self.text, self.position, end)):
+            self._emit("cmd", f"set:{letter[1]}")
+            self.position = letter.end()
+            return
         start, stop = self._braced(end)
         inner = self.text[start:stop].strip()
         self._emit("cmd", f"set:{inner}" if name in ("mathbb", "Bbb") else f"{name}:{inner.rstrip('*')}")
@@ -665,8 +732,8 @@ class Tokenizer:
             self._within(end, words=True)
             return
         plain = inner.replace("\\,", "").replace("~", "").strip()
-        if unit_like and plain.isalpha() and len(plain) > 1 and plain in FUNCTIONS:
-            self._emit("fn", _ALIASES.get(plain, plain))
+        if unit_like and plain.isalpha() and len(plain) > 1 and plain in (FUNCTIONS | NAMED_FUNCTIONS):
+            self._emit("fn", ALIASES.get(plain, plain))
             self.position = stop + 1
         else:
             self._emit("op", "{")
@@ -675,8 +742,8 @@ class Tokenizer:
 
     _handlers = {
         **dict.fromkeys((*_IGNORED, *",!;:> \n/-@&", ""), _ignored),
-        **dict.fromkeys(_TEXT_COMMANDS, _text_command),
-        **dict.fromkeys(_ALPHABETS, _alphabet),
+        **dict.fromkeys(TEXT_COMMANDS, _text_command),
+        **dict.fromkeys(ALPHABETS, _alphabet),
         **dict.fromkeys(_SPACING_ARGUMENT, _skip_argument),
         **dict.fromkeys("{}", _brace),
         **dict.fromkeys(("lfloor", "rfloor", "lceil", "rceil", "langle", "rangle"), _delimiter),
@@ -687,6 +754,8 @@ class Tokenizer:
     """Command to what reads it, given its name and where the text ends."""
 
 
+_GREEK_FUNCTIONS: Mapping[str, str] = {"Gamma": "gamma", "zeta": "zeta"}
+_NEXT_LETTER = re.compile(r"\s*([A-Z])(?![A-Za-z])")
 _UNIT_TEXT = re.compile(r"(?:[A-Za-z]+|\\(?:cdot|times|mu|Omega|[,;:! ])|[\s~^{}\-\d/*.()])+")
 
 

@@ -73,6 +73,14 @@ def test_rewards_outcomes_and_lengths() -> None:
         assert shares[f"outcome/{outcome}"] == (1 / 6 if outcome in {row[0] for row in ALL} else 0.0)
 
 
+def test_undecided_answers_are_a_share_of_all() -> None:
+    made = group(RIGHT, WRONG)
+    verdict = Verdict(outcome=Outcome.INCORRECT, reward=0.0, detail={"tier": "undecided"})
+    found = rollout_metrics([replace(made, rollouts=(made.rollouts[0], replace(made.rollouts[1], verdict=verdict)))])
+    assert found["grading/undecided"] == 0.5
+    assert rollout_metrics([made])["grading/undecided"] == 0.0
+
+
 ALL = (RIGHT, WRONG, CUT, HALF, FAULT, NO_GOLD)
 
 

@@ -69,3 +69,12 @@ def test_tora_reaches_its_published_accuracy(data_dir: Path) -> None:
         math.verify(completion=f"\\boxed{{{row['pred'][0]}}}", reference=str(row["gt"])).reward == 1 for row in traffic
     )
     assert round(100 * right / len(traffic), 2) == 84.31
+
+
+def test_no_statement_of_nothing_is_right(data_dir: Path) -> None:
+    """`0=0` and `x=x` are right for no reference but 0."""
+    math = Math()
+    golds = [row["answer"] for row in rows(data_dir / "math" / "college_math_ccby.jsonl.gz")]
+    for empty in ("0=0", "x=x"):
+        right = [g for g in golds if math.verify(completion=f"\\boxed{{{empty}}}", reference=g).reward == 1]
+        assert all(math.verify(completion="\\boxed{0}", reference=gold).reward == 1 for gold in right), right

@@ -17,13 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verifiers import GradingRow, Outcome, get_verifier
+from verifiers.errors import BadReference
 from verifiers.kit.audit import Thresholds, read_cases, tally
+from verifiers.mathematics.equality.compare import compare
 from verifiers.mathematics.limits import LimitExceeded, ParseError
+from verifiers.mathematics.reading.listing import table
 from verifiers.mathematics.reading.reader import read
 from verifiers.mathematics.verifier import Math
 
 ROOT = Path(__file__).parents[4]
 CASES = ROOT / "tests" / "cases" / "math.jsonl"
+WRITTEN = ROOT / "tests" / "cases" / "math_written.jsonl"
 MATH = Math()
 
 
@@ -39,6 +43,18 @@ def test_labelled_cases_reach_their_thresholds() -> None:
     assert not audit.failures(Thresholds(0.97, 0.015, 0.05, 0.85)), audit.mistakes
     for name in ("near-miss", "reward-hack"):
         assert audit.categories[name].accepted_wrong == 0
+
+
+def test_every_written_case_is_right() -> None:
+    """What models and data sets write, by kind, half of it near misses."""
+    cases = read_cases(str(WRITTEN), {})
+    assert len(cases) >= 480
+    wrong = [
+        (case.id, case.completion, case.reference, verdict.reason)
+        for case in cases
+        if ((verdict := MATH.verify(completion=case.completion, reference=case.reference)).reward == 1) != case.expected
+    ]
+    assert not wrong
 
 
 POLICIES = [
@@ -80,9 +96,9 @@ def test_the_comparison_is_symmetric_where_nothing_is_rounded() -> None:
     exact = get_verifier("math", rounding="exact")
     asymmetric = []
     for case in read_cases(str(CASES), {}):
-        answer = case.completion.removeprefix("The final answer is \\boxed{").removesuffix("}.")
-        if answer == case.completion or not isinstance(case.reference, str):
+        if not case.completion.startswith("The final answer is \\boxed{") or not isinstance(case.reference, str):
             continue
+        answer = case.completion.removeprefix("The final answer is \\boxed{").removesuffix("}.")
         there = exact.verify(completion=f"\\boxed{{{answer}}}", reference=case.reference)
         back = exact.verify(completion=f"\\boxed{{{case.reference}}}", reference=answer)
         if None not in (there.reward, back.reward) and there.reward != back.reward:
@@ -216,6 +232,147 @@ def test_hostile_input_from_a_thread_and_within_memory() -> None:
     thread.join(timeout=len(HOSTILE))
     assert found.keys() == HOSTILE.keys()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 * 1024
+
+
+MEGABYTE = 1_000_000
+ENDLESS = [
+    *(
+        "#### ",
+        "Answer: ",
+        "the answer is ",
+        "$",
+        "\\boxed{\n",
+        "\\boxed{1} and ",
+        "<think>",
+        "</s>",
+        "<s></s>",
+        "**",
+        "1",
+    ),
+    *(
+        "\nQuestion: ",
+        "<answer>",
+        "答：",
+        "ответ: ",
+        "is the answer ",
+        "Answer: $LETTER ",
+        "If a \\boxed{1}\n\n",
+        "\n",
+        "{",
+    ),
+    *("<|channel|>final<|message|>", "[THINK]", "the answer is correct. ", "\\\\frac", "\x0crac", "| ", "a "),
+]
+
+
+@pytest.mark.parametrize("piece", ENDLESS)
+def test_a_megabyte_of_anything_is_read_in_half_a_second(piece: str) -> None:
+    """Half a second of the processor's time."""
+    text = piece * (MEGABYTE // len(piece))
+    best = 9.0
+    for _ in range(3):  # the processor is shared with whatever else runs
+        started = time.process_time()
+        found = MATH.verify(completion=text, reference="42")
+        best = min(best, time.process_time() - started)
+        if best < 0.5:
+            break
+    assert best < 0.5
+    assert found.reward == 0
+
+
+def test_references_that_cannot_be_told_from_answers_are_refused() -> None:
+    for gold in ("\\frac{1}{0}", "\\log 0", "(1, \\frac{0}{0})", "\\tan 90^\\circ"):
+        with pytest.raises(BadReference, match="must have a value"):
+            MATH.check_reference(gold)
+    for gold in ("\\frac{1}{x}", "0", "\\infty", "1 \\pm \\sqrt{2}", "\\int_0^1 x^x\\,dx", "\\text{undefined}"):
+        MATH.check_reference(gold)
+
+
+NOTES = {
+    "42": [],
+    "x = 5": [],
+    "\\frac{1}{2}": [],
+    "0": [],
+    "0=0": ["0=0", "statement about numbers"],
+    "\\log_3 9 = 2": ["statement about numbers"],
+    "2 < 3": ["comparison of numbers"],
+    "(x+1)^2=x^2+2x+1": ["identity"],
+    "\\boxed{2} and \\boxed{3}": ["one list of 2"],
+    "First $\\boxed{2}$. With that one finds at once the length that was asked for: $\\boxed{3}$": ["last one"],
+    "\\\\frac{1}{2}": ["doubled backslashes"],
+    "\\int_0^1 x^x\\,dx": ["an integral"],
+}
+
+
+@pytest.mark.parametrize("gold", NOTES)
+def test_a_reference_that_may_surprise_bears_a_note(gold: str) -> None:
+    notes = MATH.reference_notes(gold)
+    assert len(notes) == len(NOTES[gold]), notes
+    assert all(part in note for part, note in zip(NOTES[gold], notes, strict=True))
+
+
+def test_what_nobody_works_out_is_undecided_and_pays_nothing() -> None:
+    for answer, gold in (
+        ("\\int_0^1 x^x\\,dx", "0.78"),
+        ("\\lim_{n\\to\\infty} (1+1/n)^n", "e"),
+        ("\\sum_{k=1}^{\\infty} \\frac{1}{k^2}", "\\frac{\\pi^2}{6}"),
+        ("5", "\\int_0^1 x^x\\,dx"),
+    ):
+        found = verdict(answer, gold)
+        assert (found.outcome, found.detail["tier"]) == (Outcome.INCORRECT, "undecided"), (answer, found)
+    assert verdict("\\int_0^1 t^2\\,dt", "\\int_0^1 t^2\\,dt").reward == 1
+    for answer, gold in (("4", "5"), ("\\sin 1", "\\cos 1"), ("x", "y")):
+        assert verdict(answer, gold).detail["tier"] != "undecided"
+
+
+def test_the_open_questions_of_a_comparison_are_kept() -> None:
+    pair = read("\\frac{\\pi^2}{6}"), read("\\sum_{k=1}^{\\infty} \\frac{1}{k^2}")
+    assert compare(*pair).open == (pair,)
+    assert compare(read("2"), read("3")).open == ()
+
+
+def test_the_table_in_the_docs_is_the_one_in_the_code() -> None:
+    assert table() in (ROOT / "docs" / "math.md").read_text()
+
+
+WORK = (
+    "Now the length of the other side follows from the theorem, and the perimeter is the sum of all three of them. " * 3
+)
+TAKEN_BACK = {
+    "So it is \\boxed{41}. Wait, that is wrong: the answer is 42": "42",
+    "So it is \\boxed{41}. Correction: \\boxed{42}": "42",
+    "The answer is 41. No, the answer is 42.": "42",
+    "So it is \\boxed{42}. Scratch that.": None,
+    "So it is \\boxed{42}. Hmm, that cannot be right.": None,
+    "The answer is 42. I made a mistake.": None,
+    "The answer is <s>41</s> 42": "42",
+    "The answer is 41 or 42": "41, 42",
+    "The answer is 41, or possibly 42": "",
+    "It is \\boxed{41}. It could also be \\boxed{42}.": "41, 42",
+    "The answer is 41. Or it could be 42.": "41, 42",
+    "It is \\boxed{41}.\n\nAlternatively, \\boxed{42}.": "41, 42",
+    "Option 1: \\boxed{41}\n\nOption 2: \\boxed{42}": "41, 42",
+    "If $n$ is even, \\boxed{41}. If $n$ is odd, \\boxed{42}.": "41, 42",
+    f"The first side is \\boxed{{41}}. {WORK} So \\boxed{{42}}": "42",
+    "Either way \\boxed{42}. A second way gives \\boxed{42}.": "42",
+    "The answer is 42. Note that the answer is not 41.": "42",
+    "The answer is 42. No, the answer is not 42.": None,
+}
+"""Text to what it answers; None for nothing, "" for what equals neither number."""
+
+
+@pytest.mark.parametrize("text", TAKEN_BACK)
+def test_one_value_said_once_or_changed_in_the_open_is_an_answer(text: str) -> None:
+    said = TAKEN_BACK[text]
+    for gold in ("41", "42", "41, 42"):
+        assert MATH.verify(completion=text, reference=gold).reward == (gold == said), (gold, said)
+    if said is None:
+        assert MATH.verify(completion=text, reference="42").outcome is Outcome.NO_ANSWER
+
+
+def test_more_thinking_tags_can_be_named() -> None:
+    text = "<musing>\\boxed{41}</musing>\\boxed{42} <musing>\\boxed{43}</musing>"
+    assert MATH.verify(completion=text, reference="42").reward == 0
+    assert Math(thinking_tags=["musing"]).verify(completion=text, reference="42").reward == 1
 
 
 def test_identical_monsters_are_equal_without_being_computed() -> None:

@@ -257,6 +257,17 @@ def test_right_answers_that_are_rejected() -> None:
     assert "right-answer-rejected" in codes
 
 
+def test_answers_that_nobody_works_out_are_named() -> None:
+    def leave_open(row: dict, rng: np.random.Generator) -> None:
+        if row["reward"] == 0 and rng.random() < 0.3:
+            row["verdict"] |= {"detail": {"reason": "undecided", "tier": "undecided"}}
+
+    found = {finding.code: finding for finding in findings(make_history(make_records(change=leave_open)))}
+    assert found["undecided-answers"].level is Level.WARNING
+    assert found["undecided-answers"].rollouts
+    assert "undecided-answers" not in {finding.code for finding in findings(make_history(make_records()))}
+
+
 def test_another_prompt_than_the_model_was_trained_with() -> None:
     def lost(row: dict, rng: np.random.Generator) -> None:
         row["finish_reason"], row["completion"] = "length", "? ? ?"

@@ -1,0 +1,371 @@
+"""Answers that words declare: "the answer is ...", "答案：...", "Answer: The largest n is 34", "B is correct"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from verifiers.answers.boxed import DENIED
+from verifiers.answers.extraction import MAX_ANSWER, MAX_LISTED, Extraction, is_placeholder, is_value
+from verifiers.answers.patterns import Pattern
+
+_VERBS = (
+    r"\s{1,9}(?:is|are)\s{1,9}not\b",
+    r"\s{1,9}(?:is|are)\b\s{0,8}:?",
+    r"\s{1,9}(?:should|must|would|will)\s{1,9}be\b",
+    r"\s{1,9}equals?\b",
+    r"\s{1,9}(?:comes?(?:\s{1,9}out)?|works?\s{1,9}out|turns?\s{1,9}out)\s{1,9}to(?:\s{1,9}be)?\b",
+    r"\s{0,8}(?:\*\*)?\s{0,8}[:：]",
+    r"\s{0,8}(?:=|→|⇒|->|=>|\\to\b)",
+    r"\s{0,9}(?:是|为|為|は|은|는|هو|هي|है)\s{0,9}[:：]?",
+    r"(?<=[选選])\s{0,9}[:：]?",
+    r"\s{1,9}(?:est|es|ist|lautet|é|è|to|là)\b\s{0,9}:?",
+    r"(?<=\.)\s",
+    r"\s{1,9}[—–-]\s",
+)
+_IS = (
+    r"(?:\s\([^()\n]{1,40}\))?"
+    r"(?:\s{1,9}to\s{1,9}(?:(?:the|this)\s{1,9})?(?:question|problem|part|exercise)(?:\s{1,9}\(?\w{1,3}\)?)?)?"
+    r"(?:,\s(?:therefore|then|thus|hence),)?\s{0,8}(?P<verb>" + "|".join(_VERBS) + r")(?P<after>\s*)"
+)
+_SUBJECTS = (
+    r"\bfinal\s{1,9}answer",
+    r"\bthe\s{1,9}(?:correct\s{1,9})?answers?",
+    r"\banswers?",
+    r"\bans\b\.?(?=\s{0,8}[:=\d$-])",
+    r"\b(?:correct|right|best)\s{1,9}(?:option|choice)",
+    r"(?:最终|最終|正确|正確)?答案|答(?=\s?[：:])|答え|정답|답|故选|故選",
+    r"\bответ|\bréponse(?:\s{1,9}finale)?|\brespuesta(?:\s{1,9}final)?|\bantwort|\bresposta(?:\s{1,9}final)?",
+    r"\brisposta(?:\s{1,9}finale)?|\bodpowiedź|đáp\s{1,9}án|\bcevap|الجواب|الإجابة(?:\s{1,9}النهائية)?|उत्तर",
+)
+DECLARED = Pattern(f"(?:{'|'.join(_SUBJECTS)}){_IS}", re.IGNORECASE)
+_WEAK_SUBJECTS = (
+    r"\bthe\s{1,9}(?:final\s{1,9})?(?:results?|solutions?(?:\s{1,9}set)?|value|roots?)",
+    r"(?<![^\n])(?:result|solution)",
+    r"\b(?:die\s{1,9})?lösung",
+)
+DECLARED_WEAKLY = Pattern(f"(?:{'|'.join(_WEAK_SUBJECTS)}){_IS}", re.IGNORECASE)
+"""Words that also stand in the middle of a derivation: asked only where no "answer" is declared."""
+HEADING = Pattern(
+    r"^[#*_ \t]{0,20}(?:(?:the\s+)?final\s+)?answer(?:[*_: \t]{0,20}\n|\.\*{0,2}[ \t]|\*\*[ \t])",
+    re.IGNORECASE | re.MULTILINE,
+)
+_RESULT_HEADING = Pattern(
+    r"^#{1,6}[ \t]{1,4}(?:\*\*)?(?:final\s+)?(?:result|solution|conclusion)[*: \t]{0,9}\n", re.I | re.M
+)
+
+_REVERSED = Pattern(
+    r"(?<=\S)\s{1,8}(?:is|as)\s+(?:therefore\s+|thus\s+|indeed\s+)?(?:(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b"
+    r"|(?:the|our|my)\s+(?:final\s+)?solution(?:\s+set)?[.!\s]*\Z)",
+    re.IGNORECASE,
+)
+_CHOSEN = Pattern(
+    r"(?:\b(?i:option|choice)\s{1,4}(?:\*\*)?\(?([A-J])\)?(?:\*\*)?|\*\*\(?([A-J])\)?\*\*)\s{1,4}is\s+(?:the\s+)?"
+    r"(?:correct|right|best)\b(?!\s+(?:if|when|unless|for|to))"
+)
+"""`Option B is correct.`"""
+_BEFORE = Pattern(
+    r"(?:\$([^$\n]{1,200})\$|\\\(([^\n]{1,200}?)\\\)|\*\*([^*\n]{1,200})\*\*|(?<![\w.,/])(\(?-?[\d][\d,./]*%?\)?|\(?[A-E]\)?))$"
+)
+_FILLER = Pattern(
+    r"(?:,\s{0,8})?(?:(?:therefore|thus|hence|so|donc|also|daher|entonces|quindi|simply|just|exactly|precisely|indeed|clearly|given\s+by|found\s+to\s+be|equal\s+to|then|as\s+follows)\b"
+    r"[\s,:]{0,8})+",
+    re.IGNORECASE,
+)
+SPAN = Pattern(r"\*\*([^*\n]{1,200})\*\*|\$([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|`([^`\n]{1,200})`")
+_HEDGED = Pattern(
+    r"\b(?:not|n't|or|either|neither|between|least|most|more|less|than|but|except|different|if|unless|when|maybe|possibly|and|cannot|never)\b",
+    re.IGNORECASE,
+)
+_OPENED = Pattern(r"\s*\n\s*(?:[>•-]\s+|```\w*\n)")
+_NEGATED = Pattern(r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b|pas\b|не\b|不)", re.IGNORECASE)
+_SENTENCE_END = Pattern(
+    r"\.(?=\s|$)|[\n。]|;(?=\s)"
+    r"|,(?=\s+(?:and so|and that|and this|so|which|because|since|but|as|not)\b)"
+    r"|\s(?=(?:because|since|which|rather|instead|as)\b)|(?<=[\dA-J)])\s(?=(?:not|non|nicht)\s)"
+    r"|\s(?=\((?!or\b|and\b|not\b|maybe\b|possibly\b|perhaps\b)(?:[a-z]{2,}|\d+\)))"
+    r"|\s{0,8}(?=です|입니다|이다)|!(?=\s+(?:[A-Z]|[^\x00-\x7f])|\s*$)"
+)
+_ANOTHER = Pattern(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
+_SAID_OF = Pattern(r"\s*(?:is|=|equals|are)\s+(?=[$\d\\-])")
+_SUPPOSED = Pattern(
+    r"\b(?:if|suppose|supposing|assume|assuming|whether|unless)(?:\s+that)?\s*$"
+    r"|\b(?:wrong|incorrect|mistaken|false|naive|tempting)\s*$|\b(?:might|could|may|would|some|people)\s+say(?:\s+that)?\s*$",
+    re.IGNORECASE,
+)
+_COMMA_LANGUAGE = Pattern(r"ответ|réponse|respuesta|antwort|resposta|risposta|odpowiedź|cevap|lösung", re.IGNORECASE)
+"""Subjects in languages that write a decimal comma."""
+_LEAD = r"\s*(?:\*\*|\()?\s*(?:(?:indeed|also|thus|therefore|clearly|definitely|surely|now|very|quite|in\s+fact)\s+)?"
+_TAIL = (
+    r"(?=[ \t]*(?:[.,;:!?*)\n。]|$)|\s+(?:and|to|with|as|since|for|in|because|within|here|too|now|above|below|indeed"
+    r"|according|of|at|on|from|inside|that|after|when)\b)"
+)
+_PRAISED = Pattern(
+    _LEAD
+    + r"(?:correct|right|reasonable|plausible|verified|confirmed|sensible|logical|obvious|accurate|sound|acceptable"
+    r"|as\s+(?:expected|required|above|before|shown|desired)|given(?!\s+by)|shown|stated|written|displayed|provided|highlighted"
+    r"|above|below|boxed(?!\{)|in\s+(?:the\s+|its\s+)?(?:box|boxed|simplest|lowest|correct|required|form))"
+    + _TAIL
+    + r"|\s*in\s+[a-z]{4,}(?=\s*[.\n]|$)",
+    re.IGNORECASE,
+)
+"""What is said of an answer that stands elsewhere."""
+_DESCRIBED = Pattern(
+    _LEAD
+    + r"(?:positive|negative|non-?negative|non-?zero|consistent|inconsistent|unique|valid|whole|rational|real|even|odd"
+    r"|prime|finite|an?\s+(?:positive\s+|negative\s+|whole\s+|natural\s+|rational\s+|real\s+|even\s+|odd\s+|prime\s+)*"
+    r"(?:integer|number|fraction|decimal|multiple|whole))" + _TAIL + r"|\s*an?\s+[a-z][a-z-]+(?:\s+[a-z-]+){0,4}[.,!\n]"
+    r"|\s*(?:greater|less|larger|smaller|more|fewer)\s+than\b|\s*(?:obtained|found|derived|computed|calculated)\s+(?:by|from|using)\s+[a-z]",
+    re.IGNORECASE,
+)
+"""What may be the answer where there is no other."""
+_COPULA = Pattern(
+    r"(?:\b(?:is|are|equals?|be|was|were|becomes|est|est\s+de|beträgt|ist|es|é|è|равн[аоы]|равен|составляет)\b|是|为|為|等于|等於|有)\s{0,4}:?\s{0,4}"
+    r"(?:(?:exactly|just|only|simply|therefore|thus)\s+)?",
+    re.IGNORECASE,
+)
+_VERB = Pattern(
+    r"\b(?:would|will|needs?|needed|takes?|took|has|have|had|costs?|gets?|got|earns?|earned|makes?|made|can|must|should|pays?|paid"
+    r"|spends?|spent|runs?|ran|left|sold|sells?|uses?|used|requires?|weighs?|contains?|saves?|saved|bought|buys?|gives?|gave"
+    r"|arrives?|leaves?|travels?|grows?|grew|rises?|falls?|reaches|finishes|starts?|walks?|walked|drives?|drove|reads?|ate|eats?|converges|aura|doit|faut|tiene|hat|braucht|нужно|потребуется|можно)\b",
+    re.IGNORECASE,
+)
+_QUANTITY = Pattern(r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|\\?\$?(?<![A-Za-z\d.])-?\d[\d,./]*(?<![,./])%?")
+_CLAUSE = Pattern(
+    r"(?P<value>(?:\\?\$?-?\d[\d,]*(?:\.\d+)?%?|\$[^$]{1,80}\$)(?:[ ][A-Za-z]{1,20}){0,3}|\(?[A-J]\)?),\s+"
+    r"(?P<clause>[A-Za-z]{2,}(?:[ '’,-]{1,2}[A-Za-z]+){0,30})[\s.!]*",
+)
+_PRONOUN = Pattern(r"(?:it|this|that|these|those|they|he|she|we|the|because|since|as|for|given)\b", re.IGNORECASE)
+_VALUE_WORD = Pattern(
+    r"\b(?:or|and|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|hundred|thousand|zero|half"
+    r"|infinity|infinite|none|undefined|maybe|perhaps|possibly|might|could|but|not|no|unless|except|if)\b",
+    re.IGNORECASE,
+)
+
+
+MAX_MARKS = 1_000
+"""Declarations that are looked at, the last ones of a text."""
+
+
+def declared(text: str) -> Extraction | None:
+    """The answer that words declare last, with those that the same words declare just before it."""
+    marks = _marks(DECLARED, text) or _marks(DECLARED_WEAKLY, text)
+    heading = _heading(text, marks[-1].end() if marks else -1)
+    if heading is not None:
+        return heading
+    turned = _reversed(text, marks[-1].end() if marks else 0)
+    if turned is not None or not marks:
+        return turned
+    marks = _without_denials(text, marks)
+    mark = marks[-1]
+    found = None if _denies(mark) else said(text[mark.start("after") :][:MAX_ANSWER])
+    if found is None or DENIED.search(text[max(0, mark.start() - 80) : mark.start()].lower()):
+        return Extraction(answer="", form="declared")
+    return replace(
+        found,
+        answer=_closed(found.answer) if text[mark.start() - 1 : mark.start()] == "(" else found.answer,
+        boxes=tuple(dict.fromkeys((*_side_by_side(text, marks), found.answer, *_offered(text, mark, found.answer)))),
+        decimal_comma=_COMMA_LANGUAGE.match(mark[0]) is not None,
+        at=mark.start(),
+    )
+
+
+def _denies(mark: re.Match[str]) -> bool:
+    return "not" in mark["verb"].lower()
+
+
+def _without_denials(text: str, marks: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Without a last "the answer is not 12" behind an answer that is another one."""
+    while len(marks) > 1 and _denies(marks[-1]):
+        denied, kept = (said(text[mark.end() :][:MAX_ANSWER]) for mark in marks[:-3:-1])
+        if denied is None or kept is None or _denies(marks[-2]) or denied.answer == kept.answer:
+            break
+        marks = marks[:-1]
+    return marks
+
+
+def _side_by_side(text: str, marks: Sequence[re.Match[str]]) -> list[str]:
+    """What `Answer: 1` says just above the last `Answer: 2`."""
+    found: list[str] = []
+    for earlier, later in zip(marks[-2::-1], marks[:0:-1], strict=False):
+        between = text[earlier.end() : min(later.start(), earlier.end() + MAX_ANSWER)].strip()
+        if earlier[0].casefold().strip() != later[0].casefold().strip() or "\n" in between or len(found) > MAX_LISTED:
+            break
+        other = said(between)
+        doubted = DOUBT.search(between) or _TAKEN_BACK.search(between)
+        if other is None or len(between) > len(other.answer) + 6 or doubted:
+            break
+        found.insert(0, other.answer)
+    return found
+
+
+DOUBT = Pattern(r"\b(?:wait|actually|no|wrong|mistake|incorrect|oops|sorry|instead|corrected|hmm)\b", re.IGNORECASE)
+_TAKEN_BACK = Pattern(
+    r"\b(?:was|is|were)\s+(?:a\s+|an\s+|the\s+|my\s+)?(?:wrong|incorrect|mistaken|bad|first|initial|mistake|guess)\b",
+    re.I,
+)
+_OFFERED = Pattern(
+    r"[.,;]?\s{0,4}(?:\(\s?)?(?:(?:or|alternatively|but)\b,?\s{0,4})?(?:(?:it|this|the\s+answer)\s+)?(?:(?:might|could|may)(?:\s+(?:also|well|instead))?\s+be"
+    r"|(?:maybe|perhaps|possibly)(?:\s+it(?:'s|\s+is))?)\s+(\S[^\n]{0,80})",
+    re.IGNORECASE,
+)
+
+
+def _offered(text: str, mark: re.Match[str], answer: str) -> list[str]:
+    """A second answer right behind the declared one: `... or it could be 4`."""
+    start = text.find(answer, mark.end()) if answer else -1
+    if not 0 <= start < mark.end() + 80:
+        return []
+    found = _OFFERED.match(text, start + len(answer.rstrip(".")))
+    other = said(found[1]) if found else None
+    return [other.answer] if other is not None and is_value(other.answer) else []
+
+
+def _heading(text: str, after: int) -> Extraction | None:
+    """What stands below a heading "Answer", or a heading "Result" if a value does."""
+    marks = [mark for mark in HEADING.finditer(text) if mark.start() > after]
+    if marks:
+        return said(text[marks[-1].end() :][:MAX_ANSWER])
+    marks = [mark for mark in _RESULT_HEADING.finditer(text) if mark.start() > after]
+    below = text[marks[-1].end() :][:MAX_ANSWER].lstrip() if marks else ""
+    return said(below) if is_value(below) and len(below.split("\n\n")) == 1 else None
+
+
+def _marks(pattern: Pattern, text: str) -> list[re.Match[str]]:
+    """The declarations of a text: not those that suppose an answer, hold a placeholder, or praise another one."""
+    found: list[re.Match[str]] = []
+    described: list[re.Match[str]] = []
+    for mark in list(pattern.finditer(text))[: -MAX_MARKS - 1 : -1]:
+        if _SUPPOSED.search(text, max(0, mark.start() - 24), mark.start()):
+            continue
+        if _PRAISED.match(text, mark.end()) or _is_instruction(text, mark):
+            continue
+        (described if _DESCRIBED.match(text, mark.end()) else found).append(mark)
+        if len(found) > MAX_LISTED:
+            break
+    return (found or described)[::-1]
+
+
+_PLACEHOLDERS = ("$LETTER", "$ANSWER", "$NUMBER", "\\boxed{}", "$\\boxed{")
+
+
+def _is_instruction(text: str, mark: re.Match[str]) -> bool:
+    """Whether what follows is a placeholder: `Answer: $LETTER`, `the answer is \\boxed{}`."""
+    line = text[mark.end() : mark.end() + 60].partition("\n")[0].strip(" '\"`*.")
+    return bool(line) and (is_placeholder(line) or line.startswith(_PLACEHOLDERS))
+
+
+def said(rest: str) -> Extraction | None:
+    """The answer at the start of what follows "the answer is"."""
+    if opened := _OPENED.match(rest):  # a quotation, a bullet, a fence below "The answer is:"
+        rest = rest[opened.end() :]
+    rest = rest.lstrip()
+    if _NEGATED.match(rest):
+        return None
+    if re.match(r"\*\*\s", rest):  # the end of a bold "Answer:"
+        rest = rest[2:].lstrip()
+    rest = rest[filler.end() :] if (filler := _FILLER.match(rest)) else rest
+    inner = _wrapped(rest)
+    if inner is None:
+        end = _SENTENCE_END.search(rest, min(len(rest), 1))
+        inner = _value_in((rest[: end.start()] if end else rest).strip())
+        inner = inner.strip("*").strip()
+        whole = re.fullmatch(r"\$([^$]+)\$\.?", inner)
+        inner = whole.group(1) if whole else inner
+    return Extraction(answer=inner.strip(), form="declared")
+
+
+def _value_in(inner: str) -> str:
+    """The value that a sentence states: the 34 of "The largest $n$ is 34", the 8 hours of "Jane needs 8 hours"."""
+    if clause := _CLAUSE.fullmatch(inner):
+        letter = clause["value"].strip("()").isalpha()
+        words = clause["clause"]
+        if _PRONOUN.match(words) and not re.search(r"\b(?:might|could|maybe|may)\b", words):
+            return clause["value"]
+        if not letter and not _VALUE_WORD.search(words):
+            return clause["value"]
+    if not _is_prose(inner):
+        return inner
+    copulas = list(_COPULA.finditer(inner))
+    if copulas and not re.search(r"\b(?:if|unless|either|whether|or|not)\b|n't\b", inner, re.IGNORECASE):
+        tail = inner[copulas[-1].end() :].strip()
+        if is_value(tail) and not _HEDGED.search(tail):
+            return _without_circumstance(tail)
+    if _HEDGED.search(inner):
+        return inner
+    spans = list(SPAN.finditer(inner))
+    if len(spans) == 1 and len(inner[: spans[0].start()].split()) > 1 and inner[: spans[0].start()].isascii():
+        return next(group for group in spans[0].groups() if group)
+    quantities = list(_QUANTITY.finditer(inner))
+    if len(quantities) == 1 and (_VERB.search(inner, 0, quantities[0].start()) or not inner.isascii()):
+        return _without_circumstance(inner[quantities[0].start() :])
+    return inner
+
+
+_CIRCUMSTANCE = Pattern(
+    r"(?P<value>\\?\$?-?\d[^\s]*(?:\s[$€£%])?(?:\s[A-Za-z]+){0,3}?)\s(?:sur|dans|pour|auf|im|every|each|at|in|on|for|after|when|from|by|during|to|with|that|who|left"
+    r"|altogether|so)\s?[A-Za-z][^\d$\\]*",
+    re.IGNORECASE,
+)
+
+
+def _without_circumstance(value: str) -> str:
+    """The $18 of "$18 every day at the market"."""
+    found = _CIRCUMSTANCE.fullmatch(value)
+    return found["value"] if found else value
+
+
+def _is_prose(inner: str) -> bool:
+    """Whether this begins as a sentence does: a word, or a formula of which something is said."""
+    return bool(
+        re.match(
+            r"(?:[A-Za-z]\s+(?:is|equals)\b|[A-Za-z]{2,}|[^\x00-\x7f]{2,}|[Aa]\s)(?!\s*[=({^_])|\$[^$]{1,40}\$\s+(?:is|equals)\b",
+            inner,
+        )
+    )
+
+
+def _closed(answer: str) -> str:
+    """Without the bracket that was opened before "Answer:"."""
+    return answer[:-1].rstrip() if answer.endswith(")") and answer.count(")") > answer.count("(") else answer
+
+
+def _reversed(text: str, after: int) -> Extraction | None:
+    """`$42$ is the answer`, `Option B is correct`, behind every other declaration."""
+    chosen = list(_CHOSEN.finditer(text, after))
+    marks = list(_REVERSED.finditer(text, after))
+    if chosen and (not marks or chosen[-1].start() > marks[-1].start()):
+        return Extraction(answer=chosen[-1][1] or chosen[-1][2], form="declared", at=chosen[-1].start())
+    if not marks:
+        return None
+    found = _BEFORE.search(text[max(0, marks[-1].start() - 220) : marks[-1].start()])
+    answer = next((group for group in found.groups() if group), "") if found else ""
+    return (
+        Extraction(answer=unwrapped(answer.strip()), form="declared", at=marks[-1].start()) if answer.strip() else None
+    )
+
+
+def _wrapped(rest: str) -> str | None:
+    """The content of what the text opens right away: `**...**`, `$...$`, `\\(...\\)`, `\\[...\\]`.
+
+    None where another value follows it, or a sentence about it: `$3$ or $4$`, `$n$ is 34`.
+    """
+    for opening, closing in (("**", "**"), ("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]")):
+        if rest.startswith(opening):
+            end = rest.find(closing, len(opening))
+            if end > 0:
+                inner = rest[len(opening) : end].strip()
+                after = end + len(closing)
+                return None if _ANOTHER.match(rest, after) or _SAID_OF.match(rest, after) else unwrapped(inner)
+    if rest.startswith("$"):
+        end = rest.find("$", 1)
+        following = rest[end + 1 : end + 2] if end > 0 else ""
+        if end > 1 and (not following or not following.isdigit()):
+            return None if _ANOTHER.match(rest, end + 1) or _SAID_OF.match(rest, end + 1) else rest[1:end]
+    return None
+
+
+def unwrapped(inner: str) -> str:
+    """Without one pair of dollars."""
+    return inner[1:-1] if len(inner) > 2 and inner[0] == inner[-1] == "$" else inner

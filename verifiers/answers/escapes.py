@@ -1,0 +1,57 @@
+"""Backslashes that were lost or doubled on the way of a text through JSON or a programming language."""
+
+from __future__ import annotations
+
+import re
+
+_LOST: tuple[tuple[str, str, str], ...] = (
+    ("\x07", "\\a", "lpha|pprox|rc|ngle|st"),
+    ("\x08", "\\b", "eta|egin|inom|ar|oldsymbol|ullet|ig|f"),
+    ("\x0b", "\\v", "ec|ert|arphi|arepsilon|artheta|ee"),
+    ("\x0c", "\\f", "rac|orall|lat|box"),
+    ("\t", "\\t", r"ext(?:bf|rm|it)?\s?\{|imes|heta|an(?![a-z])|frac|o\b|au(?![a-z])|riangle|ilde"),
+    ("\r", "\\r", "ight|angle|ho|floor|ceil"),
+    ("\n", "\\n", r"eq\b|abla|otin"),
+)
+"""Control character, the escape it was read from, what must follow for it to have been a command."""
+_PATTERNS = tuple((lost, escape, re.compile(f"{lost}(?={names})")) for lost, escape, names in _LOST)
+_COMMANDS = (
+    "[dtc]?frac|sqrt|left|right|pi|text(?:bf|rm)?|cdot|times|[lg]eq?|infty|mathbb|mathrm|mathbf|begin|end|boxed|circ|alpha|beta"
+    "|theta|lambda|sin|cos|tan|ln|log|cup|cap|in|pm|quad|sum|int|lim|binom|overline|vec|angle|operatorname|emptyset"
+)
+_DOUBLED = re.compile(rf"\\\\(?=(?:{_COMMANDS})(?![A-Za-z]))")
+_SINGLE = re.compile(r"(?<!\\)\\(?:\\\\)*(?=[A-Za-z])")
+_BARE = re.compile(r"(?<![\\A-Za-z])([dt]?frac(?=\s?\{[^{}]*\}\s?\{)|sqrt(?=\s?\{)|boxed(?=\s?\{))")
+
+
+def mended(text: str) -> str:
+    """The text with its backslashes as they were meant.
+
+    Example:
+        >>> mended("\\x0crac{1}{2}"), mended("\\\\\\\\frac{1}{2}"), mended("frac{1}{2}")
+        ('\\\\frac{1}{2}', '\\\\frac{1}{2}', '\\\\frac{1}{2}')
+    """
+    if not text.isprintable():
+        for lost, escape, pattern in _PATTERNS:
+            if lost in text:
+                text = pattern.sub(lambda _, escape=escape: escape, text)
+    if "\\\\" in text:
+        text = halved(text)
+    return _BARE.sub(r"\\\1", text) if "frac" in text or "sqrt" in text else text
+
+
+def halved(text: str) -> str:
+    """One backslash for two, where commands bear two; the breaks between rows are left."""
+    if not _DOUBLED.search(text):
+        return text
+    if not _SINGLE.search(text):
+        return text.replace("\\\\", "\\")
+    return text if "\\begin" in text else _DOUBLED.sub(lambda _: "\\", text)
+
+
+def without_form_feeds(text: str) -> str:
+    """A whole text with the commands mended whose first letter became a character that no text holds."""
+    for lost, escape, pattern in _PATTERNS[:4]:
+        if lost in text:
+            text = pattern.sub(lambda _, escape=escape: escape, text)
+    return text

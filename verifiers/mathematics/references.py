@@ -1,0 +1,191 @@
+"""The reference answer of a problem: read once, checked, with notes on what it is graded as."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from verifiers.answers.boxed import boxed, boxes
+from verifiers.answers.escapes import halved, mended
+from verifiers.answers.find import extract_answer
+from verifiers.errors import BadReference
+from verifiers.mathematics.equality import constants
+from verifiers.mathematics.equality.compare import compare, undecidable
+from verifiers.mathematics.equality.probes import is_undefined
+from verifiers.mathematics.limits import MAX_REFERENCE_CHARS, LimitExceeded, ParseError
+from verifiers.mathematics.nodes import (
+    EXPRESSION,
+    Call,
+    Div,
+    Group,
+    GroupKind,
+    Node,
+    Num,
+    Pow,
+    Relation,
+    Sym,
+    Text,
+    children,
+    contains,
+    symbols,
+)
+from verifiers.mathematics.reading.reader import clean, read, read_verbatim
+from verifiers.verdict import JSON
+
+
+class Gold(NamedTuple):
+    """A reference as it is graded."""
+
+    text: str
+    """What was written, as it was given."""
+    tree: Node
+
+
+def reference_text(reference: JSON) -> str:
+    """The reference as text; numbers are taken as written.
+
+    Raises:
+        BadReference: not text, empty, or over the length limit.
+    """
+    if isinstance(reference, int | float) and not isinstance(reference, bool):
+        return str(int(reference)) if isinstance(reference, float) and reference.is_integer() else str(reference)
+    if not isinstance(reference, str) or not reference.strip():
+        raise BadReference(f"reference must be a non-empty string; got {str(reference)[:80]!r}.")
+    if len(reference) > MAX_REFERENCE_CHARS:
+        raise BadReference(f"reference must have at most {MAX_REFERENCE_CHARS} characters; got {len(reference)}.")
+    return reference
+
+
+def read_reference(reference: JSON) -> Gold:
+    """The reference's tree.
+
+    Raises:
+        BadReference: it cannot be read.
+    """
+    return _read(reference_text(reference))
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> Gold:
+    whole = mended(text)
+    found = _side_by_side(whole)
+    return Gold(text, Group(GroupKind.LIST, found) if found else _tree(_declared_part(whole), text))
+
+
+def check_value(gold: Gold) -> None:
+    """Check that answers can be told from a reference.
+
+    Raises:
+        BadReference: a part of it is a constant without a value.
+    """
+    if _is_undefined(gold.tree):
+        raise BadReference(f"reference must have a value, so that answers can be told from it; got {gold.text[:80]!r}.")
+
+
+def notes_on(reference: JSON) -> list[str]:
+    """What a person should know of a reference: what it is graded as, where that may surprise.
+
+    Raises:
+        BadReference: it cannot be read, or has no value.
+    """
+    gold = read_reference(reference)
+    check_value(gold)
+    whole = mended(gold.text)
+    found: list[str] = []
+    if whole != gold.text:
+        doubled = halved(gold.text) != gold.text
+        found.append(
+            "its doubled backslashes are read as single ones" if doubled else "its lost backslashes are mended"
+        )
+    found += _notes_on_boxes(whole)
+    if kind := undecidable(gold.tree):
+        found.append(f"it holds {kind}, which is not worked out: graded as the same one, anything else is undecided")
+    return found + _notes_on_statements(gold.tree)
+
+
+def _is_undefined(tree: Node) -> bool:
+    if not isinstance(tree, EXPRESSION):
+        return any(map(_is_undefined, children(tree)))
+    return contains(tree, (Div, Pow, Call)) and constants.literal(tree) is None and is_undefined(tree)
+
+
+def _declared_part(text: str) -> str:
+    """The answer within a reference that is a whole solution; the text without delimiters elsewhere."""
+    if "####" in text or "\\boxed" in text:
+        found = extract_answer(text, forms=("boxed", "hashes"))
+    elif "answer is" in text.lower():
+        found = extract_answer(text, forms=("declared",))
+    else:
+        found = None
+    return found.answer if found else clean(text)
+
+
+def _side_by_side(text: str) -> tuple[Node, ...]:
+    """The answers in boxes side by side; empty for one box, or boxes apart."""
+    found = boxed(text) if text.count("boxed") > 1 else None
+    try:
+        return tuple(read(content) for content in found.boxes) if found and len(found.boxes) > 1 else ()
+    except (ParseError, LimitExceeded):
+        return ()
+
+
+def _notes_on_boxes(text: str) -> list[str]:
+    contents = [box.content.strip() for box in boxes(text)] if text.count("boxed") > 1 else []
+    if len(set(contents)) < 2:
+        return []
+    if items := _side_by_side(text):
+        return [f"its {len(items)} boxes are graded as one list of {len(items)} answers"]
+    return [f"of its {len(contents)} boxes the last one is graded: {contents[-1][:40]!r}"]
+
+
+def _tree(cleaned: str, text: str) -> Node:
+    try:
+        return read(cleaned)
+    except ParseError as error:
+        verbatim = as_written(cleaned)
+        if verbatim is not None:
+            return verbatim
+        raise BadReference(f"reference cannot be read as mathematics ({error}); got {text[:80]!r}.") from error
+    except LimitExceeded as error:
+        raise BadReference(f"reference cannot be read as mathematics ({error}); got {text[:80]!r}.") from error
+
+
+def as_written(text: str) -> Node | None:
+    """The tokens of a text outside the grammar, equal to nothing but themselves; None where it has none."""
+    try:
+        return read_verbatim(text)
+    except (ParseError, LimitExceeded):
+        return None
+
+
+_TRIVIAL: tuple[tuple[str, Node], ...] = (
+    ("0=0", Relation((Num(0), Num(0)), ("=",))),
+    ("x=x", Relation((Sym("x"), Sym("x")), ("=",))),
+)
+
+
+def _notes_on_statements(tree: Node) -> list[str]:
+    """What there is to know of a reference that states something instead of naming a value."""
+    if isinstance(tree, Text) and re.search(r"\banswers?\b.*\bvary\b|\bproof\b", " ".join(tree.words)):
+        return ["it is no answer, but a remark: graded as these words"]
+    if not contains(tree, Relation):
+        return []
+    notes = [f"the empty statement {written} satisfies it" for written, node in _TRIVIAL if compare(tree, node).equal]
+    return notes + ([kind] if (kind := _kind_of_statement(tree)) else [])
+
+
+def _kind_of_statement(tree: Node) -> str:
+    if not isinstance(tree, Relation):
+        return ""
+    equation = set(tree.ops) == {"="}
+    if equation and not symbols(tree):
+        return "it is a statement about numbers: graded as the value on its right, or as the same statement"
+    if equation and _is_identity(tree):
+        return "it is an identity: graded as the same statement, side by side"
+    return "" if symbols(tree) else "it is a comparison of numbers: graded as the same comparison, side by side"
+
+
+def _is_identity(tree: Relation) -> bool:
+    left, right = tree.sides[0], tree.sides[-1]
+    return not isinstance(left, Sym) and symbols(left) == symbols(right) and compare(left, right).equal

@@ -1,0 +1,130 @@
+"""Answers that are words: the letter of a choice, true and false, prose, chemical formulas."""
+
+from __future__ import annotations
+
+import re
+
+from verifiers.mathematics.limits import LimitExceeded, ParseError
+from verifiers.mathematics.nodes import Node
+from verifiers.mathematics.reading.reader import clean, read
+from verifiers.mathematics.reading.tokens import FUNCTIONS
+from verifiers.mathematics.reading.words import phrase
+
+MAX_LABELLED = 400
+"""Characters of a letter with its text."""
+_WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|textsf)\s*\{([^{}]*)\}")
+_LETTER = re.compile(
+    r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s*(?:is\s*)?:?\s*)?([(\[]?)([A-Za-z])([)\]]?)[.:]?",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"(?:(?:option|choice|answer)\s*)?(?:[(\[]([A-Z])[)\]]|([A-Z])[).:](?=\s|$))[.:]?\s*([\s\S]*)", re.IGNORECASE
+)
+_OTHER_LABEL = re.compile(r"[(\[][A-Z][)\]]|(?:^|\s)[A-Z][).:](?:\s|$)|^(?:or|and|/|,)\s*\(?[A-Z]\)?\b", re.IGNORECASE)
+_TRUTH = re.compile(
+    r"(?:(?:the|this|that)\s+(?:statement|claim|assertion|proposition|equation|inequality)\s+is\s+|(?:it\s+is|it's|that\s+is)\s+)?"
+    r"(not\s+)?(true|false|yes|no)",
+    re.IGNORECASE,
+)
+_TRUTH_WORD = re.compile(r"true|false|yes|no", re.IGNORECASE)
+_NO_PROSE = re.compile(r"[^A-Za-z0-9\s.,'’:;()!?-]")
+_FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:_?\d{1,3})?|[()\[\]](?:_?\d{1,2})?|\^?\d?[+-])+")
+
+
+def unwrapped(text: str) -> str:
+    """Without `\\text{...}` and delimiters: what a choice is recognised in."""
+    for _ in range(3):
+        text, before = _WRAP.sub(r"\1", text), text
+        if text == before:
+            break
+    return clean(text.replace("\\ ", " ")).strip("{} ")
+
+
+def choice(text: str) -> str | None:
+    """The letter that is the answer, alone or with what it stands for: `B`, `(B)`, `B. 12`, `\\text{(B) }12`.
+
+    A small letter stays small where nothing says that it is a choice.
+    """
+    if len(text) > MAX_LABELLED:
+        return None
+    plain = unwrapped(text)
+    alone = _LETTER.fullmatch(plain)
+    if alone:
+        letter = alone[2].upper() if alone[1] and alone[3] else alone[2]
+        return letter if letter.upper() in "ABCDEFGHIJ" else None
+    found = _LABEL.fullmatch(plain)
+    if found is None or _OTHER_LABEL.search(found[3]):
+        return None
+    return (found[1] or found[2]).upper()
+
+
+def same_choice(reference: str, answer: str) -> bool | None:
+    """Equality of two choices; None where either is something else."""
+    wanted = choice(reference)
+    if wanted is None or not wanted.isupper():
+        return None
+    chosen = choice(answer)
+    return None if chosen is None else chosen.upper() == wanted
+
+
+def labelled_value(text: str) -> Node | None:
+    """The 12 of `(B) 12`."""
+    if len(text) > MAX_LABELLED:
+        return None
+    label = _LABEL.fullmatch(unwrapped(text))
+    if label is None or not label[3].strip() or _OTHER_LABEL.search(label[3]):
+        return None
+    try:
+        return read(label[3].strip())
+    except (ParseError, LimitExceeded):
+        return None
+
+
+def same_truth(reference: str, answer: str) -> bool | None:
+    """Equality of two answers that are true or false, yes or no; None where either is something else."""
+    wanted = truth(reference)
+    if wanted is None:
+        return None
+    said = truth(answer)
+    return None if said is None else said is wanted
+
+
+def truth(text: str) -> bool | None:
+    """What `Yes`, `False`, `the statement is true` say; None for anything else."""
+    if len(text) > 80 or _TRUTH_WORD.search(text) is None:
+        return None
+    found = _TRUTH.fullmatch(unwrapped(text))
+    return None if found is None else (found[2].lower() in ("true", "yes")) is not bool(found[1])
+
+
+def prose(text: str) -> str | None:
+    """What a text of words says, without typesetting, punctuation and articles; None for mathematics."""
+    if len(text) > 300:
+        return None
+    plain = unwrapped(text)
+    words = re.findall(r"[A-Za-z0-9]+", plain)
+    if _NO_PROSE.search(plain) or not any(len(word) > 3 and word.isalpha() for word in words):
+        return None
+    return None if any(word in FUNCTIONS for word in words) else phrase(words)
+
+
+def same_prose(reference: str, answer: str) -> bool:
+    """Whether both are the same words."""
+    said = prose(reference)
+    return bool(said) and said == prose(answer)
+
+
+def formula(text: str) -> str | None:
+    """A chemical formula without its typesetting, or None: `\\text{H}_2\\text{O}` is H2O."""
+    if len(text) > 100:
+        return None
+    plain = unwrapped(text.replace("\\ce", "\\text")).translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789", "{} "))
+    return (
+        plain.replace("_", "").replace("^", "") if _FORMULA.fullmatch(plain) and any(map(str.isdigit, plain)) else None
+    )
+
+
+def same_formula(reference: str, answer: str) -> bool:
+    """Whether both are the same chemical formula."""
+    wanted = formula(reference)
+    return bool(wanted) and wanted == formula(answer)
