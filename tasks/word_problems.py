@@ -9,6 +9,7 @@ from functools import cache
 from typing import NamedTuple
 
 from tasks.base import Problem, Task, TaskError
+from tasks.drawing import draw_distinct
 
 NAMES = (
     "Ana",
@@ -79,25 +80,18 @@ class WordProblems(Task):
         self._seed = seed
 
     def problems(self, split: str) -> Sequence[Problem]:
-        if split not in self._sizes:
-            raise TaskError(f"split must be train or test; got {split!r}.")
         return _problems(self, split)
 
     def draw(self, split: str) -> list[Problem]:
-        """Distinct questions of a split, one form after another, until there are enough or no new ones are found."""
+        """Distinct questions of a split, each form of story equally often."""
         source = random.Random(f"{self._seed} {self.name} {split}")
-        found: dict[str, Problem] = {}
-        misses = 0
-        while len(found) < self._sizes[split] and misses < 2_000:
-            write = self._stories[len(found) % len(self._stories)]
+
+        def draw() -> Problem:
             who, other = source.sample(NAMES, 2)
-            story = write(source, self._largest, Cast(who, other, source.choice(THINGS), source.choice(CONTAINERS)))
-            if _split_of(story.question) != split or story.question in found:
-                misses += 1
-                continue
-            misses = 0
-            found[story.question] = self._problem(story)
-        return list(found.values())
+            cast = Cast(who, other, source.choice(THINGS), source.choice(CONTAINERS))
+            return self._problem(source.choice(self._stories)(source, self._largest, cast))
+
+        return draw_distinct(draw, split=split, sizes=self._sizes)
 
     def _problem(self, story: Story) -> Problem:
         return Problem(
@@ -114,11 +108,6 @@ class WordProblems(Task):
 @cache
 def _problems(task: WordProblems, split: str) -> Sequence[Problem]:
     return task.draw(split)
-
-
-def _split_of(question: str) -> str:
-    """One question in ten is held out, by its own digest."""
-    return "test" if hashlib.blake2b(question.encode(), digest_size=4).digest()[0] % 10 == 0 else "train"
 
 
 def _receive(source: random.Random, largest: int, cast: Cast) -> Story:
