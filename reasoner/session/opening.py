@@ -187,7 +187,7 @@ def _say_how_it_goes_on(session: Session, progress: Progress) -> None:
     if done >= config.steps and progress.state.after is None:
         session.display.note(f"all {config.steps} steps are done: closing the run as it stands")
     written = run.path / "config.yaml"
-    if done >= config.steps or not written.is_file():
+    if not 0 < done < config.steps or not written.is_file():
         return
     before = load_config(str(written)).stages[0]
     planned, now = (rate_of_step(each, done + 1) for each in (before, config))

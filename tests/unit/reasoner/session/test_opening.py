@@ -1,0 +1,40 @@
+"""What a resumed run says of its learning rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reasoner.config.load import dump, resolve
+from reasoner.session.opening import open_session
+
+
+def opened(folder: Path, capsys: pytest.CaptureFixture[str], *, lr: float, step: int | None = None) -> str:
+    """Open a stage; with a step, write its checkpoint. Returns what was said."""
+    raw = {
+        "method": "sft",
+        "steps": 6,
+        "task": {"name": "arithmetic", "options": {"digits": 1}},
+        "model": {"from_scratch": {"hidden_size": 16, "layers": 1, "heads": 2, "max_positions": 64}},
+        "optim": {"lr": lr, "schedule": "constant", "warmup_steps": 0},
+        "eval": {"problems": 0},
+        "logging": {"tensorboard": False},
+    }
+    config = resolve(raw).stages[0]
+    with open_session(config, folder, resume=step is None) as session:
+        if step is not None:
+            (folder / "config.yaml").write_text(dump(config))
+            session.step = step
+            session.checkpoint()
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("step", "said"), [(0, False), (3, True)])
+def test_another_rate_is_said_where_steps_were_trained_by_the_first(
+    step: int, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened(tmp_path, capsys, lr=1e-3, step=step)
+    out = opened(tmp_path, capsys, lr=1e-4)
+    assert f"after step {step}" in out
+    assert ("the learning rate jumps: 0.001 at step 3" in " ".join(out.split())) is said
