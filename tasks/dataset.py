@@ -63,6 +63,11 @@ class Dataset(Task):
         if split not in self.splits:
             raise TaskError(f"split must be train or test; got {split!r}.")
         rows = self._rows(split)
+        if self._verifier_column is not None and not any(self._verifier_column in row for _, row in rows):
+            where, row = f"{self._path} {split}", rows[0][1] if rows else {}
+            raise TaskError(
+                f"{where}: no row has column {self._verifier_column!r}. {_has(row)} Set task.options.verifier_column."
+            )
         found = [self._problem(row, split, number) for number, row in rows]
         first: dict[str, int] = {}
         for (number, _), problem in zip(rows, found, strict=True):
@@ -112,7 +117,7 @@ class Dataset(Task):
     def _own_verifier(self, row: Mapping[str, object], where: str) -> str | None:
         if self._verifier_column is None:
             return None
-        own = self._present(row, self._verifier_column, "verifier_column", where)
+        own = row.get(self._verifier_column)
         if not own:
             return None
         try:

@@ -101,8 +101,8 @@ def gold_notes(problems: Sequence[Problem]) -> str:
     if not notes:
         return ""
     return (
-        f"{len(notes)} of {len(problems)} golds are graded in a way that may surprise (`reasoner tasks validate` lists"
-        f" them): {'; '.join(notes[:3])}."
+        f"{len(notes)} of {len(problems)} golds are graded in a way that may surprise (`reasoner tasks validate TASK`"
+        f" lists them): {'; '.join(notes[:3])}."
     )
 
 

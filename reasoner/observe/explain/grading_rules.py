@@ -122,7 +122,7 @@ def _undecided(history: History) -> Iterator[Finding]:
             f"one of them: {str(rows[-1].answer)[:80]!r} against {str(rows[-1].reference)[:40]!r}",
         ),
         change="ask for a value in the prompt; where the references themselves are integrals, limits or series, write"
-        " their values (`reasoner tasks validate` names them).",
+        " their values (`reasoner tasks validate TASK` names them).",
         rollouts=places(rows),
     )
 

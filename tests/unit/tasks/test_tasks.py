@@ -112,7 +112,7 @@ def test_the_verifier_of_a_row_is_known_before_anything_is_graded(tmp_path: Path
     rows = [{**row, "by": "exact" if n % 2 else None} for n, row in enumerate(ROWS)]
     path = write(tmp_path / "rows.jsonl", rows)
     assert [p.verifier for p in columns(path, verifier_column="by").problems("train")[:2]] == ["math", "exact"]
-    with pytest.raises(TaskError, match=r"row 0 has no column 'source'.*Set task.options.verifier_column"):
+    with pytest.raises(TaskError, match=r"no row has column 'source'.*Set task.options.verifier_column"):
         columns(path, verifier_column="source").problems("train")
     rows[3]["by"] = "maths"
     write(tmp_path / "rows.jsonl", rows)
