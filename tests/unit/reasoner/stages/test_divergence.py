@@ -36,11 +36,7 @@ TINY = {
     "checkpoint": {"every": 1, "keep": 9},
     "steps": 2,
 }
-REWARD = f"{Path(__file__)}:characters"
-
-
-def characters(completion: str, reference: str) -> float:
-    return sum(map(ord, completion)) % 7 / 7
+REWARD = f"{Path(__file__).with_name('characters.py')}:characters"
 
 
 def run_of(folder: Path, **changes: object) -> RunConfig:
