@@ -64,6 +64,8 @@ REMOTE = "verifiers.serve.client:Remote"
 _decorated: dict[str, type[Verifier]] = {}
 _allowed: frozenset[str] | None = None
 Registered = TypeVar("Registered")
+GIVEN = frozenset({"completion", "reference", "prompt", "info"})
+"""Arguments that a function as a verifier is given, by name."""
 
 
 class VerifierSource(NamedTuple):
@@ -109,9 +111,14 @@ def from_function(function: Callable[..., bool | float | Verdict], name: str) ->
     parameters = inspect.signature(function).parameters.values()
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     wanted = {parameter.name for parameter in parameters}
-    missing = {"completion"} - wanted
-    if missing and not takes_all:
-        raise UnknownVerifier(f"{name} must be a function of completion and reference; it takes {sorted(wanted)}.")
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_ONLY)]
+    unknown = {p.name for p in named if p.default is p.empty} - GIVEN
+    if unknown or not (takes_all or "completion" in wanted):
+        trl = " The verifier `trl` grades by TRL's functions of `completions`." if "completions" in wanted else ""
+        raise UnknownVerifier(
+            f"{name} must be a function of completion and, as it likes, reference, prompt and info; it takes"
+            f" {', '.join(sorted(wanted)) or 'nothing'}.{trl}"
+        )
 
     class FunctionVerifier(Verifier):
         """A plain function as a verifier."""
@@ -133,12 +140,7 @@ def from_function(function: Callable[..., bool | float | Verdict], name: str) ->
 
         @staticmethod
         def _call(row: GradingRow) -> object:
-            given: dict[str, object] = {
-                "completion": row.completion,
-                "reference": row.reference,
-                "prompt": row.prompt,
-                "info": row.info,
-            }
+            given: dict[str, object] = {key: getattr(row, key) for key in GIVEN}
             return function(**{key: value for key, value in given.items() if takes_all or key in wanted})
 
     FunctionVerifier.name = name

@@ -24,6 +24,8 @@ class Method(NamedTuple):
     """Suffix of `stage:NAME` to the file in the stage's folder that later stages get for it."""
     check: str | None = None
     """`module:function` of the stage's config, called before the first stage of a run begins."""
+    sections: tuple[str, ...] = ()
+    """Sections of the config that other methods do not read."""
     defaults: Mapping[str, object] = {}
     """Values of the stage's config where neither the file nor an override sets them."""
 
@@ -34,24 +36,35 @@ class Method(NamedTuple):
 
 
 _RL_CHECK = "reasoner.algorithm.objective:check_algorithm"
+_RL_SECTIONS = ("algorithm", "value")
 METHODS: Mapping[str, Method] = {
-    "grpo": Method("reasoner.train:train", "rewards", samples=True, check=_RL_CHECK),
+    "grpo": Method("reasoner.train:train", "rewards", samples=True, check=_RL_CHECK, sections=_RL_SECTIONS),
     "ppo": Method(
         "reasoner.train:train",
         "rewards",
         samples=True,
         check=_RL_CHECK,
+        sections=_RL_SECTIONS,
         defaults={"algorithm": {"advantage": "gae"}, "rollout": {"group_size": 1}},
     ),
-    "sft": Method("reasoner.stages.sft:sft", "demonstrations"),
-    "reward_model": Method("reasoner.stages.reward_model:reward_model", "pairs", policy="reward"),
-    "dpo": Method("reasoner.stages.dpo:dpo", "pairs", policy="pair", check="reasoner.stages.dpo:check_loss"),
+    "sft": Method("reasoner.stages.sft:sft", "demonstrations", sections=("sft",)),
+    "reward_model": Method(
+        "reasoner.stages.reward_model:reward_model", "pairs", policy="reward", sections=("reward_model", "preferences")
+    ),
+    "dpo": Method(
+        "reasoner.stages.dpo:dpo",
+        "pairs",
+        policy="pair",
+        check="reasoner.stages.dpo:check_loss",
+        sections=("dpo", "preferences"),
+    ),
     "pairs": Method(
         "reasoner.stages.sample_pairs:pairs",
         None,
         samples=True,
         writes={"": PAIRS_FILE},
         check="reasoner.stages.sample_pairs:check_groups",
+        sections=("pairs",),
     ),
     "constitutional": Method(
         "reasoner.stages.constitutional:constitutional",
@@ -59,5 +72,6 @@ METHODS: Mapping[str, Method] = {
         samples=True,
         writes={"": PAIRS_FILE, "/sft": SFT_FILE},
         check="reasoner.stages.checks:check_principles",
+        sections=("constitutional",),
     ),
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from reasoner.config.errors import ConfigError
 from reasoner.config.estimators import traits_of
 from reasoner.config.methods import METHODS
-from reasoner.config.stage import StageConfig
+from reasoner.config.stage import RunConfig, StageConfig
 
 NEARLY_GREEDY = 0.05
 """Temperature below which the samples of a group hardly differ (ours): a token 0.2 nats behind has a chance of 2 %."""
@@ -41,6 +41,20 @@ def little_effect(stage: StageConfig) -> list[str]:
         )
     if stage.eval.metric is not None and not stage.evaluates:
         found.append(f"eval.metric={stage.eval.metric} decides nothing: this stage solves no evaluation problems")
+    return found
+
+
+def unread_settings(run: RunConfig) -> list[str]:
+    """Sentences on sections that are set and that no stage of the run reads."""
+    read = {section for stage in run.stages for section in METHODS[stage.method].sections}
+    methods = ", ".join(dict.fromkeys(stage.method for stage in run.stages))
+    found: list[str] = []
+    for name in dict.fromkeys(section for method in METHODS.values() for section in method.sections):
+        keys = {key for stage in run.stages for key in getattr(stage, name).model_dump(exclude_defaults=True)}
+        if keys and name not in read:
+            readers = " or ".join(method for method, row in METHODS.items() if name in row.sections)
+            listed = ", ".join(f"{name}.{key}" for key in sorted(keys))
+            found.append(f"{listed} does nothing: {readers} reads it, and this run is {methods}")
     return found
 
 

@@ -19,6 +19,9 @@ from reasoner.data.prompt import Prompt, messages_of, render_each
 from reasoner.data.turns import template_mask, turns_of
 from tasks import Message, Problem
 
+DEMONSTRATION_SHAPE = "{messages} or {prompt, completion}, with chat messages or text"
+"""What a row of demonstrations is, in words."""
+
 
 class Rows(NamedTuple):
     """Usable rows, and those that are none."""

@@ -122,13 +122,16 @@ def usable_rows(
     return found, bad
 
 
-def report_bad_rows(bad: Sequence[BadRow], *, total: int, policy: str, folder: Path | None = None) -> str | None:
+def report_bad_rows(
+    bad: Sequence[BadRow], *, total: int, policy: str, shape: str, folder: Path | None = None
+) -> str | None:
     """Say which rows were left out and why; None where none was.
 
     Args:
         bad: the rows.
         total: rows read.
         policy: "drop", "drop_most" or "stop".
+        shape: of a row that can be used, in words.
         folder: a run folder: every row is named in its `bad_rows.tsv`.
     Raises:
         ConfigError: there is one and the policy is "stop", they are more than half and it is "drop", or none is left.
@@ -141,7 +144,7 @@ def report_bad_rows(bad: Sequence[BadRow], *, total: int, policy: str, folder: P
     shown = "; ".join(f"{row.where}: {row.reason}" for row in bad[:3])
     counted = f"{len(bad)} of {total} rows cannot be used: {shown}{'; ...' if len(bad) > 3 else ''}."
     if len(bad) == total:
-        raise ConfigError("bad-value", f"{counted} None is left: mend them, or name the columns that hold the text.")
+        raise ConfigError("bad-value", f"{counted} None is left. A row must be {shape}.")
     if policy == "stop":
         raise ConfigError("bad-value", f"{counted} bad_rows is 'stop'. Mend or remove them, or set bad_rows: drop.")
     if policy == "drop" and 2 * len(bad) > total:

@@ -20,6 +20,11 @@ from reasoner.config.sections import PREFERENCE_COLUMNS, PreferenceSection
 from reasoner.data.encode import BadRow, UnusableRow, chat_of, usable_rows
 from tasks import Message
 
+PAIR_SHAPE = (
+    "{prompt, chosen, rejected}, {chosen, rejected} of whole conversations, or {prompt, first, second, label}; other"
+    " columns are named by preferences.columns"
+)
+"""What a row of preferences is, in words."""
 Prompt = str | tuple[Message, ...]
 TURN = re.compile(r"\n\n(Human|Assistant): ?")
 ROLES = {"Human": "user", "Assistant": "assistant"}

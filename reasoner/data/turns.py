@@ -294,7 +294,8 @@ def ends_of(tokenizer: PreTrainedTokenizerBase, section: PromptSection, configur
 
 def _special_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Tokens that decoding leaves out of the text."""
-    return [str(text) for text in tokenizer.all_special_tokens]
+    added = cast("dict[int, Any]", getattr(tokenizer, "added_tokens_decoder", {})).values()
+    return list(dict.fromkeys([*map(str, tokenizer.all_special_tokens), *(str(t) for t in added if t.special)]))
 
 
 def _disagreement(turns: Turns, own: set[int]) -> str | None:

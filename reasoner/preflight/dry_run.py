@@ -8,7 +8,7 @@ from rich.console import Console
 
 from reasoner.config.load import dump
 from reasoner.config.methods import METHODS
-from reasoner.config.no_effect import little_effect
+from reasoner.config.no_effect import little_effect, unread_settings
 from reasoner.config.sections import DpoSection, RewardModelSection, SftSection
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.preflight.disk import disk_line, space_line
@@ -38,7 +38,8 @@ def print_plan(
         held = stage.model_copy(update={"model": stage.model.model_copy(update=of_size)})  # what comes has that size
         for line in plan(held, on_gpu=on_gpu, tokens=tokens(held)):
             console.print(f"# {line}", markup=False)
-    console.print(f"# {space_line(run)}", markup=False)
+    for line in (space_line(run), *(f"note: {said}" for said in unread_settings(run))):
+        console.print(f"# {line}", markup=False)
 
 
 def plan(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> list[str]:

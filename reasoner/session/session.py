@@ -117,6 +117,8 @@ class Session:
         return done
 
     def _remember_best(self, done: Evaluation) -> None:
+        if not done.result.estimates:  # nothing was graded: grading.max_ungraded_share speaks of that
+            return
         metric = self.config.eval.deciding
         found = done.result.figure(metric)
         if found is None:

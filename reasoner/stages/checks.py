@@ -13,10 +13,10 @@ from reasoner.config.methods import METHODS
 from reasoner.config.no_effect import refuse_no_effect
 from reasoner.config.sections import OWN, VerifierSection
 from reasoner.config.stage import StageConfig
-from reasoner.data.demonstrations import read_row
+from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, read_row
 from reasoner.data.difficulty import Difficulty
 from reasoner.data.encode import report_bad_rows, usable_rows
-from reasoner.data.preferences import load_pairs
+from reasoner.data.preferences import PAIR_SHAPE, load_pairs
 from reasoner.data.problems import listed, with_verifiers
 from reasoner.engine import engine_class
 from reasoner.evaluation.evaluate import is_metric, metric_names
@@ -138,7 +138,9 @@ def _check_pairs(stage: StageConfig, coming: Path | None) -> None:
     if any(here.values()):
         found = load_pairs(section.model_copy(update=here))
         bad = [row for pairs in found for row in pairs.bad]
-        report_bad_rows(bad, total=sum(len(pairs.pairs) for pairs in found) + len(bad), policy=section.bad_rows)
+        report_bad_rows(
+            bad, total=sum(len(pairs.pairs) for pairs in found) + len(bad), policy=section.bad_rows, shape=PAIR_SHAPE
+        )
 
 
 def _check_demonstrations(stage: StageConfig, coming: Path | None) -> None:
@@ -146,4 +148,4 @@ def _check_demonstrations(stage: StageConfig, coming: Path | None) -> None:
         here = _on_this_disk(paths, coming)
         rows, bad = usable_rows(here, split=split, read=lambda row, where: read_row(row))
         if bad:
-            report_bad_rows(bad, total=len(rows) + len(bad), policy=stage.sft.bad_rows)
+            report_bad_rows(bad, total=len(rows) + len(bad), policy=stage.sft.bad_rows, shape=DEMONSTRATION_SHAPE)

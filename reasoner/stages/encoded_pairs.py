@@ -5,7 +5,7 @@ from __future__ import annotations
 from reasoner.config.errors import ConfigError
 from reasoner.data.encode import BadRow, report_bad_rows
 from reasoner.data.pairs import EncodedPair, encode_pairs
-from reasoner.data.preferences import load_pairs, shares
+from reasoner.data.preferences import PAIR_SHAPE, load_pairs, shares
 from reasoner.session.session import Session
 
 
@@ -28,7 +28,7 @@ def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]
         sides.append(kept)
         if session.fresh:
             session.display.note(f"{split}: {'; '.join(shares([encoded.pair for encoded in kept]))}")
-    said = report_bad_rows(bad, total=total, policy=section.bad_rows, folder=session.run.path)
+    said = report_bad_rows(bad, total=total, policy=section.bad_rows, shape=PAIR_SHAPE, folder=session.run.path)
     if said and session.fresh:
         session.display.note(said)
     if not sides[0]:

@@ -18,7 +18,7 @@ from reasoner import processes
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
 from reasoner.config.methods import METHODS
-from reasoner.config.no_effect import little_effect
+from reasoner.config.no_effect import little_effect, unread_settings
 from reasoner.config.resumable import forbidden_changes, listed
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.policy.policy import Diverged
@@ -47,6 +47,9 @@ def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
     _check_new(root, resume=resume)
     check_run(config)
     with _full_disk_told(root), _one_writer(root):
+        if processes.launched_rank() == 0:
+            for sentence in unread_settings(config):
+                Console(highlight=False, soft_wrap=True).print(f"note: {sentence}", markup=False)
         _check_new(root, resume=resume)  # once more: another run may have begun and ended there meanwhile
         for index in range(len(config.stages)):
             _run_or_skip(config, index, resume=resume)

@@ -12,7 +12,7 @@ from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms
 from reasoner.algorithm.objective import TokenScores
 from reasoner.config.errors import ConfigError
-from reasoner.data.demonstrations import encode_problems, load_rows
+from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, encode_problems, load_rows
 from reasoner.data.encode import BadRow, Encoded, batch_of, report_bad_rows
 from reasoner.evaluation.estimates import estimate
 from reasoner.evaluation.evaluate import evaluate
@@ -91,7 +91,9 @@ def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded],
 
 
 def _say_what_is_left_out(session: Session, bad: Sequence[BadRow], total: int) -> None:
-    said = report_bad_rows(bad, total=total, policy=session.config.sft.bad_rows, folder=session.run.path)
+    said = report_bad_rows(
+        bad, total=total, policy=session.config.sft.bad_rows, shape=DEMONSTRATION_SHAPE, folder=session.run.path
+    )
     if said and session.fresh:
         session.display.note(said)
 

@@ -223,9 +223,7 @@ def test_a_function_is_given_what_it_asks_for() -> None:
     for function in (some, all_of_it):
         from_function(function, "f")().grade(GradingRow(**row))  # type: ignore[arg-type]
     assert seen == [{"completion": "c", "info": {"k": 1}}, row]
-    with pytest.raises(
-        UnknownVerifier, match=r"f must be a function of completion and reference; it takes \['answer'\]"
-    ):
+    with pytest.raises(UnknownVerifier, match=r"f must be a function of completion and, .*; it takes answer\."):
         from_function(lambda answer: True, "f")
 
 
@@ -280,3 +278,12 @@ def test_a_service_serves_the_names_it_is_given_and_no_option_of_its_machine() -
     with pytest.raises(BadOption, match=r"verifier 'code': option 'sandbox' is set by whoever runs the service alone"):
         get_verifier("code", sandbox="unsafe-host")
     assert isinstance(get_verifier("code"), Verifier)
+
+
+def test_a_function_that_wants_what_it_is_not_given_is_refused_before_any_row() -> None:
+    with pytest.raises(UnknownVerifier, match="it takes completions, kwargs, prompts.*`trl` grades by TRL's functions"):
+        from_function(lambda prompts, completions, **kwargs: [1.0], "f")
+    with pytest.raises(UnknownVerifier, match="it takes completion, weight"):
+        from_function(lambda completion, weight: True, "f")
+    verdict = from_function(lambda completion, weight=2: weight == 2, "f")().verify(completion="a", reference=None)
+    assert verdict.reward == 1.0

@@ -121,15 +121,15 @@ def test_pairs_of_one_prompt_lie_on_one_side_and_bad_rows_are_named_once(tmp_pat
 
 def test_the_bad_row_policy_drops_and_counts_or_stops(tmp_path: Path) -> None:
     bad = [BadRow(f"f row {n}", "the chosen completion is empty") for n in range(4)]
-    said = report_bad_rows(bad, total=10, policy="drop", folder=tmp_path)
+    said = report_bad_rows(bad, total=10, policy="drop", shape="", folder=tmp_path)
     assert said is not None
     assert said.startswith("4 of 10 rows cannot be used: f row 0: the chosen completion is empty; ")
     assert len((tmp_path / BAD_ROWS).read_text().splitlines()) == 4
     with pytest.raises(ConfigError, match="bad_rows is 'stop'"):
-        report_bad_rows(bad, total=10, policy="stop")
-    with pytest.raises(ConfigError, match="None is left"):
-        report_bad_rows(bad, total=4, policy="drop")
-    assert report_bad_rows([], total=10, policy="stop") is None
+        report_bad_rows(bad, total=10, policy="stop", shape="")
+    with pytest.raises(ConfigError, match=r"None is left. A row must be {a, b}\."):
+        report_bad_rows(bad, total=4, policy="drop", shape="{a, b}")
+    assert report_bad_rows([], total=10, policy="stop", shape="") is None
 
 
 def test_pairwise_accuracy_and_its_interval() -> None:

@@ -356,9 +356,9 @@ def test_a_chat_template_of_ones_own_takes_the_place_of_the_tokenizers(tmp_path:
 def test_a_run_does_not_begin_where_most_rows_cannot_be_used(bad: int, policy: str, goes_on: bool) -> None:
     rows = [BadRow(f"f row {place}", "why") for place in range(bad)]
     if goes_on:
-        said = report_bad_rows(rows, total=4, policy=policy)
+        said = report_bad_rows(rows, total=4, policy=policy, shape="{prompt}")
         assert said is not None
         assert f"{bad} of 4 rows cannot be used: f row 0: why" in said
         return
     with pytest.raises(ConfigError, match=r"3 of 4 rows cannot be used.*75% of the data.*bad_rows: drop_most"):
-        report_bad_rows(rows, total=4, policy=policy)
+        report_bad_rows(rows, total=4, policy=policy, shape="{prompt}")
