@@ -20,7 +20,7 @@ _VERBS = (
     r"\s{0,8}(?:=|→|⇒|->|=>|\\to\b)",
     r"\s{0,9}(?:是|为|為|は|은|는|هو|هي|है)\s{0,9}[:：]?",
     r"(?<=[选選])\s{0,9}[:：]?",
-    r"\s{1,9}(?:est|es|ist|lautet|é|è|to|là)\b\s{0,9}:?",
+    r"\s{1,9}(?:est|sont|es|son|ist|sind|lautet|lauten|beträgt|é|è|to|là|равен|равна|равно|составляет)\b\s{0,9}:?",
     r"(?<=\.)\s",
     r"\s{1,9}[—–-]\s",
 )
@@ -36,7 +36,7 @@ _SUBJECTS = (
     r"\bans\b\.?(?=\s{0,8}[:=\d$-])",
     r"\b(?:correct|right|best)\s{1,9}(?:option|choice)",
     r"(?:最终|最終|正确|正確)?答案|答(?=\s?[：:])|答え|정답|답|故选|故選",
-    r"\bответ|\bréponse(?:\s{1,9}finale)?|\brespuesta(?:\s{1,9}final)?|\bantwort|\bresposta(?:\s{1,9}final)?",
+    r"\bответ|\bréponse(?:\s{1,9}finale)?|\brespuesta(?:\s{1,9}final)?|\bantwort|\bendergebnis|\bresposta(?:\s{1,9}final)?",
     r"\brisposta(?:\s{1,9}finale)?|\bodpowiedź|đáp\s{1,9}án|\bcevap|الجواب|الإجابة(?:\s{1,9}النهائية)?|उत्तर",
 )
 DECLARED = Pattern(f"(?:{'|'.join(_SUBJECTS)}){_IS}", re.IGNORECASE)
@@ -44,7 +44,13 @@ _WEAK_SUBJECTS = (
     r"\bthe\s{1,9}(?:final\s{1,9})?(?:results?|solutions?(?:\s{1,9}set)?|value|roots?)",
     r"(?<![^\n])(?:result|solution)",
     r"\b(?:die\s{1,9})?lösung",
+    r"\b(?:ergebnis|lösungen|результат|итого?|résultat(?:\s{1,9}final)?|resultado(?:\s{1,9}final)?|risultato|wynik)",
+    r"(?:最终|最終)?(?:结果|結果)",
 )
+_FOREIGN_RESULT = Pattern(
+    r"ergebnis|lösungen|результат|итог|résultat|resultado|risultato|wynik|.{0,2}[结結]果", re.IGNORECASE
+)
+"""A result, which is an answer where a value follows."""
 DECLARED_WEAKLY = Pattern(f"(?:{'|'.join(_WEAK_SUBJECTS)}){_IS}", re.IGNORECASE)
 """Words that also stand in the middle of a derivation: asked only where no "answer" is declared."""
 HEADING = Pattern(
@@ -79,7 +85,11 @@ _HEDGED = Pattern(
     re.IGNORECASE,
 )
 _OPENED = Pattern(r"\s*\n\s*(?:[>•-]\s+|```\w*\n)")
-_NEGATED = Pattern(r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b|pas\b|не\b|不)", re.IGNORECASE)
+_NEGATED = Pattern(
+    r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b(?!\s+(?:definiert|lösbar|möglich))|pas\b(?!\s+de\b)"
+    r"|не\b(?!\s+(?:существует|определен))|不(?!存在|能|可能|成立|唯一))",
+    re.IGNORECASE,
+)
 _SENTENCE_END = Pattern(
     r"\.(?=\s|$)|[\n。]|;(?=\s)"
     r"|,(?=\s+(?:and so|and that|and this|so|which|because|since|but|as|not)\b)"
@@ -87,14 +97,22 @@ _SENTENCE_END = Pattern(
     r"|\s(?=\((?!or\b|and\b|not\b|maybe\b|possibly\b|perhaps\b)(?:[a-z]{2,}|\d+\)))"
     r"|\s{0,8}(?=です|입니다|이다)|!(?=\s+(?:[A-Z]|[^\x00-\x7f])|\s*$)"
 )
-_ANOTHER = Pattern(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
+_ANOTHER = Pattern(
+    r"\s*(?:[,，、]\s*)?(?:\b(?:or|and|und|oder|et|ou|y|o|e|или|и|lub|và|hoặc)\s+"
+    r"|(?:和|或者?|与|與|及び?|と|または|과|와|또는)\s*)[$\d\\*-]|\s*[,，、;；]\s*(?:\$|\\\()\s*-?\s*(?:\d|\\[dt]?frac|\\sqrt)"
+)
+"""A second value behind a first one."""
 _SAID_OF = Pattern(r"\s*(?:is|=|equals|are)\s+(?=[$\d\\-])")
 _SUPPOSED = Pattern(
     r"\b(?:if|suppose|supposing|assume|assuming|whether|unless)(?:\s+that)?\s*$"
     r"|\b(?:wrong|incorrect|mistaken|false|naive|tempting)\s*$|\b(?:might|could|may|would|some|people)\s+say(?:\s+that)?\s*$",
     re.IGNORECASE,
 )
-_COMMA_LANGUAGE = Pattern(r"ответ|réponse|respuesta|antwort|resposta|risposta|odpowiedź|cevap|lösung", re.IGNORECASE)
+_COMMA_LANGUAGE = Pattern(
+    r"ответ|réponse|respuesta|antwort|resposta|risposta|odpowiedź|cevap|(?:die\s+)?lösung|(?:end)?ergebnis|результат|итог"
+    r"|résultat|resultado|risultato|wynik",
+    re.IGNORECASE,
+)
 """Subjects in languages that write a decimal comma."""
 _LEAD = r"\s*(?:\*\*|\()?\s*(?:(?:indeed|also|thus|therefore|clearly|definitely|surely|now|very|quite|in\s+fact)\s+)?"
 _TAIL = (
@@ -158,8 +176,9 @@ def declared(text: str) -> Extraction | None:
     if turned is not None or not marks:
         return turned
     marks = _without_denials(text, marks)
+    text, marks = _without_cut_one(text, marks)
     mark = marks[-1]
-    found = None if _denies(mark) else said(text[mark.start("after") :][:MAX_ANSWER])
+    found = None if _denies(mark) or _CUT.match(text, mark.end()) else said(text[mark.start("after") :][:MAX_ANSWER])
     if found is None or DENIED.search(text[max(0, mark.start() - 80) : mark.start()].lower()):
         return Extraction(answer="", form="declared")
     return replace(
@@ -185,18 +204,47 @@ def _without_denials(text: str, marks: list[re.Match[str]]) -> list[re.Match[str
     return marks
 
 
+_CUT = Pattern(r"[\s*:$]{0,12}(?:\\[(\[])?\s{0,4}(?:\\boxed\s{0,4}\{?|\\boxe?|\\bo?|\\)?\s{0,12}\Z")
+"""The end of the text, but for what opens an answer."""
+
+
+def _without_cut_one(text: str, marks: list[re.Match[str]]) -> tuple[str, list[re.Match[str]]]:
+    """Without a last "The answer is" that the end of the text cuts off right behind the same declaration."""
+    if len(marks) > 1 and _CUT.match(text, marks[-1].end()) and not _denies(marks[-1]):
+        between = text[marks[-2].end() : marks[-1].start()][:MAX_ANSWER].rstrip(" \n*#_")
+        end = _LED_IN.search(between, max(0, len(between) - 40))
+        if _alone_in(between[: end.start()] if end else between) is not None:
+            return text[: marks[-1].start()], marks[:-1]
+    return text, marks
+
+
+_LED_IN = Pattern(
+    r"(?<=[\s.])(?:(?:so|thus|hence|therefore|the|final|correct|and|also|daher|somit|die|das|итак|окончательный)\b[,\s]{0,4}){1,4}\Z",
+    re.IGNORECASE,
+)
+"""What leads to a declaration."""
+
+
+def _alone_in(between: str) -> str | None:
+    """The answer that stands between two declarations; None where more stands there, or a doubt."""
+    between = between.strip()
+    other = said(between)
+    doubted = DOUBT.search(between) or _TAKEN_BACK.search(between)
+    if other is None or "\n" in between or len(between) > len(other.answer) + 6 or doubted:
+        return None
+    return other.answer
+
+
 def _side_by_side(text: str, marks: Sequence[re.Match[str]]) -> list[str]:
     """What `Answer: 1` says just above the last `Answer: 2`."""
     found: list[str] = []
     for earlier, later in zip(marks[-2::-1], marks[:0:-1], strict=False):
-        between = text[earlier.end() : min(later.start(), earlier.end() + MAX_ANSWER)].strip()
-        if earlier[0].casefold().strip() != later[0].casefold().strip() or "\n" in between or len(found) > MAX_LISTED:
+        if earlier[0].casefold().strip() != later[0].casefold().strip() or len(found) > MAX_LISTED:
             break
-        other = said(between)
-        doubted = DOUBT.search(between) or _TAKEN_BACK.search(between)
-        if other is None or len(between) > len(other.answer) + 6 or doubted:
+        other = _alone_in(text[earlier.end() : min(later.start(), earlier.end() + MAX_ANSWER)])
+        if other is None:
             break
-        found.insert(0, other.answer)
+        found.insert(0, other)
     return found
 
 
@@ -240,6 +288,8 @@ def _marks(pattern: Pattern, text: str) -> list[re.Match[str]]:
         if _SUPPOSED.search(text, max(0, mark.start() - 24), mark.start()):
             continue
         if _PRAISED.match(text, mark.end()) or _is_instruction(text, mark):
+            continue
+        if _FOREIGN_RESULT.match(mark[0]) and not is_value(text[mark.end() : mark.end() + 80]):
             continue
         (described if _DESCRIBED.match(text, mark.end()) else found).append(mark)
         if len(found) > MAX_LISTED:

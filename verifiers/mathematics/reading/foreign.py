@@ -37,6 +37,11 @@ UNITS: Mapping[str, str] = {
     "километров": "km", "километра": "km", "сантиметров": "cm", "сантиметра": "cm", "килограммов": "kg",
     "килограмма": "kg", "литров": "l", "литра": "l",
 }  # fmt: skip
+JOINING: Mapping[str, str] = {
+    **dict.fromkeys(("и", "和", "与", "與", "及", "以及", "と", "及び", "과", "와", "그리고"), "and"),
+    **dict.fromkeys(("или", "либо", "或", "或者", "または", "또는"), "or"),
+}
+"""Words between two values to the English one that they are."""
 _SCALES: Mapping[str, int] = {"千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "만": 10**4, "억": 10**8}
 _LONGEST = max(map(len, UNITS))
 _REFUSED = re.compile("[不非错誤没無否或还也]|\\bне\\b|\\bили\\b|아니|또는|ではな|または")

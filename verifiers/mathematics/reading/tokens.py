@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from verifiers.mathematics.limits import MAX_DIGITS, MAX_TOKENS, LimitExceeded, ParseError
-from verifiers.mathematics.reading.foreign import foreign_unit, is_foreign_word
+from verifiers.mathematics.reading.foreign import JOINING, foreign_unit, is_foreign_word
 from verifiers.mathematics.reading.words import NUMBERED, SHORT_WORDS
 from verifiers.mathematics.units import GLUED, KNOWN, LETTERS, SYMBOLS
 
@@ -488,6 +488,9 @@ class Tokenizer:
         Raises:
             ParseError: it is no word, but a letter that looks like another one.
         """
+        if run.lower() in JOINING:
+            self._emit("sep", JOINING[run.lower()])
+            return
         known = foreign_unit(run)
         if known is not None:
             for part in known:
@@ -499,8 +502,8 @@ class Tokenizer:
 
     def _word(self, word: str) -> None:
         lowered = word.lower()
-        if lowered in ("and", "or", "und"):
-            self._emit("sep", "or" if lowered == "or" else "and")
+        if lowered in _JOINING:
+            self._emit("sep", _JOINING[lowered])
         elif lowered in ("pi", "infinity"):
             self._emit("const", "pi" if lowered == "pi" else "oo")
         elif lowered in ("constant", "const") and self.tokens and self.tokens[-1].text == "+":
@@ -516,8 +519,10 @@ class Tokenizer:
             self._emit("word", run)
         elif run in FUNCTIONS or (run in NAMED_FUNCTIONS and (run in ("Re", "Im") or self._opens(end))):
             self._emit("fn", ALIASES.get(run, run))
-        elif lowered in ("and", "or"):
-            self._emit("sep", lowered)
+        elif lowered in _JOINING:
+            self._emit("sep", _JOINING[lowered])
+        elif run in ("et", "ou", "y") and self._after_number() and _BEFORE_NUMBER.match(self.text, self.position, end):
+            self._emit("sep", "or" if run == "ou" else "and")
         elif lowered in ("pi", "inf", "infinity", "oo"):
             self._emit("const", "pi" if lowered == "pi" else "oo")
         elif len(run) == 1:
@@ -754,6 +759,8 @@ class Tokenizer:
     """Command to what reads it, given its name and where the text ends."""
 
 
+_JOINING: Mapping[str, str] = {"and": "and", "or": "or", "und": "and", "oder": "or"}
+_BEFORE_NUMBER = re.compile(r"\$?\s+\$?[-−]?\d")
 _GREEK_FUNCTIONS: Mapping[str, str] = {"Gamma": "gamma", "zeta": "zeta"}
 _NEXT_LETTER = re.compile(r"\s*([A-Z])(?![A-Za-z])")
 _UNIT_TEXT = re.compile(r"(?:[A-Za-z]+|\\(?:cdot|times|mu|Omega|[,;:! ])|[\s~^{}\-\d/*.()])+")
