@@ -10,6 +10,8 @@ from verifiers.answers.boxed import DENIED
 from verifiers.answers.extraction import MAX_ANSWER, MAX_LISTED, Extraction, is_placeholder, is_value
 from verifiers.answers.patterns import Pattern
 
+_NAMED = ("die antwort", "das ergebnis", "das endergebnis", "die lösung")
+"""What stands behind its verb in German: `Also lautet die Antwort 24.`"""
 _VERBS = (
     r"\s{1,9}(?:is|are)\s{1,9}not\b",
     r"\s{1,9}(?:is|are)\b\s{0,8}:?",
@@ -20,6 +22,8 @@ _VERBS = (
     r"\s{0,8}(?:=|→|⇒|->|=>|\\to\b)",
     r"\s{0,9}(?:是|为|為|は|은|는|هو|هي|है)\s{0,9}[:：]?",
     r"(?<=[选選])\s{0,9}[:：]?",
+    "(?:" + "|".join(f"(?<={verb} {noun})" for verb in ("ist", "lautet", "beträgt", "also") for noun in _NAMED) + ")"
+    r"\s{1,9}(?=[\d$\\*-])",
     r"\s{1,9}(?:est|sont|es|son|ist|sind|lautet|lauten|beträgt|é|è|to|là|равен|равна|равно|составляет)\b\s{0,9}:?",
     r"(?<=\.)\s",
     r"\s{1,9}[—–-]\s",
@@ -91,7 +95,7 @@ _NEGATED = Pattern(
     re.IGNORECASE,
 )
 _SENTENCE_END = Pattern(
-    r"\.(?=\s|$)|[\n。]|;(?=\s)"
+    r"\.(?=\s|$)|[\n。]|;(?=\s)(?!\s{1,4}(?:[-−]?\d[\d,./]{0,40}|\$[^$\n]{1,80}\$)\s{0,4}(?:[;.\n]|$))"
     r"|,(?=\s+(?:and so|and that|and this|so|which|because|since|but|as|not)\b)"
     r"|\s(?=(?:because|since|which|rather|instead|as)\b)|(?<=[\dA-J)])\s(?=(?:not|non|nicht)\s)"
     r"|\s(?=\((?!or\b|and\b|not\b|maybe\b|possibly\b|perhaps\b)(?:[a-z]{2,}|\d+\)))"
@@ -105,7 +109,7 @@ _ANOTHER = Pattern(
 _SAID_OF = Pattern(r"\s*(?:is|=|equals|are)\s+(?=[$\d\\-])")
 _SUPPOSED = Pattern(
     r"\b(?:if|suppose|supposing|assume|assuming|whether|unless)(?:\s+that)?\s*$"
-    r"|\b(?:wrong|incorrect|mistaken|false|naive|tempting)\s*$|\b(?:might|could|may|would|some|people)\s+say(?:\s+that)?\s*$",
+    r"|\b(?:wrong|incorrect|mistaken|false|naive|tempting)\s*$|\b(?:might|could|may|(?<!\bi\s)would|some|people)\s+say(?:\s+that)?\s*$",
     re.IGNORECASE,
 )
 _COMMA_LANGUAGE = Pattern(
@@ -198,7 +202,7 @@ def _without_denials(text: str, marks: list[re.Match[str]]) -> list[re.Match[str
     """Without a last "the answer is not 12" behind an answer that is another one."""
     while len(marks) > 1 and _denies(marks[-1]):
         denied, kept = (said(text[mark.end() :][:MAX_ANSWER]) for mark in marks[:-3:-1])
-        if denied is None or kept is None or _denies(marks[-2]) or denied.answer == kept.answer:
+        if denied is None or not denied.answer or kept is None or _denies(marks[-2]) or denied.answer == kept.answer:
             break
         marks = marks[:-1]
     return marks

@@ -273,6 +273,7 @@ _MASTER = re.compile(
       | (?P<based>(?:\d[\dA-F]*[A-F]|[A-F]+\d|[A-F]{2})[\dA-F]*_(?:\{\s*\d{2}\s*\}|\d{2}(?!\d)))
       | (?P<num>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+(?![A-Za-z\d]))?)
       | (?P<command>\\(?:[A-Za-z]+\*?|.|$))
+      | (?P<accented>(?=[A-Za-z]{0,40}[À-ÖØ-öø-ɏ])[A-Za-zÀ-ÖØ-öø-ɏ]{3,})
       | (?P<letters>[A-Za-z]+)
       | (?P<foreign>[\u0400-\u052f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]+\.?)
       | (?P<rel><=>|=>|->|<=|>=|==|!=|=<|<|>|=|~=)
@@ -400,6 +401,8 @@ class Tokenizer:
                     self._letters(match[0], start, end)
             elif kind == "command":
                 self._command(match[0][1:].rstrip("*"), end)
+            elif kind == "accented":
+                self._emit("word", match[0])
             elif kind == "foreign":
                 self._foreign(match[0].rstrip("."))
             elif kind == "repeat":
