@@ -293,7 +293,7 @@ def _marks(pattern: Pattern, text: str) -> list[re.Match[str]]:
             continue
         if _PRAISED.match(text, mark.end()) or _is_instruction(text, mark):
             continue
-        if _FOREIGN_RESULT.match(mark[0]) and not is_value(text[mark.end() : mark.end() + 80]):
+        if _FOREIGN_RESULT.match(mark[0]) and not _ends_in_a_value(text, mark.end()):
             continue
         (described if _DESCRIBED.match(text, mark.end()) else found).append(mark)
         if len(found) > MAX_LISTED:
@@ -301,6 +301,17 @@ def _marks(pattern: Pattern, text: str) -> list[re.Match[str]]:
     return (found or described)[::-1]
 
 
+def _ends_in_a_value(text: str, start: int) -> bool:
+    """Whether a value begins here, and no further number stands behind its sentence."""
+    rest = text[start : start + _LAST_WORDS + 1]
+    if len(rest) > _LAST_WORDS or not is_value(rest):
+        return False
+    end = _SENTENCE_END.search(rest, min(len(rest), 1))
+    return end is None or not any(map(str.isdigit, rest[end.end() :]))
+
+
+_LAST_WORDS = 400
+"""Characters at the end of a text in which a result is its answer."""
 _PLACEHOLDERS = ("$LETTER", "$ANSWER", "$NUMBER", "\\boxed{}", "$\\boxed{")
 
 

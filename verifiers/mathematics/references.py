@@ -20,6 +20,7 @@ from verifiers.mathematics.nodes import (
     Div,
     Group,
     GroupKind,
+    Neg,
     Node,
     Num,
     Pow,
@@ -161,10 +162,9 @@ def decimal(text: str, *, by_language: bool = False) -> Node | None:
         tree = None if pointed is None else read(pointed)
     except (ParseError, LimitExceeded):
         return None
-    if by_language or not isinstance(tree, Quantity | Call):
-        return tree
-    known = isinstance(tree, Call) or tree.unit.dimension
-    return tree if known else None
+    measured = isinstance(tree, Quantity) and bool(tree.unit.dimension)
+    percent = isinstance(tree, Call) and tree.name in ("percent", "degree")
+    return tree if by_language or measured or percent or isinstance(tree, Num | Neg) else None
 
 
 def as_written(text: str) -> Node | None:

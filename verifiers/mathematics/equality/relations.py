@@ -101,8 +101,8 @@ def _two_relations(comparer: Comparer, gold: Relation, answer: Relation) -> bool
             if readings.is_definition(first) and readings.is_definition(second):
                 return _definitions(comparer, first, second)
             if op == "=" and isinstance(gold.sides[1], Cases) and isinstance(answer.sides[1], Cases):
-                stated = _value_of(comparer, gold), _value_of(comparer, answer)
-                return stated[0] is not None and stated[1] is not None and comparer.same(*stated)
+                wanted, given = _value_of(comparer, gold), _value_of(comparer, answer)
+                return wanted is not None and given is not None and comparer.same(wanted, given)
             return _proportional(comparer, first, second)
         return False
     values = [_value_of(comparer, relation) for relation in (gold, answer)]
