@@ -106,6 +106,8 @@ _ANOTHER = Pattern(
     r"|(?:和|或者?|与|與|及び?|と|または|과|와|또는)\s*)[$\d\\*-]|\s*[,，、;；]\s*(?:\$|\\\()\s*-?\s*(?:\d|\\[dt]?frac|\\sqrt)"
 )
 """A second value behind a first one."""
+_ANOTHER_LABELLED = Pattern(r"\s*[,，、;；]\s*(?:\$|\\\()\s*[A-Za-z](?:_\{?\w\}?)?\s*=")
+"""A second labelled value behind a labelled one."""
 _SAID_OF = Pattern(r"\s*(?:is|=|equals|are)\s+(?=[$\d\\-])")
 _SUPPOSED = Pattern(
     r"\b(?:if|suppose|supposing|assume|assuming|whether|unless)(?:\s+that)?\s*$"
@@ -422,13 +424,19 @@ def _wrapped(rest: str) -> str | None:
             if end > 0:
                 inner = rest[len(opening) : end].strip()
                 after = end + len(closing)
-                return None if _ANOTHER.match(rest, after) or _SAID_OF.match(rest, after) else unwrapped(inner)
+                return None if _goes_on(rest, after, inner) else unwrapped(inner)
     if rest.startswith("$"):
         end = rest.find("$", 1)
         following = rest[end + 1 : end + 2] if end > 0 else ""
         if end > 1 and (not following or not following.isdigit()):
-            return None if _ANOTHER.match(rest, end + 1) or _SAID_OF.match(rest, end + 1) else rest[1:end]
+            return None if _goes_on(rest, end + 1, rest[1:end]) else rest[1:end]
     return None
+
+
+def _goes_on(rest: str, end: int, inner: str) -> bool:
+    """Whether more belongs to what was wrapped: a second value, or what `$n$ is` says of it."""
+    labelled = "=" in inner and _ANOTHER_LABELLED.match(rest, end) is not None
+    return labelled or (_ANOTHER.match(rest, end) or _SAID_OF.match(rest, end)) is not None
 
 
 def unwrapped(inner: str) -> str:

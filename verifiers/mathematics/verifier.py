@@ -220,6 +220,8 @@ def _readings(gold: Gold, found: Extraction) -> Sequence[Callable[[Gold, Extract
     """The readings to be tried: no list of two values where the language makes a decimal of both sides."""
     if len(found.boxes) > 1:
         return _READINGS[:1]
+    if found.decimal_comma and ";" in gold.text and ";" not in found.answer:  # 3,5 is not 3; 5
+        return [reading for reading in _READINGS if reading is not _as_read or _decimal_answer(gold, found) is None]
     both = _decimal_reference(gold, found) is not None and _decimal_answer(gold, found) is not None
     return _READINGS[1:] if both else _READINGS
 

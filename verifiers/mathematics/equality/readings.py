@@ -175,7 +175,7 @@ def bound_like(answer: Relation, gold: Relation) -> Relation | None:
     inner = symbols(answer.sides[1])
     if not inner & {*names, *others}:
         return answer
-    known = head in _FUNCTIONS and head == other_head
+    known = isinstance(head, Sym) and head.name.removesuffix("^{-1}").rstrip("'") in _FUNCTIONS and head == other_head
     if not known or not {*names, *others} <= _BOUND or len(set(others)) < len(others):
         return None
     if inner & (set(names) - set(others)):
@@ -185,16 +185,28 @@ def bound_like(answer: Relation, gold: Relation) -> Relation | None:
     )
 
 
-def _applied_to(name: Node) -> tuple[str, list[str]]:
+def _applied_to(name: Node) -> tuple[Node, list[str]]:
     """The f and the x, y of `f(x, y)`; without arguments for anything else."""
-    parts: tuple[Node, ...] = ()
     if isinstance(name, Call) and name.name == "apply":
-        parts = name.args
+        head, *arguments = name.args
     elif isinstance(name, Mul) and len(name.factors) == 2:  # P(x)
-        inner = name.factors[1]
-        parts = (name.factors[0], *(inner.items if isinstance(inner, Group) else (inner,)))
-    letters = [part.name for part in parts if isinstance(part, Sym)]
-    return (letters[0], letters[1:]) if letters and len(letters) == len(parts) else ("", [])
+        head, inner = name.factors
+        arguments = [*inner.items] if isinstance(inner, Group) else [inner]
+    else:
+        return name, []
+    letters = [argument.name for argument in arguments if isinstance(argument, Sym)]
+    return (head, letters) if len(letters) == len(arguments) else (name, [])
+
+
+def all_bound_like(answer: Group, gold: Group) -> Group:
+    """Definitions of several functions with the variables of those of the reference, each of the same name."""
+    heads = {_applied_to(item.sides[0])[0]: item for item in gold.items if isinstance(item, Relation)}
+    items: list[Node] = []
+    for item in answer.items:
+        like = heads.get(_applied_to(item.sides[0])[0]) if isinstance(item, Relation) else None
+        renamed = bound_like(item, like) if like is not None and isinstance(item, Relation) else item
+        items.append(item if renamed is None else renamed)
+    return Group(answer.kind, tuple(items))
 
 
 def natural_logarithms(gold: Node, answer: Node) -> tuple[Node, Node]:

@@ -14,7 +14,7 @@ _UNIT = re.compile(
     r"[\s$]*[-−]?\d{1,12},\d{1,12}\s{0,4}(?:\\[,;: ]|~)?\s{0,4}(?:\\(?:text|mathrm|textrm|mbox|%)|%|°|€|[^\W\d_])[^,;]*"
 )
 _LEADING_ZERO = re.compile(r"[\s$]*[-−]?\d{1,12},0\d{1,11}[\s$]*")
-_BETWEEN = re.compile(r";|\b(?:und|oder|et|ou|y|o|и|или)\b")
+_BETWEEN = re.compile(r";|,(?=\s)|\b(?:und|oder|et|ou|y|o|и|или)\b")
 _NOT_A_UNIT = re.compile(r"\b(?:and|or|und|oder|et|ou|и|или)\b|[和或与與]", re.IGNORECASE)
 
 _WORDS = (
@@ -57,8 +57,8 @@ def with_points(text: str, *, by_language: bool) -> str | None:
 
     A comma between two digits, without a space, is decimal where it is the only one and a unit stands behind the number
     (`3,5 m`; not `1,234 m`) or the decimals begin with a zero and go on (`3,05`). By the language of the text it is
-    decimal too where it is the only one in each of the values that semicolons or "und" part. Within brackets it never
-    is: `(2,5)` is a pair.
+    decimal too where it is the only one in each of the values that semicolons, spaced commas or "und" part. Within
+    brackets it never is: `(2,5)` is a pair.
 
     Example:
         >>> with_points("3,5 m", by_language=False), with_points("2,5", by_language=False)
@@ -73,7 +73,8 @@ def with_points(text: str, *, by_language: bool) -> str | None:
         return None
     if not by_language and not _is_decimal_alone(text):
         return None
-    return _COMMA_NUMBER.sub(lambda found: found[1].replace(".", "").replace(",", "."), text)
+    pointed = _COMMA_NUMBER.sub(lambda found: found[1].replace(".", "").replace(",", "."), text)
+    return pointed if pointed != text else None
 
 
 def groups_thousands(text: str) -> bool:
