@@ -163,7 +163,7 @@ def decimal(text: str, *, by_language: bool = False) -> Node | None:
     except (ParseError, LimitExceeded):
         return None
     measured = isinstance(tree, Quantity) and bool(tree.unit.dimension)
-    percent = isinstance(tree, Call) and tree.name in ("percent", "degree")
+    percent = isinstance(tree, Call) and tree.name == "percent"
     return tree if by_language or measured or percent or isinstance(tree, Num | Neg) else None
 
 
