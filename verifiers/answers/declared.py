@@ -10,6 +10,8 @@ from verifiers.answers.boxed import DENIED
 from verifiers.answers.extraction import MAX_ANSWER, MAX_LISTED, Extraction, is_placeholder, is_value
 from verifiers.answers.patterns import Pattern
 
+_NAMED = ("die antwort", "das ergebnis", "das endergebnis", "die lösung")
+"""What stands behind its verb in German: `Also lautet die Antwort 24.`"""
 _VERBS = (
     r"\s{1,9}(?:is|are)\s{1,9}not\b",
     r"\s{1,9}(?:is|are)\b\s{0,8}:?",
@@ -20,7 +22,9 @@ _VERBS = (
     r"\s{0,8}(?:=|→|⇒|->|=>|\\to\b)",
     r"\s{0,9}(?:是|为|為|は|은|는|هو|هي|है)\s{0,9}[:：]?",
     r"(?<=[选選])\s{0,9}[:：]?",
-    r"\s{1,9}(?:est|es|ist|lautet|é|è|to|là)\b\s{0,9}:?",
+    "(?:" + "|".join(f"(?<={verb} {noun})" for verb in ("ist", "lautet", "beträgt", "also") for noun in _NAMED) + ")"
+    r"\s{1,9}(?=[\d$\\*-])",
+    r"\s{1,9}(?:est|sont|es|son|ist|sind|lautet|lauten|beträgt|é|è|to|là|равен|равна|равно|составляет)\b\s{0,9}:?",
     r"(?<=\.)\s",
     r"\s{1,9}[—–-]\s",
 )
@@ -36,7 +40,7 @@ _SUBJECTS = (
     r"\bans\b\.?(?=\s{0,8}[:=\d$-])",
     r"\b(?:correct|right|best)\s{1,9}(?:option|choice)",
     r"(?:最终|最終|正确|正確)?答案|答(?=\s?[：:])|答え|정답|답|故选|故選",
-    r"\bответ|\bréponse(?:\s{1,9}finale)?|\brespuesta(?:\s{1,9}final)?|\bantwort|\bresposta(?:\s{1,9}final)?",
+    r"\bответ|\bréponse(?:\s{1,9}finale)?|\brespuesta(?:\s{1,9}final)?|\bantwort|\bendergebnis|\bresposta(?:\s{1,9}final)?",
     r"\brisposta(?:\s{1,9}finale)?|\bodpowiedź|đáp\s{1,9}án|\bcevap|الجواب|الإجابة(?:\s{1,9}النهائية)?|उत्तर",
 )
 DECLARED = Pattern(f"(?:{'|'.join(_SUBJECTS)}){_IS}", re.IGNORECASE)
@@ -44,7 +48,13 @@ _WEAK_SUBJECTS = (
     r"\bthe\s{1,9}(?:final\s{1,9})?(?:results?|solutions?(?:\s{1,9}set)?|value|roots?)",
     r"(?<![^\n])(?:result|solution)",
     r"\b(?:die\s{1,9})?lösung",
+    r"\b(?:ergebnis|lösungen|результат|итого?|résultat(?:\s{1,9}final)?|resultado(?:\s{1,9}final)?|risultato|wynik)",
+    r"(?:最终|最終)?(?:结果|結果)",
 )
+_FOREIGN_RESULT = Pattern(
+    r"ergebnis|lösungen|результат|итог|résultat|resultado|risultato|wynik|.{0,2}[结結]果", re.IGNORECASE
+)
+"""A result, which is an answer where a value follows."""
 DECLARED_WEAKLY = Pattern(f"(?:{'|'.join(_WEAK_SUBJECTS)}){_IS}", re.IGNORECASE)
 """Words that also stand in the middle of a derivation: asked only where no "answer" is declared."""
 HEADING = Pattern(
@@ -79,22 +89,36 @@ _HEDGED = Pattern(
     re.IGNORECASE,
 )
 _OPENED = Pattern(r"\s*\n\s*(?:[>•-]\s+|```\w*\n)")
-_NEGATED = Pattern(r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b|pas\b|не\b|不)", re.IGNORECASE)
+_NEGATED = Pattern(
+    r"^\s*(?:definitely\s+|certainly\s+)?(?:not\b|isn't\b|n't\b|nicht\b(?!\s+(?:definiert|lösbar|möglich))|pas\b(?!\s+de\b)"
+    r"|не\b(?!\s+(?:существует|определен))|不(?!存在|能|可能|成立|唯一))",
+    re.IGNORECASE,
+)
 _SENTENCE_END = Pattern(
-    r"\.(?=\s|$)|[\n。]|;(?=\s)"
+    r"\.(?=\s|$)|[\n。]|;(?=\s)(?!\s{1,4}(?:[-−]?\d[\d,./]{0,40}|\$[^$\n]{1,80}\$)\s{0,4}(?:[;.\n]|$))"
     r"|,(?=\s+(?:and so|and that|and this|so|which|because|since|but|as|not)\b)"
     r"|\s(?=(?:because|since|which|rather|instead|as)\b)|(?<=[\dA-J)])\s(?=(?:not|non|nicht)\s)"
     r"|\s(?=\((?!or\b|and\b|not\b|maybe\b|possibly\b|perhaps\b)(?:[a-z]{2,}|\d+\)))"
     r"|\s{0,8}(?=です|입니다|이다)|!(?=\s+(?:[A-Z]|[^\x00-\x7f])|\s*$)"
 )
-_ANOTHER = Pattern(r"\s*(?:,\s*)?\b(?:or|and)\s+[$\d\\*-]")
+_ANOTHER = Pattern(
+    r"\s*(?:[,，、]\s*)?(?:\b(?:or|and|und|oder|et|ou|y|o|e|или|и|lub|và|hoặc)\s+"
+    r"|(?:和|或者?|与|與|及び?|と|または|과|와|또는)\s*)[$\d\\*-]|\s*[,，、;；]\s*(?:\$|\\\()\s*-?\s*(?:\d|\\[dt]?frac|\\sqrt)"
+)
+"""A second value behind a first one."""
+_ANOTHER_LABELLED = Pattern(r"\s*[,，、;；]\s*(?:\$|\\\()\s*[A-Za-z](?:_\{?\w\}?)?\s*=")
+"""A second labelled value behind a labelled one."""
 _SAID_OF = Pattern(r"\s*(?:is|=|equals|are)\s+(?=[$\d\\-])")
 _SUPPOSED = Pattern(
     r"\b(?:if|suppose|supposing|assume|assuming|whether|unless)(?:\s+that)?\s*$"
-    r"|\b(?:wrong|incorrect|mistaken|false|naive|tempting)\s*$|\b(?:might|could|may|would|some|people)\s+say(?:\s+that)?\s*$",
+    r"|\b(?:wrong|incorrect|mistaken|false|naive|tempting)\s*$|\b(?:might|could|may|(?<!\bi\s)would|some|people)\s+say(?:\s+that)?\s*$",
     re.IGNORECASE,
 )
-_COMMA_LANGUAGE = Pattern(r"ответ|réponse|respuesta|antwort|resposta|risposta|odpowiedź|cevap|lösung", re.IGNORECASE)
+_COMMA_LANGUAGE = Pattern(
+    r"ответ|réponse|respuesta|antwort|resposta|risposta|odpowiedź|cevap|(?:die\s+)?lösung|(?:end)?ergebnis|результат|итог"
+    r"|résultat|resultado|risultato|wynik",
+    re.IGNORECASE,
+)
 """Subjects in languages that write a decimal comma."""
 _LEAD = r"\s*(?:\*\*|\()?\s*(?:(?:indeed|also|thus|therefore|clearly|definitely|surely|now|very|quite|in\s+fact)\s+)?"
 _TAIL = (
@@ -158,8 +182,9 @@ def declared(text: str) -> Extraction | None:
     if turned is not None or not marks:
         return turned
     marks = _without_denials(text, marks)
+    text, marks = _without_cut_one(text, marks)
     mark = marks[-1]
-    found = None if _denies(mark) else said(text[mark.start("after") :][:MAX_ANSWER])
+    found = None if _denies(mark) or _CUT.match(text, mark.end()) else said(text[mark.start("after") :][:MAX_ANSWER])
     if found is None or DENIED.search(text[max(0, mark.start() - 80) : mark.start()].lower()):
         return Extraction(answer="", form="declared")
     return replace(
@@ -179,24 +204,53 @@ def _without_denials(text: str, marks: list[re.Match[str]]) -> list[re.Match[str
     """Without a last "the answer is not 12" behind an answer that is another one."""
     while len(marks) > 1 and _denies(marks[-1]):
         denied, kept = (said(text[mark.end() :][:MAX_ANSWER]) for mark in marks[:-3:-1])
-        if denied is None or kept is None or _denies(marks[-2]) or denied.answer == kept.answer:
+        if denied is None or not denied.answer or kept is None or _denies(marks[-2]) or denied.answer == kept.answer:
             break
         marks = marks[:-1]
     return marks
+
+
+_CUT = Pattern(r"[\s*:$]{0,12}(?:\\[(\[])?\s{0,4}(?:\\boxed\s{0,4}\{?|\\boxe?|\\bo?|\\)?\s{0,12}\Z")
+"""The end of the text, but for what opens an answer."""
+
+
+def _without_cut_one(text: str, marks: list[re.Match[str]]) -> tuple[str, list[re.Match[str]]]:
+    """Without a last "The answer is" that the end of the text cuts off right behind the same declaration."""
+    if len(marks) > 1 and _CUT.match(text, marks[-1].end()) and not _denies(marks[-1]):
+        between = text[marks[-2].end() : marks[-1].start()][:MAX_ANSWER].rstrip(" \n*#_")
+        end = _LED_IN.search(between, max(0, len(between) - 40))
+        if _alone_in(between[: end.start()] if end else between) is not None:
+            return text[: marks[-1].start()], marks[:-1]
+    return text, marks
+
+
+_LED_IN = Pattern(
+    r"(?<=[\s.])(?:(?:so|thus|hence|therefore|the|final|correct|and|also|daher|somit|die|das|итак|окончательный)\b[,\s]{0,4}){1,4}\Z",
+    re.IGNORECASE,
+)
+"""What leads to a declaration."""
+
+
+def _alone_in(between: str) -> str | None:
+    """The answer that stands between two declarations; None where more stands there, or a doubt."""
+    between = between.strip()
+    other = said(between)
+    doubted = DOUBT.search(between) or _TAKEN_BACK.search(between)
+    if other is None or "\n" in between or len(between) > len(other.answer) + 6 or doubted:
+        return None
+    return other.answer
 
 
 def _side_by_side(text: str, marks: Sequence[re.Match[str]]) -> list[str]:
     """What `Answer: 1` says just above the last `Answer: 2`."""
     found: list[str] = []
     for earlier, later in zip(marks[-2::-1], marks[:0:-1], strict=False):
-        between = text[earlier.end() : min(later.start(), earlier.end() + MAX_ANSWER)].strip()
-        if earlier[0].casefold().strip() != later[0].casefold().strip() or "\n" in between or len(found) > MAX_LISTED:
+        if earlier[0].casefold().strip() != later[0].casefold().strip() or len(found) > MAX_LISTED:
             break
-        other = said(between)
-        doubted = DOUBT.search(between) or _TAKEN_BACK.search(between)
-        if other is None or len(between) > len(other.answer) + 6 or doubted:
+        other = _alone_in(text[earlier.end() : min(later.start(), earlier.end() + MAX_ANSWER)])
+        if other is None:
             break
-        found.insert(0, other.answer)
+        found.insert(0, other)
     return found
 
 
@@ -241,12 +295,25 @@ def _marks(pattern: Pattern, text: str) -> list[re.Match[str]]:
             continue
         if _PRAISED.match(text, mark.end()) or _is_instruction(text, mark):
             continue
+        if _FOREIGN_RESULT.match(mark[0]) and not _ends_in_a_value(text, mark.end()):
+            continue
         (described if _DESCRIBED.match(text, mark.end()) else found).append(mark)
         if len(found) > MAX_LISTED:
             break
     return (found or described)[::-1]
 
 
+def _ends_in_a_value(text: str, start: int) -> bool:
+    """Whether a value begins here, and no further number stands behind its sentence."""
+    rest = text[start : start + _LAST_WORDS + 1]
+    if len(rest) > _LAST_WORDS or not is_value(rest):
+        return False
+    end = _SENTENCE_END.search(rest, min(len(rest), 1))
+    return end is None or not any(map(str.isdigit, rest[end.end() :]))
+
+
+_LAST_WORDS = 400
+"""Characters at the end of a text in which a result is its answer."""
 _PLACEHOLDERS = ("$LETTER", "$ANSWER", "$NUMBER", "\\boxed{}", "$\\boxed{")
 
 
@@ -357,13 +424,19 @@ def _wrapped(rest: str) -> str | None:
             if end > 0:
                 inner = rest[len(opening) : end].strip()
                 after = end + len(closing)
-                return None if _ANOTHER.match(rest, after) or _SAID_OF.match(rest, after) else unwrapped(inner)
+                return None if _goes_on(rest, after, inner) else unwrapped(inner)
     if rest.startswith("$"):
         end = rest.find("$", 1)
         following = rest[end + 1 : end + 2] if end > 0 else ""
         if end > 1 and (not following or not following.isdigit()):
-            return None if _ANOTHER.match(rest, end + 1) or _SAID_OF.match(rest, end + 1) else rest[1:end]
+            return None if _goes_on(rest, end + 1, rest[1:end]) else rest[1:end]
     return None
+
+
+def _goes_on(rest: str, end: int, inner: str) -> bool:
+    """Whether more belongs to what was wrapped: a second value, or what `$n$ is` says of it."""
+    labelled = "=" in inner and _ANOTHER_LABELLED.match(rest, end) is not None
+    return labelled or (_ANOTHER.match(rest, end) or _SAID_OF.match(rest, end)) is not None
 
 
 def unwrapped(inner: str) -> str:

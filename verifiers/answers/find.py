@@ -135,6 +135,8 @@ def _hashes(text: str) -> Extraction | None:
         line_end = text.find("\n", mark.end())
         line_end = len(text) if line_end < 0 else line_end
         line = text[mark.end() : min(line_end, mark.end() + MAX_ANSWER)].strip()
+        if not line and not answers and _is_cut_repeat(text, mark):
+            continue
         if not answers and _is_title(line, below=text[line_end : line_end + 400]):
             continue
         if answers and (mark.end() + 60 < answers[0][0].start() or len(answers) > MAX_LISTED):
@@ -151,6 +153,12 @@ def _hashes(text: str) -> Extraction | None:
     return Extraction(
         answer=line, form="hashes", boxes=tuple(dict.fromkeys(said for _, said in answers)), at=mark.start()
     )
+
+
+def _is_cut_repeat(text: str, mark: re.Match[str]) -> bool:
+    """Whether the end of the text cuts off a `####` in the line below another one with an answer."""
+    before = text[max(0, mark.start() - MAX_ANSWER) : mark.start()].rstrip().rpartition("\n")[2]
+    return not text[mark.end() :].strip() and _HASHES.match(before) is not None
 
 
 def _is_title(line: str, *, below: str) -> bool:
@@ -239,7 +247,10 @@ def _listed(before: str, answer: str) -> tuple[str, ...]:
     return (*(next(group for group in span.groups() if group) for span in spans), answer)
 
 
-JOINED = Pattern(r"\s{0,8}(?:[,/|;]|,?\s{0,8}(?:or|and)(?:\s+(?:maybe|perhaps|possibly))?)\s{0,8}")
+JOINED = Pattern(
+    r"\s{0,8}(?:[,/|;，、；]|[,，]?\s{0,8}(?:or|and|und|oder|et|ou|y|и|или|和|或者?|与|與|と|または|과|와|또는)"
+    r"(?:\s+(?:maybe|perhaps|possibly))?)\s{0,8}"
+)
 
 
 def _dollars(text: str) -> Extraction | None:

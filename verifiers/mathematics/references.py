@@ -20,9 +20,11 @@ from verifiers.mathematics.nodes import (
     Div,
     Group,
     GroupKind,
+    Neg,
     Node,
     Num,
     Pow,
+    Quantity,
     Relation,
     Sym,
     Text,
@@ -30,6 +32,8 @@ from verifiers.mathematics.nodes import (
     contains,
     symbols,
 )
+from verifiers.mathematics.reading.commas import with_points
+from verifiers.mathematics.reading.foreign import words_of_another_script
 from verifiers.mathematics.reading.reader import clean, read, read_verbatim
 from verifiers.verdict import JSON
 
@@ -141,7 +145,7 @@ def _notes_on_boxes(text: str) -> list[str]:
 
 def _tree(cleaned: str, text: str) -> Node:
     try:
-        return read(cleaned)
+        return decimal(cleaned) or read(cleaned)
     except ParseError as error:
         verbatim = as_written(cleaned)
         if verbatim is not None:
@@ -151,11 +155,26 @@ def _tree(cleaned: str, text: str) -> Node:
         raise BadReference(f"reference cannot be read as mathematics ({error}); got {text[:80]!r}.") from error
 
 
+def decimal(text: str, *, by_language: bool = False) -> Node | None:
+    """What `3,5 m` is with a decimal comma; None where its comma is none, or may part two values."""
+    pointed = with_points(text, by_language=by_language)
+    try:
+        tree = None if pointed is None else read(pointed)
+    except (ParseError, LimitExceeded):
+        return None
+    measured = isinstance(tree, Quantity) and bool(tree.unit.dimension)
+    percent = isinstance(tree, Call) and tree.name == "percent"
+    return tree if by_language or measured or percent or isinstance(tree, Num | Neg) else None
+
+
 def as_written(text: str) -> Node | None:
     """The tokens of a text outside the grammar, equal to nothing but themselves; None where it has none."""
     try:
         return read_verbatim(text)
-    except (ParseError, LimitExceeded):
+    except ParseError:
+        words = words_of_another_script(text)
+        return Text(words) if words else None
+    except LimitExceeded:
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from verifiers.answers.final import check_forms, final_answer, no_answer
 from verifiers.answers.find import DEFAULT_FORMS, Extraction
@@ -12,9 +13,26 @@ from verifiers.errors import BadOption
 from verifiers.mathematics.equality.compare import Comparison, Policy, compare
 from verifiers.mathematics.limits import MAX_REFERENCE_CHARS, LimitExceeded, ParseError
 from verifiers.mathematics.nodes import Add, Div, Group, GroupKind, Mul, Neg, Node, Pow, Sym
+from verifiers.mathematics.reading.commas import groups_thousands, writes_decimal_comma
 from verifiers.mathematics.reading.reader import read
-from verifiers.mathematics.references import Gold, as_written, check_value, notes_on, read_reference, reference_text
-from verifiers.mathematics.wordings import choice, labelled_value, same_choice, same_formula, same_prose, same_truth
+from verifiers.mathematics.references import (
+    Gold,
+    as_written,
+    check_value,
+    decimal,
+    notes_on,
+    read_reference,
+    reference_text,
+)
+from verifiers.mathematics.wordings import (
+    choice,
+    labelled_value,
+    other_elements,
+    same_choice,
+    same_formula,
+    same_prose,
+    same_truth,
+)
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
@@ -98,6 +116,8 @@ class Math(Verifier):
         gold = read_reference(row.reference)
         if len(found.answer) > MAX_REFERENCE_CHARS:
             return fixed(Outcome.LIMIT_EXCEEDED, "the answer is too long to read", answer=found.answer[:200], form=form)
+        if not found.decimal_comma and (_COMMA_WITHIN.search(gold.text) or _COMMA_WITHIN.search(found.answer)):
+            found = replace(found, decimal_comma=writes_decimal_comma(row.completion))
         result = self._compared(gold, found)
         if result.tier == "undecided":
             check_value(gold)
@@ -107,9 +127,8 @@ class Math(Verifier):
 
     def _compared(self, gold: Gold, found: Extraction) -> Comparison:
         """The answer beside the reference: as it is read, then in its other readings, then as words."""
-        single = len(found.boxes) <= 1
         first: Comparison | None = None
-        for read_pair in _READINGS if single else _READINGS[:1]:
+        for read_pair in _readings(gold, found):
             try:
                 pair = read_pair(gold, found)
             except LimitExceeded as error:
@@ -148,13 +167,27 @@ def _as_read(gold: Gold, found: Extraction) -> Pair | None:
 
 
 def _with_decimal_comma(gold: Gold, found: Extraction) -> Pair | None:
-    """`Ответ: 1,5` as one and a half."""
-    if not (found.decimal_comma and _COMMA_NUMBER.match(found.answer)):
-        return None
+    """`Ответ: 1,5` as one and a half, and a reference `1,5` beside an answer in such a language; `3,5 m` anywhere."""
+    wanted = _decimal_reference(gold, found)
+    given = _decimal_answer(gold, found)
     try:
-        return gold.tree, read(found.answer.replace(",", ".", 1))
+        if given is None and found.decimal_comma and _COMMA_NUMBER.match(found.answer):
+            given = read(found.answer.replace(",", ".", 1))
+        if wanted is None and given is None:
+            return None
+        return wanted or gold.tree, given or read(found.answer)
     except (ParseError, LimitExceeded):
         return None
+
+
+def _decimal_answer(gold: Gold, found: Extraction) -> Node | None:
+    """An answer with a decimal comma, in a language that writes so or beside a reference that does."""
+    return decimal(found.answer, by_language=found.decimal_comma or decimal(gold.text) is not None)
+
+
+def _decimal_reference(gold: Gold, found: Extraction) -> Node | None:
+    by_language = found.decimal_comma and not groups_thousands(gold.text)
+    return decimal(gold.text, by_language=by_language)
 
 
 def _beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
@@ -172,6 +205,7 @@ def _reference_beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
         return None
 
 
+_COMMA_WITHIN = re.compile(r"\d,\d")
 _COMMA_NUMBER = re.compile(r"\s*[-−]?\d{1,12},\d{1,12}(?![\d,])")
 _READINGS: Sequence[Callable[[Gold, Extraction], Pair | None]] = (
     _as_read,
@@ -180,6 +214,18 @@ _READINGS: Sequence[Callable[[Gold, Extraction], Pair | None]] = (
     _reference_beside_its_label,
 )
 """Readings of a reference and an answer, the plain one first; None where there is no such reading."""
+
+
+def _readings(gold: Gold, found: Extraction) -> Sequence[Callable[[Gold, Extraction], Pair | None]]:
+    """The readings to be tried: no list of two values where the language makes a decimal of both sides."""
+    if len(found.boxes) > 1:
+        return _READINGS[:1]
+    if found.decimal_comma and ";" in gold.text and ";" not in found.answer:  # 3,5 is not 3; 5
+        return [reading for reading in _READINGS if reading is not _as_read or _decimal_answer(gold, found) is None]
+    both = _decimal_reference(gold, found) is not None and _decimal_answer(gold, found) is not None
+    return _READINGS[1:] if both else _READINGS
+
+
 _AS_WORDS: Sequence[tuple[str, Callable[[str, str], bool]]] = (("words", same_prose), ("formula", same_formula))
 """Tier to what compares two texts that are no mathematics."""
 
@@ -203,6 +249,7 @@ _AT_ONCE: Sequence[tuple[str, Callable[[str, str], bool | None]]] = (
     ("integer", _same_integer),
     ("truth", same_truth),
     ("choice", same_choice),
+    ("formula", other_elements),
 )
 """Tier to what decides it from the texts alone, or leaves it."""
 

@@ -28,6 +28,13 @@ _TRUTH = re.compile(
 )
 _TRUTH_WORD = re.compile(r"true|false|yes|no", re.IGNORECASE)
 _NO_PROSE = re.compile(r"[^A-Za-z0-9\s.,'’:;()!?-]")
+_ELEMENTS = frozenset(
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb "
+    "Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu "
+    "Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm".split()
+)
+_SYMBOLS = re.compile(r"(?:[A-Z][a-z]?){1,6}")
+_TYPESET_WORD = re.compile(r"[A-Za-z\\{}$ ]{2,60}")
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:_?\d{1,3})?|[()\[\]](?:_?\d{1,2})?|\^?\d?[+-])+")
 
 
@@ -119,9 +126,24 @@ def formula(text: str) -> str | None:
     if len(text) > 100:
         return None
     plain = unwrapped(text.replace("\\ce", "\\text")).translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789", "{} "))
-    return (
-        plain.replace("_", "").replace("^", "") if _FORMULA.fullmatch(plain) and any(map(str.isdigit, plain)) else None
-    )
+    written = _FORMULA.fullmatch(plain) and (any(map(str.isdigit, plain)) or len(_elements(plain)) > 1)
+    return plain.replace("_", "").replace("^", "") if written else None
+
+
+def _elements(plain: str) -> list[str]:
+    """The symbols of a formula without numbers: Ti and C of TiC; empty where one of them is no element's."""
+    found = re.findall(r"[A-Z][a-z]?", plain) if _SYMBOLS.fullmatch(plain) else []
+    return found if _ELEMENTS.issuperset(found) else []
+
+
+def other_elements(reference: str, answer: str) -> bool | None:
+    """False where two formulas differ in their capitals: Co is no CO; None for anything else."""
+    if not (_TYPESET_WORD.fullmatch(reference) and _TYPESET_WORD.fullmatch(answer)):
+        return None
+    wanted, given = unwrapped(reference), unwrapped(answer)
+    if wanted == given or wanted.casefold() != given.casefold() or not (wanted.isalpha() and given.isalpha()):
+        return None
+    return False if _elements(wanted) and _elements(given) else None
 
 
 def same_formula(reference: str, answer: str) -> bool:

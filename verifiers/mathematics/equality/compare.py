@@ -49,6 +49,7 @@ def compare(reference: Node, answer: Node, policy: Policy | None = None) -> Comp
     """
     comparer = _Comparer(policy or Policy())
     try:
+        reference, answer = readings.natural_logarithms(reference, answer)
         equal = comparer.same(reference, answer)
         if not equal and (products := readings.as_products(reference, answer)) is not None:
             equal = comparer.same(*products)

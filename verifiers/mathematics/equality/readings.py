@@ -98,6 +98,8 @@ def is_name(node: Node) -> bool:
     """Whether this only names something, as `x`, `dy/dx`, `f(x)`, `A^{-1}` or `(x, y)` do on the left of `=`."""
     if isinstance(node, Sym | Text):
         return True
+    if isinstance(node, NamedSet):  # the set of solutions, the domain
+        return node.name in ("L", "D")
     if isinstance(node, Div):  # dy/dx
         parts = [part.factors[0] if isinstance(part, Mul) else part for part in (node.top, node.bottom)]
         parts = [part.base if isinstance(part, Pow) else part for part in parts]
@@ -156,6 +158,100 @@ def _multiplied(node: Node, names: frozenset[str]) -> Node:
     if isinstance(node, Call) and _ambiguous_name(node) in names:
         return Mul((node.args[0], _multiplied(node.args[1], names)))
     return rewrites.rebuilt(node, lambda part: _multiplied(part, names))
+
+
+_FUNCTIONS = frozenset((*"fghFGHpqPQ", "phi", "psi"))
+_BOUND = frozenset("abkmnpqstuvwxyz")
+
+
+def bound_like(answer: Relation, gold: Relation) -> Relation | None:
+    """The definition `f(t) = 2t + 1` with its variables called as in `f(x) = 2x + 1`; None where they cannot be.
+
+    The letters are renamed for a function f, g, h, p, q, φ or ψ alone: A(r) and A(d) may differ.
+    """
+    (head, names), (other_head, others) = _applied_to(gold.sides[0]), _applied_to(answer.sides[0])
+    if names == others or len(names) != len(others):
+        return answer
+    inner = symbols(answer.sides[1])
+    if not inner & {*names, *others}:
+        return answer
+    known = isinstance(head, Sym) and head.name.removesuffix("^{-1}").rstrip("'") in _FUNCTIONS and head == other_head
+    if not known or not {*names, *others} <= _BOUND or len(set(others)) < len(others):
+        return None
+    if inner & (set(names) - set(others)):
+        return None  # f(t) = 2x + 1 is a constant
+    return Relation(
+        (gold.sides[0], rewrites.renamed(answer.sides[1], dict(zip(others, names, strict=True)))), answer.ops
+    )
+
+
+def _applied_to(name: Node) -> tuple[Node, list[str]]:
+    """The f and the x, y of `f(x, y)`; without arguments for anything else."""
+    if isinstance(name, Call) and name.name == "apply":
+        head, *arguments = name.args
+    elif isinstance(name, Mul) and len(name.factors) == 2:  # P(x)
+        head, inner = name.factors
+        arguments = [*inner.items] if isinstance(inner, Group) else [inner]
+    else:
+        return name, []
+    letters = [argument.name for argument in arguments if isinstance(argument, Sym)]
+    return (head, letters) if len(letters) == len(arguments) else (name, [])
+
+
+def all_bound_like(answer: Group, gold: Group) -> Group:
+    """Definitions of several functions with the variables of those of the reference, each of the same name."""
+    heads = {_applied_to(item.sides[0])[0]: item for item in gold.items if isinstance(item, Relation)}
+    items: list[Node] = []
+    for item in answer.items:
+        like = heads.get(_applied_to(item.sides[0])[0]) if isinstance(item, Relation) else None
+        renamed = bound_like(item, like) if like is not None and isinstance(item, Relation) else item
+        items.append(item if renamed is None else renamed)
+    return Group(answer.kind, tuple(items))
+
+
+def natural_logarithms(gold: Node, answer: Node) -> tuple[Node, Node]:
+    """A bare log on either side as ln, where the reference is one of analysis, in which no decimal logarithm occurs.
+
+    That is one in exact symbols with pi, e, a trigonometric function or a constant C as part of a term, outside of the
+    logarithm: `\\frac{\\pi\\log 2}{8}`. Elsewhere `log 7` may well be the decimal one, and a bare log is no ln.
+    """
+    if not (_bare_logarithm(gold) or _bare_logarithm(answer)) or contains(gold, Quantity):
+        return gold, answer
+    if not (_has_logarithm(gold) and _of_analysis(gold)):
+        return gold, answer
+    return _as_natural(gold), _as_natural(answer)
+
+
+def _bare_logarithm(node: Node) -> bool:
+    bare = isinstance(node, Call) and node.name == "log" and len(node.args) == 1
+    return bare or any(map(_bare_logarithm, children(node)))
+
+
+def _has_logarithm(node: Node) -> bool:
+    return (isinstance(node, Call) and node.name in ("log", "ln")) or any(map(_has_logarithm, children(node)))
+
+
+_CIRCULAR = frozenset("sin cos tan cot arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh".split())
+
+
+def _of_analysis(node: Node) -> bool:
+    match node:
+        case Call(name="log" | "ln"):
+            return False
+        case Const():
+            return node.name in ("pi", "e")
+        case Call() if node.name in _CIRCULAR:
+            return True
+        case Add() if Sym("C") in node.terms:
+            return True
+        case _:
+            return any(map(_of_analysis, children(node)))
+
+
+def _as_natural(node: Node) -> Node:
+    if isinstance(node, Call) and node.name == "log" and len(node.args) == 1:
+        return Call("ln", (_as_natural(node.args[0]),))
+    return rewrites.rebuilt(node, _as_natural)
 
 
 def is_definition(relation: Relation) -> bool:

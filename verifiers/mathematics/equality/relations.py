@@ -7,7 +7,21 @@ from verifiers.mathematics.equality.comparer import Comparer, replaced
 from verifiers.mathematics.equality.realsets import FLIPPED
 from verifiers.mathematics.equality.scalars import rounds
 from verifiers.mathematics.limits import Budget, Undecided
-from verifiers.mathematics.nodes import Add, Builder, Call, Group, Interval, Neg, Node, Relation, SetOp, Sym, symbols
+from verifiers.mathematics.nodes import (
+    EXPRESSION,
+    Add,
+    Builder,
+    Call,
+    Cases,
+    Group,
+    Interval,
+    Neg,
+    Node,
+    Relation,
+    SetOp,
+    Sym,
+    symbols,
+)
 
 
 def relations(comparer: Comparer, gold: Node, answer: Node) -> bool:
@@ -64,6 +78,8 @@ def _value_of(comparer: Comparer, relation: Relation) -> Node | None:
         if readings.is_name(last) and len(relation.sides) == 2 and isinstance(last, Sym) and not symbols(name):
             return name
         middle = relation.sides
+        if isinstance(last, Cases) and len(relation.sides) == 2:  # |x - 2| by cases
+            return last if isinstance(name, EXPRESSION) and comparer.same(name, last) else None
         if symbols(name) and len(relation.sides) == 2:
             return None
     if any(not comparer.same(side, last) for side in middle[:-1] if "approx" not in relation.ops):
@@ -84,6 +100,9 @@ def _two_relations(comparer: Comparer, gold: Relation, answer: Relation) -> bool
         if op in ("=", "!=", "<", "<="):
             if readings.is_definition(first) and readings.is_definition(second):
                 return _definitions(comparer, first, second)
+            if op == "=" and isinstance(gold.sides[1], Cases) and isinstance(answer.sides[1], Cases):
+                wanted, given = _value_of(comparer, gold), _value_of(comparer, answer)
+                return wanted is not None and given is not None and comparer.same(wanted, given)
             return _proportional(comparer, first, second)
         return False
     values = [_value_of(comparer, relation) for relation in (gold, answer)]
@@ -110,7 +129,8 @@ def _definitions(comparer: Comparer, first: Relation, second: Relation) -> bool:
                 and first.sides[0].name.lower() == second.sides[0].name.lower()
             )
         return _proportional(comparer, first, second)
-    return comparer.same(first.sides[1], second.sides[1])
+    renamed = readings.bound_like(second, first)
+    return renamed is not None and comparer.same(first.sides[1], renamed.sides[1])
 
 
 def _primes(name: Node) -> int:

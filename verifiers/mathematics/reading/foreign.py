@@ -37,6 +37,11 @@ UNITS: Mapping[str, str] = {
     "километров": "km", "километра": "km", "сантиметров": "cm", "сантиметра": "cm", "килограммов": "kg",
     "килограмма": "kg", "литров": "l", "литра": "l",
 }  # fmt: skip
+JOINING: Mapping[str, str] = {
+    **dict.fromkeys(("и", "和", "与", "與", "及", "以及", "と", "及び", "과", "와", "그리고"), "and"),
+    **dict.fromkeys(("или", "либо", "或", "或者", "または", "또는"), "or"),
+}
+"""Words between two values to the English one that they are."""
 _SCALES: Mapping[str, int] = {"千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "만": 10**4, "억": 10**8}
 _LONGEST = max(map(len, UNITS))
 _REFUSED = re.compile("[不非错誤没無否或还也]|\\bне\\b|\\bили\\b|아니|또는|ではな|または")
@@ -75,3 +80,24 @@ def is_foreign_word(run: str) -> bool:
     if _REFUSED.search(run) or len(run) > MAX_WORD:
         return False
     return len(run) >= 3 or _SCRIPTS_WITHOUT_LOOK_ALIKES.match(run) is not None
+
+
+MAX_PHRASE = 200
+_MATHEMATICS = re.compile(r"[\d\\^_{}=<>+*/|$]")
+_TYPESET = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s{0,4}\{([^{}]*)\}")
+
+
+def words_of_another_script(text: str) -> tuple[str, ...]:
+    """The words of an answer that is nothing but words, some of them in another script; empty for anything else.
+
+    Example:
+        >>> words_of_another_script("充分不必要条件。"), words_of_another_script("не 5")
+        (('充分不必要条件',), ())
+    """
+    plain = _TYPESET.sub(r" \1 ", text[: MAX_PHRASE + 1]).strip(" $.。")
+    words = re.findall(r"[^\W\d_]+", plain)
+    if len(text) > MAX_PHRASE or _MATHEMATICS.search(plain) or all(map(str.isascii, words)):
+        return ()
+    if _SCRIPTS_WITHOUT_LOOK_ALIKES.search(plain):
+        return tuple(words)
+    return tuple(word.lower() for word in words) if sum(map(len, words)) > 2 else ()

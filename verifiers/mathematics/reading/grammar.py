@@ -798,6 +798,8 @@ class Parser:
                 words.append(self.take().text)
             if words and (self.at("&") or self.at("\\\\") or self.peek().text.startswith("end:")):
                 return Text(tuple(phrase(words).split()))
+            if not _DENYING.isdisjoint(word.lower() for word in words):
+                raise ParseError("a condition that is denied")
         elif self.at("dots"):
             self.take()
             return Dots()
@@ -856,6 +858,8 @@ class Parser:
     """Command, up to its colon if it has one, to what reads it."""
 
 
+_DENYING = frozenset("unless not except never nicht kein außer sauf кроме не".split())
+"""Words by which a condition holds where what follows does not."""
 _INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")}
 
 

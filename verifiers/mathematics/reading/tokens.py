@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from verifiers.mathematics.limits import MAX_DIGITS, MAX_TOKENS, LimitExceeded, ParseError
-from verifiers.mathematics.reading.foreign import foreign_unit, is_foreign_word
+from verifiers.mathematics.reading.foreign import JOINING, foreign_unit, is_foreign_word
 from verifiers.mathematics.reading.words import NUMBERED, SHORT_WORDS
 from verifiers.mathematics.units import GLUED, KNOWN, LETTERS, SYMBOLS
 
@@ -273,6 +273,7 @@ _MASTER = re.compile(
       | (?P<based>(?:\d[\dA-F]*[A-F]|[A-F]+\d|[A-F]{2})[\dA-F]*_(?:\{\s*\d{2}\s*\}|\d{2}(?!\d)))
       | (?P<num>(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+(?![A-Za-z\d]))?)
       | (?P<command>\\(?:[A-Za-z]+\*?|.|$))
+      | (?P<accented>(?=[A-Za-z]{0,40}[À-ÖØ-öø-ɏ])[A-Za-zÀ-ÖØ-öø-ɏ]{3,})
       | (?P<letters>[A-Za-z]+)
       | (?P<foreign>[\u0400-\u052f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]+\.?)
       | (?P<rel><=>|=>|->|<=|>=|==|!=|=<|<|>|=|~=)
@@ -400,6 +401,8 @@ class Tokenizer:
                     self._letters(match[0], start, end)
             elif kind == "command":
                 self._command(match[0][1:].rstrip("*"), end)
+            elif kind == "accented":
+                self._emit("word", match[0])
             elif kind == "foreign":
                 self._foreign(match[0].rstrip("."))
             elif kind == "repeat":
@@ -488,6 +491,9 @@ class Tokenizer:
         Raises:
             ParseError: it is no word, but a letter that looks like another one.
         """
+        if run.lower() in JOINING:
+            self._emit("sep", JOINING[run.lower()])
+            return
         known = foreign_unit(run)
         if known is not None:
             for part in known:
@@ -499,8 +505,8 @@ class Tokenizer:
 
     def _word(self, word: str) -> None:
         lowered = word.lower()
-        if lowered in ("and", "or", "und"):
-            self._emit("sep", "or" if lowered == "or" else "and")
+        if lowered in _JOINING:
+            self._emit("sep", _JOINING[lowered])
         elif lowered in ("pi", "infinity"):
             self._emit("const", "pi" if lowered == "pi" else "oo")
         elif lowered in ("constant", "const") and self.tokens and self.tokens[-1].text == "+":
@@ -516,8 +522,10 @@ class Tokenizer:
             self._emit("word", run)
         elif run in FUNCTIONS or (run in NAMED_FUNCTIONS and (run in ("Re", "Im") or self._opens(end))):
             self._emit("fn", ALIASES.get(run, run))
-        elif lowered in ("and", "or"):
-            self._emit("sep", lowered)
+        elif lowered in _JOINING:
+            self._emit("sep", _JOINING[lowered])
+        elif run in ("et", "ou", "y") and self._after_number() and _BEFORE_NUMBER.match(self.text, self.position, end):
+            self._emit("sep", "or" if run == "ou" else "and")
         elif lowered in ("pi", "inf", "infinity", "oo"):
             self._emit("const", "pi" if lowered == "pi" else "oo")
         elif len(run) == 1:
@@ -754,6 +762,8 @@ class Tokenizer:
     """Command to what reads it, given its name and where the text ends."""
 
 
+_JOINING: Mapping[str, str] = {"and": "and", "or": "or", "und": "and", "oder": "or"}
+_BEFORE_NUMBER = re.compile(r"\$?\s+\$?[-−]?\d")
 _GREEK_FUNCTIONS: Mapping[str, str] = {"Gamma": "gamma", "zeta": "zeta"}
 _NEXT_LETTER = re.compile(r"\s*([A-Z])(?![A-Za-z])")
 _UNIT_TEXT = re.compile(r"(?:[A-Za-z]+|\\(?:cdot|times|mu|Omega|[,;:! ])|[\s~^{}\-\d/*.()])+")

@@ -28,6 +28,7 @@ from verifiers.mathematics.verifier import Math
 ROOT = Path(__file__).parents[4]
 CASES = ROOT / "tests" / "cases" / "math.jsonl"
 WRITTEN = ROOT / "tests" / "cases" / "math_written.jsonl"
+BLIND = ROOT / "tests" / "cases" / "math_blind.jsonl"
 MATH = Math()
 
 
@@ -55,6 +56,20 @@ def test_every_written_case_is_right() -> None:
         if ((verdict := MATH.verify(completion=case.completion, reference=case.reference)).reward == 1) != case.expected
     ]
     assert not wrong
+
+
+def test_every_blind_case_has_its_outcome() -> None:
+    """300 pairs in the manner of contests, textbooks and chats, written without sight of the verifier."""
+    cases = [json.loads(line) for line in BLIND.read_text(encoding="utf-8").splitlines()]
+    assert len(cases) == 300
+    wrong = [
+        (case["id"], case["why"], verdict.reason)
+        for case in cases
+        if (verdict := MATH.verify(completion=case["completion"], reference=case["reference"])).outcome
+        != case["outcome"]
+    ]
+    assert not wrong
+    assert all(case["expected"] == (case["outcome"] == "correct") for case in cases)
 
 
 POLICIES = [
