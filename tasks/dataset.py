@@ -64,9 +64,10 @@ class Dataset(Task):
             raise TaskError(f"split must be train or test; got {split!r}.")
         rows = self._rows(split)
         if self._verifier_column is not None and not any(self._verifier_column in row for _, row in rows):
-            where, row = f"{self._path} {split}", rows[0][1] if rows else {}
+            has = _has(rows[0][1]) if rows else "There is no row."
             raise TaskError(
-                f"{where}: no row has column {self._verifier_column!r}. {_has(row)} Set task.options.verifier_column."
+                f"{self._path} {split}: no row has column {self._verifier_column!r}. {has} Set"
+                " task.options.verifier_column."
             )
         found = [self._problem(row, split, number) for number, row in rows]
         first: dict[str, int] = {}

@@ -49,7 +49,7 @@ def unread_settings(run: RunConfig) -> list[str]:
     read = {section for stage in run.stages for section in METHODS[stage.method].sections}
     methods = ", ".join(dict.fromkeys(stage.method for stage in run.stages))
     found: list[str] = []
-    for name in dict.fromkeys(section for method in METHODS.values() for section in method.sections):
+    for name in dict.fromkeys(section for row in METHODS.values() for section in row.sections):
         keys = {key for stage in run.stages for key in getattr(stage, name).model_dump(exclude_defaults=True)}
         if keys and name not in read:
             readers = " or ".join(method for method, row in METHODS.items() if name in row.sections)

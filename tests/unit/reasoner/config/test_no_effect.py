@@ -7,7 +7,7 @@ import pytest
 from reasoner.algorithm.objective import check_algorithm
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import dump, resolve
-from reasoner.config.no_effect import little_effect, refuse_no_effect
+from reasoner.config.no_effect import little_effect, refuse_no_effect, unread_settings
 from reasoner.config.stage import StageConfig
 from reasoner.stages.checks import check_stage
 from reasoner.stages.dpo import check_loss
@@ -214,3 +214,21 @@ def test_of_several_sets_one_may_decide() -> None:
         check_stage(stage(task=two, eval={"metric": name}), coming=None)
     with pytest.raises(ConfigError, match="must be one of avg@1"):
         check_stage(stage(task=two, eval={"metric": "arithmetic/pass@8"}), coming=None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"method": "dpo", "algorithm": {"kl_coef": 0.5}}, ["algorithm.kl_coef does nothing: grpo or ppo reads it"]),
+        ({"method": "sft", "dpo": {"beta": 3}}, ["dpo.beta does nothing: dpo reads it, and this run is sft"]),
+        ({"method": "grpo", "sft": {"max_tokens": 16}}, ["sft.max_tokens does nothing"]),
+        ({"method": "ppo"}, []),
+        ({"method": "grpo", "algorithm": {"kl_coef": 0.5}}, []),
+        ({"dpo": {"beta": 0.1}}, []),
+        ({"stages": [{"method": "sft"}, {"method": "grpo"}], "sft": {"max_tokens": 16}, "value": {"coef": 0.4}}, []),
+    ],
+)
+def test_sections_that_no_stage_reads_are_said(raw: dict[str, object], said: list[str]) -> None:
+    found = unread_settings(resolve({**TINY, **raw}))
+    assert len(found) == len(said)
+    assert all(one.startswith(start) for one, start in zip(found, said, strict=True))
