@@ -145,10 +145,10 @@ class Verifier:
             verdicts = [fixed(Outcome.BAD_REFERENCE, str(error))]
         checked = self._checked_batch(verdicts, len(rows))
         share = (time.perf_counter() - started) / max(1, len(rows))
-        return [
-            replace(verdict, verifier=self.name, version=self.version, seconds=verdict.seconds or share)
-            for verdict in checked
-        ]
+        return [self._signed(verdict, verdict.seconds or share) for verdict in checked]
+
+    def _signed(self, verdict: Verdict, seconds: float) -> Verdict:
+        return replace(verdict, verifier=self.name, version=self.version, seconds=seconds)
 
     def _checked_batch(self, returned: object, count: int) -> list[Verdict]:
         """What `grade_batch` returned: one verdict a row."""

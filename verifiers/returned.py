@@ -5,16 +5,18 @@ A 0-d tensor or array is a number; text, None, lists and dicts are not.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import threading
 from collections.abc import Awaitable, Iterable
 from decimal import Decimal
 from numbers import Real
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from verifiers.errors import BadReturn
+
+if TYPE_CHECKING:  # importing it takes as long as the rest of the verifiers' interface
+    import asyncio
 
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
@@ -34,6 +36,8 @@ def all_finished(results: Iterable[object]) -> list[object]:
     given = list(results)
     waiting = [place for place, result in enumerate(given) if inspect.isawaitable(result)]
     if waiting:
+        import asyncio
+
         found = asyncio.run_coroutine_threadsafe(_together([given[place] for place in waiting]), _loop()).result()
         for place, result in zip(waiting, found, strict=True):
             given[place] = result
@@ -41,10 +45,14 @@ def all_finished(results: Iterable[object]) -> list[object]:
 
 
 async def _together(waiting: list[object]) -> list[object]:
+    import asyncio
+
     return list(await asyncio.gather(*cast("list[Awaitable[object]]", waiting)))
 
 
 def _loop() -> asyncio.AbstractEventLoop:
+    import asyncio
+
     with _starting:
         if not _loops:
             _loops.append(asyncio.new_event_loop())

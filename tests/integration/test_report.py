@@ -67,9 +67,9 @@ def test_overview_says_what_explain_says_and_leads_to_its_rollouts(browser: Brow
 
 def test_curves_show_values_under_the_pointer(browser: Browser, small: Path) -> None:
     page, problems, _ = open_page(browser, small, place="#/0/curves")
-    plot = page.locator(".chart .u-over").first
-    plot.hover(position={"x": 100, "y": 60})
-    expect(page.locator(".chart .u-legend").first).to_contain_text(re.compile(r"mean\s*0\.\d"))
+    chart = page.locator(".chart", has=page.locator("h3", has_text=re.compile("^Reward"))).first
+    chart.locator(".u-over").hover(position={"x": 100, "y": 60})
+    expect(chart.locator(".u-legend")).to_contain_text(re.compile(r"mean\s*0\.\d"))
     titles = page.locator(".chart h3").all_inner_texts()
     for wanted in ("Reward", "Pass rate by difficulty", "Engine-trainer gap", "Time of a step"):
         assert any(title.startswith(wanted) for title in titles), titles

@@ -219,7 +219,10 @@ def test_of_several_sets_one_may_decide() -> None:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        ({"method": "dpo", "algorithm": {"kl_coef": 0.5}}, ["algorithm.kl_coef does nothing: grpo or ppo reads it"]),
+        (
+            {"method": "dpo", "preferences": {"train": "x"}, "algorithm": {"kl_coef": 0.5}},
+            ["algorithm.kl_coef does nothing: grpo or ppo reads it"],
+        ),
         ({"method": "sft", "dpo": {"beta": 3}}, ["dpo.beta does nothing: dpo reads it, and this run is sft"]),
         ({"method": "grpo", "sft": {"max_tokens": 16}}, ["sft.max_tokens does nothing"]),
         ({"method": "ppo"}, []),
