@@ -117,6 +117,7 @@ def stage(folder: Path, name: str) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_ten_kills_leave_the_same_run(tmp_path: Path) -> None:
     whole = write_config(tmp_path, "whole")
     assert run(whole) == 0
