@@ -50,6 +50,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "rollout_batch_size": "rollout.problems_per_step",
     "rollouts_per_example": "rollout.group_size",
     "save_steps": "checkpoint.every",
+    "shuffle_dataset": "rollout.shuffle",
     "stop_token_ids": "prompt.end_tokens",
     "train_batch_size": "rollout.problems_per_step",
 }

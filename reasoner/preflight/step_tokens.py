@@ -31,19 +31,23 @@ NO_LIMIT = 1 << 40
 
 
 def step_tokens(stage: StageConfig) -> StepTokens | None:
-    """Tokens that a step's update runs, at most where completions are sampled; None where that cannot be known here."""
+    """Tokens that a step's update runs, at most where completions are sampled; None where that cannot be known here.
+
+    Raises:
+        ConfigError: the chat template refuses a problem's prompt.
+    """
     if stage.model.path is None or not Path(stage.model.path).is_dir():
         return None
     data = METHODS[stage.method].learns_from
     files = {"demonstrations": stage.sft.data, "pairs": stage.preferences.train}.get(data or "", [])
     if not all(is_local(path) for path in files) or (not files and not all(map(_is_here, stage.task))):
         return None
+    if data not in ("demonstrations", "pairs"):
+        return _sampled(stage)
     try:
         if data == "pairs":
             return StepTokens(0, stage_rows(stage) * statistics.fmean(_pairs(stage)))
-        if data == "demonstrations":
-            return StepTokens(0, stage_rows(stage) * statistics.fmean(_demonstrations(stage)))
-        return _sampled(stage)
+        return StepTokens(0, stage_rows(stage) * statistics.fmean(_demonstrations(stage)))
     except (ReasonerError, TaskError, UnusableRow, OSError, ValueError):
         return None  # whoever needs it says what is wrong with it
 

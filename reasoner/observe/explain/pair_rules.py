@@ -12,6 +12,8 @@ from reasoner.storage.history import History
 
 RISEN = 0.02
 """Share by which the last held-out loss may lie above the lowest one."""
+UNKNOWN = 0.8
+"""Upper end of an accuracy's interval above which too few pairs were measured to say anything."""
 LOST_NATS = 10.0
 """Nats of a completion: the chosen one is then e^10 times less likely than before the first step (both ours)."""
 
@@ -57,7 +59,7 @@ def _a_coin(history: History) -> Iterator[Finding]:
     if not measured or history.evals[-1] is not measured[-1]:
         return
     value, low, high = measured[-1].metrics["accuracy"]
-    if low > 0.5:
+    if low > 0.5 or high > UNKNOWN:
         return
     wrong = high < 0.5
     yield Finding(

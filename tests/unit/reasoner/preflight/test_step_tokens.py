@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.config.stage import StageConfig
@@ -59,6 +60,20 @@ def test_pairs_and_demonstrations_are_counted(folder: Path) -> None:
     demonstrated = step_tokens(stage_of(folder, method="sft", task="arithmetic", sft={"rows_per_step": 7}))
     assert demonstrated is not None
     assert demonstrated.step > 7 * 10
+
+
+def test_a_prompt_that_the_template_refuses_is_told_before_a_run(folder: Path, tmp_path: Path) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
+    )
+    model = {"path": str(folder / "model"), "chat_template": str(template)}
+    prompt = {"chat": "always", "system": "Be brief."}
+    task = {"name": "arithmetic", "options": {"digits": 2}}
+    with pytest.raises(ConfigError, match=r"problem .*System role not supported.*prompt\.system_in"):
+        step_tokens(stage_of(folder, model=model, prompt=prompt, task=task))
+    assert step_tokens(stage_of(folder, model=model, prompt=prompt | {"system_in": "user"}, task=task)) is not None
 
 
 def test_what_is_not_on_this_disk_is_not_looked_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

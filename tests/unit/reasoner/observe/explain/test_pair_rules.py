@@ -58,6 +58,7 @@ def test_an_accuracy_of_a_coin_is_named_and_one_below_it_is_a_fault(method: str)
     assert finding.level is Level.FAULT
     assert "swapped" in finding.title
     assert codes(history_of(method, accuracy=(0.6, 0.51, 0.7))) == []
+    assert codes(history_of(method, accuracy=(1.0, 0.2, 1.0))) == []  # one pair
     assert codes(history_of(method, accuracy=None)) == []
 
 
