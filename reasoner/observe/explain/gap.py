@@ -165,6 +165,10 @@ def _one_step_old(history: History, gaps: NDArray[np.float64]) -> bool:
 
 
 SYMPTOMS = ("importance-weights", "clipping", "collapse", "kl-high")
+OF_ANOTHER_DISTRIBUTION = frozenset(
+    {"engine-trainer-gap", "sampling-sharper", "reward-falls", "right-answers-fall", "rewards-collapsed", *SYMPTOMS}
+)
+"""What follows where the engine samples from another distribution than the trainer scores."""
 
 
 def _nucleus(history: History, whole: Gap, difference: Floats) -> Finding:
@@ -183,16 +187,7 @@ def _nucleus(history: History, whole: Gap, difference: Floats) -> Finding:
         ),
         change="sample with top_p=1, top_k=0 and min_p=0 in training, also in engine.options and in the model's"
         " generation_config, which some engines read.",
-        explains=frozenset(
-            {
-                "engine-trainer-gap",
-                "sampling-sharper",
-                "reward-falls",
-                "right-answers-fall",
-                "rewards-collapsed",
-                *SYMPTOMS,
-            }
-        ),
+        explains=OF_ANOTHER_DISTRIBUTION,
     )
 
 
@@ -212,16 +207,7 @@ def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
         ),
         change="divide the trainer's logits by the temperature that the engine samples with, and let the engine return"
         " processed log-probabilities (vLLM: logprobs_mode=processed_logprobs).",
-        explains=frozenset(
-            {
-                "engine-trainer-gap",
-                "sampling-sharper",
-                "reward-falls",
-                "right-answers-fall",
-                "rewards-collapsed",
-                *SYMPTOMS,
-            }
-        ),
+        explains=OF_ANOTHER_DISTRIBUTION,
     )
 
 
