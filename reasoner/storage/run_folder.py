@@ -149,7 +149,7 @@ class RunFolder:
         for file in self._files.values():
             file.close()
         self._files.clear()
-        for tracker in self.trackers:
+        for tracker in reversed(self.trackers):  # each gives back what it found when it was opened
             with suppress(DiskError), self._told("metrics"):
                 tracker.close()
         self.trackers = ()
