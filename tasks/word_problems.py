@@ -52,7 +52,7 @@ class WordProblems(Task):
     """Questions such as "Ben has 12 coins. Maya gives Ben 9 more. How many coins does Ben have now?".
 
     Args:
-        steps: 1 or 2 calculations, or None for both in equal parts.
+        two_steps: share of problems that need two calculations; the others need one.
         largest: number in a question; products and sums may be larger.
         train_size: problems of the training split, as far as there are so many.
         test_size: likewise of the test split.
@@ -64,17 +64,17 @@ class WordProblems(Task):
     def __init__(
         self,
         *,
-        steps: int | None = None,
+        two_steps: float = 0.5,
         largest: int = 40,
         train_size: int = 5_000,
         test_size: int = 500,
         seed: int = 0,
     ) -> None:
-        if steps not in (None, 1, 2):
-            raise TaskError(f"steps must be 1, 2 or null; got {steps!r}.")
+        if not 0 <= two_steps <= 1:
+            raise TaskError(f"two_steps is a share: it must be between 0 and 1; got {two_steps}.")
         if not 12 <= largest <= 1_000:
             raise TaskError(f"largest must be between 12 and 1000; got {largest}.")
-        self._stories = [story for count, group in STORIES.items() if steps in (None, count) for story in group]
+        self._two_steps = two_steps
         self._largest = largest
         self._sizes = {"train": train_size, "test": test_size}
         self._seed = seed
@@ -83,13 +83,14 @@ class WordProblems(Task):
         return _problems(self, split)
 
     def draw(self, split: str) -> list[Problem]:
-        """Distinct questions of a split, each form of story equally often."""
+        """Distinct questions of a split; the forms of one number of steps are drawn equally often."""
         source = random.Random(f"{self._seed} {self.name} {split}")
 
         def draw() -> Problem:
             who, other = source.sample(NAMES, 2)
             cast = Cast(who, other, source.choice(THINGS), source.choice(CONTAINERS))
-            return self._problem(source.choice(self._stories)(source, self._largest, cast))
+            steps = 2 if source.random() < self._two_steps else 1
+            return self._problem(source.choice(STORIES[steps])(source, self._largest, cast))
 
         return draw_distinct(draw, split=split, sizes=self._sizes)
 

@@ -47,13 +47,13 @@ def test_every_countdown_problem_is_solvable_by_its_own_demonstration(split: str
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("steps", [1, 2, None])
-def test_every_word_problem_is_right_by_its_own_demonstration(steps: int | None, split: str) -> None:
-    task = get_task("word_problems", steps=steps, train_size=300, test_size=100)
+@pytest.mark.parametrize("two_steps", [0, 0.25, 1])
+def test_every_word_problem_is_right_by_its_own_demonstration(two_steps: float, split: str) -> None:
+    task = get_task("word_problems", two_steps=two_steps, train_size=300, test_size=100)
     problems = task.problems(split)
     assert not validate_task(task, split).faults
     assert len({problem.prompt for problem in problems}) == len(problems) == {"train": 300, "test": 100}[split]
-    assert {problem.difficulty for problem in problems} == {1: {0.0}, 2: {1.0}, None: {0.0, 1.0}}[steps]
+    assert sum(problem.difficulty or 0 for problem in problems) / len(problems) == pytest.approx(two_steps, abs=0.1)
     for problem in problems:
         *_, answer = re.findall(r"= (\d+)\.", problem.demonstration or "")
         assert answer == problem.reference
@@ -65,8 +65,8 @@ def test_every_word_problem_is_right_by_its_own_demonstration(steps: int | None,
 def test_word_problems_do_not_move_between_splits() -> None:
     first, second = (get_task("word_problems", seed=seed) for seed in (0, 1))
     assert not {p.prompt for p in first.problems("train")} & {p.prompt for p in second.problems("test")}
-    with pytest.raises(TaskError, match="steps must be"):
-        get_task("word_problems", steps=3)
+    with pytest.raises(TaskError, match="two_steps is a share"):
+        get_task("word_problems", two_steps=3)
 
 
 def test_splits_of_arithmetic_do_not_meet_and_do_not_depend_on_the_seed() -> None:
