@@ -1,4 +1,8 @@
-"""Questions to z3: whether formulas have a model, and whether two are equivalent. In our language or in SMT-LIB 2."""
+"""Questions to z3: whether formulas have a model, and whether two are equivalent. In our language or in SMT-LIB 2.
+
+Each question has a `Reader`, and with it a context of z3's of its own: nothing is left for the next one, and threads
+may ask side by side.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 import z3
 
 from verifiers.errors import VerifierError
+from verifiers.logic import smtlib
 from verifiers.logic.formula import FormulaError, Node, parse
 
 SOLVER_MILLISECONDS = 5_000
-MAX_SMTLIB = 50_000
-UNSAFE = re.compile(r"[;\"|:\\]")
-"""Signs that could end a term or name a solver's option: files can be written with those."""
 
 
 class SolverGaveUp(VerifierError):
@@ -27,7 +29,9 @@ def satisfiable(formulas: Sequence[z3.BoolRef]) -> bool:
     Raises:
         SolverGaveUp: z3 does not know.
     """
-    solver = z3.Solver()
+    if not formulas:
+        return True
+    solver = z3.Solver(ctx=formulas[0].ctx)
     solver.set("timeout", SOLVER_MILLISECONDS)
     solver.add(*formulas)
     answer = solver.check()
@@ -62,58 +66,59 @@ ARITHMETIC: Mapping[str, Callable[[z3.ArithRef, z3.ArithRef], z3.ArithRef]] = {
 }  # fmt: skip
 
 
-def to_z3(formula: Node) -> z3.BoolRef:
-    """Convert a formula of our own language, each of whose names is of one sort, as `parse` returns it."""
-    if formula.kind == "name":
-        return z3.Bool(str(formula.value))
-    if formula.kind == "truth":
-        return z3.BoolVal(bool(formula.value))
-    if formula.kind == "~":
-        return z3.Not(to_z3(formula.args[0]))
-    left, right = formula.args
-    if formula.kind in CONNECTIVES:
-        return CONNECTIVES[formula.kind](to_z3(left), to_z3(right))
-    return COMPARISONS[formula.kind](_number(left), _number(right))
+class Reader:
+    """Reads the formulas of one question, in a context of z3's that nothing else uses."""
 
+    def __init__(self, declarations: str | None = None) -> None:
+        """`declarations`: under which formulas are SMT-LIB 2 terms; None: they are in our own language.
 
-def _number(term: Node) -> z3.ArithRef:
-    if term.kind == "name":
-        return z3.Int(str(term.value))
-    if term.kind == "number":
-        return z3.IntVal(int(term.value))
-    left, right = term.args
-    return ARITHMETIC[term.kind](_number(left), _number(right))
+        Raises:
+            FormulaError: they are more than declarations.
+        """
+        self._context = z3.Context()
+        self._parser = None if declarations is None else z3.ParserContext(self._context)
+        if declarations is not None:
+            self._assertions(smtlib.declarations(declarations), shown=declarations)
 
+    def read(self, text: str) -> z3.BoolRef:
+        """Return one formula.
 
-def own_formula(text: str) -> z3.BoolRef:
-    """Read a text in our own language."""
-    return to_z3(parse(text))
+        Raises:
+            FormulaError: the text is none, under these declarations.
+        """
+        if self._parser is None:
+            return self._formula(parse(text))
+        (formula,) = self._assertions(f"(assert {smtlib.term(text)})", shown=text)
+        return formula
 
-
-def smtlib_formula(declarations: str) -> Callable[[str], z3.BoolRef]:
-    """Return a reader of single SMT-LIB 2 terms under these declarations.
-
-    The term may come from a model: it is refused if it could be anything but one term.
-    """
-
-    def read(text: str) -> z3.BoolRef:
-        depth = 0
-        for char in text:
-            depth += (char == "(") - (char == ")")
-            if depth < 0:
-                break
-        if depth or not text.strip() or UNSAFE.search(text) or len(text) > MAX_SMTLIB:
-            raise FormulaError(f"{text.strip()[:60]!r} is not one SMT-LIB term.")
+    def _assertions(self, script: str, *, shown: str) -> list[z3.BoolRef]:
+        assert self._parser is not None
         try:
-            found = z3.parse_smt2_string(f"{declarations}\n(assert {text})")
+            return list(self._parser.from_string(script))
         except z3.Z3Exception as error:
             reason = error.value.decode(errors="replace") if isinstance(error.value, bytes) else str(error.value)
-            raise FormulaError(f"{text.strip()[:60]!r}: {reason.strip()[:200]}") from error
-        if len(found) != 1:
-            raise FormulaError("declarations must declare and define, nothing else; they assert.")
-        return found[0]
+            raise FormulaError(f"{shown.strip()[:60]!r}: {reason.strip()[:200]}") from error
 
-    return read
+    def _formula(self, formula: Node) -> z3.BoolRef:
+        """A formula of our own language, each of whose names is of one sort, as `parse` returns it."""
+        if formula.kind == "name":
+            return z3.Bool(str(formula.value), self._context)
+        if formula.kind == "truth":
+            return z3.BoolVal(bool(formula.value), self._context)
+        if formula.kind == "~":
+            return z3.Not(self._formula(formula.args[0]))
+        left, right = formula.args
+        if formula.kind in CONNECTIVES:
+            return CONNECTIVES[formula.kind](self._formula(left), self._formula(right))
+        return COMPARISONS[formula.kind](self._number(left), self._number(right))
+
+    def _number(self, term: Node) -> z3.ArithRef:
+        if term.kind == "name":
+            return z3.Int(str(term.value), self._context)
+        if term.kind == "number":
+            return z3.IntVal(int(term.value), self._context)
+        left, right = term.args
+        return ARITHMETIC[term.kind](self._number(left), self._number(right))
 
 
 def constants_of(formulas: Sequence[z3.BoolRef]) -> dict[str, z3.ExprRef]:
@@ -147,13 +152,13 @@ def _value(text: str, constant: z3.ExprRef, name: str) -> z3.ExprRef:
     if z3.is_bool(constant):
         if plain not in ("true", "false"):
             raise FormulaError(f"{name} must be true or false; got {text[:40]!r}.")
-        return z3.BoolVal(plain == "true")
+        return z3.BoolVal(plain == "true", constant.ctx)
     if not re.fullmatch(r"-?\d{1,40}(?:(?:/\d{1,40})|(?:\.\d{1,40}))?", plain):
         raise FormulaError(f"{name} must be a number; got {text[:40]!r}.")
     if z3.is_int(constant) and re.fullmatch(r"-?\d+", plain):
-        return z3.IntVal(plain)
+        return z3.IntVal(plain, constant.ctx)
     if z3.is_real(constant):
-        return z3.RealVal(plain)
+        return z3.RealVal(plain, constant.ctx)
     if z3.is_bv(constant) and re.fullmatch(r"-?\d+", plain):
-        return z3.BitVecVal(int(plain), constant.size())
+        return z3.BitVecVal(int(plain), constant.size(), constant.ctx)
     raise FormulaError(f"{name} cannot be {text[:40]!r}.")

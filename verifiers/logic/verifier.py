@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from verifiers.errors import BadReference
 from verifiers.jsonl import is_object
 from verifiers.logic.formula import MAX_LENGTH, FormulaError, Node, evaluate, in_form, names_of, parse, size_of
 from verifiers.logic.proof import ProofError, check_proof, read_proof
+from verifiers.logic.smtlib import term
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Logic(Verifier):
                 case "entailment":
                     _gold_entailment(given.premises, given.claim, given.smtlib)
                 case "equivalence":
-                    _formula(given.formula, given.smtlib)
+                    _read_all([given.formula], given.smtlib)
                 case _:
                     _premises_and_goal(given.premises, given.goal)
         except FormulaError as error:
@@ -185,17 +186,19 @@ def _no_formula(error: FormulaError) -> BadReference:
     return BadReference(f"reference holds no formula: {error}")
 
 
-def _formula(text: str, smtlib: str | None) -> BoolRef:
-    from verifiers.logic.solver import own_formula, smtlib_formula
+def _read_all(texts: Sequence[str], smtlib: str | None) -> list[BoolRef]:
+    """Formulas of one question to z3."""
+    from verifiers.logic.solver import Reader
 
-    return own_formula(text) if smtlib is None else smtlib_formula(smtlib)(text)
+    reader = Reader(smtlib)
+    return [reader.read(text) for text in texts]
 
 
 @lru_cache(maxsize=256)
 def _require_satisfiable(formulas: tuple[str, ...], smtlib: str | None) -> None:
     from verifiers.logic.solver import satisfiable
 
-    if not satisfiable([_formula(text, smtlib) for text in formulas]):
+    if not satisfiable(_read_all(formulas, smtlib)):
         raise BadReference("formulas must have a model; together they have none.")
 
 
@@ -203,7 +206,7 @@ def _require_satisfiable(formulas: tuple[str, ...], smtlib: str | None) -> None:
 def _gold_entailment(premises: tuple[str, ...], claim: str, smtlib: str | None) -> str:
     from verifiers.logic.solver import contradicts, entails, satisfiable
 
-    read, claimed = [_formula(text, smtlib) for text in premises], _formula(claim, smtlib)
+    *read, claimed = _read_all([*premises, claim], smtlib)
     if not satisfiable(read):
         raise BadReference("premises must be able to hold together; they contradict each other.")
     if entails(read, claimed):
@@ -244,7 +247,7 @@ def _grade_smt_model(given: Reference, assignment: Mapping[str, str], shown: str
     from verifiers.logic.solver import constants_of, holds_under
 
     try:
-        formulas = [_formula(text, given.smtlib) for text in given.formulas]
+        formulas = _read_all(given.formulas, given.smtlib)
     except FormulaError as error:
         raise _no_formula(error) from error
     _same_names(assignment, constants_of(formulas))
@@ -334,18 +337,19 @@ def _grade_entailment(given: Reference, answer: str) -> Verdict:
 
 
 def _grade_equivalence(given: Reference, answer: str) -> Verdict:
-    from verifiers.logic.solver import SolverGaveUp, equivalent
+    from verifiers.logic.solver import Reader, SolverGaveUp, equivalent
 
     shown = answer[:500]
     try:
-        wanted = _formula(given.formula, given.smtlib)
+        reader = Reader(given.smtlib)
+        wanted = reader.read(given.formula)
     except FormulaError as error:
         raise _no_formula(error) from error
     try:
         fault = _fault_of_form(given, answer)
         if fault:
             return fixed(Outcome.INCORRECT, fault, answer=shown)
-        same = equivalent(wanted, _formula(answer, given.smtlib))
+        same = equivalent(wanted, reader.read(answer))
     except FormulaError as error:
         return fixed(Outcome.INCORRECT, f"no formula: {error}", answer=shown)
     except SolverGaveUp as error:  # the given formula is trivially equivalent to itself: the answer is what is hard
@@ -357,7 +361,7 @@ def _grade_equivalence(given: Reference, answer: str) -> Verdict:
 
 def _fault_of_form(given: Reference, answer: str) -> str:
     if given.smtlib is not None:
-        same = " ".join(answer.split()) == " ".join(given.formula.split())
+        same = term(answer) == term(given.formula)
         return "it is the given formula" if same else ""
     formula, form, limit = parse(answer), given.form, given.max_operators
     if form != "any" and not in_form(formula, form):

@@ -9,7 +9,7 @@ import pytest
 
 from verifiers import BadReference, Outcome, get_verifier
 from verifiers.logic.formula import FormulaError, evaluate, in_form, names_of, parse, size_of
-from verifiers.logic.solver import equivalent, to_z3
+from verifiers.logic.solver import Reader, equivalent
 
 LOGIC = get_verifier("logic")
 
@@ -65,13 +65,18 @@ def test_z3_and_the_evaluator_agree_on_random_formulas() -> None:
         return f"({made(depth - 1)} {sign} {'~' * source.randrange(2)}{made(depth - 1)})"
 
     for _ in range(60):
-        formula = parse(made(3))
+        text = made(3)
+        formula = parse(text)
         sorts = names_of(formula)
         values = {name: source.random() < 0.5 if sort is bool else source.randrange(4) for name, sort in sorts.items()}
+        read = Reader().read(text)
+        context = read.ctx
         asked = z3.substitute(
-            to_z3(formula),
+            read,
             *[
-                (z3.Bool(n), z3.BoolVal(v)) if sorts[n] is bool else (z3.Int(n), z3.IntVal(v))
+                (z3.Bool(n, context), z3.BoolVal(bool(v), context))
+                if sorts[n] is bool
+                else (z3.Int(n, context), z3.IntVal(v, context))
                 for n, v in values.items()
             ],
         )
@@ -85,7 +90,8 @@ def test_forms_and_sizes() -> None:
     assert in_form(parse("(p & (q | ~r)) | r"), "nnf")
     assert not in_form(parse("~(p & q)"), "nnf")
     assert size_of(parse("~p & (q | r)")) == 3
-    assert equivalent(to_z3(parse("p -> q")), to_z3(parse("~q -> ~p")))
+    reader = Reader()
+    assert equivalent(reader.read("p -> q"), reader.read("~q -> ~p"))
 
 
 MODEL = {"kind": "model", "formulas": ["ann -> ~bob", "ann", "x + 1 = y", "y < 4", "x > 1"]}

@@ -1,0 +1,103 @@
+"""SMT-LIB 2 read by ourselves: z3 is given declarations and terms that were written anew from what was read here.
+
+A reference or an answer is data. What z3 reads as a whole script may set options of the process, write and include
+files; one that holds nothing but declarations, or `(assert TERM)`, in tokens of these kinds, cannot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from verifiers.logic.formula import FormulaError
+
+MAX_CHARACTERS = 50_000
+MAX_TOKEN = 1_000
+MAX_NESTING = 500
+"""Brackets inside each other."""
+DECLARING = frozenset(
+    "declare-const declare-fun declare-sort declare-datatype declare-datatypes"
+    " define-const define-fun define-fun-rec define-funs-rec define-sort".split()
+)
+LEFT_OUT = frozenset({"set-logic"})
+"""Begins most scripts; z3 needs it not, and is not given it."""
+TOKEN = re.compile(
+    r"""(?P<space>[ \t\r\n]+|;[^\n]*)
+    |(?P<token>[()]
+      |[A-Za-z~!@$%^&*_+=<>.?/-][0-9A-Za-z~!@$%^&*_+=<>.?/-]*   # a symbol
+      |\|[^|\\\x00-\x1f\x7f-\U0010ffff]*\|                      # a quoted one, in ASCII
+      |[0-9]+(?:\.[0-9]+)?(?![0-9A-Za-z~!@$%^&*_+=<>.?/-])      # a number
+      |\#x[0-9A-Fa-f]+(?![0-9A-Za-z])|\#b[01]+(?![0-9A-Za-z])
+      |"(?:[^"\x00-\x1f\x7f-\U0010ffff]|"")*")                  # a text, in ASCII""",
+    re.VERBOSE,
+)
+"""SMT-LIB 2.6, section 3.1, without keywords (`:name`): an option or an attribute cannot be written."""
+
+
+def expressions(text: str) -> Iterator[str]:
+    """Yield the expressions of a text one by one, written anew: tokens with one space between them, no comments.
+
+    Raises:
+        FormulaError: the text is too long, nests too deeply, or holds what is no token of a declaration or a term.
+
+    Example:
+        >>> list(expressions("(> x   1) ; greater\\n p"))
+        ['( > x 1 )', 'p']
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise FormulaError(f"SMT-LIB text may have {MAX_CHARACTERS} characters; this has {len(text)}.")
+    tokens: list[str] = []
+    depth = at = 0
+    while at < len(text):
+        found = TOKEN.match(text, at)
+        if found is None or len(found["token"] or "") > MAX_TOKEN:
+            raise FormulaError(f"{text[at : at + 20]!r} is no part of an SMT-LIB declaration or term.")
+        at = found.end()
+        token = found["token"]
+        if token is None:
+            continue
+        depth += (token == "(") - (token == ")")
+        if not 0 <= depth <= MAX_NESTING:
+            raise FormulaError(f"SMT-LIB brackets must match, at most {MAX_NESTING} inside each other.")
+        tokens.append(token)
+        if depth == 0:
+            yield " ".join(tokens)
+            tokens.clear()
+    if tokens:
+        raise FormulaError("SMT-LIB brackets must match; some are not closed.")
+
+
+def declarations(text: str) -> str:
+    """Return the declarations and definitions of a text, written anew.
+
+    Raises:
+        FormulaError: it holds anything else. The message is the same whatever the rest of a command says.
+    """
+    kept: list[str] = []
+    for expression in expressions(text):
+        command = expression.split(" ", 3)[1] if expression.startswith("( ") else ""
+        if command in LEFT_OUT:
+            continue
+        if command not in DECLARING:
+            raise FormulaError(f"declarations must be {_listed(sorted(DECLARING))}, nothing else.")
+        kept.append(expression)
+    return "\n".join(kept)
+
+
+def term(text: str) -> str:
+    """Return the one term that a text is, written anew.
+
+    Raises:
+        FormulaError: it is none, or more than one.
+    """
+    found = list(expressions(text))
+    if len(found) != 1:
+        raise FormulaError(f"{text.strip()[:60]!r} is not one SMT-LIB term.")
+    return found[0]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+__all__ = ["declarations", "expressions", "term"]
