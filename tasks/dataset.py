@@ -11,6 +11,9 @@ from tasks.messages import BadMessages, read_messages
 from tasks.rows import read_rows
 from verifiers import JSON, VerifierError
 from verifiers.registry import verifier_class
+from verifiers.row_choice import Choice, RowGraders, RowRefused
+
+ALLOWED = "task.options.allow_row_code: true"
 
 
 class Dataset(Task):
@@ -27,6 +30,7 @@ class Dataset(Task):
         id_column: None: the row's number.
         demonstration_column: a worked solution for SFT, if there is one.
         verifier_column: the name of each row's own verifier; rows without one are graded by `verifier`.
+        allow_row_code: rows may name Python files, modules and URLs there, and not only installed verifiers.
         info_columns: further columns that the verifier gets in `info` (a reward function of one's own reads them).
         template: text with {column} for any column of the row, instead of prompt_column.
         split_names: our split -> theirs, e.g. {"test": "validation"}.
@@ -47,6 +51,7 @@ class Dataset(Task):
         id_column: str | None = None,
         demonstration_column: str | None = None,
         verifier_column: str | None = None,
+        allow_row_code: bool = False,
         info_columns: Sequence[str] = (),
         template: str | None = None,
         split_names: Mapping[str, str] | None = None,
@@ -56,6 +61,7 @@ class Dataset(Task):
         self._prompt, self._reference, self._id = prompt_column, reference_column, id_column
         self._demonstration, self._template = demonstration_column, template
         self._verifier_column = verifier_column
+        self._graders = RowGraders(verifier, self._verifier_options, any_row=allow_row_code)
         self._info = tuple(info_columns)
         self._split_names = dict(split_names or {})
 
@@ -108,24 +114,26 @@ class Dataset(Task):
             id=f"{split}/{number}" if self._id is None else str(self._column(row, self._id, "id_column", where)),
             prompt=_prompt(prompt, where),
             reference=cast("JSON", self._column(row, self._reference, "reference_column", where)),
-            verifier=str(own) if own else self._verifier,
-            verifier_options={} if own and own != self._verifier else self._verifier_options,
+            verifier=own.verifier,
+            verifier_options=own.options,
             info={column: cast("JSON", self._present(row, column, "info_columns", where)) for column in self._info},
             demonstration=demonstration,
             task=self.name,
         )
 
-    def _own_verifier(self, row: Mapping[str, object], where: str) -> str | None:
-        if self._verifier_column is None:
-            return None
-        own = row.get(self._verifier_column)
+    def _own_verifier(self, row: Mapping[str, object], where: str) -> Choice:
+        own = row.get(self._verifier_column) if self._verifier_column is not None else None
         if not own:
-            return None
+            return Choice(self._verifier, self._verifier_options)
         try:
-            _check_verifier(str(own))
+            chosen = self._graders.choice(str(own), None)
+            assert chosen is not None, own
+            _check_verifier(chosen.verifier)
+        except RowRefused as error:
+            raise TaskError(f"{where}, column {self._verifier_column!r}: {error} Or set {ALLOWED}.") from error
         except VerifierError as error:
             raise TaskError(f"{where}, column {self._verifier_column!r}: {error}") from error
-        return str(own)
+        return chosen
 
     def _fill(self, row: Mapping[str, object], where: str) -> str:
         assert self._template is not None

@@ -97,7 +97,8 @@ class Verifier:
     example_options: Mapping[str, JSON] = {}
     """The options that the examples are labelled for, where they are not the defaults."""
     machine_options: frozenset[str] = frozenset()
-    """Options that choose what runs on this machine; the grading service takes them from no client."""
+    """Options that choose what runs on this machine, and limits: the grading service takes them from no client, and a
+    row may only ask for less than the user (`verifiers.row_choice`)."""
 
     @property
     def grades(self) -> bool:
@@ -106,6 +107,23 @@ class Verifier:
         The first part of a composed reward that does decides what is right, where no part is named.
         """
         return not (self.shaping or self.injectable or self.learned)
+
+    @classmethod
+    def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
+        """The verifiers that options name, as they are written: override where there are any."""
+        return ()
+
+    @classmethod
+    def no_looser(cls, option: str, value: JSON, bound: JSON) -> bool:
+        """Whether a row may set one of `machine_options` where the user set `bound` (or its default holds).
+
+        The same value, or a smaller number: they are limits.
+        """
+        if isinstance(value, bool) or isinstance(bound, bool):
+            return value is bound
+        if isinstance(value, int | float) and isinstance(bound, int | float | None):
+            return value >= 0 and (bound is None or value <= bound)
+        return value == bound
 
     def grade(self, row: GradingRow) -> Verdict:
         """The verdict on one row; raise `BadReference` where the gold cannot be used."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from verifiers.base import GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference, VerifierError
-from verifiers.jsonl import is_object
+from verifiers.jsonl import is_list, is_object
 from verifiers.registry import get_verifier
 from verifiers.suggest import did_you_mean
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded, mark_of
@@ -199,6 +199,11 @@ def passed_on(name: str, verdict: Verdict) -> Verdict:
     return replace(verdict, decided_by=name, weights=weights)
 
 
+def listed(written: JSON) -> list[JSON]:
+    """The parts of an option that holds several, in a list or by name."""
+    return [*written.values()] if is_object(written) else [*written] if is_list(written) else []
+
+
 def part_at(path: str, verifier: str, options: Mapping[str, JSON]) -> tuple[str, Mapping[str, JSON]]:
     """The verifier, with its options, of the part at a path of names (`Verdict.decided_by`) of a composed verifier.
 
@@ -246,6 +251,10 @@ class Weighted(Composite):
 
     name = "weighted"
 
+    @classmethod
+    def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
+        return listed(options.get("parts"))
+
     def __init__(self, *, parts: list[JSON], correct: str | None = None) -> None:
         made = [part_from(part, where=f"parts[{index}]") for index, part in enumerate(parts)]
         super().__init__(made, correct=correct)
@@ -280,6 +289,10 @@ class AllOf(Composite):
     """
 
     name = "all-of"
+
+    @classmethod
+    def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
+        return listed(options.get("parts"))
 
     def __init__(self, *, parts: list[JSON], correct: str | None = None) -> None:
         made = [part_from(part, where=f"parts[{index}]") for index, part in enumerate(parts)]
@@ -323,6 +336,10 @@ class Gate(Composite):
 
     name = "gate"
 
+    @classmethod
+    def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
+        return [options.get("gate"), options.get("then")]
+
     def __init__(
         self, *, gate: JSON, then: JSON, threshold: float = 1.0, closed: float = 0.0, correct: str | None = None
     ) -> None:
@@ -365,6 +382,10 @@ class PerRow(Composite):
 
     name = "per-row"
 
+    @classmethod
+    def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
+        return listed(options.get("choices"))
+
     def __init__(self, *, key: str, choices: dict[str, JSON]) -> None:
         made = {value: part_from(part, where=f"choices.{value}") for value, part in choices.items()}
         super().__init__([replace(part, name=value) for value, part in made.items()])
@@ -393,4 +414,4 @@ class PerRow(Composite):
             part.made.check_reference(part.reference_of(reference))
 
 
-__all__ = ["AllOf", "Composite", "Gate", "Part", "PerRow", "Weighted", "by_value", "part_at", "part_from"]
+__all__ = ["AllOf", "Composite", "Gate", "Part", "PerRow", "Weighted", "by_value", "listed", "part_at", "part_from"]

@@ -197,6 +197,14 @@ def installed() -> list[VerifierSource]:
     return sorted(found.values())
 
 
+def leads_elsewhere(name: str) -> bool:
+    """Whether a name is a file, a module or a URL: no name of the registry."""
+    if ":" not in name and not name.endswith(".py"):
+        return False
+    registered = name in BUILTIN or name in _decorated
+    return not registered and all(point.name != name for point in entry_points_of(ENTRY_POINT_GROUP))
+
+
 def entry_points_of(group: str) -> EntryPoints:
     """The entry points of a group. The import is late: it takes as long as all of our own together."""
     from importlib.metadata import entry_points
@@ -272,7 +280,7 @@ def verifier_class(name: str) -> type[Verifier]:
         return _decorated[name]
     target = REMOTE if name.startswith(URL_SCHEMES) else BUILTIN.get(name)
     target = target or next((point.value for point in entry_points_of(ENTRY_POINT_GROUP) if point.name == name), None)
-    if target is None and ":" not in name and not name.endswith(".py"):
+    if target is None and not leads_elsewhere(name):
         names = [source.name for source in installed()]
         raise UnknownVerifier(f"no verifier named {name!r}.{did_you_mean(name, names)} Installed: {', '.join(names)}.")
     loaded = load_attribute(target or name)

@@ -44,6 +44,10 @@ def evaluate(
     verifier_option: Annotated[
         list[str] | None, typer.Option("--verifier-option", help="Option of the verifier: key=value; repeatable.")
     ] = None,
+    allow_row_code: Annotated[
+        bool,
+        typer.Option("--allow-row-code", help="The run's own config may name Python files, modules and URLs."),
+    ] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="0.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder for evals.jsonl and every completion.")
@@ -57,12 +61,15 @@ def evaluate(
     """
     with plain_errors():
         from reasoner.cli.tasks import task_options
+        from reasoner.config.found import check_found
         from reasoner.config.load import resolve
         from reasoner.engine.environment import prepare_process
         from reasoner.storage.find_model import read_model
 
         prepare_process()
         folder, trained = _model_and_stage(model)
+        if trained is not None and not allow_row_code:
+            check_found(trained, task=task, verifier=verifier, engine=engine)
         given: dict[str, dict[str, object]] = {
             "eval": {
                 "problems": problems, "samples": samples, "temperature": temperature, "top_p": top_p,

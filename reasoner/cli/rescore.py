@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reasoner.cli.errors import plain_errors
+from reasoner.cli.verify import ROW_CODE
 
 if TYPE_CHECKING:
     from reasoner.observe.analysis.rescore import Rescore
@@ -28,6 +29,7 @@ def rescore(
     ] = None,
     steps: Annotated[str | None, typer.Option("--steps", help="Only these steps: 10 or 10-20.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Grading processes.")] = 2,
+    allow_row_code: Annotated[bool, typer.Option("--allow-row-code", help=ROW_CODE)] = False,
     show: Annotated[int, typer.Option("--show", min=0, help="Changed rollouts to print.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON object.")] = False,
 ) -> None:
@@ -57,6 +59,7 @@ def rescore(
                 history.config,
                 verifier=verifier,
                 options=options,
+                any_row=allow_row_code,
                 workers=workers,
                 on_progress=lambda count: bar.update(task, completed=count),
             )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from verifiers import JSON
 
 NOT_GRADED = 3
+ROW_CODE = "Rows may name Python files, modules and URLs as their verifiers, and set limits and the sandbox themselves."
 
 
 def verify(
@@ -41,6 +42,7 @@ def verify(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on behind the rows that --output holds.")] = False,
     workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Grading processes.")] = 2,
+    allow_row_code: Annotated[bool, typer.Option("--allow-row-code", help=ROW_CODE)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The verdict, or the summary, as one JSON object.")] = False,
 ) -> None:
     """Grade one answer, or a file of answers.
@@ -59,9 +61,12 @@ def verify(
         if file.endswith((".yaml", ".yml")):
             if verifier is not None or option or column or output is not None:
                 raise typer.BadParameter("a suite names verifiers, options, columns and output itself.")
-            raise typer.Exit(_suite(Path(file), workers, resume=resume, as_json=as_json))
+            raise typer.Exit(_suite(Path(file), workers, any_row=allow_row_code, resume=resume, as_json=as_json))
         names = {key: str(value) for key, value in parse_pairs(column or [], "--column").items()}
-        raise typer.Exit(_file(file, verifier, options, names, output, workers, resume=resume, as_json=as_json))
+        code = _file(
+            file, verifier, options, names, output, workers, any_row=allow_row_code, resume=resume, as_json=as_json
+        )
+        raise typer.Exit(code)
 
 
 def parse_pairs(pairs: list[str], flag: str) -> dict[str, JSON]:
@@ -108,6 +113,7 @@ def _file(
     output: Path | None,
     workers: int,
     *,
+    any_row: bool,
     resume: bool,
     as_json: bool,
 ) -> int:
@@ -133,6 +139,7 @@ def _file(
             verifier=verifier,
             options=options,
             names=names,
+            any_row=any_row,
             done=done,
             summary=summary,
             on_row=advance,
@@ -177,11 +184,11 @@ def _progress(done: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def _suite(file: Path, workers: int, *, resume: bool, as_json: bool) -> int:
+def _suite(file: Path, workers: int, *, any_row: bool, resume: bool, as_json: bool) -> int:
     from verifiers.kit.suite import grade_suite, load_suite
     from verifiers.pool import GradingPool
 
-    loaded = load_suite(file)
+    loaded = load_suite(file, any_row=any_row)
     with GradingPool(workers=workers) as pool, _progress(0) as advance:
         parts = grade_suite(loaded, pool=pool, resume=resume, on_row=advance)
     if as_json:

@@ -192,7 +192,7 @@ class JudgeModel(ModelJudge):
     """
 
     name = "judge-model"
-    machine_options = frozenset({"model", "engine_options", "cache"})
+    machine_options = frozenset({"model", "engine", "dtype", "engine_options", "cache", "repeats", "max_tokens"})
     grade_seconds = 300.0
 
     def __init__(

@@ -137,6 +137,7 @@ class RewardModelVerifier(Verifier):
     name = "reward-model"
     in_process = True
     learned = True
+    machine_options = frozenset({"model", "batch_tokens", "dtype"})
     reference_schema = {}
 
     def __init__(

@@ -64,7 +64,7 @@ ONLY = {
     ("observe/report", "monitoring"): {"reasoner.monitoring.glossary"},
 }
 """Arrows that lead to one file of a room alone."""
-INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry"}
+INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry", "row_choice"}
 MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality"}
 VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "errors": set(),
@@ -75,7 +75,8 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "returned": {"errors"},
     "base": {"errors", "verdict", "returned"},
     "jsonl": {"errors", "verdict"},
-    "registry": INTERFACE - {"registry"},
+    "registry": INTERFACE - {"registry", "row_choice"},
+    "row_choice": INTERFACE - {"row_choice"},
     "__init__": INTERFACE,
     "compose": INTERFACE,
     "answers": INTERFACE,

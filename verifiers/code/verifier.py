@@ -13,7 +13,7 @@ from verifiers.code.answers import defines, extract_program, literal, literal_ar
 from verifiers.code.compare import NOTHING, equal
 from verifiers.code.grading import RESULT_BYTES, Grader, Memory, Program, Results, SandboxFault
 from verifiers.code.references import SCHEMA, objects, read_reference, tested_names, whole_prelude
-from verifiers.code.sandboxes import CHOICES, require, shared_sandbox
+from verifiers.code.sandboxes import CHOICES, ISOLATED, require, shared_sandbox
 from verifiers.errors import BadOption, BadReference
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
@@ -76,6 +76,16 @@ class Code(Verifier):
             outcome=Outcome.NO_ANSWER,
         ),
     )
+
+    @classmethod
+    def no_looser(cls, option: str, value: JSON, bound: JSON) -> bool:
+        """As every verifier; any isolated sandbox is as good as `auto`, and fewer packages are fewer."""
+        if option == "sandbox":
+            return value == bound or (value in ("auto", *ISOLATED) and bound in ("auto", "unsafe-host"))
+        if option == "packages":
+            wanted, given = value or [], bound or []
+            return isinstance(wanted, list) and isinstance(given, list) and all(name in given for name in wanted)
+        return super().no_looser(option, value, bound)
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from verifiers.errors import VerifierError
 from verifiers.integrations import load_function, positive, process_pool
 from verifiers.jsonl import is_object
 from verifiers.returned import as_number, finished
+from verifiers.row_choice import RowGraders
 from verifiers.verdict import JSON, Verdict
 
 
@@ -27,6 +28,7 @@ def compute_score(
     verifier: str | None = None,
     options: Mapping[str, JSON] | None = None,
     verifiers: Mapping[str, str] | None = None,
+    any_row: bool = False,
     ungraded: float | None = None,
     workers: int = 2,
     **_: object,
@@ -41,19 +43,23 @@ def compute_score(
         verifier: for every row.
         options: of that verifier.
         verifiers: data source -> verifier, before `verifier`.
+        any_row: rows may name files, modules and URLs as verifiers, and set what runs on this machine.
         ungraded: the score of what could not be graded; None: that is an error, because verl takes a number only.
         workers: grading processes.
     Returns:
         score, acc (whether the answer is right) and outcome; verl logs them.
     Raises:
-        VerifierError: no verifier is named, or the row could not be graded.
+        VerifierError: no verifier is named, the row asks for more than a row may, or it could not be graded.
     """
     info = dict(extra_info or {})
-    name = info.get("verifier") or (verifiers or {}).get(data_source) or verifier
-    if not isinstance(name, str):
+    set_here, given = (verifiers or {}).get(data_source) or verifier, options or {}
+    own, own_options = info.get("verifier"), info.get("verifier_options")
+    graders = RowGraders(set_here, given if set_here == verifier else {}, any_row=any_row)
+    chosen = graders.choice(
+        own if isinstance(own, str) else None, own_options if own_options and is_object(own_options) else None
+    )
+    if chosen is None:
         raise VerifierError(f"no verifier for data source {data_source!r}: set `verifier` in reward_kwargs.")
-    own = info.get("verifier_options")
-    chosen = own if own and is_object(own) else options if name == verifier else None
     prompt = info.get("question")
     row = GradingRow(
         completion=solution_str,
@@ -61,10 +67,12 @@ def compute_score(
         prompt=prompt if isinstance(prompt, str) else None,
         info=info,
     )
-    verdict = process_pool(workers).submit(name, chosen or {}, row).result()
+    verdict = process_pool(workers).submit(chosen.verifier, chosen.options, row).result()
     reward = ungraded if verdict.reward is None else verdict.reward
     if reward is None:
-        raise VerifierError(f"{verdict.outcome} by {name}: {verdict.reason}. Set `ungraded` in reward_kwargs to go on.")
+        raise VerifierError(
+            f"{verdict.outcome} by {chosen.verifier}: {verdict.reason}. Set `ungraded` in reward_kwargs to go on."
+        )
     return {"score": reward, "acc": verdict.right, "outcome": str(verdict.outcome)}
 
 

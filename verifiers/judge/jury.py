@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from verifiers.base import GradingRow
-from verifiers.compose import Composite, part_from
+from verifiers.compose import Composite, listed, part_from
 from verifiers.errors import BadOption, BadReference
 from verifiers.judge.questions import QUESTION_SCHEMA
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
@@ -28,6 +28,15 @@ class Jury(Composite):
     reference_schema = QUESTION_SCHEMA
     machine_options = frozenset({"judges"})
     injectable = True
+
+    @classmethod
+    def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
+        return listed(options.get("judges"))
+
+    @classmethod
+    def no_looser(cls, option: str, value: JSON, bound: JSON) -> bool:
+        """Each judge is judged as the verifier that it is."""
+        return True
 
     def __init__(self, *, judges: list[JSON], pool: str = "mean", quorum: int | None = None) -> None:
         super().__init__([part_from(judge, where=f"judges[{at}]") for at, judge in enumerate(judges)])

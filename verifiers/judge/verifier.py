@@ -203,7 +203,9 @@ class Judge(ModelJudge):
     """
 
     name = "judge"
-    machine_options = frozenset({"url", "key_variable", "cache"})
+    machine_options = frozenset(
+        "url model revision key_variable cache concurrency seconds retries token_budget repeats max_tokens".split()
+    )
 
     def __init__(
         self,

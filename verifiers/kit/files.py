@@ -15,6 +15,7 @@ from verifiers.errors import FileError, VerifierError
 from verifiers.jsonl import is_object, numbered_lines, parse_line
 from verifiers.pool import GradingPool, GradingRequest
 from verifiers.pool.work_queue import named
+from verifiers.row_choice import RowGraders
 from verifiers.stats import wilson_interval
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
@@ -36,15 +37,12 @@ class Line(NamedTuple):
     fault: str = ""
 
 
-def read_lines(
-    path: str, *, verifier: str | None, options: Mapping[str, JSON], names: Mapping[str, str]
-) -> Iterator[Line]:
+def read_lines(path: str, *, graders: RowGraders, names: Mapping[str, str]) -> Iterator[Line]:
     """The rows of a JSONL file (gzipped or not), a parquet file, or `-` for standard input.
 
     Args:
         path: the file.
-        verifier: for rows that name none.
-        options: of that verifier.
+        graders: by what rows are graded.
         names: field -> column of the file, where they differ; dots reach into objects.
     Raises:
         FileError: no such file, or it cannot be decoded.
@@ -53,15 +51,13 @@ def read_lines(
         if isinstance(row, str):
             yield Line(number, str(number), None, row)
             continue
-        yield _line(number, row, verifier, options, names)
+        yield _line(number, row, graders, names)
 
 
-def _line(
-    number: int, row: Mapping[str, JSON], verifier: str | None, options: Mapping[str, JSON], names: Mapping[str, str]
-) -> Line:
+def _line(number: int, row: Mapping[str, JSON], graders: RowGraders, names: Mapping[str, str]) -> Line:
     values = {name: _reach(row, names.get(name, name)) for name in FIELDS}
     key = str(values["id"]) if values["id"] is not None else str(number)
-    completion, chosen = values["completion"], values["verifier"] or verifier
+    completion, own, options = values["completion"], values["verifier"], values["options"]
     for name in ("completion", "reference"):
         column = names.get(name, name)
         if column not in row and column.partition(".")[0] not in row:
@@ -69,16 +65,21 @@ def _line(
             return Line(number, key, None, f"no column {column!r}; there are {known} (--column {name}=NAME)")
     if not isinstance(completion, str):
         return Line(number, key, None, f"completion must be text; got {type(completion).__name__}")
-    if not isinstance(chosen, str):
+    if own and not isinstance(own, str):
+        return Line(number, key, None, f"verifier must be a name; got {type(own).__name__}")
+    try:
+        chosen = graders.choice(own if isinstance(own, str) else None, options if isinstance(options, dict) else None)
+    except VerifierError as error:
+        return Line(number, key, None, str(error))
+    if chosen is None:
         return Line(number, key, None, "the row names no verifier: pass --verifier")
-    own = values["options"] if isinstance(values["options"], dict) else options if chosen == verifier else {}
     grading = GradingRow(
         completion=completion,
         reference=values["reference"],
         prompt=values["prompt"] if isinstance(values["prompt"], str) else None,
         info=values["info"] if isinstance(values["info"], dict) else {},
     )
-    return Line(number, key, GradingRequest(chosen, grading, own))
+    return Line(number, key, GradingRequest(chosen.verifier, grading, chosen.options))
 
 
 def _reach(row: Mapping[str, JSON], column: str) -> JSON:
@@ -205,6 +206,7 @@ def grade_file(
     verifier: str | None = None,
     options: Mapping[str, JSON] | None = None,
     names: Mapping[str, str] | None = None,
+    any_row: bool = False,
     done: Sequence[str] = (),
     summary: Summary | None = None,
     on_row: Callable[[], object] = lambda: None,
@@ -218,6 +220,7 @@ def grade_file(
         verifier: of rows that name none.
         options: of that verifier.
         names: field -> column of the file, where they differ.
+        any_row: rows may name files, modules and URLs as their verifiers, and set options of this machine.
         done: ids of rows that are already in the target, from the file's beginning.
         summary: of those rows, which is added to.
         on_row: called after each line.
@@ -237,7 +240,8 @@ def grade_file(
             target.flush()
         on_row()
 
-    for line in _lines_after(done, read_lines(path, verifier=verifier, options=options or {}, names=names or {}), path):
+    graders = RowGraders(verifier, options, any_row=any_row)
+    for line in _lines_after(done, read_lines(path, graders=graders, names=names or {}), path):
         waiting.append((line, None if line.request is None else _submit(pool, line.request)))
         while len(waiting) >= READ_AHEAD or (waiting and (waiting[0][1] is None or waiting[0][1].done())):
             write_first()

@@ -23,6 +23,7 @@ from verifiers.errors import FileError
 from verifiers.kit.files import Summary, grade_file, open_output
 from verifiers.pool import GradingPool
 from verifiers.registry import get_verifier
+from verifiers.row_choice import bounds_in, row_choice
 from verifiers.verdict import JSON
 
 AT_ONCE = 4
@@ -81,13 +82,19 @@ class SuiteFile:
 
     suite: Suite
     folder: Path
+    any_row: bool = False
+    """The suite and its rows may name files, modules and URLs, and set what runs on this machine."""
 
 
-def load_suite(path: Path) -> SuiteFile:
+def load_suite(path: Path, *, any_row: bool = False) -> SuiteFile:
     """Read a suite.
 
+    Args:
+        path: its file.
+        any_row: it and its rows may name files, modules and URLs as verifiers, and set what runs on this machine.
     Raises:
         FileError: it is not YAML, has an unknown key or names a part twice.
+        RowRefused: a part asks for that, and may not.
         UnknownVerifier, BadOption: a part's verifier cannot be made.
     """
     import yaml
@@ -108,8 +115,11 @@ def load_suite(path: Path) -> SuiteFile:
         raise FileError(f"{path}: parts must have different names; {min(twice)!r} stands twice.")
     for part in suite.parts:
         if part.verifier is not None:
-            get_verifier(part.verifier, **part.options)
-    return SuiteFile(suite, path.parent)
+            options = cast("Mapping[str, JSON]", part.options)
+            if not any_row:
+                row_choice(part.verifier, options, named=bounds_in(part.verifier, options))
+            get_verifier(part.verifier, **options)
+    return SuiteFile(suite, path.parent, any_row)
 
 
 def grade_suite(
@@ -136,6 +146,7 @@ def _grade_part(
                 verifier=part.verifier,
                 options=cast("Mapping[str, JSON]", part.options),
                 names=part.columns,
+                any_row=loaded.any_row,
                 done=done,
                 summary=summary,
                 on_row=on_row,

@@ -68,6 +68,16 @@ class Rubric(Composite):
         Example(completion="Soup, bread, 9 euros. " + "And more. " * 9, reference=_MENU, outcome=Outcome.INCORRECT),
     )
 
+    @classmethod
+    def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
+        code = options.get("code")
+        return [options.get("judge"), *([] if code is None else [{"verifier": "code", "options": code}])]
+
+    @classmethod
+    def no_looser(cls, option: str, value: JSON, bound: JSON) -> bool:
+        """A row may bring its criteria, but name no file; judge and code are judged as the verifiers that they are."""
+        return option in ("judge", "code") or (option == "rubric" and isinstance(value, list)) or value == bound
+
     def __init__(
         self,
         *,

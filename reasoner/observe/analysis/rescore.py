@@ -6,7 +6,7 @@ Letters: G group.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +17,14 @@ from reasoner.algorithm.group_baselines import (
     normalized_sums,
     terms_of,
 )
+from reasoner.config.found import graders_of
 from reasoner.config.sections import AlgorithmSection
 from reasoner.config.stage import StageConfig
 from reasoner.storage.files import RunError
 from reasoner.storage.history import History, Row, read_history, stage_folders
 from verifiers import JSON, GradingRow, Verdict
 from verifiers.pool import GradingPool, GradingRequest, PoolLimits
+from verifiers.row_choice import Choice, RowGraders
 
 
 class Regraded(NamedTuple):
@@ -53,6 +55,7 @@ def regrade(
     *,
     verifier: str | None = None,
     options: Mapping[str, JSON] | None = None,
+    any_row: bool = False,
     workers: int = 2,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[Regraded]:
@@ -63,26 +66,29 @@ def regrade(
         config: of their run; its grading limits hold again.
         verifier: None: the one that each row names.
         options: of that verifier.
+        any_row: rows may name files, modules and URLs as verifiers, and set what runs on this machine.
         workers: grading processes.
         on_progress: called with the number of graded rows.
+    Raises:
+        RowRefused: a row asks for what rows may not.
     """
+    graders = RowGraders(verifier, options) if verifier else graders_of(config, any_row=any_row)
+    requests = [_request(row, graders, own=verifier is None) for row in rows]
     grading = config.grading
     limits = PoolLimits(wall_seconds=grading.wall_seconds, memory_bytes=grading.memory_megabytes << 20)
     done: list[Regraded] = []
     with GradingPool(workers=workers, limits=limits) as pool:
-        for row, verdict in zip(rows, pool.grade(_requests(rows, verifier, options or {})), strict=True):
+        for row, verdict in zip(rows, pool.grade(requests), strict=True):
             done.append(Regraded(row, verdict))
             on_progress(len(done))
     return done
 
 
-def _requests(rows: Iterable[Row], verifier: str | None, options: Mapping[str, JSON]) -> Iterable[GradingRequest]:
-    for row in rows:
-        grading = GradingRow(
-            completion=row.completion, reference=row.reference, prompt=row.question, info=dict(row.info)
-        )
-        chosen = dict(row.verifier_options) if verifier is None else dict(options)
-        yield GradingRequest(verifier or row.verifier, grading, chosen)
+def _request(row: Row, graders: RowGraders, *, own: bool) -> GradingRequest:
+    named = graders.choice(*((row.verifier, row.verifier_options) if own else (None, None)))
+    chosen = named or Choice(row.verifier, row.verifier_options)
+    grading = GradingRow(completion=row.completion, reference=row.reference, prompt=row.question, info=dict(row.info))
+    return GradingRequest(chosen.verifier, grading, chosen.options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,16 @@ def test_the_verifier_of_a_row_is_known_before_anything_is_graded(tmp_path: Path
         columns(path, verifier_column="by").problems("train")
 
 
+def test_a_row_names_no_code(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def right(*, completion, reference):\n    return True\n")
+    name = f"{tmp_path / 'own.py'}:right"
+    path = write(tmp_path / "rows.jsonl", [{**row, "by": name} for row in ROWS])
+    with pytest.raises(TaskError, match=r"row 0, column 'by': a row's own verifier must be .*allow_row_code: true"):
+        columns(path, verifier_column="by").problems("train")
+    assert columns(path, verifier_column="by", allow_row_code=True).problems("train")[0].verifier == name
+    assert columns(path, verifier_column="by", verifier=name).problems("train")[0].verifier == name
+
+
 def test_chat_messages_and_templates(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"chat": [{"role": "user", "content": "2+2?"}], "answer": "4"}] * 10
     path = write(tmp_path / "rows.jsonl", rows)

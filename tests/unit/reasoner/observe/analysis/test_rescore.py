@@ -102,3 +102,29 @@ def test_what_is_learned_from_is_that_of_the_run() -> None:
         scaled = learned_rewards(rows, stage(algorithm={"normalize_components": True}).algorithm, after=after)
         z = 0.5**0.5
         assert scaled == pytest.approx([2 * z - 0.25, z - 2 * z - 0.25, z - 2 * z - 0.25], abs=1e-4)
+
+
+def test_records_run_no_code_unless_it_is_asked_for(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    (tmp_path / "own.py").write_text(
+        f"open({str(mark)!r}, 'w').close()\ndef right(*, completion, reference):\n    return True\n"
+    )
+    name = f"{tmp_path / 'own.py'}:right"
+
+    def named(row: dict, _: object) -> None:
+        row["verifier"] = name
+
+    made = make_records(steps=1, change=named)
+    for folder, config in (("records", {}), ("config", {"task": {"name": "arithmetic", "verifier": {"name": name}}})):
+        run = str(write_run(tmp_path / folder, made, **config))
+        command = [sys.executable, "-c", "from reasoner.cli import main; main()", "rescore", run]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2
+        assert "--allow-row-code" in done.stderr
+        assert not mark.exists()
+        for more in (["--allow-row-code"], ["--verifier", name]):
+            done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=120)
+            assert done.returncode in (0, 1), done.stderr
+            assert "rewards change" in done.stdout
+            assert mark.exists()
+            mark.unlink()
