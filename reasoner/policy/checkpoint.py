@@ -6,11 +6,13 @@ import json
 import math
 import pickle
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 
@@ -121,6 +123,8 @@ def load_progress(folder: Path) -> Progress:
         return Progress.from_json(json.loads((folder / "progress.json").read_bytes()))
 
 
+ARRAY = [np.ndarray, np.dtype, np.dtypes.UInt32DType, np.array(0).__reduce__()[0]]
+"""What an array of numpy's is made of, as checkpoints held the random state of numpy before."""
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, pickle.UnpicklingError)
 """What json and torch raise over a damaged file."""
 
@@ -162,9 +166,9 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
         CheckpointError: the file is damaged. ConfigError: the state is that of another kind of optimizer.
     """
     with damage_told(folder):
-        # our own file, holding numpy and python random states that the weights-only loader refuses
-        state = torch.load(folder / "training.pt", map_location="cpu", weights_only=False)
+        state = read_state(folder / "training.pt")
         _check_finite(state["optimizer"])
+        version, random = int(state["version"]), state["random"]
     # outside: a device without memory for it is no damage
     written, named = state.get("optimizer_name", "adamw"), policy.config.optim.name
     if written != named:
@@ -175,8 +179,29 @@ def restore_training_state(policy: Policy, folder: Path) -> None:
         )
     load_optimizer_state(policy.optimizer, state["optimizer"])
     policy.apply_settings()  # the config's, which a resumed run may be given others of
-    policy.version = state["version"]
-    set_random_state(state["random"])
+    policy.version = version
+    with damage_told(folder):
+        set_random_state(random)
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """Tensors, numbers and texts of a file: a pickle that would run anything is refused before it does.
+
+    Raises:
+        ValueError: it holds anything else.
+    """
+    with torch.serialization.safe_globals(ARRAY), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a pickle that is not torch's own
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except (*UNREADABLE, AttributeError, IndexError, ImportError, AssertionError) as error:
+            if isinstance(error, OSError | RuntimeError):
+                raise
+            # torch's own text advises to run it
+            raise ValueError(f"{file.name} must hold tensors, numbers and text alone; it does not") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{file.name} must hold names and values; got {type(state).__name__}")
+    return state
 
 
 def _check_finite(state: object) -> None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import random
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from reasoner.model.load import ModelError
-from reasoner.policy.checkpoint import CheckpointError, damage_told, load_progress
+from reasoner.model.random_state import random_state, set_random_state
+from reasoner.policy.checkpoint import (
+    CheckpointError,
+    damage_told,
+    load_progress,
+    read_state,
+    restore_training_state,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +53,47 @@ def test_progress_that_is_no_progress_is_damage(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(CheckpointError, match=r"cannot be read .* Remove that folder"):
             load_progress(tmp_path)
+
+
+class Hostile:
+    """Runs a command where a pickle of it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("how", ["torch", "old torch", "pickle", "inside", "number of attributes"])
+def test_a_pickle_is_damage_and_never_run(tmp_path: Path, how: str) -> None:
+    file, mark = tmp_path / "training.pt", tmp_path / "ran"
+    held: dict[str, object] = {"optimizer": {}, "version": 1, "random": {}}
+    if how == "pickle":
+        file.write_bytes(pickle.dumps(Hostile(mark)))
+    elif how == "number of attributes":
+        torch.save(held | {"optimizer": types.SimpleNamespace(a=1)}, file)
+    else:
+        value = Hostile(mark) if how == "torch" else held | {"random": {"numpy": Hostile(mark)}}
+        torch.save(value, file, _use_new_zipfile_serialization=how != "old torch")
+    with pytest.raises(CheckpointError, match=r"cannot be read .*Remove that folder") as caught:
+        restore_training_state(None, tmp_path)  # pyright: ignore[reportArgumentType]
+    assert "weights_only" not in str(caught.value)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("held", [[], 3, {}, {"optimizer": {}}, {"optimizer": {}, "version": "x", "random": {}}])
+def test_a_state_of_other_things_is_damage(tmp_path: Path, held: object) -> None:
+    torch.save(held, tmp_path / "training.pt")
+    with pytest.raises(CheckpointError):
+        restore_training_state(None, tmp_path)  # pyright: ignore[reportArgumentType]
+
+
+def test_random_states_are_read_back_to_the_bit(tmp_path: Path) -> None:
+    """As they are written now, and as numpy's own array, which checkpoints held before."""
+    for older in (False, True):
+        before = random_state() | ({"numpy": np.random.get_state()} if older else {})
+        torch.save({"random": before}, tmp_path / "training.pt")
+        drawn = random.random(), np.random.rand(), torch.rand(3).tolist()
+        set_random_state(read_state(tmp_path / "training.pt")["random"])
+        assert (random.random(), np.random.rand(), torch.rand(3).tolist()) == drawn

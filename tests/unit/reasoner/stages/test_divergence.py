@@ -127,7 +127,7 @@ def test_a_checkpoint_whose_optimizer_holds_no_numbers_is_damaged(tmp_path: Path
     shutil.copytree(base, folder)
     (folder / "done.json").unlink()
     file = folder / "checkpoints" / "step-000002" / "training.pt"
-    state = torch.load(file, weights_only=False)
+    state = torch.load(file, weights_only=True)
     first = next(iter(state["optimizer"]["state"].values()))
     first["exp_avg"].view(-1)[0] = math.nan
     torch.save(state, file)
