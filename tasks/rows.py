@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tasks.base import TaskError
 from verifiers import JSON
+from verifiers.errors import FileError
 from verifiers.jsonl import JsonLinesError, half_surrogate, is_list, is_object, parse_line, read_jsonl
+from verifiers.parquet import read_parquet
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".json")
 
@@ -41,7 +43,7 @@ def read_rows(path: str, *, split: str, name: str | None = None) -> Iterable[Map
     from datasets import load_dataset
 
     try:
-        return load_dataset(path, name, split=split)
+        return load_dataset(path, name, split=split, trust_remote_code=False)
     except Exception as error:  # the hub client raises a dozen unrelated classes
         reason = str(error).strip().split("\n")[0]
         raise TaskError(
@@ -62,14 +64,13 @@ def read_file(path: Path) -> Sequence[Mapping[str, object]]:
     """
     try:
         if path.name.endswith(".parquet"):
-            import pyarrow.parquet
-
-            rows = pyarrow.parquet.read_table(path).to_pylist()
+            rows: Sequence[Mapping[str, object]] = [*read_parquet(path)]
         else:
             rows = _listed(path) if path.name.endswith(".json") else [row for _, row in read_jsonl(path)]
-    except JsonLinesError as error:
-        raise TaskError(str(error)) from error
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+    except FileError as error:
+        hint = "" if isinstance(error, JsonLinesError) else " Write it anew, or name another file."
+        raise TaskError(f"{error}{hint}") from error
+    except OSError as error:
         raise TaskError(f"{path} cannot be read: {error}. Write it anew, or name another file.") from error
     if not rows:
         raise TaskError(f"{path} must hold at least one row; it holds none.")

@@ -100,6 +100,9 @@ class Verifier:
     """Options that choose what runs on this machine, and limits: the grading service takes them from no client, and a
     row may only ask for less than the user (`verifiers.row_choice`)."""
 
+    for_rows: bool = True
+    """False: it hands completions to code that may run them; the user can choose it, a row cannot."""
+
     @property
     def grades(self) -> bool:
         """Whether it says right or wrong by a rule: it is neither a form alone nor a model's opinion.

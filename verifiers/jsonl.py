@@ -5,11 +5,14 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import math
+import os
 import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeGuard
 
@@ -17,6 +20,13 @@ from verifiers.errors import FileError
 from verifiers.verdict import JSON
 
 GZIP_MARK = b"\x1f\x8b"
+MAX_LINE_BYTES = 64 << 20
+MAX_RATIO = 100
+"""Of a compressed file's bytes to those it is written in, beyond FREE_BYTES: text has 3 to 30."""
+FREE_BYTES = 256 << 20
+MAX_NESTING = 200
+"""Lists and objects inside each other."""
+TOO_DEEP = f"nests more than {MAX_NESTING} deep"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """The escape of a surrogate, which is a character only beside its other half."""
 
@@ -53,17 +63,41 @@ def numbered_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
     Args:
         path: the file; the string `-` is standard input.
     Raises:
-        JsonLinesError: the file cannot be read.
+        JsonLinesError: the file cannot be read, has a line of more than MAX_LINE_BYTES, or unpacks to too much.
     """
     try:
         opener = gzip.open if str(path).endswith(".gz") else open
         with nullcontext(sys.stdin.buffer) if path == "-" else opener(path, "rb") as file:
-            for number, line in enumerate(file, 1):
+            bound = _bound(path)
+            read = 0
+            for number, line in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), b""), 1):
+                read += len(line)
+                if len(line) > MAX_LINE_BYTES:
+                    raise JsonLinesError(path, number, f"must be at most {MAX_LINE_BYTES >> 20} MiB long. Split it.")
+                if read > bound:
+                    raise JsonLinesError(
+                        path,
+                        number,
+                        f"is reached after {read >> 20} MiB, more than {MAX_RATIO} times what the file is packed in."
+                        " Unpack it, if it is what it should be.",
+                    )
                 line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if line.strip():
                     yield number, line
     except (OSError, EOFError, zlib.error) as error:
         raise JsonLinesError(path, 0, f"cannot be read: {error}.") from error
+
+
+def _bound(path: Path | str) -> float:
+    """Bytes that may come out of a file: any number of one that is not compressed."""
+    if not str(path).endswith(".gz"):
+        return math.inf
+    return unpacked_bound(os.stat(path).st_size)
+
+
+def unpacked_bound(size: int) -> int:
+    """Bytes that may come out of so many packed ones: a small file must not fill the memory."""
+    return max(FREE_BYTES, MAX_RATIO * size)
 
 
 def parse_line(line: bytes, *, errors: Literal["strict", "replace"] = "strict") -> JSON:
@@ -73,13 +107,31 @@ def parse_line(line: bytes, *, errors: Literal["strict", "replace"] = "strict") 
         line: its bytes.
         errors: "replace" puts U+FFFD in the place of bytes that are no UTF-8.
     Raises:
-        ValueError: it is no JSON, or no UTF-8.
+        ValueError: it is no JSON, nests deeper than MAX_NESTING, or is no UTF-8.
     """
     try:
         value: JSON = json.loads(line.decode(errors=errors))
     except RecursionError as error:
         raise ValueError(str(error)) from error
+    if line.count(b"[") + line.count(b"{") > MAX_NESTING and is_deep(value):
+        raise ValueError(TOO_DEEP)
     return value
+
+
+def is_deep(value: JSON) -> bool:
+    """Whether lists and objects lie inside each other more than MAX_NESTING deep: what walks them must not run out."""
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        level = [
+            part
+            for held in level
+            if isinstance(held, dict | list)
+            for part in (held.values() if isinstance(held, dict) else held)
+            if isinstance(part, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def read_jsonl(path: Path | str, *, growing: bool = False) -> Iterator[tuple[int, dict[str, JSON]]]:
@@ -116,4 +168,13 @@ def half_surrogate(row: Mapping[str, JSON]) -> str:
     return ""
 
 
-__all__ = ["JsonLinesError", "half_surrogate", "is_list", "is_object", "numbered_lines", "parse_line", "read_jsonl"]
+__all__ = [
+    "JsonLinesError",
+    "half_surrogate",
+    "is_list",
+    "is_object",
+    "numbered_lines",
+    "parse_line",
+    "read_jsonl",
+    "unpacked_bound",
+]

@@ -150,6 +150,8 @@ def _judge(chosen: Choice, named: Named, *, depth: int) -> None:
         raise RowRefused(f"a row's verifiers must be at most {MAX_DEPTH} inside each other.")
     _require_name(chosen.verifier, named)
     cls, by_user = _known_class(chosen.verifier), named.get(chosen.verifier, {})
+    if not cls.for_rows and chosen.verifier not in named:
+        raise RowRefused(f"a row must not choose {chosen.verifier!r}, which may run what it grades. {_advice()}")
     parameters = inspect.signature(cls).parameters
     for option in sorted(cls.machine_options & (chosen.options.keys() | by_user.keys())):
         default: JSON = parameters[option].default if option in parameters else None

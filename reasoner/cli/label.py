@@ -48,11 +48,12 @@ def make_blind_file(file: Path, first: Path, second: Path) -> None:
 
     from reasoner.label.blind import blind_pairs
     from reasoner.label.labels import LabelError
+    from reasoner.storage.files import write_text
 
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in blind_pairs(first, second))
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise LabelError(f"{file} exists and holds other pairs. Name another file for {first} and {second}.")
-    file.write_text(text, encoding="utf-8")
+    write_text(file, text)
 
 
 def serve(sitting: object, port: int) -> None:

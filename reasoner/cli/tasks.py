@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,13 +37,15 @@ def task_options(pairs: list[str] | None, *, flag: str = "--option") -> dict[str
     """key=value pairs, values read as YAML, as a config has them."""
     import yaml
 
-    found: dict[str, JSON] = {}
+    from verifiers.plain_yaml import read_yaml
+
+    found: dict[str, Any] = {}
     for pair in pairs or []:
         key, sign, value = pair.partition("=")
         if not sign:
             raise typer.BadParameter(f"{flag} must be key=value; got {pair!r}.")
         try:
-            found[key] = yaml.safe_load(value)
+            found[key] = read_yaml(value)
         except yaml.YAMLError as error:
             raise typer.BadParameter(f"{flag} {key} must be YAML; got {value!r}: {error}") from error
     return found

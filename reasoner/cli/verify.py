@@ -48,7 +48,7 @@ def verify(
     """Grade one answer, or a file of answers.
 
     Exit status of one answer: 0 for reward 1, 1 for less, 3 where it could not be graded. Of a file or a suite: 0 when
-    every row was graded, 3 when some were not; 1 where a part of a suite is below its min_accuracy.
+    every row was graded, 3 when some were not, or there is no row; 1 where a part of a suite is below its min_accuracy.
     """
     with plain_errors():
         options = parse_pairs(option or [], "--option")
@@ -149,7 +149,7 @@ def _file(
     else:
         for said in summary.lines():
             typer.echo(said, err=output is None)
-    return NOT_GRADED if summary.malformed or summary.graded < summary.rows else 0
+    return 0 if summary.whole else NOT_GRADED
 
 
 def _reference(gold: str, wanted: JSON) -> JSON:
@@ -203,5 +203,4 @@ def _suite(file: Path, workers: int, *, any_row: bool, resume: bool, as_json: bo
             typer.echo(f"error: {graded.part.name}: accuracy is below {graded.part.min_accuracy}", err=True)
     if not all(graded.reached for graded in parts):
         return 1
-    whole = all(not g.summary.malformed and g.summary.graded == g.summary.rows for g in parts)
-    return 0 if whole else NOT_GRADED
+    return 0 if all(graded.summary.whole for graded in parts) else NOT_GRADED

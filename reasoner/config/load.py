@@ -18,6 +18,7 @@ from reasoner.config.hints import explained
 from reasoner.config.mappings import are_mappings, deep_merge, is_list, is_mapping
 from reasoner.config.methods import METHODS
 from reasoner.config.stage import RunConfig, StageConfig
+from verifiers.plain_yaml import read_yaml, read_yaml_file
 from verifiers.suggest import did_you_mean
 
 
@@ -52,7 +53,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = find_config(name)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml_file(path)
         json.dumps(raw, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
@@ -126,7 +127,7 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
     if not separator or not all(parts):
         raise ConfigError("bad-override", f"an override must be key=value; got {override!r}.")
     try:
-        value = yaml.safe_load(text) if text else ""
+        value = read_yaml(text) if text else ""
     except yaml.YAMLError as error:
         raise ConfigError("bad-override", f"the value of {key} must be YAML; got {text!r}: {error}") from error
     chosen = stages

@@ -21,6 +21,7 @@ from reasoner.data.turns import turns_of
 from tasks import Message, Problem
 from tasks.messages import BadMessages, read_messages
 from tasks.rows import read_rows
+from verifiers.own_files import write_own
 
 Item = TypeVar("Item")
 
@@ -138,7 +139,7 @@ def report_bad_rows(
     """
     if folder is not None and bad:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / BAD_ROWS).write_text("".join(f"{row.where}\t{row.reason}\n" for row in bad))
+        write_own(folder / BAD_ROWS, "".join(f"{row.where}\t{row.reason}\n" for row in bad).encode())
     if not bad and total:
         return None
     shown = "; ".join(f"{row.where}: {row.reason}" for row in bad[:3])

@@ -107,7 +107,9 @@ class HfEngine(Engine):
         self._shared = model is not None
         self._autocast = torch.bfloat16 if dtype == "bfloat16" and model is not None else None
         if model is None:
-            model = AutoModelForCausalLM.from_pretrained(model_path, dtype=getattr(torch, dtype)).eval()
+            model = AutoModelForCausalLM.from_pretrained(
+                model_path, dtype=getattr(torch, dtype), trust_remote_code=False
+            ).eval()
             move(model, device or default_device())
         self.model = model
         self.tokenizer = load_tokenizer(model_path)

@@ -18,6 +18,7 @@ import httpx
 from reasoner.engine.base import EngineError
 from reasoner.engine.environment import available_cpus
 from reasoner.engine.serve import server_environment
+from verifiers.own_files import open_own
 
 
 class Lost(Exception):
@@ -140,7 +141,7 @@ class OwnServer(Server):
         }
         if self._device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = self._device
-        with self._log.open("ab") as log:
+        with os.fdopen(open_own(self._log, "append"), "ab") as log:
             self.process = subprocess.Popen(
                 self._command,
                 env=environment,

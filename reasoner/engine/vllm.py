@@ -232,7 +232,7 @@ def _start(**settings: Any) -> LLM:
     before = random_state()
     try:
         with _quiet():
-            return vllm.LLM(**settings)
+            return vllm.LLM(trust_remote_code=False, **settings)
     except (RuntimeError, ValueError, OSError) as error:
         raise EngineError(
             f"vLLM could not start with {settings['model']!r}: {error}. Lower engine.options.gpu_memory_utilization or"

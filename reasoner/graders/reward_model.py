@@ -16,7 +16,16 @@ from transformers import AutoModelForSequenceClassification
 from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.data.encode import Encoded, UnusableRow, batch_of, encode
-from reasoner.model.load import ModelError, check_model, compute_dtype, default_device, first_line, load_tokenizer, move
+from reasoner.model.load import (
+    ModelError,
+    check_model,
+    compute_dtype,
+    default_device,
+    first_line,
+    load_tokenizer,
+    move,
+    own_code,
+)
 from reasoner.model.lora import exclusive, using_adapter
 from reasoner.model.reward_head import BASE_FILE, REWARD_HEAD_FILE, RewardCard, last_token_scores
 from reasoner.model.shared_base import SharedBase
@@ -67,11 +76,13 @@ class RewardModel:
     def _load(self, dtype: str) -> None:
         path = self.path
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(path, dtype=compute_dtype(dtype, self.device))
+            model = AutoModelForSequenceClassification.from_pretrained(
+                path, dtype=compute_dtype(dtype, self.device), trust_remote_code=False
+            )
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise ModelError(
                 f"reward model {path!r} must be a Hugging Face sequence-classification model, by hub name or folder:"
-                f" {first_line(error)} Train one with method: reward_model, or check the name."
+                f" {own_code(error) or first_line(error)} Train one with method: reward_model, or check the name."
             ) from error
         if not hasattr(model, "score"):
             raise ModelError(f"reward model {path!r} must have a `score` head; {type(model).__name__} has none.")

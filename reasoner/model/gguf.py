@@ -69,8 +69,8 @@ def _write(file: Path, folder: Path) -> None:
 
     place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**place)
-        model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(**place, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32, trust_remote_code=False)
     except ImportError as error:
         raise GgufError(f"a GGUF model needs the package gguf (pip install gguf): {error}") from error
     except Exception as error:  # the reader of a broken file raises whatever it meets

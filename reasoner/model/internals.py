@@ -40,7 +40,7 @@ def checkpoint_names(config: PretrainedConfig, weights: Iterable[tuple[str, Tens
         yield from weights
         return
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     for name, tensor in weights:
         yield from revert_weight_conversion(model, {name: tensor}).items()
 

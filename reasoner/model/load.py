@@ -85,7 +85,11 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
     quantization = _quantization(section, weights_dtype)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            local_model(section.path), dtype=weights_dtype, attn_implementation=section.attention, **quantization
+            local_model(section.path),
+            dtype=weights_dtype,
+            attn_implementation=section.attention,
+            trust_remote_code=False,
+            **quantization,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _no_such_model(section.path, error) from error
@@ -106,7 +110,7 @@ def dtype_of(section: ModelSection) -> torch.dtype:
         return torch.float32
     path = local_model(section.path)
     try:
-        return stored_dtype(path, AutoConfig.from_pretrained(path))
+        return stored_dtype(path, AutoConfig.from_pretrained(path, trust_remote_code=False))
     except (OSError, ValueError):  # an adapter's folder has no config of a model
         return torch.float32
 
@@ -237,7 +241,16 @@ def _instead_of(folder: Path) -> str:
     return "Of a run, give its `final` folder."
 
 
+def own_code(error: Exception) -> str:
+    """What to say of a model that transformers could load by running its code alone; empty of every other error."""
+    if "trust_remote_code" not in str(error):
+        return ""
+    return "it brings Python code of its own, which is never run. Take a model of a family that transformers knows."
+
+
 def _no_such_model(path: str, error: Exception) -> ModelError:
+    if said := own_code(error):
+        return ModelError(f"model {path!r} must be one of transformers' own classes: {said}", path=path)
     return ModelError(
         f"model {path!r} must be a Hugging Face causal model, by hub name or folder: "
         f"{first_line(error)} Check the name, your network, or give a folder with config.json.",
@@ -252,10 +265,11 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         ModelError: there is none under that name, or it has no end-of-sequence token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(local_model(path))
+        tokenizer = AutoTokenizer.from_pretrained(local_model(path), trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
+        reason = own_code(error) or first_line(error)
         raise ModelError(
-            f"tokenizer {path!r} cannot be loaded: {first_line(error)} Set model.tokenizer to one that fits.", path=path
+            f"tokenizer {path!r} cannot be loaded: {reason} Set model.tokenizer to one that fits.", path=path
         ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"tokenizer {path!r} must have an eos_token; it has none.")
@@ -296,7 +310,7 @@ def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, 
     """
     assert section.path is not None
     try:
-        config = AutoConfig.from_pretrained(local_model(section.path))
+        config = AutoConfig.from_pretrained(local_model(section.path), trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise _no_such_model(section.path, error) from error
     tokenizer = _tokenizer(section)
@@ -383,7 +397,9 @@ def _from_scratch(section: ModelSection, seed: int, weights_dtype: torch.dtype) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = AutoModelForCausalLM.from_config(config, attn_implementation=section.attention)
+            model = AutoModelForCausalLM.from_config(
+                config, attn_implementation=section.attention, trust_remote_code=False
+            )
         except ImportError as error:
             raise ModelError(f"model.attention {section.attention!r} does not run here: {first_line(error)}") from error
     allow_unpadded(model)

@@ -33,6 +33,7 @@ from reasoner.rollout.selection import select
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.session.step_record import StepRecord
+from reasoner.storage.files import write_text
 from reasoner.storage.history import History, Row, UpdateRecord, attach_updates, config_before, row_of
 from reasoner.storage.rows import rollout_row
 from reasoner.train import learn
@@ -467,4 +468,4 @@ def to_json(done: Preflight) -> dict[str, Any]:
 
 def write_problems(path: Path, rows: Sequence[dict[str, JSON]]) -> None:
     """One JSON line a problem."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

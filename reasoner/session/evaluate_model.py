@@ -23,6 +23,7 @@ from reasoner.model.load import (
 from reasoner.observe.display.display import Display
 from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.round import RoundSampler, evaluation_params
+from reasoner.storage.files import write_text
 from reasoner.storage.rows import rollout_row
 
 
@@ -66,9 +67,9 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         row = {"model": stage.model.path, "task": _tasks(stage), **done.result.to_json()}
-        (output / "evals.jsonl").write_text(json.dumps(row) + "\n")
+        write_text(output / "evals.jsonl", json.dumps(row) + "\n")
         rows = [row for index, group in enumerate(done.sampled.groups) for row in rollout_row(group, index)]
-        (output / "eval_rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_text(output / "eval_rollouts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return done
 
 

@@ -38,6 +38,7 @@ from verifiers.jsonl import read_jsonl
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.pairwise import PairQuestion, compare_pairs
 from verifiers.judge.verifier import ModelJudge
+from verifiers.plain_yaml import read_yaml_file
 
 TRANSCRIPTS_FILE = "transcripts.jsonl"
 
@@ -60,7 +61,7 @@ def load_principles(path: str) -> list[Principle]:
     shipped = Path(__file__).resolve().parents[2] / "configs" / "principles" / f"{path}.yaml"
     file = Path(path) if Path(path).is_file() else shipped
     try:
-        rows = yaml.safe_load(file.read_text(encoding="utf-8"))
+        rows = read_yaml_file(file)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError("bad-value", f"constitutional.principles {path!r} cannot be read: {error}") from error
     found: list[Principle] = []

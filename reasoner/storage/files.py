@@ -13,6 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from reasoner.errors import USAGE, ReasonerError
+from verifiers.own_files import open_own, write_own
 
 HALF_WRITTEN, REPLACED, REMOVED = ".writing-", ".replaced-", ".removed-"
 """Prefixes of what is being written, of a folder whose place another is taking, of one that is being removed."""
@@ -34,7 +35,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write a file beside `path`, force it to disk, and put it in the place of `path`."""
     aside = path.with_name(f"{HALF_WRITTEN}{path.name}")
     try:
-        with aside.open("wb") as file:
+        with os.fdopen(open_own(aside, "write"), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -53,7 +54,7 @@ def whole_folder(target: Path) -> Generator[Path]:
     renames at the end leaves both folders whole, and `tidy` puts the earlier one back.
     """
     aside = target.with_name(f"{HALF_WRITTEN}{target.name}")
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside)
     try:
         aside.mkdir(parents=True)
         yield aside
@@ -62,32 +63,40 @@ def whole_folder(target: Path) -> Generator[Path]:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    before = _moved(target, REPLACED) if target.exists() else None
+    before = _moved(target, REPLACED) if target.exists() or target.is_symlink() else None
     aside.rename(target)
     _sync(target.parent)
     if before is not None:
-        shutil.rmtree(before)
+        _remove(before)
 
 
 def remove_folder(target: Path) -> None:
     """Remove a folder so that whoever lists its parent never sees half of it."""
-    shutil.rmtree(_moved(target, REMOVED))
+    _remove(_moved(target, REMOVED))
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder with what is in it, or a file or link; not what a link leads to."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def _moved(target: Path, prefix: str) -> Path:
     place = target.with_name(f"{prefix}{target.name}")
-    shutil.rmtree(place, ignore_errors=True)
+    _remove(place)
     return target.rename(place)
 
 
 def tidy(root: Path) -> None:
     """Clear away what a killed process left half done in a folder: for the one process that writes there."""
     for half in (*root.glob(f"{HALF_WRITTEN}*"), *root.glob(f"{REMOVED}*")):
-        shutil.rmtree(half) if half.is_dir() else half.unlink()
+        _remove(half)
     for before in root.glob(f"{REPLACED}*"):
         place = before.with_name(before.name.removeprefix(REPLACED))
         if place.exists():
-            shutil.rmtree(before, ignore_errors=True)
+            _remove(before)
         else:
             before.rename(place)
 
@@ -162,12 +171,12 @@ def _errno_of_rust(error: SafetensorError) -> int | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write what the user asked for where they said.
+    """Write what the user asked for where they said: a file of its own, whatever link lies there.
 
     Raises:
         RunError: it cannot be written there.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        write_own(path, text.encode(errors="backslashreplace"))
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}. Give --output a file in a folder.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -19,7 +18,7 @@ from reasoner.errors import faults
 from reasoner.storage.files import RunError
 from verifiers import JSON, Outcome, mark_of
 from verifiers.compose import part_at
-from verifiers.jsonl import JsonLinesError, read_jsonl
+from verifiers.jsonl import JsonLinesError, is_object, parse_line, read_jsonl
 
 Floats = Annotated[NDArray[np.float32], BeforeValidator(partial(np.asarray, dtype=np.float32))]
 Ids = Annotated[NDArray[np.int32], BeforeValidator(partial(np.asarray, dtype=np.int32))]
@@ -336,9 +335,10 @@ def lines(path: Path, *, like: Callable[[dict[str, JSON]], Line]) -> Iterator[Li
 def _json(path: Path) -> dict[str, JSON]:
     """A file that a run writes beside its records; nothing where it is not there, or damaged."""
     try:
-        return json.loads(path.read_bytes())
+        found = parse_line(path.read_bytes())
     except (OSError, ValueError):
         return {}
+    return found if is_object(found) else {}
 
 
 def config_before(config: StageConfig) -> StageConfig | None:

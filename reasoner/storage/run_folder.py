@@ -31,6 +31,7 @@ from reasoner.records import RolloutGroup
 from reasoner.storage.files import DiskError, RunError, disk_faults_told, write_atomic
 from reasoner.storage.rows import rollout_row
 from verifiers import JSON
+from verifiers.own_files import open_own
 
 RECORD_FILES = (
     "metrics.jsonl",
@@ -86,7 +87,7 @@ class RunFolder:
         write_atomic(self.path / "config.yaml", dump(self.config).encode())
         write_atomic(self.path / "environment.json", json.dumps(environment, indent=1).encode())
         for name in RECORD_FILES:
-            file = self._files[name] = (self.path / name).open("ab", buffering=0)
+            file = self._files[name] = FileIO(open_own(self.path / name, "append"), "ab")
             held, kept = file.tell(), offsets.get(name, 0)
             if held < kept:
                 raise RunError(

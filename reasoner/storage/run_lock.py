@@ -55,7 +55,7 @@ class RunLock:
         file = folder / LOCK_FILE
         while True:
             try:
-                descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+                descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
             except OSError as error:
                 raise RunError(f"{file} cannot be written: {error.strerror}. Set output to another folder.") from error
             try:

@@ -64,7 +64,8 @@ ONLY = {
     ("observe/report", "monitoring"): {"reasoner.monitoring.glossary"},
 }
 """Arrows that lead to one file of a room alone."""
-INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry", "row_choice"}
+INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry"}
+INTERFACE |= {"row_choice", "own_files", "plain_yaml", "parquet"}
 MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality"}
 VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "errors": set(),
@@ -75,6 +76,9 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "returned": {"errors"},
     "base": {"errors", "verdict", "returned"},
     "jsonl": {"errors", "verdict"},
+    "own_files": {"errors"},
+    "plain_yaml": set(),
+    "parquet": {"errors", "jsonl"},
     "registry": INTERFACE - {"registry", "row_choice"},
     "row_choice": INTERFACE - {"row_choice"},
     "__init__": INTERFACE,

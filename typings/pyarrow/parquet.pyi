@@ -6,8 +6,16 @@ from pathlib import Path
 class Table:
     def to_pylist(self) -> list[dict[str, object]]: ...
 
+class RowGroup:
+    total_byte_size: int
+
+class Metadata:
+    num_rows: int
+    num_columns: int
+    num_row_groups: int
+    def row_group(self, at: int) -> RowGroup: ...
+
 class ParquetFile:
+    metadata: Metadata
     def __init__(self, source: str | Path) -> None: ...
     def iter_batches(self, batch_size: int) -> Iterator[Table]: ...
-
-def read_table(source: str | Path) -> Table: ...

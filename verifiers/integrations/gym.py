@@ -19,6 +19,7 @@ class ReasoningGym(Verifier):
     """
 
     name = "reasoning-gym"
+    for_rows = False  # countdown and others evaluate an answer by sympy.parse_expr, which is Python's eval
     grade_seconds = 20.0
     memory_bytes = 2 << 30
     reference_schema = {

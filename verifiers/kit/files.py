@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,6 +14,8 @@ from typing import NamedTuple, TextIO
 from verifiers.base import GradingRow
 from verifiers.errors import FileError, VerifierError
 from verifiers.jsonl import is_object, numbered_lines, parse_line
+from verifiers.own_files import open_own
+from verifiers.parquet import read_parquet
 from verifiers.pool import GradingPool, GradingRequest
 from verifiers.pool.work_queue import named
 from verifiers.row_choice import RowGraders
@@ -98,7 +101,8 @@ def read_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
         FileError: the file cannot be read at all.
     """
     if path.endswith(".parquet"):
-        yield from _parquet(path)
+        for number, row in enumerate(read_parquet(path), 1):
+            yield number, json.loads(json.dumps(row, default=str))  # dates and decimals as text
         return
     for number, line in numbered_lines(path):
         try:
@@ -107,21 +111,6 @@ def read_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
             yield number, f"not JSON ({error})"
             continue
         yield number, row if is_object(row) else f"must be a JSON object; got {type(row).__name__}"
-
-
-def _parquet(path: str) -> Iterator[tuple[int, Mapping[str, JSON]]]:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise FileError(f"{path}: parquet files need pyarrow: pip install pyarrow.") from error
-    try:
-        number = 0
-        for batch in parquet.ParquetFile(path).iter_batches(1000):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, json.loads(json.dumps(row, default=str))  # dates and decimals as text
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise FileError(f"{path} cannot be read: {error}.") from error
 
 
 @dataclass
@@ -154,6 +143,11 @@ class Summary:
             self.correct += verdict.right
         self.slowest = sorted([*self.slowest, (verdict.seconds, line.id)], reverse=True)[:3]
         return {"id": line.id, **verdict.to_json()}
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are rows, and each was graded."""
+        return not self.malformed and 0 < self.rows == self.graded
 
     def to_json(self) -> dict[str, JSON]:
         """Everything, as JSON."""
@@ -296,7 +290,7 @@ def graded_before(output: Path) -> tuple[list[str], Summary]:
             f"{output} must hold earlier verdicts to go on with; line {number} does not: {error}."
         ) from error
     if len(whole) < len(data):
-        with output.open("r+b") as file:
+        with os.fdopen(open_own(output, "change"), "r+b") as file:
             file.truncate(len(whole))
     return ids, summary
 
@@ -313,4 +307,5 @@ def open_output(output: Path, *, resume: bool) -> tuple[TextIO, list[str], Summa
             raise FileError(f"{output} must not exist; it does. Pass --resume to go on with it, or name another file.")
         ids, summary = graded_before(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    return output.open("a", encoding="utf-8", errors="backslashreplace"), ids, summary
+    descriptor = open_own(output, "append")
+    return open(descriptor, "a", encoding="utf-8", errors="backslashreplace"), ids, summary

@@ -21,9 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from verifiers.errors import FileError
 from verifiers.kit.files import Summary, grade_file, open_output
+from verifiers.plain_yaml import read_yaml_file
 from verifiers.pool import GradingPool
 from verifiers.registry import get_verifier
-from verifiers.row_choice import bounds_in, row_choice
+from verifiers.row_choice import RowRefused, bounds_in, row_choice
 from verifiers.verdict import JSON
 
 AT_ONCE = 4
@@ -93,14 +94,13 @@ def load_suite(path: Path, *, any_row: bool = False) -> SuiteFile:
         path: its file.
         any_row: it and its rows may name files, modules and URLs as verifiers, and set what runs on this machine.
     Raises:
-        FileError: it is not YAML, has an unknown key or names a part twice.
-        RowRefused: a part asks for that, and may not.
+        FileError: it is not YAML, has an unknown key, names a part twice, or asks for code that it may not name.
         UnknownVerifier, BadOption: a part's verifier cannot be made.
     """
     import yaml
 
     try:
-        suite = Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        suite = Suite.model_validate(read_yaml_file(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise FileError(f"{path} must be a suite in YAML: {error}") from error
     except ValidationError as error:
@@ -117,9 +117,16 @@ def load_suite(path: Path, *, any_row: bool = False) -> SuiteFile:
         if part.verifier is not None:
             options = cast("Mapping[str, JSON]", part.options)
             if not any_row:
-                row_choice(part.verifier, options, named=bounds_in(part.verifier, options))
+                _require_no_code(part.verifier, options, where=f"{path}: part {part.name}")
             get_verifier(part.verifier, **options)
     return SuiteFile(suite, path.parent, any_row)
+
+
+def _require_no_code(verifier: str, options: Mapping[str, JSON], *, where: str) -> None:
+    try:
+        row_choice(verifier, options, named=bounds_in(verifier, options))
+    except RowRefused as error:
+        raise FileError(f"{where}: {error}") from error
 
 
 def grade_suite(

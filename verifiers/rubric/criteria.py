@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from verifiers.errors import BadOption, BadReference
 from verifiers.jsonl import is_list, is_object
@@ -237,8 +238,10 @@ def load_rubric(path: str) -> tuple[Criterion, ...]:
     """
     import yaml
 
+    from verifiers.plain_yaml import read_yaml_file
+
     try:
-        return parse_rubric(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+        return parse_rubric(cast("JSON", read_yaml_file(Path(path))))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, BadReference) as error:
         raise BadOption(f"rubric {path}: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 
 from reasoner.observe.analysis.audit import explain_and_audit
@@ -46,12 +47,11 @@ def _page(title: str, scripts: list[str]) -> str:
         "{{data}}": "\n".join(scripts),
         "{{js}}": _read("page.js"),
     }
-    page = _read("page.html")
-    for mark, text in parts.items():
-        before, found, after = page.partition(mark)
-        assert found, f"page.html must hold {mark}"
-        page = before + text + after
-    return page
+    template = _read("page.html")
+    marks = re.compile("|".join(map(re.escape, parts)))
+    found = marks.findall(template)
+    assert sorted(found) == sorted(parts), f"page.html must hold each mark once; it holds {found}"
+    return marks.sub(lambda mark: parts[mark[0]], template)  # in one pass: what is put in may hold marks itself
 
 
 def _read(name: str) -> str:

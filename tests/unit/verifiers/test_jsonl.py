@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from verifiers.jsonl import JsonLinesError, read_jsonl
+from verifiers.errors import FileError
+from verifiers.jsonl import MAX_LINE_BYTES, JsonLinesError, numbered_lines, parse_line, read_jsonl
+from verifiers.parquet import read_parquet
 
 ROWS = '\ufeff\n{"a": "\u2028"}\n \t\r\n{"a": "\\ud83d\\ude00"}'.encode()
 
@@ -52,3 +54,60 @@ def test_a_line_that_cannot_be_read_is_named(
     assert (error.path, error.line, error.exit_code) == (path, line, 2)
     assert re.search(reason, error.reason)
     assert str(error) == f"{path}{f' line {line}' if line else ''} {error.reason}"
+
+
+def packed(path: Path, pieces: list[bytes]) -> Path:
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        for piece in pieces:
+            file.write(piece)
+    return path
+
+
+def test_a_line_and_a_packed_file_have_limits(tmp_path: Path) -> None:
+    line = b'{"a": "' + b"x" * (20 << 20) + b'"}\n'
+    for name, one in (("long.jsonl", b" " * (MAX_LINE_BYTES + 1)), ("long.jsonl.gz", b" " * (MAX_LINE_BYTES + 1))):
+        if name.endswith(".gz"):
+            packed(tmp_path / name, [one])
+        else:
+            (tmp_path / name).write_bytes(one)
+        with pytest.raises(JsonLinesError, match=r"line 1 must be at most 64 MiB long"):
+            list(numbered_lines(tmp_path / name))
+    bomb = packed(tmp_path / "bomb.jsonl.gz", [line] * 14)
+    with pytest.raises(JsonLinesError, match=r"line 13 is reached after 260 MiB, more than 100 times"):
+        list(numbered_lines(bomb))
+    blank = packed(tmp_path / "blank.jsonl.gz", [b"\n" * (1 << 20)] * 2)
+    assert list(numbered_lines(blank)) == []
+    assert len(list(read_jsonl(packed(tmp_path / "rows.jsonl.gz", [line] * 3)))) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "[" * 300 + "]" * 300, '{"a":' * 300 + "1" + "}" * 300, "1" * 5000, '{"a": ' + "9" * 5000 + "}"],
+)
+def test_deep_lines_and_endless_numbers_are_no_json_of_ours(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"deep|recursion|digits"):
+        parse_line(text.encode())
+    (tmp_path / "rows.jsonl").write_text(text + "\n")
+    with pytest.raises(JsonLinesError, match="must be JSON in UTF-8"):
+        list(read_jsonl(tmp_path / "rows.jsonl"))
+
+
+def test_wide_lines_are_not_deep() -> None:
+    assert len(parse_line(b"[" + b"[[1],{}]," * 5000 + b"1]")) == 5001  # pyright: ignore[reportArgumentType]
+    assert parse_line(b"[" * 190 + b"]" * 190)
+
+
+def test_a_parquet_file_unpacks_to_no_more_than_other_files(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"a": [1, 2], "b": ["x", None]}), rows)
+    assert list(read_parquet(rows)) == [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
+    text = pyarrow.array(["x" * (30 << 20)] * 10)
+    parquet.write_table(pyarrow.table({"a": text}), rows, compression="zstd", use_dictionary=False)
+    assert rows.stat().st_size < 1 << 20
+    with pytest.raises(FileError, match="must unpack to at most 256 MiB"):
+        next(read_parquet(rows))
+    (tmp_path / "no.parquet").write_bytes(b"PAR1")
+    with pytest.raises(FileError, match="cannot be read"):
+        next(read_parquet(tmp_path / "no.parquet"))

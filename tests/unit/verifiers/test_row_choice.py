@@ -42,6 +42,8 @@ PLACES: list[tuple[str, dict[str, JSON]]] = [
     ("per-row", {"key": "k", "choices": {"a": "exact", "verifier": "PLUGIN"}}),
     ("rubric", {"judge": "PLUGIN"}),
     ("jury", {"judges": ["PLUGIN", "exact"]}),
+    ("reasoning-gym", {}),
+    ("gate", {"gate": "exact", "then": "reasoning-gym"}),
     ("trl", {"function": "PLUGIN"}),
     ("verl", {"function": "PLUGIN"}),
     ("rubric", {"rubric": "/etc/hostname"}),

@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from reasoner.policy.checkpoint import copy_model, write_model
 from reasoner.storage.files import (
     DISK_FULL,
+    HALF_WRITTEN,
+    REMOVED,
     DiskError,
     RunError,
     disk_fault,
@@ -26,6 +28,7 @@ from reasoner.storage.files import (
     tidy,
     whole_folder,
     write_atomic,
+    write_text,
 )
 from reasoner.storage.find_model import latest_checkpoint
 
@@ -197,3 +200,28 @@ def test_a_file_is_replaced(tmp_path: Path) -> None:
         write_atomic(tmp_path / "file", content)
     assert (tmp_path / "file").read_bytes() == b"two"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    """What is replaced is the link, whatever it leads to; the folder itself may be reached through one."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("kept")
+    (tmp_path / "real").mkdir()
+    run = tmp_path / "run"
+    run.symlink_to(tmp_path / "real")
+    for name in ("page.html", "config.yaml", f"{HALF_WRITTEN}config.yaml"):
+        (run / name).symlink_to(precious / "file")
+    for name in ("final", f"{HALF_WRITTEN}final"):
+        (run / name).symlink_to(precious)
+    write_text(run / "page.html", "new")
+    write_atomic(run / "config.yaml", b"new")
+    with whole_folder(run / "final") as folder:
+        (folder / "file").write_text("new")
+    for name in ("page.html", "config.yaml", "final/file"):
+        assert (tmp_path / "real" / name).read_text() == "new"
+    (run / f"{REMOVED}x").symlink_to(precious)
+    tidy(run)
+    remove_folder(run / "final")
+    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "page.html"]
+    assert (precious / "file").read_text() == "kept"

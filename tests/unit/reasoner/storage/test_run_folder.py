@@ -12,6 +12,7 @@ from reasoner.monitoring.trackers import open_trackers
 from reasoner.storage.files import DiskError
 from reasoner.storage.run_folder import RunFolder
 from tests.unit.reasoner.storage.test_files import small_files
+from verifiers.errors import FileError
 
 
 def opened(folder: Path, offsets: dict[str, int]) -> RunFolder:
@@ -62,3 +63,21 @@ def test_numbers_of_tensorboard_that_do_not_fit_are_one_line(tmp_path: Path, cap
     assert (tmp_path / "metrics.jsonl").stat().st_size < events.stat().st_size == 1 << 16
     assert threading.excepthook is hook
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_run_s_folder_may_be_reached_through_a_link_but_not_its_records(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "real")
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "real" / "config.yaml").symlink_to(tmp_path / "precious")
+    run = opened(tmp_path / "run", {})
+    run.append("metrics.jsonl", [{"step": 1}])
+    run.close()
+    assert (tmp_path / "real" / "metrics.jsonl").read_text() == '{"step": 1}\n'
+    (tmp_path / "real" / "rollouts.jsonl").unlink()
+    (tmp_path / "real" / "rollouts.jsonl").symlink_to(tmp_path / "precious")
+    again = RunFolder(tmp_path / "run", run.config)
+    with pytest.raises(FileError, match=r"rollouts.jsonl must be a file of its own; it is a link to"):
+        again.begin(offsets={}, environment={})
+    again.close()
+    assert (tmp_path / "precious").read_text() == "kept"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import html
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.observe.report import build_report
+from reasoner.observe.report import build_report, write_report
 from reasoner.observe.report.data import difficulty_chart, packed
 from tests.unit.reasoner.runs import make_history, make_records, write_run
 
@@ -34,6 +35,31 @@ def test_the_page_holds_every_rollout_and_asks_for_nothing(tmp_path: Path) -> No
     assert sum(value is not None for value in index["held_out"]) == 20
     assert not re.search(r'(?:src|href)\s*=\s*"(?!data:|#)', page)
     assert "{{" not in page.partition("<script>")[0]
+
+
+@pytest.mark.parametrize("name", ["{{js}}", "{{data}}", "{{title}}{{css}}", "<script>alert(1)</script>", "a & b"])
+def test_a_run_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """A name of the page's own marks too: it stands in the title, and the page is the same as of any other run."""
+    name = name.replace("/", "_")
+    plain = build_report(write_run(tmp_path / "run", make_records(steps=2)), audit=0)
+    page = build_report(write_run(tmp_path / name, make_records(steps=2)), audit=0)
+    assert f"<title>{html.escape(name)}</title>" in page
+    assert unpack(page, "head")["run"] == name  # type: ignore[index, call-overload]
+    for mark in ("<script", "</script>", "</style>"):
+        assert page.count(mark) == plain.count(mark)
+    assert page.rpartition("<script>")[2] == plain.rpartition("<script>")[2]
+
+
+def test_the_page_takes_the_place_of_a_link(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", make_records(steps=2))
+    (tmp_path / "precious").write_text("kept")
+    (run / "report.html").symlink_to(tmp_path / "precious")
+    write_report(run, run / "report.html", audit=0)
+    assert (tmp_path / "precious").read_text() == "kept"
+    assert not (run / "report.html").is_symlink()
+    assert unpack((run / "report.html").read_text(), "head")["run"] == "run"  # type: ignore[index, call-overload]
+    (tmp_path / "linked").symlink_to(run)
+    assert write_report(tmp_path / "linked", tmp_path / "linked" / "report.html", audit=0) > 0
 
 
 def test_transcripts_of_a_constitutional_stage_are_pieces_behind_the_rollouts(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""YAML of bounded size: aliases that multiply, deep nesting and endless numbers are errors of the file, not of us."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 1 << 20
+MAX_VALUES = 100_000
+"""Values of a document with every alias written out."""
+MAX_NESTING = 100
+
+
+class YamlTooLarge(yaml.YAMLError):
+    """A document is larger than any config, suite or rubric."""
+
+
+def read_yaml_file(path: Path) -> object:
+    """Return the plain value of a YAML file.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read as text.
+        yaml.YAMLError: it is no YAML, or beyond a limit.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise YamlTooLarge(f"it must be at most {MAX_BYTES >> 10} KiB long")
+    return read_yaml(content.decode())
+
+
+def read_yaml(text: str) -> object:
+    """Return the plain value of a text in YAML.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, or beyond a limit.
+
+    Example:
+        >>> read_yaml("a: &x [1, 2]\\nb: *x")
+        {'a': [1, 2], 'b': [1, 2]}
+    """
+    if len(text) > MAX_BYTES:
+        raise YamlTooLarge(f"it must be at most {MAX_BYTES >> 10} KiB long")
+    loader: Any = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_size(node)
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise YamlTooLarge(f"it must nest at most {MAX_NESTING} deep") from error
+    except (ValueError, OverflowError, TypeError) as error:  # a number or a date that is none, a key that is a list
+        raise yaml.YAMLError(str(error)[:200]) from error
+    finally:
+        loader.dispose()
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Raise for a graph of nodes that is deep, has a loop, or is large once every alias is written out."""
+    sizes: dict[int, int] = {}
+    under_way: set[int] = set()
+    waiting: list[tuple[yaml.Node, int, bool]] = [(root, 0, False)]
+    while waiting:
+        node, depth, entered = waiting.pop()
+        parts = _parts(node)
+        if entered:
+            under_way.discard(id(node))
+            sizes[id(node)] = 1 + sum(sizes[id(part)] for part in parts)
+            if sizes[id(node)] > MAX_VALUES:
+                raise YamlTooLarge(f"it must hold at most {MAX_VALUES} values, those behind its aliases written out")
+        elif id(node) in under_way:
+            raise YamlTooLarge("no alias may lead to what holds it")
+        elif id(node) not in sizes:
+            if depth > MAX_NESTING:
+                raise YamlTooLarge(f"it must nest at most {MAX_NESTING} deep")
+            under_way.add(id(node))
+            waiting.append((node, depth, True))
+            waiting += [(part, depth + 1, False) for part in parts]
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+__all__ = ["YamlTooLarge", "read_yaml", "read_yaml_file"]
