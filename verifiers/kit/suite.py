@@ -24,7 +24,7 @@ from verifiers.kit.files import Summary, grade_file, open_output
 from verifiers.plain_yaml import read_yaml_file
 from verifiers.pool import GradingPool
 from verifiers.registry import get_verifier
-from verifiers.row_choice import RowRefused, bounds_in, row_choice
+from verifiers.row_choice import ALLOW, RowRefused, bounds_in, row_choice
 from verifiers.verdict import JSON
 
 AT_ONCE = 4
@@ -84,7 +84,7 @@ class SuiteFile:
     suite: Suite
     folder: Path
     any_row: bool = False
-    """The suite and its rows may name files, modules and URLs, and set what runs on this machine."""
+    """The suite and its rows may name files, modules and URLs, set what runs on this machine, and write elsewhere."""
 
 
 def load_suite(path: Path, *, any_row: bool = False) -> SuiteFile:
@@ -113,13 +113,16 @@ def load_suite(path: Path, *, any_row: bool = False) -> SuiteFile:
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise FileError(f"{path}: parts must have different names; {min(twice)!r} stands twice.")
+    folder = path.parent
+    if not any_row and not (folder / suite.output).resolve().is_relative_to(folder.resolve()):
+        raise FileError(f"{path}: output must be a folder beside the suite; got {suite.output!r}. Or pass {ALLOW}.")
     for part in suite.parts:
         if part.verifier is not None:
             options = cast("Mapping[str, JSON]", part.options)
             if not any_row:
                 _require_no_code(part.verifier, options, where=f"{path}: part {part.name}")
             get_verifier(part.verifier, **options)
-    return SuiteFile(suite, path.parent, any_row)
+    return SuiteFile(suite, folder, any_row)
 
 
 def _require_no_code(verifier: str, options: Mapping[str, JSON], *, where: str) -> None:

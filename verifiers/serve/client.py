@@ -37,6 +37,7 @@ class Remote(Verifier):
 
     name = "remote"
     in_process = True
+    machine_options = frozenset({"token", "seconds", "batch", "connections"})
     reference_schema = {"type": ["string", "object", "array"]}
 
     def __init__(

@@ -195,6 +195,27 @@ def test_a_suite_and_its_rows(tmp_path: Path, plugin: tuple[str, Path]) -> None:
     assert mark.exists()
 
 
+def test_a_suite_writes_beside_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "suite"
+    folder.mkdir()
+    write(folder / "rows.jsonl", [{"completion": "#### 1", "reference": "1"}])
+    (folder / "link").symlink_to(tmp_path)
+    part = {"name": "p", "file": "rows.jsonl", "verifier": "exact"}
+    for output, code in (("../other", 2), (str(tmp_path / "other"), 2), ("link/other", 2), ("in/side", 0), (".", 0)):
+        (folder / "suite.yaml").write_text(json.dumps({"parts": [part], "output": output}))
+        assert run(str(folder / "suite.yaml"))[0] == code, output
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_service_that_the_user_named_waits_no_longer_for_a_row() -> None:
+    url = "http://127.0.0.1:1/math"
+    named = named_by_user(url, {"seconds": 5})
+    assert row_choice(url, {"options": {"lenient": True}}, named=named).options["seconds"] == 5
+    for loose in ({"seconds": 6}, {"token": "other"}, {"connections": 100}):
+        with pytest.raises(RowRefused):
+            row_choice(url, loose, named=named)  # pyright: ignore[reportArgumentType]
+
+
 def test_rows_of_another_trainer(plugin: tuple[str, Path]) -> None:
     name, mark = plugin
     with pytest.raises(RowRefused):
