@@ -77,8 +77,10 @@ class Reader:
         """
         self._context = z3.Context()
         self._parser = None if declarations is None else z3.ParserContext(self._context)
+        self._depths: Mapping[str, int] = {}
         if declarations is not None:
-            self._assertions(smtlib.declarations(declarations), shown=declarations)
+            script, self._depths = smtlib.declarations(declarations)
+            self._assertions(script, shown=declarations)
 
     def read(self, text: str) -> z3.BoolRef:
         """Return one formula.
@@ -88,7 +90,7 @@ class Reader:
         """
         if self._parser is None:
             return self._formula(parse(text))
-        (formula,) = self._assertions(f"(assert {smtlib.term(text)})", shown=text)
+        (formula,) = self._assertions(f"(assert {smtlib.term(text, self._depths)})", shown=text)
         return formula
 
     def _assertions(self, script: str, *, shown: str) -> list[z3.BoolRef]:

@@ -105,6 +105,7 @@ def test_a_command_leaves_nothing_for_the_next_row(command: str) -> None:
          "(and (not (= c red)) (not (= c green)))", "(= c blue)"),
         ("(declare-const |it is wet| Bool)", "|it is wet|", "(or |it is wet| false)"),
         ('(declare-const s String)', '(= s "a ""b"" :c")', '(= (str.len s) 8)'),
+        ('(declare-const s String)(define-fun |a (b)| () String ") ) ( (")', '(= s |a (b)|)', '(= s ") ) ( (")'),
         ("(declare-const b (_ BitVec 8))", "(= b #x0F)", "(= b #b00001111)"),
         ("(declare-const r Real)", "(= r 0.50)", "(= (* 2.0 r) 1.0)"),
         ("(define-sort Word () (_ BitVec 4))(declare-const w Word)", "(= w #xF)", "(bvuge w #x1)"),
@@ -147,7 +148,27 @@ def test_text_is_bounded_and_never_a_recursion() -> None:
         assert outcome(entailment(P, text)) is Outcome.BAD_REFERENCE
     with pytest.raises(FormulaError, match="not closed"):
         list(expressions("(p"))
-    assert declarations("(declare-const\n x  Int);end") == "( declare-const x Int )"
+    assert declarations("(declare-const\n x  Int);end").script == "( declare-const x Int )"
+
+
+def test_definitions_that_grow_without_bounds_are_refused_before_they_are_written_out() -> None:
+    """z3 writes definitions out: each line doubles the depth of the last one, until its recursion ends the process."""
+    doubling = "(define-fun g0 ((x Bool)) Bool (not x))" + "".join(
+        f"(define-fun g{n} ((x Bool)) Bool (g{n - 1} (g{n - 1} x)))" for n in range(1, 40)
+    )
+    by_name = "(define-fun f0 () Bool p)" + "".join(f"(define-fun f{n} () Bool (not f{n - 1}))" for n in range(1, 9000))
+    bound = "(define-fun g ((x Bool)) Bool " + "(not " * 400 + "x" + ")" * 400 + ")"
+    chain = "(let ((a0 (g p))) " + "".join(f"(let ((a{n} (g a{n - 1}))) " for n in range(1, 100)) + "a99" + ")" * 100
+    assert outcome(entailment(P + doubling)) is Outcome.BAD_REFERENCE
+    assert outcome(entailment(P + by_name[:49_000].rpartition("(define")[0])) is not Outcome.VERIFIER_ERROR
+    assert outcome(entailment(P + bound, chain, chain)) is Outcome.BAD_REFERENCE
+    for honest, claim in (
+        (doubling.partition("(define-fun g9 ")[0], "(not (not (g8 p)))"),
+        ("(define-fun most ((a Int) (b Int)) Int (ite (> a b) a b))(declare-const x Int)",
+         "(or p (= 9 " + "(most 9 " * 60 + "9" + ")" * 60 + "))"),
+        (by_name.partition("(define-fun f300 ")[0], "(not f299)"),
+    ):  # fmt: skip
+        assert outcome(entailment(P + honest, "p", claim)) is Outcome.CORRECT, claim[:40]
 
 
 def test_questions_are_asked_side_by_side() -> None:
