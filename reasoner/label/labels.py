@@ -7,7 +7,6 @@ suffix .labels.jsonl, one a line; the last one of a pair counts, and "undo" take
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reasoner.errors import USAGE, ReasonerError, faults
 from verifiers import JSON
-from verifiers.jsonl import JsonLinesError, is_object, read_jsonl
+from verifiers.jsonl import JsonLinesError, is_object, json_line, read_jsonl
 
 LABELS = ("first", "second", "tie", "skip")
 Choice = Literal["first", "second", "tie", "skip", "undo"]
@@ -109,7 +108,7 @@ def append_label(file: Path, label: Label) -> None:
             if whole != end:
                 stream.truncate(whole)
         stream.seek(0, os.SEEK_END)
-        stream.write(json.dumps(asdict(label), ensure_ascii=False).encode() + b"\n")
+        stream.write(json_line(asdict(label)).encode() + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
 

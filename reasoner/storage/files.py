@@ -13,6 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from reasoner.errors import USAGE, ReasonerError
+from verifiers.text import whole
 
 HALF_WRITTEN, REPLACED, REMOVED = ".writing-", ".replaced-", ".removed-"
 """Prefixes of what is being written, of a folder whose place another is taking, of one that is being removed."""
@@ -168,6 +169,6 @@ def write_text(path: Path, text: str) -> None:
         RunError: it cannot be written there.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(whole(text), encoding="utf-8")
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}. Give --output a file in a folder.") from error

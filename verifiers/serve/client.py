@@ -85,7 +85,10 @@ class Remote(Verifier):
         verdicts = [verdict for verdict in listed if is_object(verdict)] if is_list(listed) else []
         if len(verdicts) != len(rows):
             raise ServiceError(f"{self.name} answered without a verdict for each of {len(rows)} rows.")
-        return [Verdict.from_json(verdict) for verdict in verdicts]
+        try:
+            return [Verdict.from_json(verdict) for verdict in verdicts]
+        except (ValueError, TypeError) as error:
+            raise ServiceError(f"{self.name} answered what is no verdict: {error}.") from error
 
     def check_reference(self, reference: JSON) -> None:
         answer = self._post(
