@@ -236,16 +236,17 @@ class Endpoint:
         return f"judge {self._model!r} at {self._url}"
 
     def _read(self, answered: _Answered, request: ChatRequest, key: str) -> Reply:
-        status, shown = answered.status, _shown(answered.content, key)
+        status = answered.status
         if status in COME_BACK:
-            raise Busy(f"{self._where} answered {status}: {shown}", _seconds(answered.after))
+            raise Busy(f"{self._where} answered {status}: {_shown(answered, key)}", _seconds(answered.after))
         if status != 200:
             hint = " If it does not know response_format, set structured to vllm or prompt." if status == 400 else ""
-            raise JudgeFault(f"{self._where} answered {status}: {shown}.{hint}")
+            raise JudgeFault(f"{self._where} answered {status}: {_shown(answered, key)}.{hint}")
         try:
             return read_completion(json.loads(answered.content), request)
         except UNREADABLE as error:
-            raise Busy(f"{self._where} answered no chat completion ({type(error).__name__}): {shown}") from error
+            what = f"no chat completion ({type(error).__name__}): {_shown(answered, key)}"
+            raise Busy(f"{self._where} answered {what}") from error
 
 
 def read_completion(body: JSON, request: ChatRequest) -> Reply:
@@ -316,9 +317,9 @@ def _seconds(after: str | None) -> float | None:
         return None
 
 
-def _shown(content: bytes, key: str) -> str:
+def _shown(answered: _Answered, key: str) -> str:
     """The begin of an answer, cut when the key is masked: half a key would not be known as one."""
-    return without_key(content[:2000].decode(errors="replace"), key)[:300]
+    return without_key(answered.content[:2000].decode(errors="replace"), key)[:300]
 
 
 __all__ = ["STRUCTURED", "Endpoint", "read_completion"]

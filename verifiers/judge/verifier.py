@@ -161,8 +161,10 @@ class ModelJudge(Verifier):
         """Which model answered, where it says so; and which was asked, where that is another one."""
         if not judged.model:
             return {}
-        other = bool(self.asked_model) and not same_model(self.asked_model, judged.model)
-        return {"model": judged.model} | ({"asked_model": self.asked_model} if other else {})
+        said: dict[str, JSON] = {"model": judged.model}
+        if self.asked_model and not same_model(self.asked_model, judged.model):
+            said["asked_model"] = self.asked_model
+        return said
 
     def _verdict(self, question: Question, replies: Sequence[tuple[Judged, Answer] | JudgeFault]) -> Verdict:
         fault = next((reply for reply in replies if isinstance(reply, JudgeFault)), None)
