@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -29,18 +30,20 @@ def label(
 ) -> None:
     """Compare pairs of completions by keyboard: a local page, or the terminal. Ends where it is left, goes on there."""
     with plain_errors():
+        from reasoner.label.labels import one_labeller
         from reasoner.label.sitting import Sitting
 
-        if blind is not None:
-            make_blind_file(file, *blind)
-        sitting = Sitting(file, seed=seed, who=who)
-        if not summary and sitting.shown() is not None:
-            if terminal:
-                from reasoner.label.terminal import label_in_terminal
+        with nullcontext() if summary or not file.absolute().parent.is_dir() else one_labeller(file):
+            if blind is not None:
+                make_blind_file(file, *blind)
+            sitting = Sitting(file, seed=seed, who=who)
+            if not summary and sitting.shown() is not None:
+                if terminal:
+                    from reasoner.label.terminal import label_in_terminal
 
-                label_in_terminal(sitting)
-            else:
-                serve(sitting, port)
+                    label_in_terminal(sitting)
+                else:
+                    serve(sitting, port)
         print_summary(sitting, named=blind, as_json=as_json)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from reasoner.label.labels import (
+    AlreadyLabelled,
     Choice,
     Comparison,
     Label,
@@ -54,7 +56,9 @@ class Sitting:
             )
         self._order = sorted(self.pairs)
         random.Random(seed).shuffle(self._order)
-        self._given: list[str] = [pair for pair in self.labels if pair in self.pairs]
+        before = [name for name, label in self.labels.items() if label.who == who]
+        self._given: list[tuple[str, str]] = [("", name) for name in before]
+        """(Who is at it, pair) of each label that can be undone, in order."""
 
     def shown(self) -> Shown | None:
         """The next pair without a label; None when all have one."""
@@ -65,28 +69,42 @@ class Sitting:
                 return Shown(name, pair.prompt, left, right, len(self.labels), len(self.pairs))
         return None
 
-    def give(self, name: str, side: Side, *, seconds: float = 0.0) -> None:
+    def give(self, name: str, side: Side, *, seconds: float = 0.0, tab: str = "") -> None:
         """Label a pair by what was seen; on disk before this returns.
 
+        Args:
+            name: of the pair.
+            side: that is better.
+            seconds: that it took.
+            tab: of the page, whose labels its own undo takes back.
         Raises:
-            LabelError: no such pair, or no such side.
+            LabelError: no such pair, no such side, or a time that is none.
+            AlreadyLabelled: the pair has a label, as from another tab.
         """
         if name not in self.pairs or side not in SIDES:
             raise LabelError(
                 f"a label must name a pair of the file and one of {', '.join(SIDES)}; got {name!r}, {side!r}."
             )
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise LabelError(f"seconds must be a finite number >= 0; got {seconds}.")
+        if name in self.labels:
+            raise AlreadyLabelled(f"pair {name!r} is already labelled. Undo that label before you give another one.")
         swapped = self.pairs[name].swapped(self.seed)
         choice: Choice = side if side in ("tie", "skip") else "first" if (side == "left") != swapped else "second"
         label = Label(id=name, label=choice, swapped=swapped, seconds=round(seconds, 2), who=self.who)
         append_label(self.file, label)
         self.labels[name] = label
-        self._given.append(name)
+        self._given.append((tab, name))
 
-    def undo(self) -> str | None:
-        """Take the last label back; its pair comes again. None where there is none."""
-        while self._given:
-            name = self._given.pop()
-            if name in self.labels:
+    def undo(self, *, tab: str = "") -> str | None:
+        """Take back the last label of one's own; its pair comes again. None where there is none.
+
+        One's own are the labels of this tab, then those of the same person before this sitting.
+        """
+        for owner in dict.fromkeys((tab, "")):
+            mine = [at for at, (given_by, _) in enumerate(self._given) if given_by == owner]
+            if mine:
+                _, name = self._given.pop(mine[-1])
                 append_label(self.file, Label(id=name, label="undo", swapped=False, who=self.who))
                 del self.labels[name]
                 return name

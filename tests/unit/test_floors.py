@@ -69,6 +69,7 @@ MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality"}
 VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "errors": set(),
     "text": set(),
+    "one_writer": set(),
     "verdict": {"text"},
     "options": set(),
     "stats": set(),
