@@ -49,7 +49,7 @@ class WriterLock:
         _HELD.add(self)
 
     @classmethod
-    def take(cls, file: Path) -> Self:
+    def hold(cls, file: Path) -> Self:
         """Lock by a file, which is made where it is not there yet; a lock whose process died is taken over.
 
         Raises:

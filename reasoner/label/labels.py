@@ -81,7 +81,7 @@ def one_labeller(file: Path) -> Generator[None]:
     place = labels_file(file)
     lock_file = place.with_name(place.name + ".lock")
     try:
-        lock = WriterLock.take(lock_file)
+        lock = WriterLock.hold(lock_file)
     except OSError as error:
         raise LabelError(
             f"{lock_file} cannot be written: {error.strerror}. Label a file in a folder of yours."

@@ -47,7 +47,9 @@ class Sitting:
         self.pairs = {pair.id: pair for pair in read_comparisons(file)}
         if not self.pairs:
             raise LabelError(f"{file} must hold at least one pair; it is empty.")
-        self.labels = read_labels(file)
+        self._size = -1
+        self.labels: dict[str, Label] = {}
+        self._look()
         strange = set(self.labels) - set(self.pairs)
         if strange:
             raise LabelError(
@@ -56,9 +58,19 @@ class Sitting:
             )
         self._order = sorted(self.pairs)
         random.Random(seed).shuffle(self._order)
-        before = [name for name, label in self.labels.items() if label.who == who]
-        self._given: list[tuple[str, str]] = [("", name) for name in before]
-        """(Who is at it, pair) of each label that can be undone, in order."""
+        self._given: list[tuple[str, Label]] = [("", label) for label in self.labels.values() if label.who == who]
+        """The tab that gave it, and the label, of each that can be undone, in order."""
+
+    def _look(self) -> None:
+        """Read the labels again where somebody else has written some: a lock is not seen on every file system."""
+        place = labels_file(self.file)
+        size = place.stat().st_size if place.exists() else 0
+        if size != self._size:
+            self.labels, self._size = read_labels(self.file), size
+
+    def _write(self, label: Label) -> None:
+        append_label(self.file, label)
+        self._size = labels_file(self.file).stat().st_size
 
     def shown(self) -> Shown | None:
         """The next pair without a label; None when all have one."""
@@ -87,27 +99,30 @@ class Sitting:
             )
         if not (math.isfinite(seconds) and seconds >= 0):
             raise LabelError(f"seconds must be a finite number >= 0; got {seconds}.")
+        self._look()
         if name in self.labels:
             raise AlreadyLabelled(f"pair {name!r} is already labelled. Undo that label before you give another one.")
         swapped = self.pairs[name].swapped(self.seed)
         choice: Choice = side if side in ("tie", "skip") else "first" if (side == "left") != swapped else "second"
         label = Label(id=name, label=choice, swapped=swapped, seconds=round(seconds, 2), who=self.who)
-        append_label(self.file, label)
+        self._write(label)
         self.labels[name] = label
-        self._given.append((tab, name))
+        self._given.append((tab, label))
 
     def undo(self, *, tab: str = "") -> str | None:
         """Take back the last label of one's own; its pair comes again. None where there is none.
 
         One's own are the labels of this tab, then those of the same person before this sitting.
         """
-        for owner in dict.fromkeys((tab, "")):
-            mine = [at for at, (given_by, _) in enumerate(self._given) if given_by == owner]
-            if mine:
-                _, name = self._given.pop(mine[-1])
-                append_label(self.file, Label(id=name, label="undo", swapped=False, who=self.who))
-                del self.labels[name]
-                return name
+        self._look()
+        own = [one for owner in dict.fromkeys(("", tab)) for one in self._given if one[0] == owner]
+        while own:
+            _, label = one = own.pop()
+            self._given.remove(one)
+            if self.labels.get(label.id) == label:  # and not what somebody else said of it meanwhile
+                self._write(Label(id=label.id, label="undo", swapped=False, who=self.who))
+                del self.labels[label.id]
+                return label.id
         return None
 
 

@@ -29,7 +29,7 @@ class RunLock(WriterLock):
             raise RunError(f"output {folder} cannot be made: {error.strerror}. Set output to a folder.") from error
         file = folder / LOCK_FILE
         try:
-            return super().take(file)
+            return cls.hold(file)
         except OSError as error:
             raise RunError(f"{file} cannot be written: {error.strerror}. Set output to another folder.") from error
         except Held as held:

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from reasoner.cli import app
 from reasoner.label.blind import blind_pairs
-from reasoner.label.labels import LabelError, labels_file, read_labels
+from reasoner.label.labels import AlreadyLabelled, LabelError, labels_file, read_labels
 from reasoner.label.page import Page
 from reasoner.label.sitting import Sitting, summary
 from reasoner.label.terminal import label_in_terminal
@@ -271,6 +271,21 @@ def test_undo_takes_back_nothing_that_another_person_gave_before(file: Path) -> 
     again = Sitting(file, who="ann")
     assert again.undo() is not None  # one's own of an earlier sitting
     assert len(read_labels(file)) == 1
+
+
+def test_two_sittings_where_no_lock_is_seen_do_not_replace_each_others_labels(file: Path) -> None:
+    one, other = Sitting(file), Sitting(file)
+    shown = one.shown()
+    assert shown is not None
+    assert other.shown() == shown
+    one.give(shown.id, "left")
+    with pytest.raises(AlreadyLabelled, match="already labelled"):
+        other.give(shown.id, "right")
+    assert other.undo() is None
+    assert one.undo() == shown.id
+    other.give(shown.id, "right")
+    assert one.undo() is None  # that label is the other's
+    assert set(read_labels(file)) == {shown.id}
 
 
 # ------------------------------------------------------------------------------------------------- two labellers
