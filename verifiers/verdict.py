@@ -26,9 +26,9 @@ class Outcome(StrEnum):
     VERIFIER_ERROR = "verifier_error"
 
 
-MOST_CHARACTERS = 8 << 20
-"""Of a foreign verdict's answer and detail: twice the longest completion that is graded."""
-MOST_NAME = 1000
+MOST_CHARACTERS = 16 << 20
+"""Of a foreign verdict's answer and detail: four times the longest completion that is graded."""
+MOST_NAME = 4096
 """Characters of its names."""
 DEPTH = 100
 """Of lists and objects within each other, in a detail."""
@@ -266,8 +266,7 @@ def _characters(value: JSON) -> int:
             left += [*one, *one.values()]
         elif isinstance(one, list):
             left += one
-        else:
-            count += 1
+        count += 1
     return count
 
 

@@ -116,7 +116,7 @@ UNREADABLE = {
     "an endless one": Sent(content=" " * (9 << 20)),
     "no gzip": Sent(content=CUT, headers={"Content-Encoding": "gzip"}),
     "probabilities without end": Sent(
-        content='{"choices": [{"message": {"content": ""}, "logprobs": {"content": [{"token": "", "logprob": 1e400}]}}]}'
+        content='{"choices":[{"message": {"content": ""}, "logprobs": {"content": [{"token": "", "logprob": 1e400}]}}]}'
     ),
     "probabilities that are none": Sent(
         content='{"choices": [{"message": {"content": ""}, "logprobs": {"content": [{"token": "", "logprob": NaN}]}}]}'
