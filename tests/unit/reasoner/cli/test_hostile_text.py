@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import sys
 import termios
 import time
@@ -49,8 +50,13 @@ class hostile(Task):
 '''
 
 
-def shown_on_terminal(folder: Path, commands: Sequence[Sequence[str]], *, keys: bytes = b"") -> list[str]:
-    """Run commands one after the other in one process whose input and output are a terminal; what each was shown."""
+def shown_on_terminal(
+    folder: Path, commands: Sequence[Sequence[str]], *, keys: bytes = b"", when: bytes = b"quit"
+) -> list[str]:
+    """Run commands one after the other in one process whose input and output are a terminal; what each was shown.
+
+    `keys` are typed, over and over, once the terminal has shown `when`.
+    """
     runs = [list(command) for command in commands]
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
@@ -70,14 +76,14 @@ def shown_on_terminal(folder: Path, commands: Sequence[Sequence[str]], *, keys: 
     content, end = b"", time.monotonic() + 240
     try:
         while time.monotonic() < end:
-            if not select.select([terminal], [], [], 0.5)[0]:
-                continue
-            content += os.read(terminal, 65536)
-            if keys and b"quit" in content:
+            if select.select([terminal], [], [], 0.5)[0]:
+                content += os.read(terminal, 65536)
+            elif keys and when in content:  # again and again: what is typed before it listens is lost
                 os.write(terminal, keys)
-                keys = b""
     except OSError:  # the process has ended
         pass
+    else:
+        os.kill(process, signal.SIGKILL)
     os.waitpid(process, 0)
     os.close(terminal)
     parts = re.split(r"=== \S+\r?\n", content.decode())
