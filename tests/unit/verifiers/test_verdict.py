@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 
@@ -142,11 +143,12 @@ def test_groups_are_all_right_or_all_wrong_by_their_marks() -> None:
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\ude00\ud83d", "fine"])
 def test_every_text_of_a_verdict_can_be_written_as_utf_8(text: str) -> None:
+    detail: Any = {"reason": text, text: [text, {text: (text,)}], "number": math.nan, "few": (1, 2.5, True, None)}
     verdict = Verdict(
         outcome=Outcome.SCORED,
         reward=1.0,
         answer=text,
-        detail={"reason": text, text: [text, {text: (text,)}], "number": math.nan, "few": (1, 2.5, True, None)},
+        detail=detail,
         components={text: 1.0},
         weights={text: 1.0},
     )

@@ -333,8 +333,8 @@ def test_the_model_that_answered_is_recorded_and_another_one_is_spoken_of(caplog
     assert not caplog.records
     with ScriptedJudge(lambda body, number: changed(body, model=f"other{number % 2}\x1b[2J")) as server:
         verdicts = make(server).verify_batch(rows(6))
-    assert {v.detail["model"] for v in verdicts} == {"other0\x1b[2J", "other1\x1b[2J"}
-    assert {v.detail["asked_model"] for v in verdicts} == {"scripted"}
+    assert {str(v.detail["model"]) for v in verdicts} == {"other0\x1b[2J", "other1\x1b[2J"}
+    assert {str(v.detail["asked_model"]) for v in verdicts} == {"scripted"}
     assert {v.reward for v in verdicts} == {1.0}
     assert len([record for record in caplog.records if "is answered by model" in record.getMessage()]) == 2
 
