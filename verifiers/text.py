@@ -12,8 +12,8 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
 HIDDEN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line break, DEL, C1: what terminals obey
-    "\xad\u200b\u2060-\u2064\ufeff\ufff9-\ufffb"  # without width; the joiners of Persian, Hindi and emoji stay
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\u180e"  # directions: what is read is not what is there
+    "\xad\u200b\u2060-\u206f\ufeff\ufff9-\ufffb"  # without width; the joiners of Persian, Hindi and emoji stay
+    "\u061c\u200e\u200f\u202a-\u202e\u180e"  # directions: what is read is not what is there
     "\u2028\u2029"  # line and paragraph separators
     "\ud800-\uf8ff"  # surrogates, private use
     "\ufffe\uffff\U0001d173-\U0001d17a\U000e0000-\U000e0fff\U000f0000-\U0010ffff"  # no characters, tags, private use

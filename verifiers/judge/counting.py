@@ -13,9 +13,6 @@ from verifiers.verdict import JSON
 PIECE = re.compile(r"[A-Za-z]{1,3}|\s+|.", re.DOTALL)
 LONGEST_TOKEN = 64
 """Bytes of a token, on average over a text; no tokenizer packs a prompt closer (ours)."""
-HIDDEN_TOKENS = 4096, 100_000
-"""Tokens that may come on top of what we sent (a template, a preamble of the server's), and of what we may be sent (a
-model's hidden thinking, where a server does not count it against max_tokens); more is taken for a mistake (ours)."""
 
 
 class Tokens(NamedTuple):
@@ -50,12 +47,17 @@ def own_count(request: ChatRequest, text: str | None) -> Tokens:
 
 
 def counted(usage: JSON, request: ChatRequest, text: str) -> Tokens:
-    """What a call took by the endpoint's word, and by our own count where it says nothing or what cannot be."""
+    """What a call took by the endpoint's word, and by our own count where it says nothing or what cannot be.
+
+    A prompt has no more tokens than bytes, and a reply no more than were allowed or stand in it: what is charged is then
+    never more than what was reserved, unless the text that came shows that the endpoint went beyond the limit.
+    """
     own, said = own_count(request, text), usage if isinstance(usage, dict) else {}
     least = request.prompt_bytes() // LONGEST_TOKEN
-    prompt = _said(said, "prompt_tokens", least, request.prompt_bytes() + HIDDEN_TOKENS[0])
+    prompt = _said(said, "prompt_tokens", least, request.prompt_bytes())
     least = len(text.encode("utf-8", "replace")) // LONGEST_TOKEN
-    completion = _said(said, "completion_tokens", least, request.max_tokens + HIDDEN_TOKENS[1])
+    most = max(request.max_tokens, tokens_of(text))
+    completion = _said(said, "completion_tokens", least, most)
     return Tokens(own.prompt if prompt is None else prompt, own.completion if completion is None else completion)
 
 

@@ -12,8 +12,8 @@ from verifiers.text import visible
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-CURSOR = re.compile(r"(?:[\r\n]|\x1b\[A)*")
-"""How a progress bar of tqdm begins what it writes: back to the start of its line, or to the line above."""
+CURSOR = re.compile(r"\r|(?:\n|\x1b\[A)+\Z")
+"""How a progress bar of tqdm begins what it writes: back to the start of its line; or all of it, to another line."""
 
 
 class GuardedStream:

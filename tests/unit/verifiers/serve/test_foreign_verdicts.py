@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from verifiers import GradingRow, Outcome
+from verifiers import BadOption, GradingRow, Outcome, get_verifier
 from verifiers.pool import GradingPool, GradingRequest
 
 RIGHT: dict[str, Any] = {"outcome": "correct", "reward": 1.0, "detail": {"reason": "yes"}, "verifier": "math"}
@@ -79,3 +79,10 @@ def test_a_verdict_is_taken_and_its_text_can_be_written() -> None:
     for found in graded(json.dumps(RIGHT | {"answer": "\ud800", "reward": 1})):
         assert (found.outcome, found.reward, found.answer) == (Outcome.CORRECT, 1.0, "\ufffd")
         assert type(found.reward) is float
+
+
+@pytest.mark.parametrize("token", ["s3cret-token\n", "s3cret-token\r\nX: y", "s3cret-tokén", "s3cret-token\x00"])
+def test_a_token_that_no_header_carries_is_refused_without_a_word_of_it(token: str) -> None:
+    with pytest.raises(BadOption, match="token") as told:
+        get_verifier("http://127.0.0.1:1/math", token=token)
+    assert "s3cret" not in str(told.value)

@@ -120,7 +120,8 @@ print(bad); sys.stderr.write(bad); warnings.warn(bad); logging.warning(bad)
 write_bytes(sys.stdout, bad.encode(errors="replace"))
 thread = threading.Thread(target=lambda: 1 / len(eval(repr("")), bad)); thread.start(); thread.join()
 from tqdm import tqdm
-for _ in tqdm(range(3), desc=bad, mininterval=0): pass
+for _ in tqdm(range(3), desc=bad + "\\r\\x1b[A", mininterval=0): pass
+for _ in tqdm(range(3), desc="\\r\\x1b[A" + bad, mininterval=0, position=1): pass
 raise ValueError(bad)
 """
 
