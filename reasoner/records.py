@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tasks import Message, Problem
 from verifiers import Verdict
+from verifiers.text import whole
 
 
 class FinishReason(StrEnum):
@@ -45,6 +46,10 @@ class Completion:
     finish_reason: FinishReason
     policy_version: int
     """Version of the weights that sampled it (given to `load_weights`)."""
+
+    def __post_init__(self) -> None:
+        """Make the text one that UTF-8 can hold, whatever engine decoded it."""
+        object.__setattr__(self, "text", whole(self.text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

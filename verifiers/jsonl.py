@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, TypeGuard
 
 from verifiers.errors import FileError
+from verifiers.text import json_safe, whole
 from verifiers.verdict import JSON
 
 GZIP_MARK = b"\x1f\x8b"
@@ -158,6 +159,19 @@ def read_jsonl(path: Path | str, *, growing: bool = False) -> Iterator[tuple[int
         yield number, value
 
 
+def json_line(value: object) -> str:
+    """Return a JSON value on one line, for a record or a terminal: UTF-8 holds it, no character of it is hidden.
+
+    The line does not end in a line break. Halves of surrogate pairs are replaced by U+FFFD; what a terminal would obey
+    or hide stands as an escape of JSON, which any reader undoes.
+
+    Example:
+        >>> json_line({"answer": "2 €\\x9b"})
+        '{"answer": "2 €\\\\u009b"}'
+    """
+    return json_safe(whole(json.dumps(value, ensure_ascii=False)))
+
+
 def half_surrogate(row: Mapping[str, JSON]) -> str:
     """Say which half of a surrogate pair a row holds alone, so that it cannot be written as UTF-8; empty for none."""
     try:
@@ -173,6 +187,7 @@ __all__ = [
     "half_surrogate",
     "is_list",
     "is_object",
+    "json_line",
     "numbered_lines",
     "parse_line",
     "read_jsonl",

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
+
+from verifiers.text import whole
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -24,6 +26,12 @@ class Outcome(StrEnum):
     VERIFIER_ERROR = "verifier_error"
 
 
+MOST_CHARACTERS = 16 << 20
+"""Of a foreign verdict's answer and detail: four times the longest completion that is graded."""
+MOST_NAME = 4096
+"""Characters of its names."""
+DEPTH = 100
+"""Of lists and objects within each other, in a detail."""
 FIXED_REWARD: Mapping[Outcome, float | None] = {
     Outcome.CORRECT: 1.0,
     Outcome.INCORRECT: 0.0,
@@ -95,6 +103,19 @@ class Verdict:
     """The component whose outcome is the verdict's; None: no component decides, the reward itself does."""
 
     def __post_init__(self) -> None:
+        """Check that outcome and reward agree, and make every text one that UTF-8 can hold.
+
+        Raises:
+            ValueError: they do not agree.
+            TypeError: the detail holds what is no JSON.
+        """
+        if self.answer is not None:
+            object.__setattr__(self, "answer", whole(str(self.answer)))
+        object.__setattr__(self, "detail", _recordable(self.detail))
+        if self.components or self.weights:
+            object.__setattr__(self, "components", {whole(name): part for name, part in self.components.items()})
+            object.__setattr__(self, "weights", {whole(name): weight for name, weight in self.weights.items()})
+            object.__setattr__(self, "decided_by", None if self.decided_by is None else whole(self.decided_by))
         outcome, reward = self.outcome, self.reward
         decided = self.decided_by is not None and FIXED_REWARD.get(outcome, 0.0) is not None
         if outcome in FIXED_REWARD and not decided:
@@ -147,10 +168,148 @@ class Verdict:
 
     @classmethod
     def from_json(cls, row: Mapping[str, JSON]) -> Verdict:
-        """The inverse of `to_json`; unknown keys are refused by the constructor."""
-        fields = dict(row)
-        fields["outcome"] = Outcome(str(fields["outcome"]))
-        return cls(**fields)  # pyright: ignore[reportArgumentType]  (checked by __post_init__)
+        """The inverse of `to_json`, for rows of any origin: nothing of them is taken as given.
+
+        Raises:
+            ValueError: it is no verdict; names the field.
+            TypeError: it has a field that no verdict has.
+        """
+        if unknown := row.keys() - FIELDS:
+            raise TypeError(f"a verdict must have the fields {', '.join(sorted(FIELDS))}; got {min(unknown)[:80]!r}")
+        said = row.get("outcome")
+        if not isinstance(said, str) or said not in OUTCOMES:
+            raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}; got {_short(said)}")
+        detail, decided_by = _field(row, "detail", dict, {}), row.get("decided_by")
+        if decided_by is not None:
+            _name(decided_by, "decided_by")
+        answer = row.get("answer")
+        if answer is not None and not isinstance(answer, str):
+            raise ValueError(f"answer must be text or null; got {_short(answer)}")
+        components, weights = _numbers(row, "components"), _numbers(row, "weights")
+        reward = None if row.get("reward") is None else _finite(row["reward"], "reward")
+        if reward is not None and decided_by is not None and decided_by not in components:
+            raise ValueError(f"decided_by must name one of the components; got {_short(decided_by)}")
+        seconds = _finite(row.get("seconds", 0.0), "seconds")
+        if seconds < 0:
+            raise ValueError(f"seconds must be >= 0; got {seconds}")
+        if (size := len(answer or "") + _characters(detail)) > MOST_CHARACTERS:
+            raise ValueError(f"answer and detail must have at most {MOST_CHARACTERS} characters; got {size}")
+        try:
+            return cls(
+                outcome=Outcome(said),
+                reward=reward,
+                answer=answer,
+                detail=detail,
+                seconds=seconds,
+                verifier=_name(row.get("verifier", ""), "verifier"),
+                version=_name(row.get("version", "1"), "version"),
+                components=components,
+                weights=weights,
+                decided_by=cast("str | None", decided_by),
+            )
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+
+FIELDS = frozenset(Verdict.__dataclass_fields__)
+OUTCOMES = tuple(map(str, Outcome))
+
+
+def _recordable(detail: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """A detail as JSON that UTF-8 can hold; the same object where it is so already.
+
+    Raises:
+        TypeError: it is no JSON, or nested deeper than DEPTH.
+    """
+    for key, value in detail.items():
+        kind = type(value)
+        if type(key) is not str or not key.isascii():
+            break
+        if not ((kind is str and cast("str", value).isascii()) or kind is bool or value is None):
+            break
+    else:
+        return detail
+    return cast("Mapping[str, JSON]", _json(detail, 0))
+
+
+def _json(value: object, depth: int) -> JSON:
+    if depth > DEPTH:
+        raise TypeError(f"detail of a verdict must be nested at most {DEPTH} deep")
+    if isinstance(value, str):
+        return whole(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > 10_000:  # more than Python writes in decimal
+            raise TypeError(
+                f"a number in the detail of a verdict must have fewer digits; got {value.bit_length()} bits"
+            )
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None  # JSON has no NaN
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {whole(key if isinstance(key, str) else str(key)): _json(held, depth + 1) for key, held in items}
+    if isinstance(value, list | tuple):
+        return [_json(held, depth + 1) for held in cast("list[object]", value)]
+    raise TypeError(f"detail of a verdict must be JSON; got {type(value).__name__}. Pass text or plain numbers")
+
+
+def _characters(value: JSON) -> int:
+    """Characters of all texts within a value, and one for whatever else it holds."""
+    count, left = 0, [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            count += len(one)
+        elif isinstance(one, dict):
+            left += [*one, *one.values()]
+        elif isinstance(one, list):
+            left += one
+        count += 1
+    return count
+
+
+_Kind = TypeVar("_Kind")
+
+
+def _field(row: Mapping[str, JSON], name: str, kind: type[_Kind], default: _Kind) -> _Kind:
+    value = row.get(name, cast("JSON", default))
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be of type {kind.__name__}; got {_short(value)}")
+    return value
+
+
+def _name(value: JSON, field: str) -> str:
+    if not isinstance(value, str) or len(value) > MOST_NAME:
+        raise ValueError(f"{field} must be text of at most {MOST_NAME} characters; got {_short(value)}")
+    return whole(value)
+
+
+def _finite(value: JSON, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{field} must be a number; got {_short(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{field} must be a finite number; got {_short(value)}")
+    return number
+
+
+def _numbers(row: Mapping[str, JSON], field: str) -> dict[str, float]:
+    given = cast("dict[str, JSON]", _field(row, field, dict, {}))
+    return {_name(name, field): _finite(number, field) for name, number in given.items()}
+
+
+def _short(value: object) -> str:
+    text = value[:80] if isinstance(value, str) else value
+    return repr(text) if isinstance(text, str | int | float | None) and not _is_huge(text) else type(value).__name__
+
+
+def _is_huge(value: object) -> bool:
+    return isinstance(value, int) and value.bit_length() > 1000
 
 
 def fixed(outcome: Outcome, reason: str, *, answer: str | None = None, **detail: JSON) -> Verdict:

@@ -9,6 +9,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from reasoner.cli.errors import plain_typer
+from verifiers.terminal.streams import guard_streams
+
 COMMANDS: Mapping[str, str] = {
     "train": "reasoner.cli.train:train",
     "eval": "reasoner.cli.evaluate:evaluate",
@@ -43,18 +46,16 @@ class LazyGroup(TyperGroup):
         if isinstance(found, typer.Typer):
             command = typer.main.get_group(found)
         else:
-            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            single = plain_typer()
             single.command()(found)
             command = typer.main.get_command(single)
         command.name = cmd_name
         return command
 
 
-app = typer.Typer(
+app = plain_typer(
     cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
     help="Train language models to reason, and grade their answers.",
 )
 
@@ -66,4 +67,5 @@ def _root() -> None:
 
 def main() -> None:
     """Entry point of the `reasoner` command."""
+    guard_streams()
     app()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rich.console import Console
-
 from reasoner.config.stage import RunConfig
 from reasoner.observe.explain import explain
 from reasoner.observe.explain.say import print_findings
+from verifiers.terminal.console import plain_console
 
 
 def figure(estimate: list[float], *, like: list[float]) -> str:
@@ -26,20 +25,20 @@ def figure(estimate: list[float], *, like: list[float]) -> str:
 
 def print_closing(run: RunConfig) -> None:
     """Before and after of each stage, and the paths of records, curves and model."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     for index, stage in enumerate(run.stages):
         folder = run.stage_folder(index)
         done = json.loads((folder / "done.json").read_text())
         for name, after in done["after"].items():
             before = done["before"].get(name)
             was = f"{figure(before, like=after)} -> " if before else ""
-            console.print(f"{stage.method}: held-out {name} {was}{figure(after, like=before or after)}", markup=False)
+            console.print(f"{stage.method}: held-out {name} {was}{figure(after, like=before or after)}")
     print_findings(explain(Path(run.output)), console)
     last: Path = run.stage_folder(len(run.stages) - 1)
     records = [name for name in ("rollouts.jsonl", "metrics.jsonl") if _holds_lines(last / name)]
-    console.print(f"records  {last}/{', '.join(records)}", markup=False)
-    console.print(f"report   reasoner report {run.output}", markup=False)
-    console.print(f"model    {last}/final", markup=False)
+    console.print(f"records  {last}/{', '.join(records)}")
+    console.print(f"report   reasoner report {run.output}")
+    console.print(f"model    {last}/final")
 
 
 def _holds_lines(file: Path) -> bool:

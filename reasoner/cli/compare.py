@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,8 @@ from typing import Annotated
 import typer
 
 from reasoner.cli.errors import plain_errors
+from verifiers.jsonl import json_line
+from verifiers.text import one_line
 
 
 class On(StrEnum):
@@ -61,10 +62,10 @@ def compare(
             values[name if name not in values else f"{name} ({place})"] = problem_values(rows, metric)
         found = compare_values(values)
         if as_json:
-            typer.echo(json.dumps([comparison.to_json() for comparison in found]))
+            typer.echo(json_line([comparison.to_json() for comparison in found]))
             return
         for c in found:
-            typer.echo(f"{c.b} against {c.a}: {c.verdict}")
+            typer.echo(one_line(f"{c.b} against {c.a}: {c.verdict}"))
             typer.echo(
                 f"  {c.mean_a:.1%} -> {c.mean_b:.1%}, difference {c.difference:+.1%} [{c.low:+.1%}, {c.high:+.1%}],"
                 f" p = {c.p:.2g} ({c.test}), {c.problems} problems, {c.unequal} of them unequal"

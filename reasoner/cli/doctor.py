@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reasoner.cli.errors import plain_errors
+from verifiers.jsonl import json_line
 
 if TYPE_CHECKING:
     from reasoner.preflight.doctor import Check
 
-MARKS = {"ok": "[green]ok     [/]", "missing": "[yellow]missing[/]", "failed": "[bold red]failed [/]"}
+COLOURS = {"ok": "green", "missing": "yellow", "failed": "bold red"}
 
 
 def doctor(
@@ -44,19 +44,21 @@ def doctor(
                 found.append(check)
                 _show(check, quiet=as_json)
         if as_json:
-            typer.echo(json.dumps([check.to_json() for check in found], ensure_ascii=False))
+            typer.echo(json_line([check.to_json() for check in found]))
         raise typer.Exit(1 if any(check.state is State.FAILED for check in found) else 0)
 
 
 def _show(check: Check, *, quiet: bool) -> None:
     if quiet:
         return
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{MARKS[check.state]} {check.name:<19}", end="")
-    console.print(check.found, markup=False)
+    from verifiers.terminal.console import plain_console
+
+    console = plain_console()
+    console.print(Text(f"{check.state:<7}", COLOURS[check.state]), f"{check.name:<19}", end="")
+    console.print(check.found)
     if check.state != "ok":
         for label, text in (("without it", check.costs), ("to get it", check.command)):
             if text:
-                console.print(f"        {label}: {text}", markup=False)
+                console.print(f"        {label}: {text}")

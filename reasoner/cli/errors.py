@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -12,6 +13,11 @@ from reasoner.errors import FAILED, INTERRUPTED, Interrupted, ReasonerError
 
 TRAINER = ("torch", "transformers", "accelerate", "peft")
 """What the trainer's commands need beside a plain `pip install`."""
+
+
+def plain_typer(**settings: Any) -> typer.Typer:
+    """Return a group of commands whose help and errors are plain text: typer's panels would obey what a user quotes."""
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **settings)
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from reasoner.cli.errors import plain_errors
+from verifiers.jsonl import json_line
 
 
 def explain(
@@ -39,7 +39,7 @@ def explain(
                 }
                 for history, found in stages
             ]
-            typer.echo(json.dumps(rows, ensure_ascii=False))
+            typer.echo(json_line(rows))
         else:
             print_findings(stages)
         if fail and any(finding.level is Level.FAULT for _, found in stages for finding in found):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from reasoner.cli.errors import plain_errors
+from verifiers.jsonl import json_line
+from verifiers.text import one_line
 
 
 def label(
@@ -27,30 +30,30 @@ def label(
 ) -> None:
     """Compare pairs of completions by keyboard: a local page, or the terminal. Ends where it is left, goes on there."""
     with plain_errors():
+        from reasoner.label.labels import one_labeller
         from reasoner.label.sitting import Sitting
 
-        if blind is not None:
-            make_blind_file(file, *blind)
-        sitting = Sitting(file, seed=seed, who=who)
-        if not summary and sitting.shown() is not None:
-            if terminal:
-                from reasoner.label.terminal import label_in_terminal
+        with nullcontext() if summary or not file.absolute().parent.is_dir() else one_labeller(file):
+            if blind is not None:
+                make_blind_file(file, *blind)
+            sitting = Sitting(file, seed=seed, who=who)
+            if not summary and sitting.shown() is not None:
+                if terminal:
+                    from reasoner.label.terminal import label_in_terminal
 
-                label_in_terminal(sitting)
-            else:
-                serve(sitting, port)
+                    label_in_terminal(sitting)
+                else:
+                    serve(sitting, port)
         print_summary(sitting, named=blind, as_json=as_json)
 
 
 def make_blind_file(file: Path, first: Path, second: Path) -> None:
     """Write the pairs of two models, unless they are there already (a sitting goes on)."""
-    import json
-
     from reasoner.label.blind import blind_pairs
     from reasoner.label.labels import LabelError
     from reasoner.storage.files import write_text
 
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in blind_pairs(first, second))
+    text = "".join(json_line(row) + "\n" for row in blind_pairs(first, second))
     if file.exists() and file.read_text(encoding="utf-8") != text:
         raise LabelError(f"{file} exists and holds other pairs. Name another file for {first} and {second}.")
     write_text(file, text)
@@ -82,8 +85,6 @@ def serve(sitting: object, port: int) -> None:
 
 def print_summary(sitting: object, *, named: tuple[Path, Path] | None, as_json: bool) -> None:
     """Wins, ties and the win rate with its interval, by category."""
-    import json
-
     from reasoner.label.labels import labels_file
     from reasoner.label.sitting import Sitting, summary
     from reasoner.label.sitting import as_json as rows
@@ -91,7 +92,7 @@ def print_summary(sitting: object, *, named: tuple[Path, Path] | None, as_json: 
     assert isinstance(sitting, Sitting)
     found = summary(list(sitting.pairs.values()), sitting.labels)
     if as_json:
-        typer.echo(json.dumps({"labelled": len(sitting.labels), "pairs": len(sitting.pairs), **rows(found)}))
+        typer.echo(json_line({"labelled": len(sitting.labels), "pairs": len(sitting.pairs), **rows(found)}))
         return
     first, second = (str(path) for path in named) if named else ("first", "second")
     typer.echo(f"{len(sitting.labels)} of {len(sitting.pairs)} pairs labelled, in {labels_file(sitting.file)}")
@@ -101,6 +102,5 @@ def print_summary(sitting: object, *, named: tuple[Path, Path] | None, as_json: 
             if one.win_rate is None
             else (f"{first} preferred {one.win_rate:.1%} [{one.interval.low:.1%}, {one.interval.high:.1%}]")
         )
-        typer.echo(
-            f"{category}: {rate}; {first} {one.first}, {second} {one.second}, ties {one.ties}, skipped {one.skipped}"
-        )
+        counts = f"{first} {one.first}, {second} {one.second}, ties {one.ties}, skipped {one.skipped}"
+        typer.echo(one_line(f"{category}: {rate}; {counts}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reasoner.cli.errors import plain_errors
+from verifiers.jsonl import json_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,39 +54,36 @@ def preflight(
                 f"{len(rows)} of {len(known)} problems -> {write}; use them with task.problems_file={write}", err=True
             )
         if as_json:
-            typer.echo(json.dumps(to_json(done), ensure_ascii=False))
+            typer.echo(json_line(to_json(done)))
         else:
             _print(done)
 
 
 def _print(done: Preflight) -> None:
-    from rich.console import Console
-
     from reasoner.preflight.preflight import sentences, to_json
+    from verifiers.terminal.console import plain_console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     row, config = to_json(done), done.config
     shares = ", ".join(f"{value:.0%} {name}" for name, value in done.shares().items())
     console.print(
         f"{row['problems']} problems x {config.rollout.group_size}: {shares};"
         f" {done.whole.mean:.1%} of the samples right",
-        markup=False,
     )
     console.print(_difficulty_table(done))
     sizes = ", ".join(f"{size}: {float(share):.0%}" for size, share in row["signal"].items())
     console.print(f"groups with signal by group size: {sizes}")
     for line in _completion_lines(row, max_tokens=config.rollout.max_tokens):
-        console.print(line, markup=False)
+        console.print(line)
     split = ", ".join(f"{name} {value:.1f}" for name, value in done.split.items())
     console.print(
         f"a step: {done.seconds_per_step:.1f} s ({split}) and {done.tokens_per_step:,.0f} sampled tokens;"
         f" {config.steps} steps: {done.seconds_per_step * config.steps / 60:.0f} min; memory {done.memory_mb:.0f} MB",
-        markup=False,
     )
     advice = [*sentences(done)]
     console.print("what to change:" if advice else "nothing to change", style="bold")
     for number, sentence in enumerate(advice, 1):
-        console.print(f"{number}. {sentence}", markup=False)
+        console.print(f"{number}. {sentence}")
     console.print(f"({done.seconds:.0f} s)", style="dim")
 
 

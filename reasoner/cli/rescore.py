@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,8 @@ import typer
 
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.verify import ROW_CODE
+from verifiers.jsonl import json_line
+from verifiers.text import one_line
 
 if TYPE_CHECKING:
     from reasoner.observe.analysis.rescore import Rescore
@@ -38,12 +39,12 @@ def rescore(
     Exit status 0 where no reward changes, 1 where some do.
     """
     with plain_errors():
-        from rich.console import Console
         from rich.progress import Progress
 
         from reasoner.cli.verify import parse_pairs
         from reasoner.observe.analysis.rescore import changed_rows, regrade, stage_with_rollouts, summarize
         from reasoner.storage.files import write_text
+        from verifiers.terminal.console import plain_console
 
         history = stage_with_rollouts(run)
         low, high = _range(steps)
@@ -52,7 +53,8 @@ def rescore(
             first, last = history.steps[0], history.steps[-1]
             raise typer.BadParameter(f"--steps must meet steps {first} to {last} of the run; got {steps!r}.")
         options = parse_pairs(option or [], "--option")
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        screen = plain_console(stderr=True)
+        with Progress(console=screen, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
             task = bar.add_task("grading", total=len(rows))
             done = regrade(
                 rows,
@@ -65,9 +67,9 @@ def rescore(
             )
         found, changed = summarize(done, history.config), changed_rows(done)
         if output is not None:
-            write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in changed))
+            write_text(output, "".join(json_line(row) + "\n" for row in changed))
         if as_json:
-            typer.echo(json.dumps(found.to_json()))
+            typer.echo(json_line(found.to_json()))
         else:
             _print(found, changed[:show], name=verifier or "the same verifier")
         raise typer.Exit(1 if found.changed else 0)
@@ -88,10 +90,11 @@ def _print(found: Rescore, changed: list[dict[str, Any]], *, name: str) -> None:
         typer.echo(found.advantages_note)
     for row in changed:
         before, after = row["before"], row["after"]
-        typer.echo(
+        said = (
             f"step {row['step']} group {row['group']} sample {row['sample']}: {before['outcome']} ->"
             f" {after['outcome']}, answer {after['answer']!r} against {str(row['reference'])[:60]!r}"
         )
+        typer.echo(one_line(said))
 
 
 def _range(steps: str | None) -> tuple[int, int]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reasoner.cli.errors import plain_errors
+from reasoner.cli.errors import plain_errors, plain_typer
+from verifiers.terminal.streams import write_bytes
 
 if TYPE_CHECKING:
     from sandbox import Sandbox
 
 FAULT = 3
-app = typer.Typer(no_args_is_help=True, help="Run untrusted code: what this machine offers, how safe, how fast.")
+app = plain_typer(no_args_is_help=True, help="Run untrusted code: what this machine offers, how safe, how fast.")
 Backend = Annotated[str, typer.Option("--backend", "-b", help="docker, bubblewrap, or unsafe-host.")]
 Packages = Annotated[
     str, typer.Option("--packages", "-p", help="Importable by programs, comma-separated: numpy,sympy. Installed here.")
@@ -93,10 +94,8 @@ def run(
         job = Job(argv=("python", file.name), files={file.name: file.read_bytes()}, stdin=given, limits=limits)
         with open_sandbox(backend, workers=1, packages=_names(packages), limits=limits) as sandbox:
             result = sandbox.run(job)
-        sys.stdout.buffer.write(result.stdout)
-        sys.stdout.flush()
-        sys.stderr.buffer.write(result.stderr)
-        sys.stderr.flush()
+        write_bytes(sys.stdout, result.stdout)
+        write_bytes(sys.stderr, result.stderr)
         used = f"{result.cpu_seconds:.2f} s CPU, {result.wall_seconds:.2f} s, {result.peak_memory_bytes >> 20} MiB"
         typer.echo(f"{result.outcome}{result.detail and ': ' + result.detail} ({used})", err=True)
         code = FAULT if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT else int(result.outcome is not JobOutcome.OK)

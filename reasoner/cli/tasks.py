@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reasoner.cli.errors import plain_errors
+from reasoner.cli.errors import plain_errors, plain_typer
 
 if TYPE_CHECKING:
     from verifiers import JSON
 
-app = typer.Typer(no_args_is_help=True, help="List tasks, show their problems, check their golds.")
+app = plain_typer(no_args_is_help=True, help="List tasks, show their problems, check their golds.")
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="Option of the task: key=value; repeatable.")]
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reasoner.cli.errors import plain_errors
+from reasoner.cli.errors import plain_errors, plain_typer
+from verifiers.jsonl import json_line
+from verifiers.text import one_line
 
 if TYPE_CHECKING:
     from verifiers import JSON, Example
     from verifiers.kit.audit import Audit, Case
 
-app = typer.Typer(no_args_is_help=True, help="List, make, check, audit and serve verifiers.")
+app = plain_typer(no_args_is_help=True, help="List, make, check, audit and serve verifiers.")
 
 BELOW_THRESHOLD = 1
 
@@ -32,7 +33,7 @@ def list_verifiers(
         found = describe(source.target)
         if as_json:
             row = {**source._asdict(), **found._asdict()}
-            typer.echo(json.dumps(row, ensure_ascii=False))
+            typer.echo(json_line(row))
             continue
         typer.echo(f"{source.name:14} {source.origin:16} {source.target}")
         typer.echo(f"               {f'CANNOT BE READ: {found.fault}' if found.fault else found.about}")
@@ -73,10 +74,11 @@ def check(
         options = parse_pairs(option, "--option") if option else None
         report = check_verifier(name, options=options, examples=_examples(cases) if cases else None)
         if as_json:
-            typer.echo(json.dumps(report.to_json()))
+            typer.echo(json_line(report.to_json()))
         else:
             for finding in report.findings:
-                typer.echo(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.check}: {finding.detail}")
+                said = f"{'ok  ' if finding.passed else 'FAIL'}  {finding.check}: {finding.detail}"
+                typer.echo(one_line(said))
             if report.attempts:
                 typer.echo("\nwhat each trick got:")
             for trick in dict.fromkeys(attempt.trick for attempt in report.attempts):
@@ -202,7 +204,7 @@ def audit(
             whole: dict[str, JSON] = {name: _json(result)}
             if peer is not None and against is not None:
                 whole[against] = _json(peer)
-            typer.echo(json.dumps(whole | {"failures": list(failures)}, ensure_ascii=False))
+            typer.echo(json_line(whole | {"failures": list(failures)}))
         else:
             _print(name, result, against, peer, show)
         for failure in failures:
@@ -218,7 +220,7 @@ def _audit_judge(
 
     report = judge_audit(name, path, options=options, names=names, workers=workers)
     if report is not None:
-        typer.echo(json.dumps(report, ensure_ascii=False) if as_json else "\n".join(shown(report)))
+        typer.echo(json_line(report) if as_json else "\n".join(shown(report)))
     return report is not None
 
 
@@ -256,12 +258,12 @@ def _json(result: Audit) -> JSON:
 
 
 def _print(name: str, result: Audit, against: str | None, peer: Audit | None, show: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from verifiers.stats import wilson_interval
+    from verifiers.terminal.console import plain_console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     console.width = max(console.width, 120)
     table = Table(box=None, pad_edge=False)
     for title in ("category", "rows", "right: accepted", "rejected", "wrong: accepted", "rejected", "accuracy"):
@@ -272,7 +274,7 @@ def _print(name: str, result: Audit, against: str | None, peer: Audit | None, sh
     for category, matrix in [*sorted(result.categories.items()), ("all", result.overall)]:
         low, high = wilson_interval(matrix.accepted_right + matrix.rejected_wrong, matrix.rows)
         cells = [
-            category,
+            one_line(category),
             *map(str, (matrix.rows, matrix.accepted_right, matrix.rejected_right)),
             *map(str, (matrix.accepted_wrong, matrix.rejected_wrong)),
             f"{matrix.accuracy:.1%}",
@@ -288,12 +290,11 @@ def _print(name: str, result: Audit, against: str | None, peer: Audit | None, sh
         console.print(
             f"{label}: accuracy {whole.accuracy:.2%}, false positives {whole.false_positives:.2%},"
             f" false negatives {whole.false_negatives:.2%}, {whole.ungraded} could not be graded",
-            markup=False,
         )
     for mistake in result.mistakes[:show]:
         case = mistake.case
-        console.print(
+        said = (
             f"{case.id} [{case.category}] expected {case.expected}: {case.completion[-80:]!r} against"
-            f" {str(case.reference)[:80]!r}; {mistake.said[:160]}",
-            markup=False,
+            f" {str(case.reference)[:80]!r}; {mistake.said[:160]}"
         )
+        console.print(one_line(said))

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from reasoner.cli.errors import plain_errors
+from verifiers.jsonl import json_line
+from verifiers.text import one_line
 
 if TYPE_CHECKING:
     from verifiers import JSON
@@ -94,14 +96,12 @@ def _one(name: str, options: dict[str, JSON], gold: str, completion: str, prompt
         row = GradingRow(completion=completion, reference=reference, prompt=prompt)
         verdict = pool.submit(name, options, row).result()
     if as_json:
-        typer.echo(json.dumps(verdict.to_json(), ensure_ascii=False))
+        typer.echo(json_line(verdict.to_json()))
     else:
         shown = "not graded" if verdict.reward is None else f"reward {verdict.reward:g}"
-        typer.echo(f"{verdict.outcome}  {shown}  {verdict.reason}")
+        typer.echo(one_line(f"{verdict.outcome}  {shown}  {verdict.reason}"))
         detail = {key: value for key, value in verdict.detail.items() if key != "reason"}
-        typer.echo(
-            f"answer {verdict.answer!r}  {json.dumps(detail, ensure_ascii=False)}  {verdict.seconds * 1000:.2f} ms"
-        )
+        typer.echo(f"answer {verdict.answer!r}  {json_line(detail)}  {verdict.seconds * 1000:.2f} ms")
     return NOT_GRADED if verdict.reward is None else 0 if verdict.right else 1
 
 
@@ -127,11 +127,10 @@ def _file(
         get_verifier(verifier, **options)
     if output is None:
         target, done, summary = sys.stdout, list[str](), Summary()
-        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     else:
         target, done, summary = open_output(output, resume=resume)
     kept = nullcontext() if output is None else target
-    with kept, GradingPool(workers=workers) as pool, _progress(len(done)) as advance:
+    with kept, GradingPool(workers=workers) as pool, _progress(len(done), beside=target) as advance:
         grade_file(
             file,
             pool=pool,
@@ -145,7 +144,7 @@ def _file(
             on_row=advance,
         )
     if as_json:
-        typer.echo(json.dumps(summary.to_json(), ensure_ascii=False), err=output is None)
+        typer.echo(json_line(summary.to_json()), err=output is None)
     else:
         for said in summary.lines():
             typer.echo(said, err=output is None)
@@ -164,22 +163,23 @@ def _reference(gold: str, wanted: JSON) -> JSON:
 
 
 @contextmanager
-def _progress(done: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error: rows, time, rows a second."""
-    from rich.console import Console
+def _progress(done: int, *, beside: TextIO | None = None) -> Iterator[Callable[[], None]]:
+    """A bar on standard error: rows, time; none where the verdicts go to the same terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    from verifiers.terminal.console import plain_console
+
+    console = plain_console(stderr=True)
     columns = (
         TextColumn("grading"),
         BarColumn(),
         TextColumn("{task.completed} rows"),
         TimeElapsedColumn(),
     )
-    if not console.is_terminal:
+    if not console.is_terminal or (beside is not None and beside.isatty()):
         yield lambda: None
         return
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task("grading", total=None, completed=done)
         yield lambda: bar.advance(task)
 
@@ -192,7 +192,7 @@ def _suite(file: Path, workers: int, *, any_row: bool, resume: bool, as_json: bo
     with GradingPool(workers=workers) as pool, _progress(0) as advance:
         parts = grade_suite(loaded, pool=pool, resume=resume, on_row=advance)
     if as_json:
-        typer.echo(json.dumps({"parts": [graded.to_json() for graded in parts]}, ensure_ascii=False))
+        typer.echo(json_line({"parts": [graded.to_json() for graded in parts]}))
     for graded in parts:
         summary = graded.summary
         if not as_json:

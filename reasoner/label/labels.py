@@ -7,9 +7,9 @@ suffix .labels.jsonl, one a line; the last one of a pair counts, and "undo" take
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from reasoner.errors import USAGE, ReasonerError, faults
 from verifiers import JSON
-from verifiers.jsonl import JsonLinesError, is_object, read_jsonl
+from verifiers.jsonl import JsonLinesError, is_object, json_line, read_jsonl
+from verifiers.one_writer import Held, WriterLock
 
 LABELS = ("first", "second", "tie", "skip")
 Choice = Literal["first", "second", "tie", "skip", "undo"]
@@ -28,6 +29,10 @@ class LabelError(ReasonerError, ValueError):
     """A labelling file cannot be used; the message names the line."""
 
     exit_code = USAGE
+
+
+class AlreadyLabelled(LabelError):
+    """A pair has a label; it must be undone before another one is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,33 @@ class Comparison:
 def labels_file(file: Path) -> Path:
     """Where the labels of a file lie."""
     return file.with_name(file.name + ".labels.jsonl")
+
+
+@contextmanager
+def one_labeller(file: Path) -> Generator[None]:
+    """Keep a second labeller of a file out while this one is at work; a lock whose process died is taken over.
+
+    Raises:
+        LabelError: somebody labels it; says who.
+    """
+    place = labels_file(file)
+    lock_file = place.with_name(place.name + ".lock")
+    try:
+        lock = WriterLock.hold(lock_file)
+    except OSError as error:
+        raise LabelError(
+            f"{lock_file} cannot be written: {error.strerror}. Label a file in a folder of yours."
+        ) from error
+    except Held as held:
+        gone = f" If nobody labels there any more, remove {lock_file}." if not held.seen else ""
+        raise LabelError(
+            f"{file} is being labelled by {held}: one file has one labeller at a time. End that one (q, or Ctrl-C; its"
+            f" labels are kept), or wait for it.{gone}"
+        ) from held
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_labels(file: Path) -> dict[str, Label]:
@@ -109,7 +141,7 @@ def append_label(file: Path, label: Label) -> None:
             if whole != end:
                 stream.truncate(whole)
         stream.seek(0, os.SEEK_END)
-        stream.write(json.dumps(asdict(label), ensure_ascii=False).encode() + b"\n")
+        stream.write(json_line(asdict(label)).encode() + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
 

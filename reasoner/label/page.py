@@ -8,12 +8,15 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
+from reasoner.label.labels import AlreadyLabelled
 from reasoner.label.sitting import Side, Sitting
 from verifiers import JSON
 
 MOST_BYTES = 10_000
+STALLED_SECONDS = 30.0
+"""After which a connection that sends nothing is closed."""
 
 
 class Page(ThreadingHTTPServer):
@@ -33,17 +36,26 @@ class Page(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/{self.secret}/"
 
 
-class Decision(BaseModel):
+class FromTab(BaseModel):
+    """The body of a POST to /undo."""
+
+    model_config = ConfigDict(strict=True)
+    tab: str = Field(default="", max_length=100)
+    """One tab of a browser, by a number of its own."""
+
+
+class Decision(FromTab):
     """The body of a POST to /label."""
 
     id: str
     side: Side
-    seconds: float = 0.0
+    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
 class Handler(BaseHTTPRequestHandler):
     """GET: the page, and the next pair. POST: a label, or undo."""
 
+    timeout = STALLED_SECONDS
     server: Page  # pyright: ignore[reportIncompatibleVariableOverride]  (only a Page makes one)
 
     def do_GET(self) -> None:
@@ -59,20 +71,29 @@ class Handler(BaseHTTPRequestHandler):
         """A decision."""
         if self._path() not in ("label", "undo"):
             return self._json(404, {"error": "there is no such page"})
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > MOST_BYTES:
+        length = self.headers.get("Content-Length") or "0"
+        if not (length.isascii() and length.isdigit()):
+            return self._json(400, {"error": "Content-Length must be a number"})
+        if int(length) > MOST_BYTES:
             return self._json(413, {"error": "a label is small"})
         try:
-            body = self.rfile.read(length)
-            decision = None if self._path() == "undo" else Decision.model_validate_json(body)
-            with self.server.lock:
-                if decision is None:
-                    self.server.sitting.undo()
-                else:
-                    self.server.sitting.give(decision.id, decision.side, seconds=decision.seconds)
+            self._decide(self.rfile.read(int(length)))
+        except AlreadyLabelled as error:
+            return self._json(409, {"error": str(error)})
         except ValueError as error:  # LabelError and pydantic's are ValueErrors
             return self._json(400, {"error": str(error)})
         return self._json(200, self._state())
+
+    def _decide(self, body: bytes) -> None:
+        sitting = self.server.sitting
+        if self._path() == "undo":
+            asked = FromTab.model_validate_json(body or b"{}")
+            with self.server.lock:
+                sitting.undo(tab=asked.tab)
+            return
+        given = Decision.model_validate_json(body)
+        with self.server.lock:
+            sitting.give(given.id, given.side, seconds=given.seconds, tab=given.tab)
 
     def _path(self) -> str | None:
         """What follows the secret; None for whoever does not know it, or comes through another name (DNS rebinding)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from reasoner.label.labels import (
+    AlreadyLabelled,
     Choice,
     Comparison,
     Label,
@@ -45,7 +47,9 @@ class Sitting:
         self.pairs = {pair.id: pair for pair in read_comparisons(file)}
         if not self.pairs:
             raise LabelError(f"{file} must hold at least one pair; it is empty.")
-        self.labels = read_labels(file)
+        self._size = -1
+        self.labels: dict[str, Label] = {}
+        self._look()
         strange = set(self.labels) - set(self.pairs)
         if strange:
             raise LabelError(
@@ -54,7 +58,19 @@ class Sitting:
             )
         self._order = sorted(self.pairs)
         random.Random(seed).shuffle(self._order)
-        self._given: list[str] = [pair for pair in self.labels if pair in self.pairs]
+        self._given: list[tuple[str, Label]] = [("", label) for label in self.labels.values() if label.who == who]
+        """The tab that gave it, and the label, of each that can be undone, in order."""
+
+    def _look(self) -> None:
+        """Read the labels again where somebody else has written some: a lock is not seen on every file system."""
+        place = labels_file(self.file)
+        size = place.stat().st_size if place.exists() else 0
+        if size != self._size:
+            self.labels, self._size = read_labels(self.file), size
+
+    def _write(self, label: Label) -> None:
+        append_label(self.file, label)
+        self._size = labels_file(self.file).stat().st_size
 
     def shown(self) -> Shown | None:
         """The next pair without a label; None when all have one."""
@@ -65,31 +81,48 @@ class Sitting:
                 return Shown(name, pair.prompt, left, right, len(self.labels), len(self.pairs))
         return None
 
-    def give(self, name: str, side: Side, *, seconds: float = 0.0) -> None:
+    def give(self, name: str, side: Side, *, seconds: float = 0.0, tab: str = "") -> None:
         """Label a pair by what was seen; on disk before this returns.
 
+        Args:
+            name: of the pair.
+            side: that is better.
+            seconds: that it took.
+            tab: of the page, whose labels its own undo takes back.
         Raises:
-            LabelError: no such pair, or no such side.
+            LabelError: no such pair, no such side, or a time that is none.
+            AlreadyLabelled: the pair has a label, as from another tab.
         """
         if name not in self.pairs or side not in SIDES:
             raise LabelError(
                 f"a label must name a pair of the file and one of {', '.join(SIDES)}; got {name!r}, {side!r}."
             )
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise LabelError(f"seconds must be a finite number >= 0; got {seconds}.")
+        self._look()
+        if name in self.labels:
+            raise AlreadyLabelled(f"pair {name!r} is already labelled. Undo that label before you give another one.")
         swapped = self.pairs[name].swapped(self.seed)
         choice: Choice = side if side in ("tie", "skip") else "first" if (side == "left") != swapped else "second"
         label = Label(id=name, label=choice, swapped=swapped, seconds=round(seconds, 2), who=self.who)
-        append_label(self.file, label)
+        self._write(label)
         self.labels[name] = label
-        self._given.append(name)
+        self._given.append((tab, label))
 
-    def undo(self) -> str | None:
-        """Take the last label back; its pair comes again. None where there is none."""
-        while self._given:
-            name = self._given.pop()
-            if name in self.labels:
-                append_label(self.file, Label(id=name, label="undo", swapped=False, who=self.who))
-                del self.labels[name]
-                return name
+    def undo(self, *, tab: str = "") -> str | None:
+        """Take back the last label of one's own; its pair comes again. None where there is none.
+
+        One's own are the labels of this tab, then those of the same person before this sitting.
+        """
+        self._look()
+        own = [one for owner in dict.fromkeys(("", tab)) for one in self._given if one[0] == owner]
+        while own:
+            _, label = one = own.pop()
+            self._given.remove(one)
+            if self.labels.get(label.id) == label:  # and not what somebody else said of it meanwhile
+                self._write(Label(id=label.id, label="undo", swapped=False, who=self.who))
+                del self.labels[label.id]
+                return label.id
         return None
 
 

@@ -12,6 +12,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from reasoner.label.sitting import Side, Sitting
+from verifiers.terminal.console import plain_console
+from verifiers.text import visible
 
 KEYS: dict[str, Side] = {"1": "left", "2": "right", "t": "tie", "s": "skip"}
 
@@ -20,11 +22,14 @@ def label_in_terminal(
     sitting: Sitting, *, read: Callable[[], str] | None = None, console: Console | None = None
 ) -> None:
     """Show pair after pair until all are labelled or the person quits."""
-    screen, key = console or Console(), read or read_key
+    screen, key = console or plain_console(soft_wrap=False), read or read_key
     while (shown := sitting.shown()) is not None:
         width = max(20, screen.width // 2 - 2)
-        screen.print(Panel(Text(shown.prompt), title=f"{shown.done} of {shown.total}"))
-        sides = [Panel(Text(text), title=title, width=width) for text, title in ((shown.left, "1"), (shown.right, "2"))]
+        screen.print(Panel(Text(visible(shown.prompt)), title=f"{shown.done} of {shown.total}"))
+        sides = [
+            Panel(Text(visible(text)), title=title, width=width)
+            for text, title in ((shown.left, "1"), (shown.right, "2"))
+        ]
         screen.print(Columns(sides))
         screen.print(Text("1 left is better   2 right is better   t tie   s skip   u undo   q quit"))
         started = time.monotonic()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.console import Console
-
 from reasoner.config.load import dump
 from reasoner.config.methods import METHODS
 from reasoner.config.no_effect import little_effect, unread_settings
@@ -13,6 +11,7 @@ from reasoner.config.sections import DpoSection, RewardModelSection, SftSection
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.preflight.disk import disk_line, space_line
 from reasoner.preflight.memory import StepTokens, memory_line
+from verifiers.terminal.console import plain_console
 
 
 def print_plan(
@@ -28,18 +27,18 @@ def print_plan(
         on_gpu: this machine has one; otherwise the memory is that of its process.
         tokens: of the rows of a stage's step; None: unknown.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     began = run.stages[0].model
     for index, stage in enumerate(run.stages):
         began = stage.model if run.starts_fresh[index] else began
-        console.print(f"# stage {index}: {stage.method} -> {run.stage_folder(index)}", markup=False)
-        console.print(dump(stage), markup=False)
+        console.print(f"# stage {index}: {stage.method} -> {run.stage_folder(index)}")
+        console.print(dump(stage))
         of_size = {"path": began.path, "from_scratch": began.from_scratch, "tokenizer": began.tokenizer}
         held = stage.model_copy(update={"model": stage.model.model_copy(update=of_size)})  # what comes has that size
         for line in plan(held, on_gpu=on_gpu, tokens=tokens(held)):
-            console.print(f"# {line}", markup=False)
+            console.print(f"# {line}")
     for line in (space_line(run), *(f"note: {said}" for said in unread_settings(run))):
-        console.print(f"# {line}", markup=False)
+        console.print(f"# {line}")
 
 
 def plan(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> list[str]:

@@ -7,7 +7,6 @@ Letters: P problems, K samples, G group.
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -38,6 +37,7 @@ from reasoner.storage.history import History, Row, UpdateRecord, attach_updates,
 from reasoner.storage.rows import rollout_row
 from reasoner.train import learn
 from verifiers import JSON
+from verifiers.jsonl import json_line
 
 GROUP_SIZES = (2, 4, 8, 16, 32)
 TEMPLATE_PROBLEMS = 16
@@ -468,4 +468,4 @@ def to_json(done: Preflight) -> dict[str, Any]:
 
 def write_problems(path: Path, rows: Sequence[dict[str, JSON]]) -> None:
     """One JSON line a problem."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(json_line(row) + "\n" for row in rows))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-
-from rich.console import Console
 
 from reasoner.config.stage import StageConfig
 from reasoner.data.problems import held_out_problems, spread
@@ -25,6 +22,8 @@ from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.round import RoundSampler, evaluation_params
 from reasoner.storage.files import write_text
 from reasoner.storage.rows import rollout_row
+from verifiers.jsonl import json_line
+from verifiers.terminal.console import plain_console
 
 
 def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) -> Evaluation:
@@ -67,9 +66,9 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         row = {"model": stage.model.path, "task": _tasks(stage), **done.result.to_json()}
-        write_text(output / "evals.jsonl", json.dumps(row) + "\n")
+        write_text(output / "evals.jsonl", json_line(row) + "\n")
         rows = [row for index, group in enumerate(done.sampled.groups) for row in rollout_row(group, index)]
-        write_text(output / "eval_rollouts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(output / "eval_rollouts.jsonl", "".join(json_line(row) + "\n" for row in rows))
     return done
 
 
@@ -78,20 +77,18 @@ def _tasks(stage: StageConfig) -> str:
 
 
 def _report(stage: StageConfig, done: Evaluation, *, as_json: bool) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     result = done.result
     if as_json:
-        print(json.dumps({"model": stage.model.path, "task": _tasks(stage), **result.to_json()}))
+        print(json_line({"model": stage.model.path, "task": _tasks(stage), **result.to_json()}))
         return
     console.print(f"{stage.model.path} on {_tasks(stage)}: {result.problems} problems x {result.samples}")
     for label, estimates in result.by_set():
         if label:
-            console.print(f" {label[0]}", markup=False)
+            console.print(f" {label[0]}")
         for name, value in estimates.items():
             as_share = ".1%" if "@" in name else ".3f"  # components and rewards may leave [0, 1]
-            console.print(
-                f"  {name:8} {value.value:6{as_share}}  [{value.low:{as_share}}, {value.high:{as_share}}]", markup=False
-            )
+            console.print(f"  {name:8} {value.value:6{as_share}}  [{value.low:{as_share}}, {value.high:{as_share}}]")
     console.print(
         f"  length {result.tokens_mean:.0f} tokens, truncated {result.truncated:.1%}, ungraded {result.ungraded}"
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 
 from accelerate import Accelerator
-from rich.console import Console
 from safetensors import SafetensorError
 
 from reasoner import processes
@@ -51,6 +50,7 @@ from reasoner.session.session import Session
 from reasoner.storage.files import tidy
 from reasoner.storage.find_model import foreign_folders, latest_checkpoint
 from reasoner.storage.run_folder import RunFolder
+from verifiers.terminal.console import plain_console
 
 
 @contextmanager
@@ -255,7 +255,7 @@ def _check_plugins(
 
 def _display(config: StageConfig) -> Display:
     """What a person sees comes from the main process."""
-    return Display(config, None if processes.is_main() else Console(file=io.StringIO(), quiet=True))
+    return Display(config, None if processes.is_main() else plain_console(file=io.StringIO(), quiet=True))
 
 
 def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from rich.console import Console
-
 from reasoner import processes
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
@@ -30,6 +28,8 @@ from reasoner.storage.files import RunError, disk_faults_told, write_atomic
 from reasoner.storage.find_model import find_model, latest_checkpoint
 from reasoner.storage.run_lock import LOCK_FILE, locked
 from verifiers.suggest import did_you_mean
+from verifiers.terminal.console import plain_console
+from verifiers.text import whole
 
 
 def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
@@ -49,7 +49,7 @@ def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
     with _full_disk_told(root), _one_writer(root):
         if processes.launched_rank() == 0:
             for sentence in unread_settings(config):
-                Console(highlight=False, soft_wrap=True).print(f"note: {sentence}", markup=False)
+                plain_console().print(f"note: {sentence}")
         _check_new(root, resume=resume)  # once more: another run may have begun and ended there meanwhile
         for index in range(len(config.stages)):
             _run_or_skip(config, index, resume=resume)
@@ -100,8 +100,8 @@ def _say_done(folder: Path, *, done: int, asked: int) -> None:
     if done < asked:
         advice = f"it ended before step {asked} by its own rule (a goal, patience, a budget): begin a new run"
     if processes.launched_rank() == 0:
-        console = Console(highlight=False, soft_wrap=True)
-        console.print(f"{folder} is finished after {done} steps: nothing to do; {advice}", markup=False)
+        console = plain_console()
+        console.print(f"{folder} is finished after {done} steps: nothing to do; {advice}")
 
 
 def _check_last(config: RunConfig, index: int) -> None:
@@ -214,7 +214,7 @@ def failure_recorded(session: Session) -> Iterator[None]:
             error = Diverged(
                 f"{error} Go on from the newest checkpoint with a smaller learning rate: `{command}`", lr=error.lr
             )
-        row = {"step": session.step, "error": type(error).__name__, "message": str(error), "command": command}
+        row = {"step": session.step, "error": type(error).__name__, "message": whole(str(error)), "command": command}
         with suppress(OSError):  # where the disk is full, the error itself says so
             write_atomic(written, json.dumps(row, indent=1).encode())
         raise error

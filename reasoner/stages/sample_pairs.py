@@ -6,7 +6,6 @@ reward model: whatever `reward` names), or a person's, given with `reasoner labe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -21,7 +20,7 @@ from reasoner.session.session import Session
 from reasoner.session.step_record import StepRecord
 from reasoner.storage.files import write_atomic
 from verifiers import JSON
-from verifiers.jsonl import read_jsonl
+from verifiers.jsonl import json_line, read_jsonl
 
 UNLABELLED_FILE = "to_label.jsonl"
 
@@ -128,4 +127,4 @@ def labelled_by_person(session: Session, found: list[dict[str, JSON]]) -> list[d
 
 def write_rows(file: Path, rows: list[dict[str, JSON]]) -> None:
     """A JSONL file, written whole or not at all."""
-    write_atomic(file, b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
+    write_atomic(file, b"".join(json_line(row).encode() + b"\n" for row in rows))

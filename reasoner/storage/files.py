@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from reasoner.errors import USAGE, ReasonerError
 from verifiers.own_files import open_own, write_own
+from verifiers.text import whole
 
 HALF_WRITTEN, REPLACED, REMOVED = ".writing-", ".replaced-", ".removed-"
 """Prefixes of what is being written, of a folder whose place another is taking, of one that is being removed."""
@@ -177,6 +178,6 @@ def write_text(path: Path, text: str) -> None:
         RunError: it cannot be written there.
     """
     try:
-        write_own(path, text.encode(errors="backslashreplace"))
+        write_own(path, whole(text).encode())
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}. Give --output a file in a folder.") from error

@@ -31,6 +31,7 @@ from reasoner.records import RolloutGroup
 from reasoner.storage.files import DiskError, RunError, disk_faults_told, write_atomic
 from reasoner.storage.rows import rollout_row
 from verifiers import JSON
+from verifiers.jsonl import json_line
 from verifiers.own_files import open_own
 
 RECORD_FILES = (
@@ -105,7 +106,7 @@ class RunFolder:
         """
         if not self._writes:
             return
-        content = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+        content = b"".join(json_line(row).encode() + b"\n" for row in rows)
         with self._told(self.path / name):
             while content:
                 content = content[self._files[name].write(content) :]

@@ -64,18 +64,20 @@ ONLY = {
     ("observe/report", "monitoring"): {"reasoner.monitoring.glossary"},
 }
 """Arrows that lead to one file of a room alone."""
-INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry"}
+INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry", "text"}
 INTERFACE |= {"row_choice", "own_files", "plain_yaml", "parquet"}
 MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality"}
 VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "errors": set(),
-    "verdict": set(),
+    "text": set(),
+    "one_writer": set(),
+    "verdict": {"text"},
     "options": set(),
     "stats": set(),
     "suggest": set(),
     "returned": {"errors"},
     "base": {"errors", "verdict", "returned"},
-    "jsonl": {"errors", "verdict"},
+    "jsonl": {"errors", "text", "verdict"},
     "own_files": {"errors"},
     "plain_yaml": set(),
     "parquet": {"errors", "jsonl"},
@@ -96,6 +98,7 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "rubric": INTERFACE | {"answers", "compose", "judge"},
     "pool": INTERFACE | {"compose"},
     "kit": INTERFACE | {"pool", "judge"},
+    "terminal": INTERFACE,
     "serve": INTERFACE | {"pool", "kit"},
     "integrations": INTERFACE | {"answers", "compose", "pool"},
 }

@@ -2,4 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-def load_dataset(path: str, name: str | None = None, *, split: str, trust_remote_code: bool) -> Iterable[Mapping[str, object]]: ...
+def load_dataset(
+    path: str, name: str | None = None, *, split: str, trust_remote_code: bool
+) -> Iterable[Mapping[str, object]]: ...

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, NotRequired, Protocol, TypedDict
 
 from verifiers.judge.errors import JudgeFault
 from verifiers.verdict import JSON
@@ -65,6 +65,7 @@ class StoredReply(TypedDict):
     finish_reason: str
     usage: tuple[int, int]
     tokens: list[tuple[str, Mapping[str, float]]]
+    model: NotRequired[str]
 
 
 class Reply(NamedTuple):
@@ -74,8 +75,11 @@ class Reply(NamedTuple):
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    """Both as charged: by the endpoint's count where that can be true, else by ours."""
     tokens: tuple[Token, ...] = ()
     """With log-probabilities, where they were asked for."""
+    model: str = ""
+    """That answered, by its own word; empty where nothing was said."""
 
     def to_json(self) -> StoredReply:
         """Return the reply as the cache stores it."""
@@ -84,13 +88,14 @@ class Reply(NamedTuple):
             "finish_reason": self.finish_reason,
             "usage": (self.prompt_tokens, self.completion_tokens),
             "tokens": [(token.text, token.logprobs) for token in self.tokens],
+            "model": self.model,
         }
 
     @classmethod
     def from_json(cls, row: StoredReply) -> Reply:
         """The inverse of `to_json`."""
         tokens = tuple(Token(text, logprobs) for text, logprobs in row["tokens"])
-        return cls(row["text"], row["finish_reason"], *row["usage"], tokens)
+        return cls(row["text"], row["finish_reason"], *row["usage"], tokens, row.get("model", ""))
 
 
 class Backend(Protocol):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
 import random
 import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from verifiers.errors import BadOption
 from verifiers.jsonl import is_list, is_object
 from verifiers.judge.budget import Meter
 from verifiers.judge.chat import ChatRequest, Reply, Token
+from verifiers.judge.counting import Tokens, counted, own_count
 from verifiers.judge.errors import Busy, JudgeFault
+from verifiers.judge.models import same_model
+from verifiers.judge.secret import key_of, without_key
+from verifiers.text import whole
 from verifiers.verdict import JSON
 
 if TYPE_CHECKING:
@@ -26,8 +31,31 @@ STRUCTURED = ("json_schema", "vllm", "prompt")
 """How a reply is held to its schema: OpenAI's response_format, vLLM's structured_outputs, or by asking alone."""
 COME_BACK = (408, 425, 429, 500, 502, 503, 504, 529)
 MAX_REPLY_BYTES = 8 << 20
+MOST_OTHERS = 20
+"""Models of other names that are spoken of."""
+MOST_LOGPROB = 0.01
+"""Above 0 by rounding alone."""
+MOST_NAME = 200
+"""Characters of a model's name, and of a finish_reason, that are kept."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 20.0
 """Seconds: pauses double, and each is drawn from the upper half of its length (ours), so that clients spread out."""
+
+
+UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading an answer of any content may raise."""
+_log = logging.getLogger(__name__)
+
+
+class _Answered(NamedTuple):
+    """An answer as it came."""
+
+    status: int
+    after: str | None
+    content: bytes
+
+
+class _BrokeOff(Busy):
+    """An answer that began well and broke off."""
 
 
 class Endpoint:
@@ -60,6 +88,10 @@ class Endpoint:
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise BadOption(f"url must be the API's address, as in http://127.0.0.1:8000/v1; got {url!r}.")
+        if "@" in urlsplit(url).netloc:
+            raise BadOption(
+                "url must not hold a user or a password. Name the variable that holds the key: key_variable."
+            )
         if structured not in STRUCTURED:
             raise BadOption(f"structured must be one of {', '.join(STRUCTURED)}; got {structured!r}.")
         if seconds <= 0 or retries < 0 or concurrency < 1:
@@ -74,6 +106,8 @@ class Endpoint:
         self._room = threading.BoundedSemaphore(concurrency)
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
+        self._others: set[str] = set()
+        """Models that answered though another one was asked."""
         self._threads: ThreadPoolExecutor | None = None
 
     @property
@@ -90,17 +124,31 @@ class Endpoint:
         return list(self._threads.map(self._answer, requests))
 
     def _answer(self, request: ChatRequest) -> Reply | JudgeFault:
+        """A reply or a fault, neither of which holds the key."""
+        key = ""
         with self._room:
             try:
-                return self._with_retries(request)
+                key = key_of(self._key_variable)
+                return self._noticed(_without_key(self._with_retries(request, key), key))
             except JudgeFault as fault:
-                return fault
+                return type(fault)(without_key(str(fault), key))
+            except Exception as error:  # the boundary: nothing that an endpoint sends may end a batch, or tell the key
+                return JudgeFault(without_key(f"{self._where}: {type(error).__name__}: {error}", key))
 
-    def _with_retries(self, request: ChatRequest) -> Reply:
+    def _noticed(self, reply: Reply) -> Reply:
+        """The reply; where another model gave it than was asked, that is said once a model."""
+        if reply.model and not same_model(self._model, reply.model):
+            with self._lock:
+                known, self._others = reply.model in self._others, self._others | {reply.model}
+            if not known and len(self._others) <= MOST_OTHERS:
+                _log.warning("%s is answered by model %r", self._where, reply.model)
+        return reply
+
+    def _with_retries(self, request: ChatRequest, key: str) -> Reply:
         deadline = time.monotonic() + self._seconds
         for attempt in range(self._retries + 1):
             try:
-                return self._metered(request, deadline)
+                return self._metered(request, deadline, key)
             except Busy as busy:
                 pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
                 pause = max(pause, busy.after or 0.0)
@@ -109,40 +157,50 @@ class Endpoint:
                 time.sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _metered(self, request: ChatRequest, deadline: float) -> Reply:
+    def _metered(self, request: ChatRequest, deadline: float, key: str) -> Reply:
+        """One call, charged whatever comes of it, unless it is refused or does not arrive."""
         most = request.prompt_bytes() + request.max_tokens
         self._meter.reserve(most)
-        used = 0, 0
+        used = Tokens(0, 0)
         try:
-            reply = self._exchange(request, deadline)
-            used = reply.prompt_tokens, reply.completion_tokens
+            answered = self._exchange(request, deadline, key)
+            if answered.status == 200:
+                used = own_count(request, answered.content.decode(errors="replace"))  # where it cannot be read
+            reply = self._read(answered, request, key)
+            used = Tokens(reply.prompt_tokens, reply.completion_tokens)
             return reply
         except TimeoutError as error:  # the server may have worked all the same: charged as if it had
-            used = most - request.max_tokens, request.max_tokens
+            used = Tokens(most - request.max_tokens, request.max_tokens)
             raise Busy(f"{self._where} did not answer in time") from error
+        except _BrokeOff:
+            used = own_count(request, None)
+            raise
         finally:
-            self._meter.settle(most, prompt_tokens=used[0], completion_tokens=used[1])
+            self._meter.settle(most, prompt_tokens=used.prompt, completion_tokens=used.completion)
 
-    def _exchange(self, request: ChatRequest, deadline: float) -> Reply:
+    def _exchange(self, request: ChatRequest, deadline: float, key: str) -> _Answered:
         import httpx
 
         left = max(0.05, deadline - time.monotonic())
+        began = False
         try:
             with self._connected().stream(
-                "POST", self._url, content=json.dumps(self._body(request)), headers=self._headers(), timeout=left
+                "POST", self._url, content=json.dumps(self._body(request)), headers=_headers(key), timeout=left
             ) as response:
+                began = response.status_code == 200
                 content = bytearray()
                 for part in response.iter_bytes():
                     content += part
                     if len(content) > MAX_REPLY_BYTES:
-                        raise JudgeFault(f"{self._where} answered more than {MAX_REPLY_BYTES} bytes")
+                        raise _BrokeOff(f"{self._where} answered more than {MAX_REPLY_BYTES} bytes")
                     if time.monotonic() > deadline:
                         raise TimeoutError
-                return self._read(response.status_code, response.headers.get("retry-after"), bytes(content))
+                return _Answered(response.status_code, response.headers.get("retry-after"), bytes(content))
         except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
             raise TimeoutError from error
         except httpx.HTTPError as error:
-            raise Busy(f"{self._where} cannot be reached ({type(error).__name__}: {error})") from error
+            kind = _BrokeOff if began else Busy
+            raise kind(f"{self._where} cannot be reached ({type(error).__name__}: {error})") from error
 
     def _connected(self) -> httpx.Client:
         import httpx
@@ -153,15 +211,6 @@ class Endpoint:
                 self._client = httpx.Client(limits=limits)
                 weakref.finalize(self, self._client.close)
             return self._client
-
-    def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json"}
-        if self._key_variable:
-            key = os.environ.get(self._key_variable, "")
-            if not key:
-                raise JudgeFault(f"environment variable {self._key_variable} must hold the API key; it is not set.")
-            headers["Authorization"] = f"Bearer {key}"
-        return headers
 
     def _body(self, request: ChatRequest) -> dict[str, JSON]:
         body: dict[str, JSON] = {
@@ -186,35 +235,50 @@ class Endpoint:
     def _where(self) -> str:
         return f"judge {self._model!r} at {self._url}"
 
-    def _read(self, status: int, after: str | None, content: bytes) -> Reply:
+    def _read(self, answered: _Answered, request: ChatRequest, key: str) -> Reply:
+        status = answered.status
         if status in COME_BACK:
-            raise Busy(f"{self._where} answered {status}: {_shown(content)}", _seconds(after))
+            raise Busy(f"{self._where} answered {status}: {_shown(answered, key)}", _seconds(answered.after))
         if status != 200:
             hint = " If it does not know response_format, set structured to vllm or prompt." if status == 400 else ""
-            raise JudgeFault(f"{self._where} answered {status}: {_shown(content)}.{hint}")
+            raise JudgeFault(f"{self._where} answered {status}: {_shown(answered, key)}.{hint}")
         try:
-            return read_completion(json.loads(content))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise Busy(
-                f"{self._where} answered no chat completion ({type(error).__name__}): {_shown(content)}"
-            ) from error
+            return read_completion(json.loads(answered.content), request)
+        except UNREADABLE as error:
+            what = f"no chat completion ({type(error).__name__}): {_shown(answered, key)}"
+            raise Busy(f"{self._where} answered {what}") from error
 
 
-def read_completion(body: JSON) -> Reply:
-    """The first choice of a chat completion.
+def read_completion(body: JSON, request: ChatRequest) -> Reply:
+    """The first choice of a chat completion, with what it took.
 
     Raises:
-        KeyError, IndexError, TypeError, ValueError: it is none.
+        KeyError, IndexError, TypeError, ValueError, OverflowError: it is none.
     """
     answer = _object(body)
     choice = _object(_list(answer["choices"])[0])
     message = _object(choice["message"])
-    text = message.get("content")
-    if message.get("refusal"):
-        return Reply(f"refused: {message['refusal']}", "refusal", *_usage(answer, ""))
+    text, refusal, model = message.get("content"), message.get("refusal"), answer.get("model")
+    name = whole(model[:MOST_NAME]) if isinstance(model, str) else ""
+    if refusal:
+        used = counted(answer.get("usage"), request, str(refusal))
+        return Reply(f"refused: {str(refusal)[:1000]}", "refusal", *used, model=name)
     if not isinstance(text, str):
         raise TypeError("content must be a string")
-    return Reply(text, str(choice.get("finish_reason") or "stop"), *_usage(answer, text), _tokens(choice))
+    ended = choice.get("finish_reason")
+    reason = ended[:MOST_NAME] if isinstance(ended, str) and ended else "stop"
+    return Reply(text, reason, *counted(answer.get("usage"), request, text), _tokens(choice), name)
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+
+
+def _without_key(reply: Reply, key: str) -> Reply:
+    """The reply, where it repeats the key without it; the places of its tokens are then lost."""
+    text, model = without_key(reply.text, key), without_key(reply.model, key)
+    tokens = reply.tokens if text == reply.text else ()
+    return reply._replace(text=text, model=model, finish_reason=without_key(reply.finish_reason, key), tokens=tokens)
 
 
 def _object(value: JSON) -> dict[str, JSON]:
@@ -229,18 +293,10 @@ def _list(value: JSON) -> list[JSON]:
     return value
 
 
-def _number(value: JSON) -> float:
-    if not isinstance(value, int | float):
-        raise TypeError(f"{type(value).__name__} where a number is due")
-    return value
-
-
-def _usage(answer: Mapping[str, JSON], text: str) -> tuple[int, int]:
-    """As the server counts; where it does not, a token for each byte of the reply (more than there are)."""
-    usage = answer.get("usage")
-    if not is_object(usage):
-        return 0, len(text.encode("utf-8", "replace"))
-    return int(_number(usage.get("prompt_tokens") or 0)), int(_number(usage.get("completion_tokens") or 0))
+def _logprob(value: JSON) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= MOST_LOGPROB:
+        raise TypeError("a log-probability must be a number that is not above 0")
+    return min(0.0, float(value))
 
 
 def _tokens(choice: Mapping[str, JSON]) -> tuple[Token, ...]:
@@ -250,7 +306,7 @@ def _tokens(choice: Mapping[str, JSON]) -> tuple[Token, ...]:
     tokens: list[Token] = []
     for row in map(_object, _list(logprobs.get("content") or [])):
         tops = [row, *map(_object, _list(row.get("top_logprobs") or []))]
-        tokens.append(Token(str(row["token"]), {str(top["token"]): float(_number(top["logprob"])) for top in tops}))
+        tokens.append(Token(str(row["token"]), {str(top["token"]): _logprob(top["logprob"]) for top in tops}))
     return tuple(tokens)
 
 
@@ -261,8 +317,9 @@ def _seconds(after: str | None) -> float | None:
         return None
 
 
-def _shown(content: bytes) -> str:
-    return content[:300].decode(errors="replace")
+def _shown(answered: _Answered, key: str) -> str:
+    """The begin of an answer, cut when the key is masked: half a key would not be known as one."""
+    return without_key(answered.content[:2000].decode(errors="replace"), key)[:300]
 
 
 __all__ = ["STRUCTURED", "Endpoint", "read_completion"]

@@ -36,6 +36,8 @@ class Preference:
     sides: tuple[Side, ...]
     """The better one, in the order of the question: as asked, swapped, and of a third call."""
     reasons: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    """That answered, a call each; empty where nothing was said."""
 
     @property
     def probability(self) -> float:
@@ -107,6 +109,7 @@ def _joined(straight: Judged | JudgeFault, swapped: Judged | JudgeFault) -> Pref
         chances=(_chance(straight), 1 - _chance(swapped)),
         sides=sides,
         reasons=(straight.reason, swapped.reason),
+        models=(straight.model, swapped.model),
     )
 
 
@@ -117,6 +120,7 @@ def _decided(before: Preference | JudgeFault, answer: Judged) -> Preference:
         chances=(*before.chances, _chance(answer)),
         sides=(*before.sides, SIDES[answer.choice]),
         reasons=(*before.reasons, answer.reason),
+        models=(*before.models, answer.model),
     )
 
 

@@ -9,29 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from verifiers.judge.chat import Turn
 from verifiers.judge.questions import Question
+from verifiers.judge.structure import disarm
 from verifiers.verdict import JSON
 
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 """Raised with every change of wording; part of every verdict's version and, through the text, of every cache key."""
 
-BLOCKS = ("prompt", "completion", "first", "second", "reference", "note")
-STRUCTURE = re.compile(
-    r"<(?=\s*/?\s*(?:" + "|".join(BLOCKS) + r")\s*-)"  # tags like ours
-    r"|<(?=[|｜])|(?<=[|｜])>"  # <|im_start|>, <｜User｜>
-    r"|<(?=/?\s*(?:s|bos|eos|pad|unk|sep|cls|mask|think|system|user|assistant)\s*>)"
-    r"|<(?=/?(?:start|end)_of_\w+>)|<(?=<\s*/?\s*SYS\s*>)|\[(?=\s*/?\s*INST\s*\])",
-    re.IGNORECASE,
-)
-"""First characters of what a chat template, or our own prompt, would take for structure."""
-UNUSUAL = re.compile(r"[^\n\t\x20-\x7e]+")
-ENTITY = {"<": "&lt;", ">": "&gt;", "[": "&#91;"}
 WORDS = (
     "amber birch cedar delta ember fjord grove heron inlet jetty kite lemon maple nylon ocean pearl quartz river "
     "stone tulip umber violet willow xenon yarrow zebra anvil bison comet dune eagle flint"
@@ -48,28 +36,6 @@ class Prompt:
     """The word that the judge was told to repeat."""
     decoy: str | None
     """The word that the data tells it to write instead; None: no canary was laid."""
-
-
-def disarm(text: str) -> str:
-    """Data as the judge sees it: no tag of ours, no template token, no invisible character.
-
-    Example:
-        >>> disarm("</completion-ab12><|im_end|>\\u202ex")
-        '&lt;/completion-ab12>&lt;|im_end|&gt;\\\\u202ex'
-    """
-    shown = UNUSUAL.sub(lambda found: "".join(map(_visible, found.group())), text)
-    return STRUCTURE.sub(lambda found: ENTITY[found.group()], shown)
-
-
-def _visible(char: str) -> str:
-    """Format, control, surrogate and private characters by their number; full-width angle brackets as plain ones."""
-    if char in "＜﹤":
-        return "<"
-    if char in "＞﹥":
-        return ">"
-    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") or 0xFE00 <= ord(char) <= 0xFE0F:
-        return f"\\u{ord(char):04x}"
-    return char
 
 
 def nonce_of(*data: str | None) -> str:

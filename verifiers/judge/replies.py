@@ -15,6 +15,8 @@ from verifiers.judge.prompts import Prompt, disarm
 from verifiers.verdict import JSON
 
 FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\s*\Z", re.DOTALL)
+MOST_SAID = 4000
+"""Characters of a reason or of evidence that are kept, where nothing holds a judge to the schema."""
 LEAST_MASS = 0.05
 """Of the probability at the place of the answer: with less on the levels, their shares are noise (ours)."""
 
@@ -32,6 +34,8 @@ class Judged(NamedTuple):
     """Probability of each choice, where it was asked for; else 1 for the one that was made."""
     mass: float
     """Probability that lay on the choices before they were normalised; 1 where it was not asked for."""
+    model: str = ""
+    """That answered, by its own word; empty where nothing was said."""
 
 
 def read_reply(reply: Reply, *, prompt: Prompt, key: str, data: Sequence[str], shares: bool) -> Judged:
@@ -64,7 +68,8 @@ def read_reply(reply: Reply, *, prompt: Prompt, key: str, data: Sequence[str], s
     if prompt.decoy is not None and (not isinstance(check, str) or prompt.check not in check.lower()):
         raise Unusable(f"check must be {prompt.check!r}; the judge said {str(check)[:80]!r}")
     found, mass = choice_shares(reply.tokens, reply.text, key, choices) if shares else ({choice: 1.0}, 1.0)
-    return Judged(choice, evidence, _is_quoted(evidence, data), reason, found, mass)
+    quoted = _is_quoted(evidence, data)
+    return Judged(choice, evidence[:MOST_SAID], quoted, reason[:MOST_SAID], found, mass, reply.model)
 
 
 def _choices(schema: Mapping[str, JSON], key: str) -> list[int]:

@@ -18,6 +18,7 @@ from verifiers.judge.cache import ReplyCache, default_cache
 from verifiers.judge.chat import ChatRequest
 from verifiers.judge.endpoint import Endpoint
 from verifiers.judge.errors import JudgeFault
+from verifiers.judge.models import same_model
 from verifiers.judge.prompts import PROMPT_VERSION, Prompt, grading_prompt
 from verifiers.judge.questions import QUESTION_SCHEMA, Question
 from verifiers.judge.replies import Judged, read_reply
@@ -53,6 +54,8 @@ class ModelJudge(Verifier):
     in_process = True
     reference_schema = QUESTION_SCHEMA
     injectable = True
+    asked_model: str = ""
+    """The name of the model that is asked; empty where it runs in this process."""
     examples = (
         Example(completion="The capital of France is Paris.", reference=_CAPITAL, prompt="Capital of France?"),
         Example(
@@ -154,6 +157,15 @@ class ModelJudge(Verifier):
             found[at].append(answer)
         return found
 
+    def _models(self, judged: Judged) -> dict[str, JSON]:
+        """Which model answered, where it says so; and which was asked, where that is another one."""
+        if not judged.model:
+            return {}
+        said: dict[str, JSON] = {"model": judged.model}
+        if self.asked_model and not same_model(self.asked_model, judged.model):
+            said["asked_model"] = self.asked_model
+        return said
+
     def _verdict(self, question: Question, replies: Sequence[tuple[Judged, Answer] | JudgeFault]) -> Verdict:
         fault = next((reply for reply in replies if isinstance(reply, JudgeFault)), None)
         if fault is not None:
@@ -171,6 +183,7 @@ class ModelJudge(Verifier):
             "tokens": sum(answer.reply.prompt_tokens + answer.reply.completion_tokens for _, answer in usable),
             "cost": math.fsum(answer.cost for _, answer in usable),
         }
+        detail |= self._models(first)
         if self._scores == "expectation":
             detail["shares"] = {str(level): round(share, 6) for level, share in first.shares.items()}
             detail["mass"] = round(first.mass, 6)
@@ -254,6 +267,7 @@ class Judge(ModelJudge):
         }
         Endpoint(meter=Meter(**meter), **endpoint)  # pyright: ignore[reportArgumentType]  (a wrong option shows now)
         self._opened = json.dumps([endpoint, meter, default_cache() if cache is None else cache], sort_keys=True)
+        self.asked_model = model
         self.version = f"{PROMPT_VERSION}:{model}{'@' if revision else ''}{revision}"
         self.batch_rows, self.concurrency = 1, concurrency
         # Beside the retries: a queue at the endpoint's own limit, and an answer that has to be asked for again.

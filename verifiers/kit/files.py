@@ -13,7 +13,7 @@ from typing import NamedTuple, TextIO
 
 from verifiers.base import GradingRow
 from verifiers.errors import FileError, VerifierError
-from verifiers.jsonl import is_object, numbered_lines, parse_line
+from verifiers.jsonl import is_object, json_line, numbered_lines, parse_line
 from verifiers.own_files import open_own
 from verifiers.parquet import read_parquet
 from verifiers.pool import GradingPool, GradingRequest
@@ -229,7 +229,7 @@ def grade_file(
     def write_first() -> None:
         line, future = waiting.popleft()
         verdict = None if future is None else future.result()
-        target.write(json.dumps(figures.add(line, verdict), ensure_ascii=False) + "\n")
+        target.write(json_line(figures.add(line, verdict)) + "\n")
         if (figures.rows + len(figures.malformed)) % FLUSH_ROWS == 0:
             target.flush()
         on_row()

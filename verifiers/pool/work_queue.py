@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from verifiers.base import GradingRow, Verifier
@@ -87,7 +87,7 @@ class Item:
 
 def named(verdict: Verdict, name: str) -> Verdict:
     """Return the verdict under the name of a verifier that did not give it itself."""
-    return Verdict.from_json({**verdict.to_json(), "verifier": name})
+    return replace(verdict, verifier=name)
 
 
 CLOSED = "the grading pool was closed before this row was graded"

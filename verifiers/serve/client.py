@@ -64,6 +64,10 @@ class Remote(Verifier):
         self._host, self._port, self._secure = parts.hostname, parts.port, parts.scheme == "https"
         self._options = dict(options or {})
         self._token = token if token is not None else os.environ.get(TOKEN_VARIABLE, "")
+        if self._token and not (self._token.isascii() and self._token.isprintable()):
+            raise BadOption(  # by http.client, it would stand in the message
+                f"token (or {TOKEN_VARIABLE}) must be printable ASCII; it holds something else, such as a line break."
+            )
         self._seconds = seconds
         self._idle: list[http.client.HTTPConnection] = []
         """Kept connections that no thread is using."""
@@ -86,7 +90,10 @@ class Remote(Verifier):
         verdicts = [verdict for verdict in listed if is_object(verdict)] if is_list(listed) else []
         if len(verdicts) != len(rows):
             raise ServiceError(f"{self.name} answered without a verdict for each of {len(rows)} rows.")
-        return [Verdict.from_json(verdict) for verdict in verdicts]
+        try:
+            return [Verdict.from_json(verdict) for verdict in verdicts]
+        except (ValueError, TypeError) as error:
+            raise ServiceError(f"{self.name} answered what is no verdict: {error}.") from error
 
     def check_reference(self, reference: JSON) -> None:
         answer = self._post(

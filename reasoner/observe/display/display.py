@@ -18,6 +18,7 @@ from reasoner.observe.explain.during_run import Watch
 from reasoner.observe.explain.say import sentence
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.run_folder import RunFolder
+from verifiers.terminal.console import lines_above, plain_console
 
 if TYPE_CHECKING:
     from reasoner.evaluation.evaluate import EvalResult
@@ -28,7 +29,7 @@ class Display:
 
     def __init__(self, config: StageConfig, console: Console | None = None) -> None:
         self._config = config
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or plain_console()
         self._progress: Progress | None = None
         self._watch: Watch | None = None
         self._view = View(steps=config.steps)
@@ -37,10 +38,20 @@ class Display:
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
             )
             shown = Group(self._view, self._progress)
-            self._open.enter_context(Live(shown, console=self._console, refresh_per_second=4, transient=True))
+            self._open.enter_context(lines_above(self._console))
+            self._open.enter_context(
+                Live(
+                    shown,
+                    console=self._console,
+                    refresh_per_second=4,
+                    transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
+            )
             self._open.enter_context(Keys(self._view.press))
         return self
 

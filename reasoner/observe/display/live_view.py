@@ -16,6 +16,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from verifiers.text import one_line, visible
+
 if TYPE_CHECKING:
     from reasoner.storage.history import Row
 
@@ -65,12 +67,12 @@ class View:
         for _ in range(3):
             grid.add_column(justify="left")
         for name, value, curve in metric_lines(last):
-            grid.add_row(Text(name, style="bold"), Text(value), Text(self._curve(curve), style="cyan"))
+            grid.add_row(Text(name, style="bold"), Text(one_line(value)), Text(self._curve(curve), style="cyan"))
         step = int(last.get("step") or 0)
         title = f"step {step}/{self.steps}   ETA {self._eta(step)}"
         keys = "   ".join(f"{key} {what}" for key, what in KEYS.items())
         lines: list[RenderableType] = [grid]
-        lines += [Text(f"! {warning}", style="yellow") for warning in self.warnings[-2:]]
+        lines += [Text(f"! {one_line(warning)}", style="yellow") for warning in self.warnings[-2:]]
         return Panel(Group(*lines), title=title, subtitle=keys, title_align="left", subtitle_align="left")
 
     def _curve(self, name: str) -> str:
@@ -87,10 +89,10 @@ class View:
             return Panel("no graded rollout in the last step")
         row = ranked[self.index % len(ranked)]
         text = Text()
-        text.append(tail(row.prompt, 600) + "\n", style="dim")
-        text.append(tail(row.completion, 1_200) + "\n")
-        text.append(f"answer {row.answer!r}   reference {str(row.reference)[:80]!r}\n", style="bold")
-        text.append(f"{row.outcome}: {row.reason[:200]}", style="green" if row.right else "red")
+        text.append(visible(tail(row.prompt, 600)) + "\n", style="dim")
+        text.append(visible(tail(row.completion, 1_200)) + "\n")
+        text.append(visible(f"answer {row.answer!r}   reference {str(row.reference)[:80]!r}") + "\n", style="bold")
+        text.append(one_line(f"{row.outcome}: {row.reason[:200]}"), style="green" if row.right else "red")
         title = f"{self.show} of the last step: reward {row.reward:g}, {row.tokens} tokens, step/group/sample"
         return Panel(text, title=f"{title} {'/'.join(map(str, row.place))}", title_align="left")
 

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.storage.history import History
+from verifiers.terminal.console import plain_console
+from verifiers.text import one_line
 
 COLOURS = {Level.FAULT: "bold red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
 
 
 def print_findings(stages: Sequence[tuple[History, Sequence[Finding]]], console: Console | None = None) -> None:
     """Every stage's findings, the costliest first."""
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or plain_console()
     for history, found in stages:
         where = history.folder or Path("run")
         console.print(f"{history.config.method} {where}: {_summary(history)}", style="bold", markup=False)
@@ -27,12 +30,12 @@ def print_findings(stages: Sequence[tuple[History, Sequence[Finding]]], console:
 
 def _print(console: Console, number: int, finding: Finding) -> None:
     follows = f" (follows from {finding.follows})" if finding.follows else ""
-    console.print(f"{number:>2}. [{COLOURS[finding.level]}]{finding.level}[/] ", end="")
-    console.print(f"{finding.title}{follows}", markup=False)
+    console.print(f"{number:>2}. ", Text(finding.level, COLOURS[finding.level]), " ", sep="", end="")
+    console.print(one_line(f"{finding.title}{follows}"), markup=False)
     for line in finding.evidence:
-        console.print(f"      {line}", markup=False)
+        console.print(f"      {one_line(line)}", markup=False)
     if finding.change:
-        console.print(f"      try: {finding.change}", markup=False)
+        console.print(f"      try: {one_line(finding.change)}", markup=False)
     if finding.rollouts:
         listed = ", ".join(map(str, finding.rollouts))
         console.print(f"      rollouts (step/group/sample): {listed}   [{finding.code}]", markup=False)

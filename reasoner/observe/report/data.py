@@ -18,6 +18,7 @@ from reasoner.observe.report.evaluations import alarms, before_after, evaluation
 from reasoner.storage.history import lines
 from verifiers import Outcome
 from verifiers.stats import wilson_interval
+from verifiers.text import whole
 
 CHUNK = 250
 """Rollouts in one compressed piece: what is decoded to open one of them."""
@@ -30,7 +31,7 @@ DIFFICULTY_BINS = 4
 def packed(value: object) -> str:
     """JSON, gzipped (the same bytes for the same value), base64."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(whole(text).encode(), compresslevel=6, mtime=0)).decode()
 
 
 # ---------------------------------------------------------------------------------------------------------- curves

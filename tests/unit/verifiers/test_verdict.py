@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 
@@ -135,3 +136,99 @@ def test_groups_are_all_right_or_all_wrong_by_their_marks() -> None:
     assert (all_wrong([0.0, 0.0]), all_wrong([0.0, 0.5]), all_wrong([0.0, None]), all_wrong([])) == (
         True, False, False, False,
     )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------- any text, any foreign verdict
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\ude00\ud83d", "fine"])
+def test_every_text_of_a_verdict_can_be_written_as_utf_8(text: str) -> None:
+    detail: Any = {"reason": text, text: [text, {text: (text,)}], "number": math.nan, "few": (1, 2.5, True, None)}
+    verdict = Verdict(
+        outcome=Outcome.SCORED,
+        reward=1.0,
+        answer=text,
+        detail=detail,
+        components={text: 1.0},
+        weights={text: 1.0},
+    )
+    for one in (verdict, Verdict.from_json(verdict.to_json()), fixed(Outcome.NO_ANSWER, text, answer=text, x=text)):
+        json.dumps(one.to_json(), ensure_ascii=False, allow_nan=False).encode()
+    kept = "fine" if text == "fine" else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert verdict.answer == kept
+    assert verdict.reason == kept
+    assert verdict.detail["few"] == [1, 2.5, True, None]
+    assert verdict.detail["number"] is None
+
+
+def test_a_detail_that_is_no_json_is_refused_where_it_is_made() -> None:
+    nested: object = "x"
+    for _ in range(200):
+        nested = [nested]
+    for bad in ({"x": object()}, {"x": {1, 2}}, {"x": b"bytes"}, {"x": nested}, {"x": 10**5000}):
+        with pytest.raises(TypeError, match="detail of a verdict must"):
+            fixed(Outcome.CORRECT, "why", **bad)  # type: ignore[arg-type]
+
+
+CORRECT = {"outcome": "correct", "reward": 1.0}
+FOREIGN: dict[str, dict[str, object]] = {
+    "a reward that is a bool": {"reward": True},
+    "a reward as text": {"reward": "1"},
+    "no reward": {"reward": None},
+    "a reward of its own": {"reward": 0.5},
+    "an infinite reward": {"outcome": "scored", "reward": math.inf},
+    "a reward that is no number": {"outcome": "scored", "reward": math.nan},
+    "a reward without end": {"outcome": "scored", "reward": 10**400},
+    "a partial reward out of range": {"outcome": "partial", "reward": 1.5},
+    "an ungraded row with a reward": {"outcome": "verifier_error", "reward": 1.0},
+    "no outcome": {"outcome": None},
+    "an outcome of its own": {"outcome": "Correct"},
+    "an outcome that is a list": {"outcome": ["correct"]},
+    "an answer that is a number": {"answer": 4},
+    "an answer that is a list": {"answer": ["4"]},
+    "an answer of 17 MB": {"answer": "x" * (17 << 20)},
+    "a reason of 17 MB": {"detail": {"reason": "x" * (17 << 20)}},
+    "many small things": {"detail": {"reason": "", "all": [[""] * (1 << 20)] * 17}},
+    "a detail that is text": {"detail": "because"},
+    "a detail that is null": {"detail": None},
+    "seconds as text": {"seconds": "1"},
+    "seconds that are a bool": {"seconds": True},
+    "seconds before it began": {"seconds": -1},
+    "seconds without end": {"seconds": math.inf},
+    "a verifier that is a number": {"verifier": 1},
+    "a name of 5,000 characters": {"verifier": "x" * 5000},
+    "a version that is null": {"version": None},
+    "components that are a list": {"components": [1.0]},
+    "a component as text": {"components": {"a": "1"}},
+    "a component that is a bool": {"components": {"a": True}},
+    "a component without end": {"components": {"a": math.nan}},
+    "weights that are null": {"weights": None},
+    "decided by a list": {"decided_by": ["a"]},
+    "decided by what is not there": {"reward": 7.0, "decided_by": "a", "components": {"b": 1.0}},
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_verdict_is_taken_as_given_in_nothing(name: str) -> None:
+    with pytest.raises(ValueError, match=r"must (be|have|name)") as told:
+        Verdict.from_json({**CORRECT, **FOREIGN[name]})  # type: ignore[dict-item]
+    assert len(str(told.value)) < 400
+
+
+NEAR: list[dict[str, object]] = [
+    CORRECT,
+    {"outcome": "correct", "reward": 1},
+    {"outcome": "scored", "reward": -12.5, "answer": "4", "seconds": 0},
+    {"outcome": "bad_reference", "reward": None, "detail": {"reason": "no gold"}},
+    {"outcome": "correct", "reward": 1.7, "decided_by": "a", "components": {"a": 1, "b": 0.7}, "weights": {"a": 1.0}},
+    {"outcome": "partial", "reward": 0.5, "detail": {}, "answer": None, "decided_by": None},
+    {"outcome": "incorrect", "reward": 0, "answer": "\ud800", "detail": {"reason": "\x1b[2J", "deep": [[{"a": None}]]}},
+]
+
+
+@pytest.mark.parametrize("row", NEAR)
+def test_a_foreign_verdict_that_is_one_is_kept(row: dict[str, object]) -> None:
+    verdict = Verdict.from_json(row)  # type: ignore[arg-type]
+    assert (verdict.outcome, verdict.reward) == (row["outcome"], row["reward"])
+    assert type(verdict.reward) in (float, type(None))
+    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import socket
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,7 +22,7 @@ from typer.testing import CliRunner
 
 from reasoner.cli import app
 from reasoner.label.blind import blind_pairs
-from reasoner.label.labels import LabelError, labels_file, read_labels
+from reasoner.label.labels import AlreadyLabelled, LabelError, labels_file, read_labels
 from reasoner.label.page import Page
 from reasoner.label.sitting import Sitting, summary
 from reasoner.label.terminal import label_in_terminal
@@ -164,6 +171,185 @@ def test_who_does_not_know_the_secret_or_comes_by_another_name_gets_nothing(page
             ask(address, **headers)
         assert refused.value.code == 404
         refused.value.close()
+
+
+def refused(address: str, row: object, **headers: str) -> tuple[int, str]:
+    """Status and message of an answer that is no 200."""
+    with pytest.raises(urllib.error.HTTPError) as told:
+        ask(address, row, **headers)
+    status, message = told.value.code, told.value.read().decode()
+    told.value.close()
+    return status, message
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e400",
+        "-5",
+        "-0.001",
+        "null",
+        '"5"',
+        "true",
+        "[1]",
+        '{"a": 1}',
+        "1" + "0" * 400,
+    ],
+)
+def test_a_time_that_is_none_is_refused_and_not_written(page: Page, seconds: str) -> None:
+    name = next(iter(page.sitting.pairs))
+    body = f'{{"id": "{name}", "side": "left", "seconds": {seconds}}}'.encode()
+    with pytest.raises(urllib.error.HTTPError) as told:
+        urllib.request.urlopen(urllib.request.Request(page.address + "label", data=body), timeout=10)
+    assert told.value.code == 400
+    told.value.close()
+    assert not labels_file(page.sitting.file).exists()
+
+
+@pytest.mark.parametrize("seconds", ["0", "0.0", "12", "3.25", "86400", "1e3"])
+def test_a_time_is_taken(page: Page, seconds: str) -> None:
+    name = next(iter(page.sitting.pairs))
+    body = f'{{"id": "{name}", "side": "skip", "seconds": {seconds}}}'.encode()
+    with urllib.request.urlopen(urllib.request.Request(page.address + "label", data=body), timeout=10) as answer:
+        assert answer.status == 200
+    assert read_labels(page.sitting.file)[name].seconds == float(seconds)
+
+
+@pytest.mark.parametrize("length", ["-1", "many", "1e3", "٣", "99999999999999999999"])
+def test_a_length_that_is_none_is_answered(page: Page, length: str) -> None:
+    with socket.create_connection(("127.0.0.1", page.server_port), timeout=10) as connection:
+        path = page.address.removeprefix(f"http://127.0.0.1:{page.server_port}") + "label"
+        head = f"POST {path} HTTP/1.0\r\nHost: 127.0.0.1:{page.server_port}\r\nContent-Length: {length}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert re.match(rb"HTTP/1.0 4(00|13) ", connection.recv(100))
+
+
+def test_a_second_tab_does_not_replace_the_answer_of_the_first(page: Page) -> None:
+    shown = ask(page.address + "next")
+    assert ask(page.address + "next") == shown  # both tabs show one pair
+    one, other = {"id": shown["id"], "side": "left", "tab": "a"}, {"id": shown["id"], "side": "right", "tab": "b"}
+    ask(page.address + "label", one)
+    written = labels_file(page.sitting.file).read_bytes()
+    status, message = refused(page.address + "label", other)
+    assert status == 409
+    assert "already labelled" in message
+    assert refused(page.address + "label", one)[0] == 409
+    assert labels_file(page.sitting.file).read_bytes() == written
+    ask(page.address + "undo", {"tab": "a"})
+    assert ask(page.address + "label", other)["done"] == 1  # undone first, it may be given anew
+    assert read_labels(page.sitting.file)[str(shown["id"])].label != "tie"
+
+
+def test_undo_takes_back_the_labels_of_its_own_tab_alone(page: Page) -> None:
+    given: dict[str, str] = {}
+    for tab in ("a", "b", "a"):
+        shown = ask(page.address + "next")
+        ask(page.address + "label", {"id": shown["id"], "side": "tie", "tab": tab})
+        given.setdefault(tab, str(shown["id"]))
+    last = next(reversed(page.sitting.labels))
+    assert ask(page.address + "undo", {"tab": "b"})["id"] == given["b"]
+    assert set(page.sitting.labels) == {given["a"], last}
+    for _ in range(3):
+        ask(page.address + "undo", {"tab": "b"})  # nothing of its own is left
+        ask(page.address + "undo", {"tab": "c"})
+    assert set(page.sitting.labels) == {given["a"], last}
+    ask(page.address + "undo", {"tab": "a"})
+    assert set(page.sitting.labels) == {given["a"]}
+    assert refused(page.address + "undo", {"tab": 5})[0] == 400
+
+
+def test_undo_takes_back_nothing_that_another_person_gave_before(file: Path) -> None:
+    prefer_first(Sitting(file, who="ann"), 2)
+    bob = Sitting(file, who="bob")
+    assert bob.undo() is None
+    prefer_first(bob, 1)
+    assert bob.undo() is not None
+    assert bob.undo() is None
+    again = Sitting(file, who="ann")
+    assert again.undo() is not None  # one's own of an earlier sitting
+    assert len(read_labels(file)) == 1
+
+
+def test_two_sittings_where_no_lock_is_seen_do_not_replace_each_others_labels(file: Path) -> None:
+    one, other = Sitting(file), Sitting(file)
+    shown = one.shown()
+    assert shown is not None
+    assert other.shown() == shown
+    one.give(shown.id, "left")
+    with pytest.raises(AlreadyLabelled, match="already labelled"):
+        other.give(shown.id, "right")
+    assert other.undo() is None
+    assert one.undo() == shown.id
+    other.give(shown.id, "right")
+    assert one.undo() is None  # that label is the other's
+    assert set(read_labels(file)) == {shown.id}
+
+
+# ------------------------------------------------------------------------------------------------- two labellers
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from typing import Any
+from reasoner.label.labels import one_labeller
+with one_labeller(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def held_elsewhere(file: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(file)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def label(file: Path, *further: str) -> Any:
+    return CliRunner().invoke(app, ["label", str(file), "--terminal", *further], input="1\nq\n", env={"COLUMNS": "80"})
+
+
+def test_a_second_labeller_is_told_who_is_at_it(file: Path) -> None:
+    with held_elsewhere(file) as process:
+        told = label(file)
+        assert told.exit_code == 2
+        assert f"is being labelled by process {process.pid} on host {socket.gethostname()}" in told.output
+        assert not labels_file(file).exists()
+        summary = CliRunner().invoke(app, ["label", str(file), "--summary"])  # looking is no labelling
+        assert summary.exit_code == 0
+        other = file.with_name("other.jsonl")
+        other.write_text(file.read_text())
+        assert label(other).exit_code == 0  # another file has a lock of its own
+    assert label(file).exit_code == 0  # killed: its lock went with it
+    assert len(read_labels(file)) == 1
+    assert not list(file.parent.glob("*.lock"))
+
+
+def test_a_lock_of_another_host_is_told_apart(file: Path) -> None:
+    lock = labels_file(file).with_name(labels_file(file).name + ".lock")
+    lock.write_text(json.dumps({"host": "elsewhere", "pid": 7}))
+    told = label(file)
+    assert told.exit_code == 2
+    assert "process 7 on host elsewhere" in told.output
+    assert f"remove {lock.name}" in told.output.replace(f"{lock.parent}/", "").replace("\n", "")
+    for damaged in ("", "no json", json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1})):
+        lock.write_text(damaged)  # of nobody, or of a process that is gone
+        assert label(file).exit_code == 0
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("keep")
+    labels_file(file).with_name(labels_file(file).name + ".lock").symlink_to(other)
+    assert label(file).exit_code == 2
+    assert other.read_text() == "keep"
 
 
 # -------------------------------------------------------------------------------------------------- two models

@@ -9,10 +9,16 @@ import pytest
 
 from reasoner.config.load import resolve
 from reasoner.monitoring.trackers import open_trackers
+from reasoner.records import Completion, FinishReason, Rollout, RolloutGroup
 from reasoner.storage.files import DiskError
 from reasoner.storage.run_folder import RunFolder
+from tasks import Problem
+from tests.hostile import FINE, HOSTILE, obeyed
 from tests.unit.reasoner.storage.test_files import small_files
+from verifiers import Outcome, Verdict, fixed
 from verifiers.errors import FileError
+from verifiers.jsonl import read_jsonl
+from verifiers.text import whole
 
 
 def opened(folder: Path, offsets: dict[str, int]) -> RunFolder:
@@ -81,3 +87,36 @@ def test_a_run_s_folder_may_be_reached_through_a_link_but_not_its_records(tmp_pa
         again.begin(offsets={}, environment={})
     again.close()
     assert (tmp_path / "precious").read_text() == "kept"
+
+
+@pytest.mark.parametrize("text", [*HOSTILE.values(), *FINE])
+def test_any_text_of_a_rollout_is_written_and_read_back(text: str, tmp_path: Path) -> None:
+    completion = Completion(
+        text=text,
+        token_ids=(1,),
+        rollout_logprobs=(-0.5,),
+        loss_mask=(True,),
+        segments=(),
+        finish_reason=FinishReason.STOP,
+        policy_version=0,
+    )
+    rollout = Rollout(
+        problem=Problem(id=text, task=text, prompt=text, reference=text, verifier="exact", info={text: [text]}),
+        prompt_text=text,
+        prompt_ids=(1,),
+        completion=completion,
+        verdict=fixed(Outcome.INCORRECT, f"Exception: {text}", answer=text, **{text: text}),
+        sample_index=0,
+        step=1,
+    )
+    run = opened(tmp_path, {})
+    run.write_rollouts([RolloutGroup(problem=rollout.problem, rollouts=(rollout,))])
+    run.append("transcripts.jsonl", [{"tool": text}])
+    run.close()
+    ((_, row),) = read_jsonl(tmp_path / "rollouts.jsonl")
+    kept = whole(text)
+    assert row["completion"] == row["prompt"] == row["reference"] == row["problem"] == kept
+    assert Verdict.from_json(row["verdict"]).answer == kept  # type: ignore[arg-type]
+    assert row["info"] == {kept: [kept]}
+    assert not obeyed((tmp_path / "rollouts.jsonl").read_text(encoding="utf-8"))
+    assert [row for _, row in read_jsonl(tmp_path / "transcripts.jsonl")] == [{"tool": kept}]
