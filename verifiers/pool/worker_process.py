@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
+from verifiers.errors import BadOption, UnknownVerifier, VerifierError
 from verifiers.pool.work_queue import CLOSED, Item, Kind
 from verifiers.pool.worker_main import HEADER, MAX_FRAME, Answer, Chunk, Row, frame
 from verifiers.registry import allowed, importable_target
@@ -28,8 +29,19 @@ ADDRESS_SPACE = 2 << 30
 """Bytes of address space beyond the resident limit: the worker's own limit, where it is not watched."""
 
 
+REFUSED: Mapping[str, type[VerifierError]] = {"BadOption": BadOption, "UnknownVerifier": UnknownVerifier}
+
+
 class WorkerGone(Exception):
     """The worker died, was killed, or broke the protocol."""
+
+
+class TooSmall(Exception):
+    """The verifier needs more memory than this worker may have; another one is started for its rows."""
+
+
+class Refusal(Exception):
+    """The verifier cannot be made; the cause is a BadOption or an UnknownVerifier."""
 
 
 class WorkerProcess:
@@ -44,6 +56,12 @@ class WorkerProcess:
         self._loading = False
         self._stopped = False
         self.idle = True
+        self.kind: Kind | None = None
+        """What it is grading."""
+        self.since = 0.0
+        """When it began with that (monotonic seconds)."""
+        self._working_since = 0.0
+        """The same, after starting a worker and importing."""
 
     def grade(self, chunk: Sequence[Item]) -> list[Item]:
         """Grade rows of one kind in order; returns those that have still to be graded.
@@ -54,16 +72,36 @@ class WorkerProcess:
         done = 0
         try:
             self._ensure_worker(chunk[0].kind)
+            self._working_since = time.monotonic()
             self._send(chunk[0].kind, batches)
             for batch in batches:
-                for item, verdict in zip(batch, self._await_verdicts(batch), strict=True):
-                    item.settle(verdict)
+                self._grade_batch(batch)
                 done += 1
+        except TooSmall:
+            self.kill()
         except WorkerGone as gone:
             self._lost(batches, done, str(gone))
         except Exception as error:  # the boundary: a fault of the pool itself is the row's fault, never silent
             self._lost(batches, done, f"grading pool: {type(error).__name__}: {error}")
         return [item for batch in batches[done:] for item in batch if not item.future.done()]
+
+    def row_seconds(self, rows: int) -> float:
+        """Seconds of each row of the chunk that has just been graded; imports and the start of a worker left out."""
+        return (time.monotonic() - max(self.since, self._working_since)) / rows
+
+    def _grade_batch(self, batch: list[Item]) -> None:
+        try:
+            verdicts = self._await_verdicts(batch)
+        except Refusal as refusal:
+            error = refusal.__cause__
+            for item in batch:
+                if item.kind.isolated and isinstance(error, VerifierError):
+                    item.refuse(error)
+                else:
+                    item.fault(f"{type(error).__name__}: {error}")
+            return
+        for item, verdict in zip(batch, verdicts, strict=True):
+            item.settle(verdict)
 
     def _lost(self, batches: list[list[Item]], done: int, cause: str) -> None:
         loading = self._loading
@@ -146,7 +184,7 @@ class WorkerProcess:
             [(item.row.completion, item.row.reference, item.row.prompt, dict(item.row.info)) for item in batch]
             for batch in batches
         ]
-        chunk = Chunk(name=kind.name, verifier=kind.target, options=kind.options, batches=rows)
+        chunk = Chunk(name=kind.name, verifier=kind.target, options=kind.options, check=kind.check, batches=rows)
         left = memoryview(frame(chunk))
         poller = select.poll()
         poller.register(descriptor, select.POLLOUT)
@@ -171,11 +209,24 @@ class WorkerProcess:
                 self._loading = True
                 deadline = time.monotonic() + START_SECONDS
                 used = self._cpu_seconds() + START_SECONDS
+            elif answer["kind"] == "making":
+                self._working_since = time.monotonic()
+                if kind.isolated and kind.options:  # what a client sent has the limits of its rows
+                    deadline = time.monotonic() + kind.wall_seconds
+                    used = self._cpu_seconds()
             elif answer["kind"] == "loaded":
                 self._loading = False
                 kind.lost_loading = 0
+                if kind.isolated and "needs" in answer:
+                    kind.learn(answer["needs"])
+                if kind.memory_bytes > self._memory_limit:
+                    raise TooSmall
                 deadline = time.monotonic() + kind.wall_seconds * rows
                 used = self._cpu_seconds()
+            elif "refused" in answer:
+                self._loading = False
+                name, detail = answer["refused"]
+                raise Refusal from REFUSED[name](detail)
             else:
                 self._loading = False
                 return [Verdict.from_json(verdict) for verdict in answer.get("verdicts", [])]
@@ -198,7 +249,8 @@ class WorkerProcess:
             now = time.monotonic()
             if now >= deadline:
                 what = "starting or loading the verifier" if self._loading else "grading"
-                seconds = START_SECONDS if self._loading else kind.wall_seconds * rows
+                making = START_SECONDS if not (kind.isolated and kind.options) else kind.wall_seconds
+                seconds = making if self._loading else kind.wall_seconds * rows
                 raise WorkerGone(f"{what} took longer than {seconds:g} s of wall-clock time; the worker was killed")
             if now - self._measured_at >= TICK_SECONDS:
                 self._check_usage(kind, cpu_limit, rows)
