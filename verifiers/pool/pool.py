@@ -85,7 +85,13 @@ class GradingPool:
         """Rows that wait, by kind, as heaps; the kind that was served last stands last."""
         self._arrivals = itertools.count()
         self._waiting = 0
-        self._changed = threading.Condition()
+        self._changed = threading.RLock()
+        """Held by whoever reads or changes the queues."""
+        self._work = threading.Condition(self._changed)
+        """Idle workers wait for rows."""
+        self._room = threading.Condition(self._changed)
+        """Submitters wait for room."""
+        self._spare_work = threading.Condition(self._changed)
         self._threads: list[threading.Thread] = []
         self._processes: list[WorkerProcess] = []
         self._spare = WorkerProcess()
@@ -152,7 +158,7 @@ class GradingPool:
         with self._changed:
             for item in queued:
                 while self._waiting >= self._max_pending and not self._closed:
-                    self._changed.wait()
+                    self._room.wait()
                 if self._closed:
                     raise RuntimeError("the grading pool is closed; open another one.")
                 self._enqueue(item)
@@ -171,7 +177,7 @@ class GradingPool:
                     heapify(queue)
                 else:
                     del self._queues[kind]
-            self._changed.notify_all()
+            self._room.notify_all()
 
     def grade(self, requests: Iterable[GradingRequest]) -> Iterator[Verdict]:
         """Verdicts in the order of the requests; reads ahead by at most `max_pending`."""
@@ -209,7 +215,8 @@ class GradingPool:
             waiting = [item for queue in self._queues.values() for item in queue]
             self._queues.clear()
             self._waiting = 0
-            self._changed.notify_all()
+            for condition in (self._work, self._room, self._spare_work):
+                condition.notify_all()
         for worker in (*self._processes, self._spare):
             worker.stop()
         for queue in self._in_process.values():
@@ -245,7 +252,9 @@ class GradingPool:
         heappush(self._queues.setdefault(kind, []), item)
         self._waiting += 1
         self._start_workers()
-        self._changed.notify_all()
+        self._work.notify()
+        if not any(worker.idle for worker in self._processes):
+            self._spare_work.notify()
 
     def _settle_twins(self, key: tuple[Kind, bytes]) -> None:
         """Give the verdict of a row to those equal to it; a fault is its own, and the next of them is graded."""
@@ -339,7 +348,9 @@ class GradingPool:
                 for item in unread:
                     heappush(self._queues.setdefault(kind, []), item)
                 self._waiting += len(unread)
-            self._changed.notify_all()
+            if self._queues:  # its verifier may take one more worker now
+                self._work.notify_all()
+            self._room.notify_all()
             return given_up
 
     def _next_chunk(self, worker: WorkerProcess) -> list[Item]:
@@ -347,7 +358,10 @@ class GradingPool:
             while not self._closed:
                 kind = self._next_kind(worker)
                 if kind is None:
-                    self._changed.wait(SPARE_SECONDS if worker is self._spare and self._queues else None)
+                    if worker is self._spare:
+                        self._spare_work.wait(SPARE_SECONDS if self._queues else None)
+                    else:
+                        self._work.wait()
                     continue
                 queue = self._queues.pop(kind)
                 before = len(queue)
@@ -358,7 +372,9 @@ class GradingPool:
                 if chunk:
                     worker.idle, worker.kind, worker.since = False, kind, time.monotonic()
                     kind.active += 1
-                    self._changed.notify_all()
+                    self._room.notify_all()
+                    if self._queues:
+                        self._spare_work.notify()
                     return chunk
             return []
 

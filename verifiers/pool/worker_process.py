@@ -53,6 +53,9 @@ class WorkerProcess:
         self._buffer = bytearray()
         self._memory_limit = 0
         self._measured_at = 0.0
+        self._phase_began = 0.0
+        self._cpu_before: float | None = None
+        """CPU seconds used before what it does since then; None: not measured yet."""
         self._loading = False
         self._stopped = False
         self.idle = True
@@ -165,15 +168,24 @@ class WorkerProcess:
 
     def _ensure_worker(self, kind: Kind) -> None:
         fresh = self._loading  # spawned, and never spoken to
-        if self.alive and self._memory_limit >= kind.memory_bytes and self._memory_bytes() < 0.8 * kind.memory_bytes:
-            self._trim_stderr()
+        if self.alive and self._memory_limit >= kind.memory_bytes and self._fits(kind):
+            pass
         else:
             self.kill()
             self.spawn(kind.memory_bytes)
             fresh = True
         if fresh:
-            self._await("ready", time.monotonic() + START_SECONDS, kind, cpu_limit=START_SECONDS)
+            self._begin_phase()
+            self._await("ready", time.monotonic() + START_SECONDS, kind, cpu_seconds=START_SECONDS)
             self._loading = False
+
+    def _fits(self, kind: Kind) -> bool:
+        """Whether it may go on with this verifier; looked at once in TICK_SECONDS."""
+        if time.monotonic() - self._measured_at < TICK_SECONDS:
+            return True
+        self._measured_at = time.monotonic()
+        self._trim_stderr()
+        return self._memory_bytes() < 0.8 * kind.memory_bytes
 
     def _send(self, kind: Kind, batches: list[list[Item]]) -> None:
         """Write the chunk; a worker that does not read it in time is gone."""
@@ -190,30 +202,27 @@ class WorkerProcess:
         poller.register(descriptor, select.POLLOUT)
         deadline = time.monotonic() + START_SECONDS
         while left:
-            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise WorkerGone("the grading worker stopped reading rows; it was killed")
             try:
                 left = left[os.write(descriptor, left) :]
             except BlockingIOError:
-                continue
+                if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    raise WorkerGone("the grading worker stopped reading rows; it was killed") from None
             except BrokenPipeError:  # a worker that is gone shows in what it answers
                 return
 
     def _await_verdicts(self, batch: list[Item]) -> list[Verdict]:
         kind, rows = batch[0].kind, len(batch)
-        deadline = time.monotonic() + kind.wall_seconds * rows
-        used = self._cpu_seconds()
+        deadline, cpu = time.monotonic() + kind.wall_seconds * rows, kind.cpu_seconds * rows
         while True:
-            answer = self._await(None, deadline, kind, cpu_limit=used + kind.cpu_seconds * rows, rows=rows)
+            self._begin_phase()
+            answer = self._await(None, deadline, kind, cpu_seconds=cpu, rows=rows)
             if answer["kind"] == "loading":
                 self._loading = True
-                deadline = time.monotonic() + START_SECONDS
-                used = self._cpu_seconds() + START_SECONDS
+                deadline, cpu = time.monotonic() + START_SECONDS, kind.cpu_seconds * rows + START_SECONDS
             elif answer["kind"] == "making":
                 self._working_since = time.monotonic()
                 if kind.isolated and kind.options:  # what a client sent has the limits of its rows
-                    deadline = time.monotonic() + kind.wall_seconds
-                    used = self._cpu_seconds()
+                    deadline, cpu = time.monotonic() + kind.wall_seconds, kind.cpu_seconds
             elif answer["kind"] == "loaded":
                 self._loading = False
                 kind.lost_loading = 0
@@ -221,8 +230,7 @@ class WorkerProcess:
                     kind.learn(answer["needs"])
                 if kind.memory_bytes > self._memory_limit:
                     raise TooSmall
-                deadline = time.monotonic() + kind.wall_seconds * rows
-                used = self._cpu_seconds()
+                deadline, cpu = time.monotonic() + kind.wall_seconds * rows, kind.cpu_seconds * rows
             elif "refused" in answer:
                 self._loading = False
                 name, detail = answer["refused"]
@@ -231,7 +239,10 @@ class WorkerProcess:
                 self._loading = False
                 return [Verdict.from_json(verdict) for verdict in answer.get("verdicts", [])]
 
-    def _await(self, wanted: str | None, deadline: float, kind: Kind, *, cpu_limit: float, rows: int = 1) -> Answer:
+    def _begin_phase(self) -> None:
+        self._phase_began, self._cpu_before = time.monotonic(), None
+
+    def _await(self, wanted: str | None, deadline: float, kind: Kind, *, cpu_seconds: float, rows: int = 1) -> Answer:
         """Return the next frame, or raise WorkerGone with the cause."""
         assert self._process is not None
         assert self._process.stdout is not None
@@ -253,7 +264,7 @@ class WorkerProcess:
                 seconds = making if self._loading else kind.wall_seconds * rows
                 raise WorkerGone(f"{what} took longer than {seconds:g} s of wall-clock time; the worker was killed")
             if now - self._measured_at >= TICK_SECONDS:
-                self._check_usage(kind, cpu_limit, rows)
+                self._check_usage(kind, cpu_seconds, rows)
                 self._measured_at = now
             if poller.poll(min(TICK_SECONDS, deadline - now) * 1000):
                 data = os.read(descriptor, 1 << 20)
@@ -261,13 +272,16 @@ class WorkerProcess:
                     raise WorkerGone(self._exit_reason())
                 self._buffer += data
 
-    def _check_usage(self, kind: Kind, cpu_limit: float, rows: int) -> None:
+    def _check_usage(self, kind: Kind, cpu_seconds: float, rows: int) -> None:
         memory = self._memory_bytes()
         if memory > kind.memory_bytes:
             raise WorkerGone(
                 f"grading took {memory >> 20} MiB of memory, more than {kind.memory_bytes >> 20}; the worker was killed"
             )
-        if self._cpu_seconds() > cpu_limit:
+        used = self._cpu_seconds()
+        if self._cpu_before is None:  # first measured TICK_SECONDS after it began: most rows are done by then
+            self._cpu_before = used - (time.monotonic() - self._phase_began)
+        if used - self._cpu_before > cpu_seconds:
             seconds = kind.cpu_seconds * rows
             raise WorkerGone(f"grading took longer than {seconds:g} s of CPU time; the worker was killed")
 
