@@ -147,7 +147,7 @@ def serve(
 
         try:
             from verifiers.serve.boundary import ServiceLimits, is_loopback
-            from verifiers.serve.server import run
+            from verifiers.serve.server import listen, run
             from verifiers.serve.service import SERVED, make_app
         except ModuleNotFoundError as error:
             raise BadOption(f"serving needs {error.name}: pip install 'reasoner[serve]'.") from error
@@ -167,8 +167,10 @@ def serve(
         )
         names = [*(allow_host or ()), *(() if is_loopback(host) else (gethostname(), getfqdn()))]
         app_ = make_app(served=served, workers=workers, limits=limits, token=token, host=host, names=names)
-        typer.echo(f"serving {', '.join(sorted(served))} on http://{host}:{port} (docs at /docs)", err=True)
-        run(app_, host=host, port=port, limits=limits, workers=workers)
+        listening = listen(host, port)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        typer.echo(f"serving {', '.join(sorted(served))} on {address} (docs at /docs)", err=True)
+        run(app_, listening, limits=limits, workers=workers)
 
 
 def _token(file: Path | None) -> str | None:

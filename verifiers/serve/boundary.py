@@ -29,6 +29,8 @@ VALUES = 2 << 20
 """Commas and opening brackets of a body, and so its JSON values at most; more are answered 413."""
 VALUE_BYTES = 96
 """Of memory, for each of them."""
+SMALL = 1 << 20
+"""Bytes of memory of a request for which the last quarter of all is kept: large bodies cannot hold up small ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,9 +198,12 @@ class Bodies:
         return body
 
     def _hold(self, share: Share, count: int) -> None:
-        if self.held + count > self._limits.held_bytes:
-            if share.count + count > self._limits.held_bytes:
-                raise Refused(413, f"a request may take {self._limits.held_bytes} bytes of memory")
+        most = self._limits.held_bytes
+        if share.count + count > SMALL:
+            most = most * 3 // 4
+        if self.held + count > most:
+            if share.count + count > most:
+                raise Refused(413, f"a request may take {most} bytes of memory")
             raise busy("too many bytes in flight")
         self.held += count
         share.count += count

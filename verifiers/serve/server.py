@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from verifiers.errors import BadOption
 from verifiers.serve.boundary import Application, ServiceLimits
 
 HEAD_BYTES = 32 << 10
 """Of a request's line and headers; more are answered 431."""
 READ_BYTES = 32 << 10
 """Taken from a connection at a time: what it costs to parse them is as long as others wait."""
-RESERVED_DESCRIPTORS = 32
-WORKER_DESCRIPTORS = 6
 BACKLOG = 1024
+ACCEPTS = 16
+"""Connections that wait, and that are taken before others have their turn."""
+RESERVED_DESCRIPTORS = 24 + ACCEPTS
+WORKER_DESCRIPTORS = 6
 
 
 class Connection(H11Protocol):
@@ -43,8 +48,9 @@ class Connection(H11Protocol):
         if hasattr(transport, "max_size"):
             transport.max_size = READ_BYTES  # pyright: ignore[reportAttributeAccessIssue]
         super().connection_made(transport)
-        if len(self.connections) > self._most:
-            idle = [one for one in self.connections if isinstance(one, Connection) and not one.busy]
+        opened = [one for one in self.connections if isinstance(one, Connection) and not one.transport.is_closing()]
+        if len(opened) > self._most:
+            idle = [one for one in opened if not one.busy]
             min(idle, key=lambda one: one.idle_since).transport.abort()
         self._expect_head()
 
@@ -99,13 +105,33 @@ def most_connections(limits: ServiceLimits, workers: int) -> int:
     return max(4, min(limits.connections, soft - RESERVED_DESCRIPTORS - WORKER_DESCRIPTORS * (workers + 1)))
 
 
-def run(app: Application, *, host: str, port: int, limits: ServiceLimits, workers: int) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that waits for clients.
+
+    Raises:
+        BadOption: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise BadOption(f"{host} port {port} must be free to listen on: {error}.") from error
+
+
+class _Server(uvicorn.Server):
+    """Takes few connections at a time, so that there is always one descriptor left, and lets many wait."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(BACKLOG)
+
+
+def run(app: Application, listening: socket.socket, *, limits: ServiceLimits, workers: int) -> None:
     """Serve until SIGTERM or SIGINT, and then for `limits.stop_seconds` at most."""
     most = most_connections(limits, workers)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=partial(Connection, most=most, head_seconds=limits.head_seconds),  # pyright: ignore[reportArgumentType]
         loop="asyncio",  # whose transports take READ_BYTES at a time
         ws="none",
@@ -114,8 +140,10 @@ def run(app: Application, *, host: str, port: int, limits: ServiceLimits, worker
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        backlog=BACKLOG,
+        backlog=ACCEPTS,
         h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_keep_alive=limits.idle_seconds,
         timeout_graceful_shutdown=limits.stop_seconds,
     )
+    with suppress(KeyboardInterrupt):
+        _Server(config).run(sockets=[listening])
