@@ -92,11 +92,11 @@ class Service:
         if scope["type"] != "http":
             return None
         started = time.perf_counter()
-        share, path, route = Share(), str(scope["path"]), None
+        share, path = Share(), str(scope["path"])
+        route = self._routes.get(path)
         try:
             head = read_head(scope)
             self._door.check_origin(head)
-            route = self._routes.get(path)
             answer = await self._answer(scope, head, route, receive, share)
         except Refused as refused:
             detail = json.dumps({"detail": refused.detail}).encode()
