@@ -120,7 +120,9 @@ def rows_of(rng: random.Random) -> tuple[Mapping[str, object], list[str]]:
     elif kind == 4:
         asked["options"] = {"parts": ["exact", {"verifier": "numeric", "weight": 0.0}]}
     elif kind == 5:
-        completions = [rng.choice(["good", "segfault", "raise", "os._exit"]) if yes else "bad" for yes in right]
+        completions = [
+            rng.choice(["good"] * 20 + ["raise"] * 4 + ["segfault", "os._exit"]) if yes else "bad" for yes in right
+        ]
         references = ["good"] * len(right)
     asked["rows"] = [{"completion": c, "reference": r} for c, r in zip(completions, references, strict=True)]
     outcomes = ["correct" if yes else "incorrect" for yes in right]
@@ -145,7 +147,7 @@ class Attack:
         for thread in self._threads:
             thread.start()
         for thread in self._threads:
-            thread.join(timeout=200)
+            thread.join(timeout=400)
             assert not thread.is_alive(), "a client was never answered"
 
     def _going(self) -> bool:
@@ -161,7 +163,7 @@ class Attack:
         while self._going():
             asked, wanted = rows_of(rng)
             try:
-                status, answer = self._service.post("/v1/grade_batch", asked, seconds=120)
+                status, answer = self._service.post("/v1/grade_batch", asked, seconds=240)
             except (OSError, http.client.HTTPException) as error:
                 self.faults.append(repr(error))
                 continue

@@ -41,6 +41,7 @@ class Kinds:
         self._making = threading.Lock()
         self._here: dict[str, bool] = {}
         """Whether the verifier of a name has to be made here, by itself or for its parts."""
+        self._plain: set[str] = set()
 
     def find(self, name: str, options: Mapping[str, JSON], *, check: bool = False) -> Kind:
         """The kind of rows of a verifier with its options; of golds that are to be checked, where `check`.
@@ -59,6 +60,10 @@ class Kinds:
                 self._kept[key] = made
                 self._characters += size
             return self._kept[key]
+
+    def is_plain(self, name: str) -> bool:
+        """Whether it is known to be made in workers, and to have no parts."""
+        return name in self._plain
 
     def values(self) -> list[Kind]:
         """All that are kept."""
@@ -138,6 +143,8 @@ class Kinds:
                 return False
             judged = issubclass(cls, Composite) and cls.any_in_process is not Composite.any_in_process
             self._here[name] = cls.in_process is True or judged or name == "jury"
+            if not self._here[name] and not issubclass(cls, Composite):
+                self._plain.add(name)
         return self._here[name]
 
 

@@ -197,6 +197,10 @@ class GradingPool:
         future = await loop.run_in_executor(None, self.submit, request.verifier, request.options, request.row)
         return await asyncio.wrap_future(future)
 
+    def is_plain(self, verifier: str) -> bool:
+        """Whether its rows can be submitted without importing or making anything first."""
+        return self._kinds.is_plain(verifier)
+
     def state(self) -> PoolState:
         """Rows that wait, workers alive, workers at work."""
         with self._changed:

@@ -47,6 +47,8 @@ class ServiceLimits:
     """Memory of all bodies that are read or whose rows are graded, as estimated; more is answered 503."""
     body_seconds: float = 30.0
     """In which a body must have come; 408."""
+    answer_seconds: float = 30.0
+    """In which a client must read on; the connection is closed."""
     head_seconds: float = 10.0
     """In which a request's line and headers must have come; the connection is closed."""
     idle_seconds: int = 30

@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -31,17 +31,19 @@ WORKER_DESCRIPTORS = 6
 class Connection(H11Protocol):
     """A connection that has to send its headers in time, and gives way where there are too many."""
 
-    def __init__(self, *, most: int, head_seconds: float, **options: Any) -> None:
+    def __init__(self, *, most: int, head_seconds: float, answer_seconds: float, **options: Any) -> None:
         super().__init__(**options)
-        self._most, self._head_seconds = most, head_seconds
+        self._most, self._head_seconds, self._answer_seconds = most, head_seconds, answer_seconds
         self._late: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self.idle_since = time.monotonic()
         """When it last had no request under way (monotonic seconds)."""
 
     @property
     def busy(self) -> bool:
         """Whether a request is under way."""
-        return isinstance(self.cycle, RequestResponseCycle) and not self.cycle.response_complete
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is not None and not cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Close the longest idle connection where there are too many; this one, where all are at work."""
@@ -63,9 +65,21 @@ class Connection(H11Protocol):
             self._unset_late()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
         self._unset_late()
+        self._unset_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Give up a client that does not read its answer."""
+        super().pause_writing()
+        self._unset_unread()
+        self._unread = self.loop.call_later(self._answer_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads."""
+        super().resume_writing()
+        self._unset_unread()
 
     def on_response_complete(self) -> None:
         """Note since when it is idle."""
@@ -90,6 +104,11 @@ class Connection(H11Protocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+    def _unset_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _give_up(self) -> None:
         self._late = None
@@ -129,10 +148,15 @@ class _Server(uvicorn.Server):
 
 def run(app: Application, listening: socket.socket, *, limits: ServiceLimits, workers: int) -> None:
     """Serve until SIGTERM or SIGINT, and then for `limits.stop_seconds` at most."""
-    most = most_connections(limits, workers)
+    protocol = partial(
+        Connection,
+        most=most_connections(limits, workers),
+        head_seconds=limits.head_seconds,
+        answer_seconds=limits.answer_seconds,
+    )
     config = uvicorn.Config(
         app,
-        http=partial(Connection, most=most, head_seconds=limits.head_seconds),  # pyright: ignore[reportArgumentType]
+        http=protocol,  # pyright: ignore[reportArgumentType]
         loop="asyncio",  # whose transports take READ_BYTES at a time
         ws="none",
         lifespan="on",

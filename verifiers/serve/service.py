@@ -89,10 +89,19 @@ class Service:
         """One request, or the service's start and end."""
         if scope["type"] == "lifespan":
             return await self._live(receive, send)
-        if scope["type"] != "http":
-            return None
+        share = Share()
+        if scope["type"] == "http":
+            try:
+                await self._respond(scope, receive, send, share)
+            except ConnectionResetError:  # the client is gone
+                pass
+            finally:
+                self._bodies.release(share)
+        return None
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, share: Share) -> None:
         started = time.perf_counter()
-        share, path = Share(), str(scope["path"])
+        path = str(scope["path"])
         route = self._routes.get(path)
         try:
             head = read_head(scope)
@@ -101,10 +110,6 @@ class Service:
         except Refused as refused:
             detail = json.dumps({"detail": refused.detail}).encode()
             answer = Answer(detail, status=refused.status, headers=refused.headers)
-        except ConnectionResetError:
-            return None
-        finally:
-            self._bodies.release(share)
         await _send(answer, send)
         self.figures.time(path if route else "unknown", answer.status, time.perf_counter() - started)
 
@@ -183,7 +188,10 @@ class Service:
         self._rows += count
         self.figures.in_flight.set(self._rows)
         try:
-            return await self._settled(submit, receive)
+            if self.pool.is_plain(asked.verifier):
+                return await self._settled(submit(), receive)
+            # what has to be imported, or made in this process, would hold up everyone
+            return await self._settled(await asyncio.get_running_loop().run_in_executor(None, submit), receive)
         except UnknownVerifier as error:
             raise Refused(404, str(error)) from error
         except (BadOption, ValueError) as error:
@@ -194,8 +202,7 @@ class Service:
             self._rows -= count
             self.figures.in_flight.set(self._rows)
 
-    async def _settled(self, submit: Callable[[], list[Future[Verdict]]], receive: Receive) -> list[Verdict]:
-        futures = submit()
+    async def _settled(self, futures: list[Future[Verdict]], receive: Receive) -> list[Verdict]:
         done = _all_done(futures)
         try:
             await asyncio.wait([done], timeout=WATCH_SECONDS)
