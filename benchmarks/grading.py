@@ -5,7 +5,8 @@
 
 speed     `math` through the pool with 1 and 2 workers, beside `math` and Math-Verify in process, on the same rows
 overhead  a trivial row through the pool, less the same row in process
-service   64 clients at once on loopback, each row checked
+service   64 clients at once on loopback, each row checked; the service's CPU time for a row by itself; batches of 64
+          beside the same rows through the pool
 soak      100,000 rows of which 1 % hang, spin, eat memory, crash, exit or raise
 
 Rows for speed are real model outputs from REASONER_DATA_DIR (math_outputs/tora-70b-v1.0_gsm8k.jsonl.gz).
@@ -14,6 +15,7 @@ Rows for speed are real model outputs from REASONER_DATA_DIR (math_outputs/tora-
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import os
 import resource
@@ -26,7 +28,10 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import psutil
 
 from verifiers import GradingRow, Outcome, get_verifier
 from verifiers.pool import GradingPool, GradingRequest, PoolLimits
@@ -39,6 +44,7 @@ SOAK_WALL = 1.0
 """Seconds of a row in the soak."""
 CLIENTS, CALLS = 64, 40
 OVERHEAD_ROWS = 20_000
+ALONE_ROWS, BATCH_ROWS = 1000, 12_800
 
 
 def real_rows() -> list[GradingRow]:
@@ -107,10 +113,60 @@ def service() -> Mapping[str, object]:
     try:
         _wait_for(f"http://127.0.0.1:{port}/health")
         get_verifier(f"http://127.0.0.1:{port}/exact").verify(completion="#### 1", reference="1")
-        return _load(f"http://127.0.0.1:{port}/exact")
+        found = {**_load(f"http://127.0.0.1:{port}/exact")}
+        for name in ("first", "second", "third"):
+            found[f"beside the pool, {name} time"] = _beside_pool(port, psutil.Process(process.pid))
+        return found
     finally:
         process.terminate()
         process.wait()
+
+
+def _beside_pool(port: int, served: psutil.Process) -> Mapping[str, object]:
+    """Rows alone and in batches over HTTP, as plainly as a client can, and the same rows through the pool."""
+    rows = [GradingRow(completion=f"#### {n}", reference=str(n)) for n in range(BATCH_ROWS)]
+    cpu, alone = _cpu(served), ALONE_ROWS
+    _send(port, [_body("exact", [row]) for row in rows[:alone]], at_once=1)
+    workers, service = _cpu(served, children=True), _cpu(served) - cpu
+    bodies = [_body("exact", rows[at : at + 64]) for at in range(0, len(rows), 64)]
+    _send(port, bodies[:8], at_once=4)
+    batches = len(rows) / _send(port, bodies, at_once=4)
+    busy = _cpu(served, children=True) - workers
+    pool = len(rows) / timed_pool("exact", rows, 2)[0]
+    return {
+        "CPU of the service for one row by itself, ms": round(1000 * service / alone, 3),
+        "rows/s in batches of 64": round(batches),
+        "rows/s through the pool": round(pool),
+        "ratio": round(batches / pool, 2),
+        "CPU of workers and service for a row in batches, ms": round(1000 * busy / (len(rows) + 512), 3),
+    }
+
+
+def _cpu(process: psutil.Process, *, children: bool = False) -> float:
+    found = [process, *(process.children(recursive=True) if children else ())]
+    return sum(sum(one.cpu_times()[:2]) for one in found)
+
+
+def _body(name: str, rows: Sequence[GradingRow]) -> bytes:
+    given = [{"completion": row.completion, "reference": row.reference} for row in rows]
+    return json.dumps({"verifier": name, "rows": given}).encode()
+
+
+def _send(port: int, bodies: Sequence[bytes], *, at_once: int) -> float:
+    """Seconds until all are answered, every row correct."""
+
+    def client(share: Sequence[bytes]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        for body in share:
+            connection.request("POST", "/v1/grade_batch", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse().read()
+            assert answer.count(b"correct") == body.count(b"####"), answer[:300]
+        connection.close()
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(at_once) as threads:
+        list(threads.map(client, [bodies[at::at_once] for at in range(at_once)]))
+    return time.perf_counter() - started
 
 
 def _wait_for(url: str) -> None:

@@ -214,7 +214,7 @@ def part_at(path: str, verifier: str, options: Mapping[str, JSON]) -> tuple[str,
         >>> part_at("sums", "weighted", {"parts": ["format", {"verifier": "math", "name": "sums"}]})
         ('math', {})
     """
-    parts = _written_parts(options)
+    parts = written_parts(options)
     name = max((name for name in parts if path == name or path.startswith(f"{name}/")), key=len, default=None)
     if name is None:
         return verifier, options
@@ -224,7 +224,7 @@ def part_at(path: str, verifier: str, options: Mapping[str, JSON]) -> tuple[str,
     return part_at(path[len(name) + 1 :], str(spec["verifier"]), own)
 
 
-def _written_parts(options: Mapping[str, JSON]) -> dict[str, Mapping[str, JSON]]:
+def written_parts(options: Mapping[str, JSON]) -> dict[str, Mapping[str, JSON]]:
     """The parts of a composed verifier by name, as its options have them."""
     listed, choices = options.get("parts"), options.get("choices")
     given: list[tuple[str | None, JSON]] = [(None, options.get("gate")), (None, options.get("then"))]
@@ -414,4 +414,16 @@ class PerRow(Composite):
             part.made.check_reference(part.reference_of(reference))
 
 
-__all__ = ["AllOf", "Composite", "Gate", "Part", "PerRow", "Weighted", "by_value", "listed", "part_at", "part_from"]
+__all__ = [
+    "AllOf",
+    "Composite",
+    "Gate",
+    "Part",
+    "PerRow",
+    "Weighted",
+    "by_value",
+    "listed",
+    "part_at",
+    "part_from",
+    "written_parts",
+]

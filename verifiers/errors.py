@@ -10,6 +10,8 @@ class VerifierError(RuntimeError):
 
     exit_code: ClassVar[int] = 1
     """Exit status of a command that ends with it: 2 where the input has to change, 1 otherwise."""
+    of_batch: ClassVar[bool] = False
+    """True: no row of a batch is to blame, and grading them one by one would end alike."""
 
 
 class BadReference(VerifierError, ValueError):
@@ -20,12 +22,14 @@ class UnknownVerifier(VerifierError, LookupError):
     """No verifier under that name."""
 
     exit_code = 2
+    of_batch = True
 
 
 class BadOption(VerifierError, TypeError):
     """A verifier was given an option that it does not take, or a value out of range."""
 
     exit_code = 2
+    of_batch = True
 
 
 class FileError(VerifierError, ValueError):

@@ -246,7 +246,7 @@ def get_verifier(name: str, **options: JSON) -> Verifier:
         return cls(**({"url": name} if name.startswith(URL_SCHEMES) else {}), **options)
     except VerifierError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise BadOption(f"verifier {name!r}: {error}. It takes: {', '.join(option_names(cls))}.") from error
 
 

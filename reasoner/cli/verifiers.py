@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from socket import getfqdn, gethostname
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -126,31 +128,66 @@ def serve(
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Rows of one batch.")] = 256,
     max_rows: Annotated[int, typer.Option("--max-rows", min=1, help="Rows in flight; beyond: 503, try again.")] = 4096,
     max_megabytes: Annotated[int, typer.Option("--max-megabytes", min=1, help="Of one request.")] = 16,
+    max_connections: Annotated[
+        int, typer.Option("--max-connections", min=4, help="Open at a time; beyond, idle ones are closed.")
+    ] = 1024,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            help="A name by which clients call this machine, beside localhost and the bound address; repeatable.",
+        ),
+    ] = None,
+    stop_seconds: Annotated[
+        int, typer.Option("--stop-seconds", min=1, help="For rows in flight, once SIGTERM has come.")
+    ] = 10,
 ) -> None:
     """Grade over HTTP (/docs, /health, /metrics); `verifier: http://HOST:PORT/NAME` then works wherever a name does."""
     with plain_errors():
-        import os
-
         from verifiers import BadOption
         from verifiers.registry import restrict, verifier_class
 
         try:
-            import uvicorn
-
-            from verifiers.serve.service import SERVED, ServiceLimits, is_loopback, make_app
+            from verifiers.serve.boundary import ServiceLimits, is_loopback
+            from verifiers.serve.server import listen, run
+            from verifiers.serve.service import SERVED, make_app
         except ModuleNotFoundError as error:
             raise BadOption(f"serving needs {error.name}: pip install 'reasoner[serve]'.") from error
-        token = token_file.read_text().strip() if token_file else os.environ.get("REASONER_VERIFIER_TOKEN") or None
+        token = _token(token_file)
         if not is_loopback(host) and token is None:
             raise BadOption(f"{host} can be reached from other machines: give --token-file.")
         served = verifier or SERVED
         restrict(served)
         for name in verifier or []:  # a name that cannot be served is said at once
             verifier_class(name)
-        limits = ServiceLimits(body_bytes=max_megabytes << 20, batch_rows=max_batch, rows_in_flight=max_rows)
-        app_ = make_app(served=served, workers=workers, limits=limits, token=token)
-        typer.echo(f"serving {', '.join(sorted(served))} on http://{host}:{port} (docs at /docs)", err=True)
-        uvicorn.run(app_, host=host, port=port, log_level="warning", backlog=2048)
+        limits = ServiceLimits(
+            body_bytes=max_megabytes << 20,
+            batch_rows=max_batch,
+            rows_in_flight=max_rows,
+            connections=max_connections,
+            stop_seconds=stop_seconds,
+        )
+        names = [*(allow_host or ()), *(() if is_loopback(host) else (gethostname(), getfqdn()))]
+        app_ = make_app(served=served, workers=workers, limits=limits, token=token, host=host, names=names)
+        listening = listen(host, port)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        typer.echo(f"serving {', '.join(sorted(served))} on {address} (docs at /docs)", err=True)
+        run(app_, listening, limits=limits, workers=workers)
+
+
+def _token(file: Path | None) -> str | None:
+    """The service's token, from its file or the environment; None where neither is given."""
+    from verifiers import BadOption
+    from verifiers.serve.client import TOKEN_VARIABLE
+
+    given = os.environ.get(TOKEN_VARIABLE) if file is None else file.read_text(encoding="utf-8", errors="replace")
+    if given is None:
+        return None
+    token = given.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        where = TOKEN_VARIABLE if file is None else file
+        raise BadOption(f"the token of {where} must be printable ASCII without spaces, and not empty.")
+    return token
 
 
 @app.command("audit")

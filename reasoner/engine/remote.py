@@ -17,7 +17,8 @@ import httpx
 
 from reasoner.engine.base import EngineError
 from reasoner.engine.environment import available_cpus
-from reasoner.engine.serve import server_environment
+from reasoner.engine.gate import KEY_VARIABLE
+from reasoner.engine.serve import engine_key, server_environment
 from verifiers.own_files import open_own
 
 
@@ -32,15 +33,18 @@ class Refused(Exception):
 class Server:
     """A server that runs already."""
 
-    def __init__(self, url: str, *, seconds: float) -> None:
-        """`seconds`: longest wait for one answer."""
+    def __init__(self, url: str, *, seconds: float, key: str | None = None) -> None:
+        """`seconds`: longest wait for one answer; `key`: the server's, None: see `engine_key`."""
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise EngineError(f"a server must be given as http://HOST:PORT; got {url!r}. Mend engine.options.urls.")
         self.url = url.rstrip("/")
         # the caller bounds the requests in flight; idle connections end before uvicorn's 5 s, which would end them
         # under a request
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
-        self._client = httpx.Client(timeout=seconds, limits=limits, trust_env=False)  # never through a proxy
+        headers = {"Authorization": f"Bearer {key or engine_key()}"}
+        self._client = httpx.Client(
+            timeout=seconds, limits=limits, headers=headers, trust_env=False
+        )  # through no proxy
         self.alive = False
         self.pending = 0
         """Requests sent and not answered."""
@@ -61,6 +65,8 @@ class Server:
             raise Lost(f"{self.url}: {error}") from error
         if answer.is_server_error:
             raise Lost(f"{self.url} answered {answer.status_code}: {answer.text[:300]!r}")
+        if answer.status_code == 401:
+            raise EngineError(f"{self.url} must know our key. Give it and the trainer the same {KEY_VARIABLE}.")
         if answer.is_client_error:
             raise Refused(f"{answer.status_code}: {answer.text[:500]}")
         return answer.json() if answer.content.strip() else {}
@@ -107,7 +113,7 @@ class Server:
 
     def last_words(self) -> str:
         """What helps to tell why it does not answer."""
-        return f"{self.url} must run `python -m reasoner.engine.serve`, reachable from here."
+        return f"{self.url} must run `python -m reasoner.engine.serve`, reachable from here, with our {KEY_VARIABLE}."
 
     def stop(self) -> None:
         """Close the connections; a server that was given goes on."""

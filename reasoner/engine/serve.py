@@ -1,23 +1,31 @@
 """`python -m reasoner.engine.serve --model NAME --port 8000 ...`: vLLM's OpenAI-compatible server for a trainer.
 
 Every option goes to vLLM. What the trainer needs is added: a worker extension that loads weights from a file,
-log-probabilities of the sampling distribution, and the endpoints that pause and reload. These endpoints know no
-password: the server listens on the loopback address unless --host says otherwise, and then belongs behind a firewall.
+log-probabilities of the sampling distribution, and the endpoints that pause and reload. Every request needs the key:
+what the environment variable REASONER_ENGINE_KEY holds, here and at the trainer; a trainer makes one for the servers
+that it starts. The server listens on the loopback address unless --host says otherwise; its connections are not
+encrypted.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Sequence
+from functools import cache
+
+from reasoner.engine.gate import KEY_VARIABLE
 
 NEEDED = (
     "--worker-extension-cls",
     "reasoner.engine.vllm_internals.WeightLoader",
     "--logprobs-mode",
     "processed_logprobs",
+    "--middleware",
+    "reasoner.engine.gate.Gate",
 )
 PR_SET_PDEATHSIG = 1
 
@@ -28,13 +36,26 @@ def server_command(options: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *host, *NEEDED, *options]
 
 
+@cache
+def engine_key() -> str:
+    """The key of the servers that this process talks to: the environment's, or one of its own making."""
+    return os.environ.get(KEY_VARIABLE, "").strip() or secrets.token_urlsafe(24)
+
+
 def server_environment() -> dict[str, str]:
     """This process's environment as the server needs it: reload endpoints on, its engine in a process of its own."""
-    return os.environ | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    return os.environ | {
+        "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+        KEY_VARIABLE: engine_key(),
+    }
 
 
 def main() -> None:
     """Become the server; it ends with the process that started it."""
+    if not os.environ.get(KEY_VARIABLE, "").strip():
+        hint = f"export {KEY_VARIABLE}=$(openssl rand -hex 16), and give the trainer the same."
+        sys.exit(f"{KEY_VARIABLE} must hold a key that the trainer knows too. {hint}")
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     command = server_command(sys.argv[1:])

@@ -47,6 +47,7 @@ class ServerEngine(Engine):
         arguments: Sequence[str] = (),
         weights_folder: str = "/dev/shm",
         loads: bool = True,
+        key: str | None = None,
         request_seconds: float = 1800.0,
         start_seconds: float = 600.0,
     ) -> None:
@@ -66,6 +67,7 @@ class ServerEngine(Engine):
             arguments: further arguments of vLLM's server.
             weights_folder: where weights pass through; every server must see it.
             loads: False where another process gives the servers their weights.
+            key: of the servers given by urls; None: what REASONER_ENGINE_KEY holds.
             request_seconds: a server that takes longer over one request counts as lost.
             start_seconds: a server that takes longer to start is an error.
         """
@@ -88,7 +90,7 @@ class ServerEngine(Engine):
             )
             for number in range(0 if urls else servers)
         ]
-        self.servers: list[Server] = [*own, *(Server(url, seconds=request_seconds) for url in urls)]
+        self.servers: list[Server] = [*own, *(Server(url, seconds=request_seconds, key=key) for url in urls)]
         self._wait_for_servers(time.monotonic() + start_seconds)
 
     def _wait_for_servers(self, deadline: float) -> None:

@@ -96,8 +96,13 @@ class Handler(BaseHTTPRequestHandler):
             sitting.give(given.id, given.side, seconds=given.seconds, tab=given.tab)
 
     def _path(self) -> str | None:
-        """What follows the secret; None for whoever does not know it, or comes through another name (DNS rebinding)."""
-        if self.headers.get("Host") != f"127.0.0.1:{self.server.server_port}":
+        """What follows the secret; None for whoever does not know it.
+
+        None too for who comes through another name (DNS rebinding), and for pages of other origins.
+        """
+        own = f"127.0.0.1:{self.server.server_port}"
+        origins = self.headers.get_all("Origin", [])
+        if self.headers.get("Host") != own or any(origin != f"http://{own}" for origin in origins):
             return None
         _, secret, *rest = [*self.path.split("/", 2), ""]
         return rest[0] if secrets.compare_digest(secret.encode(), self.server.secret.encode()) else None

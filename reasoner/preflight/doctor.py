@@ -74,7 +74,9 @@ def machine_checks() -> Iterator[Check]:
         ("tensorboard", "no TensorBoard curves; `reasoner report RUN` draws them from the records"),
     ):
         yield _package(name, (name,), costs, "pip install 'reasoner[train]'")
-    yield _package("fastapi", ("fastapi",), "no `reasoner verifiers serve`", "pip install 'reasoner[serve]'")
+    yield _package(
+        "uvicorn", ("uvicorn", "prometheus_client"), "no `reasoner verifiers serve`", "pip install 'reasoner[serve]'"
+    )
     yield _docker()
     yield _bubblewrap()
     yield _memory()

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from verifiers.errors import VerifierError
 from verifiers.pool.work_queue import CLOSED, Item, Kind
 from verifiers.pool.worker_main import fault_verdict
 from verifiers.pool.worker_process import START_SECONDS
@@ -78,7 +79,9 @@ class InProcessQueue:
                 if self._closed or number in self._abandoned:
                     return
                 count = min(self._kind.batch_rows or len(self._waiting), len(self._waiting))
-                batch = [self._waiting.popleft() for _ in range(count)]
+                batch = [item for item in (self._waiting.popleft() for _ in range(count)) if item.claim()]
+                if not batch:
+                    continue
                 self._expect(number, batch, (), 0 if self._warm else START_SECONDS)
             try:
                 self._grade(number, batch)
@@ -95,8 +98,9 @@ class InProcessQueue:
         try:
             verdicts = self._verifier.verify_batch([item.row for item in batch])
         except Exception as error:  # the boundary: a batch that fails is graded row by row, to blame the right one
-            if len(batch) == 1:
-                batch[0].settle(Verdict.from_json(fault_verdict(error, batch[0].kind.name)))
+            if len(batch) == 1 or (isinstance(error, VerifierError) and error.of_batch):
+                for item in batch:
+                    item.settle(Verdict.from_json(fault_verdict(error, item.kind.name)))
                 return
             for at, item in enumerate(batch):
                 with self._changed:

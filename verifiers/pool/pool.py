@@ -1,7 +1,8 @@
 """Grades in worker processes that can always be killed: one bad row costs itself and nothing else.
 
 A worker is a process of our own (`verifiers.pool.worker_main`), never a fork of the caller: it holds no torch and no
-lock of the caller's. It is killed by wall clock, CPU seconds and resident memory, measured from outside, and replaced
+lock of the caller's. One more of them than asked for takes quick rows while all others are at slow ones. A worker is
+killed by wall clock, CPU seconds and resident memory, measured from outside, and replaced
 (`verifiers.pool.worker_process`). Verifiers with `in_process = True` are called in batches in the caller's process
 instead (`verifiers.pool.in_process`).
 """
@@ -9,23 +10,22 @@ instead (`verifiers.pool.in_process`).
 from __future__ import annotations
 
 import itertools
-import json
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from heapq import heappop, heappush
+from dataclasses import replace
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple, Self
 
-from verifiers.base import GradingRow, Verifier
+from verifiers.base import GradingRow
 from verifiers.compose import Composite
 from verifiers.errors import BadReference
 from verifiers.pool.in_process import InProcessQueue
-from verifiers.pool.work_queue import CLOSED, LOADING_FAILURES, GradingRequest, Item, Kind, named
+from verifiers.pool.kinds import Kinds
+from verifiers.pool.work_queue import CLOSED, LOADING_FAILURES, GradingRequest, Item, Kind, PoolLimits, named
 from verifiers.pool.worker_process import WorkerProcess
-from verifiers.registry import get_verifier, importable_target
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 CHUNK_ROWS = 64
@@ -34,22 +34,10 @@ CHUNK_SECONDS = 0.05
 """Rows, characters and seconds of work (by the last chunk's speed) that a worker is given at once."""
 
 
-KINDS = 1000
-"""Verifiers with their options that the pool keeps; rows may each bring options of their own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolLimits:
-    """Limits of grading one row; all but the last kill the worker."""
-
-    wall_seconds: float | None = None
-    """None: the verifier's own `grade_seconds`."""
-    cpu_seconds: float | None = None
-    """None: as many as wall-clock seconds."""
-    memory_bytes: int = 1 << 30
-    """Resident memory of the worker, where the verifier has no `memory_bytes` of its own."""
-    completion_characters: int = 4 << 20
-    """A longer completion is `limit_exceeded` without being graded."""
+QUICK_SECONDS = 0.25
+"""A row that takes longer is slow: its verifier does not get the spare worker."""
+SPARE_SECONDS = 0.1
+"""How often the spare worker looks whether it is needed, while rows wait."""
 
 
 class PoolState(NamedTuple):
@@ -81,22 +69,36 @@ class GradingPool:
         limits: PoolLimits | None = None,
         max_pending: int = 20_000,
         context: object = None,
+        isolated: bool = False,
     ) -> None:
-        """`context`: for the verifiers of this process, as their `context`."""
+        """`context`: for the verifiers of this process, as their `context`.
+
+        `isolated`: for rows and options of strangers. Verifiers are made in workers, within the limits of a row, and
+        what they say of their options is the exception of the row's future.
+        """
         if workers < 1:
             raise ValueError(f"workers must be >= 1; got {workers}. One worker already overlaps with generation.")
         self._workers = workers
         self._limits = limits or PoolLimits()
-        self._max_pending, self._context = max_pending, context
+        self._max_pending = max_pending
         self._queues: dict[Kind, list[Item]] = {}
         """Rows that wait, by kind, as heaps; the kind that was served last stands last."""
         self._arrivals = itertools.count()
         self._waiting = 0
-        self._changed = threading.Condition()
+        self._changed = threading.RLock()
+        """Held by whoever reads or changes the queues."""
+        self._work = threading.Condition(self._changed)
+        """Idle workers wait for rows."""
+        self._room = threading.Condition(self._changed)
+        """Submitters wait for room."""
+        self._spare_work = threading.Condition(self._changed)
         self._threads: list[threading.Thread] = []
         self._processes: list[WorkerProcess] = []
-        self._kinds: dict[str, Kind] = {}
-        self._making = threading.Lock()
+        self._spare = WorkerProcess()
+        """One more worker: takes quick rows while all others are at slow ones."""
+        self._kinds = Kinds(self._limits, context=context, isolated=isolated)
+        self._speeds: dict[str, float] = {}
+        """Verifier to the seconds of a row, by the last chunk, whatever its options."""
         self._in_process: dict[Kind, InProcessQueue] = {}
         self._first: dict[tuple[Kind, bytes], Item] = {}
         """The row that will be graded, of rows that are equal and not graded yet."""
@@ -120,23 +122,62 @@ class GradingPool:
             rank: of rows that wait for one verifier those of the lowest rank come first, then those that wait longest.
 
         Raises:
-            UnknownVerifier, BadOption: at once, for a verifier that cannot be made.
+            UnknownVerifier, BadOption: at once, for a verifier that cannot be made. Of an isolated pool the future may
+                raise them instead.
             RuntimeError: the pool is closed.
         """
-        kind = self._kind(verifier, options)
-        item = Item(kind, row, order=(rank, next(self._arrivals)))
-        if len(row.completion) > self._limits.completion_characters:
-            item.settle(named(_too_long(len(row.completion), self._limits.completion_characters), verifier))
-            return item.future
-        if kind.composed is not None:
-            return self._submit_parts(kind.composed, item)
+        return self.submit_batch(verifier, options, [row], rank=rank)[0]
+
+    def submit_batch(
+        self, verifier: str, options: Mapping[str, JSON], rows: Sequence[GradingRow], *, rank: int = 0
+    ) -> list[Future[Verdict]]:
+        """As `submit`, for several rows of one verifier."""
+        return self._submit(self._kinds.find(verifier, options), rows, rank)
+
+    def check(self, verifier: str, options: Mapping[str, JSON], reference: JSON) -> Future[Verdict]:
+        """Have a worker check a gold, within the limits of a row.
+
+        Returns:
+            A verdict on the gold: `correct` where it can be used, `bad_reference` with what is wrong, `verifier_error`
+            where it cannot be checked. The future may raise UnknownVerifier and BadOption.
+        """
+        kind = self._kinds.find(verifier, options, check=True)
+        return self._submit(kind, [GradingRow(completion="", reference=reference)], 0)[0]
+
+    def _submit(self, kind: Kind, rows: Sequence[GradingRow], rank: int) -> list[Future[Verdict]]:
+        items = [Item(kind, row, order=(rank, next(self._arrivals))) for row in rows]
+        most = self._limits.completion_characters
+        queued: list[Item] = []
+        for item in items:
+            if len(item.row.completion) > most:
+                item.settle(named(_too_long(len(item.row.completion), most), kind.name))
+            elif kind.composed is not None:
+                self._submit_parts(kind.composed, item)
+            else:
+                queued.append(item)
         with self._changed:
-            while self._waiting >= self._max_pending and not self._closed:
-                self._changed.wait()
-            if self._closed:
-                raise RuntimeError("the grading pool is closed; open another one.")
-            self._enqueue(item)
-        return item.future
+            for item in queued:
+                while self._waiting >= self._max_pending and not self._closed:
+                    self._room.wait()
+                if self._closed:
+                    raise RuntimeError("the grading pool is closed; open another one.")
+                self._enqueue(item)
+        return [item.future for item in items]
+
+    def cancel(self, futures: Iterable[Future[Verdict]]) -> None:
+        """Drop rows that nobody waits for any more, but for those that are being graded."""
+        with self._changed:
+            for future in futures:
+                future.cancel()
+            for kind, queue in list(self._queues.items()):
+                kept = [item for item in queue if not item.future.cancelled()]
+                self._waiting -= len(queue) - len(kept)
+                if kept:
+                    queue[:] = kept
+                    heapify(queue)
+                else:
+                    del self._queues[kind]
+            self._room.notify_all()
 
     def grade(self, requests: Iterable[GradingRequest]) -> Iterator[Verdict]:
         """Verdicts in the order of the requests; reads ahead by at most `max_pending`."""
@@ -156,13 +197,17 @@ class GradingPool:
         future = await loop.run_in_executor(None, self.submit, request.verifier, request.options, request.row)
         return await asyncio.wrap_future(future)
 
+    def is_plain(self, verifier: str) -> bool:
+        """Whether its rows can be submitted without importing or making anything first."""
+        return self._kinds.is_plain(verifier)
+
     def state(self) -> PoolState:
         """Rows that wait, workers alive, workers at work."""
         with self._changed:
             return PoolState(
                 self._waiting,
-                sum(worker.alive for worker in self._processes),
-                sum(not worker.idle for worker in self._processes),
+                sum(worker.alive for worker in (*self._processes, self._spare)),
+                sum(not worker.idle for worker in (*self._processes, self._spare)),
             )
 
     def close(self) -> None:
@@ -174,8 +219,9 @@ class GradingPool:
             waiting = [item for queue in self._queues.values() for item in queue]
             self._queues.clear()
             self._waiting = 0
-            self._changed.notify_all()
-        for worker in self._processes:
+            for condition in (self._work, self._room, self._spare_work):
+                condition.notify_all()
+        for worker in (*self._processes, self._spare):
             worker.stop()
         for queue in self._in_process.values():
             queue.close()
@@ -190,39 +236,6 @@ class GradingPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _kind(self, name: str, options: Mapping[str, JSON]) -> Kind:
-        key = json.dumps([name, dict(options)], sort_keys=True) if options else name
-        found = self._kinds.get(key)
-        if found is not None:
-            return found
-        with self._making:
-            if key not in self._kinds:
-                if len(self._kinds) >= KINDS:
-                    oldest = next((old for old, kind in self._kinds.items() if kind.in_process is None), None)
-                    self._kinds.pop(oldest or "", None)
-                self._kinds[key] = self._make(name, dict(options))
-            return self._kinds[key]
-
-    def _make(self, name: str, options: dict[str, JSON]) -> Kind:
-        made = get_verifier(name, **options)
-        if made.in_process:
-            made.context = self._context
-        limits = self._limits
-        wall = limits.wall_seconds or made.grade_seconds
-        return Kind(
-            name=name,
-            options=options,
-            target=importable_target(name),
-            wall_seconds=wall,
-            cpu_seconds=limits.cpu_seconds or wall,
-            memory_bytes=made.memory_bytes or limits.memory_bytes,
-            batch_rows=made.batch_rows,
-            concurrency=made.concurrency or (1 if made.in_process else self._workers),
-            merges_equal=made.merges_equal,
-            in_process=made if made.in_process else None,
-            composed=_composed(made),
-        )
 
     def _enqueue(self, item: Item) -> None:
         """Put a row where it is graded, or beside an equal one that is there already. Called with the lock held."""
@@ -243,14 +256,16 @@ class GradingPool:
         heappush(self._queues.setdefault(kind, []), item)
         self._waiting += 1
         self._start_workers()
-        self._changed.notify_all()
+        self._work.notify()
+        if not any(worker.idle for worker in self._processes):
+            self._spare_work.notify()
 
     def _settle_twins(self, key: tuple[Kind, bytes]) -> None:
         """Give the verdict of a row to those equal to it; a fault is its own, and the next of them is graded."""
         with self._changed:
             first = self._first.pop(key)
-        verdict = first.future.result()
-        if verdict.outcome is not Outcome.VERIFIER_ERROR:
+        graded = not first.future.cancelled() and first.future.exception() is None
+        if graded and (verdict := first.future.result()).outcome is not Outcome.VERIFIER_ERROR:
             for twin in first.twins:
                 twin.settle(replace(verdict, seconds=0.0))
             return
@@ -297,19 +312,23 @@ class GradingPool:
 
     def _add_worker(self) -> WorkerProcess:
         worker = WorkerProcess()
+        if not self._processes:
+            self._run_in_thread(self._spare, "grading-spare")
         self._processes.append(worker)
-        name = f"grading-{len(self._processes)}"
+        self._run_in_thread(worker, f"grading-{len(self._processes)}")
+        return worker
+
+    def _run_in_thread(self, worker: WorkerProcess, name: str) -> None:
         thread = threading.Thread(target=self._run_worker, args=(worker,), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
-        return worker
 
     def _run_worker(self, worker: WorkerProcess) -> None:
         try:
             while chunk := self._next_chunk(worker):
-                kind, started = chunk[0].kind, time.monotonic()
+                kind = chunk[0].kind
                 unread = worker.grade(chunk)
-                kind.row_seconds = (time.monotonic() - started) / len(chunk)
+                kind.row_seconds = self._speeds[kind.name] = worker.row_seconds(len(chunk))
                 for item in self._put_back(worker, kind, unread):
                     item.fault(
                         CLOSED if self._closed else f"{item.kind.name} was given up: it cannot be loaded in a worker"
@@ -320,7 +339,7 @@ class GradingPool:
     def _put_back(self, worker: WorkerProcess, kind: Kind, unread: list[Item]) -> list[Item]:
         """Queue rows that a lost worker left, at their place; returns those that are given up."""
         with self._changed:
-            worker.idle = True
+            worker.idle, worker.kind = True, None
             kind.active -= 1
             given_up: list[Item] = []
             if self._closed:
@@ -333,30 +352,67 @@ class GradingPool:
                 for item in unread:
                     heappush(self._queues.setdefault(kind, []), item)
                 self._waiting += len(unread)
-            self._changed.notify_all()
+            if self._queues:  # its verifier may take one more worker now
+                self._work.notify_all()
+            self._room.notify_all()
             return given_up
 
     def _next_chunk(self, worker: WorkerProcess) -> list[Item]:
         with self._changed:
-            kind = self._next_kind()
-            while kind is None and not self._closed:
-                self._changed.wait()
-                kind = self._next_kind()
-            if kind is None or self._closed:
-                return []
-            worker.idle = False
-            kind.active += 1
-            queue = self._queues.pop(kind)
-            worth = int(CHUNK_SECONDS / max(kind.row_seconds, CHUNK_SECONDS / CHUNK_ROWS))
-            chunk = _pop_chunk(queue, min(worth, self._waiting // (2 * self._workers)))
-            self._waiting -= len(chunk)
-            if queue:
-                self._queues[kind] = queue  # behind the other kinds
-            self._changed.notify_all()
-            return chunk
+            while not self._closed:
+                kind = self._next_kind(worker)
+                if kind is None:
+                    if worker is self._spare:
+                        self._spare_work.wait(SPARE_SECONDS if self._queues else None)
+                    else:
+                        self._work.wait()
+                    continue
+                queue = self._queues.pop(kind)
+                before = len(queue)
+                chunk = _pop_chunk(queue, min(_worth(kind), self._waiting // (2 * self._workers)))
+                self._waiting -= before - len(queue)
+                if queue:
+                    self._queues[kind] = queue  # behind the other kinds
+                if chunk:
+                    worker.idle, worker.kind, worker.since = False, kind, time.monotonic()
+                    kind.active += 1
+                    self._room.notify_all()
+                    if self._queues:
+                        self._spare_work.notify()
+                    return chunk
+            return []
 
-    def _next_kind(self) -> Kind | None:
-        return next((kind for kind in self._queues if kind.active < kind.concurrency), None)
+    def _next_kind(self, worker: WorkerProcess) -> Kind | None:
+        ready = (kind for kind in self._queues if kind.active < kind.concurrency)
+        if worker is not self._spare:
+            return next(ready, None)
+        now = time.monotonic()
+        return next((kind for kind in ready if not self._slow(kind, now)), None) if self._all_slow(now) else None
+
+    def _all_slow(self, now: float) -> bool:
+        """Whether every worker is at rows that take long. Called with the lock held."""
+        return len(self._processes) == self._workers and all(
+            worker.kind is not None and self._slow(worker.kind, now) for worker in self._processes
+        )
+
+    def _slow(self, kind: Kind, now: float) -> bool:
+        """Whether its rows take long: by the last chunk, or by the time that a worker is at one already.
+
+        What nothing is known of is tried: it is slow as long as a worker is at its first row.
+        """
+        if any(
+            worker.kind is kind and now - worker.since > QUICK_SECONDS for worker in (*self._processes, self._spare)
+        ):
+            return True
+        seconds = self._speeds.get(kind.name) if kind.row_seconds is None else kind.row_seconds
+        return kind.active > 0 if seconds is None else seconds > QUICK_SECONDS
+
+
+def _worth(kind: Kind) -> int:
+    """Rows that a worker is given at once: of a kind that nothing is known of, one batch."""
+    if kind.row_seconds is None:
+        return 1
+    return int(CHUNK_SECONDS / max(kind.row_seconds, CHUNK_SECONDS / CHUNK_ROWS))
 
 
 def _pop_chunk(queue: list[Item], most: int) -> list[Item]:
@@ -366,14 +422,11 @@ def _pop_chunk(queue: list[Item], most: int) -> list[Item]:
     rows: list[Item] = []
     characters = 0
     while queue and len(rows) < wanted and (not rows or characters < CHUNK_CHARACTERS):
-        rows.append(heappop(queue))
-        characters += len(rows[-1].row.completion)
+        item = heappop(queue)
+        if item.claim():
+            rows.append(item)
+            characters += len(item.row.completion)
     return rows
-
-
-def _composed(made: Verifier) -> Composite | None:
-    """Return the verifier if its parts have to be graded apart: one of them is graded in this process."""
-    return made if isinstance(made, Composite) and made.any_in_process() else None
 
 
 def _too_long(characters: int, limit: int) -> Verdict:

@@ -5,16 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from verifiers.base import GradingRow, Verifier
 from verifiers.compose import Composite
+from verifiers.pool.worker_main import Needs
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 LOADING_FAILURES = 3
 """Workers lost in a row while they loaded one verifier, after which its rows are given up at once."""
+
+
+ANY = 1 << 30
+"""Concurrency of a verifier that sets none: all workers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLimits:
+    """Limits of grading one row; all but the last kill the worker."""
+
+    wall_seconds: float | None = None
+    """None: the verifier's own `grade_seconds`."""
+    cpu_seconds: float | None = None
+    """None: as many as wall-clock seconds."""
+    memory_bytes: int = 1 << 30
+    """Resident memory of the worker, where the verifier has no `memory_bytes` of its own."""
+    completion_characters: int = 4 << 20
+    """A longer completion is `limit_exceeded` without being graded."""
 
 
 class GradingRequest(NamedTuple):
@@ -43,12 +63,29 @@ class Kind:
     merges_equal: bool = False
     composed: Composite | None = None
     """Its parts are graded apart, because one of them is graded in the caller's process."""
+    check: bool = False
+    """Its rows are golds that are to be checked."""
+    isolated: bool = False
+    """Made in workers alone, which say what it needs; until then it has its class's needs."""
+    size: int = 0
+    """Characters of its options as JSON."""
     active: int = 0
     """Workers that are grading with it."""
     lost_loading: int = 0
     """Workers lost in a row while they loaded it."""
-    row_seconds: float = 0.0
-    """Seconds for each row of the last chunk."""
+    row_seconds: float | None = None
+    """Seconds for each row of the last chunk, without starting a worker and importing; None: nothing is graded yet."""
+    limits: PoolLimits | None = None
+
+    def learn(self, needs: Needs) -> None:
+        """Take over what a worker says that the verifier needs."""
+        limits = self.limits or PoolLimits()
+        self.wall_seconds = limits.wall_seconds or needs["grade_seconds"]
+        self.cpu_seconds = limits.cpu_seconds or self.wall_seconds
+        self.memory_bytes = needs["memory_bytes"] or limits.memory_bytes
+        self.batch_rows = needs["batch_rows"]
+        self.concurrency = needs["concurrency"] or ANY
+        self.merges_equal = needs["merges_equal"]
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +101,8 @@ class Item:
     future: Future[Verdict] = field(default_factory=Future[Verdict])
     twins: list[Item] = field(default_factory=list["Item"])
     """Rows equal to this one that wait for its verdict."""
+    claimed: bool = False
+    """True once it cannot be cancelled any more."""
 
     def __lt__(self, other: Item) -> bool:
         return self.order < other.order
@@ -75,10 +114,22 @@ class Item:
         text = json.dumps([row.completion, row.reference, row.prompt, dict(row.info)])
         return self.kind, hashlib.sha256(text.encode()).digest()
 
+    def claim(self) -> bool:
+        """Take the row for grading; False where it was cancelled meanwhile."""
+        self.claimed = self.claimed or self.future.set_running_or_notify_cancel()
+        return self.claimed
+
     def settle(self, verdict: Verdict) -> None:
-        """Set the verdict, unless it is set."""
+        """Set the verdict, unless it is set or not wanted any more."""
         if not self.future.done():
-            self.future.set_result(verdict)
+            with suppress(InvalidStateError):  # cancelled in this moment
+                self.future.set_result(verdict)
+
+    def refuse(self, error: Exception) -> None:
+        """Set what the verifier says of its options."""
+        if not self.future.done():
+            with suppress(InvalidStateError):
+                self.future.set_exception(error)
 
     def fault(self, cause: str) -> None:
         """Set `verifier_error` as the verdict, with its cause."""

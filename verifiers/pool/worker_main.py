@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import resource
@@ -10,18 +11,20 @@ import signal
 import struct
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, NotRequired, TypedDict
 
 from verifiers.base import GradingRow, Verifier
-from verifiers.registry import get_verifier, restrict
+from verifiers.errors import BadOption, BadReference, UnknownVerifier
+from verifiers.registry import get_verifier, restrict, verifier_class
 from verifiers.verdict import JSON, Outcome, fixed
 
 HEADER = struct.Struct(">I")
 PR_SET_PDEATHSIG = 1
 MAX_FRAME = 256 << 20
 MADE = 64
-"""Verifiers (with their options) that a worker keeps; the longest unused goes first."""
+MADE_CHARACTERS = 16 << 20
+"""Verifiers that a worker keeps, and characters of all their options as JSON; the longest unused goes first."""
 
 
 Row = tuple[str, JSON, str | None, dict[str, JSON]]
@@ -34,16 +37,32 @@ class Chunk(TypedDict):
     name: str
     verifier: str
     options: dict[str, JSON]
+    check: bool
+    """The rows' references are checked, and nothing is graded."""
     batches: list[list[Row]]
+
+
+class Needs(TypedDict):
+    """What a verifier with its options needs of the pool: its attributes of these names."""
+
+    grade_seconds: float
+    memory_bytes: int | None
+    batch_rows: int
+    concurrency: int | None
+    merges_equal: bool
 
 
 class Answer(TypedDict):
     """A frame from the worker."""
 
     kind: str
-    """ready, loading, loaded or verdicts."""
+    """ready, loading (imports), making (with its options), loaded, refused or verdicts."""
     verdicts: NotRequired[list[dict[str, JSON]]]
     """Of one batch."""
+    needs: NotRequired[Needs]
+    """Of the verifier that is loaded."""
+    refused: NotRequired[tuple[str, str]]
+    """`BadOption` or `UnknownVerifier`, and its message."""
 
 
 def frame(value: Chunk | Answer) -> bytes:
@@ -77,34 +96,82 @@ def main(address_space_bytes: int, allowed: Sequence[str] | None) -> None:
     if allowed is not None:
         restrict(allowed)
     rows, verdicts = _private_pipes()
-    made: dict[str, Verifier] = {}
 
     def write(answer: Answer) -> None:
         verdicts.write(frame(answer))
         verdicts.flush()
 
+    made = _Made(write)
     write({"kind": "ready"})
     while True:
         try:
             chunk = read_chunk(rows)
         except EOFError:
             os._exit(0)
-        name = chunk["name"]
-        key = json.dumps([chunk["verifier"], chunk["options"]], sort_keys=True)
         for batch in chunk["batches"]:
             try:
-                if key not in made:
-                    write({"kind": "loading"})
-                    made[key] = get_verifier(chunk["verifier"], **chunk["options"])
-                    made[key].name = name
-                    write({"kind": "loaded"})
-                made[key] = verifier = made.pop(key)
-                if len(made) > MADE:
-                    del made[next(iter(made))]
+                verifier = made.get(chunk)
+            except (BadOption, UnknownVerifier) as error:
+                write({"kind": "refused", "refused": (type(error).__name__, str(error)[:2000])})
             except BaseException as error:  # the boundary: whatever a verifier raises is its own fault, named as such
-                write({"kind": "verdicts", "verdicts": [fault_verdict(error, name)] * len(batch)})
-                continue
-            write({"kind": "verdicts", "verdicts": _grade(batch, verifier, name)})
+                write({"kind": "verdicts", "verdicts": [fault_verdict(error, chunk["name"])] * len(batch)})
+            else:
+                grade = _check if chunk["check"] else _grade
+                write({"kind": "verdicts", "verdicts": grade(batch, verifier, chunk["name"])})
+
+
+class _Made:
+    """The verifiers that this worker keeps."""
+
+    def __init__(self, write: Callable[[Answer], None]) -> None:
+        self._write = write
+        self._kept: dict[bytes, tuple[int, Verifier]] = {}
+        """Digest of a name with options -> (characters of them, the verifier)."""
+
+    def get(self, chunk: Chunk) -> Verifier:
+        """The verifier of a chunk, made where it is new."""
+        text = json.dumps([chunk["verifier"], chunk["options"]], sort_keys=True)
+        key = hashlib.sha256(text.encode()).digest()
+        found = self._kept.pop(key, None)
+        if found is None:
+            found = len(text), self._make(chunk)
+        self._kept[key] = found
+        while len(self._kept) > MADE or (
+            len(self._kept) > 1 and sum(size for size, _ in self._kept.values()) > MADE_CHARACTERS
+        ):
+            del self._kept[next(iter(self._kept))]
+        return found[1]
+
+    def _make(self, chunk: Chunk) -> Verifier:
+        self._write({"kind": "loading"})
+        verifier_class(chunk["verifier"])
+        self._write({"kind": "making"})
+        made = get_verifier(chunk["verifier"], **chunk["options"])
+        made.name = chunk["name"]
+        needs: Needs = {
+            "grade_seconds": made.grade_seconds,
+            "memory_bytes": made.memory_bytes,
+            "batch_rows": made.batch_rows,
+            "concurrency": made.concurrency,
+            "merges_equal": made.merges_equal,
+        }
+        self._write({"kind": "loaded", "needs": needs})
+        return made
+
+
+def _check(batch: list[Row], verifier: Verifier, name: str) -> list[dict[str, JSON]]:
+    """What is said of golds, as verdicts: `correct` for those that can be used."""
+    return [_check_one(reference, verifier, name) for _, reference, _, _ in batch]
+
+
+def _check_one(reference: JSON, verifier: Verifier, name: str) -> dict[str, JSON]:
+    try:
+        verifier.check_reference(reference)
+    except BadReference as error:
+        return {**fixed(Outcome.BAD_REFERENCE, str(error)).to_json(), "verifier": name}
+    except BaseException as error:  # the boundary, as above
+        return fault_verdict(error, name)
+    return {**fixed(Outcome.CORRECT, "the reference can be used").to_json(), "verifier": name}
 
 
 def _grade(batch: list[Row], verifier: Verifier, name: str) -> list[dict[str, JSON]]:

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
+from verifiers.errors import BadOption, UnknownVerifier, VerifierError
 from verifiers.pool.work_queue import CLOSED, Item, Kind
 from verifiers.pool.worker_main import HEADER, MAX_FRAME, Answer, Chunk, Row, frame
 from verifiers.registry import allowed, importable_target
@@ -28,8 +29,19 @@ ADDRESS_SPACE = 2 << 30
 """Bytes of address space beyond the resident limit: the worker's own limit, where it is not watched."""
 
 
+REFUSED: Mapping[str, type[VerifierError]] = {"BadOption": BadOption, "UnknownVerifier": UnknownVerifier}
+
+
 class WorkerGone(Exception):
     """The worker died, was killed, or broke the protocol."""
+
+
+class TooSmall(Exception):
+    """The verifier needs more memory than this worker may have; another one is started for its rows."""
+
+
+class Refusal(Exception):
+    """The verifier cannot be made; the cause is a BadOption or an UnknownVerifier."""
 
 
 class WorkerProcess:
@@ -41,9 +53,18 @@ class WorkerProcess:
         self._buffer = bytearray()
         self._memory_limit = 0
         self._measured_at = 0.0
+        self._phase_began = 0.0
+        self._cpu_before: float | None = None
+        """CPU seconds used before what it does since then; None: not measured yet."""
         self._loading = False
         self._stopped = False
         self.idle = True
+        self.kind: Kind | None = None
+        """What it is grading."""
+        self.since = 0.0
+        """When it began with that (monotonic seconds)."""
+        self._working_since = 0.0
+        """The same, after starting a worker and importing."""
 
     def grade(self, chunk: Sequence[Item]) -> list[Item]:
         """Grade rows of one kind in order; returns those that have still to be graded.
@@ -54,16 +75,36 @@ class WorkerProcess:
         done = 0
         try:
             self._ensure_worker(chunk[0].kind)
+            self._working_since = time.monotonic()
             self._send(chunk[0].kind, batches)
             for batch in batches:
-                for item, verdict in zip(batch, self._await_verdicts(batch), strict=True):
-                    item.settle(verdict)
+                self._grade_batch(batch)
                 done += 1
+        except TooSmall:
+            self.kill()
         except WorkerGone as gone:
             self._lost(batches, done, str(gone))
         except Exception as error:  # the boundary: a fault of the pool itself is the row's fault, never silent
             self._lost(batches, done, f"grading pool: {type(error).__name__}: {error}")
         return [item for batch in batches[done:] for item in batch if not item.future.done()]
+
+    def row_seconds(self, rows: int) -> float:
+        """Seconds of each row of the chunk that has just been graded; imports and the start of a worker left out."""
+        return (time.monotonic() - max(self.since, self._working_since)) / rows
+
+    def _grade_batch(self, batch: list[Item]) -> None:
+        try:
+            verdicts = self._await_verdicts(batch)
+        except Refusal as refusal:
+            error = refusal.__cause__
+            for item in batch:
+                if item.kind.isolated and isinstance(error, VerifierError):
+                    item.refuse(error)
+                else:
+                    item.fault(f"{type(error).__name__}: {error}")
+            return
+        for item, verdict in zip(batch, verdicts, strict=True):
+            item.settle(verdict)
 
     def _lost(self, batches: list[list[Item]], done: int, cause: str) -> None:
         loading = self._loading
@@ -127,15 +168,24 @@ class WorkerProcess:
 
     def _ensure_worker(self, kind: Kind) -> None:
         fresh = self._loading  # spawned, and never spoken to
-        if self.alive and self._memory_limit >= kind.memory_bytes and self._memory_bytes() < 0.8 * kind.memory_bytes:
-            self._trim_stderr()
+        if self.alive and self._memory_limit >= kind.memory_bytes and self._fits(kind):
+            pass
         else:
             self.kill()
             self.spawn(kind.memory_bytes)
             fresh = True
         if fresh:
-            self._await("ready", time.monotonic() + START_SECONDS, kind, cpu_limit=START_SECONDS)
+            self._begin_phase()
+            self._await("ready", time.monotonic() + START_SECONDS, kind, cpu_seconds=START_SECONDS)
             self._loading = False
+
+    def _fits(self, kind: Kind) -> bool:
+        """Whether it may go on with this verifier; looked at once in TICK_SECONDS."""
+        if time.monotonic() - self._measured_at < TICK_SECONDS:
+            return True
+        self._measured_at = time.monotonic()
+        self._trim_stderr()
+        return self._memory_bytes() < 0.8 * kind.memory_bytes
 
     def _send(self, kind: Kind, batches: list[list[Item]]) -> None:
         """Write the chunk; a worker that does not read it in time is gone."""
@@ -146,41 +196,53 @@ class WorkerProcess:
             [(item.row.completion, item.row.reference, item.row.prompt, dict(item.row.info)) for item in batch]
             for batch in batches
         ]
-        chunk = Chunk(name=kind.name, verifier=kind.target, options=kind.options, batches=rows)
+        chunk = Chunk(name=kind.name, verifier=kind.target, options=kind.options, check=kind.check, batches=rows)
         left = memoryview(frame(chunk))
         poller = select.poll()
         poller.register(descriptor, select.POLLOUT)
         deadline = time.monotonic() + START_SECONDS
         while left:
-            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise WorkerGone("the grading worker stopped reading rows; it was killed")
             try:
                 left = left[os.write(descriptor, left) :]
             except BlockingIOError:
-                continue
+                if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    raise WorkerGone("the grading worker stopped reading rows; it was killed") from None
             except BrokenPipeError:  # a worker that is gone shows in what it answers
                 return
 
     def _await_verdicts(self, batch: list[Item]) -> list[Verdict]:
         kind, rows = batch[0].kind, len(batch)
-        deadline = time.monotonic() + kind.wall_seconds * rows
-        used = self._cpu_seconds()
+        deadline, cpu = time.monotonic() + kind.wall_seconds * rows, kind.cpu_seconds * rows
         while True:
-            answer = self._await(None, deadline, kind, cpu_limit=used + kind.cpu_seconds * rows, rows=rows)
+            self._begin_phase()
+            answer = self._await(None, deadline, kind, cpu_seconds=cpu, rows=rows)
             if answer["kind"] == "loading":
                 self._loading = True
-                deadline = time.monotonic() + START_SECONDS
-                used = self._cpu_seconds() + START_SECONDS
+                deadline, cpu = time.monotonic() + START_SECONDS, kind.cpu_seconds * rows + START_SECONDS
+            elif answer["kind"] == "making":
+                self._working_since = time.monotonic()
+                if kind.isolated and kind.options:  # what a client sent has the limits of its rows
+                    deadline, cpu = time.monotonic() + kind.wall_seconds, kind.cpu_seconds
             elif answer["kind"] == "loaded":
                 self._loading = False
                 kind.lost_loading = 0
-                deadline = time.monotonic() + kind.wall_seconds * rows
-                used = self._cpu_seconds()
+                if kind.isolated and "needs" in answer:
+                    kind.learn(answer["needs"])
+                if kind.memory_bytes > self._memory_limit:
+                    raise TooSmall
+                deadline, cpu = time.monotonic() + kind.wall_seconds * rows, kind.cpu_seconds * rows
+            elif "refused" in answer:
+                self._loading = False
+                name, detail = answer["refused"]
+                raise Refusal from REFUSED[name](detail)
             else:
                 self._loading = False
                 return [Verdict.from_json(verdict) for verdict in answer.get("verdicts", [])]
 
-    def _await(self, wanted: str | None, deadline: float, kind: Kind, *, cpu_limit: float, rows: int = 1) -> Answer:
+    def _begin_phase(self) -> None:
+        self._phase_began, self._cpu_before = time.monotonic(), None
+
+    def _await(self, wanted: str | None, deadline: float, kind: Kind, *, cpu_seconds: float, rows: int = 1) -> Answer:
         """Return the next frame, or raise WorkerGone with the cause."""
         assert self._process is not None
         assert self._process.stdout is not None
@@ -198,10 +260,11 @@ class WorkerProcess:
             now = time.monotonic()
             if now >= deadline:
                 what = "starting or loading the verifier" if self._loading else "grading"
-                seconds = START_SECONDS if self._loading else kind.wall_seconds * rows
+                making = START_SECONDS if not (kind.isolated and kind.options) else kind.wall_seconds
+                seconds = making if self._loading else kind.wall_seconds * rows
                 raise WorkerGone(f"{what} took longer than {seconds:g} s of wall-clock time; the worker was killed")
             if now - self._measured_at >= TICK_SECONDS:
-                self._check_usage(kind, cpu_limit, rows)
+                self._check_usage(kind, cpu_seconds, rows)
                 self._measured_at = now
             if poller.poll(min(TICK_SECONDS, deadline - now) * 1000):
                 data = os.read(descriptor, 1 << 20)
@@ -209,13 +272,16 @@ class WorkerProcess:
                     raise WorkerGone(self._exit_reason())
                 self._buffer += data
 
-    def _check_usage(self, kind: Kind, cpu_limit: float, rows: int) -> None:
+    def _check_usage(self, kind: Kind, cpu_seconds: float, rows: int) -> None:
         memory = self._memory_bytes()
         if memory > kind.memory_bytes:
             raise WorkerGone(
                 f"grading took {memory >> 20} MiB of memory, more than {kind.memory_bytes >> 20}; the worker was killed"
             )
-        if self._cpu_seconds() > cpu_limit:
+        used = self._cpu_seconds()
+        if self._cpu_before is None:  # first measured TICK_SECONDS after it began: most rows are done by then
+            self._cpu_before = used - (time.monotonic() - self._phase_began)
+        if used - self._cpu_before > cpu_seconds:
             seconds = kind.cpu_seconds * rows
             raise WorkerGone(f"grading took longer than {seconds:g} s of CPU time; the worker was killed")
 

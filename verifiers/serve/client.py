@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
+import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from verifiers.base import GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference, UnknownVerifier, VerifierError
-from verifiers.jsonl import is_list, is_object
-from verifiers.verdict import JSON, Verdict
+from verifiers.jsonl import SURROGATE, half_surrogate, is_list, is_object
+from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 TOKEN_VARIABLE = "REASONER_VERIFIER_TOKEN"
 BUSY = (429, 503)
+TOO_LARGE = 413
+ANSWER_BYTES = 64 << 20
+"""Of one answer; a longer one is no answer."""
 
 
 class ServiceError(VerifierError):
     """A grading service did not answer as it should."""
+
+    of_batch = True
+
+
+class TooLarge(ServiceError):
+    """The service takes no request of this size."""
 
 
 class Remote(Verifier):
@@ -31,7 +43,7 @@ class Remote(Verifier):
         options: of the verifier there.
         token: the service's; None: what the environment variable REASONER_VERIFIER_TOKEN holds.
         seconds: for one batch, waiting for a busy service included; then its rows are `verifier_error`.
-        batch: rows of a request, as many as the service takes.
+        batch: rows of a request, as many as the service takes; a batch that is too large for it is sent in halves.
         connections: requests under way at a time.
     """
 
@@ -76,64 +88,70 @@ class Remote(Verifier):
         return self.grade_batch([row])[0]
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
-        given: list[JSON] = [
-            {
-                "completion": _sendable(row.completion),
-                "reference": row.reference,
-                "prompt": None if row.prompt is None else _sendable(row.prompt),
-                "info": dict(row.info),
-            }
-            for row in rows
-        ]
-        answer = self._post("/v1/grade_batch", {"verifier": self._verifier, "options": self._options, "rows": given})
+        """Verdicts in order; a row that no JSON text can hold is `bad_reference` without being sent."""
+        written = [_row_text(row) for row in rows]
+        sent = [text for text in written if isinstance(text, str)]
+        graded = iter(self._graded(sent, time.monotonic() + self._seconds) if sent else [])
+        return [next(graded) if isinstance(text, str) else text for text in written]
+
+    def _graded(self, rows: Sequence[str], deadline: float) -> list[Verdict]:
+        """Verdicts on rows written as JSON."""
+        head = json.dumps({"verifier": self._verifier, "options": self._options})[:-1]
+        body = f'{head}, "rows": [{", ".join(rows)}]}}'.encode()
+        try:
+            answer = self._post("/v1/grade_batch", body, deadline)
+        except TooLarge:
+            if len(rows) == 1:
+                raise
+            half = len(rows) // 2
+            return self._graded(rows[:half], deadline) + self._graded(rows[half:], deadline)
         listed = answer.get("verdicts")
         verdicts = [verdict for verdict in listed if is_object(verdict)] if is_list(listed) else []
         if len(verdicts) != len(rows):
             raise ServiceError(f"{self.name} answered without a verdict for each of {len(rows)} rows.")
         try:
             return [Verdict.from_json(verdict) for verdict in verdicts]
-        except (ValueError, TypeError) as error:
-            raise ServiceError(f"{self.name} answered what is no verdict: {error}.") from error
+        except (TypeError, ValueError, KeyError) as error:
+            raise ServiceError(f"{self.name} answered with what is no verdict: {str(error)[:300]}") from error
 
     def check_reference(self, reference: JSON) -> None:
-        answer = self._post(
-            "/v1/check_reference", {"verifier": self._verifier, "options": self._options, "reference": reference}
-        )
+        asked = {"verifier": self._verifier, "options": self._options, "reference": reference}
+        body = json.dumps(asked).encode()
+        answer = self._post("/v1/check_reference", body, time.monotonic() + self._seconds)
         if answer.get("fault"):
             raise BadReference(str(answer["fault"]))
 
     def _signed(self, verdict: Verdict, seconds: float) -> Verdict:
         return verdict  # signed by the service, with the version that graded there
 
-    def _post(self, path: str, body: JSON) -> dict[str, JSON]:
-        deadline = time.monotonic() + self._seconds
+    def _post(self, path: str, body: bytes, deadline: float) -> dict[str, JSON]:
         pause = 0.05
         while True:
-            left = deadline - time.monotonic()
-            status, answer = self._request(path, json.dumps(body).encode(), max(0.1, left))
+            status, answer = self._request(path, body, deadline)
             if status == 200:
                 return answer
             detail = str(answer.get("detail", answer))[:500]
-            if status not in BUSY or left <= pause:
-                error = {404: UnknownVerifier, 422: BadOption}.get(status, ServiceError)
+            if status not in BUSY or deadline - time.monotonic() <= pause:
+                error = {404: UnknownVerifier, 422: BadOption, TOO_LARGE: TooLarge}.get(status, ServiceError)
                 raise error(f"{self.name} answered {status}: {detail}")
             time.sleep(pause)
             pause = min(2.0, pause * 2)
 
-    def _request(self, path: str, body: bytes, seconds: float) -> tuple[int, dict[str, JSON]]:
+    def _request(self, path: str, body: bytes, deadline: float) -> tuple[int, dict[str, JSON]]:
         """One exchange; a kept connection that the service has closed meanwhile is replaced by a fresh one."""
+        headers = {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
         while True:
             kept = self._kept()
-            connection = kept or self._connect(seconds)
+            connection = kept or self._connect(deadline)
             try:
+                connection.response_class = partial(_Response, deadline=deadline)  # pyright: ignore[reportAttributeAccessIssue]
                 if connection.sock is not None:
-                    connection.sock.settimeout(seconds)
-                headers = {"Content-Type": "application/json"}
-                if self._token:
-                    headers["Authorization"] = f"Bearer {self._token}"
+                    connection.sock.settimeout(_left(deadline))
                 connection.request("POST", self._root + path, body, headers)
                 response = connection.getresponse()
-                content = response.read()
+                content = response.read(ANSWER_BYTES + 1)
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 if kept is not None and isinstance(error, ConnectionError):
@@ -142,6 +160,9 @@ class Remote(Verifier):
                     f"{self.name} cannot be reached ({type(error).__name__}: {error})."
                     " Start it with `reasoner verifiers serve`."
                 ) from error
+            if len(content) > ANSWER_BYTES:
+                connection.close()
+                raise ServiceError(f"{self.name} must answer with at most {ANSWER_BYTES} bytes; it sends more.")
             self._idle.append(connection)
             return response.status, _object(content)
 
@@ -155,11 +176,63 @@ class Remote(Verifier):
         for connection in getattr(self, "_idle", ()):
             connection.close()
 
-    def _connect(self, seconds: float) -> http.client.HTTPConnection:
+    def _connect(self, deadline: float) -> http.client.HTTPConnection:
         if self._secure:
             context = ssl.create_default_context()
-            return http.client.HTTPSConnection(self._host, self._port, timeout=seconds, context=context)
-        return http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+            return http.client.HTTPSConnection(self._host, self._port, timeout=_left(deadline), context=context)
+        return http.client.HTTPConnection(self._host, self._port, timeout=_left(deadline))
+
+
+class _UntilDeadline(io.RawIOBase):
+    """Reads a socket until a deadline, however little comes at a time."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._socket, self._deadline = connection, deadline
+        self._held = connection.makefile("rb")
+        """Keeps the socket open until the answer is read."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if time.monotonic() >= self._deadline:
+            raise TimeoutError("timed out")
+        self._socket.settimeout(_left(self._deadline))
+        return self._socket.recv_into(buffer)
+
+    def close(self) -> None:
+        self._held.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that has to be there, headers and all, by a deadline (monotonic seconds)."""
+
+    def __init__(self, sock: socket.socket, *, deadline: float, method: str | None = None, **options: object) -> None:
+        super().__init__(sock, method=method)
+        self.fp.close()
+        self.fp = io.BufferedReader(_UntilDeadline(sock, deadline))
+
+
+def _left(deadline: float) -> float:
+    return max(0.01, deadline - time.monotonic())
+
+
+def _row_text(row: GradingRow) -> str | Verdict:
+    """A row as JSON; the verdict on one that cannot be written so."""
+    given: dict[str, JSON] = {
+        "completion": _sendable(row.completion),
+        "reference": row.reference,
+        "prompt": None if row.prompt is None else _sendable(row.prompt),
+        "info": dict(row.info),
+    }
+    try:
+        text = json.dumps(given, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        return fixed(Outcome.BAD_REFERENCE, f"the row cannot be sent as JSON: {error}")
+    if SURROGATE.search(text.encode()) and (half := half_surrogate(given)):
+        return fixed(Outcome.BAD_REFERENCE, f"the row {half}")
+    return text
 
 
 def _sendable(text: str) -> str:
@@ -170,6 +243,6 @@ def _sendable(text: str) -> str:
 def _object(content: bytes) -> dict[str, JSON]:
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"detail": content[:200].decode(errors="replace")}
     return found if is_object(found) else {"detail": str(found)[:200]}

@@ -1,212 +1,290 @@
-"""The grading service: the pool over HTTP. `reasoner verifiers serve` runs it; `verifiers.serve.client` speaks to it.
+"""The grading service: the pool over HTTP, as one ASGI application. `reasoner verifiers serve` runs it.
 
-Needs the extra `serve` (fastapi, uvicorn, prometheus-client).
+Needs the extra `serve` (uvicorn, prometheus-client). `verifiers.serve.client` speaks to it. Nothing of a request is
+graded, checked or made in this process: the pool's workers do that, and can be killed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
+import itertools
+import json
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from functools import partial
+from typing import NamedTuple
 
-from fastapi import Depends, FastAPI, Header, HTTPException, Response
-from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from starlette.concurrency import run_in_threadpool
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from verifiers.base import GradingRow
-from verifiers.errors import BadOption, BadReference, UnknownVerifier
+from verifiers.errors import BadOption, UnknownVerifier
 from verifiers.kit.describe import describe
 from verifiers.pool import GradingPool
-from verifiers.registry import VerifierSource, get_verifier, installed
-from verifiers.verdict import JSON, Verdict
+from verifiers.registry import VerifierSource, installed
+from verifiers.serve import pages
+from verifiers.serve.bodies import Asked, Refused, echo, many_rows, one_row, parsed, reference_only
+from verifiers.serve.boundary import (
+    Bodies,
+    Door,
+    Head,
+    Receive,
+    Scope,
+    Send,
+    ServiceLimits,
+    Share,
+    busy,
+    check_body_kind,
+    read_head,
+)
+from verifiers.serve.figures import CONTENT_TYPE, Figures
+from verifiers.verdict import JSON, Outcome, Verdict
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceLimits:
-    """What the service takes."""
-
-    body_bytes: int = 16 << 20
-    """Of one request; more is answered 413."""
-    batch_rows: int = 256
-    """Of one batch; more is answered 413."""
-    rows_in_flight: int = 4096
-    """Rows being graded or waiting; more are answered 503 with Retry-After, and the client tries again."""
-
-
-class Row(BaseModel):
-    """One completion to grade."""
-
-    model_config = ConfigDict(extra="forbid")
-    completion: str
-    reference: JsonValue = None
-    prompt: str | None = None
-    info: dict[str, JsonValue] = Field(default_factory=dict)
-
-    def grading_row(self) -> GradingRow:
-        """As the pool takes it."""
-        return GradingRow(completion=self.completion, reference=self.reference, prompt=self.prompt, info=self.info)
+WATCH_SECONDS = 0.2
+"""How long rows are waited for before the client is watched too."""
+TEXT = 2000
+"""Characters of what a verifier says of a gold."""
 
 
-class Chosen(BaseModel):
-    """Which verifier grades."""
+class Answer(NamedTuple):
+    """What is sent back."""
 
-    model_config = ConfigDict(extra="forbid")
-    verifier: str
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class GradeOne(Row, Chosen):
-    """One row and its verifier."""
+    body: bytes
+    kind: bytes = b"application/json"
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class GradeBatch(Chosen):
-    """Rows of one verifier."""
-
-    rows: list[Row]
+Handler = Callable[[bytes, Receive], Awaitable[Answer]]
 
 
-class CheckReference(Chosen):
-    """A gold that is to be checked."""
+class Route(NamedTuple):
+    """One path."""
 
-    reference: JsonValue = None
-
-
-class Figures:
-    """Metrics for Prometheus."""
-
-    def __init__(self, pool: GradingPool) -> None:
-        self.registry = CollectorRegistry()
-        self.verdicts = Counter(
-            "reasoner_verdicts_total", "Verdicts given", ["verifier", "outcome"], registry=self.registry
-        )
-        self.grading = Histogram(
-            "reasoner_grading_seconds", "Time of grading a row", ["verifier"], buckets=SECONDS, registry=self.registry
-        )
-        self.requests = Histogram(
-            "reasoner_request_seconds", "Time of a request", ["path", "status"], buckets=SECONDS, registry=self.registry
-        )
-        self.refused = Counter("reasoner_rows_refused_total", "Rows answered 503", registry=self.registry)
-        self.in_flight = Gauge("reasoner_rows_in_flight", "Rows that wait or are graded", registry=self.registry)
-        workers = Gauge("reasoner_workers", "Grading processes alive", registry=self.registry)
-        workers.set_function(lambda: pool.state().workers)
-
-    def count(self, name: str, verdict: Verdict) -> None:
-        """Count one verdict."""
-        self.verdicts.labels(name, str(verdict.outcome)).inc()
-        self.grading.labels(name).observe(verdict.seconds)
+    method: str
+    handler: Handler
+    guarded: bool = True
+    """Asks for the token."""
 
 
-class Grader:
-    """Grades rows of requests within the limits."""
+class Service:
+    """The ASGI application; see `make_app`."""
 
-    def __init__(self, pool: GradingPool, limits: ServiceLimits, served: frozenset[str]) -> None:
+    def __init__(self, pool: GradingPool, limits: ServiceLimits, served: frozenset[str], door: Door) -> None:
         self.pool, self.limits, self.served = pool, limits, served
         self.figures = Figures(pool)
+        self._door, self._bodies = door, Bodies(limits)
         self._rows = 0
-
-    async def grade(self, name: str, options: Mapping[str, JSON], rows: Sequence[Row]) -> list[Verdict]:
-        """Verdicts in the order of the rows."""
-        self.require(name)
-        if len(rows) > self.limits.batch_rows:
-            raise HTTPException(413, f"a batch may have {self.limits.batch_rows} rows; this one has {len(rows)}")
-        if self._rows + len(rows) > self.limits.rows_in_flight:
-            self.figures.refused.inc(len(rows))
-            raise HTTPException(503, "busy: too many rows in flight", headers={"Retry-After": "1"})
-        self._rows += len(rows)
-        self.figures.in_flight.set(self._rows)
-        try:
-            futures = await run_in_threadpool(self._submit, name, options, rows)
-            verdicts = list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
-        finally:
-            self._rows -= len(rows)
-            self.figures.in_flight.set(self._rows)
-        for verdict in verdicts:
-            self.figures.count(name, verdict)
-        return verdicts
-
-    def require(self, name: str) -> None:
-        """Answer 404 for a verifier that is not served."""
-        if name not in self.served:
-            raise HTTPException(404, f"no verifier {name!r} here; served: {', '.join(sorted(self.served))}")
-
-    def _submit(self, name: str, options: Mapping[str, JSON], rows: Sequence[Row]) -> list[Future[Verdict]]:
-        try:
-            return [self.pool.submit(name, options, row.grading_row()) for row in rows]
-        except UnknownVerifier as error:
-            raise HTTPException(404, str(error)) from error
-        except (BadOption, ValueError) as error:
-            raise HTTPException(422, str(error)) from error
-
-    def check(self, name: str, options: Mapping[str, JSON], reference: JSON) -> str | None:
-        """What is wrong with a gold."""
-        try:
-            get_verifier(name, **options).check_reference(reference)
-        except BadReference as error:
-            return str(error)
-        except UnknownVerifier as error:
-            raise HTTPException(404, str(error)) from error
-        except BadOption as error:
-            raise HTTPException(422, str(error)) from error
-        return None
-
-
-class Boundary:
-    """Times every request, and answers 413 to a body that is larger than allowed without keeping it."""
-
-    def __init__(self, app: ASGIApp, limit: int, figures: Figures) -> None:
-        self._app, self._limit, self._figures = app, limit, figures
+        self._described: bytes | None = None
+        docs, spec = pages.docs(), json.dumps(pages.openapi()).encode()
+        self._routes: Mapping[str, Route] = {
+            "/health": Route("GET", self._health, guarded=False),
+            "/docs": Route("GET", partial(_constant, Answer(docs, b"text/html; charset=utf-8")), guarded=False),
+            "/openapi.json": Route("GET", partial(_constant, Answer(spec)), guarded=False),
+            "/metrics": Route("GET", self._metrics),
+            "/v1/verifiers": Route("GET", self._verifiers),
+            "/v1/grade": Route("POST", self._grade_one),
+            "/v1/grade_batch": Route("POST", self._grade_batch),
+            "/v1/check_reference": Route("POST", self._check),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        """One request, or the service's start and end."""
+        if scope["type"] == "lifespan":
+            return await self._live(receive, send)
+        share = Share()
+        if scope["type"] == "http":
+            try:
+                await self._respond(scope, receive, send, share)
+            except ConnectionResetError:  # the client is gone
+                pass
+            finally:
+                self._bodies.release(share)
+        return None
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send, share: Share) -> None:
         started = time.perf_counter()
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        reason = f"a request may have {self._limit} bytes"
-        received, status = 0, 500
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._limit:
-                raise HTTPException(413, reason)
-            return message
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
+        path = str(scope["path"])
+        route = self._routes.get(path)
         try:
-            if not length.isdigit() or int(length) > self._limit:
-                await _discard(receive, at_most=4 * self._limit)
-                await JSONResponse({"detail": reason}, 413)(scope, receive, watched)
-            else:
-                await self._app(scope, counted, watched)
+            head = read_head(scope)
+            self._door.check_origin(head)
+            answer = await self._answer(scope, head, route, receive, share)
+        except Refused as refused:
+            detail = json.dumps({"detail": refused.detail}).encode()
+            answer = Answer(detail, status=refused.status, headers=refused.headers)
+        await _send(answer, send)
+        self.figures.time(path if route else "unknown", answer.status, time.perf_counter() - started)
+
+    async def _answer(self, scope: Scope, head: Head, route: Route | None, receive: Receive, share: Share) -> Answer:
+        if route is None or route.guarded:
+            self._door.check_token(head)
+        if route is None:
+            raise Refused(404, f"there is no {echo(str(scope['path']))} here; see /docs")
+        if scope["method"] != route.method:
+            raise Refused(405, f"this path takes {route.method} alone", (b"allow", route.method.encode()))
+        if route.method == "GET":
+            return await route.handler(b"", receive)
+        check_body_kind(head, self.limits.body_bytes)
+        return await route.handler(await self._bodies.read(receive, share), receive)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await asyncio.get_running_loop().run_in_executor(None, self.pool.close)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _health(self, _: bytes, __: Receive) -> Answer:
+        """Whether the service is up, and how busy it is."""
+        state = self.pool.state()
+        row = {"status": "ok", "waiting": state.waiting, "workers": state.workers, "grading": state.grading}
+        return Answer(json.dumps(row).encode())
+
+    async def _metrics(self, _: bytes, __: Receive) -> Answer:
+        return Answer(self.figures.text(), CONTENT_TYPE.encode())
+
+    async def _verifiers(self, _: bytes, __: Receive) -> Answer:
+        """What is served, with options."""
+        if self._described is None:
+            listed = await asyncio.get_running_loop().run_in_executor(None, _descriptions, sorted(self.served))
+            self._described = json.dumps({"verifiers": listed}).encode()
+        return Answer(self._described)
+
+    async def _grade_one(self, body: bytes, receive: Receive) -> Answer:
+        """Grade one completion."""
+        (verdict,) = await self._grade(one_row(parsed(body)), receive)
+        return Answer(rendered(verdict.to_json()))
+
+    async def _grade_batch(self, body: bytes, receive: Receive) -> Answer:
+        """Grade completions; verdicts in order."""
+        verdicts = await self._grade(many_rows(parsed(body)), receive)
+        return Answer(rendered({"verdicts": [verdict.to_json() for verdict in verdicts]}))
+
+    async def _check(self, body: bytes, receive: Receive) -> Answer:
+        """What is wrong with a gold; null where it can be used."""
+        asked = reference_only(parsed(body))
+        reference = asked.rows[0].reference
+        (said,) = await self._taken(asked, receive, lambda: [self.pool.check(asked.verifier, asked.options, reference)])
+        fault = None if said.outcome is Outcome.CORRECT else said.reason[:TEXT]
+        if said.outcome is Outcome.VERIFIER_ERROR:
+            fault = f"it cannot be checked: {fault}"
+        return Answer(rendered({"fault": fault}))
+
+    async def _grade(self, asked: Asked, receive: Receive) -> list[Verdict]:
+        verdicts = await self._taken(asked, receive, lambda: self.pool.submit_batch(*asked))
+        self.figures.count(asked.verifier, verdicts)
+        return verdicts
+
+    async def _taken(
+        self, asked: Asked, receive: Receive, submit: Callable[[], list[Future[Verdict]]]
+    ) -> list[Verdict]:
+        """What the pool says of rows, if there is room for them; rows of a client that leaves are dropped."""
+        count = len(asked.rows)
+        if asked.verifier not in self.served:
+            raise Refused(404, f"no verifier {echo(asked.verifier)} here; served: {', '.join(sorted(self.served))}")
+        most = min(self.limits.batch_rows, self.limits.rows_in_flight)
+        if count > most:
+            raise Refused(413, f"a batch may have {most} rows; this one has {count}")
+        if self._rows + count > self.limits.rows_in_flight:
+            self.figures.refused.inc(count)
+            raise busy("too many rows in flight")
+        self._rows += count
+        self.figures.in_flight.set(self._rows)
+        try:
+            if self.pool.is_plain(asked.verifier):
+                return await self._settled(submit(), receive)
+            # what has to be imported, or made in this process, would hold up everyone
+            return await self._settled(await asyncio.get_running_loop().run_in_executor(None, submit), receive)
+        except UnknownVerifier as error:
+            raise Refused(404, str(error)) from error
+        except (BadOption, ValueError) as error:
+            raise Refused(422, str(error)) from error
+        except (CancelledError, RuntimeError) as error:
+            raise busy("the service is closing") from error
         finally:
-            path = getattr(scope.get("route"), "path", "unknown")
-            self._figures.requests.labels(path, str(status)).observe(time.perf_counter() - started)
+            self._rows -= count
+            self.figures.in_flight.set(self._rows)
+
+    async def _settled(self, futures: list[Future[Verdict]], receive: Receive) -> list[Verdict]:
+        done = _all_done(futures)
+        try:
+            await asyncio.wait([done], timeout=WATCH_SECONDS)
+            if not done.done():
+                gone = asyncio.ensure_future(_disconnected(receive))
+                await asyncio.wait([done, gone], return_when=asyncio.FIRST_COMPLETED)
+                gone.cancel()
+            if not done.done():
+                raise ConnectionResetError
+            return [future.result() for future in futures]
+        finally:
+            if not done.done():
+                self.pool.cancel(futures)
 
 
-async def _discard(receive: Receive, *, at_most: int) -> None:
-    """Read a body away: a client that writes all of it before it listens would see a broken pipe and no answer."""
-    while at_most > 0:
-        message = await receive()
-        at_most -= len(message.get("body", b""))
-        if not message.get("more_body"):
-            return
+def _all_done(futures: Sequence[Future[Verdict]]) -> asyncio.Future[None]:
+    """Set once all are, by one call into the event loop."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    if not futures:
+        done.set_result(None)
+    left = itertools.count(len(futures) - 1, -1)
+
+    def finish() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def one_done(_: Future[Verdict]) -> None:
+        if next(left) == 0 and not loop.is_closed():
+            loop.call_soon_threadsafe(finish)
+
+    for future in futures:
+        future.add_done_callback(one_done)
+    return done
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _constant(answer: Answer, _: bytes, __: Receive) -> Answer:
+    return answer
+
+
+async def _send(answer: Answer, send: Send) -> None:
+    headers = [
+        (b"content-type", answer.kind),
+        (b"content-length", str(len(answer.body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+        *answer.headers,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def rendered(value: JSON) -> bytes:
+    """JSON that any reader takes: halves of surrogates are replaced, numbers that are not finite are texts."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # UnicodeEncodeError is one
+        return json.dumps(_mended(value), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _mended(value: JSON) -> JSON:
+    match value:
+        case str():
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        case float() if value - value != 0:
+            return str(value)
+        case dict():
+            return {str(_mended(key)): _mended(inner) for key, inner in value.items()}
+        case list():
+            return [_mended(inner) for inner in value]
+        case _:
+            return value
+
+
+def _descriptions(names: Sequence[str]) -> list[JSON]:
+    sources = {source.name: source for source in installed()}
+    found = [(name, describe(sources.get(name, VerifierSource(name, name, "named")).target)) for name in names]
+    return [{"name": n, "about": d.about, "options": [*d.options], "fault": d.fault or None} for n, d in found]
 
 
 SERVED = (
@@ -216,21 +294,15 @@ SERVED = (
 """What is served unless the user names something else: nothing that calls other machines or loads code by an option."""
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host can only be reached from this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def make_app(
     *,
     served: Sequence[str],
     workers: int = 2,
     limits: ServiceLimits | None = None,
     token: str | None = None,
-) -> FastAPI:
+    host: str = "127.0.0.1",
+    names: Sequence[str] = (),
+) -> Service:
     """The service as an ASGI application; its pool closes with it.
 
     Args:
@@ -239,66 +311,8 @@ def make_app(
         workers: grading processes.
         limits: of requests.
         token: that clients must send as `Authorization: Bearer TOKEN`; None: none.
+        host: the address that it listens on.
+        names: by which clients may call it, beside this address and those of this machine alone.
     """
-    pool = GradingPool(workers=workers)
-    bounds = limits or ServiceLimits()
-    grader = Grader(pool, bounds, frozenset(served))
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        yield
-        pool.close()
-
-    def allow(authorization: str = Header(default="")) -> None:
-        given = authorization.removeprefix("Bearer ").encode()
-        if token is not None and not hmac.compare_digest(given, token.encode()):
-            raise HTTPException(401, "send the service's token: Authorization: Bearer TOKEN")
-
-    app = FastAPI(title="reasoner grading service", version="1", lifespan=lifespan)
-    app.add_middleware(Boundary, limit=bounds.body_bytes, figures=grader.figures)
-    _add_routes(app, grader, allow)
-    return app
-
-
-def _add_routes(app: FastAPI, grader: Grader, allow: Callable[..., None]) -> None:
-    guarded = [Depends(allow)]
-
-    @app.get("/health")
-    async def health() -> dict[str, JsonValue]:
-        """Whether the service is up, and how busy it is."""
-        state = grader.pool.state()
-        return {"status": "ok", "waiting": state.waiting, "workers": state.workers, "grading": state.grading}
-
-    @app.get("/metrics", dependencies=guarded)
-    async def metrics() -> Response:
-        """Prometheus metrics."""
-        return Response(generate_latest(grader.figures.registry), media_type=CONTENT_TYPE_LATEST)
-
-    @app.get("/v1/verifiers", dependencies=guarded)
-    def verifiers() -> dict[str, JsonValue]:
-        """What is served, with options."""
-        sources = {source.name: source for source in installed()}
-        return {"verifiers": [_described(sources.get(n, VerifierSource(n, n, "named"))) for n in sorted(grader.served)]}
-
-    @app.post("/v1/grade", dependencies=guarded)
-    async def grade(asked: GradeOne) -> JSONResponse:
-        """Grade one completion."""
-        (verdict,) = await grader.grade(asked.verifier, asked.options, [asked])
-        return JSONResponse(verdict.to_json())
-
-    @app.post("/v1/grade_batch", dependencies=guarded)
-    async def grade_batch(asked: GradeBatch) -> JSONResponse:
-        """Grade completions; verdicts in order."""
-        verdicts = await grader.grade(asked.verifier, asked.options, asked.rows)
-        return JSONResponse({"verdicts": [verdict.to_json() for verdict in verdicts]})
-
-    @app.post("/v1/check_reference", dependencies=guarded)
-    def check_reference(asked: CheckReference) -> dict[str, JsonValue]:
-        """What is wrong with a gold; null where it can be used."""
-        grader.require(asked.verifier)
-        return {"fault": grader.check(asked.verifier, asked.options, asked.reference)}
-
-
-def _described(source: VerifierSource) -> JsonValue:
-    found = describe(source.target)
-    return {"name": source.name, "about": found.about, "options": [*found.options], "fault": found.fault or None}
+    pool = GradingPool(workers=workers, isolated=True)
+    return Service(pool, limits or ServiceLimits(), frozenset(served), Door(bound=host, names=names, token=token))

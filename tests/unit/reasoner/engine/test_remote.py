@@ -13,6 +13,7 @@ import pytest
 
 from reasoner.engine.base import EngineError
 from reasoner.engine.remote import Lost, Refused, Server, free_port
+from reasoner.engine.serve import engine_key
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -20,12 +21,14 @@ class Answers(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     connections: set[tuple[str, int]]
+    keys: set[str]
     together: threading.Barrier
 
     def do_GET(self) -> None:
         self._say(200, b"" if self.path == "/health" else json.dumps({"data": [{"id": "some-model"}]}).encode())
 
     def do_POST(self) -> None:
+        self.keys.add(self.headers.get("Authorization", ""))
         self.connections.add(self.client_address)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/slow":
@@ -49,7 +52,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served() -> Iterator[Server]:
-    Answers.connections, Answers.together = set(), threading.Barrier(20)
+    Answers.connections, Answers.keys, Answers.together = set(), set(), threading.Barrier(20)
     http = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     http.daemon_threads = True
     threading.Thread(target=http.serve_forever, daemon=True).start()
@@ -75,6 +78,16 @@ def test_requests_run_beside_each_other(served: Server) -> None:
         answers = list(pool.map(lambda number: served.post("/together", [number]), range(20)))
     assert answers == [[number] for number in range(20)]
     served.stop()
+
+
+def test_every_request_carries_the_key(served: Server) -> None:
+    served.post("/x")
+    given = Server(served.url, seconds=0.5, key="another")
+    given.post("/x")
+    assert Answers.keys == {f"Bearer {engine_key()}", "Bearer another"}
+    with pytest.raises(EngineError, match=r"must know our key. Give it and the trainer the same REASONER_ENGINE_KEY"):
+        given.post("/401")
+    given.stop()
 
 
 def test_what_cannot_answer_is_lost_and_what_will_not_has_refused(served: Server) -> None:
