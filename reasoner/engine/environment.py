@@ -18,7 +18,7 @@ def prepare_process() -> None:
     Raises:
         AssertionError: torch is imported already.
     """
-    assert "torch" not in sys.modules, "prepare_process must run before torch is imported"
+    assert sys.modules.get("torch") is None, "prepare_process must run before torch is imported"
     defaults = {
         "OMP_WAIT_POLICY": "passive",
         "GOMP_SPINCOUNT": "5000",

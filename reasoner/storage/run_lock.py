@@ -20,6 +20,11 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL
 """Errno of a file system that knows no locks."""
 
 
+def launched_rank() -> int:
+    """This process's place as torchrun or accelerate named it, before the processes have joined."""
+    return int(os.environ.get("RANK", "0"))
+
+
 class Writer(NamedTuple):
     """The process that writes a run folder."""
 

@@ -17,8 +17,8 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.engine import open_engine
 from reasoner.engine.check import checksum
-from reasoner.model.load import ModelError
 from reasoner.model.lora import fingerprint, merge_checkpoint
+from reasoner.model.paths import ModelError
 from reasoner.model.quantized import plain_weight, quantized_layers
 from reasoner.policy.policy import Policy
 from tests.unit.reasoner.model.test_lora import lora_config, trained

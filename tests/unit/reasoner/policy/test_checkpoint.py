@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.model.load import ModelError
+from reasoner.model.paths import ModelError
 from reasoner.policy.checkpoint import CheckpointError, damage_told, load_progress
 
 
