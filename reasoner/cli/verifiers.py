@@ -137,7 +137,7 @@ def serve(
 
             from verifiers.serve.service import SERVED, ServiceLimits, is_loopback, make_app
         except ModuleNotFoundError as error:
-            raise BadOption(f"serving needs {error.name}: pip install 'reasoner[serve]'.") from error
+            raise BadOption(f"serving needs {error.name}: pip install 'reasoner-rl[serve]'.") from error
         token = token_file.read_text().strip() if token_file else os.environ.get("REASONER_VERIFIER_TOKEN") or None
         if not is_loopback(host) and token is None:
             raise BadOption(f"{host} can be reached from other machines: give --token-file.")

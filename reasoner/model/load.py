@@ -187,7 +187,7 @@ def _quantization(section: ModelSection, dtype: torch.dtype) -> dict[str, object
     except ImportError as error:
         raise ModelError(
             f"model.quantization={section.quantization} needs bitsandbytes, and {first_line(error)}"
-            " Install it (pip install 'reasoner[qlora]'), or leave model.quantization out."
+            " Install it (pip install 'reasoner-rl[qlora]'), or leave model.quantization out."
         ) from error
 
 

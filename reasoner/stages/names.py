@@ -71,7 +71,7 @@ def check_names(stage: StageConfig, *, coming: Path | None) -> None:
     _check_metric(stage)
     named(ENGINES, stage.engine.name, "engine")
     method = METHODS[stage.method]
-    if stage.method == "constitutional":
+    if "constitutional" in method.sections:
         load_principles(stage.constitutional.principles)
     _check_models(stage, coming)
     check_tasks(stage, coming=coming)

@@ -316,7 +316,7 @@ def test_grading_one_answer_needs_neither_torch_nor_long() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["train quickstart", "eval x --task arithmetic", "preflight quickstart", "export x y"],
+    ["train quickstart", "eval x --task arithmetic", "preflight quickstart"],
 )
 def test_a_command_that_needs_torch_says_what_brings_it(arguments: str, tmp_path: Path) -> None:
     code = (
@@ -331,7 +331,7 @@ def test_a_command_that_needs_torch_says_what_brings_it(arguments: str, tmp_path
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
     assert re.fullmatch(
-        r"error: this needs \w+, which is not installed: pip install 'reasoner\[train\]'\.\n", done.stderr
+        r"error: this needs \w+, which is not installed: pip install 'reasoner-rl\[train\]'\.\n", done.stderr
     )
 
 

@@ -25,7 +25,7 @@ from tests.unit.reasoner.model.test_lora import lora_config, trained
 from tests.unit.reasoner.policy.test_policy import SHAPE
 
 needs_bitsandbytes = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes (pip install 'reasoner[qlora]')"
+    importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes (pip install 'reasoner-rl[qlora]')"
 )
 
 
