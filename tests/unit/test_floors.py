@@ -55,7 +55,8 @@ ROOMS: Mapping[str, set[str]] = {
     "preflight": {"train", "session", "observe/explain", *SESSION},
     "cli": ALL,
     "__main__": {"cli"},
-    "__init__": set(),
+    "api": {"config", "engine", "errors", "stages", "storage"},
+    "__init__": {"api"},
 }
 """Room of `reasoner/` to the rooms of it that it may import."""
 ONLY = {
@@ -214,7 +215,7 @@ def test_rooms_have_no_loop_and_few_levels() -> None:
     graph = graph_of(ROOT, "reasoner", set(ROOMS))
     assert not loops(graph)
     assert max(levels(graph).values()) <= 12
-    assert sum(map(len, graph.values())) <= 130
+    assert sum(map(len, graph.values())) <= 135
 
 
 def test_the_design_page_shows_these_rooms() -> None:
