@@ -5,9 +5,11 @@ RUN ?= runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
 
 quickstart: setup  ## train a small model from nothing to verified accuracy, in minutes, on a CPU
 	$(BIN)/reasoner train quickstart output=$(RUN)
+	@echo "to go on:  source .venv/bin/activate && reasoner report $(RUN)"
 
 test: check sandbox  ## all that CI runs: format, lint, types, unit tests, the real parts
 	$(BIN)/python -m pytest -q -m "integration and not slow"
+	@echo "all passed; to use it:  source .venv/bin/activate"
 
 test-full: check sandbox  ## everything, the slow part too: kills, soaks, learning
 	$(BIN)/python -m pytest -q -m "integration or slow"

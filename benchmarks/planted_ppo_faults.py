@@ -23,7 +23,8 @@ from pathlib import Path  # noqa: E402
 from planted_faults import Run, judge, train  # noqa: E402
 
 from reasoner.config.load import load_config  # noqa: E402
-from reasoner.stages.pipeline import run_pipeline, with_references  # noqa: E402
+from reasoner.stages.pipeline import run_pipeline  # noqa: E402
+from reasoner.stages.references import with_references  # noqa: E402
 
 HACKED = ("reward-model-hacked",)
 LOOSE = ("kl-coef-too-small",)

@@ -6,7 +6,6 @@ its share of the rows; the main one (rank 0) alone writes. With one process ever
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -29,11 +28,6 @@ def rank() -> int:
 def is_main() -> bool:
     """Whether this process writes."""
     return rank() == 0
-
-
-def launched_rank() -> int:
-    """This process's place as torchrun or accelerate named it, before the processes have joined."""
-    return int(os.environ.get("RANK", "0"))
 
 
 def gather(item: Item) -> list[Item]:

@@ -12,6 +12,7 @@ from sandbox.api import (
 )
 from sandbox.opening import BACKENDS, open_sandbox
 
+__distribution__ = "reasoner-rl"
 __all__ = [
     "BACKENDS",
     "Job",

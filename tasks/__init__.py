@@ -2,4 +2,5 @@
 
 from tasks.base import Message, Problem, Task, TaskError
 
+__distribution__ = "reasoner-rl"
 __all__ = ["Message", "Problem", "Task", "TaskError"]

@@ -5,6 +5,7 @@ from verifiers.errors import BadOption, BadReference, UnknownVerifier, VerifierE
 from verifiers.registry import from_function, get_verifier, installed, verifier
 from verifiers.verdict import JSON, Outcome, Verdict, all_right, all_wrong, fixed, graded, mark_of
 
+__distribution__ = "reasoner-rl"
 __all__ = [
     "JSON",
     "BadOption",

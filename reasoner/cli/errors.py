@@ -32,7 +32,8 @@ def plain_errors() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in TRAINER:
             raise
-        typer.echo(f"error: this needs {error.name}, which is not installed: pip install 'reasoner[train]'.", err=True)
+        advice = "pip install 'reasoner-rl[train]'"
+        typer.echo(f"error: this needs {error.name}, which is not installed: {advice}.", err=True)
         sys.exit(FAILED)
     except Exception as error:
         # imported here: most commands end without an error, and start the faster

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reasoner.cli.errors import plain_errors
+from reasoner.cli.loading import loading_told
 from reasoner.config.errors import ConfigError
 from reasoner.config.mappings import deep_merge
 
@@ -64,10 +65,13 @@ def evaluate(
         from reasoner.config.found import check_found
         from reasoner.config.load import resolve
         from reasoner.engine.environment import prepare_process
+        from reasoner.model.paths import check_model
+        from reasoner.stages.names import check_tasks
         from reasoner.storage.find_model import read_model
 
         prepare_process()
         folder, trained = _model_and_stage(model)
+        check_model(folder, "MODEL")
         if trained is not None and not allow_row_code:
             check_found(trained, task=task, verifier=verifier, engine=engine)
         given: dict[str, dict[str, object]] = {
@@ -90,7 +94,9 @@ def evaluate(
         raw["model"] = {**_held_as(trained), "path": folder}
         raw |= {"task": tasks, **_given({"seed": seed})}
         stage = resolve(raw, overrides or [], where="reasoner eval").stages[0]
-        from reasoner.session.evaluate_model import evaluate_model
+        check_tasks(stage, coming=None)
+        with loading_told("torch and the engine"):
+            from reasoner.session.evaluate_model import evaluate_model
 
         typer.echo("\n".join(_said(stage, trained is not None)), err=True)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from reasoner.cli.errors import plain_errors
+from reasoner.cli.loading import loading_told
 
 
 def export(
@@ -22,17 +23,15 @@ def export(
 ) -> None:
     """Write a plain Hugging Face folder: model, tokenizer, generation config; adapters merged."""
     with plain_errors():
-        from reasoner.storage.files import RunError
+        from reasoner.config.by_name import named
+        from reasoner.model.paths import DTYPE_NAMES
+        from reasoner.storage.files import RunError, write_folder
         from reasoner.storage.find_model import find_model, read_model
 
         if output.exists():
             raise RunError(f"{output} must not exist; it does. Name another folder.")
-        from reasoner.config.by_name import named
-        from reasoner.model.save import DTYPES
-        from reasoner.policy.checkpoint import write_model
-
         if dtype is not None:
-            named(DTYPES, dtype, "dtype")
+            named(dict.fromkeys(DTYPE_NAMES), dtype, "dtype")
         find_model(run, best=best)  # before anything is made
         sources: list[Path] = []
 
@@ -40,17 +39,24 @@ def export(
             source, _ = read_model(run, lambda found: _write(found, folder, dtype), best=best, unchanged=True)
             sources.append(source)
 
-        write_model(output, fill, what=str(output), advice="Free disk space, or name another folder.")
+        write_folder(output, fill, what=str(output), advice="Free disk space, or name another folder.")
         typer.echo(f"{sources[-1]} -> {output}")
 
 
 def _write(source: Path, folder: Path, dtype: str | None) -> None:
-    from reasoner.model.lora import merge_checkpoint
-    from reasoner.policy.checkpoint import copy_model
+    """Write a plain model; torch is imported only where its numbers change."""
+    from reasoner.model.paths import DTYPE_FILE
+    from reasoner.storage.files import copy_files
 
     for left in folder.iterdir():  # of a checkpoint that its run removed while it was read
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     if (source / "adapter_config.json").is_file():
+        with loading_told("torch"):
+            from reasoner.model.lora import merge_checkpoint
         merge_checkpoint(source.resolve(), folder, dtype=dtype)
-    else:
+    elif dtype is not None or (source / DTYPE_FILE).is_file():
+        with loading_told("torch"):
+            from reasoner.policy.checkpoint import copy_model
         copy_model(source, folder, dtype=dtype)
+    else:
+        copy_files(source, folder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reasoner.cli.errors import plain_errors
+from reasoner.cli.loading import loading_told
 from verifiers.jsonl import json_line
 
 if TYPE_CHECKING:
@@ -39,11 +40,18 @@ def preflight(
 
         run = load_config(config, overrides or [])
         from reasoner.engine.environment import prepare_process
+        from reasoner.model.paths import check_model
+        from reasoner.stages.names import check_run_names
 
         prepare_process()
-        from reasoner.data.problems import load_problems
-        from reasoner.preflight.preflight import preflight as measure
-        from reasoner.preflight.preflight import problem_list, to_json, write_problems
+        if model is None:
+            check_run_names(run, resume=True)
+        else:
+            check_model(model, "--model")
+        with loading_told("torch and the engine"):
+            from reasoner.data.problems import load_problems
+            from reasoner.preflight.preflight import preflight as measure
+            from reasoner.preflight.preflight import problem_list, to_json, write_problems
 
         done = measure(run, problems=problems, samples=samples, seconds=seconds, model=model)
         if write is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from reasoner.cli.errors import plain_errors
+from reasoner.cli.loading import loading_told
 
 
 def train(
@@ -17,7 +18,10 @@ def train(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Check every stage, print its resolved config and plan, do nothing."),
+        typer.Option("--dry-run", help="Check every stage, print its settings, plan, memory and disk, do nothing."),
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="With --dry-run: print every setting, not only those set.")
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run folder's latest checkpoint stands.")
@@ -29,24 +33,29 @@ def train(
 
         run = load_config(config, overrides or [])
         from reasoner.engine.environment import prepare_process
+        from reasoner.stages.names import check_run_names
 
         prepare_process()
-        from reasoner import processes
-        from reasoner.cli.closing import print_closing
-        from reasoner.preflight.disk import check_space
-        from reasoner.preflight.dry_run import print_plan
-        from reasoner.stages.pipeline import check_run, run_pipeline
+        check_run_names(run, resume=resume or dry_run)
+        with loading_told("torch and the engine"):
+            from reasoner import processes
+            from reasoner.cli.closing import print_closing
+            from reasoner.preflight.disk import check_space
+            from reasoner.preflight.dry_run import print_plan
+            from reasoner.stages.checks import check_run
+            from reasoner.stages.pipeline import run_pipeline
+            from reasoner.storage.run_lock import launched_rank
 
         if dry_run:
-            check_run(run)
-            from reasoner.model.load import default_device
+            check_run(run, names=False)
+            from reasoner.model.load import card_bytes
             from reasoner.preflight.step_tokens import step_tokens
 
-            print_plan(run, on_gpu=default_device().type == "cuda", tokens=step_tokens)
+            print_plan(run, card_bytes=card_bytes(), full=full, tokens=step_tokens)
             return
-        if (warning := check_space(run)) and processes.launched_rank() == 0:
+        if (warning := check_space(run)) and launched_rank() == 0:
             typer.echo(f"warning: {warning}", err=True)
-        run_pipeline(run, resume=resume)
+        run_pipeline(run, resume=resume, names_checked=True)
         if processes.is_main():
             print_closing(run)
         processes.leave()

@@ -152,7 +152,7 @@ def serve(
             from verifiers.serve.server import listen, run
             from verifiers.serve.service import SERVED, make_app
         except ModuleNotFoundError as error:
-            raise BadOption(f"serving needs {error.name}: pip install 'reasoner[serve]'.") from error
+            raise BadOption(f"serving needs {error.name}: pip install 'reasoner-rl[serve]'.") from error
         token = _token(token_file)
         if not is_loopback(host) and token is None:
             raise BadOption(f"{host} can be reached from other machines: give --token-file.")

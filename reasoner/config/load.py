@@ -108,9 +108,15 @@ def _expanded(listed: list[dict[str, object]], where: str) -> list[dict[str, obj
     return found
 
 
-def dump(config: StageConfig) -> str:
-    """The resolved stage as YAML that `load_config` reads back to the same config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def dump(config: StageConfig, *, full: bool = True) -> str:
+    """The resolved stage as YAML that `load_config` reads back to the same config.
+
+    Args:
+        config: the stage.
+        full: False: only what differs from the defaults, and the method.
+    """
+    settings = config.model_dump(mode="json", exclude_defaults=not full)
+    return yaml.safe_dump({"method": config.method, **settings}, sort_keys=False, allow_unicode=True)
 
 
 def _start(stage: Mapping[str, object]) -> object:

@@ -71,7 +71,6 @@ METHODS: Mapping[str, Method] = {
         None,
         samples=True,
         writes={"": PAIRS_FILE, "/sft": SFT_FILE},
-        check="reasoner.stages.checks:check_principles",
         sections=("constitutional",),
     ),
 }

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, NamedTuple
 
 from reasoner.config.sections import PromptSection
-from reasoner.data.encode import BadRow, Encoded, UnusableRow, chat_of, length_fault, usable_rows
-from reasoner.data.prompt import Prompt, messages_of, render_each
+from reasoner.data.prompt import Prompt, UnusableRow, messages_of, render_each
+from reasoner.data.rows import BadRow, Encoded, chat_of, length_fault, usable_rows
 from reasoner.data.turns import template_mask, turns_of
 from tasks import Message, Problem
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 DEMONSTRATION_SHAPE = "{messages} or {prompt, completion}, with chat messages or text"
 """What a row of demonstrations is, in words."""

@@ -9,8 +9,10 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.algorithm.batch import Batch
 from reasoner.config.sections import PromptSection
-from reasoner.data.encode import BadRow, Encoded, UnusableRow, batch_of, encode, length_fault
+from reasoner.data.encode import batch_of, encode
 from reasoner.data.preferences import Pair
+from reasoner.data.prompt import UnusableRow
+from reasoner.data.rows import BadRow, Encoded, length_fault
 
 
 class EncodedPair(NamedTuple):

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from reasoner.config.sections import PREFERENCE_COLUMNS, PreferenceSection
-from reasoner.data.encode import BadRow, UnusableRow, chat_of, usable_rows
+from reasoner.data.prompt import UnusableRow
+from reasoner.data.rows import BadRow, chat_of, usable_rows
 from tasks import Message
 
 PAIR_SHAPE = (

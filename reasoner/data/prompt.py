@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jinja2 import TemplateError
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import PromptSection
 from tasks import Message, Problem
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 
 class Prompt(NamedTuple):

@@ -10,15 +10,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
-
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import PromptSection
 from reasoner.data.prompt import TEMPLATE_FAULTS, UnusableRow, chat_text, messages_of, template_options, uses_chat
 from tasks import Message
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 """The mark in a chat template around what the assistant wrote."""

@@ -6,7 +6,7 @@ import os
 import sys
 
 
-def prepare_process() -> None:
+def prepare_process(*, late: bool = False) -> None:
     """Set, where unset, the variables that OpenMP, torch and vLLM read once at import. Call before importing torch.
 
     Without a passive OpenMP wait policy two thread pools on the same cores spin against each other, and vLLM's CPU
@@ -15,10 +15,13 @@ def prepare_process() -> None:
     twice as much costs a fifth where two runs share the cores. Without OMP_NUM_THREADS vLLM pins torch to one thread
     for the whole process.
 
+    Args:
+        late: torch is imported already, as in a notebook: set what is still read, for vLLM above all.
+
     Raises:
-        AssertionError: torch is imported already.
+        AssertionError: torch is imported already, and `late` does not say so.
     """
-    assert "torch" not in sys.modules, "prepare_process must run before torch is imported"
+    assert late or sys.modules.get("torch") is None, "prepare_process must run before torch is imported"
     defaults = {
         "OMP_WAIT_POLICY": "passive",
         "GOMP_SPINCOUNT": "5000",

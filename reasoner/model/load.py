@@ -21,12 +21,12 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.sections import ModelSection, ScratchConfig
-from reasoner.errors import USAGE, ReasonerError
 from reasoner.model.families import is_known
 from reasoner.model.forward import UNPADDED, allow_unpadded
 from reasoner.model.gguf import local_model
 from reasoner.model.internals import attention_of
 from reasoner.model.measured import measure
+from reasoner.model.paths import ModelError
 from reasoner.model.quantized import bits_config, settle
 from reasoner.model.save import stored_dtype
 from reasoner.model.soundness import weights_fault
@@ -41,17 +41,6 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """ChatML, with the assistant's tokens marked for supervised fine-tuning."""
-
-
-class ModelError(ReasonerError, ValueError):
-    """A model or tokenizer cannot be loaded; the message says what to change."""
-
-    exit_code = USAGE
-
-    def __init__(self, message: str, *, path: str | Path | None = None) -> None:
-        super().__init__(message)
-        self.path = path
-        """Folder or hub name of what cannot be loaded, where there is one."""
 
 
 class Loaded(NamedTuple):
@@ -202,43 +191,8 @@ def _quantization(section: ModelSection, dtype: torch.dtype) -> dict[str, object
     except ImportError as error:
         raise ModelError(
             f"model.quantization={section.quantization} needs bitsandbytes, and {first_line(error)}"
-            " Install it (pip install 'reasoner[qlora]'), or leave model.quantization out."
+            " Install it (pip install 'reasoner-rl[qlora]'), or leave model.quantization out."
         ) from error
-
-
-def check_model(path: str, setting: str) -> None:
-    """Raise where a path means a folder here that holds no model; hub names, which have one slash at most, pass.
-
-    Raises:
-        ModelError: says which setting names it.
-    """
-    folder = Path(path)
-    if (folder / "config.json").is_file():
-        return
-    if (folder / "adapter_config.json").is_file():
-        if setting == "value.init":
-            return
-        raise ModelError(f"{setting}: {path!r} holds an adapter alone. {_merged(path)}")
-    if path.lower().endswith(".gguf") and folder.expanduser().is_file():
-        return
-    if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
-        what = "holds no config.json" if folder.exists() else "does not exist"
-        raise ModelError(f"{setting} must be a model's folder or hub name; {path!r} {what}. {_instead_of(folder)}")
-
-
-def _merged(path: str | Path) -> str:
-    return f"Merge it into its base first: `reasoner export {path} FOLDER`, then give FOLDER."
-
-
-def _instead_of(folder: Path) -> str:
-    """What to give in place of a folder that holds no model itself."""
-    if (folder / "model" / "config.json").is_file():  # a checkpoint
-        return f"Give {folder / 'model'}."
-    if (folder / "adapter" / "adapter_config.json").is_file():
-        return _merged(folder)
-    if folder.is_dir() and (files := sorted(folder.glob("*.gguf"))):
-        return f"Give the file {files[0]}."
-    return "Of a run, give its `final` folder."
 
 
 def own_code(error: Exception) -> str:
@@ -328,6 +282,12 @@ def move(module: nn.Module, device: torch.device | str) -> None:
 def default_device() -> torch.device:
     """The GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def card_bytes() -> int | None:
+    """Memory of the device that is trained on; None where it is a CPU."""
+    device = default_device()
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
 def context_limit(config: PreTrainedConfig, section: ModelSection) -> int:

@@ -31,7 +31,8 @@ from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.config.load import load_config
 from reasoner.config.sections import LoraConfig
-from reasoner.model.load import ModelError, compute_dtype, default_device, dtype_of, first_line, load_model
+from reasoner.model.load import compute_dtype, default_device, dtype_of, first_line, load_model
+from reasoner.model.paths import ModelError
 from reasoner.model.quantized import plain_weight, quantized_layers
 from reasoner.model.save import DTYPES, write_model
 from reasoner.model.sharding import spread_like, whole

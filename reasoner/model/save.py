@@ -16,10 +16,9 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""What a model folder may hold, by the name in config.json."""
-DTYPE_FILE = "dtype.txt"
-"""In a checkpoint's model folder: the dtype of the base, in which the trained model is saved in the end."""
+from reasoner.model.paths import DTYPE_FILE, DTYPE_NAMES
+
+DTYPES: Mapping[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 _OF_FILES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 

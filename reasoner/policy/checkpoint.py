@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 import pickle
-import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,13 +18,13 @@ from pydantic import ValidationError
 from reasoner import processes
 from reasoner.config.errors import ConfigError
 from reasoner.errors import ReasonerError, faults
-from reasoner.model.load import ModelError
+from reasoner.model.paths import ModelError
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.model.save import settle_dtype
 from reasoner.model.soundness import largest
 from reasoner.policy.optimizer import load_optimizer_state
 from reasoner.policy.progress import Progress
-from reasoner.storage.files import DISK_FAULTS, disk_faults_told, remove_folder, whole_folder
+from reasoner.storage.files import copy_files, remove_folder, write_folder
 from reasoner.storage.find_model import checkpoint_name, latest_checkpoint, list_checkpoints
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int
         last = latest_checkpoint(root)
         kept = f"The last good one is {last}" if last else "There is none yet"
         advice = f"{kept}. Free disk space, then go on with --resume."
-        write_model(target, fill, what=f"checkpoint {target}", advice=advice)
+        write_folder(target, fill, what=f"checkpoint {target}", advice=advice)
         prune(root, keep=keep)
 
     with policy.collected(trained=True):
@@ -78,7 +77,7 @@ def save_model(target: Path, policy: Policy) -> None:
         DiskError: the disk is full or not writable.
     """
     with policy.collected(trained=False):
-        processes.on_main(lambda: write_model(target, policy.save, what=f"model {target}", advice=GO_ON))
+        processes.on_main(lambda: write_folder(target, policy.save, what=f"model {target}", advice=GO_ON))
 
 
 def copy_model(source: Path, folder: Path, *, dtype: str | None = None) -> None:
@@ -89,28 +88,8 @@ def copy_model(source: Path, folder: Path, *, dtype: str | None = None) -> None:
         folder: where its files go.
         dtype: of the copy; None: the base's, which a checkpoint notes, or as it is.
     """
-    for path in sorted(source.rglob("*")):  # shutil.copytree would turn every errno into text
-        place = folder / path.relative_to(source)
-        if path.is_dir():
-            place.mkdir()
-        else:
-            shutil.copy2(path, place)
+    copy_files(source, folder)
     settle_dtype(folder, dtype)
-
-
-def write_model(target: Path, fill: Callable[[Path], object], *, what: str, advice: str) -> None:
-    """Write a folder, whole or not at all.
-
-    Args:
-        target: the folder.
-        fill: writes its files into the folder that it is given.
-        what: is written, as the user knows it.
-        advice: what to do where the disk is full or not writable.
-    Raises:
-        DiskError: it is.
-    """
-    with disk_faults_told(what, target.parent, advice, DISK_FAULTS), whole_folder(target) as folder:
-        fill(folder)
 
 
 def load_progress(folder: Path) -> Progress:

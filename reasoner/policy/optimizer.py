@@ -104,7 +104,7 @@ def _bitsandbytes(name: str) -> ModuleType:
         raise ConfigError(
             "bad-value",
             f"optim.name={name} needs bitsandbytes, which cannot be imported here ({error}). Install it (pip install"
-            " 'reasoner[optim]'), or set optim.name to adamw.",
+            " 'reasoner-rl[optim]'), or set optim.name to adamw.",
         ) from error
 
 

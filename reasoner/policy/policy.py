@@ -27,7 +27,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.stage import StageConfig
 from reasoner.errors import ReasonerError
 from reasoner.model.forward import Forward, hidden_states, takes_unpadded
-from reasoner.model.load import ModelError, compute_dtype, context_limit, dtype_of, eos_ids, load_model
+from reasoner.model.load import compute_dtype, context_limit, dtype_of, eos_ids, load_model
 from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 from reasoner.model.lora import (
     adapter_weights,
@@ -39,7 +39,8 @@ from reasoner.model.lora import (
     save_adapter,
 )
 from reasoner.model.measured import packs
-from reasoner.model.save import DTYPE_FILE, dtype_name, write_model
+from reasoner.model.paths import DTYPE_FILE, ModelError
+from reasoner.model.save import dtype_name, write_model
 from reasoner.model.sharding import is_sharded, load_whole_state, name_layers, whole_optimizer_state
 from reasoner.model.soundness import LARGEST_WEIGHT, largest
 from reasoner.policy.layout import packed, padded, unpadded

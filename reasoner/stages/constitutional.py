@@ -16,10 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple, cast
-
-import yaml
 
 from reasoner import processes
 from reasoner.config.errors import ConfigError
@@ -32,50 +29,15 @@ from reasoner.rollout.round import training_params
 from reasoner.seeds import request_seed
 from reasoner.session.session import Session
 from reasoner.session.step_record import StepRecord
+from reasoner.stages.principles import Principle, load_principles
 from reasoner.stages.sample_pairs import write_rows
 from verifiers import JSON, get_verifier
 from verifiers.jsonl import read_jsonl
 from verifiers.judge.errors import JudgeFault
 from verifiers.judge.pairwise import PairQuestion, compare_pairs
 from verifiers.judge.verifier import ModelJudge
-from verifiers.plain_yaml import read_yaml_file
 
 TRANSCRIPTS_FILE = "transcripts.jsonl"
-
-
-class Principle(NamedTuple):
-    """What an answer should be, as its critic, its writer and the judge of two answers are told."""
-
-    name: str
-    critique: str
-    revision: str
-    comparison: str
-
-
-def load_principles(path: str) -> list[Principle]:
-    """Principles of a YAML file: a list of {name, text, critique?, revision?, comparison?}; or shipped ones by name.
-
-    Raises:
-        ConfigError: it cannot be read, or an entry is none.
-    """
-    shipped = Path(__file__).resolve().parents[2] / "configs" / "principles" / f"{path}.yaml"
-    file = Path(path) if Path(path).is_file() else shipped
-    try:
-        rows = read_yaml_file(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError("bad-value", f"constitutional.principles {path!r} cannot be read: {error}") from error
-    found: list[Principle] = []
-    for row in rows if isinstance(rows, list) else [rows]:
-        known = {"name", "text", "critique", "revision", "comparison"}
-        if not isinstance(row, dict) or set(row) - known or not row.get("name") or not row.get("text"):
-            raise ConfigError(
-                "bad-value", f"{file}: a principle must have name and text, of {sorted(known)}; got {row}"
-            )
-        parts = [str(row.get(part, row["text"])) for part in ("critique", "revision", "comparison")]
-        found.append(Principle(str(row["name"]), *parts))
-    if len({principle.name for principle in found}) != len(found):
-        raise ConfigError("bad-value", f"{file}: principles must have different names.")
-    return found
 
 
 class Revised(NamedTuple):

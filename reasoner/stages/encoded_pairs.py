@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from reasoner.config.errors import ConfigError
-from reasoner.data.encode import BadRow, report_bad_rows
 from reasoner.data.pairs import EncodedPair, encode_pairs
 from reasoner.data.preferences import PAIR_SHAPE, load_pairs, shares
+from reasoner.data.rows import BadRow, report_bad_rows
 from reasoner.session.session import Session
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from reasoner import processes
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
 from reasoner.config.methods import METHODS
@@ -22,53 +21,46 @@ from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.policy.policy import Diverged
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
-from reasoner.stages.checks import check_stage
+from reasoner.stages.checks import check_run
 from reasoner.stages.going_on import after_divergence, resume_command
-from reasoner.storage.files import RunError, disk_faults_told, write_atomic
+from reasoner.stages.names import check_folder
+from reasoner.stages.references import stage_of
+from reasoner.storage.files import disk_faults_told, write_atomic
 from reasoner.storage.find_model import find_model, latest_checkpoint
-from reasoner.storage.run_lock import LOCK_FILE, locked
-from verifiers.suggest import did_you_mean
+from reasoner.storage.run_lock import launched_rank, locked
 from verifiers.terminal.console import plain_console
 from verifiers.text import whole
 
 
-def run_pipeline(config: RunConfig, *, resume: bool) -> Path:
+def run_pipeline(config: RunConfig, *, resume: bool, names_checked: bool = False) -> Path:
     """Run every stage that is not done yet; returns the folder of the last one.
 
     A program of yours that several processes run ends with `reasoner.processes.leave()`.
 
+    Args:
+        config: the stages.
+        resume: go on with what the run folder holds.
+        names_checked: `check_run_names` has looked already.
     Raises:
         RunError: the run folder exists and `resume` was not asked for, or it belongs to another config.
         ConfigError, ModelError, TaskError, VerifierError: what a stage needs is not there.
     """
     root = Path(config.output)
-    if root.exists() and not root.is_dir():
-        raise RunError(f"output must be a folder; {root} is a file. Pass output=... for a folder.")
-    _check_new(root, resume=resume)
-    check_run(config)
+    check_folder(root, resume=resume)
+    check_run(config, names=not names_checked)
     with _full_disk_told(root), _one_writer(root):
-        if processes.launched_rank() == 0:
+        if launched_rank() == 0:
             for sentence in unread_settings(config):
                 plain_console().print(f"note: {sentence}")
-        _check_new(root, resume=resume)  # once more: another run may have begun and ended there meanwhile
+        check_folder(root, resume=resume)  # once more: another run may have begun and ended there meanwhile
         for index in range(len(config.stages)):
             _run_or_skip(config, index, resume=resume)
     return config.stage_folder(len(config.stages) - 1)
 
 
-def _check_new(root: Path, *, resume: bool) -> None:
-    """Raise where a new run would begin in a folder that holds one."""
-    if resume or not root.exists() or not any(path.name != LOCK_FILE for path in root.iterdir()):
-        return
-    if (root / LOCK_FILE).exists():
-        with _one_writer(root):  # names the process where one writes there
-            pass
-    raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
-
-
 def _one_writer(root: Path) -> AbstractContextManager[None]:
     """The lock of the run, in the one process of several that writes."""
-    return locked(root) if processes.launched_rank() == 0 else nullcontext()
+    return locked(root) if launched_rank() == 0 else nullcontext()
 
 
 def _full_disk_told(root: Path) -> AbstractContextManager[None]:
@@ -99,7 +91,7 @@ def _say_done(folder: Path, *, done: int, asked: int) -> None:
     advice = f"pass steps={2 * done} (or any number above {done}) to go on"
     if done < asked:
         advice = f"it ended before step {asked} by its own rule (a goal, patience, a budget): begin a new run"
-    if processes.launched_rank() == 0:
+    if launched_rank() == 0:
         console = plain_console()
         console.print(f"{folder} is finished after {done} steps: nothing to do; {advice}")
 
@@ -113,76 +105,6 @@ def _check_last(config: RunConfig, index: int) -> None:
             f"stage {index} ({config.stages[index].method}) cannot be given more steps: stage {begun[0]} has begun from"
             f" its model. Set its steps back, or remove {config.stage_folder(begun[0])} and what comes after it.",
         )
-
-
-def check_run(config: RunConfig) -> None:
-    """Raise for whatever a stage needs and will not have, before the first of them begins.
-
-    Raises:
-        ConfigError, ModelError, TaskError, VerifierError: says what to change.
-    """
-    for index in range(len(config.stages)):
-        check_stage(stage_of(config, index), coming=Path(config.output) if index else None)
-
-
-def stage_of(config: RunConfig, index: int) -> StageConfig:
-    """The stage as it runs: its model and its references are paths."""
-    return stage_with_model(with_references(config, index), index)
-
-
-def stage_with_model(config: RunConfig, index: int) -> StageConfig:
-    """The stage's config, with the final policy of the stage before where it names no model of its own."""
-    stage = config.stages[index]
-    before = [place for place in range(index) if METHODS[config.stages[place].method].passes_on_its_model]
-    if config.starts_fresh[index] or not before:
-        return stage
-    path = str(config.stage_folder(before[-1]) / "final")
-    model = stage.model.model_copy(update={"path": path, "from_scratch": None, "tokenizer": None})
-    return stage.model_copy(update={"model": model})
-
-
-def with_references(config: RunConfig, index: int) -> RunConfig:
-    """The run, with every `stage:NAME` in the stage's config replaced by what that stage wrote.
-
-    NAME is a stage's label, or its method where it has none; of several, the last one before this stage. It stands for
-    the stage's final model, and for the pairs file of a pairs or constitutional stage. `stages:NAME` in a list stands
-    for all of them.
-
-    Raises:
-        ConfigError: no earlier stage has that name; suggests the closest.
-    """
-    written: dict[str, list[str]] = {}
-    for place in range(index):
-        stage = config.stages[place]
-        for suffix, file in METHODS[stage.method].writes.items():
-            name = f"{stage.label or stage.method}{suffix}"
-            written.setdefault(name, []).append(str(config.stage_folder(place) / file))
-
-    def resolved(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: resolved(held) for key, held in value.items()}
-        if isinstance(value, list):
-            return [path for held in value for path in (every(held) or [resolved(held)])]
-        if not isinstance(value, str) or not value.startswith("stage:"):
-            return value
-        return found(value)[-1]
-
-    def every(value: object) -> list[str]:
-        return found(value) if isinstance(value, str) and value.startswith("stages:") else []
-
-    def found(value: str) -> list[str]:
-        name = value.partition(":")[2]
-        if name not in written:
-            known = ", ".join(written) or "none"
-            raise ConfigError(
-                "bad-value",
-                f"{value!r} in stage {index}: no earlier stage {name!r}.{did_you_mean(name, written)} Known: {known}.",
-            )
-        return written[name]
-
-    stage = StageConfig.model_validate(resolved(config.stages[index].model_dump(mode="json")))
-    stages = (*config.stages[:index], stage, *config.stages[index + 1 :])
-    return config.model_copy(update={"stages": stages})
 
 
 def run_stage(stage: StageConfig, folder: Path, *, resume: bool) -> None:

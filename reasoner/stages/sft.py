@@ -13,7 +13,8 @@ from reasoner.algorithm.loss import LossTerms
 from reasoner.algorithm.objective import TokenScores
 from reasoner.config.errors import ConfigError
 from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, encode_problems, load_rows
-from reasoner.data.encode import BadRow, Encoded, batch_of, report_bad_rows
+from reasoner.data.encode import batch_of
+from reasoner.data.rows import BadRow, Encoded, report_bad_rows
 from reasoner.evaluation.estimates import estimate
 from reasoner.evaluation.evaluate import evaluate
 from reasoner.policy.policy import Policy

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -69,6 +69,31 @@ def whole_folder(target: Path) -> Generator[Path]:
     _sync(target.parent)
     if before is not None:
         _remove(before)
+
+
+def write_folder(target: Path, fill: Callable[[Path], object], *, what: str, advice: str) -> None:
+    """Write a folder, whole or not at all.
+
+    Args:
+        target: the folder.
+        fill: writes its files into the folder that it is given.
+        what: is written, as the user knows it.
+        advice: what to do where the disk is full or not writable.
+    Raises:
+        DiskError: it is.
+    """
+    with disk_faults_told(what, target.parent, advice, DISK_FAULTS), whole_folder(target) as folder:
+        fill(folder)
+
+
+def copy_files(source: Path, folder: Path) -> None:
+    """Copy all that lies in a folder into another one, which is there."""
+    for path in sorted(source.rglob("*")):  # shutil.copytree would turn every errno into text
+        place = folder / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir()
+        else:
+            shutil.copy2(path, place)
 
 
 def remove_folder(target: Path) -> None:

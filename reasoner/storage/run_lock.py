@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,11 @@ from reasoner.storage.files import RunError
 from verifiers.one_writer import Held, WriterLock
 
 LOCK_FILE = "run.lock"
+
+
+def launched_rank() -> int:
+    """This process's place as torchrun or accelerate named it, before the processes have joined."""
+    return int(os.environ.get("RANK", "0"))
 
 
 class RunLock(WriterLock):

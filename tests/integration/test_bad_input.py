@@ -14,7 +14,7 @@ import yaml
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
-from reasoner.model.load import ModelError
+from reasoner.model.paths import ModelError
 from reasoner.policy.checkpoint import CheckpointError
 from reasoner.stages.pipeline import run_pipeline
 from reasoner.storage.find_model import list_checkpoints

@@ -20,7 +20,7 @@ name = "{package}"
 version = "0.1.0"
 description = "The verifier {name} for reasoner"
 requires-python = ">=3.11"
-dependencies = ["reasoner"]
+dependencies = ["reasoner-rl"]
 
 [project.entry-points."reasoner.verifiers"]
 {name} = "{module}.verifier:{cls}"

@@ -79,6 +79,18 @@ class Display:
         finally:
             bar.remove_task(task)
 
+    @contextmanager
+    def busy(self, label: str) -> Iterator[None]:
+        """Show on a terminal that something of unknown length goes on, until the block ends."""
+        if self._progress is None:
+            yield
+            return
+        task = self._progress.add_task(label, total=None)
+        try:
+            yield
+        finally:
+            self._progress.remove_task(task)
+
     def note(self, text: str) -> None:
         """A line."""
         self._console.print(text, markup=False)

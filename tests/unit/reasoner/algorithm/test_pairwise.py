@@ -18,9 +18,9 @@ from reasoner.algorithm.pairwise import DPO_LOSSES, PairScores, bradley_terry, i
 from reasoner.config.load import resolve
 from reasoner.config.sections import DpoSection
 from reasoner.config.stage import StageConfig
-from reasoner.data.encode import Encoded
 from reasoner.data.pairs import EncodedPair, pair_batch
 from reasoner.data.preferences import Pair
+from reasoner.data.rows import Encoded
 from reasoner.policy.kinds import PairPolicy
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.policy import Policy

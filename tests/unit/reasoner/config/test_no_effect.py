@@ -11,7 +11,7 @@ from reasoner.config.no_effect import little_effect, refuse_no_effect, unread_se
 from reasoner.config.stage import StageConfig
 from reasoner.stages.checks import check_stage
 from reasoner.stages.dpo import check_loss
-from reasoner.stages.pipeline import with_references
+from reasoner.stages.references import with_references
 
 TINY: dict[str, object] = {"task": "arithmetic", "model": {"from_scratch": {}}, "engine": {"name": "hf"}}
 ONE = {"problems_per_step": 1, "group_size": 1}

@@ -13,9 +13,10 @@ import pytest
 from reasoner.algorithm.objective import check_algorithm
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
-from reasoner.model.load import ModelError
+from reasoner.model.paths import ModelError
 from reasoner.session.opening import open_session
-from reasoner.stages.pipeline import check_run, run_pipeline
+from reasoner.stages.checks import check_run
+from reasoner.stages.pipeline import run_pipeline
 from tasks import TaskError
 from verifiers.errors import VerifierError
 

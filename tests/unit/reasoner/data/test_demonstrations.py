@@ -11,9 +11,10 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.config.sections import PromptSection
 from reasoner.data.demonstrations import encode_problems, encode_row, load_rows
-from reasoner.data.encode import UnusableRow, batch_of
+from reasoner.data.encode import batch_of
+from reasoner.data.prompt import UnusableRow
 from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer
-from reasoner.stages.pipeline import with_references
+from reasoner.stages.references import with_references
 from tasks import Problem
 
 SECTION = PromptSection()
@@ -172,7 +173,7 @@ def test_rounds_are_written_out_and_references_name_what_stages_wrote() -> None:
 
 
 def test_a_stage_goes_on_from_the_last_policy_and_a_reference_to_nothing_is_refused() -> None:
-    from reasoner.stages.pipeline import stage_with_model
+    from reasoner.stages.references import stage_with_model
 
     stages = [
         {"method": "sft", "task": "covering"},

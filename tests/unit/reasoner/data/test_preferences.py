@@ -12,8 +12,9 @@ import pytest
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import PreferenceSection
-from reasoner.data.encode import BAD_ROWS, BadRow, UnusableRow, report_bad_rows
 from reasoner.data.preferences import load_pairs, read_pair, transcript
+from reasoner.data.prompt import UnusableRow
+from reasoner.data.rows import BAD_ROWS, BadRow, report_bad_rows
 from reasoner.evaluation.reward_report import calibration, length_bias, pair_report, pairwise_accuracy
 
 SECTION = PreferenceSection()

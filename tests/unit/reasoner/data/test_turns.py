@@ -9,13 +9,14 @@ import pytest
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import ModelSection, PromptSection, ScratchConfig
 from reasoner.data.demonstrations import encode_problems, encode_row
-from reasoner.data.encode import BadRow, UnusableRow, report_bad_rows
 from reasoner.data.pairs import encode_pairs
 from reasoner.data.preferences import Pair
-from reasoner.data.prompt import render
+from reasoner.data.prompt import UnusableRow, render
+from reasoner.data.rows import BadRow, report_bad_rows
 from reasoner.data.turns import Turns, ends_of, turns_of
 from reasoner.graders.judge_model import prompt_text
-from reasoner.model.load import CHAT_TEMPLATE, ModelError, byte_tokenizer, load_model
+from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer, load_model
+from reasoner.model.paths import ModelError
 from tasks import Problem
 from verifiers.judge.chat import Turn
 

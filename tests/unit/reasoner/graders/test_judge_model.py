@@ -10,7 +10,8 @@ from reasoner.config.load import load_config, resolve, shipped_configs
 from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.graders.judge_model import JudgeModel, continuation, prompt_text
 from reasoner.model.load import load_model
-from reasoner.stages.pipeline import check_run, run_pipeline
+from reasoner.stages.checks import check_run
+from reasoner.stages.pipeline import run_pipeline
 from verifiers import BadOption, GradingRow, Outcome, get_verifier
 from verifiers.judge.pairwise import PairQuestion, Preference, compare_pairs
 from verifiers.judge.prompts import grading_prompt

@@ -23,9 +23,10 @@ from reasoner.engine.hf import HfEngine
 from reasoner.model.families import FAMILIES, Experts, experts_of, family_of, logit_transform, reward_architecture
 from reasoner.model.forward import UNPADDED, Forward, allow_unpadded, hidden_states, takes_unpadded
 from reasoner.model.internals import attention_of, checkpoint_names
-from reasoner.model.load import ModelError, byte_tokenizer, check_family, load_model
+from reasoner.model.load import byte_tokenizer, check_family, load_model
 from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 from reasoner.model.measured import measure, packs
+from reasoner.model.paths import ModelError
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.policy import Policy
 from tests.unit.reasoner.policy.test_policy import EXPERTS, LATENT, SMALL, config_with, make_batch

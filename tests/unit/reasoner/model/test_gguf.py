@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from reasoner.config.sections import ModelSection
 from reasoner.model.gguf import GgufError, local_model
-from reasoner.model.load import ModelError, byte_tokenizer, check_model, load_config_and_tokenizer, load_model
+from reasoner.model.load import byte_tokenizer, load_config_and_tokenizer, load_model
+from reasoner.model.paths import ModelError, check_model
 
 HEADS = 2
 
@@ -116,7 +117,7 @@ def test_other_paths_are_left_as_they_are() -> None:
 def test_what_is_no_gguf_file_is_told_in_a_sentence(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(GgufError, match="there is none"):
         local_model(str(tmp_path / "missing.gguf"))
-    with pytest.raises(ModelError, match="does not exist"):
+    with pytest.raises(ModelError, match="there is no"):
         check_model(str(tmp_path / "missing.gguf"), "model.path")
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"no model at all")

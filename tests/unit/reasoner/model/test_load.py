@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reasoner.model.load import ModelError, check_model
+from reasoner.model.paths import ModelError, check_model
 
 
 def write(*files: Path) -> None:

@@ -17,8 +17,8 @@ from reasoner.algorithm.objective import make_objective
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.engine import open_engine
-from reasoner.model.load import ModelError
 from reasoner.model.lora import ADAPTER, another_adapter, is_adapter, using_adapter
+from reasoner.model.paths import ModelError
 from reasoner.policy.layout import packed, padded, unpadded
 from reasoner.policy.policy import Policy
 from tests.unit.reasoner.policy.test_policy import SHAPE, config_with, gradient, in_double, make_batch

@@ -17,15 +17,15 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.engine import open_engine
 from reasoner.engine.check import checksum
-from reasoner.model.load import ModelError
 from reasoner.model.lora import fingerprint, merge_checkpoint
+from reasoner.model.paths import ModelError
 from reasoner.model.quantized import plain_weight, quantized_layers
 from reasoner.policy.policy import Policy
 from tests.unit.reasoner.model.test_lora import lora_config, trained
 from tests.unit.reasoner.policy.test_policy import SHAPE
 
 needs_bitsandbytes = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes (pip install 'reasoner[qlora]')"
+    importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes (pip install 'reasoner-rl[qlora]')"
 )
 
 

@@ -21,7 +21,8 @@ from reasoner.config.load import resolve
 from reasoner.config.stage import StageConfig
 from reasoner.data.pairs import encode_pairs, pair_batch
 from reasoner.engine import open_engine
-from reasoner.model.load import ModelError, load_config_and_tokenizer
+from reasoner.model.load import load_config_and_tokenizer
+from reasoner.model.paths import ModelError
 from reasoner.model.save import stored_dtype
 from reasoner.policy.checkpoint import save_checkpoint, save_model
 from reasoner.policy.policy import Policy

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from reasoner.model.load import ModelError
+from reasoner.model.paths import ModelError
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.policy.checkpoint import (
     CheckpointError,

@@ -209,9 +209,9 @@ def test_the_plan_says_how_much() -> None:
     found = estimate(stage)
     assert found is not None
     total = found.total / 2**30
-    (line,) = [line for line in plan(stage) if "7.0 billion" in line]
+    (line,) = [line for line in plan(stage, card_bytes=80 << 30) if "7.0 billion" in line]
     assert f"on a GPU about {total:.1f} GiB and its KV cache (weights 26.1, optimizer 52.2," in line
-    assert [line.partition("; ")[2][:8] for line in plan(stage, on_gpu=False) if "KV cache" in line] == [
+    assert [line.partition("; ")[2][:8] for line in plan(stage) if "KV cache" in line] == [
         "on a CPU",
         "on a GPU",
     ]

@@ -18,9 +18,10 @@ from reasoner.algorithm.batch import Batch
 from reasoner.config.load import resolve
 from reasoner.config.sections import PromptSection, TaskSection
 from reasoner.config.stage import RunConfig, StageConfig, deep_merge
-from reasoner.data.encode import Encoded, batch_of, completion_ids
+from reasoner.data.encode import batch_of, completion_ids
 from reasoner.data.problems import listed
 from reasoner.data.prompt import render
+from reasoner.data.rows import Encoded
 from reasoner.engine.hf import HfEngine
 from reasoner.policy.policy import Policy
 from reasoner.preflight.preflight import Preflight, preflight, problem_list, sentences, to_json, write_problems

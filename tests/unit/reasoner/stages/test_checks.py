@@ -13,7 +13,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.config.stage import StageConfig, deep_merge
 from reasoner.errors import ReasonerError
-from reasoner.model.load import ModelError
+from reasoner.model.paths import ModelError
 from reasoner.stages.checks import check_stage
 from tasks.base import TaskError
 from verifiers.errors import VerifierError

@@ -10,8 +10,9 @@ import torch
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
 from reasoner.model.load import load_model
-from reasoner.stages.constitutional import fill, label_of, load_principles, shuffled
+from reasoner.stages.constitutional import fill, label_of, shuffled
 from reasoner.stages.pipeline import run_pipeline
+from reasoner.stages.principles import load_principles
 from tasks.registry import get_task
 from tasks.topics import FORBIDDEN, keeps_off
 from tests.unit.verifiers import scripted_judge as scripted

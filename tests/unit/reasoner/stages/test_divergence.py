@@ -16,7 +16,8 @@ from reasoner.config.load import load_config, resolve
 from reasoner.config.stage import RunConfig
 from reasoner.engine.base import EngineError
 from reasoner.engine.check import check_probe
-from reasoner.model.load import ModelError, load_model
+from reasoner.model.load import load_model
+from reasoner.model.paths import ModelError
 from reasoner.model.soundness import largest
 from reasoner.observe.explain import explain
 from reasoner.policy.checkpoint import CheckpointError

@@ -14,8 +14,8 @@ from reasoner.config.stage import StageConfig
 from reasoner.data.pairs import encode_pairs, pair_batch
 from reasoner.data.preferences import Pair
 from reasoner.graders.reward_model import RewardModel, RewardModelVerifier, spread
-from reasoner.model.load import ModelError
 from reasoner.model.lora import ADAPTER
+from reasoner.model.paths import ModelError
 from reasoner.model.reward_head import RewardCard
 from reasoner.model.shared_base import SharedBase
 from reasoner.policy.policy import Policy

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from reasoner.algorithm.batch import Batch
 from reasoner.config.load import resolve
-from reasoner.data.encode import Encoded, batch_of
+from reasoner.data.encode import batch_of
+from reasoner.data.rows import Encoded
 from reasoner.errors import Interrupted
 from reasoner.records import Estimate
 from reasoner.session.opening import open_session

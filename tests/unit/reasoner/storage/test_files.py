@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from reasoner.policy.checkpoint import copy_model, write_model
+from reasoner.policy.checkpoint import copy_model
 from reasoner.storage.files import (
     DISK_FULL,
     HALF_WRITTEN,
@@ -28,6 +28,7 @@ from reasoner.storage.files import (
     tidy,
     whole_folder,
     write_atomic,
+    write_folder,
     write_text,
 )
 from reasoner.storage.find_model import latest_checkpoint
@@ -164,7 +165,7 @@ def test_a_copy_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
     source.mkdir()
     (source / "weights").write_bytes(bytes(1 << 18))
     with small_files(), pytest.raises(DiskError, match=rf"{target} could not be written .*MiB free\). Name another"):
-        write_model(target, lambda folder: copy_model(source, folder), what=str(target), advice="Name another.")
+        write_folder(target, lambda folder: copy_model(source, folder), what=str(target), advice="Name another.")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 

@@ -1,0 +1,166 @@
+"""What no run could get past, found from names, files and columns: in a second, before torch is imported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from reasoner.config.by_name import named
+from reasoner.config.errors import ConfigError
+from reasoner.config.estimators import traits_of
+from reasoner.config.methods import METHODS
+from reasoner.config.no_effect import refuse_no_effect
+from reasoner.config.sections import OWN, VerifierSection
+from reasoner.config.stage import RunConfig, StageConfig
+from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, read_row
+from reasoner.data.difficulty import Difficulty
+from reasoner.data.preferences import PAIR_SHAPE, load_pairs
+from reasoner.data.problems import listed, with_verifiers
+from reasoner.data.rows import report_bad_rows, usable_rows
+from reasoner.engine import ENGINES
+from reasoner.evaluation.estimates import is_metric, metric_names
+from reasoner.model.paths import ModelError, check_model
+from reasoner.rollout.plugin_check import check_plugins
+from reasoner.stages.principles import load_principles
+from reasoner.stages.references import stage_of
+from reasoner.storage.files import RunError
+from reasoner.storage.run_lock import LOCK_FILE, launched_rank, locked
+from tasks.registry import get_task
+from tasks.rows import is_local
+from verifiers import get_verifier
+from verifiers.suggest import did_you_mean
+
+
+def check_run_names(config: RunConfig, *, resume: bool) -> None:
+    """Raise for a run folder that is taken, and for whatever the stages name that is not there.
+
+    Raises:
+        RunError: the run folder exists and `resume` was not asked for.
+        ConfigError, ModelError, TaskError, VerifierError: says what to change.
+    """
+    check_folder(Path(config.output), resume=resume)
+    for index in range(len(config.stages)):
+        check_names(stage_of(config, index), coming=Path(config.output) if index else None)
+
+
+def check_folder(root: Path, *, resume: bool) -> None:
+    """Raise where a run cannot be written, or a new one would begin in a folder that holds one."""
+    if root.exists() and not root.is_dir():
+        raise RunError(f"output must be a folder; {root} is a file. Pass output=... for a folder.")
+    if resume or not root.exists() or not any(path.name != LOCK_FILE for path in root.iterdir()):
+        return
+    if (root / LOCK_FILE).exists() and launched_rank() == 0:
+        with locked(root):  # names the process where one writes there
+            pass
+    raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
+
+
+def check_names(stage: StageConfig, *, coming: Path | None) -> None:
+    """Raise for whatever the stage names that is not there.
+
+    Hub names are not looked up, and tasks whose problems come from elsewhere than a file are not read.
+
+    Args:
+        stage: with its references to other stages replaced by paths.
+        coming: a folder that earlier stages have still to write into; None: there is none.
+    Raises:
+        ConfigError, ModelError, TaskError, VerifierError: says what to change.
+    """
+    refuse_no_effect(stage)
+    _check_metric(stage)
+    named(ENGINES, stage.engine.name, "engine")
+    method = METHODS[stage.method]
+    if "constitutional" in method.sections:
+        load_principles(stage.constitutional.principles)
+    _check_models(stage, coming)
+    check_tasks(stage, coming=coming)
+    if method.learns_from == "pairs":
+        _check_pairs(stage, coming)
+    if method.learns_from == "demonstrations":
+        _check_demonstrations(stage, coming)
+    _check_scorers(stage, coming)  # last: a judge or a reward model imports torch
+
+
+def _check_metric(stage: StageConfig) -> None:
+    """Raise where the metric that decides the best checkpoint is none of an evaluation."""
+    name, samples = stage.eval.metric, stage.eval.samples
+    if name is not None and stage.evaluates and not is_metric(name, samples, sets=len(stage.task)):
+        known = metric_names(samples)
+        raise ConfigError(
+            "bad-value",
+            f"eval.metric must be one of {', '.join(known)} or component/NAME with eval.samples={samples}; got"
+            f" {name!r}.{did_you_mean(name, known)}",
+        )
+
+
+def _is_coming(path: str, coming: Path | None) -> bool:
+    return coming is not None and Path(path).resolve().is_relative_to(coming.resolve())
+
+
+def _check_models(stage: StageConfig, coming: Path | None) -> None:
+    section = stage.model
+    if section.path is None and section.from_scratch is None:
+        raise ModelError("model must have a path or from_scratch; got neither. Pass model=NAME_OR_FOLDER.")
+    rewarded = METHODS[stage.method].learns_from == "rewards"
+    valued = rewarded and "values" in traits_of(stage.algorithm.advantage).needs
+    named = {
+        "model.path": section.path,
+        "algorithm.reference": stage.algorithm.reference if stage.algorithm.needs_reference else None,
+        "value.init": stage.value.init if valued and stage.value.trunk == "separate" else None,
+    }
+    for setting, path in named.items():
+        if path is not None and not _is_coming(path, coming):
+            adapted = setting == "value.init" and section.lora is not None
+            check_model(f"{path}/adapter" if adapted else path, setting)
+
+
+def _check_scorers(stage: StageConfig, coming: Path | None) -> None:
+    """Make once whatever rewards, compares or watches, unless an earlier stage has still to write its model."""
+    sections: list[VerifierSection | None] = [stage.reward, stage.constitutional.judge, stage.watch.scorer]
+    for section in sections:
+        if section is None or section.name == OWN:
+            continue
+        if coming is None or f'"{coming}/' not in json.dumps(section.options):
+            get_verifier(section.name, **section.options)
+
+
+def check_tasks(stage: StageConfig, *, coming: Path | None) -> None:
+    """Raise for a task, verifier, option, file or column that is not there; arguments as of `check_names`."""
+    for section in stage.task:
+        task = get_task(section.name, **section.options)
+        if section.verifier is not None:
+            get_verifier(section.verifier.name, **section.verifier.options)
+        path = section.options.get("path")
+        if isinstance(path, str) and is_local(path) and not _is_coming(path, coming):
+            rewarded = section.model_copy(update={"verifier": stage.reward or section.verifier})
+            read = listed(task.problems(section.train_split), section)[:1]
+            check_plugins(stage, with_verifiers(read, rewarded))
+            if stage.evaluates:
+                task.problems(section.eval_split)
+    given = stage.rollout.difficulty_from
+    if given is not None and not _is_coming(given, coming):
+        Difficulty(decay=1.0).import_rollouts(Path(given))
+
+
+def _on_this_disk(paths: Sequence[str], coming: Path | None) -> list[str]:
+    return [path for path in paths if is_local(path) and not _is_coming(path, coming)]
+
+
+def _check_pairs(stage: StageConfig, coming: Path | None) -> None:
+    section = stage.preferences
+    here = {"train": _on_this_disk(section.train, coming), "test": _on_this_disk(section.test, coming)}
+    if any(here.values()):
+        found = load_pairs(section.model_copy(update=here))
+        bad = [row for pairs in found for row in pairs.bad]
+        report_bad_rows(
+            bad, total=sum(len(pairs.pairs) for pairs in found) + len(bad), policy=section.bad_rows, shape=PAIR_SHAPE
+        )
+
+
+def _check_demonstrations(stage: StageConfig, coming: Path | None) -> None:
+    for split, paths in (("train", stage.sft.data), ("test", stage.sft.test)):
+        here = _on_this_disk(paths, coming)
+        rows, bad = usable_rows(here, split=split, read=lambda row, where: read_row(row))
+        if bad:
+            report_bad_rows(bad, total=len(rows) + len(bad), policy=stage.sft.bad_rows, shape=DEMONSTRATION_SHAPE)

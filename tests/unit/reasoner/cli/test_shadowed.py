@@ -1,0 +1,47 @@
+"""A project's own `tasks.py`, and another distribution's `verifiers`, are told in a sentence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[4]
+VERIFY = ["verify", "--verifier", "exact", "--gold", "1", "--completion", "1"]
+
+
+def started(folder: Path, *, path: list[Path]) -> subprocess.CompletedProcess[str]:
+    given = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    command = [sys.executable, "-m", "reasoner", *VERIFY]
+    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", ["tasks.py", "sandbox/__init__.py", "verifiers/__init__.py", "tasks/notes.txt"])
+def test_a_project_with_such_names_in_the_working_directory_does_no_harm(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("raise SystemExit('theirs')")
+    done = started(tmp_path, path=[ROOT])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("correct")
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("lib", "leads to"),
+        ("lib/site-packages", "another package is installed under the name 'verifiers'"),
+    ],
+)
+def test_another_package_that_comes_first_is_told(place: str, says: str, tmp_path: Path) -> None:
+    other = tmp_path / place / "verifiers" / "__init__.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("raise SystemExit('theirs')")
+    done = started(tmp_path, path=[tmp_path / place, ROOT])
+    assert done.returncode == 1, done.stdout
+    assert says in done.stderr
+    assert str(other) in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
