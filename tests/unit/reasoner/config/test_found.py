@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.found import check_found, graders_of
+from reasoner.config.load import dump
 from tests.unit.reasoner.runs import stage
 from verifiers.row_choice import RowRefused
 
@@ -78,13 +81,8 @@ def test_stored_rollouts_are_graded_within_the_limits_of_their_run() -> None:
     assert graders_of(stage(), any_row=True).choice(CODE, {}) == (CODE, {})
 
 
-def test_eval_of_a_run_that_names_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_of_a_run_that_names_code(tmp_path: Path) -> None:
     """The command itself: refused before a model is looked for, and told how to go on."""
-    from typer.testing import CliRunner
-
-    from reasoner.cli import app
-    from reasoner.config.load import dump
-
     mark = tmp_path / "ran"
     (tmp_path / "task.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
     for folder in (tmp_path, tmp_path / "final"):
@@ -92,10 +90,11 @@ def test_eval_of_a_run_that_names_code(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "final" / "config.json").write_text("{}")
     (tmp_path / "config.yaml").write_text(dump(stage(task=f"{tmp_path / 'task.py'}:Task")))
     (tmp_path / "metrics.jsonl").write_text("")
-    said = CliRunner().invoke(app, ["eval", str(tmp_path / "final"), "--engine", "hf"])
-    assert said.exit_code == 2
-    assert "--allow-row-code" in said.output
+    command = [sys.executable, "-m", "reasoner", "eval", str(tmp_path / "final"), "--engine", "hf"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "--allow-row-code" in done.stderr
     assert not mark.exists()
-    said = CliRunner().invoke(app, ["eval", str(tmp_path / "final"), "--engine", "hf", "--allow-row-code"])
-    assert said.exit_code != 0
+    done = subprocess.run([*command, "--allow-row-code"], capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0, "there is no such task in the file"
     assert mark.exists()
