@@ -29,7 +29,7 @@ def whole(text: str) -> str:
         >>> ascii(whole("a\ud800b")), ascii(whole("\ud83d\ude00"))
         ("'a\\ufffdb'", "'\\U0001f600'")
     """
-    if text.isascii() or SURROGATE.search(text) is None:
+    if text.isascii() or text.isprintable() or SURROGATE.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
@@ -43,9 +43,7 @@ def visible(text: str) -> str:
         >>> visible("a\x1b[2Jb\n\u202ec")
         'a\\x1b[2Jb\n\\u202ec'
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return _HIDDEN.sub(_spelt, text)
+    return text if _harmless(text) else _HIDDEN.sub(_spelt, text)
 
 
 def one_line(text: str) -> str:
@@ -55,9 +53,12 @@ def one_line(text: str) -> str:
         >>> one_line("right\nerror: wrong")
         'right\\nerror: wrong'
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return _BREAKING.sub(_spelt, text)
+    return text if _harmless(text) else _BREAKING.sub(_spelt, text)
+
+
+def _harmless(text: str) -> bool:
+    """Return True for a line of printable characters of the basic plane: nothing of it is hidden, and that is quick."""
+    return text.isprintable() and (text.isascii() or len(text.encode("utf-16-le")) == 2 * len(text))
 
 
 def _spelt(found: re.Match[str]) -> str:
@@ -75,7 +76,7 @@ def json_safe(text: str) -> str:
         >>> json_safe('{"a": "\x9b"}')
         '{"a": "\\u009b"}'
     """
-    return text if text.isascii() and "\x7f" not in text else _HIDDEN.sub(_escaped, text)
+    return text if _harmless(text) else _HIDDEN.sub(_escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:

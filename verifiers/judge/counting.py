@@ -50,7 +50,7 @@ def counted(usage: JSON, request: ChatRequest, text: str) -> Tokens:
     """What a call took by the endpoint's word, and by our own count where it says nothing or what cannot be.
 
     A prompt has no more tokens than bytes, and a reply no more than were allowed or stand in it: what is charged is
-    then never more than what was reserved, unless the text that came shows that the endpoint went beyond the limit.
+    never more than what was reserved, unless the text that came shows that the endpoint went beyond the limit.
     """
     own, said = own_count(request, text), usage if isinstance(usage, dict) else {}
     least = request.prompt_bytes() // LONGEST_TOKEN
