@@ -28,6 +28,32 @@ RESERVED_DESCRIPTORS = 24 + ACCEPTS
 WORKER_DESCRIPTORS = 6
 
 
+class _Corked:
+    """A transport that writes once in a turn of the event loop: an answer's headers and body together."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if data and not self._parts:
+            self._loop.call_soon(self._flush)
+        if data:
+            self._parts.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts:
+            self._transport.write(b"".join(parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class Connection(H11Protocol):
     """A connection that has to send its headers in time, and gives way where there are too many."""
 
@@ -49,7 +75,7 @@ class Connection(H11Protocol):
         """Close the longest idle connection where there are too many; this one, where all are at work."""
         if hasattr(transport, "max_size"):
             transport.max_size = READ_BYTES  # pyright: ignore[reportAttributeAccessIssue]
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Corked(transport, self.loop)))
         opened = [one for one in self.connections if isinstance(one, Connection) and not one.transport.is_closing()]
         if len(opened) > self._most:
             idle = [one for one in opened if not one.busy]
