@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ import typer
 from typer.core import TyperGroup
 
 from reasoner.cli.errors import plain_typer
-from reasoner.cli.shadowed import foreign_package
 from verifiers.terminal.streams import guard_streams
 
 COMMANDS: Mapping[str, str] = {
@@ -70,7 +68,4 @@ def _root() -> None:
 def main() -> None:
     """Entry point of the `reasoner` command."""
     guard_streams()
-    if said := foreign_package():
-        typer.echo(f"error: {said}", err=True)
-        sys.exit(1)
     app()

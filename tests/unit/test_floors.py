@@ -54,7 +54,8 @@ ROOMS: Mapping[str, set[str]] = {
     "stages": {"train", "session", "graders", "label", *SESSION},
     "preflight": {"train", "session", "observe/explain", *SESSION},
     "cli": ALL,
-    "__main__": {"cli"},
+    "shadowed": set(),
+    "__main__": {"cli", "shadowed"},
     "api": {"config", "engine", "errors", "stages", "storage"},
     "__init__": {"api"},
 }

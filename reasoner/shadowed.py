@@ -13,7 +13,7 @@ MARK = '__distribution__ = "reasoner-rl"'
 
 def leave_working_directory() -> None:
     """Take the working directory off the front of the path, where `python -m` puts it, unless the program is there."""
-    here = Path(__file__).resolve().parents[2]
+    here = Path(__file__).resolve().parents[1]
     if sys.path and sys.path[0] in ("", str(Path.cwd())) and Path.cwd().resolve() != here:
         del sys.path[0]
 
