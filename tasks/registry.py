@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tasks.base import Task, TaskError
 from verifiers import JSON, UnknownVerifier
-from verifiers.options import option_fault
+from verifiers.options import name_fault, option_fault
 from verifiers.registry import load_attribute
 from verifiers.suggest import did_you_mean
 
@@ -81,7 +81,7 @@ def get_task(name: str, **options: JSON) -> Task:
         TaskError: no such task, an option that it does not take, or a value that it cannot use.
     """
     cls = task_class(name)
-    fault = option_fault(cls.__init__, options)
+    fault = name_fault(cls.__init__, options) or option_fault(cls.__init__, options)
     if fault:
         raise TaskError(f"task {name!r}: {fault}.")
     try:

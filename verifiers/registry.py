@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, BadReturn, UnknownVerifier, VerifierError
-from verifiers.options import option_fault
+from verifiers.options import name_fault, option_fault
 from verifiers.returned import all_finished, as_number, finished
 from verifiers.suggest import did_you_mean
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
@@ -239,11 +239,12 @@ def get_verifier(name: str, **options: JSON) -> Verifier:
     refused = cls.machine_options & options.keys() if _allowed is not None else frozenset[str]()
     if refused:
         raise BadOption(f"verifier {name!r}: option {min(refused)!r} is set by whoever runs the service alone.")
-    fault = option_fault(cls.__init__, options)
+    given: dict[str, JSON] = {**({"url": name} if name.startswith(URL_SCHEMES) else {}), **options}
+    fault = name_fault(cls.__init__, given) or option_fault(cls.__init__, given)
     if fault:
         raise BadOption(f"verifier {name!r}: {fault}.")
     try:
-        return cls(**({"url": name} if name.startswith(URL_SCHEMES) else {}), **options)
+        return cls(**given)
     except VerifierError:
         raise
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:

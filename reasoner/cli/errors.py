@@ -17,7 +17,8 @@ TRAINER = ("torch", "transformers", "accelerate", "peft")
 
 def plain_typer(**settings: Any) -> typer.Typer:
     """Return a group of commands whose help and errors are plain text: typer's panels would obey what a user quotes."""
-    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **settings)
+    given = {"add_completion": False, **settings}
+    return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, **given)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def export(
         from reasoner.storage.find_model import find_model, read_model
 
         if output.exists():
-            raise RunError(f"{output} must not exist; it does. Name another folder.")
+            raise RunError(f"{output} exists already. Name another folder.")
         if dtype is not None:
             named(dict.fromkeys(DTYPE_NAMES), dtype, "dtype")
         find_model(run, best=best)  # before anything is made

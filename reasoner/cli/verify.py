@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from reasoner.cli.errors import plain_errors
+from reasoner.errors import Interrupted
 from verifiers.jsonl import json_line
 from verifiers.text import one_line
 
@@ -42,7 +43,10 @@ def verify(
     output: Annotated[
         Path | None, typer.Option("--output", help="Where the verdicts go, one JSON line per row; default: stdout.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on behind the rows that --output holds.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue after the rows that --output holds.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace --output, or the outputs of a suite, where they exist.")
+    ] = False,
     workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Grading processes.")] = 2,
     allow_row_code: Annotated[bool, typer.Option("--allow-row-code", help=ROW_CODE)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The verdict, or the summary, as one JSON object.")] = False,
@@ -54,20 +58,23 @@ def verify(
     """
     with plain_errors():
         options = parse_pairs(option or [], "--option")
+        how = _how(resume=resume, overwrite=overwrite)
         if file is None:
-            if verifier is None or gold is None or completion is None:
+            given = {"--verifier": verifier, "--gold": gold, "--completion": completion}
+            missing = [flag for flag, value in given.items() if value is None]
+            if len(missing) == len(given):
                 raise typer.BadParameter("give a FILE, or --verifier, --gold and --completion.")
+            if verifier is None or gold is None or completion is None:
+                raise typer.BadParameter(f"to grade one answer, give {' and '.join(missing)} too.")
             raise typer.Exit(_one(verifier, options, gold, completion, prompt, as_json=as_json))
         if gold is not None or completion is not None:
             raise typer.BadParameter("give a FILE, or --gold and --completion; not both.")
         if file.endswith((".yaml", ".yml")):
             if verifier is not None or option or column or output is not None:
                 raise typer.BadParameter("a suite names verifiers, options, columns and output itself.")
-            raise typer.Exit(_suite(Path(file), workers, any_row=allow_row_code, resume=resume, as_json=as_json))
+            raise typer.Exit(_suite(Path(file), workers, any_row=allow_row_code, how=how, as_json=as_json))
         names = {key: str(value) for key, value in parse_pairs(column or [], "--column").items()}
-        code = _file(
-            file, verifier, options, names, output, workers, any_row=allow_row_code, resume=resume, as_json=as_json
-        )
+        code = _file(file, verifier, options, names, output, workers, any_row=allow_row_code, how=how, as_json=as_json)
         raise typer.Exit(code)
 
 
@@ -114,23 +121,24 @@ def _file(
     workers: int,
     *,
     any_row: bool,
-    resume: bool,
+    how: Mapping[str, bool],
     as_json: bool,
 ) -> int:
     import sys
 
     from verifiers import get_verifier
-    from verifiers.kit.files import Summary, grade_file, open_output
+    from verifiers.kit.files import Summary, grade_file, output_file
     from verifiers.pool import GradingPool
 
     if verifier is not None:
         get_verifier(verifier, **options)
-    if output is None:
-        target, done, summary = sys.stdout, list[str](), Summary()
-    else:
-        target, done, summary = open_output(output, resume=resume)
-    kept = nullcontext() if output is None else target
-    with kept, GradingPool(workers=workers) as pool, _progress(len(done), beside=target) as advance:
+    opened = nullcontext((sys.stdout, list[str](), Summary())) if output is None else output_file(output, **how)
+    with (
+        _resumable(output is not None),
+        opened as (target, done, summary),
+        GradingPool(workers=workers) as pool,
+        _progress(len(done), total=_lines(file), beside=target) as advance,
+    ):
         grade_file(
             file,
             pool=pool,
@@ -162,10 +170,36 @@ def _reference(gold: str, wanted: JSON) -> JSON:
         return gold
 
 
+def _how(*, resume: bool, overwrite: bool) -> dict[str, bool]:
+    if resume and overwrite:
+        raise typer.BadParameter("--resume continues an output, --overwrite replaces it: give one of them.")
+    return {"resume": resume, "overwrite": overwrite}
+
+
 @contextmanager
-def _progress(done: int, *, beside: TextIO | None = None) -> Iterator[Callable[[], None]]:
-    """A bar on standard error: rows, time; none where the verdicts go to the same terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+def _resumable(kept: bool) -> Iterator[None]:
+    """Say after Ctrl-C how to continue, where the verdicts so far are kept."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not kept:
+            raise
+        raise Interrupted from error
+
+
+def _lines(file: str) -> int | None:
+    """Lines of a plain file; None of one that is packed or standard input."""
+    path = Path(file)
+    if path.suffix != ".jsonl" or not path.is_file():
+        return None
+    with path.open("rb") as opened:
+        return sum(block.count(b"\n") for block in iter(lambda: opened.read(1 << 20), b""))
+
+
+@contextmanager
+def _progress(done: int, *, total: int | None = None, beside: TextIO | None = None) -> Iterator[Callable[[], None]]:
+    """A bar on standard error: rows, time, time left; none where the verdicts go to the same terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from verifiers.terminal.console import plain_console
 
@@ -173,24 +207,25 @@ def _progress(done: int, *, beside: TextIO | None = None) -> Iterator[Callable[[
     columns = (
         TextColumn("grading"),
         BarColumn(),
-        TextColumn("{task.completed} rows"),
+        TextColumn("{task.completed} rows" if total is None else "{task.completed} of {task.total} rows"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     if not console.is_terminal or (beside is not None and beside.isatty()):
         yield lambda: None
         return
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task("grading", total=None, completed=done)
+        task = bar.add_task("grading", total=total, completed=done)
         yield lambda: bar.advance(task)
 
 
-def _suite(file: Path, workers: int, *, any_row: bool, resume: bool, as_json: bool) -> int:
+def _suite(file: Path, workers: int, *, any_row: bool, how: Mapping[str, bool], as_json: bool) -> int:
     from verifiers.kit.suite import grade_suite, load_suite
     from verifiers.pool import GradingPool
 
     loaded = load_suite(file, any_row=any_row)
     with GradingPool(workers=workers) as pool, _progress(0) as advance:
-        parts = grade_suite(loaded, pool=pool, resume=resume, on_row=advance)
+        parts = grade_suite(loaded, pool=pool, **how, on_row=advance)
     if as_json:
         typer.echo(json_line({"parts": [graded.to_json() for graded in parts]}))
     for graded in parts:

@@ -9,9 +9,11 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.hints import explained
@@ -132,10 +134,6 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
     parts = key.split(".")
     if not separator or not all(parts):
         raise ConfigError("bad-override", f"an override must be key=value; got {override!r}.")
-    try:
-        value = read_yaml(text) if text else ""
-    except yaml.YAMLError as error:
-        raise ConfigError("bad-override", f"the value of {key} must be YAML; got {text!r}: {error}") from error
     chosen = stages
     if parts[0] == "stages" and len(parts) > 2 and parts[1].isdigit():
         if int(parts[1]) >= len(stages):
@@ -148,6 +146,7 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
             methods = ", ".join(str(stage.get("method", "grpo")) for stage in stages)
             raise ConfigError("bad-override", f"{override!r}: no stage has that method; the stages are {methods}.")
         chosen, parts = (named, parts[1:]) if named else (stages, parts)
+    value = _value_of(parts, key, text)
     for index, stage in enumerate(chosen):
         if index > 0 and parts[0] == "model" and (len(parts) == 1 or parts[1] in ("path", "from_scratch")):
             continue  # later stages go on from the first
@@ -156,6 +155,42 @@ def _apply_override(stages: list[dict[str, object]], override: str) -> None:
             kept = {key: held for key, held in given.items() if key != "from_scratch"}
             value = {**kept, "path": value}  # another model, held as the file says
         _set(stage, parts, value, override)
+
+
+def _value_of(parts: list[str], key: str, text: str) -> object:
+    """The value of an override: text as given where the setting is a text, YAML otherwise.
+
+    An option of a task, verifier or engine may be either: what is no YAML is text, and so is a template in braces.
+    """
+    try:
+        value = read_yaml(text) if text else ""
+    except yaml.YAMLError as error:
+        if _is_text(parts) or _is_option(parts):
+            return text
+        raise ConfigError("bad-override", f"the value of {key} must be YAML; got {text!r}: {error}") from error
+    if value is None or isinstance(value, str):  # null, or quoted
+        return value
+    braces = is_mapping(value) and bool(value) and all(held is None for held in value.values())
+    return text if _is_text(parts) or (braces and _is_option(parts)) else value
+
+
+def _is_text(parts: list[str]) -> bool:
+    """True if the setting under these keys is a text or null."""
+    model: type[BaseModel] | None = StageConfig
+    for part in parts[:-1]:
+        field = model.model_fields.get(part) if model else None
+        model = next((kind for kind in _kinds(field) if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    last = model.model_fields.get(parts[-1]) if model else None
+    return str in _kinds(last) and set(_kinds(last)) <= {str, type(None)}
+
+
+def _kinds(field: FieldInfo | None) -> tuple[object, ...]:
+    return () if field is None else get_args(field.annotation) or (field.annotation,)
+
+
+def _is_option(parts: list[str]) -> bool:
+    """True if the last key is an option that a task, verifier or engine takes."""
+    return len(parts) > 1 and parts[-2].endswith("options")
 
 
 def _set(stage: dict[str, object], parts: list[str], value: object, override: str) -> None:

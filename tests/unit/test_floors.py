@@ -74,7 +74,7 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "text": set(),
     "one_writer": set(),
     "verdict": {"text"},
-    "options": set(),
+    "options": {"suggest"},
     "stats": set(),
     "suggest": set(),
     "returned": {"errors"},

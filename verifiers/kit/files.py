@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -304,8 +305,39 @@ def open_output(output: Path, *, resume: bool) -> tuple[TextIO, list[str], Summa
     ids, summary = list[str](), Summary()
     if output.exists():
         if not resume:
-            raise FileError(f"{output} must not exist; it does. Pass --resume to go on with it, or name another file.")
+            raise FileError(
+                f"{output} exists already. Pass --resume to continue it, --overwrite to replace it, or name another."
+            )
         ids, summary = graded_before(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     descriptor = open_own(output, "append")
     return open(descriptor, "a", encoding="utf-8", errors="backslashreplace"), ids, summary
+
+
+@contextmanager
+def output_file(output: Path, *, resume: bool, overwrite: bool) -> Generator[tuple[TextIO, list[str], Summary]]:
+    """Open what `open_output` opens, and close it; where nothing was written before an error, all is as it was.
+
+    Args:
+        output: the file.
+        resume: go on with it where it exists.
+        overwrite: replace it where it exists.
+    Raises:
+        FileError: it exists, and neither is asked for.
+    """
+    aside = output.with_name(f".{output.name}.before")
+    if overwrite and not resume and output.exists():
+        output.rename(aside)
+    new = not output.exists()
+    target, ids, summary = open_output(output, resume=resume)
+    try:
+        with target:
+            yield target, ids, summary
+    except BaseException:
+        if new and output.stat().st_size == 0:
+            output.unlink()
+            if aside.exists():
+                aside.rename(output)
+        raise
+    finally:
+        aside.unlink(missing_ok=True)

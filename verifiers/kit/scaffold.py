@@ -186,7 +186,7 @@ def new_package(name: str, folder: Path) -> list[Path]:
     if name in {source.name for source in installed()}:
         raise BadOption(f"there is a verifier {name!r} already; choose another name.")
     if folder.exists():
-        raise BadOption(f"{folder} must not exist; it does. Give another --folder.")
+        raise BadOption(f"{folder} exists already. Give another --folder.")
     cls = "".join(part.capitalize() for part in re.split(r"[-_]", name))
     package = f"{name}-verifier"
     written: list[Path] = []

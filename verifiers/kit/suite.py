@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from verifiers.errors import FileError
-from verifiers.kit.files import Summary, grade_file, open_output
+from verifiers.kit.files import Summary, grade_file, output_file
 from verifiers.plain_yaml import read_yaml_file
 from verifiers.pool import GradingPool
 from verifiers.registry import get_verifier
@@ -133,22 +134,33 @@ def _require_no_code(verifier: str, options: Mapping[str, JSON], *, where: str) 
 
 
 def grade_suite(
-    loaded: SuiteFile, *, pool: GradingPool, resume: bool = False, on_row: Callable[[], object] = lambda: None
+    loaded: SuiteFile,
+    *,
+    pool: GradingPool,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_row: Callable[[], object] = lambda: None,
 ) -> Sequence[Graded]:
-    """Grade every part; a part that cannot be read costs itself. Parts in the suite's order."""
+    """Grade every part; a part that cannot be read loses only itself. Parts in the suite's order."""
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        parts = [threads.submit(_grade_part, part, loaded, pool, resume, on_row) for part in loaded.suite.parts]
+        grade = partial(_grade_part, loaded=loaded, pool=pool, resume=resume, overwrite=overwrite, on_row=on_row)
+        parts = [threads.submit(grade, part) for part in loaded.suite.parts]
         return [part.result() for part in parts]
 
 
 def _grade_part(
-    part: SuitePart, loaded: SuiteFile, pool: GradingPool, resume: bool, on_row: Callable[[], object]
+    part: SuitePart,
+    *,
+    loaded: SuiteFile,
+    pool: GradingPool,
+    resume: bool,
+    overwrite: bool,
+    on_row: Callable[[], object],
 ) -> Graded:
     output = loaded.folder / loaded.suite.output / f"{part.name}.jsonl"
     summary = Summary()
     try:
-        target, done, summary = open_output(output, resume=resume)
-        with target:
+        with output_file(output, resume=resume, overwrite=overwrite) as (target, done, summary):
             grade_file(
                 str(loaded.folder / part.file),
                 pool=pool,

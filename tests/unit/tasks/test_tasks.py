@@ -153,7 +153,10 @@ def test_chat_messages_and_templates(tmp_path: Path) -> None:
         ({"split_names": ["x"]}, "option 'split_names': Input should be an object"),
         ({"id_column": "kind"}, "rows 0 and 1 have the same id 'sum' in column 'kind'. Give each row an id of its own"),
         ({"path": "./nothing.jsonl"}, "there is no file or folder"),
-        ({"promt_column": "x"}, "unexpected keyword argument 'promt_column'. It takes: path, verifier"),
+        (
+            {"promt_column": "x"},
+            "unknown option 'promt_column'. Did you mean 'prompt_column'? It takes: path, verifier",
+        ),
     ],
 )
 def test_bad_options_say_what_to_do(tmp_path: Path, options: dict[str, object], message: str) -> None:

@@ -26,7 +26,7 @@ WRONG = {
     "eval ./gone": "does not exist",
     "eval org/name --task arithmetc": "Did you mean 'arithmetic'",
     "export gone out": "must hold a model",
-    "export . taken": "must not exist",
+    "export . taken": "exists already",
     "export . out --dtype float3": "Did you mean 'float32'",
 }
 PROGRAM = """

@@ -100,7 +100,7 @@ LATER: dict[str, dict[str, object]] = {
     "principles 'kindness' cannot be read": {"method": "constitutional", "constitutional": {"principles": "kindness"}},
     "task.problems_file": {"task": {"name": "dataset", "options": "DATASET", "problems_file": "gone.jsonl"}},
     "has no column 'question'": {"task": {"name": "dataset", "options": "OTHER"}},
-    "unexpected keyword argument 'digit'": {"task": {"name": "arithmetic", "options": {"digit": 2}}},
+    "unknown option 'digit'": {"task": {"name": "arithmetic", "options": {"digit": 2}}},
 }
 """What is wrong with the second stage of a run."""
 

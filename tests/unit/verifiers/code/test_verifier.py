@@ -337,7 +337,7 @@ def test_a_completion_goes_on_with_its_prompt_or_stands_by_itself() -> None:
         ({"cpu_seconds": 0}, "cpu_seconds must be above 0"),
         ({"memory_mb": 8}, "memory_mb must be from 32 to 1024"),
         ({"tolerance": -1.0}, "tolerance must be at least 0"),
-        ({"blok": "last"}, "unexpected keyword argument 'blok'"),
+        ({"blok": "last"}, "unknown option 'blok'"),
     ],
 )
 def test_bad_options_say_what_to_do(options: dict[str, JSON], message: str) -> None:

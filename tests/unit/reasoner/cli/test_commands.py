@@ -1,0 +1,121 @@
+"""What the command line says to whoever is new to it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from reasoner import __version__
+from reasoner.cli import COMMANDS, EXAMPLES, app
+from reasoner.config.load import resolve
+
+RUN = CliRunner()
+
+
+@pytest.mark.parametrize("asked", ["--version", "env"])
+def test_versions_are_told_without_a_key(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    done = RUN.invoke(app, [asked])
+    assert done.exit_code == 0
+    assert done.stdout.startswith(f"reasoner {__version__}")
+    assert "torch" in done.stdout
+    assert "secret" not in done.stdout
+    assert ("OMP_NUM_THREADS=3" in done.stdout) == (asked == "env")
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("trian", "Did you mean 'train'?"),
+        ("verfy --gold 1", "Did you mean 'verify'?"),
+        ("train quickstart --steps 5", "Settings are key=value: steps=..."),
+        ("eval x --max-steps 5", "Settings are key=value: max_steps=..."),
+        ("verify --gold 1", "give --verifier and --completion too"),
+        ("verify --gold 1 --verifier math", "give --completion too"),
+        ("verify a.jsonl --resume --overwrite", "give one of them"),
+        ("tasks show dataset -o path=x -o prompt_colum=x", "Did you mean 'prompt_column'?"),
+        ("tasks show dataset", "option 'path' is missing"),
+        ("verify --verifier math -o lenint=true --gold 1 --completion 1", "Did you mean 'lenient'?"),
+        ("verify --verifier exact -o x=1 --gold 1 --completion 1", "unknown option 'x'"),
+    ],
+)
+def test_a_slip_is_answered_with_what_was_meant(command: str, says: str) -> None:
+    done = RUN.invoke(app, command.split(), env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert says in done.output
+
+
+def test_every_command_s_help_ends_with_examples_of_that_command() -> None:
+    single = [
+        name
+        for name, target in COMMANDS.items()
+        if not isinstance(getattr(importlib.import_module(target.partition(":")[0]), "app", None), typer.Typer)
+    ]
+    assert set(EXAMPLES) == set(single)
+    for name, examples in EXAMPLES.items():
+        shown = RUN.invoke(app, [name, "--help"], env={"COLUMNS": "200"}).stdout
+        assert len(examples) == 2
+        for example in examples:
+            assert example in shown
+            assert shlex.split(example)[0] == "reasoner"
+        assert "<bool>" not in shown
+
+
+def test_an_output_is_replaced_only_when_asked_and_only_by_another(tmp_path: Path) -> None:
+    rows, output = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    command = ["verify", str(rows), "--verifier", "exact", "--output", str(output)]
+    assert RUN.invoke(app, command).exit_code == 2  # there are no rows
+    assert list(tmp_path.iterdir()) == []
+    rows.write_text('{"completion": "1", "reference": "1"}\n')
+    assert RUN.invoke(app, command).exit_code == 0
+    before = output.read_text()
+    again = RUN.invoke(app, command)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+    rows.write_text('{"completion": "1", "reference": "2"}\n' * 2)
+    assert RUN.invoke(app, [*command, "--overwrite"]).exit_code == 0
+    assert [json.loads(line)["outcome"] for line in output.read_text().splitlines()] == ["incorrect"] * 2
+    after = output.read_text()
+    assert after != before
+    rows.unlink()
+    assert RUN.invoke(app, [*command, "--overwrite"]).exit_code == 2
+    assert output.read_text() == after
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("prompt.template={prompt} Go:", "{prompt} Go:"),
+        ("prompt.template={prompt}", "{prompt}"),
+        ("prompt.template=[a] {prompt}", "[a] {prompt}"),
+        ('prompt.template="{prompt}"', "{prompt}"),
+        ("prompt.system=yes", "yes"),
+        ("prompt.system=7", "7"),
+        ("prompt.system=- be kind: always", "- be kind: always"),
+        ("prompt.system=null", None),
+        ("prompt.system=", ""),
+        ("task.options.template={question} Answer:", "{question} Answer:"),
+        ("task.options.template={question}", "{question}"),
+        ("task.options.split_names={test: train}", {"test": "train"}),
+        ("task.options.digits=3", 3),
+        ("task.options.fast=true", True),
+        ("steps=7", 7),
+    ],
+)
+def test_an_override_is_text_where_the_setting_is_text(override: str, value: object) -> None:
+    raw = {"task": {"name": "dataset", "options": {"path": "x"}}, "model": "org/name"}
+    stage = resolve(raw, [override]).stages[0]
+    key = override.partition("=")[0]
+    held: object = stage.task[0].options if key.startswith("task.options.") else stage
+    for part in key.removeprefix("task.options.").split("."):
+        held = held[part] if isinstance(held, dict) else getattr(held, part)
+    assert held == value
+    assert type(held) is type(value)
