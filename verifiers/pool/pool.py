@@ -26,7 +26,6 @@ from verifiers.pool.in_process import InProcessQueue
 from verifiers.pool.kinds import Kinds
 from verifiers.pool.work_queue import (
     CLOSED,
-    LOADING_FAILURES,
     GradingRequest,
     Item,
     Kind,
@@ -248,7 +247,7 @@ class GradingPool:
             if kind not in self._in_process:
                 self._in_process[kind] = InProcessQueue(kind)
             return self._in_process[kind].put(item)
-        if kind.lost_loading >= LOADING_FAILURES:
+        if kind.given_up:
             lost = f"{kind.lost_loading} workers in a row were lost while loading it"
             return item.fault(f"{kind.name} was given up: {lost}")
         if kind.merges_equal:
@@ -348,7 +347,7 @@ class GradingPool:
             given_up: list[Item] = []
             if self._closed:
                 given_up = unread
-            elif kind.lost_loading >= LOADING_FAILURES:
+            elif kind.given_up:
                 queue = self._queues.pop(kind, [])
                 self._waiting -= len(queue)
                 given_up = [*unread, *queue]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -17,7 +18,8 @@ from verifiers.pool.worker_main import Needs
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 LOADING_FAILURES = 3
-"""Workers lost in a row while they loaded one verifier, after which its rows are given up at once."""
+AGAIN_SECONDS = 30.0
+"""Workers lost in a row while they loaded one verifier, after which its rows are given up at once, and for how long."""
 
 
 CHUNK_ROWS = 64
@@ -78,9 +80,16 @@ class Kind:
     """Workers that are grading with it."""
     lost_loading: int = 0
     """Workers lost in a row while they loaded it."""
+    lost_at: float = 0.0
+    """When the last of them was (monotonic seconds)."""
     row_seconds: float | None = None
     """Seconds for each row of the last chunk, without starting a worker and importing; None: nothing is graded yet."""
     limits: PoolLimits | None = None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it could not be loaded, again and again, a short while ago."""
+        return self.lost_loading >= LOADING_FAILURES and time.monotonic() - self.lost_at < AGAIN_SECONDS
 
     def learn(self, needs: Needs) -> None:
         """Take over what a worker says that the verifier needs."""
