@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappush
 from typing import NamedTuple, Self
 
 from verifiers.base import GradingRow
@@ -24,15 +24,18 @@ from verifiers.compose import Composite
 from verifiers.errors import BadReference
 from verifiers.pool.in_process import InProcessQueue
 from verifiers.pool.kinds import Kinds
-from verifiers.pool.work_queue import CLOSED, LOADING_FAILURES, GradingRequest, Item, Kind, PoolLimits, named
+from verifiers.pool.work_queue import (
+    CLOSED,
+    GradingRequest,
+    Item,
+    Kind,
+    PoolLimits,
+    named,
+    pop_chunk,
+    worth,
+)
 from verifiers.pool.worker_process import WorkerProcess
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
-
-CHUNK_ROWS = 64
-CHUNK_CHARACTERS = 4 << 20
-CHUNK_SECONDS = 0.05
-"""Rows, characters and seconds of work (by the last chunk's speed) that a worker is given at once."""
-
 
 QUICK_SECONDS = 0.25
 """A row that takes longer is slow: its verifier does not get the spare worker."""
@@ -244,7 +247,7 @@ class GradingPool:
             if kind not in self._in_process:
                 self._in_process[kind] = InProcessQueue(kind)
             return self._in_process[kind].put(item)
-        if kind.lost_loading >= LOADING_FAILURES:
+        if kind.given_up:
             lost = f"{kind.lost_loading} workers in a row were lost while loading it"
             return item.fault(f"{kind.name} was given up: {lost}")
         if kind.merges_equal:
@@ -344,7 +347,7 @@ class GradingPool:
             given_up: list[Item] = []
             if self._closed:
                 given_up = unread
-            elif kind.lost_loading >= LOADING_FAILURES:
+            elif kind.given_up:
                 queue = self._queues.pop(kind, [])
                 self._waiting -= len(queue)
                 given_up = [*unread, *queue]
@@ -369,7 +372,7 @@ class GradingPool:
                     continue
                 queue = self._queues.pop(kind)
                 before = len(queue)
-                chunk = _pop_chunk(queue, min(_worth(kind), self._waiting // (2 * self._workers)))
+                chunk = pop_chunk(queue, min(worth(kind), self._waiting // (2 * self._workers)))
                 self._waiting -= before - len(queue)
                 if queue:
                     self._queues[kind] = queue  # behind the other kinds
@@ -406,27 +409,6 @@ class GradingPool:
             return True
         seconds = self._speeds.get(kind.name) if kind.row_seconds is None else kind.row_seconds
         return kind.active > 0 if seconds is None else seconds > QUICK_SECONDS
-
-
-def _worth(kind: Kind) -> int:
-    """Rows that a worker is given at once: of a kind that nothing is known of, one batch."""
-    if kind.row_seconds is None:
-        return 1
-    return int(CHUNK_SECONDS / max(kind.row_seconds, CHUNK_SECONDS / CHUNK_ROWS))
-
-
-def _pop_chunk(queue: list[Item], most: int) -> list[Item]:
-    """Remove the next rows of a queue: at least one, whole batches, at most CHUNK_CHARACTERS."""
-    batch = max(1, queue[0].kind.batch_rows)
-    wanted = max(batch, most // batch * batch)
-    rows: list[Item] = []
-    characters = 0
-    while queue and len(rows) < wanted and (not rows or characters < CHUNK_CHARACTERS):
-        item = heappop(queue)
-        if item.claim():
-            rows.append(item)
-            characters += len(item.row.completion)
-    return rows
 
 
 def _too_long(characters: int, limit: int) -> Verdict:

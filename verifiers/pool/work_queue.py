@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from heapq import heappop
 from typing import NamedTuple
 
 from verifiers.base import GradingRow, Verifier
@@ -16,9 +18,14 @@ from verifiers.pool.worker_main import Needs
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 LOADING_FAILURES = 3
-"""Workers lost in a row while they loaded one verifier, after which its rows are given up at once."""
+AGAIN_SECONDS = 30.0
+"""Workers lost in a row while they loaded one verifier, after which its rows are given up at once, and for how long."""
 
 
+CHUNK_ROWS = 64
+CHUNK_CHARACTERS = 4 << 20
+CHUNK_SECONDS = 0.05
+"""Rows, characters and seconds of work (by the last chunk's speed) that a worker is given at once."""
 ANY = 1 << 30
 """Concurrency of a verifier that sets none: all workers."""
 
@@ -73,9 +80,16 @@ class Kind:
     """Workers that are grading with it."""
     lost_loading: int = 0
     """Workers lost in a row while they loaded it."""
+    lost_at: float = 0.0
+    """When the last of them was (monotonic seconds)."""
     row_seconds: float | None = None
     """Seconds for each row of the last chunk, without starting a worker and importing; None: nothing is graded yet."""
     limits: PoolLimits | None = None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it could not be loaded, again and again, a short while ago."""
+        return self.lost_loading >= LOADING_FAILURES and time.monotonic() - self.lost_at < AGAIN_SECONDS
 
     def learn(self, needs: Needs) -> None:
         """Take over what a worker says that the verifier needs."""
@@ -139,6 +153,27 @@ class Item:
 def named(verdict: Verdict, name: str) -> Verdict:
     """Return the verdict under the name of a verifier that did not give it itself."""
     return replace(verdict, verifier=name)
+
+
+def worth(kind: Kind) -> int:
+    """Rows that a worker is given at once: of a kind that nothing is known of, one batch."""
+    if kind.row_seconds is None:
+        return 1
+    return int(CHUNK_SECONDS / max(kind.row_seconds, CHUNK_SECONDS / CHUNK_ROWS))
+
+
+def pop_chunk(queue: list[Item], most: int) -> list[Item]:
+    """Remove the next rows of a queue: at least one, whole batches, at most CHUNK_CHARACTERS."""
+    batch = max(1, queue[0].kind.batch_rows)
+    wanted = max(batch, most // batch * batch)
+    rows: list[Item] = []
+    characters = 0
+    while queue and len(rows) < wanted and (not rows or characters < CHUNK_CHARACTERS):
+        item = heappop(queue)
+        if item.claim():
+            rows.append(item)
+            characters += len(item.row.completion)
+    return rows
 
 
 CLOSED = "the grading pool was closed before this row was graded"

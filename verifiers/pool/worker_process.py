@@ -112,7 +112,9 @@ class WorkerProcess:
         if done == len(batches):
             return
         batch = batches[done]
-        batch[0].kind.lost_loading += loading
+        if loading:
+            batch[0].kind.lost_loading += 1
+            batch[0].kind.lost_at = time.monotonic()
         if len(batch) == 1:
             batch[0].fault(cause)
         for item in batch:

@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ VALUES = 2 << 20
 """Commas and opening brackets of a body, and so its JSON values at most; more are answered 413."""
 VALUE_BYTES = 96
 """Of memory, for each of them."""
+AWAY_SECONDS = 5.0
+"""For reading away what is left of a refused body."""
 SMALL = 1 << 20
 """Bytes of memory of a request for which the last quarter of all is kept: large bodies cannot hold up small ones."""
 
@@ -68,6 +71,8 @@ class Head(NamedTuple):
     content_type: bytes
     length: bytes
     chunked: bool
+    waits: bool
+    """Sends its body when it is asked for it (Expect: 100-continue)."""
 
 
 def read_head(scope: Scope) -> Head:
@@ -79,7 +84,7 @@ def read_head(scope: Scope) -> Head:
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     if len(headers) > HEADERS:
         raise Refused(431, f"a request may have {HEADERS} headers")
-    host, content_type, length, chunked = b"", b"", b"", False
+    host, content_type, length, chunked, waits = b"", b"", b"", False, False
     origins: list[bytes] = []
     authorization: list[bytes] = []
     for name, value in headers:
@@ -95,7 +100,9 @@ def read_head(scope: Scope) -> Head:
             length = value
         elif name == b"transfer-encoding":
             chunked = True
-    return Head(host, origins, authorization, content_type, length, chunked)
+        elif name == b"expect":
+            waits = True
+    return Head(host, origins, authorization, content_type, length, chunked, waits)
 
 
 class Door:
@@ -192,12 +199,24 @@ class Bodies:
         except TimeoutError as error:
             detail = f"a body must come within {self._limits.body_seconds:g} s"
             raise Refused(408, detail, (b"connection", b"close")) from error
+        share.complete = True
         body = b"".join(parts)
         values = body.count(b",") + body.count(b"[") + body.count(b"{")
         if values > VALUES:
             raise Refused(413, f"a request may have {VALUES} JSON values")
         self._hold(share, VALUE_BYTES * values)
         return body
+
+    async def read_away(self, receive: Receive) -> None:
+        """Read what is left of a body, and keep nothing: a client that writes all of it would else see no answer."""
+        left = 4 * self._limits.body_bytes
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AWAY_SECONDS):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
 
     def _hold(self, share: Share, count: int) -> None:
         most = self._limits.held_bytes
@@ -221,6 +240,8 @@ class Share:
     """What one request holds of the memory for bodies."""
 
     count: int = 0
+    complete: bool = False
+    """Whether its body has been read to the end."""
 
 
 def busy(reason: str) -> Refused:

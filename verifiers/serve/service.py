@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import NamedTuple
@@ -39,6 +39,7 @@ from verifiers.verdict import JSON, Outcome, Verdict
 
 WATCH_SECONDS = 0.2
 """How long rows are waited for before the client is watched too."""
+TOO_LATE = 408
 TEXT = 2000
 """Characters of what a verifier says of a gold."""
 
@@ -102,7 +103,7 @@ class Service:
     async def _respond(self, scope: Scope, receive: Receive, send: Send, share: Share) -> None:
         started = time.perf_counter()
         path = str(scope["path"])
-        route = self._routes.get(path)
+        route, head = self._routes.get(path), None
         try:
             head = read_head(scope)
             self._door.check_origin(head)
@@ -110,7 +111,9 @@ class Service:
         except Refused as refused:
             detail = json.dumps({"detail": refused.detail}).encode()
             answer = Answer(detail, status=refused.status, headers=refused.headers)
-        await _send(answer, send)
+        done = share.complete or answer.status == TOO_LATE
+        unread = head is not None and (head.length or head.chunked) and not (done or head.waits)
+        await _send(answer, send, self._bodies.read_away(receive) if unread else None)
         self.figures.time(path if route else "unknown", answer.status, time.perf_counter() - started)
 
     async def _answer(self, scope: Scope, head: Head, route: Route | None, receive: Receive, share: Share) -> Answer:
@@ -248,7 +251,7 @@ async def _constant(answer: Answer, _: bytes, __: Receive) -> Answer:
     return answer
 
 
-async def _send(answer: Answer, send: Send) -> None:
+async def _send(answer: Answer, send: Send, before_end: Coroutine[None, None, None] | None) -> None:
     headers = [
         (b"content-type", answer.kind),
         (b"content-length", str(len(answer.body)).encode()),
@@ -256,7 +259,11 @@ async def _send(answer: Answer, send: Send) -> None:
         *answer.headers,
     ]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    if before_end is None:
+        return await send({"type": "http.response.body", "body": answer.body})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    await before_end
+    return await send({"type": "http.response.body", "body": b""})
 
 
 def rendered(value: JSON) -> bytes:

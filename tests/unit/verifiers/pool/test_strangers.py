@@ -125,6 +125,17 @@ def test_rows_that_nobody_waits_for_are_dropped() -> None:
         assert kept.result(timeout=30).reward == 1.0
 
 
+def test_what_could_not_be_loaded_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verifiers.pool.work_queue.AGAIN_SECONDS", 1.0)
+    with GradingPool(workers=1) as pool:
+        assert pool.submit("exact", {}, ROW).result().reward == 1.0
+        (kind,) = pool._kinds.values()
+        kind.lost_loading, kind.lost_at = 3, time.monotonic()
+        assert "was given up" in pool.submit("exact", {}, ROW).result().reason
+        time.sleep(1.1)
+        assert pool.submit("exact", {}, ROW).result().reward == 1.0
+
+
 def test_equal_rows_of_one_that_is_dropped_are_graded() -> None:
     counting = f"{Path(__file__).parents[1] / 'faulty.py'}:Counting"
     with GradingPool(workers=1) as pool:

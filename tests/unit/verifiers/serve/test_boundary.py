@@ -27,7 +27,7 @@ class Exchange:
     """One request by ASGI: what was read, and what was said."""
 
     def __init__(self, service: Service, asked: Scope, *parts: bytes, stalls: bool = False, leaves: bool = False):
-        self.read = 0
+        self.read, self.read_before = 0, 0
         self.status, self.headers, self.body = 0, {}, b""
         self._parts, self._stalls, self._leaves = list(parts), stalls, leaves
         self._service, self._asked = service, asked
@@ -46,7 +46,8 @@ class Exchange:
         return {"type": "http.request", "body": part, "more_body": bool(self._parts) or self._stalls}
 
     async def _send(self, message: Scope) -> None:
-        self.status = message.get("status", self.status)
+        if "status" in message:
+            self.status, self.read_before = message["status"], self.read
         self.headers |= dict(message.get("headers", ()))
         self.body += message.get("body", b"")
 
@@ -157,8 +158,19 @@ def test_nothing_is_read_of_who_may_not_come_in(
     service: Service, headers: list[tuple[bytes, bytes]], status: int
 ) -> None:
     done = ask(service, scope(*headers), b"{}")
-    assert (done.status, done.read) == (status, 0)
+    assert (done.status, done.read_before) == (status, 0)
     assert len(done.body) < 500
+
+
+def test_a_refused_body_is_read_away_after_the_answer(service: Service) -> None:
+    long = (b"content-length", b"100001")
+    done = ask(service, scope(HOST, KIND, TOKEN, long), b"x" * 60_000, b"x" * 40_001)
+    assert (done.status, done.read, service._bodies.held) == (413, 100_001, 0)  # pyright: ignore[reportPrivateUsage]
+    chunked = (b"transfer-encoding", b"chunked")
+    done = ask(service, scope(HOST, KIND, chunked), *[b"x" * 50_000] * 20)
+    assert (done.status, done.read) == (401, 400_000), "to a limit"
+    done = ask(service, scope(HOST, KIND, TOKEN, long, (b"expect", b"100-continue")), b"x")
+    assert (done.status, done.read) == (413, 0), "it waits for leave"
 
 
 def test_paths_and_methods(service: Service) -> None:
