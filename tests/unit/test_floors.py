@@ -108,7 +108,22 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
 NO_TORCH = (
     *("records", "seeds", "config", "label", "storage", "observe/explain", "observe/analysis", "observe/report"),
     *("algorithm/group_baselines.py", "monitoring/glossary.py", "monitoring/reward_hacking.py", "data/overlap.py"),
-    *("evaluation/reward_report.py", "preflight/dry_run.py", "preflight/memory.py"),
+    *(
+        "evaluation/reward_report.py",
+        "preflight/dry_run.py",
+        "preflight/memory.py",
+        "preflight/fits.py",
+        "shadowed",
+        "model/paths.py",
+        "data/rows.py",
+        "data/preferences.py",
+        "data/demonstrations.py",
+        "evaluation/estimates.py",
+        "stages/names.py",
+        "stages/references.py",
+        "stages/principles.py",
+        "api",
+    ),
 )
 """Rooms and files of `reasoner/` that import without torch."""
 BLOCKED = ("torch", "transformers", "vllm", "accelerate", "peft")

@@ -127,7 +127,7 @@ def test_gradient_checkpointing_changes_nothing(base: str) -> None:
 
 def test_without_bitsandbytes_the_message_says_what_to_install(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"reasoner\[qlora\]"):
+    with pytest.raises(ModelError, match=r"reasoner-rl\[qlora\]"):
         Policy(config_of(base), accelerator=Accelerator(cpu=True))
 
 

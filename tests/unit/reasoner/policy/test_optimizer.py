@@ -97,7 +97,7 @@ def test_a_missing_package_is_said_before_the_run(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     check_optimizer(config_of("adamw"))
     for name in NAMES[1:]:
-        with pytest.raises(ConfigError, match=rf"optim\.name={name} needs bitsandbytes.*reasoner\[optim\]"):
+        with pytest.raises(ConfigError, match=rf"optim\.name={name} needs bitsandbytes.*reasoner-rl\[optim\]"):
             check_optimizer(config_of(name))
 
 

@@ -220,6 +220,6 @@ def test_the_plan_says_how_much() -> None:
 def test_a_later_stage_has_the_size_of_the_model_that_it_goes_on_with(capsys: pytest.CaptureFixture[str]) -> None:
     pairs = {"method": "dpo", "preferences": {"train": "pairs.jsonl"}}
     run = resolve({"task": "gsm8k", "stages": [{"method": "sft", "model": "x/Y-7B"}, pairs, {"model": "x/Z-3B"}]})
-    print_plan(run)
+    print_plan(run, card_bytes=80 << 30)
     sizes = [line.split()[2] for line in capsys.readouterr().out.splitlines() if "billion parameters" in line]
     assert sizes == ["7.0", "7.0", "3.0"]
