@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -33,7 +34,8 @@ def live(run: Path) -> None:
     view = View(steps=config.steps, metrics=watch.metrics, rollouts=watch.last_rows, show="best")
     console = Console(record=True, file=io.StringIO(), width=100, force_terminal=True)
     console.print(view)
-    console.save_svg(str(PICTURES / "live.svg"), title="reasoner train")
+    drawn = console.export_svg(title="reasoner train")
+    (PICTURES / "live.svg").write_text(re.sub(r"@font-face \{.*?\}\n", "", drawn, flags=re.DOTALL))  # fonts of the web
 
 
 def report(run: Path) -> None:
