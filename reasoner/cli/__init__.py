@@ -16,6 +16,8 @@ from verifiers.terminal.streams import guard_streams
 COMMANDS: Mapping[str, str] = {
     "train": "reasoner.cli.train:train",
     "eval": "reasoner.cli.evaluate:evaluate",
+    "chat": "reasoner.cli.chat:chat",
+    "serve": "reasoner.cli.serve:serve",
     "preflight": "reasoner.cli.preflight:preflight",
     "doctor": "reasoner.cli.doctor:doctor",
     "verify": "reasoner.cli.verify:verify",
