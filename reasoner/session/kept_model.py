@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,9 +13,11 @@ from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
 from reasoner.data.kept_template import fitting_template, gives_prompts, kept_prompt, text_prompts
 from reasoner.data.turns import ends_of
+from reasoner.model.load import load_tokenizer
 from reasoner.records import Estimate
 from reasoner.session.model_card import HUB_NAME, Card, Example, card_text
 from reasoner.storage.final_link import stage_of_model
+from reasoner.storage.find_model import step_of
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -74,6 +76,49 @@ def write_companions(
         dtype=str(config.get("dtype") or config.get("torch_dtype")),
     )
     (folder / "README.md").write_text(card_text(card), encoding="utf-8")
+
+
+def write_companions_of(folder: Path, *, source: Path, run: Path) -> None:
+    """The same, for a copy of a model of a run that is not open, by its records.
+
+    Args:
+        folder: the copy.
+        source: the model's folder within the run.
+        run: of the stage that wrote it.
+    """
+    stage = load_config(str(run / "config.yaml")).stages[0]
+    evaluations = [json.loads(line) for line in _lines(run / "evals.jsonl")]
+    step = _step_of(source, evaluations, stage)
+    of_step = [_estimates(row) for row in evaluations if row["step"] == step]
+    write_companions(
+        folder,
+        tokenizer=load_tokenizer(str(folder)),
+        stage=stage,
+        run=run,
+        step=step,
+        before=_estimates(evaluations[0]) if evaluations and step else {},
+        after=of_step[-1] if of_step else {},
+        with_example=bool(evaluations) and evaluations[-1]["step"] == step,
+    )
+
+
+def _step_of(source: Path, evaluations: Sequence[Row], stage: StageConfig) -> int:
+    """The step of a model within a run: a checkpoint's by its name, the best one's by its figure, else the last."""
+    for folder in (source, source.parent):
+        if (step := step_of(folder)) is not None:
+            return step
+    metric = stage.eval.deciding
+    if source.name == "best" and (rows := [row for row in evaluations if row["step"] and metric in row["metrics"]]):
+        return int(max(rows, key=lambda row: float(row["metrics"][metric][0]))["step"])
+    return stage.steps
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+
+
+def _estimates(row: Row) -> dict[str, Estimate]:
+    return {name: Estimate(*value) for name, value in row["metrics"].items()}
 
 
 def _write_format(
