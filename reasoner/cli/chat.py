@@ -53,9 +53,7 @@ def chat(
         sampling = {"temperature": temperature, "max_tokens": max_tokens}
         changed = {name: value for name, value in sampling.items() if value is not None}
         section = kept.prompt if system is None else kept.prompt.model_copy(update={"system": system})
-        kept = kept.model_copy(
-            update={"sampling": kept.sampling.model_copy(update=changed), "prompt": section}
-        )
+        kept = kept.model_copy(update={"sampling": kept.sampling.model_copy(update=changed), "prompt": section})
         prepare_process()
         with loading_told(f"torch and {Path(given.path).name}"):
             talk = Talk(given.path, kept, seed=seed)
@@ -165,9 +163,7 @@ class Talk:
         printed = Printed(tokenizer, end_ids=self._ends.ids, stop=stop)
         given = torch.tensor([list(ids)], device=model.device)
         further: dict[str, Any] = {"tokenizer": tokenizer} if stop else {}
-        cast("Any", model).generate(
-            input_ids=given, attention_mask=torch.ones_like(given), streamer=printed, **further
-        )
+        cast("Any", model).generate(input_ids=given, attention_mask=torch.ones_like(given), streamer=printed, **further)
         return printed.text
 
 

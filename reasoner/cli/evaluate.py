@@ -119,7 +119,7 @@ def _given(section: Mapping[str, object]) -> dict[str, object]:
 
 
 def _own_settings(found: Given) -> dict[str, object]:
-    """The sections of a run by which it evaluated; without one those kept with the model, or this command's defaults."""
+    """The sections of a run by which it evaluated; else those kept with the model, or this command's defaults."""
     trained = found.stage
     if trained is None:
         if found.kept is None:

@@ -22,7 +22,9 @@ def export(
     best: Annotated[bool, typer.Option("--best", help="The best model by the config's metric, not the last.")] = False,
     push_to_hub: Annotated[
         str | None,
-        typer.Option("--push-to-hub", help="Upload the folder as this repository of the hub, too.", metavar="USER/NAME"),
+        typer.Option(
+            "--push-to-hub", help="Upload the folder as this repository of the hub, too.", metavar="USER/NAME"
+        ),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="A new repository of --push-to-hub is private.")] = False,
 ) -> None:

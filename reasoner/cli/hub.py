@@ -23,9 +23,12 @@ def check_hub(name: str) -> None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise HubError(f"--push-to-hub must name a repository, as USER/NAME; got {name!r}: {_first_line(error)}.") from error
+        reason = _first_line(error)
+        raise HubError(f"--push-to-hub must name a repository, as USER/NAME; got {name!r}: {reason}.") from error
     if get_token() is None:
-        raise HubError("--push-to-hub needs a token that may write; there is none. Run `hf auth login`, or set HF_TOKEN.")
+        raise HubError(
+            "--push-to-hub needs a token that may write; there is none. Run `hf auth login`, or set HF_TOKEN."
+        )
 
 
 def push(folder: Path, name: str, *, private: bool) -> str:
@@ -42,8 +45,8 @@ def push(folder: Path, name: str, *, private: bool) -> str:
         api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message="Upload model")
     except Exception as error:  # the client's errors are those of its HTTP library, which differs between versions
         raise HubError(
-            f"{name} could not be pushed: {_first_line(error)}. The model is in {folder}; once the hub can be reached and"
-            f" your token may write there: `hf upload {name} {folder}`."
+            f"{name} could not be pushed: {_first_line(error)}. The model is in {folder}; once the hub can be reached"
+            f" and your token may write there: `hf upload {name} {folder}`."
         ) from error
     return str(repository)
 

@@ -60,7 +60,5 @@ def prompt_format(given: Given) -> KeptPrompt:
     stage = given.stage
     several = stage.prompt.template.count("{prompt}") > 1
     opening, _, ending = ("", "", "") if several else stage.prompt.template.partition("{prompt}")
-    sampling = KeptSampling(
-        temperature=stage.eval.temperature, top_p=stage.eval.top_p, max_tokens=stage.eval_tokens
-    )
+    sampling = KeptSampling(temperature=stage.eval.temperature, top_p=stage.eval.top_p, max_tokens=stage.eval_tokens)
     return KeptPrompt(prompt=stage.prompt, opening=opening, ending=ending, sampling=sampling)

@@ -1,12 +1,11 @@
 """A chat template that writes the prompts of a run, for programs that know nothing of its prompt section.
 
-vLLM's chat endpoint and `apply_chat_template` then give the prompts that training gave. A template is kept only where it
-was seen to give the very tokens of prompts of the run.
+vLLM's chat endpoint and `apply_chat_template` then give the prompts that training gave. A template is kept only where
+it was seen to give the very tokens of prompts of the run.
 """
 
 from __future__ import annotations
 
-import os.path
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
@@ -43,9 +42,7 @@ def kept_prompt(stage: StageConfig, tokenizer: PreTrainedTokenizerBase, question
         prompt=prompt,
         opening=before + opening,
         ending=ending + after,
-        sampling=KeptSampling(
-            temperature=stage.eval.temperature, top_p=stage.eval.top_p, max_tokens=stage.eval_tokens
-        ),
+        sampling=KeptSampling(temperature=stage.eval.temperature, top_p=stage.eval.top_p, max_tokens=stage.eval_tokens),
     )
 
 
@@ -61,13 +58,19 @@ def common_form(questions: Sequence[str]) -> tuple[str, str]:
     """
     if len(set(questions)) < ENOUGH:
         return "", ""
-    opening = os.path.commonprefix(list(questions))
+    opening = _common_start(questions)
     opening = opening[: opening.rfind("\n") + 1]
     rest = [question[len(opening) :] for question in questions]
-    ending = os.path.commonprefix([question[::-1] for question in rest])[::-1]
+    ending = _common_start([question[::-1] for question in rest])[::-1]
     while ending and ending[0].isalnum():
         ending = ending[1:]
     return opening, ending if "\n" in ending else ""
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    first, last = min(texts), max(texts)  # in order of the alphabet: what these two share, all share
+    size = next((at for at, char in enumerate(first) if last[at : at + 1] != char), len(first))
+    return first[:size]
 
 
 def fitting_template(kept: KeptPrompt, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> str | None:
@@ -173,7 +176,8 @@ def chat_template(kept: KeptPrompt, own: str) -> str:
         else ""
     )
     folded = (
-        "{%- if all.messages | length > 1 and all.messages[0]['role'] == 'system' and all.messages[1]['role'] == 'user' %}"
+        "{%- if all.messages | length > 1 and all.messages[0]['role'] == 'system'"
+        " and all.messages[1]['role'] == 'user' %}"
         r"{%- set all.messages = [dict(all.messages[1], content=all.messages[0]['content'] + '\n\n'"
         " + all.messages[1]['content'])] + all.messages[2:] %}{%- endif %}"
         if section.system_in == "user"
@@ -193,9 +197,11 @@ def chat_template(kept: KeptPrompt, own: str) -> str:
 def _completing(kept: KeptPrompt, message: str) -> str:
     """What `KeptPrompt.completed` does, of a message in a template; it leaves `ns.text`."""
     opening, ending = _literal(kept.opening), _literal(kept.ending)
+    taken = f"{{%- set ns = namespace(text={message}['content'], done=false) %}}"
+    if not kept.opening and not kept.ending:
+        return taken
     return (
-        f"{{%- set ns = namespace(text={message}['content'], done=false) %}}"
-        f"{{%- if not ns.text.startswith({opening}) %}}{{%- set ns.text = {opening} + ns.text %}}{{%- endif %}}"
+        f"{taken}{{%- if not ns.text.startswith({opening}) %}}{{%- set ns.text = {opening} + ns.text %}}{{%- endif %}}"
         f"{{%- for size in range({ending} | length, -1, -1) %}}"
         f"{{%- if not ns.done and ns.text.endswith({ending}[:size]) %}}"
         f"{{%- set ns.text = ns.text + {ending}[size:] %}}{{%- set ns.done = true %}}{{%- endif %}}{{%- endfor %}}"

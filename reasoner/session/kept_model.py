@@ -124,7 +124,7 @@ def _estimates(row: Row) -> dict[str, Estimate]:
 def _write_format(
     folder: Path, tokenizer: PreTrainedTokenizerBase, stage: StageConfig, questions: list[str]
 ) -> tuple[KeptPrompt, bool]:
-    """Write prompt.json, the chat template and the generation config; returns whether the template gives the prompts."""
+    """Write prompt.json, chat template and generation config; returns whether the template gives the prompts."""
     kept = kept_prompt(stage, tokenizer, questions)
     template = fitting_template(kept, tokenizer, questions)
     own = tokenizer.chat_template

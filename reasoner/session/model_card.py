@@ -153,7 +153,10 @@ def _settings(card: Card) -> str:
              f" {rollout.temperature:g}, at most {rollout.max_tokens} tokens"),
         ]  # fmt: skip
     if method.learns_from == "demonstrations":
-        rows += [("sft.rows_per_step", stage.sft.rows_per_step), *(("sft.data", name) for name in _names(stage.sft.data))]
+        rows += [
+            ("sft.rows_per_step", stage.sft.rows_per_step),
+            *(("sft.data", name) for name in _names(stage.sft.data)),
+        ]
     if method.learns_from == "pairs":
         rows += [("preferences.train", name) for name in _names(stage.preferences.train)]
     for section in stage.task:
@@ -209,23 +212,26 @@ def _example(card: Card) -> str:
 
 def _use(card: Card, kept: KeptPrompt) -> str:
     sampling, lines = kept.sampling, list(_commands(card, kept))
-    sampled = "greedily" if sampling.temperature == 0 else f"at temperature {sampling.temperature:g}"
+    sampled = f"; without that setting it samples at temperature {sampling.temperature:g}"
     note = (
         ""
         if card.template_fits
-        else "\nThe chat template does not give the prompts of training: `reasoner chat` writes them by `prompt.json`, other"
-        " programs have to be given them as text.\n"
+        else "\nThe chat template does not give the prompts of training: `reasoner chat` writes them by `prompt.json`,"
+        " other programs have to be given them as text.\n"
     )
     return (
-        f"## Use\n\n{MODEL} stands for this folder or its name on the hub. Each way takes the likeliest answer; without"
-        f" that setting it samples {sampled}, as the evaluation did.\n\n" + "\n".join(lines) + note
+        f"## Use\n\n{MODEL} stands for this folder or its name on the hub. Each way takes the likeliest"
+        f" answer{sampled if sampling.temperature else ''}, as the evaluation did.\n\n" + "\n".join(lines) + note
     )
 
 
 def _commands(card: Card, kept: KeptPrompt) -> Iterator[str]:
     """How to ask the model: reasoner, transformers, vLLM's server."""
     asked = _asked(card, kept)
-    yield block(f"reasoner chat {MODEL} --temperature 0\nreasoner chat {MODEL} --temperature 0 --prompt {shlex.quote(asked)}", "sh")
+    yield block(
+        f"reasoner chat {MODEL} --temperature 0\nreasoner chat {MODEL} --temperature 0 --prompt {shlex.quote(asked)}",
+        "sh",
+    )
     stops = list(kept.prompt.stop)
     stopping = f", stop_strings={json.dumps(stops)}, tokenizer=pipe.tokenizer" if stops else ""
     yield block(

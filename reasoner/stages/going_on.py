@@ -13,7 +13,7 @@ from reasoner.config.stage import StageConfig
 
 
 def program() -> list[str]:
-    """This program as it was started: `reasoner` where that leads to it, otherwise its path, as `.venv/bin/reasoner`."""
+    """This program as it was started: `reasoner` where that leads to it, else its path, as `.venv/bin/reasoner`."""
     started = Path(sys.argv[0])
     if started.name == "__main__.py" and started.parent.name == "reasoner":
         return [sys.executable, "-m", "reasoner"]

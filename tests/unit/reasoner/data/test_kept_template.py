@@ -18,7 +18,7 @@ from tasks import Problem
 from tests.unit.reasoner.runs import stage
 
 SUMS = [f"{n}+{n * n}=?\n" for n in range(20)]
-HARD = 'S \'x\' {{ y }} "q" \\n \n😀é{% if %}{# c #} -%}'
+HARD = "S 'x' {{ y }} \"q\" \\n \n😀é{% if %}{# c #} -%}"
 
 
 def tokenizer_with(template: str | None) -> PreTrainedTokenizerBase:
@@ -32,7 +32,11 @@ def rendered(template: str, tokenizer: PreTrainedTokenizerBase, *contents: str, 
     messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
     return str(
         tokenizer.apply_chat_template(
-            further.pop("messages", messages), chat_template=template, tokenize=False, add_generation_prompt=True, **further
+            further.pop("messages", messages),
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+            **further,
         )
     )
 
@@ -46,7 +50,12 @@ def rendered(template: str, tokenizer: PreTrainedTokenizerBase, *contents: str, 
         {"template": HARD + "{prompt}" + HARD},
         {"chat": "always", "system": HARD, "template": "Q: {prompt}\nA:"},
         {"chat": "always", "system": "Short.", "system_in": "user"},
-        {"chat": "always", "thinking": False, "template_options": {"a": [1, {"b": None}, "x'", 0, True]}, "system": "s"},
+        {
+            "chat": "always",
+            "thinking": False,
+            "template_options": {"a": [1, {"b": None}, "x'", 0, True]},
+            "system": "s",
+        },
     ],
     ids=["plain", "template", "system", "hostile text", "chat", "system in user", "variables"],
 )

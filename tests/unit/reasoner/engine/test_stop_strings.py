@@ -36,9 +36,7 @@ def test_only_a_request_that_names_none_is_changed(body: bytes, unchanged: bool)
     [("/v1/completions", "POST", True), ("/v1/chat/completions", "POST", True), ("/v1/models", "GET", False),
      ("/tokenize", "POST", False)],
 )  # fmt: skip
-def test_a_body_in_parts_arrives_whole(
-    path: str, method: str, changed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_body_in_parts_arrives_whole(path: str, method: str, changed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, '["END"]')
     parts = [b'{"pro', b'mpt": ', b'"a"}']
     messages = [{"type": "http.request", "body": part, "more_body": part is not parts[-1]} for part in parts]
