@@ -48,3 +48,15 @@ def test_the_stage_of_a_model_is_found_through_our_link_alone(tmp_path: Path) ->
     for other in (tmp_path / "mine", tmp_path / "elsewhere" / "final"):
         assert behind_link(other) == other
         assert stage_of_model(other) is None
+
+
+def test_a_last_stage_that_trains_nothing_has_no_model_and_one_that_goes_on_has(tmp_path: Path) -> None:
+    model = stage(tmp_path / "0-sft")
+    stage(tmp_path / "1-pairs").rename(tmp_path / "nothing")
+    newest = tmp_path / "1-pairs" / "checkpoints" / "step-000003" / "model"
+    newest.mkdir(parents=True)
+    (newest / "config.json").write_text("{}")
+    link_final(tmp_path, model)
+    assert find_model(tmp_path) == model
+    (tmp_path / "1-pairs" / "done.json").unlink()
+    assert find_model(tmp_path) == newest
