@@ -49,12 +49,12 @@ def chat(
 
         given = model_and_stage(model, purpose="chat with")
         check_model(given.path, "MODEL")
+        prepare_process()
         kept = prompt_format(given)
         sampling = {"temperature": temperature, "max_tokens": max_tokens}
         changed = {name: value for name, value in sampling.items() if value is not None}
         section = kept.prompt if system is None else kept.prompt.model_copy(update={"system": system})
         kept = kept.model_copy(update={"sampling": kept.sampling.model_copy(update=changed), "prompt": section})
-        prepare_process()
         with loading_told(f"torch and {Path(given.path).name}"):
             talk = Talk(given.path, kept, seed=seed)
         if prompt is not None:

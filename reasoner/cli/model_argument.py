@@ -50,15 +50,38 @@ def model_and_stage(model: str, *, purpose: str = "evaluate") -> Given:
 
 
 def prompt_format(given: Given) -> KeptPrompt:
-    """How a model is prompted and sampled: by its folder, by its run, or by the defaults. Tokenizer not looked at."""
-    from reasoner.config.kept_prompt import KeptPrompt, KeptSampling
+    """How a model is prompted and sampled: by its folder, by the records of its run, or by the defaults."""
+    from reasoner.config.kept_prompt import KeptPrompt
 
     if given.kept is not None:
         return given.kept
     if given.stage is None:
         return KeptPrompt()
-    stage = given.stage
-    several = stage.prompt.template.count("{prompt}") > 1
-    opening, _, ending = ("", "", "") if several else stage.prompt.template.partition("{prompt}")
-    sampling = KeptSampling(temperature=stage.eval.temperature, top_p=stage.eval.top_p, max_tokens=stage.eval_tokens)
-    return KeptPrompt(prompt=stage.prompt, opening=opening, ending=ending, sampling=sampling)
+    return _of_run(given, given.stage).kept
+
+
+class OfRun(NamedTuple):
+    """The prompt format of a model that lies without it: a checkpoint's, or an older run's."""
+
+    kept: KeptPrompt
+    template: str | None
+    """A chat template that gives the prompts; None where the tokenizer's own does, or none."""
+
+
+def format_of_run(given: Given) -> OfRun | None:
+    """What `prompt.json` would say of a model of a run, where it is not there; None elsewhere."""
+    return _of_run(given, given.stage) if given.kept is None and given.stage is not None else None
+
+
+def _of_run(given: Given, stage: StageConfig) -> OfRun:
+    from reasoner.cli.loading import loading_told
+    from reasoner.storage.final_link import stage_of_model
+
+    with loading_told("the tokenizer"):
+        from reasoner.data.kept_template import fitting_template, kept_prompt
+        from reasoner.model.load import load_tokenizer
+        from reasoner.session.kept_model import recorded_questions
+    tokenizer, run = load_tokenizer(given.path), stage_of_model(Path(given.path))
+    questions = recorded_questions(run, stage, tokenizer) if run else []
+    kept = kept_prompt(stage, tokenizer, questions)
+    return OfRun(kept, fitting_template(kept, tokenizer, questions))

@@ -53,8 +53,8 @@ def serve(
             raise ConfigError(
                 "bad-value", f"{host} can be reached from other machines: give --api-key, or set {KEY_VARIABLE}."
             )
-        kept = prompt_format(given)
         prepare_process()
+        kept = prompt_format(given)
         with tempfile.TemporaryDirectory(prefix="reasoner-serve-") as folder:
             command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", given.path]
             command += ["--host", host, "--port", str(port), "--served-model-name", name or model]
@@ -72,14 +72,20 @@ def serve(
 
 def _as_trained(given: Given, kept: KeptPrompt, folder: Path) -> list[str]:
     """Arguments that make vLLM prompt, sample and end as the model's evaluation did."""
+    from reasoner.cli.model_argument import format_of_run
+
     sampling = {"temperature": kept.sampling.temperature, "top_p": kept.sampling.top_p, "top_k": 0}
     found = ["--override-generation-config", json.dumps({**sampling, "repetition_penalty": 1.0})]
     if _dtype(Path(given.path)) == "float32":  # which vLLM would halve
         found += ["--dtype", "float32"]
     if kept.prompt.stop:
         found += ["--middleware", "reasoner.engine.stop_strings.StopStrings"]
-    template = _template(given, folder)
-    return found if template is None else [*found, "--chat-template", template]
+    of_run = format_of_run(given)
+    if of_run is None or of_run.template is None:
+        return found
+    file = folder / "chat_template.jinja"
+    file.write_text(of_run.template, encoding="utf-8")
+    return [*found, "--chat-template", str(file)]
 
 
 def _dtype(folder: Path) -> str | None:
@@ -89,22 +95,6 @@ def _dtype(folder: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return row.get("dtype") or row.get("torch_dtype")
-
-
-def _template(given: Given, folder: Path) -> str | None:
-    """File of a chat template for a model that lies without its prompt format; None where its own is right."""
-    if given.kept is not None or given.stage is None:
-        return None
-    with loading_told("the tokenizer"):
-        from reasoner.data.kept_template import fitting_template, kept_prompt
-        from reasoner.model.load import load_tokenizer
-    tokenizer = load_tokenizer(given.path)
-    made = fitting_template(kept_prompt(given.stage, tokenizer, []), tokenizer, [])
-    if made is None:
-        return None
-    file = folder / "chat_template.jinja"
-    file.write_text(made, encoding="utf-8")
-    return str(file)
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:

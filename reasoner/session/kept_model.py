@@ -58,8 +58,7 @@ def write_companions(
     kept, fits, example = None, True, None
     if METHODS[stage.method].policy != "reward":
         rows = _newest_rows(run / "eval_rollouts.jsonl")
-        asked = {_question(row): row["prompt_ids"] for row in (*rows, *_newest_rows(run / "rollouts.jsonl"))}
-        questions = text_prompts(list(asked.items())[:MOST_QUESTIONS], tokenizer, stage.prompt)
+        questions = recorded_questions(run, stage, tokenizer)
         kept, fits = _write_format(folder, tokenizer, stage, questions)
         example = _example(rows, questions) if with_example else None
     config = json.loads((folder / "config.json").read_text())
@@ -76,6 +75,13 @@ def write_companions(
         dtype=str(config.get("dtype") or config.get("torch_dtype")),
     )
     (folder / "README.md").write_text(card_text(card), encoding="utf-8")
+
+
+def recorded_questions(run: Path, stage: StageConfig, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Text prompts at the end of a run's records, before the prompt section's template was put around them."""
+    rows = [row for name in ("eval_rollouts.jsonl", "rollouts.jsonl") for row in _newest_rows(run / name)]
+    asked = {_question(row): row["prompt_ids"] for row in rows}
+    return text_prompts(list(asked.items())[:MOST_QUESTIONS], tokenizer, stage.prompt)
 
 
 def write_companions_of(folder: Path, *, source: Path, run: Path) -> None:

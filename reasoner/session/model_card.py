@@ -134,7 +134,7 @@ def _what(card: Card) -> str:
     tasks = ", ".join(in_line(section.name) for section in stage.task) or "data of its own"
     config = f", config {in_line(card.config_name)}" if card.config_name else ""
     return (
-        f"# {in_line(stage.name)}\n\nTrained with [reasoner](https://pypi.org/project/reasoner-rl) from {base}: method"
+        f"# {in_line(stage.name)}\n\nTrained with reasoner from {base}: method"
         f" {stage.method}, {card.step} steps, on {tasks}{config}.\n"
     )
 

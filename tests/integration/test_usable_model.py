@@ -113,6 +113,9 @@ def test_chat_transformers_and_the_server_give_one_answer(run: Path, server: str
     said = chat(str(run), "--temperature", "0", "--prompt", "2+5").removesuffix("\n")
     assert said
     assert chat(str(run / "final"), "--temperature", "0", "--prompt", "2+5=?\n").removesuffix("\n") == said
+    bare = run / "1-grpo" / "checkpoints" / "step-000001"  # by the records of the run
+    assert not (bare / "model" / "prompt.json").exists()
+    assert chat(str(bare), "--temperature", "0", "--prompt", "2+5").removesuffix("\n") == said
 
     blocks = card_blocks(run)
     assert "pipeline" in blocks["python"]
