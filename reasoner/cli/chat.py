@@ -11,6 +11,7 @@ import typer
 
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.loading import loading_told
+from verifiers.text import visible
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +86,7 @@ def converse(talk: Talk) -> None:
 
 def say(text: str) -> None:
     """Print what a model wrote: whatever a terminal would obey is spelt out."""
-    sys.stdout.write("".join(c if c in "\n\t" or c.isprintable() else repr(c)[1:-1] for c in text))
+    sys.stdout.write(visible(text))
     sys.stdout.flush()
 
 

@@ -15,6 +15,7 @@ import yaml
 from reasoner.config.kept_prompt import KeptPrompt
 from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
+from verifiers.text import visible
 
 if TYPE_CHECKING:
     from reasoner.records import Estimate
@@ -89,7 +90,7 @@ def in_line(text: str) -> str:
         >>> in_line("a`b"), in_line("# x")
         ('`` a`b ``', '`# x`')
     """
-    shown = _visible(text).replace("\n", "\\n") or " "
+    shown = visible(text).replace("\n", "\\n") or " "
     ticks = "`" * (_longest_ticks(shown) + 1)
     return f"{ticks}{shown}{ticks}" if ticks == "`" else f"{ticks} {shown} {ticks}"
 
@@ -102,16 +103,11 @@ def _cell(text: str) -> str:
 def block(text: str, language: str = "text") -> str:
     """Text as a fenced block that nothing in it can end."""
     fence = "`" * max(3, _longest_ticks(text) + 1)
-    return f"{fence}{language}\n{_visible(text).rstrip()}\n{fence}\n"
+    return f"{fence}{language}\n{visible(text).rstrip()}\n{fence}\n"
 
 
 def _longest_ticks(text: str) -> int:
     return max(map(len, re.findall("`+", text)), default=0)
-
-
-def _visible(text: str) -> str:
-    """Characters that are obeyed or hidden, spelt out; line breaks stay."""
-    return "".join(c if c == "\n" or c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _front_matter(card: Card) -> str:
