@@ -45,7 +45,7 @@ def serve(
         from reasoner.config.errors import ConfigError
         from reasoner.engine.environment import prepare_process
         from reasoner.model.paths import check_model
-        from verifiers.serve.service import is_loopback
+        from verifiers.serve.boundary import is_loopback
 
         given = model_and_stage(model, purpose="serve")
         check_model(given.path, "MODEL")
