@@ -38,6 +38,8 @@ COMMANDS: Mapping[str, str] = {
 EXAMPLES: Mapping[str, Sequence[str]] = {
     "train": ("reasoner train quickstart output=runs/first", "reasoner train mine.yaml optim.lr=2e-6 --dry-run"),
     "eval": ("reasoner eval runs/first --samples 8", "reasoner eval org/Model --task gsm8k --problems 200"),
+    "chat": ("reasoner chat runs/first", "reasoner chat runs/first --prompt 123+456 --temperature 0"),
+    "serve": ("reasoner serve runs/first", "reasoner serve runs/first --port 9000 -- --max-model-len 512"),
     "preflight": ("reasoner preflight mine.yaml", "reasoner preflight mine.yaml --problems 64 --json"),
     "doctor": ("reasoner doctor", "reasoner doctor mine.yaml"),
     "verify": (
