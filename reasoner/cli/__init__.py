@@ -16,6 +16,8 @@ from verifiers.terminal.streams import guard_streams
 COMMANDS: Mapping[str, str] = {
     "train": "reasoner.cli.train:train",
     "eval": "reasoner.cli.evaluate:evaluate",
+    "chat": "reasoner.cli.chat:chat",
+    "serve": "reasoner.cli.serve:serve",
     "preflight": "reasoner.cli.preflight:preflight",
     "doctor": "reasoner.cli.doctor:doctor",
     "verify": "reasoner.cli.verify:verify",
@@ -36,6 +38,8 @@ COMMANDS: Mapping[str, str] = {
 EXAMPLES: Mapping[str, Sequence[str]] = {
     "train": ("reasoner train quickstart output=runs/first", "reasoner train mine.yaml optim.lr=2e-6 --dry-run"),
     "eval": ("reasoner eval runs/first --samples 8", "reasoner eval org/Model --task gsm8k --problems 200"),
+    "chat": ("reasoner chat runs/first", "reasoner chat runs/first --prompt 123+456 --temperature 0"),
+    "serve": ("reasoner serve runs/first", "reasoner serve runs/first --port 9000 -- --max-model-len 512"),
     "preflight": ("reasoner preflight mine.yaml", "reasoner preflight mine.yaml --problems 64 --json"),
     "doctor": ("reasoner doctor", "reasoner doctor mine.yaml"),
     "verify": (

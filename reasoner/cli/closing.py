@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
+from reasoner.config.kept_prompt import PROMPT_FILE
 from reasoner.config.stage import RunConfig
 from reasoner.observe.explain import explain
 from reasoner.observe.explain.say import print_findings
+from reasoner.session.model_card import figure
+from reasoner.stages.going_on import program
 from verifiers.terminal.console import plain_console
-
-
-def figure(estimate: list[float], *, like: list[float]) -> str:
-    """An estimate and its interval: shares in percent, anything else (losses, scores of any size) as it is.
-
-    Example:
-        >>> figure([0.5, 0.4, 0.6], like=[0.2, 0.1, 0.3]), figure([-0.5, -0.6, -0.4], like=[0.2, 0.1, 0.3])
-        ('50.0% [40.0%, 60.0%]', '-0.500 [-0.600, -0.400]')
-    """
-    share = all(0 <= value <= 1 for value in (*estimate, *like))
-    value, low, high = (f"{number:.1%}" if share else f"{number:.3f}" for number in estimate)
-    return f"{value} [{low}, {high}]"
 
 
 def print_closing(run: RunConfig) -> None:
@@ -37,8 +29,13 @@ def print_closing(run: RunConfig) -> None:
     last: Path = run.stage_folder(len(run.stages) - 1)
     records = [name for name in ("rollouts.jsonl", "metrics.jsonl") if _holds_lines(last / name)]
     console.print(f"records  {last}/{', '.join(records)}")
-    console.print(f"report   reasoner report {run.output}")
-    console.print(f"model    {last}/final")
+    command = shlex.join(program())
+    console.print(f"report   {command} report {run.output}")
+    linked = Path(run.output) / "final"
+    model = linked if linked.exists() else last / "final"
+    console.print(f"model    {model}")
+    if (model / PROMPT_FILE).is_file():
+        console.print(f"talk     {command} chat {run.output}")
 
 
 def _holds_lines(file: Path) -> bool:

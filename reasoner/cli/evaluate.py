@@ -14,6 +14,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.mappings import deep_merge
 
 if TYPE_CHECKING:
+    from reasoner.cli.model_argument import Given
     from reasoner.config.stage import StageConfig
 
 
@@ -58,9 +59,11 @@ def evaluate(
     """Evaluate a model: unbiased pass@k, avg@k and maj@k, each with a 95 % interval.
 
     A run is evaluated as it evaluated itself: on its own tasks with their options and verifiers, by its `eval` section,
-    prompt and seed; what is given here wins. Of another model the defaults are those of the options.
+    prompt and seed; a model with a prompt.json by the prompt and sampling that it holds; what is given here wins. Of
+    another model the defaults are those of the options.
     """
     with plain_errors():
+        from reasoner.cli.model_argument import model_and_stage
         from reasoner.cli.tasks import task_options
         from reasoner.config.found import check_found
         from reasoner.config.load import resolve
@@ -70,7 +73,8 @@ def evaluate(
         from reasoner.storage.find_model import read_model
 
         prepare_process()
-        folder, trained = _model_and_stage(model)
+        found = model_and_stage(model)
+        folder, trained = found.path, found.stage
         check_model(folder, "MODEL")
         if trained is not None and not allow_row_code:
             check_found(trained, task=task, verifier=verifier, engine=engine)
@@ -90,7 +94,7 @@ def evaluate(
             verifier=verifier,
             verifier_options=task_options(verifier_option, flag="--verifier-option"),
         )
-        raw = deep_merge(_own_settings(trained), {name: _given(section) for name, section in given.items()})
+        raw = deep_merge(_own_settings(found), {name: _given(section) for name, section in given.items()})
         raw["model"] = {**_held_as(trained), "path": folder}
         raw |= {"task": tasks, **_given({"seed": seed})}
         stage = resolve(raw, overrides or [], where="reasoner eval").stages[0]
@@ -98,7 +102,7 @@ def evaluate(
         with loading_told("torch and the engine"):
             from reasoner.session.evaluate_model import evaluate_model
 
-        typer.echo("\n".join(_said(stage, trained is not None)), err=True)
+        typer.echo("\n".join(_said(stage, found)), err=True)
 
         def measure(found: Path | str) -> None:
             named = stage.model.model_copy(update={"path": str(found)})
@@ -114,10 +118,18 @@ def _given(section: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in section.items() if value is not None}
 
 
-def _own_settings(trained: StageConfig | None) -> dict[str, object]:
-    """The sections of a run by which it evaluated; this command's defaults without one."""
+def _own_settings(found: Given) -> dict[str, object]:
+    """The sections of a run by which it evaluated; else those kept with the model, or this command's defaults."""
+    trained = found.stage
     if trained is None:
-        return {"eval": {"problems": 512}, "rollout": {"max_tokens": 512}}
+        if found.kept is None:
+            return {"eval": {"problems": 512}, "rollout": {"max_tokens": 512}}
+        sampling = found.kept.sampling
+        return {
+            "eval": {"problems": 512, **sampling.model_dump(include={"temperature", "top_p"})},
+            "prompt": found.kept.prompt.model_dump(),
+            "rollout": {"max_tokens": sampling.max_tokens},
+        }
     held_out = trained.eval.model_dump(exclude={"metric"})
     if not trained.eval.problems:
         held_out["problems"] = 512
@@ -170,11 +182,13 @@ def _tasks(
     return chosen
 
 
-def _said(stage: StageConfig, of_run: bool) -> Iterator[str]:
+def _said(stage: StageConfig, found: Given) -> Iterator[str]:
     """By which settings the model is evaluated."""
     section, prompt = stage.eval, stage.prompt
+    of_run = "by the settings of the run and those given" if found.stage else "settings"
+    of_model = "by the settings kept with the model and those given"
     yield (
-        f"{'by the settings of the run and those given' if of_run else 'settings'}: {section.problems} problems x"
+        f"{of_model if found.kept and not found.stage else of_run}: {section.problems} problems x"
         f" {section.samples}, temperature {section.temperature:g}, top_p {section.top_p:g},"
         f" at most {stage.eval_tokens} tokens, seed {stage.seed}, engine {stage.engine.name}"
     )
@@ -183,29 +197,3 @@ def _said(stage: StageConfig, of_run: bool) -> Iterator[str]:
         yield f"  task {task.name} {task.eval_split} {task.options or ''}".rstrip() + f", verifier: {graded}"
     changed = prompt.model_dump(exclude_defaults=True)
     yield f"  prompt: {changed or 'as the task has it'}"
-
-
-def _model_and_stage(model: str) -> tuple[str, StageConfig | None]:
-    """The model folder of a run, a stage or a checkpoint, and the config it was trained with; else the name as it is.
-
-    Raises:
-        RunError: the folder is a run without a model, or holds an adapter alone.
-    """
-    folder = Path(model)
-    if not folder.is_dir():
-        return model, None
-    from reasoner.config.load import load_config
-    from reasoner.storage.files import RunError
-    from reasoner.storage.find_model import find_model
-
-    found = folder if (folder / "config.json").is_file() else find_model(folder)
-    if (found / "adapter_config.json").is_file():
-        raise RunError(
-            f"{found} holds an adapter alone. Merge it first: `reasoner export {model} FOLDER`, then evaluate FOLDER."
-        )
-    written = next((parent / "config.yaml" for parent in list(found.parents)[:3] if _is_run(parent)), None)
-    return str(found), load_config(str(written)).stages[0] if written else None
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file() and (folder / "metrics.jsonl").is_file()

@@ -20,9 +20,17 @@ def export(
         typer.Option(help="float32, bfloat16 or float16; without it that of the base model.", metavar="DTYPE"),
     ] = None,
     best: Annotated[bool, typer.Option("--best", help="The best model by the config's metric, not the last.")] = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub", help="Upload the folder as this repository of the hub, too.", metavar="USER/NAME"
+        ),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="A new repository of --push-to-hub is private.")] = False,
 ) -> None:
-    """Write a plain Hugging Face folder: model, tokenizer, generation config; adapters merged."""
+    """Write a plain Hugging Face folder: model, tokenizer, model card, prompt format; adapters merged."""
     with plain_errors():
+        from reasoner.cli.hub import check_hub, push
         from reasoner.config.by_name import named
         from reasoner.model.paths import DTYPE_NAMES
         from reasoner.storage.files import RunError, write_folder
@@ -33,6 +41,8 @@ def export(
         if dtype is not None:
             named(dict.fromkeys(DTYPE_NAMES), dtype, "dtype")
         find_model(run, best=best)  # before anything is made
+        if push_to_hub is not None:
+            check_hub(push_to_hub)
         sources: list[Path] = []
 
         def fill(folder: Path) -> None:
@@ -41,6 +51,8 @@ def export(
 
         write_folder(output, fill, what=str(output), advice="Free disk space, or name another folder.")
         typer.echo(f"{sources[-1]} -> {output}")
+        if push_to_hub is not None:
+            typer.echo(push(output, push_to_hub, private=private))
 
 
 def _write(source: Path, folder: Path, dtype: str | None) -> None:
@@ -60,3 +72,18 @@ def _write(source: Path, folder: Path, dtype: str | None) -> None:
         copy_model(source, folder, dtype=dtype)
     else:
         copy_files(source, folder)
+    _add_companions(source, folder)
+
+
+def _add_companions(source: Path, folder: Path) -> None:
+    """Write model card and prompt format, where the model of a run lies without: a checkpoint's, or an older run's."""
+    from reasoner.config.kept_prompt import PROMPT_FILE
+    from reasoner.storage.final_link import stage_of_model
+
+    run = stage_of_model(source)
+    if run is None or ((source / PROMPT_FILE).is_file() and (source / "README.md").is_file()):
+        return
+    with loading_told("the tokenizer"):
+        from reasoner.session.kept_model import write_companions_of
+
+    write_companions_of(folder, source=source, run=run)

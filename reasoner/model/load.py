@@ -20,6 +20,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from reasoner.config.kept_prompt import read_kept_prompt
 from reasoner.config.sections import ModelSection, ScratchConfig
 from reasoner.model.families import is_known
 from reasoner.model.forward import UNPADDED, allow_unpadded
@@ -213,7 +214,7 @@ def _no_such_model(path: str, error: Exception) -> ModelError:
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """A tokenizer with a padding token.
+    """A tokenizer with a padding token; that of a model we wrote has the chat template that it was trained with.
 
     Raises:
         ModelError: there is none under that name, or it has no end-of-sequence token.
@@ -229,6 +230,9 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         raise ModelError(f"tokenizer {path!r} must have an eos_token; it has none.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    kept = read_kept_prompt(path)
+    if kept is not None and kept.template_replaced:  # which is there for programs that know no prompt section
+        tokenizer.chat_template = kept.own_template
     return tokenizer
 
 

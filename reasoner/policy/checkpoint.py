@@ -6,7 +6,7 @@ import json
 import math
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -70,14 +70,23 @@ def prune(root: Path, *, keep: int) -> None:
         remove_folder(old)
 
 
-def save_model(target: Path, policy: Policy) -> None:
+def save_model(target: Path, policy: Policy, companions: Callable[[Path], None] = lambda folder: None) -> None:
     """Write a plain model folder, whole or not at all, in the place of an older one. The main process writes.
 
+    Args:
+        target: the folder.
+        policy: its model and tokenizer.
+        companions: writes further files into the folder.
     Raises:
         DiskError: the disk is full or not writable.
     """
+
+    def fill(folder: Path) -> None:
+        policy.save(folder)
+        companions(folder)
+
     with policy.collected(trained=False):
-        processes.on_main(lambda: write_folder(target, policy.save, what=f"model {target}", advice=GO_ON))
+        processes.on_main(lambda: write_folder(target, fill, what=f"model {target}", advice=GO_ON))
 
 
 def copy_model(source: Path, folder: Path, *, dtype: str | None = None) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from reasoner import processes
@@ -20,9 +21,10 @@ from reasoner.observe.display.display import Display
 from reasoner.policy.checkpoint import GO_ON, copy_model, save_checkpoint, save_model
 from reasoner.policy.policy import Policy
 from reasoner.policy.progress import Progress, StageState
-from reasoner.records import Problem
+from reasoner.records import Estimate, Problem
 from reasoner.rollout.producer import Producer
 from reasoner.rollout.round import evaluation_params
+from reasoner.session.kept_model import write_companions
 from reasoner.storage.files import write_folder
 from reasoner.storage.rows import rollout_row
 from reasoner.storage.run_folder import RunFolder
@@ -127,7 +129,23 @@ class Session:
             raise ConfigError("bad-value", f"eval.metric must be one of {known}; got {metric!r}.")
         if self.step > 0 and (self.state.best is None or found.value > self.state.best):
             self.state.best = found.value
-            save_model(self.run.path / "checkpoints" / "best", self.policy)
+            companions = self._companions(self.step, done.result.estimates)
+            save_model(self.run.path / "checkpoints" / "best", self.policy, companions)
+
+    def _companions(
+        self, step: int, after: Mapping[str, Estimate], *, with_example: bool = True
+    ) -> Callable[[Path], None]:
+        """What writes the model card and the prompt format into a folder with this stage's model."""
+        return partial(
+            write_companions,
+            tokenizer=self.policy.tokenizer,
+            stage=self.config,
+            run=self.run.path,
+            step=step,
+            before=self.state.first_eval,
+            after=after,
+            with_example=with_example,
+        )
 
     def checkpoint(self) -> None:
         """Write a checkpoint of this step."""
@@ -172,12 +190,9 @@ class Session:
             self.checkpoint()
         final = self.run.path / "final"
         if self.final_model is None:
-            save_model(final, self.policy)
+            save_model(final, self.policy, self._companions(self.step, state.after))
         else:
-            source = self.final_model
-            processes.on_main(
-                lambda: write_folder(final, lambda made: copy_model(source, made), what=f"model {final}", advice=GO_ON)
-            )
+            processes.on_main(partial(self._finish_with, self.final_model, final))
         self.run.finish(
             {
                 "steps": self.step,
@@ -185,3 +200,14 @@ class Session:
                 "after": {name: list(value) for name, value in state.after.items()},
             }
         )
+
+    def _finish_with(self, source: Path, final: Path) -> None:
+        """Write the final model from another folder of this stage."""
+        step = self.state.best_model.step if self.state.best_model else self.step
+        companions = self._companions(step, self.state.after or {}, with_example=False)
+
+        def fill(folder: Path) -> None:
+            copy_model(source, folder)
+            companions(folder)
+
+        write_folder(final, fill, what=f"model {final}", advice=GO_ON)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from reasoner.config.stage import StageConfig
+
+
+def program() -> list[str]:
+    """This program as it was started: `reasoner` where that leads to it, else its path, as `.venv/bin/reasoner`."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py" and started.parent.name == "reasoner":
+        return [sys.executable, "-m", "reasoner"]
+    if started.name != "reasoner" or started.parent == Path():
+        return ["reasoner"]
+    known = shutil.which("reasoner")
+    return ["reasoner"] if known and Path(known).absolute() == started.absolute() else [sys.argv[0]]
 
 
 def resume_command(stage: StageConfig, folder: Path, changes: Sequence[str] = ()) -> str:
@@ -27,11 +39,11 @@ def resume_command(stage: StageConfig, folder: Path, changes: Sequence[str] = ()
     part = re.fullmatch(r"(\d+)-\w+", folder.name)
     typed = [word for word in sys.argv[1:] if word not in ("--resume", "--dry-run")]
     if typed[:1] == ["train"] and len(typed) > 1:
-        command = ["reasoner", *typed]
+        command = [*program(), *typed]
     elif part is None:
-        command = ["reasoner", "train", str(folder / "config.yaml"), f"output={folder}"]
+        command = [*program(), "train", str(folder / "config.yaml"), f"output={folder}"]
     else:
-        command = ["reasoner", "train", "CONFIG"]
+        command = [*program(), "train", "CONFIG"]
     prefix = f"stages.{part[1]}." if part is not None and part[0].endswith(stage.method) else ""
     return shlex.join([*command, *(f"{prefix}{change}" for change in changes), "--resume"])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import load_config
-from reasoner.config.methods import METHODS
+from reasoner.config.methods import METHODS, MODEL
 from reasoner.config.no_effect import little_effect, unread_settings
 from reasoner.config.resumable import forbidden_changes, listed
 from reasoner.config.stage import RunConfig, StageConfig
@@ -22,10 +22,11 @@ from reasoner.policy.policy import Diverged
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.stages.checks import check_run
-from reasoner.stages.going_on import after_divergence, resume_command
+from reasoner.stages.going_on import after_divergence, program, resume_command
 from reasoner.stages.names import check_folder
 from reasoner.stages.references import stage_of
 from reasoner.storage.files import disk_faults_told, write_atomic
+from reasoner.storage.final_link import link_final
 from reasoner.storage.find_model import find_model, latest_checkpoint
 from reasoner.storage.run_lock import launched_rank, locked
 from verifiers.terminal.console import plain_console
@@ -55,7 +56,17 @@ def run_pipeline(config: RunConfig, *, resume: bool, names_checked: bool = False
         check_folder(root, resume=resume)  # once more: another run may have begun and ended there meanwhile
         for index in range(len(config.stages)):
             _run_or_skip(config, index, resume=resume)
+        if launched_rank() == 0:
+            link_model(config)
     return config.stage_folder(len(config.stages) - 1)
+
+
+def link_model(config: RunConfig) -> None:
+    """Let RUN/final of a run of several stages lead to the model of the last stage that has one."""
+    folders = [config.stage_folder(index) / MODEL for index in range(len(config.stages))]
+    written = [folder for folder in folders if (folder / "config.json").is_file()]
+    if len(folders) > 1 and written:
+        link_final(Path(config.output), written[-1])
 
 
 def _one_writer(root: Path) -> AbstractContextManager[None]:
@@ -169,7 +180,7 @@ def begin_anew(config: RunConfig, stage: StageConfig) -> str:
     root = Path(config.output)
     new = next(place for n in itertools.count(2) if not (place := root.with_name(f"{root.name}-{n}")).exists())
     typed = [word for word in sys.argv[1:] if word != "--resume"]
-    command = shlex.join(["reasoner", *typed]) if typed[:1] == ["train"] else "reasoner train CONFIG"
+    command = shlex.join([*program(), *typed]) if typed[:1] == ["train"] else f"{shlex.join(program())} train CONFIG"
     causal = METHODS[stage.method].policy != "reward"
     if len(config.stages) > 1 or not causal or latest_checkpoint(root / "checkpoints") is None:
         return f", or begin a new run: `{command} output={new}`"
@@ -178,7 +189,7 @@ def begin_anew(config: RunConfig, stage: StageConfig) -> str:
         return f", or begin a new run from its model: `{command} model={model} output={new}`"
     merged = root.with_name(f"{root.name}-merged")
     return (
-        f", or begin a new run from its model: `reasoner export {root} {merged}`, then"
+        f", or begin a new run from its model: `{shlex.join(program())} export {root} {merged}`, then"
         f" `{command} model={merged} output={new}`"
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from reasoner.storage.files import RunError
+from reasoner.storage.final_link import behind_link
 
 Read = TypeVar("Read")
 
@@ -56,15 +57,17 @@ def find_model(path: Path, *, best: bool = False) -> Path:
     """
     stages = [folder for folder in path.glob("[0-9]*-*") if folder.is_dir() and folder.name.partition("-")[0].isdigit()]
     stages.sort(key=lambda folder: int(folder.name.partition("-")[0]))
+    linked = behind_link(path / "final")
+    if not best and linked != path / "final" and (linked / "config.json").is_file() and not any(map(_goes_on, stages)):
+        return linked  # a last stage that trains nothing has checkpoints too
     for stage in (*reversed(stages), path):
         newest = latest_checkpoint(stage / "checkpoints")
         of_newest = [newest / "model", newest / "adapter"] if newest else []
-        goes_on = (stage / "config.yaml").is_file() and not (stage / "done.json").is_file()
         wanted = (
             [stage / "checkpoints" / "best"]
             if best
             else [
-                *(of_newest if goes_on else []),
+                *(of_newest if _goes_on(stage) else []),
                 stage / "final",
                 *of_newest,
                 stage / "model",
@@ -77,6 +80,10 @@ def find_model(path: Path, *, best: bool = False) -> Path:
                 return folder
     what = "best model (evaluate with eval.every to have one)" if best else "model"
     raise RunError(f"{path} must hold a {what}; it has none. Give a run folder or a checkpoint.")
+
+
+def _goes_on(stage: Path) -> bool:
+    return (stage / "config.yaml").is_file() and not (stage / "done.json").is_file()
 
 
 def read_model(

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from reasoner.config.kept_prompt import read_kept_prompt
 from reasoner.observe.explain.finding import Finding, Level, places
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.history import History, Row
@@ -143,6 +144,9 @@ def _own_template(history: History) -> str | None:
     if history.config.model.path:
         folders.insert(0, Path(history.config.model.path))
     for folder in folders:
+        kept = read_kept_prompt(folder)
+        if kept is not None and kept.template_replaced:
+            return kept.own_template
         if (folder / "chat_template.jinja").is_file():
             return (folder / "chat_template.jinja").read_text(errors="replace")
         if (folder / "tokenizer_config.json").is_file():

@@ -1,0 +1,87 @@
+"""The MODEL of a command: a run, a stage, a checkpoint, a model folder or a hub name; and how it is prompted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from reasoner.config.kept_prompt import KeptPrompt
+    from reasoner.config.stage import StageConfig
+
+
+class Given(NamedTuple):
+    """What a model argument leads to."""
+
+    path: str
+    """Model folder or hub name."""
+    stage: StageConfig | None
+    """The config that it was trained with; None: it is of no run."""
+    kept: KeptPrompt | None
+    """The prompt format in its folder."""
+
+
+def model_and_stage(model: str, *, purpose: str = "evaluate") -> Given:
+    """Find the model folder of a run, a stage or a checkpoint, and how it was trained; else the name as it is.
+
+    Args:
+        model: as the user typed it.
+        purpose: what the user wants of it, for the advice.
+    Raises:
+        RunError: the folder is a run without a model, or holds an adapter alone. ConfigError: its files are damaged.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return Given(model, None, None)
+    from reasoner.config.kept_prompt import read_kept_prompt
+    from reasoner.config.load import load_config
+    from reasoner.storage.files import RunError
+    from reasoner.storage.final_link import stage_of_model
+    from reasoner.storage.find_model import find_model
+
+    found = folder if (folder / "config.json").is_file() else find_model(folder)
+    if (found / "adapter_config.json").is_file():
+        raise RunError(
+            f"{found} holds an adapter alone. Merge it first: `reasoner export {model} FOLDER`, then {purpose} FOLDER."
+        )
+    written = stage_of_model(found)
+    stage = load_config(str(written / "config.yaml")).stages[0] if written else None
+    return Given(str(found), stage, read_kept_prompt(found))
+
+
+def prompt_format(given: Given) -> KeptPrompt:
+    """How a model is prompted and sampled: by its folder, by the records of its run, or by the defaults."""
+    from reasoner.config.kept_prompt import KeptPrompt
+
+    if given.kept is not None:
+        return given.kept
+    if given.stage is None:
+        return KeptPrompt()
+    return _of_run(given, given.stage).kept
+
+
+class OfRun(NamedTuple):
+    """The prompt format of a model that lies without it: a checkpoint's, or an older run's."""
+
+    kept: KeptPrompt
+    template: str | None
+    """A chat template that gives the prompts; None where the tokenizer's own does, or none."""
+
+
+def format_of_run(given: Given) -> OfRun | None:
+    """What `prompt.json` would say of a model of a run, where it is not there; None elsewhere."""
+    return _of_run(given, given.stage) if given.kept is None and given.stage is not None else None
+
+
+def _of_run(given: Given, stage: StageConfig) -> OfRun:
+    from reasoner.cli.loading import loading_told
+    from reasoner.storage.final_link import stage_of_model
+
+    with loading_told("the tokenizer"):
+        from reasoner.data.kept_template import fitting_template, kept_prompt
+        from reasoner.model.load import load_tokenizer
+        from reasoner.session.kept_model import recorded_questions
+    tokenizer, run = load_tokenizer(given.path), stage_of_model(Path(given.path))
+    questions = recorded_questions(run, stage, tokenizer) if run else []
+    kept = kept_prompt(stage, tokenizer, questions)
+    return OfRun(kept, fitting_template(kept, tokenizer, questions))

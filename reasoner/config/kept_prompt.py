@@ -1,0 +1,85 @@
+"""The prompt format that is kept with a model: `prompt.json` in its folder, read wherever no run tells it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from reasoner.config.errors import ConfigError
+from reasoner.config.sections import PromptSection, Section
+from reasoner.errors import faults
+
+PROMPT_FILE = "prompt.json"
+
+
+class KeptSampling(Section):
+    """How the model was sampled in its evaluations."""
+
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=512, ge=1)
+
+
+class KeptPrompt(Section):
+    """From what somebody types to the text that the model was trained on."""
+
+    prompt: PromptSection = PromptSection()
+    """As used: `chat` is always or never."""
+    opening: str = ""
+    """What every user message began with, the prompt section's own template included."""
+    ending: str = ""
+    """What every user message ended with, likewise."""
+    sampling: KeptSampling = KeptSampling()
+    template_replaced: bool = False
+    """True where the tokenizer's chat template in the folder writes this format, for programs that do not know ours;
+    then `own_template` is what it was before, which our own readers go on with."""
+    own_template: str | None = None
+
+    def completed(self, text: str) -> str:
+        r"""A message as the model knows them; one that is complete already stays as it is.
+
+        Example:
+            >>> KeptPrompt(ending="=?\n").completed("1+2=?")
+            '1+2=?\n'
+        """
+        if self.prompt.template.count("{prompt}") > 1:
+            return self.prompt.template.replace("{prompt}", text)
+        text = text if text.startswith(self.opening) else self.opening + text
+        overlap = next(size for size in range(len(self.ending), -1, -1) if text.endswith(self.ending[:size]))
+        return text + self.ending[overlap:]
+
+    @property
+    def around_messages(self) -> PromptSection:
+        """The prompt section for messages that are `completed` already."""
+        return self.prompt.model_copy(update={"template": "{prompt}"})
+
+
+def read_kept_prompt(folder: str | Path) -> KeptPrompt | None:
+    """The prompt format in a model folder; None where there is none, or the model is no folder here.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    file = Path(folder) / PROMPT_FILE
+    if not file.is_file():
+        return None
+    try:
+        return KeptPrompt.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        reason = faults(error) if isinstance(error, ValidationError) else str(error)
+        raise ConfigError(
+            "bad-value", f"{file} must hold a prompt format; {reason} Remove it to go on without one."
+        ) from error
+
+
+def write_kept_prompt(folder: Path, kept: KeptPrompt) -> None:
+    """Write `prompt.json`: what differs from the defaults, and the sampling."""
+    row = kept.model_dump(mode="json", exclude_defaults=True)
+    row["prompt"] = {"chat": kept.prompt.chat, **row.get("prompt", {})}
+    row["sampling"] = kept.sampling.model_dump(mode="json")
+    (folder / PROMPT_FILE).write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+
+
+__all__ = ["PROMPT_FILE", "KeptPrompt", "KeptSampling", "read_kept_prompt", "write_kept_prompt"]

@@ -1,0 +1,49 @@
+"""RUN/final of a run of several stages: a link to the model of the last stage that has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reasoner.storage.files import HALF_WRITTEN
+
+
+def link_final(root: Path, model: Path) -> Path:
+    """Make RUN/final lead to a model folder within the run, in the place of an older link; returns what leads there.
+
+    The link is relative, so that a run can be moved. A folder of that name, and a file system without links, leave the
+    model where it is.
+
+    Args:
+        root: the run folder.
+        model: a model folder below it.
+    """
+    link, target = root / "final", model.relative_to(root)
+    if link.exists() and not link.is_symlink():
+        return model
+    aside = root / f"{HALF_WRITTEN}final"
+    try:
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(target, target_is_directory=True)
+        aside.replace(link)
+    except OSError:
+        return model
+    return link
+
+
+def behind_link(path: Path) -> Path:
+    """The stage's model folder, where a path is the link of `link_final`; any other path as it is."""
+    if path.name == "final" and path.is_symlink():
+        target = path.readlink()
+        if not target.is_absolute() and len(target.parts) == 2 and target.name == "final":
+            return path.parent / target
+    return path
+
+
+def stage_of_model(model: Path) -> Path | None:
+    """The folder of the stage that wrote a model (its final one, its best, a checkpoint's); None: it is of no run."""
+    found = behind_link(model)
+    return next((parent for parent in list(found.parents)[:3] if _is_run(parent)), None)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() and (folder / "metrics.jsonl").is_file()
