@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import stat
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,8 @@ MAX_RATIO = 100
 FREE_BYTES = 256 << 20
 MAX_NESTING = 200
 """Lists and objects inside each other."""
+GIVEN_PIPES = ("/dev/", "/proc/")
+"""Pipes that a shell made for a command: <(...), /dev/stdin."""
 TOO_DEEP = f"nests more than {MAX_NESTING} deep"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """The escape of a surrogate, which is a character only beside its other half."""
@@ -67,6 +70,8 @@ def numbered_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
         JsonLinesError: the file cannot be read, has a line of more than MAX_LINE_BYTES, or unpacks to too much.
     """
     try:
+        if path != "-" and stat.S_ISFIFO(os.stat(path).st_mode) and not os.path.abspath(path).startswith(GIVEN_PIPES):
+            raise JsonLinesError(path, 0, "must be a file; it is a pipe, which may never end. Write it to a file.")
         opener = gzip.open if str(path).endswith(".gz") else open
         with nullcontext(sys.stdin.buffer) if path == "-" else opener(path, "rb") as file:
             bound = _bound(path)

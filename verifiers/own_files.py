@@ -47,13 +47,24 @@ def open_own(path: Path, how: How, *, mode: int = 0o666) -> int:
 
 
 def write_own(path: Path, content: bytes) -> None:
-    """Write a whole file, in the place of a link too.
+    """Write a whole file, in the place of whatever is there: a link of either kind, a pipe.
 
     Raises:
         OSError: it cannot be written.
     """
-    with os.fdopen(open_own(path, "write"), "wb") as file:
-        file.write(content)
+    if os.path.abspath(path).startswith(DEVICES):
+        with os.fdopen(open_own(path, "write"), "wb") as file:
+            file.write(content)
+        return
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(open_own(half, "write"), "wb") as file:
+            file.write(content)
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 __all__ = ["open_own", "write_own"]

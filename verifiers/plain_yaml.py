@@ -11,6 +11,8 @@ MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000
 """Values of a document with every alias written out."""
 MAX_NESTING = 100
+MAX_DIGITS = 1_000
+"""Of a whole number: Python writes out no more than 4,300, and a hexadecimal one has more when it is written out."""
 
 
 class YamlTooLarge(yaml.YAMLError):
@@ -65,6 +67,8 @@ def _check_size(root: yaml.Node) -> None:
     waiting: list[tuple[yaml.Node, int, bool]] = [(root, 0, False)]
     while waiting:
         node, depth, entered = waiting.pop()
+        if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:
+            raise YamlTooLarge(f"a whole number must have at most {MAX_DIGITS} digits")
         parts = _parts(node)
         if entered:
             under_way.discard(id(node))

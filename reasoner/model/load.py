@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -81,7 +82,7 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
             trust_remote_code=False,
             **quantization,
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError, pickle.UnpicklingError) as error:
         raise _no_such_model(section.path, error) from error
     if quantization:
         model = settle(model)

@@ -10,7 +10,17 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+)
 
 from reasoner.config.load import load_config
 from reasoner.config.stage import StageConfig
@@ -54,7 +64,7 @@ class Row:
     verifier: str = ""
     verifier_options: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     info: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
-    outcome: Annotated[str, _of_verdict("outcome")]
+    outcome: Annotated[str, AfterValidator(lambda text: str(Outcome(text))), _of_verdict("outcome")]
     reward: float | None = None
     """Shaping included; None: ungraded."""
     verdict_reward: Annotated[float | None, _of_verdict("reward")]
@@ -332,10 +342,18 @@ def lines(path: Path, *, like: Callable[[dict[str, JSON]], Line]) -> Iterator[Li
         ) from error
 
 
+MAX_FILE_BYTES = 16 << 20
+"""Of a file beside the records."""
+
+
 def _json(path: Path) -> dict[str, JSON]:
     """A file that a run writes beside its records; nothing where it is not there, or damaged."""
     try:
-        found = parse_line(path.read_bytes())
+        if not path.is_file():  # a pipe or a device has no end
+            return {}
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        found = parse_line(content) if len(content) <= MAX_FILE_BYTES else None
     except (OSError, ValueError):
         return {}
     return found if is_object(found) else {}

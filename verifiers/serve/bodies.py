@@ -17,6 +17,8 @@ ECHO = 80
 DETAIL = 300
 """Characters of an answer that refuses."""
 CHOSEN = ("verifier", "options")
+MAX_OPTIONS = 200
+"""Of a verifier."""
 ROW = ("completion", "reference", "prompt", "info")
 
 
@@ -100,6 +102,8 @@ def _chosen(given: Mapping[str, JSON]) -> tuple[str, Mapping[str, JSON]]:
         raise Refused(422, f"verifier must be a name; got {echo(name)}.")
     if not is_object(options):
         raise Refused(422, f"options must be an object; got {echo(options)}.")
+    if len(options) > MAX_OPTIONS:
+        raise Refused(422, f"options must be at most {MAX_OPTIONS}; got {len(options)}.")
     _finite(options, "options")
     return name, options
 

@@ -105,6 +105,13 @@ def read_head(scope: Scope) -> Head:
     return Head(host, origins, authorization, content_type, length, chunked, waits)
 
 
+def _name_and_port(host: bytes) -> tuple[str, str]:
+    """The two parts of a Host, without the brackets of an address and the dot at the end of a name."""
+    text = host.decode("latin-1")
+    name, _, port = text.partition("]") if text.startswith("[") else text.partition(":")
+    return name.removeprefix("[").removesuffix("."), port.lstrip(":")
+
+
 class Door:
     """Who may come in.
 
@@ -125,7 +132,10 @@ class Door:
         if len(head.host) > 300 or not self._is_ours(head.host):
             shown = head.host[:80].decode("latin-1")
             raise Refused(421, f"Host must be this service's name; got {shown!r}. Its owner may --allow-host it.")
-        if any(origin not in (b"http://" + head.host, b"https://" + head.host) for origin in head.origins):
+        own = {b"http://" + head.host}
+        if not self._is_local(head.host):  # behind a proxy that speaks TLS; here https is another server's page
+            own.add(b"https://" + head.host)
+        if any(origin not in own for origin in head.origins):
             raise Refused(403, "pages of other origins may not use this service")
 
     def check_token(self, head: Head) -> None:
@@ -139,12 +149,14 @@ class Door:
                 401, "send the service's token: Authorization: Bearer TOKEN", (b"www-authenticate", b"Bearer")
             )
 
+    @staticmethod
+    def _is_local(host: bytes) -> bool:
+        return is_loopback(_name_and_port(host)[0])
+
     def _host_is_ours(self, host: bytes) -> bool:
-        text = host.decode("latin-1")
-        name, _, port = text.partition("]") if text.startswith("[") else text.partition(":")
-        if port.lstrip(":") and not port.lstrip(":").isdecimal():
+        name, port = _name_and_port(host)
+        if port and not port.isdecimal():
             return False
-        name = name.removeprefix("[").removesuffix(".")
         if name in self._names:
             return bool(name)
         try:

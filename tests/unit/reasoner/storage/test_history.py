@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from reasoner.storage.files import RunError
 from reasoner.storage.history import metrics_of, read_history, row_of
 from tests.unit.reasoner.runs import make_records, write_run
 
@@ -59,3 +61,28 @@ def test_evaluations_count_what_they_are_means_of(tmp_path: Path) -> None:
     of_pairs, of_sets = read_history(run).evals
     assert of_pairs.count_behind("accuracy") == of_pairs.count_behind("loss") == 9
     assert (of_sets.count_behind("pooled/avg@1"), of_sets.count_behind("hard/avg@1")) == (7, 2)
+
+
+@pytest.mark.parametrize("outcome", ["zz", ""])
+def test_an_outcome_that_is_none_is_named_with_its_line(outcome: str, tmp_path: Path) -> None:
+    write_run(tmp_path, make_records(steps=1, problems=2))
+    file = tmp_path / "rollouts.jsonl"
+    first, *others = file.read_text().splitlines()
+    row = json.loads(first)
+    row["verdict"]["outcome"] = outcome
+    file.write_text("\n".join([json.dumps(row), *others]) + "\n")
+    with pytest.raises(RunError, match=r"rollouts.jsonl line 1 is no line that a run writes"):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "hole"])
+def test_a_file_beside_the_records_that_has_no_end_is_left_out(kind: str, tmp_path: Path) -> None:
+    write_run(tmp_path, make_records(steps=1, problems=2))
+    file = tmp_path / "environment.json"
+    file.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(file)
+    else:
+        with file.open("wb") as opened:
+            opened.truncate(6 << 30)
+    assert read_history(tmp_path).environment == {}

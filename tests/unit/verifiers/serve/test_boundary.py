@@ -118,7 +118,7 @@ def test_addresses_of_this_machine_are_ours_where_it_listens_on_all() -> None:
     [
         ([], True),
         ([b"http://127.0.0.1:8800"], True),
-        ([b"https://127.0.0.1:8800"], True),
+        ([b"https://127.0.0.1:8800"], False),
         ([b"http://127.0.0.1:8801"], False),
         ([b"http://localhost:8800"], False),
         ([b"null"], False),
@@ -133,6 +133,11 @@ def test_pages_of_other_origins_are_refused(origins: list[bytes], ours: bool) ->
         return Door(bound="127.0.0.1").check_origin(head)
     with pytest.raises(Refused, match="403"):
         Door(bound="127.0.0.1").check_origin(head)
+
+
+def test_behind_a_proxy_that_speaks_tls_the_page_of_the_name_is_ours() -> None:
+    head = read_head(scope((b"host", b"grade.example"), (b"origin", b"https://grade.example")))
+    Door(bound="127.0.0.1", names=["grade.example"]).check_origin(head)
 
 
 @pytest.mark.parametrize(
