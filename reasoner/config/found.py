@@ -62,7 +62,7 @@ def check_found(stage: StageConfig, *, task: str | None, verifier: str | None, e
 def _refused(what: str) -> ConfigError:
     return ConfigError(
         "found-code",
-        f"the run's own config must name no code and no other machine: {what}. Name what you want yourself (--task,"
+        f"the run's own config must name no code and no other machine: {what.rstrip(".")}. Name what you want yourself (--task,"
         f" --verifier, --engine), or pass {ALLOW} where you trust the folder.",
     )
 

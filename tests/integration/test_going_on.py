@@ -248,7 +248,7 @@ def test_readers_of_a_run_that_goes_on_disturb_nothing(
             for line in (f"export {run} {tmp_path}/exported-{reads}", f"explain {run}", f"report {run}"):
                 assert command(f"reasoner {line}") == 0, line
             if model is not LORA:
-                evaluated = f"eval {run} --task arithmetic --engine hf --problems 2 --max-tokens 4"
+                evaluated = f"eval {run} --task arithmetic --engine hf --problems 2 --max-tokens 4 --allow-row-code"
                 assert command(f"reasoner {evaluated}") == 0
 
     monkeypatch.setattr(Policy, "save_trained", read_meanwhile)

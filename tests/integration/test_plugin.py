@@ -30,13 +30,13 @@ def reasoner(*arguments: str) -> list[str]:
 
 
 def test_the_readmes_example_word_for_word(tmp_path: Path) -> None:
-    section = (ROOT / "README.md").read_text().partition("## Your own verifier\n")[2].partition("\n## ")[0]
+    section = (ROOT / "README.md").read_text().partition("## Your own reward\n")[2].partition("\n## ")[0]
     name = re.search(r"Save this as `([\w.]+)`", section)
     assert name is not None
     blocks = BLOCK.findall(section)
     code = next(text for language, text in blocks if language == "python")
     (tmp_path / name.group(1)).write_text(code)
-    commands = next(text for language, text in blocks if not language).strip().split("\n")
+    commands = next(text for language, text in blocks if language == "bash").strip().split("\n")
     assert len(commands) == 2
     verify, check = (run(reasoner(*shlex.split(line)[1:]), tmp_path) for line in commands)
     assert verify.returncode == 0, verify.stderr
