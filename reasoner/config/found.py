@@ -60,9 +60,10 @@ def check_found(stage: StageConfig, *, task: str | None, verifier: str | None, e
 
 
 def _refused(what: str) -> ConfigError:
+    said = what.rstrip(".")
     return ConfigError(
         "found-code",
-        f"the run's own config must name no code and no other machine: {what.rstrip(".")}. Name what you want yourself (--task,"
+        f"the run's own config must name no code and no other machine: {said}. Name what you want yourself (--task,"
         f" --verifier, --engine), or pass {ALLOW} where you trust the folder.",
     )
 
