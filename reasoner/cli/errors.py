@@ -11,8 +11,13 @@ import typer
 
 from reasoner.errors import FAILED, INTERRUPTED, Interrupted, ReasonerError
 
-TRAINER = ("torch", "transformers", "accelerate", "peft")
-"""What the trainer's commands need beside a plain `pip install`."""
+EXTRAS = {
+    **dict.fromkeys(("torch", "transformers", "accelerate", "peft", "tokenizers", "huggingface_hub", "gguf"), "train"),
+    **dict.fromkeys(("datasets", "pyarrow", "pandas"), "data"),
+    "httpx": "judge",
+    **dict.fromkeys(("uvicorn", "prometheus_client"), "serve"),
+}
+"""What a plain `pip install` does not bring, by the extra that does."""
 
 
 def plain_typer(**settings: Any) -> typer.Typer:
@@ -31,9 +36,10 @@ def plain_errors() -> Iterator[None]:
         typer.echo("stopped; go on with --resume" if resumable else "stopped at once", err=True)
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
-        if error.name not in TRAINER:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
             raise
-        advice = "pip install 'reasoner-rl[train]'"
+        advice = f"pip install 'reasoner-rl[{extra}]'"
         typer.echo(f"error: this needs {error.name}, which is not installed: {advice}.", err=True)
         sys.exit(FAILED)
     except Exception as error:

@@ -126,7 +126,12 @@ NO_TORCH = (
     ),
 )
 """Rooms and files of `reasoner/` that import without torch."""
-BLOCKED = ("torch", "transformers", "vllm", "accelerate", "peft")
+BLOCKED = (
+    *("torch", "transformers", "vllm", "accelerate", "peft", "tokenizers", "huggingface_hub", "gguf"),
+    *("datasets", "pyarrow", "pandas"),
+)
+"""What a plain `pip install` does not bring, beside `SERVE`."""
+SERVE = ("httpx", "uvicorn", "prometheus_client")
 
 
 class Arrow(NamedTuple):
@@ -282,9 +287,11 @@ def test_every_module_imports_with_torch_blocked(room: str) -> None:
     assert Path(done.stdout.strip()).parent == ROOT / package  # ours, not a distribution of the same name
 
 
-def run_blocked(code: str, folder: Path, entered: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a program in which the packages of BLOCKED cannot be imported."""
-    blocked = f"import sys\nfor name in {BLOCKED!r}: sys.modules[name] = None\n"
+def run_blocked(
+    code: str, folder: Path, entered: str = "", further: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in which the packages of BLOCKED, and further ones, cannot be imported."""
+    blocked = f"import sys\nfor name in {(*BLOCKED, *further)!r}: sys.modules[name] = None\n"
     command = [sys.executable, "-c", blocked + code]
     return subprocess.run(command, input=entered, capture_output=True, text=True, cwd=folder, timeout=120)
 
@@ -309,7 +316,7 @@ def test_commands_over_finished_runs_need_no_torch(arguments: str, says: str, tm
     rows = [{"id": str(n), "prompt": "p", "first": "a", "second": "b"} for n in range(2)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     code = f"sys.argv = {['reasoner', *arguments.split()]!r}\nfrom reasoner.cli import main; main()"
-    done = run_blocked(code, tmp_path, entered="1\n2\n")
+    done = run_blocked(code, tmp_path, entered="1\n2\n", further=SERVE)
     assert done.returncode == 0, done.stderr
     assert says in done.stdout
 
