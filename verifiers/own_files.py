@@ -56,7 +56,7 @@ def write_own(path: Path, content: bytes) -> None:
         with os.fdopen(open_own(path, "write"), "wb") as file:
             file.write(content)
         return
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -199,7 +199,14 @@ def _lines(file: str) -> int | None:
 @contextmanager
 def _progress(done: int, *, total: int | None = None, beside: TextIO | None = None) -> Iterator[Callable[[], None]]:
     """A bar on standard error: rows, time, time left; none where the verdicts go to the same terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from verifiers.terminal.console import plain_console
 
@@ -207,7 +214,7 @@ def _progress(done: int, *, total: int | None = None, beside: TextIO | None = No
     columns = (
         TextColumn("grading"),
         BarColumn(),
-        TextColumn("{task.completed} rows" if total is None else "{task.completed} of {task.total} rows"),
+        TextColumn("{task.completed} rows") if total is None else MofNCompleteColumn(separator=" of "),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

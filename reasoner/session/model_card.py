@@ -212,7 +212,7 @@ def _use(card: Card, kept: KeptPrompt) -> str:
     note = (
         ""
         if card.template_fits
-        else "\nThe chat template does not give the prompts of training: `reasoner chat` writes them by `prompt.json`,"
+        else "\nThe chat template does not give the prompts of training: `reasoner chat MODEL` writes them by `prompt.json`,"
         " other programs have to be given them as text.\n"
     )
     return (
