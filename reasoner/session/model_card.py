@@ -212,8 +212,8 @@ def _use(card: Card, kept: KeptPrompt) -> str:
     note = (
         ""
         if card.template_fits
-        else "\nThe chat template does not give the prompts of training: `reasoner chat MODEL` writes them by `prompt.json`,"
-        " other programs have to be given them as text.\n"
+        else "\nThe chat template does not give the prompts of training: `reasoner chat MODEL` writes them by"
+        " `prompt.json`, other programs have to be given them as text.\n"
     )
     return (
         f"## Use\n\n{MODEL} stands for this folder or its name on the hub. Each way takes the likeliest"
