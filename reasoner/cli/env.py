@@ -56,7 +56,9 @@ def _gpu() -> str:
 
 
 def _memory() -> str:
-    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+    from reasoner.preflight.fits import machine_bytes
+
+    return f"{machine_bytes() / 2**30:.0f} GiB"
 
 
 def _said(*command: str) -> str:

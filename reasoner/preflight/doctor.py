@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reasoner.preflight.fits import machine_bytes
 from verifiers import JSON
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _bubblewrap() -> Check:
 
 def _memory() -> Check:
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / (1 << 30)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    total = machine_bytes() / (1 << 30)
     ok = total >= 6
     return Check(
         name="memory",

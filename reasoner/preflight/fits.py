@@ -56,7 +56,7 @@ def fits_line(
     if needed <= available:
         tight = "" if needed <= TIGHT * available else ", barely: the estimate is good to a tenth or two"
         return f"memory: fits in {available / GIB:.0f} GiB: {needed / GIB:.0f} of {available / GIB:.0f}{tight}"
-    settings = less = ""
+    less = ""
     for settings, smaller in _smaller(stage, on_gpu=on_gpu):
         held = _bytes(smaller, on_gpu, tokens) or needed
         if held <= TIGHT * available:
