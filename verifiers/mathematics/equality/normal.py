@@ -336,7 +336,7 @@ def _call(node: Call, budget: Budget) -> Rational:
         return Rational(constant(exact), constant(1))
     if name in ("factorial", "factorial2", "binom", "gcd", "lcm", "max", "min", "mod") and None not in numbers:
         raise Undecided(f"{name} of these numbers")
-    if name in ("sum", "prod", "int", "lim", "prime"):
+    if name in ("sum", "prod", "int", "lim", "deriv", "above", "below", "prime"):
         raise Undecided(name)
     atom = f"{name}({','.join(key_of(argument) for argument in args)})"
     return Rational({((atom, 1),): Fraction(1)}, constant(1))

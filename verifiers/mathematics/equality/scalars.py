@@ -115,10 +115,10 @@ def _same_series(comparer: Comparer, gold: Node, answer: Node) -> bool:
     """An infinite sum, an integral or a limit that nobody evaluates: the same one, its parts equal."""
     if not (isinstance(gold, Call) and isinstance(answer, Call) and gold.name == answer.name):
         return False
-    return gold.name in ("sum", "prod", "int", "lim") and comparer.in_order(gold.args, answer.args)
+    return gold.name in ("sum", "prod", "int", "lim", "deriv") and comparer.in_order(gold.args, answer.args)
 
 
-_UNEVALUATED: Mapping[str, str] = {"int": "an integral", "lim": "a limit"}
+_UNEVALUATED: Mapping[str, str] = {"int": "an integral", "lim": "a limit", "deriv": "a derivative"}
 
 
 def undecidable(node: Node) -> str:

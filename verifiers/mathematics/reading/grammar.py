@@ -35,6 +35,7 @@ from verifiers.mathematics.nodes import (
     Sym,
     Text,
 )
+from verifiers.mathematics.reading.calculus import from_side, product_of, take_side
 from verifiers.mathematics.reading.tokens import Token
 from verifiers.mathematics.reading.words import SMALL, phrase
 from verifiers.mathematics.units import SYMBOLS, divided, is_unit_word, parse_unit
@@ -245,7 +246,7 @@ class Parser:
                 factors[-1] = Call(sign, (whole,)) if sign else whole
             else:
                 factors.append(factor)
-        return factors[0] if len(factors) == 1 else Mul(tuple(factors))
+        return product_of(factors)
 
     def _application(self, factors: list[Node]) -> Node | None:
         """`f(x)`, `N(0)`, `f^{-1}(2)`: the last factor applied to the bracket that follows, where it is a function.
@@ -818,9 +819,10 @@ class Parser:
         high: Node = Text(())
         while self.at("_") or self.at("^"):
             if self.take().text == "_":
+                side = take_side(self.tokens, self.position) if name == "lim" and self.at("{") else ""
                 if name in ("sum", "prod") and self.at("{") and self.peek(2).text == "=":
                     self._index_is_a_variable(self.peek(1))
-                low = self._argument()
+                low = from_side(self._argument(), side)
             else:
                 high = self._argument()
         body = self.product()

@@ -1,0 +1,294 @@
+"""Answers as SymPy builds them, from the typed tree: no text is parsed or evaluated. Runs in the opinion's process."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sympy
+
+from verifiers.mathematics.nodes import (
+    Add,
+    Call,
+    Const,
+    Div,
+    Matrix,
+    Mul,
+    Neg,
+    Node,
+    Num,
+    Pow,
+    Relation,
+    Sym,
+    Text,
+    children,
+    contains,
+    symbols,
+)
+
+WHOLE_LETTERS = frozenset(("n", "k", "m", "N", "i", "j"))
+"""Letters of whole numbers, where the expression has a sum, a product, a factorial, a rounding or a matrix power."""
+_COUNTING = frozenset(("sum", "prod", "factorial", "factorial2", "binom", "floor", "ceil", "mod", "gcd", "lcm"))
+
+
+class NotBuilt(ValueError):
+    """SymPy has no counterpart of a part of the tree here."""
+
+
+class Builder:
+    """Builds the sides of one question with the same symbols.
+
+    Args:
+        sides: the trees; what their letters stand for is told from all of them.
+    """
+
+    def __init__(self, sides: Sequence[Node]) -> None:
+        names = frozenset[str]().union(*map(symbols, sides))
+        counts = any(_counts(side) for side in sides)
+        unknown = any(contains(side, Call) and _calls(side) & {"re", "im", "arg", "bar"} for side in sides)
+        self._symbols: dict[str, Any] = {}
+        for name in names:
+            if counts and name in WHOLE_LETTERS:
+                self._symbols[name] = sympy.Symbol(name, integer=True, positive=True)
+            else:
+                self._symbols[name] = sympy.Symbol(name, **({} if unknown else {"real": True}))
+
+    def build(self, node: Node) -> Any:
+        """The SymPy object of a tree, nothing of it worked out.
+
+        Raises:
+            NotBuilt: a part of it has no counterpart.
+        """
+        made = _BUILT.get(type(node))
+        if made is None:
+            raise NotBuilt(type(node).__name__)
+        return made(self, node)
+
+    def symbol(self, node: Node) -> Any:
+        """The symbol of a variable.
+
+        Raises:
+            NotBuilt: it is none.
+        """
+        if not isinstance(node, Sym):
+            raise NotBuilt("a variable was expected")
+        return self._symbols.setdefault(node.name, sympy.Symbol(node.name, real=True))
+
+    def index(self, node: Sym) -> Any:
+        """The index of a sum: a whole number."""
+        made = self._symbols[node.name] = sympy.Symbol(node.name, integer=True)
+        return made
+
+    def add(self, node: Add) -> Any:
+        """A sum; an integral without its differential reaches up to the term that has it: `∫ x^2 + x dx`."""
+        terms = list(node.terms)
+        for place, term in enumerate(terms):
+            if isinstance(term, Call) and term.name == "int" and _split(term.args[2]) is None:
+                for end in range(place + 1, len(terms)):
+                    body = Add((term.args[2], *terms[place + 1 : end + 1]))
+                    if _split(terms[end]) is not None:
+                        whole = Call("int", (term.args[0], term.args[1], _joined(body)))
+                        return self.build(_sum((*terms[:place], whole, *terms[end + 1 :])))
+        return sympy.Add(*map(self.build, terms))
+
+    def quotient(self, node: Div) -> Any:
+        """A quotient."""
+        return self.build(node.top) / self.build(node.bottom)
+
+    def power(self, node: Pow) -> Any:
+        """A power, of a matrix too."""
+        return self.build(node.base) ** self.build(node.exponent)
+
+    def matrix(self, node: Matrix) -> Any:
+        """A matrix, or its determinant."""
+        made = sympy.Matrix([[self.build(cell) for cell in row] for row in node.rows])
+        return made.det() if node.bar else made
+
+    def call(self, node: Call) -> Any:
+        """A function, or what a bound variable runs over."""
+        if node.name in _BOUND:
+            return _BOUND[node.name](self, node.args)
+        args = [self.build(argument) for argument in node.args]
+        if node.name == "apply":
+            raise NotBuilt("an unknown function")
+        function = _FUNCTIONS.get(node.name)
+        if function is None:
+            raise NotBuilt(node.name)
+        return function(*args)
+
+
+def _calls(node: Node) -> frozenset[str]:
+    found = frozenset((node.name,)) if isinstance(node, Call) else frozenset[str]()
+    return found.union(*map(_calls, children(node)))
+
+
+def _counts(node: Node) -> bool:
+    power_of_matrix = isinstance(node, Pow) and isinstance(node.base, Matrix)
+    return power_of_matrix or bool(_calls(node) & _COUNTING) or any(map(_counts, children(node)))
+
+
+def _sum(terms: Sequence[Node]) -> Node:
+    return terms[0] if len(terms) == 1 else Add(tuple(terms))
+
+
+def _joined(body: Add) -> Node:
+    """`x^2 + x dx` as `(x^2 + x) dx`."""
+    last = _split(body.terms[-1])
+    assert last is not None
+    rest, variables = last
+    bracket: Node = Add((*body.terms[:-1], rest))
+    for variable in variables:
+        bracket = Mul((bracket, Sym("d"), variable))
+    return bracket
+
+
+def _split(body: Node) -> tuple[Node, tuple[Sym, ...]] | None:
+    """(integrand, its variables in the order written) of `x dx`, `dx/x`, `(dx)/(1 + x^2)`; None without a differential."""
+    if isinstance(body, Neg):
+        inner = _split(body.operand)
+        return None if inner is None else (Neg(inner[0]), inner[1])
+    if isinstance(body, Div):
+        top = _split(body.top)
+        return None if top is None else (Div(top[0], body.bottom), top[1])
+    if isinstance(body, Call) and body.name not in _BOUND:  # `\\ln x dx` is read as the logarithm of `x dx`
+        last = _split(body.args[-1])
+        return None if last is None else (Call(body.name, (*body.args[:-1], last[0])), last[1])
+    if not isinstance(body, Mul):
+        return None
+    factors = list(body.factors)
+    found: list[Sym] = []
+    place = 0
+    while place + 1 < len(factors):
+        mark, variable = factors[place], factors[place + 1]
+        if mark == Sym("d") and isinstance(variable, Sym):
+            found.append(variable)
+            del factors[place : place + 2]
+        else:
+            place += 1
+    for place, factor in enumerate(factors):
+        inner = _split(factor) if isinstance(factor, Mul | Div | Call) else None
+        if inner is not None:
+            factors[place] = inner[0]
+            found += inner[1]
+    if not found:
+        return None
+    return (Mul(tuple(factors)) if len(factors) > 1 else factors[0] if factors else Num(1)), tuple(found)
+
+
+def _integral(builder: Builder, args: Sequence[Node]) -> Any:
+    """Of one variable between its bounds; an inner one takes the first differential, which may stand behind it."""
+    signs: list[tuple[Node, Node]] = []
+    body: Node = Call("int", tuple(args))
+    while isinstance(body, Call) and body.name == "int":
+        signs.append((body.args[0], body.args[1]))
+        body = body.args[2]
+    split = _split(body)
+    if split is None or len(split[1]) != len(signs):
+        raise NotBuilt("an integral without its variable")
+    made = builder.build(split[0])
+    for variable, (low, high) in zip(split[1], reversed(signs), strict=True):
+        if isinstance(low, Text) or isinstance(high, Text):
+            raise NotBuilt("an integral without its bounds")
+        made = sympy.Integral(made, (builder.symbol(variable), builder.build(low), builder.build(high)))
+    return made
+
+
+def _limit(builder: Builder, args: Sequence[Node]) -> Any:
+    low, _, body = args
+    if not (isinstance(low, Relation) and low.ops == ("to",)):
+        raise NotBuilt("a limit without its variable")
+    variable, place = low.sides
+    side = "+-"
+    if isinstance(place, Call) and place.name in ("above", "below"):
+        side, place = ("+" if place.name == "above" else "-"), place.args[0]
+    at = builder.build(place)
+    if at.is_infinite:
+        side = "-" if at == sympy.oo else "+"
+    return sympy.Limit(builder.build(body), builder.symbol(variable), at, side)
+
+
+def _series(kind: Callable[..., Any]) -> Callable[[Builder, Sequence[Node]], Any]:
+    def made(builder: Builder, args: Sequence[Node]) -> Any:
+        low, high, body = args
+        if not (isinstance(low, Relation) and low.ops == ("=",)) or isinstance(high, Text):
+            raise NotBuilt("a sum without a range")
+        name = low.sides[0]
+        if not isinstance(name, Sym):
+            raise NotBuilt("a sum without its index")
+        index = builder.index(name)
+        return kind(builder.build(body), (index, builder.build(low.sides[1]), builder.build(high)))
+
+    return made
+
+
+def _derivative(builder: Builder, args: Sequence[Node]) -> Any:
+    variable, order, body = args
+    times = builder.build(order)
+    if not (times.is_Integer and 1 <= times <= 20):
+        raise NotBuilt("a derivative of a variable order")
+    return sympy.Derivative(builder.build(body), (builder.symbol(variable), int(times)))
+
+
+def _product(factors: Sequence[Any]) -> Any:
+    """In order: matrices do not commute."""
+    return functools.reduce(operator.mul, factors)
+
+
+def _logarithm(argument: Any, base: Any = 10) -> Any:
+    return sympy.log(argument) / sympy.log(base)
+
+
+def _root(radicand: Any, index: Any) -> Any:
+    return sympy.real_root(radicand, index) if index.is_odd and radicand.is_real else sympy.root(radicand, index)
+
+
+_BOUND: Mapping[str, Callable[[Builder, Sequence[Node]], Any]] = {
+    "int": _integral,
+    "lim": _limit,
+    "sum": _series(sympy.Sum),
+    "prod": _series(sympy.Product),
+    "deriv": _derivative,
+}
+"""What binds a variable, to what builds it."""
+_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "root": _root,
+    "ln": lambda argument, base=sympy.E: _logarithm(argument, base),
+    "log": _logarithm,
+    "degree": lambda angle: angle * sympy.pi / 180,
+    "percent": lambda value: value / 100,
+    "abs": sympy.Abs,
+    "bar": sympy.conjugate,
+    "ceil": sympy.ceiling,
+    "binom": sympy.binomial,
+    "arcsinh": sympy.asinh,
+    "arccosh": sympy.acosh,
+    "arctanh": sympy.atanh,
+    "max": sympy.Max,
+    "min": sympy.Min,
+    "mod": sympy.Mod,
+    **{
+        name: getattr(sympy, name)
+        for name in (
+            "sin cos tan cot sec csc sinh cosh tanh coth sech csch floor factorial factorial2 gamma zeta erf sign re im"
+            " arg gcd lcm"
+        ).split()
+    },
+    **{f"arc{name}": getattr(sympy, f"a{name}") for name in "sin cos tan cot sec csc".split()},
+}
+"""Function of the tree, to SymPy's."""
+_BUILT: Mapping[type, Callable[[Builder, Any], Any]] = {
+    Num: lambda _, node: sympy.Rational(node.value.numerator, node.value.denominator),
+    Sym: Builder.symbol,
+    Const: lambda _, node: {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo}[node.name],
+    Add: Builder.add,
+    Neg: lambda builder, node: -builder.build(node.operand),
+    Mul: lambda builder, node: _product([builder.build(factor) for factor in node.factors]),
+    Div: Builder.quotient,
+    Pow: Builder.power,
+    Call: Builder.call,
+    Matrix: Builder.matrix,
+}
+
+

@@ -1,0 +1,57 @@
+"""The opinion's process: answers questions until its owner closes the pipe. Each has CPU seconds, then it is killed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+import struct
+import sys
+from typing import BinaryIO
+
+HEADER = struct.Struct("<I")
+ADDRESS_SPACE = 3 << 30
+"""Bytes of address space."""
+
+
+def main(cpu_seconds: float) -> None:
+    """Answer on standard output: one line a question, the first when SymPy is imported."""
+    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_AS, ADDRESS_SPACE)
+    sys.setrecursionlimit(10_000)
+    from verifiers.mathematics.opinion.decide import decide
+
+    while True:
+        print("ready", file=answers, flush=True)
+        question = _question(questions)
+        if question is None:
+            os._exit(0)
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # CPU time; SIGPROF ends the process, whatever it is doing
+        try:
+            said = decide(*pickle.loads(question))
+        except (MemoryError, RecursionError) as error:
+            said = f"limit: {type(error).__name__}"
+        except Exception as error:  # SymPy raises many classes for what it cannot do
+            said = f"unknown: {type(error).__name__}: {error}"
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(" ".join(said.split())[:500], file=answers, flush=True)
+
+
+def _question(stream: BinaryIO) -> bytes | None:
+    """The bytes of one pickled pair from the owner; None when the owner is gone."""
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    (length,) = HEADER.unpack(header)
+    body = stream.read(length)
+    return body if len(body) == length else None
+
+
+def _limit(which: int, value: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))

@@ -1,0 +1,117 @@
+"""One question for SymPy: are two expressions equal? Runs in the opinion's process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sympy
+
+from verifiers.mathematics.nodes import Node
+from verifiers.mathematics.opinion.build import Builder, NotBuilt
+
+DIGITS = 50
+AGREE = 40
+"""Digits of DIGITS in which two values must agree at each point."""
+APART = 12
+"""Digits to which two values must have been worked out to be called different."""
+POINTS: tuple[tuple[int, int], ...] = ((1234, 997), (577, 1201), (2801, 1409), (-1511, 1103), (-389, 1777))
+"""Rationals at which expressions in real variables are compared: three positive, two negative."""
+WHOLE = (2, 3, 4, 5, 7)
+_PENDING = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
+_UNDEFINED = (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo)
+
+
+def decide(gold: Node, answer: Node) -> str:
+    """Return "equal", "different", or "unknown" with the reason behind a colon."""
+    try:
+        builder = Builder((gold, answer))
+        left, right = builder.build(gold), builder.build(answer)
+    except NotBuilt as error:
+        return f"unknown: {error}"
+    left, right = _light(left), _light(right)
+    if isinstance(left, sympy.MatrixBase | sympy.MatPow) or isinstance(right, sympy.MatrixBase | sympy.MatPow):
+        return _matrices(left.doit(), right.doit())
+    if left.has(*_PENDING) or right.has(*_PENDING):
+        if _by_values(left, right) == "equal":
+            return "equal"
+        left, right = left.doit(), right.doit()  # a value by quadrature may be off: only a closed form tells apart
+    if left.has(*_PENDING) or right.has(*_PENDING):
+        return "unknown: not worked out"
+    if left in _UNDEFINED or right in _UNDEFINED:
+        return "unknown: no value" if left == right or left is sympy.nan or right is sympy.nan else "different"
+    said = _by_values(left, right)
+    return "equal" if said != "different" and sympy.simplify(left - right) == 0 else said
+
+
+def _light(side: Any) -> Any:
+    """Derivatives, limits, infinite products and integrals over infinite ranges worked out; the others left."""
+    side = side.replace(_is_light, lambda part: part.doit())
+    return side.replace(lambda part: isinstance(part, sympy.Product), _product)
+
+
+def _is_light(part: Any) -> bool:
+    if isinstance(part, sympy.Integral):
+        return any(bound.is_infinite for limit in part.limits for bound in limit[1:])
+    return isinstance(part, sympy.Derivative | sympy.Limit)
+
+
+def _product(part: Any) -> Any:
+    """A product; an infinite one as the limit of its finite ones."""
+    index, low, high = part.limits[0]
+    if high != sympy.oo:
+        return part.doit()
+    end = sympy.Symbol("end", integer=True, positive=True)
+    return sympy.limit(sympy.simplify(sympy.product(part.function, (index, low, end))), end, sympy.oo)
+
+
+def _matrices(left: Any, right: Any) -> str:
+    if not (isinstance(left, sympy.MatrixBase) and isinstance(right, sympy.MatrixBase)):
+        return "unknown: a matrix power"
+    if left.shape != right.shape:
+        return "different"
+    said = [_by_values(a, b) for a, b in zip(left, right, strict=True)]
+    return next((word for word in said if word != "equal"), "equal")
+
+
+def _by_values(left: Any, right: Any) -> str:
+    """Whether two expressions agree at every point at which both have a value."""
+    names = sorted(left.free_symbols | right.free_symbols, key=str)
+    agreed = 0
+    for place in range(len(POINTS) if names else 1):
+        same = _same_at(left, right, {name: _point(name, index, place) for index, name in enumerate(names)})
+        if same is False:
+            return "different"
+        agreed += same is True
+    return "equal" if agreed else "unknown: no value at any point"
+
+
+def _point(name: Any, index: int, place: int) -> Any:
+    """A value of a variable: other ones for other variables and at other places."""
+    if name.is_integer:
+        return sympy.Integer(WHOLE[place] + index)
+    top, bottom = POINTS[(place + index) % len(POINTS)] if index else POINTS[place]
+    return sympy.Rational(top + index, bottom)
+
+
+def _same_at(left: Any, right: Any, point: Mapping[Any, Any]) -> bool | None:
+    """Whether two values agree to AGREE digits, differ beyond doubt, or neither (None)."""
+    values = [_value(side.subs(point)) for side in (left, right)]
+    if values[0] is None or values[1] is None:
+        return None
+    scale = max(abs(values[0]), abs(values[1]), sympy.Float(10, DIGITS) ** -AGREE)
+    apart = abs(values[0] - values[1])
+    if apart <= scale * sympy.Float(10, DIGITS) ** -AGREE:
+        return True
+    return False if apart > scale * sympy.Float(10, DIGITS) ** -APART else None
+
+
+def _value(side: Any) -> Any:
+    """A complex number to DIGITS digits; None where it has none, or is not worked out so far."""
+    try:
+        value = side.evalf(DIGITS, maxn=200)
+    except (ValueError, TypeError, ZeroDivisionError, NotImplementedError):  # a series that diverges here, a pole
+        return None
+    real, imaginary = value.as_real_imag()
+    settled = real.is_Number and imaginary.is_Number and value.is_finite
+    return value if settled else None
