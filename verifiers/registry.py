@@ -42,6 +42,7 @@ BUILTIN: Mapping[str, str] = {
     "logic": "verifiers.logic.verifier:Logic",
     "math": "verifiers.mathematics.verifier:Math",
     "math-verify": "verifiers.integrations.huggingface_math_verify:MathVerify",
+    "sympy": "verifiers.integrations.sympy_latex:SympyLatex",
     "numeric": "verifiers.answers.numeric:Numeric",
     "per-row": "verifiers.compose:PerRow",
     "reasoning-gym": "verifiers.integrations.gym:ReasoningGym",

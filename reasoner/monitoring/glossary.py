@@ -55,6 +55,10 @@ GLOSSARY: Mapping[str, Entry] = {
         "share of answers that a verifier reads and cannot decide (unevaluated integrals, limits, series): reward 0",
         "below 0.01; growing, the policy stops before it has worked its answer out",
     ),
+    "grading/sympy": Entry(
+        "share of answers that SymPy decided, in a process of its own, because nothing cheaper could",
+        "below 0.01; each costs up to sympy_seconds of CPU time",
+    ),
     "completion/length_mean, completion/length_max": Entry(
         "tokens of a completion", "grows only while the reward does"
     ),

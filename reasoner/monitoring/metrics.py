@@ -33,6 +33,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "completion/truncated": sum(r.completion.finish_reason is FinishReason.LENGTH for r in rollouts) / total,
         "grading/ungraded": (outcomes[Outcome.VERIFIER_ERROR] + outcomes[Outcome.BAD_REFERENCE]) / total,
         "grading/undecided": sum(r.verdict.detail.get("tier") == "undecided" for r in rollouts) / total,
+        "grading/sympy": sum(r.verdict.detail.get("tier") == "sympy" for r in rollouts) / total,
         **{f"outcome/{outcome}": outcomes[outcome] / total for outcome in Outcome},
     }
     return metrics | _pass_rate(rollouts) | signal_metrics(groups) | _by_task(groups) | _by_component(rollouts)

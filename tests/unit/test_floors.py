@@ -68,7 +68,7 @@ ONLY = {
 """Arrows that lead to one file of a room alone."""
 INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry", "text"}
 INTERFACE |= {"row_choice", "own_files", "plain_yaml", "parquet"}
-MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality"}
+MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality", "mathematics/opinion"}
 VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "errors": set(),
     "text": set(),
@@ -91,6 +91,7 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "mathematics": set(),
     "mathematics/reading": {"mathematics"},
     "mathematics/equality": {"mathematics"},
+    "mathematics/opinion": {"mathematics"},
     "mathematics/wordings": {"mathematics", "mathematics/reading"},
     "mathematics/references": MATHEMATICS | INTERFACE | {"answers"},
     "mathematics/verifier": MATHEMATICS | INTERFACE | {"answers", "mathematics/references", "mathematics/wordings"},

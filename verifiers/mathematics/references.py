@@ -104,7 +104,7 @@ def notes_on(reference: JSON) -> list[str]:
         )
     found += _notes_on_boxes(whole)
     if kind := undecidable(gold.tree):
-        found.append(f"it holds {kind}, which is not worked out: graded as the same one, anything else is undecided")
+        found.append(f"it holds {kind}: graded as the same one, or by what SymPy makes of it within its limit")
     return found + _notes_on_statements(gold.tree)
 
 

@@ -10,9 +10,10 @@ from verifiers.answers.final import check_forms, final_answer, no_answer
 from verifiers.answers.find import DEFAULT_FORMS, Extraction
 from verifiers.base import GradingRow, Verifier
 from verifiers.errors import BadOption
-from verifiers.mathematics.equality.compare import Comparison, Policy, compare
+from verifiers.mathematics.equality.compare import Comparison, Pair, Policy, compare, is_question
 from verifiers.mathematics.limits import MAX_REFERENCE_CHARS, LimitExceeded, ParseError
 from verifiers.mathematics.nodes import Add, Div, Group, GroupKind, Mul, Neg, Node, Pow, Sym
+from verifiers.mathematics.opinion.ask import SecondOpinion
 from verifiers.mathematics.reading.commas import groups_thousands, writes_decimal_comma
 from verifiers.mathematics.reading.reader import read
 from verifiers.mathematics.references import (
@@ -35,6 +36,10 @@ from verifiers.mathematics.wordings import (
 )
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
+MOST_ASKED = 4
+"""Questions of one row to SymPy."""
+BUSY = 4
+"""Wall-clock seconds that a CPU second takes on a busy machine, in the time that the grading pool gives a row."""
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
 _GROUPED_INTEGER = re.compile(r"[-+]?\$?\d{1,3}(?:,\d{3})+(?:\.0+)?|[-+]?\$?\d{1,18}(?:\.0+)?")
 
@@ -53,10 +58,12 @@ class Math(Verifier):
         ordered_lists: bare comma lists are compared in order.
         any_base: a number in another base than the reference's counts.
         thinking_tags: names of further tags whose content is thinking, beyond those of `verifiers.answers.visible`.
+        sympy_seconds: CPU seconds that SymPy may take for a pair of expressions that nothing here decides, in a process of
+            its own; 0: it is not asked.
     """
 
     name = "math"
-    version = "2"
+    version = "3"
     reference_schema = {"type": "string", "minLength": 1}
     grade_seconds = 5.0
 
@@ -73,12 +80,19 @@ class Math(Verifier):
         ordered_lists: bool = False,
         any_base: bool = False,
         thinking_tags: list[str] | None = None,
+        sympy_seconds: float = 5.0,
     ) -> None:
         check_forms(forms)
         if rounding not in ("reference", "exact"):
             raise BadOption(f"rounding must be 'reference' or 'exact'; got {rounding!r}.")
         if not 0 <= relative_tolerance < 0.1:
             raise BadOption(f"relative_tolerance must be in [0, 0.1); got {relative_tolerance}.")
+        if not 0 <= sympy_seconds <= 600:
+            raise BadOption(f"sympy_seconds must be in [0, 600]; got {sympy_seconds}.")
+        self._opinion = SecondOpinion(sympy_seconds) if sympy_seconds else None
+        if self._opinion is not None:
+            self.version = f"{type(self).version} ({self._opinion.version})"
+            self.grade_seconds = type(self).grade_seconds + MOST_ASKED * BUSY * sympy_seconds
         self._forms: Sequence[str] = tuple(forms) if forms is not None else DEFAULT_FORMS
         self._lenient = lenient
         self._thinking_tags = tuple(thinking_tags or ())
@@ -122,8 +136,27 @@ class Math(Verifier):
         if result.tier == "undecided":
             check_value(gold)
         if result.limited:
-            return fixed(Outcome.LIMIT_EXCEEDED, result.limited, answer=_shown(found)[:200], form=form)
+            return fixed(Outcome.LIMIT_EXCEEDED, result.limited, answer=_shown(found)[:200], form=form, tier=result.tier)
         return _verdict(result.equal, result.tier, _shown(found), reference, form)
+
+    def _decided(self, gold: Node, answer: Node) -> Comparison:
+        """Two trees compared, with SymPy's answers to what is left open."""
+        result = compare(gold, answer, self._policy)
+        said: dict[Pair, bool] = {}
+        asked = 0
+        while self._opinion is not None and result.tier == "undecided" and asked < MOST_ASKED:
+            pair = next((pair for pair in result.open if pair not in said and is_question(*pair)), None)
+            if pair is None:
+                break
+            asked += 1
+            opinion = self._opinion.ask(*pair)
+            if opinion.startswith("limit"):
+                return Comparison(False, "sympy", opinion.replace("limit", "SymPy reached its limit"))
+            if opinion.startswith("unknown"):
+                break
+            said[pair] = opinion == "equal"
+            result = compare(gold, answer, self._policy, said)
+        return result
 
     def _compared(self, gold: Gold, found: Extraction) -> Comparison:
         """The answer beside the reference: as it is read, then in its other readings, then as words."""
@@ -140,7 +173,7 @@ class Math(Verifier):
             else:
                 if pair is None:
                     continue
-                result = compare(*pair, self._policy)
+                result = self._decided(*pair)
             if result.equal:
                 return result
             first = first or result
@@ -149,10 +182,6 @@ class Math(Verifier):
                 return Comparison(True, tier)
         assert first is not None, "an answer has at least one reading"
         return first
-
-
-Pair = tuple[Node, Node]
-"""(reference, answer)."""
 
 
 def _as_read(gold: Gold, found: Extraction) -> Pair | None:

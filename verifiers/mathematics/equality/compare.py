@@ -7,12 +7,12 @@ from typing import Any
 
 from verifiers.mathematics import rewrites
 from verifiers.mathematics.equality import constants, readings
-from verifiers.mathematics.equality.comparer import Comparer, Comparison, Policy, replaced
+from verifiers.mathematics.equality.comparer import Comparer, Comparison, Pair, Policy, replaced
 from verifiers.mathematics.equality.groups import groups, matrix_or_vector, ratios
 from verifiers.mathematics.equality.piecewise import piecewise
 from verifiers.mathematics.equality.realsets import line_of
 from verifiers.mathematics.equality.relations import relations
-from verifiers.mathematics.equality.scalars import bases, numbers, quantities, rounds, scalars, undecidable
+from verifiers.mathematics.equality.scalars import bases, is_question, numbers, quantities, rounds, scalars, undecidable
 from verifiers.mathematics.limits import LimitExceeded
 from verifiers.mathematics.nodes import (
     EXPRESSION,
@@ -42,12 +42,23 @@ from verifiers.mathematics.nodes import (
 )
 
 
-def compare(reference: Node, answer: Node, policy: Policy | None = None) -> Comparison:
+NOTHING: Mapping[Pair, bool] = {}
+
+
+def compare(
+    reference: Node, answer: Node, policy: Policy | None = None, decided: Mapping[Pair, bool] = NOTHING
+) -> Comparison:
     """Compare an answer with the reference. Symmetric but for the rounding of decimal references.
+
+    Args:
+        reference: its tree.
+        answer: its tree.
+        policy: what counts as the same.
+        decided: what was said elsewhere of pairs of expressions that an earlier `Comparison.open` held.
 
     Never raises: a bound that is met is a `Comparison` that names it.
     """
-    comparer = _Comparer(policy or Policy())
+    comparer = _Comparer(policy or Policy(), decided)
     try:
         reference, answer = readings.natural_logarithms(reference, answer)
         equal = comparer.same(reference, answer)
@@ -237,4 +248,4 @@ def _mixed(comparer: Comparer, gold: Node, answer: Node) -> bool:
     return False
 
 
-__all__ = ["Comparison", "Policy", "compare", "undecidable"]
+__all__ = ["Comparison", "Pair", "Policy", "compare", "is_question", "undecidable"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,7 +37,7 @@ class Comparison:
 
     equal: bool
     tier: str
-    """identical, number, structure, normal form, numeric, undecided, limit."""
+    """identical, number, structure, normal form, numeric, sympy, undecided, limit."""
     limited: str = ""
     """Where the answer's size met a bound: which."""
     open: tuple[tuple[Node, Node], ...] = ()
@@ -46,14 +46,17 @@ class Comparison:
 
 
 Side = TypeVar("Side")
-_TIERS = ("identical", "number", "structure", "normal form", "numeric")
+_TIERS = ("identical", "number", "structure", "normal form", "numeric", "sympy")
+Pair = tuple[Node, Node]
+"""(reference, answer): two expressions."""
 
 
 class Comparer(ABC):
     """One comparison: its policy, and the highest tier that was asked so far."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, decided: Mapping[Pair, bool]) -> None:
         self.policy = policy
+        self._decided = decided
         self.measured = False
         """Whether what is compared is the value of a quantity with a unit."""
         self._level = 0
@@ -72,6 +75,15 @@ class Comparer(ABC):
     def fall_back(self, tier: str) -> None:
         """Note that this tier answers, although a higher one was asked."""
         self._level = min(self._level, _TIERS.index(tier))
+
+    def left_open(self, gold: Node, answer: Node) -> bool:
+        """What was said elsewhere of two expressions that no tier can decide; False, and kept, where nothing was."""
+        said = self._decided.get((gold, answer))
+        if said is None:
+            self.open.append((gold, answer))
+            return False
+        self.reach("sympy")
+        return said
 
     @abstractmethod
     def same(self, gold: Node, answer: Node) -> bool:

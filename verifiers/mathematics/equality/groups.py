@@ -105,7 +105,9 @@ def matrix_or_vector(comparer: Comparer, gold: Node, answer: Node, one: Matrix |
     """`k A` beside a matrix, `3i + 4j` beside a vector."""
     if contains(other, Matrix):
         matrix = rewrites.worked_out(other)
-        return matrix is not None and comparer.same(*replaced(gold, one, one, matrix))
+        if matrix is None:
+            return comparer.left_open(gold, answer)
+        return comparer.same(*replaced(gold, one, one, matrix))
     items = children(one)
     if isinstance(one, Matrix) and 1 not in (len(one.rows), len(one.rows[0])):
         return False

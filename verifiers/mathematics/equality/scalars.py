@@ -23,6 +23,7 @@ from verifiers.mathematics.nodes import (
     Neg,
     Node,
     Num,
+    Pow,
     Quantity,
     Sym,
     Unit,
@@ -66,7 +67,9 @@ def scalars(comparer: Comparer, gold: Node, answer: Node) -> bool:
     """Compare two expressions: by their normal forms, then by their values at some points."""
     if contains(gold, Matrix) and contains(answer, Matrix):
         matrices = rewrites.worked_out(gold), rewrites.worked_out(answer)
-        return matrices[0] is not None and matrices[1] is not None and comparer.same(matrices[0], matrices[1])
+        if matrices[0] is None or matrices[1] is None:
+            return comparer.left_open(gold, answer)
+        return comparer.same(matrices[0], matrices[1])
     if not comparer.policy.unsimplified and constants.worked_out(gold) and not constants.worked_out(answer):
         return False
     return any(_scalar(comparer, *sides) for sides in _readings(gold, answer, comparer.policy))
@@ -106,8 +109,7 @@ def _same_expression(comparer: Comparer, gold: Node, answer: Node) -> bool:
     except Undecided:
         if _same_series(comparer, gold, answer):
             return True
-        comparer.open.append((gold, answer))
-        return False
+        return comparer.left_open(gold, answer)
     return _rounded_surd(comparer, gold, answer)
 
 
@@ -128,7 +130,20 @@ def undecidable(node: Node) -> str:
             return _UNEVALUATED[node.name]
         if node.name in ("sum", "prod") and constants.infinite(node.args[1]):
             return "an infinite series"
+    if isinstance(node, Pow) and isinstance(node.base, Matrix):
+        return "a matrix power"
     return next((kind for kind in map(undecidable, children(node)) if kind), "")
+
+
+def is_question(gold: Node, answer: Node) -> bool:
+    """Whether a second opinion is asked of a pair that is left open.
+
+    An answer that leaves to be worked out what the reference has worked out is none, equal or not: it may be the problem
+    itself. Nor is a decimal, beside an exact reference.
+    """
+    if undecidable(answer) and not undecidable(gold):
+        return False
+    return constants.decimal(answer) is None or constants.decimal(gold) is not None
 
 
 def _rounded_surd(comparer: Comparer, gold: Node, answer: Node) -> bool:

@@ -408,17 +408,21 @@ def test_hostile_input_through_the_pool_loses_no_worker() -> None:
 
 
 def test_nothing_in_the_package_evaluates_text() -> None:
-    banned = {"eval", "exec", "compile", "sympify", "parse_expr", "parse_latex", "literal_eval", "__import__"}
+    banned = {"eval", "exec", "compile", "sympify", "S", "parse_expr", "parse_latex", "literal_eval", "__import__"}
+    banned |= {"lambdify"}
     paths = list((ROOT / "verifiers" / "mathematics").rglob("*.py"))
     assert len(paths) > 10
     for path in [*paths, ROOT / "verifiers" / "answers" / "find.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
-                called = node.func.id if isinstance(node.func, ast.Name) else None
+                called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", None)
+                if called == "compile" and ast.unparse(node.func) == "re.compile":
+                    continue
                 assert called not in banned, f"{path}:{node.lineno}"
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {alias.name for alias in node.names} | {getattr(node, "module", None) or ""}
-                assert not any(name.split(".")[0] in ("sympy", "antlr4") for name in names), f"{path}:{node.lineno}"
+                parsers = {"antlr4"} if path.parent.name == "opinion" else {"antlr4", "sympy"}  # it is handed trees
+                assert not parsers & {name.split(".")[0] for name in names}, f"{path}:{node.lineno}"
 
 
 def test_it_imports_fast() -> None:
