@@ -58,8 +58,8 @@ class Math(Verifier):
         ordered_lists: bare comma lists are compared in order.
         any_base: a number in another base than the reference's counts.
         thinking_tags: names of further tags whose content is thinking, beyond those of `verifiers.answers.visible`.
-        sympy_seconds: CPU seconds that SymPy may take for a pair of expressions that nothing here decides, in a process of
-            its own; 0: it is not asked.
+        sympy_seconds: CPU seconds that SymPy may take for a pair of expressions that nothing here decides, in a process
+            of its own; 0: it is not asked.
     """
 
     name = "math"
@@ -136,7 +136,9 @@ class Math(Verifier):
         if result.tier == "undecided":
             check_value(gold)
         if result.limited:
-            return fixed(Outcome.LIMIT_EXCEEDED, result.limited, answer=_shown(found)[:200], form=form, tier=result.tier)
+            return fixed(
+                Outcome.LIMIT_EXCEEDED, result.limited, answer=_shown(found)[:200], form=form, tier=result.tier
+            )
         return _verdict(result.equal, result.tier, _shown(found), reference, form)
 
     def _decided(self, gold: Node, answer: Node) -> Comparison:

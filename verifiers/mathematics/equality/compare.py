@@ -41,7 +41,6 @@ from verifiers.mathematics.nodes import (
     symbols,
 )
 
-
 NOTHING: Mapping[Pair, bool] = {}
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 from verifiers.mathematics import rewrites
 from verifiers.mathematics.equality import constants, normal, readings
 from verifiers.mathematics.equality.comparer import Comparer, Policy
-from verifiers.mathematics.equality.probes import probe_equal, value_of
+from verifiers.mathematics.equality.probes import has_complex_parts, probe_equal, value_of
 from verifiers.mathematics.limits import Budget, Undecided
 from verifiers.mathematics.nodes import (
     Add,
@@ -136,12 +136,12 @@ def undecidable(node: Node) -> str:
 
 
 def is_question(gold: Node, answer: Node) -> bool:
-    """Whether a second opinion is asked of a pair that is left open.
+    """Whether a second opinion is asked of a pair that is left open: of work to be done, or of complex numbers.
 
-    An answer that leaves to be worked out what the reference has worked out is none, equal or not: it may be the problem
-    itself. Nor is a decimal, beside an exact reference.
+    An answer that leaves to be worked out what the reference has worked out is none, equal or not: it may be the
+    problem itself. Nor is a decimal, beside an exact reference.
     """
-    if undecidable(answer) and not undecidable(gold):
+    if not undecidable(gold) and (undecidable(answer) or not (has_complex_parts(gold) or has_complex_parts(answer))):
         return False
     return constants.decimal(answer) is None or constants.decimal(gold) is not None
 

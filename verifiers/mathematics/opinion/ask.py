@@ -14,7 +14,6 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from importlib import metadata
 
 from verifiers.mathematics.nodes import Node
 from verifiers.mathematics.opinion.child import HEADER
@@ -50,6 +49,8 @@ class SecondOpinion:
     @property
     def version(self) -> str:
         """What its answers depend on: `sympy 1.14.0 2s`."""
+        from importlib import metadata
+
         return f"sympy {metadata.version('sympy')} {self.cpu_seconds:g}s"
 
     def ask(self, gold: Node, answer: Node) -> str:
@@ -78,7 +79,8 @@ class SecondOpinion:
         if self._process is None or self._process.poll() is not None:
             self._start()
         process = self._process
-        assert process is not None and process.stdin is not None
+        assert process is not None
+        assert process.stdin is not None
         question = pickle.dumps((gold, answer))
         try:
             process.stdin.write(HEADER.pack(len(question)) + question)
@@ -110,7 +112,8 @@ class SecondOpinion:
 
     def _line(self, seconds: float) -> str:
         """The next line of the process; "" where it ended, or took longer."""
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         descriptor, deadline, line = self._process.stdout.fileno(), time.monotonic() + seconds, bytearray()
         poller = select.poll()
         poller.register(descriptor, select.POLLIN | select.POLLHUP)

@@ -145,7 +145,7 @@ def _joined(body: Add) -> Node:
 
 
 def _split(body: Node) -> tuple[Node, tuple[Sym, ...]] | None:
-    """(integrand, its variables in the order written) of `x dx`, `dx/x`, `(dx)/(1 + x^2)`; None without a differential."""
+    """(integrand, its variables in the order written) of `x dx`, `dx/x`; None without a differential."""
     if isinstance(body, Neg):
         inner = _split(body.operand)
         return None if inner is None else (Neg(inner[0]), inner[1])
@@ -290,5 +290,3 @@ _BUILT: Mapping[type, Callable[[Builder, Any], Any]] = {
     Call: Builder.call,
     Matrix: Builder.matrix,
 }
-
-

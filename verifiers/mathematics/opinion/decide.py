@@ -90,8 +90,9 @@ def _point(name: Any, index: int, place: int) -> Any:
     """A value of a variable: other ones for other variables and at other places."""
     if name.is_integer:
         return sympy.Integer(WHOLE[place] + index)
-    top, bottom = POINTS[(place + index) % len(POINTS)] if index else POINTS[place]
-    return sympy.Rational(top + index, bottom)
+    top, bottom = POINTS[(place + index) % len(POINTS)]
+    real = sympy.Rational(top + index, bottom)
+    return real if name.is_real else real + sympy.I * sympy.Rational(*POINTS[(place + index + 1) % len(POINTS)])
 
 
 def _same_at(left: Any, right: Any, point: Mapping[Any, Any]) -> bool | None:
@@ -99,6 +100,8 @@ def _same_at(left: Any, right: Any, point: Mapping[Any, Any]) -> bool | None:
     values = [_value(side.subs(point)) for side in (left, right)]
     if values[0] is None or values[1] is None:
         return None
+    if any(at.is_negative for at in point.values()) and any(value.as_real_imag()[1] != 0 for value in values):
+        return None  # off the real domain principal branches may differ where the real functions agree
     scale = max(abs(values[0]), abs(values[1]), sympy.Float(10, DIGITS) ** -AGREE)
     apart = abs(values[0] - values[1])
     if apart <= scale * sympy.Float(10, DIGITS) ** -AGREE:

@@ -11,7 +11,7 @@ _MARKS = (Sym("d"), Sym("partial"))
 
 
 def product_of(factors: Sequence[Node]) -> Node:
-    r"""Factors as their product; behind `\frac{d}{dx}`, `\frac{d^2}{dx^2}` or `\frac{\partial}{\partial x}` as the derivative."""
+    r"""Factors as their product; behind `\frac{d}{dx}`, `\frac{d^2}{dx^2}` or with `\partial`, as the derivative."""
     for place, factor in enumerate(factors[:-1]):
         operator = _operator(factor)
         if operator is not None:
