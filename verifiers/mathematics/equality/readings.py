@@ -334,10 +334,12 @@ def is_range(node: Node) -> bool:
 def states_a_value(relation: Relation) -> bool:
     """`m + n = 73`, `f(2) = 42`, `sin t = 3/5`, `P(X > 2) = 1/2`: what stands on the left is what was asked for.
 
-    `2x = 73` and `x^2 = 4` are equations.
+    `2x = 73`, `x^2 = 4` and `5x - 7y + 4 = 0` are equations.
     """
     left, right = relation.sides[0], relation.sides[-1]
     if set(relation.ops) != {"="} or symbols(right):
+        return False
+    if right == Num(0) and isinstance(left, Add) and not all(map(symbols, left.terms)):
         return False
     if contains(left, (Relation, Call)) or len(symbols(left)) > 1:
         return True
