@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from verifiers.answers.final import final_answer, no_answer
@@ -26,12 +27,11 @@ class SympyLatex(Verifier):
 
     def __init__(self) -> None:
         try:
-            from latex2sympy2_extended import latex2sympy
+            self._parse: Any = importlib.import_module("latex2sympy2_extended").latex2sympy
         except ImportError as error:
             raise BadOption(
                 f"verifier sympy needs a package: pip install latex2sympy2_extended[antlr4_13_2] ({error})."
             ) from error
-        self._parse = latex2sympy
 
     def grade(self, row: GradingRow) -> Verdict:
         reference = self._read(str(row.reference))
@@ -53,13 +53,12 @@ class SympyLatex(Verifier):
 
 
 def _equal(reference: Any, answer: Any) -> bool:
-    import sympy
-
+    sympy: Any = importlib.import_module("sympy")
     if reference == answer:
         return True
     if not (isinstance(reference, sympy.Expr) and isinstance(answer, sympy.Expr)):
         return False
     try:
-        return sympy.simplify(reference - answer) == 0
+        return bool(sympy.simplify(reference - answer) == 0)
     except (TypeError, ValueError, AttributeError, NotImplementedError):
         return False

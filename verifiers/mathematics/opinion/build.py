@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import sympy
 
 from verifiers.mathematics.nodes import (
     Add,
@@ -28,6 +27,7 @@ from verifiers.mathematics.nodes import (
     symbols,
 )
 
+sympy: Any = importlib.import_module("sympy")  # its own types are partial
 WHOLE_LETTERS = frozenset(("n", "k", "m", "N", "i", "j"))
 """Letters of whole numbers, where the expression has a sum, a product, a factorial, a rounding or a matrix power."""
 _COUNTING = frozenset(("sum", "prod", "factorial", "factorial2", "binom", "floor", "ceil", "mod", "gcd", "lcm"))
@@ -240,6 +240,18 @@ def _logarithm(argument: Any, base: Any = 10) -> Any:
     return sympy.log(argument) / sympy.log(base)
 
 
+def _natural(argument: Any, base: Any = None) -> Any:
+    return sympy.log(argument) if base is None else _logarithm(argument, base)
+
+
+def _degrees(angle: Any) -> Any:
+    return angle * sympy.pi / 180
+
+
+def _percent(value: Any) -> Any:
+    return value / 100
+
+
 def _root(radicand: Any, index: Any) -> Any:
     return sympy.real_root(radicand, index) if index.is_odd and radicand.is_real else sympy.root(radicand, index)
 
@@ -254,10 +266,10 @@ _BOUND: Mapping[str, Callable[[Builder, Sequence[Node]], Any]] = {
 """What binds a variable, to what builds it."""
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "root": _root,
-    "ln": lambda argument, base=sympy.E: _logarithm(argument, base),
+    "ln": _natural,
     "log": _logarithm,
-    "degree": lambda angle: angle * sympy.pi / 180,
-    "percent": lambda value: value / 100,
+    "degree": _degrees,
+    "percent": _percent,
     "abs": sympy.Abs,
     "bar": sympy.conjugate,
     "ceil": sympy.ceiling,

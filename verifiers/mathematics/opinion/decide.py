@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
-
-import sympy
 
 from verifiers.mathematics.nodes import Node
 from verifiers.mathematics.opinion.build import Builder, NotBuilt
 
+sympy: Any = importlib.import_module("sympy")  # its own types are partial
 DIGITS = 50
 AGREE = 40
 """Digits of DIGITS in which two values must agree at each point."""
@@ -46,8 +46,11 @@ def decide(gold: Node, answer: Node) -> str:
 
 def _light(side: Any) -> Any:
     """Derivatives, limits, infinite products and integrals over infinite ranges worked out; the others left."""
-    side = side.replace(_is_light, lambda part: part.doit())
-    return side.replace(lambda part: isinstance(part, sympy.Product), _product)
+    return side.replace(_is_light, _done).replace(sympy.Product, _product)
+
+
+def _done(part: Any) -> Any:
+    return part.doit()
 
 
 def _is_light(part: Any) -> bool:
@@ -56,13 +59,13 @@ def _is_light(part: Any) -> bool:
     return isinstance(part, sympy.Derivative | sympy.Limit)
 
 
-def _product(part: Any) -> Any:
+def _product(body: Any, *limits: Any) -> Any:
     """A product; an infinite one as the limit of its finite ones."""
-    index, low, high = part.limits[0]
-    if high != sympy.oo:
-        return part.doit()
+    index, low, high = limits[0]
+    if high != sympy.oo or len(limits) > 1:
+        return sympy.Product(body, *limits).doit()
     end = sympy.Symbol("end", integer=True, positive=True)
-    return sympy.limit(sympy.simplify(sympy.product(part.function, (index, low, end))), end, sympy.oo)
+    return sympy.limit(sympy.simplify(sympy.product(body, (index, low, end))), end, sympy.oo)
 
 
 def _matrices(left: Any, right: Any) -> str:
