@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from sandbox.api import MIB, Limits, SandboxUnavailable
+from sandbox.connection import Pipes
 from sandbox.image import ensure_root
 from sandbox.pool import Launcher
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
@@ -58,7 +59,7 @@ class Bubblewrap(Launcher):
         )
         try:
             user = NOBODY if self._as_nobody else None
-            worker = Worker(self.command(), config, name="bubblewrap worker", cwd="/", user=user)
+            worker = Worker(Pipes(self.command(), cwd="/", user=user), config, name="bubblewrap worker")
             worker.prove(self.limits)
             return worker
         except WorkerLost as error:
