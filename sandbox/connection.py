@@ -178,7 +178,8 @@ def _after_fork() -> None:
     """A forked child has no thread but the one that forked."""
     global _starts, _starting
     _starter.clear()
-    _starts, _starting = queue.SimpleQueue(), threading.Lock()
+    _starts = queue.SimpleQueue[_Start]()
+    _starting = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -128,7 +128,6 @@ class Docker(Launcher):
                 environment={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
                 # its input is ours alone, and closed once we are gone: then the supervisor ends
                 stdin_open=True,
-                runtime=self._runtime,
                 host_config=self._client.create_host_config(**self.held(mode)),
             )["Id"]
         except FAILURES as error:
@@ -161,6 +160,7 @@ class Docker(Launcher):
             "cap_drop": ["ALL"],
             "cap_add": list(SUPERVISOR_CAPABILITIES if mode == "namespaces" else UID_MODE_CAPABILITIES),
             "tmpfs": {folder: options for folder in folders},
+            "runtime": self._runtime,
         }
 
     def discard(self, worker: Worker) -> None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import select
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from json import JSONDecodeError
 from typing import Any, TypeVar
 
 import docker
 from docker.api import APIClient
 from docker.context import Context, ContextAPI
-from docker.errors import APIError, DockerException, ImageNotFound, InvalidVersion, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, InvalidVersion, NotFound, TLSParameterError
 from requests.exceptions import RequestException
 
 from sandbox.api import SandboxError, SandboxUnavailable
@@ -58,13 +58,17 @@ def connect(seconds: float = COMMAND_SECONDS) -> APIClient:
             " (ssh -L /tmp/docker.sock:/var/run/docker.sock HOST) and set DOCKER_HOST=unix:///tmp/docker.sock."
         )
     try:
+        if where.startswith("unix://"):
+            with socket.socket(socket.AF_UNIX) as there:  # the library leaves one behind that cannot connect
+                there.settimeout(seconds)
+                there.connect(where.removeprefix("unix://"))
         return docker.DockerClient.from_env(timeout=seconds).api
     except FAILURES as error:
         raise SandboxUnavailable(f"the Docker engine at {where} cannot be used: {reason(error)}") from None
 
 
 @contextlib.contextmanager
-def engine(seconds: float = COMMAND_SECONDS) -> Iterator[APIClient]:
+def engine(seconds: float = COMMAND_SECONDS) -> Generator[APIClient]:
     """A client for one errand."""
     client = connect(seconds)
     try:
@@ -74,7 +78,7 @@ def engine(seconds: float = COMMAND_SECONDS) -> Iterator[APIClient]:
 
 
 @contextlib.contextmanager
-def named(errand: str) -> Iterator[None]:
+def named(errand: str) -> Generator[None]:
     """Have what the library raises be a SandboxError of one sentence."""
     try:
         yield
@@ -93,39 +97,50 @@ def _where() -> str:
     wanted = os.environ.get("DOCKER_CONTEXT") or None
     try:
         found: Context | None = ContextAPI.get_context(wanted)
-        known = [] if found else [context.name for context in ContextAPI.contexts()]
     except Exception as error:  # the library raises a plain Exception for a file that it cannot read
         raise SandboxUnavailable(f"the Docker context {wanted or 'in use'} cannot be read: {error}") from None
     if found is None:
         raise SandboxUnavailable(
-            f"there is no Docker context {wanted or 'of the name that the user configuration has'}; there are"
-            f" {', '.join(known)}. Set DOCKER_CONTEXT to one of them, or DOCKER_HOST to the engine's address."
+            f"there is no Docker context {wanted or 'of the name that the user configuration has'} here. Set"
+            " DOCKER_CONTEXT to one that is, or DOCKER_HOST to the engine's address."
         )
     return (found.Host or "").removeprefix("http+")
 
 
 def reason(error: BaseException) -> str:
     """What went wrong and what to do, in one sentence."""
-    if isinstance(error, ImageNotFound):
-        return f"{error.explanation}. Make it: reasoner sandbox build, or give another image=."
-    if isinstance(error, APIError):
-        return " ".join(str(error.explanation or error).split())[:500]
-    if isinstance(error, InvalidVersion):
-        return f"it speaks an API that is too old: {error} Install a newer engine."
     for cause in _causes(error):
-        if isinstance(cause, FileNotFoundError):
-            return f"nothing is there; {START}, or {OTHERS}."
-        if isinstance(cause, PermissionError):
-            return "this user may not use it; join the group docker (usermod -aG docker USER, then log in again)."
-        if isinstance(cause, ssl.SSLError):
-            return f"TLS failed ({cause.reason or cause}); see DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."
-        if isinstance(cause, ConnectionError) and cause.errno is not None:
-            return f"it does not answer ({os.strerror(cause.errno)}); {START}, or {OTHERS}."
-        if isinstance(cause, socket.gaierror):
-            return f"no machine has that name ({cause.strerror}); see DOCKER_HOST."
-        if isinstance(cause, TimeoutError) or "timed out" in str(cause):
-            return "it did not answer in time; see its log, and restart it."
+        if (found := _known(cause)) is not None:
+            return found
     return " ".join(str(error).split())[:500]
+
+
+def _known(cause: BaseException) -> str | None:
+    """The sentence for one kind of cause."""
+    if isinstance(cause, ImageNotFound):
+        return f"{cause.explanation}. Make it (reasoner sandbox build), or give another image=."
+    if isinstance(cause, APIError):
+        return " ".join(str(cause.explanation or cause).split())[:500]
+    if isinstance(cause, InvalidVersion):
+        return f"it speaks an API that is too old: {cause} Install a newer engine."
+    if isinstance(cause, TLSParameterError):
+        return "TLS is asked for, and cert.pem, key.pem and ca.pem are not all in DOCKER_CERT_PATH (~/.docker)."
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed ({cause.reason or cause}); see DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."
+    if isinstance(cause, FileNotFoundError):
+        return f"nothing is there; {START}, or {OTHERS}."
+    if isinstance(cause, PermissionError):
+        return "this user may not use it; join the group docker (usermod -aG docker USER, then log in again)."
+    if isinstance(cause, socket.gaierror):
+        return f"no machine has that name ({cause.strerror}); see DOCKER_HOST."
+    if isinstance(cause, TimeoutError) or "timed out" in str(cause):
+        return "it did not answer in time; see its log, and restart it."
+    if isinstance(cause, ConnectionError):
+        said = os.strerror(cause.errno) if cause.errno else "it hung up"
+        return f"it does not answer ({said}); {START}, or {OTHERS}."
+    if isinstance(cause, JSONDecodeError | KeyError):
+        return "what answers there is no Docker engine; see DOCKER_HOST."
+    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

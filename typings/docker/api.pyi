@@ -19,7 +19,6 @@ class APIClient:
         labels: Mapping[str, str] = ...,
         stdin_open: bool = ...,
         detach: bool = ...,
-        runtime: str | None = ...,
         host_config: Mapping[str, object] = ...,
     ) -> dict[str, Any]: ...
     def attach_socket(self, container: str, params: Mapping[str, int]) -> Any: ...
