@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
+from docker.errors import APIError
 from docker.types import LogConfig, Ulimit
 
-from sandbox.api import MIB, Limits, SandboxError, SandboxUnavailable
+from sandbox.api import MIB, Job, Limits, SandboxError, SandboxUnavailable
 from sandbox.engine import FAILURES, REPOSITORY, Attached, connect, engine, ensure_image, named, reason
 from sandbox.pool import Launcher
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
@@ -27,6 +28,7 @@ UIDS = 25_000
 MODES = ("auto", "namespaces", "uid", "one-shot")
 UID_MODE_RECYCLE = 200
 INODES = 4096
+NO_SUCH_CALL = (404, 405, 501)
 SUPERVISOR_BYTES = 96 * MIB
 
 
@@ -67,6 +69,9 @@ class Docker(Launcher):
         self._apparmor = apparmor
         self._deciding = threading.Lock()
         self._containers: dict[Worker, str] = {}
+        self._memory: dict[Worker, int] = {}
+        self._fixed = False
+        """Whether the engine cannot change the memory of a container that runs (older Podman)."""
         self._client = connect()
         self._image = image or ensure_image(packages)
         sweep()
@@ -138,6 +143,21 @@ class Docker(Launcher):
         """Where only uids keep jobs apart, containers are young; in one-shot mode, of one job."""
         return {"uid": UID_MODE_RECYCLE, "one-shot": 1}.get(self.mode)
 
+    def prepare(self, worker: Worker, job: Job) -> None:
+        """Have the container's memory be what this job may use, with what the supervisor and one of its folders take."""
+        parts = [job] if job.helper is None else [job, job.helper]
+        memory = sum(part.limits.memory_bytes for part in parts) + SUPERVISOR_BYTES + self._tmpfs_bytes
+        if self._memory.get(worker, memory if self._fixed else 0) == memory:
+            return
+        try:
+            self._client.update_container(self._containers[worker], mem_limit=memory, memswap_limit=memory)
+        except FAILURES as error:
+            if isinstance(error, APIError) and error.status_code in NO_SUCH_CALL:
+                self._fixed = True  # the supervisor watches the job's own limit alone, within the container's
+                return
+            raise WorkerLost(f"{worker.name} cannot be given {memory >> 20} MiB: {reason(error)}") from None
+        self._memory[worker] = memory
+
     def held(self, mode: str) -> dict[str, object]:
         """What holds a worker's container, as the engine's API names it."""
         memory = self.limits.memory_bytes + SUPERVISOR_BYTES
@@ -159,13 +179,14 @@ class Docker(Launcher):
             "ulimits": [Ulimit(name="core", soft=0, hard=0)],
             "cap_drop": ["ALL"],
             "cap_add": list(SUPERVISOR_CAPABILITIES if mode == "namespaces" else UID_MODE_CAPABILITIES),
-            "tmpfs": {folder: options for folder in folders},
+            "tmpfs": dict.fromkeys(folders, options),
             "runtime": self._runtime,
         }
 
     def discard(self, worker: Worker) -> None:
         # our end first: an engine that is asked to remove a container waits for whoever still reads from it
         worker.kill()
+        self._memory.pop(worker, None)
         container = self._containers.pop(worker, None)
         if container is not None:
             self._kill(container)

@@ -16,12 +16,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from json import JSONDecodeError
 from typing import Any, TypeVar
 
-import docker
 from docker.api import APIClient
 from docker.context import Context, ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound, InvalidVersion, NotFound, TLSParameterError
 from requests.exceptions import RequestException
 
+import docker
 from sandbox.api import SandboxError, SandboxUnavailable
 from sandbox.connection import STDERR_KEPT, polled
 from sandbox.image import as_tar, canonical, ensure_root

@@ -42,6 +42,13 @@ class Launcher(ABC):
             SandboxError: with what is missing and how to get it.
         """
 
+    def prepare(self, worker: Worker, job: Job) -> None:  # noqa: B027
+        """Called before each job: hold the worker as that job is to be held.
+
+        Raises:
+            WorkerLost: it cannot be held so; another worker is to be used.
+        """
+
     def discard(self, worker: Worker) -> None:
         """End a worker and everything in it."""
         worker.kill()
@@ -198,6 +205,7 @@ class PooledSandbox(Sandbox):
                 raise SandboxError("the sandbox is closed.")
             self._busy.add(worker)
         try:
+            self._launcher.prepare(worker, job)
             return worker.run(job)
         finally:
             with self._lock:
