@@ -144,7 +144,7 @@ class Docker(Launcher):
         return {"uid": UID_MODE_RECYCLE, "one-shot": 1}.get(self.mode)
 
     def prepare(self, worker: Worker, job: Job) -> None:
-        """Have the container's memory be what this job may use, with what the supervisor and one of its folders take."""
+        """Let the container have what this job may use, beside what the supervisor and one of its folders take."""
         parts = [job] if job.helper is None else [job, job.helper]
         memory = sum(part.limits.memory_bytes for part in parts) + SUPERVISOR_BYTES + self._tmpfs_bytes
         if self._memory.get(worker, memory if self._fixed else 0) == memory:

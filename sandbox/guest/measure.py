@@ -157,10 +157,15 @@ def lower(use):
 def living_thread(pid, row):
     """(id, row) of the thread that tells what a process holds once its first one is over: that one holds nothing."""
     try:
-        rows = ((int(task), stat_row(int(task))) for task in os.listdir(f"/proc/{pid}/task"))
-        return max((found for found in rows if found[1]), key=lambda found: int(found[1][21]), default=(pid, row))
+        tasks = [int(task) for task in os.listdir(f"/proc/{pid}/task")]
     except OSError:
         return pid, row
+    best = pid, row
+    for task in tasks:
+        found = stat_row(task)
+        if found is not None and int(found[21]) > int(best[1][21]):
+            best = task, found
+    return best
 
 
 def lowered(row):
@@ -169,7 +174,7 @@ def lowered(row):
 
 
 def group_lowered(pid):
-    """How far the session of a process stands back, where the kernel shares the processors among sessions (sched(7))."""
+    """How far the session of a process stands back, where sessions share the processors (sched(7), autogroup)."""
     try:
         return int(contents(f"/proc/{pid}/autogroup").split()[-1])
     except (OSError, ValueError, IndexError):
