@@ -28,6 +28,7 @@ UIDS = 25_000
 MODES = ("auto", "namespaces", "uid", "one-shot")
 UID_MODE_RECYCLE = 200
 INODES = 4096
+DESCRIPTORS = 4096
 NO_SUCH_CALL = (404, 405, 501)
 SUPERVISOR_BYTES = 96 * MIB
 
@@ -85,13 +86,14 @@ class Docker(Launcher):
         return self._first_that_starts(wanted)[0]
 
     def _first_that_starts(self, modes: Sequence[str]) -> tuple[Worker, str]:
-        complaints: list[str] = []
+        complaints: dict[str, str] = {}
         for mode in modes:
             try:
                 return self._start(mode), mode
-            except WorkerLost as error:
-                complaints.append(f"mode {mode}: {error}")
-        raise SandboxUnavailable(f"no container can be started. {' '.join(complaints)}")
+            except (WorkerLost, SandboxUnavailable) as error:
+                complaints.setdefault(str(error), mode)
+        told = list(complaints) if len(complaints) == 1 else [f"mode {mode}: {said}" for said, mode in complaints.items()]
+        raise SandboxUnavailable(f"no container can be started. {' '.join(told)}")
 
     def _start(self, mode: str) -> Worker:
         uid = FIRST_UID + uuid.uuid4().int % UIDS
@@ -161,8 +163,11 @@ class Docker(Launcher):
     def held(self, mode: str) -> dict[str, object]:
         """What holds a worker's container, as the engine's API names it."""
         memory = self.limits.memory_bytes + SUPERVISOR_BYTES
+        files = max(DESCRIPTORS, self.limits.open_files)
         folders = ("/tmp", "/work", "/dev/shm") if mode == "uid" else ("/work",)
-        options = f"rw,nosuid,nodev,mode=1777,size={self._tmpfs_bytes},nr_inodes={INODES}"
+        options = f"rw,nosuid,nodev,mode=1777,size={self._tmpfs_bytes}"
+        if mode == "uid":  # where jobs make no folders of their own; Podman's own knows no such option
+            options += f",nr_inodes={INODES}"
         return {
             "auto_remove": True,
             "network_mode": "none",
@@ -176,7 +181,7 @@ class Docker(Launcher):
                 "no-new-privileges",
                 *((f"apparmor={self._apparmor}",) if self._apparmor else ()),
             ],
-            "ulimits": [Ulimit(name="core", soft=0, hard=0)],
+            "ulimits": [Ulimit(name="core", soft=0, hard=0), Ulimit(name="nofile", soft=files, hard=files)],
             "cap_drop": ["ALL"],
             "cap_add": list(SUPERVISOR_CAPABILITIES if mode == "namespaces" else UID_MODE_CAPABILITIES),
             "tmpfs": dict.fromkeys(folders, options),

@@ -242,9 +242,7 @@ def ensure_image(packages: Sequence[str] = ()) -> str:
         try:
             client.inspect_image(name)
         except NotFound:
-            said = client.import_image_from_data(
-                as_tar(root), repository=REPOSITORY, tag=root.name, changes=[ENVIRONMENT]
-            )
+            said = client.import_image_from_data(as_tar(root), repository=name, changes=[ENVIRONMENT])
             if '"error"' in said:  # told in the middle of an answer that began well
                 raise SandboxError(f"the image {name} cannot be made: {said.strip()[-500:]}") from None
     return name
