@@ -87,15 +87,18 @@ class Worker:
         self.name = name
         self.jobs = 0
         self.process = process
+        self.own_files = False
+        """Whether its files are no other worker's too, so that nothing of them tells of others."""
         _alive.add(self)
         start = json.dumps({"modules": guest_sources(), "config": asdict(config)}).encode()
         deadline = time.monotonic() + START_SECONDS
         try:
             self._write(len(start).to_bytes(8, "big") + start, deadline)
-            self._read_frame(deadline, 0)  # its greeting
+            greeting, _ = self._read_frame(deadline, 0)
         except WorkerLost:
             self.kill()
             raise
+        self.own_files = greeting.get("own_files") is True
 
     def run(self, job: Job) -> tuple[JobResult, dict[str, Any]]:
         """Return the result of a job, and the supervisor's whole answer.
