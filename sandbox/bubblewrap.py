@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
-from sandbox.api import MIB, Limits, SandboxUnavailable
+from sandbox.api import MIB, JobOutcome, JobResult, Limits, SandboxUnavailable
 from sandbox.connection import Pipes
 from sandbox.image import ensure_root
+from sandbox.outer_limits import Pressure, shortages
 from sandbox.pool import Launcher
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
 
@@ -24,13 +26,13 @@ libc = ctypes.CDLL(None)
 libc.unshare(0x20000)  # CLONE_NEWNS
 libc.mount(b"none", b"/", None, ctypes.c_ulong(16384 | 1 << 18), None)  # MS_REC | MS_PRIVATE
 for name in sys.argv[2:]:
-    libc.mount(b"overlay", name.encode(), b"overlay", ctypes.c_ulong(1 | 2 | 4 | 1024),  # read-only, no suid, dev, atime
-               f"lowerdir={name}:/dev/shm,userxattr".encode())
+    ways = ctypes.c_ulong(1 | 2 | 4 | 1024)  # read-only, no suid, no devices, no access times
+    libc.mount(b"overlay", name.encode(), b"overlay", ways, f"lowerdir={name}:/dev/shm,userxattr".encode())
 os.execv("/usr/bin/python3", ["python3", "-I", "-B", "-c", sys.argv[1]])
 """
-"""Puts an overlay of its own over each folder of the tree before the supervisor starts from there: all workers share the
-files and the memory that holds them, and no worker's locks and watches on them reach another's. A kernel that refuses
-overlays (before 5.11, or in too many layers of them) leaves the folders as they are."""
+"""Puts an overlay of its own over each folder of the tree before the supervisor starts from there: all workers share
+the files and the memory that holds them, and no worker's locks and watches on them reach another's. A kernel that
+refuses overlays (before 5.11, or in too many layers of them) leaves the folders as they are."""
 
 
 class Bubblewrap(Launcher):
@@ -43,9 +45,8 @@ class Bubblewrap(Launcher):
     def __init__(self, *, limits: Limits, packages: tuple[str, ...] = (), tmpfs_bytes: int = 64 * MIB) -> None:
         self.limits = limits
         self._tmpfs_bytes = tmpfs_bytes
-        self._version = [int(part) for part in re.findall(r"\d+", version())]
-        if self._version < OLDEST:
-            raise SandboxUnavailable(f"bubblewrap 0.5 or later is needed; this is {version()}.")
+        self._version = require_bubblewrap(limits)
+        self._pressure = Pressure()
         # a job of the real root would be held by no process limit: root hands bubblewrap to nobody
         self._as_nobody = os.geteuid() == 0 and _has_uid(NOBODY)
         self._root = ensure_root(packages)
@@ -78,6 +79,9 @@ class Bubblewrap(Launcher):
             return worker
         except WorkerLost as error:
             raise SandboxUnavailable(f"bubblewrap cannot make its namespaces here: {error} {_advice()}") from None
+
+    def pressed(self, result: JobResult) -> str:
+        return self._pressure.told(killed=result.outcome is JobOutcome.KILLED and result.exit_code == -signal.SIGKILL)
 
     def _folders(self) -> list[str]:
         """The tree's top folders, by their paths inside."""
@@ -123,6 +127,20 @@ def _advice() -> str:
         if path.exists() and path.read_text().strip() == blocking:
             return f"User namespaces are off ({path.name}={blocking}); what lifts it: {remedy}."
     return "In a container, user namespaces need seccomp and AppArmor settings that allow them; or use docker."
+
+
+def require_bubblewrap(limits: Limits) -> list[int]:
+    """Return its version.
+
+    Raises:
+        SandboxUnavailable: it is missing or too old, or this process's own limits are below what jobs may use.
+    """
+    found = [int(part) for part in re.findall(r"\d+", version())]
+    if found < OLDEST:
+        raise SandboxUnavailable(f"bubblewrap 0.5 or later is needed; this is {version()}.")
+    if lacking := shortages(limits):
+        raise SandboxUnavailable(f"bubblewrap runs jobs within this process's own limits: {'; '.join(lacking)}.")
+    return found
 
 
 def version() -> str:

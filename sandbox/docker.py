@@ -92,7 +92,9 @@ class Docker(Launcher):
                 return self._start(mode), mode
             except (WorkerLost, SandboxUnavailable) as error:
                 complaints.setdefault(str(error), mode)
-        told = list(complaints) if len(complaints) == 1 else [f"mode {mode}: {said}" for said, mode in complaints.items()]
+        told = (
+            list(complaints) if len(complaints) == 1 else [f"mode {mode}: {said}" for said, mode in complaints.items()]
+        )
         raise SandboxUnavailable(f"no container can be started. {' '.join(told)}")
 
     def _start(self, mode: str) -> Worker:

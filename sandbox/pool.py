@@ -49,6 +49,10 @@ class Launcher(ABC):
             WorkerLost: it cannot be held so; another worker is to be used.
         """
 
+    def pressed(self, result: JobResult) -> str:
+        """What outside the sandbox may have made a job end so, in a sentence, or nothing."""
+        return ""
+
     def discard(self, worker: Worker) -> None:
         """End a worker and everything in it."""
         worker.kill()
@@ -164,6 +168,8 @@ class PooledSandbox(Sandbox):
         self.replaced = 0
         """Workers replaced so far."""
         self._places = Places([None] * (workers - 1))
+        self.own_files = False
+        """Whether the files of each worker are its own: nothing of them tells of other workers' jobs."""
         self._janitor = Janitor()
         self._async = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self._places.put(self._started())
@@ -226,6 +232,9 @@ class PooledSandbox(Sandbox):
                         raise SandboxError("the sandbox is closed.") from None
                     worker, fault = self._replaced(worker), str(error)
                     continue
+                if pressed := self._launcher.pressed(result):
+                    worker, fault = self._replaced(worker), pressed
+                    continue
                 if report["anomaly"] or worker.jobs >= (self._launcher.recycle_after or self._recycle_after):
                     worker = self._replaced(worker)
                 if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
@@ -259,7 +268,9 @@ class PooledSandbox(Sandbox):
         if self._closed.is_set():
             raise SandboxError("the sandbox is closed.")
         try:
-            return self._launcher.start()
+            worker = self._launcher.start()
+            self.own_files = worker.own_files
+            return worker
         except SandboxError:
             raise
         except (OSError, RuntimeError) as error:  # no descriptor, process, thread or space left for it

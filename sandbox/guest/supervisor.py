@@ -13,6 +13,7 @@ import os
 import resource
 import select
 import signal
+import struct
 import sys
 import time
 
@@ -27,6 +28,7 @@ TICK = 0.02
 FIRST_LOOK = 0.005
 KILL_PATIENCE = 10.0
 TRIES = 3
+F_OFD_SETLK = 37  # fcntl(2)
 DEVICES = ("null", "zero", "full", "random", "urandom")
 SUSPECT = 0.05  # of the wall limit: a program that has waited so long for a processor may be starving
 HALF_A_PIPE = 1 << 15
@@ -92,6 +94,7 @@ def hold_devices():
         try:
             fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.fcntl(fd, F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))  # of records too
             held.append(fd)
         except OSError:
             continue

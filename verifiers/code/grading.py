@@ -22,8 +22,14 @@ from verifiers.verdict import JSON
 if TYPE_CHECKING:
     from sandbox.api import Sandbox
 
-TRUSTED_LIMITS = Limits(cpu_seconds=20.0, wall_seconds=80.0, memory_bytes=1024 * MIB, output_bytes=64 * MIB)
 RESULT_BYTES = 16 * MIB
+TRUSTED_LIMITS = Limits(
+    cpu_seconds=20.0,
+    wall_seconds=80.0,
+    memory_bytes=1024 * MIB,
+    output_bytes=64 * MIB,
+    file_bytes=4 * RESULT_BYTES,
+)
 STDIO_BUDGET = 10.0
 """CPU time of all of a program's cases together, as a multiple of the limit of one."""
 HELD_INPUT = """{code}
