@@ -28,7 +28,7 @@ def main() -> None:
 
     from sandbox import open_sandbox
     from sandbox.bench import PLAIN, container_run, overruns, pooled, process, quantile
-    from sandbox.docker import ensure_image
+    from sandbox.engine import ensure_image
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
-from sandbox.api import MIB, Limits, SandboxUnavailable
+from sandbox.api import MIB, JobOutcome, JobResult, Limits, SandboxUnavailable
+from sandbox.connection import Pipes
 from sandbox.image import ensure_root
+from sandbox.outer_limits import Pressure, shortages
 from sandbox.pool import Launcher
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
 
@@ -16,6 +19,20 @@ NOBODY = 65534
 INSIDE_UID = 1000
 OLDEST = [0, 5]
 DISABLES_USERNS = [0, 8]
+OWN_FILES = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+# bubblewrap's mounts belong to the user namespace around this one
+libc.unshare(0x20000)  # CLONE_NEWNS
+libc.mount(b"none", b"/", None, ctypes.c_ulong(16384 | 1 << 18), None)  # MS_REC | MS_PRIVATE
+for name in sys.argv[2:]:
+    ways = ctypes.c_ulong(1 | 2 | 4 | 1024)  # read-only, no suid, no devices, no access times
+    libc.mount(b"overlay", name.encode(), b"overlay", ways, f"lowerdir={name}:/dev/shm,userxattr".encode())
+os.execv("/usr/bin/python3", ["python3", "-I", "-B", "-c", sys.argv[1]])
+"""
+"""Puts an overlay of its own over each folder of the tree before the supervisor starts from there: all workers share
+the files and the memory that holds them, and no worker's locks and watches on them reach another's. A kernel that
+refuses overlays (before 5.11, or in too many layers of them) leaves the folders as they are."""
 
 
 class Bubblewrap(Launcher):
@@ -28,9 +45,8 @@ class Bubblewrap(Launcher):
     def __init__(self, *, limits: Limits, packages: tuple[str, ...] = (), tmpfs_bytes: int = 64 * MIB) -> None:
         self.limits = limits
         self._tmpfs_bytes = tmpfs_bytes
-        self._version = [int(part) for part in re.findall(r"\d+", version())]
-        if self._version < OLDEST:
-            raise SandboxUnavailable(f"bubblewrap 0.5 or later is needed; this is {version()}.")
+        self._version = require_bubblewrap(limits)
+        self._pressure = Pressure()
         # a job of the real root would be held by no process limit: root hands bubblewrap to nobody
         self._as_nobody = os.geteuid() == 0 and _has_uid(NOBODY)
         self._root = ensure_root(packages)
@@ -49,7 +65,7 @@ class Bubblewrap(Launcher):
             *("--dev", "/dev", "--proc", "/proc", "--perms", "1777", "--tmpfs", "/tmp"),
             *("--perms", "0755", "--dir", "/work", "--perms", "0755", "--dir", "/dev/shm"),
             *("--remount-ro", "/dev", "--remount-ro", "/tmp", "--remount-ro", "/", "--chdir", "/"),
-            *("/usr/bin/python3", "-I", "-B", "-c", BOOTSTRAP),
+            *("/usr/bin/python3", "-I", "-S", "-B", "-c", OWN_FILES, BOOTSTRAP, *self._folders()),
         ]
 
     def start(self) -> Worker:
@@ -58,21 +74,31 @@ class Bubblewrap(Launcher):
         )
         try:
             user = NOBODY if self._as_nobody else None
-            worker = Worker(self.command(), config, name="bubblewrap worker", cwd="/", user=user)
+            worker = Worker(Pipes(self.command(), cwd="/", user=user), config, name="bubblewrap worker")
             worker.prove(self.limits)
             return worker
         except WorkerLost as error:
             raise SandboxUnavailable(f"bubblewrap cannot make its namespaces here: {error} {_advice()}") from None
 
+    def pressed(self, result: JobResult) -> str:
+        return self._pressure.told(killed=result.outcome is JobOutcome.KILLED and result.exit_code == -signal.SIGKILL)
+
+    def _folders(self) -> list[str]:
+        """The tree's top folders, by their paths inside."""
+        return [
+            f"/{path.name}"
+            for path in sorted(self._root.iterdir())
+            if path.is_dir() and not path.is_symlink() and path.name not in ("dev", "proc", "tmp", "work", "sys")
+        ]
+
     def _binds(self) -> list[str]:
         """The tree's top folders, read-only; its links as links."""
         found: list[str] = []
         for path in sorted(self._root.iterdir()):
-            inside = f"/{path.name}"
             if path.is_symlink():
-                found += ["--symlink", os.readlink(path), inside]
-            elif path.is_dir() and path.name not in ("dev", "proc", "tmp", "work", "sys"):
-                found += ["--ro-bind", str(path), inside]
+                found += ["--symlink", os.readlink(path), f"/{path.name}"]
+        for inside in self._folders():
+            found += ["--ro-bind", f"{self._root}{inside}", inside]
         return found
 
 
@@ -101,6 +127,20 @@ def _advice() -> str:
         if path.exists() and path.read_text().strip() == blocking:
             return f"User namespaces are off ({path.name}={blocking}); what lifts it: {remedy}."
     return "In a container, user namespaces need seccomp and AppArmor settings that allow them; or use docker."
+
+
+def require_bubblewrap(limits: Limits) -> list[int]:
+    """Return its version.
+
+    Raises:
+        SandboxUnavailable: it is missing or too old, or this process's own limits are below what jobs may use.
+    """
+    found = [int(part) for part in re.findall(r"\d+", version())]
+    if found < OLDEST:
+        raise SandboxUnavailable(f"bubblewrap 0.5 or later is needed; this is {version()}.")
+    if lacking := shortages(limits):
+        raise SandboxUnavailable(f"bubblewrap runs jobs within this process's own limits: {'; '.join(lacking)}.")
+    return found
 
 
 def version() -> str:

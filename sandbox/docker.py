@@ -1,25 +1,23 @@
-"""A warm pool of hardened containers, each with the resident supervisor. Talks to the engine through its own client."""
+"""A warm pool of hardened containers, each with the resident supervisor."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
 import os
-import shutil
-import subprocess
 import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
-from sandbox.api import MIB, Limits, SandboxError, SandboxUnavailable
-from sandbox.image import as_tar, canonical, ensure_root
+from docker.errors import APIError
+from docker.types import LogConfig, Ulimit
+
+from sandbox.api import MIB, Job, Limits, SandboxError, SandboxUnavailable
+from sandbox.engine import FAILURES, REPOSITORY, Attached, connect, engine, ensure_image, named, reason
 from sandbox.pool import Launcher
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
 
-REPOSITORY = "reasoner-sandbox"
 OWNER_LABEL = "reasoner.sandbox.owner"
 # What the supervisor holds: namespaces and mounts for each job, handing files and processes to the job's uid, killing.
 SUPERVISOR_CAPABILITIES = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE", "SYS_NICE")
@@ -30,9 +28,9 @@ UIDS = 25_000
 MODES = ("auto", "namespaces", "uid", "one-shot")
 UID_MODE_RECYCLE = 200
 INODES = 4096
+DESCRIPTORS = 4096
+NO_SUCH_CALL = (404, 405, 501)
 SUPERVISOR_BYTES = 96 * MIB
-COMMAND_SECONDS = 120
-NOT_INSTALLED = "docker is not installed: apt-get install docker.io (or your system's like)."
 
 
 class Docker(Launcher):
@@ -71,8 +69,11 @@ class Docker(Launcher):
         self._tmpfs_bytes = tmpfs_bytes
         self._apparmor = apparmor
         self._deciding = threading.Lock()
-        self._names: dict[Worker, str] = {}
-        require_engine()
+        self._containers: dict[Worker, str] = {}
+        self._memory: dict[Worker, int] = {}
+        self._fixed = False
+        """Whether the engine cannot change the memory of a container that runs (older Podman)."""
+        self._client = connect()
         self._image = image or ensure_image(packages)
         sweep()
 
@@ -85,28 +86,33 @@ class Docker(Launcher):
         return self._first_that_starts(wanted)[0]
 
     def _first_that_starts(self, modes: Sequence[str]) -> tuple[Worker, str]:
-        complaints: list[str] = []
+        complaints: dict[str, str] = {}
         for mode in modes:
             try:
                 return self._start(mode), mode
-            except WorkerLost as error:
-                complaints.append(f"mode {mode}: {error}")
-        raise SandboxUnavailable(f"no container can be started. {' '.join(complaints)}")
+            except (WorkerLost, SandboxUnavailable) as error:
+                complaints.setdefault(str(error), mode)
+        told = (
+            list(complaints) if len(complaints) == 1 else [f"mode {mode}: {said}" for said, mode in complaints.items()]
+        )
+        raise SandboxUnavailable(f"no container can be started. {' '.join(told)}")
 
     def _start(self, mode: str) -> Worker:
-        name = f"{REPOSITORY}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         uid = FIRST_UID + uuid.uuid4().int % UIDS
         guest_mode = "namespaces" if mode == "namespaces" else "uid"
         config = GuestConfig(
             mode=guest_mode, uid=uid, tmpfs_bytes=self._tmpfs_bytes, inodes=INODES, modules=self.modules
         )
+        name = f"{REPOSITORY}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        container = self._made(name, guest_mode)
         try:
-            worker = Worker(self.command(name, guest_mode), config, name=f"container {name}")
-        except WorkerLost:
-            with contextlib.suppress(SandboxError):
-                docker("kill", name)  # its client is dead; it may be half made
-            raise
-        self._names[worker] = name
+            attached = Attached(self._client, container)
+            self._client.start(container)
+            worker = Worker(attached, config, name=f"container {name}")
+        except (WorkerLost, *FAILURES) as error:
+            self._kill(container)
+            raise WorkerLost(f"container {name}: {reason(error)}") from None
+        self._containers[worker] = container
         if mode == "namespaces":
             try:
                 worker.prove(self.limits)
@@ -115,60 +121,94 @@ class Docker(Launcher):
                 raise
         return worker
 
+    def _made(self, name: str, mode: str) -> str:
+        """Id of a container that has still to be started.
+
+        Raises:
+            SandboxUnavailable: the engine refuses: no such image, no such runtime.
+        """
+        try:
+            return self._client.create_container(
+                self._image,
+                ("python3", "-I", "-B", "-c", BOOTSTRAP),
+                name=name,
+                hostname="sandbox",
+                labels={OWNER_LABEL: owner()},
+                environment={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
+                # its input is ours alone, and closed once we are gone: then the supervisor ends
+                stdin_open=True,
+                host_config=self._client.create_host_config(**self.held(mode)),
+            )["Id"]
+        except FAILURES as error:
+            raise SandboxUnavailable(f"no container can be made from {self._image}: {reason(error)}") from None
+
     @property
     def recycle_after(self) -> int | None:
         """Where only uids keep jobs apart, containers are young; in one-shot mode, of one job."""
         return {"uid": UID_MODE_RECYCLE, "one-shot": 1}.get(self.mode)
 
-    def command(self, name: str, mode: str) -> list[str]:
-        """What is run for one worker."""
+    def prepare(self, worker: Worker, job: Job) -> None:
+        """Let the container have what this job may use, beside what the supervisor and one of its folders take."""
+        parts = [job] if job.helper is None else [job, job.helper]
+        memory = sum(part.limits.memory_bytes for part in parts) + SUPERVISOR_BYTES + self._tmpfs_bytes
+        if self._memory.get(worker, memory if self._fixed else 0) == memory:
+            return
+        try:
+            self._client.update_container(self._containers[worker], mem_limit=memory, memswap_limit=memory)
+        except FAILURES as error:
+            if isinstance(error, APIError) and error.status_code in NO_SUCH_CALL:
+                self._fixed = True  # the supervisor watches the job's own limit alone, within the container's
+                return
+            raise WorkerLost(f"{worker.name} cannot be given {memory >> 20} MiB: {reason(error)}") from None
+        self._memory[worker] = memory
+
+    def held(self, mode: str) -> dict[str, object]:
+        """What holds a worker's container, as the engine's API names it."""
         memory = self.limits.memory_bytes + SUPERVISOR_BYTES
-        capabilities = SUPERVISOR_CAPABILITIES if mode == "namespaces" else UID_MODE_CAPABILITIES
+        files = max(DESCRIPTORS, self.limits.open_files)
         folders = ("/tmp", "/work", "/dev/shm") if mode == "uid" else ("/work",)
-        options = f"rw,nosuid,nodev,mode=1777,size={self._tmpfs_bytes},nr_inodes={INODES}"
-        return [
-            *("docker", "run", "--rm", "-i", "--name", name, "--label", f"{OWNER_LABEL}={owner()}"),
-            *("--hostname", "sandbox"),
-            *("--network", "none", "--read-only", "--pull", "never", "--log-driver", "none"),
-            *("--memory", str(memory), "--memory-swap", str(memory), "--cpus", str(self._cpus)),
-            *("--pids-limit", str(2 * self.limits.processes + 32), "--security-opt", "no-new-privileges"),
-            *("--ulimit", "core=0", "--cap-drop", "ALL"),
-            *itertools.chain.from_iterable(("--cap-add", capability) for capability in capabilities),
-            *itertools.chain.from_iterable(("--tmpfs", f"{folder}:{options}") for folder in folders),
-            *("--env", "PYTHONHASHSEED=0", "--env", "LANG=C.UTF-8"),
-            *(("--runtime", self._runtime) if self._runtime else ()),
-            *(("--security-opt", f"apparmor={self._apparmor}") if self._apparmor else ()),
-            *(self._image, "python3", "-I", "-B", "-c", BOOTSTRAP),
-        ]
+        options = f"rw,nosuid,nodev,mode=1777,size={self._tmpfs_bytes}"
+        if mode == "uid":  # where jobs make no folders of their own; Podman's own knows no such option
+            options += f",nr_inodes={INODES}"
+        return {
+            "auto_remove": True,
+            "network_mode": "none",
+            "read_only": True,
+            "log_config": LogConfig(type="none"),
+            "mem_limit": memory,
+            "memswap_limit": memory,
+            "nano_cpus": int(self._cpus * 1e9),
+            "pids_limit": 2 * self.limits.processes + 32,
+            "security_opt": [
+                "no-new-privileges",
+                *((f"apparmor={self._apparmor}",) if self._apparmor else ()),
+            ],
+            "ulimits": [Ulimit(name="core", soft=0, hard=0), Ulimit(name="nofile", soft=files, hard=files)],
+            "cap_drop": ["ALL"],
+            "cap_add": list(SUPERVISOR_CAPABILITIES if mode == "namespaces" else UID_MODE_CAPABILITIES),
+            "tmpfs": dict.fromkeys(folders, options),
+            "runtime": self._runtime,
+        }
 
     def discard(self, worker: Worker) -> None:
-        # our client first: an engine that is asked to remove a container waits for whoever still reads from it
+        # our end first: an engine that is asked to remove a container waits for whoever still reads from it
         worker.kill()
-        name = self._names.pop(worker, None)
-        if name is not None:
-            with contextlib.suppress(SandboxError):
-                docker("kill", name)
+        self._memory.pop(worker, None)
+        container = self._containers.pop(worker, None)
+        if container is not None:
+            self._kill(container)
 
+    def close(self) -> None:
+        self._client.close()
 
-def docker(*arguments: str, stdin: bytes | None = None, seconds: float = COMMAND_SECONDS) -> str:
-    """Standard output of a docker command.
-
-    Raises:
-        SandboxError: it fails, or does not answer.
-    """
-    try:
-        done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, timeout=seconds, check=False)
-    except FileNotFoundError:
-        raise SandboxUnavailable(NOT_INSTALLED) from None
-    except subprocess.TimeoutExpired:
-        raise SandboxError(f"docker {arguments[0]} did not answer within {seconds:g} s.") from None
-    if done.returncode:
-        raise SandboxError(f"docker {arguments[0]}: {done.stderr.decode('utf-8', 'replace').strip()}")
-    return done.stdout.decode("utf-8", "replace")
+    def _kill(self, container: str) -> None:
+        """Remove a container, whatever state it is in."""
+        with contextlib.suppress(*FAILURES):
+            self._client.remove_container(container, force=True)
 
 
 class EngineInfo(TypedDict, total=False):
-    """The part of `docker info` that is read here."""
+    """The part of the engine's description of itself that is read here."""
 
     ServerVersion: str
     CgroupVersion: str
@@ -183,59 +223,13 @@ def require_engine() -> EngineInfo:
     """Return the engine's description of itself.
 
     Raises:
-        SandboxUnavailable: no client, no engine, or no right to use it.
+        SandboxUnavailable: no engine, or no right to use it.
     """
-    if shutil.which("docker") is None:
-        raise SandboxUnavailable(NOT_INSTALLED)
-    try:
-        return json.loads(docker("info", "--format", "{{json .}}", seconds=20))
-    except SandboxError as error:
-        raise SandboxUnavailable(
-            f"the Docker engine cannot be used: {error} Start it (systemctl start docker, or dockerd), and belong to"
-            " the group docker."
-        ) from None
-
-
-def ensure_image(packages: Sequence[str] = ()) -> str:
-    """The local image with this interpreter and these packages; imported from its tree where it is not there yet."""
-    root = ensure_root(packages)
-    name = f"{REPOSITORY}:{root.name}"
-    if docker("images", "-q", name).strip():
-        return name
-    environment = "ENV PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8"
-    process = subprocess.Popen(
-        ["docker", "import", "--change", environment, "-", name], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert process.stdin
-    with contextlib.suppress(BrokenPipeError):
-        for part in as_tar(root):
-            process.stdin.write(part)
-    _, complaint = process.communicate()
-    if process.returncode:
-        raise SandboxError(f"docker import: {complaint.decode('utf-8', 'replace').strip()}")
-    return name
-
-
-def build_image(base: str, packages: Sequence[str] = ()) -> str:
-    """An image from a Python image, of a registry or local, by `docker build`; returns its name for `image=`.
-
-    Raises:
-        SandboxError: the registry cannot be reached, or a package cannot be installed.
-    """
-    wanted = sorted(canonical(name) for name in packages)
-    lines = [f"FROM {base}", *([f"RUN pip install --no-cache-dir {' '.join(wanted)}"] if wanted else [])]
-    lines.append("RUN mkdir -p /work")
-    name = f"{REPOSITORY}:{base.replace(':', '-').replace('/', '-')}" + "".join(f"-{part}" for part in wanted)
-    try:
-        docker("build", "-t", name, "-", stdin="\n".join(lines).encode(), seconds=1800)
-    except SandboxError as error:
-        reason = str(error).splitlines()[-1]
-        raise SandboxError(
-            f"no image from {base}: {reason} Where no registry can be reached, leave the base out: the image is then"
-            " made from this machine's own interpreter."
-        ) from None
-    return name
+    with engine(20) as client:
+        try:
+            return cast(EngineInfo, client.info())
+        except FAILURES as error:
+            raise SandboxUnavailable(f"the Docker engine cannot be used: {reason(error)}") from None
 
 
 def owner() -> str:
@@ -248,17 +242,15 @@ def sweep() -> int:
 
     Owners on other machines and in other containers, that share this engine, cannot be seen from here: theirs stay.
     """
-    columns = f'{{{{.ID}}}} {{{{.Label "{OWNER_LABEL}"}}}}'
-    listed = docker("ps", "-a", "--filter", f"label={OWNER_LABEL}", "--format", columns)
     removed = 0
-    for line in listed.splitlines():
-        identifier, _, label = line.partition(" ")
-        pid, _, rest = label.partition(".")
-        started, _, place = rest.partition(".")
-        if place == _here() and pid.isdigit() and _start_time(int(pid)) != started:
-            with contextlib.suppress(SandboxError):
-                docker("rm", "-f", identifier)
-                removed += 1
+    with engine() as client, named("old containers"):
+        for listed in client.containers(all=True, filters={"label": OWNER_LABEL}):
+            pid, _, rest = str(listed["Labels"].get(OWNER_LABEL)).partition(".")
+            started, _, place = rest.partition(".")
+            if place == _here() and pid.isdigit() and _start_time(int(pid)) != started:
+                with contextlib.suppress(*FAILURES):
+                    client.remove_container(listed["Id"], force=True)
+                    removed += 1
     return removed
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import bubblewrap, docker
-from sandbox.api import JobOutcome, SandboxError
+from sandbox.api import MIB, JobOutcome, SandboxError
 from sandbox.attacks import HONEST_LIMITS, job_of
-from sandbox.opening import open_sandbox
+from sandbox.image import TREE_BYTES, cache_folder
+from sandbox.opening import LARGEST, open_sandbox
 from sandbox.pool import PooledSandbox
 
 OLDEST_KERNEL = [5, 14]
@@ -46,6 +48,7 @@ def examine(*, start: bool = True) -> Iterator[Diagnosis]:
         start: also start each backend and run jobs in it; without it, only what can be read is looked at.
     """
     yield _kernel()
+    yield _disk()
     for backend, diagnose in (("docker", _docker), ("bubblewrap", _bubblewrap)):
         found = diagnose()
         yield found
@@ -84,9 +87,25 @@ def _docker() -> Diagnosis:
 
 def _bubblewrap() -> Diagnosis:
     try:
-        return Diagnosis("bubblewrap", True, bubblewrap.version())
+        found = bubblewrap.version()
+        bubblewrap.require_bubblewrap(LARGEST)
+        return Diagnosis("bubblewrap", True, found)
     except SandboxError as error:
-        return Diagnosis("bubblewrap", False, str(error), "As root on Debian and its like: tools/start-docker.sh")
+        remedy = "As root on Debian and its like: tools/start-docker.sh"
+        if "own limits" in str(error):
+            remedy = "Raise them (ulimit; MemoryMax= and TasksMax= of systemd; docker run --memory), or use docker."
+        return Diagnosis("bubblewrap", False, str(error), remedy)
+
+
+def _disk() -> Diagnosis:
+    """Whether a tree can be made where trees are kept."""
+    folder = cache_folder()
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    free = shutil.disk_usage(there).free
+    says = f"{free // MIB} MiB free in {there}, where what jobs see is kept"
+    if free < TREE_BYTES:
+        return Diagnosis("disk", False, f"{says}: a tree takes up to {TREE_BYTES // MIB}", "Free some space there.")
+    return Diagnosis("disk", True, says)
 
 
 def _trial(backend: str) -> Diagnosis:
@@ -105,7 +124,11 @@ def _trial(backend: str) -> Diagnosis:
             if wrong:
                 return Diagnosis(name, False, f"a plain program ended as {wrong[0].outcome}: {wrong[0].detail}")
             says = f"ready in {ready:.1f} s, {1000 * each:.0f} ms a job; {MODE_COSTS[found.mode]}"
-            return Diagnosis(name, True, says, _mode_remedy() if found.mode == "uid" else "")
+            remedy = _mode_remedy() if found.mode == "uid" else ""
+            if backend == "bubblewrap" and not found.own_files:
+                says += "; jobs of different workers can see each other's locks on the library's files"
+                remedy = "A kernel that lets bubblewrap mount an overlay (5.11 or later, not in two others), or docker."
+            return Diagnosis(name, True, says, remedy)
     except SandboxError as error:
         return Diagnosis(name, False, str(error))
 

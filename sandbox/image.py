@@ -6,6 +6,7 @@ Built from this very interpreter, without a registry, in seconds; bubblewrap use
 from __future__ import annotations
 
 import compileall
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -20,12 +21,14 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sandbox.api import SandboxError
+from sandbox.api import MIB, SandboxError
 
 BUILDER_VERSION = 3
+TREE_BYTES = 150 * MIB
+"""What a tree of the standard library takes at the most, with room for a package or two."""
 LEFT_OUT = frozenset("site-packages dist-packages test tests idlelib tkinter turtledemo ensurepip __pycache__".split())
 TOOLS = ("sh", "cat", "ls", "echo", "env", "sleep", "true", "false", "rm", "mkdir", "cp", "mv", "head", "sort", "wc")
 PASSWD = "root:x:0:0::/:/bin/sh\njob:x:1000:1000::/work:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
@@ -40,24 +43,42 @@ def ensure_root(packages: Iterable[str] = ()) -> Path:
         SandboxError: a package that is not installed here, or a tree that cannot be built.
     """
     wanted = sorted({canonical(name) for name in packages})
-    key = root_key(wanted)
-    folder = cache_folder() / key
-    if folder.is_dir():
-        return folder
+    folder = cache_folder() / root_key(wanted)
+    if not folder.is_dir():
+        try:
+            make_root(folder, wanted)
+        except OSError as error:
+            raise SandboxError(
+                f"the sandbox's files cannot be made in {folder.parent}: {first_reason(error)}"
+            ) from None
+    return folder
+
+
+def make_root(folder: Path, wanted: Sequence[str]) -> None:
+    """Build a tree aside and put it in its place, once, whoever else wants it at the same time."""
     if not folder.parent.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         for parent in (folder.parent, folder.parent.parent):
             parent.chmod(0o755)  # whatever the umask: bubblewrap's user reads it
-    with open(folder.parent / f"{key}.lock", "w") as lock:
+    with open(folder.parent / f"{folder.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
-            aside = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=folder.parent))
+            aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
             try:
                 build_root(aside, wanted)
                 aside.rename(folder)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
-    return folder
+
+
+def first_reason(error: OSError) -> str:
+    """What went wrong, in a sentence, of an error that may tell it of thousands of files (`shutil.Error`)."""
+    said = error.strerror or str(error)
+    if isinstance(error, shutil.Error):
+        said = str(error.args[0][0][2]) if error.args and error.args[0] else "files cannot be copied"
+    if "No space left" in said or error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space is left there; free about {TREE_BYTES >> 20} MiB."
+    return f"{said[:200]}."
 
 
 def cache_folder() -> Path:
@@ -105,13 +126,15 @@ def build_root(root: Path, packages: Iterable[str]) -> None:
             shutil.copy2(library.resolve(), libraries / library.name)
     (root / "etc/passwd").write_text(PASSWD)
     (root / "etc/group").write_text(GROUP)
-    compileall.compile_dir(
+    compiled = compileall.compile_dir(
         home / "lib",
         stripdir=str(root),
         quiet=2,
         workers=1,
         invalidation_mode=_UNCHECKED,  # the tree is read-only
     )
+    if not compiled and shutil.disk_usage(root).free < MIB:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for folder, _, names in os.walk(root):
         os.chmod(folder, 0o755)
         for name in names:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from sandbox.api import MIB, Limits, Sandbox, SandboxError
+from sandbox.connection import Pipes
 from sandbox.pool import Launcher, PooledSandbox
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker
 
@@ -82,4 +83,4 @@ class UnsafeHost(Launcher):
 
     def start(self) -> Worker:
         config = GuestConfig(mode="none", uid=None, tmpfs_bytes=0, inodes=0, modules=self.modules)
-        return Worker([sys.executable, "-I", "-B", "-c", BOOTSTRAP], config, name="host worker")
+        return Worker(Pipes([sys.executable, "-I", "-B", "-c", BOOTSTRAP]), config, name="host worker")

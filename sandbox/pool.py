@@ -8,7 +8,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -41,6 +41,17 @@ class Launcher(ABC):
         Raises:
             SandboxError: with what is missing and how to get it.
         """
+
+    def prepare(self, worker: Worker, job: Job) -> None:  # noqa: B027
+        """Called before each job: hold the worker as that job is to be held.
+
+        Raises:
+            WorkerLost: it cannot be held so; another worker is to be used.
+        """
+
+    def pressed(self, result: JobResult) -> str:
+        """What outside the sandbox may have made a job end so, in a sentence, or nothing."""
+        return ""
 
     def discard(self, worker: Worker) -> None:
         """End a worker and everything in it."""
@@ -91,6 +102,49 @@ class Places:
                 self._free.append(worker)
 
 
+class Janitor:
+    """Does errands one after the other, without keeping anyone waiting, in a thread that is there while one is left.
+
+    No executor of `concurrent.futures`: those take nothing more once the main thread has ended, while other threads may
+    still be at work.
+    """
+
+    def __init__(self) -> None:
+        self._errands: deque[Callable[[], None]] = deque()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def do(self, errand: Callable[[], None]) -> None:
+        """Have it done; now, where no thread can be had."""
+        with self._lock:
+            self._errands.append(errand)
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._work, name="sandbox-janitor", daemon=True)
+            try:
+                self._thread.start()
+                return
+            except RuntimeError:
+                pass
+        self._work()
+
+    def finish(self) -> None:
+        """Until all is done."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._errands:
+                    self._thread = None
+                    return
+                errand = self._errands.popleft()
+            errand()
+
+
 class PooledSandbox(Sandbox):
     """Up to `workers` jobs at a time, each in a warm worker; callers beyond that wait their turn.
 
@@ -114,9 +168,11 @@ class PooledSandbox(Sandbox):
         self.replaced = 0
         """Workers replaced so far."""
         self._places = Places([None] * (workers - 1))
-        self._places.put(launcher.start())
+        self.own_files = False
+        """Whether the files of each worker are its own: nothing of them tells of other workers' jobs."""
+        self._janitor = Janitor()
         self._async = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
-        self._janitor = ThreadPoolExecutor(1, thread_name_prefix="sandbox-janitor")
+        self._places.put(self._started())
 
     @property
     def mode(self) -> str:
@@ -130,10 +186,11 @@ class PooledSandbox(Sandbox):
         asked = time.monotonic()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._async, self._run, job, asked)
-        except RuntimeError as error:
-            if self._closed.is_set() and not isinstance(error, SandboxError):
-                raise SandboxError("the sandbox is closed.") from None
+        except SandboxError:
             raise
+        except RuntimeError as error:  # the threads take no more: closed, or the main thread has ended
+            said = "the sandbox is closed." if self._closed.is_set() else f"no thread for a job: {error}."
+            raise SandboxError(said) from None
 
     def close(self) -> None:
         if os.getpid() != self._owner:
@@ -155,7 +212,7 @@ class PooledSandbox(Sandbox):
         for _ in range(self._workers):
             self._places.put(None)  # wakes whoever still waits for a place
         self._async.shutdown(wait=False)
-        self._janitor.shutdown(wait=True)
+        self._janitor.finish()
         self._launcher.close()
 
     def _run(self, job: Job, asked: float) -> JobResult:
@@ -174,6 +231,9 @@ class PooledSandbox(Sandbox):
                     if self._closed.is_set():
                         raise SandboxError("the sandbox is closed.") from None
                     worker, fault = self._replaced(worker), str(error)
+                    continue
+                if pressed := self._launcher.pressed(result):
+                    worker, fault = self._replaced(worker), pressed
                     continue
                 if report["anomaly"] or worker.jobs >= (self._launcher.recycle_after or self._recycle_after):
                     worker = self._replaced(worker)
@@ -198,6 +258,7 @@ class PooledSandbox(Sandbox):
                 raise SandboxError("the sandbox is closed.")
             self._busy.add(worker)
         try:
+            self._launcher.prepare(worker, job)
             return worker.run(job)
         finally:
             with self._lock:
@@ -206,7 +267,14 @@ class PooledSandbox(Sandbox):
     def _started(self) -> Worker:
         if self._closed.is_set():
             raise SandboxError("the sandbox is closed.")
-        return self._launcher.start()
+        try:
+            worker = self._launcher.start()
+            self.own_files = worker.own_files
+            return worker
+        except SandboxError:
+            raise
+        except (OSError, RuntimeError) as error:  # no descriptor, process, thread or space left for it
+            raise SandboxError(f"no worker can be started: {error}. See `reasoner sandbox doctor`.") from None
 
     def _replaced(self, worker: Worker | None) -> None:
         """End a worker without keeping anyone waiting: its successor can start meanwhile."""
@@ -216,4 +284,4 @@ class PooledSandbox(Sandbox):
         if self._closed.is_set():
             self._launcher.discard(worker)
         else:
-            self._janitor.submit(self._launcher.discard, worker)
+            self._janitor.do(lambda: self._launcher.discard(worker))

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import select
-import subprocess
-import threading
 import time
 import weakref
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
 from sandbox.api import Job, JobOutcome, JobResult, JobTooLarge, Limits, SandboxError
+from sandbox.connection import Connection
 from sandbox.guest import frames
 
 GUEST_MODULES = ("frames", "kernel", "measure", "sweep", "job", "child", "supervisor")
 START_SECONDS = 60.0
 ANSWER_GRACE = 15.0
-STDERR_KEPT = 4_000
 _STREAMS = ("stdout", "stderr", "result")
 
 # Reads the supervisor's own source from its standard input: any image with a Python will do, of any age.
@@ -45,36 +41,11 @@ BOOTSTRAP = (
 )
 
 
-_spawner: list[ThreadPoolExecutor] = []
 _alive: weakref.WeakSet[Worker] = weakref.WeakSet()
-
-
-def _spawn(command: Sequence[str], *, user: int | None, cwd: str | None) -> subprocess.Popen[bytes]:
-    """Popen, from one thread that lives as long as this process.
-
-    Bubblewrap's first process dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG), and the threads of
-    callers come and go.
-    """
-    if not _spawner:
-        _spawner.append(ThreadPoolExecutor(1, thread_name_prefix="sandbox-spawner"))
-    start = partial(
-        subprocess.Popen[bytes],
-        list(command),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=cwd,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
-        start_new_session=True,  # a terminal's Ctrl-C is for the owner, who ends the worker in order
-    )
-    return _spawner[0].submit(start).result()
 
 
 def _after_fork() -> None:
     """A forked child of the owner must not keep the workers' pipes open: they end when the owner's ends close."""
-    _spawner.clear()
     for worker in list(_alive):
         worker.close_pipes()
     _alive.clear()
@@ -112,28 +83,22 @@ def guest_sources() -> list[list[str]]:
 class Worker:
     """A started supervisor. Not thread-safe: one job at a time."""
 
-    def __init__(
-        self, command: Sequence[str], config: GuestConfig, *, name: str, user: int | None = None, cwd: str | None = None
-    ) -> None:
+    def __init__(self, process: Connection, config: GuestConfig, *, name: str) -> None:
         self.name = name
         self.jobs = 0
-        self.process = _spawn(command, user=user, cwd=cwd)
-        assert self.process.stdin
-        assert self.process.stdout
+        self.process = process
+        self.own_files = False
+        """Whether its files are no other worker's too, so that nothing of them tells of others."""
         _alive.add(self)
-        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
-        os.set_blocking(self._in, False)
-        os.set_blocking(self._out, False)
-        self._stderr = bytearray()
-        threading.Thread(target=self._collect_stderr, daemon=True).start()
         start = json.dumps({"modules": guest_sources(), "config": asdict(config)}).encode()
         deadline = time.monotonic() + START_SECONDS
         try:
             self._write(len(start).to_bytes(8, "big") + start, deadline)
-            self._read_frame(deadline, 0)  # its greeting
+            greeting, _ = self._read_frame(deadline, 0)
         except WorkerLost:
             self.kill()
             raise
+        self.own_files = greeting.get("own_files") is True
 
     def run(self, job: Job) -> tuple[JobResult, dict[str, Any]]:
         """Return the result of a job, and the supervisor's whole answer.
@@ -174,40 +139,22 @@ class Worker:
 
     def close_pipes(self) -> None:
         """Close our ends of the pipes: once no process holds another copy, the supervisor kills its job and ends."""
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(OSError):  # what it had not read is of no use now
-                pipe.close()
+        self.process.close()
 
     def kill(self) -> None:
-        """End the process that we started, and everything that dies with it."""
+        """End the supervisor, and everything that dies with it."""
         _alive.discard(self)
         self.close_pipes()
         self.process.kill()
         self.process.wait()
 
-    def log_tail(self) -> str:
-        """Return the end of its standard error, which says why it did not start."""
-        return bytes(self._stderr).decode("utf-8", "replace").strip()
-
-    def _collect_stderr(self) -> None:
-        assert self.process.stderr
-        fd = self.process.stderr.fileno()
-        try:
-            while data := os.read(fd, 4096):
-                self._stderr = (self._stderr + data)[-STDERR_KEPT:]
-        except OSError:
-            return
-        finally:
-            self.process.stderr.close()
-
     def _write(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)
         while view:
             try:
-                view = view[os.write(self._in, view[: 1 << 20]) :]
+                view = view[self.process.send(view[: 1 << 20]) :]
             except BlockingIOError:
-                self._wait(self._in, select.POLLOUT, deadline)
+                self._wait(select.POLLOUT, deadline)
             except (OSError, ValueError):
                 raise WorkerLost(f"{self.name} ended. {self._why()}") from None
 
@@ -218,10 +165,12 @@ class Worker:
         view = buffer.getbuffer()
         while view:
             try:
-                got = os.readv(self._out, [view])
+                got = self.process.receive(view)
             except BlockingIOError:
-                self._wait(self._out, select.POLLIN, deadline)
+                self._wait(select.POLLIN, deadline)
                 continue
+            except (OSError, ValueError):
+                got = 0
             if not got:
                 raise WorkerLost(f"{self.name} ended. {self._why()}")
             view = view[got:]
@@ -234,16 +183,12 @@ class Worker:
         except (ValueError, KeyError, TypeError) as error:
             raise WorkerLost(f"{self.name} sent something else than a frame: {error}") from None
 
-    def _wait(self, fd: int, event: int, deadline: float) -> None:
-        poll = select.poll()
-        poll.register(fd, event)
-        left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
+    def _wait(self, event: int, deadline: float) -> None:
+        if not self.process.ready(event, deadline - time.monotonic()):
             raise WorkerLost(f"{self.name} did not answer in time.")
 
     def _why(self) -> str:
-        time.sleep(0.05)  # the end of its log comes through another pipe
-        return self.log_tail() or "It said nothing."
+        return self.process.complaint() or "It said nothing."
 
 
 def checked(job: Job, largest: Limits, modules: Collection[str] = ()) -> None:

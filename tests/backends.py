@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from typing import cast
+from collections.abc import Collection
+from typing import Any, cast
 
 import pytest
+from docker.errors import NotFound
 
 from sandbox import Job, JobResult, Limits, SandboxUnavailable, open_sandbox
+from sandbox.docker import OWNER_LABEL
+from sandbox.engine import engine
 from sandbox.pool import PooledSandbox
 
 ISOLATED = ("docker", "bubblewrap")
@@ -36,6 +41,17 @@ def said(result: JobResult) -> str:
     """Standard output, for comparing; all of the result where it did not end well."""
     assert result.outcome == "ok", result
     return result.stdout.decode()
+
+
+def containers(pids: Collection[int]) -> dict[str, dict[str, Any]]:
+    """The containers that these processes own, by their names, as the engine describes them."""
+    found: dict[str, dict[str, Any]] = {}
+    with engine() as client:
+        for listed in client.containers(all=True, filters={"label": OWNER_LABEL}):
+            if int(listed["Labels"][OWNER_LABEL].partition(".")[0]) in pids:
+                with contextlib.suppress(NotFound):  # gone meanwhile
+                    found[listed["Names"][0].lstrip("/")] = client.inspect_container(listed["Id"])
+    return found
 
 
 def our_processes() -> list[str]:

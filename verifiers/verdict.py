@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias, TypeVar, cast
 
-from verifiers.text import whole
+from verifiers.text import visible, whole
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -90,7 +90,8 @@ class Verdict:
     answer: str | None = None
     """The answer as extracted from the completion, None where there was none."""
     detail: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
-    """Why, for a person: always a `reason` sentence; further keys are the verifier's own."""
+    """Why, for a person: always a `reason` sentence, in which what a terminal would obey or hide is spelt out; further
+    keys are the verifier's own."""
     seconds: float = 0.0
     """Wall-clock seconds spent grading this row."""
     verifier: str = ""
@@ -111,6 +112,9 @@ class Verdict:
         """
         if self.answer is not None:
             object.__setattr__(self, "answer", whole(str(self.answer)))
+        reason = self.detail.get("reason")
+        if isinstance(reason, str) and (shown := visible(whole(reason))) != reason:  # it quotes programs, and is printed
+            object.__setattr__(self, "detail", {**self.detail, "reason": shown})
         object.__setattr__(self, "detail", _recordable(self.detail))
         if self.components or self.weights:
             object.__setattr__(self, "components", {whole(name): part for name, part in self.components.items()})

@@ -53,24 +53,25 @@ def build(
 ) -> None:
     """Make what jobs see: a tree for bubblewrap, and from it (or from a registry's image) one for Docker."""
     with plain_errors():
-        from sandbox import docker
+        from sandbox import SandboxUnavailable
+        from sandbox.engine import build_image, connect, ensure_image
         from sandbox.image import ensure_root
 
         wanted = _names(packages)
         started = time.monotonic()
         if base is not None:
-            name = docker.build_image(base, wanted)
+            name = build_image(base, wanted)
             typer.echo(f"image {name} in {time.monotonic() - started:.0f} s: open_sandbox('docker', image='{name}')")
             return
         root = ensure_root(wanted)
         size = sum(path.lstat().st_size for path in root.rglob("*")) >> 20
         typer.echo(f"tree  {root} ({size} MiB) in {time.monotonic() - started:.0f} s")
         try:
-            docker.require_engine()
-        except docker.SandboxUnavailable as error:
+            connect().close()
+        except SandboxUnavailable as error:
             typer.echo(f"image not made: {error}")
             return
-        typer.echo(f"image {docker.ensure_image(wanted)} in {time.monotonic() - started:.0f} s")
+        typer.echo(f"image {ensure_image(wanted)} in {time.monotonic() - started:.0f} s")
 
 
 @app.command()

@@ -116,21 +116,16 @@ def _version(name: str) -> str | None:
 
 def _docker() -> Check:
     costs = "no Docker sandbox: untrusted code runs under bubblewrap, or not at all"
-    if shutil.which("docker") is None:
-        return Check(
-            name="docker",
-            state=State.MISSING,
-            found="no docker command",
-            costs=costs,
-            command="apt-get install docker.io",
-        )
-    said = _run(["docker", "version", "--format", "{{.Server.Version}}"])
-    if said is None:
-        command = "start the daemon: systemctl start docker, or dockerd &; and join the group docker"
-        return Check(
-            name="docker", state=State.MISSING, found="the daemon does not answer", costs=costs, command=command
-        )
-    return Check(name="docker", state=State.OK, found=f"server {said}")
+    from sandbox import SandboxUnavailable
+    from sandbox.docker import require_engine
+
+    try:
+        server = require_engine().get("ServerVersion")
+    except SandboxUnavailable as error:
+        found = str(error).partition(": ")[2] or str(error)
+        command = "apt-get install docker.io; systemctl start docker, or dockerd &; and join the group docker"
+        return Check(name="docker", state=State.MISSING, found=found, costs=costs, command=command)
+    return Check(name="docker", state=State.OK, found=f"server {server}")
 
 
 def _bubblewrap() -> Check:

@@ -18,6 +18,16 @@ import kernel
 import measure
 
 MIB = 1 << 20
+ULIMITS = {
+    resource.RLIMIT_AS: "-v, in bytes",
+    resource.RLIMIT_CPU: "-t, in seconds",
+    resource.RLIMIT_FSIZE: "-f, in bytes",
+    resource.RLIMIT_NOFILE: "-n",
+    resource.RLIMIT_NPROC: "-u",
+    resource.RLIMIT_STACK: "-s, in bytes",
+}
+FILES = 256  # descriptors that a process uses as it becomes a job
+ENOUGH = 1.5  # times its CPU limit: what a program was offered is a sample
 CROWD = 16  # with more tasks than this a program stands in its own way: its waiting says nothing of the machine
 
 
@@ -106,12 +116,16 @@ class Child:
         self.channel = None
         self.outcome = None
         self.detail = self.anomaly = ""
-        self.cpu = self.rss = 0
+        self.cpu = self.rss = self.own_rss = 0
         self.waited = 0.0
+        self.given = os.getpriority(os.PRIO_PROCESS, 0)  # the highest niceness that we gave it
+        self.lowered = False
+        self.offered = 0.0
         self.before = 0.0, 0.0
         self.most_tasks = 0
         self.ended = None
         self.pids = []
+        self.seen = []
         self.work = job.WORK
         self.exit_code = None
         self.started = time.monotonic()
@@ -119,6 +133,7 @@ class Child:
 
     def begin(self, world, request, fds):
         """Start in a prepared world."""
+        self.seen = [world.pid]
         self.pid, self.first, self.channel = world.pid, world.first, world.channel
         self.pidfd = os.pidfd_open(self.pid) if world.pidfd is None else world.pidfd
         self.before = measure.schedule(self.pid)
@@ -132,6 +147,7 @@ class Child:
         self.wall = time.monotonic() - self.started
         self.cpu = max(self.cpu, news["cpu"] - self.before[0])
         self.rss = max(self.rss, news["rss"])
+        self.own_rss = news["rss"] - news["shared"]
 
     def gone(self, patience):
         """Whether its namespace, if it has one, ends within so many seconds; it is killed first."""
@@ -160,6 +176,8 @@ class Child:
         code = self.exit_code
         outcome, detail = self.outcome, self.detail
         allowed = self.header["limits"]
+        if outcome is None and self.own_rss > allowed["memory_bytes"]:
+            outcome, detail = "memory_limit", f"more than {allowed['memory_bytes'] // MIB} MiB, between two looks at it"
         if outcome is None:
             if code == -signal.SIGXCPU or (code == -signal.SIGKILL and self.cpu >= allowed["cpu_seconds"]):
                 outcome, detail = "cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time"
@@ -174,7 +192,6 @@ class Child:
                 outcome, detail = "killed", f"by signal {-code} ({signal.strsignal(-code)})"
             else:
                 outcome, detail = "nonzero_exit", f"exit status {code}"
-        starved = outcome == "wall_timeout" and self.most_tasks <= CROWD and self.waited > starving(allowed)
         return {
             "outcome": outcome,
             "detail": detail,
@@ -182,12 +199,24 @@ class Child:
             "cpu_seconds": self.cpu,
             "job_seconds": self.wall or time.monotonic() - self.started,
             "peak_memory_bytes": self.rss,
-            "starved": starved,
+            "starved": outcome == "wall_timeout" and self.starved(),
         }
+
+    def starved(self):
+        """Whether its wall limit is the machine's doing: it waited for a processor, without having stood back of its
+        own accord, and an ordinary program beside it would not have had the time either.
+        """
+        allowed = self.header["limits"]
+        return (
+            self.most_tasks <= CROWD
+            and not self.lowered
+            and self.waited > starving(allowed)
+            and self.offered < ENOUGH * allowed["cpu_seconds"]
+        )
 
 
 def starving(limits):
-    """Seconds of waiting for a processor from which a wall timeout is the machine's doing.
+    """Seconds of waiting for a processor from which a wall timeout may be the machine's doing.
 
     Half of the wall limit, or what is left of it beside all the CPU time that the job may use, where that is less (but
     never under a quarter: with a wall limit close to the CPU limit, a program that sleeps is not a starved one).
@@ -197,7 +226,11 @@ def starving(limits):
 
 
 def kernel_limits(limits):
-    """(which, soft, hard) of a job's processes; what is summed over processes is watched from outside."""
+    """(which, soft, hard) of a job's processes; what is summed over processes is watched from outside.
+
+    Raises:
+        OSError: one is above what this process may ask for, so that a job would not have what it is promised.
+    """
     cpu = max(1, int(limits["cpu_seconds"]) + 1)
     address = 2 * limits["memory_bytes"] + 1024 * MIB
     wanted = {
@@ -211,10 +244,10 @@ def kernel_limits(limits):
         resource.RLIMIT_MEMLOCK: (0, 0),
         resource.RLIMIT_STACK: (64 * MIB, 64 * MIB),
     }
-    return [(kind, *(within_ours(kind, edge) for edge in edges)) for kind, edges in wanted.items()]
-
-
-def within_ours(kind, wanted):
-    """A limit that is no higher than our own."""
-    ceiling = resource.getrlimit(kind)[1]
-    return wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)
+    for kind, (soft, _) in wanted.items():
+        ceiling = resource.getrlimit(kind)[1]
+        needed = max(soft, FILES) if kind == resource.RLIMIT_NOFILE else soft
+        if ceiling != resource.RLIM_INFINITY and needed > ceiling:
+            name = ULIMITS.get(kind, "")
+            raise OSError(f"a limit of this machine is in the way (ulimit {name}: {ceiling}; a job needs {needed})")
+    return [(kind, *edges) for kind, edges in wanted.items()]

@@ -140,6 +140,7 @@ DENIED = {
     "clock_adjtime": (305, 266), "clock_settime": (227, 112), "delete_module": (176, 106),
     "fanotify_init": (300, 262), "finit_module": (313, 273), "fsconfig": (431, 431), "fsmount": (432, 432),
     "fsopen": (430, 430), "fspick": (433, 433), "init_module": (175, 105), "io_uring_enter": (426, 426),
+    "inotify_init": (253, None), "inotify_init1": (294, 26),
     "io_uring_register": (427, 427), "io_uring_setup": (425, 425), "ioperm": (173, None), "iopl": (172, None),
     "kcmp": (312, 272), "kexec_file_load": (320, 294), "kexec_load": (246, 104), "keyctl": (250, 219),
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "migrate_pages": (256, 238), "mount": (165, 40),
@@ -158,7 +159,8 @@ DENIED = {
     "ustat": (136, None), "vhangup": (153, 58),
 }  # fmt: skip
 NEWEST = 463  # calls from here on are younger than this table: no such call
-PRLIMIT, IOCTL = (302, 261), (16, 29)
+PRLIMIT, IOCTL, FCNTL = (302, 261), (16, 29), (72, 25)
+F_NOTIFY = 1026  # watching a folder; like inotify, it tells what others do with files that are shared
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # typing into a terminal
 SOCKET = (41, 198)
 CLONE3 = 435
@@ -187,6 +189,8 @@ def seccomp_program():
     code += [(LOAD, 0, 0, 0)]
     code += [(EQUAL, 0, 5, IOCTL[column]), (LOAD, 0, 0, 24), (EQUAL, 1, 0, TIOCSTI), (EQUAL, 0, 1, TIOCLINUX)]
     code += [(RETURN, 0, 0, EPERM), (LOAD, 0, 0, 0)]
+    code += [(EQUAL, 0, 4, FCNTL[column]), (LOAD, 0, 0, 24), (EQUAL, 0, 1, F_NOTIFY), (RETURN, 0, 0, EPERM)]
+    code += [(LOAD, 0, 0, 0)]
     code += [(EQUAL, 0, 3, CLONE_NUMBER[platform.machine()]), (LOAD, 0, 0, 16)]
     code += [(ANY_BIT, 0, 1, ANY_NAMESPACE), (RETURN, 0, 0, EPERM), (LOAD, 0, 0, 0)]
     code += [(EQUAL, 0, len(FAMILIES) + 2, SOCKET[column]), (LOAD, 0, 0, 16)]

@@ -3,7 +3,10 @@
 # pyright: basic
 import contextlib
 import os
+import signal
 import time
+
+import kernel
 
 CLOCK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -16,6 +19,8 @@ HARDLY = 0.01  # seconds of processor time
 # program together shall weigh about as much as one ordinary process
 NICE_STEP = 1.25
 LOWEST = 19
+ORDINARY = (b"0", b"3")  # SCHED_OTHER, SCHED_BATCH (sched(7))
+PROBE_WORK, PROBE_REST, PROBE_LOOK = 0.01, 0.12, 0.008  # seconds
 
 
 class Use:
@@ -26,7 +31,9 @@ class Use:
         self.rss = 0
         self.tasks = 0
         self.waited = 0.0
+        self.lowest = 0
         self.pids = []
+        self.holders = []  # of each process the thread that its memory is seen by
         self.rows = {}
         self.seconds = {}
 
@@ -92,10 +99,14 @@ class Meter:
         exact, waited = schedule(pid)
         use.seconds[pid, row[19]] = max(exact, (int(row[11]) + int(row[12])) / CLOCK) - cpu_before
         use.cpu += sum(map(int, row[11:15])) / CLOCK - cpu_before
-        use.rss += int(row[21]) * PAGE
         use.tasks += int(row[17])
         use.pids.append(pid)
+        if row[0] == b"Z" and int(row[17]) > 1:
+            pid, row = living_thread(pid, row)
+        use.holders.append(pid)
+        use.rss += int(row[21]) * PAGE
         use.waited = max(use.waited, waited - waited_before)
+        use.lowest = max(use.lowest, lowered(row))
 
     def group_cpu(self, others):
         """Processor seconds of this container's jobs so far, as the kernel sums them, or None where it does not."""
@@ -119,13 +130,19 @@ def ancestor(pid, rows, roots):
     return pid
 
 
+def weight_of_one(tasks):
+    """The niceness at which so many tasks together weigh about as much as one."""
+    nice, weight = 0, float(tasks)
+    while weight > 1.0 and nice < LOWEST:
+        nice, weight = nice + 1, weight / NICE_STEP
+    return nice
+
+
 def lower(use):
     """Give a program of many tasks the weight of one: a fork bomb slows nobody down."""
     if use.tasks <= MANY_TASKS:
         return
-    nice, weight = 0, float(use.tasks)
-    while weight > 1.0 and nice < LOWEST:
-        nice, weight = nice + 1, weight / NICE_STEP
+    nice = weight_of_one(use.tasks)
     for pid, row in use.rows.items():
         if int(row[16]) >= nice and int(row[17]) == 1:
             continue
@@ -137,6 +154,76 @@ def lower(use):
             continue
 
 
+def living_thread(pid, row):
+    """(id, row) of the thread that tells what a process holds once its first one is over: that one holds nothing."""
+    try:
+        tasks = [int(task) for task in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return pid, row
+    best = pid, row
+    for task in tasks:
+        found = stat_row(task)
+        if found is not None and int(found[21]) > int(best[1][21]):
+            best = task, found
+    return best
+
+
+def lowered(row):
+    """How far a thread stands back for others: its niceness, or LOWEST + 1 in a class below all niceness."""
+    return int(row[16]) if row[38] in ORDINARY else LOWEST + 1
+
+
+def group_lowered(pid):
+    """How far the session of a process stands back, where sessions share the processors (sched(7), autogroup)."""
+    try:
+        return int(contents(f"/proc/{pid}/autogroup").split()[-1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+class Probe:
+    """A process of ours that now and then works a little, as an ordinary program beside the job: what the machine
+    offers such a one says whether a job that waits for a processor is starved, or stands back by itself.
+    """
+
+    def __init__(self):
+        self.offered = 0.0  # seconds of a processor that an ordinary program would have had since it began
+        self.seen = 0.0, 0.0
+        self.since = time.monotonic()
+        self.pid = os.fork()
+        if not self.pid:
+            work_now_and_then()
+
+    def look(self):
+        """Take in what it had since the last look; nothing while it waits."""
+        run, waited = schedule(self.pid)
+        ran, stood = run - self.seen[0], waited - self.seen[1]
+        if ran + stood >= PROBE_LOOK:
+            now = time.monotonic()
+            self.offered += (now - self.since) * ran / (ran + stood)
+            self.seen, self.since = (run, waited), now
+
+    def end(self):
+        """It is needed no more."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def work_now_and_then():
+    """Be a program that asks for a processor for PROBE_WORK seconds, over and over. Never returns."""
+    try:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.closerange(0, 4096)
+        os.setsid()  # where sessions share the processors evenly, a job has one of its own too
+        while True:
+            until = time.process_time() + PROBE_WORK
+            while time.process_time() < until:
+                pass
+            time.sleep(PROBE_REST)
+    finally:
+        os._exit(0)
+
+
 def light(child):
     """Whether a program has had no time to reach a limit, but those on waiting: a look that is cheaper than measuring.
 
@@ -145,6 +232,8 @@ def light(child):
     row = stat_row(child.pid)
     run, waited = schedule(child.pid)
     child.waited = max(child.waited, waited - child.before[1])
+    if row is not None:
+        child.lowered = child.lowered or lowered(row) > child.given
     allowed = child.header["limits"]
     return (
         row is not None
@@ -161,11 +250,11 @@ def processes():
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me]
 
 
-def contents(path):
+def contents(path, most=4096):
     """What a short file of the kernel holds; cheaper than by a file object."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(fd, 4096)
+        return os.read(fd, most)
     finally:
         os.close(fd)
 

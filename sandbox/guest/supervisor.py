@@ -6,11 +6,14 @@ Runs inside the sandbox, one job at a time: standard library only, Python 3.9 or
 # pyright: basic
 import _socket as socket  # the calls alone: what is imported here is copied for every job
 import contextlib
+import fcntl
 import json
 import marshal
 import os
+import resource
 import select
 import signal
+import struct
 import sys
 import time
 
@@ -25,6 +28,9 @@ TICK = 0.02
 FIRST_LOOK = 0.005
 KILL_PATIENCE = 10.0
 TRIES = 3
+F_OFD_SETLK = 37  # fcntl(2)
+DEVICES = ("null", "zero", "full", "random", "urandom")
+SUSPECT = 0.05  # of the wall limit: a program that has waited so long for a processor may be starving
 HALF_A_PIPE = 1 << 15
 MIB = 1 << 20
 # a socket holds up to 400 KiB that no process is charged for
@@ -46,6 +52,8 @@ def main(config):
     elif config["mode"] == "uid":
         for folder in job.PRIVATE:
             os.chmod(folder, 0o1777)  # an engine gives a tmpfs the mode of what it covers
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, job.BEYOND), files))
     owner_in, owner_out = os.dup2(0, 10, inheritable=False), os.dup2(1, 11, inheritable=False)
     nothing = os.open("/dev/null", os.O_RDWR)
     os.dup2(nothing, 0)
@@ -65,14 +73,32 @@ def main(config):
             os._exit(1)
     theirs.close()
     kernel.give_memory_back()
+    held = hold_devices() if config["mode"] == "namespaces" else []
     supervisor = Supervisor(config, owner_in, owner_out, ours, zygote)
-    frames.write_frame(owner_out, {"ready": True, "python": sys.version.split()[0]})
+    own_files = b"\noverlay /usr " in measure.contents("/proc/self/mounts", 1 << 16)
+    frames.write_frame(owner_out, {"ready": len(held), "python": sys.version.split()[0], "own_files": own_files})
     read = frames.exact_reader(owner_in)
     try:
         while True:
             frames.write_frame(owner_out, *supervisor.run(*frames.read_frame(read)))  # nothing of a job is kept
     except (frames.Closed, BrokenPipeError):
         supervisor.end()
+
+
+def hold_devices():
+    """Hold a shared lock on every device that jobs see, for these files can be the whole machine's: so each lock that a
+    job asks for there is granted, or refused, whatever jobs of other workers hold.
+    """
+    held = []
+    for name in DEVICES:
+        try:
+            fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.fcntl(fd, F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))  # of records too
+            held.append(fd)
+        except OSError:
+            continue
+    return held
 
 
 class Supervisor:
@@ -89,7 +115,7 @@ class Supervisor:
         self.oom_kills = measure.oom_kills(self.oom_file)
         self.anomaly = ""
         self.meter = measure.Meter(config["mode"], zygote)
-        self.world = None
+        self.world = self.probe = None
         self.prepare()
 
     def end(self):
@@ -115,6 +141,9 @@ class Supervisor:
                 child.stop("infrastructure_fault", str(error))
             self.anomaly = str(error)
         self.watch(children)
+        if self.probe:
+            self.probe.end()
+            self.probe = None
         if self.config["mode"] == "uid":
             self.sweep_uid([child.uid for child in children])
         for child in children:
@@ -127,6 +156,7 @@ class Supervisor:
         answer = main.describe()
         if helper:
             answer["helper"] = helper.describe()
+            answer["starved"] = answer["starved"] or answer["helper"]["starved"]
         answer["anomaly"] = self.anomaly or next(filter(None, (child.anomaly for child in children)), "")
         answer["wall_seconds"] = time.monotonic() - started
         output = [child.output[name] for child in children for name in ("stdout", "stderr", "result")]
@@ -135,6 +165,8 @@ class Supervisor:
     def start(self, main, helper, blobs, helper_blobs):
         """Fork the job, and its helper wired to it, into their worlds."""
         extra = []
+        for program in filter(None, (main, helper)):
+            program.kernel_limits = programs.kernel_limits(program.header["limits"])
         self.world = self.ready_world()
         self.meter.begin()
         if helper:
@@ -191,7 +223,7 @@ class Supervisor:
             fds.append(write)
             ours.append(write)
             places.append(place)
-        request = places, programs.kernel_limits(header["limits"]), child.uid, len(head)
+        request = places, child.kernel_limits, child.uid, len(head)
         try:
             child.begin(self.ready_world(), request, fds)
         finally:
@@ -288,6 +320,8 @@ class Supervisor:
         news = json.loads(message)
         for child in running:
             if child.pid == news["ended"]:
+                row = measure.stat_row(self.zygote)
+                news["shared"] = int(row[21]) * measure.PAGE if row else 0
                 child.end(news)
                 if not child.gone(KILL_PATIENCE):
                     self.anomaly = "a killed job does not end"
@@ -311,18 +345,34 @@ class Supervisor:
     def limit(self, running, now):
         """Measure every program and stop those over a limit."""
         worlds = [*running, *([self.world] if self.world else [])]
-        expected = 1 + sum(1 + bool(world.first) for world in worlds)
+        expected = 1 + bool(self.probe) + sum(1 + bool(world.first) for world in worlds)
         if len(measure.processes()) > expected or not all(map(measure.light, running)):
             self.measure(running)
+        self.weigh(running, now)
         for child in running:
             if now - child.started > child.header["limits"]["wall_seconds"]:
                 child.stop("wall_timeout", f"more than {child.header['limits']['wall_seconds']:g} s")
+
+    def weigh(self, running, now):
+        """See what an ordinary program would be offered here, once one waits for a processor."""
+        if self.probe:
+            before = self.probe.offered
+            self.probe.look()
+            for child in running:
+                child.offered += self.probe.offered - before
+                child.lowered = child.lowered or any(measure.group_lowered(pid) > 0 for pid in child.seen)
+        elif any(child.waited > SUSPECT * child.header["limits"]["wall_seconds"] for child in running):
+            with contextlib.suppress(OSError):
+                self.probe = measure.Probe()
+                for child in running:
+                    child.offered = now - child.started - child.waited
 
     def measure(self, running):
         """Stop every program that uses more than it may."""
         if self.world:
             self.world.receive()
-        uses = self.meter.measure(running, [self.world.pid] if self.world and self.world.pid else [])
+        ours = [self.world.pid] if self.world and self.world.pid else []
+        uses = self.meter.measure(running, [*ours, *([self.probe.pid] if self.probe else [])])
         for child in running:
             allowed = child.header["limits"]
             use = uses[child.pid]
@@ -330,12 +380,17 @@ class Supervisor:
             child.rss = max(child.rss, use.rss)
             child.waited = max(child.waited, use.waited)
             child.most_tasks = max(child.most_tasks, use.tasks)
+            child.seen = use.pids
             child.pids = use.pids if self.config["mode"] != "namespaces" else []
+            child.lowered = child.lowered or use.lowest > child.given
             if self.config["mode"] != "none":
+                child.given = max(
+                    child.given, measure.weight_of_one(use.tasks) if use.tasks > measure.MANY_TASKS else 0
+                )
                 measure.lower(use)
             if use.cpu > allowed["cpu_seconds"]:
                 child.stop("cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time")
-            elif use.rss > allowed["memory_bytes"] and measure.resident(use.pids) > allowed["memory_bytes"]:
+            elif use.rss > allowed["memory_bytes"] and measure.resident(use.holders) > allowed["memory_bytes"]:
                 child.stop("memory_limit", f"more than {allowed['memory_bytes'] // MIB} MiB resident")
             elif self.config["mode"] != "none" and measure.sockets(child.pid) > MOST_SOCKETS:
                 child.stop("memory_limit", f"more than {MOST_SOCKETS} sockets, whose memory nobody is charged for")

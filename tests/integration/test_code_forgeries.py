@@ -15,7 +15,7 @@ import pytest
 
 from tasks.registry import get_task
 from tasks.validate import validate_task
-from tests.backends import ISOLATED, opened
+from tests.backends import ISOLATED, containers, opened
 from verifiers import GradingRow, Verifier, get_verifier
 from verifiers.pool import GradingPool, GradingRequest
 from verifiers.verdict import JSON
@@ -65,22 +65,20 @@ def test_no_forgery_passes(verifier: Verifier, forgery: dict[str, JSON]) -> None
 
 
 def descendants(pid: int) -> list[psutil.Process]:
-    """Every process below one; a container's own are none of them, its client is."""
+    """Every process below one; a container's are none of them."""
     return psutil.Process(pid).children(recursive=True)
 
 
 def clients(processes: list[psutil.Process]) -> set[str]:
     """A name for each sandbox among processes: its container's, or the pid of the outermost bubblewrap."""
-    found: set[str] = set()
+    found = set(containers({process.pid for process in processes}))
     outer: set[int] = set()
     for process in processes:
         try:
             command, parent = process.cmdline(), process.ppid()
         except psutil.NoSuchProcess:
             continue
-        if command[:2] == ["docker", "run"]:
-            found.add(command[command.index("--name") + 1])
-        elif command and Path(command[0]).name == "bwrap":
+        if command and Path(command[0]).name == "bwrap":
             outer.add(process.pid)
             if parent not in outer:
                 found.add(str(process.pid))
@@ -91,14 +89,9 @@ def gone(processes: list[psutil.Process], names: set[str], *, seconds: float = 1
     """Whether processes and containers end in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        containers: set[str] = set()
-        if any(not name.isdigit() for name in names):
-            listed = subprocess.run(
-                ["docker", "ps", "--format", "{{.Names}}"], capture_output=True, text=True, check=True
-            )
-            containers = names & set(listed.stdout.split())
+        left = names & set(containers({process.pid for process in processes}))
         alive = [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-        if not containers and not alive:
+        if not left and not alive:
             return True
         time.sleep(0.1)
     return False

@@ -57,7 +57,7 @@ def test_a_package_that_is_not_here_is_named() -> None:
 
 def test_an_image_from_a_base_image_keeps_the_same_contract() -> None:
     opened("docker", workers=1).close()
-    from sandbox.docker import build_image, ensure_image
+    from sandbox.engine import build_image, ensure_image
     from tests.backends import python, said
 
     name = build_image(ensure_image())

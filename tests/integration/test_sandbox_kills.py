@@ -16,30 +16,13 @@ import pytest
 from sandbox.api import JobOutcome
 from sandbox.attacks import attacks, job_of
 from sandbox.docker import OWNER_LABEL, sweep
+from sandbox.engine import engine, ensure_image
 from sandbox.pool import PooledSandbox
-from tests.backends import ISOLATED, opened, python, said
+from tests.backends import ISOLATED, containers, opened, python, said
 
 pytestmark = pytest.mark.integration
 PATIENCE = 5.0
 OWNER = Path(__file__).with_name("sandbox_owner.py")
-
-
-def containers(pid: int) -> dict[str, str]:
-    """Containers of an owner: id and where their root is mounted."""
-    listed = subprocess.run(
-        ["docker", "ps", "-a", "--no-trunc", "--format", f'{{{{.ID}}}} {{{{.Label "{OWNER_LABEL}"}}}}'],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    mine = [
-        line.split()[0] for line in listed.splitlines() if line.split()[1:2] and line.split()[1].startswith(f"{pid}.")
-    ]
-    found = {}
-    for identifier in mine:
-        template = "{{.State.Pid}} {{.GraphDriver.Data.MergedDir}}"
-        done = subprocess.run(["docker", "inspect", "-f", template, identifier], capture_output=True, text=True)
-        if done.returncode == 0:
-            found[identifier] = done.stdout.strip()
-    return found
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -59,10 +42,9 @@ def kill_and_look(backend: str, state: str) -> float:
     processes = family(owner.pid)[1:]
     mounts = set()
     if backend == "docker":
-        for line in containers(owner.pid).values():
-            first, mount = line.split(" ", 1)
-            processes += family(int(first))
-            mounts.add(mount)
+        for one in containers({owner.pid}).values():
+            processes += family(one["State"]["Pid"])
+            mounts.add(one["GraphDriver"]["Data"]["MergedDir"])
         assert len(mounts) == 2
     assert len(processes) >= (12 if state == "busy" else 4), processes
     owner.send_signal(signal.SIGKILL)
@@ -72,7 +54,7 @@ def kill_and_look(backend: str, state: str) -> float:
     while time.monotonic() - killed < PATIENCE:
         alive = [one for one in processes if one.is_running()]
         mounted = [line for line in Path("/proc/mounts").read_text().splitlines() if line.split()[1] in mounts]
-        listed = containers(owner.pid) if backend == "docker" else {}
+        listed = containers({owner.pid}) if backend == "docker" else {}
         if not alive and not mounted and not listed:
             return time.monotonic() - killed
         time.sleep(0.1)
@@ -98,8 +80,8 @@ def test_twenty_deaths(backend: str) -> None:
 def sleeping(backend: str) -> list[psutil.Process]:
     """Processes of this process's sandboxes that have no children: those that wait for a job."""
     everything = family(os.getpid())
-    for line in containers(os.getpid()).values() if backend == "docker" else ():
-        everything += family(int(line.split(" ", 1)[0]))
+    for one in containers({os.getpid()}).values() if backend == "docker" else ():
+        everything += family(one["State"]["Pid"])
     return [one for one in everything if one.name() == "python3" and not one.children()]
 
 
@@ -142,34 +124,39 @@ def test_a_forked_child_of_the_owner_does_not_keep_the_workers_alive() -> None:
 def test_a_sweep_removes_what_a_dead_owner_left_and_nothing_else() -> None:
     with opened("docker", workers=1) as found:
         said(found.run(python("print(1)")))
-        from sandbox.docker import _here, docker, ensure_image
+        from sandbox.docker import _here
 
         dead = subprocess.Popen(["true"])
         dead.wait()
-        image = ensure_image()
         labels = {"dead": f"{dead.pid}.1.{_here()}", "elsewhere": f"{dead.pid}.1.other-boot.4026531836"}
-        names = {}
-        for kind, label in labels.items():
-            names[kind] = docker("run", "-d", "--label", f"{OWNER_LABEL}={label}", image, "sleep", "60").strip()
-        try:
-            assert sweep() >= 1
-            left = docker("ps", "-aq", "--no-trunc").split()
-            assert names["dead"] not in left
-            assert names["elsewhere"] in left  # another machine's, perhaps: not ours to judge
-            assert said(found.run(python("print(2)"))) == "2\n"
-            assert found.replaced == 0
-        finally:
-            docker("rm", "-f", names["elsewhere"])
+        names: dict[str, str] = {}
+        image = ensure_image()
+        with engine() as client:
+            try:
+                for kind, label in labels.items():
+                    made = client.create_container(
+                        image, ["sleep", "60"], detach=True, labels={OWNER_LABEL: label}, host_config={}
+                    )
+                    names[kind] = made["Id"]
+                    client.start(made["Id"])
+                assert sweep() >= 1
+                left = {listed["Id"] for listed in client.containers(all=True)}
+                assert names["dead"] not in left
+                assert names["elsewhere"] in left  # another machine's, perhaps: not ours to judge
+                assert said(found.run(python("print(2)"))) == "2\n"
+                assert found.replaced == 0
+            finally:
+                client.remove_container(names["elsewhere"], force=True)
 
 
 def state_of_things(found: PooledSandbox) -> dict[str, int]:
     """Counts that must not drift."""
     me = psutil.Process()
     everything = family(me.pid)
-    for line in containers(me.pid).values():
-        everything += family(int(line.split(" ", 1)[0]))
+    for one in containers({me.pid}).values():
+        everything += family(one["State"]["Pid"])
     return {
-        "containers": len(containers(me.pid)),
+        "containers": len(containers({me.pid})),
         "descriptors": me.num_fds(),
         "zombies": sum(1 for one in everything if one.is_running() and one.status() == psutil.STATUS_ZOMBIE),
         "processes": len([one for one in everything if one.is_running()]),

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypedDict, TypeVar, cast
 
 from sandbox.api import MIB, Job, JobOutcome, JobResult, Limits
+from verifiers.code.bounds import Frame, Replies, first_frame, last_line, may_be
 from verifiers.code.compare import NOTHING, Case, alike, equal, holds, same_output, stand_ins
 from verifiers.code.references import listed, objects, whole_prelude
 from verifiers.errors import BadReference
@@ -22,8 +23,14 @@ from verifiers.verdict import JSON
 if TYPE_CHECKING:
     from sandbox.api import Sandbox
 
-TRUSTED_LIMITS = Limits(cpu_seconds=20.0, wall_seconds=80.0, memory_bytes=1024 * MIB, output_bytes=64 * MIB)
 RESULT_BYTES = 16 * MIB
+TRUSTED_LIMITS = Limits(
+    cpu_seconds=20.0,
+    wall_seconds=80.0,
+    memory_bytes=1024 * MIB,
+    output_bytes=64 * MIB,
+    file_bytes=4 * RESULT_BYTES,
+)
 STDIO_BUDGET = 10.0
 """CPU time of all of a program's cases together, as a multiple of the limit of one."""
 HELD_INPUT = """{code}
@@ -35,7 +42,6 @@ GUEST_MODULES = {
     "wire": "wire", "program": "program", "planner": "planner", "tester": "tester", "pytest": "pytest_subset",
 }  # fmt: skip
 """Modules inside the sandbox, each after those that it imports: name there, and file here."""
-FRAMES = 100_000
 MOST_LEFT_OUT = 8
 """Inputs of one problem that its oracle may fail to answer."""
 KEPT, KEPT_CHARACTERS = 2_000, 30_000_000
@@ -47,7 +53,6 @@ OVER_LIMIT = (
     JobOutcome.OUTPUT_LIMIT,
 )
 Value = TypeVar("Value")
-Frame = dict[str, JSON]
 
 
 class SandboxFault(RuntimeError):
@@ -148,9 +153,10 @@ class Grader:
         for number, case in enumerate(cases, 1):
             stdin = str(case["input"]).encode("utf-8", "replace")
             result = self._run(Job(argv=("python", "main.py"), files=files, stdin=stdin, limits=self._limits))
-            printed = result.stdout.decode("utf-8", "replace")
             ok = result.outcome is JobOutcome.OK
-            if ok and same_output(printed, str(case["output"]), mode=compare, tolerance=tolerance):
+            right_size = may_be(result.stdout, str(case["output"]))
+            printed = result.stdout.decode("utf-8", "replace") if right_size else ""
+            if ok and right_size and same_output(printed, str(case["output"]), mode=compare, tolerance=tolerance):
                 passed += 1
             else:
                 over = over or result.outcome in OVER_LIMIT
@@ -168,7 +174,7 @@ class Grader:
         calls = objects(reference, "calls")
         name = reference["entry_point"]
         asked: list[JSON] = [{"name": name, "args": c.get("args", []), "kwargs": c.get("kwargs", {})} for c in calls]
-        replies, trouble, over = self._replies(program, asked)
+        replies, trouble, over = self._replies(program, asked, expected=[call["expected"] for call in calls])
         good = [
             equal((reply or {}).get("value", NOTHING), call["expected"], tolerance=tolerance, sequences_alike=True)
             for call, reply in zip(calls, replies, strict=True)
@@ -179,7 +185,7 @@ class Grader:
         """Call a function with each input and compare with what the oracle, in a world of its own, returns."""
         cases = self._oracles.get(key, make=lambda: self._oracle_cases(reference))
         asked: list[JSON] = [_call(reference, case.given) for case in cases]
-        replies, trouble, over = self._replies(program, asked)
+        replies, trouble, over = self._replies(program, asked, expected=[case.returned for case in cases])
         good = [
             alike((reply or {}).get("value", NOTHING), case.returned, tolerance=tolerance)
             for case, reply in zip(cases, replies, strict=True)
@@ -254,8 +260,8 @@ class Grader:
     def _plan(self, reference: Mapping[str, JSON]) -> Plan:
         """Return the tests as cases, worked out in a sandboxed process of their own."""
         given = {**reference, "prelude": whole_prelude(reference)}
-        frames = _frames(self._run(_job("planner", given, ("planner", "program", "wire"), TRUSTED_LIMITS)))
-        plan = cast("Plan", frames[0] if frames else {"fault": "they ran into a limit"})
+        told = self._run(_job("planner", given, ("planner", "program", "wire"), TRUSTED_LIMITS)).result
+        plan = cast("Plan", first_frame(told) or {"fault": "they ran into a limit"})
         if "fault" in plan:
             raise BadReference(f"the tests do not run by themselves: {plan['fault']}")
         if not plan.get("live") and not plan.get("cases"):
@@ -268,21 +274,16 @@ class Grader:
         calls: Sequence[JSON],
         plan: Plan | None = None,
         limits: Limits | None = None,
-    ) -> tuple[list[Frame | None], str, bool]:
+        expected: Sequence[JSON] = (),
+    ) -> tuple[Sequence[Frame | None], str, bool]:
         """What each call gave (None where it was not reached), what went wrong, and whether it was a limit."""
         request: Frame = {**_request(program, plan), "calls": [*calls]}
         result = self._run(_job("program", request, ("program", "wire"), limits or self._limits))
-        found: list[Frame | None] = [None] * len(calls)
-        trouble = ""
-        for frame in _frames(result):
-            index = frame.get("i")
-            if "load" in frame and not trouble:
-                trouble = f"the program does not load: {frame['load']}"[:500]
-            if type(index) is int and 0 <= index < len(found) and found[index] is None:
-                found[index] = frame
-        if None in found:
+        replies = Replies(result.result, len(calls), expected)
+        trouble = f"the program does not load: {replies.load}"[:500] if replies.load else ""
+        if not replies.whole:
             trouble = trouble or _ended(result)
-        return found, trouble, result.outcome in OVER_LIMIT
+        return replies, trouble, result.outcome in OVER_LIMIT
 
     def _live(self, program: Program, reference: Mapping[str, JSON], plan: Plan) -> Results:
         """The tests as they stand, in a process and namespaces apart from the program's."""
@@ -302,8 +303,7 @@ class Grader:
         if helper is not None and helper.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
             raise SandboxFault(helper.detail)
         over = result.outcome in OVER_LIMIT or (helper is not None and helper.outcome in OVER_LIMIT)
-        frames = _frames(result)
-        answer = frames[0] if frames else {}
+        answer = first_frame(result.result)
         if "fault" in answer:
             raise BadReference(f"the tests do not run by themselves: {answer['fault']}")
         results = answer.get("results")
@@ -358,19 +358,6 @@ def _job(script: str, request: Mapping[str, JSON], modules: tuple[str, ...], lim
     )
 
 
-def _frames(result: JobResult) -> list[Frame]:
-    """The lines of a result channel that are JSON objects."""
-    found: list[Frame] = []
-    for line in result.result.split(b"\n", FRAMES)[:-1]:
-        try:
-            frame = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if is_object(frame):
-            found.append(frame)
-    return found
-
-
 def _counted(good: list[bool], replies: Sequence[Mapping[str, JSON] | None], trouble: str, over: bool) -> Results:
     reason = trouble
     if not reason and not all(good):
@@ -382,5 +369,4 @@ def _counted(good: list[bool], replies: Sequence[Mapping[str, JSON] | None], tro
 
 
 def _ended(result: JobResult) -> str:
-    tail = result.stderr.decode("utf-8", "replace").strip().split("\n")[-1][:200]
-    return ": ".join(part for part in (f"{result.outcome} ({result.detail})", tail) if part)
+    return ": ".join(part for part in (f"{result.outcome} ({result.detail})", last_line(result.stderr)) if part)

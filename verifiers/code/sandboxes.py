@@ -45,9 +45,9 @@ def _require_one(backend: str) -> None:
 
         require_engine()
     else:
-        from sandbox.bubblewrap import version
+        from sandbox.bubblewrap import require_bubblewrap
 
-        version()
+        require_bubblewrap(TRUSTED_LIMITS)
 
 
 def shared_sandbox(backend: str, packages: tuple[str, ...], workers: int) -> Sandbox:

@@ -15,6 +15,7 @@ from verifiers.code.grading import RESULT_BYTES, Grader, Memory, Program, Result
 from verifiers.code.references import SCHEMA, objects, read_reference, tested_names, whole_prelude
 from verifiers.code.sandboxes import CHOICES, ISOLATED, require, shared_sandbox
 from verifiers.errors import BadOption, BadReference
+from verifiers.text import one_line
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
 MAX_CODE = 200_000
@@ -138,7 +139,8 @@ class Code(Verifier):
         read_reference(reference)
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
-        if self._workers == 1 or len(rows) == 1:
+        over = not threading.main_thread().is_alive()  # then no executor takes any more
+        if self._workers == 1 or len(rows) == 1 or over:
             return super().grade_batch(rows)
         with ThreadPoolExecutor(self._workers, thread_name_prefix="code") as threads:
             return list(threads.map(self._timed, rows))
@@ -219,7 +221,7 @@ class Code(Verifier):
         counts: dict[str, JSON] = {"passed": results.passed, "tests": results.total, "mode": results.mode}
         if results.passed == results.total:
             return fixed(Outcome.CORRECT, f"all {results.total} tests pass", answer=code, **counts)
-        reason = f"{results.passed} of {results.total} tests pass; {results.reason}"
+        reason = f"{results.passed} of {results.total} tests pass; {one_line(results.reason)}"
         if self._fraction and results.passed:
             return graded(results.passed / results.total, reason, answer=code, **counts)
         return fixed(Outcome.LIMIT_EXCEEDED if results.over_limit else Outcome.INCORRECT, reason, answer=code, **counts)

@@ -13,6 +13,7 @@ import pytest
 
 from sandbox import Job, JobOutcome, JobTooLarge, Limits, Sandbox, SandboxError, open_sandbox
 from sandbox import worker as worker_module
+from sandbox.connection import Pipes
 from sandbox.pool import Launcher, PooledSandbox
 from sandbox.worker import GuestConfig, Worker
 
@@ -44,7 +45,7 @@ class Scripted(Launcher):
         script = self.scripts[min(self.started, len(self.scripts) - 1)]
         self.started += 1
         config = GuestConfig(mode="none", uid=None, tmpfs_bytes=0, inodes=0)
-        return Worker([sys.executable, "-I", "-c", READ + script], config, name="scripted worker")
+        return Worker(Pipes([sys.executable, "-I", "-c", READ + script]), config, name="scripted worker")
 
     def discard(self, worker: Worker) -> None:
         super().discard(worker)

@@ -232,3 +232,11 @@ def test_a_foreign_verdict_that_is_one_is_kept(row: dict[str, object]) -> None:
     assert (verdict.outcome, verdict.reward) == (row["outcome"], row["reward"])
     assert type(verdict.reward) in (float, type(None))
     assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
+
+
+def test_a_reason_holds_nothing_that_a_terminal_obeys_or_hides() -> None:
+    reason = "\x1b]0;owned\x07\x1b[2Jcall 1\rraised \u202eevil\x00"
+    for verdict in (fixed(Outcome.INCORRECT, reason), graded(0.5, reason)):
+        assert verdict.reason == r"\x1b]0;owned\x07\x1b[2Jcall 1\rraised \u202eevil\x00"
+    for honest in ("naïve: 面积 = π·r²", "two\nlines,\ta tab", "نیم‌فاصله"):
+        assert fixed(Outcome.INCORRECT, honest).reason == honest

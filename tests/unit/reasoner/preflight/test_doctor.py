@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ def test_every_missing_thing_says_what_it_costs_and_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     found = {check.name: check for check in machine_checks()}
     for name in ("vllm", "torch", "peft", "docker", "bubblewrap"):
@@ -27,10 +29,10 @@ def test_every_missing_thing_says_what_it_costs_and_how_to_get_it(
 def test_a_daemon_that_does_not_answer_is_told_from_one_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    fake = tmp_path / "docker"
-    fake.write_text("#!/bin/sh\nexit 1\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    address = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(address))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{address}")
     check = next(check for check in machine_checks() if check.name == "docker")
     assert check.state is State.MISSING
     assert "does not answer" in check.found

@@ -352,6 +352,7 @@ def test_a_missing_engine_is_an_error_when_the_verifier_is_made(monkeypatch: pyt
 
     monkeypatch.setattr(sandboxes, "_met", set())
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     for backend, names in (("docker", ["apt-get install docker.io"]), ("auto", ["docker: ", "bubblewrap: "])):
         with pytest.raises(SandboxUnavailable) as caught:
             get_verifier("code", sandbox=backend)

@@ -1,0 +1,128 @@
+"""What holds this very process, and so everything that bubblewrap starts in it: ulimits and control groups."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+from sandbox.api import MIB, Limits
+
+SUPERVISOR_BYTES = 64 * MIB
+SUPERVISOR_PROCESSES = 16
+DESCRIPTORS = 256
+"""That a process uses as it becomes a job (`sandbox/guest/child.py`)."""
+LONG = 24 * 3600
+"""Seconds of processor time that a supervisor may come to use."""
+STACK_BYTES = 64 * MIB
+UNLIMITED = 1 << 60
+"""From here on a number of a control group means none (v1 writes the largest that fits)."""
+
+
+def shortages(limits: Limits) -> list[str]:
+    """What of this process's own limits is too small for one job of a sandbox's largest size; a sentence each."""
+    found = [
+        f"`ulimit -{flag}` allows {most} {unit}, and jobs need {needed}"
+        for flag, kind, needed, unit in (
+            ("f", resource.RLIMIT_FSIZE, limits.file_bytes, "bytes of a file"),
+            ("n", resource.RLIMIT_NOFILE, max(DESCRIPTORS, limits.open_files), "open files"),
+            ("u", resource.RLIMIT_NPROC, limits.processes + SUPERVISOR_PROCESSES, "processes"),
+            ("v", resource.RLIMIT_AS, 2 * limits.memory_bytes + 1024 * MIB, "bytes of addresses"),
+            ("d", resource.RLIMIT_DATA, 2 * limits.memory_bytes + 1024 * MIB, "bytes of data"),
+            ("s", resource.RLIMIT_STACK, STACK_BYTES, "bytes of stack"),
+            ("t", resource.RLIMIT_CPU, LONG, "seconds of processor time"),
+        )
+        if (most := resource.getrlimit(kind)[1]) != resource.RLIM_INFINITY and most < needed
+    ]
+    memory = min(
+        (_number(folder, ("memory.max", "memory.limit_in_bytes")) for folder in groups("memory")), default=None
+    )
+    if memory is not None and memory < limits.memory_bytes + SUPERVISOR_BYTES:
+        found.append(
+            f"the control group of this process allows {memory // MIB} MiB of memory, and a job may use"
+            f" {limits.memory_bytes // MIB} beside {SUPERVISOR_BYTES // MIB} of the sandbox"
+        )
+    left = min(
+        (_number(folder, ("pids.max",)) - _number(folder, ("pids.current",), 0) for folder in groups("pids")),
+        default=None,
+    )
+    if left is not None and left < limits.processes + SUPERVISOR_PROCESSES:
+        found.append(
+            f"the control group of this process has room for {left} more processes, and a job may start"
+            f" {limits.processes} beside {SUPERVISOR_PROCESSES} of the sandbox"
+        )
+    return found
+
+
+def groups(controller: str) -> Iterator[Path]:
+    """The folders of this process's control group of one kind, and of all those around it, as far as they are seen."""
+    try:
+        memberships = Path("/proc/self/cgroup").read_text().splitlines()
+        mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    except OSError:
+        return
+    for line in memberships:
+        _, kinds, path = line.split(":", 2)
+        for fields in mounts:
+            kind, *_, options = fields[fields.index("-") + 1 :]
+            unified = kind == "cgroup2" and not kinds
+            if unified or (kind == "cgroup" and controller in kinds.split(",") and controller in options.split(",")):
+                root, top = fields[3], Path(fields[4])
+                inside = path.removeprefix(root) if root != "/" and path.startswith(root) else path
+                folder = top / inside.strip("/")
+                while folder.is_relative_to(top):
+                    if folder.is_dir():
+                        yield folder
+                    folder = folder.parent
+
+
+def _number(folder: Path, names: tuple[str, ...], missing: int = UNLIMITED) -> int:
+    """The number in the first of these files that is there."""
+    for name in names:
+        try:
+            text = (folder / name).read_text().strip()
+        except OSError:
+            continue
+        return int(text) if text.isdigit() else UNLIMITED
+    return missing
+
+
+class Pressure:
+    """Whether something outside the sandbox refused a job memory or processes, told by counters of the kernel."""
+
+    def __init__(self) -> None:
+        self._limited = [
+            folder / "pids.events" for folder in groups("pids") if _number(folder, ("pids.max",)) < UNLIMITED
+        ]
+        self._refused = self._refusals()
+        self._killed = self._kills()
+
+    def told(self, *, killed: bool) -> str:
+        """What was refused to anyone since this was last asked, in a sentence, or nothing.
+
+        Args:
+            killed: whether the job ended by a SIGKILL that was not the sandbox's: only then is memory looked at.
+        """
+        before, self._refused = self._refused, self._refusals()
+        if self._refused != before:
+            return "the control group around this process refused it another process (pids.max)"
+        if killed:
+            earlier, self._killed = self._killed, self._kills()
+            if self._killed != earlier:
+                return "the kernel killed a process for memory, which the machine or the control group around it lacks"
+        return ""
+
+    def _refusals(self) -> list[int]:
+        return [_event(path, "max") for path in self._limited]
+
+    def _kills(self) -> int:
+        return _event(Path("/proc/vmstat"), "oom_kill")
+
+
+def _event(path: Path, name: str) -> int:
+    """A counter of a file of names and numbers; 0 where it is not there."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.split()[0] == name), 0)
