@@ -47,7 +47,7 @@ PAIR = Pattern(
     r"['\"](?:final_?\s?)?answer['\"]\s{0,4}:\s{0,4}['\"]?([^'\",{}\[\]]{1,200})['\"]?\s{0,4}[,}]", re.IGNORECASE
 )
 JSON_KEYS = ("final_answer", "answer", "final answer", "result", "solution")
-BOLD_END = Pattern(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
+BOLD_END = Pattern(r"\*\*([^*\n]{1,200})\*\*[\s.!。！．।]*$")
 LONE_NUMBER = Pattern(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
 BARE_LIMIT = 120
 YES_NO = Pattern(r"(yes|no|true|false)(?:[,.;:]|\s[—–-])\s+(?=[a-z])(?![^\n]{300})[^\n]*$", re.IGNORECASE)

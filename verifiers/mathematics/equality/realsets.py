@@ -90,6 +90,8 @@ def _line(node: Node, value: Value) -> Line | None:
         case Group(kind=GroupKind.SET):
             return [_piece(item, item, True, True, value) for item in node.items]
         case Group(kind=GroupKind.LIST) if any(isinstance(item, Relation) for item in node.items):
+            if len({symbols(item) for item in node.items if isinstance(item, Relation)}) > 1:
+                return None  # x < 1 or y > 3
             parts = [_line(item, value) for item in node.items]
             total = _all(parts, _union)
             return _all(parts, _common) if total == _EVERYTHING else total  # x > 1, x < 3 is not the whole line
