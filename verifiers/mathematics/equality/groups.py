@@ -5,6 +5,7 @@ from __future__ import annotations
 from verifiers.mathematics import rewrites
 from verifiers.mathematics.equality import readings
 from verifiers.mathematics.equality.comparer import Comparer, replaced
+from verifiers.mathematics.equality.realsets import bound_one_name
 from verifiers.mathematics.nodes import (
     EXPRESSION,
     Call,
@@ -45,7 +46,7 @@ def _group_and_other(comparer: Comparer, gold: Node, answer: Node, one: Group, o
         return readings.whole_line(one)
     if isinstance(other, SetOp) and other.op == "cup" and one.kind is GroupKind.LIST:
         pieces = [readings.interval_of(item) if isinstance(item, Relation) else item for item in one.items]
-        if any(piece is None for piece in pieces) or len({symbols(i) for i in one.items if isinstance(i, Relation)}) > 1:
+        if any(piece is None for piece in pieces) or not bound_one_name(one):
             return False
         union = SetOp("cup", tuple(piece for piece in pieces if piece is not None))
         return comparer.same(*replaced(gold, one, union, other))
