@@ -114,6 +114,7 @@ _JOINS = re.compile(
     r"|[\s,;.&/]*(?:and|or|und|oder|et|ou|y|o|и|или|和|或|及|vs\.?|versus)[\s,;.&]*"
     r"|[\s,;.]*(?:and|or)?[\s,;.]*[A-Za-z](?:_\w)?\s*=\s*"
     r"|[\s,;.]*(?:or|perhaps|maybe|possibly)\b[^.\n]{0,32}"
+    r"|(?:[a-z]{3,14}|(?:for|in)\s+(?:part|case)\s+\(?[a-z\d]{1,3}\)?),?\s+(?:and|or)"
 )
 """What stands between two boxes of one answer, or of none: `or perhaps`."""
 _ALTERNATIVE = re.compile(

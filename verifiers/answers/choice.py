@@ -11,7 +11,7 @@ from verifiers.errors import BadOption, BadReference
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 LABEL = re.compile(
-    r"(?:\\text\s*\{\s*)?(?:option|choice|answer)?\s*[(\[]?\s*([A-Za-z])\s*(?:[)\]}.:]+(?:\s|$)|$)", re.I
+    r"(?:\\text\s*\{\s*)?(?:option|choice|answer)?\s*[(\[]?\s*([A-Za-z])\s*(?:[)\]}.:]+(?:\s|$)|[。．：）]|$)", re.I
 )
 BRACKETED = re.compile(r"[(\[]\s*([A-Za-z])\s*[)\]]")
 

@@ -79,7 +79,7 @@ _BEFORE = Pattern(
     r"(?:\$([^$\n]{1,200})\$|\\\(([^\n]{1,200}?)\\\)|\*\*([^*\n]{1,200})\*\*|(?<![\w.,/])(\(?-?[\d][\d,./]*%?\)?|\(?[A-E]\)?))$"
 )
 _FILLER = Pattern(
-    r"(?:,\s{0,8})?(?:(?:therefore|thus|hence|so|donc|also|daher|entonces|quindi|simply|just|exactly|precisely|indeed|clearly|given\s+by|found\s+to\s+be|equal\s+to|then|as\s+follows)\b"
+    r"(?:,\s{0,8})?(?:(?:therefore|thus|hence|so|donc|also|daher|entonces|quindi|simply|just|exactly|precisely|indeed|clearly|definitely|certainly|surely|for\s+sure|given\s+by|found\s+to\s+be|equal\s+to|then|as\s+follows)\b"
     r"[\s,:]{0,8})+",
     re.IGNORECASE,
 )
@@ -152,7 +152,7 @@ _COPULA = Pattern(
 _VERB = Pattern(
     r"\b(?:would|will|needs?|needed|takes?|took|has|have|had|costs?|gets?|got|earns?|earned|makes?|made|can|must|should|pays?|paid"
     r"|spends?|spent|runs?|ran|left|sold|sells?|uses?|used|requires?|weighs?|contains?|saves?|saved|bought|buys?|gives?|gave"
-    r"|arrives?|leaves?|travels?|grows?|grew|rises?|falls?|reaches|finishes|starts?|walks?|walked|drives?|drove|reads?|ate|eats?|converges|aura|doit|faut|tiene|hat|braucht|нужно|потребуется|можно)\b",
+    r"|arrives?|leaves?|travels?|grows?|grew|rises?|falls?|reaches|finishes|starts?|begins?|began|ends?|lasts?|(?!hundred)[a-z]{3,}ed|walks?|walked|drives?|drove|reads?|ate|eats?|converges|aura|doit|faut|tiene|hat|braucht|нужно|потребуется|можно)\b",
     re.IGNORECASE,
 )
 _QUANTITY = Pattern(r"\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|\\?\$?(?<![A-Za-z\d.])-?\d[\d,./]*(?<![,./])%?")
@@ -371,7 +371,7 @@ def _value_in(inner: str) -> str:
 
 
 _CIRCUMSTANCE = Pattern(
-    r"(?P<value>\\?\$?-?\d[^\s]*(?:\s[$€£%])?(?:\s[A-Za-z]+){0,3}?)\s(?:sur|dans|pour|auf|im|every|each|at|in|on|for|after|when|from|by|during|to|with|that|who|left"
+    r"(?P<value>\\?\$?-?\d[^\s]*(?:\s[$€£%])?(?:\s[A-Za-z]+){0,3}?)\s(?:sur|dans|pour|à|auf|im|every|each|at|in|on|for|after|when|from|by|during|to|with|that|who|left"
     r"|altogether|so)\s?[A-Za-z][^\d$\\]*",
     re.IGNORECASE,
 )

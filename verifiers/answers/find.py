@@ -47,7 +47,7 @@ PAIR = Pattern(
     r"['\"](?:final_?\s?)?answer['\"]\s{0,4}:\s{0,4}['\"]?([^'\",{}\[\]]{1,200})['\"]?\s{0,4}[,}]", re.IGNORECASE
 )
 JSON_KEYS = ("final_answer", "answer", "final answer", "result", "solution")
-BOLD_END = Pattern(r"\*\*([^*\n]{1,200})\*\*[\s.!]*$")
+BOLD_END = Pattern(r"\*\*([^*\n]{1,200})\*\*[\s.!。！．।]*$")
 LONE_NUMBER = Pattern(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
 BARE_LIMIT = 120
 YES_NO = Pattern(r"(yes|no|true|false)(?:[,.;:]|\s[—–-])\s+(?=[a-z])(?![^\n]{300})[^\n]*$", re.IGNORECASE)
@@ -80,6 +80,8 @@ def extract_answer(
     visible = before_next_problem(visible, lambda before: _declares(before, accepted))
     for form in accepted:
         found = FINDERS[form](visible)
+        if found is not None and form == "bare" and lenient and _is_sentence(found.answer):
+            break
         if found is not None and form in _CORRECTABLE and found.answer:
             found = _corrected(found, visible, accepted)
             return _mended(found) if found is not None else None
@@ -285,6 +287,17 @@ def _bare(text: str) -> Extraction | None:
     ):
         return Extraction(answer=stripped, form="bare")
     return None
+
+
+_WORD = Pattern(r"[^\W\d_]{2,}")
+_UNSPACED = Pattern(r"[\u3040-\u30ff\u3400-\u9fff]{5}")
+
+
+def _is_sentence(answer: str) -> bool:
+    """Whether this is a sentence with a number in it: of four words, or five signs of a script without spaces."""
+    if "\\" in answer or NUMBER.search(answer) is None:
+        return False
+    return len(list(_WORD.finditer(answer))) >= 4 or _UNSPACED.search(answer) is not None
 
 
 NUMBER = Pattern(r"-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")

@@ -59,7 +59,7 @@ BASE: Mapping[str, str] = {
     "deg degree °": "1 angle",
     "rad radian": "1 radian",
     "rev revolution": "1 rev",
-    "percent pct": "1 percent",
+    "percent pct percentage": "1 percent",
     "N newton": "1000 m g s-2",
     "J joule": "1000 m2 g s-2",
     "W watt": "1000 m2 g s-3",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from verifiers.mathematics import rewrites
 from verifiers.mathematics.equality import readings
 from verifiers.mathematics.equality.comparer import Comparer, replaced
+from verifiers.mathematics.equality.realsets import bound_one_name
 from verifiers.mathematics.nodes import (
     EXPRESSION,
     Call,
@@ -45,7 +46,7 @@ def _group_and_other(comparer: Comparer, gold: Node, answer: Node, one: Group, o
         return readings.whole_line(one)
     if isinstance(other, SetOp) and other.op == "cup" and one.kind is GroupKind.LIST:
         pieces = [readings.interval_of(item) if isinstance(item, Relation) else item for item in one.items]
-        if any(piece is None for piece in pieces):
+        if any(piece is None for piece in pieces) or not bound_one_name(one):
             return False
         union = SetOp("cup", tuple(piece for piece in pieces if piece is not None))
         return comparer.same(*replaced(gold, one, union, other))
@@ -78,6 +79,8 @@ def _group_and_other(comparer: Comparer, gold: Node, answer: Node, one: Group, o
 
 
 def _two_groups(comparer: Comparer, gold: Group, answer: Group) -> bool:
+    if not comparer.policy.ordered_lists:
+        gold, answer = _points_once(gold), _points_once(answer)
     if len(gold.items) != len(answer.items):
         if gold.kind is answer.kind is GroupKind.SET:
             return comparer.each_in(gold.items, answer.items) and comparer.each_in(answer.items, gold.items)
@@ -99,6 +102,14 @@ def _two_groups(comparer: Comparer, gold: Group, answer: Group) -> bool:
             return False
         return comparer.in_order(gold.items, answer.items)
     return comparer.matched(gold.items, answer.items)
+
+
+def _points_once(group: Group) -> Group:
+    """A list of points with each of them once: (1, 2), (3, 4), (1, 2) are two solutions. Numbers may be multiple."""
+    points = [item for item in group.items if isinstance(item, Group) and item.kind is GroupKind.TUPLE]
+    if group.kind is not GroupKind.LIST or len(points) < len(group.items):
+        return group
+    return Group(group.kind, tuple(dict.fromkeys(group.items)))
 
 
 def matrix_or_vector(comparer: Comparer, gold: Node, answer: Node, one: Matrix | Group, other: Node) -> bool:

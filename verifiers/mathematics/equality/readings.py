@@ -268,7 +268,7 @@ def oriented(relation: Relation) -> Relation:
 
 
 def interval_of(relation: Relation) -> Node | None:
-    """`a < x <= b` or `x > a` as an interval, where one symbol alone is bounded."""
+    """`a < x <= b`, `x > a` or `0 < f(x) < 1` as an interval, where one name alone is bounded."""
     ops, sides = relation.ops, relation.sides
     if ops == ("!=",) and isinstance(sides[0], Sym) and not symbols(sides[1]):
         infinity = Const("oo")
@@ -281,17 +281,22 @@ def interval_of(relation: Relation) -> Node | None:
         closed = relation.ops[0] == "<="
         if isinstance(low, Call) and low.name == "abs" and isinstance(low.args[0], Sym) and not symbols(high):
             return _interval(Neg(high), high, closed, closed)
-        if isinstance(low, Sym) and not symbols(high):
+        if _is_unknown(low) and not symbols(high):
             return _interval(Neg(Const("oo")), high, False, closed)
-        if isinstance(high, Sym) and not symbols(low):
+        if _is_unknown(high) and not symbols(low):
             return _interval(low, Const("oo"), closed, False)
         return None
-    if len(ops) == 2 and isinstance(sides[1], Sym) and not (symbols(sides[0]) | symbols(sides[2])):
+    if len(ops) == 2 and _is_unknown(sides[1]) and not (symbols(sides[0]) | symbols(sides[2])):
         if ops[0] in ("<", "<=") and ops[1] in ("<", "<="):
             return _interval(sides[0], sides[2], ops[0] == "<=", ops[1] == "<=")
         if ops[0] in (">", ">=") and ops[1] in (">", ">="):
             return _interval(sides[2], sides[0], ops[1] == ">=", ops[0] == ">=")
     return None
+
+
+def _is_unknown(node: Node) -> bool:
+    """Whether this is x or f(x)."""
+    return isinstance(node, Sym) or (isinstance(node, Call) and node.name == "apply" and is_name(node))
 
 
 def _interval(low: Node, high: Node, low_closed: bool, high_closed: bool) -> Node:
@@ -348,15 +353,15 @@ def states_a_value(relation: Relation) -> bool:
 
 
 def labels_a_value(relation: Relation) -> bool:
-    """`tan A = 3/4`, `AB/CD = 2`, `V_1 : V_2 = 11 : 21`, `|E| = kq/r^2`: the left side names what the right side is.
+    """`tan A = 3/4`, `AB/CD = 2`, `V_1 : V = 11 : 21`, `|E| = kq/r^2`: the left side names what the right side is.
 
-    `sin x = 1/2` and `|x| = 5` are equations to be solved.
+    `sin x = 1/2`, `|x| = 5` and `x : 2 = 3 : 6` are equations to be solved.
     """
     left, right = relation.sides[0], relation.sides[-1]
     if set(relation.ops) != {"="} or symbols(left) & symbols(right):
         return False
     if isinstance(left, Ratio):
-        return isinstance(right, Ratio) and all(_names_a_part(part) for part in left.parts)
+        return all(map(is_name, left.parts)) and (isinstance(right, Ratio) or not symbols(right))
     if isinstance(left, Div):
         return not symbols(right) and _names_a_part(left.top) and _names_a_part(left.bottom)
     if not isinstance(left, Call) or not symbols(left) or symbols(left) & _UNKNOWNS:

@@ -90,6 +90,8 @@ def _line(node: Node, value: Value) -> Line | None:
         case Group(kind=GroupKind.SET):
             return [_piece(item, item, True, True, value) for item in node.items]
         case Group(kind=GroupKind.LIST) if any(isinstance(item, Relation) for item in node.items):
+            if not bound_one_name(node):
+                return None
             parts = [_line(item, value) for item in node.items]
             total = _all(parts, _union)
             return _all(parts, _common) if total == _EVERYTHING else total  # x > 1, x < 3 is not the whole line
@@ -106,6 +108,11 @@ def _line(node: Node, value: Value) -> Line | None:
             return _relation(node, value)
         case _:
             return None
+
+
+def bound_one_name(group: Group) -> bool:
+    """Whether the comparisons of a list bound one name: `x < 1 or y > 3` is no union."""
+    return len({symbols(item) for item in group.items if isinstance(item, Relation)}) <= 1
 
 
 def _all(parts: Sequence[Line | None], combine: Callable[[Line, Line], Line]) -> Line | None:

@@ -109,7 +109,7 @@ def _two_relations(comparer: Comparer, gold: Relation, answer: Relation) -> bool
     if values[0] is not None and values[1] is not None and set(gold.ops) | set(answer.ops) == {"="}:
         return comparer.same(values[0], values[1])
     intervals = readings.interval_of(gold), readings.interval_of(answer)
-    if intervals[0] is not None and intervals[1] is not None and symbols(gold) & symbols(answer):
+    if intervals[0] is not None and intervals[1] is not None and symbols(gold) == symbols(answer):
         return comparer.same(intervals[0], intervals[1])
     if gold.ops == answer.ops:
         return comparer.in_order(gold.sides, answer.sides)

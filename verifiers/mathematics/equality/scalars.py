@@ -147,7 +147,9 @@ def is_question(gold: Node, answer: Node) -> bool:
 
 
 def _rounded_surd(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    if constants.decimal(gold) is None or symbols(answer):
+    """A surd for the decimal reference that it rounds to, or, with a tolerance, any two constants."""
+    approximate = constants.decimal(gold) is not None or comparer.policy.relative_tolerance > 0
+    if not approximate or symbols(gold) or symbols(answer):
         return False
     value = value_of(answer)
     return value is not None and rounds(comparer, gold, value, answer)

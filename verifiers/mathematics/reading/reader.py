@@ -618,7 +618,7 @@ def _with_unit(node: Node, rest: list[Token]) -> Node:
     if mixed is not None:
         return mixed
     words = [token.text for token in rest]
-    if words[0].lower() in ("percent", "pct"):
+    if words[0].lower() in ("percent", "pct", "percentage"):
         return Call("percent", (node,))
     if words[0].lower() in ("degree", "degrees", "deg") and len(words) == 1:
         return Call("degree", (node,))

@@ -539,7 +539,7 @@ class Tokenizer:
             and self._after_number()
         ):
             self._emit("word", run)
-        elif self._prefixed(run):
+        elif self._joined(run, end) or self._prefixed(run):
             return
         elif (
             (run.isupper() and len(run) <= 5 and run not in ("AM", "PM", "DNE", "YES", "NO", "TRUE", "FALSE"))
@@ -583,6 +583,16 @@ class Tokenizer:
         if lowered in SHORT_WORDS or lowered in NUMBERED:
             return True
         return len(run) in (2, 3) and run[0].isupper() and run[1:].islower() and self.text.strip() == run
+
+    def _joined(self, run: str, end: int) -> bool:
+        """`x=1orx=2`: a second label glued to the word before it."""
+        found = _GLUED_JOINING.fullmatch(run)
+        labels = found is not None and not self.spaced and self._after_number() and self.position < end
+        if found is None or not labels or self.text[self.position] not in "=(_":
+            return False
+        self._emit("sep", found[1])
+        self._single(found[2])
+        return True
 
     def _prefixed(self, run: str) -> bool:
         """`sinx`, `lnx`, `pir`, `xsinx` without a space: a known name glued to at most two letters."""
@@ -664,6 +674,9 @@ class Tokenizer:
             handler(self, name, end)
         elif name in _GREEK_FUNCTIONS and self._opens(end):
             self._emit("fn", _GREEK_FUNCTIONS[name])
+        elif name not in _EMITTED and (glued := _GLUED_COMMAND.match(name)):
+            self.position -= len(name) - glued.end()
+            self._command(glued[0], end)
         else:
             self._emit(*_EMITTED.get(name, ("cmd", name)))
 
@@ -763,7 +776,12 @@ class Tokenizer:
 
 
 _JOINING: Mapping[str, str] = {"and": "and", "or": "or", "und": "and", "oder": "or"}
+_GLUED_JOINING = re.compile(r"(and|or)([A-Za-z])")
 _BEFORE_NUMBER = re.compile(r"\$?\s+\$?[-−]?\d")
+_GLUED_COMMAND = re.compile(
+    r"q?quad(?=[A-Za-z])|(?:cdot|times|leqslant|geqslant|leq|geq|pi|sin(?!c)|cos|tan|cot|ln|log)(?=[A-Za-z]\Z)"
+)
+"""A command that lost the space behind it: `\\quadx`, `\\cdotb`, `\\pir`."""
 _GREEK_FUNCTIONS: Mapping[str, str] = {"Gamma": "gamma", "zeta": "zeta"}
 _NEXT_LETTER = re.compile(r"\s*([A-Z])(?![A-Za-z])")
 _UNIT_TEXT = re.compile(r"(?:[A-Za-z]+|\\(?:cdot|times|mu|Omega|[,;:! ])|[\s~^{}\-\d/*.()])+")

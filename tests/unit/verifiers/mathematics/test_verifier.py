@@ -77,6 +77,10 @@ POLICIES = [
     ({"rounding": "exact"}, "0.333", r"\frac{1}{3}", 0),
     ({}, r"\frac{1}{3}", "0.333", 0),
     ({"relative_tolerance": 0.01}, r"\frac{1}{3}", "0.333", 1),
+    ({}, r"\sqrt{7}", "2.6458", 0),
+    ({"relative_tolerance": 0.001}, r"\sqrt{7}", "2.6458", 1),
+    ({"relative_tolerance": 0.001}, r"\sqrt{7}", "2.6558", 0),
+    ({"relative_tolerance": 0.001}, r"x\sqrt{7}", "2.6458x", 0),
     ({}, "0.5", r"50\%", 1),
     ({"percent_optional": False}, "50", r"50\%", 0),
     ({}, "30", r"30\text{ cm}", 1),
@@ -103,7 +107,27 @@ def test_forms_can_be_restricted() -> None:
     assert strict.verify(completion="\\boxed{42}", reference="42").reward == 1
     talk = "She has 42 apples then.\nThat is what we were looking for in the first place."
     assert MATH.verify(completion=talk, reference="42").outcome is Outcome.NO_ANSWER
-    assert Math(lenient=True).verify(completion=talk, reference="42").reward == 1
+    lenient = Math(lenient=True)
+    assert lenient.verify(completion=talk, reference="42").reward == 1
+
+
+LENIENT = [
+    ("Donc, il a déjà 79 g de cire.", "79", 1),
+    ("Donc, il a déjà 78 g de cire.", "79", 0),
+    ("两者的比例为13/28", "13/28", 1),
+    ("两者的比例为13/27", "13/28", 0),
+    ("5 m or 3 m", "3", 0),
+    ("sin x + 2 cos 3x", r"\sin x + 2\cos 3x", 1),
+    ("4 hours 20 minutes", "20", 0),
+    ("充分不必要条件。", "充分不必要条件", 1),
+]
+
+
+@pytest.mark.parametrize(("completion", "reference", "reward"), LENIENT)
+def test_lenient_takes_the_last_number_of_a_sentence_and_leaves_an_answer_whole(
+    completion: str, reference: str, reward: int
+) -> None:
+    assert Math(lenient=True).verify(completion=completion, reference=reference).reward == reward
 
 
 def test_the_comparison_is_symmetric_where_nothing_is_rounded() -> None:
