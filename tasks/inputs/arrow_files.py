@@ -33,8 +33,6 @@ class Parquet:
         TaskError: pyarrow is not installed, or the file cannot be read, or unpacks to far more than it is packed in.
     """
 
-    unit = "row"
-
     def __init__(self, path: Path) -> None:
         self.path = str(path)
         self._file = path
@@ -92,8 +90,6 @@ class Arrow:
     Raises:
         TaskError: pyarrow is not installed, or the file cannot be read.
     """
-
-    unit = "row"
 
     def __init__(self, path: Path, *, named: str | None = None) -> None:
         self.path = named or str(path)

@@ -19,18 +19,18 @@ class Entry(NamedTuple):
     """One row of a file, or what is wrong with it."""
 
     number: int
-    """Its line in a file of JSON lines; its place, from 1, in others."""
+    """From 1."""
     row: Row | None
     """None: it is damaged."""
     fault: str = ""
+    unit: str = "row"
+    """What the number counts: `line`s of a file of JSON lines, `row`s of others."""
 
 
 class Source(Protocol):
     """The rows of one file."""
 
     path: str
-    unit: str
-    """What `Entry.number` counts: line or row."""
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, from the beginning, a few in memory at a time."""
@@ -66,7 +66,7 @@ class Rows(Sequence[Row]):
         """(file and number, entry) of every row, the damaged ones too."""
         for source in self._sources:
             for entry in source.entries():
-                yield f"{source.path} {source.unit} {entry.number}", entry
+                yield f"{source.path} {entry.unit} {entry.number}", entry
 
     def __iter__(self) -> Iterator[Row]:
         for where, entry in self.entries():
@@ -102,7 +102,7 @@ class Rows(Sequence[Row]):
         for source, end in zip(self._sources, self._ends, strict=True):
             if begin <= at < end:
                 entry = source.at(at - begin)
-                return _whole(f"{source.path} {source.unit} {entry.number}", entry)
+                return _whole(f"{source.path} {entry.unit} {entry.number}", entry)
             begin = end
         raise IndexError(place)
 
@@ -121,7 +121,7 @@ class Part:
     """Some entries of a source that follow each other."""
 
     def __init__(self, source: Source, *, start: int, stop: int) -> None:
-        self.path, self.unit = source.path, source.unit
+        self.path = source.path
         self._source, self._start, self._stop = source, start, stop
 
     def entries(self) -> Iterator[Entry]:
@@ -141,8 +141,8 @@ class Text:
     kept: eight bytes a row in memory.
     """
 
-    def __init__(self, path: str, unit: str, entries: Callable[[], Iterator[Entry]]) -> None:
-        self.path, self.unit, self.entries = path, unit, entries
+    def __init__(self, path: str, entries: Callable[[], Iterator[Entry]]) -> None:
+        self.path, self.entries = path, entries
         self._counted: int | None = None
 
     def count(self) -> int:

@@ -199,10 +199,10 @@ def _of_config(files: Sequence[Path], folder: Path, config: str) -> list[Path]:
     parts = {path: path.relative_to(folder).parts for path in files}
     found = [path for path in files if config in parts[path][:-1]]
     found = found or [path for path in files if config in (stem_of(path), *re.split(r"[-_.]+", path.name))]
-    if not found:
+    if not found and any(len(part) > 1 for part in parts.values()):
         known = sorted({one for part in parts.values() for one in part[:-1]})
-        raise TaskError(f"{folder} has no configuration {config!r}; it has the folders {', '.join(known) or 'none'}.")
-    return found
+        raise TaskError(f"{folder} has no configuration {config!r}; it has the folders {', '.join(known)}.")
+    return found or [*files]  # a folder without folders is one configuration, whatever it is called
 
 
 def by_name(files: Sequence[Path], root: Path) -> Splits:

@@ -22,8 +22,6 @@ class _Loaded(Protocol):
 class Hub:
     """The rows of a split of a data set on the hub."""
 
-    unit = "row"
-
     def __init__(self, name: str, loaded: _Loaded) -> None:
         self.path, self._loaded = name, loaded
 

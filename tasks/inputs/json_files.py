@@ -13,7 +13,7 @@ from typing import IO, Literal, cast
 
 from tasks.base import TaskError
 from tasks.inputs.entries import Entry
-from tasks.inputs.names import split_of
+from tasks.inputs.names import kind_of, split_of
 from tasks.inputs.unpacking import unpacked
 from verifiers import JSON
 from verifiers.jsonl import (
@@ -92,9 +92,9 @@ def _lines(lines: Iterable[tuple[int, bytes]], errors: Errors) -> Iterator[Entry
         try:
             value = parse_line(line, errors=errors)
         except ValueError as error:
-            yield Entry(number, None, f"must be JSON in UTF-8: {error}.{_hint(number, line)}")
+            yield Entry(number, None, f"must be JSON in UTF-8: {error}.{_hint(number, line)}", "line")
             continue
-        yield _entry(number, value, errors, checked=SURROGATE.search(line) is None)
+        yield _entry(number, value, errors, checked=SURROGATE.search(line) is None)._replace(unit="line")
 
 
 def _hint(number: int, line: bytes) -> str:
@@ -118,7 +118,14 @@ def _deep_entry(number: int, value: JSON, errors: Errors) -> Entry:
 def _over_lines(first: bytes, file: IO[bytes], path: Path, split: str, errors: Errors) -> Iterator[Entry]:
     """Objects one after the other, each over several lines; one alone may hold the rows."""
     values = _values(first, file, path, errors, listed=False)
-    head = list(islice(values, 2))
+    try:
+        head = list(islice(values, 2))
+    except TaskError:
+        if kind_of(path) not in (".jsonl", ".ndjson"):
+            raise
+        with unpacked(path) as again:  # lines after all, the first of which is damaged
+            yield from _lines(lines_of(again, path), errors)
+        return
     if len(head) == 1:
         yield from _unwrapped(head[0][1], path, split, errors)
         return

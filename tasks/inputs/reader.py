@@ -117,10 +117,10 @@ def open_file(path: Path, *, split: str = "train", errors: Errors = "strict") ->
     if magic == b"ARROW1" or kind in (".arrow", ".feather"):
         return Arrow(path)
     if kind in (".csv", ".tsv"):
-        return Text(str(path), "row", partial(csv_entries, path))
+        return Text(str(path), partial(csv_entries, path))
     if not kind and not _begins_as_json(path):
         raise TaskError(f"{path} is of no kind that is read. Name it by what it is: .jsonl, .json, .csv, .tsv, .parquet.")
-    return Text(str(path), "line", partial(json_entries, path, split=split, errors=errors))
+    return Text(str(path), partial(json_entries, path, split=split, errors=errors))
 
 
 def _begins_as_json(path: Path) -> bool:
