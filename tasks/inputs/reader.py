@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from tasks.base import TaskError
 from tasks.inputs.arrow_files import Arrow, Parquet
@@ -16,6 +17,7 @@ from tasks.inputs.hub import hub_rows
 from tasks.inputs.json_files import Errors, json_entries
 from tasks.inputs.names import SUFFIXES, Asked, asked_for, is_data_file, kind_of, meant, no_split
 from tasks.inputs.unpacking import unpacked
+from verifiers import JSON
 
 Paths = str | Sequence[str]
 FORBIDDEN: Mapping[str, str] = {
@@ -177,7 +179,7 @@ def _parts(sources: Sequence[Source], asked: Asked) -> Iterator[Source]:
         begin += count
 
 
-def records(path: str) -> Iterator[tuple[int, Mapping[str, object] | str]]:
+def records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
     """(number, row or what is wrong with it) of every row of a file, a folder or a pattern, to be graded.
 
     Bytes that are no UTF-8 become U+FFFD: what a model wrote is graded as it stands.
@@ -185,11 +187,13 @@ def records(path: str) -> Iterator[tuple[int, Mapping[str, object] | str]]:
     Raises:
         TaskError: it cannot be read at all, or on from some place.
     """
-    for file in _chosen(path, _splits(path, None), "test")[0] if is_local(path) else ():
+    available = _splits(path, None)
+    files = next(iter(available.values())) if len(available) == 1 else _chosen(path, available, "test")[0]
+    number = 0
+    for file in files:
         for entry in open_file(file, errors="replace").entries():
-            yield entry.number, entry.fault if entry.row is None else entry.row
+            number = entry.number if len(files) == 1 else number + 1
+            yield number, entry.fault if entry.row is None else cast("Mapping[str, JSON]", entry.row)
 
-
-Reader = Callable[[str], Iterator[tuple[int, Mapping[str, object] | str]]]
 
 __all__ = ["Entry", "has_split", "is_local", "open_file", "read", "records", "splits"]

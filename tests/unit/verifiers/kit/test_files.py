@@ -105,9 +105,9 @@ def test_parquet(tmp_path: Path) -> None:
 
     rows = [{"completion": f"#### {n}", "reference": str(n % 7), "day": datetime.date(2026, 1, 1)} for n in range(20)]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
-    with GradingPool(workers=1) as pool:
-        summary = grade_file(str(tmp_path / "rows.parquet"), pool=pool, target=io.StringIO(), verifier="exact")
-    assert (summary.rows, summary.correct) == (20, 7)
+    code, _, said = run(str(tmp_path / "rows.parquet"), "--verifier", "exact")
+    assert (code, said.splitlines()[0].split(",")[0]) == (0, "20 of 20 rows graded")
+    assert "35.0% correct" in said
     (tmp_path / "no.parquet").write_text("text")
     code, _, error = run(str(tmp_path / "no.parquet"), "--verifier", "exact")
     assert code == 2
