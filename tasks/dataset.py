@@ -24,7 +24,7 @@ class Dataset(Task):
     """Rows with a prompt and a reference, graded by the verifier that you name.
 
     Args:
-        path: a file, a folder, a pattern (`data/train-*.parquet`), a hub name such as `openai/gsm8k`, or a list of them.
+        path: a file, a folder, a pattern (`data/train-*.parquet`), a hub name (`openai/gsm8k`), or a list of them.
         verifier: the verifier of every row that names none.
         verifier_options: its options.
         test_path: where the test split is, if `path` has none; None: every tenth row of it, held out.
@@ -73,8 +73,7 @@ class Dataset(Task):
         self._graders = RowGraders(verifier, self._verifier_options, any_row=allow_row_code)
         self._info = tuple(info_columns)
         self._split_names = dict(split_names or {})
-        self.notes: list[str] = []
-        """What a person should know of how the rows were found and read, in sentences."""
+        self.notes = ()
 
     def problems(self, split: str) -> Sequence[Problem]:
         if split not in self.splits:
@@ -96,7 +95,9 @@ class Dataset(Task):
         column = self._verifier_column
         if column is not None and not any(has_column(row, column) for _, row in rows):
             has = _has(rows[0][1]) if rows else "There is no row."
-            raise TaskError(f"{self._path} {split}: no row has column {column!r}. {has} Set task.options.verifier_column.")
+            raise TaskError(
+                f"{self._path} {split}: no row has column {column!r}. {has} Set task.options.verifier_column."
+            )
 
     def _reading(self, rows: Iterable[Row]) -> Reading:
         """How the rows are laid out; where a template writes the prompt, only the other columns are read."""
@@ -106,13 +107,15 @@ class Dataset(Task):
         return found if found.format is not None else Reading(None, {})
 
     def _say(self, *notes: str) -> None:
-        self.notes += [note for note in notes if note and note not in self.notes]
+        self.notes = tuple(dict.fromkeys(filter(None, (*self.notes, *notes))))
 
     def _rows(self, split: str) -> list[tuple[int, Row]]:
         path = self._test_path if split == "test" and self._test_path else self._path
         names = self._split_names
         held_out = self._test_path is None and names.get("test") is None and self._is_one_split()
-        found = read(path, split=names.get("train" if held_out else split, "train" if held_out else split), config=self._config)
+        found = read(
+            path, split=names.get("train" if held_out else split, "train" if held_out else split), config=self._config
+        )
         self._say(*found.notes)
         rows = [*enumerate(found)]
         if not held_out:
@@ -148,7 +151,7 @@ class Dataset(Task):
     def _ours(self, row: Row, reading: Reading, where: str) -> Row:
         """Prompt, reference and demonstration of a row: by the columns that are named, or else by its format."""
         try:
-            shaped = reading.read(row) if reading.format else {}
+            shaped: Row = reading.read(row) if reading.format else dict[str, object]()
         except UnfitRow as error:
             assert reading.format is not None
             raise TaskError(f"{where} is no row of format {reading.format.name}: it {error}.") from error
@@ -184,7 +187,9 @@ class Dataset(Task):
         try:
             return _Filler().vformat(self._template, (), row)
         except (NoColumn, KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-            raise TaskError(f"{where}: template {self._template!r} cannot be filled: it {error}. {_has(row)}") from error
+            raise TaskError(
+                f"{where}: template {self._template!r} cannot be filled: it {error}. {_has(row)}"
+            ) from error
 
     def _column(self, row: Row, column: str, option: str, where: str) -> object:
         found = self._present(row, column, option, where)
@@ -196,7 +201,9 @@ class Dataset(Task):
         try:
             return column_of(row, column)
         except NoColumn as error:
-            formats = " Or set task.options.format (docs/data.md)." if option in ("prompt_column", "reference_column") else ""
+            formats = (
+                " Or set task.options.format (docs/data.md)." if option in ("prompt_column", "reference_column") else ""
+            )
             raise TaskError(f"{where} {error} Set task.options.{option}.{formats}") from error
 
 

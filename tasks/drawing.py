@@ -35,7 +35,7 @@ def draw_distinct(draw: Callable[[], Problem], *, split: str, sizes: Mapping[str
 
 
 def split_rows(path: str, *, name: str, split: str, columns: Sequence[str]) -> Iterable[Mapping[str, object]]:
-    """The rows of `NAME_SPLIT.jsonl[.gz]` in a folder, or else as `tasks.inputs.read` finds them, each with all columns.
+    """The rows of `NAME_SPLIT.jsonl[.gz]` in a folder, or else what `tasks.inputs.read` finds; each has all columns.
 
     Raises:
         TaskError: there is no such file, or a row lacks a column.

@@ -37,8 +37,7 @@ class Gsm8k(Task):
         if split not in self.splits:
             raise TaskError(f"split must be train or test; got {split!r}.")
         return [
-            self._problem(row, split, index)
-            for index, row in enumerate(read(self._path, split=split, config="main"))
+            self._problem(row, split, index) for index, row in enumerate(read(self._path, split=split, config="main"))
         ]
 
     def _problem(self, row: Mapping[str, object], split: str, index: int) -> Problem:

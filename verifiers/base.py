@@ -191,7 +191,12 @@ class Verifier:
         spread = [self._spread(row) for row in rows]
         if all(isinstance(one, GradingRow) for one in spread):
             return self._verify_plain(rows)
-        plain = [row for one in spread if not isinstance(one, Verdict) for row in ([one] if isinstance(one, GradingRow) else one)]
+        plain = [
+            row
+            for one in spread
+            if not isinstance(one, Verdict)
+            for row in ([one] if isinstance(one, GradingRow) else one)
+        ]
         graded = iter(self._verify_plain(plain) if plain else [])
         found: list[Verdict] = []
         for one in spread:
@@ -201,7 +206,7 @@ class Verifier:
         return found
 
     def _spread(self, row: GradingRow) -> GradingRow | list[GradingRow] | Verdict:
-        """The row once for each of its reference answers; as it is where there is one; a verdict where there are none."""
+        """The row once for each of its reference answers; as it is where it has one; a verdict where it has none."""
         try:
             several = alternatives(row.reference, self.reference_schema)
         except BadReference as error:

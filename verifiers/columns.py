@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeGuard, cast
+from typing import TypeGuard
 
 from verifiers.errors import VerifierError
 from verifiers.suggest import did_you_mean
@@ -100,7 +100,7 @@ def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[object]]:
-    return isinstance(cast("object", value), list | tuple)
+    return isinstance(value, list)
 
 
 __all__ = ["NoColumn", "column_of", "has_column"]

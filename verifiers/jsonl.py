@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal, TypeGuard
+from typing import Literal, Protocol, TypeGuard
 
 from verifiers.errors import FileError
 from verifiers.text import json_safe, whole
@@ -26,9 +26,7 @@ MAX_LINE_BYTES = 64 << 20
 MAX_RATIO = 100
 """Of a compressed file's bytes to those it is written in, beyond FREE_BYTES: text has 3 to 30."""
 FREE_BYTES = 256 << 20
-TOO_MUCH = (
-    f"more than {MAX_RATIO} times what the file is packed in. Unpack it, if it is what it should be."
-)
+TOO_MUCH = f"more than {MAX_RATIO} times what the file is packed in. Unpack it, if it is what it should be."
 MAX_NESTING = 200
 """Lists and objects inside each other."""
 GIVEN_PIPES = ("/dev/", "/proc/")
@@ -36,6 +34,14 @@ GIVEN_PIPES = ("/dev/", "/proc/")
 TOO_DEEP = f"nests more than {MAX_NESTING} deep"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """The escape of a surrogate, which is a character only beside its other half."""
+
+
+class BinaryLines(Protocol):
+    """A file open for reading bytes."""
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """The next line, or as much of it as `size` bytes; empty at the end."""
+        ...
 
 
 class JsonLinesError(FileError):
@@ -82,7 +88,7 @@ def numbered_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
         raise JsonLinesError(path, 0, f"cannot be read: {error}.") from error
 
 
-def lines_of(file: IO[bytes], path: Path | str, *, bound: float = math.inf) -> Iterator[tuple[int, bytes]]:
+def lines_of(file: BinaryLines, path: Path | str, *, bound: float = math.inf) -> Iterator[tuple[int, bytes]]:
     """Yield the lines of an open file, as `numbered_lines` does of a path.
 
     Args:

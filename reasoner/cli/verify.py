@@ -25,7 +25,9 @@ ROW_CODE = "Rows may name Python files, modules and URLs as their verifiers, and
 def verify(
     file: Annotated[
         str | None,
-        typer.Argument(help="Rows to grade: a file, folder or pattern (docs/data.md), - for standard input; or a suite (.yaml)."),
+        typer.Argument(
+            help="Rows to grade: a file, folder or pattern (docs/data.md), - for standard input; or a suite (.yaml)."
+        ),
     ] = None,
     verifier: Annotated[
         str | None, typer.Option("--verifier", "-v", help="Name, module:attribute, file.py[:attribute] or URL.")

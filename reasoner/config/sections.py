@@ -375,6 +375,11 @@ BadRows = Literal["drop", "drop_most", "stop"]
 drop_most: even then; stop: the run does not start."""
 
 
+SplitName = Literal["train", "test"]
+DEMONSTRATION_COLUMNS = ("messages", "prompt", "completion")
+"""What a row of demonstrations may hold."""
+
+
 class SftSection(Section):
     """Supervised fine-tuning on demonstrations: of the tasks, or of `data`."""
 
@@ -388,7 +393,7 @@ class SftSection(Section):
     """Our column -> theirs, dotted where it lies deeper: messages, or prompt and completion."""
     config: str | None = None
     """The configuration, of a data set that has several."""
-    split_names: dict[Literal["train", "test"], str] = Field(default_factory=dict[Literal["train", "test"], str])
+    split_names: dict[SplitName, str] = Field(default_factory=dict[SplitName, str])
     """Our split -> theirs, for example {train: "train_sft[:10%]"}."""
     held_out: int = Field(default=0, ge=0)
     """Rows for the evaluation loss; 0: none."""
@@ -414,15 +419,13 @@ class SftSection(Section):
         return _known(value, DEMONSTRATION_COLUMNS)
 
 
-def _known(columns: dict[str, str], known: Sequence[str]) -> dict[str, str]:
+def _known(columns: dict[str, str], known: tuple[str, ...]) -> dict[str, str]:
     for name in columns:
         if name not in known:
             raise ValueError(f"no column {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
     return columns
 
 
-DEMONSTRATION_COLUMNS = ("messages", "prompt", "completion")
-"""What a row of demonstrations may hold."""
 PREFERENCE_COLUMNS = (
     "id",
     "prompt",
@@ -453,7 +456,7 @@ class PreferenceSection(Section):
     """How rows are laid out, by a name of docs/data.md; None: recognised, unless `columns` are named."""
     config: str | None = None
     """The configuration, of a data set that has several."""
-    split_names: dict[Literal["train", "test"], str] = Field(default_factory=dict[Literal["train", "test"], str])
+    split_names: dict[SplitName, str] = Field(default_factory=dict[SplitName, str])
     """Our split -> theirs, for example {train: train_prefs, test: test_prefs}."""
     labels: dict[Literal["first", "second", "tie"], list[str]] = Field(
         default_factory=lambda: {

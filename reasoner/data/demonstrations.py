@@ -62,7 +62,7 @@ def demonstrations_in(section: SftSection, split: Literal["train", "test"], path
         paths=paths,
         use="demonstrations",
         split=split,
-        split_names=dict(section.split_names),
+        split_names={str(ours): theirs for ours, theirs in section.split_names.items()},
         config=section.config,
         format=section.format,
         columns=section.columns,

@@ -102,7 +102,7 @@ def preferences_in(section: PreferenceSection, split: Literal["train", "test"], 
         paths=paths,
         use="preferences",
         split=split,
-        split_names=dict(section.split_names),
+        split_names={str(ours): theirs for ours, theirs in section.split_names.items()},
         config=section.config,
         format=section.format,
         columns=section.columns,
@@ -167,10 +167,10 @@ def _sides(row: Mapping[str, object]) -> tuple[Prompt, str, str]:
     given = row.get("prompt")
     if given is not None:
         prompt = _conversation(given, "prompt")
-        heads = {_head(side, prompt) for side in sides}
-        if len(heads) > 1:
+        heads = [_head(side, prompt) for side in sides]
+        if heads[0] != heads[1]:
             raise UnusableRow("chosen and rejected must be the same conversation up to a last assistant turn")
-        return heads.pop(), _last(sides[0]), _last(sides[1])
+        return heads[0], _last(sides[0]), _last(sides[1])
     whole = [turns for turns in sides if not isinstance(turns, str)]
     if len(whole) < 2:
         raise UnusableRow("has no column 'prompt', and its completions are no whole conversations")

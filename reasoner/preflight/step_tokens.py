@@ -22,8 +22,8 @@ from reasoner.errors import ReasonerError
 from reasoner.model.load import load_config_and_tokenizer
 from reasoner.preflight.memory import StepTokens
 from tasks.base import Problem, TaskError
-from tasks.registry import get_task
 from tasks.inputs import is_local
+from tasks.registry import get_task
 
 LOOKED_AT = 64
 """Rows or problems of each source."""

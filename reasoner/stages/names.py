@@ -27,8 +27,8 @@ from reasoner.stages.principles import load_principles
 from reasoner.stages.references import stage_of
 from reasoner.storage.files import RunError
 from reasoner.storage.run_lock import LOCK_FILE, launched_rank, locked
-from tasks.registry import get_task
 from tasks.inputs import is_local
+from tasks.registry import get_task
 from verifiers import get_verifier
 from verifiers.suggest import did_you_mean
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from tasks.base import TaskError
 from tasks.inputs.entries import Entry
@@ -39,7 +39,10 @@ class Parquet:
 
     @cached_property
     def _opened(self) -> pq.ParquetFile:
-        parquet = _module("pyarrow.parquet", self.path)
+        try:
+            import pyarrow.parquet as parquet
+        except ImportError as error:
+            raise TaskError(_needs_pyarrow(self.path)) from error
         try:
             file = parquet.ParquetFile(self._file, memory_map=True)
             told, bound = file.metadata, unpacked_bound(self._file.stat().st_size)
@@ -73,10 +76,14 @@ class Parquet:
 
     @cached_property
     def _mapped(self) -> Arrow:
-        pyarrow = _module("pyarrow", self.path)
+        import pyarrow
+
         self._copy = tempfile.NamedTemporaryFile(prefix="reasoner-rows-", suffix=".arrow")  # gone when closed
         try:
-            with pyarrow.OSFile(self._copy.name, "wb") as sink, pyarrow.ipc.new_file(sink, self._opened.schema_arrow) as to:
+            with (
+                pyarrow.OSFile(self._copy.name, "wb") as sink,
+                pyarrow.ipc.new_file(sink, self._opened.schema_arrow) as to,
+            ):
                 for piece in self._opened.iter_batches(PIECE):
                     to.write_batch(piece)
         except (OSError, ValueError) as error:
@@ -97,7 +104,10 @@ class Arrow:
 
     @cached_property
     def _table(self) -> pa.Table:
-        pyarrow = _module("pyarrow", self.path)
+        try:
+            import pyarrow
+        except ImportError as error:
+            raise TaskError(_needs_pyarrow(self.path)) from error
         try:
             file = pyarrow.memory_map(str(self._file))
             magic = file.read(6)
@@ -133,13 +143,8 @@ class Arrow:
             raise _unreadable(self.path, error) from error
 
 
-def _module(name: str, path: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise TaskError(needs_data(f"{path}: parquet and Arrow files are read by pyarrow, which")) from error
+def _needs_pyarrow(path: str) -> str:
+    return needs_data(f"{path}: parquet and Arrow files are read by pyarrow, which")
 
 
 def _unreadable(path: str, error: Exception) -> TaskError:
@@ -148,8 +153,8 @@ def _unreadable(path: str, error: Exception) -> TaskError:
     return TaskError(f"{path} cannot be read: {error}. Write it anew, or name another file.")
 
 
-def _rows(piece: pa.RecordBatch | pa.Table, odd: bool) -> list[dict[str, object]]:
-    rows = cast("list[dict[str, object]]", piece.to_pylist(maps_as_pydicts="lossy"))
+def _rows(piece: pa.Table, odd: bool) -> list[dict[str, object]]:
+    rows = piece.to_pylist(maps_as_pydicts="lossy")
     return [cast("dict[str, object]", plain(row)) for row in rows] if odd else rows
 
 
@@ -190,7 +195,8 @@ def _depth(kind: pa.DataType) -> int:
 
 def _has_odd_values(schema: pa.Schema) -> bool:
     """Whether some value is not of JSON's own kinds."""
-    types = _module("pyarrow", "").types
+    from pyarrow import types
+
     waiting = [field.type for field in schema]
     while waiting:
         kind = waiting.pop()

@@ -26,10 +26,10 @@ def csv_entries(path: Path) -> Iterator[Entry]:
         TaskError: it cannot be read on from some place, or its first line names no columns.
     """
     with unpacked(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        rows, previous = _reader(text, path), csv.field_size_limit(MAX_LINE_BYTES)
+        rows, previous = _reader(file, text, path), csv.field_size_limit(MAX_LINE_BYTES)
         number = 1
         try:
-            names = _names(next(rows, []), path)
+            names = _names(next(rows, None) or [], path)
             for number in count(2):
                 csv.field_size_limit(MAX_LINE_BYTES)  # which is the module's, and may be set by others between rows
                 cells = next(rows, None)
@@ -48,13 +48,10 @@ def csv_entries(path: Path) -> Iterator[Entry]:
             csv.field_size_limit(previous)
 
 
-def _reader(text: io.TextIOWrapper, path: Path) -> Iterator[list[str]]:
-    try:
-        head = text.buffer.peek(1 << 16).split(b"\n")[0].decode(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
-    except ValueError as error:
-        raise TaskError(f"{path} cannot be read: {error}.") from error
+def _reader(file: io.BufferedReader, text: io.TextIOWrapper, path: Path) -> Iterator[list[str]]:
+    head = file.peek(1 << 16).split(b"\n")[0].decode(errors="replace")
     own = "\t" if kind_of(path) == ".tsv" else ","
-    found = max(DELIMITERS, key=lambda one: (one == own and own in head, head.count(one)))
+    found = own if own in head else max(DELIMITERS, key=head.count)
     return csv.reader(text, delimiter=found if found in head else own, strict=True)
 
 

@@ -6,7 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tasks.inputs.formats import Format, UnfitRow, as_it_is
 from tasks.inputs.problem_formats import CHAT, REPLY, TRL, is_gsm8k, read_gsm8k
-from tasks.inputs.values import asked, chat, chat_in, find, from_json, is_chat, is_text, joined, mark_of, need, need_text
+from tasks.inputs.values import (
+    asked,
+    chat,
+    chat_in,
+    find,
+    from_json,
+    is_chat,
+    is_text,
+    joined,
+    mark_of,
+    need,
+    need_text,
+)
 
 Row = Mapping[str, object]
 CHATS = ("conversations", "conversation", "messages")
@@ -20,7 +32,7 @@ def is_kto(row: Row) -> bool:
     return isinstance(mark_of(row), bool) and (row.get("completion") is not None or is_chat(row.get("messages")))
 
 
-def read_kto(row: Row) -> Row:
+def _read_kto(row: Row) -> Row:
     if mark_of(row) is not True:
         raise UnfitRow("is marked as a bad completion, which nothing should learn to say")
     return row if row.get("completion") is not None else {"messages": chat(row.get("messages"))}
@@ -38,7 +50,7 @@ def is_sharegpt(row: Row) -> bool:
     return chat_in(row, *CHATS) is not None
 
 
-def read_sharegpt(row: Row) -> Row:
+def _read_sharegpt(row: Row) -> Row:
     return {"messages": chat(chat_in(row, *CHATS), system=find(row, "system", "system_prompt"))}
 
 
@@ -47,7 +59,7 @@ def is_alpaca(row: Row) -> bool:
     return is_text(row.get("instruction")) and is_text(row.get("output"))
 
 
-def read_alpaca(row: Row) -> Row:
+def _read_alpaca(row: Row) -> Row:
     prompt = joined(need_text(row, "instruction"), row.get("input"))
     return {
         "prompt": asked(row.get("system"), from_json(row.get("history")), prompt),
@@ -60,7 +72,7 @@ def is_dolly(row: Row) -> bool:
     return is_text(row.get("instruction")) and is_text(row.get("response"))
 
 
-def read_dolly(row: Row) -> Row:
+def _read_dolly(row: Row) -> Row:
     prompt = joined(need_text(row, "instruction"), find(row, "context", "input"))
     return {"prompt": asked(row.get("system"), None, prompt), "completion": need_text(row, "response")}
 
@@ -70,7 +82,7 @@ def is_swift(row: Row) -> bool:
     return is_text(row.get("query")) and is_text(row.get("response"))
 
 
-def read_swift(row: Row) -> Row:
+def _read_swift(row: Row) -> Row:
     prompt = asked(row.get("system"), from_json(row.get("history")), need_text(row, "query"))
     return {"prompt": prompt, "completion": need_text(row, "response")}
 
@@ -81,13 +93,13 @@ def is_openrlhf(row: Row) -> bool:
     return (is_text(given) or is_chat(given)) and is_text(row.get("output")) and "instruction" not in row
 
 
-def read_openrlhf(row: Row) -> Row:
+def _read_openrlhf(row: Row) -> Row:
     given = need(row, "input")
     prompt = chat(given) if is_chat(given) else need_text(row, "input")
     return {"prompt": prompt, "completion": need_text(row, "output")}
 
 
-def read_gsm8k_row(row: Row) -> Row:
+def _read_gsm8k_row(row: Row) -> Row:
     found = read_gsm8k(row)
     return {"prompt": found["prompt"], "completion": found["demonstration"]}
 
@@ -97,7 +109,7 @@ def is_math(row: Row) -> bool:
     return is_text(find(row, "problem")) and is_text(find(row, "solution", "generated_solution"))
 
 
-def read_math(row: Row) -> Row:
+def _read_math(row: Row) -> Row:
     return {
         "prompt": need_text(row, "problem"),
         "completion": need_text(row, "solution", "generated_solution"),
@@ -110,9 +122,12 @@ def is_qa(row: Row) -> bool:
     return is_text(question) and is_text(find(row, *REPLIES)) and find(row, "chosen", "completion") is None
 
 
-def read_qa(row: Row) -> Row:
+def _read_qa(row: Row) -> Row:
     question = joined(find(row, "context"), need_text(row, *QUESTIONS))
-    return {"prompt": asked(find(row, "system", "system_prompt"), None, question), "completion": need_text(row, *REPLIES)}
+    return {
+        "prompt": asked(find(row, "system", "system_prompt"), None, question),
+        "completion": need_text(row, *REPLIES),
+    }
 
 
 def refuse(why: str) -> Callable[[Row], Row]:
@@ -139,7 +154,7 @@ FORMATS: Sequence[Format] = (
         use="demonstrations",
         told_by="a label that is true or false; the good completions alone are taken",
         fits=is_kto,
-        read=read_kto,
+        read=_read_kto,
         example={"prompt": "What is 7 times 6?", "completion": "It is 42.", "label": True},
         source=TRL,
     ),
@@ -157,7 +172,7 @@ FORMATS: Sequence[Format] = (
         use="demonstrations",
         told_by="conversations of {from, value}, or of {human, assistant}",
         fits=is_sharegpt,
-        read=read_sharegpt,
+        read=_read_sharegpt,
         example={
             "system": "Be brief.",
             "conversations": [
@@ -172,7 +187,7 @@ FORMATS: Sequence[Format] = (
         use="demonstrations",
         told_by="instruction, input and output; system and history where they are there",
         fits=is_alpaca,
-        read=read_alpaca,
+        read=_read_alpaca,
         example={"instruction": "Multiply the numbers.", "input": "7 and 6", "output": "42"},
         source=ALPACA,
     ),
@@ -181,7 +196,7 @@ FORMATS: Sequence[Format] = (
         use="demonstrations",
         told_by="instruction, context and response",
         fits=is_dolly,
-        read=read_dolly,
+        read=_read_dolly,
         example={"instruction": "Multiply the numbers.", "context": "7 and 6", "response": "42"},
         source="https://huggingface.co/datasets/databricks/databricks-dolly-15k",
     ),
@@ -190,7 +205,7 @@ FORMATS: Sequence[Format] = (
         use="demonstrations",
         told_by="query and response; system and history where they are there",
         fits=is_swift,
-        read=read_swift,
+        read=_read_swift,
         example={"query": "And 7 times 6?", "response": "42", "history": [["What is 7 times 7?", "49"]]},
         source=SWIFT,
     ),
@@ -199,7 +214,7 @@ FORMATS: Sequence[Format] = (
         use="demonstrations",
         told_by="input and output",
         fits=is_openrlhf,
-        read=read_openrlhf,
+        read=_read_openrlhf,
         example={"input": "What is 7 times 6?", "output": "It is 42."},
         source="https://openrlhf.readthedocs.io/en/latest/sft.html",
     ),
@@ -208,7 +223,7 @@ FORMATS: Sequence[Format] = (
         use="demonstrations",
         told_by="question, and an answer with ####",
         fits=is_gsm8k,
-        read=read_gsm8k_row,
+        read=_read_gsm8k_row,
         example={"question": "What is 7 times 6?", "answer": "7 times 6 is <<7*6=42>>42.\n#### 42"},
         source="https://huggingface.co/datasets/openai/gsm8k",
     ),
@@ -217,7 +232,7 @@ FORMATS: Sequence[Format] = (
         use="demonstrations",
         told_by="problem and solution",
         fits=is_math,
-        read=read_math,
+        read=_read_math,
         example={"problem": "What is 7 times 6?", "solution": "It is $\\boxed{42}$."},
         source="https://huggingface.co/datasets/AI-MO/NuminaMath-CoT",
     ),
@@ -226,7 +241,7 @@ FORMATS: Sequence[Format] = (
         use="demonstrations",
         told_by="question and answer, response or solution",
         fits=is_qa,
-        read=read_qa,
+        read=_read_qa,
         example={"system_prompt": "Be brief.", "question": "What is 7 times 6?", "response": "42"},
         source="https://huggingface.co/datasets/Open-Orca/OpenOrca",
     ),

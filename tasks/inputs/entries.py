@@ -157,7 +157,10 @@ class Text:
 
     @cached_property
     def _spooled(self) -> tuple[IO[bytes], array[int]]:
-        file, offsets = cast("IO[bytes]", tempfile.TemporaryFile(prefix="reasoner-rows-")), array("Q")  # gone when closed
+        file, offsets = (
+            cast("IO[bytes]", tempfile.TemporaryFile(prefix="reasoner-rows-")),
+            array("Q"),
+        )  # gone when closed
         for entry in self.entries():
             offsets.append(file.tell())
             file.write(json.dumps(entry).encode() + b"\n")

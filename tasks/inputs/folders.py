@@ -1,4 +1,4 @@
-"""Folders of data files: which files a split is, by a card's front matter, `save_to_disk`'s own files, or their names."""
+"""Folders of data files: which files a split is, by a card's front matter, by `save_to_disk`, or by their names."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def _no_data(folder: Path) -> str:
     script = next(iter(sorted(folder.glob("*.py"))), None)
     if script is not None:
         return (
-            f"{folder} holds no data file but a loading script ({script.name}), which is never run. Download the data as"
-            " parquet (the hub's branch refs/convert/parquet), or write it as JSON lines."
+            f"{folder} holds no data file but a loading script ({script.name}), which is never run. Download the"
+            " data as parquet (the hub's branch refs/convert/parquet), or write it as JSON lines."
         )
     seen = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     return f"{folder} holds no data file (.jsonl, .json, .csv, .tsv, .parquet, .arrow); it has: {seen}."
@@ -130,7 +130,8 @@ def _carded(folder: Path, config: str | None) -> Splits | None:
     names = [str(one.get("config_name", "default")) for one in configs]
     if config is not None and config not in names:
         raise TaskError(
-            f"{folder} has no configuration {config!r}; its README.md names {', '.join(names)}.{did_you_mean(config, names)}"
+            f"{folder} has no configuration {config!r}; its README.md names {', '.join(names)}."
+            f"{did_you_mean(config, names)}"
         )
     chosen = config or _default(configs, names)
     if chosen is None:
@@ -143,7 +144,7 @@ def _carded(folder: Path, config: str | None) -> Splits | None:
     if _is_list(data) and data and all(isinstance(one, dict) and "path" in one for one in data):
         given = [(str(_mapping(one).get("split", "train")), _mapping(one)["path"]) for one in data]
         return {split: _matching(root, paths, folder) for split, paths in given}
-    if isinstance(data, dict):
+    if _mapping(data):
         return {str(split): _matching(root, paths, folder) for split, paths in _mapping(data).items()}
     return by_name(_matching(root, data, folder), root)
 
@@ -163,7 +164,7 @@ def _configs(card: Path) -> list[Mapping[str, object]]:
         reason = " ".join(str(error).split())[:200]
         raise TaskError(f"the front matter of {card} must be YAML: {reason}. Fix it, or name the files.") from error
     configs = _mapping(said).get("configs")
-    return [_mapping(one) for one in configs if isinstance(one, dict)] if _is_list(configs) else []
+    return [one for one in map(_mapping, configs) if one] if _is_list(configs) else []
 
 
 def _default(configs: Sequence[Mapping[str, object]], names: Sequence[str]) -> str | None:
@@ -187,7 +188,9 @@ def _matching(root: Path, patterns: object, folder: Path) -> list[Path]:
         try:
             matches = sorted(path for path in root.glob(_inside(pattern, folder)) if path.is_file())
         except (ValueError, NotImplementedError, IndexError) as error:
-            raise TaskError(f"{folder / 'README.md'} names files by a pattern that is none: {pattern[:80]!r}.") from error
+            raise TaskError(
+                f"{folder / 'README.md'} names files by a pattern that is none: {pattern[:80]!r}."
+            ) from error
         if not matches:
             raise TaskError(f"{folder / 'README.md'} names {pattern!r}, which is not there. Download it too.")
         found += matches
@@ -238,7 +241,9 @@ def _split_and_group(path: Path, root: Path) -> tuple[str, tuple[str, ...]]:
 
 def _one_set(split: str, groups: Mapping[tuple[str, ...], Sequence[Path]], root: Path) -> list[Path]:
     if len(groups) > 1:
-        firsts = [str(paths[0].relative_to(root) if paths[0].is_relative_to(root) else paths[0]) for paths in groups.values()]
+        firsts = [
+            str(paths[0].relative_to(root) if paths[0].is_relative_to(root) else paths[0]) for paths in groups.values()
+        ]
         what = f"the split {split!r} of {root}" if split else str(root)
         raise TaskError(
             f"{what} could be any of several sets of files: {', '.join(firsts[:4])}. Name one by its path or a pattern"

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from tasks.base import TaskError
 from tasks.inputs.arrow_files import plain
 from tasks.inputs.entries import Entry
 from tasks.inputs.unpacking import needs_data
 
-
-class _Loaded(Protocol):
-    """What we use of `datasets.Dataset`: a table mapped into memory."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Mapping[str, object]]: ...
-    def __getitem__(self, place: int) -> Mapping[str, object]: ...
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Hub:
     """The rows of a split of a data set on the hub."""
 
-    def __init__(self, name: str, loaded: _Loaded) -> None:
+    def __init__(self, name: str, loaded: Dataset) -> None:
         self.path, self._loaded = name, loaded
 
     def entries(self) -> Iterator[Entry]:
@@ -47,7 +42,7 @@ def hub_rows(name: str, *, split: str, config: str | None) -> Hub:
     except ImportError as error:
         raise TaskError(needs_data(f"{name!r} is no file or folder here; a data set of the hub")) from error
     try:
-        return Hub(name, cast("_Loaded", load_dataset(name, config, split=split)))
+        return Hub(name, load_dataset(name, config, split=split))
     except Exception as error:  # the hub client raises a dozen unrelated classes
         reason = str(error).strip().split("\n")[0]
         raise TaskError(

@@ -74,10 +74,10 @@ def _objects(file: io.BufferedReader, path: Path, split: str, errors: Errors) ->
             yield from _lines(chain([(number, first)], lines), errors)
         return
     second = next(lines, None)
-    if second is None:
+    if second is None and rows_in(value, path, split) != [value]:
         yield from _unwrapped(value, path, split, errors)
     else:
-        yield from _lines(chain([(number, first), second], lines), errors)
+        yield from _lines(chain([(number, first)], [second] if second else [], lines), errors)
 
 
 def _ends_early(error: ValueError, line: bytes) -> bool:
@@ -133,9 +133,7 @@ def _over_lines(first: bytes, file: IO[bytes], path: Path, split: str, errors: E
         yield _deep_entry(number, value, errors)
 
 
-def _values(
-    first: bytes, file: IO[bytes], path: Path, errors: Errors, *, listed: bool
-) -> Iterator[tuple[int, JSON]]:
+def _values(first: bytes, file: IO[bytes], path: Path, errors: Errors, *, listed: bool) -> Iterator[tuple[int, JSON]]:
     """(place from 1, value) of the elements of a list, or of values one after the other; one is in memory at a time.
 
     Raises:

@@ -15,7 +15,18 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 QUESTION = ("question", "question_stem", "problem", "query", "prompt")
 CONTEXT = ("article", "passage", "context")
 LISTED = ("choices", "options", "answer_choices")
-RIGHT = ("answerkey", "answer_idx", "answer_index", "correct_option", "correct", "cop", "answer", "label", "target", "gold")
+RIGHT = (
+    "answerkey",
+    "answer_idx",
+    "answer_index",
+    "correct_option",
+    "correct",
+    "cop",
+    "answer",
+    "label",
+    "target",
+    "gold",
+)
 """Columns that say which choice is right, the surest first."""
 LABELLED = re.compile(r"^\s*\(?([A-Z])[).:]\s*(?=\S)")
 """A choice that bears its own letter: "A) 21"."""

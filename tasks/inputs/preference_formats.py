@@ -49,17 +49,24 @@ def is_sharegpt(row: Row) -> bool:
     return is_chat(row.get("conversations")) and row.get("chosen") is not None and row.get("rejected") is not None
 
 
-def read_sharegpt(row: Row) -> Row:
+def _read_sharegpt(row: Row) -> Row:
     turns = chat(need(row, "conversations"), system=row.get("system"))
-    return {"prompt": turns, "chosen": _said(need(row, "chosen")), "rejected": _said(need(row, "rejected")), **_kept(row)}
+    return {
+        "prompt": turns,
+        "chosen": _said(need(row, "chosen")),
+        "rejected": _said(need(row, "rejected")),
+        **_kept(row),
+    }
 
 
 def is_swift(row: Row) -> bool:
     """Messages that end in the better reply, and the worse one beside them."""
-    return is_chat(row.get("messages")) and (is_text(row.get("rejected_response")) or is_chat(row.get("rejected_messages")))
+    return is_chat(row.get("messages")) and (
+        is_text(row.get("rejected_response")) or is_chat(row.get("rejected_messages"))
+    )
 
 
-def read_swift(row: Row) -> Row:
+def _read_swift(row: Row) -> Row:
     turns = chat(need(row, "messages"))
     worse = row.get("rejected_response") or need(row, "rejected_messages")
     if turns[-1]["role"] != "assistant":
@@ -73,7 +80,7 @@ def is_continued(row: Row) -> bool:
     return is_chat(row.get("messages")) and is_text(row.get("chosen")) and is_text(row.get("rejected"))
 
 
-def read_continued(row: Row) -> Row:
+def _read_continued(row: Row) -> Row:
     turns = before_reply(chat(need(row, "messages")))
     return {"prompt": turns, "chosen": row["chosen"], "rejected": row["rejected"], **_kept(row)}
 
@@ -83,7 +90,7 @@ def is_instructed(row: Row) -> bool:
     return is_text(find(row, "instruction", "question", "query", "input")) and all(map(is_text, _two(row)))
 
 
-def read_instructed(row: Row) -> Row:
+def _read_instructed(row: Row) -> Row:
     system, given = find(row, "system", "system_prompt"), find(row, "input")
     question = find(row, "instruction", "question", "query")
     prompt = joined(question, given) if question is not None else need_text(row, "input")
@@ -105,7 +112,7 @@ def is_shp(row: Row) -> bool:
     return is_text(row.get("history")) and is_text(row.get("human_ref_A")) and is_text(row.get("human_ref_B"))
 
 
-def read_shp(row: Row) -> Row:
+def _read_shp(row: Row) -> Row:
     label = row.get("labels")
     if label not in (0, 1):
         raise UnfitRow(f"labels must be 1 (A is better) or 0; got {label!r}")
@@ -118,7 +125,7 @@ def is_arena(row: Row) -> bool:
     return None not in sides and ("winner" in row or "winner_model_a" in row)
 
 
-def read_arena(row: Row) -> Row:
+def _read_arena(row: Row) -> Row:
     winner = str(row.get("winner") or next((key for key in row if key.startswith("winner_") and row[key] == 1), "none"))
     label = {"a": "first", "b": "second"}.get(winner.rpartition("_")[2], "tie" if "tie" in winner else winner)
     if is_chat(row.get("conversation_a")):
@@ -176,7 +183,10 @@ def paired(rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
         for good, left in marked.items():
             for where, _, _ in left:
                 word = "good" if good else "bad"
-                yield where, {"unfit": f"is the {word} completion of a prompt without one of the other label to pair it with"}
+                yield (
+                    where,
+                    {"unfit": f"is the {word} completion of a prompt without one of the other label to pair it with"},
+                )
 
 
 def _ordered(prompt: object, first: object, second: object, *, better: bool) -> Row:
@@ -218,7 +228,7 @@ FORMATS: Sequence[Format] = (
         use="preferences",
         told_by="conversations; chosen and rejected, each one message",
         fits=is_sharegpt,
-        read=read_sharegpt,
+        read=_read_sharegpt,
         example={
             "conversations": [{"from": "human", "value": "What is 7 times 6?"}],
             "chosen": {"from": "gpt", "value": BETTER},
@@ -231,7 +241,7 @@ FORMATS: Sequence[Format] = (
         use="preferences",
         told_by="messages that end in the better reply, and rejected_response",
         fits=is_swift,
-        read=read_swift,
+        read=_read_swift,
         example={"messages": [*CHAT, REPLY], "rejected_response": WORSE},
         source="https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html",
     ),
@@ -240,7 +250,7 @@ FORMATS: Sequence[Format] = (
         use="preferences",
         told_by="messages; chosen and rejected as text",
         fits=is_continued,
-        read=read_continued,
+        read=_read_continued,
         example={"messages": CHAT, "chosen": BETTER, "rejected": WORSE},
         source="https://huggingface.co/datasets/laurentiubp/dpo-capybara-sampled",
     ),
@@ -267,7 +277,7 @@ FORMATS: Sequence[Format] = (
         use="preferences",
         told_by="history, human_ref_A, human_ref_B and labels",
         fits=is_shp,
-        read=read_shp,
+        read=_read_shp,
         example={"history": "What is 7 times 6?", "human_ref_A": BETTER, "human_ref_B": WORSE, "labels": 1},
         source="https://huggingface.co/datasets/stanfordnlp/SHP",
     ),
@@ -276,7 +286,7 @@ FORMATS: Sequence[Format] = (
         use="preferences",
         told_by="response_a and response_b (or conversations), and the winner",
         fits=is_arena,
-        read=read_arena,
+        read=_read_arena,
         example={"prompt": "What is 7 times 6?", "response_a": BETTER, "response_b": WORSE, "winner": "model_a"},
         source="https://huggingface.co/datasets/lmsys/chatbot_arena_conversations",
     ),
@@ -285,7 +295,7 @@ FORMATS: Sequence[Format] = (
         use="preferences",
         told_by="instruction or question; chosen and rejected as text",
         fits=is_instructed,
-        read=read_instructed,
+        read=_read_instructed,
         example={"instruction": "Multiply the numbers.", "input": "7 and 6", "chosen": "42", "rejected": "43"},
         source="https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md",
     ),

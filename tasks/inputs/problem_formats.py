@@ -53,7 +53,7 @@ def read_verl(row: Row) -> Row:
     if truth is None:
         raise UnfitRow("has no value in column 'reward_model.ground_truth'")
     found = from_json(truth) if isinstance(truth, str) and re.match(r'\s*\["', truth) else truth
-    if is_object(found) and found.keys() == {"target"} and is_list(found["target"]):
+    if is_object(found) and list(found) == ["target"] and is_list(found["target"]):
         found = {"any": found["target"]}
     return _kept(row, prompt=before_reply(chat(prompt)) if is_chat(prompt) else prompt, reference=found)
 
@@ -64,6 +64,7 @@ def is_gsm8k(row: Row) -> bool:
 
 
 def read_gsm8k(row: Row) -> Row:
+    """The number behind #### is the reference; the worked answer, without its calculator marks, a demonstration."""
     worked, mark, final = need_text(row, "answer").rpartition("####")
     answer = final.strip().replace(",", "")
     if not mark or not answer:
@@ -78,7 +79,7 @@ def is_math(row: Row) -> bool:
     return is_text(find(row, "problem")) and (is_answer(find(row, *ANSWERS[1:3], "expected_answer")) or boxed)
 
 
-def read_math(row: Row) -> Row:
+def _read_math(row: Row) -> Row:
     solution = find(row, "solution", "generated_solution")
     answer = find(row, "answer", "final_answer", "expected_answer")
     reference = answer if is_answer(answer) else solution
@@ -96,7 +97,7 @@ def is_trl(row: Row) -> bool:
     return (is_text(prompt) or open_chat) and is_answer(find(row, *ANSWERS[1:])) and not rated
 
 
-def read_trl(row: Row) -> Row:
+def _read_trl(row: Row) -> Row:
     return _kept(row, prompt=need(row, "prompt"), reference=need(row, *ANSWERS))
 
 
@@ -105,7 +106,7 @@ def is_sharegpt(row: Row) -> bool:
     return chat_in(row, "conversations", "conversation") is not None and is_answer(find(row, *ANSWERS))
 
 
-def read_sharegpt(row: Row) -> Row:
+def _read_sharegpt(row: Row) -> Row:
     turns = chat(chat_in(row, "conversations", "conversation"), system=row.get("system"))
     return _kept(row, prompt=before_reply(turns), reference=need(row, *ANSWERS))
 
@@ -115,7 +116,7 @@ def is_messages(row: Row) -> bool:
     return is_chat(row.get("messages")) and is_answer(find(row, *ANSWERS))
 
 
-def read_messages_row(row: Row) -> Row:
+def _read_messages_row(row: Row) -> Row:
     return _kept(row, prompt=before_reply(chat(need(row, "messages"))), reference=need(row, *ANSWERS))
 
 
@@ -125,7 +126,7 @@ def is_openrlhf(row: Row) -> bool:
     return (is_text(given) or is_chat(given)) and is_answer(row.get("label")) and "instruction" not in row
 
 
-def read_openrlhf(row: Row) -> Row:
+def _read_openrlhf(row: Row) -> Row:
     given = need(row, "input")
     prompt = before_reply(chat(given)) if is_chat(given) else need_text(row, "input")
     return _kept(row, prompt=prompt, reference=need(row, "label"))
@@ -137,7 +138,7 @@ def is_qa(row: Row) -> bool:
     return asked or (is_text(find(row, "input")) and is_answer(find(row, "target")))
 
 
-def read_qa(row: Row) -> Row:
+def _read_qa(row: Row) -> Row:
     question = joined(find(row, "context", "passage"), need_text(row, "question", "query", "input"))
     return _kept(row, prompt=question, reference=need(row, *ANSWERS))
 
@@ -147,7 +148,7 @@ def is_alpaca(row: Row) -> bool:
     return is_text(row.get("instruction")) and is_text(row.get("output"))
 
 
-def read_alpaca(row: Row) -> Row:
+def _read_alpaca(row: Row) -> Row:
     prompt = joined(need_text(row, "instruction"), row.get("input"))
     return _kept(row, prompt=prompt, reference=need(row, "output"))
 
@@ -221,7 +222,7 @@ FORMATS: Sequence[Format] = (
         use="problems",
         told_by="problem, and an answer or a boxed solution",
         fits=is_math,
-        read=read_math,
+        read=_read_math,
         example={"problem": "What is 7 times 6?", "solution": "It is $\\boxed{42}$.", "level": "Level 1"},
         source="https://huggingface.co/datasets/HuggingFaceH4/MATH-500",
         verifier="math",
@@ -231,7 +232,7 @@ FORMATS: Sequence[Format] = (
         use="problems",
         told_by="conversations, and the answer in a column beside them",
         fits=is_sharegpt,
-        read=read_sharegpt,
+        read=_read_sharegpt,
         example={
             "conversations": [
                 {"from": "human", "value": "What is 7 times 6?"},
@@ -247,7 +248,7 @@ FORMATS: Sequence[Format] = (
         use="problems",
         told_by="messages, and the answer in a column beside them",
         fits=is_messages,
-        read=read_messages_row,
+        read=_read_messages_row,
         example={"messages": [*CHAT, REPLY], "answer": "42"},
         source=TRL,
         verifier="math",
@@ -257,7 +258,7 @@ FORMATS: Sequence[Format] = (
         use="problems",
         told_by="prompt, and solution (or answer, ground_truth, ...)",
         fits=is_trl,
-        read=read_trl,
+        read=_read_trl,
         example={"prompt": CHAT, "solution": "\\boxed{42}"},
         source="https://huggingface.co/docs/trl/grpo_trainer",
         verifier="math",
@@ -267,7 +268,7 @@ FORMATS: Sequence[Format] = (
         use="problems",
         told_by="input and label",
         fits=is_openrlhf,
-        read=read_openrlhf,
+        read=_read_openrlhf,
         example={"input": "What is 7 times 6?", "label": "42"},
         source="https://openrlhf.readthedocs.io/en/latest/rl.html",
         verifier="math",
@@ -277,7 +278,7 @@ FORMATS: Sequence[Format] = (
         use="problems",
         told_by="question and answer, or input and target",
         fits=is_qa,
-        read=read_qa,
+        read=_read_qa,
         example={"question": "What is the capital of France?", "answer": "Paris"},
         source="https://huggingface.co/datasets/basicv8vc/SimpleQA",
         verifier="exact",
@@ -287,7 +288,7 @@ FORMATS: Sequence[Format] = (
         use="problems",
         told_by="instruction and output",
         fits=is_alpaca,
-        read=read_alpaca,
+        read=_read_alpaca,
         example={"instruction": "Multiply the numbers.", "input": "7 and 6", "output": "42"},
         source="https://github.com/tatsu-lab/stanford_alpaca#data-release",
         verifier="math",

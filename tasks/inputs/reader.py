@@ -92,7 +92,11 @@ def is_local(path: str) -> bool:
     """Whether a path means a file or folder here, and no name on the hub."""
     if path.startswith((".", "/", "~")) or path.lower().endswith((*SUFFIXES, *FORBIDDEN)):
         return True
-    return Path(path).exists() or (_is_pattern(path) and path.count("/") != 1) or bool(_is_pattern(path) and glob.glob(path))
+    return (
+        Path(path).exists()
+        or (_is_pattern(path) and path.count("/") != 1)
+        or bool(_is_pattern(path) and glob.glob(path))
+    )
 
 
 def open_file(path: Path, *, split: str = "train", errors: Errors = "strict") -> Source:
@@ -121,7 +125,9 @@ def open_file(path: Path, *, split: str = "train", errors: Errors = "strict") ->
     if kind in (".csv", ".tsv"):
         return Text(str(path), partial(csv_entries, path))
     if not kind and not _begins_as_json(path):
-        raise TaskError(f"{path} is of no kind that is read. Name it by what it is: .jsonl, .json, .csv, .tsv, .parquet.")
+        raise TaskError(
+            f"{path} is of no kind that is read. Name it by what it is: .jsonl, .json, .csv, .tsv, .parquet."
+        )
     return Text(str(path), partial(json_entries, path, split=split, errors=errors))
 
 
@@ -141,7 +147,7 @@ def _splits(path: str, config: str | None) -> Splits:
         raise TaskError(f"{path} must be a file or a folder; it is a pipe or a device. Write it to a file.")
     if _is_pattern(path):
         found = sorted(Path(one) for one in glob.glob(str(place), recursive=True))
-        files = [one for one in found if one.is_file() and (is_data_file(one) or not Path(path).suffix == "")]
+        files = [one for one in found if one.is_file() and (is_data_file(one) or Path(path).suffix != "")]
         if not files:
             raise TaskError(f"no data file matches {path!r} (looked from {Path.cwd()}).")
         return by_name(files, Path(glob.escape(path.partition("*")[0])).parent)

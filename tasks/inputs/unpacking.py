@@ -77,7 +77,7 @@ def unpacked(path: Path) -> Generator[io.BufferedReader]:
                 return
             with OPENERS[kind](file) as inner, io.BufferedReader(_Bounded(inner, path), 1 << 20) as packed:
                 _refuse(path, packed.peek(32)[:32])
-                yield packed
+                yield cast("io.BufferedReader", packed)
     except UNPACK_ERRORS as error:
         raise TaskError(f"{path} cannot be read: {error}. Write it anew, or name another file.") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TypeGuard, cast
+from typing import TypeGuard
 
 from tasks.inputs.formats import UnfitRow
 from verifiers.jsonl import parse_line
@@ -208,7 +208,7 @@ def mark_of(row: Row) -> object:
 
 def compact(value: object) -> str:
     """A value as JSON, to compare values by."""
-    return json.dumps(cast("object", value), sort_keys=True, ensure_ascii=False, default=str)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 
 __all__ = [

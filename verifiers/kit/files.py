@@ -76,7 +76,9 @@ def read_lines(
 
 def _line(number: int, row: Mapping[str, JSON], graders: RowGraders, names: Mapping[str, str]) -> Line:
     columns = {name: names.get(name, name) for name in FIELDS}
-    values = {name: cast("JSON", column_of(row, col)) if has_column(row, col) else None for name, col in columns.items()}
+    values = {
+        name: cast("JSON", column_of(row, col)) if has_column(row, col) else None for name, col in columns.items()
+    }
     key = str(values["id"]) if values["id"] is not None else str(number)
     for name in REQUIRED:
         if not has_column(row, columns[name]):
@@ -84,7 +86,9 @@ def _line(number: int, row: Mapping[str, JSON], graders: RowGraders, names: Mapp
             return Line(number, key, None, f"no column {columns[name]!r}; there are {known} (--column {name}=NAME)")
     completion, own, options = values["completion"], values["verifier"], values["options"]
     if not isinstance(completion, str):
-        return Line(number, key, None, f"completion must be text; got {type(completion).__name__}{_inner(completion, columns)}")
+        return Line(
+            number, key, None, f"completion must be text; got {type(completion).__name__}{_inner(completion, columns)}"
+        )
     if own and not isinstance(own, str):
         return Line(number, key, None, f"verifier must be a name; got {type(own).__name__}")
     try:

@@ -147,7 +147,9 @@ def grade_suite(
     `read` reads the rows of a part's file; None: as JSON lines.
     """
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        grade = partial(_grade_part, loaded=loaded, pool=pool, resume=resume, overwrite=overwrite, on_row=on_row, read=read)
+        grade = partial(
+            _grade_part, loaded=loaded, pool=pool, resume=resume, overwrite=overwrite, on_row=on_row, read=read
+        )
         parts = [threads.submit(grade, part) for part in loaded.suite.parts]
         return [part.result() for part in parts]
 
