@@ -9,7 +9,7 @@ from typing import cast
 
 from tasks.base import Message, Problem, Task, TaskError
 from tasks.inputs import has_split, is_local, read
-from tasks.inputs.formats import Reading, UnfitRow, reading
+from tasks.inputs.formats import Format, UnfitRow, as_it_is, format_named, recognise
 from tasks.messages import BadMessages, read_messages
 from verifiers import JSON, VerifierError
 from verifiers.columns import NoColumn, column_of, has_column
@@ -80,8 +80,8 @@ class Dataset(Task):
             raise TaskError(f"split must be train or test; got {split!r}.")
         rows = self._rows(split)
         self._check_verifier_column(rows, split)
-        reading = self._reading(row for _, row in rows)
-        found = [self._problem(row, reading, split, number) for number, row in rows]
+        format = self._format_of(row for _, row in rows)
+        found = [self._problem(row, format, split, number) for number, row in rows]
         first: dict[str, int] = {}
         for (number, _), problem in zip(rows, found, strict=True):
             if first.setdefault(problem.id, number) != number:
@@ -99,12 +99,15 @@ class Dataset(Task):
                 f"{self._path} {split}: no row has column {column!r}. {has} Set task.options.verifier_column."
             )
 
-    def _reading(self, rows: Iterable[Row]) -> Reading:
-        """How the rows are laid out; where a template writes the prompt, only the other columns are read."""
-        columns = {"template": self._template, **self._named} if self._template is not None else self._named
-        found, said = reading(rows, use="problems", format=self._format, columns=columns)
-        self._say(f"{self._path}: {said}" if said else "")
-        return found if found.format is not None else Reading(None, {})
+    def _format_of(self, rows: Iterable[Row]) -> Format | None:
+        """The format that is named, or recognised where nothing is; None for our own columns and for named ones."""
+        if self._format is not None:
+            return format_named(self._format, "problems")
+        found = None if self._named or self._template is not None else recognise(rows, use="problems")
+        if found is None or found.format.read is as_it_is:
+            return None
+        self._say(f"{self._path}: {found.said}")
+        return found.format
 
     def _say(self, *notes: str) -> None:
         self.notes = tuple(dict.fromkeys(filter(None, (*self.notes, *notes))))
@@ -133,9 +136,9 @@ class Dataset(Task):
             return False
         return not has_split(self._path, "test", config=self._config)
 
-    def _problem(self, row: Row, reading: Reading, split: str, number: int) -> Problem:
+    def _problem(self, row: Row, format: Format | None, split: str, number: int) -> Problem:
         where = f"{self._path} {split} row {number}"
-        ours = self._ours(row, reading, where)
+        ours = self._ours(row, format, where)
         own = self._own_verifier(row, where)
         return Problem(
             id=f"{split}/{number}" if self._id is None else str(self._column(row, self._id, "id_column", where)),
@@ -148,24 +151,20 @@ class Dataset(Task):
             task=self.name,
         )
 
-    def _ours(self, row: Row, reading: Reading, where: str) -> Row:
-        """Prompt, reference and demonstration of a row: by the columns that are named, or else by its format."""
-        try:
-            shaped: Row = reading.read(row) if reading.format else dict[str, object]()
-        except UnfitRow as error:
-            assert reading.format is not None
-            raise TaskError(f"{where} is no row of format {reading.format.name}: it {error}.") from error
-        found: dict[str, object] = {"demonstration": shaped.get("demonstration")}
-        for ours in ("prompt", "reference"):
-            if ours == "prompt" and self._template is not None:
-                found[ours] = self._fill(row, where)
-            elif ours in self._named or ours not in shaped:
+    def _ours(self, row: Row, format: Format | None, where: str) -> Row:
+        """Prompt, reference, demonstration of a row: by the columns that are named, else by its format, else ours."""
+        found: dict[str, object] = {}
+        if self._template is not None:
+            found["prompt"] = self._fill(row, where)
+        for ours in ("prompt", "reference", "demonstration"):
+            needed = ours in self._named or (format is None and ours != "demonstration")
+            if ours not in found and needed:
                 found[ours] = self._column(row, self._named.get(ours, ours), f"{ours}_column", where)
-            else:
-                found[ours] = shaped[ours]
-        if "demonstration" in self._named:
-            found["demonstration"] = self._column(row, self._named["demonstration"], "demonstration_column", where)
-        return found
+        try:
+            shaped = format.read({**row, **found}) if format else found
+        except UnfitRow as error:
+            raise TaskError(f"{where} is no row of format {format.name if format else '-'}: it {error}.") from error
+        return {"demonstration": None, **shaped, **found}
 
     def _own_verifier(self, row: Row, where: str) -> Choice:
         column = self._verifier_column

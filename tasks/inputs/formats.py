@@ -147,7 +147,7 @@ class Reading(NamedTuple):
                     raise UnfitRow(str(error)) from error
         if self.format is None:
             return {**row, **named}
-        return {**self.format.read(row), **named}
+        return {**self.format.read({**row, **named}), **named}
 
     def read_all(self, rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row | UnfitRow]]:
         """(where, row in our own columns or why it is none) of every (where, row)."""

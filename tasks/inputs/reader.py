@@ -74,8 +74,9 @@ def splits(path: Paths, *, config: str | None = None) -> list[str] | None:
         TaskError: there is no such file or folder.
     """
     if not isinstance(path, str):
-        found = [splits(one, config=config) for one in path]
-        return found[0] if len(found) == 1 else None
+        each = [splits(one, config=config) for one in path]
+        named = [set(one) for one in each if one is not None]
+        return sorted(set[str].intersection(*named)) if each and len(named) == len(each) else None
     if not is_local(path):
         return None
     available = _splits(path, config)
