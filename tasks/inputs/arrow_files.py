@@ -1,4 +1,7 @@
-"""Parquet and Arrow files: rows as Python's own values that JSON can hold, read in pieces or from a memory map."""
+"""Parquet and Arrow files: rows as Python's own values that JSON can hold, read in pieces or from a memory map.
+
+Both kinds bound their nesting themselves: pyarrow reads no schema of more than 100 levels.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import base64
 import datetime
 import decimal
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from tasks.base import TaskError
 from tasks.inputs.entries import Entry
 from tasks.inputs.unpacking import needs_data
-from verifiers.jsonl import MAX_NESTING, TOO_DEEP, unpacked_bound
+from verifiers.jsonl import unpacked_bound
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,17 +82,18 @@ class Parquet:
     def _mapped(self) -> Arrow:
         import pyarrow
 
-        self._copy = tempfile.NamedTemporaryFile(prefix="reasoner-rows-", suffix=".arrow")  # gone when closed
+        copy = tempfile.NamedTemporaryFile(prefix="reasoner-rows-", suffix=".arrow")  # gone when closed
+        weakref.finalize(self, copy.close)
         try:
             with (
-                pyarrow.OSFile(self._copy.name, "wb") as sink,
+                pyarrow.OSFile(copy.name, "wb") as sink,
                 pyarrow.ipc.new_file(sink, self._opened.schema_arrow) as to,
             ):
                 for piece in self._opened.iter_batches(PIECE):
                     to.write_batch(piece)
         except (OSError, ValueError) as error:
             raise _unreadable(self.path, error) from error
-        return Arrow(Path(self._copy.name), named=self.path)
+        return Arrow(Path(copy.name), named=self.path)
 
 
 class Arrow:
@@ -154,6 +159,7 @@ def _unreadable(path: str, error: Exception) -> TaskError:
 
 
 def _rows(piece: pa.Table, odd: bool) -> list[dict[str, object]]:
+    piece.validate(full=True)  # of damaged bytes, pyarrow would end the process
     rows = piece.to_pylist(maps_as_pydicts="lossy")
     return [cast("dict[str, object]", plain(row)) for row in rows] if odd else rows
 
@@ -177,20 +183,10 @@ def plain(value: object) -> object:
 
 
 def _check_schema(schema: pa.Schema, path: str) -> None:
-    if any(_depth(field.type) > MAX_NESTING for field in schema):
-        raise TaskError(f"{path} {TOO_DEEP}.")
     names = list(schema.names)
     twice = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
     if twice is not None:
         raise TaskError(f"{path} must have columns of different names; {twice!r} stands twice.")
-
-
-def _depth(kind: pa.DataType) -> int:
-    level, depth = [kind], 0
-    while level and depth <= MAX_NESTING:
-        level = [kind.field(at).type for kind in level for at in range(kind.num_fields)]
-        depth += 1
-    return depth
 
 
 def _has_odd_values(schema: pa.Schema) -> bool:

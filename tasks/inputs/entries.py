@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import weakref
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -157,10 +158,9 @@ class Text:
 
     @cached_property
     def _spooled(self) -> tuple[IO[bytes], array[int]]:
-        file, offsets = (
-            cast("IO[bytes]", tempfile.TemporaryFile(prefix="reasoner-rows-")),
-            array("Q"),
-        )  # gone when closed
+        file = cast("IO[bytes]", tempfile.TemporaryFile(prefix="reasoner-rows-"))  # gone when closed
+        weakref.finalize(self, file.close)
+        offsets = array("Q")
         for entry in self.entries():
             offsets.append(file.tell())
             file.write(json.dumps(entry).encode() + b"\n")

@@ -184,9 +184,9 @@ def _inside(pattern: str, folder: Path) -> str:
 def _matching(root: Path, patterns: object, folder: Path) -> list[Path]:
     listed = patterns if _is_list(patterns) else [patterns]
     found: list[Path] = []
-    for pattern in map(str, listed):
+    for pattern in (_inside(str(one), folder) for one in listed):
         try:
-            matches = sorted(path for path in root.glob(_inside(pattern, folder)) if path.is_file())
+            matches = sorted(path for path in root.glob(pattern) if path.is_file())
         except (ValueError, NotImplementedError, IndexError) as error:
             raise TaskError(
                 f"{folder / 'README.md'} names files by a pattern that is none: {pattern[:80]!r}."

@@ -71,7 +71,7 @@ class Recognised(NamedTuple):
     @property
     def said(self) -> str:
         """What was recognised, in a sentence; "" where rows are in our own columns already."""
-        if self.format.read is as_it_is:
+        if self.format.read is as_it_is and self.format.gather is None:
             return ""
         return (
             f"read as format {self.format.name} ({self.format.told_by}); name another format, or the columns, to read"

@@ -140,8 +140,8 @@ def _values(first: bytes, file: IO[bytes], path: Path, errors: Errors, *, listed
         TaskError: what follows is no JSON, or a value is longer than a line may be.
     """
     text = _Characters(first, file, path, errors)
-    if listed:
-        text.at += 1 if text.next_char() == "[" else 0
+    if listed and text.next_char() == "[":
+        text.at += 1
     for number in count(1):
         char = text.next_char()
         if listed and char == "," and number > 1:

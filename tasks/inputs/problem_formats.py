@@ -134,6 +134,8 @@ def _read_openrlhf(row: Row) -> Row:
 
 def is_qa(row: Row) -> bool:
     """A question (or an input) and its answer, in columns of these names."""
+    if find(row, "choices", "options") is not None:
+        return False
     asked = is_text(find(row, "question", "query")) and is_answer(find(row, *ANSWERS))
     return asked or (is_text(find(row, "input")) and is_answer(find(row, "target")))
 
