@@ -22,6 +22,7 @@ from reasoner.data.prompt import UnusableRow
 from reasoner.data.rows import BadRow, Source, chat_of, usable_rows
 from tasks import Message
 from tasks.inputs.formats import Reading, UnfitRow
+from verifiers.suggest import did_you_mean
 
 PAIR_SHAPE = (
     "{prompt, chosen, rejected}, {chosen, rejected} of whole conversations, or {prompt, first, second, label}, or of a"
@@ -162,7 +163,9 @@ def _sides(row: Mapping[str, object]) -> tuple[Prompt, str, str]:
     keys = ("first", "second") if labelled else ("chosen", "rejected")
     for key in keys:
         if row.get(key) is None:
-            raise UnusableRow(f"has no value in column {key!r} (columns: {', '.join(map(str, row)) or 'none'})")
+            names = [*map(str, row)]
+            meant = did_you_mean(key, names) if key not in names else ""
+            raise UnusableRow(f"has no value in column {key!r} (columns: {', '.join(names) or 'none'}){meant}")
     sides = [_side(row[key], key) for key in keys]
     given = row.get("prompt")
     if given is not None:

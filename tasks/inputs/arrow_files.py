@@ -155,7 +155,7 @@ def _needs_pyarrow(path: str) -> str:
 def _unreadable(path: str, error: Exception) -> TaskError:
     if isinstance(error, TaskError):
         return error
-    return TaskError(f"{path} cannot be read: {error}. Write it anew, or name another file.")
+    return TaskError(f"{path} cannot be read: {str(error).rstrip('.')}. It may be cut off: download or write it anew.")
 
 
 def _rows(piece: pa.Table, odd: bool) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ from tasks.base import TaskError
 from tasks.inputs.entries import Entry
 from tasks.inputs.names import kind_of
 from tasks.inputs.unpacking import unpacked
-from verifiers.jsonl import MAX_LINE_BYTES
+from verifiers.jsonl import MAX_LINE_BYTES, lines_of
 
 DELIMITERS = (",", "\t", ";", "|")
 
@@ -41,11 +41,21 @@ def csv_entries(path: Path) -> Iterator[Entry]:
             raise TaskError(f"{path} row {number} must be CSV: {error}. A quote may be open.") from error
         except UnicodeDecodeError as error:
             raise TaskError(
-                f"{path} must be UTF-8; near row {number} it is not ({error.reason}). Save it as UTF-8"
-                ' ("CSV UTF-8" in a spreadsheet).'
+                f'{path} must be UTF-8; {_first_fault(path)}. Save it as UTF-8 ("CSV UTF-8" in a spreadsheet).'
             ) from error
         finally:
             csv.field_size_limit(previous)
+
+
+def _first_fault(path: Path) -> str:
+    """Which line of a file that is no UTF-8 is none."""
+    with unpacked(path) as file:
+        for number, line in lines_of(file, path):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f"line {number} is not (byte 0x{line[error.start]:02x}: {error.reason})"
+    return "it is cut off within a character"
 
 
 def _reader(file: io.BufferedReader, text: io.TextIOWrapper, path: Path) -> Iterator[list[str]]:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from tasks.base import TaskError
 from tasks.inputs.unpacking import ENDINGS
-from verifiers.suggest import did_you_mean
 
 TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 BINARY = (".parquet", ".arrow", ".feather")
@@ -145,7 +144,11 @@ def meant(wanted: str, available: Iterable[str]) -> str | None:
 def no_split(path: str, wanted: str, available: Iterable[str]) -> str:
     """That a split is not there, in words."""
     names = sorted(available)
-    return f"{path} has no split {wanted!r}; it has {', '.join(names)}.{did_you_mean(wanted, names)}"
+    near = next((name for name in names if name.startswith(wanted)), names[0])
+    return (
+        f"{path} has no split {wanted!r}; it has {', '.join(names)}. Set split_names, for example"
+        f" {{{wanted.partition('_')[0]}: {near}}}."
+    )
 
 
 __all__ = ["SUFFIXES", "Asked", "asked_for", "is_data_file", "kind_of", "meant", "no_split", "split_of", "stem_of"]

@@ -24,7 +24,19 @@ from tasks.inputs.values import (
 )
 
 Row = Mapping[str, object]
-ANSWERS = ("reference", "answer", "final_answer", "solution", "ground_truth", "reference_answer", "label", "target")
+ANSWERS = (
+    *(
+        "reference",
+        "answer",
+        "final_answer",
+        "solution",
+        "ground_truth",
+        "reference_answer",
+        "golden_answers",
+        "answers",
+    ),
+    *("expected_answer", "correct_answer", "gold", "label", "target"),
+)
 """Columns that hold a reference answer beside a prompt, the surest first."""
 QUESTIONS = ("problem", "question")
 CALCULATOR = re.compile(r"<<[^<>]*>>")
@@ -101,6 +113,19 @@ def _read_trl(row: Row) -> Row:
     return _kept(row, prompt=need(row, "prompt"), reference=need(row, *ANSWERS))
 
 
+def is_verifiable(row: Row) -> bool:
+    """A prompt, and the reference inside verification_info, which may be JSON in text."""
+    return is_text(row.get("prompt")) and "ground_truth" in str(row.get("verification_info") or "")
+
+
+def _verifiable(row: Row) -> Row:
+    inside = from_json(need(row, "verification_info"))
+    truth = inside.get("ground_truth") if is_object(inside) else None
+    if not is_answer(truth):
+        raise UnfitRow("has no text or number in 'verification_info.ground_truth'")
+    return _kept(row, prompt=need_text(row, "prompt"), reference=truth)
+
+
 def is_sharegpt(row: Row) -> bool:
     """Conversations, and the reference in a column beside them."""
     return chat_in(row, "conversations", "conversation") is not None and is_answer(find(row, *ANSWERS))
@@ -132,17 +157,25 @@ def _read_openrlhf(row: Row) -> Row:
     return _kept(row, prompt=prompt, reference=need(row, "label"))
 
 
+def _answers_of(row: Row) -> object:
+    """The reference answers beside a question; those of {text: [...], answer_start: [...]} are its texts."""
+    found = find(row, *ANSWERS)
+    inner = row.get("answers")
+    return inner["text"] if is_object(inner) and "text" in inner else found
+
+
 def is_qa(row: Row) -> bool:
     """A question (or an input) and its answer, in columns of these names."""
     if find(row, "choices", "options") is not None:
         return False
-    asked = is_text(find(row, "question", "query")) and is_answer(find(row, *ANSWERS))
+    asked = is_text(find(row, "question", "query")) and is_answer(_answers_of(row))
     return asked or (is_text(find(row, "input")) and is_answer(find(row, "target")))
 
 
 def _read_qa(row: Row) -> Row:
     question = joined(find(row, "context", "passage"), need_text(row, "question", "query", "input"))
-    return _kept(row, prompt=question, reference=need(row, *ANSWERS))
+    reference = _answers_of(row)
+    return _kept(row, prompt=question, reference=need(row, *ANSWERS) if reference is None else reference)
 
 
 def is_alpaca(row: Row) -> bool:
@@ -263,6 +296,16 @@ FORMATS: Sequence[Format] = (
         read=_read_trl,
         example={"prompt": CHAT, "solution": "\\boxed{42}"},
         source="https://huggingface.co/docs/trl/grpo_trainer",
+        verifier="math",
+    ),
+    Format(
+        name="verification_info",
+        use="problems",
+        told_by="prompt, and ground_truth inside verification_info",
+        fits=is_verifiable,
+        read=_verifiable,
+        example={"prompt": "What is 7 times 6?", "verification_info": '{"ground_truth": "42"}'},
+        source="https://huggingface.co/datasets/PrimeIntellect/verifiable-math-problems",
         verifier="math",
     ),
     Format(

@@ -112,7 +112,7 @@ def test_zstandard_is_unpacked(tmp_path: Path) -> None:
         ("rows.csv", b"", "must name its columns"),
         ("rows.csv", b"a,a\n1,2\n", "'a' stands twice"),
         ("rows.csv", b'a,b\n1,"2\n', "must be CSV: unexpected end of data"),
-        ("rows.csv", "a,b\n1,é\n".encode("latin-1"), 'must be UTF-8.*"CSV UTF-8" in a spreadsheet'),
+        ("rows.csv", ("a,b\n" + "1,2\n" * 5000 + "1,é\n").encode("latin-1"), "line 5002 is not .byte 0xe9.*CSV UTF-8"),
         ("rows.csv", "a,b\n1,2\n".encode("utf-16"), "is UTF-16. Save it as UTF-8"),
         ("rows.json", b'[{"a": 1}, {"a": 2}', "its list does not end. It may have been cut off"),
         ("rows.json", b'[{"a": 1} {"a": 2}]', "there is no comma behind entry 1"),
@@ -268,7 +268,9 @@ def test_the_splits_of_a_folder_are_its_names(
         assert numbers(tmp_path, "test") == test
         return
     assert has_split(str(tmp_path), "test") is False
-    with pytest.raises(TaskError, match=r"has no split 'test'; it has train\."):
+    with pytest.raises(
+        TaskError, match=r"has no split 'test'; it has train\. Set split_names, for example \{test: train\}"
+    ):
         numbers(tmp_path, "test")
 
 
