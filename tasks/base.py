@@ -64,6 +64,8 @@ class Task(ABC):
 
     name: ClassVar[str] = ""
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    notes: Sequence[str] = ()
+    """What a person should know of how `problems` found and read its data, in sentences."""
 
     @abstractmethod
     def problems(self, split: str) -> Sequence[Problem]:

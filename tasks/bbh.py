@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.base import Problem, Task, TaskError
-from tasks.rows import read_rows
+from tasks.inputs import read
 
 HUB_NAME = "lukaemon/bbh"
 SUBTASKS: Sequence[str] = (
@@ -68,7 +68,7 @@ class Bbh(Task):
 
     def _rows(self) -> Sequence[tuple[str, str, str]]:
         if self._path is not None:
-            rows = list(read_rows(self._path, split="test"))
+            rows = list(read(self._path, split="test"))
             missing = [column for column in ("task", "input", "target") if rows and column not in rows[0]]
             if missing:
                 raise TaskError(f"{self._path} must have column {missing[0]!r}; it has: {', '.join(rows[0])}.")
@@ -76,5 +76,5 @@ class Bbh(Task):
         return [
             (name, str(row["input"]), str(row["target"]))
             for name in self._subtasks
-            for row in read_rows(HUB_NAME, split="test", name=name)
+            for row in read(HUB_NAME, split="test", config=name)
         ]

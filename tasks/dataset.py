@@ -1,39 +1,45 @@
-"""Any dataset as a task: a JSONL, JSON or parquet file, a folder of them, or a name on the Hugging Face hub."""
+"""Any dataset as a task: files of any kind, a folder of them, or a name on the Hugging Face hub."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from string import Formatter
 from typing import cast
 
 from tasks.base import Message, Problem, Task, TaskError
+from tasks.inputs import has_split, is_local, read
+from tasks.inputs.formats import Format, UnfitRow, as_it_is, format_named, recognise
 from tasks.messages import BadMessages, read_messages
-from tasks.rows import read_rows
 from verifiers import JSON, VerifierError
+from verifiers.columns import NoColumn, column_of, has_column
 from verifiers.registry import verifier_class
 from verifiers.row_choice import Choice, RowGraders, RowRefused
 
 ALLOWED = "task.options.allow_row_code: true"
+Row = Mapping[str, object]
 
 
 class Dataset(Task):
     """Rows with a prompt and a reference, graded by the verifier that you name.
 
     Args:
-        path: a file, a folder with one file per split, or a hub name such as `openai/gsm8k`.
+        path: a file, a folder, a pattern (`data/train-*.parquet`), a hub name (`openai/gsm8k`), or a list of them.
         verifier: the verifier of every row that names none.
         verifier_options: its options.
-        test_path: where the test split is, if `path` is a single file; None: every tenth row of it, held out.
-        config: the configuration of a hub dataset that has several.
-        prompt_column: text, or a list of chat messages.
-        reference_column: the gold, in the schema of the verifier.
+        test_path: where the test split is, if `path` has none; None: every tenth row of it, held out.
+        config: the configuration of a dataset that has several.
+        format: how rows are laid out, by a name of docs/data.md; None: recognised, unless a column is named.
+        prompt_column: text, or a list of chat messages; None: `prompt`. Dots reach into objects and lists, as in
+            `extra_info.question`, in every column that is named here.
+        reference_column: the reference answer, in the schema of the verifier; None: `reference`.
         id_column: None: the row's number.
         demonstration_column: a worked solution for SFT, if there is one.
         verifier_column: the name of each row's own verifier; rows without one are graded by `verifier`.
         allow_row_code: rows may name Python files, modules and URLs there, and not only installed verifiers.
         info_columns: further columns that the verifier gets in `info` (a reward function of one's own reads them).
         template: text with {column} for any column of the row, instead of prompt_column.
-        split_names: our split -> theirs, e.g. {"test": "validation"}.
+        split_names: our split -> theirs, e.g. {"test": "validation"}, {"train": "train[5%:]", "test": "train[:5%]"}.
     """
 
     name = "dataset"
@@ -41,13 +47,14 @@ class Dataset(Task):
     def __init__(
         self,
         *,
-        path: str,
+        path: str | Sequence[str],
         verifier: str,
         verifier_options: Mapping[str, JSON] | None = None,
-        test_path: str | None = None,
+        test_path: str | Sequence[str] | None = None,
         config: str | None = None,
-        prompt_column: str = "prompt",
-        reference_column: str = "reference",
+        format: str | None = None,
+        prompt_column: str | None = None,
+        reference_column: str | None = None,
         id_column: str | None = None,
         demonstration_column: str | None = None,
         verifier_column: str | None = None,
@@ -58,24 +65,23 @@ class Dataset(Task):
     ) -> None:
         self._path, self._test_path, self._config = path, test_path, config
         self._verifier, self._verifier_options = verifier, dict(verifier_options or {})
-        self._prompt, self._reference, self._id = prompt_column, reference_column, id_column
-        self._demonstration, self._template = demonstration_column, template
+        given = {"prompt": prompt_column, "reference": reference_column, "demonstration": demonstration_column}
+        self._format = format
+        self._named = {ours: theirs for ours, theirs in given.items() if theirs is not None}
+        self._id, self._template = id_column, template
         self._verifier_column = verifier_column
         self._graders = RowGraders(verifier, self._verifier_options, any_row=allow_row_code)
         self._info = tuple(info_columns)
         self._split_names = dict(split_names or {})
+        self.notes = ()
 
     def problems(self, split: str) -> Sequence[Problem]:
         if split not in self.splits:
             raise TaskError(f"split must be train or test; got {split!r}.")
         rows = self._rows(split)
-        if self._verifier_column is not None and not any(self._verifier_column in row for _, row in rows):
-            has = _has(rows[0][1]) if rows else "There is no row."
-            raise TaskError(
-                f"{self._path} {split}: no row has column {self._verifier_column!r}. {has} Set"
-                " task.options.verifier_column."
-            )
-        found = [self._problem(row, split, number) for number, row in rows]
+        self._check_verifier_column(rows, split)
+        format = self._format_of(row for _, row in rows)
+        found = [self._problem(row, format, split, number) for number, row in rows]
         first: dict[str, int] = {}
         for (number, _), problem in zip(rows, found, strict=True):
             if first.setdefault(problem.id, number) != number:
@@ -85,13 +91,37 @@ class Dataset(Task):
                 )
         return found
 
-    def _rows(self, split: str) -> list[tuple[int, Mapping[str, object]]]:
-        from pathlib import Path
+    def _check_verifier_column(self, rows: Sequence[tuple[int, Row]], split: str) -> None:
+        column = self._verifier_column
+        if column is not None and not any(has_column(row, column) for _, row in rows):
+            has = _has(rows[0][1]) if rows else "There is no row."
+            raise TaskError(
+                f"{self._path} {split}: no row has column {column!r}. {has} Set task.options.verifier_column."
+            )
 
-        one_file = Path(self._path).is_file() and self._test_path is None
+    def _format_of(self, rows: Iterable[Row]) -> Format | None:
+        """The format that is named, or recognised where nothing is; None for our own columns and for named ones."""
+        if self._format is not None:
+            return format_named(self._format, "problems")
+        found = None if self._named or self._template is not None else recognise(rows, use="problems")
+        if found is None or found.format.read is as_it_is:
+            return None
+        self._say(f"{self._path}: {found.said}")
+        return found.format
+
+    def _say(self, *notes: str) -> None:
+        self.notes = tuple(dict.fromkeys(filter(None, (*self.notes, *notes))))
+
+    def _rows(self, split: str) -> list[tuple[int, Row]]:
         path = self._test_path if split == "test" and self._test_path else self._path
-        rows = [*enumerate(read_rows(path, split=self._split_names.get(split, split), name=self._config))]
-        if not one_file:
+        names = self._split_names
+        held_out = self._test_path is None and names.get("test") is None and self._is_one_split()
+        found = read(
+            path, split=names.get("train" if held_out else split, "train" if held_out else split), config=self._config
+        )
+        self._say(*found.notes)
+        rows = [*enumerate(found)]
+        if not held_out:
             return rows
         if len(rows) < 10 and split == "test":
             raise TaskError(
@@ -100,29 +130,45 @@ class Dataset(Task):
             )
         return [(number, row) for number, row in rows if (number % 10 == 9) == (split == "test")]
 
-    def _problem(self, row: Mapping[str, object], split: str, number: int) -> Problem:
+    def _is_one_split(self) -> bool:
+        """Whether there is no test split, so that one has to be held out of the training split."""
+        if not all(map(is_local, [self._path] if isinstance(self._path, str) else self._path)):
+            return False
+        return not has_split(self._path, "test", config=self._config)
+
+    def _problem(self, row: Row, format: Format | None, split: str, number: int) -> Problem:
         where = f"{self._path} {split} row {number}"
-        if self._template is not None:
-            prompt: object = self._fill(row, where)
-        else:
-            prompt = self._column(row, self._prompt, "prompt_column", where)
-        demonstration = None
-        if self._demonstration is not None:
-            demonstration = str(self._column(row, self._demonstration, "demonstration_column", where))
+        ours = self._ours(row, format, where)
         own = self._own_verifier(row, where)
         return Problem(
             id=f"{split}/{number}" if self._id is None else str(self._column(row, self._id, "id_column", where)),
-            prompt=_prompt(prompt, where),
-            reference=cast("JSON", self._column(row, self._reference, "reference_column", where)),
+            prompt=_prompt(ours["prompt"], where),
+            reference=cast("JSON", ours["reference"]),
             verifier=own.verifier,
             verifier_options=own.options,
             info={column: cast("JSON", self._present(row, column, "info_columns", where)) for column in self._info},
-            demonstration=demonstration,
+            demonstration=None if ours["demonstration"] is None else str(ours["demonstration"]),
             task=self.name,
         )
 
-    def _own_verifier(self, row: Mapping[str, object], where: str) -> Choice:
-        own = row.get(self._verifier_column) if self._verifier_column is not None else None
+    def _ours(self, row: Row, format: Format | None, where: str) -> Row:
+        """Prompt, reference, demonstration of a row: by the columns that are named, else by its format, else ours."""
+        found: dict[str, object] = {}
+        if self._template is not None:
+            found["prompt"] = self._fill(row, where)
+        for ours in ("prompt", "reference", "demonstration"):
+            needed = ours in self._named or (format is None and ours != "demonstration")
+            if ours not in found and needed:
+                found[ours] = self._column(row, self._named.get(ours, ours), f"{ours}_column", where)
+        try:
+            shaped = format.read({**row, **found}) if format else found
+        except UnfitRow as error:
+            raise TaskError(f"{where} is no row of format {format.name if format else '-'}: it {error}.") from error
+        return {"demonstration": None, **shaped, **found}
+
+    def _own_verifier(self, row: Row, where: str) -> Choice:
+        column = self._verifier_column
+        own = column_of(row, column) if column is not None and has_column(row, column) else None
         if not own:
             return Choice(self._verifier, self._verifier_options)
         try:
@@ -135,22 +181,37 @@ class Dataset(Task):
             raise TaskError(f"{where}, column {self._verifier_column!r}: {error}") from error
         return chosen
 
-    def _fill(self, row: Mapping[str, object], where: str) -> str:
+    def _fill(self, row: Row, where: str) -> str:
         assert self._template is not None
         try:
-            return self._template.format_map({key: str(value) for key, value in row.items()})
-        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-            raise TaskError(f"{where}: template {self._template!r} cannot be filled ({error}). {_has(row)}") from error
+            return _Filler().vformat(self._template, (), row)
+        except (NoColumn, KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+            raise TaskError(
+                f"{where}: template {self._template!r} cannot be filled: it {error}. {_has(row)}"
+            ) from error
 
-    def _column(self, row: Mapping[str, object], column: str, option: str, where: str) -> object:
-        if self._present(row, column, option, where) is None:
+    def _column(self, row: Row, column: str, option: str, where: str) -> object:
+        found = self._present(row, column, option, where)
+        if found is None:
             raise TaskError(f"{where} has no value in column {column!r}. {_has(row)} Set task.options.{option}.")
-        return row[column]
+        return found
 
-    def _present(self, row: Mapping[str, object], column: str, option: str, where: str) -> object:
-        if column not in row:
-            raise TaskError(f"{where} has no column {column!r}. {_has(row)} Set task.options.{option}.")
-        return row[column]
+    def _present(self, row: Row, column: str, option: str, where: str) -> object:
+        try:
+            return column_of(row, column)
+        except NoColumn as error:
+            formats = (
+                " Or set task.options.format (docs/data.md)." if option in ("prompt_column", "reference_column") else ""
+            )
+            raise TaskError(f"{where} {error} Set task.options.{option}.{formats}") from error
+
+
+class _Filler(Formatter):
+    """Fills {column}, and {column.inner.0}, from a row; nothing but columns can be named."""
+
+    def get_field(self, field_name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[object, str]:
+        found = column_of(kwargs, field_name)
+        return found if isinstance(found, int | float) else str(found), field_name
 
 
 @cache
@@ -158,7 +219,7 @@ def _check_verifier(name: str) -> None:
     verifier_class(name)
 
 
-def _has(row: Mapping[str, object]) -> str:
+def _has(row: Row) -> str:
     return f"It has: {', '.join(map(str, row)) or 'none'}."
 
 
@@ -166,9 +227,15 @@ def _prompt(value: object, where: str) -> str | tuple[Message, ...]:
     if isinstance(value, str):
         return value
     try:
-        return read_messages(value)
+        messages = read_messages(value)
     except BadMessages as error:
         raise TaskError(f"{where}: a prompt must be text or a chat: {error}.") from error
+    if messages[-1]["role"] == "assistant":
+        raise TaskError(
+            f"{where}: its prompt ends in the assistant's reply, which would be given away. Set task.options.format:"
+            " messages (or sharegpt), which asks what stands before the reply, or prompt_column."
+        )
+    return messages
 
 
 __all__ = ["Dataset"]

@@ -8,8 +8,7 @@ from functools import cache
 
 from tasks.arithmetic import split_of
 from tasks.base import Problem, Task, TaskError
-from tasks.drawing import split_rows
-from tasks.rows import text_of_first
+from tasks.drawing import split_rows, text_of_first
 
 TARGET = 24
 

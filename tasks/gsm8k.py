@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tasks.base import Problem, Task, TaskError
-from tasks.rows import read_rows
+from tasks.inputs import read
 
 HUB_NAME = "openai/gsm8k"
 CALCULATOR = re.compile(r"<<[^<>]*>>")
@@ -37,8 +37,7 @@ class Gsm8k(Task):
         if split not in self.splits:
             raise TaskError(f"split must be train or test; got {split!r}.")
         return [
-            self._problem(row, split, index)
-            for index, row in enumerate(read_rows(self._path, split=split, name="main"))
+            self._problem(row, split, index) for index, row in enumerate(read(self._path, split=split, config="main"))
         ]
 
     def _problem(self, row: Mapping[str, object], split: str, index: int) -> Problem:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from tasks.base import Problem, Task, TaskError
-from tasks.rows import read_rows
+from tasks.inputs import read
 from verifiers import JSON
 
 
@@ -56,7 +56,7 @@ class ProgramTask(Task):
 
     def rows(self, split: str) -> Iterable[Mapping[str, object]]:
         """The rows of a split."""
-        return read_rows(self._path or self.hub_name, split=split, name=self.hub_config)
+        return read(self._path or self.hub_name, split=split, config=self.hub_config)
 
     @abstractmethod
     def problem(self, row: Mapping[str, object], number: int) -> Problem:

@@ -7,8 +7,7 @@ import random
 from collections.abc import Sequence
 
 from tasks.base import Problem, Task, TaskError
-from tasks.drawing import draw_distinct, split_rows
-from tasks.rows import text_of_first
+from tasks.drawing import draw_distinct, split_rows, text_of_first
 from verifiers import JSON
 
 KINDS = "tove rath borogove wabe jubjub tulgey vorpal brillig slithe momer gimble beamish frabjous snark boojum".split()

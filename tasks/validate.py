@@ -46,7 +46,7 @@ def unusable(problems: Sequence[Problem], verifiers: Verifiers) -> dict[int, str
             faults[place] = f"{problem.id}: its prompt is empty"
         else:
             try:
-                verifiers.of(problem).check_reference(problem.reference)
+                verifiers.of(problem).check_references(problem.reference)
             except BadReference as error:
                 faults[place] = f"{problem.id}: {error}"
     return faults
@@ -57,7 +57,7 @@ def notes_on(problems: Sequence[Problem], verifiers: Verifiers) -> list[str]:
     return [
         f"{problem.id}: {note}; {str(problem.reference)[:60]!r}"
         for problem in problems
-        for note in verifiers.of(problem).reference_notes(problem.reference)
+        for note in verifiers.of(problem).notes_on(problem.reference)
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+from verifiers.alternatives import alternatives, any_right
 from verifiers.errors import BadReference, BadReturn
 from verifiers.returned import as_number, finished
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
@@ -143,6 +144,33 @@ class Verifier:
         """What a person should know of a gold that can be used: what it is graded as, where that may surprise."""
         return ()
 
+    def check_references(self, reference: JSON) -> None:
+        """Raise `BadReference` where nothing could match: one reference that is bad, or several that all are."""
+        several = alternatives(reference, self.reference_schema)
+        if several is None:
+            return self.check_reference(reference)
+        faults = [fault for one in several if (fault := self._fault(one))]
+        if len(faults) == len(several):
+            raise faults[0]
+
+    def _fault(self, reference: JSON) -> BadReference | None:
+        try:
+            self.check_reference(reference)
+        except BadReference as error:
+            return error
+        return None
+
+    def notes_on(self, reference: JSON) -> list[str]:
+        """What `reference_notes` says, of each where there are several; those that cannot be used are named."""
+        several = alternatives(reference, self.reference_schema)
+        if several is None:
+            return [*self.reference_notes(reference)]
+        found: list[str] = []
+        for one in several:
+            fault = self._fault(one)
+            found += [f"{str(one)[:40]!r} is passed over: {fault}"] if fault else self.reference_notes(one)
+        return found
+
     def verify(
         self,
         *,
@@ -156,13 +184,42 @@ class Verifier:
         return self.verify_batch([row])[0]
 
     def verify_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
-        """Grade several rows; verdicts in input order."""
+        """Grade several rows; verdicts in input order.
+
+        A reference that lists several answers (`verifiers.alternatives`) is met by any of them.
+        """
+        spread = [self._spread(row) for row in rows]
+        if all(isinstance(one, GradingRow) for one in spread):
+            return self._verify_plain(rows)
+        plain = [
+            row
+            for one in spread
+            if not isinstance(one, Verdict)
+            for row in ([one] if isinstance(one, GradingRow) else one)
+        ]
+        graded = iter(self._verify_plain(plain) if plain else [])
+        found: list[Verdict] = []
+        for one in spread:
+            if isinstance(one, list):
+                one = any_right([next(graded) for _ in one])
+            found.append(next(graded) if isinstance(one, GradingRow) else one)
+        return found
+
+    def _spread(self, row: GradingRow) -> GradingRow | list[GradingRow] | Verdict:
+        """The row once for each of its reference answers; as it is where it has one; a verdict where it has none."""
+        try:
+            several = alternatives(row.reference, self.reference_schema)
+        except BadReference as error:
+            return self._signed(fixed(Outcome.BAD_REFERENCE, str(error)), 0.0)
+        return row if several is None else [replace(row, reference=one) for one in several]
+
+    def _verify_plain(self, rows: Sequence[GradingRow]) -> list[Verdict]:
         started = time.perf_counter()
         try:
             verdicts = finished(self.grade_batch(rows))
         except BadReference as error:
             if len(rows) > 1:  # whose it is shows when they are graded one by one
-                return [self.verify_batch([row])[0] for row in rows]
+                return [self._verify_plain([row])[0] for row in rows]
             verdicts = [fixed(Outcome.BAD_REFERENCE, str(error))]
         checked = self._checked_batch(verdicts, len(rows))
         share = (time.perf_counter() - started) / max(1, len(rows))

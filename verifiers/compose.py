@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from verifiers.alternatives import ANY
 from verifiers.base import GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference, VerifierError
 from verifiers.jsonl import is_list, is_object
@@ -43,6 +44,8 @@ class Part:
         """This part's own reference."""
         if self.reference is None:
             return reference
+        if isinstance(reference, dict) and reference.keys() == {ANY} and isinstance(several := reference[ANY], list):
+            return {ANY: [self.reference_of(one) for one in several]}
         if not isinstance(reference, dict) or self.reference not in reference:
             raise BadReference(
                 f"reference must be an object with key {self.reference!r} (part {self.name!r}); got"
@@ -174,10 +177,10 @@ class Composite(Verifier):
 
     def check_reference(self, reference: JSON) -> None:
         for part in self.parts:
-            part.made.check_reference(part.reference_of(reference))
+            part.made.check_references(part.reference_of(reference))
 
     def reference_notes(self, reference: JSON) -> Sequence[str]:
-        return [note for part in self.parts for note in part.made.reference_notes(part.reference_of(reference))]
+        return [note for part in self.parts for note in part.made.notes_on(part.reference_of(reference))]
 
 
 def by_value(reward: float, reason: str) -> Verdict:
@@ -411,7 +414,7 @@ class PerRow(Composite):
         """Checked where the reference itself says which verifier is meant; `info` is not seen here."""
         if isinstance(reference, dict) and self._key in reference:
             part = self._chosen(reference[self._key])
-            part.made.check_reference(part.reference_of(reference))
+            part.made.check_references(part.reference_of(reference))
 
 
 __all__ = [

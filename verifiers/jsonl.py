@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeGuard
+from typing import Literal, Protocol, TypeGuard
 
 from verifiers.errors import FileError
 from verifiers.text import json_safe, whole
@@ -26,6 +26,7 @@ MAX_LINE_BYTES = 64 << 20
 MAX_RATIO = 100
 """Of a compressed file's bytes to those it is written in, beyond FREE_BYTES: text has 3 to 30."""
 FREE_BYTES = 256 << 20
+TOO_MUCH = f"more than {MAX_RATIO} times what the file is packed in. Unpack it, if it is what it should be."
 MAX_NESTING = 200
 """Lists and objects inside each other."""
 GIVEN_PIPES = ("/dev/", "/proc/")
@@ -33,6 +34,14 @@ GIVEN_PIPES = ("/dev/", "/proc/")
 TOO_DEEP = f"nests more than {MAX_NESTING} deep"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """The escape of a surrogate, which is a character only beside its other half."""
+
+
+class BinaryLines(Protocol):
+    """A file open for reading bytes."""
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """The next line, or as much of it as `size` bytes; empty at the end."""
+        ...
 
 
 class JsonLinesError(FileError):
@@ -74,24 +83,31 @@ def numbered_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
             raise JsonLinesError(path, 0, "must be a file; it is a pipe, which may never end. Write it to a file.")
         opener = gzip.open if str(path).endswith(".gz") else open
         with nullcontext(sys.stdin.buffer) if path == "-" else opener(path, "rb") as file:
-            bound = _bound(path)
-            read = 0
-            for number, line in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), b""), 1):
-                read += len(line)
-                if len(line) > MAX_LINE_BYTES:
-                    raise JsonLinesError(path, number, f"must be at most {MAX_LINE_BYTES >> 20} MiB long. Split it.")
-                if read > bound:
-                    raise JsonLinesError(
-                        path,
-                        number,
-                        f"is reached after {read >> 20} MiB, more than {MAX_RATIO} times what the file is packed in."
-                        " Unpack it, if it is what it should be.",
-                    )
-                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                if line.strip():
-                    yield number, line
+            yield from lines_of(file, path, bound=_bound(path))
     except (OSError, EOFError, zlib.error) as error:
         raise JsonLinesError(path, 0, f"cannot be read: {error}.") from error
+
+
+def lines_of(file: BinaryLines, path: Path | str, *, bound: float = math.inf) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of an open file, as `numbered_lines` does of a path.
+
+    Args:
+        file: its bytes, unpacked.
+        path: what it is called in an error.
+        bound: bytes that may come out of it.
+    Raises:
+        JsonLinesError: a line has more than MAX_LINE_BYTES, or there are more bytes than the bound.
+    """
+    read = 0
+    for number, line in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), b""), 1):
+        read += len(line)
+        if len(line) > MAX_LINE_BYTES:
+            raise JsonLinesError(path, number, f"must be at most {MAX_LINE_BYTES >> 20} MiB long. Split it.")
+        if read > bound:
+            raise JsonLinesError(path, number, f"is reached after {read >> 20} MiB, {TOO_MUCH}")
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if line.strip():
+            yield number, line
 
 
 def _bound(path: Path | str) -> float:
@@ -193,6 +209,7 @@ __all__ = [
     "is_list",
     "is_object",
     "json_line",
+    "lines_of",
     "numbered_lines",
     "parse_line",
     "read_jsonl",

@@ -14,7 +14,7 @@ from verifiers.text import one_line
 
 
 def label(
-    file: Annotated[Path, typer.Argument(help="Pairs to compare, one JSON object a line; with --blind: to be made.")],
+    file: Annotated[Path, typer.Argument(help="Pairs to compare (docs/data.md); with --blind: to be made.")],
     blind: Annotated[
         tuple[Path, Path] | None,
         typer.Option("--blind", help="Two runs (or files of completions) on the same problems: compare them unnamed."),

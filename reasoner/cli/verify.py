@@ -25,7 +25,9 @@ ROW_CODE = "Rows may name Python files, modules and URLs as their verifiers, and
 def verify(
     file: Annotated[
         str | None,
-        typer.Argument(help="Rows to grade: JSONL (also .gz), parquet, - for standard input; or a suite (.yaml)."),
+        typer.Argument(
+            help="Rows to grade: a file, folder or pattern (docs/data.md), - for standard input; or a suite (.yaml)."
+        ),
     ] = None,
     verifier: Annotated[
         str | None, typer.Option("--verifier", "-v", help="Name, module:attribute, file.py[:attribute] or URL.")
@@ -150,6 +152,7 @@ def _file(
             done=done,
             summary=summary,
             on_row=advance,
+            read=graded_records,
         )
     if as_json:
         typer.echo(json_line(summary.to_json()), err=output is None)
@@ -157,6 +160,26 @@ def _file(
         for said in summary.lines():
             typer.echo(said, err=output is None)
     return 0 if summary.whole else NOT_GRADED
+
+
+def graded_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
+    """(number, row or what is wrong with it) of every row of a file, a folder, a pattern, or standard input.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    from tasks import TaskError
+    from tasks.inputs import records
+    from verifiers.errors import FileError
+    from verifiers.kit.files import read_records
+
+    if path == "-" or Path(path).is_fifo():  # goes by once: nothing can be looked at before
+        yield from read_records(path)
+        return
+    try:
+        yield from records(path)
+    except TaskError as error:
+        raise FileError(str(error)) from error
 
 
 def _reference(gold: str, wanted: JSON) -> JSON:
@@ -188,7 +211,7 @@ def _resumable(kept: bool) -> Iterator[None]:
 
 
 def _lines(file: str) -> int | None:
-    """Lines of a plain file; None of one that is packed or standard input."""
+    """Lines of a plain file; None of any other."""
     path = Path(file)
     if path.suffix != ".jsonl" or not path.is_file():
         return None
@@ -232,7 +255,7 @@ def _suite(file: Path, workers: int, *, any_row: bool, how: Mapping[str, bool], 
 
     loaded = load_suite(file, any_row=any_row)
     with GradingPool(workers=workers) as pool, _progress(0) as advance:
-        parts = grade_suite(loaded, pool=pool, **how, on_row=advance)
+        parts = grade_suite(loaded, pool=pool, **how, on_row=advance, read=graded_records)
     if as_json:
         typer.echo(json_line({"parts": [graded.to_json() for graded in parts]}))
     for graded in parts:

@@ -375,13 +375,26 @@ BadRows = Literal["drop", "drop_most", "stop"]
 drop_most: even then; stop: the run does not start."""
 
 
+SplitName = Literal["train", "test"]
+DEMONSTRATION_COLUMNS = ("messages", "prompt", "completion")
+"""What a row of demonstrations may hold."""
+
+
 class SftSection(Section):
     """Supervised fine-tuning on demonstrations: of the tasks, or of `data`."""
 
     data: Paths = Field(default_factory=list[str])
-    """Files, folders or hub names of rows {messages} or {prompt, completion}; empty: the tasks' demonstrations."""
+    """Files, folders, patterns or hub names of demonstrations in any format of docs/data.md; empty: the tasks' own."""
     test: Paths = Field(default_factory=list[str])
     """Rows for the evaluation loss; empty: held_out rows of the end of `data`, or of the tasks' evaluation split."""
+    format: str | None = None
+    """How rows are laid out, by a name of docs/data.md; None: recognised, unless `columns` are named."""
+    columns: dict[str, str] = Field(default_factory=dict[str, str])
+    """Our column -> theirs, dotted where it lies deeper: messages, or prompt and completion."""
+    config: str | None = None
+    """The configuration, of a data set that has several."""
+    split_names: dict[SplitName, str] = Field(default_factory=dict[SplitName, str])
+    """Our split -> theirs, for example {train: "train_sft[:10%]"}."""
     held_out: int = Field(default=0, ge=0)
     """Rows for the evaluation loss; 0: none."""
     patience: int | None = Field(default=None, ge=1)
@@ -399,6 +412,18 @@ class SftSection(Section):
     check_every: int = Field(default=20, ge=1)
     """Steps between those checks."""
     check_problems: int = Field(default=128, ge=1)
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        return _known(value, DEMONSTRATION_COLUMNS)
+
+
+def _known(columns: dict[str, str], known: tuple[str, ...]) -> dict[str, str]:
+    for name in columns:
+        if name not in known:
+            raise ValueError(f"no column {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
+    return columns
 
 
 PREFERENCE_COLUMNS = (
@@ -425,7 +450,14 @@ class PreferenceSection(Section):
     """Empty: held_out_share of the prompts of `train`, chosen by their digest."""
     held_out_share: float = Field(default=0.1, ge=0, lt=1)
     columns: dict[str, str] = Field(default_factory=dict[str, str])
-    """Our column -> theirs: id, prompt, chosen, rejected, first, second, label, probability, margin, category."""
+    """Our column -> theirs, dotted where it lies deeper: id, prompt, chosen, rejected, first, second, label,
+    probability, margin, category."""
+    format: str | None = None
+    """How rows are laid out, by a name of docs/data.md; None: recognised, unless `columns` are named."""
+    config: str | None = None
+    """The configuration, of a data set that has several."""
+    split_names: dict[SplitName, str] = Field(default_factory=dict[SplitName, str])
+    """Our split -> theirs, for example {train: train_prefs, test: test_prefs}."""
     labels: dict[Literal["first", "second", "tie"], list[str]] = Field(
         default_factory=lambda: {
             "first": ["first", "a", "A>B"],
@@ -450,10 +482,7 @@ class PreferenceSection(Section):
     @field_validator("columns")
     @classmethod
     def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in value:
-            if name not in PREFERENCE_COLUMNS:
-                raise ValueError(f"no column {name!r}.{did_you_mean(name, PREFERENCE_COLUMNS)}")
-        return value
+        return _known(value, PREFERENCE_COLUMNS)
 
 
 class RewardModelSection(Section):

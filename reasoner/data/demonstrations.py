@@ -1,6 +1,7 @@
 """Demonstrations as rows of tokens with the loss on the assistant's own. Letters: N completion tokens of a row.
 
-A row is {prompt, completion} (text or chat messages) or {messages}; a task's problems bring their own. A chat of
+A row is {prompt, completion} (text or chat messages) or {messages}, or becomes one (`tasks.inputs.formats`); a task's
+problems bring their own. A chat of
 several replies is one row: each reply is behind the tokens that the policy would see in front of it (`data/turns.py`),
 and ends as a row of one reply ends.
 """
@@ -9,18 +10,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from reasoner.config.sections import PromptSection
+from reasoner.config.sections import PromptSection, SftSection
 from reasoner.data.prompt import Prompt, UnusableRow, messages_of, render_each
-from reasoner.data.rows import BadRow, Encoded, chat_of, length_fault, usable_rows
+from reasoner.data.rows import BadRow, Encoded, Source, chat_of, length_fault, usable_rows
 from reasoner.data.turns import template_mask, turns_of
 from tasks import Message, Problem
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-DEMONSTRATION_SHAPE = "{messages} or {prompt, completion}, with chat messages or text"
+DEMONSTRATION_SHAPE = (
+    "{messages} or {prompt, completion}, with chat messages or text, or of a format of docs/data.md (sft.format); other"
+    " columns are named by sft.columns"
+)
 """What a row of demonstrations is, in words."""
 
 
@@ -29,6 +33,8 @@ class Rows(NamedTuple):
 
     rows: list[Encoded]
     bad: list[BadRow]
+    notes: Sequence[str] = ()
+    """What a person should know of how the rows were found."""
 
 
 def encode_problems(
@@ -50,14 +56,26 @@ def encode_problems(
     return found
 
 
-def load_rows(
-    paths: Sequence[str], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, split: str, limit: int
-) -> Rows:
-    """The rows of files, folders or hub data sets."""
-    rows, bad = usable_rows(
-        paths, split=split, read=lambda row, where: encode_row(row, tokenizer, section, where=where)
+def demonstrations_in(section: SftSection, split: Literal["train", "test"], paths: Sequence[str]) -> Source:
+    """The demonstrations of a config section, or those of some of its files."""
+    return Source(
+        paths=paths,
+        use="demonstrations",
+        split=split,
+        split_names={str(ours): theirs for ours, theirs in section.split_names.items()},
+        config=section.config,
+        format=section.format,
+        columns=section.columns,
     )
-    found = Rows([], bad)
+
+
+def load_rows(source: Source, tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int) -> Rows:
+    """The rows of files, folders or hub data sets."""
+    notes: list[str] = []
+    rows, bad = usable_rows(
+        source, read=lambda row, where: encode_row(row, tokenizer, section, where=where), notes=notes
+    )
+    found = Rows([], bad, notes)
     for row in rows:
         _keep(found, row, row.id, limit)
     return found

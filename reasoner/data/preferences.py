@@ -1,6 +1,7 @@
 """Preference data: which of two completions of one prompt is better. Files of many shapes in, `Pair`s out.
 
-A row may be any of these, told apart by its columns (`preferences.columns` renames them):
+A row may be any of these, told apart by its columns (`preferences.columns` renames them), or becomes one of them
+(`tasks.inputs.formats`):
   {prompt, chosen, rejected}         texts; prompt, chosen and rejected may be lists of chat messages
   {chosen, rejected}                 whole conversations: messages, or transcripts of "Human:" and "Assistant:" turns
   {prompt, first, second, label}     the label says which is better, or that neither is
@@ -16,17 +17,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from reasoner.config.sections import PREFERENCE_COLUMNS, PreferenceSection
+from reasoner.config.sections import PreferenceSection
 from reasoner.data.prompt import UnusableRow
-from reasoner.data.rows import BadRow, chat_of, usable_rows
+from reasoner.data.rows import BadRow, Source, chat_of, usable_rows
 from tasks import Message
+from tasks.inputs.formats import Reading, UnfitRow
+from verifiers.suggest import did_you_mean
 
 PAIR_SHAPE = (
-    "{prompt, chosen, rejected}, {chosen, rejected} of whole conversations, or {prompt, first, second, label}; other"
-    " columns are named by preferences.columns"
+    "{prompt, chosen, rejected}, {chosen, rejected} of whole conversations, or {prompt, first, second, label}, or of a"
+    " format of docs/data.md (preferences.format); other columns are named by preferences.columns"
 )
 """What a row of preferences is, in words."""
 Prompt = str | tuple[Message, ...]
+OPTIONAL = frozenset({"id", "prompt", "probability", "margin", "category"})
+"""Columns that a row may lack."""
 TURN = re.compile(r"\n\n(Human|Assistant): ?")
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
@@ -58,6 +63,8 @@ class Pairs(NamedTuple):
 
     pairs: list[Pair]
     bad: list[BadRow]
+    notes: Sequence[str] = ()
+    """What a person should know of how the rows were found."""
 
 
 class Splits(NamedTuple):
@@ -74,17 +81,34 @@ def load_pairs(section: PreferenceSection) -> Splits:
     lie on one side, on every machine, whatever the order of the rows.
     """
 
-    def read(paths: Sequence[str], split: str) -> Pairs:
-        pairs, bad = usable_rows(paths, split=split, read=lambda row, where: read_pair(row, section, where=where))
-        return Pairs([pair for pair in pairs if pair.target != 0.5 or section.ties != "drop"], bad)
+    def read(paths: Sequence[str], split: Literal["train", "test"]) -> Pairs:
+        notes: list[str] = []
+        pairs, bad = usable_rows(
+            preferences_in(section, split, paths), read=lambda row, where: _pair(row, section, where=where), notes=notes
+        )
+        return Pairs([pair for pair in pairs if pair.target != 0.5 or section.ties != "drop"], bad, notes)
 
-    pairs, bad = read(section.train, "train")
+    pairs, bad, notes = read(section.train, "train")
     if section.test:
         test = read(section.test, "test")
     else:
         test = Pairs([pair for pair in pairs if held_out(pair.prompt, section.held_out_share)], [])
         pairs = [pair for pair in pairs if not held_out(pair.prompt, section.held_out_share)]
-    return Splits(Pairs(pairs[: section.limit], bad), test)
+    return Splits(Pairs(pairs[: section.limit], bad, notes), test)
+
+
+def preferences_in(section: PreferenceSection, split: Literal["train", "test"], paths: Sequence[str]) -> Source:
+    """The preferences of a config section, or those of some of its files."""
+    return Source(
+        paths=paths,
+        use="preferences",
+        split=split,
+        split_names={str(ours): theirs for ours, theirs in section.split_names.items()},
+        config=section.config,
+        format=section.format,
+        columns=section.columns,
+        optional=OPTIONAL,
+    )
 
 
 def held_out(prompt: Prompt, share: float) -> bool:
@@ -100,9 +124,17 @@ def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: s
     Raises:
         UnusableRow: a column is missing, the label is unknown, a completion is empty, or both are the same.
     """
-    name = {key: section.columns.get(key, key) for key in PREFERENCE_COLUMNS}
-    prompt, first, second = _sides(row, name)
-    target = _target(row, name, section)
+    try:
+        renamed = Reading(None, section.columns, OPTIONAL).read(row)
+    except UnfitRow as error:
+        raise UnusableRow(str(error)) from error
+    return _pair(renamed, section, where=where)
+
+
+def _pair(row: Mapping[str, object], section: PreferenceSection, *, where: str) -> Pair:
+    """A row in our own columns as a pair."""
+    prompt, first, second = _sides(row)
+    target = _target(row, section)
     if target < 0.5:
         first, second, target = second, first, 1 - target
     for side, text in (("chosen", first), ("rejected", second)):
@@ -113,34 +145,38 @@ def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: s
     if not (prompt.strip() if isinstance(prompt, str) else "".join(m["content"] for m in prompt).strip()):
         raise UnusableRow("the prompt is empty")
     return Pair(
-        id=str(row.get(name["id"]) or where),
+        id=str(row.get("id") or where),
         prompt=prompt,
         first=first,
         second=second,
         target=target,
-        margin=_margin(row.get(name["margin"])),
-        category=str(row.get(name["category"]) or ""),
+        margin=_margin(row.get("margin")),
+        category=str(row.get("category") or ""),
     )
 
 
 TARGETS: Mapping[Literal["first", "second", "tie"], float] = {"first": 1.0, "second": 0.0, "tie": 0.5}
 
 
-def _sides(row: Mapping[str, object], name: Mapping[str, str]) -> tuple[Prompt, str, str]:
-    labelled = name["first"] in row and name["second"] in row
-    keys = (name["first"], name["second"]) if labelled else (name["chosen"], name["rejected"])
+def _sides(row: Mapping[str, object]) -> tuple[Prompt, str, str]:
+    labelled = "first" in row and "second" in row
+    keys = ("first", "second") if labelled else ("chosen", "rejected")
     for key in keys:
         if row.get(key) is None:
-            raise UnusableRow(f"has no value in column {key!r} (columns: {', '.join(map(str, row)) or 'none'})")
+            names = [*map(str, row)]
+            meant = did_you_mean(key, names) if key not in names else ""
+            raise UnusableRow(f"has no value in column {key!r} (columns: {', '.join(names) or 'none'}){meant}")
     sides = [_side(row[key], key) for key in keys]
-    given = row.get(name["prompt"])
+    given = row.get("prompt")
     if given is not None:
-        prompt = _conversation(given, name["prompt"])
-        texts = [_last(side, prompt) for side in sides]
-        return prompt, texts[0], texts[1]
+        prompt = _conversation(given, "prompt")
+        heads = [_head(side, prompt) for side in sides]
+        if heads[0] != heads[1]:
+            raise UnusableRow("chosen and rejected must be the same conversation up to a last assistant turn")
+        return heads[0], _last(sides[0]), _last(sides[1])
     whole = [turns for turns in sides if not isinstance(turns, str)]
     if len(whole) < 2:
-        raise UnusableRow(f"has no column {name['prompt']!r}, and its completions are no whole conversations")
+        raise UnusableRow("has no column 'prompt', and its completions are no whole conversations")
     if whole[0][:-1] != whole[1][:-1] or whole[0][-1]["role"] != "assistant" or whole[1][-1]["role"] != "assistant":
         raise UnusableRow("chosen and rejected must be the same conversation up to a last assistant turn")
     return whole[0][:-1], whole[0][-1]["content"], whole[1][-1]["content"]
@@ -157,14 +193,23 @@ def _conversation(value: object, key: str) -> Prompt:
     return value if isinstance(value, str) else chat_of(value, key)
 
 
-def _last(side: str | tuple[Message, ...], prompt: Prompt) -> str:
-    """The completion of a side: a text as it is, of messages the last one, after the prompt where that is repeated."""
-    if isinstance(side, str):
-        return side
-    head = side[:-1]
-    if head and head != prompt:
-        raise UnusableRow("a completion of several messages must repeat the prompt and add one assistant message")
-    return side[-1]["content"]
+def _last(side: str | tuple[Message, ...]) -> str:
+    """The completion of a side: a text as it is, of messages the last one."""
+    return side if isinstance(side, str) else side[-1]["content"]
+
+
+def _head(side: str | tuple[Message, ...], prompt: Prompt) -> Prompt:
+    """What a side's completion answers: the prompt; with the system's message that the side puts before it, if any."""
+    head = () if isinstance(side, str) else side[:-1]
+    if not head or head == prompt:
+        return prompt
+    if isinstance(prompt, str) and head[-1]["role"] == "user" and head[-1]["content"].strip() == prompt.strip():
+        before = head[:-1]
+        if not before:
+            return prompt
+        if all(message["role"] == "system" for message in before):
+            return head
+    raise UnusableRow("a completion of several messages must repeat the prompt and add one assistant message")
 
 
 def transcript(text: str) -> tuple[Message, ...] | None:
@@ -182,14 +227,14 @@ def transcript(text: str) -> tuple[Message, ...] | None:
     )
 
 
-def _target(row: Mapping[str, object], name: Mapping[str, str], section: PreferenceSection) -> float:
-    if section.targets == "probability" and (given := row.get(name["probability"])) is not None:
+def _target(row: Mapping[str, object], section: PreferenceSection) -> float:
+    if section.targets == "probability" and (given := row.get("probability")) is not None:
         if not isinstance(given, int | float) or not 0 <= given <= 1:
             raise UnusableRow(f"probability must be a number from 0 to 1; got {given!r}")
         return float(given)
-    if name["first"] not in row or name["second"] not in row:
+    if "first" not in row or "second" not in row:
         return 1.0
-    label = row.get(name["label"])
+    label = row.get("label")
     for side, target in TARGETS.items():
         if str(label).strip() in section.labels.get(side, []):
             return target

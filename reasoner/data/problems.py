@@ -57,9 +57,14 @@ def with_verifiers(problems: Sequence[Problem], section: TaskSection) -> list[Pr
     return [replace(problem, verifier=name, verifier_options=options) for problem in problems]
 
 
-def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[Problem]]]:
+def load_problems(
+    config: StageConfig, *, notes: list[str] | None = None
+) -> tuple[list[list[Problem]], list[list[Problem]]]:
     """Training and evaluation problems of each task of the config, their golds checked.
 
+    Args:
+        config: whose tasks they are.
+        notes: is added what the tasks say of how they read their data.
     Raises:
         TaskError: the data cannot be read. ConfigError: a gold that can never be matched, an empty prompt.
     """
@@ -67,6 +72,8 @@ def load_problems(config: StageConfig) -> tuple[list[list[Problem]], list[list[P
     for place, section in enumerate(config.task):
         task = get_task(section.name, **section.options)
         own = named_apart(listed(task.problems(section.train_split), section), config, place)
+        if notes is not None:
+            notes += [note for note in task.notes if note not in notes]
         own = with_verifiers(own, section)[: section.limit]
         problems = with_verifiers(own, section.model_copy(update={"verifier": config.reward or section.verifier}))
         check_problems(problems, where=f"{section.name} {section.train_split}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from reasoner.config.errors import ConfigError
 from reasoner.data.prompt import UnusableRow
 from tasks import Message
+from tasks import inputs as files
+from tasks.inputs.formats import Use, reading
 from tasks.messages import BadMessages, read_messages
-from tasks.rows import read_rows
 from verifiers.own_files import write_own
 
 Item = TypeVar("Item")
@@ -63,24 +64,80 @@ BAD_ROWS = "bad_rows.tsv"
 """File of a run folder that names every row left out."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where rows come from, and how they are laid out: what a section of the config says of its data."""
+
+    paths: Sequence[str]
+    use: Use
+    split: str
+    """Ours: train or test."""
+    split_names: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Our split to theirs."""
+    config: str | None = None
+    format: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Our column to theirs."""
+    optional: frozenset[str] = frozenset()
+    """Columns of ours that a row may lack."""
+
+
 def usable_rows(
-    paths: Sequence[str], *, split: str, read: Callable[[Mapping[str, object], str], Item]
+    source: Source, *, read: Callable[[Mapping[str, object], str], Item], notes: list[str] | None = None
 ) -> tuple[list[Item], list[BadRow]]:
     """What `read(row, where)` makes of each row of files, folders or hub data sets; and those it cannot use.
 
+    Args:
+        source: the rows, which `read` is given in our own columns.
+        read: makes an item of one.
+        notes: is added what a person should know of how they were found.
     Raises:
-        TaskError: a file cannot be read, or is empty.
+        TaskError: a file cannot be read, or is empty; there is no such format.
     """
     found: list[Item] = []
     bad: list[BadRow] = []
-    for path in paths:
-        for number, row in enumerate(read_rows(path, split=split), 1):
-            where = f"{path} row {number}"
-            try:
-                found.append(read(row, where))
-            except UnusableRow as error:
-                bad.append(BadRow(where, str(error)))
+    for where, row in shaped_rows(source, notes=notes):
+        try:
+            if isinstance(row, ValueError):
+                raise UnusableRow(str(row))
+            found.append(read(row, where))
+        except UnusableRow as error:
+            bad.append(BadRow(where, str(error)))
     return found, bad
+
+
+def shaped_rows(
+    source: Source, *, notes: list[str] | None = None
+) -> Iterator[tuple[str, Mapping[str, object] | ValueError]]:
+    """(where, row in our own columns, or why it is none) of every row, one path after the other.
+
+    Raises:
+        TaskError: a file cannot be read, or is empty; there is no such format.
+    """
+    said: list[str] = []
+    for path in source.paths:
+        rows = files.read(path, split=source.split_names.get(source.split, source.split), config=source.config)
+        whole = (entry.row for _, entry in rows.entries() if entry.row is not None)
+        how, note = reading(
+            whole, use=source.use, format=source.format, columns=source.columns, optional=source.optional
+        )
+        said += [*rows.notes, *([f"{path}: {note}"] if note else [])]
+        damaged: list[tuple[str, ValueError]] = []
+        yield from how.read_all(_whole(path, rows, damaged))
+        yield from damaged
+    if notes is not None:
+        notes += [note for note in dict.fromkeys(said) if note not in notes]
+
+
+def _whole(
+    path: str, rows: files.Rows, damaged: list[tuple[str, ValueError]]
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """(where, row) of the rows that are whole; the others are added to `damaged`."""
+    for number, (_, entry) in enumerate(rows.entries(), 1):
+        if entry.row is None:
+            damaged.append((f"{path} row {number}", ValueError(entry.fault)))
+        else:
+            yield f"{path} row {number}", entry.row
 
 
 def report_bad_rows(

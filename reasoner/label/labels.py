@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +17,10 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reasoner.errors import USAGE, ReasonerError, faults
+from tasks import TaskError
+from tasks.inputs import read
 from verifiers import JSON
-from verifiers.jsonl import JsonLinesError, is_object, json_line, read_jsonl
+from verifiers.jsonl import JsonLinesError, is_list, is_object, json_line, read_jsonl
 from verifiers.one_writer import Held, WriterLock
 
 LABELS = ("first", "second", "tie", "skip")
@@ -147,32 +149,41 @@ def append_label(file: Path, label: Label) -> None:
 
 
 def read_comparisons(file: Path) -> list[Comparison]:
-    """Return the pairs of a file, in its order.
+    """Return the pairs of a file of any kind (docs/data.md), in its order.
 
     Raises:
-        LabelError: a line is no pair, or an id stands twice.
+        LabelError: it cannot be read, a row is no pair, or an id stands twice.
     """
     found: dict[str, Comparison] = {}
-    for number, row in rows_of(file):
+    for where, row in _pairs_of(file):
         if missing := [name for name in ("id", "first", "second") if row.get(name) is None]:
-            raise LabelError(
-                f"{file} line {number} must be an object with id, prompt, first and second: it has no {missing[0]}"
-            )
+            raise LabelError(f"{where} must be an object with id, prompt, first and second: it has no {missing[0]}")
         pair = Comparison(
             id=str(row["id"]),
             prompt=as_text(row.get("prompt")),
-            first=str(row["first"]),
-            second=str(row["second"]),
+            first=as_text(row["first"]),
+            second=as_text(row["second"]),
             category=str(row.get("category") or ""),
         )
         if pair.id in found:
-            raise LabelError(f"{file} line {number}: id {pair.id!r} stands twice; ids must differ.")
+            raise LabelError(f"{where}: id {pair.id!r} stands twice; ids must differ.")
         found[pair.id] = pair
     return [*found.values()]
 
 
-def as_text(prompt: JSON) -> str:
+def _pairs_of(file: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """(where, row) of every row, with an id of its number where it has none."""
+    try:
+        for number, (where, entry) in enumerate(read(str(file), split="train").entries(), 1):
+            if entry.row is None:
+                raise LabelError(f"{where} {entry.fault}")
+            yield where, {"id": number, **entry.row} if entry.row.get("id") is None else entry.row
+    except TaskError as error:
+        raise LabelError(str(error)) from error
+
+
+def as_text(prompt: object) -> str:
     """Return a prompt for a person: text as it is, a chat with its roles."""
-    if isinstance(prompt, list):
+    if is_list(prompt):
         return "\n\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in prompt if is_object(turn))
     return "" if prompt is None else str(prompt)

@@ -13,16 +13,17 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from reasoner.config.methods import METHODS
 from reasoner.config.sections import TaskSection
 from reasoner.config.stage import StageConfig
-from reasoner.data.demonstrations import encode_problems, encode_row
+from reasoner.data.demonstrations import demonstrations_in, encode_problems, encode_row
 from reasoner.data.pairs import encode_pairs
 from reasoner.data.preferences import load_pairs
 from reasoner.data.prompt import UnusableRow, render
+from reasoner.data.rows import shaped_rows
 from reasoner.errors import ReasonerError
 from reasoner.model.load import load_config_and_tokenizer
 from reasoner.preflight.memory import StepTokens
 from tasks.base import Problem, TaskError
+from tasks.inputs import is_local
 from tasks.registry import get_task
-from tasks.rows import is_local, read_rows
 
 LOOKED_AT = 64
 """Rows or problems of each source."""
@@ -82,8 +83,10 @@ def _demonstrations(stage: StageConfig) -> Iterator[int]:
     tokenizer = _tokenizer(stage)
     if stage.sft.data:
         for path in stage.sft.data:
-            for number, row in enumerate(itertools.islice(read_rows(path, split="train"), LOOKED_AT)):
-                yield len(encode_row(row, tokenizer, stage.prompt, where=str(number)))
+            rows = shaped_rows(demonstrations_in(stage.sft, "train", [path]))
+            for where, row in itertools.islice(rows, LOOKED_AT):
+                if not isinstance(row, ValueError):
+                    yield len(encode_row(row, tokenizer, stage.prompt, where=where))
     else:
         for row in encode_problems(_problems(stage), tokenizer, stage.prompt, limit=NO_LIMIT).rows:
             yield len(row)
@@ -104,6 +107,6 @@ def _problems(stage: StageConfig) -> list[Problem]:
 def _is_here(section: TaskSection) -> bool:
     """Whether a task makes its problems, or reads them from this disk."""
     path = section.options.get("path")
-    if isinstance(path, str):
-        return is_local(path)
+    if isinstance(path, str | list):
+        return all(isinstance(one, str) and is_local(one) for one in (path if isinstance(path, list) else [path]))
     return "path" not in inspect.signature(type(get_task(section.name, **section.options))).parameters

@@ -68,9 +68,12 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         checkpoint = _newest_checkpoint(config, folder, display) if resume else None
         progress = load_progress(checkpoint) if checkpoint else None
         _check_portions(config)
-        train, tested = load_problems(config)
-        if notes := gold_notes([problem for part in train for problem in part]):
-            display.note(notes)
+        notes: list[str] = []
+        train, tested = load_problems(config, notes=notes)
+        for note in notes:
+            display.note(note)
+        if said := gold_notes([problem for part in train for problem in part]):
+            display.note(said)
         _check_overlap(config, train, tested, display)
         _check_plugins(config, train, tested, display)
         with display.busy("loading the model"):

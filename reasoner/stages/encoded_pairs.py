@@ -27,6 +27,8 @@ def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]
         bad += [*found.bad, *long]
         sides.append(kept)
         if session.fresh:
+            for note in found.notes:
+                session.display.note(note)
             session.display.note(f"{split}: {'; '.join(shares([encoded.pair for encoded in kept]))}")
     said = report_bad_rows(bad, total=total, policy=section.bad_rows, shape=PAIR_SHAPE, folder=session.run.path)
     if said and session.fresh:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from reasoner.config.by_name import named
 from reasoner.config.errors import ConfigError
@@ -13,7 +14,7 @@ from reasoner.config.methods import METHODS
 from reasoner.config.no_effect import refuse_no_effect
 from reasoner.config.sections import OWN, VerifierSection
 from reasoner.config.stage import RunConfig, StageConfig
-from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, read_row
+from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, demonstrations_in, read_row
 from reasoner.data.difficulty import Difficulty
 from reasoner.data.preferences import PAIR_SHAPE, load_pairs
 from reasoner.data.problems import listed, with_verifiers
@@ -26,8 +27,8 @@ from reasoner.stages.principles import load_principles
 from reasoner.stages.references import stage_of
 from reasoner.storage.files import RunError
 from reasoner.storage.run_lock import LOCK_FILE, launched_rank, locked
+from tasks.inputs import is_local
 from tasks.registry import get_task
-from tasks.rows import is_local
 from verifiers import get_verifier
 from verifiers.suggest import did_you_mean
 
@@ -131,8 +132,7 @@ def check_tasks(stage: StageConfig, *, coming: Path | None) -> None:
         task = get_task(section.name, **section.options)
         if section.verifier is not None:
             get_verifier(section.verifier.name, **section.verifier.options)
-        path = section.options.get("path")
-        if isinstance(path, str) and is_local(path) and not _is_coming(path, coming):
+        if _is_here(section.options.get("path"), coming):
             rewarded = section.model_copy(update={"verifier": stage.reward or section.verifier})
             read = listed(task.problems(section.train_split), section)[:1]
             check_plugins(stage, with_verifiers(read, rewarded))
@@ -141,6 +141,13 @@ def check_tasks(stage: StageConfig, *, coming: Path | None) -> None:
     given = stage.rollout.difficulty_from
     if given is not None and not _is_coming(given, coming):
         Difficulty(decay=1.0).import_rollouts(Path(given))
+
+
+def _is_here(path: object, coming: Path | None) -> bool:
+    """Whether a task's `path` names files of this disk, none of which has still to be written."""
+    paths = path if isinstance(path, list) else [path]
+    named = [one for one in paths if isinstance(one, str)]
+    return len(named) == len(paths) and all(is_local(one) and not _is_coming(one, coming) for one in named)
 
 
 def _on_this_disk(paths: Sequence[str], coming: Path | None) -> list[str]:
@@ -159,8 +166,9 @@ def _check_pairs(stage: StageConfig, coming: Path | None) -> None:
 
 
 def _check_demonstrations(stage: StageConfig, coming: Path | None) -> None:
-    for split, paths in (("train", stage.sft.data), ("test", stage.sft.test)):
-        here = _on_this_disk(paths, coming)
-        rows, bad = usable_rows(here, split=split, read=lambda row, where: read_row(row))
+    both: tuple[tuple[Literal["train", "test"], list[str]], ...] = (("train", stage.sft.data), ("test", stage.sft.test))
+    for split, paths in both:
+        here = demonstrations_in(stage.sft, split, _on_this_disk(paths, coming))
+        rows, bad = usable_rows(here, read=lambda row, where: read_row(row))
         if bad:
             report_bad_rows(bad, total=len(rows) + len(bad), policy=stage.sft.bad_rows, shape=DEMONSTRATION_SHAPE)

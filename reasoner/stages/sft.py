@@ -12,7 +12,7 @@ from reasoner.algorithm.batch import Batch
 from reasoner.algorithm.loss import LossTerms
 from reasoner.algorithm.objective import TokenScores
 from reasoner.config.errors import ConfigError
-from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, encode_problems, load_rows
+from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, demonstrations_in, encode_problems, load_rows
 from reasoner.data.encode import batch_of
 from reasoner.data.rows import BadRow, Encoded, report_bad_rows
 from reasoner.evaluation.estimates import estimate
@@ -67,7 +67,10 @@ def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded],
     limit = min(section.max_tokens or policy.context, policy.context)
     problems: list[Problem] = []
     if section.data:
-        found = load_rows(section.data, policy.tokenizer, config.prompt, split="train", limit=limit)
+        found = load_rows(
+            demonstrations_in(section, "train", section.data), policy.tokenizer, config.prompt, limit=limit
+        )
+        _say(session, found.notes)
         bad, rows = list(found.bad), found.rows[: section.demonstrations]
     else:
         learned, problems = split_problems(session)
@@ -76,7 +79,9 @@ def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded],
     total = len(rows) + len(bad)
     validation: list[Encoded] = []
     if section.test:
-        tested = load_rows(section.test, policy.tokenizer, config.prompt, split="test", limit=limit)
+        tested = load_rows(
+            demonstrations_in(section, "test", section.test), policy.tokenizer, config.prompt, limit=limit
+        )
         validation, bad, total = tested.rows[: section.held_out or None], bad + tested.bad, total + len(tested.rows)
     elif section.held_out and section.data:
         rows, validation = rows[: -section.held_out], rows[-section.held_out :]
@@ -89,6 +94,11 @@ def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded],
             "bad-value", "sft must have at least one row to learn from; none is left. Lower sft.held_out."
         )
     return rows, validation, problems
+
+
+def _say(session: Session, notes: Sequence[str]) -> None:
+    for note in notes if session.fresh else ():
+        session.display.note(note)
 
 
 def _say_what_is_left_out(session: Session, bad: Sequence[BadRow], total: int) -> None:

@@ -67,7 +67,7 @@ ONLY = {
 }
 """Arrows that lead to one file of a room alone."""
 INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry", "text"}
-INTERFACE |= {"row_choice", "own_files", "plain_yaml", "parquet"}
+INTERFACE |= {"row_choice", "own_files", "plain_yaml", "columns", "alternatives"}
 MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality", "mathematics/opinion"}
 VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "errors": set(),
@@ -78,11 +78,12 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "stats": set(),
     "suggest": set(),
     "returned": {"errors"},
-    "base": {"errors", "verdict", "returned"},
+    "alternatives": {"errors", "verdict"},
+    "base": {"alternatives", "errors", "verdict", "returned"},
+    "columns": {"errors", "suggest"},
     "jsonl": {"errors", "text", "verdict"},
     "own_files": {"errors"},
     "plain_yaml": set(),
-    "parquet": {"errors", "jsonl"},
     "registry": INTERFACE - {"registry", "row_choice"},
     "row_choice": INTERFACE - {"row_choice"},
     "__init__": INTERFACE,

@@ -1,10 +1,7 @@
-"""The part of pyarrow that reads rows from parquet files; it ships no types."""
-
 from collections.abc import Iterator
 from pathlib import Path
 
-class Table:
-    def to_pylist(self) -> list[dict[str, object]]: ...
+from pyarrow import Schema, Table
 
 class RowGroup:
     total_byte_size: int
@@ -17,5 +14,6 @@ class Metadata:
 
 class ParquetFile:
     metadata: Metadata
-    def __init__(self, source: str | Path) -> None: ...
+    schema_arrow: Schema
+    def __init__(self, source: str | Path, *, memory_map: bool) -> None: ...
     def iter_batches(self, batch_size: int) -> Iterator[Table]: ...

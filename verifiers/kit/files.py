@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -10,19 +9,20 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, TextIO, cast
 
 from verifiers.base import GradingRow
+from verifiers.columns import column_of, has_column
 from verifiers.errors import FileError, VerifierError
-from verifiers.jsonl import is_object, json_line, numbered_lines, parse_line
+from verifiers.jsonl import is_list, is_object, json_line, numbered_lines, parse_line
 from verifiers.own_files import open_own
-from verifiers.parquet import read_parquet
 from verifiers.pool import GradingPool, GradingRequest
 from verifiers.pool.work_queue import named
 from verifiers.row_choice import RowGraders
 from verifiers.stats import wilson_interval
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
+REQUIRED = ("completion", "reference")
 FIELDS = ("id", "completion", "reference", "prompt", "verifier", "options", "info")
 
 
@@ -41,17 +41,33 @@ class Line(NamedTuple):
     fault: str = ""
 
 
-def read_lines(path: str, *, graders: RowGraders, names: Mapping[str, str]) -> Iterator[Line]:
-    """The rows of a JSONL file (gzipped or not), a parquet file, or `-` for standard input.
+def _inner(completion: JSON, columns: Mapping[str, str]) -> str:
+    """Where the text of a completion lies, of one that is a list: of completions, or of chat messages."""
+    if not is_list(completion) or not completion:
+        return ""
+    last = completion[-1]
+    path = ".0" if isinstance(last, str) else ".-1.content" if is_object(last) and "content" in last else ""
+    return f" (--column completion={columns['completion']}{path})" if path else ""
+
+
+Records = Callable[[str], Iterator[tuple[int, Mapping[str, JSON] | str]]]
+"""From a path to (number from 1, row or what is wrong with it) of every row."""
+
+
+def read_lines(
+    path: str, *, graders: RowGraders, names: Mapping[str, str], read: Records | None = None
+) -> Iterator[Line]:
+    """The rows of a file, as they are to be graded.
 
     Args:
         path: the file.
         graders: by what rows are graded.
-        names: field -> column of the file, where they differ; dots reach into objects.
+        names: field -> column of the file, where they differ; dots reach into objects and lists (`verifiers.columns`).
+        read: reads it; None: as JSON lines (gzipped or not), `-` for standard input.
     Raises:
         FileError: no such file, or it cannot be decoded.
     """
-    for number, row in read_records(path):
+    for number, row in (read or read_records)(path):
         if isinstance(row, str):
             yield Line(number, str(number), None, row)
             continue
@@ -59,16 +75,20 @@ def read_lines(path: str, *, graders: RowGraders, names: Mapping[str, str]) -> I
 
 
 def _line(number: int, row: Mapping[str, JSON], graders: RowGraders, names: Mapping[str, str]) -> Line:
-    values = {name: _reach(row, names.get(name, name)) for name in FIELDS}
+    columns = {name: names.get(name, name) for name in FIELDS}
+    values = {
+        name: cast("JSON", column_of(row, col)) if has_column(row, col) else None for name, col in columns.items()
+    }
     key = str(values["id"]) if values["id"] is not None else str(number)
-    completion, own, options = values["completion"], values["verifier"], values["options"]
-    for name in ("completion", "reference"):
-        column = names.get(name, name)
-        if column not in row and column.partition(".")[0] not in row:
+    for name in REQUIRED:
+        if not has_column(row, columns[name]):
             known = ", ".join(list(row)[:8])
-            return Line(number, key, None, f"no column {column!r}; there are {known} (--column {name}=NAME)")
+            return Line(number, key, None, f"no column {columns[name]!r}; there are {known} (--column {name}=NAME)")
+    completion, own, options = values["completion"], values["verifier"], values["options"]
     if not isinstance(completion, str):
-        return Line(number, key, None, f"completion must be text; got {type(completion).__name__}")
+        return Line(
+            number, key, None, f"completion must be text; got {type(completion).__name__}{_inner(completion, columns)}"
+        )
     if own and not isinstance(own, str):
         return Line(number, key, None, f"verifier must be a name; got {type(own).__name__}")
     try:
@@ -86,25 +106,12 @@ def _line(number: int, row: Mapping[str, JSON], graders: RowGraders, names: Mapp
     return Line(number, key, GradingRequest(chosen.verifier, grading, chosen.options))
 
 
-def _reach(row: Mapping[str, JSON], column: str) -> JSON:
-    if column in row:
-        return row[column]
-    found: JSON = dict(row)
-    for part in column.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
-
-
 def read_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
-    """(line number from 1, row or what is wrong with the line) of a JSONL[.gz] or parquet file, or `-`.
+    """(line number from 1, row or what is wrong with the line) of a file of JSON lines, gzipped or not, or `-`.
 
     Raises:
         FileError: the file cannot be read at all.
     """
-    if path.endswith(".parquet"):
-        for number, row in enumerate(read_parquet(path), 1):
-            yield number, json.loads(json.dumps(row, default=str))  # dates and decimals as text
-        return
     for number, line in numbered_lines(path):
         try:
             row = parse_line(line, errors="replace")
@@ -205,11 +212,12 @@ def grade_file(
     done: Sequence[str] = (),
     summary: Summary | None = None,
     on_row: Callable[[], object] = lambda: None,
+    read: Records | None = None,
 ) -> Summary:
     """Grade every row of a file and write one JSON line for each, in order.
 
     Args:
-        path: JSONL (also .gz), parquet, or `-` for standard input.
+        path: the file; `-` is standard input.
         pool: that grades.
         target: where the lines go.
         verifier: of rows that name none.
@@ -219,6 +227,7 @@ def grade_file(
         done: ids of rows that are already in the target, from the file's beginning.
         summary: of those rows, which is added to.
         on_row: called after each line.
+        read: reads its rows; None: as JSON lines.
     Returns:
         the figures of all rows.
     Raises:
@@ -236,7 +245,7 @@ def grade_file(
         on_row()
 
     graders = RowGraders(verifier, options, any_row=any_row)
-    for line in _lines_after(done, read_lines(path, graders=graders, names=names or {}), path):
+    for line in _lines_after(done, read_lines(path, graders=graders, names=names or {}, read=read), path):
         waiting.append((line, None if line.request is None else _submit(pool, line.request)))
         while len(waiting) >= READ_AHEAD or (waiting and (waiting[0][1] is None or waiting[0][1].done())):
             write_first()

@@ -21,7 +21,7 @@ from typing import NamedTuple, cast
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from verifiers.errors import FileError
-from verifiers.kit.files import Summary, grade_file, output_file
+from verifiers.kit.files import Records, Summary, grade_file, output_file
 from verifiers.plain_yaml import read_yaml_file
 from verifiers.pool import GradingPool
 from verifiers.registry import get_verifier
@@ -140,10 +140,16 @@ def grade_suite(
     resume: bool = False,
     overwrite: bool = False,
     on_row: Callable[[], object] = lambda: None,
+    read: Records | None = None,
 ) -> Sequence[Graded]:
-    """Grade every part; a part that cannot be read loses only itself. Parts in the suite's order."""
+    """Grade every part; a part that cannot be read loses only itself. Parts in the suite's order.
+
+    `read` reads the rows of a part's file; None: as JSON lines.
+    """
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        grade = partial(_grade_part, loaded=loaded, pool=pool, resume=resume, overwrite=overwrite, on_row=on_row)
+        grade = partial(
+            _grade_part, loaded=loaded, pool=pool, resume=resume, overwrite=overwrite, on_row=on_row, read=read
+        )
         parts = [threads.submit(grade, part) for part in loaded.suite.parts]
         return [part.result() for part in parts]
 
@@ -156,6 +162,7 @@ def _grade_part(
     resume: bool,
     overwrite: bool,
     on_row: Callable[[], object],
+    read: Records | None,
 ) -> Graded:
     output = loaded.folder / loaded.suite.output / f"{part.name}.jsonl"
     summary = Summary()
@@ -172,6 +179,7 @@ def _grade_part(
                 done=done,
                 summary=summary,
                 on_row=on_row,
+                read=read,
             )
     except FileError as error:
         return Graded(part, summary, str(error))

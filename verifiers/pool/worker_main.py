@@ -166,7 +166,7 @@ def _check(batch: list[Row], verifier: Verifier, name: str) -> list[dict[str, JS
 
 def _check_one(reference: JSON, verifier: Verifier, name: str) -> dict[str, JSON]:
     try:
-        verifier.check_reference(reference)
+        verifier.check_references(reference)
     except BadReference as error:
         return {**fixed(Outcome.BAD_REFERENCE, str(error)).to_json(), "verifier": name}
     except BaseException as error:  # the boundary, as above

@@ -9,8 +9,8 @@ import pytest
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
-from reasoner.config.sections import PromptSection
-from reasoner.data.demonstrations import encode_problems, encode_row, load_rows
+from reasoner.config.sections import PromptSection, SftSection
+from reasoner.data.demonstrations import demonstrations_in, encode_problems, encode_row, load_rows
 from reasoner.data.encode import batch_of
 from reasoner.data.prompt import UnusableRow
 from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer
@@ -90,7 +90,7 @@ def test_every_reply_of_a_chat_is_behind_what_the_policy_would_see(template: str
     single = {"messages": [user("a"), assistant("one")]}
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in (single, several, single)))
-    found = load_rows([str(file)], tokenizer, SECTION, split="train", limit=1000)
+    found = load_rows(demonstrations_in(SftSection(), "train", [str(file)]), tokenizer, SECTION, limit=1000)
     assert not found.bad
     one, row, _ = found.rows
     assert decoded(one, tokenizer)[1] == "one<|im_end|>"

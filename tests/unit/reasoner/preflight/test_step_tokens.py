@@ -80,7 +80,7 @@ def test_what_is_not_on_this_disk_is_not_looked_up(folder: Path, monkeypatch: py
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("looked up")
 
-    monkeypatch.setattr("reasoner.preflight.step_tokens.read_rows", refuse)
+    monkeypatch.setattr("reasoner.preflight.step_tokens.shaped_rows", refuse)
     monkeypatch.setattr("reasoner.preflight.step_tokens.load_pairs", refuse)
     monkeypatch.setattr("reasoner.preflight.step_tokens.render", refuse)
     assert step_tokens(stage_of(folder, task="gsm8k")) is None

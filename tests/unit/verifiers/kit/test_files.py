@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reasoner.cli import app
-from verifiers.kit.files import FileError, grade_file, graded_before
-from verifiers.pool import GradingPool
+from verifiers.kit.files import FileError, graded_before
 
 ROWS = [
     {"id": "a", "completion": "#### 1", "reference": "1"},
@@ -47,7 +45,7 @@ def test_rows_are_graded_in_order_and_what_cannot_be_is_said(tmp_path: Path) -> 
     assert [row["id"] for row in rows] == ["a", "b", "3", "c", "d", "e", "f", "g", "10"]
     assert [row["outcome"] for row in rows if row["outcome"] != "malformed"] == OUTCOMES
     assert "4 of 9 rows graded, 75.0% correct [30.1%, 95.4%]" in said  # Wilson's interval of 3 of 4
-    assert "line 3: not JSON" in said
+    assert "line 3: must be JSON" in said
     assert "line 9: no column 'completion'; there are id (--column completion=NAME)" in said
     assert "line 10: must be a JSON object; got list" in said
     assert "not graded: 1 x verifier_error: no verifier named 'no-such'" in said
@@ -105,9 +103,9 @@ def test_parquet(tmp_path: Path) -> None:
 
     rows = [{"completion": f"#### {n}", "reference": str(n % 7), "day": datetime.date(2026, 1, 1)} for n in range(20)]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
-    with GradingPool(workers=1) as pool:
-        summary = grade_file(str(tmp_path / "rows.parquet"), pool=pool, target=io.StringIO(), verifier="exact")
-    assert (summary.rows, summary.correct) == (20, 7)
+    code, _, said = run(str(tmp_path / "rows.parquet"), "--verifier", "exact")
+    assert (code, said.splitlines()[0].split(",")[0]) == (0, "20 of 20 rows graded")
+    assert "35.0% correct" in said
     (tmp_path / "no.parquet").write_text("text")
     code, _, error = run(str(tmp_path / "no.parquet"), "--verifier", "exact")
     assert code == 2

@@ -1,0 +1,213 @@
+"""Parquet and Arrow files: rows as Python's own values that JSON can hold, read in pieces or from a memory map.
+
+Both kinds bound their nesting themselves: pyarrow reads no schema of more than 100 levels.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from tasks.base import TaskError
+from tasks.inputs.entries import Entry
+from tasks.inputs.unpacking import needs_data
+from verifiers.jsonl import unpacked_bound
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+PIECE = 256
+"""Rows that are in memory at once."""
+
+
+class Parquet:
+    """The rows of a parquet file.
+
+    The first time that one is wanted by its place, all are written to a temporary Arrow file, which is then mapped.
+
+    Raises:
+        TaskError: pyarrow is not installed, or the file cannot be read, or unpacks to far more than it is packed in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._file = path
+
+    @cached_property
+    def _opened(self) -> pq.ParquetFile:
+        try:
+            import pyarrow.parquet as parquet
+        except ImportError as error:
+            raise TaskError(_needs_pyarrow(self.path)) from error
+        try:
+            file = parquet.ParquetFile(self._file, memory_map=True)
+            told, bound = file.metadata, unpacked_bound(self._file.stat().st_size)
+            held = sum(told.row_group(at).total_byte_size for at in range(told.num_row_groups))
+            _check_schema(file.schema_arrow, self.path)
+        except (OSError, ValueError, RecursionError) as error:  # pyarrow's own errors are ValueErrors
+            raise _unreadable(self.path, error) from error
+        if max(held, told.num_rows * told.num_columns) > bound:
+            raise TaskError(
+                f"{self.path} must unpack to at most {bound >> 20} MiB, and to as many values as that has bytes; it"
+                f" holds {held >> 20} MiB in {told.num_rows} rows. Split it, if it is what it should be."
+            )
+        return file
+
+    def entries(self) -> Iterator[Entry]:
+        odd = _has_odd_values(self._opened.schema_arrow)
+        number = 0
+        try:
+            for piece in self._opened.iter_batches(PIECE):
+                for row in _rows(piece, odd):
+                    number += 1
+                    yield Entry(number, row)
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.path, error) from error
+
+    def count(self) -> int:
+        return self._opened.metadata.num_rows
+
+    def at(self, place: int) -> Entry:
+        return self._mapped.at(place)
+
+    @cached_property
+    def _mapped(self) -> Arrow:
+        import pyarrow
+
+        copy = tempfile.NamedTemporaryFile(prefix="reasoner-rows-", suffix=".arrow")  # gone when closed
+        weakref.finalize(self, copy.close)
+        try:
+            with (
+                pyarrow.OSFile(copy.name, "wb") as sink,
+                pyarrow.ipc.new_file(sink, self._opened.schema_arrow) as to,
+            ):
+                for piece in self._opened.iter_batches(PIECE):
+                    to.write_batch(piece)
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.path, error) from error
+        return Arrow(Path(copy.name), named=self.path)
+
+
+class Arrow:
+    """The rows of an Arrow file (streamed, as `datasets` writes them, or with a footer, as Feather), memory-mapped.
+
+    Raises:
+        TaskError: pyarrow is not installed, or the file cannot be read.
+    """
+
+    def __init__(self, path: Path, *, named: str | None = None) -> None:
+        self.path = named or str(path)
+        self._file = path
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        try:
+            import pyarrow
+        except ImportError as error:
+            raise TaskError(_needs_pyarrow(self.path)) from error
+        try:
+            file = pyarrow.memory_map(str(self._file))
+            magic = file.read(6)
+            file.seek(0)
+            opened = pyarrow.ipc.open_file(file) if magic == b"ARROW1" else pyarrow.ipc.open_stream(file)
+            table = opened.read_all()
+            _check_schema(table.schema, self.path)
+        except (OSError, ValueError, RecursionError) as error:
+            raise _unreadable(self.path, error) from error
+        if table.nbytes > unpacked_bound(self._file.stat().st_size):
+            raise TaskError(f"{self.path} unpacks to {table.nbytes >> 20} MiB. Split it, if it is what it should be.")
+        return table
+
+    def entries(self) -> Iterator[Entry]:
+        odd = _has_odd_values(self._table.schema)
+        number = 0
+        try:
+            for piece in self._table.to_batches(max_chunksize=PIECE):
+                for row in _rows(piece, odd):
+                    number += 1
+                    yield Entry(number, row)
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.path, error) from error
+
+    def count(self) -> int:
+        return self._table.num_rows
+
+    def at(self, place: int) -> Entry:
+        try:
+            piece = self._table.slice(place, 1)
+            return Entry(place + 1, _rows(piece, _has_odd_values(piece.schema))[0])
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.path, error) from error
+
+
+def _needs_pyarrow(path: str) -> str:
+    return needs_data(f"{path}: parquet and Arrow files are read by pyarrow, which")
+
+
+def _unreadable(path: str, error: Exception) -> TaskError:
+    if isinstance(error, TaskError):
+        return error
+    return TaskError(f"{path} cannot be read: {str(error).rstrip('.')}. It may be cut off: download or write it anew.")
+
+
+def _rows(piece: pa.Table, odd: bool) -> list[dict[str, object]]:
+    piece.validate(full=True)  # of damaged bytes, pyarrow would end the process
+    rows = piece.to_pylist(maps_as_pydicts="lossy")
+    return [cast("dict[str, object]", plain(row)) for row in rows] if odd else rows
+
+
+def plain(value: object) -> object:
+    """A value as JSON can hold it: dates and decimals as text, bytes as text or in base 64."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in cast("list[object]", value)]
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode()
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _check_schema(schema: pa.Schema, path: str) -> None:
+    names = list(schema.names)
+    twice = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
+    if twice is not None:
+        raise TaskError(f"{path} must have columns of different names; {twice!r} stands twice.")
+
+
+def _has_odd_values(schema: pa.Schema) -> bool:
+    """Whether some value is not of JSON's own kinds."""
+    from pyarrow import types
+
+    waiting = [field.type for field in schema]
+    while waiting:
+        kind = waiting.pop()
+        if kind.num_fields:
+            waiting += [kind.field(at).type for at in range(kind.num_fields)]
+        elif not (
+            types.is_string(kind)
+            or types.is_large_string(kind)
+            or types.is_integer(kind)
+            or types.is_floating(kind)
+            or types.is_boolean(kind)
+            or types.is_null(kind)
+        ):
+            return True
+    return False
+
+
+__all__ = ["Arrow", "Parquet", "plain"]

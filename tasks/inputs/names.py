@@ -1,0 +1,154 @@
+"""Which split a file belongs to, by its name; and splits as they are asked for: a name, a part of one, a sum."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.base import TaskError
+from tasks.inputs.unpacking import ENDINGS
+
+TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+BINARY = (".parquet", ".arrow", ".feather")
+KINDS = (*TEXT, *BINARY)
+SUFFIXES = (*KINDS, *(kind + ending for kind in TEXT for ending in ENDINGS))
+"""How the names of files that are read end."""
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""Split to the words that mean it in the name of a file or folder, as the Hugging Face hub takes them
+(https://huggingface.co/docs/hub/datasets-file-names-and-splits)."""
+SHARD = re.compile(r"([-_.]?(part|shard|chunk)?[-_.]?\d+)?([-_]of[-_]\d+)?$", re.IGNORECASE)
+EXPRESSION = re.compile(r"^(?P<name>[\w.@-]+?)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?$")
+
+
+def is_data_file(path: Path) -> bool:
+    """Whether a file's name is one of those that are read."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def kind_of(path: Path | str) -> str:
+    """What a file is by its name, without how it is packed: `.jsonl`, `.csv`, ...; "" for none."""
+    name = Path(path).name.lower()
+    for ending in ENDINGS:
+        name = name.removesuffix(ending)
+    return next((kind for kind in KINDS if name.endswith(kind)), "")
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without what says its kind, its packing and its number among shards.
+
+    Example:
+        >>> stem_of(Path("train-00000-of-00002.parquet")), stem_of(Path("gsm8k_test.jsonl.gz"))
+        ('train', 'gsm8k_test')
+    """
+    name = path.name
+    for ending in ENDINGS:
+        name = name.removesuffix(ending)
+    name = name[: len(name) - len(kind)] if (kind := kind_of(name)) else name
+    return SHARD.sub("", name) or name
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name means; None where it means none.
+
+    A word of WORDS at its end, or alone, is that split. At its beginning it is a split of its own, by the whole name:
+    `train_prefs` and `train_sft` of one data set are two splits.
+
+    Example:
+        >>> [split_of(name) for name in ("gsm8k_train", "dev", "train_prefs", "my-test-set", "rows")]
+        ['train', 'validation', 'train_prefs', 'test', None]
+    """
+    words = re.split(r"[-_. ]+", name.lower())
+    found = [split for word in words for split, meant in WORDS.items() if word in meant]
+    if not found:
+        return None
+    ahead = len(words) > 1 and any(words[0] in meant for meant in WORDS.values()) and len(found) == 1
+    return name if ahead else found[-1]
+
+
+class Asked(NamedTuple):
+    """A part of a split."""
+
+    name: str
+    start: str | None = None
+    stop: str | None = None
+    """Rows, or per cent with a %; negative from the end; None: all."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is asked for."""
+        return self.start is None and self.stop is None
+
+    def bounds(self, count: int) -> tuple[int, int]:
+        """First row and the row behind the last, of so many; per cent to the closest row, as `datasets` rounds.
+
+        Example:
+            >>> Asked("train", None, "5%").bounds(30), Asked("train", "-10", None).bounds(30)
+            ((0, 2), (20, 30))
+        """
+        start, stop = _place(self.start, count, 0), _place(self.stop, count, count)
+        return start, max(start, stop)
+
+
+def _place(written: str | None, count: int, default: int) -> int:
+    if written is None:
+        return default
+    place = round(int(written[:-1]) * count / 100) if written.endswith("%") else int(written)
+    return max(0, min(count, place + count if place < 0 else place))
+
+
+def asked_for(split: str) -> list[Asked]:
+    """A split as it is written: `train`, `train[:5%]`, `train[10:20]`, `train+validation`.
+
+    Raises:
+        TaskError: it is not written so.
+    """
+    found: list[Asked] = []
+    for part in split.split("+"):
+        match = EXPRESSION.match(part.strip())
+        if match is None:
+            raise TaskError(f"a split must be a name, or a part such as train[:5%] or train[100:200]; got {split!r}.")
+        found.append(Asked(match["name"], match["start"], match["stop"]))
+    return found
+
+
+def meant(wanted: str, available: Iterable[str]) -> str | None:
+    """The split of those there are that a name means: itself, another word for it, or the one that it begins.
+
+    A test split that is not there may be called validation: data that nothing is trained on.
+
+    Example:
+        >>> meant("test", ["train", "validation"]), meant("train", ["train_prefs", "test_prefs"]), meant("x", ["y"])
+        ('validation', 'train_prefs', None)
+    """
+    names = list(available)
+    if wanted in names:
+        return wanted
+    known = split_of(wanted)
+    same = [name for name in names if known is not None and split_of(name) == known]
+    longer = [name for name in names if re.match(rf"{re.escape(wanted)}[-_.]", name)]
+    if len(same) == 1:
+        return same[0]
+    if len(longer) == 1 and not same:
+        return longer[0]
+    if wanted == "test" and not same and not longer:
+        return meant("validation", names) if "validation" in {split_of(name) for name in names} else None
+    return None
+
+
+def no_split(path: str, wanted: str, available: Iterable[str]) -> str:
+    """That a split is not there, in words."""
+    names = sorted(available)
+    near = next((name for name in names if name.startswith(wanted)), names[0])
+    return (
+        f"{path} has no split {wanted!r}; it has {', '.join(names)}. Set split_names, for example"
+        f" {{{wanted.partition('_')[0]}: {near}}}."
+    )
+
+
+__all__ = ["SUFFIXES", "Asked", "asked_for", "is_data_file", "kind_of", "meant", "no_split", "split_of", "stem_of"]
