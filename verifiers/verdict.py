@@ -113,7 +113,7 @@ class Verdict:
         if self.answer is not None:
             object.__setattr__(self, "answer", whole(str(self.answer)))
         reason = self.detail.get("reason")
-        if isinstance(reason, str) and (shown := visible(whole(reason))) != reason:  # it quotes programs, and is printed
+        if isinstance(reason, str) and (shown := visible(whole(reason))) != reason:  # it may quote a program
             object.__setattr__(self, "detail", {**self.detail, "reason": shown})
         object.__setattr__(self, "detail", _recordable(self.detail))
         if self.components or self.weights:

@@ -121,8 +121,8 @@ def _undecided(history: History) -> Iterator[Finding]:
             f"share of the graded: {over_time}",
             f"one of them: {str(rows[-1].answer)[:80]!r} against {str(rows[-1].reference)[:40]!r}",
         ),
-        change="ask in the prompt for a value that is worked out; where the references themselves are integrals, limits or"
-        " series that SymPy cannot work out, write their values (`reasoner tasks validate TASK` names them).",
+        change="ask in the prompt for a value that is worked out; where the references themselves are integrals, limits"
+        " or series that SymPy cannot work out, write their values (`reasoner tasks validate TASK` names them).",
         rollouts=places(rows),
     )
 
