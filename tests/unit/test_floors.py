@@ -94,7 +94,7 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "mathematics/equality": {"mathematics"},
     "mathematics/opinion": {"mathematics"},
     "mathematics/wordings": {"mathematics", "mathematics/reading"},
-    "mathematics/references": MATHEMATICS | INTERFACE | {"answers"},
+    "mathematics/references": MATHEMATICS | INTERFACE | {"answers", "mathematics/wordings"},
     "mathematics/verifier": MATHEMATICS | INTERFACE | {"answers", "mathematics/references", "mathematics/wordings"},
     "logic": INTERFACE | {"answers"},
     "code": INTERFACE | {"answers"},

@@ -335,12 +335,24 @@ def said(rest: str) -> Extraction | None:
     rest = rest[filler.end() :] if (filler := _FILLER.match(rest)) else rest
     inner = _wrapped(rest)
     if inner is None:
+        rest = _before_bold_ends(rest)
         end = _SENTENCE_END.search(rest, min(len(rest), 1))
         inner = _value_in((rest[: end.start()] if end else rest).strip())
         inner = inner.strip("*").strip()
         whole = re.fullmatch(r"\$([^$]+)\$\.?", inner)
         inner = whole.group(1) if whole else inner
     return Extraction(answer=inner.strip(), form="declared")
+
+
+_GOES_ON = Pattern(r"\s*[,;]?\s*(?:or|and|oder|und|ou|et|o|y|или|и|perhaps|maybe)\b|\s*[或和]", re.IGNORECASE)
+
+
+def _before_bold_ends(rest: str) -> str:
+    """The `5.` of `**The answer is 5.** Hope that helps`: the bold that began before the declaration ends here."""
+    line = rest.partition("\n")[0]
+    if line.count("**") % 2 == 0 or _GOES_ON.match(line, line.index("**") + 2):
+        return rest
+    return line.partition("**")[0]
 
 
 def _value_in(inner: str) -> str:

@@ -49,6 +49,7 @@ PAIR = Pattern(
 JSON_KEYS = ("final_answer", "answer", "final answer", "result", "solution")
 BOLD_END = Pattern(r"\*\*([^*\n]{1,200})\*\*[\s.!。！．।]*$")
 LONE_NUMBER = Pattern(r"-?\$?\d[\d,]*(?:\.\d+)?%?")
+LONE_LETTER = Pattern(r"\(?[A-J]\)?")
 BARE_LIMIT = 120
 YES_NO = Pattern(r"(yes|no|true|false)(?:[,.;:]|\s[—–-])\s+(?=[a-z])(?![^\n]{300})[^\n]*$", re.IGNORECASE)
 
@@ -101,9 +102,12 @@ def _mended(found: Extraction) -> Extraction:
 
 
 def _declares(text: str, forms: Sequence[str]) -> bool:
-    """Whether a text says outright what its answer is, or is nothing but a number."""
+    """Whether a text says outright what its answer is, or is nothing but a number or a letter."""
     found = any(FINDERS[form](text) is not None for form in _OUTRIGHT if form in forms)
-    return found or (len(text) < BARE_LIMIT and LONE_NUMBER.fullmatch(text.strip().rstrip(".")) is not None)
+    plain = text.strip().rstrip(".")
+    return found or (
+        len(text) < BARE_LIMIT and (LONE_NUMBER.fullmatch(plain) or LONE_LETTER.fullmatch(plain)) is not None
+    )
 
 
 def _corrected(found: Extraction, text: str, forms: Sequence[str]) -> Extraction | None:

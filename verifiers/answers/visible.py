@@ -57,7 +57,7 @@ _PROBLEM = (
 )
 _NEXT = re.compile(
     rf"\n[ \t]{{0,8}}(?:(?:\*\*|#{{1,6}}[ \t]{{0,4}})?(?:(?:next|new|another)\s)?{_PROBLEM}(?P<number>\s\d{{1,2}})?"
-    r"(?:\*\*)?[ \t]{0,4}[:：]"
+    rf"(?:\*\*)?[ \t]{{0,4}}[:：]|(?:\*\*)?{_PROBLEM}\s(?P<listed>\d{{1,2}})\.\s"
     r"|#{1,6}[ \t]{1,4}(?:question|problem|instruction|user|human)[ \t]{0,4}\n)",
     re.IGNORECASE,
 )
@@ -177,7 +177,7 @@ def before_next_problem(text: str, declares: Callable[[str], bool]) -> str:
         if count == MAX_NEXT:
             break
         before = text[: mark.start()]
-        if mark["number"] and _NUMBERED.search(before):
+        if (mark["number"] or mark["listed"]) and _NUMBERED.search(before):
             continue  # the parts of one exercise
         if before.strip() and declares(before):
             return before

@@ -35,6 +35,7 @@ from verifiers.mathematics.nodes import (
 from verifiers.mathematics.reading.commas import with_points
 from verifiers.mathematics.reading.foreign import words_of_another_script
 from verifiers.mathematics.reading.reader import clean, read, read_verbatim
+from verifiers.mathematics.wordings import truth
 from verifiers.verdict import JSON
 
 
@@ -147,7 +148,7 @@ def _tree(cleaned: str, text: str) -> Node:
     try:
         return decimal(cleaned) or read(cleaned)
     except ParseError as error:
-        verbatim = as_written(cleaned)
+        verbatim = Text((cleaned.lower(),)) if truth(cleaned) is not None else as_written(cleaned)
         if verbatim is not None:
             return verbatim
         raise BadReference(f"reference cannot be read as mathematics ({error}); got {text[:80]!r}.") from error

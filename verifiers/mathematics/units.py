@@ -21,6 +21,8 @@ BASE: Mapping[str, str] = {
     "yd yard": "1143/1250 m",
     "mi mile": "201168/125 m",
     "lightyear ly": "9460730472580800 m",
+    "pc parsec": "30856775814913673 m",  # IAU 2015 B2, to a metre
+    "AU": "149597870700 m",
     "s sec second": "1 s",
     "min minute": "60 s",
     "h hr hour": "3600 s",
@@ -123,7 +125,7 @@ PREFIXES: Mapping[str, tuple[str, Fraction]] = {
     "T": ("tera", Fraction(10**12)),
 }
 _LONG_SYMBOLS = frozenset("mol mmHg atm cal Omega bar torr kmph amu rev KiB MiB GiB TiB kbps Mbps Gbps bps ppm".split())
-_PREFIXED = "m s g l L N J W Pa A C V Omega F H T Hz Bq mol M eV cal Wh bar".split()
+_PREFIXED = "m pc s g l L N J W Pa A C V Omega F H T Hz Bq mol M eV cal Wh bar".split()
 """Symbols that take every prefix."""
 _LONG_PREFIXED = (
     "meter metre second gram liter litre newton joule watt pascal ampere amp coulomb volt ohm farad henry hertz mole "

@@ -236,6 +236,19 @@ def _reference_beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
         return None
 
 
+def _with_the_constant_e(gold: Gold, found: Extraction) -> Pair | None:
+    r"""The 2e - 3 of `\frac{2e-3}{e}`, which is 0.002 where no other e stands in either text."""
+    texts = [_POWER_OF_TEN.sub(" e ", text) for text in (gold.text, found.answer)]
+    if texts == [gold.text, found.answer] or not any(map(_EULER.search, (gold.text, found.answer))):
+        return None
+    try:
+        return read(texts[0]) if texts[0] != gold.text else gold.tree, read(texts[1])
+    except (ParseError, LimitExceeded):
+        return None
+
+
+_POWER_OF_TEN = re.compile(r"(?<=\d)e(?=[-+]\d)")
+_EULER = re.compile(r"(?<![A-Za-z\\\d])\d*e(?![A-Za-z\d]|[-+]\d)")
 _COMMA_WITHIN = re.compile(r"\d,\d")
 _COMMA_NUMBER = re.compile(r"\s*[-−]?\d{1,12},\d{1,12}(?![\d,])")
 _READINGS: Sequence[Callable[[Gold, Extraction], Pair | None]] = (
@@ -243,6 +256,7 @@ _READINGS: Sequence[Callable[[Gold, Extraction], Pair | None]] = (
     _with_decimal_comma,
     _beside_its_label,
     _reference_beside_its_label,
+    _with_the_constant_e,
 )
 """Readings of a reference and an answer, the plain one first; None where there is no such reading."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from verifiers.mathematics.limits import LimitExceeded, ParseError
 from verifiers.mathematics.nodes import Node
@@ -21,12 +23,30 @@ _LABEL = re.compile(
     r"(?:(?:option|choice|answer)\s*)?(?:[(\[]([A-Z])[)\]]|([A-Z])[).:](?=\s|$))[.:]?\s*([\s\S]*)", re.IGNORECASE
 )
 _OTHER_LABEL = re.compile(r"[(\[][A-Z][)\]]|(?:^|\s)[A-Z][).:](?:\s|$)|^(?:or|and|/|,)\s*\(?[A-Z]\)?\b", re.IGNORECASE)
+_TRUTH_WORDS: Mapping[str, tuple[str, bool]] = {
+    word: (language, value)
+    for language, *words in (
+        ("en", "true yes", "false no"),
+        ("ru", "да верно правда", "нет неверно ложь"),
+        ("zh", "是 对 正确 對 正確", "否 不是 错 错误 不对 不正确 錯 錯誤"),
+        ("ja", "はい", "いいえ"),
+        ("fr", "oui vrai", "non faux"),
+        ("de", "ja wahr", "nein falsch"),
+        ("es", "sí verdadero", "falso"),
+        ("pt", "sim verdadeiro", "não"),
+        ("it", "sì vero", ""),
+        ("pl", "tak", "nie"),
+    )
+    for value, group in zip((True, False), words, strict=True)
+    for word in group.split()
+}
+"""Words for true and false to their language: an answer in another language than the reference is none of its words."""
 _TRUTH = re.compile(
     r"(?:(?:the|this|that)\s+(?:statement|claim|assertion|proposition|equation|inequality)\s+is\s+|(?:it\s+is|it's|that\s+is)\s+)?"
-    r"(not\s+)?(true|false|yes|no)",
+    rf"(not\s+)?({'|'.join(_TRUTH_WORDS)})[.!。]?",
     re.IGNORECASE,
 )
-_TRUTH_WORD = re.compile(r"true|false|yes|no", re.IGNORECASE)
+_TRUTH_WORD = re.compile("|".join(_TRUTH_WORDS), re.IGNORECASE)
 _NO_PROSE = re.compile(r"[^A-Za-z0-9\s.,'’:;()!?-]")
 _ELEMENTS = frozenset(
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb "
@@ -93,15 +113,27 @@ def same_truth(reference: str, answer: str) -> bool | None:
     if wanted is None:
         return None
     said = truth(answer)
-    return None if said is None else said is wanted
+    if said is None:
+        return None
+    return said == wanted
 
 
-def truth(text: str) -> bool | None:
-    """What `Yes`, `False`, `the statement is true` say; None for anything else."""
+class Truth(NamedTuple):
+    """What a word for true or false says, and in which language."""
+
+    language: str
+    value: bool
+
+
+def truth(text: str) -> Truth | None:
+    """What `Yes`, `False`, `the statement is true`, `нет` say; None for anything else."""
     if len(text) > 80 or _TRUTH_WORD.search(text) is None:
         return None
     found = _TRUTH.fullmatch(unwrapped(text))
-    return None if found is None else (found[2].lower() in ("true", "yes")) is not bool(found[1])
+    if found is None:
+        return None
+    language, value = _TRUTH_WORDS[found[2].lower()]
+    return Truth(language, value is not bool(found[1]))
 
 
 def prose(text: str) -> str | None:

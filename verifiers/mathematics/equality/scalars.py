@@ -135,15 +135,20 @@ def undecidable(node: Node) -> str:
     return next((kind for kind in map(undecidable, children(node)) if kind), "")
 
 
+FEW_DIGITS = 15
+
+
 def is_question(gold: Node, answer: Node) -> bool:
     """Whether a second opinion is asked of a pair that is left open: of work to be done, or of complex numbers.
 
     An answer that leaves to be worked out what the reference has worked out is none, equal or not: it may be the
-    problem itself. Nor is a decimal, beside an exact reference.
+    problem itself. Nor is a decimal of many digits, which may be a value cut off where two are still compared; one of a
+    few digits is equal only where the value ends there.
     """
     if not undecidable(gold) and (undecidable(answer) or not (has_complex_parts(gold) or has_complex_parts(answer))):
         return False
-    return constants.decimal(answer) is None or constants.decimal(gold) is not None
+    written = constants.decimal(answer)
+    return written is None or abs(written[0]) < written[1] * 10**FEW_DIGITS
 
 
 def _rounded_surd(comparer: Comparer, gold: Node, answer: Node) -> bool:

@@ -118,6 +118,14 @@ def clean(text: str) -> str:
     return stripped
 
 
+_JOINED_FORMULAS = re.compile(r"\$\s{1,3}(y|et|e|o|ou)\s{1,3}\$")
+
+
+def _joined(found: re.Match[str]) -> str:
+    """`$x=5$ y $x=2$`, Spanish, French, Portuguese and Italian."""
+    return f"$ {'or' if found[1].startswith('o') else 'and'} $"
+
+
 @lru_cache(maxsize=4096)
 def read(text: str) -> Node:
     """The tree of one answer.
@@ -139,7 +147,7 @@ def read(text: str) -> Node:
     if len(text) > MAX_ANSWER_CHARS:
         raise LimitExceeded(f"the answer has over {MAX_ANSWER_CHARS} characters")
     _check_braces(text)
-    cleaned = clean(text)
+    cleaned = clean(_JOINED_FORMULAS.sub(_joined, text))
     if not cleaned:
         raise ParseError("an empty answer")
     special = _clock_or_date(cleaned)

@@ -59,9 +59,9 @@ def test_every_written_case_is_right() -> None:
 
 
 def test_every_blind_case_has_its_outcome() -> None:
-    """300 pairs in the manner of contests, textbooks and chats, written without sight of the verifier."""
+    """Two rounds of 300 pairs in the manner of contests, textbooks and chats, written without sight of the verifier."""
     cases = [json.loads(line) for line in BLIND.read_text(encoding="utf-8").splitlines()]
-    assert len(cases) == 300
+    assert len(cases) == 600
     wrong = [
         (case["id"], case["why"], verdict.reason)
         for case in cases
