@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 from docker.api import APIClient
 from docker.context import Context, ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound, InvalidVersion, NotFound, TLSParameterError
+from docker.utils import kwargs_from_env
 from requests.exceptions import RequestException
 
-import docker
 from sandbox.api import SandboxError, SandboxUnavailable
 from sandbox.connection import STDERR_KEPT, polled
 from sandbox.image import as_tar, canonical, ensure_root
@@ -62,9 +62,23 @@ def connect(seconds: float = COMMAND_SECONDS) -> APIClient:
             with socket.socket(socket.AF_UNIX) as there:  # the library leaves one behind that cannot connect
                 there.settimeout(seconds)
                 there.connect(where.removeprefix("unix://"))
-        return docker.DockerClient.from_env(timeout=seconds).api
+        given = kwargs_from_env()
+        if "base_url" not in given:
+            given = {**ContextAPI.kwargs_from_context(), **given}
+        return Client(timeout=seconds, **given)
     except FAILURES as error:
         raise SandboxUnavailable(f"the Docker engine at {where} cannot be used: {reason(error)}") from None
+
+
+class Client(APIClient):
+    """One whose certificate authority is the engine's own, whatever REQUESTS_CA_BUNDLE says of the web's."""
+
+    def merge_environment_settings(self, *arguments: Any) -> dict[str, Any]:
+        """Of a request, as `requests` merges them."""
+        merged = super().merge_environment_settings(*arguments)
+        if isinstance(self.verify, str):
+            merged["verify"] = self.verify
+        return merged
 
 
 @contextlib.contextmanager
@@ -126,7 +140,8 @@ def _known(cause: BaseException) -> str | None:
     if isinstance(cause, TLSParameterError):
         return "TLS is asked for, and cert.pem, key.pem and ca.pem are not all in DOCKER_CERT_PATH (~/.docker)."
     if isinstance(cause, ssl.SSLError):
-        return f"TLS failed ({cause.reason or cause}); see DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."
+        said = getattr(cause, "verify_message", "") or cause.reason or cause
+        return f"TLS failed ({said}); see DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."
     if isinstance(cause, FileNotFoundError):
         return f"nothing is there; {START}, or {OTHERS}."
     if isinstance(cause, PermissionError):

@@ -1,3 +1,5 @@
+from typing import Any
+
 class Context:
     name: str
     @property
@@ -6,3 +8,5 @@ class Context:
 class ContextAPI:
     @classmethod
     def get_context(cls, name: str | None = ...) -> Context | None: ...
+    @classmethod
+    def kwargs_from_context(cls) -> dict[str, Any]: ...

@@ -1,0 +1,3 @@
+from typing import Any
+
+def kwargs_from_env() -> dict[str, Any]: ...
