@@ -56,11 +56,11 @@ def _reached(value: object, path: str) -> Iterator[tuple[object]]:
         return
     if not _is_list(value):
         return
-    head, _, rest = path.partition(".")
+    head, dot, rest = path.partition(".")
     if head.removeprefix("-").isdecimal():
         place = int(head) if len(head) < 10 else len(value)
         if -len(value) <= place < len(value):
-            if rest:
+            if dot:
                 yield from _reached(value[place], rest)
             else:
                 yield (value[place],)

@@ -6,12 +6,13 @@ adds its own formats by being named in PROVIDERS: it holds FORMATS, a sequence o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from itertools import islice
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast, get_args
 
 from tasks.base import TaskError
 from verifiers.columns import NoColumn, column_of
@@ -184,6 +185,17 @@ def reading(
     return Reading(found.format, {}), found.said
 
 
+def table(use: Use) -> str:
+    """The formats of a use as a table of docs/data.md: name, how it is told, an example row, where it is described."""
+    rows = ["| format | recognised by | an example row |", "| --- | --- | --- |"]
+    for one in formats(use):
+        name = f"[{one.name}]({one.source})" if one.source.startswith("https://") else one.name
+        told = one.told_by if one.by_itself else f"{one.told_by} (only where it is named)"
+        example = json.dumps(one.example, ensure_ascii=False).replace("|", "\\|")
+        rows.append(f"| {name} | {told} | `{example}` |")
+    return "\n".join(rows)
+
+
 __all__ = [
     "Format",
     "Reading",
@@ -195,4 +207,9 @@ __all__ = [
     "formats",
     "reading",
     "recognise",
+    "table",
 ]
+
+if __name__ == "__main__":
+    for each in get_args(Use):
+        print(f"### {each.capitalize()}\n\n{table(each)}\n")

@@ -6,15 +6,17 @@ import codecs
 import io
 import json
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import IO, Literal, cast
 
 from tasks.base import TaskError
-from tasks.inputs.entries import Entry
+from tasks.inputs.entries import Entry, Text
 from tasks.inputs.names import kind_of, split_of
-from tasks.inputs.unpacking import unpacked
+from tasks.inputs.unpacking import is_packed, unpacked
 from verifiers import JSON
 from verifiers.jsonl import (
     MAX_LINE_BYTES,
@@ -59,6 +61,42 @@ def json_entries(path: Path, *, split: str, errors: Errors = "strict") -> Iterat
                     yield from _lines(lines_of(file, path), errors)
     except JsonLinesError as error:
         raise TaskError(str(error)) from error
+
+
+class JsonFile(Text):
+    """The rows of a file of JSON. Of one with a row a line, lines are counted and found without being read as JSON."""
+
+    def __init__(self, path: Path, *, split: str, errors: Errors) -> None:
+        super().__init__(str(path), partial(json_entries, path, split=split, errors=errors))
+        self._file, self._errors = path, errors
+
+    @cached_property
+    def _is_lines(self) -> bool:
+        first = next(self.entries(), None)
+        return first is not None and first.unit == "line"
+
+    def count(self) -> int:
+        return len(self._places[0]) if self._is_lines else super().count()
+
+    def at(self, place: int) -> Entry:
+        if not self._is_lines or is_packed(self._file):
+            return super().at(place)
+        with self._file.open("rb") as file:
+            file.seek(self._places[0][place])
+            line = file.readline(MAX_LINE_BYTES).removeprefix(codecs.BOM_UTF8)
+        return next(_lines([(self._places[1][place], line)], self._errors))
+
+    @cached_property
+    def _places(self) -> tuple[array[int], array[int]]:
+        """Where each line begins that is not blank, and its number: sixteen bytes a row in memory."""
+        begins, numbers, begin = array("Q"), array("Q"), 0
+        with unpacked(self._file) as file:
+            for number, line in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), b""), 1):
+                if line.removeprefix(codecs.BOM_UTF8).strip():
+                    begins.append(begin)
+                    numbers.append(number)
+                begin += len(line)
+        return begins, numbers
 
 
 def _objects(file: io.BufferedReader, path: Path, split: str, errors: Errors) -> Iterator[Entry]:
@@ -278,4 +316,4 @@ def is_chat_message(value: JSON) -> bool:
     return is_object(value) and bool({"role", "from"} & value.keys())
 
 
-__all__ = ["json_entries", "rows_in"]
+__all__ = ["JsonFile", "json_entries", "rows_in"]

@@ -14,7 +14,7 @@ from tasks.inputs.csv_files import csv_entries
 from tasks.inputs.entries import Entry, Part, Rows, Source, Text
 from tasks.inputs.folders import Splits, by_name, splits_in
 from tasks.inputs.hub import hub_rows
-from tasks.inputs.json_files import Errors, json_entries
+from tasks.inputs.json_files import Errors, JsonFile
 from tasks.inputs.names import SUFFIXES, Asked, asked_for, is_data_file, kind_of, meant, no_split
 from tasks.inputs.unpacking import unpacked
 from verifiers import JSON
@@ -129,7 +129,7 @@ def open_file(path: Path, *, split: str = "train", errors: Errors = "strict") ->
         raise TaskError(
             f"{path} is of no kind that is read. Name it by what it is: .jsonl, .json, .csv, .tsv, .parquet."
         )
-    return Text(str(path), partial(json_entries, path, split=split, errors=errors))
+    return JsonFile(path, split=split, errors=errors)
 
 
 def _begins_as_json(path: Path) -> bool:

@@ -82,6 +82,13 @@ def unpacked(path: Path) -> Generator[io.BufferedReader]:
         raise TaskError(f"{path} cannot be read: {error}. Write it anew, or name another file.") from error
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file's first bytes say that it is packed."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    return any(head.startswith(magic) for magic in MAGIC)
+
+
 def _refuse(path: Path, head: bytes) -> None:
     for magic, words in REFUSED.items():
         if head.startswith(magic):
@@ -115,4 +122,4 @@ def _xz(file: IO[bytes]) -> IO[bytes]:
 
 OPENERS: Mapping[str, Callable[[IO[bytes]], IO[bytes]]] = {".gz": _gzip, ".bz2": _bz2, ".xz": _xz, ".zst": _zstd}
 
-__all__ = ["ENDINGS", "needs_data", "unpacked"]
+__all__ = ["ENDINGS", "is_packed", "needs_data", "unpacked"]

@@ -107,6 +107,8 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "integrations": INTERFACE | {"answers", "compose", "pool"},
 }
 """Room of `verifiers/` to the rooms of it that it may import; the interface at its root imports no room."""
+TASK_ROOMS: Mapping[str, set[str]] = {"inputs": {"base"}}
+"""Room of `tasks/` to what of it that it may import: the reader knows problems by nothing but their error."""
 NO_TORCH = (
     *("records", "seeds", "config", "label", "storage", "observe/explain", "observe/analysis", "observe/report"),
     *("algorithm/group_baselines.py", "monitoring/glossary.py", "monitoring/reward_hacking.py", "data/overlap.py"),
@@ -262,6 +264,12 @@ def test_every_import_in_verifiers_is_one_that_its_room_may_make() -> None:
     assert not [arrow for arrow in found if arrow.target not in VERIFIER_ROOMS[arrow.room]]
     assert not loops(graph_of(ROOT, "verifiers", set(VERIFIER_ROOMS)))
     assert not INTERFACE & {arrow.room for arrow in found if arrow.target not in INTERFACE}
+
+
+def test_the_reader_of_data_knows_no_task() -> None:
+    found = [arrow for arrow in arrows(ROOT, "tasks", {"inputs"}) if arrow.room == "inputs"]
+    assert found
+    assert not [arrow for arrow in found if arrow.target not in TASK_ROOMS["inputs"]]
 
 
 def test_a_loop_is_found_and_counts_as_one_level() -> None:

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from verifiers.errors import FileError
 from verifiers.jsonl import MAX_LINE_BYTES, JsonLinesError, numbered_lines, parse_line, read_jsonl
-from verifiers.parquet import read_parquet
 
 ROWS = '\ufeff\n{"a": "\u2028"}\n \t\r\n{"a": "\\ud83d\\ude00"}'.encode()
 
@@ -95,19 +93,3 @@ def test_deep_lines_and_endless_numbers_are_no_json_of_ours(tmp_path: Path, text
 def test_wide_lines_are_not_deep() -> None:
     assert len(parse_line(b"[" + b"[[1],{}]," * 5000 + b"1]")) == 5001  # pyright: ignore[reportArgumentType]
     assert parse_line(b"[" * 190 + b"]" * 190)
-
-
-def test_a_parquet_file_unpacks_to_no_more_than_other_files(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    rows = tmp_path / "rows.parquet"
-    parquet.write_table(pyarrow.table({"a": [1, 2], "b": ["x", None]}), rows)
-    assert list(read_parquet(rows)) == [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
-    text = pyarrow.array(["x" * (30 << 20)] * 10)
-    parquet.write_table(pyarrow.table({"a": text}), rows, compression="zstd", use_dictionary=False)
-    assert rows.stat().st_size < 1 << 20
-    with pytest.raises(FileError, match="must unpack to at most 256 MiB"):
-        next(read_parquet(rows))
-    (tmp_path / "no.parquet").write_bytes(b"PAR1")
-    with pytest.raises(FileError, match="cannot be read"):
-        next(read_parquet(tmp_path / "no.parquet"))

@@ -10,9 +10,17 @@ import pytest
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.config.sections import PromptSection, SftSection
-from reasoner.data.demonstrations import demonstrations_in, encode_problems, encode_row, load_rows
+from reasoner.data.demonstrations import (
+    Demonstration,
+    demonstrations_in,
+    encode_problems,
+    encode_row,
+    load_rows,
+    read_row,
+)
 from reasoner.data.encode import batch_of
 from reasoner.data.prompt import UnusableRow
+from reasoner.data.rows import BadRow, usable_rows
 from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer
 from reasoner.stages.references import with_references
 from tasks import Problem
@@ -186,3 +194,26 @@ def test_a_stage_goes_on_from_the_last_policy_and_a_reference_to_nothing_is_refu
         with_references(run, 1)
     with pytest.raises(ConfigError, match="a repeat must be"):
         resolve({"stages": [{"repeat": 0, "stages": []}]})
+
+
+def test_demonstrations_of_any_format_and_by_columns(tmp_path: Path) -> None:
+    def found(rows: list[dict[str, object]], **section: object) -> tuple[list[object], list[BadRow], list[str]]:
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        notes: list[str] = []
+        source = demonstrations_in(SftSection.model_validate(section), "train", [str(path)])
+        usable, bad = usable_rows(source, read=lambda row, where: read_row(row), notes=notes)
+        return [*usable], bad, notes
+
+    rows, bad, notes = found([{"instruction": "Add.", "input": "1 and 2", "output": "3"}] * 3)
+    assert (rows[0], bad, "alpaca" in notes[0]) == (Demonstration("Add.\n1 and 2", "3"), [], True)
+    columns = {"prompt": "q.text", "completion": "said.0.x"}
+    rows, bad, notes = found([{"q": {"text": "1+2?"}, "said": [{"x": "3"}]}] * 2, columns=columns)
+    assert (rows[0], notes) == (Demonstration("1+2?", "3"), [])
+    marked = [{"prompt": "p", "completion": "c", "label": label} for label in (True, False)]
+    rows, bad, notes = found(marked)
+    assert (len(rows), "marked as a bad completion" in bad[0].reason) == (1, True)
+    rows, bad, notes = found([{"text": "Once upon a time"}])
+    assert (rows, "is text alone" in bad[0].reason) == ([], True)
+    with pytest.raises(ValueError, match=r"no column 'promt'; there are messages, prompt, completion.*Did you mean"):
+        SftSection.model_validate({"columns": {"promt": "x"}})

@@ -16,6 +16,7 @@ from reasoner.data.preferences import load_pairs, read_pair, transcript
 from reasoner.data.prompt import UnusableRow
 from reasoner.data.rows import BAD_ROWS, BadRow, report_bad_rows
 from reasoner.evaluation.reward_report import calibration, length_bias, pair_report, pairwise_accuracy
+from tasks import TaskError
 
 SECTION = PreferenceSection()
 CHAT = [{"role": "user", "content": "hi"}]
@@ -192,3 +193,80 @@ def test_real_preference_files_are_read_whole(data_dir: Path) -> None:
     found = load_pairs(autoj).train
     assert len(found.pairs) + len(found.bad) == 1392
     assert sum(pair.target == 0.5 for pair in found.pairs) == 365
+
+
+ASKED = {"role": "user", "content": "Say 2"}
+
+
+def side(*before: dict[str, str], said: str) -> list[dict[str, str]]:
+    return [*before, {"role": "assistant", "content": said}]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": "Say 2", "chosen": side(ASKED, said="2"), "rejected": side(ASKED, said="no")}, "Say 2"),
+        ({"prompt": " Say 2\n", "chosen": side(ASKED, said="2"), "rejected": side(ASKED, said="no")}, " Say 2\n"),
+        (
+            {
+                "prompt": "Say 2",
+                "chosen": side({"role": "system", "content": "S"}, ASKED, said="2"),
+                "rejected": side({"role": "system", "content": "S"}, ASKED, said="no"),
+            },
+            ({"role": "system", "content": "S"}, ASKED),
+        ),
+    ],
+)
+def test_a_prompt_in_text_that_both_conversations_repeat_is_asked_once(row: dict[str, object], prompt: object) -> None:
+    pair = read_pair(row, SECTION, where="f")
+    assert (pair.prompt, pair.first, pair.second) == (prompt, "2", "no")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "Say 3", "chosen": side(ASKED, said="2"), "rejected": side(ASKED, said="no")}, "repeat the prompt"),
+        ({"prompt": "Say 2", "chosen": side(ASKED, ASKED, said="2"), "rejected": side(ASKED, said="no")}, "repeat the"),
+        (
+            {
+                "prompt": "Say 2",
+                "chosen": side({"role": "system", "content": "S"}, ASKED, said="2"),
+                "rejected": side(ASKED, said="no"),
+            },
+            "the same conversation up to",
+        ),
+        ({"prompt": "p", "choosen": "a", "rejected": "b"}, "no value in column 'chosen'.*Did you mean 'choosen'"),
+    ],
+)
+def test_conversations_that_do_not_repeat_the_prompt_are_refused(row: dict[str, object], reason: str) -> None:
+    with pytest.raises(UnusableRow, match=reason):
+        read_pair(row, SECTION, where="f")
+
+
+def test_files_of_a_format_are_read_by_it_and_columns_may_be_dotted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    chosen, rejected = {"from": "gpt", "value": "a"}, {"value": "b", "from": "gpt"}
+    rows = [
+        {"conversations": [{"from": "human", "value": f"Say {n}"}], "chosen": chosen, "rejected": rejected}
+        for n in range(9)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"conversations": None}]) + "{broken\n")
+    found = load_pairs(PreferenceSection(train=[str(path)], held_out_share=0.0)).train
+    assert [pair.first for pair in found.pairs] == ["a"] * 9
+    assert len(found.bad) == 2
+    assert "sharegpt" in found.notes[0]
+    columns = {"prompt": "conversations.0.value", "chosen": "chosen.value", "rejected": "rejected.value"}
+    named = load_pairs(PreferenceSection(train=[str(path)], columns=columns, held_out_share=0.0)).train
+    assert (named.pairs[3].prompt, len(named.pairs), named.notes) == ("Say 3", 9, [])
+
+
+def test_splits_of_other_names_are_named(tmp_path: Path) -> None:
+    for name, said in (("train_prefs", "c"), ("train_sft", "d"), ("test_prefs", "e")):
+        row = {"prompt": "p", "chosen": said, "rejected": "z"}
+        (tmp_path / f"{name}-00000-of-00001.jsonl").write_text(json.dumps(row) + "\n")
+    here = [str(tmp_path)]
+    names = {"train": "train_prefs", "test": "test_prefs"}
+    train, test = load_pairs(PreferenceSection.model_validate({"train": here, "test": here, "split_names": names}))
+    assert (train.pairs[0].first, test.pairs[0].first) == ("c", "e")
+    with pytest.raises(TaskError, match=r"has train_prefs, train_sft\.|has test_prefs, train_prefs, train_sft\."):
+        load_pairs(PreferenceSection(train=here))

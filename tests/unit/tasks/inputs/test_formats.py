@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks import TaskError
-from tasks.inputs.formats import Format, Reading, UnfitRow, Use, format_named, formats, reading, recognise
+from tasks.inputs.formats import Format, Reading, UnfitRow, Use, format_named, formats, reading, recognise, table
 from tasks.messages import read_messages
 from tasks.registry import get_task
 from tasks.validate import Verifiers, unusable
@@ -282,3 +282,9 @@ def test_a_prompt_that_ends_in_the_reply_is_refused_unless_a_format_says_where_i
     turns = [*CHAT, {"role": "user", "content": "And 7*7?"}]
     path = rows_file(tmp_path, [{"prompt": turns, "reference": "49"}] * 10)
     assert len(get_task("dataset", path=path, verifier="math").problems("train")[0].prompt) == 3
+
+
+@pytest.mark.parametrize("use", ["problems", "demonstrations", "preferences"])
+def test_the_page_shows_the_table_of_the_code(use: Use) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert f"### {use.capitalize()}\n\n{table(use)}\n" in page

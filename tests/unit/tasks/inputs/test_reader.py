@@ -191,6 +191,18 @@ def test_lines_and_ratios_are_bounded_in_every_kind(tmp_path: Path, monkeypatch:
             list(read(str(tmp_path / name), split="train"))
 
 
+def test_a_parquet_file_unpacks_to_no_more_than_other_files(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = tmp_path / "rows.parquet"
+    text = pa.array(["x" * (30 << 20)] * 10)
+    pq.write_table(pa.table({"a": text}), rows, compression="zstd", use_dictionary=False)
+    assert rows.stat().st_size < 1 << 20
+    with pytest.raises(TaskError, match="must unpack to at most 256 MiB"):
+        read(str(rows), split="train")
+
+
 def test_a_file_of_arrow_that_nests_too_deep_is_refused(tmp_path: Path) -> None:
     import pyarrow as pa
 
