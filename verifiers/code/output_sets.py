@@ -1,0 +1,133 @@
+"""Printed output as the graders of APPS, TACO and Eurus-2 compare it: several attempts, and one that holds is enough.
+
+APPS: hendrycks/apps, eval/testing_util.py, 362aedc. TACO: FlagOpen/TACO, metrics/testing_util.py, 245eba3. Eurus-2:
+PRIME-RL/PRIME, code_util/testing_util.py, 18ad596. What they accept is more than what a person would call the same;
+that is part of the rule.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
+
+LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+RELATIVE, ABSOLUTE = 1e-5, 1e-8
+"""The defaults of numpy.allclose."""
+PLACES = 3
+
+
+def same_as_apps(got: str, expected: str) -> bool:
+    """Whether APPS' grader takes the output for the expected one.
+
+    Example:
+        >>> same_as_apps("2 1\\n", "1 2"), same_as_apps("3.0001", "3"), same_as_apps("4", "3")
+        (True, True, False)
+    """
+    theirs = _stripped_lines(expected)
+    if _same_text(got, expected, theirs) or _same_numbers(_lines(got), theirs):
+        return True
+    return _same_sets(got, theirs, str.split) or _same_sets(got, theirs, _rounded)
+
+
+def same_as_eurus(got: str, expected: str) -> bool:
+    """Whether the grader of Eurus-2's code rows takes the output for the expected one.
+
+    Example:
+        >>> same_as_eurus("2 1", "1 2"), same_as_eurus("3.00001", "3"), same_as_eurus("100001", "100000")
+        (False, True, False)
+    """
+    theirs = _stripped_lines(expected)
+    if _same_text(got, expected, theirs):
+        return True
+    if all(ours.isdigit() and line.isdigit() for ours, line in zip(_lines(got), theirs, strict=False)):
+        return False
+    return _same_numbers(_lines(got), theirs)
+
+
+def same_as_taco(got: str, expected: str) -> bool:
+    """Whether TACO's grader takes the output for the expected one.
+
+    Where the texts differ it goes on with the output as a text, where APPS' has lines: the characters of the output as
+    numbers, one for each line expected; and the characters of each word as a set.
+
+    Example:
+        >>> same_as_taco("1 2\\n", "1 2"), same_as_taco("1 2 \\n3\\n", "1 2\\n3"), same_as_taco("2\\n1\\n", "1\\n2")
+        (True, False, True)
+    """
+    if got.strip() == expected.strip():
+        return True
+    theirs = _stripped_lines(expected)
+    if len(got) == len(theirs) and _same_numbers(iter(got), theirs):
+        return True
+    found = (match[0] for match in re.finditer(r"\S+", got))
+    wanted = {frozenset(line.split()) for line in theirs}
+    if _all_found((frozenset(word) for word in found), wanted):
+        return True
+    try:
+        digits = (frozenset(float(mark) for mark in match[0]) for match in re.finditer(r"\S+", got))
+        return _all_found(digits, {frozenset(_rounded(line)) for line in theirs})
+    except ValueError:
+        return False
+
+
+def _stripped_lines(expected: str) -> list[str]:
+    return [line.strip() for line in expected.split("\n") if line]
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Each line of a text that is not empty, one at a time."""
+    return (found[0] for found in LINE.finditer(text))
+
+
+def _same_text(got: str, expected: str, theirs: list[str]) -> bool:
+    """Whether the lines are the same: as they stand, or trimmed, or without the empty ones."""
+    ours, wanted = got.strip(), expected.strip()
+    if ours == wanted:
+        return True
+    if ours.count("\n") == wanted.count("\n"):
+        lines = ours.splitlines()
+        if "\n".join(lines) == wanted or "\n".join(line.strip() for line in lines) == wanted:
+            return True
+    return all(a == b for a, b in zip_longest(_lines(got), theirs))
+
+
+def _same_numbers(ours: Iterator[str], theirs: list[str]) -> bool:
+    """Whether there is one number in each line, and each is near the expected one."""
+    try:
+        for got, expected in zip_longest(ours, theirs):
+            if got is None or expected is None or not _near(float(got), float(expected)):
+                return False
+    except ValueError:
+        return False
+    return True
+
+
+def _near(got: float, expected: float) -> bool:
+    return got == expected or (
+        math.isfinite(got) and math.isfinite(expected) and abs(got - expected) <= ABSOLUTE + RELATIVE * abs(expected)
+    )
+
+
+def _rounded(line: str) -> list[float]:
+    return [round(float(word), PLACES) for word in line.split()]
+
+
+def _same_sets(got: str, theirs: list[str], parts: Callable[[str], list[str] | list[float]]) -> bool:
+    """Whether the lines are the same set, each line being the set of its parts."""
+    try:
+        wanted = {frozenset[object](parts(line)) for line in theirs}
+        return _all_found((frozenset(parts(line)) for line in _lines(got) if line.strip()), wanted)
+    except (ValueError, OverflowError):
+        return False
+
+
+def _all_found(ours: Iterable[frozenset[object]], wanted: set[frozenset[object]]) -> bool:
+    """Whether two collections are the same set; ended by the first item that is not wanted."""
+    seen: set[frozenset[object]] = set()
+    for item in ours:
+        if item not in wanted:
+            return False
+        seen.add(item)
+    return seen == wanted
