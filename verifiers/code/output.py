@@ -120,7 +120,9 @@ def read_output_rule(fields: Mapping[str, JSON], default: OutputRule) -> OutputR
         rule = replace(rule, any_order=fields["any_order"])
     if rule.any_order and not COMPARISONS[rule.compare].by_line:
         able = ", ".join(name for name, found in COMPARISONS.items() if found.by_line)
-        raise BadReference(f"any_order is of lines, which compare {rule.compare!r} does not look at; use one of {able}.")
+        raise BadReference(
+            f"any_order is of lines, which compare {rule.compare!r} does not look at; use one of {able}."
+        )
     return rule
 
 
@@ -242,7 +244,7 @@ def _same_decimals(got: str, expected: str, rule: OutputRule) -> bool:
 
 def _same_decimal(got: str, expected: str, rule: OutputRule) -> bool:
     try:
-        return Decimal(got) == Decimal(expected) or _same_word(got, expected, rule) and got != expected
+        return Decimal(got) == Decimal(expected) or (_same_word(got, expected, rule) and got != expected)
     except DecimalException:
         return False
 
@@ -265,8 +267,12 @@ COMPARISONS: Mapping[str, Comparison] = {
         " empty one",
         by_line=True,
     ),
-    "trimmed": Comparison(_trimmed, "the same, and blanks at a line's start and lines at the top do not count", by_line=True),
-    "tokens": Comparison(_tokens, "as many lines, and in each the same words, whatever stands between them", by_line=True),
+    "trimmed": Comparison(
+        _trimmed, "the same, and blanks at a line's start and lines at the top do not count", by_line=True
+    ),
+    "tokens": Comparison(
+        _tokens, "as many lines, and in each the same words, whatever stands between them", by_line=True
+    ),
     "words": Comparison(_same_words, "the same words in the whole output, wherever its lines break"),
     "decimals": Comparison(
         _decimals,

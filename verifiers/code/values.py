@@ -124,9 +124,7 @@ def _all_close(got: object, expected: object, tolerance: Tolerance) -> bool:
     """numpy.allclose of numbers, and of sequences of them of one shape."""
     if isinstance(got, (list, tuple)) and isinstance(expected, (list, tuple)):
         ours, theirs = _items(got), _items(expected)
-        return len(ours) == len(theirs) and all(
-            _all_close(a, b, tolerance) for a, b in zip(ours, theirs, strict=True)
-        )
+        return len(ours) == len(theirs) and all(_all_close(a, b, tolerance) for a, b in zip(ours, theirs, strict=True))
     if not isinstance(got, (int, float, complex)) or not isinstance(expected, (int, float, complex)):
         return False
     if got == expected:
