@@ -1,7 +1,7 @@
 """Whether printed output is the expected one: one table of rules, for every kind of reference that prints.
 
 A rule is a comparison by name (`COMPARISONS`) and what it overlooks: a tolerance, the case of letters, the order of
-lines. Output is the program's, up to megabytes long: it is walked through once, and nothing is kept for each word of it.
+lines. Output is the program's, up to megabytes long: it is walked through, and nothing is kept for each word of it.
 """
 
 from __future__ import annotations
@@ -120,9 +120,7 @@ def read_output_rule(fields: Mapping[str, JSON], default: OutputRule) -> OutputR
         rule = replace(rule, any_order=fields["any_order"])
     if rule.any_order and not COMPARISONS[rule.compare].by_line:
         able = ", ".join(name for name, found in COMPARISONS.items() if found.by_line)
-        raise BadReference(
-            f"any_order is of lines, which compare {rule.compare!r} does not look at; use one of {able}."
-        )
+        raise BadReference(f"any_order is of lines, which compare {rule.compare!r} does not see; use one of {able}.")
     return rule
 
 
@@ -262,13 +260,10 @@ class Comparison(NamedTuple):
 COMPARISONS: Mapping[str, Comparison] = {
     "exact": Comparison(_exact, "every byte"),
     "lines": Comparison(
-        _lines,
-        "every line, but for blanks at its end and empty lines at the end of the output; an empty output matches only an"
-        " empty one",
-        by_line=True,
+        _lines, "every line, but for blanks at its end and empty lines at the end of the output", by_line=True
     ),
     "trimmed": Comparison(
-        _trimmed, "the same, and blanks at a line's start and lines at the top do not count", by_line=True
+        _trimmed, "every line, but for blanks at its two ends and empty lines at the top and the end", by_line=True
     ),
     "tokens": Comparison(
         _tokens, "as many lines, and in each the same words, whatever stands between them", by_line=True
@@ -276,21 +271,21 @@ COMPARISONS: Mapping[str, Comparison] = {
     "words": Comparison(_same_words, "the same words in the whole output, wherever its lines break"),
     "decimals": Comparison(
         _decimals,
-        "as trimmed; a line of numbers matches one of exactly equal numbers (1.0 and 1), as LiveCodeBench has it",
+        "as trimmed; and a line of numbers matches one of exactly equal numbers (1.0 and 1)",
         by_line=True,
     ),
     "apps": Comparison(
         lambda got, expected, rule: same_as_apps(got, expected),
-        "as trimmed, without empty lines; or a number in each line, to within 1e-5 of it; or the same lines as a set, each"
-        " the set of its words, or of its numbers to three places",
+        "as trimmed, without empty lines; or a number in each line, to within 1e-5 of it; or the same lines as a set,"
+        " each the set of its words, or of its numbers to three places",
     ),
     "taco": Comparison(
         lambda got, expected, rule: same_as_taco(got, expected),
-        "the whole text, but for blanks and empty lines at its two ends; or the oddities of TACO's sets of characters",
+        "the whole text, but for blanks and empty lines at its two ends; or the same sets of characters, an oddity",
     ),
     "eurus": Comparison(
         lambda got, expected, rule: same_as_eurus(got, expected),
-        "as trimmed, without empty lines; or a number in each line, to within 1e-5 of it, unless all are plain integers",
+        "as trimmed, without empty lines; or a number in each line, to within 1e-5 of it, unless all are integers",
     ),
 }
 """What `compare` of a reference with cases, and of the verifier, may be."""
