@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 
 from verifiers.code.guest import wire
+from verifiers.code.imports import IMPORTS
 from verifiers.code.output import COMPARISONS, OutputRule, read_output_rule
 from verifiers.code.values import VALUES, ValueRule, read_value_rule
 from verifiers.errors import BadReference
@@ -20,7 +22,9 @@ PROGRAM_MODULES = ("solution", "main", "candidate")
 
 _TEXT: dict[str, JSON] = {"type": "string"}
 _SOURCE: dict[str, JSON] = {"type": "string", "minLength": 1, "maxLength": MAX_SOURCE}
-_NAME: dict[str, JSON] = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+_NAME: dict[str, JSON] = {"type": "string", "pattern": r"^(Solution\(\)\.)?[A-Za-z_][A-Za-z0-9_]*$"}
+METHOD = re.compile(r"Solution\(\)\.(\w+)")
+"""LeetCode's way to name a method of the class that programs define: its bare name means the same."""
 _AMOUNT: dict[str, JSON] = {"type": "number", "minimum": 0}
 _SECONDS: dict[str, JSON] = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS}
 _ARGUMENTS: dict[str, JSON] = {"type": "array"}
@@ -43,17 +47,20 @@ _TOLERANCE: JSON = {
         _object([], {"absolute": _AMOUNT, "relative": _AMOUNT, "integers": {"type": "boolean"}}),
     ]
 }
+_IMPORTS: JSON = {"enum": [*IMPORTS]}
 _PRINTED: dict[str, JSON] = {
     "compare": {"enum": [*COMPARISONS]},
     "tolerance": _TOLERANCE,
     "any_case": {"oneOf": [{"type": "boolean"}, {"type": "array", "minItems": 1, "items": _SOURCE}]},
     "any_order": {"type": "boolean"},
+    "imports": _IMPORTS,
     "prelude": _TEXT,
     "seconds_per_case": _SECONDS,
 }
 _RETURNED: dict[str, JSON] = {
     "compare": {"enum": [*VALUES]},
     "tolerance": _TOLERANCE,
+    "imports": _IMPORTS,
     "prelude": _TEXT,
     "seconds_per_case": _SECONDS,
 }
@@ -97,6 +104,7 @@ SCHEMA: Mapping[str, JSON] = {
             {
                 "tests": {"type": "array", "minItems": 1, "items": _SOURCE},
                 "setup": _TEXT,
+                "imports": _IMPORTS,
                 "prelude": _TEXT,
                 "check": _NAME,
                 "entry_point": _NAME,
@@ -124,15 +132,19 @@ KINDS: Mapping[str, frozenset[str]] = {
     "cases": frozenset({"cases", *_PRINTED}),
     "calls": frozenset({"calls", "entry_point", *_RETURNED}),
     "oracle": frozenset({"oracle", "entry_point", "inputs", *_RETURNED}),
-    "tests": frozenset({"tests", "setup", "prelude", "check", "entry_point", "seconds"}),
+    "tests": frozenset({"tests", "setup", "imports", "prelude", "check", "entry_point", "seconds"}),
     "pytest": frozenset({"pytest", "setup", "entry_point", "seconds"}),
     "predict": frozenset({"predict", "code", "entry_point", "input", "output"}),
 }
 TEXTS = ("setup", "prelude", "check", "entry_point", "oracle", "pytest", "code", "input", "output")
 
 
-def read_reference(reference: JSON) -> tuple[str, Mapping[str, JSON]]:
-    """(kind, reference) of a usable reference: a pytest file becomes tests.
+def read_reference(reference: JSON, imports: str = "") -> tuple[str, Mapping[str, JSON]]:
+    """(kind, reference) of a usable reference: a pytest file becomes tests, what is imported comes into the prelude.
+
+    Args:
+        reference: as SCHEMA has it.
+        imports: a name of IMPORTS, for references that may name one and do not.
 
     Raises:
         BadReference: with what is missing or wrong.
@@ -153,8 +165,22 @@ def read_reference(reference: JSON) -> tuple[str, Mapping[str, JSON]]:
     elif kind in ("calls", "oracle"):
         read_value_rule(reference, ValueRule())
     seconds_of(reference)
+    reference = _with_imports(kind, reference, imports)
+    if method := METHOD.fullmatch(str(reference.get("entry_point", ""))):
+        reference["entry_point"] = method[1]
     CHECKS[kind](reference)
     return ("tests", _pytest(reference)) if kind == "pytest" else (kind, reference)
+
+
+def _with_imports(kind: str, reference: Mapping[str, JSON], imports: str) -> dict[str, JSON]:
+    """A reference whose prelude begins with what it, or else the verifier, imports by name."""
+    found = dict(reference)
+    name = found.pop("imports", imports)
+    if not name or "imports" not in KINDS[kind]:
+        return found
+    if not isinstance(name, str) or name not in IMPORTS:
+        raise BadReference(f"imports must be one of {', '.join(IMPORTS)}; got {name!r:.80}.")
+    return {**found, "prelude": IMPORTS[name] + str(found.get("prelude") or "")}
 
 
 def seconds_of(reference: Mapping[str, JSON]) -> float | None:
@@ -277,8 +303,7 @@ def whole_prelude(reference: Mapping[str, JSON]) -> str:
 def tested_names(reference: Mapping[str, JSON]) -> frozenset[str]:
     """The name that a program has to define, or else every name that the tests call; empty for a whole program."""
     if "entry_point" in reference:
-        name = str(reference["entry_point"])
-        return frozenset({name, "Solution"} if "calls" in reference or "oracle" in reference else {name})
+        return frozenset({str(reference["entry_point"]), "Solution"})
     tests = listed(reference, "tests") if "tests" in reference else []
     return frozenset(
         node.func.id

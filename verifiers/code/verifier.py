@@ -12,6 +12,7 @@ from verifiers.base import Example, GradingRow, Verifier
 from verifiers.code.answers import defines, extract_program, literal, literal_arguments, predicted
 from verifiers.code.compare import NOTHING, equal
 from verifiers.code.grading import RESULT_BYTES, Grader, Memory, Program, Results, SandboxFault
+from verifiers.code.imports import IMPORTS
 from verifiers.code.output import COMPARISONS, OutputRule, read_output_rule, read_tolerance
 from verifiers.code.references import SCHEMA, read_reference, seconds_of, tested_names, whole_prelude
 from verifiers.code.sandboxes import CHOICES, ISOLATED, require, shared_sandbox
@@ -49,6 +50,7 @@ class Code(Verifier):
         any_case: upper and lower case of printed output are the same.
         any_order: the lines of printed output may stand in any order.
         tolerance: for floats that are expected of calls or printed output, where the reference gives none; 0 for none.
+        imports: a name of `verifiers.code.imports.IMPORTS`: what programs need not import themselves; "" for nothing.
         cpu_seconds: of each run of the program; its wall-clock limit is four times that.
         memory_mb: of each run.
         packages: importable by programs, beside the standard library; installed in this environment.
@@ -102,6 +104,7 @@ class Code(Verifier):
         any_case: bool = False,
         any_order: bool = False,
         tolerance: float = 0.0,
+        imports: str = "",
         cpu_seconds: float = 5.0,
         memory_mb: int = 512,
         packages: list[str] | None = None,
@@ -112,6 +115,7 @@ class Code(Verifier):
             ("sandbox", sandbox, CHOICES),
             ("block", block, ("last", "first", "whole")),
             ("compare", compare, tuple(COMPARISONS)),
+            ("imports", imports, ("", *IMPORTS)),
         ):
             if value not in allowed:
                 raise BadOption(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
@@ -125,6 +129,7 @@ class Code(Verifier):
             raise BadOption(f"any_order is of lines, which compare: {compare} does not look at.")
         self._fraction = reward == "fraction"
         self._block = block
+        self._imports = imports
         self._output = OutputRule(compare, read_tolerance(tolerance), any_case, any_order)
         self._limits = Limits(
             cpu_seconds=cpu_seconds,
@@ -154,7 +159,7 @@ class Code(Verifier):
 
     def grade(self, row: GradingRow) -> Verdict:
         key = json.dumps(row.reference)
-        kind, reference = self._read.get(key, make=lambda: read_reference(row.reference))
+        kind, reference = self._read.get(key, make=lambda: read_reference(row.reference, self._imports))
         predict = str(reference["predict"]) if kind == "predict" else ""
         if predict:
             code = predicted(row.completion, str(reference["entry_point"]), predict)
