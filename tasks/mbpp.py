@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tasks.base import Problem, TaskError
+from tasks.code_sets.functions import first_assertion
+from tasks.code_sets.mbpp_types import items, rebuilt
 from tasks.programs import ProgramTask, fenced
 from verifiers import JSON
 from verifiers.code.guest import wire
-from verifiers.jsonl import is_list, is_object
 
 SPLITS: Mapping[str, range] = {
     "train": range(601, 975),
@@ -60,7 +61,7 @@ class Mbpp(ProgramTask):
         return [row for row in rows if int(str(row.get("task_id", 0))) in SPLITS[split]]
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
-        tests = [str(test) for test in _items(row["test_list"])]
+        tests = [str(test) for test in items(row["test_list"])]
         code = str(row["code"]).replace("\r\n", "\n")
         reference: dict[str, JSON] = {"tests": [*tests], "setup": str(row["test_setup_code"] or "")}
         entry = _tested_builtin(code, tests)
@@ -119,16 +120,16 @@ class MbppPlus(ProgramTask):
         if not code.strip():
             raise TaskError(f"mbpp_plus row {number} must have a canonical_solution or code; it has {', '.join(row)}.")
         if "base_input" in row:
-            given = [*_items(row["base_input"]), *(_items(row.get("plus_input") or []) if self._plus else [])]
-            inputs = [rebuilt(int(task_id), _items(arguments)) for arguments in given]
+            given = [*items(row["base_input"]), *(items(row.get("plus_input") or []) if self._plus else [])]
+            inputs = [rebuilt(int(task_id), items(arguments)) for arguments in given]
             entry = str(row["entry_point"])
         else:
             inputs, entry = _inputs_of_script(str(row.get("test", "")), code, number)
-        tests = str(row["assertion"]) if "assertion" in row else "\n".join(map(str, _items(row["test_list"])))
+        tests = str(row["assertion"]) if "assertion" in row else "\n".join(map(str, items(row["test_list"])))
         text = str(row["prompt"]).strip().strip("'\"").strip()
         return self.made(
             id=task_id,
-            problem=f"{text}\nIt is tested like this:\n{_first_assertion(tests)}",
+            problem=f"{text}\nIt is tested like this:\n{first_assertion(tests)}",
             reference={
                 "entry_point": entry,
                 "oracle": code,
@@ -137,10 +138,6 @@ class MbppPlus(ProgramTask):
             },
             demonstration=fenced(code),
         )
-
-
-def _first_assertion(tests: str) -> str:
-    return next((line.strip() for line in tests.split("\n") if line.strip().startswith("assert ")), "")
 
 
 def _inputs_of_script(script: str, code: str, number: int) -> tuple[list[list[object]], str]:
@@ -162,72 +159,3 @@ def _inputs_of_script(script: str, code: str, number: int) -> tuple[list[list[ob
         return inputs, next(name for name in used if name in defined)
     except (SyntaxError, ValueError, TypeError, StopIteration, IndexError) as error:
         raise TaskError(f"mbpp_plus row {number}: its test script has no literal inputs and a call: {error}.") from None
-
-
-def _tuples(value: JSON) -> object:
-    return tuple(map(_tuples, value)) if is_list(value) else value
-
-
-def _rows(value: JSON) -> list[object]:
-    """Return a list of tuples."""
-    return [_flat(item) for item in _items(value)]
-
-
-def _flat(value: JSON) -> object:
-    """Return the items of a list as a tuple."""
-    return tuple(value) if is_list(value) else value
-
-
-def _tuple_of_tuples(value: JSON) -> object:
-    return tuple(_rows(value))
-
-
-def _sets(value: JSON) -> object:
-    return [set(item) if is_list(item) and item else dict[str, JSON]() for item in _items(value)]
-
-
-def _tuple_values(value: JSON) -> object:
-    if not is_object(value):
-        raise TaskError(f"mbpp: expected an object; got {str(value)[:80]}.")
-    return {key: _flat(item) for key, item in value.items()}
-
-
-def _items(value: object) -> list[JSON]:
-    if not is_list(value):
-        raise TaskError(f"mbpp: expected a list; got {str(value)[:80]}.")
-    return value
-
-
-SHAPES: Mapping[Callable[[JSON], object], Sequence[tuple[int, ...]]] = {
-    _flat: [(2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630, 726, 740, 744,
-             809), (250, 405, 446, 617, 720, 763, 808, 307), (106, 750)],
-    _rows: [(63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780), (75, 413, 444, 753), ()],
-    _tuple_of_tuples: [(259, 401, 445, 278), (), ()],
-    _tuples: [(580, 615, 791), (), ()],
-    _sets: [(115,), (), ()],
-    _tuple_values: [(), (722,), ()],
-}  # fmt: skip
-"""JSON has no tuples, sets or complex numbers: ids of the functions whose arguments are made of them. Of every
-argument, of the first alone, of the second alone (EvalPlus, evalplus/data/mbpp.py, 1bd5f4c)."""
-
-
-def rebuilt(task_id: int, arguments: Sequence[JSON]) -> list[object]:
-    """The arguments of an MBPP+ function in the types that it takes.
-
-    Example:
-        >>> rebuilt(106, [[5, 6], [9, 10]])
-        [[5, 6], (9, 10)]
-    """
-    found = list(arguments)
-    if task_id == 124:
-        return [float(str(found[0])), complex(str(found[1]))]
-    if task_id == 252:
-        return [complex(str(found[0]))]
-    for shape, (every, first, second) in SHAPES.items():
-        if task_id in every:
-            return [shape(argument) for argument in found]
-        if task_id in first:
-            return [shape(found[0]), *found[1:]]
-        if task_id in second:
-            return [found[0], shape(found[1]), *found[2:]]
-    return [*found]

@@ -1,0 +1,42 @@
+"""LiveCodeBench's packed tests: base64 of zlib of a pickle of JSON, read without anything a pickle could run."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import pickle
+import zlib
+
+from tasks.inputs.formats import UnfitRow
+
+MOST_BYTES = 1 << 29
+"""Of the tests of one problem, unpacked. The largest of LiveCodeBench's are some tens of megabytes."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Makes text, numbers and containers; nothing that has to be looked up by name."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> object:
+        raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, and may name nothing")
+
+
+def unpacked_tests(packed: str) -> str:
+    """The JSON text inside packed tests.
+
+    Raises:
+        UnfitRow: they are not packed so, are larger than MOST_BYTES, or hold anything but text.
+    """
+    try:
+        unzip = zlib.decompressobj()
+        data = unzip.decompress(base64.b64decode(packed.encode("ascii"), validate=True), MOST_BYTES)
+        if unzip.unconsumed_tail:
+            raise UnfitRow(f"private_test_cases are larger than {MOST_BYTES >> 20} MiB unpacked")
+        found = _PlainUnpickler(io.BytesIO(data)).load()
+    except (binascii.Error, zlib.error, pickle.UnpicklingError, UnicodeError) as error:
+        raise UnfitRow(f"private_test_cases must be JSON, or base64 of zlib of a pickled text: {error}") from None
+    except (EOFError, IndexError, KeyError, AttributeError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise UnfitRow(f"private_test_cases hold a damaged pickle: {type(error).__name__}") from None
+    if not isinstance(found, str):
+        raise UnfitRow(f"private_test_cases must hold a text; they hold a {type(found).__name__}")
+    return found
