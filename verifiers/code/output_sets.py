@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 
-LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+LINE_END = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""What str.splitlines takes for the end of a line, beside a newline."""
+LINE = re.compile(r"[^\n]+")
 RELATIVE, ABSOLUTE = 1e-5, 1e-8
 """The defaults of numpy.allclose."""
 PLACES = 3
@@ -25,7 +27,7 @@ def same_as_apps(got: str, expected: str) -> bool:
         >>> same_as_apps("2 1\\n", "1 2"), same_as_apps("3.0001", "3"), same_as_apps("4", "3")
         (True, True, False)
     """
-    theirs = _stripped_lines(expected)
+    got, theirs = LINE_END.sub("\n", got), _stripped_lines(expected)
     if _same_text(got, expected, theirs) or _same_numbers(_lines(got), theirs):
         return True
     return _same_sets(got, theirs, str.split) or _same_sets(got, theirs, _rounded)
@@ -38,7 +40,7 @@ def same_as_eurus(got: str, expected: str) -> bool:
         >>> same_as_eurus("2 1", "1 2"), same_as_eurus("3.00001", "3"), same_as_eurus("100001", "100000")
         (False, True, False)
     """
-    theirs = _stripped_lines(expected)
+    got, theirs = LINE_END.sub("\n", got), _stripped_lines(expected)
     if _same_text(got, expected, theirs):
         return True
     if all(ours.isdigit() and line.isdigit() for ours, line in zip(_lines(got), theirs, strict=False)):
@@ -82,15 +84,20 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _same_text(got: str, expected: str, theirs: list[str]) -> bool:
-    """Whether the lines are the same: as they stand, or trimmed, or without the empty ones."""
+    """Whether the lines are the same: trimmed as a whole, or each one, or without the empty ones."""
     ours, wanted = got.strip(), expected.strip()
     if ours == wanted:
         return True
-    if ours.count("\n") == wanted.count("\n"):
-        lines = ours.splitlines()
-        if "\n".join(lines) == wanted or "\n".join(line.strip() for line in lines) == wanted:
-            return True
-    return all(a == b for a, b in zip_longest(_lines(got), theirs))
+    if ours.count("\n") == wanted.count("\n") and _all_equal(map(str.strip, ours.split("\n")), wanted.split("\n")):
+        return True
+    whole = got.removesuffix("\n")
+    if whole.count("\n") + 1 == len(theirs) and whole.split("\n") == theirs:
+        return True
+    return _all_equal(_lines(got), theirs)
+
+
+def _all_equal(ours: Iterable[str], theirs: Iterable[str]) -> bool:
+    return all(a == b for a, b in zip_longest(ours, theirs))
 
 
 def _same_numbers(ours: Iterator[str], theirs: list[str]) -> bool:
