@@ -42,7 +42,7 @@ def read_taco(row: Row) -> CodeProblem:
 
 def _read(row: Row, compare: str) -> CodeProblem:
     if not row.get("input_output"):
-        raise UnfitRow("column 'input_output' is empty: the row has no tests")
+        raise UnfitRow("has no tests: column 'input_output' is empty")
     problem, starter = text(row, "question"), str(row.get("starter_code") or "").strip()
     if starter:
         problem = f"{problem.strip()}\n\nComplete this:\n```python\n{starter}\n```"
@@ -67,7 +67,7 @@ def read_eurus(row: Row) -> CodeProblem:
         group["outputs"] = [*map(_parsed, items(group["outputs"], "outputs"))]
     prompt = row.get("prompt")
     if not isinstance(prompt, str | list | tuple) or not prompt:
-        raise UnfitRow(f"column 'prompt' must hold text or messages; got {prompt!r:.80}")
+        raise UnfitRow(f"holds neither text nor messages in column 'prompt'; got {prompt!r:.80}")
     return CodeProblem(
         problem=prompt if isinstance(prompt, str) else [*prompt],
         reference=_reference(group, {"compare": "eurus", "imports": "eurus", "seconds_per_case": EURUS_SECONDS}),
@@ -82,7 +82,7 @@ def _parsed(value: JSON) -> JSON:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise UnfitRow(f"inputs and outputs of a function must be JSON in text: {error}"[:300]) from None
+        raise UnfitRow(f"holds no JSON in an input or output of a function: {error}"[:300]) from None
 
 
 def _reference(group: Mapping[str, JSON], rules: dict[str, JSON]) -> dict[str, JSON]:
@@ -100,13 +100,13 @@ def _joined(value: JSON) -> str:
     if is_list(value):
         return "\n".join(map(str, value))
     if not isinstance(value, str):
-        raise UnfitRow(f"an input or output of a whole program must be text or lines of it; got {value!r:.80}")
+        raise UnfitRow(f"holds an input or output of a program that is neither text nor lines of it: {value!r:.80}")
     return value
 
 
 def _call(given: JSON, expected: JSON) -> JSON:
     if not is_list(given):
-        raise UnfitRow(f"an input of a function must be a list of arguments; got {given!r:.80}")
+        raise UnfitRow(f"holds an input of a function that is no list of arguments: {given!r:.80}")
     arguments = [_numbered(given[0]), *given[1:]] if given else given
     wanted: object = expected
     if is_object(expected) and (numbered := _numbered(expected)) is not expected:

@@ -122,11 +122,11 @@ def _called(tests: list[Mapping[str, JSON]]) -> dict[str, JSON]:
     """Each case names its function; all of a row name the same."""
     names = {str(test.get("fn_name")) for test in tests}
     if len(names) != 1:
-        raise UnfitRow(f"its cases call several functions: {', '.join(sorted(names))}")
+        raise UnfitRow(f"calls several functions in its cases: {', '.join(sorted(names))}")
     calls: list[JSON] = []
     for test in tests:
         given = unpacked(test.get("input"), "an input")
         if not is_list(given):
-            raise UnfitRow(f"an input of a function must be a list of arguments; got {given!r:.80}")
+            raise UnfitRow(f"holds an input of a function that is no list of arguments: {given!r:.80}")
         calls.append({"args": [encoded(one, "an argument") for one in given], "expected": str(test.get("output"))})
     return {"entry_point": names.pop(), "calls": calls, "compare": "printed", "imports": "typing"}

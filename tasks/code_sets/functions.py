@@ -144,8 +144,8 @@ def _inputs(row: Row) -> tuple[list[list[JSON]], float]:
             try:
                 return [list(arguments) for arguments in ast.literal_eval(node.value)], _within(tree)
             except (ValueError, TypeError, SyntaxError) as error:
-                raise UnfitRow(f"the inputs in column 'test' must be literals: {error}"[:300]) from None
-    raise UnfitRow("column 'test' has no list of inputs, and there is no column 'base_input'")
+                raise UnfitRow(f"holds inputs in column 'test' that are no literals: {error}"[:300]) from None
+    raise UnfitRow("has no list of inputs in column 'test', and no column 'base_input'")
 
 
 def _listed(value: object) -> list[JSON]:
@@ -156,7 +156,7 @@ def _parsed(source: str, what: str) -> ast.Module:
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UnfitRow(f"column {what!r} must be Python: {error}"[:300]) from None
+        raise UnfitRow(f"holds no Python in column {what!r}: {error}"[:300]) from None
 
 
 def _within(tree: ast.Module) -> float:
@@ -178,7 +178,7 @@ def _tested(code: str, script: str) -> str:
     called = [ast.unparse(call.func) for call in _calls(_parsed(script, "test"))]
     found = next((name for name in called if name in defined), None)
     if found is None:
-        raise UnfitRow("column 'test' calls no function of column 'code'")
+        raise UnfitRow("calls no function of column 'code' in column 'test'")
     return found
 
 

@@ -18,7 +18,7 @@ def read_livecodebench(row: Row) -> CodeProblem:
     """A row of livecodebench/code_generation or code_generation_lite."""
     tests = [*_tests(row, "public_test_cases"), *_tests(row, "private_test_cases")]
     if not tests:
-        raise UnfitRow("columns 'public_test_cases' and 'private_test_cases' hold no test")
+        raise UnfitRow("has no test in columns 'public_test_cases' and 'private_test_cases'")
     metadata = mapping(row.get("metadata") or {}, "metadata")
     name = metadata.get("func_name")
     problem, starter = text(row, "question_content"), str(row.get("starter_code") or "").strip()
@@ -48,7 +48,7 @@ def _tests(row: Row, column: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for test in items(value, column) if value else []:
         if not is_object(test) or not isinstance(test.get("input"), str) or not isinstance(test.get("output"), str):
-            raise UnfitRow(f"every test of {column} must have a text input and a text output; got {test!r:.80}")
+            raise UnfitRow(f"holds a test in {column} without a text input and a text output: {test!r:.80}")
         found.append((str(test["input"]), str(test["output"])))
     return found
 
@@ -59,5 +59,5 @@ def _call(given: str, output: str) -> JSON:
         arguments = [json.loads(line) for line in given.split("\n")]
         expected = json.loads(output)
     except (ValueError, RecursionError) as error:
-        raise UnfitRow(f"a test of a function must hold JSON, a line for each argument: {error}"[:300]) from None
+        raise UnfitRow(f"holds a test of a function that is no JSON, a line for each argument: {error}"[:300]) from None
     return {"args": [encoded(one, "an argument") for one in arguments], "expected": encoded(expected, "an output")}

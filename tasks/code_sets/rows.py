@@ -50,7 +50,7 @@ def text(row: Row, name: str) -> str:
     """
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise UnfitRow(f"column {name!r} must hold text; got {value!r:.80}")
+        raise UnfitRow(f"holds no text in column {name!r}; got {value!r:.80}")
     return value
 
 
@@ -68,7 +68,7 @@ def unpacked(value: object, what: str) -> object:
         try:
             return ast.literal_eval(value)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
-            raise UnfitRow(f"{what} must be JSON: {error}"[:300]) from None
+            raise UnfitRow(f"holds no JSON in {what}: {error}"[:300]) from None
 
 
 def mapping(value: object, what: str) -> Mapping[str, JSON]:
@@ -79,7 +79,7 @@ def mapping(value: object, what: str) -> Mapping[str, JSON]:
     """
     found = unpacked(value, what)
     if not is_object(found):
-        raise UnfitRow(f"{what} must be an object; got {found!r:.80}")
+        raise UnfitRow(f"holds no object in {what}; got {found!r:.80}")
     return found
 
 
@@ -93,7 +93,7 @@ def items(value: object, what: str) -> list[JSON]:
     if isinstance(found, Sequence) and not isinstance(found, str | bytes):
         found = [*cast("Sequence[JSON]", found)]
     if not is_list(found) or not found:
-        raise UnfitRow(f"{what} must be a list with something in it; got {found!r:.80}")
+        raise UnfitRow(f"holds no list, or an empty one, in {what}; got {found!r:.80}")
     return found
 
 
@@ -106,7 +106,7 @@ def encoded(value: object, what: str) -> JSON:
     try:
         return cast("JSON", wire.encode(value))
     except (wire.CannotCross, ValueError, RecursionError) as error:
-        raise UnfitRow(f"{what} cannot be given to a program: {error}"[:300]) from None
+        raise UnfitRow(f"holds {what} that cannot be given to a program: {error}"[:300]) from None
 
 
 def pairs(group: object, given: str, expected: str, what: str) -> list[tuple[JSON, JSON]]:
@@ -118,7 +118,7 @@ def pairs(group: object, given: str, expected: str, what: str) -> list[tuple[JSO
     found = mapping(group, what)
     inputs, outputs = (items(found.get(name), f"{what}: {name}") for name in (given, expected))
     if len(inputs) != len(outputs):
-        raise UnfitRow(f"{what} must hold as many {given} as {expected}; got {len(inputs)} and {len(outputs)}")
+        raise UnfitRow(f"holds {len(inputs)} {given} and {len(outputs)} {expected} in {what}, which must be as many")
     return list(zip(inputs, outputs, strict=True))
 
 

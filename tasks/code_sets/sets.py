@@ -52,7 +52,8 @@ class CodeSet:
 
     def fits(self, row: Row) -> bool:
         """Whether a row is laid out so."""
-        return all(row.get(name) is not None for name in self.columns) and (self.marked is None or self.marked(row))
+        laid_out = "reference" not in row and all(row.get(name) is not None for name in self.columns)
+        return laid_out and (self.marked is None or self.marked(row))
 
     @property
     def example(self) -> Row:

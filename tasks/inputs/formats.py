@@ -20,6 +20,7 @@ from verifiers.suggest import did_you_mean
 Row = Mapping[str, object]
 Use = Literal["problems", "demonstrations", "preferences"]
 PROVIDERS = (
+    "tasks.code_sets.formats",
     "tasks.inputs.problem_formats",
     "tasks.inputs.demonstration_formats",
     "tasks.inputs.preference_formats",
