@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tasks.base import Problem, TaskError
-from tasks.code_sets.functions import first_assertion
-from tasks.code_sets.mbpp_types import items, rebuilt
+from tasks.code_sets.functions import mbpp_reference, read_mbpp_plus
+from tasks.code_sets.mbpp_types import items
+from tasks.code_sets.rows import fitting
 from tasks.programs import ProgramTask, fenced
 from verifiers import JSON
-from verifiers.code.guest import wire
 
 SPLITS: Mapping[str, range] = {
     "train": range(601, 975),
@@ -62,25 +60,17 @@ class Mbpp(ProgramTask):
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
         tests = [str(test) for test in items(row["test_list"])]
-        code = str(row["code"]).replace("\r\n", "\n")
-        reference: dict[str, JSON] = {"tests": [*tests], "setup": str(row["test_setup_code"] or "")}
-        entry = _tested_builtin(code, tests)
         text = str(row["text"]).strip()
         if self._shown:
             text += "\nIt is tested like this:\n" + "\n".join(tests[: self._shown])
+        with fitting(f"mbpp row {number}"):
+            reference = mbpp_reference(row)
         return self.made(
             id=str(row["task_id"]),
             problem=text,
-            reference=reference | ({"entry_point": entry} if entry else {}),
-            demonstration=fenced(code),
+            reference=reference,
+            demonstration=fenced(str(row["code"]).replace("\r\n", "\n")),
         )
-
-
-def _tested_builtin(code: str, tests: Sequence[str]) -> str | None:
-    """The function that the tests call, where it bears the name of a built-in one (MBPP 126 asks for `sum`)."""
-    defined = {node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)}
-    used = {node.id for test in tests for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Name)}
-    return next((name for name in sorted(defined & used) if name in vars(builtins)), None)
 
 
 class MbppPlus(ProgramTask):
@@ -115,47 +105,13 @@ class MbppPlus(ProgramTask):
         self._plus = plus
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
-        task_id = str(row["task_id"]).rpartition("/")[2]
-        code = str(row["canonical_solution"] if "canonical_solution" in row else row.get("code", ""))
-        if not code.strip():
-            raise TaskError(f"mbpp_plus row {number} must have a canonical_solution or code; it has {', '.join(row)}.")
-        if "base_input" in row:
-            given = [*items(row["base_input"]), *(items(row.get("plus_input") or []) if self._plus else [])]
-            inputs = [rebuilt(int(task_id), items(arguments)) for arguments in given]
-            entry = str(row["entry_point"])
-        else:
-            inputs, entry = _inputs_of_script(str(row.get("test", "")), code, number)
-        tests = str(row["assertion"]) if "assertion" in row else "\n".join(map(str, items(row["test_list"])))
-        text = str(row["prompt"]).strip().strip("'\"").strip()
+        if not self._plus:
+            row = {key: value for key, value in row.items() if key != "plus_input"}
+        with fitting(f"mbpp_plus row {number}"):
+            found = read_mbpp_plus(row)
         return self.made(
-            id=task_id,
-            problem=f"{text}\nIt is tested like this:\n{first_assertion(tests)}",
-            reference={
-                "entry_point": entry,
-                "oracle": code,
-                "inputs": [[wire.encode(argument) for argument in arguments] for arguments in inputs],
-                "tolerance": float(str(row.get("atol") or 0)) or 1e-6,
-            },
-            demonstration=fenced(code),
+            id=str(row["task_id"]).rpartition("/")[2],
+            problem=str(found.problem),
+            reference=found.reference,
+            demonstration=found.solution,
         )
-
-
-def _inputs_of_script(script: str, code: str, number: int) -> tuple[list[list[object]], str]:
-    """The literal `inputs` of a test script, and the function that it is about."""
-    try:
-        body = ast.parse(script).body
-        found = next(
-            node.value
-            for node in body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "inputs"
-        )
-        inputs = [list(arguments) for arguments in ast.literal_eval(found)]
-        defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
-        used = [
-            node.func.id
-            for node in ast.walk(body[-1])
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        ]
-        return inputs, next(name for name in used if name in defined)
-    except (SyntaxError, ValueError, TypeError, StopIteration, IndexError) as error:
-        raise TaskError(f"mbpp_plus row {number}: its test script has no literal inputs and a call: {error}.") from None

@@ -13,8 +13,9 @@ from verifiers.jsonl import is_list, is_object
 
 CONTEST_SECONDS = 10.0
 """google-deepmind/code_contests, execution/tester_sandboxer.h, fa7a4f8: TestOptions' default for each case."""
-CONTEST_TOLERANCE = math.nextafter(1e-5, 0)
-"""The same, tester_sandboxer.cc: numbers less than 1e-5 apart are equal, integers among them."""
+CONTEST_RULES: Mapping[str, JSON] = {"compare": "words", "any_case": True}
+CONTEST_TOLERANCE: Mapping[str, JSON] = {"absolute": math.nextafter(1e-5, 0), "integers": True}
+"""The same, tester_sandboxer.cc: words in any case; numbers less than 1e-5 apart are equal, integers among them."""
 CONTEST_TESTS = ("public_tests", "private_tests", "generated_tests")
 PYTHON3 = 3
 """The language of a solution: contest_problem.proto."""
@@ -33,9 +34,8 @@ def read_code_contests(row: Row) -> CodeProblem:
         problem=text(row, "description"),
         reference={
             "cases": [{"input": str(given), "output": str(output)} for given, output in found],
-            "compare": "words",
-            "any_case": True,
-            "tolerance": {"absolute": CONTEST_TOLERANCE, "integers": True},
+            **CONTEST_RULES,
+            "tolerance": {**CONTEST_TOLERANCE},
             "seconds_per_case": CONTEST_SECONDS,
         },
         solution=_python_solution(row.get("solutions")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterator, Sequence
 
 from tasks.code_sets.mbpp_types import rebuilt
@@ -86,16 +87,31 @@ def read_humaneval_plus(row: Row) -> CodeProblem:
 
 def read_mbpp(row: Row) -> CodeProblem:
     """A row of google-research-datasets/mbpp, full (text, test_setup_code) or sanitized (prompt, test_imports)."""
-    tests = [str(test) for test in items(row.get("test_list"), "test_list")]
-    imports = row.get("test_imports") or []
-    setup = "\n".join(map(str, imports)) if is_list(imports) else str(imports)
-    setup = "\n".join(part for part in (str(row.get("test_setup_code") or ""), setup) if part)
+    reference = mbpp_reference(row)
     problem = text(row, "text" if row.get("text") else "prompt")
     return CodeProblem(
-        problem=f"{problem.strip()}\nIt is tested like this:\n{tests[0]}",
-        reference={"tests": [*tests], "setup": setup, "seconds": HUMANEVAL_SECONDS},
-        solution=fenced(str(row["code"]).replace("\r\n", "\n")) if row.get("code") else None,
+        problem=f"{problem.strip()}\nIt is tested like this:\n{items(reference['tests'], 'test_list')[0]}",
+        reference=reference,
+        solution=fenced(str(row["code"]).replace("\r\n", "\n")),
     )
+
+
+def mbpp_reference(row: Row) -> dict[str, JSON]:
+    """The reference of a row of MBPP: its assertions, and what comes before them."""
+    tests = [str(test) for test in items(row.get("test_list"), "test_list")]
+    imports = row.get("test_imports") or []
+    lines = [str(row.get("test_setup_code") or ""), *map(str, imports if is_list(imports) else [imports])]
+    reference: dict[str, JSON] = {"tests": [*tests], "setup": "\n".join(line for line in lines if line)}
+    entry = _tested_builtin(text(row, "code").replace("\r\n", "\n"), tests)
+    return reference | ({"entry_point": entry} if entry else {})
+
+
+def _tested_builtin(code: str, tests: Sequence[str]) -> str | None:
+    """The function that the tests call, where it bears the name of a built-in one (MBPP 126 asks for `sum`)."""
+    defined = {node.name for node in ast.walk(_parsed(code, "code")) if isinstance(node, ast.FunctionDef)}
+    trees = [_parsed(test, "test_list") for test in tests]
+    used = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return next((name for name in sorted(defined & used) if name in vars(builtins)), None)
 
 
 def read_mbpp_plus(row: Row) -> CodeProblem:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
+from tasks.base import TaskError
 from tasks.inputs.formats import UnfitRow
 from verifiers import JSON
 from verifiers.code.guest import wire
@@ -120,6 +122,19 @@ def pairs(group: object, given: str, expected: str, what: str) -> list[tuple[JSO
     if len(inputs) != len(outputs):
         raise UnfitRow(f"holds {len(inputs)} {given} and {len(outputs)} {expected} in {what}, which must be as many")
     return list(zip(inputs, outputs, strict=True))
+
+
+@contextmanager
+def fitting(where: str) -> Iterator[None]:
+    """Say where a row is that does not fit.
+
+    Raises:
+        TaskError: it does not.
+    """
+    try:
+        yield
+    except UnfitRow as error:
+        raise TaskError(f"{where}: it {error}.") from error
 
 
 def fenced(code: str) -> str:
