@@ -152,7 +152,7 @@ SETS: Sequence[CodeSet] = (
         rule="cases: `decimals`; calls: `outer`",
         limit="6 s a case or call",
         grader="LiveCodeBench 28fef95",
-        otherwise=f"{WRAPPED}; `open` of any file gives the input there",
+        otherwise=f"{WRAPPED}; `open(0)` fails there",
         source=HUB + "livecodebench/code_generation_lite",
     ),
     CodeSet(
@@ -163,7 +163,7 @@ SETS: Sequence[CodeSet] = (
         rule=APPS_RULE,
         limit="4 s a case or call",
         grader="hendrycks/apps 362aedc",
-        otherwise=f"{WRAPPED}; `if __name__ == '__main__'` runs here, and not there",
+        otherwise=f"{WRAPPED}; `if __name__ == '__main__'` and `sys.stdin.buffer` fail there",
         source=HUB + "codeparrot/apps",
     ),
     CodeSet(
@@ -187,7 +187,7 @@ SETS: Sequence[CodeSet] = (
         rule="cases: `eurus`; calls: `wrapped`; the first ten",
         limit="6 s a case or call",
         grader="PRIME-RL/PRIME 18ad596",
-        otherwise=f"{WRAPPED}; a call that returns what JSON lacks fails there",
+        otherwise=f"{WRAPPED}; `open(0)`, `sys.stdin.buffer` and a call that returns what JSON lacks fail there",
         source=HUB + "PRIME-RL/Eurus-2-RL-Data",
     ),
     CodeSet(
@@ -221,7 +221,8 @@ SETS: Sequence[CodeSet] = (
         rule="cases: `trimmed`; calls: `printed`",
         limit="none there; cpu_seconds here",
         grader="PrimeIntellect-ai/genesys bc10edd",
-        otherwise="a status other than 0, or words on stderr: the status fails here, the words fail there",
+        otherwise="a status other than 0 fails here, words on stderr fail there; each call is a process of its own there,"
+        " and an instance of a subclass (Counter) prints its name",
         source=HUB + "PrimeIntellect/SYNTHETIC-1",
     ),
     CodeSet(
@@ -245,7 +246,8 @@ SETS: Sequence[CodeSet] = (
         rule="calls against the canonical solution: `evalplus`",
         limit="4 s a call",
         grader="evalplus 0.3.1",
-        otherwise="a call that takes the canonical solution over 1 s has more than 4 s there",
+        otherwise="a call that takes the canonical solution over 1 s has more than 4 s there; find_zero, which nothing"
+        " passes in 0.3.1, is graded as in the source of 26d6d00",
         source=HUB + "evalplus/humanevalplus",
     ),
     CodeSet(
@@ -325,7 +327,7 @@ SETS: Sequence[CodeSet] = (
         rule="Python's equality",
         limit="3 s there; cpu_seconds here",
         grader="facebookresearch/cruxeval 190faf1",
-        otherwise="",
+        otherwise="arguments without `f(...)` around them pass here",
         source=HUB + "cruxeval-org/cruxeval",
         by_itself=False,
     ),

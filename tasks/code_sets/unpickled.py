@@ -30,15 +30,22 @@ def unpacked_tests(packed: str) -> str:
     try:
         unzip = zlib.decompressobj()
         data = unzip.decompress(base64.b64decode(packed.encode("ascii"), validate=True), MOST_BYTES)
-        if unzip.unconsumed_tail:
-            raise UnfitRow(f"holds private_test_cases of more than {MOST_BYTES >> 20} MiB, unpacked")
+    except (binascii.Error, zlib.error, UnicodeError) as error:
+        raise UnfitRow(f"holds private_test_cases that are no JSON, nor base64 of zlib: {error}") from None
+    if unzip.unconsumed_tail:
+        raise UnfitRow(f"holds private_test_cases of more than {MOST_BYTES >> 20} MiB, unpacked")
+    try:
         found = _PlainUnpickler(io.BytesIO(data)).load()
-    except (binascii.Error, zlib.error, pickle.UnpicklingError, UnicodeError) as error:
-        raise UnfitRow(
-            f"holds private_test_cases that are no JSON, nor base64 of zlib of a pickled text: {error}"
-        ) from None
-    except (EOFError, IndexError, KeyError, AttributeError, TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise UnfitRow(f"holds a damaged pickle in private_test_cases: {type(error).__name__}") from None
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        OverflowError,
+    ) as error:
+        raise UnfitRow(f"holds a damaged pickle in private_test_cases: {error}"[:300]) from None
     if not isinstance(found, str):
         raise UnfitRow(f"holds a {type(found).__name__} and no text in private_test_cases")
     return found

@@ -102,8 +102,9 @@ class World:
             found = self.held[call["handle"]]
             return getattr(found, call["name"]) if "name" in call else found
         name = call["name"]
-        if name not in self.space and isinstance(self.space.get("Solution"), type):
-            self.solution = self.solution or self.space["Solution"]()
+        solution = self.space.get("Solution")
+        if isinstance(solution, type) and hasattr(solution, name):
+            self.solution = self.solution or solution()
             return getattr(self.solution, name)
         return self.space[name]
 
