@@ -66,7 +66,7 @@ def read_eurus(row: Row) -> CodeProblem:
         group["inputs"] = [[*map(_parsed, str(value).split("\n"))] for value in items(group["inputs"], "inputs")]
         group["outputs"] = [*map(_parsed, items(group["outputs"], "outputs"))]
     prompt = row.get("prompt")
-    if not isinstance(prompt, str | list | tuple) or not prompt:
+    if (not isinstance(prompt, str) and not is_list(prompt)) or not prompt:
         raise UnfitRow(f"holds neither text nor messages in column 'prompt'; got {prompt!r:.80}")
     return CodeProblem(
         problem=prompt if isinstance(prompt, str) else [*prompt],

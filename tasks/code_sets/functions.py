@@ -99,8 +99,7 @@ def read_mbpp(row: Row) -> CodeProblem:
 def mbpp_reference(row: Row) -> dict[str, JSON]:
     """The reference of a row of MBPP: its assertions, and what comes before them."""
     tests = [str(test) for test in items(row.get("test_list"), "test_list")]
-    imports = row.get("test_imports") or []
-    lines = [str(row.get("test_setup_code") or ""), *map(str, imports if is_list(imports) else [imports])]
+    lines = [str(row.get("test_setup_code") or ""), *map(str, _listed(row.get("test_imports")))]
     reference: dict[str, JSON] = {"tests": [*tests], "setup": "\n".join(line for line in lines if line)}
     entry = _tested_builtin(text(row, "code").replace("\r\n", "\n"), tests)
     return reference | ({"entry_point": entry} if entry else {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -125,7 +125,7 @@ def pairs(group: object, given: str, expected: str, what: str) -> list[tuple[JSO
 
 
 @contextmanager
-def fitting(where: str) -> Iterator[None]:
+def fitting(where: str) -> Generator[None]:
     """Say where a row is that does not fit.
 
     Raises:

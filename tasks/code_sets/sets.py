@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tasks.code_sets.apps import read_apps, read_eurus, read_taco
@@ -22,6 +22,7 @@ from tasks.code_sets.functions import (
 from tasks.code_sets.livecodebench import read_livecodebench
 from tasks.code_sets.rows import CodeProblem, Row
 from tasks.inputs.formats import UnfitRow
+from verifiers.jsonl import is_list, is_object
 
 HUB = "https://huggingface.co/datasets/"
 APPS_RULE = "cases: `apps`; calls: `wrapped`"
@@ -109,13 +110,13 @@ def _is_taco(row: Row) -> bool:
 
 def _has_code(row: Row) -> bool:
     inside = row["reward_model"]
-    truth = inside.get("ground_truth") if isinstance(inside, Mapping) else None
-    return '"inputs"' in truth[:2000] + truth[-2000:] if isinstance(truth, str) else isinstance(truth, Mapping)
+    truth = inside.get("ground_truth") if is_object(inside) else None
+    return '"inputs"' in truth[:2000] + truth[-2000:] if isinstance(truth, str) else is_object(truth)
 
 
 def _is_asserts(row: Row) -> bool:
     tests = row.get("test_cases") or row.get("tests")
-    return isinstance(tests, Sequence) and bool(tests) and str(tests[0]).lstrip().startswith("assert")
+    return is_list(tests) and bool(tests) and str(tests[0]).lstrip().startswith("assert")
 
 
 REFUSED: Sequence[Refused] = (
@@ -221,8 +222,8 @@ SETS: Sequence[CodeSet] = (
         rule="cases: `trimmed`; calls: `printed`",
         limit="none there; cpu_seconds here",
         grader="PrimeIntellect-ai/genesys bc10edd",
-        otherwise="a status other than 0 fails here, words on stderr fail there; each call is a process of its own there,"
-        " and an instance of a subclass (Counter) prints its name",
+        otherwise="a status other than 0 fails here, words on stderr fail there; each call is a process of its own"
+        " there, and an instance of a subclass (Counter) prints its name",
         source=HUB + "PrimeIntellect/SYNTHETIC-1",
     ),
     CodeSet(

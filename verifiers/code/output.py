@@ -247,6 +247,18 @@ def _same_decimal(got: str, expected: str, rule: OutputRule) -> bool:
         return False
 
 
+def _apps(got: str, expected: str, rule: OutputRule) -> bool:
+    return same_as_apps(got, expected)
+
+
+def _taco(got: str, expected: str, rule: OutputRule) -> bool:
+    return same_as_taco(got, expected)
+
+
+def _eurus(got: str, expected: str, rule: OutputRule) -> bool:
+    return same_as_eurus(got, expected)
+
+
 class Comparison(NamedTuple):
     """One way to compare printed output."""
 
@@ -275,16 +287,16 @@ COMPARISONS: Mapping[str, Comparison] = {
         by_line=True,
     ),
     "apps": Comparison(
-        lambda got, expected, rule: same_as_apps(got, expected),
+        _apps,
         "as trimmed, without empty lines; or a number in each line, to within 1e-5 of it; or the same lines as a set,"
         " each the set of its words, or of its numbers to three places",
     ),
     "taco": Comparison(
-        lambda got, expected, rule: same_as_taco(got, expected),
+        _taco,
         "the whole text, but for blanks and empty lines at its two ends; or the same sets of characters, an oddity",
     ),
     "eurus": Comparison(
-        lambda got, expected, rule: same_as_eurus(got, expected),
+        _eurus,
         "as trimmed, without empty lines; or a number in each line, to within 1e-5 of it, unless all are integers",
     ),
 }

@@ -20,8 +20,8 @@ RELATIVE, ABSOLUTE = 1e-5, 1e-8
 """The defaults of numpy.allclose."""
 PLACES = 3
 LONGER, MORE = 10, 10_000
-"""As a set, an output may be so many times as long as the expected one, and so many characters longer: ours. Without it,
-megabytes of one line would be the same as that line, and take as long to tell."""
+"""As a set, an output may be so many times as long as the expected one, and so many characters longer: ours. Without
+it, megabytes of one line would be the same as that line, and take as long to tell."""
 
 
 def same_as_apps(got: str, expected: str) -> bool:

@@ -6,9 +6,9 @@ Both sides are plain built-in objects, rebuilt from what crossed; nothing of the
 from __future__ import annotations
 
 import cmath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard, cast
 
 from verifiers.code.compare import same
 from verifiers.code.guest import wire
@@ -72,34 +72,37 @@ def _strict(got: object, expected: object, tolerance: Tolerance) -> bool:
 
 
 def _outer(got: object, expected: object, tolerance: Tolerance) -> bool:
-    return _strict(list(got) if isinstance(got, tuple) else got, expected, tolerance)
+    return _strict(_as_list(got), expected, tolerance)
 
 
 def _wrapped(got: object, expected: object, tolerance: Tolerance) -> bool:
     got = _as_list(got)
     if _strict(got, expected, tolerance):
         return True
-    if not isinstance(expected, list) or not expected:
+    if not _is_list(expected) or not expected:
         return False
-    inner: object = expected[0]
-    if _strict(got, inner, tolerance):
+    if _strict(got, expected[0], tolerance):
         return True
-    tuples = isinstance(got, list) and got and isinstance(got[0], tuple)
-    return bool(tuples) and _strict([[*_items(item)] for item in _items(got)], inner, tolerance)
+    tuples = _is_list(got) and bool(got) and isinstance(got[0], tuple)
+    return tuples and _strict([_items(item) for item in _items(got)], expected[0], tolerance)
 
 
 def _as_list(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+    return _items(cast("object", value)) if isinstance(value, tuple) else value
 
 
-def _items(value: object) -> Sequence[object]:
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
+
+
+def _items(value: object) -> list[object]:
     """The items of a sequence, a set, a dict or a text, as list() gives them.
 
     Raises:
         TypeError: it has none.
     """
-    if isinstance(value, (list, tuple, set, frozenset, dict, str, bytes)):
-        return list(value)
+    if isinstance(value, list | tuple | set | frozenset | dict | str | bytes):
+        return [*cast("Iterable[object]", value)]
     raise TypeError(f"{type(value).__name__} has no items")
 
 
@@ -115,15 +118,16 @@ def _evalplus(got: object, expected: object, tolerance: Tolerance) -> bool:
 
 
 def _all_floats(value: object) -> bool:
-    if isinstance(value, (list, tuple)):
-        return bool(value) and all(isinstance(item, float) for item in _items(value))
+    if isinstance(value, list | tuple):
+        items = _items(cast("object", value))
+        return bool(items) and all(isinstance(item, float) for item in items)
     return isinstance(value, float)
 
 
 def _all_close(got: object, expected: object, tolerance: Tolerance) -> bool:
     """numpy.allclose of numbers, and of sequences of them of one shape."""
-    if isinstance(got, (list, tuple)) and isinstance(expected, (list, tuple)):
-        ours, theirs = _items(got), _items(expected)
+    if isinstance(got, list | tuple) and isinstance(expected, list | tuple):
+        ours, theirs = _items(cast("object", got)), _items(cast("object", expected))
         return len(ours) == len(theirs) and all(_all_close(a, b, tolerance) for a, b in zip(ours, theirs, strict=True))
     if not isinstance(got, (int, float, complex)) or not isinstance(expected, (int, float, complex)):
         return False

@@ -156,7 +156,7 @@ FN = {"inputs": [[1, 2]], "outputs": [[3]], "fn_name": "add"}
         (
             with_("humaneval_plus", base_input=None, test="def check(candidate):\n    inputs = [[1, 2], [3, 4]]\n"
                   "    results = [3, 7]\n    for i, o in zip(inputs, results):\n"
-                  "        assertion(candidate(*i), o, 0.01)\n") | {},
+                  "        assertion(candidate(*i), o, 0.01)\n"),
             {"inputs": [[1, 2], [3, 4]], "tolerance": {"absolute": 0.01, "relative": 1e-7}},
         ),
     ],
