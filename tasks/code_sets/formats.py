@@ -31,12 +31,11 @@ def _refused(one: Refused) -> Format:
     return Format(
         name=one.name,
         use="problems",
-        told_by=f"columns {', '.join(one.columns)}",
+        told_by=f"columns {', '.join(one.columns)}: refused, since its tests need a world of packages",
         fits=one.fits,
         read=lambda row: _row(one, row),
         example=dict.fromkeys(one.columns, ""),
         source="docs/code.md",
-        verifier="code",
     )
 
 

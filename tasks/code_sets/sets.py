@@ -111,7 +111,14 @@ def _is_taco(row: Row) -> bool:
 def _has_code(row: Row) -> bool:
     inside = row["reward_model"]
     truth = inside.get("ground_truth") if is_object(inside) else None
-    return '"inputs"' in truth[:2000] + truth[-2000:] if isinstance(truth, str) else is_object(truth)
+    if isinstance(truth, str):
+        return truth.lstrip().startswith("{") and '"inputs"' in truth and '"outputs"' in truth
+    return is_object(truth) and {"inputs", "outputs"} <= truth.keys()
+
+
+def _has_cases(row: Row) -> bool:
+    info = row["verification_info"]
+    return '"test_cases"' in info if isinstance(info, str) else is_object(info) and bool(info.get("test_cases"))
 
 
 def _is_asserts(row: Row) -> bool:
@@ -217,7 +224,7 @@ SETS: Sequence[CodeSet] = (
         name="synthetic1",
         title="SYNTHETIC-1, verifiable-coding-problems",
         columns=("verification_info",),
-        marked=lambda row: "test_cases" in str(row["verification_info"]),
+        marked=_has_cases,
         read=read_synthetic,
         rule="cases: `trimmed`; calls: `printed`",
         limit="none there; cpu_seconds here",
