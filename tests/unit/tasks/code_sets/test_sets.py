@@ -186,7 +186,7 @@ def test_what_a_row_becomes(row: Mapping[str, object], part: Mapping[str, object
         (with_("apps", input_output='{"inputs": [3], "outputs": ["1"]}'), "neither text nor lines of it"),
         (with_("apps", input_output='{"inputs": ["3"], "outputs": [1], "fn_name": "f"}'), "no list of arguments"),
         (with_("taco", input_output=""), "has no tests"),
-        (with_("eurus", reward_model={"ground_truth": '{"inputs": []}'}), "holds no list, or an empty one"),
+        (with_("eurus", reward_model={"ground_truth": '{"inputs": [], "outputs": []}'}), "holds no list, or an empty one"),
         (with_("code_contests", private_tests={}, public_tests={}), "has no case in public_tests"),
         (with_("code_contests", input_file="input.txt"), "a file by name"),
         (with_("codeforces", interaction_format="the jury answers"), "is interactive"),
