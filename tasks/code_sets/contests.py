@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from tasks.code_sets.rows import STDIO, CodeProblem, Row, encoded, fenced, items, mapping, pairs, text, unpacked
 from tasks.inputs.formats import UnfitRow
 from verifiers import JSON
-from verifiers.code.references import MAX_SECONDS
+from verifiers.code.references import KINDS, MAX_SECONDS
 from verifiers.jsonl import is_list, is_object
 
 CONTEST_SECONDS = 10.0
@@ -23,8 +23,6 @@ PYTHON3 = 3
 
 def read_code_contests(row: Row) -> CodeProblem:
     """A row of deepmind/code_contests."""
-    if row.get("input_file") or row.get("output_file"):
-        raise UnfitRow("reads or writes a file by name, which is not offered: leave the row out")
     found = [
         pair for name in CONTEST_TESTS if _any(row.get(name)) for pair in pairs(row[name], "input", "output", name)
     ]
@@ -37,6 +35,7 @@ def read_code_contests(row: Row) -> CodeProblem:
             **CONTEST_RULES,
             "tolerance": {**CONTEST_TOLERANCE},
             "seconds_per_case": CONTEST_SECONDS,
+            **_files(row.get("input_file"), row.get("output_file")),
         },
         solution=_python_solution(row.get("solutions")),
         instruction=STDIO,
@@ -61,10 +60,8 @@ def read_codeforces(row: Row) -> CodeProblem:
     """A row of open-r1/codeforces; its generated tests, which lie in files of their own, are not among them."""
     if row.get("interaction_format"):
         raise UnfitRow("is interactive, which is not offered: leave the row out")
-    if row.get("input_mode") == "file":
-        raise UnfitRow("reads input.txt and writes output.txt, which is not offered: leave the row out")
-    if row.get("generated_checker"):
-        raise UnfitRow("has many right answers, told by a checker, which is not offered: leave the row out")
+    by_file = row.get("input_mode") == "file"
+    checker = row.get("generated_checker")
     tests = [case for case in items(row.get("official_tests"), "official_tests") if is_object(case)]
     limit = row.get("time_limit")
     seconds = float(limit) if isinstance(limit, int | float) and limit > 0 else 1.0
@@ -75,9 +72,28 @@ def read_codeforces(row: Row) -> CodeProblem:
             "compare": "words",
             "any_case": ["yes", "no"],
             "seconds_per_case": min(seconds, MAX_SECONDS),
+            **(_files("input.txt", "output.txt") if by_file else {}),
+            **(_offered("checker", str(checker), "has many right answers, told by a checker") if checker else {}),
         },
         instruction=STDIO,
     )
+
+
+def _files(given: object, printed: object) -> dict[str, JSON]:
+    """The field for programs that read or write a file by name; none for those that do not."""
+    names: dict[str, JSON] = {kind: str(name) for kind, name in (("input", given), ("output", printed)) if name}
+    return _offered("files", names, "reads or writes a file by name") if names else {}
+
+
+def _offered(field: str, value: JSON, why: str) -> dict[str, JSON]:
+    """A field of a reference with cases.
+
+    Raises:
+        UnfitRow: such references have none of that name.
+    """
+    if field not in KINDS["cases"]:
+        raise UnfitRow(f"{why}, which is not offered: leave the row out")
+    return {field: value}
 
 
 def _unix(value: JSON) -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.code_sets import unpickled
+from tasks.code_sets import contests, unpickled
 from tasks.code_sets.rows import Row
 from tasks.code_sets.sets import REFUSED, SETS, code_set_of, table
 from tasks.code_sets.unpickled import unpacked_tests
 from tasks.inputs.formats import UnfitRow, format_named, recognise
 from tasks.registry import get_task
-from verifiers.code.references import read_reference
+from verifiers.code.references import KINDS, read_reference
 
 BY_NAME = {one.name: one for one in SETS}
 DOCS = Path(__file__).parents[4] / "docs" / "code.md"
@@ -115,6 +115,28 @@ def test_packed_tests_have_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> No
     assert unpacked_tests(packed("[]")) == "[]"
 
 
+@pytest.mark.parametrize(
+    ("row", "field", "value"),
+    [
+        (with_("codeforces", input_mode="file"), "files", {"input": "input.txt", "output": "output.txt"}),
+        (with_("code_contests", input_file="a.in"), "files", {"input": "a.in"}),
+        (with_("codeforces", generated_checker="print(1)"), "checker", "print(1)"),
+    ],
+)
+def test_files_and_checkers_are_asked_for_or_the_row_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, row: Row, field: str, value: object
+) -> None:
+    told, cases = code_set_of(row), KINDS["cases"]
+    assert told is not None
+    monkeypatch.setattr(contests, "KINDS", {"cases": cases | {field}})
+    reference = told.read(row).reference
+    assert isinstance(reference, dict)
+    assert reference[field] == value
+    monkeypatch.setattr(contests, "KINDS", {"cases": cases - {field}})
+    with pytest.raises(UnfitRow, match="is not offered: leave the row out"):
+        told.read(row)
+
+
 TEST = {"input": "1\n", "output": "2\n", "testtype": "stdin"}
 FN = {"inputs": [[1, 2]], "outputs": [[3]], "fn_name": "add"}
 
@@ -186,9 +208,11 @@ def test_what_a_row_becomes(row: Mapping[str, object], part: Mapping[str, object
         (with_("apps", input_output='{"inputs": [3], "outputs": ["1"]}'), "neither text nor lines of it"),
         (with_("apps", input_output='{"inputs": ["3"], "outputs": [1], "fn_name": "f"}'), "no list of arguments"),
         (with_("taco", input_output=""), "has no tests"),
-        (with_("eurus", reward_model={"ground_truth": '{"inputs": [], "outputs": []}'}), "holds no list, or an empty one"),
+        (
+            with_("eurus", reward_model={"ground_truth": '{"inputs": [], "outputs": []}'}),
+            "holds no list, or an empty one",
+        ),
         (with_("code_contests", private_tests={}, public_tests={}), "has no case in public_tests"),
-        (with_("code_contests", input_file="input.txt"), "a file by name"),
         (with_("codeforces", interaction_format="the jury answers"), "is interactive"),
         (with_("codeforces", official_tests=[]), "holds no list, or an empty one"),
         (with_("synthetic1", verification_info={"language": "rust", "test_cases": [1]}), "asks for rust"),
