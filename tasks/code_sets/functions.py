@@ -241,7 +241,7 @@ def read_cruxeval_input(row: Row) -> CodeProblem:
 
 def cruxeval(row: Row, predict: str) -> CodeProblem:
     """A row of CRUXEval: code, input, output; what is asked for is left out of the assertion shown."""
-    code, given, output = (text(row, name) for name in ("code", "input", "output"))
+    code, given, output = text(row, "code"), str(row.get("input", "")), text(row, "output")
     left, right = ("f(??)", output) if predict == "input" else (f"f({given})", "??")
     return CodeProblem(
         problem=f"```python\n{code}\n\nassert {left} == {right}\n```",

@@ -169,6 +169,7 @@ FN = {"inputs": [[1, 2]], "outputs": [[3]], "fn_name": "add"}
                 {"inputs": ["1\n[2]"] * 12, "outputs": ["[3]"] * 12, "fn_name": "f"})}),
             {"calls": [{"args": [1, [2]], "expected": [3]}] * 10},
         ),
+        (with_("cruxeval", code="def f(): return 1", input="", output="1"), {"input": "", "predict": "output"}),
         (with_("codeforces", time_limit=99.0), {"seconds_per_case": 30.0, "any_case": ["yes", "no"]}),
         (
             with_("synthetic1", verification_info={"language": "python", "test_cases": [
