@@ -20,7 +20,7 @@ from tasks.code_sets.rows import (
     pairs,
     text,
 )
-from tasks.inputs.formats import UnfitRow
+from tasks.inputs.formats import NothingToGrade, UnfitRow
 from verifiers import JSON
 from verifiers.jsonl import is_list, is_object
 
@@ -42,7 +42,7 @@ def read_taco(row: Row) -> CodeProblem:
 
 def _read(row: Row, compare: str) -> CodeProblem:
     if not row.get("input_output"):
-        raise UnfitRow("has no tests: column 'input_output' is empty")
+        raise NothingToGrade("has no tests: column 'input_output' is empty")
     problem, starter = text(row, "question"), str(row.get("starter_code") or "").strip()
     if starter:
         problem = f"{problem.strip()}\n\nComplete this:\n```python\n{starter}\n```"

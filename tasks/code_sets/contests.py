@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from tasks.code_sets.rows import STDIO, CodeProblem, Row, encoded, fenced, items, mapping, pairs, text, unpacked
-from tasks.inputs.formats import UnfitRow
+from tasks.inputs.formats import NothingToGrade, UnfitRow
 from verifiers import JSON
 from verifiers.code.references import KINDS, MAX_SECONDS
 from verifiers.jsonl import is_list, is_object
@@ -27,7 +27,7 @@ def read_code_contests(row: Row) -> CodeProblem:
         pair for name in CONTEST_TESTS if _any(row.get(name)) for pair in pairs(row[name], "input", "output", name)
     ]
     if not found:
-        raise UnfitRow(f"has no case in {', '.join(CONTEST_TESTS)}")
+        raise NothingToGrade(f"has no case in {', '.join(CONTEST_TESTS)}")
     return CodeProblem(
         problem=text(row, "description"),
         reference={
@@ -59,10 +59,12 @@ def _python_solution(group: object) -> str | None:
 def read_codeforces(row: Row) -> CodeProblem:
     """A row of open-r1/codeforces; its generated tests, which lie in files of their own, are not among them."""
     if row.get("interaction_format"):
-        raise UnfitRow("is interactive, which is not offered: leave the row out")
+        raise NothingToGrade("is interactive, which is not offered")
     by_file = row.get("input_mode") == "file"
     checker = row.get("generated_checker")
-    tests = [case for case in items(row.get("official_tests"), "official_tests") if is_object(case)]
+    if not row.get("official_tests"):
+        raise NothingToGrade("has no tests: column 'official_tests' is empty")
+    tests = [case for case in items(row["official_tests"], "official_tests") if is_object(case)]
     limit = row.get("time_limit")
     seconds = float(limit) if isinstance(limit, int | float) and limit > 0 else 1.0
     return CodeProblem(
@@ -89,10 +91,10 @@ def _offered(field: str, value: JSON, why: str) -> dict[str, JSON]:
     """A field of a reference with cases.
 
     Raises:
-        UnfitRow: such references have none of that name.
+        NothingToGrade: such references have none of that name.
     """
     if field not in KINDS["cases"]:
-        raise UnfitRow(f"{why}, which is not offered: leave the row out")
+        raise NothingToGrade(f"{why}, which is not offered")
     return {field: value}
 
 
@@ -116,7 +118,7 @@ def read_synthetic(row: Row) -> CodeProblem:
     info = mapping(row.get("verification_info"), "verification_info")
     language = str(info.get("language") or "python")
     if language != "python":
-        raise UnfitRow(f"asks for {language}; rows of this format are read where they ask for Python")
+        raise NothingToGrade(f"asks for {language}; rows of this format are read where they ask for Python")
     tests = [mapping(test, "a test case") for test in items(info.get("test_cases"), "test_cases")]
     name = "problem_statement" if row.get("problem_statement") else "prompt"
     solution = row.get("gold_standard_solution")

@@ -6,7 +6,7 @@ import json
 
 from tasks.code_sets.rows import FUNCTION, STDIO, CodeProblem, Row, encoded, items, mapping, text, unpacked
 from tasks.code_sets.unpickled import unpacked_tests
-from tasks.inputs.formats import UnfitRow
+from tasks.inputs.formats import NothingToGrade, UnfitRow
 from verifiers import JSON
 from verifiers.jsonl import is_object
 
@@ -18,7 +18,7 @@ def read_livecodebench(row: Row) -> CodeProblem:
     """A row of livecodebench/code_generation or code_generation_lite."""
     tests = [*_tests(row, "public_test_cases"), *_tests(row, "private_test_cases")]
     if not tests:
-        raise UnfitRow("has no test in columns 'public_test_cases' and 'private_test_cases'")
+        raise NothingToGrade("has no test in columns 'public_test_cases' and 'private_test_cases'")
     metadata = mapping(row.get("metadata") or {}, "metadata")
     name = metadata.get("func_name")
     problem, starter = text(row, "question_content"), str(row.get("starter_code") or "").strip()

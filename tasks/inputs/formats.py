@@ -36,6 +36,10 @@ class UnfitRow(ValueError):
     """A row is not of its format; the message says what it lacks."""
 
 
+class NothingToGrade(UnfitRow):
+    """A row is of its format, and cannot be graded by it (it has no tests, it is interactive): it is left out."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """One way in which rows of one use are laid out."""
@@ -187,6 +191,7 @@ def reading(
 
 __all__ = [
     "Format",
+    "NothingToGrade",
     "Reading",
     "Recognised",
     "UnfitRow",

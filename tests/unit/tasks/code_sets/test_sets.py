@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.base import TaskError
 from tasks.code_sets import contests, unpickled
 from tasks.code_sets.rows import Row
 from tasks.code_sets.sets import REFUSED, SETS, code_set_of, table
@@ -68,6 +69,21 @@ def test_a_file_of_raw_rows_is_a_task(tmp_path: Path) -> None:
         assert len(problems) == 11
         assert problems[0].reference == BY_NAME["livecodebench"].read(rows[0]).reference
         assert str(problems[0].prompt).startswith("Read n and print 2n.")
+
+
+def test_rows_that_cannot_be_graded_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [with_("apps", problem_id=number, **({"input_output": ""} if number % 3 else {})) for number in range(12)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = get_task("dataset", path=str(path), verifier="code")
+    assert len(task.problems("train")) == 3
+    assert "8 of 11 rows are left out: row 1 has no tests: column 'input_output' is empty." in " ".join(task.notes)
+    path.write_text((json.dumps(with_("apps", input_output="")) + "\n") * 12)
+    with pytest.raises(TaskError, match=r"11 of 11 rows are left out.* None is left"):
+        get_task("dataset", path=str(path), verifier="code").problems("train")
+    path.write_text((json.dumps(with_("apps", input_output="{")) + "\n") * 12)
+    with pytest.raises(TaskError, match="no row of format apps: it holds no JSON"):
+        get_task("dataset", path=str(path), verifier="code").problems("train")
 
 
 @pytest.mark.parametrize("one", REFUSED, ids=lambda one: one.name)
@@ -133,7 +149,7 @@ def test_files_and_checkers_are_asked_for_or_the_row_is_left_out(
     assert isinstance(reference, dict)
     assert reference[field] == value
     monkeypatch.setattr(contests, "KINDS", {"cases": cases - {field}})
-    with pytest.raises(UnfitRow, match="is not offered: leave the row out"):
+    with pytest.raises(UnfitRow, match="is not offered"):
         told.read(row)
 
 
@@ -215,7 +231,7 @@ def test_what_a_row_becomes(row: Mapping[str, object], part: Mapping[str, object
         ),
         (with_("code_contests", private_tests={}, public_tests={}), "has no case in public_tests"),
         (with_("codeforces", interaction_format="the jury answers"), "is interactive"),
-        (with_("codeforces", official_tests=[]), "holds no list, or an empty one"),
+        (with_("codeforces", official_tests=[]), "has no tests"),
         (with_("synthetic1", verification_info={"language": "rust", "test_cases": [1]}), "asks for rust"),
         (with_("acecoder", test_cases=["assert"], question=""), "holds no text in column 'question'"),
         (with_("humaneval_plus", canonical_solution=""), "holds no text in column 'canonical_solution'"),
