@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tasks.base import Problem, TaskError
+from tasks.code_sets.contests import CONTEST_RULES, CONTEST_TOLERANCE
 from tasks.programs import ProgramTask
 from verifiers import JSON
 from verifiers.jsonl import is_list, is_object
@@ -17,8 +18,8 @@ class CodeContests(ProgramTask):
     """Problems with cases of input and output; no solution in Python comes with them.
 
     Rows are those of the hub's deepmind/code_contests (description, public_tests, private_tests, generated_tests) or
-    have `problem` and `tests` {inputs, outputs}. Each line of the output is compared word by word, numbers with a point
-    to within 1e-6.
+    have `problem` and `tests` {inputs, outputs}. The output is compared word by word, in any case, numbers to within
+    1e-5.
 
     Args:
         path: a file of rows (the test split), a folder with one file per split, or None: the hub.
@@ -30,11 +31,11 @@ class CodeContests(ProgramTask):
     name = "code_contests"
     splits = ("train", "test")
     hub_name = "deepmind/code_contests"
+    default_options = CONTEST_RULES
     default_instruction = (
         "{problem}\n\nWrite a Python program that reads standard input and prints the answer. Answer with the whole"
         " program in one fenced Python block."
     )
-    default_options = {"compare": "tokens", "tolerance": 1e-6}
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class CodeContests(ProgramTask):
         return self.made(
             id=str(row.get("name") or number),
             problem=str(text).strip(),
-            reference={"cases": [*_cases(row)[: self._max_cases]]},
+            reference={"cases": [*_cases(row)[: self._max_cases]], "tolerance": {**CONTEST_TOLERANCE}},
         )
 
 

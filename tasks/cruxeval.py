@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tasks.base import Problem, TaskError
+from tasks.code_sets.functions import cruxeval
+from tasks.code_sets.rows import fitting
 from tasks.programs import ProgramTask
 from verifiers import JSON
 
@@ -44,11 +46,11 @@ class CruxEval(ProgramTask):
         super().__init__(path=path, instruction=instruction or asked, verifier_options=verifier_options)
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
-        code, given, output = (str(row[name]) for name in ("code", "input", "output"))
-        left, right = ("f(??)", output) if self._predict == "input" else (f"f({given})", "??")
+        with fitting(f"cruxeval row {number}"):
+            found = cruxeval(row, self._predict)
         return self.made(
             id=str(row["id"]),
-            problem=f"```python\n{code}\n\nassert {left} == {right}\n```",
-            reference={"code": code, "entry_point": "f", "input": given, "output": output, "predict": self._predict},
-            demonstration=f"[ANSWER]assert f({given}) == {output}[/ANSWER]",
+            problem=str(found.problem),
+            reference=found.reference,
+            demonstration=found.solution,
         )

@@ -9,7 +9,7 @@ from typing import cast
 
 from tasks.base import Message, Problem, Task, TaskError
 from tasks.inputs import has_split, is_local, read
-from tasks.inputs.formats import Format, UnfitRow, as_it_is, format_named, recognise
+from tasks.inputs.formats import Format, NothingToGrade, UnfitRow, as_it_is, format_named, recognise
 from tasks.messages import BadMessages, read_messages
 from verifiers import JSON, VerifierError
 from verifiers.columns import NoColumn, column_of, has_column
@@ -81,9 +81,22 @@ class Dataset(Task):
         rows = self._rows(split)
         self._check_verifier_column(rows, split)
         format = self._format_of(row for _, row in rows)
-        found = [self._problem(row, format, split, number) for number, row in rows]
+        found: list[Problem] = []
+        numbers: list[int] = []
+        left_out: list[str] = []
+        for number, row in rows:
+            try:
+                found.append(self._problem(row, format, split, number))
+                numbers.append(number)
+            except NothingToGrade as why:
+                left_out.append(f"row {number} {why}")
+        if left_out:
+            said = f"{self._path} {split}: {len(left_out)} of {len(rows)} rows are left out: {left_out[0]}."
+            if not found:
+                raise TaskError(f"{said} None is left.")
+            self._say(said)
         first: dict[str, int] = {}
-        for (number, _), problem in zip(rows, found, strict=True):
+        for number, problem in zip(numbers, found, strict=True):
             if first.setdefault(problem.id, number) != number:
                 raise TaskError(
                     f"{self._path} {split} rows {first[problem.id]} and {number} have the same id {problem.id!r} in"
@@ -162,6 +175,8 @@ class Dataset(Task):
                 found[ours] = self._column(row, self._named.get(ours, ours), f"{ours}_column", where)
         try:
             shaped = format.read({**row, **found}) if format else found
+        except NothingToGrade:
+            raise
         except UnfitRow as error:
             raise TaskError(f"{where} is no row of format {format.name if format else '-'}: it {error}.") from error
         return {"demonstration": None, **shaped, **found}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tasks.base import Problem
+from tasks.code_sets.functions import humaneval_reference
+from tasks.code_sets.rows import fitting
 from tasks.programs import ProgramTask, fenced
 
 
@@ -26,14 +28,11 @@ class HumanEval(ProgramTask):
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
         prompt = str(row["prompt"])
+        with fitting(f"humaneval row {number}"):
+            reference = humaneval_reference(row)
         return self.made(
             id=str(row["task_id"]).rpartition("/")[2],
             problem=prompt,
-            reference={
-                "tests": [str(row["test"])],
-                "check": "check",
-                "entry_point": str(row["entry_point"]),
-                "prelude": prompt,
-            },
+            reference=reference,
             demonstration=fenced(prompt + str(row["canonical_solution"])),
         )

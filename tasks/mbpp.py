@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tasks.base import Problem, TaskError
+from tasks.code_sets.functions import mbpp_reference, read_mbpp_plus
+from tasks.code_sets.mbpp_types import items
+from tasks.code_sets.rows import fitting
 from tasks.programs import ProgramTask, fenced
 from verifiers import JSON
-from verifiers.code.guest import wire
-from verifiers.jsonl import is_list, is_object
 
 SPLITS: Mapping[str, range] = {
     "train": range(601, 975),
@@ -60,26 +59,18 @@ class Mbpp(ProgramTask):
         return [row for row in rows if int(str(row.get("task_id", 0))) in SPLITS[split]]
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
-        tests = [str(test) for test in _items(row["test_list"])]
-        code = str(row["code"]).replace("\r\n", "\n")
-        reference: dict[str, JSON] = {"tests": [*tests], "setup": str(row["test_setup_code"] or "")}
-        entry = _tested_builtin(code, tests)
+        tests = [str(test) for test in items(row["test_list"])]
         text = str(row["text"]).strip()
         if self._shown:
             text += "\nIt is tested like this:\n" + "\n".join(tests[: self._shown])
+        with fitting(f"mbpp row {number}"):
+            reference = mbpp_reference(row)
         return self.made(
             id=str(row["task_id"]),
             problem=text,
-            reference=reference | ({"entry_point": entry} if entry else {}),
-            demonstration=fenced(code),
+            reference=reference,
+            demonstration=fenced(str(row["code"]).replace("\r\n", "\n")),
         )
-
-
-def _tested_builtin(code: str, tests: Sequence[str]) -> str | None:
-    """The function that the tests call, where it bears the name of a built-in one (MBPP 126 asks for `sum`)."""
-    defined = {node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)}
-    used = {node.id for test in tests for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Name)}
-    return next((name for name in sorted(defined & used) if name in vars(builtins)), None)
 
 
 class MbppPlus(ProgramTask):
@@ -114,120 +105,13 @@ class MbppPlus(ProgramTask):
         self._plus = plus
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
-        task_id = str(row["task_id"]).rpartition("/")[2]
-        code = str(row["canonical_solution"] if "canonical_solution" in row else row.get("code", ""))
-        if not code.strip():
-            raise TaskError(f"mbpp_plus row {number} must have a canonical_solution or code; it has {', '.join(row)}.")
-        if "base_input" in row:
-            given = [*_items(row["base_input"]), *(_items(row.get("plus_input") or []) if self._plus else [])]
-            inputs = [rebuilt(int(task_id), _items(arguments)) for arguments in given]
-            entry = str(row["entry_point"])
-        else:
-            inputs, entry = _inputs_of_script(str(row.get("test", "")), code, number)
-        tests = str(row["assertion"]) if "assertion" in row else "\n".join(map(str, _items(row["test_list"])))
-        text = str(row["prompt"]).strip().strip("'\"").strip()
+        if not self._plus:
+            row = {key: value for key, value in row.items() if key != "plus_input"}
+        with fitting(f"mbpp_plus row {number}"):
+            found = read_mbpp_plus(row)
         return self.made(
-            id=task_id,
-            problem=f"{text}\nIt is tested like this:\n{_first_assertion(tests)}",
-            reference={
-                "entry_point": entry,
-                "oracle": code,
-                "inputs": [[wire.encode(argument) for argument in arguments] for arguments in inputs],
-                "tolerance": float(str(row.get("atol") or 0)) or 1e-6,
-            },
-            demonstration=fenced(code),
+            id=str(row["task_id"]).rpartition("/")[2],
+            problem=str(found.problem),
+            reference=found.reference,
+            demonstration=found.solution,
         )
-
-
-def _first_assertion(tests: str) -> str:
-    return next((line.strip() for line in tests.split("\n") if line.strip().startswith("assert ")), "")
-
-
-def _inputs_of_script(script: str, code: str, number: int) -> tuple[list[list[object]], str]:
-    """The literal `inputs` of a test script, and the function that it is about."""
-    try:
-        body = ast.parse(script).body
-        found = next(
-            node.value
-            for node in body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "inputs"
-        )
-        inputs = [list(arguments) for arguments in ast.literal_eval(found)]
-        defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
-        used = [
-            node.func.id
-            for node in ast.walk(body[-1])
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        ]
-        return inputs, next(name for name in used if name in defined)
-    except (SyntaxError, ValueError, TypeError, StopIteration, IndexError) as error:
-        raise TaskError(f"mbpp_plus row {number}: its test script has no literal inputs and a call: {error}.") from None
-
-
-def _tuples(value: JSON) -> object:
-    return tuple(map(_tuples, value)) if is_list(value) else value
-
-
-def _rows(value: JSON) -> list[object]:
-    """Return a list of tuples."""
-    return [_flat(item) for item in _items(value)]
-
-
-def _flat(value: JSON) -> object:
-    """Return the items of a list as a tuple."""
-    return tuple(value) if is_list(value) else value
-
-
-def _tuple_of_tuples(value: JSON) -> object:
-    return tuple(_rows(value))
-
-
-def _sets(value: JSON) -> object:
-    return [set(item) if is_list(item) and item else dict[str, JSON]() for item in _items(value)]
-
-
-def _tuple_values(value: JSON) -> object:
-    if not is_object(value):
-        raise TaskError(f"mbpp: expected an object; got {str(value)[:80]}.")
-    return {key: _flat(item) for key, item in value.items()}
-
-
-def _items(value: object) -> list[JSON]:
-    if not is_list(value):
-        raise TaskError(f"mbpp: expected a list; got {str(value)[:80]}.")
-    return value
-
-
-SHAPES: Mapping[Callable[[JSON], object], Sequence[tuple[int, ...]]] = {
-    _flat: [(2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630, 726, 740, 744,
-             809), (250, 405, 446, 617, 720, 763, 808, 307), (106, 750)],
-    _rows: [(63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780), (75, 413, 444, 753), ()],
-    _tuple_of_tuples: [(259, 401, 445, 278), (), ()],
-    _tuples: [(580, 615, 791), (), ()],
-    _sets: [(115,), (), ()],
-    _tuple_values: [(), (722,), ()],
-}  # fmt: skip
-"""JSON has no tuples, sets or complex numbers: ids of the functions whose arguments are made of them. Of every
-argument, of the first alone, of the second alone (EvalPlus, evalplus/data/mbpp.py, 1bd5f4c)."""
-
-
-def rebuilt(task_id: int, arguments: Sequence[JSON]) -> list[object]:
-    """The arguments of an MBPP+ function in the types that it takes.
-
-    Example:
-        >>> rebuilt(106, [[5, 6], [9, 10]])
-        [[5, 6], (9, 10)]
-    """
-    found = list(arguments)
-    if task_id == 124:
-        return [float(str(found[0])), complex(str(found[1]))]
-    if task_id == 252:
-        return [complex(str(found[0]))]
-    for shape, (every, first, second) in SHAPES.items():
-        if task_id in every:
-            return [shape(argument) for argument in found]
-        if task_id in first:
-            return [shape(found[0]), *found[1:]]
-        if task_id in second:
-            return [found[0], shape(found[1]), *found[2:]]
-    return [*found]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
@@ -42,6 +42,10 @@ def verify(
         list[str] | None,
         typer.Option("--column", "-c", help="Where a field lies: completion=output.text; repeatable."),
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", "-f", help="Rows are a data set's own, with a completion: livecodebench, apps, ..."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Where the verdicts go, one JSON line per row; default: stdout.")
     ] = None,
@@ -72,11 +76,14 @@ def verify(
         if gold is not None or completion is not None:
             raise typer.BadParameter("give a FILE, or --gold and --completion; not both.")
         if file.endswith((".yaml", ".yml")):
-            if verifier is not None or option or column or output is not None:
+            if verifier is not None or option or column or format or output is not None:
                 raise typer.BadParameter("a suite names verifiers, options, columns and output itself.")
             raise typer.Exit(_suite(Path(file), workers, any_row=allow_row_code, how=how, as_json=as_json))
         names = {key: str(value) for key, value in parse_pairs(column or [], "--column").items()}
-        code = _file(file, verifier, options, names, output, workers, any_row=allow_row_code, how=how, as_json=as_json)
+        read = graded_records if format is None else formatted_records(format)
+        code = _file(
+            file, verifier, options, names, output, workers, read, any_row=allow_row_code, how=how, as_json=as_json
+        )
         raise typer.Exit(code)
 
 
@@ -121,6 +128,7 @@ def _file(
     names: dict[str, str],
     output: Path | None,
     workers: int,
+    read: Callable[[str], Iterator[tuple[int, Mapping[str, JSON] | str]]],
     *,
     any_row: bool,
     how: Mapping[str, bool],
@@ -152,7 +160,7 @@ def _file(
             done=done,
             summary=summary,
             on_row=advance,
-            read=graded_records,
+            read=read,
         )
     if as_json:
         typer.echo(json_line(summary.to_json()), err=output is None)
@@ -160,6 +168,28 @@ def _file(
         for said in summary.lines():
             typer.echo(said, err=output is None)
     return 0 if summary.whole else NOT_GRADED
+
+
+def formatted_records(name: str) -> Callable[[str], Iterator[tuple[int, Mapping[str, JSON] | str]]]:
+    """As `graded_records`, of rows laid out as a format of problems has them: each with its own reference and prompt.
+
+    Raises:
+        TaskError: there is no such format.
+    """
+    from tasks.inputs.formats import UnfitRow, format_named
+
+    shape = format_named(name, "problems")
+
+    def read(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
+        for number, row in graded_records(path):
+            if not isinstance(row, str):
+                try:
+                    row = {**row, **cast("Mapping[str, JSON]", shape.read(row))}
+                except UnfitRow as error:
+                    row = f"no row of format {name}: it {error}"
+            yield number, row
+
+    return read
 
 
 def graded_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:

@@ -21,6 +21,7 @@ from verifiers.suggest import did_you_mean
 Row = Mapping[str, object]
 Use = Literal["problems", "demonstrations", "preferences"]
 PROVIDERS = (
+    "tasks.code_sets.formats",
     "tasks.inputs.problem_formats",
     "tasks.inputs.demonstration_formats",
     "tasks.inputs.preference_formats",
@@ -34,6 +35,10 @@ SHARE = 0.5
 
 class UnfitRow(ValueError):
     """A row is not of its format; the message says what it lacks."""
+
+
+class NothingToGrade(UnfitRow):
+    """A row is of its format, and cannot be graded by it (it has no tests, it is interactive): it is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +203,7 @@ def table(use: Use) -> str:
 
 __all__ = [
     "Format",
+    "NothingToGrade",
     "Reading",
     "Recognised",
     "UnfitRow",

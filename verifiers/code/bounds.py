@@ -103,6 +103,11 @@ class Replies(Sequence[Frame | None]):
         """Whether there is one for each call."""
         return None not in self._lines
 
+    @property
+    def reached(self) -> int:
+        """How many calls were answered before the first that was not."""
+        return self._lines.index(None) if None in self._lines else len(self._lines)
+
     def __len__(self) -> int:
         return len(self._lines)
 
@@ -121,6 +126,38 @@ class Replies(Sequence[Frame | None]):
             if len(line) > longest:
                 return {"value": {"$opaque": ["a value of another size", True]}}
         return parsed(line) or {"raised": "CannotCross", "message": "CannotCross: the value is too large"}
+
+
+class Joined(Sequence[Frame | None]):
+    """The replies of several processes to so many calls: each goes on where the one before it stopped."""
+
+    def __init__(self, calls: int) -> None:
+        self._calls = calls
+        self._parts: list[tuple[int, Replies]] = []
+        """Which call the first of each is a reply to."""
+        self.reached = 0
+        """How many calls were answered before the first that was not."""
+
+    def add(self, replies: Replies) -> None:
+        """Put the replies to the calls that were not reached behind the others."""
+        self._parts.append((self.reached, replies))
+        self.reached += replies.reached
+
+    def __len__(self) -> int:
+        return self._calls
+
+    @overload
+    def __getitem__(self, index: int) -> Frame | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Frame | None]: ...
+    def __getitem__(self, index: int | slice) -> Frame | Sequence[Frame | None] | None:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        if not -self._calls <= index < self._calls:
+            raise IndexError(index)
+        index %= self._calls
+        first, replies = next(part for part in reversed(self._parts) if part[0] <= index)
+        return replies[index - first]
 
 
 def may_be(printed: bytes, expected: str) -> bool:

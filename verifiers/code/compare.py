@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import builtins
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, TypeGuard
 
 from verifiers.code.guest import wire
+from verifiers.code.output import EXACT, Tolerance
 from verifiers.verdict import JSON
-
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
-INEXACT = re.compile(r"[.eE]")
-LONGEST_NUMBER = 400
 
 
 def _set(items: Iterable[object]) -> object:
@@ -127,7 +123,7 @@ def stand_ins(names: Iterable[str]) -> dict[str, type]:
     return {name: type(name, (), {"__eq__": equal, "__hash__": None}) for name in names}
 
 
-def equal(got: JSON, expected: JSON, *, tolerance: float = 0.0, sequences_alike: bool = False) -> bool:
+def equal(got: JSON, expected: JSON, *, tolerance: Tolerance = EXACT, sequences_alike: bool = False) -> bool:
     """Whether two encoded values are the same, see `same`; what cannot cross equals nothing."""
     try:
         ours, theirs = wire.decode(got), wire.decode(expected)
@@ -136,7 +132,7 @@ def equal(got: JSON, expected: JSON, *, tolerance: float = 0.0, sequences_alike:
         return False
 
 
-def alike(got: JSON, returned: JSON, *, tolerance: float) -> bool:
+def alike(got: JSON, returned: JSON, *, tolerance: Tolerance) -> bool:
     """Whether an encoded value is what an oracle returned; where that is no plain data (a match object), its truth."""
     if not (isinstance(returned, dict) and "$opaque" in returned):
         return equal(got, returned, tolerance=tolerance)
@@ -156,15 +152,15 @@ def _truth(value: JSON) -> bool | None:
         return None
 
 
-def same(got: object, expected: object, *, tolerance: float, sequences_alike: bool) -> bool:
+def same(got: object, expected: object, *, tolerance: Tolerance, sequences_alike: bool) -> bool:
     """Equality of two plain values.
 
     Args:
-        tolerance: an expected float accepts what is within it, absolutely or relative to it; 0: nothing.
+        tolerance: an expected float accepts what is within it.
         sequences_alike: an expected list accepts a tuple of the same items (JSON writes both as a list).
     """
     if isinstance(expected, float) and tolerance and isinstance(got, (int, float)) and not isinstance(got, bool):
-        return got == expected or math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
+        return got == expected or tolerance.near(got, expected)
     if _is_sequence(expected):
         loose = sequences_alike and isinstance(expected, list)
         return (
@@ -191,49 +187,3 @@ def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
 
 def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
     return isinstance(value, dict)
-
-
-def same_output(got: str, expected: str, *, mode: str, tolerance: float) -> bool:
-    """Whether printed output is the expected one: as many lines, and each of them the same.
-
-    White space at the end of a line and empty lines at the end do not count. An empty output matches only an empty one.
-
-    Args:
-        mode: exact (byte for byte), lines (as said), or tokens (in each line, the same words whatever stands between).
-        tolerance: where a word of the expected output is a number with a point or an exponent, a number within it,
-            absolutely or relative to it, will do; 0 compares text.
-    """
-    if mode == "exact":
-        return got == expected
-    ours, theirs = _lines(got), _lines(expected)
-    if len(ours) != len(theirs):
-        return False
-    return all(_same_line(a, b, words=mode == "tokens", tolerance=tolerance) for a, b in zip(ours, theirs, strict=True))
-
-
-def _lines(text: str) -> list[str]:
-    lines = [line.rstrip() for line in text.split("\n")]
-    while lines and not lines[-1]:
-        lines.pop()
-    return lines
-
-
-def _same_line(got: str, expected: str, *, words: bool, tolerance: float) -> bool:
-    if got == expected:
-        return True
-    if not words and not tolerance:
-        return False
-    ours = got.split() if words else got.split(" ")
-    theirs = expected.split() if words else expected.split(" ")
-    return len(ours) == len(theirs) and all(
-        a == b or _close(a, b, tolerance) for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-def _close(got: str, expected: str, tolerance: float) -> bool:
-    """Whether two words are numbers within a tolerance, the expected one not an integer."""
-    if not tolerance or not INEXACT.search(expected) or max(len(got), len(expected)) > LONGEST_NUMBER:
-        return False
-    if not NUMBER.fullmatch(got) or not NUMBER.fullmatch(expected):
-        return False
-    return math.isclose(float(got), float(expected), rel_tol=tolerance, abs_tol=tolerance)

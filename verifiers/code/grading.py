@@ -7,15 +7,18 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypedDict, TypeVar, cast
 
 from sandbox.api import MIB, Job, JobOutcome, JobResult, Limits
-from verifiers.code.bounds import Frame, Replies, first_frame, last_line, may_be
-from verifiers.code.compare import NOTHING, Case, alike, equal, holds, same_output, stand_ins
+from verifiers.code.bounds import Frame, Joined, Replies, first_frame, last_line, may_be
+from verifiers.code.compare import NOTHING, Case, alike, holds, stand_ins
+from verifiers.code.output import OutputRule, same_output
 from verifiers.code.references import listed, objects, whole_prelude
+from verifiers.code.values import ValueRule, same_value
 from verifiers.errors import BadReference
 from verifiers.jsonl import is_list, is_object
 from verifiers.verdict import JSON
@@ -33,6 +36,14 @@ TRUSTED_LIMITS = Limits(
 )
 STDIO_BUDGET = 10.0
 """CPU time of all of a program's cases together, as a multiple of the limit of one."""
+TOTAL_SECONDS = 240.0
+"""The same where the reference has a limit for each case or call: the sum of these limits, and at most this."""
+START_SECONDS = 0.5
+"""CPU time for the start of Python and the prelude, beside what a reference gives a case, a call or its tests."""
+PRELUDED = """
+__import__("builtins").exec(compile(open("program.py", "rb").read(), "program.py", "exec", dont_inherit=True))
+"""
+"""Runs a program after its prelude, as a file of its own: `from __future__` may stand at its top."""
 HELD_INPUT = """{code}
 args__, kwargs__ = given__()
 args__ = [(lambda *a, held=v: held(*a)) if type(v).__name__ == "StandIn" else v for v in args__]
@@ -143,20 +154,38 @@ class Grader:
         self._sandbox = sandbox
         self._limits = limits
         self._stop_early = stop_early
+        self._each = False
+        """The limit is of each case or call."""
         self._plans: Memory[Plan] = Memory()
         self._oracles: Memory[list[OracleCase]] = Memory()
 
-    def stdio(self, code: str, cases: Sequence[Mapping[str, JSON]], *, compare: str, tolerance: float) -> Results:
+    def within(self, seconds: float | None) -> Grader:
+        """Return a grader that gives each run so much CPU time (None: as this one), with the same memory of plans."""
+        if seconds is None:
+            return self
+        other = copy(self)
+        allowed = seconds + START_SECONDS
+        other._limits = replace(self._limits, cpu_seconds=allowed, wall_seconds=4 * allowed)
+        other._each = True
+        return other
+
+    def _total_seconds(self, runs: int) -> float:
+        """CPU time of so many cases or calls together."""
+        limit = self._limits.cpu_seconds
+        return min(runs * limit, TOTAL_SECONDS) if self._each else STDIO_BUDGET * limit
+
+    def stdio(self, code: str, reference: Mapping[str, JSON], *, rule: OutputRule) -> Results:
         """Run the program once for each case."""
         passed, reason, over, spent = 0, "", False, 0.0
-        files = {"main.py": code.encode("utf-8", "replace")}
+        cases = objects(reference, "cases")
+        files = _main(code, str(reference.get("prelude") or ""))
         for number, case in enumerate(cases, 1):
             stdin = str(case["input"]).encode("utf-8", "replace")
             result = self._run(Job(argv=("python", "main.py"), files=files, stdin=stdin, limits=self._limits))
             ok = result.outcome is JobOutcome.OK
             right_size = may_be(result.stdout, str(case["output"]))
             printed = result.stdout.decode("utf-8", "replace") if right_size else ""
-            if ok and right_size and same_output(printed, str(case["output"]), mode=compare, tolerance=tolerance):
+            if ok and right_size and same_output(printed, str(case["output"]), rule):
                 passed += 1
             else:
                 over = over or result.outcome in OVER_LIMIT
@@ -164,33 +193,54 @@ class Grader:
                 if self._stop_early:
                     break
             spent += result.cpu_seconds
-            if number < len(cases) and spent > STDIO_BUDGET * self._limits.cpu_seconds:
+            if number < len(cases) and spent > self._total_seconds(len(cases)):
                 over, reason = True, reason or f"its first {number} cases took {spent:.1f} s of CPU time"
                 break
         return Results(passed, len(cases), reason, over, "stdio")
 
-    def calls(self, program: Program, reference: Mapping[str, JSON], *, tolerance: float) -> Results:
+    def calls(self, program: Program, reference: Mapping[str, JSON], *, rule: ValueRule) -> Results:
         """Call a function with each call's arguments and compare with what is expected."""
         calls = objects(reference, "calls")
         name = reference["entry_point"]
         asked: list[JSON] = [{"name": name, "args": c.get("args", []), "kwargs": c.get("kwargs", {})} for c in calls]
-        replies, trouble, over = self._replies(program, asked, expected=[call["expected"] for call in calls])
+        replies, trouble, over = self._each_reply(program, asked, [call["expected"] for call in calls])
         good = [
-            equal((reply or {}).get("value", NOTHING), call["expected"], tolerance=tolerance, sequences_alike=True)
+            same_value((reply or {}).get("value", NOTHING), call["expected"], rule)
             for call, reply in zip(calls, replies, strict=True)
         ]
         return _counted(good, replies, trouble, over)
 
-    def oracle(self, program: Program, key: str, reference: Mapping[str, JSON], *, tolerance: float) -> Results:
+    def oracle(self, program: Program, key: str, reference: Mapping[str, JSON], *, rule: ValueRule) -> Results:
         """Call a function with each input and compare with what the oracle, in a world of its own, returns."""
         cases = self._oracles.get(key, make=lambda: self._oracle_cases(reference))
         asked: list[JSON] = [_call(reference, case.given) for case in cases]
-        replies, trouble, over = self._replies(program, asked, expected=[case.returned for case in cases])
+        replies, trouble, over = self._each_reply(program, asked, [case.returned for case in cases])
         good = [
-            alike((reply or {}).get("value", NOTHING), case.returned, tolerance=tolerance)
-            for case, reply in zip(cases, replies, strict=True)
+            same_value(value, case.returned, rule)
+            if "compare" in reference
+            else alike(value, case.returned, tolerance=rule.tolerance)
+            for case, value in zip(cases, ((reply or {}).get("value", NOTHING) for reply in replies), strict=True)
         ]
         return _counted(good, replies, trouble, over)
+
+    def _each_reply(
+        self, program: Program, calls: Sequence[JSON], expected: Sequence[JSON]
+    ) -> tuple[Sequence[Frame | None], str, bool]:
+        """As `_replies`; where each call has a limit of its own, one that ran into it is asked again, first.
+
+        So no call takes more than the limit, however many there are; the program is loaded anew with each start.
+        """
+        if not self._each:
+            return self._replies(program, calls, expected=expected)
+        found = Joined(len(calls))
+        starts = max(1, int(self._total_seconds(len(calls)) / self._limits.cpu_seconds))
+        for _ in range(starts):
+            at = found.reached
+            replies, trouble, over = self._replies(program, calls[at:], expected=expected[at:])
+            found.add(replies)
+            if found.reached == len(calls) or not over or found.reached == at:
+                return found, trouble, over and found.reached < len(calls)
+        return found, f"its first {found.reached} calls took all of the time that {len(calls)} have", True
 
     def asserts(self, program: Program, key: str, reference: Mapping[str, JSON]) -> Results:
         """Hold the program against assertions, as inputs and outputs where they can be, or from a process apart."""
@@ -275,7 +325,7 @@ class Grader:
         plan: Plan | None = None,
         limits: Limits | None = None,
         expected: Sequence[JSON] = (),
-    ) -> tuple[Sequence[Frame | None], str, bool]:
+    ) -> tuple[Replies, str, bool]:
         """What each call gave (None where it was not reached), what went wrong, and whether it was a limit."""
         request: Frame = {**_request(program, plan), "calls": [*calls]}
         result = self._run(_job("program", request, ("program", "wire"), limits or self._limits))
@@ -320,6 +370,14 @@ class Grader:
         if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
             raise SandboxFault(result.detail)
         return result
+
+
+def _main(code: str, prelude: str) -> dict[str, bytes]:
+    """Return the files of a program that reads and prints: main.py is run."""
+    program = code.encode("utf-8", "replace")
+    if not prelude:
+        return {"main.py": program}
+    return {"main.py": (prelude + PRELUDED).encode("utf-8", "replace"), "program.py": program}
 
 
 def _call(reference: Mapping[str, JSON], given: JSON) -> JSON:

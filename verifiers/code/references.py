@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 
 from verifiers.code.guest import wire
+from verifiers.code.imports import IMPORTS
+from verifiers.code.output import COMPARISONS, OutputRule, read_output_rule
+from verifiers.code.values import VALUES, ValueRule, read_value_rule
 from verifiers.errors import BadReference
 from verifiers.jsonl import is_object
 from verifiers.verdict import JSON
 
 MAX_SOURCE = 1_000_000
+MAX_SECONDS = 30.0
+"""CPU time that a reference may give a case, a call or its tests."""
 PROGRAM_MODULES = ("solution", "main", "candidate")
 """What a pytest file may call the tested program's module."""
 
 _TEXT: dict[str, JSON] = {"type": "string"}
 _SOURCE: dict[str, JSON] = {"type": "string", "minLength": 1, "maxLength": MAX_SOURCE}
-_NAME: dict[str, JSON] = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
-_TOLERANCE: dict[str, JSON] = {"type": "number", "minimum": 0}
+_NAME: dict[str, JSON] = {"type": "string", "pattern": r"^(Solution\(\)\.)?[A-Za-z_][A-Za-z0-9_]*$"}
+METHOD = re.compile(r"Solution\(\)\.(\w+)")
+"""LeetCode's way to name a method of the class that programs define: its bare name means the same."""
+_AMOUNT: dict[str, JSON] = {"type": "number", "minimum": 0}
+_SECONDS: dict[str, JSON] = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS}
 _ARGUMENTS: dict[str, JSON] = {"type": "array"}
 
 
@@ -32,6 +41,30 @@ def _object(required: list[str], properties: dict[str, JSON], **needs: list[JSON
     }
 
 
+_TOLERANCE: JSON = {
+    "oneOf": [
+        _AMOUNT,
+        _object([], {"absolute": _AMOUNT, "relative": _AMOUNT, "integers": {"type": "boolean"}}),
+    ]
+}
+_IMPORTS: JSON = {"enum": [*IMPORTS]}
+_PRINTED: dict[str, JSON] = {
+    "compare": {"enum": [*COMPARISONS]},
+    "tolerance": _TOLERANCE,
+    "any_case": {"oneOf": [{"type": "boolean"}, {"type": "array", "minItems": 1, "items": _SOURCE}]},
+    "any_order": {"type": "boolean"},
+    "imports": _IMPORTS,
+    "prelude": _TEXT,
+    "seconds_per_case": _SECONDS,
+}
+_RETURNED: dict[str, JSON] = {
+    "compare": {"enum": [*VALUES]},
+    "tolerance": _TOLERANCE,
+    "imports": _IMPORTS,
+    "prelude": _TEXT,
+    "seconds_per_case": _SECONDS,
+}
+
 SCHEMA: Mapping[str, JSON] = {
     "oneOf": [
         _object(
@@ -42,7 +75,7 @@ SCHEMA: Mapping[str, JSON] = {
                     "minItems": 1,
                     "items": _object(["input", "output"], {"input": _TEXT, "output": _TEXT}),
                 },
-                "tolerance": _TOLERANCE,
+                **_PRINTED,
             },
         ),
         _object(
@@ -54,8 +87,7 @@ SCHEMA: Mapping[str, JSON] = {
                     "minItems": 1,
                     "items": _object(["expected"], {"args": _ARGUMENTS, "kwargs": {"type": "object"}, "expected": {}}),
                 },
-                "prelude": _TEXT,
-                "tolerance": _TOLERANCE,
+                **_RETURNED,
             },
         ),
         _object(
@@ -64,8 +96,7 @@ SCHEMA: Mapping[str, JSON] = {
                 "entry_point": _NAME,
                 "oracle": _SOURCE,
                 "inputs": {"type": "array", "minItems": 1, "items": _ARGUMENTS},
-                "prelude": _TEXT,
-                "tolerance": _TOLERANCE,
+                **_RETURNED,
             },
         ),
         _object(
@@ -73,13 +104,15 @@ SCHEMA: Mapping[str, JSON] = {
             {
                 "tests": {"type": "array", "minItems": 1, "items": _SOURCE},
                 "setup": _TEXT,
+                "imports": _IMPORTS,
                 "prelude": _TEXT,
                 "check": _NAME,
                 "entry_point": _NAME,
+                "seconds": _SECONDS,
             },
             check=["entry_point"],
         ),
-        _object(["pytest"], {"pytest": _SOURCE, "setup": _TEXT, "entry_point": _NAME}),
+        _object(["pytest"], {"pytest": _SOURCE, "setup": _TEXT, "entry_point": _NAME, "seconds": _SECONDS}),
         _object(
             ["code", "entry_point", "input", "output", "predict"],
             {
@@ -96,18 +129,22 @@ SCHEMA: Mapping[str, JSON] = {
 `verifiers.code.guest.wire` ({"$tuple": [1, 2]})."""
 
 KINDS: Mapping[str, frozenset[str]] = {
-    "cases": frozenset({"cases", "tolerance"}),
-    "calls": frozenset({"calls", "entry_point", "prelude", "tolerance"}),
-    "oracle": frozenset({"oracle", "entry_point", "inputs", "prelude", "tolerance"}),
-    "tests": frozenset({"tests", "setup", "prelude", "check", "entry_point"}),
-    "pytest": frozenset({"pytest", "setup", "entry_point"}),
+    "cases": frozenset({"cases", *_PRINTED}),
+    "calls": frozenset({"calls", "entry_point", *_RETURNED}),
+    "oracle": frozenset({"oracle", "entry_point", "inputs", *_RETURNED}),
+    "tests": frozenset({"tests", "setup", "imports", "prelude", "check", "entry_point", "seconds"}),
+    "pytest": frozenset({"pytest", "setup", "entry_point", "seconds"}),
     "predict": frozenset({"predict", "code", "entry_point", "input", "output"}),
 }
 TEXTS = ("setup", "prelude", "check", "entry_point", "oracle", "pytest", "code", "input", "output")
 
 
-def read_reference(reference: JSON) -> tuple[str, Mapping[str, JSON]]:
-    """(kind, reference) of a usable reference: a pytest file becomes tests.
+def read_reference(reference: JSON, imports: str = "") -> tuple[str, Mapping[str, JSON]]:
+    """(kind, reference) of a usable reference: a pytest file becomes tests, what is imported comes into the prelude.
+
+    Args:
+        reference: as SCHEMA has it.
+        imports: a name of IMPORTS, for references that may name one and do not.
 
     Raises:
         BadReference: with what is missing or wrong.
@@ -123,11 +160,42 @@ def read_reference(reference: JSON) -> tuple[str, Mapping[str, JSON]]:
     for name in TEXTS:
         if not isinstance(reference.get(name, ""), str):
             raise BadReference(f"{name} must be text; got {reference[name]!r:.80}.")
-    tolerance = reference.get("tolerance", 0)
-    if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool) or not 0 <= tolerance < float("inf"):
-        raise BadReference(f"tolerance must be a number of at least 0; got {tolerance!r:.80}.")
+    if kind == "cases":
+        read_output_rule(reference, OutputRule())
+    elif kind in ("calls", "oracle"):
+        read_value_rule(reference, ValueRule())
+    seconds_of(reference)
+    reference = _with_imports(kind, reference, imports)
+    if method := METHOD.fullmatch(str(reference.get("entry_point", ""))):
+        reference["entry_point"] = method[1]
     CHECKS[kind](reference)
     return ("tests", _pytest(reference)) if kind == "pytest" else (kind, reference)
+
+
+def _with_imports(kind: str, reference: Mapping[str, JSON], imports: str) -> dict[str, JSON]:
+    """A reference whose prelude begins with what it, or else the verifier, imports by name."""
+    found = dict(reference)
+    name = found.pop("imports", imports)
+    if not name or "imports" not in KINDS[kind]:
+        return found
+    if not isinstance(name, str) or name not in IMPORTS:
+        raise BadReference(f"imports must be one of {', '.join(IMPORTS)}; got {name!r:.80}.")
+    return {**found, "prelude": IMPORTS[name] + str(found.get("prelude") or "")}
+
+
+def seconds_of(reference: Mapping[str, JSON]) -> float | None:
+    """CPU time of each case or call, or of all tests together; None where the reference does not say.
+
+    Raises:
+        BadReference: it is no number of seconds above 0 and at most MAX_SECONDS.
+    """
+    name = "seconds" if "seconds" in reference else "seconds_per_case"
+    seconds = reference.get(name)
+    if seconds is None:
+        return None
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds <= MAX_SECONDS:
+        raise BadReference(f"{name} must be above 0 and at most {MAX_SECONDS:g}; got {seconds!r:.80}.")
+    return float(seconds)
 
 
 _EXPECTED = "It holds cases, calls, an oracle, tests, a pytest file, or what is to be predicted."
@@ -235,7 +303,7 @@ def whole_prelude(reference: Mapping[str, JSON]) -> str:
 def tested_names(reference: Mapping[str, JSON]) -> frozenset[str]:
     """The name that a program has to define, or else every name that the tests call; empty for a whole program."""
     if "entry_point" in reference:
-        return frozenset({str(reference["entry_point"])})
+        return frozenset({str(reference["entry_point"]), "Solution"})
     tests = listed(reference, "tests") if "tests" in reference else []
     return frozenset(
         node.func.id
@@ -288,7 +356,7 @@ def _pytest(reference: Mapping[str, JSON]) -> dict[str, JSON]:
     if not tests:
         raise BadReference("the pytest file has no test function.")
     found: dict[str, JSON] = {"tests": tests, "setup": "\n".join(part for part in setup if part)}
-    return found | ({"entry_point": reference["entry_point"]} if "entry_point" in reference else {})
+    return found | {name: reference[name] for name in ("entry_point", "seconds") if name in reference}
 
 
 def _test_function(node: ast.FunctionDef) -> list[JSON]:

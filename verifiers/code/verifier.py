@@ -12,8 +12,11 @@ from verifiers.base import Example, GradingRow, Verifier
 from verifiers.code.answers import defines, extract_program, literal, literal_arguments, predicted
 from verifiers.code.compare import NOTHING, equal
 from verifiers.code.grading import RESULT_BYTES, Grader, Memory, Program, Results, SandboxFault
-from verifiers.code.references import SCHEMA, objects, read_reference, tested_names, whole_prelude
+from verifiers.code.imports import IMPORTS
+from verifiers.code.output import COMPARISONS, OutputRule, read_output_rule, read_tolerance
+from verifiers.code.references import SCHEMA, read_reference, seconds_of, tested_names, whole_prelude
 from verifiers.code.sandboxes import CHOICES, ISOLATED, require, shared_sandbox
+from verifiers.code.values import ValueRule, read_value_rule
 from verifiers.errors import BadOption, BadReference
 from verifiers.text import one_line
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
@@ -43,8 +46,11 @@ class Code(Verifier):
         sandbox: docker, bubblewrap, auto (the first of these that works here), or unsafe-host.
         block: which fenced block is the program: last, first (of those that define what is tested, if any does), or
             whole (the completion as it stands).
-        compare: of printed output: lines, tokens or exact; see `verifiers.code.compare.same_output`.
+        compare: of printed output: a name of `verifiers.code.output.COMPARISONS` (lines, tokens, words, exact, ...).
+        any_case: upper and lower case of printed output are the same.
+        any_order: the lines of printed output may stand in any order.
         tolerance: for floats that are expected of calls or printed output, where the reference gives none; 0 for none.
+        imports: a name of `verifiers.code.imports.IMPORTS`: what programs need not import themselves; "" for nothing.
         cpu_seconds: of each run of the program; its wall-clock limit is four times that.
         memory_mb: of each run.
         packages: importable by programs, beside the standard library; installed in this environment.
@@ -95,7 +101,10 @@ class Code(Verifier):
         sandbox: str = "auto",
         block: str = "last",
         compare: str = "lines",
+        any_case: bool = False,
+        any_order: bool = False,
         tolerance: float = 0.0,
+        imports: str = "",
         cpu_seconds: float = 5.0,
         memory_mb: int = 512,
         packages: list[str] | None = None,
@@ -105,7 +114,8 @@ class Code(Verifier):
             ("reward", reward, ("pass", "fraction")),
             ("sandbox", sandbox, CHOICES),
             ("block", block, ("last", "first", "whole")),
-            ("compare", compare, ("lines", "tokens", "exact")),
+            ("compare", compare, tuple(COMPARISONS)),
+            ("imports", imports, ("", *IMPORTS)),
         ):
             if value not in allowed:
                 raise BadOption(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
@@ -115,10 +125,12 @@ class Code(Verifier):
             raise BadOption(f"memory_mb must be from 32 to 1024; got {memory_mb}.")
         if not 0 <= tolerance < float("inf") or workers < 1:
             raise BadOption(f"tolerance must be at least 0 and workers at least 1; got {tolerance} and {workers}.")
+        if any_order and not COMPARISONS[compare].by_line:
+            raise BadOption(f"any_order is of lines, which compare: {compare} does not look at.")
         self._fraction = reward == "fraction"
         self._block = block
-        self._compare = compare
-        self._tolerance = tolerance
+        self._imports = imports
+        self._output = OutputRule(compare, read_tolerance(tolerance), any_case, any_order)
         self._limits = Limits(
             cpu_seconds=cpu_seconds,
             wall_seconds=4 * cpu_seconds,
@@ -147,7 +159,7 @@ class Code(Verifier):
 
     def grade(self, row: GradingRow) -> Verdict:
         key = json.dumps(row.reference)
-        kind, reference = self._read.get(key, make=lambda: read_reference(row.reference))
+        kind, reference = self._read.get(key, make=lambda: read_reference(row.reference, self._imports))
         predict = str(reference["predict"]) if kind == "predict" else ""
         if predict:
             code = predicted(row.completion, str(reference["entry_point"]), predict)
@@ -178,16 +190,15 @@ class Code(Verifier):
         return results
 
     def _results(self, code: str, kind: str, key: str, reference: Mapping[str, JSON]) -> Results:
-        grader = self._open()
-        given = reference.get("tolerance")
-        tolerance = float(given) if isinstance(given, int | float) else self._tolerance
+        grader = self._open().within(seconds_of(reference))
         if kind == "cases":
-            return grader.stdio(code, objects(reference, "cases"), compare=self._compare, tolerance=tolerance)
+            return grader.stdio(code, reference, rule=read_output_rule(reference, self._output))
         program = program_of(code, reference)
-        if kind == "calls":
-            return grader.calls(program, reference, tolerance=tolerance)
-        if kind == "oracle":
-            return grader.oracle(program, key, reference, tolerance=tolerance)
+        if kind in ("calls", "oracle"):
+            rule = read_value_rule(reference, ValueRule(tolerance=self._output.tolerance))
+            if kind == "calls":
+                return grader.calls(program, reference, rule=rule)
+            return grader.oracle(program, key, reference, rule=rule)
         return grader.asserts(program, key, reference)
 
     def _prediction(self, answer: str, reference: Mapping[str, JSON]) -> Verdict:
@@ -236,6 +247,6 @@ class Code(Verifier):
 def program_of(code: str, reference: Mapping[str, JSON]) -> Program:
     """A completion's code with what the prompt gave: before it, or, where it goes on with a function, as its head."""
     name, prelude = str(reference.get("entry_point", "")), str(reference.get("prelude") or "")
-    if prelude and name and not defines(code, [name]):
+    if prelude and name and not defines(code, [*tested_names(reference)]):
         return Program("", prelude + code)
     return Program(whole_prelude(reference), code)

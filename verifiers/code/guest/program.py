@@ -66,6 +66,8 @@ class World:
         self.by_class = {found: found.__name__ for found in classes}
         self.by_name = {name: found for found, name in self.by_class.items()}
         self.held = []
+        self.solution = None
+        """The one instance of a LeetCode program's class, whose methods are called by their bare names."""
 
     def reply(self, call):
         """What one call gives: a value, a handle, or what it raised; and its arguments where it changed them."""
@@ -99,7 +101,12 @@ class World:
         if "handle" in call:
             found = self.held[call["handle"]]
             return getattr(found, call["name"]) if "name" in call else found
-        return self.space[call["name"]]
+        name = call["name"]
+        solution = self.space.get("Solution")
+        if isinstance(solution, type) and hasattr(solution, name):
+            self.solution = self.solution or solution()
+            return getattr(self.solution, name)
+        return self.space[name]
 
     def encode(self, value, call):
         """The value's encoding; a handle in it where the other side can use one."""

@@ -11,9 +11,10 @@ import pytest
 
 from verifiers import BadOption, BadReference, get_verifier
 from verifiers.code.answers import extract_program, fenced_blocks, literal_arguments, predicted
-from verifiers.code.compare import NOTHING, alike, equal, holds, same_output, stand_ins
+from verifiers.code.compare import NOTHING, alike, equal, holds, stand_ins
 from verifiers.code.grading import KEPT, Memory
 from verifiers.code.guest import wire
+from verifiers.code.output import EXACT, OutputRule, read_tolerance, same_output
 from verifiers.code.references import SCHEMA, read_reference
 from verifiers.code.verifier import program_of
 from verifiers.verdict import JSON
@@ -31,7 +32,7 @@ BAD_REFERENCES: list[tuple[JSON, str]] = [
     ({"cases": []}, "cases must be a non-empty list"),
     ({"cases": [{"input": "1"}]}, "every case must have input and output"),
     ({"cases": [{"input": 1, "output": "2"}]}, "a text input and a text output"),
-    ({"cases": [{"input": "1", "output": "2"}], "compare": "x"}, "may not have 'compare'"),
+    ({"cases": [{"input": "1", "output": "2"}], "speed": "x"}, "may not have 'speed'"),
     ({"entry_point": "f", "calls": []}, "calls must be a non-empty list"),
     ({"entry_point": "f", "calls": [{"args": [1]}]}, "must have an expected value"),
     ({"entry_point": "f g", "calls": [{"expected": 1}]}, "entry_point must be the name"),
@@ -279,18 +280,18 @@ def test_instances_are_equal_where_their_fields_are() -> None:
 
 
 def test_tolerance_and_sequences() -> None:
-    assert equal(1.0000001, 1.0, tolerance=1e-6)
+    assert equal(1.0000001, 1.0, tolerance=read_tolerance(1e-6))
     assert not equal(1.0000001, 1.0)
-    assert not equal(1000000.5, 1000000, tolerance=1e-6)  # an integer is exact
-    assert not equal(True, 1.0000001, tolerance=1e-6)
+    assert not equal(1000000.5, 1000000, tolerance=read_tolerance(1e-6))  # an integer is exact
+    assert not equal(True, 1.0000001, tolerance=read_tolerance(1e-6))
     assert equal({"$tuple": [1, {"$tuple": []}]}, [1, []], sequences_alike=True)
     assert not equal({"$tuple": [1]}, [1])
     assert not equal([1], {"$tuple": [1]}, sequences_alike=True)
-    assert equal({"a": [0.1 + 0.2]}, {"a": [0.3]}, tolerance=1e-9)
+    assert equal({"a": [0.1 + 0.2]}, {"a": [0.3]}, tolerance=read_tolerance(1e-9))
     assert not equal(NOTHING, NOTHING)
-    assert alike({"$opaque": ["re.Match", True]}, {"$opaque": ["re.Match", True]}, tolerance=0)
-    assert not alike(None, {"$opaque": ["re.Match", True]}, tolerance=0)
-    assert not alike(NOTHING, {"$opaque": ["re.Match", False]}, tolerance=0)
+    assert alike({"$opaque": ["re.Match", True]}, {"$opaque": ["re.Match", True]}, tolerance=EXACT)
+    assert not alike(None, {"$opaque": ["re.Match", True]}, tolerance=EXACT)
+    assert not alike(NOTHING, {"$opaque": ["re.Match", False]}, tolerance=EXACT)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +317,7 @@ def test_tolerance_and_sequences() -> None:
     ],
 )
 def test_printed_output(got: str, expected: str, mode: str, tolerance: float, true: bool) -> None:
-    assert same_output(got, expected, mode=mode, tolerance=tolerance) is true
+    assert same_output(got, expected, OutputRule(mode, read_tolerance(tolerance))) is true
 
 
 def test_a_completion_goes_on_with_its_prompt_or_stands_by_itself() -> None:
