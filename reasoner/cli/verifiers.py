@@ -79,7 +79,7 @@ def check(
             typer.echo(json_line(report.to_json()))
         else:
             for finding in report.findings:
-                said = f"{'ok  ' if finding.passed else 'FAIL'}  {finding.check}: {finding.detail}"
+                said = f"{finding.result:7}  {finding.check}: {finding.detail}"
                 typer.echo(one_line(said))
             if report.attempts:
                 typer.echo("\nwhat each trick got:")

@@ -61,5 +61,5 @@ def test_check_prints_what_each_trick_got_and_exits_1() -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "FAIL  rewards no trick" in done.stdout
+    assert "FAIL     rewards no trick" in done.stdout
     assert "    1  correct        trust me\n" in done.stdout

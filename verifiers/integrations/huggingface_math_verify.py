@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verifiers.base import GradingRow, Verifier
+from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference
 from verifiers.verdict import Outcome, Verdict, fixed
 
@@ -17,6 +17,11 @@ class MathVerify(Verifier):
     name = "math-verify"
     reference_schema = {"type": "string"}
     grade_seconds = 30.0
+    examples = (
+        Example(completion=r"So the result is \boxed{\frac{1}{2}}.", reference="0.5"),
+        Example(completion=r"So the result is \boxed{\frac{1}{3}}.", reference="0.5", outcome=Outcome.INCORRECT),
+        Example(completion="I would have to guess.", reference="0.5", outcome=Outcome.NO_ANSWER),
+    )
 
     def __init__(self) -> None:
         try:
