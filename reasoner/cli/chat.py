@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.loading import loading_told
 from verifiers.text import visible
@@ -25,7 +26,10 @@ NEW = "/new"
 
 
 def chat(
-    model: Annotated[str, typer.Argument(help="A run, one of its stages, a model folder, or a hub name.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A run, one of its stages, a model folder, or a hub name.", autocompletion=complete.runs),
+    ],
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="Answer this alone, on standard output, and end.")
     ] = None,

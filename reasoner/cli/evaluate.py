@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.loading import loading_told
 from reasoner.config.errors import ConfigError
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A Hugging Face model by name or folder, or a run.")],
+    model: Annotated[
+        str, typer.Argument(help="A Hugging Face model by name or folder, or a run.", autocompletion=complete.runs)
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key.key=value as for `reasoner train`: eval.samples=8, prompt.stop=[].")
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="Name of a task, or module:Class (see `reasoner tasks list`); a run's own: all."),
+        typer.Option(
+            "--task",
+            help="Name of a task, or module:Class (see `reasoner tasks list`); a run's own: all.",
+            autocompletion=complete.tasks,
+        ),
     ] = None,
     samples: Annotated[int | None, typer.Option("--samples", min=1, help="Completions per problem (K); 1.")] = None,
     problems: Annotated[int | None, typer.Option("--problems", min=1, help="At most so many problems; 512.")] = None,
@@ -33,7 +40,9 @@ def evaluate(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the task: key=value; repeatable.")
     ] = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="vllm or hf; vllm.")] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="vllm or hf; vllm.", autocompletion=complete.engines)
+    ] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, help="1.")] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", min=0.01, max=1.0, help="1.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Tokens of a completion; 512.")] = None,
@@ -42,7 +51,9 @@ def evaluate(
     template: Annotated[
         str | None, typer.Option("--template", help="Around each prompt, which stands at {prompt}.")
     ] = None,
-    verifier: Annotated[str | None, typer.Option("--verifier", help="Instead of the task's own.")] = None,
+    verifier: Annotated[
+        str | None, typer.Option("--verifier", help="Instead of the task's own.", autocompletion=complete.verifiers)
+    ] = None,
     verifier_option: Annotated[
         list[str] | None, typer.Option("--verifier-option", help="Option of the verifier: key=value; repeatable.")
     ] = None,

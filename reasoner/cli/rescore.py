@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.verify import ROW_CODE
 from verifiers.jsonl import json_line
@@ -17,10 +18,15 @@ if TYPE_CHECKING:
 
 
 def rescore(
-    run: Annotated[Path, typer.Argument(help="A run folder, or one of its stages.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or one of its stages.", autocompletion=complete.runs)],
     verifier: Annotated[
         str | None,
-        typer.Option("--verifier", "-v", help="Name, module:attribute or file.py:attribute; default: its own."),
+        typer.Option(
+            "--verifier",
+            "-v",
+            help="Name, module:attribute or file.py:attribute; default: its own.",
+            autocompletion=complete.verifiers,
+        ),
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the verifier: key=value; repeatable.")

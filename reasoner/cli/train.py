@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.loading import loading_told
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config (see configs/).")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML file, or the name of a shipped config (see configs/).", autocompletion=complete.configs
+        ),
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="key.key=value, METHOD.key=value or stages.N.key=value; wins over the file."),

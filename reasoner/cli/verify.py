@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.errors import Interrupted
 from verifiers.jsonl import json_line
@@ -30,7 +31,13 @@ def verify(
         ),
     ] = None,
     verifier: Annotated[
-        str | None, typer.Option("--verifier", "-v", help="Name, module:attribute, file.py[:attribute] or URL.")
+        str | None,
+        typer.Option(
+            "--verifier",
+            "-v",
+            help="Name, module:attribute, file.py[:attribute] or URL.",
+            autocompletion=complete.verifiers,
+        ),
     ] = None,
     gold: Annotated[str | None, typer.Option("--gold", help="Grade one answer: the reference.")] = None,
     completion: Annotated[str | None, typer.Option("--completion", help="Grade one answer: the model's text.")] = None,

@@ -22,7 +22,7 @@ from reasoner.policy.policy import Diverged
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.stages.checks import check_run
-from reasoner.stages.going_on import after_divergence, program, resume_command
+from reasoner.stages.going_on import after_divergence, resume_command
 from reasoner.stages.names import check_folder
 from reasoner.stages.references import stage_of
 from reasoner.storage.files import disk_faults_told, write_atomic
@@ -30,6 +30,7 @@ from reasoner.storage.final_link import link_final
 from reasoner.storage.find_model import find_model, latest_checkpoint
 from reasoner.storage.run_lock import launched_rank, locked
 from verifiers.terminal.console import plain_console
+from verifiers.terminal.program import program
 from verifiers.text import whole
 
 
