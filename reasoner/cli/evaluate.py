@@ -78,7 +78,7 @@ def evaluate(
         from reasoner.cli.tasks import task_options
         from reasoner.config.found import check_found
         from reasoner.config.load import resolve
-        from reasoner.engine.environment import prepare_process
+        from reasoner.engine.environment import prepare_process, skip_unused_packages
         from reasoner.model.paths import check_model
         from reasoner.stages.names import check_tasks
         from reasoner.storage.find_model import read_model
@@ -100,6 +100,7 @@ def evaluate(
         tasks = _tasks(
             trained,
             task,
+            model=model,
             options=task_options(option),
             split=split,
             verifier=verifier,
@@ -111,6 +112,7 @@ def evaluate(
         stage = resolve(raw, overrides or [], where="reasoner eval").stages[0]
         check_tasks(stage, coming=None)
         with loading_told("torch and the engine"):
+            skip_unused_packages()
             from reasoner.session.evaluate_model import evaluate_model
 
         typer.echo("\n".join(_said(stage, found)), err=True)
@@ -165,6 +167,7 @@ def _tasks(
     trained: StageConfig | None,
     name: str | None,
     *,
+    model: str,
     options: Mapping[str, object],
     split: str | None,
     verifier: str | None,
@@ -179,7 +182,12 @@ def _tasks(
     chosen: list[dict[str, Any]] = [section.model_dump() for section in own if name in (None, section.name)]
     if not chosen:
         if name is None:
-            raise ConfigError("bad-value", "--task must name a task: this model is of no run that has one.")
+            of = (
+                "is of no run that has one"
+                if Path(model).exists()
+                else "is no folder here, and of a hub name it is not known"
+            )
+            raise ConfigError("bad-value", f"--task must name a task: {model} {of}.")
         chosen = [{"name": name}]
     for section in chosen:
         section["options"] = {**section.get("options", {}), **options}

@@ -45,12 +45,11 @@ def rescore(
     Exit status 0 where no reward changes, 1 where some do.
     """
     with plain_errors():
-        from rich.progress import Progress
-
         from reasoner.cli.verify import parse_pairs
         from reasoner.observe.analysis.rescore import changed_rows, regrade, stage_with_rollouts, summarize
         from reasoner.storage.files import write_text
         from verifiers.terminal.console import plain_console
+        from verifiers.terminal.progress import work_bar
 
         history = stage_with_rollouts(run)
         low, high = _range(steps)
@@ -60,7 +59,7 @@ def rescore(
             raise typer.BadParameter(f"--steps must meet steps {first} to {last} of the run; got {steps!r}.")
         options = parse_pairs(option or [], "--option")
         screen = plain_console(stderr=True)
-        with Progress(console=screen, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        with work_bar(screen) as bar:
             task = bar.add_task("grading", total=len(rows))
             done = regrade(
                 rows,

@@ -38,12 +38,13 @@ def train(
         from reasoner.config.load import load_config
 
         run = load_config(config, overrides or [])
-        from reasoner.engine.environment import prepare_process
+        from reasoner.engine.environment import prepare_process, skip_unused_packages
         from reasoner.stages.names import check_run_names
 
         prepare_process()
         check_run_names(run, resume=resume or dry_run)
         with loading_told("torch and the engine"):
+            skip_unused_packages()
             from reasoner import processes
             from reasoner.cli.closing import print_closing
             from reasoner.preflight.disk import check_space

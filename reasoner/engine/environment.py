@@ -43,6 +43,29 @@ def prepare_process(*, late: bool = False) -> None:
         os.environ.setdefault(name, value)
 
 
+UNUSED = {"sklearn": "is_sklearn_available", "scipy": "is_scipy_available"}
+"""Packages that transformers imports where it finds them, by the function that it asks."""
+
+
+def skip_unused_packages() -> None:
+    """Let transformers do without scikit-learn and SciPy: it imports them for assisted generation and object detection.
+
+    Where they are installed they are a fifth of what starting a run imports. Others import them as ever: transformers
+    asks once, here, while they cannot be found.
+    """
+    hidden = [package for package in UNUSED if package not in sys.modules]
+    for package in hidden:
+        sys.modules[package] = None  # pyright: ignore[reportArgumentType]  (how Python says that there is none)
+    try:
+        from transformers.utils import import_utils
+
+        for package in hidden:
+            getattr(import_utils, UNUSED[package])()
+    finally:
+        for package in hidden:
+            del sys.modules[package]
+
+
 def available_cpus() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,33 @@ def test_a_project_with_such_names_in_the_working_directory_does_no_harm(name: s
         ("lib/site-packages", "another package is installed under the name 'verifiers'"),
     ],
 )
+def test_a_package_that_another_one_overwrote_and_took_along_is_told(tmp_path: Path) -> None:
+    site = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "reasoner", site / "reasoner", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("sandbox", "tasks"):
+        (site / name).symlink_to(ROOT / name)
+    (site / "verifiers").mkdir()
+    (site / "verifiers" / "registry.py").touch()  # what the other one did not bring is left
+    done = started(tmp_path, path=[site])
+    assert done.returncode == 1, done.stdout
+    assert "'verifiers' of reasoner is damaged" in done.stderr
+    assert "--force-reinstall --no-deps reasoner-rl" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_python_is_told_in_the_same_sentence(tmp_path: Path) -> None:
+    other = tmp_path / "site-packages" / "verifiers" / "__init__.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("import a_package_that_is_not_there")
+    given = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (other.parents[1], ROOT)))}
+    command = [sys.executable, "-c", "import reasoner; reasoner.run('quickstart')"]
+    done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith(
+        "ImportError: another package is installed under the name 'verifiers'"
+    )
+    assert "a_package_that_is_not_there" not in done.stderr.splitlines()[-1]
+
+
 def test_another_package_that_comes_first_is_told(place: str, says: str, tmp_path: Path) -> None:
     other = tmp_path / place / "verifiers" / "__init__.py"
     other.parent.mkdir(parents=True)

@@ -9,7 +9,7 @@ import pytest
 
 from reasoner.config.load import resolve
 from reasoner.stages.going_on import resume_command
-from verifiers.terminal.program import as_started, program
+from verifiers.terminal.program import program
 
 
 def installed(folder: Path) -> str:
