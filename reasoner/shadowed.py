@@ -31,8 +31,8 @@ def foreign_package() -> str | None:
         if place is None and (Path(found).parent / "reasoner" / "shadowed.py").is_file():
             return (
                 f"the package {name!r} of reasoner is damaged ({found}): another package of that name was installed"
-                " over it, and removed. Install reasoner-rl (or its folder) anew: pip install --force-reinstall --no-deps"
-                " reasoner-rl."
+                " over it, and removed. Install reasoner-rl (or its folder) anew:"
+                " pip install --force-reinstall --no-deps reasoner-rl."
             )
         if {"site-packages", "dist-packages"} & {*Path(found).parts}:
             return (
