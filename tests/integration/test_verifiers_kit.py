@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.verifiers.scripted_judge import Body, ScriptedJudge, Sent, data_of, level
-from verifiers import JSON
+from verifiers import JSON, GradingRow, Outcome, get_verifier
 from verifiers.kit.conformance import Report, check_verifier
+from verifiers.pool import GradingPool
 from verifiers.registry import BUILTIN
 
 pytestmark = pytest.mark.integration
@@ -53,6 +54,26 @@ def test_those_that_need_a_sandbox_or_a_model_pass_where_there_is_one(name: str)
             "jury": {"judges": [{"verifier": "judge", "options": asked}, other]},
         }
         whole(check_verifier(name, options=options.get(name)))
+
+
+def test_a_verifier_whose_parts_are_graded_apart_says_the_same_in_a_pool() -> None:
+    """Its version, and a reference that it cannot use, or that a part's key is not in."""
+    with ScriptedJudge(honest) as judge, GradingPool(workers=1) as pool:
+        asked: dict[str, JSON] = {"verifier": "judge", "options": {"url": judge.url, "model": "judge"}}
+        for name, options in (
+            ("jury", {"judges": [asked, {**asked, "name": "other"}]}),
+            ("weighted", {"parts": [{**asked, "reference": "judged"}, {"verifier": "exact", "reference": "answer"}]}),
+        ):
+            made = get_verifier(name, **options)  # pyright: ignore[reportArgumentType]
+            rows = [example.row for example in get_verifier("judge", url=judge.url, model="judge").examples]
+            rows += [GradingRow(completion="#### 1", reference=reference) for reference in (0, None, {"judged": 1}, "")]
+            for row in rows:
+                alone, pooled = (
+                    made.verify_batch([row])[0],
+                    pool.submit(name, options, row).result(),  # pyright: ignore[reportArgumentType]
+                )
+                assert (pooled.outcome, pooled.version) == (alone.outcome, alone.version)
+                assert pooled.outcome is not Outcome.VERIFIER_ERROR
 
 
 def honest(body: Body, number: int) -> Sent:
