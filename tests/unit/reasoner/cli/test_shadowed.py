@@ -32,13 +32,6 @@ def test_a_project_with_such_names_in_the_working_directory_does_no_harm(name: s
     assert done.stdout.startswith("correct")
 
 
-@pytest.mark.parametrize(
-    ("place", "says"),
-    [
-        ("lib", "leads to"),
-        ("lib/site-packages", "another package is installed under the name 'verifiers'"),
-    ],
-)
 def test_a_package_that_another_one_overwrote_and_took_along_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +62,13 @@ def test_python_is_told_in_the_same_sentence(tmp_path: Path) -> None:
     assert "a_package_that_is_not_there" not in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("lib", "leads to"),
+        ("lib/site-packages", "another package is installed under the name 'verifiers'"),
+    ],
+)
 def test_another_package_that_comes_first_is_told(place: str, says: str, tmp_path: Path) -> None:
     other = tmp_path / place / "verifiers" / "__init__.py"
     other.parent.mkdir(parents=True)
