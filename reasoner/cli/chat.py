@@ -49,7 +49,7 @@ def chat(
     """
     with plain_errors():
         from reasoner.cli.model_argument import model_and_stage, prompt_format
-        from reasoner.engine.environment import prepare_process, skip_unused_packages
+        from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.model.paths import check_model
 
         given = model_and_stage(model, purpose="chat with")
@@ -61,6 +61,7 @@ def chat(
         section = kept.prompt if system is None else kept.prompt.model_copy(update={"system": system})
         kept = kept.model_copy(update={"sampling": kept.sampling.model_copy(update=changed), "prompt": section})
         with loading_told(f"torch and {Path(given.path).name}"):
+            go_offline_where_cut_off()
             skip_unused_packages()
             talk = Talk(given.path, kept, seed=seed)
         if prompt is not None:

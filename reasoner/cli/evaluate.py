@@ -78,7 +78,7 @@ def evaluate(
         from reasoner.cli.tasks import task_options
         from reasoner.config.found import check_found
         from reasoner.config.load import resolve
-        from reasoner.engine.environment import prepare_process, skip_unused_packages
+        from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.model.paths import check_model
         from reasoner.stages.names import check_tasks
         from reasoner.storage.find_model import read_model
@@ -112,6 +112,7 @@ def evaluate(
         stage = resolve(raw, overrides or [], where="reasoner eval").stages[0]
         check_tasks(stage, coming=None)
         with loading_told("torch and the engine"):
+            go_offline_where_cut_off()
             skip_unused_packages()
             from reasoner.session.evaluate_model import evaluate_model
 

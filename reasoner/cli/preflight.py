@@ -42,7 +42,7 @@ def preflight(
         from reasoner.config.load import load_config
 
         run = load_config(config, overrides or [])
-        from reasoner.engine.environment import prepare_process, skip_unused_packages
+        from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.model.paths import check_model
         from reasoner.stages.names import check_run_names
 
@@ -52,6 +52,7 @@ def preflight(
         else:
             check_model(model, "--model")
         with loading_told("torch and the engine"):
+            go_offline_where_cut_off()
             skip_unused_packages()
             from reasoner.data.problems import load_problems
             from reasoner.preflight.preflight import preflight as measure

@@ -43,6 +43,30 @@ def prepare_process(*, late: bool = False) -> None:
         os.environ.setdefault(name, value)
 
 
+HUB = "https://huggingface.co"
+
+
+def go_offline_where_cut_off() -> None:
+    """Set HF_HUB_OFFLINE, where unset, if the hub's name cannot be resolved: its client would retry for half a minute.
+
+    Models and data that are in the cache are then taken from there, and others refused at once. Call before anything
+    imports the hub's client. Behind a proxy names need not resolve here: nothing is set.
+    """
+    import socket
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    if "HF_HUB_OFFLINE" in os.environ or {"https", "http", "all"} & getproxies().keys():
+        return
+    host = urlsplit(os.environ.get("HF_ENDPOINT", HUB)).hostname
+    try:
+        socket.getaddrinfo(host, 443)
+    except socket.gaierror:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    except (OSError, ValueError):  # whatever else the client itself will say of it
+        return
+
+
 UNUSED = {"sklearn": "is_sklearn_available", "scipy": "is_scipy_available"}
 """Packages that transformers imports where it finds them, by the function that it asks."""
 

@@ -65,6 +65,23 @@ def test_what_is_no_completion_is_refused(completion: Any, says: str) -> None:
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("reference", "outcome"),
+    [
+        (["2", "3"], "correct"),
+        (("3", "two"), "correct"),
+        ({"any": ["7", "3"]}, "correct"),
+        (["4", "5"], "incorrect"),
+        (["2", "\\frac{"], "incorrect"),
+        ([], "bad_reference"),
+        ({"any": []}, "bad_reference"),
+        (["\\frac{"], "bad_reference"),
+    ],
+)
+def test_of_several_references_any_is_right(reference: object, outcome: str) -> None:
+    assert grade("math", "#### 3", reference).outcome == outcome
+
+
 def test_references_come_as_data_frames_hold_them() -> None:
     import numpy as np
 
