@@ -32,7 +32,7 @@ QUICK: Mapping[str, tuple[str, ...]] = {
 }
 LIMITS = {"hf": 4.0, "vllm": 8.0}
 """CPU seconds to the first token that are wanted."""
-MODEL = "{hidden_size: 64, layers: 2, heads: 4, max_positions: 128}"
+MODEL = "{hidden_size: 128, layers: 2, heads: 4, max_positions: 128}"
 OVERRIDES = (
     *("task.options.family=addition", "task.options.digits=2", f"model.from_scratch={MODEL}", "prompt.chat=never"),
     *("rollout.problems_per_step=2", "rollout.group_size=2", "rollout.max_tokens=1", "eval.problems=0", "steps=1"),
