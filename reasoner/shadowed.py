@@ -28,6 +28,12 @@ def foreign_package() -> str | None:
         if place is not None and MARK in place.read_text(encoding="utf-8", errors="replace"):
             continue
         found = place or next(iter(spec.submodule_search_locations or ()), "an unknown place")
+        if place is None and (Path(found).parent / "reasoner" / "shadowed.py").is_file():
+            return (
+                f"the package {name!r} of reasoner is damaged ({found}): another package of that name was installed"
+                " over it, and removed. Install reasoner-rl (or its folder) anew:"
+                " pip install --force-reinstall --no-deps reasoner-rl."
+            )
         if {"site-packages", "dist-packages"} & {*Path(found).parts}:
             return (
                 f"another package is installed under the name {name!r} ({found}), which reasoner-rl needs for its own."

@@ -2,6 +2,7 @@
 
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference, UnknownVerifier, VerifierError
+from verifiers.given import grade
 from verifiers.registry import from_function, get_verifier, installed, verifier
 from verifiers.verdict import JSON, Outcome, Verdict, all_right, all_wrong, fixed, graded, mark_of
 
@@ -22,6 +23,7 @@ __all__ = [
     "fixed",
     "from_function",
     "get_verifier",
+    "grade",
     "graded",
     "installed",
     "mark_of",

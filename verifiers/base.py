@@ -26,7 +26,10 @@ class GradingRow:
 
     def __post_init__(self) -> None:
         if not isinstance(self.completion, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"completion must be text; got {type(self.completion).__name__}. Decode it first.")
+            raise TypeError(
+                f"completion must be text; got {type(self.completion).__name__}. Decode tokens first; verifiers.grade"
+                " takes chat messages."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from verifiers.alternatives import ANY
 from verifiers.base import GradingRow, Verifier
+from verifiers.composed_examples import BY_KIND, CHOSEN, GATED, IN_FORM, OUT_OF_FORM, PARTS, SUMMED
 from verifiers.errors import BadOption, BadReference, VerifierError
 from verifiers.jsonl import is_list, is_object
 from verifiers.registry import get_verifier
@@ -253,6 +254,8 @@ class Weighted(Composite):
     """
 
     name = "weighted"
+    examples = IN_FORM
+    example_options = SUMMED
 
     @classmethod
     def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
@@ -292,6 +295,8 @@ class AllOf(Composite):
     """
 
     name = "all-of"
+    examples = (*IN_FORM, OUT_OF_FORM)
+    example_options = PARTS
 
     @classmethod
     def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
@@ -338,6 +343,8 @@ class Gate(Composite):
     """
 
     name = "gate"
+    examples = (*IN_FORM, OUT_OF_FORM)
+    example_options = GATED
 
     @classmethod
     def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
@@ -384,6 +391,8 @@ class PerRow(Composite):
     """
 
     name = "per-row"
+    examples = BY_KIND
+    example_options = CHOSEN
 
     @classmethod
     def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:

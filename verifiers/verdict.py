@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias, TypeVar, cast
+from typing import NoReturn, TypeAlias, TypeVar, cast
 
 from verifiers.text import visible, whole
 
@@ -130,6 +130,17 @@ class Verdict:
         elif outcome is Outcome.PARTIAL and not decided and not 0 < reward < 1:
             raise ValueError(f"reward of partial must be between 0 and 1, exclusive; got {reward}")
 
+    def __bool__(self) -> NoReturn:
+        """Refuse to be true or false: `if verdict` would take a wrong answer for a right one.
+
+        Raises:
+            TypeError: always; says what to ask instead.
+        """
+        raise TypeError(
+            f"a verdict is neither true nor false; this one is {self.outcome}. Ask for `verdict.right` (is the answer"
+            " right?), `verdict.reward` (None where it could not be graded) or `verdict.graded`."
+        )
+
     @property
     def graded(self) -> bool:
         """True where the verdict carries a reward."""
@@ -156,7 +167,7 @@ class Verdict:
         return str(self.detail.get("reason", ""))
 
     def to_json(self) -> dict[str, JSON]:
-        """All fields as JSON values."""
+        """All fields as JSON values: `json.dumps(verdict.to_json())`; `from_json` is the inverse."""
         return {
             "outcome": str(self.outcome),
             "reward": self.reward,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from reasoner.cli.errors import plain_typer
+from reasoner.cli.examples import epilog
 from verifiers.suggest import did_you_mean
+from verifiers.terminal.program import program
 from verifiers.terminal.streams import guard_streams
 
 COMMANDS: Mapping[str, str] = {
@@ -33,28 +36,6 @@ COMMANDS: Mapping[str, str] = {
     "env": "reasoner.cli.env:env",
 }
 """Command to `module:function` or `module:Typer app`. The modules import heavy things inside functions."""
-
-
-EXAMPLES: Mapping[str, Sequence[str]] = {
-    "train": ("reasoner train quickstart output=runs/first", "reasoner train mine.yaml optim.lr=2e-6 --dry-run"),
-    "eval": ("reasoner eval runs/first --samples 8", "reasoner eval org/Model --task gsm8k --problems 200"),
-    "chat": ("reasoner chat runs/first", "reasoner chat runs/first --prompt 123+456 --temperature 0"),
-    "serve": ("reasoner serve runs/first", "reasoner serve runs/first --port 9000 -- --max-model-len 512"),
-    "preflight": ("reasoner preflight mine.yaml", "reasoner preflight mine.yaml --problems 64 --json"),
-    "doctor": ("reasoner doctor", "reasoner doctor mine.yaml"),
-    "verify": (
-        "reasoner verify --verifier math --gold 1/2 --completion 'so \\boxed{0.5}'",
-        "reasoner verify answers.jsonl --verifier math --output verdicts.jsonl",
-    ),
-    "label": ("reasoner label pairs.jsonl", "reasoner label blind.jsonl --blind runs/one runs/other"),
-    "export": ("reasoner export runs/first plain-model", "reasoner export runs/first best-model --best"),
-    "report": ("reasoner report runs/first", "reasoner report runs/first --output page.html"),
-    "explain": ("reasoner explain runs/first", "reasoner explain runs/first --json"),
-    "rescore": ("reasoner rescore runs/first --verifier math", "reasoner rescore runs/first --steps 10-20"),
-    "compare": ("reasoner compare runs/one runs/other", "reasoner compare runs/one runs/other --on train"),
-    "env": ("reasoner env", "reasoner --version"),
-}
-"""What each command's help ends with."""
 
 
 class Command(TyperCommand):
@@ -92,11 +73,13 @@ class LazyGroup(TyperGroup):
         found = getattr(importlib.import_module(module), attribute)
         if isinstance(found, typer.Typer):
             command = typer.main.get_group(found)
+            for name, part in command.commands.items():
+                part.epilog = epilog(f"{cmd_name} {name}")
         else:
             single = plain_typer()
-            examples = "\n\n".join(EXAMPLES.get(cmd_name, ()))
-            single.command(cls=Command, epilog=f"Examples:\n\n{examples}" if examples else None)(found)
+            single.command(cls=Command)(found)
             command = typer.main.get_command(single)
+        command.epilog = epilog(cmd_name)
         command.name = cmd_name
         return command
 
@@ -106,6 +89,7 @@ app = plain_typer(
     add_completion=True,
     no_args_is_help=True,
     help="Train language models to reason, and grade their answers.",
+    epilog=epilog(""),
 )
 
 
@@ -129,4 +113,4 @@ def _root(
 def main() -> None:
     """Entry point of the `reasoner` command."""
     guard_streams()
-    app()
+    app(prog_name=shlex.join(program()), complete_var="_REASONER_COMPLETE")

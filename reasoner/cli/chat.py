@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.loading import loading_told
 from verifiers.text import visible
@@ -25,7 +26,10 @@ NEW = "/new"
 
 
 def chat(
-    model: Annotated[str, typer.Argument(help="A run, one of its stages, a model folder, or a hub name.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A run, one of its stages, a model folder, or a hub name.", autocompletion=complete.runs),
+    ],
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="Answer this alone, on standard output, and end.")
     ] = None,
@@ -45,7 +49,7 @@ def chat(
     """
     with plain_errors():
         from reasoner.cli.model_argument import model_and_stage, prompt_format
-        from reasoner.engine.environment import prepare_process
+        from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.model.paths import check_model
 
         given = model_and_stage(model, purpose="chat with")
@@ -57,6 +61,8 @@ def chat(
         section = kept.prompt if system is None else kept.prompt.model_copy(update={"system": system})
         kept = kept.model_copy(update={"sampling": kept.sampling.model_copy(update=changed), "prompt": section})
         with loading_told(f"torch and {Path(given.path).name}"):
+            go_offline_where_cut_off()
+            skip_unused_packages()
             talk = Talk(given.path, kept, seed=seed)
         if prompt is not None:
             talk.answer(prompt)

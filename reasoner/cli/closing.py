@@ -11,8 +11,8 @@ from reasoner.config.stage import RunConfig
 from reasoner.observe.explain import explain
 from reasoner.observe.explain.say import print_findings
 from reasoner.session.model_card import figure
-from reasoner.stages.going_on import program
 from verifiers.terminal.console import plain_console
+from verifiers.terminal.program import program
 
 
 def print_closing(run: RunConfig) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from verifiers.jsonl import json_line
 from verifiers.text import one_line
@@ -29,7 +30,11 @@ class Metric(StrEnum):
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Run folders or folders of `reasoner eval --output`; RUN@STEP for one step.")
+        list[str],
+        typer.Argument(
+            help="Run folders or folders of `reasoner eval --output`; RUN@STEP for one step.",
+            autocompletion=complete.runs,
+        ),
     ],
     on: Annotated[
         On, typer.Option("--on", help="The last evaluation, or the last quarter of the training steps.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from verifiers.jsonl import json_line
 
@@ -16,7 +17,10 @@ COLOURS = {"ok": "green", "missing": "yellow", "failed": "bold red"}
 
 
 def doctor(
-    config: Annotated[str | None, typer.Argument(help="A YAML file, or the name of a shipped config.")] = None,
+    config: Annotated[
+        str | None,
+        typer.Argument(help="A YAML file, or the name of a shipped config.", autocompletion=complete.configs),
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key.key=value, as for `reasoner train`.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Instead of the stage's own.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every check as one JSON array.")] = False,
@@ -54,6 +58,7 @@ def _show(check: Check, *, quiet: bool) -> None:
     from rich.text import Text
 
     from verifiers.terminal.console import plain_console
+    from verifiers.terminal.program import as_started
 
     console = plain_console()
     console.print(Text(f"{check.state:<7}", COLOURS[check.state]), f"{check.name:<19}", end="")
@@ -61,4 +66,4 @@ def _show(check: Check, *, quiet: bool) -> None:
     if check.state != "ok":
         for label, text in (("without it", check.costs), ("to get it", check.command)):
             if text:
-                console.print(f"        {label}: {text}")
+                console.print(as_started(f"        {label}: {text}"))

@@ -50,5 +50,7 @@ def plain_errors() -> Iterator[None]:
 
         if not isinstance(error, ReasonerError | VerifierError | TaskError | SandboxError):
             raise
-        typer.echo(f"error: {error}", err=True)
+        from verifiers.terminal.program import as_started
+
+        typer.echo(f"error: {as_started(str(error))}", err=True)
         sys.exit(error.exit_code)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.loading import loading_told
 from reasoner.config.errors import ConfigError
@@ -19,13 +20,19 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A Hugging Face model by name or folder, or a run.")],
+    model: Annotated[
+        str, typer.Argument(help="A Hugging Face model by name or folder, or a run.", autocompletion=complete.runs)
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key.key=value as for `reasoner train`: eval.samples=8, prompt.stop=[].")
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="Name of a task, or module:Class (see `reasoner tasks list`); a run's own: all."),
+        typer.Option(
+            "--task",
+            help="Name of a task, or module:Class (see `reasoner tasks list`); a run's own: all.",
+            autocompletion=complete.tasks,
+        ),
     ] = None,
     samples: Annotated[int | None, typer.Option("--samples", min=1, help="Completions per problem (K); 1.")] = None,
     problems: Annotated[int | None, typer.Option("--problems", min=1, help="At most so many problems; 512.")] = None,
@@ -33,7 +40,9 @@ def evaluate(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the task: key=value; repeatable.")
     ] = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="vllm or hf; vllm.")] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="vllm or hf; vllm.", autocompletion=complete.engines)
+    ] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, help="1.")] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", min=0.01, max=1.0, help="1.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Tokens of a completion; 512.")] = None,
@@ -42,7 +51,9 @@ def evaluate(
     template: Annotated[
         str | None, typer.Option("--template", help="Around each prompt, which stands at {prompt}.")
     ] = None,
-    verifier: Annotated[str | None, typer.Option("--verifier", help="Instead of the task's own.")] = None,
+    verifier: Annotated[
+        str | None, typer.Option("--verifier", help="Instead of the task's own.", autocompletion=complete.verifiers)
+    ] = None,
     verifier_option: Annotated[
         list[str] | None, typer.Option("--verifier-option", help="Option of the verifier: key=value; repeatable.")
     ] = None,
@@ -67,7 +78,7 @@ def evaluate(
         from reasoner.cli.tasks import task_options
         from reasoner.config.found import check_found
         from reasoner.config.load import resolve
-        from reasoner.engine.environment import prepare_process
+        from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.model.paths import check_model
         from reasoner.stages.names import check_tasks
         from reasoner.storage.find_model import read_model
@@ -89,6 +100,7 @@ def evaluate(
         tasks = _tasks(
             trained,
             task,
+            model=model,
             options=task_options(option),
             split=split,
             verifier=verifier,
@@ -100,6 +112,8 @@ def evaluate(
         stage = resolve(raw, overrides or [], where="reasoner eval").stages[0]
         check_tasks(stage, coming=None)
         with loading_told("torch and the engine"):
+            go_offline_where_cut_off()
+            skip_unused_packages()
             from reasoner.session.evaluate_model import evaluate_model
 
         typer.echo("\n".join(_said(stage, found)), err=True)
@@ -154,6 +168,7 @@ def _tasks(
     trained: StageConfig | None,
     name: str | None,
     *,
+    model: str,
     options: Mapping[str, object],
     split: str | None,
     verifier: str | None,
@@ -168,7 +183,12 @@ def _tasks(
     chosen: list[dict[str, Any]] = [section.model_dump() for section in own if name in (None, section.name)]
     if not chosen:
         if name is None:
-            raise ConfigError("bad-value", "--task must name a task: this model is of no run that has one.")
+            of = (
+                "is of no run that has one"
+                if Path(model).exists()
+                else "is no folder here, and of a hub name it is not known"
+            )
+            raise ConfigError("bad-value", f"--task must name a task: {model} {of}.")
         chosen = [{"name": name}]
     for section in chosen:
         section["options"] = {**section.get("options", {}), **options}

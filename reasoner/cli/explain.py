@@ -7,18 +7,29 @@ from typing import Annotated
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from verifiers.jsonl import json_line
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="A run folder, or one of its stages; it may still be running.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="A run folder, or one of its stages; it may still be running.", autocompletion=complete.runs
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Findings as one JSON array a stage.")] = False,
     audit: Annotated[
         int, typer.Option("--audit", min=0, help="Grade so many rewarded rollouts with a held-out verifier; 0: none.")
     ] = 200,
     held_out: Annotated[
-        str | None, typer.Option("--held-out", help="The held-out verifier; default: a stricter one for the task.")
+        str | None,
+        typer.Option(
+            "--held-out",
+            help="The held-out verifier; default: a stricter one for the task.",
+            autocompletion=complete.verifiers,
+        ),
     ] = None,
     fail: Annotated[bool, typer.Option("--fail", help="Exit 1 where there is a fault.")] = False,
 ) -> None:

@@ -8,12 +8,16 @@ from typing import Annotated
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.loading import loading_told
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, one of its stages, or a checkpoint folder.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="A run folder, one of its stages, or a checkpoint folder.", autocompletion=complete.runs),
+    ],
     output: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
     dtype: Annotated[
         str | None,

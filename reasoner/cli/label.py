@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from verifiers.jsonl import json_line
 from verifiers.text import one_line
@@ -17,7 +18,11 @@ def label(
     file: Annotated[Path, typer.Argument(help="Pairs to compare (docs/data.md); with --blind: to be made.")],
     blind: Annotated[
         tuple[Path, Path] | None,
-        typer.Option("--blind", help="Two runs (or files of completions) on the same problems: compare them unnamed."),
+        typer.Option(
+            "--blind",
+            help="Two runs (or files of completions) on the same problems: compare them unnamed.",
+            autocompletion=complete.runs,
+        ),
     ] = None,
     terminal: Annotated[bool, typer.Option("--terminal", help="In the terminal instead of a page.")] = False,
     summary: Annotated[

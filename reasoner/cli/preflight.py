@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.loading import loading_told
 from verifiers.jsonl import json_line
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def preflight(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config.")],
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a shipped config.", autocompletion=complete.configs)
+    ],
     overrides: Annotated[list[str] | None, typer.Argument(help="key.key=value, as for `reasoner train`.")] = None,
     problems: Annotated[int, typer.Option("--problems", min=1, help="Problems to sample.")] = 256,
     samples: Annotated[
@@ -39,7 +42,7 @@ def preflight(
         from reasoner.config.load import load_config
 
         run = load_config(config, overrides or [])
-        from reasoner.engine.environment import prepare_process
+        from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.model.paths import check_model
         from reasoner.stages.names import check_run_names
 
@@ -49,6 +52,8 @@ def preflight(
         else:
             check_model(model, "--model")
         with loading_told("torch and the engine"):
+            go_offline_where_cut_off()
+            skip_unused_packages()
             from reasoner.data.problems import load_problems
             from reasoner.preflight.preflight import preflight as measure
             from reasoner.preflight.preflight import problem_list, to_json, write_problems
@@ -70,6 +75,7 @@ def preflight(
 def _print(done: Preflight) -> None:
     from reasoner.preflight.preflight import sentences, to_json
     from verifiers.terminal.console import plain_console
+    from verifiers.terminal.program import as_started
 
     console = plain_console()
     row, config = to_json(done), done.config
@@ -91,7 +97,7 @@ def _print(done: Preflight) -> None:
     advice = [*sentences(done)]
     console.print("what to change:" if advice else "nothing to change", style="bold")
     for number, sentence in enumerate(advice, 1):
-        console.print(f"{number}. {sentence}")
+        console.print(as_started(f"{number}. {sentence}"))
     console.print(f"({done.seconds:.0f} s)", style="dim")
 
 

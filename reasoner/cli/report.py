@@ -7,17 +7,28 @@ from typing import Annotated
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder, or one of its stages; it may still be running.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="A run folder, or one of its stages; it may still be running.", autocompletion=complete.runs
+        ),
+    ],
     output: Annotated[Path | None, typer.Option("--output", help="The page; default: RUN/report.html.")] = None,
     audit: Annotated[
         int, typer.Option("--audit", min=0, help="Grade so many rewarded rollouts with a held-out verifier; 0: none.")
     ] = 200,
     held_out: Annotated[
-        str | None, typer.Option("--held-out", help="The held-out verifier; default: a stricter one for the task.")
+        str | None,
+        typer.Option(
+            "--held-out",
+            help="The held-out verifier; default: a stricter one for the task.",
+            autocompletion=complete.verifiers,
+        ),
     ] = None,
 ) -> None:
     """Write one self-contained HTML page: curves, findings, and every rollout to read."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.verify import ROW_CODE
 from verifiers.jsonl import json_line
@@ -17,10 +18,15 @@ if TYPE_CHECKING:
 
 
 def rescore(
-    run: Annotated[Path, typer.Argument(help="A run folder, or one of its stages.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or one of its stages.", autocompletion=complete.runs)],
     verifier: Annotated[
         str | None,
-        typer.Option("--verifier", "-v", help="Name, module:attribute or file.py:attribute; default: its own."),
+        typer.Option(
+            "--verifier",
+            "-v",
+            help="Name, module:attribute or file.py:attribute; default: its own.",
+            autocompletion=complete.verifiers,
+        ),
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the verifier: key=value; repeatable.")
@@ -39,12 +45,11 @@ def rescore(
     Exit status 0 where no reward changes, 1 where some do.
     """
     with plain_errors():
-        from rich.progress import Progress
-
         from reasoner.cli.verify import parse_pairs
         from reasoner.observe.analysis.rescore import changed_rows, regrade, stage_with_rollouts, summarize
         from reasoner.storage.files import write_text
         from verifiers.terminal.console import plain_console
+        from verifiers.terminal.progress import work_bar
 
         history = stage_with_rollouts(run)
         low, high = _range(steps)
@@ -54,7 +59,7 @@ def rescore(
             raise typer.BadParameter(f"--steps must meet steps {first} to {last} of the run; got {steps!r}.")
         options = parse_pairs(option or [], "--option")
         screen = plain_console(stderr=True)
-        with Progress(console=screen, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        with work_bar(screen) as bar:
             task = bar.add_task("grading", total=len(rows))
             done = regrade(
                 rows,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.loading import loading_told
 
@@ -24,7 +25,10 @@ KEY_VARIABLE = "VLLM_API_KEY"
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="A run, one of its stages, a model folder, or a hub name.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A run, one of its stages, a model folder, or a hub name.", autocompletion=complete.runs),
+    ],
     arguments: Annotated[
         list[str] | None, typer.Argument(help="After --: further arguments of vLLM's server.", metavar="[-- VLLM ...]")
     ] = None,

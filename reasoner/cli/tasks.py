@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors, plain_typer
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def task_options(pairs: list[str] | None, *, flag: str = "--option") -> dict[str
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a task, or module:Class.")],
+    name: Annotated[str, typer.Argument(help="Name of a task, or module:Class.", autocompletion=complete.tasks)],
     split: Annotated[str, typer.Option("--split")] = "train",
     count: Annotated[int, typer.Option("--count", "-n", min=1)] = 3,
     option: Options = None,
@@ -74,7 +75,7 @@ def show(
 
 @app.command()
 def validate(
-    name: Annotated[str, typer.Argument(help="Name of a task, or module:Class.")],
+    name: Annotated[str, typer.Argument(help="Name of a task, or module:Class.", autocompletion=complete.tasks)],
     split: Annotated[list[str] | None, typer.Option("--split", help="Default: every split; repeatable.")] = None,
     option: Options = None,
 ) -> None:

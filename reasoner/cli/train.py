@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.cli.loading import loading_told
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config (see configs/).")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML file, or the name of a shipped config (see configs/).", autocompletion=complete.configs
+        ),
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="key.key=value, METHOD.key=value or stages.N.key=value; wins over the file."),
@@ -32,12 +38,14 @@ def train(
         from reasoner.config.load import load_config
 
         run = load_config(config, overrides or [])
-        from reasoner.engine.environment import prepare_process
+        from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.stages.names import check_run_names
 
         prepare_process()
         check_run_names(run, resume=resume or dry_run)
         with loading_told("torch and the engine"):
+            go_offline_where_cut_off()
+            skip_unused_packages()
             from reasoner import processes
             from reasoner.cli.closing import print_closing
             from reasoner.preflight.disk import check_space

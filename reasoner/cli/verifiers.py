@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from socket import getfqdn, gethostname
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors, plain_typer
 from verifiers.jsonl import json_line
 from verifiers.text import one_line
@@ -50,16 +52,23 @@ def new(
     """Write a working package: a verifier, a task, tests, entry points. Edit it, then `pip install -e` it."""
     with plain_errors():
         from verifiers.kit.scaffold import new_package
+        from verifiers.terminal.program import program
 
         where = folder or Path(f"{name}-verifier")
         for file in new_package(name, where):
             typer.echo(str(file))
-        typer.echo(f"\nNow: pip install -e {where} && reasoner verifiers check {name}")
+        command = shlex.join([*program(), "verifiers", "check", name])
+        typer.echo(f"\nNow: pip install -e {shlex.quote(str(where))} && {command}")
 
 
 @app.command("check")
 def check(
-    name: Annotated[str, typer.Argument(help="The verifier: name, module:attribute, file.py[:attribute] or URL.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The verifier: name, module:attribute, file.py[:attribute] or URL.", autocompletion=complete.verifiers
+        ),
+    ],
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the verifier: key=value; repeatable.")
     ] = None,
@@ -79,7 +88,7 @@ def check(
             typer.echo(json_line(report.to_json()))
         else:
             for finding in report.findings:
-                said = f"{'ok  ' if finding.passed else 'FAIL'}  {finding.check}: {finding.detail}"
+                said = f"{finding.result:7}  {finding.check}: {finding.detail}"
                 typer.echo(one_line(said))
             if report.attempts:
                 typer.echo("\nwhat each trick got:")
@@ -192,7 +201,12 @@ def _token(file: Path | None) -> str | None:
 
 @app.command("audit")
 def audit(
-    name: Annotated[str, typer.Argument(help="The verifier: name, module:attribute or file.py:attribute.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The verifier: name, module:attribute or file.py:attribute.", autocompletion=complete.verifiers
+        ),
+    ],
     cases: Annotated[
         str,
         typer.Argument(
@@ -202,7 +216,10 @@ def audit(
         ),
     ],
     against: Annotated[
-        str | None, typer.Option("--against", help="Another verifier to run beside it, e.g. math-verify.")
+        str | None,
+        typer.Option(
+            "--against", help="Another verifier to run beside it, e.g. math-verify.", autocompletion=complete.verifiers
+        ),
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="Option of the verifier: key=value; repeatable.")

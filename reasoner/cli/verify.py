@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
+from reasoner.cli import complete
 from reasoner.cli.errors import plain_errors
 from reasoner.errors import Interrupted
 from verifiers.jsonl import json_line
@@ -30,7 +31,13 @@ def verify(
         ),
     ] = None,
     verifier: Annotated[
-        str | None, typer.Option("--verifier", "-v", help="Name, module:attribute, file.py[:attribute] or URL.")
+        str | None,
+        typer.Option(
+            "--verifier",
+            "-v",
+            help="Name, module:attribute, file.py[:attribute] or URL.",
+            autocompletion=complete.verifiers,
+        ),
     ] = None,
     gold: Annotated[str | None, typer.Option("--gold", help="Grade one answer: the reference.")] = None,
     completion: Annotated[str | None, typer.Option("--completion", help="Grade one answer: the model's text.")] = None,
@@ -251,30 +258,15 @@ def _lines(file: str) -> int | None:
 
 @contextmanager
 def _progress(done: int, *, total: int | None = None, beside: TextIO | None = None) -> Iterator[Callable[[], None]]:
-    """A bar on standard error: rows, time, time left; none where the verdicts go to the same terminal."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
+    """A bar on standard error; none where the verdicts go to the same terminal."""
     from verifiers.terminal.console import plain_console
+    from verifiers.terminal.progress import work_bar
 
     console = plain_console(stderr=True)
-    columns = (
-        TextColumn("grading"),
-        BarColumn(),
-        TextColumn("{task.completed} rows") if total is None else MofNCompleteColumn(separator=" of "),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     if not console.is_terminal or (beside is not None and beside.isatty()):
         yield lambda: None
         return
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+    with work_bar(console) as bar:
         task = bar.add_task("grading", total=total, completed=done)
         yield lambda: bar.advance(task)
 

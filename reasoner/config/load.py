@@ -19,15 +19,10 @@ from reasoner.config.errors import ConfigError
 from reasoner.config.hints import explained
 from reasoner.config.mappings import are_mappings, deep_merge, is_list, is_mapping
 from reasoner.config.methods import METHODS
+from reasoner.config.shipped import shipped_configs
 from reasoner.config.stage import RunConfig, StageConfig
 from verifiers.plain_yaml import read_yaml, read_yaml_file
 from verifiers.suggest import did_you_mean
-
-
-def shipped_configs() -> dict[str, Path]:
-    """Name to file of every config in `configs/`."""
-    folder = Path(__file__).resolve().parents[2] / "configs"  # beside `reasoner`, installed or not
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def find_config(name: str) -> Path:

@@ -43,6 +43,53 @@ def prepare_process(*, late: bool = False) -> None:
         os.environ.setdefault(name, value)
 
 
+HUB = "https://huggingface.co"
+
+
+def go_offline_where_cut_off() -> None:
+    """Set HF_HUB_OFFLINE, where unset, if the hub's name cannot be resolved: its client would retry for half a minute.
+
+    Models and data that are in the cache are then taken from there, and others refused at once. Call before anything
+    imports the hub's client. Behind a proxy names need not resolve here: nothing is set.
+    """
+    import socket
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    if "HF_HUB_OFFLINE" in os.environ or {"https", "http", "all"} & getproxies().keys():
+        return
+    host = urlsplit(os.environ.get("HF_ENDPOINT", HUB)).hostname
+    try:
+        socket.getaddrinfo(host, 443)
+    except socket.gaierror:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    except (OSError, ValueError):  # whatever else the client itself will say of it
+        return
+
+
+UNUSED = {"sklearn": "is_sklearn_available", "scipy": "is_scipy_available"}
+"""Packages that transformers imports where it finds them, by the function that it asks."""
+
+
+def skip_unused_packages() -> None:
+    """Let transformers do without scikit-learn and SciPy: it imports them for assisted generation and object detection.
+
+    Where they are installed they are a fifth of what starting a run imports. Others import them as ever: transformers
+    asks once, here, while they cannot be found.
+    """
+    hidden = [package for package in UNUSED if package not in sys.modules]
+    for package in hidden:
+        sys.modules[package] = None  # pyright: ignore[reportArgumentType]  (how Python says that there is none)
+    try:
+        from transformers.utils import import_utils
+
+        for package in hidden:
+            getattr(import_utils, UNUSED[package])()
+    finally:
+        for package in hidden:
+            del sys.modules[package]
+
+
 def available_cpus() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

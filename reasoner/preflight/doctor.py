@@ -305,7 +305,7 @@ def _sandbox(stage: StageConfig) -> Check:
             state=State.FAILED,
             found=f"{'; '.join(said)}; {wrong[0].reason}",
             costs="programs are not graded, or wrongly",
-            command="reasoner sandbox doctor",
+            command="`reasoner sandbox doctor` says more",
         )
     return Check(name="sandbox", state=State.OK, found="; ".join(said))
 

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from reasoner.config.stage import StageConfig
-
-
-def program() -> list[str]:
-    """This program as it was started: `reasoner` where that leads to it, else its path, as `.venv/bin/reasoner`."""
-    started = Path(sys.argv[0])
-    if started.name == "__main__.py" and started.parent.name == "reasoner":
-        return [sys.executable, "-m", "reasoner"]
-    if started.name != "reasoner" or started.parent == Path():
-        return ["reasoner"]
-    known = shutil.which("reasoner")
-    return ["reasoner"] if known and Path(known).absolute() == started.absolute() else [sys.argv[0]]
+from verifiers.terminal.program import program
 
 
 def resume_command(stage: StageConfig, folder: Path, changes: Sequence[str] = ()) -> str:

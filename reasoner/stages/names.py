@@ -57,6 +57,18 @@ def check_folder(root: Path, *, resume: bool) -> None:
     raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
 
 
+def nothing_to_resume(root: Path) -> str | None:
+    """Return what to say where a run is to go on and there is none, so that a new one begins; None where there is."""
+    if _holds_run(root):
+        return None
+    others = [path.name for path in root.parent.iterdir() if _holds_run(path)] if root.parent.is_dir() else []
+    return f"nothing to resume in {root}: a new run begins there.{did_you_mean(root.name, others)}"
+
+
+def _holds_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() or any(folder.glob("[0-9]*-*/config.yaml"))
+
+
 def check_names(stage: StageConfig, *, coming: Path | None) -> None:
     """Raise for whatever the stage names that is not there.
 

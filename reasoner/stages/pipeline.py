@@ -22,14 +22,15 @@ from reasoner.policy.policy import Diverged
 from reasoner.session.opening import open_session
 from reasoner.session.session import Session
 from reasoner.stages.checks import check_run
-from reasoner.stages.going_on import after_divergence, program, resume_command
-from reasoner.stages.names import check_folder
+from reasoner.stages.going_on import after_divergence, resume_command
+from reasoner.stages.names import check_folder, nothing_to_resume
 from reasoner.stages.references import stage_of
 from reasoner.storage.files import disk_faults_told, write_atomic
 from reasoner.storage.final_link import link_final
 from reasoner.storage.find_model import find_model, latest_checkpoint
 from reasoner.storage.run_lock import launched_rank, locked
 from verifiers.terminal.console import plain_console
+from verifiers.terminal.program import program
 from verifiers.text import whole
 
 
@@ -51,6 +52,8 @@ def run_pipeline(config: RunConfig, *, resume: bool, names_checked: bool = False
     check_run(config, names=not names_checked)
     with _full_disk_told(root), _one_writer(root):
         if launched_rank() == 0:
+            if resume and (missing := nothing_to_resume(root)):
+                plain_console().print(f"note: {missing}")
             for sentence in unread_settings(config):
                 plain_console().print(f"note: {sentence}")
         check_folder(root, resume=resume)  # once more: another run may have begun and ended there meanwhile

@@ -57,7 +57,7 @@ ROOMS: Mapping[str, set[str]] = {
     "shadowed": set(),
     "__main__": {"cli", "shadowed"},
     "api": {"config", "engine", "errors", "stages", "storage"},
-    "__init__": {"api"},
+    "__init__": {"api", "shadowed"},
 }
 """Room of `reasoner/` to the rooms of it that it may import."""
 ONLY = {
@@ -67,7 +67,7 @@ ONLY = {
 }
 """Arrows that lead to one file of a room alone."""
 INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry", "text"}
-INTERFACE |= {"row_choice", "own_files", "plain_yaml", "columns", "alternatives"}
+INTERFACE |= {"row_choice", "own_files", "plain_yaml", "columns", "alternatives", "given"}
 MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality", "mathematics/opinion"}
 VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "errors": set(),
@@ -84,10 +84,12 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "jsonl": {"errors", "text", "verdict"},
     "own_files": {"errors"},
     "plain_yaml": set(),
-    "registry": INTERFACE - {"registry", "row_choice"},
-    "row_choice": INTERFACE - {"row_choice"},
+    "registry": INTERFACE - {"registry", "row_choice", "given"},
+    "row_choice": INTERFACE - {"row_choice", "given"},
+    "given": INTERFACE - {"given", "row_choice"},
     "__init__": INTERFACE,
-    "compose": INTERFACE,
+    "composed_examples": {"base", "verdict"},
+    "compose": INTERFACE | {"composed_examples"},
     "answers": INTERFACE,
     "mathematics": set(),
     "mathematics/reading": {"mathematics"},

@@ -5,10 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 
 from verifiers.answers.final import final_answer, no_answer
-from verifiers.base import GradingRow, Verifier
+from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
 from verifiers.jsonl import is_list, is_object
-from verifiers.verdict import JSON, Verdict, graded
+from verifiers.verdict import JSON, Outcome, Verdict, graded
+
+_LEGS: JSON = {
+    "dataset": "leg_counting",
+    "entry": {"question": "How many legs have an ant?", "answer": "6", "metadata": {"animals": {"ant": 1}}},
+}
 
 
 class ReasoningGym(Verifier):
@@ -27,6 +32,12 @@ class ReasoningGym(Verifier):
         "properties": {"dataset": {"type": "string"}, "entry": {"type": "object"}},
         "required": ["dataset", "entry"],
     }
+
+    examples = (
+        Example(completion="<answer>6</answer>", reference=_LEGS, prompt="How many legs have an ant?"),
+        Example(completion="<answer>8</answer>", reference=_LEGS, outcome=Outcome.INCORRECT),
+        Example(completion="I would have to guess.", reference=_LEGS, outcome=Outcome.NO_ANSWER),
+    )
 
     def check_reference(self, reference: JSON) -> None:
         _dataset_and_entry(reference)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from verifiers.base import GradingRow, Verifier
+from verifiers.answers.visible import visible_text
+from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption, BadReference
 from verifiers.verdict import Outcome, Verdict, fixed
 
@@ -10,13 +11,21 @@ from verifiers.verdict import Outcome, Verdict, fixed
 class MathVerify(Verifier):
     r"""Math-Verify as its README uses it: gold as `\boxed{...}` LaTeX, answer by LaTeX and expression extraction.
 
+    What a completion thinks and does not say (`<think>...</think>`) is left out before, as for every verifier here.
+
     Only for the main thread of a process (it times out by signal), so for the grading pool. Needs
     `pip install math-verify[antlr4_13_2]`.
     """
 
     name = "math-verify"
+    version = "2"
     reference_schema = {"type": "string"}
     grade_seconds = 30.0
+    examples = (
+        Example(completion=r"So the result is \boxed{\frac{1}{2}}.", reference="0.5"),
+        Example(completion=r"So the result is \boxed{\frac{1}{3}}.", reference="0.5", outcome=Outcome.INCORRECT),
+        Example(completion="I would have to guess.", reference="0.5", outcome=Outcome.NO_ANSWER),
+    )
 
     def __init__(self) -> None:
         try:
@@ -30,7 +39,7 @@ class MathVerify(Verifier):
         gold = self._parse(f"\\boxed{{{row.reference}}}", extraction_config=self._targets)
         if not gold:
             raise BadReference(f"Math-Verify cannot parse the gold {str(row.reference)[:80]!r}.")
-        answer = self._parse(row.completion, extraction_config=self._targets)
+        answer = self._parse(visible_text(row.completion), extraction_config=self._targets)
         if not answer:
             return fixed(Outcome.NO_ANSWER, "Math-Verify found no answer")
         right = self._verify(gold, answer)

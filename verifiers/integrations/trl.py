@@ -6,21 +6,28 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import cast
 
-from verifiers.base import GradingRow, Verifier
+from verifiers.base import Example, GradingRow, Verifier
 from verifiers.compose import by_value
 from verifiers.errors import BadReference, BadReturn
+from verifiers.given import Messages, as_json, completion_text, prompt_text
 from verifiers.integrations import load_function, positive, process_pool
-from verifiers.pool import GradingRequest
 from verifiers.registry import get_verifier
 from verifiers.returned import as_number, finished
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
-Chat = Sequence[Mapping[str, str]]
 NOT_DATA = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+"""What TRL gives beside the columns of the data set."""
+TOLD_AFTER = 3
+"""Batches in a row without a reward after which the log says so: one may be a prompt with a bad reference."""
+SHOWN = 5
+"""Reference answers that it names."""
+_log = logging.getLogger(__name__)
 
 
 def reward_function(
@@ -29,47 +36,95 @@ def reward_function(
     """A function that TRL calls with a batch; grades in killable workers.
 
     A row that could not be graded gets None, which TRL leaves out, and is counted in the metric `ungraded/VERIFIER`.
+    Nothing that a batch holds ends the run. Where `TOLD_AFTER` batches in a row could not be graded at all, the log
+    says so once, with their reference answers.
 
     Args:
         verifier: name, module:attribute, file or URL.
-        reference: column of the data set that holds the gold.
+        reference: column of the data set that holds the reference answer.
         options: of the verifier.
         workers: grading processes.
+    Raises:
+        UnknownVerifier, BadOption: at once. BadReference: by the function, while no batch had that column yet.
     """
     chosen = dict(options or {})
     get_verifier(verifier, **chosen)
+    streak = _Streak(verifier, reference)
 
     def reward(
-        *, prompts: Sequence[str | Chat], completions: Sequence[str | Chat], **columns: object
+        *, prompts: Sequence[str | Messages], completions: Sequence[str | Messages], **columns: object
     ) -> list[float | None]:
-        golds = cast("Sequence[JSON] | None", columns.get(reference))
-        if not isinstance(golds, Sequence):
+        references = columns.get(reference)
+        if not isinstance(references, Sequence) or len(cast("Sequence[object]", references)) != len(completions):
             has = ", ".join(name for name in columns if name not in NOT_DATA) or "none"
-            raise BadReference(f"the data set must have a column {reference!r}; its columns: {has}.")
-        requests = [
-            GradingRequest(
-                verifier,
-                GradingRow(completion=as_text(completion), reference=gold, prompt=as_text(prompt)),
-                chosen,
-            )
-            for prompt, completion, gold in zip(prompts, completions, golds, strict=True)
-        ]
-        verdicts = list(process_pool(workers).grade(requests))
+            if not streak.begun:
+                raise BadReference(f"the data set must have a column {reference!r}; its columns: {has}.")
+            references = [None] * len(completions)  # of an evaluation's data set, say: no reason to end the training
+        verdicts = _graded(verifier, chosen, prompts, completions, cast("Sequence[JSON]", references), workers)
         log_metric = columns.get("log_metric")
         if callable(log_metric):
             log_metric(f"ungraded/{verifier}", sum(not verdict.graded for verdict in verdicts) / max(1, len(verdicts)))
-        if verdicts and not any(verdict.graded for verdict in verdicts):
-            (cause, _), *_ = Counter(verdict.reason for verdict in verdicts).most_common(1)
-            raise RuntimeError(f"{verifier} could not grade any of {len(verdicts)} completions: {cause}")
+        streak.add(cast("Sequence[JSON]", references), verdicts)
         return [verdict.reward for verdict in verdicts]
 
     reward.__name__ = reward.__qualname__ = verifier.rpartition(":")[2].rpartition("/")[2].replace("-", "_")
     return reward
 
 
-def as_text(given: str | Chat) -> str:
-    """Text as it is; of messages, the contents, one a line."""
-    return given if isinstance(given, str) else "\n".join(str(message.get("content") or "") for message in given)
+class _Streak:
+    """The batches in a row of which nothing could be graded; told once."""
+
+    def __init__(self, verifier: str, column: str) -> None:
+        self._verifier, self._column = verifier, column
+        self._batches, self._told = 0, False
+        self._references: list[str] = []
+        self.begun = False
+        """Whether there was a batch with a column of references."""
+
+    def add(self, references: Sequence[JSON], verdicts: Sequence[Verdict]) -> None:
+        """Count a batch."""
+        self.begun = True
+        if self._told or not verdicts:
+            return
+        if any(verdict.graded for verdict in verdicts):
+            self._batches, self._references = 0, []
+            return
+        self._batches += 1
+        self._references += [repr(reference)[:80] for reference in references]
+        if self._batches < TOLD_AFTER:
+            return
+        self._told = True
+        (cause, _), *_ = Counter(verdict.reason for verdict in verdicts).most_common(1)
+        different = list(dict.fromkeys(self._references))
+        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+        _log.warning(
+            "%s could not grade any completion of %d batches in a row: %s The reference answers (column %r): %s%s."
+            " Such rows have no reward and teach nothing.",
+            *(self._verifier, self._batches, f"{cause.rstrip('. ')}.", self._column),
+            *(", ".join(different[:SHOWN]), more),
+        )
+
+
+def _graded(
+    verifier: str,
+    options: Mapping[str, JSON],
+    prompts: Sequence[str | Messages],
+    completions: Sequence[str | Messages],
+    references: Sequence[JSON],
+    workers: int,
+) -> list[Verdict]:
+    """A verdict for each completion, whatever the batch holds."""
+    pool = process_pool(workers)
+    waiting: list[Verdict | Future[Verdict]] = []
+    for prompt, completion, reference in zip(prompts, completions, references, strict=True):
+        try:
+            row = GradingRow(
+                completion=completion_text(completion), reference=as_json(reference), prompt=prompt_text(prompt)
+            )
+            waiting.append(pool.submit(verifier, options, row))
+        except TypeError as error:
+            waiting.append(fixed(Outcome.BAD_REFERENCE, str(error)))
+    return [each if isinstance(each, Verdict) else each.result() for each in waiting]
 
 
 def _named_columns(function: Callable[..., object]) -> frozenset[str] | None:
@@ -99,6 +154,11 @@ class TrlFunction(Verifier):
     grade_seconds = 30.0
     memory_bytes = 4 << 30
     machine_options = frozenset({"function"})
+    example_options = {"function": "verifiers.integrations.example_functions:same_text"}
+    examples = (
+        Example(completion="Paris", reference="Paris", prompt="What is the capital of France?"),
+        Example(completion="Lyon", reference="Paris", outcome=Outcome.INCORRECT),
+    )
 
     def __init__(
         self,

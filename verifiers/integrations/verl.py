@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from verifiers.base import GradingRow, Verifier
+from verifiers.base import Example, GradingRow, Verifier
 from verifiers.compose import by_value
 from verifiers.errors import VerifierError
 from verifiers.integrations import load_function, positive, process_pool
 from verifiers.jsonl import is_object
 from verifiers.returned import as_number, finished
 from verifiers.row_choice import RowGraders
-from verifiers.verdict import JSON, Verdict
+from verifiers.verdict import JSON, Outcome, Verdict
 
 
 def compute_score(
@@ -89,6 +89,11 @@ class VerlFunction(Verifier):
     grade_seconds = 30.0
     memory_bytes = 4 << 30
     machine_options = frozenset({"function"})
+    example_options = {"function": "verifiers.integrations.example_functions:same_score"}
+    examples = (
+        Example(completion="Paris", reference="Paris", prompt="What is the capital of France?"),
+        Example(completion="Lyon", reference="Paris", outcome=Outcome.INCORRECT),
+    )
 
     def __init__(self, *, function: str, data_source: str = "", full: float = 1.0) -> None:
         self._function, self._target, self._data_source = load_function(function), function, data_source

@@ -24,8 +24,14 @@ class Finding(NamedTuple):
     """One thing that was checked."""
 
     check: str
-    passed: bool
+    passed: bool | None
+    """None: skipped, because there was nothing to check."""
     detail: str
+
+    @property
+    def result(self) -> str:
+        """In a word: ok, FAIL or skipped."""
+        return "skipped" if self.passed is None else "ok" if self.passed else "FAIL"
 
 
 class Attempt(NamedTuple):
@@ -48,14 +54,16 @@ class Report:
     @property
     def failures(self) -> tuple[Finding, ...]:
         """What has to be mended."""
-        return tuple(finding for finding in self.findings if not finding.passed)
+        return tuple(finding for finding in self.findings if finding.passed is False)
 
     def to_json(self) -> dict[str, JSON]:
         """Everything, as JSON."""
         return {
             "verifier": self.verifier,
             "passed": not self.failures,
-            "findings": [{"check": f.check, "passed": f.passed, "detail": f.detail} for f in self.findings],
+            "findings": [
+                {"check": f.check, "passed": f.passed, "result": f.result, "detail": f.detail} for f in self.findings
+            ],
             "attempts": [
                 {"trick": a.trick, "completion": a.completion[:200], "outcome": str(a.outcome), "reward": a.reward}
                 for a in self.attempts
@@ -75,9 +83,11 @@ def check_verifier(
     Raises:
         UnknownVerifier, BadOption: it cannot be made.
     """
-    chosen = dict(verifier_class(name).example_options if options is None else options)
+    labelled_for = verifier_class(name).example_options
+    chosen = dict(labelled_for if options is None else options)
     made = get_verifier(name, **chosen)
-    rows = tuple(made.examples if examples is None else examples)
+    own = made.examples if not labelled_for or chosen == labelled_for else ()
+    rows = tuple(own if examples is None else examples)
     kit = _Kit(name, chosen, made, rows)
     attempts = kit.attempts()
     checks = (
@@ -110,7 +120,8 @@ class _Kit:
             "carries examples",
             bool(self._gold and wrong),
             f"{len(self._gold)} right, {wrong} wrong"
-            + ("" if self._gold and wrong else "; set `examples` to at least one of each, or pass --cases"),
+            + ("" if self._gold and wrong else "; set `examples` to at least one of each, or pass --cases")
+            + (" (its own are labelled for other options)" if self._made.examples and not self._examples else ""),
         )
 
     def labels(self) -> Finding:
@@ -121,7 +132,9 @@ class _Kit:
             for example, verdict in zip(self._examples, verdicts, strict=True)
             if verdict.outcome is not example.outcome
         ]
-        return _finding("accepts its gold, and rejects what is wrong", missed, f"{len(verdicts)} examples")
+        return _finding(
+            "accepts its gold, and rejects what is wrong", missed, f"{len(verdicts)} examples", of=len(verdicts)
+        )
 
     def repeats(self) -> Finding:
         """The same verdict twice, in another process, and in another order."""
@@ -136,7 +149,8 @@ class _Kit:
             for first, other in ((once[at], once[len(rows) + at]), (once[at], again[at]))
             if _without_time(first) != _without_time(other)
         ]
-        return _finding("says the same twice, in another process and order", changed, f"{len(rows)} rows, three times")
+        check = "says the same twice, in another process and order"
+        return _finding(check, changed, f"{len(rows)} rows, three times", of=len(self._examples))
 
     def batches(self) -> Finding:
         """A batch gets the verdicts of its rows."""
@@ -148,7 +162,7 @@ class _Kit:
             for row, one, other in zip(rows, single, together, strict=True)
             if _without_time(one) != _without_time(other)
         ]
-        return _finding("grades a batch as its rows", changed, f"{len(rows)} rows")
+        return _finding("grades a batch as its rows", changed, f"{len(rows)} rows", of=len(rows))
 
     def references(self) -> Finding:
         """Any reference at all is used or refused, never a fault."""
@@ -185,7 +199,10 @@ class _Kit:
         ]
         slowest = max(zip(verdicts, texts, strict=True), key=lambda pair: pair[0].seconds)
         detail = f"{len(texts)} completions, slowest {slowest[1]} {slowest[0].seconds:.3f} s"
-        return _finding("never raises, keeps its limits on hostile completions", faults, detail)
+        read = sum(verdict.outcome is not Outcome.BAD_REFERENCE for verdict in verdicts)
+        if not read:
+            detail = "without an example that is right there is no reference to grade them with"
+        return _finding("never raises, keeps its limits on hostile completions", faults, detail, of=read)
 
     def not_text(self) -> Finding:
         """What is no text is refused before it is graded."""
@@ -218,8 +235,9 @@ class _Kit:
                 ungraded += not verdict.graded
                 if (verdict.reward or 0.0) > (plain.reward or 0.0) + 1e-9:
                     paid.append(f"{attack.name} ({attack.family}): {plain.reward:g} becomes {verdict.reward:g}")
+        tried = len(ATTACKS) * len(wrong)
         detail = f"{len(ATTACKS)} attacks on {len(wrong)} wrong answers, {ungraded} ungraded"
-        return _finding("is not talked into it", paid, detail)
+        return _finding("is not talked into it", paid, detail, of=tried - ungraded)
 
     def attempts(self) -> list[Attempt]:
         """Every trick on every right example."""
@@ -261,10 +279,10 @@ class _Kit:
         ]
         check = "rewards no trick"
         if self._made.shaping:
-            return Finding(check, True, f"shaping alone: {len(paid)} of {len(attempts)} tricks are not its business")
+            return Finding(check, None, f"shaping alone: {len(paid)} of {len(attempts)} tricks are not its business")
         partly = sum(bool(a.reward) for a in attempts) - len(paid)
         detail = f"{len(attempts)} tricks" + (f", {partly} get a partial reward" if partly else "")
-        return _finding(check, paid, detail)
+        return _finding(check, paid, detail, of=sum(attempt.reward is not None for attempt in attempts))
 
 
 def tricks(prompt: str | None, every: Sequence[str]) -> list[tuple[str, str]]:
@@ -349,9 +367,10 @@ def hostile_completions() -> dict[str, str]:
     }
 
 
-def _finding(check: str, faults: Sequence[str], detail: str) -> Finding:
+def _finding(check: str, faults: Sequence[str], detail: str, *, of: int = 1) -> Finding:
+    """A finding from its faults; skipped where there are none because nothing was checked (`of` = 0)."""
     if not faults:
-        return Finding(check, True, detail)
+        return Finding(check, True if of else None, detail)
     more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
     return Finding(check, False, "; ".join(faults[:3]) + more)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from verifiers.answers.final import check_forms, final_answer, no_answer
 from verifiers.answers.find import DEFAULT_FORMS, Extraction
-from verifiers.base import GradingRow, Verifier
+from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadOption
 from verifiers.mathematics.equality.compare import Comparison, Pair, Policy, compare, is_question
 from verifiers.mathematics.limits import MAX_REFERENCE_CHARS, LimitExceeded, ParseError
@@ -66,6 +66,14 @@ class Math(Verifier):
     version = "3"
     reference_schema = {"type": "string", "minLength": 1}
     grade_seconds = 5.0
+    examples = (
+        Example(completion=r"So \boxed{\frac{1}{2}}.", reference="0.5", prompt="What is 1 divided by 2?"),
+        Example(completion=r"Then $x = (y-1)(y+1)$, \boxed{(y-1)(y+1)}.", reference="y^2-1"),
+        Example(completion="3 boxes, 6 eggs each\n#### 1,800", reference="1800"),
+        Example(completion=r"So \boxed{\frac{1}{3}}.", reference="0.5", outcome=Outcome.INCORRECT),
+        Example(completion=r"So \boxed{(y-1)^2}.", reference="y^2-1", outcome=Outcome.INCORRECT),
+        Example(completion="I would have to guess.", reference="0.5", outcome=Outcome.NO_ANSWER),
+    )
 
     def __init__(
         self,

@@ -281,13 +281,18 @@ class GradingPool:
 
     def _submit_parts(self, composed: Composite, item: Item) -> Future[Verdict]:
         """Each part as a row of its own, so that each has its own limits; the last verdict to come combines them."""
+
+        def settle(verdict: Verdict) -> None:
+            item.settle(replace(named(verdict, item.kind.name), version=composed.version))
+
         try:
             parts = composed.parts_of(item.row)
+            rows = [part.row_of(item.row) for part in parts]
         except BadReference as error:
-            item.settle(named(fixed(Outcome.BAD_REFERENCE, str(error)), item.kind.name))
+            settle(fixed(Outcome.BAD_REFERENCE, str(error)))
             return item.future
         rank, _ = item.order
-        futures = [self.submit(p.verifier, p.options, p.row_of(item.row), rank=rank) for p in parts]
+        futures = [self.submit(p.verifier, p.options, row, rank=rank) for p, row in zip(parts, rows, strict=True)]
         left = len(futures)
         lock = threading.Lock()
 
@@ -299,7 +304,9 @@ class GradingPool:
                     return
             try:
                 verdicts = {part.name: future.result() for part, future in zip(parts, futures, strict=True)}
-                item.settle(named(composed.combine_row(item.row, verdicts), item.kind.name))
+                settle(composed.combine_row(item.row, verdicts))
+            except BadReference as error:
+                settle(fixed(Outcome.BAD_REFERENCE, str(error)))
             except Exception as error:  # the boundary: a callback's exception would be lost, and the row with it
                 item.fault(f"{type(error).__name__}: {error}")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from reasoner.config.estimators import traits_of
 from reasoner.config.stage import StageConfig
@@ -19,6 +19,7 @@ from reasoner.observe.explain.say import sentence
 from reasoner.observe.explain.significance import percent
 from reasoner.storage.run_folder import RunFolder
 from verifiers.terminal.console import lines_above, plain_console
+from verifiers.terminal.progress import work_bar
 
 if TYPE_CHECKING:
     from reasoner.evaluation.evaluate import EvalResult
@@ -37,9 +38,7 @@ class Display:
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._progress = Progress(
-                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-            )
+            self._progress = work_bar(self._console)
             shown = Group(self._view, self._progress)
             self._open.enter_context(lines_above(self._console))
             self._open.enter_context(

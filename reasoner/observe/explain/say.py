@@ -11,6 +11,7 @@ from rich.text import Text
 from reasoner.observe.explain.finding import Finding, Level
 from reasoner.storage.history import History
 from verifiers.terminal.console import plain_console
+from verifiers.terminal.program import as_started
 from verifiers.text import one_line
 
 COLOURS = {Level.FAULT: "bold red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
@@ -35,7 +36,7 @@ def _print(console: Console, number: int, finding: Finding) -> None:
     for line in finding.evidence:
         console.print(f"      {one_line(line)}", markup=False)
     if finding.change:
-        console.print(f"      try: {one_line(finding.change)}", markup=False)
+        console.print(f"      try: {one_line(as_started(finding.change))}", markup=False)
     if finding.rollouts:
         listed = ", ".join(map(str, finding.rollouts))
         console.print(f"      rollouts (step/group/sample): {listed}   [{finding.code}]", markup=False)
@@ -53,5 +54,5 @@ def _summary(history: History) -> str:
 def sentence(finding: Finding) -> str:
     """One finding in one line, for a log."""
     why = f" ({finding.evidence[0]})" if finding.evidence else ""
-    change = f" Try: {finding.change}" if finding.change else ""
+    change = f" Try: {as_started(finding.change)}" if finding.change else ""
     return f"{finding.level}: {finding.title}{why}.{change}"

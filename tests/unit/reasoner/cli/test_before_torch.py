@@ -24,6 +24,8 @@ WRONG = {
     "train rows.yaml method=sft sft.data=gone.jsonl": "gone.jsonl",
     "preflight rows.yaml model.path=./gone": "does not exist",
     "eval ./gone": "does not exist",
+    "eval runs/mistyped": "--task must name a task: runs/mistyped is no folder here",
+    "eval taken": "taken",
     "eval org/name --task arithmetc": "Did you mean 'arithmetic'",
     "export gone out": "must hold a model",
     "export . taken": "exists already",

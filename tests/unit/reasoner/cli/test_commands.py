@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shlex
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from reasoner import __version__
-from reasoner.cli import COMMANDS, EXAMPLES, app
+from reasoner.cli import COMMANDS, app
+from reasoner.cli.examples import EXAMPLES
 from reasoner.config.load import resolve
 
 RUN = CliRunner()
@@ -52,20 +55,53 @@ def test_a_slip_is_answered_with_what_was_meant(command: str, says: str) -> None
     assert says in done.output
 
 
-def test_every_command_s_help_ends_with_examples_of_that_command() -> None:
-    single = [
-        name
-        for name, target in COMMANDS.items()
-        if not isinstance(getattr(importlib.import_module(target.partition(":")[0]), "app", None), typer.Typer)
-    ]
-    assert set(EXAMPLES) == set(single)
+def every_command() -> Iterator[tuple[str, Any]]:
+    """All words that lead to a help, with what parses their arguments."""
+    group: Any = typer.main.get_command(app)
+    yield "", group
+    for name in COMMANDS:
+        command = group.get_command(None, name)
+        yield name, command
+        for part, inner in getattr(command, "commands", {}).items():
+            yield f"{name} {part}", inner
+
+
+def test_every_help_ends_with_two_examples_that_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.py").touch()  # that must be there to be named
+    (tmp_path / "token").touch()
+    commands = dict(every_command())
+    assert set(EXAMPLES) == set(commands)
     for name, examples in EXAMPLES.items():
-        shown = RUN.invoke(app, [name, "--help"], env={"COLUMNS": "200"}).stdout
-        assert len(examples) == 2
-        for example in examples:
-            assert example in shown
-            assert shlex.split(example)[0] == "reasoner"
+        shown = RUN.invoke(app, [*name.split(), "--help"]).stdout
         assert "<bool>" not in shown
+        assert shown.rstrip().splitlines()[-2:] == [f"  {example}" for example in examples], name
+        for example in examples:
+            words = shlex.split(example.rpartition("echo 1 | ")[2].partition(" | ")[0])
+            assert words[0] == "reasoner"
+            if "COMMAND" in words or words[1].startswith("--"):
+                continue
+            longest = " ".join(words[1:3]) if " ".join(words[1:3]) in commands else words[1]
+            assert name in ("", longest, longest.split()[0])
+            commands[longest].make_context(longest, words[1 + len(longest.split()) :])  # raises for an unknown option
+
+
+def test_messages_name_the_program_as_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "bin" / "reasoner"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reasoner.engine.environment.prepare_process", lambda: None)
+    for started, named in ((str(script), str(script)), ("reasoner", "reasoner"), ("bin/reasoner", "bin/reasoner")):
+        monkeypatch.setattr(sys, "argv", [started])
+        refused = RUN.invoke(app, ["eval", "adapter", "--task", "arithmetic"]).output
+        assert f"`{named} export" in refused
+        assert f"  {named} train quickstart" in RUN.invoke(app, ["train", "--help"], env={"COLUMNS": "300"}).stdout
+        made = RUN.invoke(app, ["verifiers", "new", "rhyme", "--folder", f"made{len(started)}"]).stdout
+        assert made.rstrip().endswith(f"&& {named} verifiers check rhyme")
 
 
 def test_an_output_is_replaced_only_when_asked_and_only_by_another(tmp_path: Path) -> None:

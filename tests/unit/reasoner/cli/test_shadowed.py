@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
+
+from reasoner.shadowed import foreign_package
 
 ROOT = Path(__file__).resolve().parents[4]
 VERIFY = ["verify", "--verifier", "exact", "--gold", "1", "--completion", "1"]
@@ -26,6 +30,36 @@ def test_a_project_with_such_names_in_the_working_directory_does_no_harm(name: s
     done = started(tmp_path, path=[ROOT])
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("correct")
+
+
+def test_a_package_that_another_one_overwrote_and_took_along_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    (site / "verifiers").mkdir(parents=True)
+    left = ModuleSpec("verifiers", None, is_package=True)  # files of ours that the other one did not have
+    left.submodule_search_locations = [str(site / "verifiers")]
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: left if name == "verifiers" else real(name))
+    assert "another package is installed under the name 'verifiers'" in str(foreign_package())
+    (site / "reasoner").mkdir()
+    (site / "reasoner" / "shadowed.py").touch()
+    said = str(foreign_package())
+    assert "'verifiers' of reasoner is damaged" in said
+    assert "--force-reinstall --no-deps reasoner-rl" in said
+
+
+def test_python_is_told_in_the_same_sentence(tmp_path: Path) -> None:
+    other = tmp_path / "site-packages" / "verifiers" / "__init__.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("import a_package_that_is_not_there")
+    given = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (other.parents[1], ROOT)))}
+    command = [sys.executable, "-c", "import reasoner; reasoner.run('quickstart')"]
+    done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith(
+        "ImportError: another package is installed under the name 'verifiers'"
+    )
+    assert "a_package_that_is_not_there" not in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from reasoner.config.load import resolve
-from reasoner.stages.going_on import program, resume_command
+from reasoner.stages.going_on import resume_command
+from verifiers.terminal.program import program
 
 
 def installed(folder: Path) -> str:
