@@ -14,10 +14,6 @@ __all__ = ["Run", "__version__", "run"]
 def __getattr__(name: str) -> object:
     """Import what is asked for when it is asked for: most commands need none of it."""
     if name in ("Run", "run"):
-        from reasoner.shadowed import foreign_package
-
-        if said := foreign_package():
-            raise ImportError(said)
         from reasoner import api
 
         return getattr(api, name)

@@ -57,7 +57,7 @@ ROOMS: Mapping[str, set[str]] = {
     "shadowed": set(),
     "__main__": {"cli", "shadowed"},
     "api": {"config", "engine", "errors", "stages", "storage"},
-    "__init__": {"api", "shadowed"},
+    "__init__": {"api"},
 }
 """Room of `reasoner/` to the rooms of it that it may import."""
 ONLY = {

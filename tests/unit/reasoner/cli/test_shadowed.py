@@ -49,19 +49,6 @@ def test_a_package_that_another_one_overwrote_and_took_along_is_told(
     assert "--force-reinstall --no-deps reasoner-rl" in said
 
 
-def test_python_is_told_in_the_same_sentence(tmp_path: Path) -> None:
-    other = tmp_path / "site-packages" / "verifiers" / "__init__.py"
-    other.parent.mkdir(parents=True)
-    other.write_text("import a_package_that_is_not_there")
-    given = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (other.parents[1], ROOT)))}
-    command = [sys.executable, "-c", "import reasoner; reasoner.run('quickstart')"]
-    done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1].startswith(
-        "ImportError: another package is installed under the name 'verifiers'"
-    )
-    assert "a_package_that_is_not_there" not in done.stderr.splitlines()[-1]
-
-
 @pytest.mark.parametrize(
     ("place", "says"),
     [
