@@ -3,6 +3,7 @@
 # pyright: basic
 import contextlib
 import ctypes
+import fcntl
 import os
 import platform
 import struct
@@ -23,6 +24,8 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP, PR_SET_
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 SIGCHLD, SIGKILL = 17, 9
 M_MMAP_THRESHOLD = -3
+DEVICES = ("null", "zero", "full", "random", "urandom")
+F_OFD_SETLK = 37  # fcntl(2)
 CLONE_NUMBER = {"x86_64": 56, "aarch64": 220}
 
 
@@ -216,3 +219,19 @@ def install_seccomp(program):
     """Bind this process and all its children to a filter; needs no_new_privs."""
     holder = _Program(len(program) // 8, program)
     checked(LIBC.prctl(PR_SET_SECCOMP, 2, ctypes.byref(holder), 0, 0), "seccomp")
+
+
+def hold_devices():
+    """Hold a shared lock on every device that jobs see, for these files can be the whole machine's: so each lock that a
+    job asks for there is granted, or refused, whatever jobs of other workers hold.
+    """
+    held = []
+    for name in DEVICES:
+        try:
+            fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.fcntl(fd, F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))  # of records too
+            held.append(fd)
+        except OSError:
+            continue
+    return held

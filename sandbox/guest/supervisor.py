@@ -6,14 +6,12 @@ Runs inside the sandbox, one job at a time: standard library only, Python 3.9 or
 # pyright: basic
 import _socket as socket  # the calls alone: what is imported here is copied for every job
 import contextlib
-import fcntl
 import json
 import marshal
 import os
 import resource
 import select
 import signal
-import struct
 import sys
 import time
 
@@ -28,8 +26,6 @@ TICK = 0.02
 FIRST_LOOK = 0.005
 KILL_PATIENCE = 10.0
 TRIES = 3
-F_OFD_SETLK = 37  # fcntl(2)
-DEVICES = ("null", "zero", "full", "random", "urandom")
 SUSPECT = 0.05  # of the wall limit: a program that has waited so long for a processor may be starving
 HALF_A_PIPE = 1 << 15
 MIB = 1 << 20
@@ -73,7 +69,7 @@ def main(config):
             os._exit(1)
     theirs.close()
     kernel.give_memory_back()
-    held = hold_devices() if config["mode"] == "namespaces" else []
+    held = kernel.hold_devices() if config["mode"] == "namespaces" else []
     supervisor = Supervisor(config, owner_in, owner_out, ours, zygote)
     own_files = b"\noverlay /usr " in measure.contents("/proc/self/mounts", 1 << 16)
     frames.write_frame(owner_out, {"ready": len(held), "python": sys.version.split()[0], "own_files": own_files})
@@ -83,22 +79,6 @@ def main(config):
             frames.write_frame(owner_out, *supervisor.run(*frames.read_frame(read)))  # nothing of a job is kept
     except (frames.Closed, BrokenPipeError):
         supervisor.end()
-
-
-def hold_devices():
-    """Hold a shared lock on every device that jobs see, for these files can be the whole machine's: so each lock that a
-    job asks for there is granted, or refused, whatever jobs of other workers hold.
-    """
-    held = []
-    for name in DEVICES:
-        try:
-            fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            fcntl.fcntl(fd, F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))  # of records too
-            held.append(fd)
-        except OSError:
-            continue
-    return held
 
 
 class Supervisor:
@@ -428,17 +408,7 @@ class Supervisor:
 
     def sweep_uid(self, uids):
         """Without namespaces: kill all that runs under a job's uids, and delete all it left."""
-        for _ in range(400):
-            mine = [pid for pid in measure.processes() if measure.owner_of(pid) in uids]
-            if not mine:
-                break
-            for pid in mine:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            time.sleep(0.002)
-        else:
+        if not sweep.killed(uids):
             self.anomaly = "processes of a job cannot be killed"
         try:
             for folder in job.PRIVATE:
