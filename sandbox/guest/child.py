@@ -171,6 +171,20 @@ class Child:
             except ProcessLookupError:
                 pass
 
+    def read_status(self):
+        """How the program ended, and whether it ever began."""
+        assert self.channel
+        try:
+            message = self.channel.recv(500, socket.MSG_DONTWAIT)
+        except OSError:
+            message = b""
+        if message.startswith(job.FAULT):
+            self.outcome = "infrastructure_fault"
+            self.detail = self.anomaly = message[1:].partition(b"\n")[0].decode("utf-8", "replace")
+        elif self.ended is not None and message == job.BEGUN:
+            # one that was stopped was killed, also where it was just ending by itself
+            self.exit_code = -signal.SIGKILL if self.outcome else os.waitstatus_to_exitcode(self.ended["status"])
+
     def describe(self):
         """What the owner is told of it."""
         code = self.exit_code

@@ -235,3 +235,8 @@ def hold_devices():
         except OSError:
             continue
     return held
+
+
+def memfd(name):
+    """A file in memory."""
+    return os.memfd_create(name, os.MFD_CLOEXEC)

@@ -174,7 +174,7 @@ class Supervisor:
         child.uid = self.next_uid(child)
         if self.config["mode"] == "uid":
             child.work = f"{job.WORK}/{child.uid}"
-        content = memfd("content")
+        content = kernel.memfd("content")
         files = [(name, len(data)) for name, data in zip(header["files"], blobs[1:])]
         head = marshal.dumps((header["argv"], files, header["env"], header["modules"], child.work))
         frames.write_all(content, head)
@@ -187,7 +187,7 @@ class Supervisor:
             fds.append(fd)
             places.append(place)
         if job.STDIN not in taken:
-            stdin = memfd("stdin")
+            stdin = kernel.memfd("stdin")
             frames.write_all(stdin, blobs[0])
             os.lseek(stdin, 0, os.SEEK_SET)
             fds.append(stdin)
@@ -380,7 +380,7 @@ class Supervisor:
     def close(self, child):
         """Let go of a program's descriptors."""
         if child.channel:
-            self.status(child)
+            child.read_status()
             child.channel.close()
         for fd in [*child.pipes, child.pidfd]:
             if fd is not None:
@@ -389,22 +389,6 @@ class Supervisor:
             import shutil
 
             shutil.rmtree(child.work, ignore_errors=True)
-
-    def status(self, child):
-        """How the program ended, and whether it ever began."""
-        try:
-            message = child.channel.recv(500, socket.MSG_DONTWAIT)
-        except OSError:
-            message = b""
-        if message.startswith(job.FAULT):
-            child.outcome, child.detail = (
-                "infrastructure_fault",
-                message[1:].partition(b"\n")[0].decode("utf-8", "replace"),
-            )
-            self.anomaly = child.detail
-        elif child.ended is not None and message == job.BEGUN:
-            # one that was stopped was killed, also where it was just ending by itself
-            child.exit_code = -signal.SIGKILL if child.outcome else os.waitstatus_to_exitcode(child.ended["status"])
 
     def sweep_uid(self, uids):
         """Without namespaces: kill all that runs under a job's uids, and delete all it left."""
@@ -415,8 +399,3 @@ class Supervisor:
                 sweep.empty(folder)
         except (OSError, RecursionError) as error:
             self.anomaly = f"what a job left cannot be deleted: {error}"
-
-
-def memfd(name):
-    """A file in memory."""
-    return os.memfd_create(name, os.MFD_CLOEXEC)
