@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PIECE = 256
 """Rows that are in memory at once."""
+BUFFER = 1 << 20
+"""Bytes of a column that are read at once, where a group of rows is larger."""
 
 
 class Parquet:
@@ -41,14 +43,14 @@ class Parquet:
         self.path = str(path)
         self._file = path
 
-    @cached_property
-    def _opened(self) -> pq.ParquetFile:
+    def _open(self) -> pq.ParquetFile:
+        """Open it anew: a folder of shards has more files than a process may hold open."""
         try:
             import pyarrow.parquet as parquet
         except ImportError as error:
             raise TaskError(_needs_pyarrow(self.path)) from error
         try:
-            file = parquet.ParquetFile(self._file, memory_map=True)
+            file = parquet.ParquetFile(self._file, memory_map=False, pre_buffer=False, buffer_size=BUFFER)
             told, bound = file.metadata, unpacked_bound(self._file.stat().st_size)
             held = sum(told.row_group(at).total_byte_size for at in range(told.num_row_groups))
             _check_schema(file.schema_arrow, self.path)
@@ -62,18 +64,24 @@ class Parquet:
         return file
 
     def entries(self) -> Iterator[Entry]:
-        odd = _has_odd_values(self._opened.schema_arrow)
         number = 0
-        try:
-            for piece in self._opened.iter_batches(PIECE):
-                for row in _rows(piece, odd):
-                    number += 1
-                    yield Entry(number, row)
-        except (OSError, ValueError) as error:
-            raise _unreadable(self.path, error) from error
+        with self._open() as file:
+            odd = _has_odd_values(file.schema_arrow)
+            try:
+                for piece in file.iter_batches(PIECE):
+                    for row in _rows(piece, odd):
+                        number += 1
+                        yield Entry(number, row)
+            except (OSError, ValueError) as error:
+                raise _unreadable(self.path, error) from error
 
     def count(self) -> int:
-        return self._opened.metadata.num_rows
+        return self._rows_in_all
+
+    @cached_property
+    def _rows_in_all(self) -> int:
+        with self._open() as file:
+            return file.metadata.num_rows
 
     def at(self, place: int) -> Entry:
         return self._mapped.at(place)
@@ -86,10 +94,11 @@ class Parquet:
         weakref.finalize(self, copy.close)
         try:
             with (
+                self._open() as file,
                 pyarrow.OSFile(copy.name, "wb") as sink,
-                pyarrow.ipc.new_file(sink, self._opened.schema_arrow) as to,
+                pyarrow.ipc.new_file(sink, file.schema_arrow) as to,
             ):
-                for piece in self._opened.iter_batches(PIECE):
+                for piece in file.iter_batches(PIECE):
                     to.write_batch(piece)
         except (OSError, ValueError) as error:
             raise _unreadable(self.path, error) from error
@@ -109,6 +118,10 @@ class Arrow:
 
     @cached_property
     def _table(self) -> pa.Table:
+        """Kept, once a row was asked for by its place."""
+        return self._mapped()
+
+    def _mapped(self) -> pa.Table:
         try:
             import pyarrow
         except ImportError as error:
@@ -127,10 +140,10 @@ class Arrow:
         return table
 
     def entries(self) -> Iterator[Entry]:
-        odd = _has_odd_values(self._table.schema)
-        number = 0
+        table, number = self._mapped(), 0
+        odd = _has_odd_values(table.schema)
         try:
-            for piece in self._table.to_batches(max_chunksize=PIECE):
+            for piece in table.to_batches(max_chunksize=PIECE):
                 for row in _rows(piece, odd):
                     number += 1
                     yield Entry(number, row)
@@ -138,7 +151,11 @@ class Arrow:
             raise _unreadable(self.path, error) from error
 
     def count(self) -> int:
-        return self._table.num_rows
+        return self._rows_in_all
+
+    @cached_property
+    def _rows_in_all(self) -> int:
+        return self._mapped().num_rows
 
     def at(self, place: int) -> Entry:
         try:

@@ -68,7 +68,8 @@ class JsonFile(Text):
 
     def __init__(self, path: Path, *, split: str, errors: Errors) -> None:
         super().__init__(str(path), partial(json_entries, path, split=split, errors=errors))
-        self._file, self._errors = path, errors
+        self._file = path
+        self._errors: Errors = errors
 
     @cached_property
     def _is_lines(self) -> bool:

@@ -463,6 +463,16 @@ def test_what_needs_the_extra_names_it_and_text_does_not_need_it(tmp_path: Path)
         read("openai/gsm8k", split="train")
 
 
+def test_a_folder_of_many_shards_holds_few_files_open(tmp_path: Path) -> None:
+    import os
+
+    fill(tmp_path, {f"train-{n:05d}-of-00040.parquet": 1 for n in range(40)})
+    rows = read(str(tmp_path), split="train")
+    before = len(os.listdir("/proc/self/fd"))
+    assert (len(rows), sum(1 for _ in rows)) == (40, 40)
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
 def test_nothing_is_kept_in_memory(tmp_path: Path) -> None:
     """Going through 16 MiB, and taking the last row of them, takes a small part of that."""
     import tracemalloc
