@@ -69,10 +69,11 @@ def main(config):
             os._exit(1)
     theirs.close()
     kernel.give_memory_back()
-    held = kernel.hold_devices() if config["mode"] == "namespaces" else []
+    if config["mode"] == "namespaces":
+        kernel.hold_devices()
     supervisor = Supervisor(config, owner_in, owner_out, ours, zygote)
     own_files = b"\noverlay /usr " in measure.contents("/proc/self/mounts", 1 << 16)
-    frames.write_frame(owner_out, {"ready": len(held), "python": sys.version.split()[0], "own_files": own_files})
+    frames.write_frame(owner_out, {"ready": True, "python": sys.version.split()[0], "own_files": own_files})
     read = frames.exact_reader(owner_in)
     try:
         while True:
@@ -121,9 +122,7 @@ class Supervisor:
                 child.stop("infrastructure_fault", str(error))
             self.anomaly = str(error)
         self.watch(children)
-        if self.probe:
-            self.probe.end()
-            self.probe = None
+        self.probe = self.probe and self.probe.end()
         if self.config["mode"] == "uid":
             self.sweep_uid([child.uid for child in children])
         for child in children:
