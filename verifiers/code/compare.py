@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict, TypeGuard
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
+from typing import Any, TypedDict, cast
 
-from verifiers.code.guest import wire
+from verifiers.code.guest import standard, wire
 from verifiers.code.output import EXACT, Tolerance
 from verifiers.verdict import JSON
 
@@ -80,7 +81,7 @@ def holds(case: Case, reply: Mapping[str, JSON] | None, classes: Mapping[str, ty
     if "value" not in reply:
         return False
     value = reply["value"]
-    if op in ("true", "false") and isinstance(value, dict) and "$opaque" in value:
+    if op in ("true", "false") and is_opaque(value):
         return _truth(value) is (op == "true")
     try:
         got = wire.decode(value, dict(classes))
@@ -103,7 +104,13 @@ def _compare(op: str, got: Any, expected: Any, case: Case, classes: Mapping[str,
     if op in ("within", "closer"):
         distance = abs(got - expected)
         return bool(distance <= extra) if op == "within" else bool(distance < extra)
-    return bool(RELATIONS[op](got, expected))
+    if op in ("eq", "ne") and (hasattr(got, "dtype") or hasattr(expected, "dtype")):
+        raise TypeError("arrays are not compared as a whole by ==")
+    try:
+        return bool(RELATIONS[op](got, expected))
+    except RecursionError:  # deep or cyclic
+        found = same(got, expected, tolerance=EXACT, sequences_alike=False)
+        return found is (op == "eq") if op in ("eq", "ne") else False
 
 
 def _raised(name: JSON, expected: str) -> bool:
@@ -114,76 +121,136 @@ def _raised(name: JSON, expected: str) -> bool:
     return issubclass(kind, Exception) and issubclass(kind, wanted)
 
 
-def stand_ins(names: Iterable[str]) -> dict[str, type]:
-    """A plain class for each class of the tests; two instances are equal where their fields are."""
+class AnyClass(dict[str, type]):
+    """A plain class for every name that is asked for; two instances are equal where their fields are."""
 
-    def equal(self: object, other: object) -> bool:
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str)
+
+    def get(self, name: str, default: object = None) -> Any:
+        return self[name]
+
+    def __missing__(self, name: str) -> type:
+        return self.setdefault(name, _stand_in(name))
+
+
+def _stand_in(name: str) -> type:
+    def equal_fields(self: object, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
 
-    return {name: type(name, (), {"__eq__": equal, "__hash__": None}) for name in names}
+    return type(name, (), {"__eq__": equal_fields, "__hash__": None, "stands_in": True})
+
+
+def stand_ins(names: Iterable[str]) -> dict[str, type]:
+    """A plain class for each class of the tests; two instances are equal where their fields are."""
+    return {name: _stand_in(name) for name in names}
 
 
 def equal(got: JSON, expected: JSON, *, tolerance: Tolerance = EXACT, sequences_alike: bool = False) -> bool:
     """Whether two encoded values are the same, see `same`; what cannot cross equals nothing."""
     try:
-        ours, theirs = wire.decode(got), wire.decode(expected)
+        known = AnyClass()
+        ours, theirs = wire.decode(got, known), wire.decode(expected, known)
         return same(ours, theirs, tolerance=tolerance, sequences_alike=sequences_alike)
     except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
         return False
 
 
 def alike(got: JSON, returned: JSON, *, tolerance: Tolerance) -> bool:
-    """Whether an encoded value is what an oracle returned; where that is no plain data (a match object), its truth."""
-    if not (isinstance(returned, dict) and "$opaque" in returned):
-        return equal(got, returned, tolerance=tolerance)
-    return _truth(got) is (_truth(returned) is True)
+    """Whether an encoded value is what an oracle returned; for a match of a regular expression, another one or True."""
+    if is_opaque(returned):
+        return returned == MATCH and (got == MATCH or got is True)
+    return equal(got, returned, tolerance=tolerance)
+
+
+MATCH: JSON = {"$opaque": ["re.Match", True]}
+
+
+def comparable(tree: JSON) -> str:
+    """Why an oracle's encoded value cannot be compared with another one; empty where it can."""
+    if tree == MATCH:
+        return ""
+    waiting: list[JSON] = [tree]
+    while waiting:
+        at = waiting.pop()
+        if is_opaque(at):
+            assert isinstance(at, dict)
+            opaque = at["$opaque"]
+            return f"a value of type {opaque[0] if isinstance(opaque, list) else opaque}"
+        if isinstance(at, dict):
+            found = at.get("$object")
+            if isinstance(found, list) and found[1:] == [[]]:
+                return f"an instance of {found[0]} without fields"
+            waiting += at.values()
+        elif isinstance(at, list):
+            waiting += at
+    return ""
+
+
+def is_opaque(value: JSON) -> bool:
+    """Whether an encoded value is one that did not cross."""
+    return isinstance(value, dict) and "$opaque" in value
 
 
 def _truth(value: JSON) -> bool | None:
-    """Whether an encoded value is true; None where it is none."""
-    if value is NOTHING:
-        return None
-    if isinstance(value, dict) and "$opaque" in value:
-        opaque = value["$opaque"]
-        return opaque[1] if isinstance(opaque, list) and len(opaque) == 2 and isinstance(opaque[1], bool) else None
-    try:
-        return bool(wire.decode(value))
-    except wire.CannotCross:
-        return None
+    """Whether an encoded value that did not cross is true; None where nothing says so."""
+    opaque = value["$opaque"] if isinstance(value, dict) else None
+    return opaque[1] if isinstance(opaque, list) and len(opaque) == 2 and isinstance(opaque[1], bool) else None
 
 
 def same(got: object, expected: object, *, tolerance: Tolerance, sequences_alike: bool) -> bool:
-    """Equality of two plain values.
+    """Equality of two plain values, however deep, shared or cyclic.
 
     Args:
         tolerance: an expected float accepts what is within it.
         sequences_alike: an expected list accepts a tuple of the same items (JSON writes both as a list).
     """
-    if isinstance(expected, float) and tolerance and isinstance(got, (int, float)) and not isinstance(got, bool):
-        return got == expected or tolerance.near(got, expected)
-    if _is_sequence(expected):
-        loose = sequences_alike and isinstance(expected, list)
-        return (
-            _is_sequence(got)
-            and (loose or isinstance(got, list) == isinstance(expected, list))
-            and len(got) == len(expected)
-            and all(
-                same(a, b, tolerance=tolerance, sequences_alike=sequences_alike)
-                for a, b in zip(got, expected, strict=True)
-            )
-        )
-    if _is_mapping(expected):
-        return (
-            _is_mapping(got)
-            and got.keys() == expected.keys()
-            and all(same(got[k], expected[k], tolerance=tolerance, sequences_alike=sequences_alike) for k in expected)
-        )
-    return got == expected
+    waiting: list[tuple[Any, Any]] = [(got, expected)]
+    met: set[tuple[int, int]] = set()
+    alive: list[Any] = []  # so that no id is used twice
+    while waiting:
+        ours, theirs = waiting.pop()
+        kind = cast("type[object]", type(theirs))
+        if issubclass(kind, list | tuple | dict) or hasattr(kind, "stands_in"):
+            if (id(ours), id(theirs)) in met:
+                continue
+            met.add((id(ours), id(theirs)))
+        parts = _parts(ours, theirs, tolerance=tolerance, loose=sequences_alike)
+        if parts is None:
+            return False
+        alive += (ours, theirs)
+        waiting += parts
+    return True
 
 
-def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
-    return isinstance(value, list | tuple)
+def _parts(got: Any, expected: Any, *, tolerance: Tolerance, loose: bool) -> list[tuple[Any, Any]] | None:
+    """What of two values has still to be the same; None where they differ."""
+    ours, theirs = cast("type[object]", type(got)), cast("type[object]", type(expected))
+    if theirs is float and tolerance and ours in (int, float):
+        close = got == expected or tolerance.near(got, expected)
+        return [] if close else None
+    if issubclass(theirs, Iterator | ValuesView):
+        return [(list(got), list(expected))] if issubclass(ours, Iterator | ValuesView) else None
+    if issubclass(theirs, list | tuple) and theirs is not standard.Member:
+        if not issubclass(ours, list | tuple) or ours is standard.Member or len(got) != len(expected):
+            return None
+        same_kind = issubclass(ours, list) == issubclass(theirs, list) or (loose and issubclass(theirs, list))
+        return list(zip(got, expected, strict=True)) if same_kind else None
+    if issubclass(theirs, dict) and theirs is not OrderedDict:
+        same_keys = issubclass(ours, dict) and got.keys() == expected.keys()
+        return [(got[key], expected[key]) for key in expected] if same_keys else None
+    if hasattr(theirs, "stands_in"):
+        return [(vars(got), vars(expected))] if ours is theirs else None
+    if hasattr(theirs, "iloc") and hasattr(theirs, "to_dict"):
+        return [(got.to_dict("split"), expected.to_dict("split"))] if ours is theirs else None
+    if hasattr(theirs, "dtype"):
+        return _same_arrays(got, expected) if ours is theirs else None
+    return [] if got == expected else None
 
 
-def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
-    return isinstance(value, dict)
+def _same_arrays(got: Any, expected: Any) -> list[tuple[Any, Any]] | None:
+    """The same for arrays of numpy: shape, and each element; for columns of pandas, the labels too."""
+    if got.shape != expected.shape:
+        return None
+    indices = [(got.index.tolist(), expected.index.tolist())] if hasattr(expected, "index") else []
+    return [(got.tolist(), expected.tolist()), *indices]

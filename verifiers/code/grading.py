@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import ast
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import cache
-from importlib import resources
+from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypedDict, TypeVar, cast
 
-from sandbox.api import MIB, Job, JobOutcome, JobResult, Limits
-from verifiers.code.bounds import Frame, Joined, Replies, first_frame, last_line, may_be
-from verifiers.code.compare import NOTHING, Case, alike, holds, stand_ins
+from sandbox.api import Job, JobOutcome, JobResult, Limits
+from verifiers.code.bounds import Frame, Joined, Replies, first_frame, may_be
+from verifiers.code.compare import NOTHING, Case, alike, comparable, equal, holds, stand_ins
+from verifiers.code.guests import (
+    OVER_LIMIT,
+    PLANNER_MODULES,
+    PROGRAM_MODULES,
+    TRUSTED_LIMITS,
+    Results,
+    SandboxFault,
+    how_it_ended,
+    job_of,
+)
+from verifiers.code.live import STRICT, refuse_vacuous, run_live, vacuous
 from verifiers.code.output import OutputRule, same_output
 from verifiers.code.references import listed, objects, whole_prelude
 from verifiers.code.values import ValueRule, same_value
 from verifiers.errors import BadReference
-from verifiers.jsonl import is_list, is_object
 from verifiers.verdict import JSON
 
 if TYPE_CHECKING:
     from sandbox.api import Sandbox
 
-RESULT_BYTES = 16 * MIB
-TRUSTED_LIMITS = Limits(
-    cpu_seconds=20.0,
-    wall_seconds=80.0,
-    memory_bytes=1024 * MIB,
-    output_bytes=64 * MIB,
-    file_bytes=4 * RESULT_BYTES,
-)
 STDIO_BUDGET = 10.0
 """CPU time of all of a program's cases together, as a multiple of the limit of one."""
 TOTAL_SECONDS = 240.0
@@ -49,40 +48,11 @@ args__, kwargs__ = given__()
 args__ = [(lambda *a, held=v: held(*a)) if type(v).__name__ == "StandIn" else v for v in args__]
 assert {name}(*args__, **kwargs__) == ({output})
 """
-GUEST_MODULES = {
-    "wire": "wire", "program": "program", "planner": "planner", "tester": "tester", "pytest": "pytest_subset",
-}  # fmt: skip
-"""Modules inside the sandbox, each after those that it imports: name there, and file here."""
 MOST_LEFT_OUT = 8
 """Inputs of one problem that its oracle may fail to answer."""
 KEPT, KEPT_CHARACTERS = 2_000, 30_000_000
 """References, plans and results that one process remembers, and the characters of what they stand under."""
-OVER_LIMIT = (
-    JobOutcome.CPU_LIMIT,
-    JobOutcome.WALL_TIMEOUT,
-    JobOutcome.MEMORY_LIMIT,
-    JobOutcome.OUTPUT_LIMIT,
-)
 Value = TypeVar("Value")
-
-
-class SandboxFault(RuntimeError):
-    """The sandbox failed, not the program."""
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """How a program did."""
-
-    passed: int
-    total: int
-    reason: str = ""
-    """The first thing that went wrong."""
-    over_limit: bool = False
-    """A limit ended it, so that what was not reached counts as failed."""
-    mode: str = "calls"
-    """calls (data in, data out), expressions (the same, but the program's process evaluates the arguments), stdio, or
-    tester (the tests ran in a process apart from the program's)."""
 
 
 class Program(NamedTuple):
@@ -98,6 +68,8 @@ class OracleCase(NamedTuple):
 
     given: JSON
     returned: JSON
+    after: JSON = None
+    """Its arguments after the call, where it changed them."""
 
 
 class Plan(TypedDict, total=False):
@@ -148,16 +120,35 @@ class Memory(Generic[Value]):
 
 
 class Grader:
-    """Runs programs against tests in one sandbox."""
+    """Runs programs against tests in one sandbox.
 
-    def __init__(self, sandbox: Sandbox, limits: Limits, *, stop_early: bool) -> None:
+    Args:
+        sandbox: where programs run.
+        limits: of a program.
+        stop_early: whether the first case that fails ends a run of cases.
+        shared: whether tests run in the program's own process.
+        testing: gives the sandbox of test files, which has pytest; opened when the first of them comes.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        limits: Limits,
+        *,
+        stop_early: bool,
+        shared: bool = False,
+        testing: Callable[[], Sandbox] | None = None,
+    ) -> None:
         self._sandbox = sandbox
         self._limits = limits
         self._stop_early = stop_early
+        self._shared = shared
+        self._testing = testing or (lambda: sandbox)
         self._each = False
         """The limit is of each case or call."""
         self._plans: Memory[Plan] = Memory()
         self._oracles: Memory[list[OracleCase]] = Memory()
+        self._vacuous: Memory[str] = Memory()
 
     def within(self, seconds: float | None) -> Grader:
         """Return a grader that gives each run so much CPU time (None: as this one), with the same memory of plans."""
@@ -189,7 +180,7 @@ class Grader:
                 passed += 1
             else:
                 over = over or result.outcome in OVER_LIMIT
-                reason = reason or f"case {number}: " + ("another output" if ok else _ended(result))
+                reason = reason or f"case {number}: " + ("another output" if ok else how_it_ended(result))
                 if self._stop_early:
                     break
             spent += result.cpu_seconds
@@ -214,29 +205,33 @@ class Grader:
         """Call a function with each input and compare with what the oracle, in a world of its own, returns."""
         cases = self._oracles.get(key, make=lambda: self._oracle_cases(reference))
         asked: list[JSON] = [_call(reference, case.given) for case in cases]
-        replies, trouble, over = self._each_reply(program, asked, [case.returned for case in cases])
+        wanted: list[JSON] = [[case.returned, case.after] for case in cases]
+        replies, trouble, over = self._each_reply(program, asked, wanted, own=True)
         good = [
-            same_value(value, case.returned, rule)
-            if "compare" in reference
-            else alike(value, case.returned, tolerance=rule.tolerance)
-            for case, value in zip(cases, ((reply or {}).get("value", NOTHING) for reply in replies), strict=True)
+            (
+                same_value(reply.get("value", NOTHING), case.returned, rule)
+                if "compare" in reference
+                else alike(reply.get("value", NOTHING), case.returned, tolerance=rule.tolerance)
+            )
+            and (case.after is None or equal(reply.get("after", NOTHING), case.after, tolerance=rule.tolerance))
+            for case, reply in zip(cases, (found or {} for found in replies), strict=True)
         ]
         return _counted(good, replies, trouble, over)
 
     def _each_reply(
-        self, program: Program, calls: Sequence[JSON], expected: Sequence[JSON]
+        self, program: Program, calls: Sequence[JSON], expected: Sequence[JSON], *, own: bool = False
     ) -> tuple[Sequence[Frame | None], str, bool]:
         """As `_replies`; where each call has a limit of its own, one that ran into it is asked again, first.
 
         So no call takes more than the limit, however many there are; the program is loaded anew with each start.
         """
         if not self._each:
-            return self._replies(program, calls, expected=expected)
+            return self._replies(program, calls, expected=expected, own=own)
         found = Joined(len(calls))
         starts = max(1, int(self._total_seconds(len(calls)) / self._limits.cpu_seconds))
         for _ in range(starts):
             at = found.reached
-            replies, trouble, over = self._replies(program, calls[at:], expected=expected[at:])
+            replies, trouble, over = self._replies(program, calls[at:], expected=expected[at:], own=own)
             found.add(replies)
             if found.reached == len(calls) or not over or found.reached == at:
                 return found, trouble, over and found.reached < len(calls)
@@ -246,7 +241,13 @@ class Grader:
         """Hold the program against assertions, as inputs and outputs where they can be, or from a process apart."""
         plan = self._plans.get(key, make=lambda: self._plan(reference))
         if "live" in plan:
-            return self._live(program, reference, plan)
+            results = self._live(program, reference, plan)
+            if results.passed == results.total or results.unreached:
+                passing = self._vacuous.get(key, make=lambda: self._useless(reference, plan))
+                refuse_vacuous(passing)
+                if passing == STRICT:
+                    results = self._live(program, reference, plan, strict=True)
+            return results
         cases = plan.get("cases", [])
         replies, trouble, over = self._replies(program, [case["call"] for case in cases], plan)
         known = stand_ins(plan.get("classes", []))
@@ -287,12 +288,14 @@ class Grader:
         at = left_out = 0
         while at < len(inputs):
             asked: list[JSON] = [_call(reference, given) for given in inputs[at:]]
-            replies, trouble, over = self._replies(oracle, asked, limits=TRUSTED_LIMITS)
+            replies, trouble, over = self._replies(oracle, asked, limits=TRUSTED_LIMITS, own=True)
             answered = next((place for place, reply in enumerate(replies) if reply is None), len(replies))
             for given, reply in zip(inputs[at : at + answered], replies[:answered], strict=True):
                 assert reply is not None
                 if "value" in reply:
-                    found.append(OracleCase(given, reply["value"]))
+                    if why := comparable(reply["value"]):
+                        raise BadReference(f"the oracle returns what cannot be compared, for {given!r:.80}: {why}.")
+                    found.append(OracleCase(given, reply["value"], reply.get("after")))
                 elif reply.get("raised") == "CannotCross":
                     left_out += 1
                 else:
@@ -303,6 +306,8 @@ class Grader:
             at += answered + 1
             if left_out > MOST_LEFT_OUT:
                 raise BadReference(f"{left_out} inputs take the oracle over its limits: {trouble}"[:500])
+        if all(case.returned is None and case.after is None for case in found) and found:
+            raise BadReference("the oracle returns None for every input, and changes none of its arguments.")
         if not found:
             raise BadReference("the oracle answers none of the inputs within its limits.")
         return found
@@ -310,7 +315,7 @@ class Grader:
     def _plan(self, reference: Mapping[str, JSON]) -> Plan:
         """Return the tests as cases, worked out in a sandboxed process of their own."""
         given = {**reference, "prelude": whole_prelude(reference)}
-        told = self._run(_job("planner", given, ("planner", "program", "wire"), TRUSTED_LIMITS)).result
+        told = self._run(job_of("planner", given, PLANNER_MODULES, TRUSTED_LIMITS)).result
         plan = cast("Plan", first_frame(told) or {"fault": "they ran into a limit"})
         if "fault" in plan:
             raise BadReference(f"the tests do not run by themselves: {plan['fault']}")
@@ -324,49 +329,48 @@ class Grader:
         calls: Sequence[JSON],
         plan: Plan | None = None,
         limits: Limits | None = None,
+        *,
         expected: Sequence[JSON] = (),
+        own: bool = False,
     ) -> tuple[Replies, str, bool]:
         """What each call gave (None where it was not reached), what went wrong, and whether it was a limit."""
-        request: Frame = {**_request(program, plan), "calls": [*calls]}
-        result = self._run(_job("program", request, ("program", "wire"), limits or self._limits))
+        request: Frame = {**_request(program, plan), "calls": [*calls], "own": own}
+        result = self._run(job_of("program", request, PROGRAM_MODULES, limits or self._limits))
         replies = Replies(result.result, len(calls), expected)
         trouble = f"the program does not load: {replies.load}"[:500] if replies.load else ""
         if not replies.whole:
-            trouble = trouble or _ended(result)
+            trouble = trouble or how_it_ended(result)
         return replies, trouble, result.outcome in OVER_LIMIT
 
-    def _live(self, program: Program, reference: Mapping[str, JSON], plan: Plan) -> Results:
+    def _live(
+        self,
+        program: Program,
+        reference: Mapping[str, JSON],
+        plan: Plan,
+        *,
+        strict: bool = False,
+        useless: str = "",
+    ) -> Results:
         """The tests as they stand, in a process and namespaces apart from the program's."""
-        late = plan.get("late_setup") is True
-        given: Frame = {
-            **reference,
-            "prelude": whole_prelude(reference),
-            "late_setup": late,
-            "classes": [] if late else [*plan.get("classes", [])],
-        }
-        limits = replace(TRUSTED_LIMITS, wall_seconds=self._limits.wall_seconds + TRUSTED_LIMITS.wall_seconds)
-        serve = _job("program", {**_request(program, plan), "serve": True}, ("program", "wire"), self._limits)
-        job = _job("tester", given, ("tester", "planner", "program", "wire"), limits)
-        result = self._run(replace(job, helper=serve))
-        total = 1 if reference.get("check") else len(listed(reference, "tests"))
-        helper = result.helper
-        if helper is not None and helper.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
-            raise SandboxFault(helper.detail)
-        over = result.outcome in OVER_LIMIT or (helper is not None and helper.outcome in OVER_LIMIT)
-        answer = first_frame(result.result)
-        if "fault" in answer:
-            raise BadReference(f"the tests do not run by themselves: {answer['fault']}")
-        results = answer.get("results")
-        rows = [row for row in results if is_object(row)] if is_list(results) else []
-        if len(rows) != total:
-            why = str(answer.get("load") or (_ended(helper) if helper and over else _ended(result)))
-            return Results(0, total, why, over, "tester")
-        failed = [row for row in rows if row.get("ok") is not True]
-        reason = str(failed[0].get("why", "")) if failed else ""
-        return Results(total - len(failed), total, reason, over and bool(failed), "tester")
+        request = _request(program, plan) | ({"useless": useless} if useless else {})
+        run = self._runner(reference)
+        return run_live(run, self._limits, request, reference, plan, shared=self._shared, strict=strict)
 
-    def _run(self, job: Job) -> JobResult:
-        result = self._sandbox.run(job)
+    def _useless(self, reference: Mapping[str, JSON], plan: Plan) -> str:
+        """Which of the programs that do nothing useful passes all of the tests: see `vacuous`."""
+
+        def run(name: str, strict: bool) -> Results:
+            return self._live(Program(whole_prelude(reference), ""), reference, plan, strict=strict, useless=name)
+
+        return vacuous(run, classes=bool(plan.get("classes")), shared=self._shared)
+
+    def _runner(self, reference: Mapping[str, JSON]) -> Callable[[Job], JobResult]:
+        """What runs the jobs of tests: a test file's where pytest is."""
+        sandbox = self._testing() if "file" in reference else self._sandbox
+        return lambda job: self._run(job, sandbox)
+
+    def _run(self, job: Job, sandbox: Sandbox | None = None) -> JobResult:
+        result = (sandbox or self._sandbox).run(job)
         if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
             raise SandboxFault(result.detail)
         return result
@@ -374,14 +378,14 @@ class Grader:
 
 def _main(code: str, prelude: str) -> dict[str, bytes]:
     """Return the files of a program that reads and prints: main.py is run."""
-    program = code.encode("utf-8", "replace")
+    program = code.encode("utf-8", "backslashreplace")
     if not prelude:
         return {"main.py": program}
     return {"main.py": (prelude + PRELUDED).encode("utf-8", "replace"), "program.py": program}
 
 
 def _call(reference: Mapping[str, JSON], given: JSON) -> JSON:
-    return {"name": reference["entry_point"], "args": given}
+    return {"name": reference["entry_point"], "args": given, "after": True}
 
 
 def _request(program: Program, plan: Plan | None) -> Frame:
@@ -396,26 +400,6 @@ def _request(program: Program, plan: Plan | None) -> Frame:
     }
 
 
-@cache
-def guest_modules() -> dict[str, str]:
-    """Name and source of the modules that run inside, each after those that it imports."""
-    folder = resources.files("verifiers.code.guest")
-    return {name: (folder / f"{file}.py").read_text() for name, file in GUEST_MODULES.items()}
-
-
-def _job(script: str, request: Mapping[str, JSON], modules: tuple[str, ...], limits: Limits) -> Job:
-    data = json.dumps(request).encode("ascii")
-    modules += ("pytest",) if script != "program" and b"pytest" in data else ()
-    start = f"import {script}\n{script}.main()\n".encode()
-    return Job(
-        argv=("python", "main.py"),
-        files={"main.py": start, "request.json": data},
-        limits=limits,
-        result_channel=True,
-        modules=modules,
-    )
-
-
 def _counted(good: list[bool], replies: Sequence[Mapping[str, JSON] | None], trouble: str, over: bool) -> Results:
     reason = trouble
     if not reason and not all(good):
@@ -424,7 +408,3 @@ def _counted(good: list[bool], replies: Sequence[Mapping[str, JSON] | None], tro
         ended = f"raised {reply.get('message')}" if "raised" in reply else "gave another value"
         reason = f"call {first + 1} {ended}"
     return Results(sum(good), len(good), reason[:500], over and not all(good), "calls")
-
-
-def _ended(result: JobResult) -> str:
-    return ": ".join(part for part in (f"{result.outcome} ({result.detail})", last_line(result.stderr)) if part)

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Mapping
 
-from verifiers.code.guest import wire
+from verifiers.code.guest import checks, wire
 from verifiers.code.imports import IMPORTS
 from verifiers.code.output import COMPARISONS, OutputRule, read_output_rule
 from verifiers.code.values import VALUES, ValueRule, read_value_rule
@@ -169,7 +169,9 @@ def read_reference(reference: JSON, imports: str = "") -> tuple[str, Mapping[str
     if method := METHOD.fullmatch(str(reference.get("entry_point", ""))):
         reference["entry_point"] = method[1]
     CHECKS[kind](reference)
-    return ("tests", _pytest(reference)) if kind == "pytest" else (kind, reference)
+    if kind == "pytest":
+        return "tests", _pytest(reference)
+    return kind, with_unittest(reference) if kind == "tests" else reference
 
 
 def _with_imports(kind: str, reference: Mapping[str, JSON], imports: str) -> dict[str, JSON]:
@@ -283,6 +285,12 @@ def _tests(reference: Mapping[str, JSON]) -> None:
         defined = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         if check not in defined:
             raise BadReference(f"the tests must define {check}, the function that is handed the program; they do not.")
+    _compares([*trees, *([ast.parse(str(reference["setup"]))] if reference.get("setup") else [])])
+
+
+def _compares(trees: list[ast.Module]) -> None:
+    if not any(map(checks.has_check, trees)):
+        raise BadReference("the tests hold no comparison that the program could fail.")
 
 
 def _unfinished(reference: Mapping[str, JSON]) -> bool:
@@ -336,42 +344,113 @@ CHECKS = {
 }
 
 
+class _NotPlain(Exception):
+    """A pytest file holds more than plain functions."""
+
+
 def _pytest(reference: Mapping[str, JSON]) -> dict[str, JSON]:
-    """A pytest file as tests: each test function, and each of its parameter sets, is one; the rest is their setup."""
+    """A pytest file, to be run by pytest (`file`), and as tests too where it holds nothing but plain functions.
+
+    Of these each test function, and each of its parameter sets, is a test; the rest is their setup. So they may become
+    inputs and outputs.
+    """
     tree = _source(reference.get("pytest"), "the pytest file")
+    before = str(reference.get("setup") or "")
+    text = "\n".join(part for part in (before, str(reference["pytest"])) if part)
+    if not any(is_test(node) for node in ast.walk(tree)):
+        raise BadReference("the pytest file has no test function.")
+    _compares([tree, *([ast.parse(before)] if before else [])])
+    found: dict[str, JSON] = {"file": text, "tests": [text]}
+    try:
+        tests, setup = _plain_tests(tree, before)
+        found |= {"tests": tests, "setup": setup}
+    except _NotPlain as why:
+        found["more"] = str(why)
+    return found | {name: reference[name] for name in ("entry_point", "seconds") if name in reference}
+
+
+def is_test(node: ast.AST) -> bool:
+    """Whether pytest takes a definition for a test."""
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test")
+
+
+def with_unittest(reference: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Tests that are classes of unittest, and run nothing by themselves, as a file for pytest; others unchanged."""
+    text = "\n".join(map(str, (reference.get("setup") or "", *listed(reference, "tests"))))
+    tree = ast.parse(text)
+    tests = [node for test in listed(reference, "tests") for node in ast.parse(str(test)).body]
+    cases = [node for node in tests if isinstance(node, ast.ClassDef) and _is_unittest(node)]
+    runs = any(isinstance(node, ast.Attribute) and node.attr in _RUNNERS for node in ast.walk(tree))
+    defines = (ast.ClassDef, ast.FunctionDef, ast.Import, ast.ImportFrom, ast.Assign, ast.If)
+    if not cases or runs or reference.get("check") or not all(isinstance(node, defines) for node in tests):
+        return reference
+    kept = {name: reference[name] for name in ("entry_point", "prelude", "seconds") if name in reference}
+    return {**kept, "file": text, "tests": [text], "more": "unittest's classes"}
+
+
+_RUNNERS = ("TextTestRunner", "defaultTestLoader", "TestLoader", "TestSuite", "TestResult", "run")
+
+
+def _is_unittest(node: ast.ClassDef) -> bool:
+    return any(ast.unparse(base).rpartition(".")[2] in ("TestCase", "IsolatedAsyncioTestCase") for base in node.bases)
+
+
+def _plain_tests(tree: ast.Module, before: str) -> tuple[list[JSON], str]:
+    """(tests, setup) of a pytest file.
+
+    Raises:
+        _NotPlain: it has fixtures, unittest's classes, or the like.
+    """
     _BareNames().visit(tree)
     tests: list[JSON] = []
-    setup: list[str] = [str(reference.get("setup") or "")]
+    setup = [before]
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
             tests += _test_function(node)
         elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
             tests += _test_class(node)
+        elif isinstance(node, ast.ClassDef) and _is_unittest(node):
+            raise _NotPlain("unittest's classes")
         elif isinstance(node, ast.ImportFrom) and node.module in PROGRAM_MODULES:
-            continue  # the program's own names
+            if any(alias.asname or alias.name == "*" for alias in node.names):
+                raise _NotPlain("imports under another name")
         elif isinstance(node, ast.Import) and node.names[0].name in PROGRAM_MODULES:
-            continue
+            if node.names[0].asname:
+                raise _NotPlain("imports under another name")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_special(node):
+            raise _NotPlain(f"{node.name}")
         else:
             setup.append(ast.unparse(node))
     if not tests:
-        raise BadReference("the pytest file has no test function.")
-    found: dict[str, JSON] = {"tests": tests, "setup": "\n".join(part for part in setup if part)}
-    return found | {name: reference[name] for name in ("entry_point", "seconds") if name in reference}
+        raise _NotPlain("no plain test function")
+    return tests, "\n".join(part for part in setup if part)
+
+
+_XUNIT = frozenset(
+    "setup_module teardown_module setup_function teardown_function setup_class teardown_class setup_method"
+    " teardown_method setUp tearDown setup teardown".split()
+)
+
+
+def _is_special(node: ast.AST) -> bool:
+    """Whether pytest gives a function a part of its own."""
+    name = getattr(node, "name", "")
+    return bool(getattr(node, "decorator_list", ())) or name in _XUNIT or name.startswith(("pytest_", "test"))
 
 
 def _test_function(node: ast.FunctionDef) -> list[JSON]:
     calls = [f"{node.name}()"]
     for decorator in node.decorator_list:
         if not isinstance(decorator, ast.Call) or ast.unparse(decorator.func) != "pytest.mark.parametrize":
-            raise BadReference(f"{node.name}: of decorators only pytest.mark.parametrize is supported.")
-        if len(node.decorator_list) > 1 or len(decorator.args) != 2 or not isinstance(decorator.args[1], ast.List):
-            raise BadReference(
-                f"{node.name}: parametrize must stand alone, with names and a written-out list of values."
-            )
+            raise _NotPlain(f"{node.name}: a decorator")
+        plain = len(decorator.args) == 2 and isinstance(decorator.args[1], ast.List) and not decorator.keywords
+        if len(node.decorator_list) > 1 or not plain or "pytest.param" in ast.unparse(decorator):
+            raise _NotPlain(f"{node.name}: parameters")
+        assert isinstance(decorator.args[1], ast.List)
         try:
             names = ast.literal_eval(decorator.args[0])
         except ValueError:
-            raise BadReference(f"{node.name}: parametrize must name its parameters as text.") from None
+            raise _NotPlain(f"{node.name}: parameters") from None
         names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
         values = [ast.unparse(value) for value in decorator.args[1].elts]
         single = len(names) == 1
@@ -380,15 +459,18 @@ def _test_function(node: ast.FunctionDef) -> list[JSON]:
             for value in values
         ]
     if node.args.args and not node.decorator_list:
-        raise BadReference(f"{node.name}: fixtures are not supported; write plain functions.")
-    plain = ast.FunctionDef(node.name, node.args, node.body, [], lineno=1, col_offset=0)
-    return [f"{ast.unparse(plain)}\n{call}" for call in calls]
+        raise _NotPlain(f"{node.name}: fixtures")
+    plain_function = ast.FunctionDef(node.name, node.args, node.body, [], lineno=1, col_offset=0)
+    return [f"{ast.unparse(plain_function)}\n{call}" for call in calls]
 
 
 def _test_class(node: ast.ClassDef) -> list[JSON]:
-    names = [item.name for item in node.body if isinstance(item, ast.FunctionDef) and item.name.startswith("test")]
-    if node.decorator_list or node.bases or not names:
-        raise BadReference(f"{node.name}: a test class must have test methods, no bases and no decorators.")
+    methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
+    names = [item.name for item in methods if item.name.startswith("test")]
+    special = any(_is_special(item) and item.name not in names for item in methods)
+    special = special or any(item.decorator_list or len(item.args.args) != 1 for item in methods if item.name in names)
+    if node.decorator_list or node.bases or not names or special:
+        raise _NotPlain(f"{node.name}: more than test methods")
     return [f"{ast.unparse(node)}\n{node.name}().{name}()" for name in names]
 
 

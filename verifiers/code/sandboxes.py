@@ -7,7 +7,7 @@ import os
 import threading
 
 from sandbox import BACKENDS, Sandbox, SandboxUnavailable, open_sandbox
-from verifiers.code.grading import TRUSTED_LIMITS, guest_modules
+from verifiers.code.guests import TRUSTED_LIMITS, guest_modules
 
 ISOLATED = tuple(name for name in BACKENDS if name != "unsafe-host")
 CHOICES = ("auto", *BACKENDS)

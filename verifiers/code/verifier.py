@@ -11,7 +11,8 @@ from sandbox.api import MIB, JobTooLarge, Limits, SandboxError
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.code.answers import defines, extract_program, literal, literal_arguments, predicted
 from verifiers.code.compare import NOTHING, equal
-from verifiers.code.grading import RESULT_BYTES, Grader, Memory, Program, Results, SandboxFault
+from verifiers.code.grading import Grader, Memory, Program
+from verifiers.code.guests import RESULT_BYTES, Results, SandboxFault
 from verifiers.code.imports import IMPORTS
 from verifiers.code.output import COMPARISONS, OutputRule, read_output_rule, read_tolerance
 from verifiers.code.references import SCHEMA, read_reference, seconds_of, tested_names, whole_prelude
@@ -54,6 +55,8 @@ class Code(Verifier):
         cpu_seconds: of each run of the program; its wall-clock limit is four times that.
         memory_mb: of each run.
         packages: importable by programs, beside the standard library; installed in this environment.
+        process: of tests that cannot become inputs and outputs: separate from the program's, or shared with it. Only
+            shared has the effect of mocks on the program, and there a program can forge its verdict.
         workers: rows of one batch that are graded at the same time in this process.
     """
 
@@ -109,6 +112,7 @@ class Code(Verifier):
         memory_mb: int = 512,
         packages: list[str] | None = None,
         workers: int = 1,
+        process: str = "separate",
     ) -> None:
         for name, value, allowed in (
             ("reward", reward, ("pass", "fraction")),
@@ -116,6 +120,7 @@ class Code(Verifier):
             ("block", block, ("last", "first", "whole")),
             ("compare", compare, tuple(COMPARISONS)),
             ("imports", imports, ("", *IMPORTS)),
+            ("process", process, ("separate", "shared")),
         ):
             if value not in allowed:
                 raise BadOption(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
@@ -141,6 +146,7 @@ class Code(Verifier):
         )
         self._where = (sandbox, tuple(sorted(packages or ())), workers)
         self._workers = workers
+        self._shared = process == "shared"
         self._read: Memory[tuple[str, Mapping[str, JSON]]] = Memory()
         self._graded: Memory[Results] = Memory()
         self._grader: Grader | None = None
@@ -237,10 +243,21 @@ class Code(Verifier):
             return graded(results.passed / results.total, reason, answer=code, **counts)
         return fixed(Outcome.LIMIT_EXCEEDED if results.over_limit else Outcome.INCORRECT, reason, answer=code, **counts)
 
+    def _with_pytest(self) -> tuple[str, tuple[str, ...], int]:
+        """What the sandbox of test files is: with pytest among the packages."""
+        backend, packages, workers = self._where
+        return backend, tuple(sorted({*packages, "pytest"})), workers
+
     def _open(self) -> Grader:
         with self._lock:
             if self._grader is None:
-                self._grader = Grader(shared_sandbox(*self._where), self._limits, stop_early=not self._fraction)
+                self._grader = Grader(
+                    shared_sandbox(*self._where),
+                    self._limits,
+                    stop_early=not self._fraction,
+                    shared=self._shared,
+                    testing=lambda: shared_sandbox(*self._with_pytest()),
+                )
             return self._grader
 
 

@@ -9,11 +9,14 @@ import ast
 import builtins
 import importlib
 import json
+import os
 import random
 import sys
 import types
 
+import handed
 import program
+import setups
 import wire
 
 VIEWS = ("tuple", "list", "set", "frozenset", "sorted", "len", "int", "float", "round")
@@ -43,6 +46,8 @@ def main():
         answer = plan(request)
     except BaseException as error:
         answer = {"fault": program.describe(error)}
+        if "file" in request and "more" not in request:  # pytest itself may know better
+            answer = plan({**request, "more": answer["fault"]})
     program.answer(answer)
 
 
@@ -56,23 +61,41 @@ def plan(request):
         cases, or under "live" why there are none; setup, the part of the setup that the program needs; late_setup,
         whether the setup itself needs the program; classes that both sides hold.
     """
+    if request.get("more"):
+        file = ast.parse(request["file"])
+        classes = [node.name for node in file.body if isinstance(node, ast.ClassDef) and not setups.is_test_class(node)]
+        kept = setups.definitions(request["file"], classes, request["tests"])
+        return {"live": request["more"], "setup": kept, "late_setup": False, "classes": classes}
     names = program_names(request)
     prelude, setup = request.get("prelude", ""), request.get("setup", "")
-    late_setup = bool(setup) and bool(names & free_names(ast.parse(setup)))
+    late_setup = bool(setup) and bool(names & setups.free_names(ast.parse(setup)))
     space = new_space([prelude, *([] if late_setup else [setup])], request)
     classes = [name for name, value in list(space.items()) if isinstance(value, type) and value.__module__ == "tests"]
-    found = {"setup": definitions(setup, classes), "late_setup": late_setup, "classes": classes}
+    found = {
+        "setup": setups.definitions(setup, classes, request["tests"]),
+        "late_setup": late_setup,
+        "classes": classes,
+    }
     recorder = Recorder(names, request, {space[name]: name for name in classes})
     space.update(__case__=recorder.case, __args__=recorder.args)
     if late_setup:
-        names = names | stored_names(ast.parse(setup))
+        names = names | setups.stored_names(ast.parse(setup))
     try:
         record(request, names, space, recorder)
     except (NotRewritable, wire.CannotCross) as why:
         return {"live": str(why), **found}
     except Exception as error:  # a test that needs what the program did before it
         return {"live": program.describe(error), **found}
-    return {"cases": recorder.cases, **found, "setup": setup if late_setup else found["setup"]}
+    if late_setup:
+        needed = [call["source"] for case in recorder.cases if "source" in (call := case["call"])]
+        found["setup"] = setups.late_part(ast.parse(setup), program_names(request), needed)
+        if found["setup"] is None:
+            return {
+                "live": "the setup needs the program",
+                **found,
+                "setup": setups.definitions(setup, classes, request["tests"]),
+            }
+    return {"cases": recorder.cases, **found}
 
 
 def record(request, names, space, recorder):
@@ -84,7 +107,7 @@ def record(request, names, space, recorder):
     for index, source in enumerate(request["tests"]):
         recorder.test = index
         tree = Rewriter(names, known=set(space)).visit(ast.parse(source))
-        left = names & loaded_names(tree)
+        left = names & setups.loaded_names(tree)
         if left:
             raise NotRewritable(f"a result of {sorted(left)[0]} is used beyond a comparison")
         exec(compile(ast.fix_missing_locations(tree), "tests.py", "exec"), space)
@@ -104,9 +127,9 @@ def program_names(request):
         if check is None or not check.args.args:
             raise ValueError(f"the tests define no function {request['check']} of one argument")
         return {check.args.args[0].arg} | entry
-    prelude = stored_names(ast.parse(request.get("prelude", "")))
+    prelude = setups.stored_names(ast.parse(request.get("prelude", "")))
     whole = ast.parse(request.get("setup", "") + "\n" + "\n".join(request["tests"]))
-    names = free_names(whole) - prelude - set(modules_used(whole)) | entry
+    names = setups.free_names(whole) - prelude - set(setups.modules_used(whole)) | entry
     if names:
         return names
     # a program may bear the name of something built in: then it is what the first assertion calls
@@ -114,63 +137,17 @@ def program_names(request):
     return set([name.id for name in called if isinstance(name, ast.Name)][:1])
 
 
-def new_space(sources, request):
+def new_space(sources, request, given=()):
     """A module namespace in which the given sources, and standard modules that the tests take for granted, are run."""
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     space = vars(module)
-    for name in modules_used(ast.parse("\n".join([*sources, *request["tests"]]))):
+    space.update(given)
+    for name in setups.modules_used(ast.parse("\n".join([*sources, *request["tests"]]))):
         space[name] = importlib.import_module(name)
     for source in sources:
         exec(compile(source, "setup.py", "exec"), space)
     return space
-
-
-def modules_used(tree):
-    """Standard modules used as `module.attribute` without being imported (MBPP's tests lean on the program's)."""
-    free = free_names(tree)
-    bases = {
-        node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-    }
-    return sorted(name for name in bases & free if name in sys.stdlib_module_names)
-
-
-def stored_names(tree):
-    """Every name that the code binds in any way."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            found.add(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
-            found.add(node.name)
-        elif isinstance(node, ast.arg):
-            found.add(node.arg)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            found.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            found.add(node.name)
-    return found
-
-
-def loaded_names(tree):
-    """Every name that the code reads."""
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-
-
-def free_names(tree):
-    """Names that are read and neither bound here nor built in."""
-    return loaded_names(tree) - stored_names(tree) - set(vars(builtins)) - {"__name__", "__file__"}
-
-
-def definitions(source, classes):
-    """The imports and classes of a source, and nothing else of it (constants may be expected values)."""
-    kept = []
-    for node in ast.parse(source).body:
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
-        imports = isinstance(node, (ast.Import, ast.ImportFrom)) and "pytest" not in names
-        if imports or (classes and isinstance(node, ast.ClassDef)):
-            kept.append(ast.unparse(node))
-    return "\n".join(kept)
 
 
 class Recorder:
@@ -184,6 +161,9 @@ class Recorder:
         self.test = 0
 
     def args(self, *args, **kwargs):
+        paths = handed.paths_in([*args, *kwargs.values()])
+        if any(os.path.exists(path) for path in paths if os.sep in path or "." in path):
+            raise NotRewritable("an argument names a file of the tests")
         return {
             "args": [wire.encode(item, self.classes) for item in args],
             "kwargs": {key: wire.encode(item, self.classes) for key, item in kwargs.items()},
@@ -238,7 +218,7 @@ class Rewriter(ast.NodeTransformer):
 
     def visit_Assert(self, node):
         """One assertion as one or more records; left as it stands where it does not fit."""
-        if self.guarded or not self.names & loaded_names(node.test):
+        if self.guarded or not self.names & setups.loaded_names(node.test):
             return node
         parts = (
             node.test.values if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And) else [node.test]
@@ -270,13 +250,13 @@ class Rewriter(ast.NodeTransformer):
         if found is None:
             return None
         call, views, op, expected, extra = found
-        if self.names & (loaded_names(expected) | loaded_names(extra)):
+        if self.names & (setups.loaded_names(expected) | setups.loaded_names(extra)):
             return None
         arguments = ast.Module([*call.args, *(keyword.value for keyword in call.keywords)], [])
         given = source = ast.Constant(None)
-        if not self.names & loaded_names(arguments):
+        if not self.names & setups.loaded_names(arguments):
             given = ast.Call(ast.Name("__args__", ast.Load()), call.args, call.keywords)
-        if not free_names(arguments) - self.names:
+        if not setups.free_names(arguments) - self.names:
             source = ast.Constant(ast.unparse(call))
         elif isinstance(given, ast.Constant):
             return None

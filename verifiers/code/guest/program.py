@@ -5,24 +5,38 @@ to descriptor 3 is taken as the program's own claim, whoever wrote it.
 """
 
 # pyright: basic
+import builtins
+import io
 import json
 import operator
 import os
 import sys
 import types
 
+import handed
+import useless
 import wire
 
 CHANNEL = 3
 ANSWERS_BUFFER = 1 << 16
+PRINTED = 100_000
+"""Characters of what one call prints that reach the tests."""
 OPERATIONS = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "truediv": operator.truediv, "mod": operator.mod,
-    "floordiv": operator.floordiv, "pow": operator.pow, "neg": operator.neg, "abs": abs, "eq": operator.eq,
-    "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "len": len, "str": str, "repr": repr,
-    "bool": bool, "list": list, "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
-    "contains": operator.contains, "setattr": setattr,
+    "floordiv": operator.floordiv, "pow": operator.pow, "matmul": operator.matmul, "and": operator.and_,
+    "or": operator.or_, "xor": operator.xor, "lshift": operator.lshift, "rshift": operator.rshift,
+    "neg": operator.neg, "pos": operator.pos, "invert": operator.invert, "abs": abs,
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+    "len": len, "str": str, "repr": repr, "bool": bool, "int": int, "float": float, "hash": hash, "list": list,
+    "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
+    "contains": operator.contains, "setattr": setattr, "delattr": delattr, "next": next, "iter": iter,
+    "isinstance": isinstance, "issubclass": issubclass, "doc": lambda held: held.__doc__,
+    "name": lambda held: held.__name__, "kind": type, "reversed": lambda held: list(reversed(held)),
+    "enter": lambda held: type(held).__enter__(held), "round": round,
 }  # fmt: skip
 """What the other side may do with something that stays here, beside calling it."""
+for _name in ("add", "sub", "mul", "truediv", "mod", "floordiv", "pow"):
+    OPERATIONS["r" + _name] = lambda held, other, _do=OPERATIONS[_name]: _do(other, held)
 
 
 def main():
@@ -42,57 +56,159 @@ def main():
     try:
         for name in ("prelude", "code", "setup"):
             if request.get(name):
-                exec(compile(request[name], f"{name}.py", "exec"), space)
+                source = request[name].encode("utf-8", "backslashreplace")  # a lone surrogate as its escape
+                exec(compile(source, f"{name}.py", "exec"), space)
     except BaseException as error:  # the program's own, whatever it is
         answer({"load": describe(error)})
         os._exit(0)
     classes = [space[name] for name in request.get("classes", ()) if isinstance(space.get(name), type)]
-    world = World(space, classes)
+    if request.get("useless"):
+        space = useless.space(request["useless"])
+    world = World(space, classes, calls, own=request.get("own"))
     if calls is not None:
+        world.borrow_input()
         answer({"ready": True})
-        for index, line in enumerate(calls):
-            answer({"i": index, **world.reply(json.loads(line))})
+        for line in calls:
+            world.serve(json.loads(line))
     else:
         for index, call in enumerate(request["calls"]):
             answer({"i": index, **world.reply(call)})
     os._exit(0)
 
 
-class World:
-    """The program's namespace, and the objects of it that the other side holds handles to."""
+class Own(dict):
+    """Every class that the program defines, by its name."""
 
-    def __init__(self, space, classes):
+    def __contains__(self, kind):
+        return getattr(kind, "__module__", "") == "solution"
+
+    def __missing__(self, kind):
+        return kind.__qualname__
+
+
+class World:
+    """The program's namespace, and the objects of it that the other side holds handles to.
+
+    Args:
+        space: the namespace.
+        classes: of the tests, which both sides hold.
+        lines: requests of the other side, while serving.
+        own: whether instances of the program's own classes cross as their fields.
+    """
+
+    def __init__(self, space, classes, lines=None, own=False):
         self.space = space
-        self.by_class = {found: found.__name__ for found in classes}
-        self.by_name = {name: found for found, name in self.by_class.items()}
+        self.by_class = Own() if own else {found: found.__name__ for found in classes}
+        self.by_name = {found.__name__: found for found in classes}
+        self.lines = lines
+        self.served, self.most = 0, useless.MOST_ANSWERS if type(space) is useless.Everything else sys.maxsize
+        self.thrown = {}
+        self.lent = {}  # what the tests gave and the program may hold: number to value, and its encoding then
+        self.files = {}
+        self.handed_over = {}  # functions of the tests, and what these are called there
         self.held = []
+        self.numbers = {}
         self.solution = None
         """The one instance of a LeetCode program's class, whose methods are called by their bare names."""
 
+    def serve(self, call):
+        """Answer one request of the other side; a useless program does not answer for ever."""
+        self.served += 1
+        if self.served > self.most:
+            os._exit(0)
+        answer({"i": call.get("i"), **self.reply(call)})
+
     def reply(self, call):
         """What one call gives: a value, a handle, or what it raised; and its arguments where it changed them."""
-        given = None
+        given = before = None
+        if "files" in call:
+            handed.put(wire.decode(call["files"]))
+            self.files.update(handed.contents(call["watch"]))
+        printed = self.catch_output() if call.get("held") else None
         try:
             if "source" in call:
                 result = eval(compile(call["source"].strip(), "<input>", "eval"), self.space)
+            elif "await" in call:
+                result = run_coroutine(self.held[call["await"]])
             else:
                 target = self.target(call)
-                given = {
-                    "args": [self.decode(item) for item in call.get("args", ())],
-                    "kwargs": {key: self.decode(item) for key, item in call.get("kwargs", {}).items()},
-                }
-                result = target(*given["args"], **given["kwargs"]) if "args" in call else target
+                given = self.arguments(call)
+                before = self.encode(given[0], call) if given and call.get("after") else None
+                result = target(*given[0], **given[1]) if given else target
         except BaseException as error:
-            return {"raised": kind_of(error), "message": describe(error)}
+            return self.raised(error, call) | self.changes(call, given) | shown(printed) | self.changed_files(call)
         try:
-            reply = {"value": self.encode(result, call)}
-            if given and "args" in call and call.get("held"):
-                after = [self.encode(item, call) for item in given["args"]]
-                if after != call["args"]:
-                    reply["after"] = after
-            return reply
+            reply = {"value": self.encode(result, call), **self.changes(call, given)}
+            if given and before is not None and (after := self.encode(given[0], call)) != before:
+                reply["after"] = after
+            return reply | shown(printed) | self.changed_files(call)
         except BaseException as error:
-            return {"raised": "CannotCross", "message": describe(error)}
+            return {"raised": "CannotCross", "message": describe(error)} | shown(printed)
+
+    def changed_files(self, call):
+        """As part of a reply, the files that the tests handed over and that are others now."""
+        if "watch" not in call:
+            return {}
+        found = handed.contents(call["watch"])
+        changed = {path: content for path, content in found.items() if self.files.get(path, self) != content}
+        self.files.update(changed)
+        return {"files": wire.encode(changed)} if changed else {}
+
+    def arguments(self, call):
+        """The arguments, as a list of values and a dict, or None where nothing is called."""
+        if "given" in call:
+            given = self.decode(call["given"])
+            for place, number in enumerate(call.get("lent", ())):
+                if number is not None:
+                    given[0][place] = self.borrowed(number, given[0][place])
+            return given
+        if "args" not in call:
+            return None
+        kwargs = {key: self.decode(item) for key, item in call.get("kwargs", {}).items()}
+        return [[self.decode(item) for item in call["args"]], kwargs]
+
+    def borrowed(self, number, fresh):
+        """The object that stands for a list, dict or set of the tests, with its present content."""
+        if number not in self.lent:
+            self.lent[number] = [fresh, None]
+        known = self.lent[number][0]
+        if known is not fresh:
+            known.clear()
+            known.extend(fresh) if isinstance(known, list) else known.update(fresh)
+        return known
+
+    def changes(self, call, given):
+        """As part of a reply, what the call changed of its arguments, and of what earlier ones were."""
+        reply = {}
+        if given and "given" in call:
+            after = self.encode(given, call)
+            if after != call["given"]:
+                reply["after"] = after
+        if "held" not in call:
+            return reply
+        now = [number for number in call.get("lent", ()) if number is not None]
+        changed = []
+        for number, known in self.lent.items():
+            tree = self.encode(known[0], call)
+            if number not in now and known[1] is not None and tree != known[1]:
+                changed.append([number, tree])
+            known[1] = tree
+        return {**reply, "held_changed": changed} if changed else reply
+
+    def raised(self, error, call):
+        """What the other side is told of an exception."""
+        found: dict = {"raised": kind_of(error), "message": describe(error)}
+        if id(error) in self.thrown:
+            found["of_tests"] = self.thrown[id(error)][1]
+        if call.get("held"):
+            found["text"] = text_of(error)
+            found["own"] = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ != "builtins"]
+            for name, part in (("args", lambda: list(error.args)), ("fields", lambda: dict(vars(error)))):
+                try:
+                    found[name] = self.encode(part(), call)
+                except BaseException:
+                    continue
+        return found
 
     def target(self, call):
         """What a call names: a global of the program's, an attribute of something held, an operation."""
@@ -106,6 +222,8 @@ class World:
         if isinstance(solution, type) and hasattr(solution, name):
             self.solution = self.solution or solution()
             return getattr(self.solution, name)
+        if call.get("held") and name not in self.space and hasattr(builtins, name):
+            return getattr(builtins, name)
         return self.space[name]
 
     def encode(self, value, call):
@@ -113,21 +231,161 @@ class World:
         return wire.encode(value, self.by_class, self.keep if call.get("held") else None)
 
     def keep(self, value):
-        """A handle for what cannot cross."""
-        for number, kept in enumerate(self.held):
-            if kept is value:
-                return number
-        self.held.append(value)
-        return len(self.held) - 1
+        """A handle for what cannot cross: its number, what kind of thing it is, and names that go with it."""
+        if id(value) in self.handed_over:
+            return self.handed_over[id(value)][1]
+        number = self.numbers.get(id(value))
+        if number is None:
+            number = self.numbers[id(value)] = len(self.held)
+            self.held.append(value)
+        return [number, *kind_of_held(value)]
 
     def decode(self, tree):
         """The value of an argument."""
-        return wire.decode(tree, self.by_name, self.held.__getitem__)
+        return wire.decode(tree, self.by_name, self.handed)
+
+    def handed(self, body):
+        """What a handle of the other side's stands for: something held here, or a function of the tests."""
+        if body[0] != "callback":
+            return self.held[body[0]]
+
+        def of_the_tests(*args, **kwargs):
+            return self.ask({"back": body[1]}, args, kwargs)
+
+        of_the_tests.__name__ = body[2]
+        self.handed_over[id(of_the_tests)] = (of_the_tests, body)
+        return of_the_tests
+
+    def ask(self, request, args=(), kwargs=None):
+        """The value of a call of the tests' own function, which they handed over."""
+        answer({**request, "given": wire.encode([[*args], kwargs or {}], self.by_class, self.keep)})
+        for line in self.lines or ():
+            message = json.loads(line)
+            if "answer" in message:
+                if "raised" in message:
+                    raise self.error_of_tests(message)
+                return self.decode(message["answer"])
+            self.serve(message)
+        os._exit(0)
+
+    def error_of_tests(self, message):
+        """An exception that stands for one of the tests' own function."""
+        error = getattr(builtins, message["raised"], Exception)(message["text"])
+        self.thrown[id(error)] = (error, message["number"])
+        return error
+
+    def borrow_input(self):
+        """Let the program read what the tests have put in the place of standard input."""
+        world = self
+
+        class Input(io.TextIOBase):
+            def readline(self, size=-1):
+                return world.ask({"read": "readline"})
+
+            def read(self, size=-1):
+                return world.ask({"read": "read"})
+
+            def __iter__(self):
+                return iter(self.readline, "")
+
+        builtins.input = lambda prompt="": self.ask({"read": "input"}, [str(prompt)])
+        sys.stdin = Input()
+
+    def catch_output(self):
+        """Streams in the place of the standard ones, and those."""
+        kept = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+        return kept
+
+
+def shown(kept):
+    """What was printed meanwhile, as part of a reply; the standard streams are put back."""
+    if kept is None:
+        return {}
+    found = {}
+    for name, stream in (("out", sys.stdout), ("err", sys.stderr)):
+        text = stream.getvalue()[:PRINTED] if type(stream) is io.StringIO else ""
+        if text:
+            found[name] = wire.encode(text)
+    sys.stdout, sys.stderr = kept
+    return found
+
+
+loops = []
+"""The event loop of the program, once it has one."""
+
+
+def run_coroutine(found):
+    """The result of an awaitable."""
+    import asyncio
+
+    async def wait():
+        return await found
+
+    if not loops:
+        loops.append(asyncio.new_event_loop())
+    return loops[0].run_until_complete(wait())
+
+
+def as_exception(name, text):
+    """What `__exit__` takes, of an exception of the tests or of None."""
+    kind = getattr(builtins, name, Exception) if name else None
+    return kind, None if kind is None else kind(text), None
+
+
+def run_code(text, names):
+    """Run a text that the program returned, and return the names that it left."""
+    space = dict(names)
+    exec(text, space)
+    return {name: value for name, value in space.items() if name != "__builtins__"}
+
+
+OPERATIONS |= {
+    "anext": lambda held: run_coroutine(held.__anext__()),
+    "aiter": lambda held: held.__aiter__(),
+    "aenter": lambda held: run_coroutine(held.__aenter__()),
+    "exit": lambda held, *told: type(held).__exit__(held, *as_exception(*told)),
+    "aexit": lambda held, *told: run_coroutine(held.__aexit__(*as_exception(*told))),
+    "send": lambda held, value: held.send(value),
+    "exec": run_code,
+    "eval": lambda text, names: eval(text, dict(names)),
+    "content": lambda held: wire.dumps(wire.encode(held, Own())),
+}
+
+
+def kind_of_held(value):
+    """What the other side can do with something that it holds a handle of, and names that say more."""
+    kind = type(value)
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return ["exception", [found.__name__ for found in value.__mro__ if found.__module__ != "builtins"], base(value)]
+    if isinstance(value, type):
+        return ["class", value.__name__]
+    if hasattr(kind, "__await__"):
+        return ["coroutine"]
+    if hasattr(kind, "__next__") and kind.__module__ != "solution":
+        return ["iterator"]
+    return ["function" if isinstance(value, FUNCTIONS) else "object"]
+
+
+FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType)
+
+
+def base(kind):
+    """The name of the built-in class that a class is, or is made from."""
+    return next(found.__name__ for found in kind.__mro__ if found.__module__ == "builtins")
 
 
 def kind_of(error):
     """The name of the built-in exception that it is, or is made from."""
-    return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
+    return base(type(error))
+
+
+def text_of(error):
+    """The message of an exception."""
+    try:
+        return wire.encode(str(error)[:PRINTED])
+    except BaseException:
+        return ""
 
 
 def describe(error):

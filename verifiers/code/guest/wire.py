@@ -9,7 +9,11 @@ lists, and objects with string keys of which none begins with "$". Everything el
     {"$frozenset": [...]}      {"$dict": [[key, value], ...]}                 {"$iterator": [...]}
     {"$range": [0, 10, 1]}     {"$decimal": "1.50"}     {"$fraction": [1, 3]}  {"$type": "str"}
     {"$object": ["Name", [["field", value], ...]]}      an instance of a class that both sides hold
-    {"$handle": 3}                                      something that stays where it is, known to both sides
+    {"$enum": ["Name", "MEMBER"]}                       a member of such a class
+    {"$deque": [[1, 2], null]}, {"$date": [2020, 1, 2]}  standard types: see `standard.TYPES`
+    {"$graph": [tree, [entry, ...]]}                    a value that is deep, shared or cyclic: {"$ref": 3} in it is the
+                                                        value of an entry, and entries hold nothing but such references
+    {"$handle": [3, "object"]}                          something that stays where it is, known to both sides
     {"$opaque": ["module.Name", true]}                  a value that cannot cross, and its truth
 
 Subclasses of built-in types cross as their built-in content; an object's own methods are never asked. Reading costs
@@ -17,33 +21,40 @@ time and memory in proportion to the text, whatever the text says.
 """
 
 # pyright: basic
-import builtins
+import enum
+import itertools
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-MAX_DEPTH = 100
-MAX_NODES = 500_000
-LARGEST_PLAIN_INT = 10**15
-INT_DIGITS = 100_000
-"""Hexadecimal digits of an integer that is read."""
-EXACT_DIGITS = 2_000
-"""Of numerators, denominators and decimals, whose comparison costs more than reading them."""
-MAX_RANGE = 1_000_000
-MAX_COLLISIONS = 64
-"""Different members of a set or dict with the same hash: more are an attack on whoever reads them."""
-BUILTIN_TYPES = {
-    name: value
-    for name, value in vars(builtins).items()
-    if isinstance(value, type) and not issubclass(value, BaseException)
-}
+if TYPE_CHECKING or __package__:
+    from verifiers.code.guest import arrays, standard
+    from verifiers.code.guest.decoding import (
+        BUILTIN_TYPES,
+        LARGEST_PLAIN_INT,
+        MAX_CONTAINERS,
+        MAX_DEPTH,
+        MAX_NODES,
+        CannotCross,
+        decode,
+        hashed,
+    )
+else:  # inside the sandbox every module stands by itself
+    import arrays
+    import standard
+    from decoding import (
+        BUILTIN_TYPES,
+        LARGEST_PLAIN_INT,
+        MAX_CONTAINERS,
+        MAX_DEPTH,
+        MAX_NODES,
+        CannotCross,
+        decode,
+        hashed,
+    )
 
-
+__all__ = ["CannotCross", "decode", "dumps", "encode", "hashed"]
 CROSSING = (str, int, float, list, tuple, dict, set, frozenset, bytes, bytearray, complex, range)
-
-
-class CannotCross(ValueError):
-    """A value, or the text of one, that the encoding has no place for."""
 
 
 def encode(value: Any, classes: Any = None, handle: Any = None) -> Any:
@@ -54,9 +65,13 @@ def encode(value: Any, classes: Any = None, handle: Any = None) -> Any:
         classes: class to name, of the classes whose instances may cross.
         handle: a function that gives the handle of what cannot cross, or None where it has none.
     Raises:
-        CannotCross: nested over MAX_DEPTH deep, or more than MAX_NODES values.
+        CannotCross: more than MAX_NODES values, or MAX_CONTAINERS of them that hold others.
     """
-    return _Encoder(classes or {}, handle).encode(value, 0)
+    taken: dict = {}
+    try:
+        return _Encoder({} if classes is None else classes, handle, taken).encode(value, 0)
+    except _NoTree:
+        return _GraphEncoder({} if classes is None else classes, handle, taken).graph(value)
 
 
 def dumps(tree):
@@ -64,23 +79,79 @@ def dumps(tree):
     return json.dumps(tree, allow_nan=False, separators=(",", ":"))
 
 
+class _NoTree(Exception):
+    """A value is too deep for a tree, or holds something twice."""
+
+
 class _Encoder:
-    def __init__(self, classes, handle):
+    def __init__(self, classes, handle, taken):
         self.classes = classes
         self.handle = handle
-        self.nodes = 0
+        self.taken = taken  # iterators and what came out of them: they give it once
+        self.nodes = self.containers = 0
+        self.seen = set()
+
+    def count(self, container):
+        self.nodes += 1
+        self.containers += container
+        if self.nodes > MAX_NODES or self.containers > MAX_CONTAINERS:
+            raise CannotCross("the value is too large")
+
+    def many(self, count):
+        self.nodes += count
+        if self.nodes > MAX_NODES:
+            raise CannotCross("the value is too large")
 
     def encode(self, value, depth) -> Any:
-        self.nodes += 1
-        if depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            raise CannotCross("the value is too large or too deep")
         kind = type(value)
-        if value is None or kind is bool:
-            return value
+        if value is None or kind is bool or kind is int or kind is str or kind is float:
+            return self._scalar(value, kind)
+        self.count(True)
+        if depth > MAX_DEPTH:
+            raise _NoTree
+        if kind is not tuple and not standard.is_value(kind):
+            if id(value) in self.seen:
+                raise _NoTree
+            self.seen.add(id(value))
+        return self.whole(value, kind, depth)
+
+    def _each(self, items, depth):
+        """The encodings of items; plain ones, of which there may be many, are not asked twice."""
+        return [
+            item
+            if (kind := type(item)) is str or (kind is int and -LARGEST_PLAIN_INT < item < LARGEST_PLAIN_INT)
+            else self.encode(item, depth)
+            for item in items
+        ]
+
+    def _scalar(self, value, kind):
+        self.count(False)
+        if kind is int:
+            return self._int(value, 0)
+        return self._float(value, 0) if kind is float else value
+
+    def whole(self, value, kind: Any, depth):
+        """The encoding of what is no plain scalar."""
+        if kind in self.classes and not (issubclass(kind, CROSSING) and not standard.is_named(kind)):
+            return self._instance(value, kind, depth + 1)
+        tag = standard.TAGS.get(kind)
+        if tag:
+            return {tag: [self.encode(part, depth + 2) for part in standard.TYPES[tag].parts(value)]}
+        if issubclass(kind, tuple) and kind is not tuple and standard.is_named(kind):
+            fields = [self.encode(item, depth + 2) for item in tuple.__iter__(value)]
+            return {"$named": [kind.__name__, standard.field_names(kind), fields]}
         for base in CROSSING:
             if issubclass(kind, base):
                 return getattr(self, "_" + base.__name__)(value, depth + 1)
         return self._rest(value, kind, depth + 1)
+
+    def _instance(self, value, kind: Any, depth):
+        name = self.classes[kind]
+        if issubclass(kind, enum.Enum):
+            return {"$enum": [name, value.name]}
+        if issubclass(kind, tuple) and standard.is_named(kind):
+            return {"$named": [name, standard.field_names(kind), [self.encode(item, depth + 1) for item in value]]}
+        return {"$object": [name, [[field, self.encode(item, depth + 1)] for field, item in fields(value, kind)]]}
 
     def _str(self, value, depth):
         return str.__str__(value)
@@ -96,16 +167,17 @@ class _Encoder:
         return plain if math.isfinite(plain) else {"$float": repr(plain)}
 
     def _list(self, value, depth):
-        return [self.encode(item, depth) for item in list.__iter__(value)]
+        self.many(len(value))
+        return self._each(list.__iter__(value), depth)
 
     def _tuple(self, value, depth):
-        return {"$tuple": [self.encode(item, depth) for item in tuple.__iter__(value)]}
+        return {"$tuple": self._each(tuple.__iter__(value), depth)}
 
     def _set(self, value, depth):
-        return {"$set": [self.encode(item, depth) for item in set.__iter__(value)]}
+        return {"$set": self._each(set.__iter__(value), depth)}
 
     def _frozenset(self, value, depth):
-        return {"$frozenset": [self.encode(item, depth) for item in frozenset.__iter__(value)]}
+        return {"$frozenset": self._each(frozenset.__iter__(value), depth)}
 
     def _dict(self, value, depth):
         items = list(dict.items(value))
@@ -125,10 +197,7 @@ class _Encoder:
     def _range(self, value, depth):
         return {"$range": [self.encode(part, depth) for part in (value.start, value.stop, value.step)]}
 
-    def _rest(self, value, kind, depth):
-        if kind in self.classes:
-            fields = list(getattr(value, "__dict__", {}).items())
-            return {"$object": [self.classes[kind], [[name, self.encode(item, depth)] for name, item in fields]]}
+    def _rest(self, value: Any, kind, depth):
         if isinstance(value, type):
             if value in self.classes:
                 return {"$type": self.classes[value]}
@@ -141,153 +210,50 @@ class _Encoder:
             return {"$fraction": [self.encode(value.numerator, depth), self.encode(value.denominator, depth)]}
         if module == "numpy" and hasattr(value, "item") and getattr(value, "ndim", None) == 0:
             return self.encode(value.item(), depth)
-        if hasattr(kind, "__next__") or kind.__name__ in ("dict_keys", "dict_values", "dict_items", "deque"):
-            items: Any = value
-            return {"$iterator": [self.encode(item, depth) for item in items]}
+        table = arrays.parts(value) if module.partition(".")[0] in ("numpy", "pandas") else None
+        if table is not None:
+            return {table[0]: [self.encode(part, depth) for part in table[1]]}
         held = self.handle(value) if self.handle else None
-        return {"$opaque": [f"{module}.{kind.__name__}", bool(value)]} if held is None else {"$handle": held}
+        if held is not None:
+            return {"$handle": held}
+        if hasattr(kind, "__next__"):
+            coming: Any = value
+            if id(value) not in self.taken:
+                self.taken[id(value)] = (value, [*itertools.islice(coming, MAX_NODES)])
+            items = self.taken[id(value)][1]
+            return {"$iterator": [self.encode(item, depth) for item in items]}
+        return {"$opaque": [f"{module}.{kind.__name__}", standard.truth(value)]}
 
 
-def decode(tree: Any, classes: Any = None, handle: Any = None) -> Any:
-    """The value of a JSON tree, in fresh built-in objects.
-
-    Args:
-        tree: what `json.loads` gave.
-        classes: name to class, of the classes whose instances may cross.
-        handle: a function that gives what a handle stands for.
-    Raises:
-        CannotCross: not of this encoding, opaque, of an unknown class, or made to be costly to read.
-    """
-    return _Decoder(classes or {}, handle).decode(tree, 0)
+def fields(value, kind):
+    """Names and values of what an instance holds, in slots too."""
+    found = dict(getattr(value, "__dict__", {}))
+    for base in kind.__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                found[name] = getattr(value, name)
+    return list(found.items())
 
 
-def hashed(items: Any, kind: Any) -> Any:
-    """A set or dict of items whose hashes do not collide more than chance has them do.
+class _GraphEncoder(_Encoder):
+    """Encodes without recursion: what is no scalar is put down once, as an entry, and referred to."""
 
-    Raises:
-        CannotCross: they do.
-    """
-    keys: Any = [pair[0] for pair in items] if kind is dict else items
-    by_hash = {}
-    for key in keys:
-        group = by_hash.setdefault(hash(key), [])
-        if key not in group:
-            group.append(key)
-        if len(group) > MAX_COLLISIONS:
-            raise CannotCross("too many members with the same hash")
-    return kind(items)
+    def graph(self, value):
+        self.kept = []
+        self.numbers = {}
+        root = self.encode(value, 0)
+        entries = []
+        for item in self.kept:  # which grows meanwhile
+            entries.append(self.whole(item, type(item), 0))
+        return {"$graph": [root, entries]}
 
-
-class _Decoder:
-    def __init__(self, classes, handle):
-        self.classes = classes
-        self.handle = handle
-        self.nodes = 0
-
-    def decode(self, tree, depth) -> Any:
-        self.nodes += 1
-        if depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            raise CannotCross("the value is too large or too deep")
-        if isinstance(tree, list):
-            return self._items(tree, depth)
-        if not isinstance(tree, dict):
-            return tree
-        if not any(key.startswith("$") for key in tree):
-            return {key: self.decode(item, depth + 1) for key, item in tree.items()}
-        (tag, body), *others = tree.items()
-        read = None if others or tag not in _TAGS else getattr(self, "_" + tag[1:])
-        if read is None:
-            raise CannotCross(f"unknown tag {tag[:40]}")
-        try:
-            return read(body, depth)
-        except CannotCross:
-            raise
-        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            raise CannotCross(f"{tag} holds {error}"[:200]) from None
-
-    def _items(self, body, depth) -> Any:
-        if not isinstance(body, list):
-            raise CannotCross("not a list")
-        return [self.decode(item, depth + 1) for item in body]
-
-    def _int(self, body, depth):
-        if len(body) > INT_DIGITS:
-            raise CannotCross("an integer of too many digits")
-        return int(body, 16)
-
-    def _float(self, body, depth):
-        return float({"nan": "nan", "inf": "inf", "-inf": "-inf"}[body])
-
-    def _complex(self, body, depth):
-        real, imaginary = self._items(body, depth)
-        return complex(float(real), float(imaginary))
-
-    def _bytes(self, body, depth):
-        return bytes.fromhex(body)
-
-    def _tuple(self, body, depth):
-        return tuple(self._items(body, depth))
-
-    def _set(self, body, depth):
-        return hashed(self._items(body, depth), set)
-
-    def _frozenset(self, body, depth):
-        return hashed(self._items(body, depth), frozenset)
-
-    def _dict(self, body, depth):
-        return hashed([(self.decode(key, depth + 1), self.decode(item, depth + 1)) for key, item in body], dict)
-
-    def _iterator(self, body, depth):
-        return iter(self._items(body, depth))
-
-    def _range(self, body, depth):
-        start, stop, step = self._items(body, depth)
-        found = range(start, stop, step)
-        if max(abs(start), abs(stop), abs(step)) > 1 << 62 or len(found) > MAX_RANGE:
-            raise CannotCross("a range of too many numbers")
-        return found
-
-    def _decimal(self, body, depth):
-        from decimal import Decimal
-
-        found = Decimal(body)
-        if len(body) > EXACT_DIGITS or (found.is_finite() and abs(found.adjusted()) > EXACT_DIGITS):
-            raise CannotCross("a decimal of too many digits")
-        return found
-
-    def _fraction(self, body, depth):
-        from fractions import Fraction
-
-        above, below = self._items(body, depth)
-        if max(abs(above), abs(below)).bit_length() > 4 * EXACT_DIGITS:
-            raise CannotCross("a fraction of too many digits")
-        return Fraction(above, below)
-
-    def _type(self, body, depth):
-        found = self.classes.get(body) or BUILTIN_TYPES.get(body)
-        if found is None:
-            raise CannotCross(f"no class {body!r:.40} on this side")
-        return found
-
-    def _object(self, body, depth):
-        name, fields = body
-        if name not in self.classes:
-            raise CannotCross(f"no class {name!r:.40} on this side")
-        made = object.__new__(self.classes[name])
-        for field, item in fields:
-            object.__setattr__(made, field, self.decode(item, depth + 1))
-        return made
-
-    def _handle(self, body, depth):
-        if self.handle is None:
-            raise CannotCross("nothing is held on this side")
-        return self.handle(body)
-
-    def _opaque(self, body, depth):
-        raise CannotCross(f"a value of type {body[0]} cannot cross")
-
-
-_TAGS = frozenset(
-    "$int $float $complex $bytes $tuple $set $frozenset $dict $iterator $range $decimal $fraction $type $object $handle"
-    " $opaque".split()
-)
+    def encode(self, value, depth):
+        kind = type(value)
+        if value is None or kind in (bool, int, float, str):
+            return self._scalar(value, kind)
+        if id(value) not in self.numbers:
+            self.count(True)
+            self.numbers[id(value)] = len(self.kept)
+            self.kept.append(value)
+        return {"$ref": self.numbers[id(value)]}

@@ -1,0 +1,265 @@
+"""Runs inside the sandbox beside the tests: the tested program's names, as things that send a call and wait for data.
+
+The program lives in another process. What it made itself stays with it and equals nothing that the tests hold. An
+operand may be the expected value (`abs(r - 41) < 1e-6`, `41 in r`, `r.count(41) == 1`), so what a call returned is
+given none where a test could ask the same of plain data. Only an object that the tests made, by calling what they
+themselves treat as a class, is given operands.
+"""
+
+# pyright: basic
+from typing import Any
+
+import checks
+import classes
+
+MOST_ASKED = 3
+"""Other objects that equality is tried on."""
+
+
+class ProgramGone(BaseException):
+    """The tested program's process has ended."""
+
+
+class TestsAtFault(BaseException):
+    """The tests need what cannot be had here, whatever the program."""
+
+
+class RaisedByProgram(Exception):
+    """The tested program raised what is not to reach the tests as it is."""
+
+
+class StoppedByProgram(RuntimeError):
+    """The tested program raised StopIteration or its like, which would end a loop of the tests."""
+
+
+def marked(error):
+    """An exception of the program's, told apart from those of the tests."""
+    error.__of_the_program__ = True
+    return error
+
+
+class StandIn:
+    """Something of the tested program's.
+
+    Args:
+        line: to the program.
+        target: a global name, or a handle.
+        own: whether it is of the program itself or was made by the tests, and not what a call gave.
+        takes: what it may be called with: anything; nothing; or anything where it gives back no data ("changes").
+        body: the handle, as the program wrote it.
+    """
+
+    def __init__(self, line, target, own=False, takes="anything", body=None):
+        object.__setattr__(self, "_line", line)
+        object.__setattr__(self, "_target", target)
+        object.__setattr__(self, "_own", own)
+        object.__setattr__(self, "_takes", takes)
+        object.__setattr__(self, "_body", body)
+
+    def __call__(self, *args, **kwargs):
+        """Call it there."""
+        given = bool(args or kwargs)
+        if given and self._takes == "nothing":
+            raise TypeError("what a call returned is no plain data, and takes no argument from the tests here")
+        result = self._line.ask(self._target, args, kwargs)
+        if given and self._takes == "changes" and not (result is None or isinstance(result, StandIn)):
+            raise TypeError("what a call returned is no plain data, and takes no argument from the tests here")
+        if isinstance(result, StandIn) and "handle" not in self._target and self._target["name"] in self._line.makers:
+            object.__setattr__(result, "_own", True)
+            self._line.note(self._target["name"], result, args, kwargs)
+        return result
+
+    def __getattr__(self, name):
+        """An attribute's value, or a stand-in for it."""
+        if name in ("__name__", "__doc__", "__qualname__"):
+            return self._line.ask({"do": "doc" if name == "__doc__" else "name"}, [self])
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if not self._own and name in self._line.kept:
+            raise TypeError(f"what a call returned is no instance of the tests' class that has {name!r:.40}")
+        found = self._line.exchange({"handle": self._line.handle(self)[0], "name": name})
+        if isinstance(found, StandIn):
+            object.__setattr__(found, "_own", False)
+            object.__setattr__(found, "_takes", "anything" if self._own else takes_what(name, self._line))
+        return found
+
+    def __setattr__(self, name, value):
+        self._line.ask({"do": "setattr"}, [self, name, value])
+
+    def __delattr__(self, name):
+        self._line.ask({"do": "delattr"}, [self, name])
+
+    def __iter__(self):
+        found: Any = self._line.ask({"do": "iter"}, [self])
+        same = isinstance(found, StandIn) and self._line.handle(found) == self._line.handle(self)
+        return self if same else iter(found)
+
+    def __next__(self):
+        try:
+            return self._line.ask({"do": "next"}, [self])
+        except StoppedByProgram:
+            raise StopIteration from None
+
+    def __enter__(self):
+        found = self._line.ask({"do": "enter"}, [self])
+        same = isinstance(found, StandIn) and self._line.handle(found) == self._line.handle(self)
+        return self if same else found
+
+    def __exit__(self, kind, error, trace):
+        return self._swallows(self._line.ask({"do": "exit"}, [self, *_told(kind, error)]), error)
+
+    def _swallows(self, answer, error):
+        """What `__exit__` said; a failed comparison of the tests is not the program's to swallow."""
+        if answer and isinstance(error, AssertionError):
+            self._line.failed = self._line.failed or f"assertion failed {error}"[:300]
+        return answer
+
+    def __aiter__(self):
+        return self._line.ask({"do": "aiter"}, [self])
+
+    async def __anext__(self):
+        try:
+            return self._line.ask({"do": "anext"}, [self])
+        except StoppedByProgram:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self):
+        return self._line.ask({"do": "aenter"}, [self])
+
+    async def __aexit__(self, kind, error, trace):
+        return self._swallows(self._line.ask({"do": "aexit"}, [self, *_told(kind, error)]), error)
+
+    def __instancecheck__(self, other):
+        return isinstance(other, StandIn) and self._line.ask({"do": "isinstance"}, [other, self]) is True
+
+    def __subclasscheck__(self, other):
+        return isinstance(other, StandIn) and self._line.ask({"do": "issubclass"}, [other, self]) is True
+
+    def __mro_entries__(self, bases):
+        raise TestsAtFault("a class of the tests is made from a class of the program's, which is in another process")
+
+    def __str__(self):
+        return str(self._line.ask({"do": "str"}, [self]))
+
+    def __repr__(self):
+        return str(self._line.ask({"do": "repr"}, [self]))
+
+    def __bool__(self):
+        return self._line.ask({"do": "bool"}, [self]) is True
+
+    def __ne__(self, other):
+        return not self == other
+
+    def __contains__(self, item):
+        return _operation("contains", self, item) is True
+
+    def __getitem__(self, key):
+        return self._line.ask({"do": "getitem"}, [self, key])
+
+    def __eq__(self, other):
+        if not isinstance(other, StandIn):
+            return False
+        return _same_object(self, other) if not (self._own or other._own) else _equal(self, other)
+
+    def __hash__(self):
+        return hash(self._line.ask({"do": "hash"}, [self]))
+
+
+def _told(kind, error):
+    """What the program is told of an exception of the tests: the name of its class, and its message."""
+    return (None, None) if error is None else (kind.__name__, str(error))
+
+
+def _same_object(one, other):
+    return one._line.handle(one) == one._line.handle(other)
+
+
+def _equal(one, other):
+    """Whether the program says that two of its objects are equal, where it can be shown to tell objects apart.
+
+    It is asked first for others that the tests made of the same class and that hold something else; an object that
+    equals those too is equal to nothing.
+    """
+    line = one._line
+    made = [line.made.get(line.handle(item)[0]) for item in (one, other)]
+    known = next((item for item in made if item), None)
+    if known is None or _same_object(one, other):
+        return _same_object(one, other) and not (known and len(known["arguments"]) > 1)
+    fixed, moving = (other, one) if made[1] else (one, other)
+    content = line.content(fixed)
+    numbers = [line.handle(item)[0] for item in (one, other)]
+    others = [
+        found["standin"] for number, found in line.made.items()
+        if number not in numbers and found["name"] == known["name"] and line.content(found["standin"]) != content
+    ]  # fmt: skip
+    if not others and content.endswith(",[]]}") and line.content(moving) == content:
+        return False  # nothing in them that could be equal
+    for item in others[:MOST_ASKED]:
+        pair = [moving, item] if fixed is other else [item, moving]
+        try:
+            if line.ask({"do": "eq"}, pair) is True:
+                return False
+        except Exception:
+            continue
+    return line.ask({"do": "eq"}, [one, other]) is True
+
+
+def takes_what(name, line):
+    """What a method of something that a call returned may be called with."""
+    if any(callable(getattr(kind, name, None)) for kind in line.by_class):
+        return "nothing"  # an instance of the tests' own class is expected here
+    return "nothing" if name in classes.ASKED else "changes" if name in checks.MUTATORS else "anything"
+
+
+def _operation(name, one, *others):
+    """An operation, where the tests' own operands are none of the program's business or its very subject."""
+    if not one._own and any(not isinstance(other, StandIn) for other in others):
+        raise TypeError("what a call returned is no plain data, and takes no operand from the tests")
+    return one._line.ask({"do": name}, [one, *others])
+
+
+def _compared(name):
+    """Only two things of the program's are compared by it; with anything of ours it has no say."""
+
+    def method(self, other):
+        if not isinstance(other, StandIn) or not (self._own or other._own):
+            return NotImplemented
+        return self._line.ask({"do": name}, [self, other]) is True
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "mod", "floordiv", "pow", "matmul", "and", "or", "xor", "lshift",
+              "rshift", "neg", "pos", "invert", "abs", "setitem", "delitem", "len", "int", "float", "reversed",
+              "round", "radd", "rsub", "rmul", "rtruediv", "rmod", "rfloordiv", "rpow"):  # fmt: skip
+    setattr(StandIn, f"__{_name}__", lambda self, *others, _name=_name: _operation(_name, self, *others))
+for _name in ("lt", "le", "gt", "ge"):
+    setattr(StandIn, f"__{_name}__", _compared(_name))
+
+
+def assign(ours, theirs, paired):
+    """Give changed arguments their new content, in the same objects as far as these can be told."""
+    if type(ours) is not type(theirs) or paired.get(id(ours), theirs) is not theirs:
+        return theirs
+    paired[id(ours)] = theirs
+    if isinstance(ours, bytearray):
+        ours[:] = theirs
+    elif isinstance(ours, list):
+        old = [*ours]
+        ours[:] = [assign(old[n], item, paired) if n < len(old) else item for n, item in enumerate(theirs)]
+    elif isinstance(ours, dict):
+        old = dict(ours)
+        ours.clear()
+        ours.update({key: assign(old[key], item, paired) if key in old else item for key, item in theirs.items()})
+    elif isinstance(ours, set):
+        ours.clear()
+        ours.update(theirs)
+    elif hasattr(ours, "__dict__") and not isinstance(ours, (type, StandIn)) and not callable(ours):
+        vars(ours).clear()
+        vars(ours).update(vars(theirs))
+    elif hasattr(ours, "extend") and hasattr(ours, "clear"):
+        ours.clear()
+        ours.extend(theirs)
+    else:
+        return theirs
+    return ours
