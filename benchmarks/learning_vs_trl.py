@@ -121,7 +121,7 @@ def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
     from verifiers import get_verifier
 
     stage = stages(output, seed, every)[1]
-    (train,), (held_out,) = load_problems(stage)
+    (train,), (held_out,), _ = load_problems(stage)
     rows = [{"prompt": str(p.prompt), "reference": str(p.reference)} for p in train]
     verifier = get_verifier(train[0].verifier, **train[0].verifier_options)
 

@@ -1,6 +1,6 @@
 """Problems and data: what is asked and what the right answer is. No torch."""
 
-from tasks.base import Message, Problem, Task, TaskError
+from tasks.base import BadRow, Message, Problem, Task, TaskError, UnusableRow
 
 __distribution__ = "reasoner-rl"
-__all__ = ["Message", "Problem", "Task", "TaskError"]
+__all__ = ["BadRow", "Message", "Problem", "Task", "TaskError", "UnusableRow"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NotRequired, TypedDict
+from typing import ClassVar, NamedTuple, NotRequired, TypedDict
 
 from verifiers import JSON
 
@@ -15,6 +15,10 @@ class TaskError(ValueError):
 
     exit_code: ClassVar[int] = 2
     """Exit status of a command that ends with it."""
+
+
+class UnusableRow(ValueError):
+    """A row of data holds no problem, preference or demonstration, or cannot be rendered; the message says why."""
 
 
 class Message(TypedDict):
@@ -56,6 +60,14 @@ class Problem:
     """Name of the task that it came from."""
 
 
+class BadRow(NamedTuple):
+    """A row of data that cannot be used, and why."""
+
+    where: str
+    """File and row number, or the row's own id."""
+    reason: str
+
+
 class Task(ABC):
     """A named source of problems with splits; the same options give the same problems in the same order.
 
@@ -74,6 +86,16 @@ class Task(ABC):
         Raises:
             TaskError: unknown split, missing file or column, an empty prompt.
         """
+
+    def each(self, split: str) -> Iterator[Problem | BadRow]:
+        """The problems of a split one at a time, and in their places the rows that hold none; here: `problems`.
+
+        A task that reads files overrides it, so that a large file is never in memory as a whole.
+
+        Raises:
+            TaskError: as of `problems`, but not for a row.
+        """
+        yield from self.problems(split)
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self.problems(self.splits[0]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tasks.base import Problem, TaskError
+from tasks.base import BadRow, Problem, TaskError
 from tasks.code_sets.contests import CONTEST_RULES, CONTEST_TOLERANCE
+from tasks.inputs import has_split
 from tasks.programs import ProgramTask
 from verifiers import JSON
 from verifiers.jsonl import is_list, is_object
@@ -50,11 +51,22 @@ class CodeContests(ProgramTask):
             raise TaskError(f"max_cases must be at least 1; got {max_cases}.")
         self._max_cases = max_cases
 
-    def rows(self, split: str) -> Iterable[Mapping[str, object]]:
-        """Rows that have cases; a few of the hub's have none."""
+    def read(self, split: str) -> Iterator[Problem | BadRow]:
+        """The rows of a split that the data has."""
         if split != "test" and self._path is not None and Path(self._path).is_file():
             raise TaskError(f"{self._path} is one file, which is the test split. Give a folder with a file per split.")
-        return [row for row in super().rows(split) if _cases(row)]
+        return super().read(split)
+
+    def source(self) -> str | None:
+        """The folder, where it has no test split."""
+        return self._path if self._path is not None and has_split(self._path, "test") is False else None
+
+    def is_of(self, split: str, row: Mapping[str, object]) -> bool:
+        """Whether a row has cases, or damaged ones; a few of the hub's have none."""
+        try:
+            return bool(_cases(row))
+        except TaskError:  # said when the row is made a problem
+            return True
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
         text = row.get("problem") or row.get("description")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from string import Formatter
 from typing import cast
 
-from tasks.base import Message, Problem, Task, TaskError
-from tasks.inputs import has_split, is_local, read
+from tasks.base import BadRow, Message, Problem, TaskError, UnusableRow
+from tasks.held_out import DEFAULT_SHARE, check_share
+from tasks.inputs import read
 from tasks.inputs.formats import Format, NothingToGrade, UnfitRow, as_it_is, format_named, recognise
 from tasks.messages import BadMessages, read_messages
+from tasks.row_task import RowTask, lacks_test, made
 from verifiers import JSON, VerifierError
 from verifiers.columns import NoColumn, column_of, has_column
 from verifiers.registry import verifier_class
@@ -20,14 +22,15 @@ ALLOWED = "task.options.allow_row_code: true"
 Row = Mapping[str, object]
 
 
-class Dataset(Task):
+class Dataset(RowTask):
     """Rows with a prompt and a reference, graded by the verifier that you name.
 
     Args:
         path: a file, a folder, a pattern (`data/train-*.parquet`), a hub name (`openai/gsm8k`), or a list of them.
         verifier: the verifier of every row that names none.
         verifier_options: its options.
-        test_path: where the test split is, if `path` has none; None: every tenth row of it, held out.
+        test_path: where the test split is, if `path` has none; None: a part of its rows, held out by prompt.
+        held_out_share: of the prompts of data without a test split; 0: none, 1: all of them, for evaluation alone.
         config: the configuration of a dataset that has several.
         format: how rows are laid out, by a name of docs/data.md; None: recognised, unless a column is named.
         prompt_column: text, or a list of chat messages; None: `prompt`. Dots reach into objects and lists, as in
@@ -51,6 +54,7 @@ class Dataset(Task):
         verifier: str,
         verifier_options: Mapping[str, JSON] | None = None,
         test_path: str | Sequence[str] | None = None,
+        held_out_share: float = DEFAULT_SHARE,
         config: str | None = None,
         format: str | None = None,
         prompt_column: str | None = None,
@@ -63,7 +67,14 @@ class Dataset(Task):
         template: str | None = None,
         split_names: Mapping[str, str] | None = None,
     ) -> None:
+        check_share(held_out_share)
+        if test_path == path:
+            raise TaskError(
+                f"test_path must be another file than path, or the training rows are the test rows; got {path!r} twice."
+                " Leave test_path out: a part of the rows is held out (held_out_share; 1 for evaluation alone)."
+            )
         self._path, self._test_path, self._config = path, test_path, config
+        self._held_out_share = held_out_share
         self._verifier, self._verifier_options = verifier, dict(verifier_options or {})
         given = {"prompt": prompt_column, "reference": reference_column, "demonstration": demonstration_column}
         self._format = format
@@ -73,44 +84,53 @@ class Dataset(Task):
         self._graders = RowGraders(verifier, self._verifier_options, any_row=allow_row_code)
         self._info = tuple(info_columns)
         self._split_names = dict(split_names or {})
-        self.notes = ()
 
-    def problems(self, split: str) -> Sequence[Problem]:
-        if split not in self.splits:
-            raise TaskError(f"split must be train or test; got {split!r}.")
-        rows = self._rows(split)
-        self._check_verifier_column(rows, split)
-        format = self._format_of(row for _, row in rows)
-        found: list[Problem] = []
-        numbers: list[int] = []
+    def read(self, split: str) -> Iterator[Problem | BadRow]:
+        """The rows of a split that the data has.
+
+        Raises:
+            TaskError: it cannot be read, or no row of it has the verifier_column.
+        """
+        path = self._test_path if split == "test" and self._test_path else self._path
+        rows = read(path, split=self._split_names.get(split, split), config=self._config)
+        self.say(*rows.notes)
+        format = self._format_of(entry.row for _, entry in rows.entries() if entry.row is not None)
+        column, named, has = self._verifier_column, False, ""
         left_out: list[str] = []
-        for number, row in rows:
+        found = 0
+
+        def problem(row: Row, number: int) -> Problem | None:
+            nonlocal named, has, found
+            has = has or _has(row)
+            named = named or (column is not None and has_column(row, column))
             try:
-                found.append(self._problem(row, format, split, number))
-                numbers.append(number)
+                made_of = self._problem(row, format, split, number)
             except NothingToGrade as why:
-                left_out.append(f"row {number} {why}")
+                left_out.append(f"row {number} {why}" if not left_out else "")
+                return None
+            found += 1
+            return made_of
+
+        yield from made(rows, problem)
         if left_out:
-            said = f"{self._path} {split}: {len(left_out)} of {len(rows)} rows are left out: {left_out[0]}."
+            said = f"{self._path} {split}: {len(left_out)} of {found + len(left_out)} rows are left out: {left_out[0]}."
             if not found:
                 raise TaskError(f"{said} None is left.")
-            self._say(said)
-        first: dict[str, int] = {}
-        for number, problem in zip(numbers, found, strict=True):
-            if first.setdefault(problem.id, number) != number:
-                raise TaskError(
-                    f"{self._path} {split} rows {first[problem.id]} and {number} have the same id {problem.id!r} in"
-                    f" column {self._id!r}. Give each row an id of its own, or leave task.options.id_column out."
-                )
-        return found
-
-    def _check_verifier_column(self, rows: Sequence[tuple[int, Row]], split: str) -> None:
-        column = self._verifier_column
-        if column is not None and not any(has_column(row, column) for _, row in rows):
-            has = _has(rows[0][1]) if rows else "There is no row."
+            self.say(said)
+        if column is not None and not named:
             raise TaskError(
                 f"{self._path} {split}: no row has column {column!r}. {has} Set task.options.verifier_column."
             )
+
+    def source(self) -> str | None:
+        """The path, where that has no test split and none is named."""
+        if self._test_path is not None or "test" in self._split_names:
+            return None
+        return lacks_test(self._path, config=self._config)
+
+    def held(self, problem: Problem) -> Problem:
+        """A training row that is held out; an id of its own stays as it is."""
+        return problem if self._id is not None else super().held(problem)
 
     def _format_of(self, rows: Iterable[Row]) -> Format | None:
         """The format that is named, or recognised where nothing is; None for our own columns and for named ones."""
@@ -119,69 +139,45 @@ class Dataset(Task):
         found = None if self._named or self._template is not None else recognise(rows, use="problems")
         if found is None or found.format.read is as_it_is:
             return None
-        self._say(f"{self._path}: {found.said}")
+        self.say(f"{self._path}: {found.said}")
         return found.format
 
-    def _say(self, *notes: str) -> None:
-        self.notes = tuple(dict.fromkeys(filter(None, (*self.notes, *notes))))
-
-    def _rows(self, split: str) -> list[tuple[int, Row]]:
-        path = self._test_path if split == "test" and self._test_path else self._path
-        names = self._split_names
-        held_out = self._test_path is None and names.get("test") is None and self._is_one_split()
-        found = read(
-            path, split=names.get("train" if held_out else split, "train" if held_out else split), config=self._config
-        )
-        self._say(*found.notes)
-        rows = [*enumerate(found)]
-        if not held_out:
-            return rows
-        if len(rows) < 10 and split == "test":
-            raise TaskError(
-                f"{path} holds {len(rows)} rows, too few to hold every tenth out as the test split. Set"
-                " task.options.test_path, or leave evaluation out with eval.problems: 0."
-            )
-        return [(number, row) for number, row in rows if (number % 10 == 9) == (split == "test")]
-
-    def _is_one_split(self) -> bool:
-        """Whether there is no test split, so that one has to be held out of the training split."""
-        if not all(map(is_local, [self._path] if isinstance(self._path, str) else self._path)):
-            return False
-        return not has_split(self._path, "test", config=self._config)
-
     def _problem(self, row: Row, format: Format | None, split: str, number: int) -> Problem:
-        where = f"{self._path} {split} row {number}"
-        ours = self._ours(row, format, where)
-        own = self._own_verifier(row, where)
+        ours = self._ours(row, format)
+        own = self._own_verifier(row)
         return Problem(
-            id=f"{split}/{number}" if self._id is None else str(self._column(row, self._id, "id_column", where)),
-            prompt=_prompt(ours["prompt"], where),
+            id=f"{split}/{number}" if self._id is None else str(self._column(row, self._id, "id_column")),
+            prompt=_prompt(ours["prompt"]),
             reference=cast("JSON", ours["reference"]),
             verifier=own.verifier,
             verifier_options=own.options,
-            info={column: cast("JSON", self._present(row, column, "info_columns", where)) for column in self._info},
+            info={column: cast("JSON", self._present(row, column, "info_columns")) for column in self._info},
             demonstration=None if ours["demonstration"] is None else str(ours["demonstration"]),
             task=self.name,
         )
 
-    def _ours(self, row: Row, format: Format | None, where: str) -> Row:
+    def _ours(self, row: Row, format: Format | None) -> Row:
         """Prompt, reference, demonstration of a row: by the columns that are named, else by its format, else ours."""
         found: dict[str, object] = {}
         if self._template is not None:
-            found["prompt"] = self._fill(row, where)
+            found["prompt"] = self._fill(row)
         for ours in ("prompt", "reference", "demonstration"):
             needed = ours in self._named or (format is None and ours != "demonstration")
             if ours not in found and needed:
-                found[ours] = self._column(row, self._named.get(ours, ours), f"{ours}_column", where)
+                found[ours] = self._column(row, self._named.get(ours, ours), f"{ours}_column")
         try:
             shaped = format.read({**row, **found}) if format else found
         except NothingToGrade:
             raise
         except UnfitRow as error:
-            raise TaskError(f"{where} is no row of format {format.name if format else '-'}: it {error}.") from error
-        return {"demonstration": None, **shaped, **found}
+            raise UnusableRow(f"is no row of format {format.name if format else '-'}: it {error}") from error
+        filled = {"demonstration": None, **shaped, **found}
+        for ours in ("prompt", "reference"):
+            if filled[ours] is None:
+                raise UnusableRow(f"has no value in column {self._named.get(ours, ours)!r}")
+        return filled
 
-    def _own_verifier(self, row: Row, where: str) -> Choice:
+    def _own_verifier(self, row: Row) -> Choice:
         column = self._verifier_column
         own = column_of(row, column) if column is not None and has_column(row, column) else None
         if not own:
@@ -191,34 +187,32 @@ class Dataset(Task):
             assert chosen is not None, own
             _check_verifier(chosen.verifier)
         except RowRefused as error:
-            raise TaskError(f"{where}, column {self._verifier_column!r}: {error} Or set {ALLOWED}.") from error
+            raise UnusableRow(f"column {self._verifier_column!r}: {error} Or set {ALLOWED}.") from error
         except VerifierError as error:
-            raise TaskError(f"{where}, column {self._verifier_column!r}: {error}") from error
+            raise UnusableRow(f"column {self._verifier_column!r}: {error}") from error
         return chosen
 
-    def _fill(self, row: Row, where: str) -> str:
+    def _fill(self, row: Row) -> str:
         assert self._template is not None
         try:
             return _Filler().vformat(self._template, (), row)
         except (NoColumn, KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-            raise TaskError(
-                f"{where}: template {self._template!r} cannot be filled: it {error}. {_has(row)}"
-            ) from error
+            raise UnusableRow(f"template {self._template!r} cannot be filled: it {error}. {_has(row)}") from error
 
-    def _column(self, row: Row, column: str, option: str, where: str) -> object:
-        found = self._present(row, column, option, where)
+    def _column(self, row: Row, column: str, option: str) -> object:
+        found = self._present(row, column, option)
         if found is None:
-            raise TaskError(f"{where} has no value in column {column!r}. {_has(row)} Set task.options.{option}.")
+            raise UnusableRow(f"has no value in column {column!r}")
         return found
 
-    def _present(self, row: Row, column: str, option: str, where: str) -> object:
+    def _present(self, row: Row, column: str, option: str) -> object:
         try:
             return column_of(row, column)
         except NoColumn as error:
             formats = (
                 " Or set task.options.format (docs/data.md)." if option in ("prompt_column", "reference_column") else ""
             )
-            raise TaskError(f"{where} {error} Set task.options.{option}.{formats}") from error
+            raise UnusableRow(f"{error} Set task.options.{option}.{formats}") from error
 
 
 class _Filler(Formatter):
@@ -238,16 +232,16 @@ def _has(row: Row) -> str:
     return f"It has: {', '.join(map(str, row)) or 'none'}."
 
 
-def _prompt(value: object, where: str) -> str | tuple[Message, ...]:
+def _prompt(value: object) -> str | tuple[Message, ...]:
     if isinstance(value, str):
         return value
     try:
         messages = read_messages(value)
     except BadMessages as error:
-        raise TaskError(f"{where}: a prompt must be text or a chat: {error}.") from error
+        raise UnusableRow(f"a prompt must be text or a chat: {error}.") from error
     if messages[-1]["role"] == "assistant":
-        raise TaskError(
-            f"{where}: its prompt ends in the assistant's reply, which would be given away. Set task.options.format:"
+        raise UnusableRow(
+            "its prompt ends in the assistant's reply, which would be given away. Set task.options.format:"
             " messages (or sharegpt), which asks what stands before the reply, or prompt_column."
         )
     return messages

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tasks.arithmetic import split_of
-from tasks.base import Problem, TaskError
-from tasks.inputs import read
+from tasks.base import Problem, TaskError, UnusableRow
+from tasks.inputs import Rows, read
+from tasks.row_task import Row, lacks_test
 from verifiers.jsonl import is_list, is_object
 
 PATIENCE = 5_000
@@ -34,19 +35,36 @@ def draw_distinct(draw: Callable[[], Problem], *, split: str, sizes: Mapping[str
     return list(found.values())
 
 
-def split_rows(path: str, *, name: str, split: str, columns: Sequence[str]) -> Iterable[Mapping[str, object]]:
-    """The rows of `NAME_SPLIT.jsonl[.gz]` in a folder, or else what `tasks.inputs.read` finds; each has all columns.
+def split_rows(path: str, *, name: str, split: str) -> Rows:
+    """The rows of `NAME_SPLIT.jsonl[.gz]` in a folder, or else as `tasks.inputs.read` finds them.
 
     Raises:
-        TaskError: there is no such file, or a row lacks a column.
+        TaskError: there is no such file.
     """
-    own = [found for ending in (".jsonl", ".jsonl.gz") if (found := Path(path) / f"{name}_{split}{ending}").is_file()]
-    for number, row in enumerate(read(str(own[0]) if own else path, split=split)):
-        missing = [column for column in columns if column not in row]
-        if missing:
-            has = ", ".join(row) or "none"
-            raise TaskError(f"{name} {split} row {number} must have column {missing[0]!r}; it has: {has}.")
-        yield row
+    own = _own_file(path, name, split)
+    return read(str(own) if own else path, split=split)
+
+
+def has_test(path: str, *, name: str) -> bool:
+    """Whether there is a test split, as `split_rows` finds it."""
+    return _own_file(path, name, "test") is not None or lacks_test(path) is None
+
+
+def columns(row: Row, *names: str) -> list[object]:
+    """The values of columns.
+
+    Raises:
+        UnusableRow: one is missing.
+    """
+    for name in names:
+        if name not in row:
+            raise UnusableRow(f"must have column {name!r}; it has: {', '.join(map(str, row)) or 'none'}")
+    return [row[name] for name in names]
+
+
+def _own_file(path: str, name: str, split: str) -> Path | None:
+    files = (Path(path) / f"{name}_{split}{ending}" for ending in (".jsonl", ".jsonl.gz"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def text_of_first(answers: object) -> str:

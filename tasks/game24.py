@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import cache
 
 from tasks.arithmetic import split_of
-from tasks.base import Problem, Task, TaskError
-from tasks.drawing import split_rows, text_of_first
+from tasks.base import BadRow, Problem, TaskError, UnusableRow
+from tasks.drawing import columns, has_test, split_rows, text_of_first
+from tasks.row_task import RowTask, made
 
 TARGET = 24
 
 
-class Game24(Task):
+class Game24(RowTask):
     """Every solvable hand of four numbers, or the hands of a file; graded by `countdown` with exact fractions.
 
     Args:
@@ -41,27 +42,26 @@ class Game24(Task):
             raise TaskError(f"largest must be between 1 and 30; got {largest}.")
         self._path, self._largest, self._instruction = path, largest, instruction
 
-    def problems(self, split: str) -> Sequence[Problem]:
-        if split not in self.splits:
-            raise TaskError(f"split must be train or test; got {split!r}.")
+    def read(self, split: str) -> Iterator[Problem | BadRow]:
+        """The hands of a split, found here or read; their ids are the hands."""
         if self._path is None:
-            hands = [(hand, solution) for hand in solvable(self._largest) if (solution := solve(hand))]
-            return [
-                self._problem(hand, f"#### {solution}")
-                for hand, solution in hands
-                if split_of(f"game24/{hand}") == split
-            ]
-        rows = split_rows(self._path, name=self.name, split=split, columns=("question", "answer"))
-        return [self._from_row(row["question"], row["answer"], index) for index, row in enumerate(rows)]
+            for hand in solvable(self._largest):
+                if split_of(f"game24/{hand}") == split and (solution := solve(hand)):
+                    yield self._problem(hand, f"#### {solution}")
+            return
+        rows = split_rows(self._path, name=self.name, split=split)
+        yield from made(rows, lambda row, number: self._from_row(*columns(row, "question", "answer")))
 
-    def _from_row(self, question: object, answers: object, index: int) -> Problem:
+    def source(self) -> str | None:
+        """The path, where that has no test split."""
+        return None if self._path is None or has_test(self._path, name=self.name) else self._path
+
+    def _from_row(self, question: object, answers: object) -> Problem:
         try:
             hand = tuple(int(number) for number in str(question).split())
             demonstration = text_of_first(answers)
         except ValueError as error:
-            raise TaskError(
-                f"game24 row {index} must have numbers and a list of answers with text: {error}."
-            ) from error
+            raise UnusableRow(f"must have numbers and a list of answers with text: {error}") from error
         return self._problem(hand, demonstration)
 
     def _problem(self, hand: tuple[int, ...], demonstration: str) -> Problem:

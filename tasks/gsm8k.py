@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-from tasks.base import Problem, Task, TaskError
+from tasks.base import BadRow, Problem, TaskError, UnusableRow
+from tasks.held_out import DEFAULT_SHARE, check_share
 from tasks.inputs import read
+from tasks.row_task import RowTask, lacks_test, made
 
 HUB_NAME = "openai/gsm8k"
 CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
-class Gsm8k(Task):
+class Gsm8k(RowTask):
     """7,473 training and 1,319 test problems.
 
     Args:
-        path: a folder with `gsm8k_train.jsonl[.gz]` and `gsm8k_test.jsonl[.gz]`; None: openai/gsm8k from the hub.
+        path: a folder with `gsm8k_train.jsonl[.gz]` and `gsm8k_test.jsonl[.gz]`, or one file, of which a part is held
+            out; None: openai/gsm8k from the hub.
+        held_out_share: of the prompts of data without a test split; 1 for evaluation alone.
         instruction: appended to each question; "{question}" stands for the question.
     """
 
@@ -26,31 +30,38 @@ class Gsm8k(Task):
         self,
         *,
         path: str | None = None,
+        held_out_share: float = DEFAULT_SHARE,
         instruction: str = "{question}\nReason step by step, then give the final number after ####.",
     ) -> None:
         if "{question}" not in instruction:
             raise TaskError("instruction must contain {question}.")
-        self._path = path or HUB_NAME
+        check_share(held_out_share)
+        self._path, self._held_out_share = path or HUB_NAME, held_out_share
         self._instruction = instruction
 
-    def problems(self, split: str) -> Sequence[Problem]:
-        if split not in self.splits:
-            raise TaskError(f"split must be train or test; got {split!r}.")
-        return [
-            self._problem(row, split, index) for index, row in enumerate(read(self._path, split=split, config="main"))
-        ]
+    def read(self, split: str) -> Iterator[Problem | BadRow]:
+        """The rows of a split that the data has."""
+        rows = read(self._path, split=split, config="main")
+        self.say(*rows.notes)
+        return made(rows, lambda row, number: self._problem(row, split, number))
+
+    def source(self) -> str | None:
+        """The path, where that has no test split."""
+        return lacks_test(self._path, config="main")
 
     def _problem(self, row: Mapping[str, object], split: str, index: int) -> Problem:
         missing = [column for column in ("question", "answer") if column not in row]
         if missing:
-            raise TaskError(
-                f"gsm8k {split} row {index} must have columns question and answer; it lacks {' and '.join(missing)}"
-                f" (it has: {', '.join(row) or 'none'})."
+            raise UnusableRow(
+                f"must have columns question and answer; it lacks {' and '.join(missing)}"
+                f" (it has: {', '.join(row) or 'none'})"
             )
+        if row["question"] is None or row["answer"] is None:
+            raise UnusableRow("has no value in column question or answer")
         question, solution = str(row["question"]), str(row["answer"])
         worked, mark, gold = solution.rpartition("####")
         if not question.strip() or not mark or not gold.strip():
-            raise TaskError(f"gsm8k {split} row {index} must have a question and an answer with ####.")
+            raise UnusableRow("must have a question and an answer with ####")
         answer = gold.strip().replace(",", "")
         return Problem(
             id=f"gsm8k/{split}/{index}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.base import Problem, TaskError
@@ -52,11 +52,11 @@ class Mbpp(ProgramTask):
             raise TaskError(f"shown_tests must be at least 0; got {shown_tests}.")
         self._shown = shown_tests
 
-    def rows(self, split: str) -> Iterable[Mapping[str, object]]:
-        rows = super().rows(split)
+    def is_of(self, split: str, row: Mapping[str, object]) -> bool:
+        """Whether the row's id is one of the split's, where all rows lie in one file or split."""
         if self._path is None or not Path(self._path).is_file():
-            return rows
-        return [row for row in rows if int(str(row.get("task_id", 0))) in SPLITS[split]]
+            return True
+        return int(str(row.get("task_id", 0))) in SPLITS[split]
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
         tests = [str(test) for test in items(row["test_list"])]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from tasks.base import Problem, Task, TaskError
+from tasks.base import BadRow, Problem, TaskError, UnusableRow
 from tasks.inputs import read
+from tasks.row_task import Row, RowTask, made
 from verifiers import JSON
 
 
-class ProgramTask(Task):
+class ProgramTask(RowTask):
     """Rows of a dataset, graded by the code verifier.
 
     Args:
@@ -40,23 +41,28 @@ class ProgramTask(Task):
             raise TaskError("instruction must contain {problem}.")
         self._options = {**self.default_options, **(verifier_options or {})}
 
-    def problems(self, split: str) -> Sequence[Problem]:
-        if split not in self.splits:
-            raise TaskError(f"split of {self.name} must be {' or '.join(self.splits)}; got {split!r}.")
-        found: list[Problem] = []
-        for number, row in enumerate(self.rows(split)):
-            missing = [column for column in self.columns if column not in row]
-            if missing:
-                raise TaskError(
-                    f"{self.name} {split} row {number} must have columns {', '.join(self.columns)}; it lacks"
-                    f" {' and '.join(missing)} (it has: {', '.join(row) or 'none'})."
-                )
-            found.append(self.problem(row, number))
-        return found
+    def read(self, split: str) -> Iterator[Problem | BadRow]:
+        """The rows of a split that the data has."""
+        rows = read(self._path or self.hub_name, split=split, config=self.hub_config)
+        self.say(*rows.notes)
+        return made(rows, lambda row, number: self._of_row(row, number) if self.is_of(split, row) else None)
 
-    def rows(self, split: str) -> Iterable[Mapping[str, object]]:
-        """The rows of a split."""
-        return read(self._path or self.hub_name, split=split, config=self.hub_config)
+    def source(self) -> str | None:
+        """None: the rows say themselves which split they are of, or there is one split alone."""
+        return None
+
+    def _of_row(self, row: Row, number: int) -> Problem:
+        missing = [column for column in self.columns if column not in row]
+        if missing:
+            raise UnusableRow(
+                f"must have columns {', '.join(self.columns)}; it lacks {' and '.join(missing)}"
+                f" (it has: {', '.join(row) or 'none'})"
+            )
+        return self.problem(row, number)
+
+    def is_of(self, split: str, row: Row) -> bool:
+        """Whether a row belongs to the split that its file was read for."""
+        return True
 
     @abstractmethod
     def problem(self, row: Mapping[str, object], number: int) -> Problem:

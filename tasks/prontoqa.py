@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from tasks.base import Problem, Task, TaskError
-from tasks.drawing import draw_distinct, split_rows, text_of_first
+from tasks.base import BadRow, Problem, TaskError, UnusableRow
+from tasks.drawing import columns, draw_distinct, has_test, split_rows, text_of_first
+from tasks.row_task import Row, RowTask, made
 from verifiers import JSON
 
 KINDS = "tove rath borogove wabe jubjub tulgey vorpal brillig slithe momer gimble beamish frabjous snark boojum".split()
@@ -16,7 +17,7 @@ NAMES = "Alex Fae Max Polly Rex Sally Sam Stella Wren".split()
 VERIFIER_OPTIONS: dict[str, JSON] = {"choices": ["true", "false"]}
 
 
-class ProntoQa(Task):
+class ProntoQa(RowTask):
     """Is a statement true or false, given facts of which some do not matter?
 
     `info` holds the facts and the statement as formulas, for `logic` of kind entailment.
@@ -50,23 +51,27 @@ class ProntoQa(Task):
         self._path, self._hops, self._distractors, self._seed = path, hops, distractors, seed
         self._sizes = {"train": train_size, "test": test_size}
 
-    def problems(self, split: str) -> Sequence[Problem]:
+    def read(self, split: str) -> Iterator[Problem | BadRow]:
+        """The problems of a split, made here or read."""
         if self._path is None:
             source = random.Random(f"{self._seed} {self._hops} {self._distractors} {split}")
-            return draw_distinct(lambda: self._draw(source), split=split, sizes=self._sizes)
-        if split not in self.splits:
-            raise TaskError(f"split must be train or test; got {split!r}.")
-        rows = split_rows(self._path, name=self.name, split=split, columns=("question", "answer"))
-        return [self._from_row(row["question"], row["answer"], split, index) for index, row in enumerate(rows)]
+            return iter(draw_distinct(lambda: self._draw(source), split=split, sizes=self._sizes))
+        rows = split_rows(self._path, name=self.name, split=split)
+        return made(rows, lambda row, number: self._from_row(row, split, number))
 
-    def _from_row(self, question: object, answers: object, split: str, index: int) -> Problem:
+    def source(self) -> str | None:
+        """The path, where that has no test split."""
+        return None if self._path is None or has_test(self._path, name=self.name) else self._path
+
+    def _from_row(self, row: Row, split: str, index: int) -> Problem:
+        question, answers = columns(row, "question", "answer")
         try:
             worked = text_of_first(answers).strip()
         except ValueError as error:
-            raise TaskError(f"prontoqa {split} row {index} must have a list of answers with text: {error}.") from error
+            raise UnusableRow(f"must have a list of answers with text: {error}") from error
         label = worked.rpartition("The answer is ")[2].rstrip(".")
         if label not in ("true", "false"):
-            raise TaskError(f"prontoqa {split} row {index} must end in `The answer is true.` or `false.`")
+            raise UnusableRow("must end in `The answer is true.` or `false.`")
         return self._problem(f"prontoqa/{split}/{index}", str(question), label, worked)
 
     def _problem(self, key: str, question: str, label: str, worked: str, **info: JSON) -> Problem:

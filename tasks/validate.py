@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tasks.base import Problem, Task
+from tasks.base import BadRow, Problem, Task
+from tasks.held_out import prompt_text
+from tasks.leak import prompt_leak
 from verifiers import BadReference, Verifier, get_verifier
 
 
@@ -26,6 +28,11 @@ class Verifiers:
     def __init__(self) -> None:
         self._made: dict[str, Verifier] = {}
 
+    @property
+    def names(self) -> set[str]:
+        """Of those that were made."""
+        return {key.partition(" ")[0] for key in self._made}
+
     def of(self, problem: Problem) -> Verifier:
         """The one that the problem names."""
         key = f"{problem.verifier} {dict(problem.verifier_options)}"
@@ -34,22 +41,52 @@ class Verifiers:
         return self._made[key]
 
 
-def unusable(problems: Sequence[Problem], verifiers: Verifiers) -> dict[int, str]:
-    """What no run can use, by its place: an empty prompt, the id of another problem, a gold that nothing can match."""
+def fault_of(problem: Problem, verifiers: Verifiers) -> str | None:
+    """Why no run can use a problem: an empty prompt, one that ends in its answer, a reference that nothing matches."""
+    leak = prompt_leak(problem.prompt, problem.reference)
+    if leak and leak.sure:
+        return leak.what
+    if not prompt_text(problem.prompt).strip():
+        return "its prompt is empty"
+    return reference_fault(problem, verifiers)
+
+
+def reference_fault(problem: Problem, verifiers: Verifiers) -> str | None:
+    """Why its verifier cannot use a problem's reference answer."""
+    try:
+        verifiers.of(problem).check_references(problem.reference)
+    except BadReference as error:
+        return str(error)
+    return None
+
+
+def unusable(problems: Sequence[Problem], verifiers: Verifiers) -> dict[int, BadRow]:
+    """What no run can use, by its place: what `fault_of` names, the id of another problem, and, where most prompts end
+    in a line that is their reference answer, those prompts.
+    """
     first: dict[str, int] = {}
-    faults: dict[int, str] = {}
+    faults: dict[int, BadRow] = {}
     for place, problem in enumerate(problems):
-        prompt = problem.prompt if isinstance(problem.prompt, str) else "".join(m["content"] for m in problem.prompt)
+        fault = fault_of(problem, verifiers)
         if first.setdefault(problem.id, place) != place:
-            faults[place] = f"{problem.id}: problems {first[problem.id]} and {place} have this id"
-        elif not prompt.strip():
-            faults[place] = f"{problem.id}: its prompt is empty"
-        else:
-            try:
-                verifiers.of(problem).check_references(problem.reference)
-            except BadReference as error:
-                faults[place] = f"{problem.id}: {error}"
+            fault = f"problems {first[problem.id]} and {place} have this id: give each row one of its own"
+        if fault:
+            faults[place] = BadRow(problem.id, fault)
+    suspected = {place: BadRow(problems[place].id, said) for place, said in suspects(problems).items()}
+    if is_rule(len(suspected), len(problems)):
+        faults = suspected | faults
     return faults
+
+
+def suspects(problems: Sequence[Problem]) -> dict[int, str]:
+    """Prompts whose last line is their reference answer, by their place: a leak, or a part of the question."""
+    leaks = ((place, prompt_leak(problem.prompt, problem.reference)) for place, problem in enumerate(problems))
+    return {place: leak.what for place, leak in leaks if leak and not leak.sure}
+
+
+def is_rule(suspected: int, total: int) -> bool:
+    """Whether so many prompts end in their reference answer that it is no chance."""
+    return total > 1 and 2 * suspected > total
 
 
 def notes_on(problems: Sequence[Problem], verifiers: Verifiers) -> list[str]:
@@ -67,7 +104,9 @@ def validate_task(task: Task, split: str) -> Validation:
     Raises:
         TaskError: the split cannot be read at all.
     """
-    problems, verifiers = task.problems(split), Verifiers()
+    verifiers = Verifiers()
+    read = [*task.each(split)]
+    problems = [one for one in read if isinstance(one, Problem)]
     faults = unusable(problems, verifiers)
     for place, problem in enumerate(problems):
         if place in faults or problem.demonstration is None:
@@ -76,7 +115,9 @@ def validate_task(task: Task, split: str) -> Validation:
             completion=problem.demonstration, reference=problem.reference, info=dict(problem.info)
         )
         if verdict.quality != 1.0:
-            faults[place] = f"{problem.id}: its own demonstration is {verdict.outcome} ({verdict.reason})"
+            said = f"its own demonstration is {verdict.outcome} ({verdict.reason})"
+            faults[place] = BadRow(problem.id, said)
     usable = [problem for place, problem in enumerate(problems) if place not in faults]
+    bad = [one for one in read if isinstance(one, BadRow)] + [faults[place] for place in sorted(faults)]
     notes = notes_on(usable, verifiers)
-    return Validation(len(problems), len(problems) - len(faults), [faults[place] for place in sorted(faults)], notes)
+    return Validation(len(read), len(usable), [f"{row.where}: {row.reason}" for row in bad], notes)

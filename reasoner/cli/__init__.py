@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "serve": "reasoner.cli.serve:serve",
     "preflight": "reasoner.cli.preflight:preflight",
     "doctor": "reasoner.cli.doctor:doctor",
+    "data": "reasoner.cli.data:app",
     "verify": "reasoner.cli.verify:verify",
     "verifiers": "reasoner.cli.verifiers:app",
     "label": "reasoner.cli.label:label",

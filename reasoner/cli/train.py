@@ -38,11 +38,14 @@ def train(
         from reasoner.config.load import load_config
 
         run = load_config(config, overrides or [])
+        from reasoner.cli.data import print_data
         from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.stages.names import check_run_names
 
         prepare_process()
         check_run_names(run, resume=resume or dry_run)
+        if dry_run:
+            print_data(run)
         with loading_told("torch and the engine"):
             go_offline_where_cut_off()
             skip_unused_packages()

@@ -132,6 +132,11 @@ class VerifierSection(Section):
     options: Options = Field(default_factory=dict[str, JsonValue])
 
 
+BadRows = Literal["drop", "drop_most", "stop"]
+"""What becomes of rows of data that cannot be used: left out, named and counted, unless they are more than half;
+drop_most: even then; stop: the run does not start."""
+
+
 class TaskSection(Section):
     """One task; several make a weighted mixture."""
 
@@ -147,6 +152,10 @@ class TaskSection(Section):
     """Use only the first problems of the training split."""
     problems_file: str | None = None
     """Use only the training problems whose id stands in this JSONL file (`reasoner preflight` writes one)."""
+    bad_rows: BadRows = "drop"
+    """Rows without a prompt or a reference answer that its verifier can use, and prompts that end in their answer."""
+    long_prompts: BadRows = "stop"
+    """Prompts that leave no room for rollout.max_tokens (or eval.max_tokens) in the model's context."""
 
 
 class RolloutSection(Section):
@@ -370,11 +379,6 @@ class CheckpointSection(Section):
     keep: int = Field(default=2, ge=1)
 
 
-BadRows = Literal["drop", "drop_most", "stop"]
-"""What becomes of rows of data that cannot be used: left out, named and counted, unless they are more than half;
-drop_most: even then; stop: the run does not start."""
-
-
 SplitName = Literal["train", "test"]
 DEMONSTRATION_COLUMNS = ("messages", "prompt", "completion")
 """What a row of demonstrations may hold."""
@@ -386,7 +390,7 @@ class SftSection(Section):
     data: Paths = Field(default_factory=list[str])
     """Files, folders, patterns or hub names of demonstrations in any format of docs/data.md; empty: the tasks' own."""
     test: Paths = Field(default_factory=list[str])
-    """Rows for the evaluation loss; empty: held_out rows of the end of `data`, or of the tasks' evaluation split."""
+    """Rows for the evaluation loss; empty: held_out rows of `data`, by prompt, or of the tasks' evaluation split."""
     format: str | None = None
     """How rows are laid out, by a name of docs/data.md; None: recognised, unless `columns` are named."""
     columns: dict[str, str] = Field(default_factory=dict[str, str])
@@ -396,7 +400,7 @@ class SftSection(Section):
     split_names: dict[SplitName, str] = Field(default_factory=dict[SplitName, str])
     """Our split -> theirs, for example {train: "train_sft[:10%]"}."""
     held_out: int = Field(default=0, ge=0)
-    """Rows for the evaluation loss; 0: none."""
+    """Rows for the evaluation loss; 0: none. Of `data` all rows of a prompt lie on one side: it may be a few more."""
     patience: int | None = Field(default=None, ge=1)
     """End after so many evaluations (eval.every) without a better evaluation loss; needs held_out."""
     bad_rows: BadRows = "drop"

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from reasoner.config.sections import PromptSection, SftSection
-from reasoner.data.prompt import Prompt, UnusableRow, messages_of, render_each
-from reasoner.data.rows import BadRow, Encoded, Source, chat_of, length_fault, usable_rows
+from reasoner.data.prompt import Prompt, messages_of, render_each
+from reasoner.data.rows import Encoded, Source, chat_of, length_fault, usable_rows
 from reasoner.data.turns import template_mask, turns_of
-from tasks import Message, Problem
+from tasks import BadRow, Message, Problem, UnusableRow
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -116,6 +116,8 @@ def read_row(row: Mapping[str, object]) -> Demonstration:
         prompt = chat_of(prompt, "prompt")
     if isinstance(prompt, str) and not prompt.strip():
         raise UnusableRow("the prompt is empty")
+    if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
+        raise UnusableRow("its prompt ends with an assistant turn: leave it out, or give the whole chat as messages")
     if isinstance(completion, str):
         if not completion.strip():
             raise UnusableRow("the completion is empty")
@@ -143,6 +145,22 @@ def encode_row(
     return _encode(prompt, [said], [], tokenizer, section, where)
 
 
+def replies(messages: Sequence[Message], *, context: int = 0) -> list[int]:
+    """The places of the assistant's turns behind the first `context` messages.
+
+    Raises:
+        UnusableRow: there is none, one is empty, or nothing is asked before the first.
+    """
+    places = [at for at, message in enumerate(messages) if message["role"] == "assistant" and at >= context]
+    if not places:
+        raise UnusableRow("has no assistant message")
+    if any(not messages[at]["content"].strip() and "tool_calls" not in messages[at] for at in places):
+        raise UnusableRow("an assistant message is empty")
+    if places[0] == 0:
+        raise UnusableRow("its first message is the assistant's: there is no prompt")
+    return places
+
+
 def encode_chat(
     messages: tuple[Message, ...],
     tokenizer: PreTrainedTokenizerBase,
@@ -159,21 +177,15 @@ def encode_chat(
     Raises:
         UnusableRow: there is no such turn, one is empty, or the chat template refuses the messages.
     """
-    places = [at for at, message in enumerate(messages) if message["role"] == "assistant" and at >= context]
-    if not places:
-        raise UnusableRow("has no assistant message")
-    if any(not messages[at]["content"].strip() and "tool_calls" not in messages[at] for at in places):
-        raise UnusableRow("an assistant message is empty")
-    if places[0] == 0:
-        raise UnusableRow("its first message is the assistant's: there is no prompt")
+    places = replies(messages, context=context)
     turns = turns_of(tokenizer, section)
     if turns.mask_fault and len(places) == 1:
         raise UnusableRow(turns.mask_fault)
     if turns.mask_fault:  # the template says itself what is the assistant's
         return _by_template(messages[: places[-1] + 1], tokenizer, section, where)
-    replies = [turns.demonstrated(messages[at]) for at in places]
+    said = [turns.demonstrated(messages[at]) for at in places]
     between = [messages[at + 1 : following] for at, following in itertools.pairwise(places)]
-    return _encode(messages[: places[0]], replies, between, tokenizer, section, where)
+    return _encode(messages[: places[0]], said, between, tokenizer, section, where)
 
 
 def _by_template(

@@ -55,12 +55,12 @@ def find_overlaps(train: Sequence[Problem], held_out: Sequence[Problem]) -> list
         >>> find_overlaps([problem("a", "1 + 1 =")], [problem("b", "1+1="), problem("c", "1+2=")])
         [Overlap(held_out='b', train='a', share=1.0)]
     """
-    equal = {tuple(_words(problem)): place for place, problem in reversed([*enumerate(train)])}
+    equal = {hash(tuple(_words(problem))): place for place, problem in reversed([*enumerate(train)])}
     near = _nearest(train, held_out)
     telling = {task for task in {train[one.place].task for one in near if one} if _tells(task, train, near)}
     found: list[Overlap] = []
     for problem, one in zip(held_out, near, strict=True):
-        place = equal.get(tuple(_words(problem)))
+        place = equal.get(hash(tuple(_words(problem))))
         if place is not None:
             found.append(Overlap(problem.id, train[place].id, 1.0))
         elif one is not None and train[one.place].task in telling:
@@ -120,10 +120,8 @@ def _words(problem: Problem) -> list[str]:
 def _runs(words: Sequence[str]) -> Iterable[int]:
     """Hashes of every run of NGRAM words; of all words where there are fewer, marked so that they match as a whole."""
     if len(words) < NGRAM:
-        yield hash(("whole", *words))
-        return
-    for start in range(len(words) - NGRAM + 1):
-        yield hash(tuple(words[start : start + NGRAM]))
+        return [hash(("whole", *words))]
+    return map(hash, zip(*(words[start:] for start in range(NGRAM)), strict=False))
 
 
 def overlap_sentence(overlaps: Sequence[Overlap], *, held_out: int, train: int) -> str:

@@ -11,8 +11,8 @@ from reasoner.algorithm.batch import Batch
 from reasoner.config.sections import PromptSection
 from reasoner.data.encode import batch_of, encode
 from reasoner.data.preferences import Pair
-from reasoner.data.prompt import UnusableRow
-from reasoner.data.rows import BadRow, Encoded, length_fault
+from reasoner.data.rows import Encoded, length_fault
+from tasks import BadRow, UnusableRow
 
 
 class EncodedPair(NamedTuple):

@@ -10,7 +10,6 @@ beside optional `probability` (that the first is better), `margin`, `category` a
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +17,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from reasoner.config.sections import PreferenceSection
-from reasoner.data.prompt import UnusableRow
-from reasoner.data.rows import BadRow, Source, chat_of, usable_rows
-from tasks import Message
+from reasoner.data.rows import Source, chat_of, usable_rows
+from tasks import BadRow, Message, UnusableRow
+from tasks.held_out import held_out
 from tasks.inputs.formats import Reading, UnfitRow
 from verifiers.suggest import did_you_mean
 
@@ -84,7 +83,9 @@ def load_pairs(section: PreferenceSection) -> Splits:
     def read(paths: Sequence[str], split: Literal["train", "test"]) -> Pairs:
         notes: list[str] = []
         pairs, bad = usable_rows(
-            preferences_in(section, split, paths), read=lambda row, where: _pair(row, section, where=where), notes=notes
+            preferences_in(section, split, paths),
+            read=lambda row, where: pair_of(row, section, where=where),
+            notes=notes,
         )
         return Pairs([pair for pair in pairs if pair.target != 0.5 or section.ties != "drop"], bad, notes)
 
@@ -111,13 +112,6 @@ def preferences_in(section: PreferenceSection, split: Literal["train", "test"], 
     )
 
 
-def held_out(prompt: Prompt, share: float) -> bool:
-    """Whether a prompt belongs to the held-out split: by its own digest."""
-    text = prompt if isinstance(prompt, str) else "\n".join(f"{m['role']}: {m['content']}" for m in prompt)
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64 < share
-
-
 def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: str) -> Pair:
     """One row as a pair, the better completion first.
 
@@ -128,10 +122,10 @@ def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: s
         renamed = Reading(None, section.columns, OPTIONAL).read(row)
     except UnfitRow as error:
         raise UnusableRow(str(error)) from error
-    return _pair(renamed, section, where=where)
+    return pair_of(renamed, section, where=where)
 
 
-def _pair(row: Mapping[str, object], section: PreferenceSection, *, where: str) -> Pair:
+def pair_of(row: Mapping[str, object], section: PreferenceSection, *, where: str) -> Pair:
     """A row in our own columns as a pair."""
     prompt, first, second = _sides(row)
     target = _target(row, section)
@@ -144,6 +138,8 @@ def _pair(row: Mapping[str, object], section: PreferenceSection, *, where: str) 
         raise UnusableRow("chosen and rejected are the same text")
     if not (prompt.strip() if isinstance(prompt, str) else "".join(m["content"] for m in prompt).strip()):
         raise UnusableRow("the prompt is empty")
+    if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
+        raise UnusableRow("its prompt ends with an assistant turn: leave that turn out")
     return Pair(
         id=str(row.get("id") or where),
         prompt=prompt,

@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import TaskSection
 from reasoner.config.stage import StageConfig
-from tasks import Problem
+from reasoner.data.prompt import fitting
+from reasoner.data.rows import RowPolicy, report_bad_rows
+from tasks import BadRow, Problem
 from tasks.registry import get_task
-from tasks.validate import Verifiers, notes_on, unusable
+from tasks.validate import Verifiers, notes_on, suspects, unusable
 from verifiers.jsonl import JsonLinesError, read_jsonl
 
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-def listed(problems: Sequence[Problem], section: TaskSection) -> Sequence[Problem]:
+
+LOOKED_AT = 1000
+"""Bad rows in a row at the beginning of a split, after which it is taken to be no data of this shape (ours)."""
+PROBLEM_SHAPE = "a problem: a prompt, and a reference answer that its verifier can use"
+"""What a row of a task is, in words."""
+
+
+class Loaded(NamedTuple):
+    """The problems of a stage, a list for each of its tasks."""
+
+    train: list[list[Problem]]
+    tested: list[list[Problem]]
+    """The first evaluation problems; empty where nothing is evaluated."""
+    notes: list[str]
+    """What a user should know of the data, a sentence each: rows left out, how a split was made."""
+
+
+class Read(NamedTuple):
+    """Rows of one split of one task."""
+
+    problems: list[Problem]
+    bad: list[BadRow]
+    notes: list[str]
+    """What the task says of how it found and read them."""
+
+    @property
+    def total(self) -> int:
+        """Rows read."""
+        return len(self.problems) + len(self.bad)
+
+
+def listed(problems: Iterable[Problem], section: TaskSection) -> Iterator[Problem]:
     """The problems that the config's problems_file lists, in their own order; all where there is none.
 
     Raises:
         ConfigError: the file cannot be read, or lists no problem of this task.
     """
     if section.problems_file is None:
-        return problems
+        yield from problems
+        return
     try:
         wanted = {str(row["id"]) for _, row in read_jsonl(section.problems_file)}
     except (JsonLinesError, KeyError) as error:
@@ -30,14 +69,43 @@ def listed(problems: Sequence[Problem], section: TaskSection) -> Sequence[Proble
             f"task.problems_file {section.problems_file} must hold JSON lines with an id: {error}"
             " `reasoner preflight CONFIG --write-problems FILE` writes one.",
         ) from error
-    kept = [problem for problem in problems if problem.id in wanted]
-    if not kept:
+    none = True
+    for problem in problems:
+        if problem.id in wanted:
+            none = False
+            yield problem
+    if none:
         raise ConfigError(
             "bad-value",
             f"task.problems_file {section.problems_file} lists {len(wanted)} problems, none of which task"
             f" {section.name} has. Write it with the same task and options.",
         )
-    return kept
+
+
+def read_problems(section: TaskSection, split: str, *, most: int | None = None) -> Read:
+    """The first rows of a split, as far as they hold `most` problems; those that problems_file lists alone.
+
+    A split of which the first LOOKED_AT rows are all bad is not read to its end.
+
+    Raises:
+        TaskError: the data cannot be read. ConfigError: problems_file lists no problem of this task.
+    """
+    read, task = Read([], [], []), get_task(section.name, **section.options)
+
+    def problems() -> Iterator[Problem]:
+        for one in task.each(split):
+            if isinstance(one, Problem):
+                yield one
+                continue
+            read.bad.append(one)
+            if not read.problems and len(read.bad) == LOOKED_AT and section.bad_rows != "drop_most":
+                return
+
+    chosen = listed(problems(), section) if split == section.train_split else problems()
+    for problem in islice(chosen, most):
+        read.problems.append(problem)
+    read.notes.extend(task.notes)
+    return read
 
 
 def named_apart(problems: Sequence[Problem], config: StageConfig, place: int) -> Sequence[Problem]:
@@ -57,43 +125,116 @@ def with_verifiers(problems: Sequence[Problem], section: TaskSection) -> list[Pr
     return [replace(problem, verifier=name, verifier_options=options) for problem in problems]
 
 
-def load_problems(
-    config: StageConfig, *, notes: list[str] | None = None
-) -> tuple[list[list[Problem]], list[list[Problem]]]:
-    """Training and evaluation problems of each task of the config, their golds checked.
+def load_problems(config: StageConfig, *, folder: Path | None = None) -> Loaded:
+    """Training and evaluation problems of each task of the config; rows that cannot be used are left out and named.
 
     Args:
-        config: whose tasks they are.
-        notes: is added what the tasks say of how they read their data.
+        config: the stage.
+        folder: its run folder, whose `bad_rows.tsv` names them all.
     Raises:
-        TaskError: the data cannot be read. ConfigError: a gold that can never be matched, an empty prompt.
+        TaskError: the data cannot be read. ConfigError: too much of it cannot be used; see `task.bad_rows`.
     """
-    train: list[list[Problem]] = []
+    loaded = Loaded([], [], [])
     for place, section in enumerate(config.task):
-        task = get_task(section.name, **section.options)
-        own = named_apart(listed(task.problems(section.train_split), section), config, place)
-        if notes is not None:
-            notes += [note for note in task.notes if note not in notes]
-        own = with_verifiers(own, section)[: section.limit]
-        problems = with_verifiers(own, section.model_copy(update={"verifier": config.reward or section.verifier}))
-        check_problems(problems, where=f"{section.name} {section.train_split}")
-        train.append(problems)
-    return train, held_out_problems(config) if config.evaluates else []
+        own = read_problems(section, section.train_split, most=section.limit)
+        graded = section.model_copy(update={"verifier": config.reward or section.verifier})
+        read = own._replace(problems=with_verifiers(named_apart(own.problems, config, place), graded))
+        loaded.train.append(_usable(read, section, section.train_split, folder, loaded.notes))
+    tested, notes = load_held_out(config, folder=folder) if config.evaluates else ([], [])
+    loaded.tested.extend(tested)
+    return loaded._replace(notes=[*dict.fromkeys([*loaded.notes, *notes])])
 
 
-def held_out_problems(config: StageConfig) -> list[list[Problem]]:
-    """The first evaluation problems of each task of the config, their golds checked.
-
-    Raises:
-        TaskError: the data cannot be read. ConfigError: a gold that can never be matched, an empty prompt.
-    """
+def load_held_out(config: StageConfig, *, folder: Path | None = None) -> tuple[list[list[Problem]], list[str]]:
+    """The first evaluation problems of each task, and what to say of them; errors as of `load_problems`."""
     found: list[list[Problem]] = []
+    notes: list[str] = []
     for place, section in enumerate(config.task):
-        problems = get_task(section.name, **section.options).problems(section.eval_split)
-        held = with_verifiers(named_apart(problems, config, place), section)[: config.eval.problems]
-        check_problems(held, where=f"{section.name} {section.eval_split}")
-        found.append(held)
-    return found
+        read = read_problems(section, section.eval_split, most=config.eval.problems)
+        read = read._replace(problems=with_verifiers(named_apart(read.problems, config, place), section))
+        found.append(_usable(read, section, section.eval_split, folder, notes))
+    return found, notes
+
+
+def first_problems(section: TaskSection, split: str, *, most: int = LOOKED_AT) -> list[Problem]:
+    """The first problems of a split; in a moment, however long it is.
+
+    Raises:
+        TaskError: the data cannot be read. ConfigError: its first rows are bad rows, or one is and that is to stop.
+    """
+    read = read_problems(section, split, most=most)
+    policy = RowPolicy(section.bad_rows, "task.bad_rows")
+    if not read.problems or (read.bad and section.bad_rows == "stop"):
+        _left_out(read.bad, read.total, policy, f"{section.name} {split}", None)
+    return read.problems
+
+
+def _usable(read: Read, section: TaskSection, split: str, folder: Path | None, notes: list[str]) -> list[Problem]:
+    """The problems that a run can use; the others are reported by the config's policy.
+
+    Raises:
+        ConfigError: they are too many.
+    """
+    if not read.total:
+        raise ConfigError("bad-value", f"{section.name} {split}: there must be at least one problem; there is none.")
+    notes += read.notes
+    faults = unusable(read.problems, Verifiers())
+    bad = [*read.bad, *faults.values()]
+    notes += _left_out(bad, read.total, RowPolicy(section.bad_rows, "task.bad_rows"), f"{section.name} {split}", folder)
+    usable = [problem for place, problem in enumerate(read.problems) if place not in faults]
+    if suspected := suspects(usable):
+        names = ", ".join(usable[place].id for place in [*suspected][:3])
+        notes.append(
+            f"{section.name} {split}: the last line of {len(suspected)} of {len(usable)} prompts is their reference"
+            f" answer ({names}). Look at them: where it is no part of the question, it is copied, not learned."
+        )
+    return usable
+
+
+def _left_out(bad: Sequence[BadRow], total: int, policy: RowPolicy, where: str, folder: Path | None) -> list[str]:
+    try:
+        said = report_bad_rows(bad, total=total, policy=policy, shape=PROBLEM_SHAPE, folder=folder)
+    except ConfigError as error:
+        raise ConfigError("bad-value", f"{where}: {error}") from error
+    return [f"{where}: {said}"] if said else []
+
+
+def with_room(
+    parts: Sequence[Sequence[Problem]],
+    config: StageConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: int,
+    setting: str = "rollout.max_tokens",
+    tests: bool = False,
+    folder: Path | None = None,
+) -> tuple[list[list[Problem]], list[str]]:
+    """The problems of each task whose prompts leave room for their completions, and what to say of the others.
+
+    Args:
+        parts: of each task.
+        config: the stage; `task.long_prompts` says whether long prompts are left out.
+        tokenizer: the policy's.
+        limit: tokens of prompt and completion together.
+        setting: where the tokens of a completion come from.
+        tests: the problems are those of the evaluation.
+        folder: the run folder, whose `bad_rows.tsv` names them all.
+    Raises:
+        ConfigError: a prompt is too long, or refused by the chat template, and is not to be left out.
+    """
+    kept: list[list[Problem]] = []
+    notes: list[str] = []
+    tokens = config.eval_tokens if tests else config.rollout.max_tokens
+    for part, section in zip(parts, config.task, strict=True):
+        found = fitting(part, tokenizer, config.prompt, max_tokens=tokens, limit=limit, setting=setting)
+        where = f"{section.name} {section.eval_split if tests else section.train_split}"
+        if found.refused:
+            notes += _left_out(found.refused, len(part), RowPolicy(section.bad_rows, "task.bad_rows"), where, folder)
+        if found.long:
+            shorter = RowPolicy(section.long_prompts, "task.long_prompts", instead=f"lower {setting}")
+            notes += _left_out(found.long, len(part), shorter, where, folder)
+        kept.append(found.problems)
+    return kept, notes
 
 
 def spread(parts: Sequence[Sequence[Problem]], count: int) -> list[Problem]:
@@ -111,20 +252,3 @@ def gold_notes(problems: Sequence[Problem]) -> str:
         f"{len(notes)} of {len(problems)} golds are graded in a way that may surprise (`reasoner tasks validate TASK`"
         f" lists them): {'; '.join(notes[:3])}."
     )
-
-
-def check_problems(problems: Sequence[Problem], *, where: str) -> None:
-    """Raise for problems that no run can use: an empty prompt, an id that stands twice, a gold that nothing matches.
-
-    Raises:
-        ConfigError: names the first of them and what to do.
-    """
-    if not problems:
-        raise ConfigError("bad-value", f"{where}: there must be at least one problem; there is none.")
-    bad = list(unusable(problems, Verifiers()).values())
-    if bad:
-        raise ConfigError(
-            "bad-value",
-            f"{where}: {len(bad)} of {len(problems)} problems cannot be used: {'; '.join(bad[:3])}."
-            " Mend or remove them (`reasoner tasks validate NAME` lists them all).",
-        )

@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import PromptSection
-from tasks import Message, Problem
+from tasks import BadRow, Message, Problem, UnusableRow
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -21,10 +21,6 @@ class Prompt(NamedTuple):
 
     text: str
     ids: tuple[int, ...]
-
-
-class UnusableRow(ValueError):
-    """A row of data cannot be rendered, or holds no preference or demonstration; the message says why."""
 
 
 def messages_of(prompt: str | Sequence[Message], section: PromptSection) -> list[Message]:
@@ -196,25 +192,44 @@ def _refusal(
     return f"the chat template refuses its messages, whose roles are {roles} ({said}). Mend or leave out the row."
 
 
-def check_lengths(
+class Fitting(NamedTuple):
+    """Problems whose prompts can be rendered and leave room for their completions, and the others."""
+
+    problems: list[Problem]
+    refused: list[BadRow]
+    """The chat template refuses them."""
+    long: list[BadRow]
+
+
+def fitting(
     problems: Sequence[Problem],
-    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase,
+    section: PromptSection,
     *,
     max_tokens: int,
     limit: int,
     setting: str = "rollout.max_tokens",
-) -> None:
-    """Raise where a prompt leaves no room for its completion; `setting` is where max_tokens comes from.
+) -> Fitting:
+    """Tell problems whose prompts fit the context of `limit` tokens beside `max_tokens` from the others.
 
-    Raises:
-        ConfigError: names the problem, its tokens and what to change.
+    Args:
+        problems: of one task.
+        tokenizer: the policy's.
+        section: how prompts are rendered.
+        max_tokens: of a completion.
+        limit: tokens of prompt and completion together.
+        setting: where max_tokens comes from.
     """
-    for problem, prompt in zip(problems, prompts, strict=True):
-        if not prompt.ids:
-            raise ConfigError("bad-value", f"problem {problem.id}: its prompt must not be empty.")
-        if len(prompt.ids) + max_tokens > limit:
-            raise ConfigError(
-                "bad-value",
-                f"problem {problem.id}: prompt of {len(prompt.ids)} tokens plus {setting}={max_tokens}"
-                f" must fit the context of {limit}. Lower {setting}, drop the problem, or use another model.",
-            )
+    found = Fitting([], [], [])
+    for problem, prompt in zip(problems, render_each(problems, tokenizer, section), strict=True):
+        where = f"problem {problem.id}"
+        if not isinstance(prompt, Prompt):
+            found.refused.append(BadRow(where, str(prompt)))
+        elif not prompt.ids:
+            found.refused.append(BadRow(where, "its prompt is empty"))
+        elif len(prompt.ids) + max_tokens > limit:
+            fault = f"prompt of {len(prompt.ids)} tokens plus {setting}={max_tokens} must fit the context of {limit}"
+            found.long.append(BadRow(where, fault))
+        else:
+            found.problems.append(problem)
+    return found

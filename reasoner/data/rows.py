@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from reasoner.config.errors import ConfigError
-from reasoner.data.prompt import UnusableRow
-from tasks import Message
+from tasks import BadRow, Message, UnusableRow
 from tasks import inputs as files
 from tasks.inputs.formats import Use, reading
 from tasks.messages import BadMessages, read_messages
+from tasks.row_task import first_of
 from verifiers.own_files import write_own
+from verifiers.text import one_line, whole
 
 Item = TypeVar("Item")
 
@@ -31,14 +33,6 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
-
-
-class BadRow(NamedTuple):
-    """A row of data that cannot be used, and why."""
-
-    where: str
-    """File and row number, or the row's own id."""
-    reason: str
 
 
 def chat_of(value: object, column: str) -> tuple[Message, ...]:
@@ -106,6 +100,32 @@ def usable_rows(
     return found, bad
 
 
+LOOKED_AT = 1_000
+"""First rows that are looked at where all of them would take long (ours)."""
+
+
+def check_first(
+    sources: Sequence[Source], *, read: Callable[[Mapping[str, object], str], object], policy: RowPolicy, shape: str
+) -> None:
+    """Raise where data cannot be used, as far as its first rows tell; in a moment, however much there is.
+
+    Raises:
+        TaskError: a file cannot be read, or is empty. ConfigError: too many of its rows cannot be used.
+    """
+    bad: list[BadRow] = []
+    total = 0
+    for where, row in itertools.chain.from_iterable(itertools.islice(shaped_rows(one), LOOKED_AT) for one in sources):
+        total += 1
+        try:
+            if isinstance(row, ValueError):
+                raise UnusableRow(str(row))
+            read(row, where)
+        except UnusableRow as error:
+            bad.append(BadRow(where, str(error)))
+    if bad and (policy.value == "stop" or total < LOOKED_AT or len(bad) == total):
+        report_bad_rows(bad, total=total, policy=policy, shape=shape)
+
+
 def shaped_rows(
     source: Source, *, notes: list[str] | None = None
 ) -> Iterator[tuple[str, Mapping[str, object] | ValueError]]:
@@ -140,35 +160,63 @@ def _whole(
             yield f"{path} row {number}", entry.row
 
 
+class RowPolicy(NamedTuple):
+    """What becomes of bad rows, and where the config says so."""
+
+    value: str
+    """drop, drop_most or stop."""
+    key: str
+    """Of the config, such as `sft.bad_rows`."""
+    instead: str = "fix or remove them"
+    """What else a user can do."""
+
+    def refusal(self, bad: int, total: int) -> str | None:
+        """Why data with so many bad rows stops a run, and what else may be set; None where it goes on."""
+        if not total or bad == total:
+            return "None is left."
+        most = 2 * bad > total
+        if not bad:
+            return None
+        allows = f"set {self.key}: {'drop_most' if most else 'drop'} to go on without them"
+        if self.value == "stop":
+            return f"{self.key} is 'stop': {self.instead}, or {allows}."
+        if self.value == "drop" and most:
+            return f"That is {bad / total:.0%} of the data: {self.instead}, or {allows}."
+        return None
+
+
 def report_bad_rows(
-    bad: Sequence[BadRow], *, total: int, policy: str, shape: str, folder: Path | None = None
+    bad: Sequence[BadRow], *, total: int, policy: RowPolicy, shape: str, folder: Path | None = None
 ) -> str | None:
     """Say which rows were left out and why; None where none was.
 
     Args:
         bad: the rows.
         total: rows read.
-        policy: "drop", "drop_most" or "stop".
+        policy: what is to become of them.
         shape: of a row that can be used, in words.
         folder: a run folder: every row is named in its `bad_rows.tsv`.
     Raises:
         ConfigError: there is one and the policy is "stop", they are more than half and it is "drop", or none is left.
     """
     if folder is not None and bad:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_own(folder / BAD_ROWS, "".join(f"{row.where}\t{row.reason}\n" for row in bad).encode())
+        name_rows(bad, folder)
     if not bad and total:
         return None
-    shown = "; ".join(f"{row.where}: {row.reason}" for row in bad[:3])
-    counted = f"{len(bad)} of {total} rows cannot be used: {shown}{'; ...' if len(bad) > 3 else ''}."
+    counted = f"{len(bad)} of {total} rows cannot be used: {first_of(bad)}."
+    listed = f", listed in {folder / BAD_ROWS}" if folder else ""
+    refusal = policy.refusal(len(bad), total)
+    if refusal is None:
+        return f"{counted} They were left out{listed}."
     if len(bad) == total:
-        raise ConfigError("bad-value", f"{counted} None is left. A row must be {shape}.")
-    if policy == "stop":
-        raise ConfigError("bad-value", f"{counted} bad_rows is 'stop'. Mend or remove them, or set bad_rows: drop.")
-    if policy == "drop" and 2 * len(bad) > total:
-        raise ConfigError(
-            "bad-value",
-            f"{counted} That is {len(bad) / total:.0%} of the data. Mend them, or set bad_rows: drop_most to go on"
-            " without them.",
-        )
-    return f"{counted} They were left out{f', listed in {folder / BAD_ROWS}' if folder else ''}."
+        refusal = f"None is left. A row must be {shape}."
+    raise ConfigError("bad-value", f"{counted} {refusal}{f' They are{listed[1:]}.' if listed else ''}")
+
+
+def name_rows(bad: Sequence[BadRow], folder: Path) -> None:
+    """Add rows to the file of a run folder that names every row left out, each once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / BAD_ROWS
+    named = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    lines = dict.fromkeys([*named, *(f"{one_line(whole(row.where))}\t{one_line(whole(row.reason))}" for row in bad)])
+    write_own(file, "".join(f"{line}\n" for line in lines).encode())

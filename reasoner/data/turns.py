@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import PromptSection
-from reasoner.data.prompt import TEMPLATE_FAULTS, UnusableRow, chat_text, messages_of, template_options, uses_chat
-from tasks import Message
+from reasoner.data.prompt import TEMPLATE_FAULTS, chat_text, messages_of, template_options, uses_chat
+from tasks import Message, UnusableRow
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase

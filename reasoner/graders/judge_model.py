@@ -21,11 +21,11 @@ from torch import Tensor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from reasoner.config.sections import ModelSection, PromptSection
-from reasoner.data.prompt import UnusableRow, chat_text, messages_of
+from reasoner.data.prompt import chat_text, messages_of
 from reasoner.engine.vllm import VllmEngine
 from reasoner.model.load import compute_dtype, default_device, load_config_and_tokenizer, load_model, move
 from reasoner.model.paths import ModelError
-from tasks import Message
+from tasks import Message, UnusableRow
 from verifiers.errors import BadOption
 from verifiers.judge.asker import Asker
 from verifiers.judge.budget import Meter

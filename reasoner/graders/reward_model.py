@@ -16,7 +16,6 @@ from transformers import AutoModelForSequenceClassification
 from transformers.modeling_utils import PreTrainedModel
 
 from reasoner.data.encode import batch_of, encode
-from reasoner.data.prompt import UnusableRow
 from reasoner.data.rows import Encoded
 from reasoner.model.load import compute_dtype, default_device, first_line, load_tokenizer, move, own_code
 from reasoner.model.lora import exclusive, using_adapter
@@ -24,7 +23,7 @@ from reasoner.model.paths import ModelError, check_model
 from reasoner.model.reward_head import BASE_FILE, REWARD_HEAD_FILE, RewardCard, last_token_scores
 from reasoner.model.shared_base import SharedBase
 from reasoner.policy.layout import padded
-from tasks import Message
+from tasks import Message, UnusableRow
 from verifiers import GradingRow, Outcome, Verdict, Verifier
 from verifiers.verdict import fixed
 

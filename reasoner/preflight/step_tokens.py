@@ -15,13 +15,14 @@ from reasoner.config.sections import TaskSection
 from reasoner.config.stage import StageConfig
 from reasoner.data.demonstrations import demonstrations_in, encode_problems, encode_row
 from reasoner.data.pairs import encode_pairs
-from reasoner.data.preferences import load_pairs
-from reasoner.data.prompt import UnusableRow, render
+from reasoner.data.preferences import pair_of, preferences_in
+from reasoner.data.problems import read_problems
+from reasoner.data.prompt import render
 from reasoner.data.rows import shaped_rows
 from reasoner.errors import ReasonerError
 from reasoner.model.load import load_config_and_tokenizer
 from reasoner.preflight.memory import StepTokens
-from tasks.base import Problem, TaskError
+from tasks.base import Problem, TaskError, UnusableRow
 from tasks.inputs import is_local
 from tasks.registry import get_task
 
@@ -73,7 +74,9 @@ def _sampled(stage: StageConfig) -> StepTokens:
 
 
 def _pairs(stage: StageConfig) -> Iterator[int]:
-    pairs = load_pairs(stage.preferences).train.pairs[:LOOKED_AT]
+    section = stage.preferences
+    rows = itertools.islice(shaped_rows(preferences_in(section, "train", section.train)), LOOKED_AT)
+    pairs = [pair_of(row, section, where=where) for where, row in rows if not isinstance(row, ValueError)]
     for encoded in encode_pairs(pairs, _tokenizer(stage), stage.prompt, limit=NO_LIMIT)[0]:
         shared = 0 if stage.batch.layout == "padded" else len(encoded.first.prompt_ids)
         yield len(encoded.first) + len(encoded.second) - shared
@@ -100,7 +103,7 @@ def _problems(stage: StageConfig) -> list[Problem]:
     return [
         problem
         for section in stage.task
-        for problem in get_task(section.name, **section.options).problems(section.train_split)[:LOOKED_AT]
+        for problem in read_problems(section, section.train_split, most=LOOKED_AT).problems
     ]
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reasoner.config.stage import StageConfig
-from reasoner.data.problems import held_out_problems, spread
-from reasoner.data.prompt import check_lengths, render
+from reasoner.data.problems import load_held_out, spread, with_room
 from reasoner.data.turns import ends_of
 from reasoner.engine import open_engine
 from reasoner.evaluation.evaluate import Evaluation, evaluate
@@ -29,14 +28,14 @@ from verifiers.terminal.console import plain_console
 def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) -> Evaluation:
     """Sample, grade, print; and write evals.jsonl and eval_rollouts.jsonl where a folder is given."""
     section = stage.eval
-    problems = spread(held_out_problems(stage), section.problems)
     assert stage.model.path is not None
     config, tokenizer = load_config_and_tokenizer(stage.model)
     limit = context_limit(config, stage.model)
     params = evaluation_params(stage)
     ends = ends_of(tokenizer, stage.prompt, configured_ends(stage.model.path, config))
-    prompts = render(problems, tokenizer, stage.prompt)
-    check_lengths(problems, prompts, max_tokens=params.max_tokens, limit=limit, setting="--max-tokens")
+    held_out, said = load_held_out(stage)
+    fit, further = with_room(held_out, stage, tokenizer, limit=limit, setting="--max-tokens", tests=True)
+    problems = spread(fit, section.problems)
     dtype = str(compute_dtype(stage.model.dtype, default_device())).removeprefix("torch.")
     engine = open_engine(
         stage.engine.name,
@@ -54,8 +53,8 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
             Display(stage) as display,
             display.progress(f"evaluating {len(problems)} problems", total) as advance,
         ):
-            if ends.told and not as_json:
-                display.note(ends.told)
+            for note in () if as_json else (*said, *further, *([ends.told] if ends.told else [])):
+                display.note(note)
             rounds = RoundSampler(
                 engine=engine, pool=pool, tokenizer=tokenizer, prompt=stage.prompt, seed=stage.seed, ends=ends
             )

@@ -8,6 +8,7 @@ import math
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -22,8 +23,7 @@ from reasoner.config.methods import METHODS
 from reasoner.config.stage import StageConfig
 from reasoner.data.difficulty import Difficulty, DifficultySampler
 from reasoner.data.overlap import find_overlaps, overlap_sentence
-from reasoner.data.problems import gold_notes, load_problems, spread
-from reasoner.data.prompt import check_lengths, render
+from reasoner.data.problems import Loaded, gold_notes, load_problems, spread, with_room
 from reasoner.data.sampler import Mixture, ProblemSampler
 from reasoner.data.turns import Ends, ends_of
 from reasoner.engine import Engine, NoEngine, open_engine
@@ -68,19 +68,19 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         checkpoint = _newest_checkpoint(config, folder, display) if resume else None
         progress = load_progress(checkpoint) if checkpoint else None
         _check_portions(config)
-        notes: list[str] = []
-        train, tested = load_problems(config, notes=notes)
-        for note in notes:
-            display.note(note)
-        if said := gold_notes([problem for part in train for problem in part]):
+        loaded = load_problems(config, folder=folder if processes.is_main() else None)
+        train, tested, _ = loaded
+        for said in loaded.notes if checkpoint is None else ():
             display.note(said)
+        if notes := gold_notes([problem for part in train for problem in part]):
+            display.note(notes)
         _check_overlap(config, train, tested, display)
         _check_plugins(config, train, tested, display)
         with display.busy("loading the model"):
             policy = _load_policy(config, accelerator, checkpoint)
         pool = stack.enter_context(grading_pool(config, context=_shared_base(config, policy)))
         ends = _end_tokens(config, policy, display, resumed=checkpoint is not None)
-        _check_lengths(config, policy, train, tested)
+        train, tested, _ = _with_room(config, policy, loaded, folder, display)
         run = RunFolder(folder, config, writes=processes.is_main())
         stack.callback(run.close)
         with display.busy(f"starting the engine ({config.engine.name})"):
@@ -159,17 +159,20 @@ def _shared_base(config: StageConfig, policy: Policy) -> SharedBase | None:
     return SharedBase.of(policy.adapter, policy.unwrapped(), policy.device)
 
 
-def _check_lengths(
-    config: StageConfig, policy: Policy, train: list[list[Problem]], tested: list[list[Problem]]
-) -> None:
-    """Raise where a prompt and its longest completion do not fit into the policy's context."""
-    for parts, setting, max_tokens in (
-        (train if config.samples_to_learn else [], "rollout.max_tokens", config.rollout.max_tokens),
-        (tested, "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens", config.eval_tokens),
-    ):
-        flat = list(itertools.chain.from_iterable(parts))
-        prompts = render(flat, policy.tokenizer, config.prompt)
-        check_lengths(flat, prompts, max_tokens=max_tokens, limit=policy.context, setting=setting)
+def _with_room(config: StageConfig, policy: Policy, loaded: Loaded, folder: Path, display: Display) -> Loaded:
+    """The problems whose prompts, and longest completions, fit into the policy's context."""
+    train, tested, room = loaded.train, loaded.tested, partial(with_room, config=config, tokenizer=policy.tokenizer)
+    named = folder if processes.is_main() else None
+    notes: list[str] = []
+    if config.samples_to_learn:
+        train, notes = room(train, limit=policy.context, folder=named)
+    if tested:
+        setting = "eval.max_tokens" if config.eval.max_tokens else "rollout.max_tokens"
+        tested, further = room(tested, limit=policy.context, setting=setting, tests=True, folder=named)
+        notes = [*notes, *further]
+    for said in notes:
+        display.note(said)
+    return Loaded(train, tested, notes)
 
 
 def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:

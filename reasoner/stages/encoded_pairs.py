@@ -5,8 +5,9 @@ from __future__ import annotations
 from reasoner.config.errors import ConfigError
 from reasoner.data.pairs import EncodedPair, encode_pairs
 from reasoner.data.preferences import PAIR_SHAPE, load_pairs, shares
-from reasoner.data.rows import BadRow, report_bad_rows
+from reasoner.data.rows import RowPolicy, report_bad_rows
 from reasoner.session.session import Session
+from tasks import BadRow
 
 
 def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]]:
@@ -30,7 +31,13 @@ def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]
             for note in found.notes:
                 session.display.note(note)
             session.display.note(f"{split}: {'; '.join(shares([encoded.pair for encoded in kept]))}")
-    said = report_bad_rows(bad, total=total, policy=section.bad_rows, shape=PAIR_SHAPE, folder=session.run.path)
+    said = report_bad_rows(
+        bad,
+        total=total,
+        policy=RowPolicy(section.bad_rows, "preferences.bad_rows"),
+        shape=PAIR_SHAPE,
+        folder=session.run.path,
+    )
     if said and session.fresh:
         session.display.note(said)
     if not sides[0]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from reasoner.config.by_name import named
 from reasoner.config.errors import ConfigError
@@ -16,9 +15,9 @@ from reasoner.config.sections import OWN, VerifierSection
 from reasoner.config.stage import RunConfig, StageConfig
 from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, demonstrations_in, read_row
 from reasoner.data.difficulty import Difficulty
-from reasoner.data.preferences import PAIR_SHAPE, load_pairs
-from reasoner.data.problems import listed, with_verifiers
-from reasoner.data.rows import report_bad_rows, usable_rows
+from reasoner.data.preferences import PAIR_SHAPE, pair_of, preferences_in
+from reasoner.data.problems import first_problems, with_verifiers
+from reasoner.data.rows import BAD_ROWS, RowPolicy, check_first
 from reasoner.engine import ENGINES
 from reasoner.evaluation.estimates import is_metric, metric_names
 from reasoner.model.paths import ModelError, check_model
@@ -49,7 +48,8 @@ def check_folder(root: Path, *, resume: bool) -> None:
     """Raise where a run cannot be written, or a new one would begin in a folder that holds one."""
     if root.exists() and not root.is_dir():
         raise RunError(f"output must be a folder; {root} is a file. Pass output=... for a folder.")
-    if resume or not root.exists() or not any(path.name != LOCK_FILE for path in root.iterdir()):
+    begun = (path for path in root.rglob("*") if path.is_file() and path.name not in (LOCK_FILE, BAD_ROWS))
+    if resume or not root.exists() or not any(begun):
         return
     if (root / LOCK_FILE).exists() and launched_rank() == 0:
         with locked(root):  # names the process where one writes there
@@ -141,15 +141,15 @@ def _check_scorers(stage: StageConfig, coming: Path | None) -> None:
 def check_tasks(stage: StageConfig, *, coming: Path | None) -> None:
     """Raise for a task, verifier, option, file or column that is not there; arguments as of `check_names`."""
     for section in stage.task:
-        task = get_task(section.name, **section.options)
+        get_task(section.name, **section.options)
         if section.verifier is not None:
             get_verifier(section.verifier.name, **section.verifier.options)
         if _is_here(section.options.get("path"), coming):
             rewarded = section.model_copy(update={"verifier": stage.reward or section.verifier})
-            read = listed(task.problems(section.train_split), section)[:1]
-            check_plugins(stage, with_verifiers(read, rewarded))
+            read = first_problems(section, section.train_split)
+            check_plugins(stage, with_verifiers(read[:1], rewarded))
             if stage.evaluates:
-                task.problems(section.eval_split)
+                first_problems(section, section.eval_split, most=1)
     given = stage.rollout.difficulty_from
     if given is not None and not _is_coming(given, coming):
         Difficulty(decay=1.0).import_rollouts(Path(given))
@@ -168,19 +168,25 @@ def _on_this_disk(paths: Sequence[str], coming: Path | None) -> list[str]:
 
 def _check_pairs(stage: StageConfig, coming: Path | None) -> None:
     section = stage.preferences
-    here = {"train": _on_this_disk(section.train, coming), "test": _on_this_disk(section.test, coming)}
-    if any(here.values()):
-        found = load_pairs(section.model_copy(update=here))
-        bad = [row for pairs in found for row in pairs.bad]
-        report_bad_rows(
-            bad, total=sum(len(pairs.pairs) for pairs in found) + len(bad), policy=section.bad_rows, shape=PAIR_SHAPE
-        )
+    check_first(
+        [
+            preferences_in(section, "train", _on_this_disk(section.train, coming)),
+            preferences_in(section, "test", _on_this_disk(section.test, coming)),
+        ],
+        read=lambda row, where: pair_of(row, section, where=where),
+        policy=RowPolicy(section.bad_rows, "preferences.bad_rows"),
+        shape=PAIR_SHAPE,
+    )
 
 
 def _check_demonstrations(stage: StageConfig, coming: Path | None) -> None:
-    both: tuple[tuple[Literal["train", "test"], list[str]], ...] = (("train", stage.sft.data), ("test", stage.sft.test))
-    for split, paths in both:
-        here = demonstrations_in(stage.sft, split, _on_this_disk(paths, coming))
-        rows, bad = usable_rows(here, read=lambda row, where: read_row(row))
-        if bad:
-            report_bad_rows(bad, total=len(rows) + len(bad), policy=stage.sft.bad_rows, shape=DEMONSTRATION_SHAPE)
+    section = stage.sft
+    check_first(
+        [
+            demonstrations_in(section, "train", _on_this_disk(section.data, coming)),
+            demonstrations_in(section, "test", _on_this_disk(section.test, coming)),
+        ],
+        read=lambda row, where: read_row(row),
+        policy=RowPolicy(section.bad_rows, "sft.bad_rows"),
+        shape=DEMONSTRATION_SHAPE,
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +16,7 @@ from reasoner.algorithm.objective import TokenScores
 from reasoner.config.errors import ConfigError
 from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, demonstrations_in, encode_problems, load_rows
 from reasoner.data.encode import batch_of
-from reasoner.data.rows import BadRow, Encoded, report_bad_rows
+from reasoner.data.rows import Encoded, RowPolicy, report_bad_rows
 from reasoner.evaluation.estimates import estimate
 from reasoner.evaluation.evaluate import evaluate
 from reasoner.policy.policy import Policy
@@ -22,6 +24,7 @@ from reasoner.records import Estimate, Problem
 from reasoner.rollout.round import training_params
 from reasoner.session.session import Session
 from reasoner.stages.supervised import Lesson, Validation, supervise
+from tasks import BadRow
 from tasks.registry import get_task
 
 
@@ -84,7 +87,7 @@ def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded],
         )
         validation, bad, total = tested.rows[: section.held_out or None], bad + tested.bad, total + len(tested.rows)
     elif section.held_out and section.data:
-        rows, validation = rows[: -section.held_out], rows[-section.held_out :]
+        rows, validation = hold_back(rows, section.held_out)
     elif section.held_out:
         tested = encode_problems(validation_problems(session), policy.tokenizer, config.prompt, limit=limit)
         validation, bad, total = tested.rows[: section.held_out], bad + tested.bad, total + len(tested.rows)
@@ -96,6 +99,21 @@ def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded],
     return rows, validation, problems
 
 
+def hold_back(rows: Sequence[Encoded], count: int) -> tuple[list[Encoded], list[Encoded]]:
+    """Rows to learn from, and `count` rows for the evaluation loss, or more: all rows of a prompt lie on one side.
+
+    Prompts are held back in the order of their digests, so that the order of the rows does not matter.
+    """
+    prompts = Counter(row.prompt_ids for row in rows)
+    held, left = set[tuple[int, ...]](), count
+    for prompt in sorted(prompts, key=lambda ids: hashlib.blake2b(repr(ids).encode(), digest_size=8).digest()):
+        if left <= 0:
+            break
+        held.add(prompt)
+        left -= prompts[prompt]
+    return [row for row in rows if row.prompt_ids not in held], [row for row in rows if row.prompt_ids in held]
+
+
 def _say(session: Session, notes: Sequence[str]) -> None:
     for note in notes if session.fresh else ():
         session.display.note(note)
@@ -103,7 +121,11 @@ def _say(session: Session, notes: Sequence[str]) -> None:
 
 def _say_what_is_left_out(session: Session, bad: Sequence[BadRow], total: int) -> None:
     said = report_bad_rows(
-        bad, total=total, policy=session.config.sft.bad_rows, shape=DEMONSTRATION_SHAPE, folder=session.run.path
+        bad,
+        total=total,
+        policy=RowPolicy(session.config.sft.bad_rows, "sft.bad_rows"),
+        shape=DEMONSTRATION_SHAPE,
+        folder=session.run.path,
     )
     if said and session.fresh:
         session.display.note(said)

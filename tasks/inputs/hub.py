@@ -51,6 +51,18 @@ def hub_rows(name: str, *, split: str, config: str | None) -> Hub:
         ) from error
 
 
+def hub_splits(name: str, *, config: str | None) -> list[str] | None:
+    """The names of the splits of a data set on the hub; None where that cannot be known: reading it says why."""
+    try:
+        from datasets.inspect import get_dataset_split_names
+    except ImportError:
+        return None
+    try:
+        return cast("list[str]", get_dataset_split_names(name, config))
+    except Exception:  # the hub client raises a dozen unrelated classes
+        return None
+
+
 def _advice(reason: str) -> str:
     low = reason.lower()
     if "unknown split" in low or "bad split" in low:
@@ -62,4 +74,4 @@ def _advice(reason: str) -> str:
     return ""
 
 
-__all__ = ["Hub", "hub_rows"]
+__all__ = ["Hub", "hub_rows", "hub_splits"]

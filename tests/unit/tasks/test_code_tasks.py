@@ -172,5 +172,5 @@ def test_bad_options_say_what_to_do(
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "x"}\n')
-    with pytest.raises(TaskError, match=r"humaneval test row 0 must have columns task_id, .* it lacks task_id and"):
+    with pytest.raises(TaskError, match=r"line 1: must have columns task_id, .* it lacks task_id and"):
         get_task("humaneval", path=str(tmp_path / "rows.jsonl")).problems("test")

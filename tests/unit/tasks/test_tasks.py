@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import Problem, Task, TaskError
+from tasks import BadRow, Problem, Task, TaskError
 from tasks.arithmetic import FAMILIES
 from tasks.registry import get_task
 from tasks.validate import validate_task
@@ -75,11 +75,11 @@ def test_splits_of_arithmetic_do_not_meet_and_do_not_depend_on_the_seed() -> Non
     assert not train & {problem.prompt for problem in second.problems("test")}
 
 
-def test_a_single_file_is_split_one_row_in_ten(tmp_path: Path) -> None:
+def test_a_single_file_is_split_by_prompt(tmp_path: Path) -> None:
     task = columns(write(tmp_path / "rows.jsonl", ROWS))
     train, test = task.problems("train"), task.problems("test")
-    assert len(train) == 18
-    assert [problem.reference for problem in test] == ["10", "20"]
+    assert (len(train), len(test)) == (17, 3)
+    assert {problem.id.partition("/")[0] for problem in test} == {"test"}
     assert "\u2028" in train[0].prompt
 
 
@@ -104,7 +104,7 @@ def test_further_columns_reach_the_verifier(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{**row, "unit": "cm", "weight": None} for row in ROWS])
     first = columns(path, info_columns=["unit", "weight"]).problems("train")[0]
     assert first.info == {"unit": "cm", "weight": None}
-    with pytest.raises(TaskError, match=r"row 0 has no column 'units'.*Set task.options.info_columns"):
+    with pytest.raises(TaskError, match=r"line 1: has no column 'units'.*Set task.options.info_columns"):
         columns(path, info_columns=["units"]).problems("train")
 
 
@@ -116,15 +116,16 @@ def test_the_verifier_of_a_row_is_known_before_anything_is_graded(tmp_path: Path
         columns(path, verifier_column="source").problems("train")
     rows[3]["by"] = "maths"
     write(tmp_path / "rows.jsonl", rows)
-    with pytest.raises(TaskError, match=r"row 3, column 'by': no verifier named 'maths'. Did you mean 'math'"):
-        columns(path, verifier_column="by").problems("train")
+    bad = [one for one in columns(path, verifier_column="by").each("train") if isinstance(one, BadRow)]
+    assert [row.where.rpartition("/")[2] for row in bad] == ["rows.jsonl line 4"]
+    assert "column 'by': no verifier named 'maths'. Did you mean 'math'" in bad[0].reason
 
 
 def test_a_row_names_no_code(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def right(*, completion, reference):\n    return True\n")
     name = f"{tmp_path / 'own.py'}:right"
     path = write(tmp_path / "rows.jsonl", [{**row, "by": name} for row in ROWS])
-    with pytest.raises(TaskError, match=r"row 0, column 'by': a row's own verifier must be .*allow_row_code: true"):
+    with pytest.raises(TaskError, match=r"line 1: column 'by': a row's own verifier must be .*allow_row_code: true"):
         columns(path, verifier_column="by").problems("train")
     assert columns(path, verifier_column="by", allow_row_code=True).problems("train")[0].verifier == name
     assert columns(path, verifier_column="by", verifier=name).problems("train")[0].verifier == name
@@ -151,7 +152,6 @@ def test_chat_messages_and_templates(tmp_path: Path) -> None:
         ({"template": 5}, "option 'template': Input should be a valid string; got '5'"),
         ({"path": 5}, "option 'path'"),
         ({"split_names": ["x"]}, "option 'split_names': Input should be an object"),
-        ({"id_column": "kind"}, "rows 0 and 1 have the same id 'sum' in column 'kind'. Give each row an id of its own"),
         ({"path": "./nothing.jsonl"}, "there is no file or folder"),
         (
             {"promt_column": "x"},
@@ -169,23 +169,23 @@ def test_bad_options_say_what_to_do(tmp_path: Path, options: dict[str, object], 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.jsonl", b"{\n", "line 1 must be JSON"),
-        ("rows.jsonl", b"3\n", "line 1 must be a JSON object; got int"),
+        ("rows.jsonl", b"{\n", "line 1: must be JSON"),
+        ("rows.jsonl", b"3\n", "line 1: must be a JSON object; got int"),
         (
             "rows.jsonl",
             b'{"a": 1}\n{"problem": "\\ud800", "answer": "1"}\n',
-            r"line 2 holds '\\ud800', half of a surrogate",
+            r"line 2: holds '\\ud800', half of a surrogate",
         ),
-        ("rows.jsonl", b'{"a": 1}\n{"problem": "\xe9"}\n', "line 2 must be JSON in UTF-8: .*can't decode byte 0xe9"),
+        ("rows.jsonl", b'{"a": 1}\n{"problem": "\xe9"}\n', "line 2: must be JSON in UTF-8: .*can't decode byte 0xe9"),
         ("rows.jsonl", b"[" * 100_000, "must be JSON: entry 1 is none .nests more than 200 deep"),
-        ("rows.jsonl", b'{"a": 1}\n' + b"[" * 100_000, "line 2 must be JSON in UTF-8: maximum recursion"),
+        ("rows.jsonl", b'{"a": 1}\n' + b"[" * 100_000, "line 2: must be JSON in UTF-8: maximum recursion"),
         ("rows.jsonl.gz", b'{"a": 1}\n', "is named .gz, and is not packed so"),
         ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:30], "cannot be read: .*ended before"),
         ("rows.parquet", b"PAR1 is not enough", "cannot be read: .*Parquet"),
         ("rows.parquet", b"", "cannot be read: .*Parquet"),
-        ("rows.json", b'[{"problem": "\\ud800"}]', "row 1 holds"),
+        ("rows.json", b'[{"problem": "\\ud800"}]', "row 1: holds"),
         ("rows.json", b"\xff", "must be JSON"),
-        ("rows.json", b"{}", "row 0 has no column 'problem'. It has: none"),
+        ("rows.json", b"{}", "line 1: has no column 'problem'. It has: none"),
         ("rows.jsonl", b"\n", "must hold at least one row; it holds none"),
     ],
 )
@@ -227,7 +227,7 @@ class Careless(Task):
 
 def test_validation_names_both_problems_of_an_id_and_an_empty_prompt() -> None:
     found = validate_task(Careless(), "train")
-    assert found.faults == ["a: problems 0 and 2 have this id", "c: its prompt is empty"]
+    assert found.faults == ["a: problems 0 and 2 have this id: give each row one of its own", "c: its prompt is empty"]
     assert found.accepted == 2
 
 

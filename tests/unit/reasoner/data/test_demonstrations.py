@@ -19,11 +19,10 @@ from reasoner.data.demonstrations import (
     read_row,
 )
 from reasoner.data.encode import batch_of
-from reasoner.data.prompt import UnusableRow
-from reasoner.data.rows import BadRow, usable_rows
+from reasoner.data.rows import usable_rows
 from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer
 from reasoner.stages.references import with_references
-from tasks import Problem
+from tasks import Problem, UnusableRow
 
 SECTION = PromptSection()
 UNMARKED = CHAT_TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", "")

@@ -13,10 +13,9 @@ import pytest
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import PreferenceSection
 from reasoner.data.preferences import load_pairs, read_pair, transcript
-from reasoner.data.prompt import UnusableRow
-from reasoner.data.rows import BAD_ROWS, BadRow, report_bad_rows
+from reasoner.data.rows import BAD_ROWS, RowPolicy, report_bad_rows
 from reasoner.evaluation.reward_report import calibration, length_bias, pair_report, pairwise_accuracy
-from tasks import TaskError
+from tasks import BadRow, TaskError, UnusableRow
 
 SECTION = PreferenceSection()
 CHAT = [{"role": "user", "content": "hi"}]
@@ -123,15 +122,23 @@ def test_pairs_of_one_prompt_lie_on_one_side_and_bad_rows_are_named_once(tmp_pat
 
 def test_the_bad_row_policy_drops_and_counts_or_stops(tmp_path: Path) -> None:
     bad = [BadRow(f"f row {n}", "the chosen completion is empty") for n in range(4)]
-    said = report_bad_rows(bad, total=10, policy="drop", shape="", folder=tmp_path)
+    drop, stop = (RowPolicy(value, "preferences.bad_rows") for value in ("drop", "stop"))
+    for _ in range(2):  # of a resumed run: each row is named once
+        said = report_bad_rows(bad, total=10, policy=drop, shape="", folder=tmp_path)
     assert said is not None
-    assert said.startswith("4 of 10 rows cannot be used: f row 0: the chosen completion is empty; ")
+    assert said.startswith("4 of 10 rows cannot be used: f row 0: the chosen completion is empty (4 rows). They were")
     assert len((tmp_path / BAD_ROWS).read_text().splitlines()) == 4
-    with pytest.raises(ConfigError, match="bad_rows is 'stop'"):
-        report_bad_rows(bad, total=10, policy="stop", shape="")
+    with pytest.raises(ConfigError, match=r"bad_rows is 'stop'.*set preferences.bad_rows: drop to go on"):
+        report_bad_rows(bad, total=10, policy=stop, shape="")
     with pytest.raises(ConfigError, match=r"None is left. A row must be {a, b}\."):
-        report_bad_rows(bad, total=4, policy="drop", shape="{a, b}")
-    assert report_bad_rows([], total=10, policy="stop", shape="") is None
+        report_bad_rows(bad, total=4, policy=drop, shape="{a, b}")
+    assert report_bad_rows([], total=10, policy=stop, shape="") is None
+
+
+@pytest.mark.parametrize(("value", "offered"), [("stop", "drop_most"), ("drop", "drop_most"), ("drop_most", None)])
+def test_a_hint_offers_what_helps_and_nothing_that_is_set(value: str, offered: str | None) -> None:
+    refusal = RowPolicy(value, "task.bad_rows").refusal(6, 10)
+    assert (refusal and refusal.partition("set task.bad_rows: ")[2].partition(" ")[0]) == offered
 
 
 def test_pairwise_accuracy_and_its_interval() -> None:

@@ -11,13 +11,13 @@ from reasoner.config.sections import ModelSection, PromptSection, ScratchConfig
 from reasoner.data.demonstrations import encode_problems, encode_row
 from reasoner.data.pairs import encode_pairs
 from reasoner.data.preferences import Pair
-from reasoner.data.prompt import UnusableRow, render
-from reasoner.data.rows import BadRow, report_bad_rows
+from reasoner.data.prompt import render
+from reasoner.data.rows import RowPolicy, report_bad_rows
 from reasoner.data.turns import Turns, ends_of, turns_of
 from reasoner.graders.judge_model import prompt_text
 from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer, load_model
 from reasoner.model.paths import ModelError
-from tasks import Problem
+from tasks import BadRow, Problem, UnusableRow
 from verifiers.judge.chat import Turn
 
 SECTION = PromptSection()
@@ -357,9 +357,9 @@ def test_a_chat_template_of_ones_own_takes_the_place_of_the_tokenizers(tmp_path:
 def test_a_run_does_not_begin_where_most_rows_cannot_be_used(bad: int, policy: str, goes_on: bool) -> None:
     rows = [BadRow(f"f row {place}", "why") for place in range(bad)]
     if goes_on:
-        said = report_bad_rows(rows, total=4, policy=policy, shape="{prompt}")
+        said = report_bad_rows(rows, total=4, policy=RowPolicy(policy, "sft.bad_rows"), shape="{prompt}")
         assert said is not None
-        assert f"{bad} of 4 rows cannot be used: f row 0: why" in said
+        assert f"{bad} of 4 rows cannot be used: f row 0: why ({bad} rows)" in said
         return
-    with pytest.raises(ConfigError, match=r"3 of 4 rows cannot be used.*75% of the data.*bad_rows: drop_most"):
-        report_bad_rows(rows, total=4, policy=policy, shape="{prompt}")
+    with pytest.raises(ConfigError, match=r"3 of 4 rows cannot be used.*75% of the data.*set sft.bad_rows: drop_most"):
+        report_bad_rows(rows, total=4, policy=RowPolicy(policy, "sft.bad_rows"), shape="{prompt}")

@@ -248,7 +248,7 @@ def test_the_problem_list_drops_what_was_never_solved_and_config_reads_it(tmp_pa
     section = TaskSection(name="arithmetic", problems_file=str(file))
     assert [problem.id for problem in listed(problems, section)] == names
     with pytest.raises(ConfigError, match="none of which"):
-        listed([Problem(id="other", prompt="p", reference="1", verifier="exact")], section)
+        [*listed([Problem(id="other", prompt="p", reference="1", verifier="exact")], section)]
 
 
 def test_a_problem_that_was_not_sampled_is_judged_by_those_of_its_difficulty() -> None:

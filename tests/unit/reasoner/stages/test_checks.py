@@ -124,7 +124,7 @@ REFUSED: list[tuple[dict[str, object], type[Exception], str]] = [
     ({"task": {"name": "dataset", "options": {"path": "./no.jsonl", "verifier": "exact"}}}, TaskError, r"no\.jsonl"),
     (
         {"task": {"name": "dataset", "options": {"path": "demos.jsonl", "verifier": "exact"}}},
-        TaskError,
+        ConfigError,
         r"no column 'reference'",
     ),
     ({"task": {**DATASET, "problems_file": "other-ids.jsonl"}}, ConfigError, r"problems_file other-ids.*none of which"),

@@ -1,0 +1,172 @@
+"""`reasoner data`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reasoner.cli.errors import plain_errors, plain_typer
+
+if TYPE_CHECKING:
+    from reasoner.config.stage import RunConfig, StageConfig
+    from reasoner.data.check import Report, Watch
+    from reasoner.data.check_text import Tokens
+    from reasoner.data.propose import Proposal
+    from tasks import BadRow
+
+app = plain_typer(no_args_is_help=True, help="Say what is in data, and whether it can be used.")
+SAID_EVERY = 30.0
+"""Seconds between lines where there is no terminal to draw in."""
+
+
+@app.callback()
+def _group() -> None:
+    """Say what is in data, and whether it can be used."""
+
+
+@app.command(
+    epilog="Examples:\n\nreasoner data check rows.jsonl\n\n"
+    "reasoner data check org/set verifier=math reference_column=answer --tokenizer org/Model\n\n"
+    "reasoner data check mine.yaml --json"
+)
+def check(
+    path: Annotated[str, typer.Argument(help="A file, a folder, a hub name; or a config (YAML), for all its data.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value: options of the dataset task, or keys of sft or preferences, or of the config."),
+    ] = None,
+    use: Annotated[
+        str | None, typer.Option("--for", help="problems, demonstrations or preferences; default: as is recognised.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="A model: count tokens, show rows as it sees them.")
+    ] = None,
+    bad_rows: Annotated[
+        Path | None, typer.Option("--bad-rows", help="Write every row that cannot be used to this file (TSV).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object.")] = False,
+) -> None:
+    """Say how data is read, what of it can be used, what is repeated, and the config to paste.
+
+    Exit status: 0 where it can be used, 1 where it cannot, 2 where it cannot be read at all.
+    """
+    with plain_errors():
+        from reasoner.data.check import check_stage
+        from reasoner.data.propose import stages_of
+
+        found = stages_of(path, settings or [], use=use, model=tokenizer)
+        with _written(bad_rows) as on_bad, watched(on_bad) as watch:
+            reports = [(stage, report) for stage in found.stages for report in check_stage(stage, watch)]
+        if not reports:
+            typer.echo(f"{path} names no data that is read from files or the hub", err=True)
+        tokens = [_tokens(stage, report, tokenizer) if tokenizer else None for stage, report in reports]
+        _print([report for _, report in reports], tokens, found, as_json=as_json)
+        raise typer.Exit(1 if any(report.fault for _, report in reports) else 0)
+
+
+def _print(reports: list[Report], tokens: list[Tokens | None], found: Proposal, *, as_json: bool) -> None:
+    from reasoner.data.check_text import lines, to_json
+    from verifiers.jsonl import json_line
+
+    if as_json:
+        rows = [to_json(report, counted, found.yaml) for report, counted in zip(reports, tokens, strict=True)]
+        usable = all(report.fault is None for report in reports)
+        recognised = {"columns": [*found.columns], "recognised": found.told}
+        typer.echo(json_line({"usable": usable, **recognised, "data": rows}))
+        return
+    if found.told:
+        typer.echo(f"recognised as {found.told}; columns: {', '.join(found.columns)}")
+    for report, counted in zip(reports, tokens, strict=True):
+        for line in lines(report, counted):
+            typer.echo(line)
+    if found.yaml:
+        typer.echo("\n# a config that reads it so; `reasoner train FILE.yaml --dry-run` says what it would do")
+        typer.echo(found.yaml)
+
+
+def print_data(run: RunConfig) -> None:
+    """Print what is to be known of the data of every stage that lies on this disk, each source once.
+
+    Raises:
+        ConfigError: some of it cannot be used.
+    """
+    from reasoner.config.errors import ConfigError
+    from reasoner.data.check import check_stage
+    from reasoner.data.check_text import lines
+    from reasoner.stages.references import stage_of
+
+    printed: set[str] = set()
+    for index in range(len(run.stages)):
+        with watched() as watch:
+            reports = [*check_stage(stage_of(run, index), watch, hub=False, output=Path(run.output))]
+        for report in reports:
+            text = "\n".join(f"# {line}" for line in lines(report, examples=False))
+            if text not in printed:
+                typer.echo(text)
+            printed.add(text)
+            if report.fault:
+                raise ConfigError("bad-value", f"{report.where}: {report.fault}")
+
+
+def _tokens(stage: StageConfig, report: Report, name: str) -> Tokens:
+    from reasoner.cli.loading import loading_told
+
+    with loading_told("the tokenizer"):
+        from reasoner.data.measure import measure
+        from reasoner.model.load import load_tokenizer
+    return measure(report, load_tokenizer(name), stage.prompt)
+
+
+@contextmanager
+def _written(path: Path | None) -> Iterator[object]:
+    """What writes bad rows to a file as they are found; None without a file."""
+    if path is None:
+        yield None
+        return
+    from verifiers.own_files import open_own
+    from verifiers.text import one_line, whole
+
+    with os.fdopen(open_own(path, "write"), "w", encoding="utf-8") as file:
+
+        def write(row: BadRow) -> None:
+            file.write(f"{one_line(whole(row.where))}\t{one_line(whole(row.reason))}\n")
+
+        yield write
+
+
+@contextmanager
+def watched(on_bad: object = None) -> Iterator[Watch]:
+    """Say on standard error how many rows were read: in a terminal all the time, elsewhere now and then."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from reasoner.data.check import Watch
+    from verifiers.terminal.console import plain_console
+
+    console = plain_console(stderr=True)
+    told = Watch() if on_bad is None else Watch(on_bad=on_bad)  # pyright: ignore[reportArgumentType]
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
+    live = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not live) as bar:
+        task, rows, said = bar.add_task("rows"), 0, time.monotonic()
+
+        def on_row() -> None:
+            nonlocal rows, said
+            rows += 1
+            if rows % 1000:
+                return
+            if live:
+                bar.update(task, completed=rows)
+            elif time.monotonic() - said > SAID_EVERY:
+                said = time.monotonic()
+                typer.echo(f"{rows:,} rows read", err=True)
+
+        yield told._replace(on_row=on_row)
+
+
+__all__ = ["app", "print_data", "watched"]

@@ -1,0 +1,231 @@
+"""What can be said of data before it is used: counted over all rows, for problems, demonstrations and preferences.
+
+`reasoner data check` and `--dry-run` are this. No torch, unless a tokenizer is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from reasoner.config.methods import METHODS
+from reasoner.config.sections import PreferenceSection, SftSection, TaskSection
+from reasoner.config.stage import StageConfig
+from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, demonstrations_in, read_row
+from reasoner.data.figures import NEAR_TESTED, Figures, Item, of_demonstration, of_pair, of_problem
+from reasoner.data.overlap import Overlap, find_overlaps
+from reasoner.data.preferences import PAIR_SHAPE, pair_of, preferences_in
+from reasoner.data.problems import PROBLEM_SHAPE, with_verifiers
+from reasoner.data.rows import RowPolicy, Source, shaped_rows
+from tasks import BadRow, UnusableRow
+from tasks.base import TaskError
+from tasks.held_out import held_out
+from tasks.inputs import is_local
+from tasks.inputs.formats import Use
+from tasks.registry import get_task
+from tasks.row_task import RowTask
+from tasks.validate import Verifiers
+from verifiers import VerifierError
+from verifiers.registry import verifier_class
+
+SHAPES: Mapping[Use, str] = {
+    "problems": PROBLEM_SHAPE,
+    "demonstrations": DEMONSTRATION_SHAPE,
+    "preferences": PAIR_SHAPE,
+}
+
+
+Paths = tuple[tuple[Literal["train", "test"], Sequence[str]], ...]
+
+
+class Shared(NamedTuple):
+    """Test rows that ask what training rows ask."""
+
+    equal: int
+    """The same prompt, but for case and white space; over all rows."""
+    examples: list[str]
+    near: list[Overlap]
+    """Those that share half of their words with one, of the first few."""
+    near_tested: int
+    near_train: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What is known of one source of data."""
+
+    use: Use
+    where: str
+    policy: RowPolicy
+    splits: list[Figures] = field(default_factory=list[Figures])
+    """train, and test where there is one."""
+    shared: Shared | None = None
+    notes: list[str] = field(default_factory=list[str])
+    """How it was found and read."""
+    fault: str | None = None
+    """Why it cannot be used."""
+
+
+class Watch(NamedTuple):
+    """Who is told while rows are read."""
+
+    on_row: Callable[[], None] = lambda: None
+    on_bad: Callable[[BadRow], None] = lambda row: None
+
+
+def check_stage(stage: StageConfig, watch: Watch, *, hub: bool = True, output: Path | None = None) -> Iterator[Report]:
+    """Every source of data of a stage.
+
+    Args:
+        stage: the config.
+        watch: is told of every row.
+        hub: whether data sets of the hub are downloaded; otherwise they are passed over.
+        output: the run folder, into which earlier stages have still to write what lies there.
+    """
+
+    def is_here(path: str) -> bool:
+        coming = output is not None and Path(path).resolve().is_relative_to(output.resolve())
+        return not coming and (hub or is_local(path)) and not path.startswith(("stage:", "stages:"))
+
+    def here(paths: Iterable[object]) -> bool:
+        return all(isinstance(path, str) and is_here(path) for path in paths)
+
+    learns_from = METHODS[stage.method].learns_from
+    if learns_from == "pairs" and here([*stage.preferences.train, *stage.preferences.test]):
+        yield check_preferences(stage.preferences, watch)
+    if learns_from == "demonstrations" and stage.sft.data and here([*stage.sft.data, *stage.sft.test]):
+        yield check_demonstrations(stage.sft, watch)
+    for section in stage.task:
+        path = section.options.get("path")
+        if path is not None and here(path if isinstance(path, list) else [path]):
+            yield check_task(section, watch, tests=stage.evaluates, tested=stage.eval.problems)
+
+
+def check_task(section: TaskSection, watch: Watch, *, tests: bool = True, tested: int = NEAR_TESTED) -> Report:
+    """The problems of a task.
+
+    Args:
+        section: of the config.
+        watch: is told of every row.
+        tests: whether the evaluation split is read too.
+        tested: evaluation problems that are compared with the training problems by shared words, at most NEAR_TESTED.
+    Raises:
+        TaskError, VerifierError: the task has no such option or verifier.
+    """
+    path = section.options.get("path")
+    where = ", ".join(map(str, path)) if isinstance(path, list) else str(path or section.name)
+    report = Report(use="problems", where=where, policy=RowPolicy(section.bad_rows, "task.bad_rows"))
+
+    task = get_task(section.name, **section.options)
+    if isinstance(verifier := section.options.get("verifier"), str):
+        verifier_class(verifier)  # its name is wrong, or the data is not to blame
+
+    def rows() -> Iterator[tuple[str, Item | BadRow]]:
+        if tests and isinstance(task, RowTask) and task.source() is not None:
+            found = task.sides()
+        else:
+            names = (section.train_split, section.eval_split)[: 1 + tests]
+            found = ((split, one) for split in names for one in task.each(split))
+        for split, one in found:
+            yield split, one if isinstance(one, BadRow) else of_problem(with_verifiers([one], section)[0])
+
+    _count(report, rows(), watch, Verifiers(), splits=(section.train_split, section.eval_split)[: 1 + tests])
+    report.notes += task.notes
+    _finish(report, min(tested, NEAR_TESTED))
+    return report
+
+
+def check_demonstrations(section: SftSection, watch: Watch) -> Report:
+    """The demonstrations of an sft section; errors as of `check_task`."""
+    report = Report(
+        use="demonstrations", where=", ".join(section.data), policy=RowPolicy(section.bad_rows, "sft.bad_rows")
+    )
+
+    def rows() -> Iterator[tuple[str, Item | BadRow]]:
+        both: Paths = (("train", section.data), ("test", section.test))
+        for split, paths in both:
+            source = demonstrations_in(section, split, paths)
+            items = _items(source, lambda row, where: of_demonstration(read_row(row), where), report.notes)
+            yield from ((split, one) for one in items)
+
+    _count(report, rows(), watch, splits=("train", "test") if section.test else ("train",))
+    _finish(report, NEAR_TESTED)
+    return report
+
+
+def check_preferences(section: PreferenceSection, watch: Watch) -> Report:
+    """The pairs of a preferences section; errors as of `check_task`."""
+    report = Report(
+        use="preferences", where=", ".join(section.train), policy=RowPolicy(section.bad_rows, "preferences.bad_rows")
+    )
+
+    share = section.held_out_share
+
+    def rows() -> Iterator[tuple[str, Item | BadRow]]:
+        both: Paths = (("train", section.train), ("test", section.test))
+        for split, paths in both:
+            source = preferences_in(section, split, paths)
+            for one in _items(source, lambda row, where: of_pair(pair_of(row, section, where=where)), report.notes):
+                held = not section.test and isinstance(one, Item) and held_out(one.prompt, share)
+                yield "test" if held else split, one
+
+    _count(report, rows(), watch, splits=("train", "test") if section.test or share else ("train",))
+    if not section.test and share:
+        held = f"{share:.0%} of the prompts, by their digest, are held out (preferences.held_out_share)"
+        report.notes.append(f"{report.where}: {held}")
+    _finish(report, NEAR_TESTED)
+    return report
+
+
+def _items(
+    source: Source, make: Callable[[Mapping[str, object], str], Item], notes: list[str]
+) -> Iterator[Item | BadRow]:
+    for where, row in shaped_rows(source, notes=notes):
+        try:
+            if isinstance(row, ValueError):
+                raise UnusableRow(str(row))
+            yield make(row, where)
+        except UnusableRow as error:
+            yield BadRow(where, str(error))
+
+
+def _count(
+    report: Report,
+    rows: Iterable[tuple[str, Item | BadRow]],
+    watch: Watch,
+    verifiers: Verifiers | None = None,
+    *,
+    splits: Sequence[str],
+) -> None:
+    """Add the figures of the splits; what keeps them from being read to their end is the report's fault."""
+    found = {split: Figures(split, verifiers=verifiers, on_bad=watch.on_bad) for split in splits}
+    report.splits.extend(found.values())
+    try:
+        for split, one in rows:
+            watch.on_row()
+            found[split].add(one)
+    except (TaskError, VerifierError) as error:
+        report.fault = str(error)
+    for figures in found.values():
+        figures.close()
+        refusal = report.policy.refusal(figures.bad, figures.rows)
+        if refusal and report.fault is None:
+            shape = f" A row must be {SHAPES[report.use]}." if figures.bad == figures.rows else ""
+            counted = f"{figures.bad} of {figures.rows} rows cannot be used. "
+            report.fault = f"{figures.name}: {counted}{refusal}{shape}"
+
+
+def _finish(report: Report, tested: int) -> None:
+    """Compare the splits."""
+    if len(report.splits) < 2 or not all(figures.usable for figures in report.splits):
+        return
+    train, test = report.splits
+    equal, numbers = test.asking.shared(train.asking)
+    own = test.near[:tested]
+    near = [one for one in find_overlaps(train.near, own) if one.share < 1]
+    report.shared = Shared(equal, [test.named(number) for number in numbers], near, len(own), len(train.near))
+
+
+__all__ = ["Report", "Shared", "Watch", "check_demonstrations", "check_preferences", "check_stage", "check_task"]

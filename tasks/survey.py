@@ -1,0 +1,112 @@
+"""Counts over all rows of a data set, however many: duplicates, contradictions, rows of two splits. In flat memory.
+
+Of a row 24 bytes are kept: a digest of what it asks, one of what is right, and its number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from array import array
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from tasks.held_out import prompt_digest
+from tasks.leak import final_answer
+from verifiers import JSON
+
+SHOWN = 3
+"""Rows that are named as examples."""
+NUMBER = re.compile(r"([-+]?\d{1,30}(?:\.\d{1,30})?)(?:/(\d{1,30}))?")
+Sorted = np.ndarray[tuple[int], np.dtype[np.uint64]]
+
+
+class Repeats(NamedTuple):
+    """Rows that ask what another row asks."""
+
+    duplicates: int
+    """Rows that repeat an earlier one, answer and all."""
+    contradictions: int
+    """Rows whose answer is not that of the first row that asks the same."""
+    duplicate_rows: list[tuple[int, int]]
+    """The first few, as (earlier row, later row)."""
+    contradiction_rows: list[tuple[int, int]]
+
+
+class Survey:
+    """What is known of the rows seen so far.
+
+    Example:
+        >>> survey = Survey()
+        >>> for number, (asked, right) in enumerate([("2+2?", "4"), ("2 + 2?", "5"), ("2+2?", "4.0"), ("2+2?", "5")]):
+        ...     survey.add(number, asked=text_digest(asked), right=answer_digest(right))
+        >>> survey.repeats().duplicates, survey.repeats().contradictions
+        (1, 1)
+    """
+
+    def __init__(self) -> None:
+        self._asked, self._right, self._numbers = array("Q"), array("Q"), array("Q")
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def add(self, number: int, *, asked: int, right: int) -> None:
+        """Note a row: digests of 64 bits of what it asks and of what is right."""
+        self._asked.append(asked)
+        self._right.append(right)
+        self._numbers.append(number)
+
+    def repeats(self) -> Repeats:
+        """Duplicates and contradictions among all rows."""
+        asked, right, numbers = (np.frombuffer(one, dtype=np.uint64) for one in self._columns())
+        order = np.argsort(asked, kind="stable")  # rows that ask the same, in the order of the data
+        asked, right, numbers = asked[order], right[order], numbers[order]
+        begins = np.flatnonzero(np.concatenate(([True], asked[1:] != asked[:-1]))) if len(asked) else np.zeros(0, int)
+        first = np.repeat(begins, np.diff(np.append(begins, len(asked))))
+        later = np.arange(len(asked)) != first
+        same = later & (right == right[first])
+        other = later & ~same
+        return Repeats(
+            int(same.sum()),
+            int(other.sum()),
+            *(self._examples(numbers, first, np.flatnonzero(which)) for which in (same, other)),
+        )
+
+    def shared(self, other: Survey) -> tuple[int, list[int]]:
+        """How many rows ask what a row of another survey asks, and the numbers of the first."""
+        asked, numbers = (np.frombuffer(one, dtype=np.uint64) for one in (self._asked, self._numbers))
+        both = np.flatnonzero(np.isin(asked, np.frombuffer(other._asked, dtype=np.uint64)))
+        return len(both), [int(numbers[place]) for place in both[:SHOWN]]
+
+    def _columns(self) -> tuple[array[int], array[int], array[int]]:
+        return self._asked, self._right, self._numbers
+
+    @staticmethod
+    def _examples(numbers: Sorted, first: np.ndarray, places: np.ndarray) -> list[tuple[int, int]]:
+        chosen = sorted((int(numbers[first[place]]), int(numbers[place])) for place in places[: 1000 * SHOWN])
+        return chosen[:SHOWN]
+
+
+def text_digest(*texts: str) -> int:
+    """64 bits that texts share if they differ in nothing but case and white space."""
+    return prompt_digest("\n".join(texts))
+
+
+def answer_digest(reference: JSON) -> int:
+    """64 bits that two reference answers share if they say the same: 0.5 and 1/2, a solution and its final answer."""
+    text = reference
+    if isinstance(text, str):
+        text = final_answer(text)
+    elif isinstance(text, bool) or not isinstance(text, int | float):
+        text = json.dumps(reference, sort_keys=True, ensure_ascii=True)
+    text = str(text)
+    found = NUMBER.fullmatch(text)
+    if found and (found[2] is None or int(found[2])):
+        text = str(Fraction(found[1]) / int(found[2] or 1))
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+__all__ = ["Repeats", "Survey", "answer_digest", "text_digest"]
