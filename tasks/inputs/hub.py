@@ -54,11 +54,11 @@ def hub_rows(name: str, *, split: str, config: str | None) -> Hub:
 def hub_splits(name: str, *, config: str | None) -> list[str] | None:
     """The names of the splits of a data set on the hub; None where that cannot be known: reading it says why."""
     try:
-        from datasets.inspect import get_dataset_split_names
+        from datasets import get_dataset_split_names
     except ImportError:
         return None
     try:
-        return cast("list[str]", get_dataset_split_names(name, config))
+        return get_dataset_split_names(name, config)
     except Exception:  # the hub client raises a dozen unrelated classes
         return None
 

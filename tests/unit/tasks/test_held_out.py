@@ -53,14 +53,13 @@ def test_a_folder_with_a_training_split_alone(tmp_path: Path) -> None:
 
 def test_a_hub_set_with_a_training_split_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
-    import datasets.inspect
 
-    def load(name: str, config: str | None, *, split: str) -> datasets.Dataset:
+    def load(name: str, config: str | None, *, split: str) -> list[dict[str, str]]:
         assert split == "train"
-        return datasets.Dataset.from_list(ROWS)
+        return ROWS
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    monkeypatch.setattr(datasets.inspect, "get_dataset_split_names", lambda name, config: ["train"])
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config: ["train"])
     task = dataset("org/set")
     assert not prompts(task, "train") & prompts(task, "test")
     assert len(task.problems("train")) + len(task.problems("test")) == 200

@@ -121,7 +121,9 @@ def test_long_prompts_are_counted_all_named_and_left_out_by_option(
     section = ModelSection(from_scratch=ScratchConfig(hidden_size=16, layers=1, heads=1))
     _, tokenizer = load_model(section, seed=0)
     task = {"name": "tests.unit.reasoner.data.test_problems:Long", "long_prompts": policy}
-    config = resolve({"model": "org/name", "task": task, "rollout": {"max_tokens": 7}, "prompt": {"chat": "never"}}).stages[0]
+    config = resolve(
+        {"model": "org/name", "task": task, "rollout": {"max_tokens": 7}, "prompt": {"chat": "never"}}
+    ).stages[0]
     parts = [Long().problems("train")]
 
     def fit():
