@@ -181,12 +181,13 @@ def _check_pairs(stage: StageConfig, coming: Path | None) -> None:
 
 def _check_demonstrations(stage: StageConfig, coming: Path | None) -> None:
     section = stage.sft
-    check_first(
-        [
-            demonstrations_in(section, "train", _on_this_disk(section.data, coming)),
-            demonstrations_in(section, "test", _on_this_disk(section.test, coming)),
-        ],
-        read=lambda row, where: read_row(row),
-        policy=RowPolicy(section.bad_rows, "sft.bad_rows"),
-        shape=DEMONSTRATION_SHAPE,
-    )
+    for source in (
+        demonstrations_in(section, "train", _on_this_disk(section.data, coming)),
+        demonstrations_in(section, "test", _on_this_disk(section.test, coming)),
+    ):
+        check_first(
+            [source],
+            read=lambda row, where: read_row(row),
+            policy=RowPolicy(section.bad_rows, "sft.bad_rows"),
+            shape=DEMONSTRATION_SHAPE,
+        )

@@ -81,7 +81,7 @@ def test_what_is_not_on_this_disk_is_not_looked_up(folder: Path, monkeypatch: py
         raise AssertionError("looked up")
 
     monkeypatch.setattr("reasoner.preflight.step_tokens.shaped_rows", refuse)
-    monkeypatch.setattr("reasoner.preflight.step_tokens.load_pairs", refuse)
+    monkeypatch.setattr("reasoner.preflight.step_tokens.preferences_in", refuse)
     monkeypatch.setattr("reasoner.preflight.step_tokens.render", refuse)
     assert step_tokens(stage_of(folder, task="gsm8k")) is None
     assert step_tokens(stage_of(folder, method="sft", sft={"data": "org/rows"})) is None
