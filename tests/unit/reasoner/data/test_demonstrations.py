@@ -22,7 +22,7 @@ from reasoner.data.encode import batch_of
 from reasoner.data.rows import usable_rows
 from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer
 from reasoner.stages.references import with_references
-from tasks import Problem, UnusableRow
+from tasks import BadRow, Problem, UnusableRow
 
 SECTION = PromptSection()
 UNMARKED = CHAT_TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", "")
