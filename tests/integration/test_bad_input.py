@@ -21,7 +21,6 @@ from reasoner.storage.find_model import list_checkpoints
 
 pytestmark = pytest.mark.integration
 SMALL = {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 1, "max_positions": 96}}
-ROW = {"prompt": "2+2?", "reference": "4"}
 
 
 def config_file(folder: Path, **changes: object) -> Path:
@@ -62,30 +61,30 @@ def dataset(folder: Path, rows: list[object], **options: object) -> dict[str, ob
     ("case", "says"),
     [
         ("missing column", ["has no column 'question'", "It has: prompt, reference", "Set task.options.prompt_column"]),
-        ("empty prompt", ["train/3: its prompt is empty", "Mend or remove"]),
-        ("bad gold", ["train/3:", "1 of 18 problems cannot be used", "reasoner tasks validate"]),
+        ("empty prompt", ["train/3: its prompt is empty", "set task.bad_rows: drop"]),
+        ("bad gold", ["train/3:", "1 of 17 rows cannot be used", "set task.bad_rows: drop"]),
         ("no such model", ["no/such-model"]),
         ("typo", ["unknown key 'rollout.group_sise'", "Did you mean 'group_size'?"]),
-        ("too long", ["train/3", "must fit", "96"]),
+        ("too long", ["train/3", "must fit", "96", "set task.long_prompts: drop"]),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(tmp_path: Path, case: str, says: list[str]) -> None:
-    rows: list[object] = [ROW] * 20
+    rows: list[object] = [{"prompt": f"{n}+1?", "reference": str(n + 1)} for n in range(20)]
     match case:
         case "missing column":
             changes: dict[str, object] = {"task": dataset(tmp_path, rows, prompt_column="question")}
         case "empty prompt":
             rows[3] = {"prompt": "  ", "reference": "4"}
-            changes = {"task": dataset(tmp_path, rows)}
+            changes = {"task": {**dataset(tmp_path, rows), "bad_rows": "stop"}}
         case "bad gold":
             rows[3] = {"prompt": "2+2?", "reference": r"\frac{1}{"}
-            changes = {"task": dataset(tmp_path, rows)}
+            changes = {"task": {**dataset(tmp_path, rows), "bad_rows": "stop"}}
         case "no such model":
             changes = {"model": "no/such-model"}
         case "typo":
             changes = {"rollout": {"group_sise": 2}}
         case _:
-            rows[3] = {"prompt": "2+2?" * 30, "reference": "4"}
+            rows[3] = {"prompt": "2+2?" * 31, "reference": "4"}
             changes = {"task": dataset(tmp_path, rows)}
     done = reasoner("train", str(config_file(tmp_path, **changes)))
     error = [line for line in done.stderr.split("\n") if line.startswith("error: ")]
