@@ -5,76 +5,45 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
 
-from verifiers.answers.find import strip_thinking
+from verifiers.code.choice import chosen_program, defines
+from verifiers.code.fences import BOM, PYTHON, fenced_blocks, parses, without_thinking
 from verifiers.code.guest import wire
 from verifiers.verdict import JSON
 
-FENCE = re.compile(r"^([ \t]*+)(`{3,}+|~{3,}+)[ \t]*+([\w+#.-]*+)[^\n]*+\n", re.MULTILINE)
-LANGUAGES = ("python", "py", "python3")
-DEFINED = re.compile(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", re.MULTILINE)
 ANSWER_TAG = re.compile(r"\[ANSWER\](.*?)\[/ANSWER\]", re.DOTALL)
 MAX_LITERAL = 20_000
 
-
-class Block(NamedTuple):
-    """A fenced block."""
-
-    language: str
-    content: str
+__all__ = ["defines", "extract_program", "fenced_blocks", "literal", "literal_arguments", "predicted"]
 
 
-def fenced_blocks(text: str) -> list[Block]:
-    """Every fenced block in order, without the indentation of its fence; a last one may lack its closing fence.
-
-    Example:
-        >>> fenced_blocks("so:\\n```python\\nx = 1\\n```\\nprints\\n```\\n1\\n```")
-        [Block(language='python', content='x = 1\\n'), Block(language='', content='1\\n')]
-    """
-    found: list[Block] = []
-    position = 0
-    while opening := FENCE.search(text, position):
-        indent, fence, language = opening.groups()
-        closing = re.compile(rf"^[ \t]*+{re.escape(fence)}[ \t]*+\r?$", re.MULTILINE).search(text, opening.end())
-        content = text[opening.end() : closing.start() if closing else len(text)]
-        if indent:
-            content = re.sub(rf"^{indent}", "", content, flags=re.MULTILINE)
-        found.append(Block(language.lower(), content))
-        position = closing.end() if closing else len(text)
-    return found
-
-
-def extract_program(completion: str, block: str, wanted: Collection[str] = ()) -> str | None:
-    """The program of a completion; nothing inside `<think>` counts.
+def extract_program(
+    completion: str,
+    block: str,
+    wanted: Collection[str] = (),
+    *,
+    reads: bool = False,
+) -> str | None:
+    """The Python program of a completion; nothing inside `<think>` counts. See `verifiers.code.choice`.
 
     Args:
+        completion: as the model wrote it.
         block: last or first (of the fenced blocks that say they are Python; of those that say nothing, where none
             does), or whole (the completion as it stands).
         wanted: names of which the program has to define one. A block that defines none of them, such as an example of
             its use, is passed over for one that does.
+        reads: the program is one that has something to read on standard input.
     """
-    text = strip_thinking(completion)
+    text = without_thinking(completion)
     if block == "whole":
-        return text
+        whole = completion.removeprefix(BOM)
+        return whole if text != whole and parses(whole) else text
     blocks = fenced_blocks(text)
-    programs = [found.content for found in blocks if found.language in LANGUAGES]
+    programs = [found.content for found in blocks if found.language in PYTHON]
     programs = programs or [found.content for found in blocks if not found.language]
-    programs = [program for program in programs if defines(program, wanted)] or programs
     if not programs:
         return None
-    return programs[-1] if block == "last" else programs[0]
-
-
-def defines(code: str, names: Collection[str]) -> bool:
-    """Whether a program defines one of the names itself, at its top level.
-
-    Example:
-        >>> defines("def f(x): return x", ["f", "g"]), defines("print(f(1))", ["f"])
-        (True, False)
-    """
-    found = DEFINED.finditer(code)
-    return any((match.group(1) or match.group(2)) in names for match in found)
+    return chosen_program(programs, last=block == "last", wanted=wanted, reads=reads)
 
 
 def predicted(completion: str, entry_point: str, what: str) -> str | None:
@@ -83,7 +52,7 @@ def predicted(completion: str, entry_point: str, what: str) -> str | None:
     Taken from the last `[ANSWER]...[/ANSWER]`, else the last fenced block, else the last line that is not blank.
     `assert f(...) == ...` gives its side that is asked for.
     """
-    text = strip_thinking(completion)
+    text = without_thinking(completion)
     tags = ANSWER_TAG.findall(text)
     blocks = fenced_blocks(text)
     if tags:

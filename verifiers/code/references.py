@@ -321,6 +321,11 @@ def tested_names(reference: Mapping[str, JSON]) -> frozenset[str]:
     )
 
 
+def has_input(reference: Mapping[str, JSON]) -> bool:
+    """Whether any of the cases of a usable reference has something to read."""
+    return any(str(case["input"]).strip() for case in objects(reference, "cases"))
+
+
 def _predict(reference: Mapping[str, JSON]) -> None:
     _entry_point(reference)
     _source(reference.get("code"), "code")

@@ -15,7 +15,7 @@ from verifiers.code.grading import Grader, Memory, Program
 from verifiers.code.guests import RESULT_BYTES, Results, SandboxFault
 from verifiers.code.imports import IMPORTS
 from verifiers.code.output import COMPARISONS, OutputRule, read_output_rule, read_tolerance
-from verifiers.code.references import SCHEMA, read_reference, seconds_of, tested_names, whole_prelude
+from verifiers.code.references import SCHEMA, has_input, read_reference, seconds_of, tested_names, whole_prelude
 from verifiers.code.sandboxes import CHOICES, ISOLATED, require, shared_sandbox
 from verifiers.code.values import ValueRule, read_value_rule
 from verifiers.errors import BadOption, BadReference
@@ -170,7 +170,9 @@ class Code(Verifier):
         if predict:
             code = predicted(row.completion, str(reference["entry_point"]), predict)
         else:
-            code = extract_program(row.completion, self._block, tested_names(reference))
+            code = extract_program(
+                row.completion, self._block, tested_names(reference), reads=kind == "cases" and has_input(reference)
+            )
         if code is None or not code.strip():
             what = f"predicted {predict}" if predict else "fenced Python program"
             return fixed(Outcome.NO_ANSWER, f"the completion holds no {what}")
