@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import TracebackType
@@ -53,6 +53,8 @@ class Limits:
     file_bytes: int = 16 * MIB
     """Largest file that the job can write."""
     open_files: int = 256
+    stack_bytes: int = 64 * MIB
+    """Of the main thread; the program itself may raise it."""
     output_bytes: int = 4 * MIB
     """Cap of each of stdout, stderr and the result channel."""
     input_bytes: int = 16 * MIB
@@ -78,6 +80,8 @@ class Job:
     """Command; a leading "python" is the sandbox's own interpreter (isolated mode, no user site)."""
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     """Relative path to content, written to the job's private working directory before it starts."""
+    executable: Collection[str] = ()
+    """Of the files, those that may be run as programs."""
     stdin: bytes = b""
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     limits: Limits = field(default_factory=Limits)

@@ -26,13 +26,17 @@ from pathlib import Path
 
 from sandbox.api import MIB, SandboxError
 
-BUILDER_VERSION = 3
+BUILDER_VERSION = 5
 TREE_BYTES = 150 * MIB
 """What a tree of the standard library takes at the most, with room for a package or two."""
 LEFT_OUT = frozenset("site-packages dist-packages test tests idlelib tkinter turtledemo ensurepip __pycache__".split())
 TOOLS = ("sh", "cat", "ls", "echo", "env", "sleep", "true", "false", "rm", "mkdir", "cp", "mv", "head", "sort", "wc")
 PASSWD = "root:x:0:0::/:/bin/sh\njob:x:1000:1000::/work:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
 GROUP = "root:x:0:\njob:x:1000:\nnogroup:x:65534:\n"
+DATA = (Path("/usr/share/zoneinfo"), Path("/usr/lib/locale"))
+"""Of this machine: its time zones, and its locales (C.UTF-8 at least, where glibc is older than 2.35)."""
+LARGEST_DATA = 8 << 20  # an archive of all locales is left out
+HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
 LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
 
 
@@ -124,8 +128,12 @@ def build_root(root: Path, packages: Iterable[str]) -> None:
     for library in needed_libraries([binary, *tools, *modules]):
         if not library.is_relative_to(root) and not (libraries / library.name).exists():
             shutil.copy2(library.resolve(), libraries / library.name)
+    for source in DATA:
+        if source.is_dir():
+            copy_data(source, root / source.relative_to("/"))
     (root / "etc/passwd").write_text(PASSWD)
     (root / "etc/group").write_text(GROUP)
+    (root / "etc/hosts").write_text(HOSTS)
     compiled = compileall.compile_dir(
         home / "lib",
         stripdir=str(root),
@@ -141,6 +149,21 @@ def build_root(root: Path, packages: Iterable[str]) -> None:
             path = Path(folder, name)
             if not path.is_symlink():
                 path.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
+
+
+def copy_data(source: Path, target: Path) -> None:
+    """A folder's files, without those of other leap seconds, of no use to a program, and very large ones."""
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        return [
+            name
+            for name in names
+            if name in ("right", "posix", "tzdata.zi")
+            or not os.path.exists(os.path.join(folder, name))
+            or os.path.getsize(os.path.join(folder, name)) > LARGEST_DATA
+        ]
+
+    shutil.copytree(source, target, ignore=left_out, dirs_exist_ok=True)
 
 
 _UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH

@@ -238,6 +238,7 @@ def _describe(job: Job) -> dict[str, object]:
     return {
         "argv": list(job.argv),
         "files": list(job.files),
+        "executable": [name for name in job.files if name in job.executable],
         "env": dict(job.env),
         "limits": asdict(job.limits),
         "result_channel": job.result_channel,

@@ -256,7 +256,8 @@ def kernel_limits(limits):
         resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_MSGQUEUE: (0, 0),
         resource.RLIMIT_MEMLOCK: (0, 0),
-        resource.RLIMIT_STACK: (64 * MIB, 64 * MIB),
+        # a stock idiom raises it as far as it may: setrlimit(RLIMIT_STACK, (-1, -1)); what it holds counts as memory
+        resource.RLIMIT_STACK: (limits["stack_bytes"], resource.getrlimit(resource.RLIMIT_STACK)[1]),
     }
     for kind, (soft, _) in wanted.items():
         ceiling = resource.getrlimit(kind)[1]

@@ -135,6 +135,7 @@ def wait_for_job(fd, config, mounts, filter_program):
         if config["mode"] == "namespaces":
             kernel.unshare(kernel.JOB_NAMESPACES)
             kernel.mount(mounts)
+            kernel.raise_loopback()
         if config["mode"] != "none":
             kernel.install_seccomp(filter_program)
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, STATUS)
@@ -193,10 +194,10 @@ def program(mode, fds, places, limits, uid, size):
     if work != WORK:
         os.makedirs(work, exist_ok=True)
     os.chdir(work)
-    for name, size in files:
+    for name, size, permissions in files:
         if "/" in name:
             os.makedirs(os.path.dirname(name), exist_ok=True)
-        write(name, os.read(CONTENT, size), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        write(name, os.read(CONTENT, size), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, permissions)
     os.closerange(CONTENT, BEYOND)
     if work != WORK:
         os.environ["HOME"] = work
@@ -215,9 +216,9 @@ def program(mode, fds, places, limits, uid, size):
         os._exit(127)
 
 
-def write(path, data, flags):
+def write(path, data, flags, permissions=0o666):
     """Write a file; plain calls touch fewer pages than a file object does."""
-    fd = os.open(path, flags, 0o666)
+    fd = os.open(path, flags, permissions)
     try:
         frames.write_all(fd, data)
     finally:

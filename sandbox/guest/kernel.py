@@ -26,6 +26,8 @@ SIGCHLD, SIGKILL = 17, 9
 M_MMAP_THRESHOLD = -3
 DEVICES = ("null", "zero", "full", "random", "urandom")
 F_OFD_SETLK = 37  # fcntl(2)
+INET, DATAGRAM, SET_INTERFACE_FLAGS = 2, 2, 0x8914
+LOOPBACK_UP = struct.pack("16sh22x", b"lo", 1)  # struct ifreq: the name, and IFF_UP
 CLONE_NUMBER = {"x86_64": 56, "aarch64": 220}
 
 
@@ -98,6 +100,14 @@ def join_pids(pid):
 def unshare(namespaces):
     """Go into new namespaces; the network's has no interface but a loopback that is down."""
     checked(LIBC.unshare(namespaces), "unshare")
+
+
+def raise_loopback():
+    """Have the network namespace's own loopback up; without the right to that (CAP_NET_ADMIN) it stays down."""
+    fd = LIBC.socket(INET, DATAGRAM, 0)
+    if fd >= 0:
+        LIBC.ioctl(fd, ctypes.c_ulong(SET_INTERFACE_FLAGS), LOOPBACK_UP)
+        os.close(fd)
 
 
 def fork():

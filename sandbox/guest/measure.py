@@ -18,6 +18,9 @@ HARDLY = 0.01  # seconds of processor time
 # each step of niceness is a factor 1.25 of weight (Linux, kernel/sched/core.c, sched_prio_to_weight): the tasks of a
 # program together shall weigh about as much as one ordinary process
 NICE_STEP = 1.25
+# what no process is charged for: a socket holds up to 400 KiB, one of TCP up to 6 MiB on its way in and 4 on its way out
+MOST_SOCKETS = 1024
+MOST_TCP = 128
 LOWEST = 19
 ORDINARY = (b"0", b"3")  # SCHED_OTHER, SCHED_BATCH (sched(7))
 PROBE_WORK, PROBE_REST, PROBE_LOOK = 0.01, 0.12, 0.008  # seconds
@@ -309,13 +312,20 @@ def resident(pids):
     return total
 
 
-def sockets(pid):
-    """Sockets in the network namespace of a process."""
-    try:
-        with open(f"/proc/{pid}/net/sockstat", "rb") as file:
-            return next(int(line.split()[2]) for line in file if line.startswith(b"sockets:"))
-    except (OSError, StopIteration, IndexError):
-        return 0
+def many_sockets(pid):
+    """What there is too much of in the network namespace of a process, or nothing."""
+    counts = {}
+    for name in ("sockstat", "sockstat6"):
+        try:
+            with open(f"/proc/{pid}/net/{name}", "rb") as file:
+                counts.update((line.split()[0], int(line.split()[2])) for line in file)
+        except (OSError, IndexError, ValueError):
+            pass
+    if counts.get(b"sockets:", 0) > MOST_SOCKETS:
+        return f"{MOST_SOCKETS} sockets"
+    if counts.get(b"TCP:", 0) + counts.get(b"TCP6:", 0) > MOST_TCP:
+        return f"{MOST_TCP} TCP sockets"
+    return ""
 
 
 def oom_kills(fd):

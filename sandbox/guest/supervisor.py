@@ -29,8 +29,6 @@ TRIES = 3
 SUSPECT = 0.05  # of the wall limit: a program that has waited so long for a processor may be starving
 HALF_A_PIPE = 1 << 15
 MIB = 1 << 20
-# a socket holds up to 400 KiB that no process is charged for
-MOST_SOCKETS = 1024
 UIDS = 25_000
 
 
@@ -174,7 +172,8 @@ class Supervisor:
         if self.config["mode"] == "uid":
             child.work = f"{job.WORK}/{child.uid}"
         content = kernel.memfd("content")
-        files = [(name, len(data)) for name, data in zip(header["files"], blobs[1:])]
+        modes = [0o777 if name in header["executable"] else 0o666 for name in header["files"]]
+        files = [(name, len(data), mode) for name, data, mode in zip(header["files"], blobs[1:], modes)]
         head = marshal.dumps((header["argv"], files, header["env"], header["modules"], child.work))
         frames.write_all(content, head)
         for data in blobs[1:]:
@@ -371,8 +370,8 @@ class Supervisor:
                 child.stop("cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time")
             elif use.rss > allowed["memory_bytes"] and measure.resident(use.holders) > allowed["memory_bytes"]:
                 child.stop("memory_limit", f"more than {allowed['memory_bytes'] // MIB} MiB resident")
-            elif self.config["mode"] != "none" and measure.sockets(child.pid) > MOST_SOCKETS:
-                child.stop("memory_limit", f"more than {MOST_SOCKETS} sockets, whose memory nobody is charged for")
+            elif self.config["mode"] != "none" and (many := measure.many_sockets(child.pid)):
+                child.stop("memory_limit", f"more than {many}, whose memory nobody is charged for")
             elif use.tasks > allowed["processes"]:
                 child.stop("killed", f"more than {allowed['processes']} processes")
 
