@@ -18,7 +18,7 @@ HARDLY = 0.01  # seconds of processor time
 # each step of niceness is a factor 1.25 of weight (Linux, kernel/sched/core.c, sched_prio_to_weight): the tasks of a
 # program together shall weigh about as much as one ordinary process
 NICE_STEP = 1.25
-# what no process is charged for: a socket holds up to 400 KiB, one of TCP up to 6 MiB on its way in and 4 on its way out
+# what no process is charged for: a socket holds up to 400 KiB, one of TCP up to 6 MiB that came and 4 that go
 MOST_SOCKETS = 1024
 MOST_TCP = 128
 LOWEST = 19
