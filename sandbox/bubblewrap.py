@@ -42,14 +42,21 @@ class Bubblewrap(Launcher):
     (there is no cgroup without root or a daemon).
     """
 
-    def __init__(self, *, limits: Limits, packages: tuple[str, ...] = (), tmpfs_bytes: int = 64 * MIB) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        packages: tuple[str, ...] = (),
+        system: tuple[str, ...] = (),
+        tmpfs_bytes: int = 64 * MIB,
+    ) -> None:
         self.limits = limits
         self._tmpfs_bytes = tmpfs_bytes
         self._version = require_bubblewrap(limits)
         self._pressure = Pressure()
         # a job of the real root would be held by no process limit: root hands bubblewrap to nobody
         self._as_nobody = os.geteuid() == 0 and _has_uid(NOBODY)
-        self._root = ensure_root(packages)
+        self._root = ensure_root(packages, system)
 
     def command(self) -> list[str]:
         """What is run for one worker."""

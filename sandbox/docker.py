@@ -40,6 +40,7 @@ class Docker(Launcher):
     Args:
         limits: the most that a job may ask for; the container's own limits follow from it.
         packages: importable by jobs.
+        system: Debian packages whose programs jobs may run.
         image: a local image with a python3 in it, instead of the one built from this interpreter.
         runtime: of the engine's (`runsc`, `crun`), where it is not the default.
         mode: namespaces (fresh ones for each job); uid (where the engine refuses mounts: a fresh uid for each job,
@@ -54,6 +55,7 @@ class Docker(Launcher):
         *,
         limits: Limits,
         packages: Sequence[str] = (),
+        system: Sequence[str] = (),
         image: str | None = None,
         runtime: str | None = None,
         mode: str = "auto",
@@ -75,7 +77,7 @@ class Docker(Launcher):
         self._fixed = False
         """Whether the engine cannot change the memory of a container that runs (older Podman)."""
         self._client = connect()
-        self._image = image or ensure_image(packages)
+        self._image = image or ensure_image(packages, system)
         sweep()
 
     def start(self) -> Worker:

@@ -245,13 +245,15 @@ def _at_once(call: Callable[..., Value], *arguments: object) -> Value:
         raise BlockingIOError from None
 
 
-def ensure_image(packages: Sequence[str] = ()) -> str:
-    """The local image with this interpreter and these packages; imported from its tree where it is not there yet.
+def ensure_image(packages: Sequence[str] = (), system: Sequence[str] = ()) -> str:
+    """The local image with this interpreter, these packages and the programs of these Debian packages.
+
+    It is imported from its tree where it is not there yet.
 
     Raises:
         SandboxError: the tree cannot be made, or the engine cannot take it.
     """
-    root = ensure_root(packages)
+    root = ensure_root(packages, system)
     name = f"{REPOSITORY}:{root.name}"
     with engine() as client, named(f"the image {name} cannot be made"):
         try:

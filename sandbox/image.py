@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from sandbox import debian
 from sandbox.api import MIB, SandboxError
 
 BUILDER_VERSION = 5
@@ -40,17 +41,21 @@ HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
 LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
 
 
-def ensure_root(packages: Iterable[str] = ()) -> Path:
-    """The tree for this interpreter and these packages; built where it is not there yet.
+def ensure_root(packages: Iterable[str] = (), system: Iterable[str] = ()) -> Path:
+    """The tree for this interpreter, these packages and these programs; built where it is not there yet.
+
+    Args:
+        packages: of Python, as they are installed here.
+        system: names of Debian packages (`g++`), downloaded with all that they depend on.
 
     Raises:
         SandboxError: a package that is not installed here, or a tree that cannot be built.
     """
-    wanted = sorted({canonical(name) for name in packages})
-    folder = cache_folder() / root_key(wanted)
+    wanted, programs = sorted({canonical(name) for name in packages}), sorted(set(system))
+    folder = cache_folder() / root_key(wanted, programs)
     if not folder.is_dir():
         try:
-            make_root(folder, wanted)
+            make_root(folder, wanted, programs)
         except OSError as error:
             raise SandboxError(
                 f"the sandbox's files cannot be made in {folder.parent}: {first_reason(error)}"
@@ -58,7 +63,7 @@ def ensure_root(packages: Iterable[str] = ()) -> Path:
     return folder
 
 
-def make_root(folder: Path, wanted: Sequence[str]) -> None:
+def make_root(folder: Path, wanted: Sequence[str], programs: Sequence[str]) -> None:
     """Build a tree aside and put it in its place, once, whoever else wants it at the same time."""
     if not folder.parent.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +74,7 @@ def make_root(folder: Path, wanted: Sequence[str]) -> None:
         if not folder.is_dir():
             aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
             try:
-                build_root(aside, wanted)
+                build_root(aside, wanted, programs)
                 aside.rename(folder)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
@@ -92,14 +97,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reasoner" / "sandbox"
 
 
-def root_key(packages: Iterable[str]) -> str:
-    """Changes with the interpreter, the packages' versions, and this builder."""
+def root_key(packages: Iterable[str], system: Iterable[str] = ()) -> str:
+    """Changes with the interpreter, the packages' versions, the names of the programs, and this builder."""
     parts = [str(BUILDER_VERSION), sys.version, os.path.realpath(sys.executable), *TOOLS]
     parts += [f"{name}=={installed(name).version}" for name in with_dependencies(packages)]
+    parts += [f"debian {name}" for name in system]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def build_root(root: Path, packages: Iterable[str]) -> None:
+def build_root(root: Path, packages: Iterable[str], system: Sequence[str] = ()) -> None:
     """Fill an empty folder."""
     major = f"python{sys.version_info.major}.{sys.version_info.minor}"
     home = root / "opt/python"
@@ -108,12 +114,18 @@ def build_root(root: Path, packages: Iterable[str]) -> None:
         (root / name).mkdir(parents=True)
     for name, target in {"lib": "usr/lib", "lib64": "usr/lib", "bin": "usr/bin", "sbin": "usr/bin"}.items():
         (root / name).symlink_to(target)
-    # every place where a loader looks for libraries is the one folder that holds them
-    (root / "usr/lib64").symlink_to("lib")
-    (libraries / f"{platform.machine()}-linux-gnu").symlink_to(".")
+    if system:
+        libraries = debian.library_folder(root)
+        for folder in (libraries, root / "usr/lib64"):
+            folder.mkdir()
+        debian.unpack(system, root)
+    else:  # every place where a loader looks for libraries is the one folder that holds them
+        (root / "usr/lib64").symlink_to("lib")
+        (libraries / f"{platform.machine()}-linux-gnu").symlink_to(".")
     binary = Path(os.path.realpath(sys.executable))
     shutil.copy2(binary, home / "bin/python3")
     for name in ("python3", "python"):
+        (root / "usr/bin" / name).unlink(missing_ok=True)
         (root / "usr/bin" / name).symlink_to("/opt/python/bin/python3")
     standard = Path(sysconfig.get_path("stdlib"))
     shutil.copytree(standard, home / "lib" / major, ignore=shutil.ignore_patterns(*LEFT_OUT, "*.a", "config-*"))
@@ -123,6 +135,8 @@ def build_root(root: Path, packages: Iterable[str]) -> None:
         copy_package(name, site)
     tools = [Path(found) for name in TOOLS if (found := shutil.which(name, path="/bin:/usr/bin"))]
     for tool in tools:
+        if os.path.lexists(root / "usr/bin" / tool.name):
+            continue
         shutil.copy2(os.path.realpath(tool), root / "usr/bin" / tool.name)
     modules = [path for path in (home / "lib" / major).rglob("*.so*") if path.is_file()]
     for library in needed_libraries([binary, *tools, *modules]):

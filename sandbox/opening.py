@@ -22,6 +22,7 @@ def open_sandbox(
     workers: int | None = None,
     limits: Limits = LARGEST,
     packages: tuple[str, ...] = (),
+    system: tuple[str, ...] = (),
     modules: Mapping[str, str] | None = None,
     recycle_after: int = RECYCLE_AFTER,
     **options: object,
@@ -33,6 +34,7 @@ def open_sandbox(
         workers: jobs at a time; one per core where it is not given.
         limits: the most that any job may ask for.
         packages: importable by jobs, beside the standard library.
+        system: names of Debian packages whose programs jobs may run, such as g++; unsafe-host has the machine's own.
         modules: name to source, of modules that each worker loads once, in this order, and that a job may ask for by
             name (`Job.modules`): what every job would otherwise be given as a file and compile again.
         recycle_after: jobs that one worker runs before it is replaced; 1 is a fresh container for each job.
@@ -47,7 +49,7 @@ def open_sandbox(
     """
     kind = _launcher(backend)
     try:
-        launcher = kind(limits=limits, packages=packages, **options)
+        launcher = kind(limits=limits, packages=packages, system=system, **options)
     except TypeError as error:
         raise SandboxError(f"{backend}: {error}") from None
     launcher.modules = modules or {}
@@ -78,7 +80,7 @@ class UnsafeHost(Launcher):
 
     mode = "none"
 
-    def __init__(self, *, limits: Limits, packages: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, limits: Limits, packages: tuple[str, ...] = (), system: tuple[str, ...] = ()) -> None:
         self.limits = limits
 
     def start(self) -> Worker:
