@@ -9,12 +9,23 @@ from collections.abc import Collection, Mapping
 from verifiers.code.choice import chosen_program, defines
 from verifiers.code.fences import BOM, PYTHON, fenced_blocks, parses, without_thinking
 from verifiers.code.guest import wire
+from verifiers.code.languages import LANGUAGES, Language
 from verifiers.verdict import JSON
 
 ANSWER_TAG = re.compile(r"\[ANSWER\](.*?)\[/ANSWER\]", re.DOTALL)
 MAX_LITERAL = 20_000
+FENCES = frozenset(name for row in LANGUAGES.values() for name in row.fences)
+"""Names that a fence behind prose may announce."""
 
-__all__ = ["defines", "extract_program", "fenced_blocks", "literal", "literal_arguments", "predicted"]
+__all__ = [
+    "defines",
+    "extract_program",
+    "fenced_blocks",
+    "literal",
+    "literal_arguments",
+    "other_languages",
+    "predicted",
+]
 
 
 def extract_program(
@@ -23,8 +34,9 @@ def extract_program(
     wanted: Collection[str] = (),
     *,
     reads: bool = False,
+    language: Language | None = None,
 ) -> str | None:
-    """The Python program of a completion; nothing inside `<think>` counts. See `verifiers.code.choice`.
+    """The program of a completion; nothing inside `<think>` counts. See `verifiers.code.choice`.
 
     Args:
         completion: as the model wrote it.
@@ -33,17 +45,34 @@ def extract_program(
         wanted: names of which the program has to define one. A block that defines none of them, such as an example of
             its use, is passed over for one that does.
         reads: the program is one that has something to read on standard input.
+        language: of the program; Python where it is None.
     """
-    text = without_thinking(completion)
+    text = without_thinking(completion, FENCES)
     if block == "whole":
         whole = completion.removeprefix(BOM)
-        return whole if text != whole and parses(whole) else text
-    blocks = fenced_blocks(text)
-    programs = [found.content for found in blocks if found.language in PYTHON]
+        return whole if text != whole and language is None and parses(whole) else text
+    names = PYTHON if language is None else language.fences
+    blocks = fenced_blocks(text, {*FENCES, *names})
+    programs = [found.content for found in blocks if found.language in names]
     programs = programs or [found.content for found in blocks if not found.language]
     if not programs:
         return None
+    if language is not None:
+        whole_ones = [code for code in programs if language.whole and re.search(language.whole, code)]
+        return (whole_ones or programs)[-1 if block == "last" else 0]
     return chosen_program(programs, last=block == "last", wanted=wanted, reads=reads)
+
+
+def other_languages(completion: str) -> str:
+    """What the fenced blocks of a completion without a usable one are, in words; empty where there is none.
+
+    Example:
+        >>> other_languages("```go\\npackage main\\n```")
+        'the only fenced block is go'
+    """
+    found = [block.language for block in fenced_blocks(without_thinking(completion, FENCES), FENCES)]
+    names = ", ".join(sorted({name for name in found if name}))
+    return "" if not names else f"the only fenced block is {names}" if len(found) == 1 else f"its blocks are {names}"
 
 
 def predicted(completion: str, entry_point: str, what: str) -> str | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypedDict, TypeVar, cast
 
 from sandbox.api import Job, JobOutcome, JobResult, Limits
 from verifiers.code.bounds import Frame, Joined, Replies, first_frame, may_be
+from verifiers.code.checkers import Checker
 from verifiers.code.compare import NOTHING, Case, alike, comparable, equal, holds, stand_ins
+from verifiers.code.compiled import NO_COMPILER, PRELUDED, Toolchain, source_of
 from verifiers.code.guests import (
     OVER_LIMIT,
     PLANNER_MODULES,
@@ -20,12 +23,12 @@ from verifiers.code.guests import (
     TRUSTED_LIMITS,
     Results,
     SandboxFault,
-    how_it_ended,
     job_of,
 )
+from verifiers.code.languages import LANGUAGES, Language
 from verifiers.code.live import STRICT, refuse_vacuous, run_live, vacuous
 from verifiers.code.output import OutputRule, same_output
-from verifiers.code.references import listed, objects, whole_prelude
+from verifiers.code.references import files_of, listed, objects, whole_prelude
 from verifiers.code.values import ValueRule, same_value
 from verifiers.errors import BadReference
 from verifiers.verdict import JSON
@@ -39,10 +42,6 @@ TOTAL_SECONDS = 240.0
 """The same where the reference has a limit for each case or call: the sum of these limits, and at most this."""
 START_SECONDS = 0.5
 """CPU time for the start of Python and the prelude, beside what a reference gives a case, a call or its tests."""
-PRELUDED = """
-__import__("builtins").exec(compile(open("program.py", "rb").read(), "program.py", "exec", dont_inherit=True))
-"""
-"""Runs a program after its prelude, as a file of its own: `from __future__` may stand at its top."""
 HELD_INPUT = """{code}
 args__, kwargs__ = given__()
 args__ = [(lambda *a, held=v: held(*a)) if type(v).__name__ == "StandIn" else v for v in args__]
@@ -127,6 +126,7 @@ class Grader:
         limits: of a program.
         stop_early: whether the first case that fails ends a run of cases.
         shared: whether tests run in the program's own process.
+        language: of the programs, where it is not Python.
         testing: gives the sandbox of test files, which has pytest; opened when the first of them comes.
     """
 
@@ -137,9 +137,11 @@ class Grader:
         *,
         stop_early: bool,
         shared: bool = False,
+        language: Language | None = None,
         testing: Callable[[], Sandbox] | None = None,
     ) -> None:
         self._sandbox = sandbox
+        self._language = language
         self._limits = limits
         self._stop_early = stop_early
         self._shared = shared
@@ -149,6 +151,7 @@ class Grader:
         self._plans: Memory[Plan] = Memory()
         self._oracles: Memory[list[OracleCase]] = Memory()
         self._vacuous: Memory[str] = Memory()
+        self._checkers: Memory[Checker] = Memory()
 
     def within(self, seconds: float | None) -> Grader:
         """Return a grader that gives each run so much CPU time (None: as this one), with the same memory of plans."""
@@ -169,14 +172,25 @@ class Grader:
         """Run the program once for each case."""
         passed, reason, over, spent = 0, "", False, 0.0
         cases = objects(reference, "cases")
-        files = _main(code, str(reference.get("prelude") or ""))
-        for number, case in enumerate(cases, 1):
-            stdin = str(case["input"]).encode("utf-8", "replace")
-            result = self._run(Job(argv=("python", "main.py"), files=files, stdin=stdin, limits=self._limits))
+        checker = self._checker(reference)
+        inputs = [str(case["input"]) for case in cases]
+        if self._language is None and not reference.get("files"):
+            runs = self._python_runs(_main(code, str(reference.get("prelude") or "")), inputs)
+        else:
+            language = self._language or LANGUAGES["python"]
+            source = source_of(code, reference, python=self._language is None)
+            toolchain = Toolchain(language, self._run, self._limits)
+            built = toolchain.build(source)
+            if built.missing:
+                raise SandboxFault(f"it has no {built.missing}. {NO_COMPILER}")
+            if built.trouble:
+                return Results(0, len(cases), built.trouble, built.over, "stdio")
+            runs = toolchain.runs(source, built, inputs, files=files_of(reference), stop=self._stop_early)
+        for number, (case, result) in enumerate(zip(cases, runs, strict=False), 1):
+            if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
+                raise SandboxFault(result.detail)
             ok = result.outcome is JobOutcome.OK
-            right_size = may_be(result.stdout, str(case["output"]))
-            printed = result.stdout.decode("utf-8", "replace") if right_size else ""
-            if ok and right_size and same_output(printed, str(case["output"]), rule):
+            if ok and _right_output(number, case, result.stdout, rule=rule, checker=checker):
                 passed += 1
             else:
                 over = over or result.outcome in OVER_LIMIT
@@ -188,6 +202,19 @@ class Grader:
                 over, reason = True, reason or f"its first {number} cases took {spent:.1f} s of CPU time"
                 break
         return Results(passed, len(cases), reason, over, "stdio")
+
+    def _python_runs(self, files: Mapping[str, bytes], inputs: Sequence[str]) -> Iterator[JobResult]:
+        """Run a program of Python once for each input, each time in a job of its own."""
+        for text in inputs:
+            stdin = text.encode("utf-8", "replace")
+            yield self._run(Job(argv=("python", "main.py"), files=files, stdin=stdin, limits=self._limits))
+
+    def _checker(self, reference: Mapping[str, JSON]) -> Checker | None:
+        """The reference's checker, compiled once."""
+        if not reference.get("checker"):
+            return None
+        key = json.dumps(reference["checker"]) + json.dumps(reference["cases"])
+        return self._checkers.get(key, make=lambda: Checker(reference["checker"], self._run))
 
     def calls(self, program: Program, reference: Mapping[str, JSON], *, rule: ValueRule) -> Results:
         """Call a function with each call's arguments and compare with what is expected."""
@@ -382,6 +409,16 @@ def _main(code: str, prelude: str) -> dict[str, bytes]:
     if not prelude:
         return {"main.py": program}
     return {"main.py": (prelude + PRELUDED).encode("utf-8", "replace"), "program.py": program}
+
+
+def _right_output(
+    number: int, case: Mapping[str, JSON], printed: bytes, *, rule: OutputRule, checker: Checker | None
+) -> bool:
+    """Whether a checker, or the expected output under a rule, accepts what a program printed for a case."""
+    if checker is not None:
+        return checker.accepts(number, case, printed.decode("utf-8", "replace"))
+    expected = str(case["output"])
+    return may_be(printed, expected) and same_output(printed.decode("utf-8", "replace"), expected, rule)
 
 
 def _call(reference: Mapping[str, JSON], given: JSON) -> JSON:

@@ -25,7 +25,7 @@ PLANNER_MODULES = (*PROGRAM_MODULES, "setups", "planner")
 TESTER_MODULES = (
     *PLANNER_MODULES, "checks", "classes", "mocks", "standin", "channel", "shared", "judge", "pytest_run", "tester",
 )  # fmt: skip
-GUEST_MODULES = {name: name for name in TESTER_MODULES} | {"pytest": "pytest_subset"}
+GUEST_MODULES = {name: name for name in (*TESTER_MODULES, "builder", "runner")} | {"pytest": "pytest_subset"}
 """Modules inside the sandbox, each after those that it imports: name there, and file here."""
 OVER_LIMIT = (
     JobOutcome.CPU_LIMIT,

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Mapping
 
+from verifiers.code.checkers import read_checker
 from verifiers.code.guest import checks, wire
 from verifiers.code.imports import IMPORTS
 from verifiers.code.output import COMPARISONS, OutputRule, read_output_rule
@@ -57,6 +58,23 @@ _PRINTED: dict[str, JSON] = {
     "prelude": _TEXT,
     "seconds_per_case": _SECONDS,
 }
+_FILE: dict[str, JSON] = {"type": "string", "pattern": r"^(?!\.)[\w.+-]{1,100}$"}
+PLAIN_FILE = re.compile(str(_FILE["pattern"]))
+_CHECKER: JSON = {
+    "oneOf": [
+        _SOURCE,
+        _object(
+            ["source"],
+            {"source": _SOURCE, "language": {"type": "string"}, "protocol": {"enum": ["exit", "prints"]}},
+        ),
+    ]
+}
+_FILES: dict[str, JSON] = {
+    "checker": _CHECKER,
+    "files": _object([], {"input": _FILE, "output": _FILE}),
+    "sources": {"type": "object", "propertyNames": _FILE, "additionalProperties": _TEXT},
+    "program": _FILE,
+}
 _RETURNED: dict[str, JSON] = {
     "compare": {"enum": [*VALUES]},
     "tolerance": _TOLERANCE,
@@ -76,6 +94,7 @@ SCHEMA: Mapping[str, JSON] = {
                     "items": _object(["input", "output"], {"input": _TEXT, "output": _TEXT}),
                 },
                 **_PRINTED,
+                **_FILES,
             },
         ),
         _object(
@@ -129,14 +148,14 @@ SCHEMA: Mapping[str, JSON] = {
 `verifiers.code.guest.wire` ({"$tuple": [1, 2]})."""
 
 KINDS: Mapping[str, frozenset[str]] = {
-    "cases": frozenset({"cases", *_PRINTED}),
+    "cases": frozenset({"cases", *_PRINTED, *_FILES}),
     "calls": frozenset({"calls", "entry_point", *_RETURNED}),
     "oracle": frozenset({"oracle", "entry_point", "inputs", *_RETURNED}),
     "tests": frozenset({"tests", "setup", "imports", "prelude", "check", "entry_point", "seconds"}),
     "pytest": frozenset({"pytest", "setup", "entry_point", "seconds"}),
     "predict": frozenset({"predict", "code", "entry_point", "input", "output"}),
 }
-TEXTS = ("setup", "prelude", "check", "entry_point", "oracle", "pytest", "code", "input", "output")
+TEXTS = ("program", "setup", "prelude", "check", "entry_point", "oracle", "pytest", "code", "input", "output")
 
 
 def read_reference(reference: JSON, imports: str = "") -> tuple[str, Mapping[str, JSON]]:
@@ -162,6 +181,7 @@ def read_reference(reference: JSON, imports: str = "") -> tuple[str, Mapping[str
             raise BadReference(f"{name} must be text; got {reference[name]!r:.80}.")
     if kind == "cases":
         read_output_rule(reference, OutputRule())
+        _files(reference)
     elif kind in ("calls", "oracle"):
         read_value_rule(reference, ValueRule())
     seconds_of(reference)
@@ -248,6 +268,27 @@ def _cases(reference: Mapping[str, JSON]) -> None:
             raise BadReference(f"every case must have input and output; got {case!r:.80}.")
         if not all(isinstance(value, str) for value in case.values()):
             raise BadReference(f"every case must have a text input and a text output; got {case!r:.80}.")
+
+
+def _files(reference: Mapping[str, JSON]) -> None:
+    if "checker" in reference:
+        read_checker(reference["checker"])
+    for name, allowed in (("files", ("input", "output")), ("sources", ())):
+        found = reference.get(name, {})
+        if not is_object(found) or not all(isinstance(value, str) for value in found.values()):
+            raise BadReference(f"{name} must be an object of texts; got {found!r:.80}.")
+        if unknown := sorted(set(found) - set(allowed or found)):
+            raise BadReference(f"{name} may not have {unknown[0]!r}; it takes {', '.join(allowed)}.")
+    sources, files = reference.get("sources", {}), files_of(reference)
+    for name in (*(sources if is_object(sources) else ()), *files.values(), str(reference.get("program", "program"))):
+        if not PLAIN_FILE.search(name):
+            raise BadReference(f"a file's name must be of letters, digits, '.', '_', '+' and '-'; got {name!r:.80}.")
+
+
+def files_of(reference: Mapping[str, JSON]) -> dict[str, str]:
+    """Names of the files that a program reads (input) and writes (output), where these are not the standard ones."""
+    found = reference.get("files")
+    return {name: str(file) for name, file in found.items()} if is_object(found) else {}
 
 
 def _calls(reference: Mapping[str, JSON]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from typing import NamedTuple
 
 from sandbox import BACKENDS, Sandbox, SandboxUnavailable, open_sandbox
 from verifiers.code.guests import TRUSTED_LIMITS, guest_modules
@@ -50,7 +51,28 @@ def _require_one(backend: str) -> None:
         require_bubblewrap(TRUSTED_LIMITS)
 
 
-def shared_sandbox(backend: str, packages: tuple[str, ...], workers: int) -> Sandbox:
+class Place(NamedTuple):
+    """Which sandbox programs run in."""
+
+    backend: str
+    packages: tuple[str, ...] = ()
+    workers: int = 1
+    system: tuple[str, ...] = ()
+    """Debian packages whose programs jobs may run."""
+    image: str = ""
+    """Of Docker, in place of one that is built here."""
+    runtime: str = ""
+    """Of Docker, where it is not the engine's own default."""
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Those to try, in order."""
+        if self.backend != "auto":
+            return (self.backend,)
+        return ("docker",) if self.image or self.runtime else ISOLATED
+
+
+def shared_sandbox(place: Place) -> Sandbox:
     """This process's sandbox of a kind.
 
     A grading pool's worker has one of its own, with one place, so that a pool of N workers holds N warm containers
@@ -60,19 +82,26 @@ def shared_sandbox(backend: str, packages: tuple[str, ...], workers: int) -> San
         SandboxUnavailable: with how to get one.
     """
     with _lock:
-        key = (os.getpid(), backend, packages, workers)
+        key = (os.getpid(), place)
         if key not in _opened:
-            _opened[key] = _first(backend, packages, workers)
+            _opened[key] = _first(place)
             atexit.register(_opened[key].close)
         return _opened[key]
 
 
-def _first(backend: str, packages: tuple[str, ...], workers: int) -> Sandbox:
+def _first(place: Place) -> Sandbox:
     missing: list[str] = []
-    for name in ISOLATED if backend == "auto" else (backend,):
+    given = {"image": place.image, "runtime": place.runtime}
+    for name in place.backends:
         try:
             return open_sandbox(
-                name, workers=workers, packages=packages, limits=TRUSTED_LIMITS, modules=guest_modules()
+                name,
+                workers=place.workers,
+                packages=place.packages,
+                system=() if place.image else place.system,
+                limits=TRUSTED_LIMITS,
+                modules=guest_modules(),
+                **{option: value for option, value in given.items() if value},
             )
         except SandboxUnavailable as error:
             missing.append(f"{name}: {error}")

@@ -9,14 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sandbox.api import MIB, JobTooLarge, Limits, SandboxError
 from verifiers.base import Example, GradingRow, Verifier
-from verifiers.code.answers import defines, extract_program, literal, literal_arguments, predicted
+from verifiers.code.answers import (
+    defines,
+    extract_program,
+    literal,
+    literal_arguments,
+    other_languages,
+    predicted,
+)
 from verifiers.code.compare import NOTHING, equal
 from verifiers.code.grading import Grader, Memory, Program
 from verifiers.code.guests import RESULT_BYTES, Results, SandboxFault
 from verifiers.code.imports import IMPORTS
+from verifiers.code.languages import Language, language_named
 from verifiers.code.output import COMPARISONS, OutputRule, read_output_rule, read_tolerance
 from verifiers.code.references import SCHEMA, has_input, read_reference, seconds_of, tested_names, whole_prelude
-from verifiers.code.sandboxes import CHOICES, ISOLATED, require, shared_sandbox
+from verifiers.code.sandboxes import CHOICES, ISOLATED, Place, require, shared_sandbox
 from verifiers.code.values import ValueRule, read_value_rule
 from verifiers.errors import BadOption, BadReference
 from verifiers.text import one_line
@@ -55,6 +63,12 @@ class Code(Verifier):
         cpu_seconds: of each run of the program; its wall-clock limit is four times that.
         memory_mb: of each run.
         packages: importable by programs, beside the standard library; installed in this environment.
+        language: of the programs: a name of `verifiers.code.languages.LANGUAGES`, or of `languages`. Any but python is
+            for references with cases.
+        languages: rows that change or extend that table: name to the fields that are other.
+        system: Debian packages whose programs jobs may run, beside those of the language (`g++` for checkers in C++).
+        image: a local image of Docker that has what programs need, and a python3, in place of one that is built here.
+        runtime: of Docker, such as runsc, where it is not the engine's own default.
         process: of tests that cannot become inputs and outputs: separate from the program's, or shared with it. Only
             shared has the effect of mocks on the program, and there a program can forge its verdict.
         workers: rows of one batch that are graded at the same time in this process.
@@ -65,7 +79,9 @@ class Code(Verifier):
     grade_seconds = 600.0
     merges_equal = True
     reference_schema = SCHEMA
-    machine_options = frozenset({"sandbox", "packages", "workers", "cpu_seconds", "memory_mb"})
+    machine_options = frozenset(
+        {"sandbox", "packages", "workers", "cpu_seconds", "memory_mb", "image", "runtime", "system"}
+    )
     examples = (
         Example(
             completion="```python\ndef add(a, b):\n    return a + b\n```",
@@ -92,7 +108,7 @@ class Code(Verifier):
         """As every verifier; any isolated sandbox is as good as `auto`, and fewer packages are fewer."""
         if option == "sandbox":
             return value == bound or (value in ("auto", *ISOLATED) and bound in ("auto", "unsafe-host"))
-        if option == "packages":
+        if option in ("packages", "system"):
             wanted, given = value or [], bound or []
             return isinstance(wanted, list) and isinstance(given, list) and all(name in given for name in wanted)
         return super().no_looser(option, value, bound)
@@ -111,6 +127,11 @@ class Code(Verifier):
         cpu_seconds: float = 5.0,
         memory_mb: int = 512,
         packages: list[str] | None = None,
+        language: str = "python",
+        languages: dict[str, JSON] | None = None,
+        system: list[str] | None = None,
+        image: str = "",
+        runtime: str = "",
         workers: int = 1,
         process: str = "separate",
     ) -> None:
@@ -144,17 +165,25 @@ class Code(Verifier):
             input_bytes=4 * RESULT_BYTES,
             file_bytes=4 * RESULT_BYTES,
         )
-        self._where = (sandbox, tuple(sorted(packages or ())), workers)
+        row = language_named(language, languages)
+        self._language: Language | None = None if language == "python" and "python" not in (languages or {}) else row
+        self._language_name = language
+        if (image or runtime) and sandbox not in ("auto", "docker"):
+            raise BadOption(f"image and runtime are Docker's, and sandbox is {sandbox}; leave them out, or use docker.")
+        programs = {*(system or ()), *row.system}
+        self._where = Place(
+            sandbox, tuple(sorted(packages or ())), workers, tuple(sorted(programs)), image=image, runtime=runtime
+        )
         self._workers = workers
         self._shared = process == "shared"
         self._read: Memory[tuple[str, Mapping[str, JSON]]] = Memory()
         self._graded: Memory[Results] = Memory()
         self._grader: Grader | None = None
         self._lock = threading.Lock()
-        require(sandbox)
+        require("docker" if image or runtime else sandbox)
 
     def check_reference(self, reference: JSON) -> None:
-        read_reference(reference)
+        self._usable(reference)
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
         over = not threading.main_thread().is_alive()  # then no executor takes any more
@@ -165,17 +194,23 @@ class Code(Verifier):
 
     def grade(self, row: GradingRow) -> Verdict:
         key = json.dumps(row.reference)
-        kind, reference = self._read.get(key, make=lambda: read_reference(row.reference, self._imports))
+        kind, reference = self._read.get(key, make=lambda: self._usable(row.reference))
         predict = str(reference["predict"]) if kind == "predict" else ""
         if predict:
             code = predicted(row.completion, str(reference["entry_point"]), predict)
         else:
             code = extract_program(
-                row.completion, self._block, tested_names(reference), reads=kind == "cases" and has_input(reference)
+                row.completion,
+                self._block,
+                tested_names(reference),
+                reads=kind == "cases" and has_input(reference),
+                language=self._language,
             )
         if code is None or not code.strip():
-            what = f"predicted {predict}" if predict else "fenced Python program"
-            return fixed(Outcome.NO_ANSWER, f"the completion holds no {what}")
+            language = "Python" if self._language is None else self._language_name
+            what = f"predicted {predict}" if predict else f"fenced {language} program"
+            others = "" if predict else other_languages(row.completion)
+            return fixed(Outcome.NO_ANSWER, "; ".join(filter(None, (f"the completion holds no {what}", others))))
         if len(code) > MAX_CODE:
             return fixed(Outcome.LIMIT_EXCEEDED, f"a program of at most {MAX_CODE} characters is run; got {len(code)}")
         try:
@@ -186,6 +221,15 @@ class Code(Verifier):
             raise BadReference(f"its inputs are too large to be given to a program: {error}") from None
         except (SandboxFault, SandboxError) as error:
             return fixed(Outcome.VERIFIER_ERROR, f"the sandbox failed: {error}", answer=code)
+
+    def _usable(self, reference: JSON) -> tuple[str, Mapping[str, JSON]]:
+        """(kind, reference) of one that this verifier can use."""
+        kind, found = read_reference(reference, self._imports)
+        if self._language is not None and kind != "cases":
+            raise BadReference(
+                f"programs in {self._language_name} are tested by cases of input and output; the reference has {kind}."
+            )
+        return kind, found
 
     def _remembered(self, code: str, kind: str, key: str, reference: Mapping[str, JSON]) -> Results:
         """The results of a program, which is not run again where it was run against the same reference before."""
@@ -245,20 +289,20 @@ class Code(Verifier):
             return graded(results.passed / results.total, reason, answer=code, **counts)
         return fixed(Outcome.LIMIT_EXCEEDED if results.over_limit else Outcome.INCORRECT, reason, answer=code, **counts)
 
-    def _with_pytest(self) -> tuple[str, tuple[str, ...], int]:
+    def _with_pytest(self) -> Place:
         """What the sandbox of test files is: with pytest among the packages."""
-        backend, packages, workers = self._where
-        return backend, tuple(sorted({*packages, "pytest"})), workers
+        return self._where._replace(packages=tuple(sorted({*self._where.packages, "pytest"})))
 
     def _open(self) -> Grader:
         with self._lock:
             if self._grader is None:
                 self._grader = Grader(
-                    shared_sandbox(*self._where),
+                    shared_sandbox(self._where),
                     self._limits,
                     stop_early=not self._fraction,
                     shared=self._shared,
-                    testing=lambda: shared_sandbox(*self._with_pytest()),
+                    testing=lambda: shared_sandbox(self._with_pytest()),
+                    language=self._language,
                 )
             return self._grader
 

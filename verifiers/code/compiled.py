@@ -1,0 +1,292 @@
+"""Programs of any language of the table: compiled once, in a job with limits of its own, then run for each input.
+
+The runs of one program share a job, a few at first and more as they go well: a run costs little more than its own time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from sandbox.api import MIB, Job, JobOutcome, JobResult, Limits
+from verifiers.code.languages import Language
+from verifiers.jsonl import is_object
+from verifiers.verdict import JSON
+
+LARGEST_PROGRAM = 32 * MIB
+LARGEST_BATCH = 16 * MIB
+FIRST_BATCH, BATCH_GROWTH = 2, 4
+COMPILE_LIMITS = Limits(
+    cpu_seconds=30.0, wall_seconds=120.0, memory_bytes=1024 * MIB, file_bytes=64 * MIB, output_bytes=64 * MIB
+)
+PRELUDED = """
+__import__("builtins").exec(compile(open("program.py", "rb").read(), "program.py", "exec", dont_inherit=True))
+"""
+"""Runs a program of Python after its prelude, as a file of its own: `from __future__` may stand at its top."""
+NO_COMPILER = "Make the image with reasoner sandbox build --language NAME, or name one that has it (image:)."
+MOST_LINES = 8
+"""Of a compiler's complaint, in a verdict's reason."""
+SIGXFSZ, SIGXCPU, SIGKILL = 25, 24, 9
+Run = Callable[[Job], JobResult]
+
+
+class Built(NamedTuple):
+    """A program that is ready to run, or why there is none."""
+
+    files: Mapping[str, bytes]
+    executable: frozenset[str]
+    trouble: str = ""
+    over: bool = False
+    """A limit ended the compiler."""
+    missing: str = ""
+    """The command that is not there: nothing is said about the program."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A program as text."""
+
+    code: str
+    given: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Files that the reference puts beside it: name to text."""
+    name: str = ""
+    """Of its own file, where it is not the language's."""
+
+
+def source_of(code: str, reference: Mapping[str, JSON], *, python: bool) -> Source:
+    """A program with what a usable reference puts before it and beside it."""
+    prelude = str(reference.get("prelude") or "")
+    given = reference.get("sources")
+    beside = {str(name): str(text) for name, text in given.items()} if is_object(given) else {}
+    if python and prelude:
+        beside, code = {**beside, "program.py": code}, prelude + PRELUDED
+    elif prelude:
+        code = f"{prelude}\n{code}"
+    return Source(code=code, given=beside, name=str(reference.get("program") or ""))
+
+
+class Toolchain:
+    """Compiles and runs programs of one language.
+
+    Args:
+        language: a row of the table.
+        run: of the sandbox.
+        limits: of each run.
+    """
+
+    def __init__(self, language: Language, run: Run, limits: Limits) -> None:
+        self._language = language
+        self._run = run
+        self._limits = replace(limits, stack_bytes=min(limits.memory_bytes, language.stack_mb * MIB))
+
+    def build(self, source: Source) -> Built:
+        """Compile a program; what there is nothing to compile of is only laid out."""
+        memory_mb = COMPILE_LIMITS.memory_bytes // MIB
+        name = source.name or self._command((self._language.file,), source, memory_mb)[0]
+        texts = {**source.given, name: source.code}
+        files = {file: text.encode("utf-8", "replace") for file, text in texts.items()}
+        if not self._language.compile:
+            return Built(files, frozenset())
+        suffix = "." + name.rpartition(".")[2]
+        sources = tuple(file for file in texts if file.endswith(suffix))
+        command = [
+            part.replace("{program}", name)
+            for part in self._command(self._language.compile, source, memory_mb, sources)
+        ]
+        seconds = self._language.compile_seconds
+        limits = replace(COMPILE_LIMITS, cpu_seconds=seconds, wall_seconds=4 * seconds)
+        result = self._run(_job("builder", {"command": [*command]}, files, limits))
+        return _built(result, files)
+
+    def runs(
+        self, source: Source, built: Built, inputs: Sequence[str], *, files: Mapping[str, str], stop: bool
+    ) -> Iterator[JobResult]:
+        """What each run came to, in the order of the inputs.
+
+        Args:
+            source: of the program.
+            built: from it.
+            inputs: one for each run.
+            files: names of the files that it reads (input) and writes (output); standard ones where there are none.
+            stop: after a run that ends badly there need be no further one.
+        """
+        memory_mb = self._limits.memory_bytes // MIB
+        command = self._command(self._language.run, source, memory_mb)
+        at, size = 0, FIRST_BATCH
+        while at < len(inputs):
+            batch = _batch(inputs, at, size)
+            results = self._batch(command, built, batch, files, stop=stop)
+            if len(results) < len(batch) and (not results or results[-1].outcome is JobOutcome.OK or not stop):
+                # the next one was late, or took the others along: it runs again, alone, where the sandbox itself judges
+                results.append(self._alone(command, built, batch[len(results)], files))
+            yield from results
+            at += len(results)
+            size *= BATCH_GROWTH
+
+    def _command(
+        self, parts: tuple[str, ...], source: Source, memory_mb: int, sources: tuple[str, ...] = ()
+    ) -> tuple[str, ...]:
+        return self._language.command(parts, source=source.code, memory_mb=memory_mb, sources=sources)
+
+    def _batch(
+        self, command: Sequence[str], built: Built, inputs: Sequence[bytes], files: Mapping[str, str], *, stop: bool
+    ) -> list[JobResult]:
+        """The results of a batch, up to the first run that is not over in time."""
+        each, count = self._limits, len(inputs)
+        wall = each.wall_seconds
+        request: dict[str, JSON] = {
+            "command": [*command],
+            "files": [*built.files],
+            "runs": count,
+            "cpu_seconds": each.cpu_seconds,
+            "wall_seconds": wall,
+            "output_bytes": each.output_bytes,
+            "input_file": files.get("input", ""),
+            "output_file": files.get("output", ""),
+            "stop": stop,
+        }
+        brought = {f"program/{name}": content for name, content in built.files.items()}
+        brought |= {f"input/{index}": given for index, given in enumerate(inputs)}
+        limits = replace(
+            each,
+            cpu_seconds=count * (each.cpu_seconds + 1.0) + 1.0,
+            wall_seconds=count * wall + 5.0,
+            output_bytes=count * (each.output_bytes + 8192),
+            input_bytes=4 * LARGEST_PROGRAM,
+            file_bytes=max(LARGEST_PROGRAM, LARGEST_BATCH, each.file_bytes),
+        )
+        job = _job("runner", request, brought, limits)
+        job = replace(job, executable=[f"program/{name}" for name in built.executable])
+        result = self._run(job)
+        found = _runs(result.result, count, each)
+        if len(found) < count and result.outcome in (JobOutcome.MEMORY_LIMIT, JobOutcome.CPU_LIMIT):
+            found.append(replace(result, stdout=b"", result=b""))  # the run under way took it over its limit
+        return found
+
+    def _alone(self, command: Sequence[str], built: Built, given: bytes, files: Mapping[str, str]) -> JobResult:
+        """One run as a job of its own."""
+        if files:
+            one = self._batch(command, built, [given], files, stop=True)
+            late = JobResult(outcome=JobOutcome.WALL_TIMEOUT, detail=f"more than {self._limits.wall_seconds:g} s")
+            return one[0] if one else late
+        return self._run(
+            Job(
+                argv=command,
+                files=built.files,
+                executable=built.executable,
+                stdin=given,
+                limits=replace(self._limits, input_bytes=4 * LARGEST_PROGRAM, file_bytes=LARGEST_PROGRAM),
+            )
+        )
+
+
+def _job(script: str, request: Mapping[str, JSON], files: Mapping[str, bytes], limits: Limits) -> Job:
+    start = f"import {script}\n{script}.main()\n".encode()
+    return Job(
+        argv=("python", "start__.py"),
+        files={"start__.py": start, "request__.json": json.dumps(request).encode("ascii"), **files},
+        limits=limits,
+        result_channel=True,
+        modules=(script,),
+    )
+
+
+def _batch(inputs: Sequence[str], at: int, most: int) -> list[bytes]:
+    """The next inputs, at most so many, and no more than a job may bring; at least one."""
+    found: list[bytes] = []
+    size = 0
+    for text in inputs[at : at + most]:
+        data = text.encode("utf-8", "replace")
+        size += len(data)
+        if found and size > LARGEST_BATCH:
+            break
+        found.append(data)
+    return found
+
+
+def _built(result: JobResult, sources: Mapping[str, bytes]) -> Built:
+    """What the compiler made, from what its job sent."""
+    line, _, rest = result.result.partition(b"\n")
+    answer = _object(line)
+    if "missing" in answer:
+        return Built({}, frozenset(), missing=str(answer["missing"]))
+    said = (result.stderr + result.stdout).decode("utf-8", "replace")
+    if result.outcome is not JobOutcome.OK or "status" not in answer:
+        over = result.outcome in (
+            JobOutcome.CPU_LIMIT,
+            JobOutcome.WALL_TIMEOUT,
+            JobOutcome.MEMORY_LIMIT,
+            JobOutcome.OUTPUT_LIMIT,
+        )
+        return Built({}, frozenset(), f"the compiler was stopped: {result.outcome} ({result.detail})", over)
+    if answer["status"] != 0:
+        return Built({}, frozenset(), f"it does not compile: {_first_lines(said)}")
+    files: dict[str, bytes] = dict(sources)
+    executable: set[str] = set()
+    while rest:
+        line, _, rest = rest.partition(b"\n")
+        try:
+            name, size, runs = json.loads(line)
+            files[str(name)], rest = rest[: int(size)], rest[int(size) :]
+        except (ValueError, TypeError):
+            return Built({}, frozenset(), "the compiler's results cannot be read")
+        if runs is True:
+            executable.add(str(name))
+    if sum(map(len, files.values())) > LARGEST_PROGRAM:
+        return Built({}, frozenset(), f"compiled, it is larger than {LARGEST_PROGRAM // MIB} MiB", over=True)
+    made = {name: content for name, content in files.items() if name not in sources}
+    return Built(made or files, frozenset(executable))
+
+
+def _first_lines(said: str) -> str:
+    """The start of a compiler's complaint, from its first error on."""
+    lines = [line.rstrip() for line in said.strip().split("\n") if line.strip()]
+    first = next((at for at, line in enumerate(lines) if "error" in line.lower()), 0)
+    return "\n".join(lines[first : first + MOST_LINES])[:1000] or "the compiler says nothing"
+
+
+def _runs(data: bytes, count: int, limits: Limits) -> list[JobResult]:
+    """The runs of a batch that came to an end, in order, up to the first that did not."""
+    found: list[JobResult] = []
+    while data and len(found) < count:
+        line, _, data = data.partition(b"\n")
+        answer = _object(line)
+        size, status, cpu = answer.get("size"), answer.get("status"), answer.get("cpu")
+        if answer.get("i") != len(found) or type(size) is not int or not 0 <= size <= len(data):
+            break
+        output, data = data[:size], data[size:]
+        if "missing" in answer:
+            missing = JobResult(outcome=JobOutcome.INFRASTRUCTURE_FAULT, detail=str(answer["missing"])[:300])
+            return [*found, missing]
+        if type(status) is not int or not isinstance(cpu, int | float):
+            break
+        found.append(_run(status, float(cpu), output, str(answer.get("stderr", "")), limits))
+    return found
+
+
+def _run(status: int, cpu: float, output: bytes, stderr: str, limits: Limits) -> JobResult:
+    outcome, detail = JobOutcome.OK, ""
+    if cpu > limits.cpu_seconds or status == -SIGXCPU:
+        outcome, detail = JobOutcome.CPU_LIMIT, f"more than {limits.cpu_seconds:g} s of CPU time"
+    elif status == -SIGXFSZ or len(output) > limits.output_bytes:
+        outcome, detail = JobOutcome.OUTPUT_LIMIT, f"more than {limits.output_bytes} bytes of output"
+    elif status < 0:
+        outcome, detail = JobOutcome.KILLED, f"by signal {-status}"
+    elif status:
+        outcome, detail = JobOutcome.NONZERO_EXIT, f"exit status {status}"
+    return JobResult(
+        outcome=outcome, exit_code=status, stdout=output, stderr=stderr.encode(), cpu_seconds=cpu, detail=detail
+    )
+
+
+def _object(line: bytes) -> dict[str, JSON]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if is_object(found) else {}
+
+
+__all__ = ["Built", "Source", "Toolchain"]
