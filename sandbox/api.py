@@ -49,6 +49,8 @@ class Limits:
     wall_seconds: float = 20.0
     """Wall-clock time: a multiple of the CPU limit, so that a busy machine does not fail an honest job."""
     memory_bytes: int = 512 * MIB
+    address_bytes: int = 1024 * MIB
+    """Address space of each process, beyond twice `memory_bytes`: some runtimes reserve much that they never use."""
     processes: int = 64
     file_bytes: int = 16 * MIB
     """Largest file that the job can write."""

@@ -246,7 +246,7 @@ def kernel_limits(limits):
         OSError: one is above what this process may ask for, so that a job would not have what it is promised.
     """
     cpu = max(1, int(limits["cpu_seconds"]) + 1)
-    address = 2 * limits["memory_bytes"] + 1024 * MIB
+    address = 2 * limits["memory_bytes"] + limits["address_bytes"]
     wanted = {
         resource.RLIMIT_AS: (address, address),
         resource.RLIMIT_CPU: (cpu, cpu + 1),

@@ -6,6 +6,7 @@ The runs of one program share a job, a few at first and more as they go well: a 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -28,7 +29,9 @@ __import__("builtins").exec(compile(open("program.py", "rb").read(), "program.py
 NO_COMPILER = "Make the image with reasoner sandbox build --language NAME, or name one that has it (image:)."
 MOST_LINES = 8
 """Of a compiler's complaint, in a verdict's reason."""
-SIGXFSZ, SIGXCPU, SIGKILL = 25, 24, 9
+COMPLAINT = re.compile(r"error|exception|panic|terminate called", re.IGNORECASE)
+"""What the line of standard error says that tells more than the last one."""
+SIGXFSZ, SIGXCPU = 25, 24
 Run = Callable[[Job], JobResult]
 
 
@@ -79,7 +82,11 @@ class Toolchain:
     def __init__(self, language: Language, run: Run, limits: Limits) -> None:
         self._language = language
         self._run = run
-        self._limits = replace(limits, stack_bytes=min(limits.memory_bytes, language.stack_mb * MIB))
+        self._limits = replace(
+            limits,
+            stack_bytes=min(limits.memory_bytes, language.stack_mb * MIB),
+            address_bytes=language.address_mb * MIB,
+        )
 
     def build(self, source: Source) -> Built:
         """Compile a program; what there is nothing to compile of is only laid out."""
@@ -96,7 +103,12 @@ class Toolchain:
             for part in self._command(self._language.compile, source, memory_mb, sources)
         ]
         seconds = self._language.compile_seconds
-        limits = replace(COMPILE_LIMITS, cpu_seconds=seconds, wall_seconds=4 * seconds)
+        limits = replace(
+            COMPILE_LIMITS,
+            cpu_seconds=seconds,
+            wall_seconds=4 * seconds,
+            address_bytes=self._limits.address_bytes,
+        )
         result = self._run(_job("builder", {"command": [*command]}, files, limits))
         return _built(result, files)
 
@@ -276,9 +288,9 @@ def _run(status: int, cpu: float, output: bytes, stderr: str, limits: Limits) ->
         outcome, detail = JobOutcome.KILLED, f"by signal {-status}"
     elif status:
         outcome, detail = JobOutcome.NONZERO_EXIT, f"exit status {status}"
-    return JobResult(
-        outcome=outcome, exit_code=status, stdout=output, stderr=stderr.encode(), cpu_seconds=cpu, detail=detail
-    )
+    lines = [line for line in stderr.strip().split("\n") if COMPLAINT.search(line)]
+    said = (lines[0] if lines else stderr).encode("utf-8", "replace")
+    return JobResult(outcome=outcome, exit_code=status, stdout=output, stderr=said, cpu_seconds=cpu, detail=detail)
 
 
 def _object(line: bytes) -> dict[str, JSON]:

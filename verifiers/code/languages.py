@@ -50,6 +50,8 @@ class Language:
     """CPU time for compiling."""
     stack_mb: int = 64
     """Stack of a program's main thread, at most its memory."""
+    address_mb: int = 1024
+    """Address space beyond twice its memory: a virtual machine reserves much that it never uses."""
 
     def command(
         self, parts: tuple[str, ...], *, source: str, memory_mb: int, sources: tuple[str, ...] = ()
@@ -60,7 +62,7 @@ class Language:
         def filled(match: re.Match[str]) -> str:
             name = match[1]
             if name in self.patterns:
-                found = re.search(self.patterns[name], source, re.DOTALL)
+                found = re.search(self.patterns[name], source, re.DOTALL | re.MULTILINE)
                 return found[1] if found else "Main"
             return known.get(name, match[0])
 
@@ -96,6 +98,7 @@ LANGUAGES: Mapping[str, Language] = {
         compile=("javac", "-J-Xmx512m", *(f"-J{part}" for part in JAVA), "-nowarn", "-d", ".", "{sources}"),
         run=("java", JAVA_HEAP, "-Xss64m", *JAVA, "-Xshare:auto", "-cp", ".", "{main}"),
         system=("default-jdk-headless",),
+        address_mb=4096,
         whole=r"\bvoid\s+main\s*\(",
         patterns={
             "public": r"^\s*public\s+(?:(?:final|abstract|strictfp)\s+)?(?:class|record|interface|enum)\s+(\w+)",
@@ -171,6 +174,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "patterns": (dict,),
     "compile_seconds": (int, float),
     "stack_mb": (int,),
+    "address_mb": (int,),
 }
 
 
