@@ -46,6 +46,13 @@ def doctor(
 @app.command()
 def build(
     packages: Packages = "",
+    language: Annotated[
+        str,
+        typer.Option("--language", "-l", help="Compilers and the like of these languages, comma-separated: cpp,java."),
+    ] = "",
+    system: Annotated[
+        str, typer.Option("--system", help="Further Debian packages that programs may run, comma-separated.")
+    ] = "",
     base: Annotated[
         str | None,
         typer.Option("--base", help="Image of a registry, python:3.12-slim; without it, from this very interpreter."),
@@ -57,13 +64,16 @@ def build(
         from sandbox.engine import build_image, connect, ensure_image
         from sandbox.image import ensure_root
 
+        from verifiers.code.languages import language_named
+
         wanted = _names(packages)
+        programs = {*_names(system), *(name for one in _names(language) for name in language_named(one).system)}
         started = time.monotonic()
         if base is not None:
             name = build_image(base, wanted)
             typer.echo(f"image {name} in {time.monotonic() - started:.0f} s: open_sandbox('docker', image='{name}')")
             return
-        root = ensure_root(wanted)
+        root = ensure_root(wanted, programs)
         size = sum(path.lstat().st_size for path in root.rglob("*")) >> 20
         typer.echo(f"tree  {root} ({size} MiB) in {time.monotonic() - started:.0f} s")
         try:
@@ -71,7 +81,7 @@ def build(
         except SandboxUnavailable as error:
             typer.echo(f"image not made: {error}")
             return
-        typer.echo(f"image {ensure_image(wanted)} in {time.monotonic() - started:.0f} s")
+        typer.echo(f"image {ensure_image(wanted, sorted(programs))} in {time.monotonic() - started:.0f} s")
 
 
 @app.command()

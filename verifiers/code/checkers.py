@@ -17,7 +17,7 @@ from verifiers.errors import BadReference
 from verifiers.jsonl import is_object
 from verifiers.verdict import JSON
 
-LIMITS = Limits(cpu_seconds=10.0, wall_seconds=40.0, memory_bytes=512 * MIB, file_bytes=64 * MIB, input_bytes=128 * MIB)
+LIMITS = Limits(cpu_seconds=5.0, wall_seconds=40.0, memory_bytes=512 * MIB, file_bytes=64 * MIB, input_bytes=128 * MIB)
 INPUT, OUTPUT, ANSWER = "input.txt", "output.txt", "answer.txt"
 ORDERS: Mapping[str, tuple[str, str, str]] = {
     "exit": (INPUT, OUTPUT, ANSWER),

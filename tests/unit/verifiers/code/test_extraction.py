@@ -69,8 +69,8 @@ def test_names_that_a_block_lacks() -> None:
     ],
 )
 def test_extraction_takes_little_time_for_hostile_text(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     extract_program(text, "last", {"f"})
     extract_program(text, "last", reads=True)
     fenced_blocks(text)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

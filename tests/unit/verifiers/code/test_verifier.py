@@ -119,13 +119,13 @@ def test_a_block_that_only_uses_the_program_is_passed_over() -> None:
 
 
 def test_extraction_is_linear_in_the_text() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert fenced_blocks("```python\n```\n" * 20_000)
     assert extract_program("```" * 100_000, "last") is None
     assert extract_program("```py\n" + "f" * 300_000 + "\n```", "last", {"f"})
     assert extract_program("```py\nf" + " " * 300_000 + ":" * 300_000 + "\n```", "last", {"f"})
     assert extract_program("<think>" * 50_000 + "```python\nx\n```", "last") is None
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(
