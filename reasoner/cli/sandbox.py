@@ -63,7 +63,6 @@ def build(
         from sandbox import SandboxUnavailable
         from sandbox.engine import build_image, connect, ensure_image
         from sandbox.image import ensure_root
-
         from verifiers.code.languages import language_named
 
         wanted = _names(packages)
