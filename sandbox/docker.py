@@ -19,9 +19,8 @@ from sandbox.pool import Launcher
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
 
 OWNER_LABEL = "reasoner.sandbox.owner"
-# What the supervisor holds: namespaces and mounts for each job, handing files and processes to the job's uid, killing.
-SUPERVISOR_CAPABILITIES = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE", "SYS_NICE")
-SUPERVISOR_CAPABILITIES += ("NET_ADMIN",)  # to raise the loopback of a job's own network namespace
+# What the supervisor holds: namespaces, mounts and a loopback for each job, handing things to the job's uid, killing.
+SUPERVISOR_CAPABILITIES = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE", "SYS_NICE", "NET_ADMIN")
 UID_MODE_CAPABILITIES = ("SETUID", "SETGID", "SETPCAP", "KILL", "DAC_OVERRIDE", "FOWNER", "SYS_PTRACE")
 # of jobs: no system account's, and within the 65,536 that a rootless engine maps
 FIRST_UID = 10_000

@@ -174,7 +174,7 @@ def _joined(pieces: Sequence[Piece], at: int, wanted: Collection[str]) -> tuple[
     if needed:
         stars = {j for j in range(at) if pieces[j].star and not (pieces[j].functions or pieces[j].runs)}
         taken |= stars
-        needed = set() if stars else needed
+        needed = {name for name in needed if not stars}
     elsewhere = {name for j, piece in enumerate(pieces) if j != at and j not in taken for name in piece.defines}
     code = "\n".join([*(pieces[j].code.rstrip("\n") for j in sorted(taken)), program.code])
     return code, not needed & elsewhere

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sandbox import BACKENDS, Sandbox, SandboxUnavailable, open_sandbox
 from verifiers.code.guests import TRUSTED_LIMITS, guest_modules
@@ -91,7 +91,9 @@ def shared_sandbox(place: Place) -> Sandbox:
 
 def _first(place: Place) -> Sandbox:
     missing: list[str] = []
-    given = {"image": place.image, "runtime": place.runtime}
+    given: dict[str, Any] = {
+        name: value for name, value in (("image", place.image), ("runtime", place.runtime)) if value
+    }
     for name in place.backends:
         try:
             return open_sandbox(
@@ -101,7 +103,7 @@ def _first(place: Place) -> Sandbox:
                 system=() if place.image else place.system,
                 limits=TRUSTED_LIMITS,
                 modules=guest_modules(),
-                **{option: value for option, value in given.items() if value},
+                **given,
             )
         except SandboxUnavailable as error:
             missing.append(f"{name}: {error}")
