@@ -171,7 +171,7 @@ class Docker(Launcher):
         folders = ("/tmp", "/work", "/dev/shm") if mode == "uid" else ("/work",)
         options = f"rw,nosuid,nodev,mode=1777,size={self._tmpfs_bytes}"
         if mode == "uid":  # where jobs make no folders of their own; Podman's own knows no such option
-            options += f",nr_inodes={INODES}"
+            options += f",exec,nr_inodes={INODES}"
         return {
             "auto_remove": True,
             "network_mode": "none",

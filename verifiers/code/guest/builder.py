@@ -33,7 +33,7 @@ def main():
             continue
         with open(path, "rb") as file:
             content = file.read()
-        send(json.dumps([path, len(content), os.access(path, os.X_OK)]).encode() + b"\n")
+        send(json.dumps([path, len(content), bool(os.stat(path).st_mode & 0o100)]).encode() + b"\n")
         send(content)
 
 

@@ -115,16 +115,18 @@ def children():
 
 def clean(top):
     """What a run wrote is not there for the next one."""
-    keep = {top: ("program", "input", "request__.json", "start__.py"), "/tmp": (), "/dev/shm": ()}
-    for place, kept in keep.items():
-        if place != top and top != "/work":
-            continue  # without a world of its own, these are other people's
+    places = {top: ("program", "input", "request__.json", "start__.py")}
+    if f"{top}/".startswith("/work/") and "unsafe-host" not in top:
+        places.update({"/tmp": (), "/dev/shm": ()})  # else these are other people's too
+    for place, kept in places.items():
         for name in os.listdir(place):
-            if name not in kept:
-                path = f"{place}/{name}"
-                if os.path.isdir(path) and not os.path.islink(path):
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
+            path = f"{place}/{name}"
+            if name in kept:
+                continue
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
                     os.unlink(path)
 
 
