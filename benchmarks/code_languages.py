@@ -16,6 +16,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from verifiers import Verifier, get_verifier
 from verifiers.code.languages import LANGUAGES
@@ -41,22 +42,53 @@ def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--programs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5, help="All contenders take turns so often.")
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--headers", choices=[*HEADERS], default="few")
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--backend", action="append", choices=["docker", "bubblewrap"])
     options = parser.parse_args()
-    sources = [PROGRAM.format(header=HEADERS[options.headers], factor=index + 3) for index in range(options.programs)]
-    found: dict[str, object] = {"programs": options.programs, "headers": options.headers, "at_once": options.at_once}
-    found["host"] = on_host(sources, options.at_once) | {"ms_per_case": host_case(options.cases)}
-    for backend in options.backend or ["bubblewrap", "docker"]:
-        verifier = get_verifier(
-            "code", sandbox=backend, language="cpp", cpu_seconds=10.0, workers=options.at_once, reward="fraction"
-        )
-        found[backend] = in_sandbox(verifier, sources, options.at_once) | {
-            "ms_per_case": sandbox_case(verifier, options.cases)
+    texts = [PROGRAM.format(header=HEADERS[options.headers], factor=index + 3) for index in range(options.programs)]
+    jobs = [Program(index + 3, text) for index, text in enumerate(texts)]
+    verifiers = {backend: opened(backend, options.at_once) for backend in options.backend or ["bubblewrap", "docker"]}
+    seconds = dict.fromkeys(["host", *verifiers], 0.0)
+    right = dict.fromkeys(seconds, 0)
+    for turn in range(options.rounds):
+        for name in seconds:
+            started = time.monotonic()
+            part = jobs[turn :: options.rounds]
+            right[name] += (
+                in_sandbox(verifiers[name], part, options.at_once)
+                if name in verifiers
+                else on_host(part, options.at_once)
+            )
+            seconds[name] += time.monotonic() - started
+    found: dict[str, object] = {"programs": len(jobs), "headers": options.headers, "at_once": options.at_once}
+    for name in seconds:
+        found[name] = {
+            "programs_per_second": round(len(jobs) / seconds[name], 2),
+            "right": right[name],
+            "ms_per_case": sandbox_case(verifiers[name], options.cases)
+            if name in verifiers
+            else host_case(options.cases),
         }
     print(json.dumps(found, indent=1))
+
+
+class Program(NamedTuple):
+    """A program and the number that makes it another one than the others."""
+
+    factor: int
+    source: str
+
+
+def opened(backend: str, at_once: int) -> Verifier:
+    """A verifier whose sandbox is warm."""
+    verifier = get_verifier(
+        "code", sandbox=backend, language="cpp", cpu_seconds=10.0, workers=at_once, reward="fraction"
+    )
+    verifier.verify(completion=f"```cpp\n{ECHO}```", reference={"cases": [{"input": "1", "output": "1"}]})
+    return verifier
 
 
 def answer(factor: int, n: int) -> str:
@@ -64,39 +96,30 @@ def answer(factor: int, n: int) -> str:
     return f"{sorted((i * factor + 7) % 1009 for i in range(n))[n // 2] + factor}\n"
 
 
-def in_sandbox(verifier: Verifier, sources: list[str], at_once: int) -> dict[str, object]:
-    """Programs a second, each graded on its cases."""
-    rows = [
-        (f"```cpp\n{source}```", [{"input": f"{n}\n", "output": answer(index + 3, n)} for n in SIZES])
-        for index, source in enumerate(sources)
-    ]
-    verifier.verify(completion=rows[0][0] + "\n", reference={"cases": [{"input": "10\n", "output": answer(3, 10)}]})
-    started = time.monotonic()
+def in_sandbox(verifier: Verifier, programs: list[Program], at_once: int) -> int:
+    """How many are found correct."""
+
+    def graded(program: Program) -> bool:
+        cases: JSON = [{"input": f"{n}\n", "output": answer(program.factor, n)} for n in SIZES]
+        verdict = verifier.verify(completion=f"```cpp\n{program.source}```", reference={"cases": cases})
+        return verdict.outcome == "correct"
+
     with ThreadPoolExecutor(at_once) as threads:
-        verdicts = list(
-            threads.map(lambda row: verifier.verify(completion=row[0], reference={"cases": [*row[1]]}), rows)
-        )
-    seconds = time.monotonic() - started
-    outcomes = [str(verdict.outcome) for verdict in verdicts]
-    counts = {name: outcomes.count(name) for name in sorted(set(outcomes))}
-    return {"programs_per_second": round(len(rows) / seconds, 2), "seconds": round(seconds, 1), "outcomes": counts}
+        return sum(threads.map(graded, programs))
 
 
-def on_host(sources: list[str], at_once: int) -> dict[str, object]:
+def on_host(programs: list[Program], at_once: int) -> int:
     """The same by g++ and a plain process for each case, without any limit."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(at_once) as threads:
-        started = time.monotonic()
-        right = sum(threads.map(lambda index: host_program(Path(folder), index, sources[index]), range(len(sources))))
-        seconds = time.monotonic() - started
-    return {"programs_per_second": round(len(sources) / seconds, 2), "seconds": round(seconds, 1), "right": right}
+        return sum(threads.map(lambda program: host_program(Path(folder) / str(program.factor), program), programs))
 
 
-def host_program(folder: Path, index: int, source: str) -> bool:
+def host_program(folder: Path, program: Program) -> bool:
     """Whether one program gives its answers."""
-    binary = compiled(folder / str(index), source)
+    binary = compiled(folder, program.source)
     for n in SIZES:
         done = subprocess.run([binary], input=f"{n}\n", capture_output=True, text=True, check=True)
-        if done.stdout != answer(index + 3, n):
+        if done.stdout != answer(program.factor, n):
             return False
     return True
 

@@ -174,7 +174,7 @@ class Grader:
         cases = objects(reference, "cases")
         checker = self._checker(reference)
         inputs = [str(case["input"]) for case in cases]
-        if self._language is None and not reference.get("files"):
+        if self._language is None and not (reference.get("files") or reference.get("sources")):
             runs = self._python_runs(_main(code, str(reference.get("prelude") or "")), inputs)
         else:
             language = self._language or LANGUAGES["python"]
