@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from sandbox.api import MIB, JobTooLarge, Limits, SandboxError
 from verifiers.base import Example, GradingRow, Verifier
@@ -204,7 +205,7 @@ class Code(Verifier):
                 self._block,
                 tested_names(reference),
                 reads=kind == "cases" and has_input(reference),
-                language=self._language,
+                language=self._language_of(reference),
             )
         if code is None or not code.strip():
             language = "Python" if self._language is None else self._language_name
@@ -221,6 +222,10 @@ class Code(Verifier):
             raise BadReference(f"its inputs are too large to be given to a program: {error}") from None
         except (SandboxFault, SandboxError) as error:
             return fixed(Outcome.VERIFIER_ERROR, f"the sandbox failed: {error}", answer=code)
+
+    def _language_of(self, reference: Mapping[str, JSON]) -> Language | None:
+        """The language; a program with files beside it need not be whole by itself."""
+        return replace(self._language, whole="") if self._language and reference.get("sources") else self._language
 
     def _usable(self, reference: JSON) -> tuple[str, Mapping[str, JSON]]:
         """(kind, reference) of one that this verifier can use."""
