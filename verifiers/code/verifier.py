@@ -229,8 +229,12 @@ class Code(Verifier):
 
     def _usable(self, reference: JSON) -> tuple[str, Mapping[str, JSON]]:
         """(kind, reference) of one that this verifier can use."""
-        kind, found = read_reference(reference, self._imports)
-        if self._language is not None and kind != "cases":
+        if self._language is None:
+            return read_reference(reference, self._imports)
+        # what Python would lend is no part of another language
+        own = {k: v for k, v in reference.items() if k != "imports"} if isinstance(reference, dict) else reference
+        kind, found = read_reference(own)
+        if kind != "cases":
             raise BadReference(
                 f"programs in {self._language_name} are tested by cases of input and output; the reference has {kind}."
             )

@@ -115,7 +115,7 @@ def children():
 
 def clean(top):
     """What a run wrote is not there for the next one."""
-    places = {top: ("program", "input", "request__.json", "start__.py")}
+    places: dict[str, tuple[str, ...]] = {top: ("program", "input", "request__.json", "start__.py")}
     if f"{top}/".startswith("/work/") and "unsafe-host" not in top:
         places.update({"/tmp": (), "/dev/shm": ()})  # else these are other people's too
     for place, kept in places.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import cast
 
 import pytest
 
@@ -122,6 +121,7 @@ def test_an_answer_in_a_language_that_is_not_offered_is_told_by_its_name() -> No
 def test_other_languages_take_cases_alone() -> None:
     verifier = get_verifier("code", sandbox="unsafe-host", language="cpp")
     verifier.check_reference({"cases": [{"input": "", "output": ""}]})
+    verifier.check_reference({"cases": [{"input": "", "output": ""}], "imports": "livecodebench"})
     with pytest.raises(BadReference, match="programs in cpp are tested by cases"):
         verifier.check_reference({"tests": ["assert f(1) == 1"]})
 
@@ -241,6 +241,7 @@ def verifier() -> Verifier:
     ("code", "outcome", "reason"),
     [
         ('int a; scanf("%d", &a); printf("%d\\n", a * 2);', "correct", ""),
+        ('int a; scanf("%d", &a); printf("%d\\n", a * 2); fclose(stdout);', "correct", ""),
         ('int a; scanf("%d", &a); printf("%d\\n", a > 2 ? 0 : a * 2);', "incorrect", "case 3: another output"),
         ("int a = ;", "incorrect", "it does not compile: main.c:2:"),
         ("return 3;", "incorrect", "case 1: nonzero_exit (exit status 3)"),
@@ -248,8 +249,8 @@ def verifier() -> Verifier:
     ],
 )
 def test_programs_on_this_machine(verifier: Verifier, code: str, outcome: str, reason: str) -> None:
-    cases: JSON = [{"input": f"{n}\n", "output": f"{2 * n}\n"} for n in range(1, 5)]
+    cases: list[JSON] = [{"input": f"{n}\n", "output": f"{2 * n}\n"} for n in range(1, 5)]
     text = f"```c\n#include <stdio.h>\nint main() {{ {code} }}\n```"
-    verdict = verifier.verify(completion=text, reference=cast(JSON, {"cases": cases}))
+    verdict = verifier.verify(completion=text, reference={"cases": cases, "imports": "livecodebench"})
     assert verdict.outcome == outcome, verdict
     assert reason in verdict.reason
