@@ -69,14 +69,17 @@ def download(packages: Sequence[str], folder: Path) -> list[Path]:
         "Acquire::Retries": "3",
     }
     command = ["apt-get", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
-    done = subprocess.run(
-        [*command, "-y", "-qq", "--download-only", "install", *packages],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
-    )
+    try:
+        done = subprocess.run(
+            [*command, "-y", "-qq", "--download-only", "install", *packages],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+            env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+        )
+    except subprocess.TimeoutExpired:
+        raise SandboxError(f"apt-get did not download {', '.join(packages)} within {SECONDS} s.") from None
     if done.returncode:
         reason = " ".join(line for line in done.stderr.splitlines() if line.startswith("E:")) or done.stderr.strip()
         raise SandboxError(
