@@ -23,6 +23,7 @@ from verifiers.code.guests import (
     TRUSTED_LIMITS,
     Results,
     SandboxFault,
+    how_it_ended,
     job_of,
 )
 from verifiers.code.languages import LANGUAGES, Language
