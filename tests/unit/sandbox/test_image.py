@@ -29,7 +29,7 @@ from sandbox import image as builder
 def test_what_keeps_a_tree_from_being_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
 ) -> None:
-    def fail(root: Path, packages: Iterable[str]) -> None:
+    def fail(root: Path, packages: Iterable[str], system: object) -> None:
         (root / "half").write_text("")
         raise error
 
