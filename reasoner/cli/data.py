@@ -30,11 +30,7 @@ def _group() -> None:
     """Say what is in data, and whether it can be used."""
 
 
-@app.command(
-    epilog="Examples:\n\nreasoner data check rows.jsonl\n\n"
-    "reasoner data check org/set verifier=math reference_column=answer --tokenizer org/Model\n\n"
-    "reasoner data check mine.yaml --json"
-)
+@app.command()
 def check(
     path: Annotated[str, typer.Argument(help="A file, a folder, a hub name; or a config (YAML), for all its data.")],
     settings: Annotated[
@@ -152,7 +148,9 @@ def watched(on_bad: object = None) -> Iterator[Watch]:
     told = Watch() if on_bad is None else Watch(on_bad=on_bad)  # pyright: ignore[reportArgumentType]
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
     live = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not live) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not live, redirect_stdout=False, redirect_stderr=False
+    ) as bar:
         task, rows, said = bar.add_task("rows"), 0, time.monotonic()
 
         def on_row() -> None:

@@ -24,6 +24,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "explain": ("reasoner explain runs/first", "reasoner explain runs/first --json"),
     "rescore": ("reasoner rescore runs/first --verifier math", "reasoner rescore runs/first --steps 10-20"),
     "compare": ("reasoner compare runs/one runs/other", "reasoner compare runs/one runs/other --on train"),
+    "data": ("reasoner data check rows.jsonl", "reasoner data check mine.yaml --json"),
+    "data check": (
+        "reasoner data check rows.jsonl",
+        "reasoner data check org/set verifier=math reference_column=answer --tokenizer org/Model",
+    ),
     "env": ("reasoner env", "reasoner --version"),
     "": ("reasoner train quickstart output=runs/first", "reasoner COMMAND --help"),
     "verifiers": ("reasoner verifiers list", "reasoner verifiers check math"),

@@ -160,6 +160,9 @@ def _whole(
             yield f"{path} row {number}", entry.row
 
 
+OTHERWISE = "fix or remove them"
+
+
 class RowPolicy(NamedTuple):
     """What becomes of bad rows, and where the config says so."""
 
@@ -167,7 +170,7 @@ class RowPolicy(NamedTuple):
     """drop, drop_most or stop."""
     key: str
     """Of the config, such as `sft.bad_rows`."""
-    instead: str = "fix or remove them"
+    instead: str = OTHERWISE
     """What else a user can do."""
 
     def refusal(self, bad: int, total: int) -> str | None:
@@ -209,7 +212,8 @@ def report_bad_rows(
     if refusal is None:
         return f"{counted} They were left out{listed}."
     if len(bad) == total:
-        refusal = f"None is left. A row must be {shape}."
+        instead = "" if policy.instead == OTHERWISE else f" {policy.instead[0].upper()}{policy.instead[1:]}."
+        refusal = f"None is left. A row must be {shape}.{instead}"
     raise ConfigError("bad-value", f"{counted} {refusal}{f' They are{listed[1:]}.' if listed else ''}")
 
 

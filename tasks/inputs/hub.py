@@ -42,7 +42,7 @@ def hub_rows(name: str, *, split: str, config: str | None) -> Hub:
     except ImportError as error:
         raise TaskError(needs_data(f"{name!r} is no file or folder here; a data set of the hub")) from error
     try:
-        return Hub(name, load_dataset(name, config, split=split))
+        return Hub(name, load_dataset(name, config, split=split, trust_remote_code=False))
     except Exception as error:  # the hub client raises a dozen unrelated classes
         reason = str(error).strip().split("\n")[0]
         raise TaskError(

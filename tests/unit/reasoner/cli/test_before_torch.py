@@ -46,7 +46,9 @@ print(json.dumps(found))
 def test_a_wrong_name_or_file_is_told_without_torch(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "config.yaml").write_text("")
-    (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1=", "reference": "2"}\n' * 20)
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(f'{{"prompt": "1+{number}=", "reference": "{1 + number}"}}\n' for number in range(20))
+    )
     task = "task: {name: dataset, options: {path: rows.jsonl, verifier: math}}\nmodel: org/name\n"
     (tmp_path / "rows.yaml").write_text(f"{task}output: new\n")
     (tmp_path / "taken.yaml").write_text(f"{task}output: taken\n")

@@ -18,7 +18,7 @@ WRONG = {
     "report RUN --output .": "cannot be written: Is a directory",
     "report RUN --output gone/page.html": "cannot be written: No such file or directory",
     "explain RUN --held-out exat": "Did you mean 'exact'",
-    "verify gone.jsonl --verifier math": "cannot be read",
+    "verify gone.jsonl --verifier math": "no file or folder 'gone.jsonl'",
     "verify half.jsonl.gz --verifier math": "cannot be read",
     "verify -v length -o soft=x --gold 1 --completion 1": "option 'soft': Input should be a valid integer",
     "verify -v gate -o gate=5 -o then=6 --gold 1 --completion 1": "error: ",

@@ -19,6 +19,7 @@ import pytest
 
 from tests.hostile import HOSTILE, NAMEABLE, OURS, WRITABLE, obeyed
 from tests.unit.reasoner.runs import make_records, write_run
+from verifiers.text import visible
 
 ROOT = Path(__file__).resolve().parents[4]
 ECHO = '''
@@ -189,7 +190,7 @@ def test_the_text_is_shown_all_the_same(shown: list[str]) -> None:
     at = COMMANDS.index(["verify", "rows.jsonl", "-v", "echo.py:echo"])
     rows = [json.loads(line) for line in OURS.sub("", shown[at]).splitlines() if line.startswith("{")]
     assert [row["id"] for row in rows] == [WRITABLE] * 2
-    assert rows[0]["detail"]["reason"] == f"it was {WRITABLE}\ufffd"
+    assert rows[0]["detail"]["reason"] == visible(f"it was {WRITABLE}\ufffd")
     assert rows[1]["outcome"] == "verifier_error"
 
 

@@ -80,7 +80,7 @@ LATER: dict[str, dict[str, object]] = {
     "no file or folder 'gone.jsonl'": {"method": "sft", "sft": {"data": "gone.jsonl"}},
     "no file or folder 'lost.jsonl'": {"method": "sft", "sft": {"data": "GOOD", "test": "lost.jsonl"}},
     "no value in column 'completion'": {"method": "sft", "sft": {"data": "PAIRS"}},
-    "line 1 must be JSON": {"method": "sft", "sft": {"data": "BROKEN"}},
+    "row 1: must be JSON": {"method": "sft", "sft": {"data": "BROKEN"}},
     "no file or folder 'away.jsonl'": {"method": "dpo", "preferences": {"train": "away.jsonl"}},
     "no value in column 'chosen'": {"method": "reward_model", "preferences": {"train": "GOOD"}},
     "Did you mean 'hinge'": {"method": "dpo", "preferences": {"train": "PAIRS"}, "dpo": {"loss": "hing"}},
@@ -137,7 +137,7 @@ def test_what_an_earlier_stage_will_write_is_not_missing(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"eval": {"max_tokens": 500}}, "plus eval.max_tokens=500 must fit the context of 64. Lower eval.max_tokens"),
+        ({"eval": {"max_tokens": 500}}, "plus eval.max_tokens=500 must fit the context of 64"),
         ({"rollout": {"max_tokens": 500}}, "plus rollout.max_tokens=500 must fit"),
         ({"method": "sft", "rollout": {"max_tokens": 500}}, "plus rollout.max_tokens=500 must fit"),
         ({"method": "sft", "rollout": {"max_tokens": 500}, "eval": {"problems": 0}}, None),

@@ -65,8 +65,9 @@ def test_a_file_of_raw_rows_is_a_task(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options: list[dict[str, str]] = [{}, {"format": "livecodebench"}]
     for option in options:
-        problems = get_task("dataset", path=str(tmp_path / "rows.jsonl"), verifier="code", **option).problems("train")
-        assert len(problems) == 11
+        task = get_task("dataset", path=str(tmp_path / "rows.jsonl"), verifier="code", held_out_share=0, **option)
+        problems = task.problems("train")
+        assert len(problems) == 12
         assert problems[0].reference == BY_NAME["livecodebench"].read(rows[0]).reference
         assert str(problems[0].prompt).startswith("Read n and print 2n.")
 
@@ -75,15 +76,15 @@ def test_rows_that_cannot_be_graded_are_left_out_and_counted(tmp_path: Path) -> 
     rows = [with_("apps", problem_id=number, **({"input_output": ""} if number % 3 else {})) for number in range(12)]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = get_task("dataset", path=str(path), verifier="code")
-    assert len(task.problems("train")) == 3
-    assert "8 of 11 rows are left out: row 1 has no tests: column 'input_output' is empty." in " ".join(task.notes)
+    task = get_task("dataset", path=str(path), verifier="code", held_out_share=0)
+    assert len(task.problems("train")) == 4
+    assert "8 of 12 rows are left out: row 1 has no tests: column 'input_output' is empty." in " ".join(task.notes)
     path.write_text((json.dumps(with_("apps", input_output="")) + "\n") * 12)
-    with pytest.raises(TaskError, match=r"11 of 11 rows are left out.* None is left"):
-        get_task("dataset", path=str(path), verifier="code").problems("train")
+    with pytest.raises(TaskError, match=r"12 of 12 rows are left out.* None is left"):
+        get_task("dataset", path=str(path), verifier="code", held_out_share=0).problems("train")
     path.write_text((json.dumps(with_("apps", input_output="{")) + "\n") * 12)
     with pytest.raises(TaskError, match="no row of format apps: it holds no JSON"):
-        get_task("dataset", path=str(path), verifier="code").problems("train")
+        get_task("dataset", path=str(path), verifier="code", held_out_share=0).problems("train")
 
 
 @pytest.mark.parametrize("one", REFUSED, ids=lambda one: one.name)

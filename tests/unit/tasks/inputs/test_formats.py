@@ -259,7 +259,8 @@ def rows_file(tmp_path: Path, rows: Sequence[object]) -> str:
 def test_named_columns_keep_a_format_from_being_recognised_and_win_over_one_that_is_named(tmp_path: Path) -> None:
     path = rows_file(tmp_path, [{"question": "q", "answer": "w\n#### 4", "extra": {"gold": ["5", "five"]}}] * 10)
     task = get_task("dataset", path=path, verifier="math", prompt_column="question", reference_column="answer")
-    assert (task.problems("train")[0].reference, task.notes) == ("w\n#### 4", ())
+    assert task.problems("train")[0].reference == "w\n#### 4"
+    assert not any("format" in note for note in task.notes)
     with pytest.raises(TaskError, match=r"has no column 'reference'.*Or set task\.options\.format"):
         get_task("dataset", path=path, verifier="math", prompt_column="question").problems("train")
     task = get_task("dataset", path=path, verifier="math", format="gsm8k", reference_column="extra.gold.0")

@@ -153,7 +153,7 @@ def test_verdicts_say_why() -> None:
     assert {"reason", "form", "tier"} <= found.detail.keys()
 
 
-@pytest.mark.parametrize("gold", ["", "   ", "\\frac{1}{", "x" * 1_000_000, None, 3.5, ["4"], "\x00"])
+@pytest.mark.parametrize("gold", ["", "   ", "\\frac{1}{", "x" * 1_000_000, None, 3.5, [], {"4": "4"}, "\x00"])
 def test_a_gold_that_cannot_be_used_is_said_to_be(gold: object) -> None:
     found = MATH.verify(completion="\\boxed{4}", reference=gold)  # pyright: ignore
     assert found.outcome in (Outcome.BAD_REFERENCE, Outcome.INCORRECT)
