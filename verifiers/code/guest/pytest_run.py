@@ -169,7 +169,7 @@ class Plugin:
         """What a test came to that raised."""
         if isinstance(error, ImportError) and error.name in MODULES and self.line.lacks:
             return {"ok": False, "why": f"the program does not define {self.line.lacks[0]}"}
-        if type(error).__module__.startswith("_pytest.outcomes"):
+        if (type(error).__module__, type(error).__name__) in FAILED:
             error = AssertionError(str(error))
         return judge.failure(error, self.line, begun)
 
@@ -218,11 +218,16 @@ class Plugin:
         return once
 
 
+FAILED = (("_pytest.outcomes", "Failed"), ("builtins", "Failed"))
+"""What `pytest.fail` raises; pytest says that the class lives in builtins."""
+
+
 def left_out(error):
     """Whether an exception says that a test is not to be run; the program's own has no say."""
     kind = type(error)
     return (kind.__module__, kind.__name__) in (
         ("_pytest.outcomes", "Skipped"),
+        ("builtins", "Skipped"),  # where pytest says that the class lives
         ("_pytest.outcomes", "XFailed"),
         ("unittest.case", "SkipTest"),
     ) and not judge.of_the_program(error)
