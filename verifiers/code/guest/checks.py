@@ -260,11 +260,11 @@ class Instrumenter(ast.NodeTransformer):
         return node
 
     def visit_If(self, node):
-        """`if r != 10: raise AssertionError`."""
+        """`if r != 10: raise AssertionError`, `if r != 10: pytest.fail()`."""
+        checks = any(gives_up(part) for part in (*node.body, *node.orelse))
+        depends = self.flow.depends(node.test)
         self.generic_visit(node)
-        if any(gives_up(part) for part in (*node.body, *node.orelse)):
-            return [ast.Expr(call("ran", ast.Constant(self.flow.depends(node.test)))), node]
-        return node
+        return [ast.Expr(call("ran", ast.Constant(depends))), node] if checks else node
 
     def visit_With(self, node):
         """`with raises(...)`, which has compared when it is through."""
