@@ -54,7 +54,8 @@ def test_a_folder_with_a_training_split_alone(tmp_path: Path) -> None:
 def test_a_hub_set_with_a_training_split_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    def load(name: str, config: str | None, *, split: str) -> list[dict[str, str]]:
+    def load(name: str, config: str | None, *, split: str, trust_remote_code: bool) -> list[dict[str, str]]:
+        assert not trust_remote_code
         assert split == "train"
         return ROWS
 

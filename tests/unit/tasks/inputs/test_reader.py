@@ -414,7 +414,8 @@ def test_hub_names_go_to_datasets_with_config_and_split(monkeypatch: pytest.Monk
 
     asked: list[object] = []
 
-    def load(name: str, config: str | None, *, split: str) -> datasets.Dataset:
+    def load(name: str, config: str | None, *, split: str, trust_remote_code: bool) -> datasets.Dataset:
+        assert not trust_remote_code
         asked.append((name, config, split))
         if split == "test":
             raise ValueError("Unknown split \"test\". Should be one of ['train'].\nmore")
