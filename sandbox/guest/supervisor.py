@@ -366,10 +366,10 @@ class Supervisor:
                     child.given, measure.weight_of_one(use.tasks) if use.tasks > measure.MANY_TASKS else 0
                 )
                 measure.lower(use)
-            if use.cpu > allowed["cpu_seconds"]:
-                child.stop("cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time")
-            elif use.rss > allowed["memory_bytes"] and measure.resident(use.holders) > allowed["memory_bytes"]:
+            if use.rss > allowed["memory_bytes"] and measure.resident(use.holders) > allowed["memory_bytes"]:
                 child.stop("memory_limit", f"more than {allowed['memory_bytes'] // MIB} MiB resident")
+            elif use.cpu > allowed["cpu_seconds"]:  # what holds too much is slowed down before it is seen
+                child.stop("cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time")
             elif self.config["mode"] != "none" and (many := measure.many_sockets(child.pid)):
                 child.stop("memory_limit", f"more than {many}, whose memory nobody is charged for")
             elif use.tasks > allowed["processes"]:
