@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import random
 import resource
 import subprocess
@@ -449,11 +450,16 @@ def test_nothing_in_the_package_evaluates_text() -> None:
                 assert not parsers & {name.split(".")[0] for name in names}, f"{path}:{node.lineno}"
 
 
-def test_it_imports_fast() -> None:
-    """In seconds of the processor: a machine that is busy with other things does not count."""
+def test_it_imports_fast(tmp_path: Path) -> None:
+    """In seconds of the processor, with the bytecode of an earlier import."""
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
     code = "import time; s=time.process_time(); import verifiers.mathematics.verifier; print(time.process_time()-s)"
     best = min(
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+            ).stdout
+        )
         for _ in range(3)
     )
     assert best < 0.3
