@@ -64,6 +64,8 @@ _NEXT = re.compile(
 _NUMBERED = re.compile(rf"\b{_PROBLEM}\s\d", re.IGNORECASE)
 MAX_VISIBLE = 100_000
 """Characters at the end of what is visible in which an answer is looked for: more than the longest answers of today."""
+STRUCK = 400
+"""Characters of struck text."""
 MAX_NEXT = 3
 """Beginnings of further problems that are looked at."""
 
@@ -153,17 +155,13 @@ def end_of_turn(text: str) -> str:
         start = begun.end()
     struck = text.find("<s>", start + 1) >= 0
     for end in _END.finditer(text, start):
-        if struck and _strikes(text, end):
-            continue
-        if text[start : end.start()].strip():
-            return text[start : end.start()]
+        at = end.start()
+        if struck and end[0] == "</s>" and text.rfind("<s>", at - STRUCK if at > STRUCK else 0, at) > 0:
+            continue  # it closes struck text
+        if text[start:at].strip():
+            return text[start:at]
         start = end.end()
     return text[start:]
-
-
-def _strikes(text: str, end: re.Match[str]) -> bool:
-    """Whether this `</s>` closes struck text of its own line."""
-    return end[0] == "</s>" and text.rfind("<s>", max(0, end.start() - 400), end.start()) > 0
 
 
 def before_next_problem(text: str, declares: Callable[[str], bool]) -> str:
