@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from reasoner.config.sections import PromptSection, SftSection
 from reasoner.data.prompt import Prompt, messages_of, render_each
-from reasoner.data.rows import Encoded, Source, chat_of, length_fault, usable_rows
+from reasoner.data.rows import Encoded, Source, chat_of, length_fault, source_in, usable_rows
 from reasoner.data.turns import template_mask, turns_of
 from tasks import BadRow, Message, Problem, UnusableRow
 
@@ -58,15 +58,7 @@ def encode_problems(
 
 def demonstrations_in(section: SftSection, split: Literal["train", "test"], paths: Sequence[str]) -> Source:
     """The demonstrations of a config section, or those of some of its files."""
-    return Source(
-        paths=paths,
-        use="demonstrations",
-        split=split,
-        split_names={str(ours): theirs for ours, theirs in section.split_names.items()},
-        config=section.config,
-        format=section.format,
-        columns=section.columns,
-    )
+    return source_in(section, paths, use="demonstrations", split=split)
 
 
 def load_rows(source: Source, tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int) -> Rows:

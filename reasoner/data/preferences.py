@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from reasoner.config.sections import PreferenceSection
-from reasoner.data.rows import Source, chat_of, usable_rows
+from reasoner.data.rows import Source, chat_of, source_in, usable_rows
 from tasks import BadRow, Message, UnusableRow
 from tasks.held_out import held_out
 from tasks.inputs.formats import Reading, UnfitRow
@@ -100,16 +100,7 @@ def load_pairs(section: PreferenceSection) -> Splits:
 
 def preferences_in(section: PreferenceSection, split: Literal["train", "test"], paths: Sequence[str]) -> Source:
     """The preferences of a config section, or those of some of its files."""
-    return Source(
-        paths=paths,
-        use="preferences",
-        split=split,
-        split_names={str(ours): theirs for ours, theirs in section.split_names.items()},
-        config=section.config,
-        format=section.format,
-        columns=section.columns,
-        optional=OPTIONAL,
-    )
+    return source_in(section, paths, use="preferences", split=split, optional=OPTIONAL)
 
 
 def read_pair(row: Mapping[str, object], section: PreferenceSection, *, where: str) -> Pair:

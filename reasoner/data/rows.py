@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from reasoner.config.errors import ConfigError
+from reasoner.config.sections import PreferenceSection, SftSection
 from tasks import BadRow, Message, UnusableRow
 from tasks import inputs as files
 from tasks.inputs.formats import Use, reading
@@ -74,6 +75,27 @@ class Source:
     """Our column to theirs."""
     optional: frozenset[str] = frozenset()
     """Columns of ours that a row may lack."""
+
+
+def source_in(
+    section: SftSection | PreferenceSection,
+    paths: Sequence[str],
+    *,
+    use: Use,
+    split: str,
+    optional: frozenset[str] = frozenset(),
+) -> Source:
+    """The data of a config section, or some of its files."""
+    return Source(
+        paths=paths,
+        use=use,
+        split=split,
+        split_names={str(ours): theirs for ours, theirs in section.split_names.items()},
+        config=section.config,
+        format=section.format,
+        columns=section.columns,
+        optional=optional,
+    )
 
 
 def usable_rows(

@@ -10,7 +10,7 @@ import datetime
 import decimal
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -64,16 +64,8 @@ class Parquet:
         return file
 
     def entries(self) -> Iterator[Entry]:
-        number = 0
         with self._open() as file:
-            odd = _has_odd_values(file.schema_arrow)
-            try:
-                for piece in file.iter_batches(PIECE):
-                    for row in _rows(piece, odd):
-                        number += 1
-                        yield Entry(number, row)
-            except (OSError, ValueError) as error:
-                raise _unreadable(self.path, error) from error
+            yield from _numbered(lambda: file.iter_batches(PIECE), file.schema_arrow, self.path)
 
     def count(self) -> int:
         return self._rows_in_all
@@ -140,15 +132,8 @@ class Arrow:
         return table
 
     def entries(self) -> Iterator[Entry]:
-        table, number = self._mapped(), 0
-        odd = _has_odd_values(table.schema)
-        try:
-            for piece in table.to_batches(max_chunksize=PIECE):
-                for row in _rows(piece, odd):
-                    number += 1
-                    yield Entry(number, row)
-        except (OSError, ValueError) as error:
-            raise _unreadable(self.path, error) from error
+        table = self._mapped()
+        yield from _numbered(lambda: table.to_batches(max_chunksize=PIECE), table.schema, self.path)
 
     def count(self) -> int:
         return self._rows_in_all
@@ -173,6 +158,22 @@ def _unreadable(path: str, error: Exception) -> TaskError:
     if isinstance(error, TaskError):
         return error
     return TaskError(f"{path} cannot be read: {str(error).rstrip('.')}. It may be cut off: download or write it anew.")
+
+
+def _numbered(pieces: Callable[[], Iterable[pa.Table]], schema: pa.Schema, path: str) -> Iterator[Entry]:
+    """The rows of a file's pieces, numbered from 1.
+
+    Raises:
+        TaskError: a piece cannot be read.
+    """
+    number, odd = 0, _has_odd_values(schema)
+    try:
+        for piece in pieces():
+            for row in _rows(piece, odd):
+                number += 1
+                yield Entry(number, row)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _rows(piece: pa.Table, odd: bool) -> list[dict[str, object]]:

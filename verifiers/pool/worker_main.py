@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO, NotRequired, TypedDict
 
 from verifiers.base import GradingRow, Verifier
+from verifiers.child_process import limit
 from verifiers.errors import BadOption, BadReference, UnknownVerifier
 from verifiers.registry import get_verifier, restrict, verifier_class
 from verifiers.verdict import JSON, Outcome, fixed
@@ -91,8 +92,8 @@ def read_chunk(stream: BinaryIO) -> Chunk:
 def main(address_space_bytes: int, allowed: Sequence[str] | None) -> None:
     """Grade rows until the owner closes the pipe or dies."""
     _die_with_owner()
-    _limit(resource.RLIMIT_AS, address_space_bytes)
-    _limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_AS, address_space_bytes)
+    limit(resource.RLIMIT_CORE, 0)
     if allowed is not None:
         restrict(allowed)
     rows, verdicts = _private_pipes()
@@ -203,11 +204,6 @@ def fault_verdict(error: BaseException, name: str) -> dict[str, JSON]:
 def _die_with_owner() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _limit(which: int, value: int) -> None:
-    hard = resource.getrlimit(which)[1]
-    resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:

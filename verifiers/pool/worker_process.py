@@ -8,12 +8,12 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import IO
 
+from verifiers.child_process import running
 from verifiers.errors import BadOption, UnknownVerifier, VerifierError
 from verifiers.pool.work_queue import CLOSED, Item, Kind
 from verifiers.pool.worker_main import HEADER, MAX_FRAME, Answer, Chunk, Row, frame
@@ -147,17 +147,12 @@ class WorkerProcess:
 
     def spawn(self, memory_bytes: int) -> None:
         """Start a worker without waiting for it."""
-        path = json.dumps(sys.path)
         names = allowed()
         served = None if names is None else sorted(names | {importable_target(name) for name in names})
         self._memory_limit = memory_bytes
-        code = (
-            f"import sys, json; sys.path[:] = json.loads({path!r}); from verifiers.pool.worker_main import main;"
-            f" main({self._memory_limit + ADDRESS_SPACE}, {served!r})"
-        )
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            running("verifiers.pool.worker_main", f"main({self._memory_limit + ADDRESS_SPACE}, {served!r})"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections import OrderedDict
 
+from verifiers.child_process import running
 from verifiers.mathematics.nodes import Node
 from verifiers.mathematics.opinion.child import HEADER
 
@@ -97,13 +96,9 @@ class SecondOpinion:
         raise OpinionFault(f"SymPy's process was lost (status {code}); the machine may be out of memory or too busy.")
 
     def _start(self) -> None:
-        path = json.dumps(sys.path)
-        code = (
-            f"import sys, json; sys.path[:] = json.loads({path!r});"
-            f" from verifiers.mathematics.opinion.child import main; main({self.cpu_seconds!r})"
-        )
+        command = running("verifiers.mathematics.opinion.child", f"main({self.cpu_seconds!r})")
         self._process = process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         self._owner = os.getpid()
         weakref.finalize(self, _kill, process)

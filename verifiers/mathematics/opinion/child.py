@@ -10,6 +10,8 @@ import struct
 import sys
 from typing import BinaryIO
 
+from verifiers.child_process import limit
+
 HEADER = struct.Struct("<I")
 ADDRESS_SPACE = 3 << 30
 """Bytes of address space."""
@@ -21,8 +23,8 @@ def main(cpu_seconds: float) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _limit(resource.RLIMIT_AS, ADDRESS_SPACE)
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_AS, ADDRESS_SPACE)
     sys.setrecursionlimit(10_000)
     from verifiers.mathematics.opinion.decide import decide
 
@@ -50,8 +52,3 @@ def _question(stream: BinaryIO) -> bytes | None:
     (length,) = HEADER.unpack(header)
     body = stream.read(length)
     return body if len(body) == length else None
-
-
-def _limit(which: int, value: int) -> None:
-    hard = resource.getrlimit(which)[1]
-    resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
