@@ -229,7 +229,7 @@ class Verifier:
         return [self._signed(verdict, verdict.seconds or share) for verdict in checked]
 
     def _signed(self, verdict: Verdict, seconds: float) -> Verdict:
-        return replace(verdict, verifier=self.name, version=self.version, seconds=seconds)
+        return verdict.signed(self.name, self.version, seconds)
 
     def _checked_batch(self, returned: object, count: int) -> list[Verdict]:
         """What `grade_batch` returned: one verdict a row."""
@@ -245,7 +245,7 @@ class Verifier:
             verdict = self._checked(finished(self.grade(row)))
         except BadReference as error:
             verdict = fixed(Outcome.BAD_REFERENCE, str(error))
-        return replace(verdict, seconds=time.perf_counter() - started)
+        return self._signed(verdict, time.perf_counter() - started)
 
     def _checked(self, verdict: object) -> Verdict:
         """What a subclass returned: a verdict; a reward that is a tensor without dimensions becomes a number."""

@@ -24,7 +24,7 @@ _starting = threading.Lock()
 
 def finished(result: object) -> object:
     """The result of a call; awaited where the function is asynchronous."""
-    return all_finished([result])[0]
+    return all_finished([result])[0] if inspect.isawaitable(result) else result
 
 
 def all_finished(results: Iterable[object]) -> list[object]:

@@ -130,6 +130,16 @@ class Verdict:
         elif outcome is Outcome.PARTIAL and not decided and not 0 < reward < 1:
             raise ValueError(f"reward of partial must be between 0 and 1, exclusive; got {reward}")
 
+    def signed(self, verifier: str, version: str, seconds: float) -> Verdict:
+        """The same verdict with its verifier and its seconds, without the checks that it has passed already."""
+        signed = object.__new__(type(self))
+        for name in FIELDS:
+            object.__setattr__(signed, name, getattr(self, name))
+        object.__setattr__(signed, "verifier", verifier)
+        object.__setattr__(signed, "version", version)
+        object.__setattr__(signed, "seconds", seconds)
+        return signed
+
     def __bool__(self) -> NoReturn:
         """Refuse to be true or false: `if verdict` would take a wrong answer for a right one.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,37 +257,30 @@ EXPRESSION = (Num, Sym, Const, Add, Neg, Mul, Div, Pow, Call, PlusMinus)
 """The scalar nodes, which the normal form and the probes take."""
 
 
+_PARTS: Mapping[type, Callable[[Any], tuple[Node, ...]]] = {
+    Add: lambda node: node.terms,
+    Mul: lambda node: node.factors,
+    Neg: lambda node: (node.operand,),
+    PlusMinus: lambda node: (node.operand,),
+    Div: lambda node: (node.top, node.bottom),
+    Pow: lambda node: (node.base, node.exponent),
+    Call: lambda node: node.args,
+    Group: lambda node: node.items,
+    Interval: lambda node: (node.low, node.high),
+    SetOp: lambda node: node.parts,
+    Ratio: lambda node: node.parts,
+    Builder: lambda node: (node.head, node.condition),
+    Matrix: lambda node: tuple(cell for row in node.rows for cell in row),
+    Cases: lambda node: tuple(cell for row in node.rows for cell in row),
+    Relation: lambda node: node.sides,
+    Quantity: lambda node: (node.value,),
+}
+
+
 def children(node: Node) -> tuple[Node, ...]:
     """The direct parts of a node, in order."""
-    match node:
-        case Add():
-            return node.terms
-        case Mul():
-            return node.factors
-        case Neg() | PlusMinus():
-            return (node.operand,)
-        case Div():
-            return (node.top, node.bottom)
-        case Pow():
-            return (node.base, node.exponent)
-        case Call():
-            return node.args
-        case Group():
-            return node.items
-        case Interval():
-            return (node.low, node.high)
-        case SetOp() | Ratio():
-            return node.parts
-        case Builder():
-            return (node.head, node.condition)
-        case Matrix() | Cases():
-            return tuple(cell for row in node.rows for cell in row)
-        case Relation():
-            return node.sides
-        case Quantity():
-            return (node.value,)
-        case _:
-            return ()
+    parts = _PARTS.get(type(node))
+    return parts(node) if parts else ()
 
 
 def contains(node: Node, kinds: type | tuple[type, ...]) -> bool:

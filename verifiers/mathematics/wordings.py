@@ -60,11 +60,13 @@ _FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:_?\d{1,3})?|[()\[\]](?:_?\d{1,2})?|\^?\
 
 def unwrapped(text: str) -> str:
     """Without `\\text{...}` and delimiters: what a choice is recognised in."""
-    for _ in range(3):
-        text, before = _WRAP.sub(r"\1", text), text
-        if text == before:
-            break
-    return clean(text.replace("\\ ", " ")).strip("{} ")
+    if "\\" in text:
+        for _ in range(3):
+            text, before = _WRAP.sub(r"\1", text), text
+            if text == before:
+                break
+        text = text.replace("\\ ", " ")
+    return clean(text).strip("{} ")
 
 
 def choice(text: str) -> str | None:

@@ -92,7 +92,7 @@ class Parser:
 
     def at(self, text: str, kind: str | None = None) -> bool:
         """Whether the next token has this text (and kind)."""
-        token = self.peek()
+        token = self.tokens[self.position] if self.position < len(self.tokens) else END
         return token.text == text and token.kind not in ("word", "sym") and (kind is None or token.kind == kind)
 
     def accept(self, text: str) -> bool:

@@ -97,6 +97,8 @@ def clean(text: str) -> str:
     if "{" in stripped and ("{:" in stripped or ",}" in stripped or ", }" in stripped or "{ ," in stripped):
         stripped = _SPACED_GROUP.sub("{,}", _DECIMAL_COMMA.sub(".", _BRACED_COLON.sub(":", stripped)))
     for _ in range(MAX_WRAPPERS):
+        if stripped[-1:].isalnum():  # nothing below begins with that
+            break
         before = stripped
         for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
             if (
