@@ -18,7 +18,7 @@ check: setup  ## format, lint, types, unit tests
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
 
 fix: setup  ## format and mend what can be mended by itself
 	$(BIN)/ruff format .
