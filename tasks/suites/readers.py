@@ -24,15 +24,13 @@ STEM = (
     *("elementary_mathematics", "high_school_biology", "high_school_chemistry", "high_school_computer_science"),
     *("high_school_mathematics", "high_school_physics", "high_school_statistics", "machine_learning"),
 )
-"""The 18 subjects of MMLU that Minerva (arXiv:2206.14858, appendix G) and Qwen2.5-Math count as STEM."""
+"""The 18 subjects of MMLU that Minerva (arXiv:2206.14858) and Qwen2.5-Math count as STEM."""
 EXAMPLE_CODE = "# YOUR CODE HERE"
 
 
 def mathematics(row: Row, draw: random.Random) -> Asked:
     """A problem and its answer; the answer in a boxed solution where it stands nowhere else."""
-    answer = find(row, "answer", "final_answer", "expected_answer")
-    if answer is None:
-        answer = need_text(row, "solution")
+    answer = need(row, "answer", "final_answer", "expected_answer", "solution")
     return Asked(question=need_text(row, "problem", "question"), reference=_answer(answer))
 
 

@@ -48,8 +48,8 @@ class Suite:
     title: str
     hub: str
     """Its data set on the Hugging Face hub."""
-    configs: tuple[str | None, ...] = (None,)
-    """Configurations of the data set, one after the other; None: it has one."""
+    configs: tuple[str, ...] = ()
+    """Configurations of the data set, one after the other; none: it has one."""
     split: str = "test"
     size: int
     """Problems in all."""

@@ -393,8 +393,9 @@ def table() -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in SUITES:
-        parts = f", {len(one.configs)} configurations" if len(one.configs) > 1 else ""
-        config = f" {one.configs[0]}" if one.configs[0] and not parts else parts
+        config = (
+            f", {len(one.configs)} configurations" if len(one.configs) > 1 else "".join(map(" {}".format, one.configs))
+        )
         prompt = one.prompt.replace("\n", "\\n")
         lines.append(
             f"| {one.name} | {one.hub}{config}, {one.split} | {one.size:,} | `{prompt}` | {graded_by(one)} |"

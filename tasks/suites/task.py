@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
+from functools import partial
 
 from tasks.base import BadRow, Problem, TaskError, UnusableRow
 from tasks.inputs import has_split, read
@@ -12,6 +14,8 @@ from tasks.inputs.formats import NothingToGrade, UnfitRow
 from tasks.row_task import Row, RowTask, made
 from tasks.suites.suite import QUESTION, Suite
 from tasks.suites.table import suite_named
+from verifiers import UnknownVerifier
+from verifiers.registry import verifier_class
 
 
 class SuiteTask(RowTask):
@@ -31,21 +35,15 @@ class SuiteTask(RowTask):
         if instruction is not None and QUESTION not in instruction:
             raise TaskError(f"instruction must contain {QUESTION}.")
         self.suite = suite_named(suite)
+        check_verifier(self.suite)
         self._path, self._seed, self._instruction = path, seed, instruction
 
     def read(self, split: str) -> Iterator[Problem | BadRow]:
         """The rows of the evaluation set."""
-        found = 0
-
-        def problem(row: Row, number: int) -> Problem | None:
-            nonlocal found
-            made_of = self._problem({"task": config, **row}, found)
-            found += made_of is not None
-            return made_of
-
+        places = itertools.count()
         for config, rows in self._rows():
             self.say(*rows.notes)
-            yield from made(rows, problem)
+            yield from made(rows, partial(self._problem, config, places))
 
     def source(self) -> str | None:
         """None: all of it is for evaluation."""
@@ -58,16 +56,16 @@ class SuiteTask(RowTask):
             split = suite.split if has_split(self._path, suite.split) in (None, True) else "test"
             yield None, read(self._path, split=split)
             return
-        for config in suite.configs:
+        for config in suite.configs or (None,):
             try:
                 yield config, read(suite.hub, split=suite.split, config=config)
             except TaskError as error:
                 raise TaskError(missing(suite, str(error))) from error
 
-    def _problem(self, row: Row, number: int) -> Problem | None:
-        suite = self.suite
+    def _problem(self, config: str | None, places: Iterator[int], row: Row, number: int) -> Problem | None:
+        suite, place = self.suite, next(places)
         try:
-            asked = suite.read(row, random.Random(f"{self._seed} {number}"))
+            asked = suite.read({"task": config, **row}, random.Random(f"{self._seed} {place}"))
         except NothingToGrade:
             return None
         except UnfitRow as error:
@@ -75,7 +73,7 @@ class SuiteTask(RowTask):
         if asked is None:
             return None
         return Problem(
-            id=f"{suite.name}/{number}",
+            id=f"{suite.name}/{place}",
             prompt=suite.asks(asked, self._instruction),
             reference=asked.reference,
             verifier=asked.verifier or suite.verifier,
@@ -84,6 +82,20 @@ class SuiteTask(RowTask):
             demonstration=asked.demonstration,
             task=suite.name,
         )
+
+
+def check_verifier(suite: Suite) -> None:
+    """Raise where the verifier of a suite is not installed.
+
+    Raises:
+        TaskError: names it.
+    """
+    try:
+        verifier_class(suite.verifier)
+    except UnknownVerifier as error:
+        raise TaskError(
+            f"suite {suite.name} is graded by the verifier {suite.verifier!r}, which is not installed here. {error}"
+        ) from error
 
 
 def missing(suite: Suite, why: str) -> str:
