@@ -158,6 +158,9 @@ SUITES: Sequence[Suite] = (
                 "the completions of a problem answer one question",
             ),
             LETTERS,
+            Difference(
+                SIMPLE, "at most 1,024 tokens unless set", f"at most {LONG:,} (as lighteval)", "reasoning models"
+            ),
             Difference(LM_EVAL, "greedy, answers `(A)`", "4 samples, `Answer: A`", "simple-evals is what is quoted"),
             Difference(LIGHTEVAL, "one completion", "4", "as simple-evals"),
         ),
