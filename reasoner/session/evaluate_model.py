@@ -104,15 +104,15 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
         done = measure(stage, spread(fit, stage.eval.problems), reading, engine, notes=notes)
     _report(stage, done, as_json=as_json)
     if output is not None:
-        write_evaluation(stage, done, output)
+        write_rollouts(done, output)
+        row = {"model": stage.model.path, "task": _tasks(stage), **done.result.to_json()}
+        write_text(output / "evals.jsonl", json_line(row) + "\n")
     return done
 
 
-def write_evaluation(stage: StageConfig, done: Evaluation, folder: Path) -> None:
-    """Write evals.jsonl and eval_rollouts.jsonl into a folder."""
+def write_rollouts(done: Evaluation, folder: Path) -> None:
+    """Write every completion of an evaluation into eval_rollouts.jsonl of a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    row = {"model": stage.model.path, "task": _tasks(stage), **done.result.to_json()}
-    write_text(folder / "evals.jsonl", json_line(row) + "\n")
     rows = [row for index, group in enumerate(done.sampled.groups) for row in rollout_row(group, index)]
     write_text(folder / "eval_rollouts.jsonl", "".join(json_line(row) + "\n" for row in rows))
 

@@ -11,7 +11,8 @@ from reasoner.data.problems import load_held_out, spread, with_room
 from reasoner.data.prompt import render
 from reasoner.evaluation.evaluate import Evaluation
 from reasoner.records import RolloutGroup
-from reasoner.session.evaluate_model import Reading, engine_of, measure, read_tokenizer, write_evaluation
+from reasoner.rollout.grading import check_graded
+from reasoner.session.evaluate_model import Reading, engine_of, measure, read_tokenizer, write_rollouts
 from reasoner.session.suite_overlap import overlap_said, overlaps_of
 from reasoner.session.suite_results import (
     Result,
@@ -62,6 +63,7 @@ def evaluate_suites(
         as_json: print the one JSON instead.
     Raises:
         TaskError, ConfigError: data or verifier of a suite cannot be had; nothing was sampled.
+        UngradedError: more of a suite could not be graded than grading.max_ungraded_share.
         RunError: the folder holds the result of something else.
     """
     console = plain_console(stderr=as_json)
@@ -88,7 +90,8 @@ def evaluate_suites(
             for one in open_ones:
                 notes = [f"{one.suite.name}: {note}" for note in one.notes]
                 found = measure(one.stage, one.problems, reading, engine, notes=() if as_json else notes)
-                write_evaluation(one.stage, found, output / one.suite.name)
+                write_rollouts(found, output / one.suite.name)
+                _check_graded(one, found, output)
                 result = _result(one, found, overlaps.get(one.suite.name))
                 write_result(output, one.suite, result)
                 done[one.suite.name] = result
@@ -155,8 +158,6 @@ def _head(stage: StageConfig, model: str) -> dict[str, JSON]:
         "model_digest": _weights(stage),
         "engine": stage.engine.name,
         "seed": stage.seed,
-        "chat": stage.prompt.chat,
-        "versions": versions(),
     }
 
 
@@ -177,6 +178,7 @@ def _result(one: Ready, found: Evaluation, overlap: JSON) -> Result:
         "differs_from_sources": [dict(each._asdict()) for each in suite.differs],
         "sources": [*suite.sources],
         "data": _data(one),
+        "versions": versions(),
         "overlap": overlap,
         "metrics": metrics,
         "notes": [*one.notes],
@@ -188,6 +190,16 @@ def _data(one: Ready) -> dict[str, JSON]:
     path = one.stage.task[0].options.get("path")
     where: dict[str, JSON] = {"path": str(path)} if path else {"hub": one.suite.hub, "split": one.suite.split}
     return {**where, "digest": one.identity["data"]}
+
+
+def _check_graded(one: Ready, found: Evaluation, output: Path) -> None:
+    """Raise where so many completions could not be graded that the figure would be of the others alone."""
+    check_graded(
+        found.sampled.groups,
+        max_share=one.stage.grading.max_ungraded_share,
+        kept=str(output / one.suite.name / "eval_rollouts.jsonl"),
+        again=f"give the same command again: suite {one.suite.name} is not kept as finished",
+    )
 
 
 def _share(group: RolloutGroup) -> float | None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from reasoner.config.load import load_config
 from reasoner.config.sections import ModelSection
 from reasoner.model.load import load_model
 from reasoner.stages.pipeline import run_pipeline
+from verifiers import Outcome, Verdict, fixed
 
 pytestmark = pytest.mark.integration
 QUESTIONS = [
@@ -85,6 +87,7 @@ def test_several_suites_in_one_go_and_one_json_of_all(tiny: Path, data: list[str
         assert one["settings"]["max_tokens"] == 8
         assert one["overlap"] is None
         assert one["sources"]
+        assert one["versions"]["torch"]
     printed, _ = evaluate(*asked, "--samples", "2", "--temperature", "1", "--json")
     assert json.loads(printed) == found
     other = [str(tiny), "--suite", "gsm8k", *named(data, "gsm8k"), "--output", str(out), "--max-tokens", "9"]
@@ -154,6 +157,27 @@ def test_a_run_is_told_how_much_of_a_suite_it_was_trained_on(data: list[str], tm
     assert (found["overlap"]["found"], found["overlap"]["training_problems"]) == (2, 4)
     prompts = {each["setting"]: each["here"] for each in found["deviations"]}
     assert prompts["prompt_format"] == {"system": "Think."}
+
+
+def test_a_suite_that_could_not_be_graded_is_not_finished(
+    tiny: Path, data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [str(tiny), "--suite", "gsm8k", *named(data, "gsm8k"), "--output", str(tmp_path), "--max-tokens", "4"]
+    with monkeypatch.context() as patch:
+        patch.setattr("reasoner.rollout.round.GradingPool.submit", _ungraded)
+        _, said = evaluate(*asked, code=1)
+    assert "4 of 4 rollouts (100%) could not be graded" in said
+    assert f"They are in {tmp_path / 'gsm8k' / 'eval_rollouts.jsonl'}" in said
+    assert "suite gsm8k is not kept as finished" in said
+    assert not (tmp_path / "gsm8k" / "result.json").exists()
+    evaluate(*asked)
+    assert (tmp_path / "gsm8k" / "result.json").exists()
+
+
+def _ungraded(*_: object, **__: object) -> Future[Verdict]:
+    done: Future[Verdict] = Future()
+    done.set_result(fixed(Outcome.VERIFIER_ERROR, "away"))
+    return done
 
 
 @pytest.mark.parametrize(
