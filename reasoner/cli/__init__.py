@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "label": "reasoner.cli.label:label",
     "export": "reasoner.cli.export:export",
     "tasks": "reasoner.cli.tasks:app",
+    "suites": "reasoner.cli.suites:suites",
     "sandbox": "reasoner.cli.sandbox:app",
     "report": "reasoner.cli.report:report",
     "explain": "reasoner.cli.explain:explain",

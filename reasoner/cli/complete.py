@@ -36,6 +36,14 @@ def tasks(incomplete: str) -> list[str]:
     return _beginning((source.name for source in installed_tasks()), incomplete)
 
 
+def suites(incomplete: str) -> list[str]:
+    """Return the suites that begin so; of `a,b` the last name is completed."""
+    from tasks.suites.table import SUITES
+
+    before, comma, _ = incomplete.rpartition(",")
+    return _beginning((f"{before}{comma}{suite.name}" for suite in SUITES), incomplete)
+
+
 def verifiers(incomplete: str) -> list[str]:
     """Return the installed verifiers, and the Python files, that begin so."""
     from verifiers import installed

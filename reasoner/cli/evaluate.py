@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,17 @@ def evaluate(
             autocompletion=complete.tasks,
         ),
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            "--suite",
+            help="Evaluation sets by name, a,b,c (see `reasoner suites`), each by its own definition.",
+            autocompletion=complete.suites,
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="Where the data of a suite lies: SUITE=PATH; repeatable.")
+    ] = None,
     samples: Annotated[int | None, typer.Option("--samples", min=1, help="Completions per problem (K); 1.")] = None,
     problems: Annotated[int | None, typer.Option("--problems", min=1, help="At most so many problems; 512.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Split of the task; test.")] = None,
@@ -63,7 +74,8 @@ def evaluate(
     ] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="0.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Folder for evals.jsonl and every completion.")
+        Path | None,
+        typer.Option("--output", help="Folder for evals.jsonl and every completion; of suites: suites/MODEL."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
 ) -> None:
@@ -72,9 +84,13 @@ def evaluate(
     A run is evaluated as it evaluated itself: on its own tasks with their options and verifiers, by its `eval` section,
     prompt and seed; a model with a prompt.json by the prompt and sampling that it holds; what is given here wins. Of
     another model the defaults are those of the options.
+
+    On a suite it is evaluated by the suite's definition; what is given here is recorded as a departure from it. Each
+    suite's result is written when it is finished: the same command goes on where it was interrupted.
     """
     with plain_errors():
         from reasoner.cli.model_argument import model_and_stage
+        from reasoner.cli.suites import data_paths, suite_names
         from reasoner.cli.tasks import task_options
         from reasoner.config.found import check_found
         from reasoner.config.load import resolve
@@ -87,8 +103,16 @@ def evaluate(
         found = model_and_stage(model)
         folder, trained = found.path, found.stage
         check_model(folder, "MODEL")
+        names = suite_names(suite) if suite is not None else []
+        if names and (task or split or option or verifier or verifier_option):
+            raise ConfigError(
+                "bad-value",
+                "--suite takes no --task, --split, --option, --verifier and --verifier-option: a suite has its own.",
+            )
+        if data and not names:
+            raise ConfigError("bad-value", "--data needs --suite, whose data it names.")
         if trained is not None and not allow_row_code:
-            check_found(trained, task=task, verifier=verifier, engine=engine)
+            check_found(trained, task="suite" if names else task, verifier=verifier, engine=engine)
         given: dict[str, dict[str, object]] = {
             "eval": {
                 "problems": problems, "samples": samples, "temperature": temperature, "top_p": top_p,
@@ -97,6 +121,22 @@ def evaluate(
             "prompt": {"chat": chat, "system": system, "template": template},
             "engine": {"name": engine},
         }  # fmt: skip
+        if names:
+            sections = {**given, "eval": {key: one for key, one in given["eval"].items() if key != "problems"}}
+            _on_suites(
+                found,
+                names,
+                {name: _given(section) for name, section in sections.items()},
+                model=model,
+                paths=data_paths(data, names),
+                overrides=overrides or [],
+                seed=seed or 0,
+                problems=problems,
+                output=output,
+                as_json=as_json,
+                any_code=allow_row_code,
+            )
+            return
         tasks = _tasks(
             trained,
             task,
@@ -126,6 +166,50 @@ def evaluate(
             measure(folder)
         else:  # of a run that may go on, and remove the checkpoint before it is loaded
             read_model(Path(model), measure)
+
+
+def _on_suites(
+    found: Given,
+    names: Sequence[str],
+    given: Mapping[str, Mapping[str, object]],
+    *,
+    model: str,
+    paths: Mapping[str, str],
+    overrides: Sequence[str],
+    seed: int,
+    problems: int | None,
+    output: Path | None,
+    as_json: bool,
+    any_code: bool,
+) -> None:
+    """Evaluate on suites: the model's own prompt and engine, and all else by the suites' definitions."""
+    from reasoner.cli.suites import learned_by, results_folder, said, suite_stages
+    from reasoner.engine.environment import go_offline_where_cut_off, skip_unused_packages
+    from reasoner.storage.find_model import read_model
+
+    own = {name: section for name, section in _own_settings(found).items() if name in ("prompt", "engine", "grading")}
+    own["model"] = {**_held_as(found.stage), "path": found.path}
+    stages = suite_stages(names, paths, own, given, overrides, seed=seed, problems=problems)
+    learned = learned_by(found, any_code=any_code)
+    typer.echo("\n".join(said(stages)), err=True)
+    with loading_told("torch and the engine"):
+        go_offline_where_cut_off()
+        skip_unused_packages()
+        from reasoner.session.evaluate_suites import evaluate_suites
+
+    def measure(folder: Path | str) -> None:
+        asked = [
+            one._replace(
+                stage=one.stage.model_copy(update={"model": one.stage.model.model_copy(update={"path": str(folder)})})
+            )
+            for one in stages
+        ]
+        evaluate_suites(asked, model=model, output=output or results_folder(model), learned=learned, as_json=as_json)
+
+    if found.path == model:
+        measure(model)
+    else:  # of a run that may go on, and remove the checkpoint before it is loaded
+        read_model(Path(model), measure)
 
 
 def _given(section: Mapping[str, object]) -> dict[str, object]:

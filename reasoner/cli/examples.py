@@ -46,6 +46,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "reasoner verifiers audit math labelled.jsonl --against math-verify",
         "reasoner verifiers audit math labelled.jsonl -c expected=is_correct --min-accuracy 0.95",
     ),
+    "suites": ("reasoner suites", "reasoner suites gpqa"),
     "tasks": ("reasoner tasks list", "reasoner tasks show arithmetic"),
     "tasks list": ("reasoner tasks list", "reasoner tasks list | less"),
     "tasks show": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -63,6 +63,22 @@ def estimate(values_P: Sequence[float], *, seed: int = 0) -> Estimate:
     means = [values[generator.integers(0, len(values), len(values))].mean() for _ in range(BOOTSTRAP_RESAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(mean, float(low), float(high))
+
+
+def estimate_of_parts(values_by_part: Mapping[str, Sequence[float]], *, seed: int = 0) -> Estimate:
+    """Mean of the parts' means, each part counting the same, with a 95 % bootstrap over the problems of each part.
+
+    Example:
+        >>> estimate_of_parts({"a": [1.0], "b": [0.0, 0.0, 0.0]}).value
+        0.5
+    """
+    parts = [np.asarray(values, dtype=np.float64) for values in values_by_part.values()]
+    if not parts:
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    generator = np.random.default_rng(seed)
+    drawn = [one[generator.integers(0, len(one), (BOOTSTRAP_RESAMPLES, len(one)))].mean(axis=1) for one in parts]
+    low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
+    return Estimate(float(np.mean([one.mean() for one in parts])), float(low), float(high))
 
 
 def metric_names(samples: int) -> list[str]:

@@ -32,9 +32,16 @@ def turns(prompt: Sequence[Message]) -> list[JSON]:
     return [cast("dict[str, JSON]", dict(turn)) for turn in prompt]
 
 
-def check_graded(groups: Sequence[RolloutGroup], *, max_share: float) -> float:
+def check_graded(
+    groups: Sequence[RolloutGroup], *, max_share: float, kept: str = "rollouts.jsonl", again: str = "--resume"
+) -> float:
     """The share of rollouts without a reward.
 
+    Args:
+        groups: of a step, or of an evaluation.
+        max_share: that is let pass.
+        kept: the file that holds them.
+        again: what to do once the cause is mended.
     Raises:
         UngradedError: it is above max_share; names the commonest causes.
     """
@@ -52,7 +59,7 @@ def check_graded(groups: Sequence[RolloutGroup], *, max_share: float) -> float:
         fix = "Mend the references (`reasoner tasks validate NAME`)" if gold else "Mend the verifier"
         raise UngradedError(
             f"{len(ungraded)} of {len(rollouts)} rollouts ({share:.0%}) could not be graded, above"
-            f" grading.max_ungraded_share={max_share:.0%}: {listed}. They are in rollouts.jsonl. {fix}, then --resume."
+            f" grading.max_ungraded_share={max_share:.0%}: {listed}. They are in {kept}. {fix}, then {again}."
         )
     return share
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from reasoner.config.stage import StageConfig
 from reasoner.data.problems import load_held_out, spread, with_room
-from reasoner.data.turns import ends_of
-from reasoner.engine import open_engine
+from reasoner.data.turns import Ends, ends_of
+from reasoner.engine import Engine, open_engine
 from reasoner.evaluation.evaluate import Evaluation, evaluate
 from reasoner.model.load import (
     compute_dtype,
@@ -21,21 +24,35 @@ from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.round import RoundSampler, evaluation_params
 from reasoner.storage.files import write_text
 from reasoner.storage.rows import rollout_row
+from tasks import Problem
 from verifiers.jsonl import json_line
 from verifiers.terminal.console import plain_console
 
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) -> Evaluation:
-    """Sample, grade, print; and write evals.jsonl and eval_rollouts.jsonl where a folder is given."""
-    section = stage.eval
+
+class Reading(NamedTuple):
+    """What is known of a model before it is loaded."""
+
+    tokenizer: PreTrainedTokenizerBase
+    limit: int
+    """Tokens of prompt and completion together."""
+    ends: Ends
+
+
+def read_tokenizer(stage: StageConfig) -> Reading:
+    """The tokenizer of the stage's model, its context and what ends its completions."""
     assert stage.model.path is not None
     config, tokenizer = load_config_and_tokenizer(stage.model)
-    limit = context_limit(config, stage.model)
-    params = evaluation_params(stage)
     ends = ends_of(tokenizer, stage.prompt, configured_ends(stage.model.path, config))
-    held_out, said = load_held_out(stage)
-    fit, further = with_room(held_out, stage, tokenizer, limit=limit, setting="--max-tokens", tests=True)
-    problems = spread(fit, section.problems)
+    return Reading(tokenizer, context_limit(config, stage.model), ends)
+
+
+@contextmanager
+def engine_of(stage: StageConfig, limit: int) -> Generator[Engine]:
+    """The stage's engine with its model, until the block ends."""
+    assert stage.model.path is not None
     dtype = str(compute_dtype(stage.model.dtype, default_device())).removeprefix("torch.")
     engine = open_engine(
         stage.engine.name,
@@ -47,28 +64,57 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
         **stage.engine.options,
     )
     try:
-        total = len(problems) * section.samples
-        with (
-            grading_pool(stage) as pool,
-            Display(stage) as display,
-            display.progress(f"evaluating {len(problems)} problems", total) as advance,
-        ):
-            for note in () if as_json else (*said, *further, *([ends.told] if ends.told else [])):
-                display.note(note)
-            rounds = RoundSampler(
-                engine=engine, pool=pool, tokenizer=tokenizer, prompt=stage.prompt, seed=stage.seed, ends=ends
-            )
-            done = evaluate(problems, rounds=rounds, params=params, samples=section.samples, on_progress=advance)
+        yield engine
     finally:
         engine.close()
+
+
+def measure(
+    stage: StageConfig, problems: Sequence[Problem], reading: Reading, engine: Engine, *, notes: Sequence[str] = ()
+) -> Evaluation:
+    """Sample and grade; `notes` are shown first."""
+    samples = stage.eval.samples
+    with (
+        grading_pool(stage) as pool,
+        Display(stage) as display,
+        display.progress(f"evaluating {len(problems)} problems", len(problems) * samples) as advance,
+    ):
+        for note in notes:
+            display.note(note)
+        rounds = RoundSampler(
+            engine=engine,
+            pool=pool,
+            tokenizer=reading.tokenizer,
+            prompt=stage.prompt,
+            seed=stage.seed,
+            ends=reading.ends,
+        )
+        return evaluate(problems, rounds=rounds, params=evaluation_params(stage), samples=samples, on_progress=advance)
+
+
+def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) -> Evaluation:
+    """Sample, grade, print; and write evals.jsonl and eval_rollouts.jsonl where a folder is given."""
+    reading = read_tokenizer(stage)
+    held_out, said = load_held_out(stage)
+    fit, further = with_room(
+        held_out, stage, reading.tokenizer, limit=reading.limit, setting="--max-tokens", tests=True
+    )
+    notes = () if as_json else (*said, *further, *([reading.ends.told] if reading.ends.told else []))
+    with engine_of(stage, reading.limit) as engine:
+        done = measure(stage, spread(fit, stage.eval.problems), reading, engine, notes=notes)
     _report(stage, done, as_json=as_json)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
+        write_rollouts(done, output)
         row = {"model": stage.model.path, "task": _tasks(stage), **done.result.to_json()}
         write_text(output / "evals.jsonl", json_line(row) + "\n")
-        rows = [row for index, group in enumerate(done.sampled.groups) for row in rollout_row(group, index)]
-        write_text(output / "eval_rollouts.jsonl", "".join(json_line(row) + "\n" for row in rows))
     return done
+
+
+def write_rollouts(done: Evaluation, folder: Path) -> None:
+    """Write every completion of an evaluation into eval_rollouts.jsonl of a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [row for index, group in enumerate(done.sampled.groups) for row in rollout_row(group, index)]
+    write_text(folder / "eval_rollouts.jsonl", "".join(json_line(row) + "\n" for row in rows))
 
 
 def _tasks(stage: StageConfig) -> str:

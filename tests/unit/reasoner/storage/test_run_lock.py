@@ -61,7 +61,9 @@ def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:
 
 
 def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(tmp_path: Path) -> None:
-    forking = HOLD.replace("child = 0;", "child = 0 if os.fork() else os.getpid();").replace("print(", "child and print(")
+    forking = HOLD.replace("child = 0;", "child = 0 if os.fork() else os.getpid();").replace(
+        "print(", "child and print("
+    )
     with holder(tmp_path, forking) as (process, child):
         process.kill()
         process.wait()

@@ -1,0 +1,420 @@
+"""The table of evaluation sets, each definition beside its sources. `python -m tasks.suites.table` prints the docs'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.base import TaskError
+from tasks.bbh import SUBTASKS
+from tasks.suites import readers
+from tasks.suites.suite import Difference, Suite
+from verifiers.suggest import did_you_mean
+
+QWEN = "Qwen2.5-Math (QwenLM/Qwen2.5-Math, evaluation/)"
+LM_EVAL = "lm-evaluation-harness (lm_eval/tasks)"
+LIGHTEVAL = "lighteval (src/lighteval/tasks)"
+SIMPLE = "simple-evals (openai/simple-evals)"
+R1 = "DeepSeek-R1 (arXiv:2501.12948)"
+DAPO = "DAPO (arXiv:2503.14476)"
+EVALPLUS = "EvalPlus (evalplus/evalplus, 0.3.1; arXiv:2305.01210)"
+LCB = "LiveCodeBench (LiveCodeBench/LiveCodeBench, lcb_runner/; arXiv:2403.07974)"
+
+BOXED = "{question}\nPlease reason step by step, and put your final answer within \\boxed{}."
+"""The user's turn of Qwen2.5-Math's prompt `qwen-boxed` (evaluation/utils.py)."""
+LETTER = (
+    "Answer the following multiple choice question. The last line of your response should be of the following format:"
+    " 'Answer: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by step before answering.\n\n"
+    "{question}"
+)
+"""QUERY_TEMPLATE_MULTICHOICE of simple-evals (common.py)."""
+SCRIPT = (
+    "Please provide a self-contained Python script that solves the following problem in a markdown code block:\n"
+    "{question}\n"
+)
+"""The instruction prefix of EvalPlus (evalplus/codegen.py)."""
+LONG = 32_768
+"""Tokens of a completion that reasons at length: R1's limit, and lighteval's for MATH-500 and GPQA."""
+
+LENGTH = Difference(QWEN, "at most 2,048 tokens", f"at most {LONG:,}", "reasoning models answer at length")
+GRADER = Difference(
+    QWEN,
+    "its own extraction and symbolic comparison; the last number where nothing is declared",
+    "the verifier `math`; no answer where none is declared",
+    "one grader for training and evaluation; docs/math.md has how they agree",
+)
+SAMPLING = (
+    Difference(QWEN, "greedy, one completion", "32 completions", "a set this small needs many: the interval says how"),
+    Difference(R1, "64 completions", "32", "as later work reports it (avg@32)"),
+    Difference(DAPO, "temperature 1, top_p 0.7", "temperature 0.6, top_p 0.95 (as R1)", "one of the two had to be"),
+)
+ALOUD = Difference(
+    LM_EVAL, "greedy, prompt without instruction, exact match", "sampled, boxed, `math`", "as papers report it"
+)
+LETTERS = Difference(
+    SIMPLE,
+    "the letter behind the first `Answer:`",
+    "the verifier `choice`: the declared answer must name one letter",
+    "two letters are no choice; a letter in a box or in brackets counts",
+)
+
+SUITES: Sequence[Suite] = (
+    Suite(
+        name="math500",
+        title="MATH-500",
+        hub="HuggingFaceH4/MATH-500",
+        size=500,
+        columns="problem, answer",
+        read=readers.mathematics,
+        prompt=BOXED,
+        verifier="math",
+        max_tokens=LONG,
+        metric="accuracy",
+        sources=("Lightman et al., arXiv:2305.20050", QWEN, f"{LIGHTEVAL}: math_500.py", f"{SIMPLE}: math_eval.py"),
+        differs=(
+            LENGTH,
+            GRADER,
+            Difference(SIMPLE, "a model says whether answers are equal", "the verifier `math`", "no model is asked"),
+            Difference(LIGHTEVAL, "the prompt asks for `ANSWER: ...`", "for a box", "Qwen2.5-Math's wording"),
+            Difference(R1, "several samples at 0.6", "greedy", "500 problems; --samples 4 --temperature 0.6 for R1's"),
+        ),
+    ),
+    Suite(
+        name="aime24",
+        title="AIME 2024",
+        hub="HuggingFaceH4/aime_2024",
+        split="train",
+        size=30,
+        columns="problem, answer",
+        read=readers.mathematics,
+        prompt=BOXED,
+        verifier="math",
+        samples=32,
+        temperature=0.6,
+        top_p=0.95,
+        max_tokens=LONG,
+        metric="avg@32",
+        sources=(f"{R1}: sampling", f"{DAPO}: avg@32", QWEN, f"{LIGHTEVAL}: aime.py", f"{LM_EVAL}: aime"),
+        differs=(*SAMPLING, LENGTH, GRADER, ALOUD),
+    ),
+    Suite(
+        name="aime25",
+        title="AIME 2025",
+        hub="math-ai/aime25",
+        size=30,
+        columns="problem, answer",
+        read=readers.mathematics,
+        prompt=BOXED,
+        verifier="math",
+        samples=32,
+        temperature=0.6,
+        top_p=0.95,
+        max_tokens=LONG,
+        metric="avg@32",
+        sources=(f"{R1}: sampling", f"{DAPO}: avg@32", f"{LIGHTEVAL}: aime.py", f"{LM_EVAL}: aime25_pass_avg_32"),
+        differs=(
+            *SAMPLING[1:],
+            ALOUD,
+            Difference(LIGHTEVAL, "yentinglin/aime_2025", "math-ai/aime25 (as lm-eval)", "the same 30 problems"),
+        ),
+    ),
+    Suite(
+        name="amc23",
+        title="AMC 2023",
+        hub="math-ai/amc23",
+        size=40,
+        columns="problem or question, answer",
+        read=readers.mathematics,
+        prompt=BOXED,
+        verifier="math",
+        samples=32,
+        temperature=0.6,
+        top_p=0.95,
+        max_tokens=LONG,
+        metric="avg@32",
+        sources=(QWEN, f"{R1}: sampling"),
+        differs=(SAMPLING[0], LENGTH, GRADER),
+    ),
+    Suite(
+        name="gpqa",
+        title="GPQA Diamond",
+        hub="Idavidrein/gpqa",
+        configs=("gpqa_diamond",),
+        split="train",
+        size=198,
+        columns="Question, Correct Answer, Incorrect Answer 1 to 3",
+        read=readers.gpqa,
+        prompt=LETTER,
+        verifier="choice",
+        samples=4,
+        temperature=0.5,
+        max_tokens=LONG,
+        metric="accuracy",
+        sources=("Rein et al., arXiv:2311.12022", f"{SIMPLE}: gpqa_eval.py", f"{LIGHTEVAL}: gpqa.py"),
+        differs=(
+            Difference(
+                SIMPLE,
+                "the choices are shuffled anew for each of 4 repeats",
+                "shuffled once for a problem, by seed",
+                "the completions of a problem answer one question",
+            ),
+            LETTERS,
+            Difference(
+                SIMPLE, "at most 1,024 tokens unless set", f"at most {LONG:,} (as lighteval)", "reasoning models"
+            ),
+            Difference(LM_EVAL, "greedy, answers `(A)`", "4 samples, `Answer: A`", "simple-evals is what is quoted"),
+            Difference(LIGHTEVAL, "one completion", "4", "as simple-evals"),
+        ),
+    ),
+    Suite(
+        name="minerva",
+        title="Minerva Math (OCWCourses)",
+        hub="math-ai/minervamath",
+        size=272,
+        columns="problem or question, answer or a boxed solution",
+        read=readers.mathematics,
+        prompt=BOXED,
+        verifier="math",
+        max_tokens=LONG,
+        metric="accuracy",
+        sources=("Lewkowycz et al., arXiv:2206.14858", QWEN),
+        differs=(
+            LENGTH,
+            GRADER,
+            Difference("arXiv:2206.14858", "4 shots; SymPy, numbers within 1 %", "no shots; `math`", "as Qwen2.5-Math"),
+        ),
+    ),
+    Suite(
+        name="olympiadbench",
+        title="OlympiadBench, mathematics in English, text only",
+        hub="math-ai/olympiadbench",
+        size=674,
+        columns="question, final_answer",
+        read=readers.olympiad,
+        prompt=BOXED,
+        verifier="math",
+        max_tokens=LONG,
+        metric="accuracy",
+        sources=("He et al., arXiv:2402.14008", QWEN, f"{LIGHTEVAL}: olympiade_bench"),
+        differs=(
+            LENGTH,
+            GRADER,
+            Difference(QWEN, "the first of several final answers", "all of them", "each of them is asked for"),
+            Difference(
+                LIGHTEVAL,
+                "the prompt says of what type the answer is, and its unit",
+                "one prompt for all",
+                "as Qwen2.5-Math",
+            ),
+        ),
+    ),
+    Suite(
+        name="gsm8k",
+        title="GSM8K",
+        hub="openai/gsm8k",
+        configs=("main",),
+        size=1319,
+        columns="question, answer with ####",
+        read=readers.gsm8k,
+        prompt=BOXED,
+        verifier="math",
+        max_tokens=2048,
+        metric="accuracy",
+        sources=("Cobbe et al., arXiv:2110.14168", QWEN, f"{LM_EVAL}: gsm8k.yaml"),
+        differs=(
+            GRADER,
+            Difference(LM_EVAL, "5 shots; the number behind ####, literally", "no shots; `math`", "chat models"),
+        ),
+    ),
+    Suite(
+        name="mmlu-stem",
+        title="MMLU, the 18 STEM subjects",
+        hub="cais/mmlu",
+        configs=readers.STEM,
+        size=3018,
+        columns="question, choices, answer, subject",
+        read=readers.mmlu_stem,
+        prompt=LETTER,
+        verifier="choice",
+        max_tokens=2048,
+        metric="accuracy",
+        sources=("Hendrycks et al., arXiv:2009.03300", f"{QWEN}: mmlu_stem", f"{SIMPLE}: mmlu_eval.py"),
+        differs=(
+            Difference(QWEN, "5 shots; the last capital A to E of the answer", "no shots; `choice`", "chat models"),
+            LETTERS,
+            Difference(SIMPLE, "all 57 subjects", "18", "the subset that Minerva and Qwen2.5-Math report"),
+        ),
+    ),
+    Suite(
+        name="humaneval+",
+        title="HumanEval+",
+        hub="evalplus/humanevalplus",
+        size=164,
+        columns="prompt, canonical_solution, entry_point, base_input and plus_input or test",
+        read=readers.humaneval_plus,
+        prompt=SCRIPT,
+        verifier="code",
+        options={"cpu_seconds": 20.0},
+        max_tokens=768,
+        metric="pass@1",
+        sources=("Liu et al., arXiv:2305.01210", EVALPLUS),
+        differs=(
+            Difference(EVALPLUS, "the reply is begun for the model", "the model begins it", "chat templates differ"),
+            Difference(EVALPLUS, "the code is cut out by its syntax tree", "by the fence", "docs/code.md"),
+            Difference(EVALPLUS, "limits by the clock", "by CPU time", "a busy machine changes no verdict"),
+        ),
+    ),
+    Suite(
+        name="mbpp+",
+        title="MBPP+",
+        hub="evalplus/mbppplus",
+        size=378,
+        columns="task_id, prompt, canonical_solution or code, base_input and plus_input or test",
+        read=readers.mbpp_plus,
+        prompt=SCRIPT,
+        verifier="code",
+        options={"cpu_seconds": 20.0},
+        max_tokens=768,
+        metric="pass@1",
+        sources=("Liu et al., arXiv:2305.01210", EVALPLUS),
+        differs=(
+            Difference(EVALPLUS, "the reply is begun for the model", "the model begins it", "chat templates differ"),
+            Difference(EVALPLUS, "prompt and assertion as a docstring", "as lines", "read as the format mbpp_plus"),
+            Difference(
+                EVALPLUS, "further answers of four functions count", "they fail", "docs/code.md, format mbpp_plus"
+            ),
+            Difference(EVALPLUS, "limits by the clock", "by CPU time", "a busy machine changes no verdict"),
+        ),
+    ),
+    Suite(
+        name="livecodebench",
+        title="LiveCodeBench, code generation, release v1",
+        hub="livecodebench/code_generation",
+        size=400,
+        columns="question_content, starter_code, public_test_cases, private_test_cases, metadata",
+        read=readers.livecodebench,
+        prompt="{question}\n\n### Answer: (use the provided format with backticks)\n\n",
+        verifier="code",
+        samples=10,
+        temperature=0.2,
+        top_p=0.95,
+        max_tokens=LONG,
+        metric="pass@1",
+        sources=("Jain et al., arXiv:2403.07974", LCB, f"{LIGHTEVAL}: lcb"),
+        differs=(
+            Difference(LCB, "at most 1,200 tokens", f"at most {LONG:,} (as lighteval)", "reasoning models"),
+            Difference(LCB, "a system message says who answers", "none", "--system gives one"),
+            Difference(
+                LCB,
+                "later releases and windows of dates (code_generation_lite)",
+                "release v1; others by --data livecodebench=test6.jsonl",
+                "the later data set comes with a loading script, which is never run",
+            ),
+            Difference(LCB, "limits by the clock", "by CPU time", "a busy machine changes no verdict"),
+        ),
+    ),
+    Suite(
+        name="ifeval",
+        title="IFEval",
+        hub="google/IFEval",
+        split="train",
+        size=541,
+        columns="prompt, instruction_id_list, kwargs",
+        read=readers.ifeval,
+        prompt="{question}",
+        verifier="instructions",
+        max_tokens=1280,
+        metric="prompt-level strict accuracy",
+        sources=("Zhou et al., arXiv:2311.07911", f"{LM_EVAL}: ifeval.yaml", f"{LIGHTEVAL}: ifeval"),
+        differs=(
+            Difference(
+                LM_EVAL,
+                "strict and loose, by prompt and by instruction: four figures",
+                "strict by prompt is the figure",
+                "the one that is quoted first",
+            ),
+        ),
+    ),
+    Suite(
+        name="bbh",
+        title="BIG-Bench Hard",
+        hub="lukaemon/bbh",
+        configs=tuple(SUBTASKS),
+        size=6511,
+        columns="task, input, target",
+        read=readers.bbh,
+        prompt="{question}\nThink step by step, and end with: So the answer is ANSWER.",
+        verifier="exact",
+        options={"ignore_case": True},
+        max_tokens=1024,
+        metric="accuracy, mean of 27 subtasks",
+        over_parts=True,
+        sources=("Suzgun et al., arXiv:2210.09261", f"{LM_EVAL}: bbh/cot_fewshot"),
+        differs=(
+            Difference("arXiv:2210.09261", "3 worked examples in the prompt", "none", "chat models; ours is shorter"),
+            Difference(
+                "arXiv:2210.09261",
+                "what stands behind `So the answer is` equals the target",
+                "`choice` where choices are listed, else `exact` in any case",
+                "`A` and `(A)` are one choice",
+            ),
+            Difference(LM_EVAL, "mean over problems", "mean of the subtasks' means", "as the paper has it"),
+        ),
+    ),
+)
+"""In the order in which they are shown."""
+
+
+def suite_named(name: str) -> Suite:
+    """The suite of a name.
+
+    Raises:
+        TaskError: there is none; suggests the closest.
+    """
+    found = next((one for one in SUITES if one.name == name), None)
+    if found is None:
+        names = [one.name for one in SUITES]
+        raise TaskError(f"no suite named {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}.")
+    return found
+
+
+def graded_by(suite: Suite) -> str:
+    """Its verifier with the options, in words."""
+    options = ", ".join(f"{key}: {value}" for key, value in suite.options.items())
+    return f"{suite.verifier} ({options})" if options else suite.verifier
+
+
+def sampled(suite: Suite) -> str:
+    """How its completions are sampled, in words."""
+    how = "greedy" if suite.temperature == 0 else f"temperature {suite.temperature:g}, top_p {suite.top_p:g}"
+    return f"{suite.samples} x, {how}, {suite.max_tokens:,} tokens"
+
+
+def table() -> str:
+    """The suites as a table of docs/suites.md."""
+    lines = [
+        "| suite | data on the hub | problems | prompt | graded by | sampled | figure | sources |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in SUITES:
+        config = (
+            f", {len(one.configs)} configurations" if len(one.configs) > 1 else "".join(map(" {}".format, one.configs))
+        )
+        prompt = one.prompt.replace("\n", "\\n")
+        lines.append(
+            f"| {one.name} | {one.hub}{config}, {one.split} | {one.size:,} | `{prompt}` | {graded_by(one)} |"
+            f" {sampled(one)} | {one.metric} | {'; '.join(one.sources)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def difference_table() -> str:
+    """What differs from each source, as a table of docs/suites.md."""
+    lines = ["| suite | source | there | here | why |", "|---|---|---|---|---|"]
+    for one in SUITES:
+        lines += [f"| {one.name} | {d.source} | {d.there} | {d.here} | {d.why} |" for d in one.differs]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table())
+    print(difference_table())

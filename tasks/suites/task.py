@@ -1,0 +1,106 @@
+"""An evaluation set by name as a task: `reasoner eval --suite` and `reasoner tasks` read it alike."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from functools import partial
+
+from tasks.base import BadRow, Problem, TaskError, UnusableRow
+from tasks.inputs import has_split, read
+from tasks.inputs.entries import Rows
+from tasks.inputs.formats import NothingToGrade, UnfitRow
+from tasks.row_task import Row, RowTask, made
+from tasks.suites.suite import QUESTION, Suite
+from tasks.suites.table import suite_named
+from verifiers import UnknownVerifier
+from verifiers.registry import verifier_class
+
+
+class SuiteTask(RowTask):
+    """The problems of an evaluation set, with the prompt and the verifier of its definition (`reasoner suites`).
+
+    Args:
+        suite: its name.
+        path: a file or folder of its rows; None: its data set on the Hugging Face hub.
+        seed: of the order of choices, where they are shuffled.
+        instruction: in the place of its prompt; "{question}" stands for the question.
+    """
+
+    name = "suite"
+    splits = ("test",)
+
+    def __init__(self, *, suite: str, path: str | None = None, seed: int = 0, instruction: str | None = None) -> None:
+        if instruction is not None and QUESTION not in instruction:
+            raise TaskError(f"instruction must contain {QUESTION}.")
+        self.suite = suite_named(suite)
+        check_verifier(self.suite)
+        self._path, self._seed, self._instruction = path, seed, instruction
+
+    def read(self, split: str) -> Iterator[Problem | BadRow]:
+        """The rows of the evaluation set."""
+        places = itertools.count()
+        for config, rows in self._rows():
+            self.say(*rows.notes)
+            yield from made(rows, partial(self._problem, config, places))
+
+    def source(self) -> str | None:
+        """None: all of it is for evaluation."""
+        return None
+
+    def _rows(self) -> Iterator[tuple[str | None, Rows]]:
+        """The configurations of the data, each with its rows."""
+        suite = self.suite
+        if self._path is not None:
+            split = suite.split if has_split(self._path, suite.split) in (None, True) else "test"
+            yield None, read(self._path, split=split)
+            return
+        for config in suite.configs or (None,):
+            try:
+                yield config, read(suite.hub, split=suite.split, config=config)
+            except TaskError as error:
+                raise TaskError(missing(suite, str(error))) from error
+
+    def _problem(self, config: str | None, places: Iterator[int], row: Row, number: int) -> Problem | None:
+        suite, place = self.suite, next(places)
+        try:
+            asked = suite.read({"task": config, **row}, random.Random(f"{self._seed} {place}"))
+        except NothingToGrade:
+            return None
+        except UnfitRow as error:
+            raise UnusableRow(f"is no row of {suite.title} ({suite.columns}): it {error}") from error
+        if asked is None:
+            return None
+        return Problem(
+            id=f"{suite.name}/{place}",
+            prompt=suite.asks(asked, self._instruction),
+            reference=asked.reference,
+            verifier=asked.verifier or suite.verifier,
+            verifier_options=suite.options if asked.options is None else asked.options,
+            info={"part": asked.part} if asked.part else {},
+            demonstration=asked.demonstration,
+            task=suite.name,
+        )
+
+
+def check_verifier(suite: Suite) -> None:
+    """Raise where the verifier of a suite is not installed.
+
+    Raises:
+        TaskError: names it.
+    """
+    try:
+        verifier_class(suite.verifier)
+    except UnknownVerifier as error:
+        raise TaskError(
+            f"suite {suite.name} is graded by the verifier {suite.verifier!r}, which is not installed here. {error}"
+        ) from error
+
+
+def missing(suite: Suite, why: str) -> str:
+    """What to say where the data of a suite cannot be had."""
+    return (
+        f"suite {suite.name} has its data on the hub as {suite.hub}, which cannot be had here: pass --data"
+        f" {suite.name}=FILE with its rows ({suite.columns}), in any format of docs/data.md. {why}"
+    )
