@@ -10,6 +10,7 @@ from verifiers.answers.boxed import boxed, boxes
 from verifiers.answers.escapes import halved, mended
 from verifiers.answers.find import extract_answer
 from verifiers.errors import BadReference
+from verifiers.mathematics import integrals
 from verifiers.mathematics.equality import constants
 from verifiers.mathematics.equality.compare import compare, undecidable
 from verifiers.mathematics.equality.probes import is_undefined
@@ -82,10 +83,12 @@ def check_value(gold: Gold) -> None:
     """Check that answers can be told from a reference.
 
     Raises:
-        BadReference: a part of it is a constant without a value.
+        BadReference: a part of it is a constant without a value, or an integral without a variable.
     """
     if _is_undefined(gold.tree):
         raise BadReference(f"reference must have a value, so that answers can be told from it; got {gold.text[:80]!r}.")
+    if integrals.lacks_a_variable(gold.tree):
+        raise BadReference(f"reference must name the variable of its integral (dx); got {gold.text[:80]!r}.")
 
 
 def notes_on(reference: JSON) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from verifiers.mathematics import rewrites
+from verifiers.mathematics import integrals, rewrites
 from verifiers.mathematics.equality import constants, readings
 from verifiers.mathematics.equality.comparer import Comparer, Comparison, Pair, Policy, replaced
 from verifiers.mathematics.equality.groups import groups, matrix_or_vector, ratios
 from verifiers.mathematics.equality.piecewise import piecewise
 from verifiers.mathematics.equality.realsets import line_of
+from verifiers.mathematics.equality.recurrences import same_sequence
 from verifiers.mathematics.equality.relations import relations
+from verifiers.mathematics.equality.residues import same_residues
 from verifiers.mathematics.equality.scalars import bases, is_question, numbers, quantities, rounds, scalars, undecidable
 from verifiers.mathematics.limits import LimitExceeded
 from verifiers.mathematics.nodes import (
@@ -60,7 +62,9 @@ def compare(
     comparer = _Comparer(policy or Policy(), decided)
     try:
         reference, answer = readings.natural_logarithms(reference, answer)
-        equal = comparer.same(reference, answer)
+        said = same_sequence(comparer, reference, answer)
+        said = same_residues(comparer, reference, answer) if said is None else said
+        equal = comparer.same(reference, answer) if said is None else said
         if not equal and (products := readings.as_products(reference, answer)) is not None:
             equal = comparer.same(*products)
         if comparer.open and not equal:
@@ -197,6 +201,8 @@ def _families(comparer: Comparer, gold: Node, answer: Node) -> bool:
     found = [rewrites.family(side) or (side, frozenset[str]()) for side in (gold, answer)]
     (first, names), (second, others) = found
     free = symbols(second) - symbols(first)
+    if integrals.has_antiderivative(first) and all(map(integrals.FREE_CONSTANT.fullmatch, others)):
+        return comparer.same(first, second)  # + C, C in R
     others = others or (free if len(free) == 1 else names)
     if len(names or others) != 1 or len(others) != 1:
         return False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from verifiers.mathematics import rewrites
-from verifiers.mathematics.equality import readings
+from verifiers.mathematics.equality import constants, readings
 from verifiers.mathematics.equality.comparer import Comparer, replaced
 from verifiers.mathematics.equality.realsets import bound_one_name
 from verifiers.mathematics.nodes import (
@@ -25,6 +27,7 @@ from verifiers.mathematics.nodes import (
     Relation,
     SetOp,
     Sym,
+    Text,
     children,
     contains,
     symbols,
@@ -92,6 +95,8 @@ def _two_groups(comparer: Comparer, gold: Group, answer: Group) -> bool:
         return assigned[0].keys() == assigned[1].keys() and all(
             comparer.same(value, assigned[1][name]) for name, value in assigned[0].items()
         )
+    if any(map(_is_turned_round, assigned)):
+        return False
     for mine, theirs in ((gold, assigned[1]), (answer, assigned[0])):
         if theirs and mine.kind is GroupKind.TUPLE:
             sorted_values = tuple(theirs[name] for name in sorted(theirs))
@@ -102,6 +107,13 @@ def _two_groups(comparer: Comparer, gold: Group, answer: Group) -> bool:
             return False
         return comparer.in_order(gold.items, answer.items)
     return comparer.matched(gold.items, answer.items)
+
+
+def _is_turned_round(named: Mapping[str, Node]) -> bool:
+    """Whether what is called the maximum is less than what is called the minimum."""
+    ends = [named.get(repr(Text((name,)))) for name in ("maximum", "minimum")]
+    values = [None if end is None else constants.exact(end) for end in ends]
+    return values[0] is not None and values[1] is not None and values[0] < values[1]
 
 
 def _points_once(group: Group) -> Group:

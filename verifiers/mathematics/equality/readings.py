@@ -6,7 +6,7 @@ import itertools
 import re
 from dataclasses import replace
 
-from verifiers.mathematics import rewrites
+from verifiers.mathematics import integrals, rewrites
 from verifiers.mathematics.equality.constants import infinite
 from verifiers.mathematics.equality.realsets import FLIPPED, LINES
 from verifiers.mathematics.limits import MAX_ITEMS, LimitExceeded
@@ -212,12 +212,12 @@ def all_bound_like(answer: Group, gold: Group) -> Group:
 def natural_logarithms(gold: Node, answer: Node) -> tuple[Node, Node]:
     """A bare log on either side as ln, where the reference is one of analysis, in which no decimal logarithm occurs.
 
-    That is one in exact symbols with pi, e, a trigonometric function or a constant C as part of a term, outside of the
-    logarithm: `\\frac{\\pi\\log 2}{8}`. Elsewhere `log 7` may well be the decimal one, and a bare log is no ln.
+    That is an integral, or one in exact symbols with pi, e, a trigonometric function or a constant C as part of a term,
+    outside of the logarithm: `\\frac{\\pi\\log 2}{8}`. Elsewhere `log 7` may well be the decimal one, and a bare log is no ln.
     """
     if not (_bare_logarithm(gold) or _bare_logarithm(answer)) or contains(gold, Quantity):
         return gold, answer
-    if not (_has_logarithm(gold) and _of_analysis(gold)):
+    if not _has_integral(gold) and not (_has_logarithm(gold) and _of_analysis(gold)):
         return gold, answer
     return _as_natural(gold), _as_natural(answer)
 
@@ -229,6 +229,10 @@ def _bare_logarithm(node: Node) -> bool:
 
 def _has_logarithm(node: Node) -> bool:
     return (isinstance(node, Call) and node.name in ("log", "ln")) or any(map(_has_logarithm, children(node)))
+
+
+def _has_integral(node: Node) -> bool:
+    return (isinstance(node, Call) and node.name == "int") or any(map(_has_integral, children(node)))
 
 
 _CIRCULAR = frozenset("sin cos tan cot arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh".split())
@@ -384,9 +388,8 @@ def _names_a_part(node: Node) -> bool:
 
 _CONSTANT = re.compile(r"[CKABD]|[CcKkAaBb]_\d|C'")
 """Names of constants of integration in a reference."""
-_OTHER_CONSTANT = re.compile(r"[CKABDck]|[A-Za-z]_\d|C'|lambda|alpha|beta")
-"""What an answer may call them."""
-_VARIABLES = frozenset(("x", "y", "z", "t", "u", "v", "s", "theta", "phi"))
+VARIABLES = frozenset(("x", "y", "z", "t", "u", "v", "s", "theta", "phi"))
+"""Letters of variables of functions."""
 
 
 def constants_renamed(gold: Node, answer: Node) -> list[dict[str, str]]:
@@ -399,7 +402,7 @@ def constants_renamed(gold: Node, answer: Node) -> list[dict[str, str]]:
     if names == others:
         numbered = sorted(name for name in names if "_" in name and _CONSTANT.fullmatch(name))
         free = [name for name in names if _CONSTANT.fullmatch(name)] if len(numbered) > 1 else []
-        if not 2 <= len(numbered) <= 3 or not names - set(free) <= _VARIABLES:
+        if not 2 <= len(numbered) <= 3 or not names - set(free) <= VARIABLES:
             return []
         orders = itertools.permutations(numbered)
         return [dict(zip(numbered, order, strict=True)) for order in orders if list(order) != numbered]
@@ -409,11 +412,11 @@ def constants_renamed(gold: Node, answer: Node) -> list[dict[str, str]]:
         return []
     if all(a.lower() == b.lower() and a[:1] in "cC" for a, b in zip(missing, extra, strict=True)):
         return [dict(zip(extra, missing, strict=True))]
-    if not set(missing) <= set(free) or not all(_OTHER_CONSTANT.fullmatch(name) for name in extra):
+    if not set(missing) <= set(free) or not all(integrals.FREE_CONSTANT.fullmatch(name) for name in extra):
         return []
     variables = names - set(free)
     terms = gold.terms if isinstance(gold, Add) else ()
-    if not variables or not (variables <= _VARIABLES or all(Sym(name) in terms for name in missing)):
+    if not variables or not (variables <= VARIABLES or all(Sym(name) in terms for name in missing)):
         return []
     return [dict(zip(extra, order, strict=True)) for order in itertools.permutations(missing)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from verifiers.mathematics import rewrites
@@ -97,15 +97,15 @@ def _same_expression(comparer: Comparer, gold: Node, answer: Node) -> bool:
             comparer.fall_back("normal form")
             return rounds(comparer, gold, exact[1], answer)
         if _polynomial(left) and _polynomial(right) and names[0] | names[1]:
-            return False
+            return names[0] == names[1] and _same_antiderivative(gold, answer, names[0], ("C", "K"))
     except Undecided:
         pass
     comparer.reach("numeric")
     try:
         if probe_equal(gold, answer):
             return True
-        if names[0] == names[1] and (constant := _free_constant(gold, answer)):
-            return _differ_by_a_constant(gold, answer, names[0] - {constant})
+        if names[0] == names[1] and (names[0] & _CONSTANTS):
+            return _same_antiderivative(gold, answer, names[0], ("C", "K", "c", "k"))
     except Undecided:
         if _same_series(comparer, gold, answer):
             return True
@@ -265,21 +265,29 @@ _IN_BASE: Mapping[int, re.Pattern[str]] = {2: re.compile(r"[01]+"), 16: re.compi
 """Base to what a reference looks like that was written in it without saying so: zeros and ones, letters."""
 
 
-def _free_constant(gold: Node, answer: Node) -> str:
-    """The C of `... + C` on both sides, or ""."""
-    terms = [node.terms if isinstance(node, Add) else () for node in (gold, answer)]
-    for name in ("C", "c", "K", "k"):
-        free = all(Sym(name) in part and part.count(Sym(name)) == 1 for part in terms)
-        if free and all(name not in symbols(term) or term == Sym(name) for part in terms for term in part):
-            return name
-    return ""
+_CONSTANTS = frozenset(("C", "K", "c", "k"))
 
 
-def _differ_by_a_constant(gold: Node, answer: Node, names: frozenset[str]) -> bool:
-    """Whether two antiderivatives are the same up to their constant."""
+def _same_antiderivative(gold: Node, answer: Node, names: frozenset[str], allowed: Sequence[str]) -> bool:
+    """Whether two sums with the same free constant differ by what does not depend on their one variable.
+
+    Beside parameters (`\\frac{1}{a}\\arctan\\frac{x}{a} + C`) the constant is a capital: `ax^2 + bx + c` is no antiderivative.
+    """
+    constant = next((name for name in allowed if _is_free(name, gold) and _is_free(name, answer)), "")
+    rest = names - {constant}
+    variables = rest & readings.VARIABLES if len(rest) > 1 and constant.isupper() else rest
+    if not constant or len(variables) != 1 or (constant.isupper() and not variables <= readings.VARIABLES):
+        return False
     difference = Add((gold, Neg(answer)))
-    fixed = rewrites.substituted(difference, dict.fromkeys(names, Num(Fraction(1234, 997))))
-    return len(names) == 1 and probe_equal(difference, fixed)
+    fixed = rewrites.substituted(difference, dict.fromkeys(variables, Num(Fraction(1234, 997))))
+    return probe_equal(difference, fixed)
+
+
+def _is_free(constant: str, side: Node) -> bool:
+    """Whether a name is a term of its own, once, and stands nowhere else."""
+    terms = side.terms if isinstance(side, Add) else ()
+    others = [term for term in terms if term != Sym(constant)]
+    return len(others) == len(terms) - 1 and not any(constant in symbols(term) for term in others)
 
 
 def _polynomial(value: normal.Rational) -> bool:

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from verifiers.mathematics import integrals
 from verifiers.mathematics.nodes import (
     Add,
     Call,
@@ -81,18 +82,6 @@ class Builder:
         made = self._symbols[node.name] = sympy.Symbol(node.name, integer=True)
         return made
 
-    def add(self, node: Add) -> Any:
-        """A sum; an integral without its differential reaches up to the term that has it: `∫ x^2 + x dx`."""
-        terms = list(node.terms)
-        for place, term in enumerate(terms):
-            if isinstance(term, Call) and term.name == "int" and _split(term.args[2]) is None:
-                for end in range(place + 1, len(terms)):
-                    body = Add((term.args[2], *terms[place + 1 : end + 1]))
-                    if _split(terms[end]) is not None:
-                        whole = Call("int", (term.args[0], term.args[1], _joined(body)))
-                        return self.build(_sum((*terms[:place], whole, *terms[end + 1 :])))
-        return sympy.Add(*map(self.build, terms))
-
     def quotient(self, node: Div) -> Any:
         """A quotient."""
         return self.build(node.top) / self.build(node.bottom)
@@ -108,7 +97,7 @@ class Builder:
 
     def call(self, node: Call) -> Any:
         """A function, or what a bound variable runs over."""
-        if node.name in _BOUND:
+        if node.name in integrals.BINDING:
             return _BOUND[node.name](self, node.args)
         args = [self.build(argument) for argument in node.args]
         if node.name == "apply":
@@ -129,66 +118,16 @@ def _counts(node: Node) -> bool:
     return power_of_matrix or bool(_calls(node) & _COUNTING) or any(map(_counts, children(node)))
 
 
-def _sum(terms: Sequence[Node]) -> Node:
-    return terms[0] if len(terms) == 1 else Add(tuple(terms))
-
-
-def _joined(body: Add) -> Node:
-    """`x^2 + x dx` as `(x^2 + x) dx`."""
-    last = _split(body.terms[-1])
-    assert last is not None
-    rest, variables = last
-    bracket: Node = Add((*body.terms[:-1], rest))
-    for variable in variables:
-        bracket = Mul((bracket, Sym("d"), variable))
-    return bracket
-
-
-def _split(body: Node) -> tuple[Node, tuple[Sym, ...]] | None:
-    """(integrand, its variables in the order written) of `x dx`, `dx/x`; None without a differential."""
-    if isinstance(body, Neg):
-        inner = _split(body.operand)
-        return None if inner is None else (Neg(inner[0]), inner[1])
-    if isinstance(body, Div):
-        top = _split(body.top)
-        return None if top is None else (Div(top[0], body.bottom), top[1])
-    if isinstance(body, Call) and body.name not in _BOUND:  # `\\ln x dx` is read as the logarithm of `x dx`
-        last = _split(body.args[-1])
-        return None if last is None else (Call(body.name, (*body.args[:-1], last[0])), last[1])
-    if not isinstance(body, Mul):
-        return None
-    factors = list(body.factors)
-    found: list[Sym] = []
-    place = 0
-    while place + 1 < len(factors):
-        mark, variable = factors[place], factors[place + 1]
-        if mark == Sym("d") and isinstance(variable, Sym):
-            found.append(variable)
-            del factors[place : place + 2]
-        else:
-            place += 1
-    for place, factor in enumerate(factors):
-        inner = _split(factor) if isinstance(factor, Mul | Div | Call) else None
-        if inner is not None:
-            factors[place] = inner[0]
-            found += inner[1]
-    if not found:
-        return None
-    return (Mul(tuple(factors)) if len(factors) > 1 else factors[0] if factors else Num(1)), tuple(found)
-
-
 def _integral(builder: Builder, args: Sequence[Node]) -> Any:
-    """Of one variable between its bounds; an inner one takes the first differential, which may stand behind it."""
-    signs: list[tuple[Node, Node]] = []
-    body: Node = Call("int", tuple(args))
-    while isinstance(body, Call) and body.name == "int":
-        signs.append((body.args[0], body.args[1]))
-        body = body.args[2]
-    split = _split(body)
-    if split is None or len(split[1]) != len(signs):
+    """Of one variable, between its bounds or without; an inner one takes the first differential, which may stand behind it."""
+    signs, body = integrals.nested(Call("int", tuple(args)))
+    found = integrals.with_variables(body)
+    if found is None or len(found[1]) != len(signs):
         raise NotBuilt("an integral without its variable")
-    made = builder.build(split[0])
-    for variable, (low, high) in zip(split[1], reversed(signs), strict=True):
+    made = builder.build(found[0])
+    if len(signs) == 1 and integrals.has_no_bounds(*signs[0]):
+        return sympy.Integral(made, builder.symbol(found[1][0]))
+    for variable, (low, high) in zip(found[1], reversed(signs), strict=True):
         if isinstance(low, Text) or isinstance(high, Text):
             raise NotBuilt("an integral without its bounds")
         made = sympy.Integral(made, (builder.symbol(variable), builder.build(low), builder.build(high)))
@@ -294,7 +233,7 @@ _BUILT: Mapping[type, Callable[[Builder, Any], Any]] = {
     Num: lambda _, node: sympy.Rational(node.value.numerator, node.value.denominator),
     Sym: Builder.symbol,
     Const: lambda _, node: {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo}[node.name],
-    Add: Builder.add,
+    Add: lambda builder, node: sympy.Add(*map(builder.build, node.terms)),
     Neg: lambda builder, node: -builder.build(node.operand),
     Mul: lambda builder, node: _product([builder.build(factor) for factor in node.factors]),
     Div: Builder.quotient,

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from verifiers.mathematics import integrals
 from verifiers.mathematics.nodes import Node
 from verifiers.mathematics.opinion.build import Builder, NotBuilt
 
@@ -26,12 +27,19 @@ def decide(gold: Node, answer: Node) -> str:
     """Return "equal", "different", or "unknown" with the reason behind a colon."""
     try:
         builder = Builder((gold, answer))
-        left, right = builder.build(gold), builder.build(answer)
+        left, right = (builder.build(integrals.whole(side)) for side in (gold, answer))
     except NotBuilt as error:
         return f"unknown: {error}"
     left, right = _light(left), _light(right)
     if isinstance(left, sympy.MatrixBase | sympy.MatPow) or isinstance(right, sympy.MatrixBase | sympy.MatPow):
         return _matrices(left.doit(), right.doit())
+    if any(map(_antiderivatives, (left, right))):
+        return _families(left, right)
+    return _values(left, right)
+
+
+def _values(left: Any, right: Any) -> str:
+    """Whether two expressions are equal: by their values, then worked out, at last by simplification."""
     if left.has(*_PENDING) or right.has(*_PENDING):
         if _by_values(left, right) == "equal":
             return "equal"
@@ -42,6 +50,51 @@ def decide(gold: Node, answer: Node) -> str:
         return "unknown: no value" if left == right or left is sympy.nan or right is sympy.nan else "different"
     said = _by_values(left, right)
     return "equal" if said != "different" and sympy.simplify(left - right) == 0 else said
+
+
+def _antiderivatives(side: Any) -> list[Any]:
+    """The integrals without bounds in an expression."""
+    return [part for part in side.atoms(sympy.Integral) if len(part.limits[0]) == 1]
+
+
+def _families(left: Any, right: Any) -> str:
+    """Whether two are the same antiderivatives: each with a constant that is free, and with the same derivative.
+
+    A logarithm without its absolute value is none of 1/x: it has no real value where the other side has one.
+    """
+    parts = [*_antiderivatives(left), *_antiderivatives(right)]
+    variables = {part.limits[0][0] for part in parts}
+    if len(variables) > 1:
+        return "unknown: antiderivatives in several variables"
+    (variable,) = variables
+    if not all(_antiderivatives(side) or _free_constant(side, variable) for side in (left, right)):
+        return "different"
+    slopes = [side.diff(variable) for side in (left, right)]
+    if any(map(_antiderivatives, slopes)):
+        return "unknown: a function of an antiderivative"
+    said = _values(*slopes)
+    closed = [side for side in (left, right) if not _antiderivatives(side)]
+    return "different" if said == "equal" and any(_leaves_the_reals(side, slopes[0]) for side in closed) else said
+
+
+def _free_constant(side: Any, variable: Any) -> bool:
+    """Whether a constant of integration is added: C, K, c_1, 2C or ln C, but not the k of `kx`."""
+    for name in side.free_symbols - {variable}:
+        weight = side.diff(name)
+        if integrals.FREE_CONSTANT.fullmatch(str(name)) and weight != 0 and not weight.has(variable):
+            return True
+    return False
+
+
+def _leaves_the_reals(side: Any, slope: Any) -> bool:
+    """Whether an antiderivative has no real value at a point at which its derivative has one."""
+    names, constants = sorted(slope.free_symbols, key=str), side.free_symbols - slope.free_symbols
+    for place in range(len(POINTS)):
+        point = {name: _point(name, index, place) for index, name in enumerate(names)} | dict.fromkeys(constants, 2)
+        values = [_value(expression.subs(point)) for expression in (slope, side)]
+        if None not in values and values[0].as_real_imag()[1] == 0 != values[1].as_real_imag()[1]:
+            return True
+    return False
 
 
 def _light(side: Any) -> Any:

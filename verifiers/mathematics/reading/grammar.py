@@ -620,6 +620,8 @@ class Parser:
         inner = self.sum()
         self.bars -= 1
         self.expect(closer)
+        if closer != "rVert" and isinstance(inner, Matrix):
+            return _determinant("abs", (inner,))
         return Call("abs", (inner,))
 
     # ---- functions and commands ------------------------------------------------------------------
@@ -890,11 +892,20 @@ def _root_of(name: str, arguments: tuple[Node, ...]) -> Node:
     return Call("root", (arguments[0], Num(2 if name == "sqrt" else 3)))
 
 
+def _determinant(name: str, arguments: tuple[Node, ...]) -> Node:
+    """`\\det A`, `|A|` of a square matrix that is written out, or the function of anything else."""
+    matrix = arguments[0]
+    if isinstance(matrix, Matrix) and not matrix.bar and len(matrix.rows) == len(matrix.rows[0]) > 1:
+        return Matrix(matrix.rows, bar=True)
+    return Call(name, arguments)
+
+
 _BUILT: Mapping[str, Callable[[str, tuple[Node, ...]], Node]] = {
     **dict.fromkeys(("sqrt", "cbrt"), _root_of),
     **dict.fromkeys(("exp", "cis"), _exponential),
     **dict.fromkeys(("Fraction", "Rational"), _quotient_of),
     "binomial": lambda _, arguments: Call("binom", arguments),
+    "det": _determinant,
 }
 """Functions that are written otherwise in the tree; the others are calls of their name."""
 

@@ -301,7 +301,7 @@ _TEMPERATURE = re.compile(
     r"(?:\^\{?\s*\\circ\s*\}?|\\degree)\s*(?:([CF])(?![A-Za-z\d_^])|\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|\{\s*([CF])\s*\})"
 )
 _AXES = frozenset("axis axe intercept coordinate plane value score test direction component".split())
-_MODULO = re.compile(r"\(\s*(?:\\(?:text|mathrm)\s*\{\s*)?\\?mod(?:ulo)?\s*\}?\s*([^()]{1,40}?)\s*\)")
+_MODULO = re.compile(r"\(\s*(?:\\(?:text|mathrm)\s*\{\s*)?(?:\\b|\\)?mod(?:ulo)?\s*\}?\s*([^()]{1,40}?)\s*\)")
 _PREFIXED_BASE = re.compile(r"(?<![\w.])0(?:[xX]([\da-fA-F]{1,40})|b([01]{1,99})|o([0-7]{1,60}))(?!\w)")
 _LOWER_BASE = re.compile(r"(?<![\w.\\])(?=[\da-f]*[a-f])([\da-f]{2,40})(?=_\{?16\}?)")
 _IN_BASE = re.compile(r"(?<=[\dA-F])\s*(?:\\text\{\s*)?\(\s*(?:in\s+)?base\s*(\d{1,2})\s*\)\s*\}?$")
@@ -335,6 +335,7 @@ _REWRITTEN: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Mat
     (("x", "X"), _TIMES_TEN, r"\\times "),
     (("circ", "degree"), _TEMPERATURE, _temperature),
     (("mod",), _MODULO, r"\\pmod{\1}"),
+    (("{d}",), re.compile(r"\\text(?:rm|up|normal)?\{d\}(?=\s?\\?[A-Za-z])"), "d "),
     (("US",), re.compile(r"\bUS\s?(?=\\?\$)"), ""),
     (("Rs",), re.compile(r"\bRs\.?\s{0,3}(?=\d)"), "₹"),
     (("0x", "0b", "0o", "0X"), _PREFIXED_BASE, _with_base),

@@ -1,0 +1,127 @@
+"""Congruences as sets of residues: `n = ±1 (mod 6)`, `n = 1, 5 (mod 6)`, `n = 6k + 1 or n = 6k + 5`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from verifiers.mathematics.equality import constants
+from verifiers.mathematics.equality.comparer import Comparer
+from verifiers.mathematics.nodes import (
+    Add,
+    Call,
+    Group,
+    GroupKind,
+    Mul,
+    NamedSet,
+    Neg,
+    Node,
+    PlusMinus,
+    Relation,
+    Sym,
+)
+
+MAX_MODULUS = 10_000
+"""Largest common modulus at which two sets of residues are compared."""
+
+
+class _Residue(NamedTuple):
+    value: int
+    modulus: int
+    """0 where it was not written, as of the 1 in `n = 1, 5 (mod 6)`."""
+
+
+def same_residues(comparer: Comparer, gold: Node, answer: Node) -> bool | None:
+    """Whether two say which residues one letter has, the same ones; None where a side says something else."""
+    if not (_has_congruence(gold) or _has_congruence(answer)):
+        return None
+    sides = _residues(gold), _residues(answer)
+    if sides[0] is None or sides[1] is None or (sides[0][0] != sides[1][0] and sides[0][0] and sides[1][0]):
+        return None
+    comparer.reach("structure")
+    common = math.lcm(*(residue.modulus for _, found in sides for residue in found))
+    if common > MAX_MODULUS:
+        return None
+    every = [
+        {value for residue in found for value in range(residue.value % residue.modulus, common, residue.modulus)}
+        for _, found in sides
+    ]
+    return every[0] == every[1]
+
+
+def _statements(node: Node) -> tuple[Node, ...]:
+    return node.items if isinstance(node, Group) and node.kind is GroupKind.LIST else (node,)
+
+
+def _has_congruence(node: Node) -> bool:
+    return any(isinstance(item, Relation) and "equiv" in item.ops for item in _statements(node))
+
+
+def _residues(node: Node) -> tuple[str, list[_Residue]] | None:
+    """(letter or "", its residues); None where anything else is said."""
+    names: set[str] = set()
+    found: list[_Residue] = []
+    for item in _statements(node):
+        if isinstance(item, Relation) and item.ops == ("in",) and item.sides[1] == NamedSet("Z"):
+            continue  # k in Z
+        if isinstance(item, Relation):
+            name, value = item.sides[0], item.sides[-1]
+            if not isinstance(name, Sym) or item.ops not in (("equiv",), ("=",)):
+                return None
+            names.add(name.name)
+            read = [*(_signed(value) if item.ops == ("equiv",) else _multiples(value))]
+        else:
+            read = [*_signed(item)] or [*_multiples(item)]
+        if not read:
+            return None
+        found += read
+    if len(names) > 1 or not found or not found[-1].modulus:
+        return None
+    last = 0
+    for place in range(len(found) - 1, -1, -1):  # the modulus behind a list is that of all before it
+        last = found[place].modulus or last
+        found[place] = _Residue(found[place].value, last)
+    return "".join(names), found
+
+
+def _signed(node: Node) -> Iterator[_Residue]:
+    """The residues of `1 (mod 6)`, `±1 (mod 6)` or a bare 1; nothing for anything else."""
+    if isinstance(node, PlusMinus | Neg):
+        for residue in _signed(node.operand):
+            yield _Residue(-residue.value, residue.modulus)
+            if isinstance(node, PlusMinus):
+                yield residue
+        return
+    modulus = 0
+    if isinstance(node, Call) and node.name == "residue":
+        node = node.args[0]
+    if isinstance(node, Call) and node.name == "mod":
+        node, modulus = node.args[0], _whole(node.args[1]) or 0
+        if modulus < 1:
+            return
+    if isinstance(node, PlusMinus):
+        yield from (_Residue(residue.value, modulus) for residue in _signed(node))
+    elif (value := _whole(node)) is not None:
+        yield _Residue(value, modulus)
+
+
+def _multiples(node: Node) -> Iterator[_Residue]:
+    """The residues of `6k + 1`, `6k ± 1` or `6k`, where k is any whole number; nothing for anything else."""
+    terms = node.terms if isinstance(node, Add) else (node,)
+    steps = [term for term in terms if isinstance(term, Mul)]
+    rest = [term for term in terms if not isinstance(term, Mul)]
+    if len(steps) != 1 or len(rest) > 1 or len(steps[0].factors) != 2 or not isinstance(steps[0].factors[1], Sym):
+        return
+    modulus = _whole(steps[0].factors[0])
+    if modulus is None or modulus < 1:
+        return
+    if not rest:
+        yield _Residue(0, modulus)
+    else:
+        yield from (_Residue(residue.value, modulus) for residue in _signed(rest[0]) if not residue.modulus)
+
+
+def _whole(node: Node) -> int | None:
+    value = constants.literal(node)
+    return int(value) if value is not None and value.denominator == 1 else None
