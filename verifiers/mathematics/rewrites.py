@@ -167,6 +167,21 @@ def _product(left: Matrix | None, right: Matrix | None) -> Matrix | None:
     return Matrix(tuple(tuple(Add(tuple(c)) if len(c) > 1 else c[0] for c in row) for row in cells))
 
 
+def dot_product(node: Node) -> Node | None:
+    """The number that a product of two columns, or of two rows, is; None for anything else."""
+    if not isinstance(node, Mul):
+        return None
+    vectors = [factor for factor in node.factors if isinstance(factor, Matrix)]
+    rest = tuple(factor for factor in node.factors if not contains(factor, Matrix))
+    if len(vectors) != 2 or len(rest) + 2 != len(node.factors):
+        return None
+    shapes = [(len(vector.rows), len(vector.rows[0])) for vector in vectors]
+    if shapes[0] != shapes[1] or 1 not in shapes[0] or shapes[0] == (1, 1):
+        return None
+    total = Add(tuple(Mul(pair) for pair in zip(children(vectors[0]), children(vectors[1]), strict=True)))
+    return Mul((*rest, total)) if rest else total
+
+
 def determinant(matrix: Matrix) -> Node | None:
     """The determinant of a square matrix of at most MAX_DETERMINANT rows, by its first row; None for any other."""
     size = len(matrix.rows)

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from verifiers.mathematics import rewrites
 from verifiers.mathematics.equality import constants, normal, readings
-from verifiers.mathematics.equality.comparer import Comparer, Policy
+from verifiers.mathematics.equality.comparer import Comparer, Policy, replaced
 from verifiers.mathematics.equality.probes import has_complex_parts, probe_equal, value_of
 from verifiers.mathematics.limits import Budget, Undecided
 from verifiers.mathematics.nodes import (
@@ -39,12 +39,11 @@ def numbers(comparer: Comparer, gold: Num, answer: Num) -> bool:
     return gold.value == answer.value or rounds(comparer, gold, Fraction(answer.value), answer)
 
 
-def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node) -> bool:
+def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node, *, surd: bool = False) -> bool:
     """Whether an exact value is the decimal reference to the digits it was written with.
 
-    A plain decimal answer must bear more digits than the reference, and the reference at least two significant
-    ones, three where it has one decimal and no unit (2.5 is a half, 9.8 m/s^2 was measured); a fraction or a surd is
-    what the reference was rounded from.
+    The reference must have two significant digits, three where it has one decimal and no unit (2.5 is a half, 9.8 m/s^2
+    was measured), but two beside a surd, which no decimal equals. A plain decimal answer must bear more digits.
     """
     if comparer.policy.relative_tolerance > 0:
         wanted = constants.exact(gold)
@@ -57,9 +56,10 @@ def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node) -> boo
     if not constants.rounds_to(value, wanted, ulp):
         return False
     mine = constants.decimal(answer)
-    if mine is None:  # a decimal without an end is a decimal all the same
-        return not constants.integral(answer) and abs(wanted) / ulp >= (100 if isinstance(answer, Num) else 10)
     digits = 10 if comparer.measured or ulp <= Fraction(1, 100) or ulp >= 1 else 100
+    if mine is None:  # a decimal without an end is a decimal all the same
+        least = 100 if isinstance(answer, Num) else 10 if surd else digits
+        return not constants.integral(answer) and abs(wanted) / ulp >= least
     return mine[1] < ulp and abs(wanted) / ulp >= digits and abs(value - wanted) * 2 < ulp
 
 
@@ -70,6 +70,11 @@ def scalars(comparer: Comparer, gold: Node, answer: Node) -> bool:
         if matrices[0] is None or matrices[1] is None:
             return comparer.left_open(gold, answer)
         return comparer.same(matrices[0], matrices[1])
+    if contains(gold, Matrix) or contains(answer, Matrix):
+        one, other = (gold, answer) if contains(gold, Matrix) else (answer, gold)
+        worked_out = rewrites.dot_product(one) or rewrites.worked_out(one)
+        if worked_out is not None:
+            return comparer.same(*replaced(gold, one, worked_out, other))
     if not comparer.policy.unsimplified and constants.worked_out(gold) and not constants.worked_out(answer):
         return False
     return any(_scalar(comparer, *sides) for sides in _readings(gold, answer, comparer.policy))
@@ -157,7 +162,7 @@ def _rounded_surd(comparer: Comparer, gold: Node, answer: Node) -> bool:
     if not approximate or symbols(gold) or symbols(answer):
         return False
     value = value_of(answer)
-    return value is not None and rounds(comparer, gold, value, answer)
+    return value is not None and rounds(comparer, gold, value, answer, surd=True)
 
 
 def quantities(comparer: Comparer, gold: Node, answer: Node) -> bool:
