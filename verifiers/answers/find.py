@@ -17,10 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from verifiers.answers.boxed import boxed
-from verifiers.answers.declared import DECLARED, DOUBT, SPAN, declared, unwrapped
+from verifiers.answers.declared import DECLARED, DOUBT, declared
 from verifiers.answers.escapes import mended
 from verifiers.answers.extraction import MAX_ANSWER, MAX_LISTED, Extraction, is_placeholder, is_value
 from verifiers.answers.patterns import Pattern
+from verifiers.answers.said import SPAN, unwrapped
 from verifiers.answers.visible import before_next_problem, strip_thinking, visible_text
 from verifiers.jsonl import is_list, is_object
 

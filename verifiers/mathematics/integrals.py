@@ -15,7 +15,7 @@ BINDING = frozenset(("int", "lim", "sum", "prod", "deriv"))
 
 
 def whole(node: Node) -> Node:
-    """The tree with each integral up to the term that bears its differential: `∫ x^2 + x dx` reads as ∫ x^2, then x dx."""
+    """The tree with each integral up to the term that bears its differential: `∫ x^2 + x dx` is read as two terms."""
     node = rebuilt(node, whole)
     if not isinstance(node, Add):
         return node
@@ -25,8 +25,9 @@ def whole(node: Node) -> Node:
             for end in range(place + 1, len(terms)):
                 if with_variables(terms[end]) is not None:
                     body = _joined((term.args[2], *terms[place + 1 : end + 1]))
-                    kept = (*terms[:place], Call("int", (*term.args[:2], body)), *terms[end + 1 :])
-                    return whole(Add(kept)) if len(kept) > 1 else kept[0]
+                    integral = Call("int", (*term.args[:2], body))
+                    rest = [*terms[:place], *terms[end + 1 :]]
+                    return whole(Add((*rest, integral))) if rest else integral
     return node
 
 

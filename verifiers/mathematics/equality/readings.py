@@ -213,7 +213,8 @@ def natural_logarithms(gold: Node, answer: Node) -> tuple[Node, Node]:
     """A bare log on either side as ln, where the reference is one of analysis, in which no decimal logarithm occurs.
 
     That is an integral, or one in exact symbols with pi, e, a trigonometric function or a constant C as part of a term,
-    outside of the logarithm: `\\frac{\\pi\\log 2}{8}`. Elsewhere `log 7` may well be the decimal one, and a bare log is no ln.
+    outside of the logarithm: `\\frac{\\pi\\log 2}{8}`. Elsewhere `log 7` may well be the decimal one, and a bare log is
+    no ln.
     """
     if not (_bare_logarithm(gold) or _bare_logarithm(answer)) or contains(gold, Quantity):
         return gold, answer

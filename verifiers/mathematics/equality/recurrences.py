@@ -43,7 +43,8 @@ class _Place(NamedTuple):
     """Where a term stands: `a_{n+1}` is (a, n, 1), `a_1` is (a, "", 1)."""
 
     sequence: str
-    index: str
+    letter: str
+    """The letter of its index, or ""."""
     shift: int
 
 
@@ -61,6 +62,7 @@ class _Sequence:
     """The first index of the highest term, where a condition says so."""
     name: str
     index: str
+    """Its letter and that of its index."""
 
     @property
     def first(self) -> int | None:
@@ -74,6 +76,8 @@ def same_sequence(comparer: Comparer, gold: Node, answer: Node) -> bool | None:
     A closed form is put into the recurrence and its initial terms, which have to hold for any index: a proof by
     induction. Another recurrence may have the same terms; that is left open, and so is one for a closed form.
     """
+    if not isinstance(gold, Relation | Group | Cases):
+        return None
     applied = _applied_names(gold)
     wanted = _sequence(gold, applied)
     given = _sequence(answer, applied) if wanted is not None else None
@@ -146,8 +150,8 @@ def _fulfils(comparer: Comparer, recurrence: _Sequence, closed: _Sequence) -> bo
 
     if not all(comparer.same(recurrence.starts[place], at(Num(place))) for place in starts):
         return False
-    terms = {f"term {k}": at(Add((Sym("index"), Neg(Num(k))))) for k in range(recurrence.order + 1)}
-    whole = {"index": Sym("n")}  # the letter of a whole number
+    terms: dict[str, Node] = {f"term {k}": at(Add((Sym("index"), Neg(Num(k))))) for k in range(recurrence.order + 1)}
+    whole: dict[str, Node] = {"index": Sym("n")}  # the letter of a whole number
     return comparer.same(*(substituted(substituted(side, terms), whole) for side in (left, right)))
 
 
@@ -169,14 +173,14 @@ def _sequence(node: Node, applied: frozenset[str]) -> _Sequence | None:
         read = _with_terms(equation, applied)
         found.append((read, frozenset(_places(read))))
     everywhere = frozenset[_Place]().union(*(places for _, places in found))
-    letters = {place.index for place in everywhere} - {""}
+    letters = {place.letter for place in everywhere} - {""}
     if len({place.sequence for place in everywhere}) != 1 or len(letters) != 1 or not letters <= _INDICES:
         return None
     (index,), (name,) = letters, {place.sequence for place in everywhere}
     starts: dict[int, Node] = {}
     rules: list[Relation] = []
     for equation, places in found:
-        if any(place.index for place in places):
+        if any(place.letter for place in places):
             rules.append(equation)
         elif not _take_starts(equation, starts):
             return None
@@ -195,7 +199,7 @@ def _canonical(
     places = [*_places(rule)]
     shifts = {place.shift for place in places}
     highest, lowest = max(shifts), min(shifts)
-    if highest - lowest > MAX_SHIFT or any(not place.index for place in places):
+    if highest - lowest > MAX_SHIFT or any(not place.letter for place in places):
         return None
     names: dict[str, Node] = {_key(place): Sym(f"term {highest - place.shift}") for place in places}
     names[index] = Add((Sym("index"), Num(-highest))) if highest else Sym("index")
@@ -204,9 +208,7 @@ def _canonical(
         left, right = right, left
     if highest == lowest and (left != Sym("term 0") or "term 0" in symbols(right)):
         return None
-    return _Sequence(
-        (left, right), highest - lowest, starts, None if stated is None else stated + highest, name, index
-    )
+    return _Sequence((left, right), highest - lowest, starts, None if stated is None else stated + highest, name, index)
 
 
 def _statements(node: Node) -> Iterator[Node]:
@@ -277,8 +279,8 @@ def _place(name: str) -> _Place | None:
 
 def _key(place: _Place) -> str:
     """The name of a term, as a subscript is read."""
-    shift = f"{place.shift:+d}" if place.index and place.shift else ""
-    return f"{place.sequence}_{place.index}{shift}" if place.index else f"{place.sequence}_{place.shift}"
+    shift = f"{place.shift:+d}" if place.letter and place.shift else ""
+    return f"{place.sequence}_{place.letter}{shift}" if place.letter else f"{place.sequence}_{place.shift}"
 
 
 def _places(node: Node) -> Iterator[_Place]:

@@ -36,18 +36,16 @@ def same_residues(comparer: Comparer, gold: Node, answer: Node) -> bool | None:
     """Whether two say which residues one letter has, the same ones; None where a side says something else."""
     if not (_has_congruence(gold) or _has_congruence(answer)):
         return None
-    sides = _residues(gold), _residues(answer)
-    if sides[0] is None or sides[1] is None or (sides[0][0] != sides[1][0] and sides[0][0] and sides[1][0]):
+    wanted, given = _residues(gold), _residues(answer)
+    if wanted is None or given is None or (wanted[0] != given[0] and wanted[0] and given[0]):
         return None
     comparer.reach("structure")
-    common = math.lcm(*(residue.modulus for _, found in sides for residue in found))
-    if common > MAX_MODULUS:
-        return None
-    every = [
-        {value for residue in found for value in range(residue.value % residue.modulus, common, residue.modulus)}
-        for _, found in sides
-    ]
-    return every[0] == every[1]
+    common = math.lcm(*(residue.modulus for residue in (*wanted[1], *given[1])))
+    return _all_below(common, wanted[1]) == _all_below(common, given[1]) if common <= MAX_MODULUS else None
+
+
+def _all_below(common: int, found: list[_Residue]) -> set[int]:
+    return {value for residue in found for value in range(residue.value % residue.modulus, common, residue.modulus)}
 
 
 def _statements(node: Node) -> tuple[Node, ...]:

@@ -276,7 +276,8 @@ _CONSTANTS = frozenset(("C", "K", "c", "k"))
 def _same_antiderivative(gold: Node, answer: Node, names: frozenset[str], allowed: Sequence[str]) -> bool:
     """Whether two sums with the same free constant differ by what does not depend on their one variable.
 
-    Beside parameters (`\\frac{1}{a}\\arctan\\frac{x}{a} + C`) the constant is a capital: `ax^2 + bx + c` is no antiderivative.
+    Beside parameters (`\\frac{1}{a}\\arctan\\frac{x}{a} + C`) the constant is a capital: `ax^2 + bx + c` is no
+    antiderivative.
     """
     constant = next((name for name in allowed if _is_free(name, gold) and _is_free(name, answer)), "")
     rest = names - {constant}

@@ -119,7 +119,7 @@ def _counts(node: Node) -> bool:
 
 
 def _integral(builder: Builder, args: Sequence[Node]) -> Any:
-    """Of one variable, between its bounds or without; an inner one takes the first differential, which may stand behind it."""
+    """Between bounds or without; an inner one takes the first differential, which may stand behind it."""
     signs, body = integrals.nested(Call("int", tuple(args)))
     found = integrals.with_variables(body)
     if found is None or len(found[1]) != len(signs):

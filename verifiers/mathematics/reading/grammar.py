@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from functools import cached_property
 
 from verifiers.mathematics import rewrites
-from verifiers.mathematics.limits import MAX_DEPTH, MAX_ITEMS, LimitExceeded, ParseError
+from verifiers.mathematics.limits import MAX_DEPTH, LimitExceeded, ParseError
 from verifiers.mathematics.nodes import (
     Add,
     BaseNumber,
@@ -19,7 +18,6 @@ from verifiers.mathematics.nodes import (
     Dots,
     Group,
     GroupKind,
-    Interval,
     Matrix,
     Mul,
     NamedSet,
@@ -34,6 +32,21 @@ from verifiers.mathematics.nodes import (
     SetOp,
     Sym,
     Text,
+)
+from verifiers.mathematics.reading.built import (
+    ANGLES,
+    bracketed,
+    chained,
+    determinant,
+    either_way,
+    function_of,
+    is_mixed,
+    is_numeric,
+    negated,
+    number,
+    of_digits,
+    repeating,
+    times,
 )
 from verifiers.mathematics.reading.calculus import from_side, product_of, take_side
 from verifiers.mathematics.reading.tokens import Token
@@ -57,12 +70,6 @@ _FUNCTION_LETTERS = frozenset(("f", "g", "h", "F", "G", "H", "phi", "psi"))
 MAX_CONDITION = 24
 """Tokens of an event and its condition."""
 _AFTER_INTERVAL = frozenset((")", "}", "\\}", "cup", "cap", "setminus", "\\\\", "&"))
-_ARITY: Mapping[str, tuple[int, int]] = {
-    "binomial": (2, 2),
-    **dict.fromkeys(("log", "Fraction", "Rational"), (1, 2)),
-    **dict.fromkeys(("max", "min", "gcd", "lcm"), (1, MAX_ITEMS)),
-}
-"""Fewest and most arguments of a function; one for those that are not here."""
 _LOOSE_FUNCTIONS = frozenset(("max", "min", "gcd", "lcm"))
 
 
@@ -168,7 +175,7 @@ class Parser:
             if self.accept("+"):
                 terms.append(self._signed_term())
             elif self.accept("-"):
-                terms.append(_negative(self._signed_term()))
+                terms.append(negated(self._signed_term()))
             elif self.at("pm") or self.at("mp"):
                 sign = 1 if self.take().text == "pm" else -1
                 terms.append(PlusMinus(self._signed_term(), sign))
@@ -192,14 +199,14 @@ class Parser:
         term = self.product()
         if plus_minus:
             term = PlusMinus(term, plus_minus)
-        return _negative(term) if negative else term
+        return negated(term) if negative else term
 
     def product(self) -> Node:
         """Factors joined by * × · / ÷, or by nothing: `a/bc` is a/(bc), `1/2x` is (1/2)x."""
         left = self._implicit(self.power())
         while True:
             if self.accept("*") or self.accept("times"):
-                left = _times(left, self._implicit(self._signed_factor()))
+                left = times(left, self._implicit(self._signed_factor()))
             elif self.at("/") and self.peek(1).kind not in ("word",):
                 self.take()
                 left = self._quotient(left)
@@ -220,7 +227,7 @@ class Parser:
 
     def _quotient(self, left: Node) -> Node:
         bottom = self._signed_factor()
-        if isinstance(bottom, Num) and _numeric(left):
+        if isinstance(bottom, Num) and is_numeric(left):
             return self._implicit(Div(left, bottom))
         return Div(left, self._implicit(bottom))
 
@@ -241,7 +248,7 @@ class Parser:
             factor = self.power()
             sign = factor.name if isinstance(factor, Call) and factor.name in ("percent", "degree") else ""
             inner = factor.args[0] if sign and isinstance(factor, Call) else factor
-            if mixed and _is_mixed(factors[-1], inner):
+            if mixed and is_mixed(factors[-1], inner):
                 whole = Add((factors[-1], inner))
                 factors[-1] = Call(sign, (whole,)) if sign else whole
             else:
@@ -427,7 +434,7 @@ class Parser:
         return Neg(inner) if negative else inner
 
     def _subscripted(self, base: Node) -> Node:
-        if isinstance(base, Num | BaseNumber) or (isinstance(base, Mul) and _digits(base)):
+        if isinstance(base, Num | BaseNumber) or (isinstance(base, Mul) and of_digits(base)):
             token = self.peek(1) if self.at("{") else self.peek()
             if isinstance(base, Num) and token.text.lower() in SMALL:
                 self.position += 3 if self.at("{") else 1
@@ -519,7 +526,7 @@ class Parser:
         closer = self.take().text
         if closer not in (")", "]", "["):
             raise ParseError("an open bracket")
-        return _bracketed(token.text, closer, items)
+        return bracketed(token.text, closer, items)
 
     def _items(self, *closers: str) -> list[Node]:
         """Comma-separated relations up to a closer, which is left unread."""
@@ -597,8 +604,8 @@ class Parser:
             for place, side in enumerate(head.sides):
                 if isinstance(side, Ratio) and len(side.parts) == 2:  # {x in R : x > 0}
                     return Builder(
-                        _chain((*head.sides[:place], side.parts[0]), head.ops[:place]),
-                        _chain((side.parts[1], *head.sides[place + 1 :]), head.ops[place:]),
+                        chained((*head.sides[:place], side.parts[0]), head.ops[:place]),
+                        chained((side.parts[1], *head.sides[place + 1 :]), head.ops[place:]),
                     )
         if len(items) == 1 and isinstance(head, NamedSet):
             return head
@@ -621,7 +628,7 @@ class Parser:
         self.bars -= 1
         self.expect(closer)
         if closer != "rVert" and isinstance(inner, Matrix):
-            return _determinant("abs", (inner,))
+            return determinant("abs", (inner,))
         return Call("abs", (inner,))
 
     # ---- functions and commands ------------------------------------------------------------------
@@ -639,15 +646,7 @@ class Parser:
             else:
                 break
         arguments = self._function_arguments(name)
-        fewest, most = _ARITY.get(name, (1, 1))
-        if not fewest <= len(arguments) <= most:
-            raise ParseError(f"{name} of {len(arguments)} arguments")
-        node = _logarithm(name, arguments, base) if name in _LOGARITHMS else _BUILT.get(name, Call)(name, arguments)
-        if exponent is None:
-            return node
-        if isinstance(exponent, Neg) and exponent.operand == Num(1) and name in _INVERSES:
-            return Call(_INVERSES[name], arguments)
-        return Pow(node, exponent)
+        return function_of(name, arguments, base=base, exponent=exponent)
 
     def _function_arguments(self, name: str) -> tuple[Node, ...]:
         if self.at("("):
@@ -720,15 +719,15 @@ class Parser:
         return Group(GroupKind.TUPLE, tuple(items))
 
     def _prefix(self, name: str) -> Node:
-        return Call(name, (_either_way(self.power(), 3 if name in _ANGLES else 0),))
+        return Call(name, (either_way(self.power(), 3 if name in ANGLES else 0),))
 
     def _decoration(self, name: str) -> Node:
-        return Call(name, (_either_way(self._argument(), 0),))
+        return Call(name, (either_way(self._argument(), 0),))
 
     def _overline(self, name: str) -> Node:
         argument = self._argument()
         segment = isinstance(argument, Sym) and len(argument.name) == 2 and argument.name.isupper()
-        return _either_way(argument, 2) if segment else Call("bar", (argument,))
+        return either_way(argument, 2) if segment else Call("bar", (argument,))
 
     def _dots(self, name: str) -> Node:
         return Dots()
@@ -864,171 +863,3 @@ class Parser:
 
 _DENYING = frozenset("unless not except never nicht kein außer sauf кроме не".split())
 """Words by which a condition holds where what follows does not."""
-_INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")}
-
-
-_LOGARITHMS = frozenset(("log", "ln", "lg"))
-
-
-def _logarithm(name: str, arguments: tuple[Node, ...], base: Node | None) -> Node:
-    """`\\log_b x`, `log(x, b)`, `ln x`, `lg x`; a bare log keeps its base open."""
-    if base is not None:
-        return Call("log", (arguments[0], base))
-    if name == "lg":
-        return Call("log", (arguments[0], Num(10)))
-    return Call(name, arguments)
-
-
-def _exponential(name: str, arguments: tuple[Node, ...]) -> Node:
-    exponent = Mul((Const("i"), arguments[0])) if name == "cis" else arguments[0]
-    return Pow(Const("e"), exponent)
-
-
-def _quotient_of(name: str, arguments: tuple[Node, ...]) -> Node:
-    return Div(arguments[0], arguments[1] if len(arguments) > 1 else Num(1))
-
-
-def _root_of(name: str, arguments: tuple[Node, ...]) -> Node:
-    return Call("root", (arguments[0], Num(2 if name == "sqrt" else 3)))
-
-
-def _determinant(name: str, arguments: tuple[Node, ...]) -> Node:
-    """`\\det A`, `|A|` of a square matrix that is written out, or the function of anything else."""
-    matrix = arguments[0]
-    if isinstance(matrix, Matrix) and not matrix.bar and len(matrix.rows) == len(matrix.rows[0]) > 1:
-        return Matrix(matrix.rows, bar=True)
-    return Call(name, arguments)
-
-
-_BUILT: Mapping[str, Callable[[str, tuple[Node, ...]], Node]] = {
-    **dict.fromkeys(("sqrt", "cbrt"), _root_of),
-    **dict.fromkeys(("exp", "cis"), _exponential),
-    **dict.fromkeys(("Fraction", "Rational"), _quotient_of),
-    "binomial": lambda _, arguments: Call("binom", arguments),
-    "det": _determinant,
-}
-"""Functions that are written otherwise in the tree; the others are calls of their name."""
-
-
-def number(text: str) -> Num:
-    """A literal, exactly: `1,234.50`, `.5`, `2.75e11`.
-
-    Example:
-        >>> number("0.50").ulp
-        Fraction(1, 100)
-    """
-    groups = None
-    if "," in text:
-        groups = tuple(int(part) for part in text.split(",")) if "." not in text else None
-        text = text.replace(",", "")
-    mantissa, _, power = text.lower().partition("e")
-    if not power and "." not in mantissa:
-        return Num(int(mantissa), None, groups)
-    exponent = int(power or 0)
-    if abs(exponent) > 9_999:
-        raise LimitExceeded("a decimal exponent is over 9999")
-    whole, _, decimals = mantissa.partition(".")
-    scale = Fraction(10) ** (exponent - len(decimals))
-    value = Fraction(int((whole or "0") + decimals) if (whole + decimals) else 0) * scale
-    if not power and not decimals:
-        return Num(int(value), None, None)
-    return Num(value, scale)
-
-
-def repeating(text: str) -> Num:
-    """`0.1.6` (whole, fixed digits, cycle) is 0.1666...: 1/6.
-
-    Example:
-        >>> repeating("0..3").value
-        Fraction(1, 3)
-    """
-    whole, fixed, cycle = text.split(".")
-    if not cycle:
-        raise ParseError("a repeating decimal without digits")
-    shift = 10 ** len(fixed)
-    tail = Fraction(int(cycle), (10 ** len(cycle) - 1) * shift)
-    return Num(int(whole) + Fraction(int(fixed or 0), shift) + tail)
-
-
-def _either_way(node: Node, letters: int) -> Node:
-    """The segment BA is AB, the angle CBA is ABC: points in the one of both orders that comes first."""
-    if isinstance(node, Sym) and len(node.name) == letters and node.name.isalpha() and node.name.isupper():
-        return Sym(min(node.name, node.name[::-1]))
-    return node
-
-
-_ANGLES = ("angle", "measuredangle")
-
-
-def _chain(sides: tuple[Node, ...], ops: tuple[str, ...]) -> Node:
-    return Relation(sides, ops) if ops else sides[0]
-
-
-def _times(left: Node, right: Node) -> Node:
-    factors = left.factors if isinstance(left, Mul) else (left,)
-    return Mul((*factors, right))
-
-
-def _negative(node: Node) -> Node:
-    return Quantity(Neg(node.value), node.unit) if isinstance(node, Quantity) else Neg(node)
-
-
-def _digits(node: Mul) -> bool:
-    return all(isinstance(factor, Num | Sym) for factor in node.factors)
-
-
-def _numeric(node: Node) -> bool:
-    if isinstance(node, Num):
-        return True
-    if isinstance(node, Neg):
-        return _numeric(node.operand)
-    return isinstance(node, Mul | Div) and all(
-        _numeric(part) for part in (node.factors if isinstance(node, Mul) else (node.top, node.bottom))
-    )
-
-
-def _is_mixed(whole: Node, fraction: Node) -> bool:
-    def plain(node: Node) -> bool:
-        return isinstance(node, Num) and node.ulp is None
-
-    if not (plain(whole) and isinstance(fraction, Div) and plain(fraction.top) and plain(fraction.bottom)):
-        return False
-    assert isinstance(fraction.top, Num)
-    assert isinstance(fraction.bottom, Num)
-    return 0 < fraction.top.value < fraction.bottom.value
-
-
-def _bracketed(opener: str, closer: str, items: list[Node]) -> Node:
-    if not items:
-        raise ParseError("empty brackets")
-    if len(items) == 1:
-        if (opener == "(" and closer == ")") or (opener == "[" and closer == "]"):
-            inner = items[0]
-            if opener == "(" and isinstance(inner, Num):
-                return Num(inner.value, inner.ulp)
-            return inner
-        raise ParseError("brackets that do not match")
-    round_open, round_close = opener == "(", closer == ")"
-    if opener == "[" and closer == "]" and all(isinstance(item, Interval) or _is_row(item) for item in items):
-        return Matrix(_rows(items))
-    if len(items) == 2 and not (round_open and round_close):
-        if opener == "(" and closer == "[":
-            raise ParseError("brackets that do not match")
-        return Interval(items[0], items[1], opener == "[", closer == "]")
-    if round_open != round_close:
-        raise ParseError("brackets that do not match")
-    return Group(GroupKind.TUPLE, tuple(items))
-
-
-def _is_row(item: Node) -> bool:
-    return isinstance(item, Group) and item.kind is GroupKind.TUPLE
-
-
-def _rows(items: list[Node]) -> tuple[tuple[Node, ...], ...]:
-    rows = tuple(
-        (item.low, item.high) if isinstance(item, Interval) else item.items if isinstance(item, Group) else (item,)
-        for item in items
-    )
-    if len({len(row) for row in rows}) != 1:
-        raise ParseError("rows must have equal lengths")
-    return rows

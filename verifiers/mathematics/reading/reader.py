@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -28,9 +28,10 @@ from verifiers.mathematics.nodes import (
     Text,
     Unit,
 )
+from verifiers.mathematics.reading.conditions import CLOSERS, OPENERS, condition_apart
 from verifiers.mathematics.reading.grammar import Parser
 from verifiers.mathematics.reading.tokens import Token, normalise_characters, tokenize
-from verifiers.mathematics.reading.words import MONTHS, PARTS, SCALES, SMALL, phrase, value_of_words
+from verifiers.mathematics.reading.words import EXTREMES, MONTHS, PARTS, SCALES, SMALL, phrase, value_of_words
 from verifiers.mathematics.units import (
     CURRENCIES,
     KNOWN,
@@ -58,8 +59,6 @@ _MONTH_DAY = re.compile(r"([A-Za-z]{3,9})\.?\s+(\d{1,2})(?:st|nd|rd|th)?(?:,?\s+
 _DAY_MONTH = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?(?:\s+of)?\s+([A-Za-z]{3,9})\.?(?:,?\s+(\d{4}))?")
 _TEXT_WRAP = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf|textrm)\s*\{([^{}]*)\}")
 _ENUMERATED = re.compile(r"\(?[A-Ja-j]\)\s+\S")
-_OPENERS = frozenset(("(", "[", "{", "\\{", "langle", "lfloor", "lceil", "lvert", "lVert"))
-_CLOSERS = frozenset((")", "]", "}", "\\}", "rangle", "rfloor", "rceil", "rvert", "rVert"))
 _LEADING = frozenset(
     "about approximately exactly roughly approx is equals equal only the a an of there are therefore thus hence so "
     "answer final".split()
@@ -217,7 +216,7 @@ def _check_braces(text: str) -> None:
 def _check_depth(tokens: Sequence[Token]) -> None:
     depth = 0
     for token in tokens:
-        depth += (token.text in _OPENERS) - (token.text in _CLOSERS)
+        depth += (token.text in OPENERS) - (token.text in CLOSERS)
         if depth > 4 * MAX_DEPTH:
             raise LimitExceeded("the answer is nested too deep")
 
@@ -299,8 +298,8 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
     depth = 0
     for index, token in enumerate(tokens):
         if token.kind in ("op", "cmd"):
-            depth += token.text in _OPENERS or token.text.startswith("begin:")
-            depth -= (token.text in _CLOSERS or token.text.startswith("end:")) and depth > 0
+            depth += token.text in OPENERS or token.text.startswith("begin:")
+            depth -= (token.text in CLOSERS or token.text.startswith("end:")) and depth > 0
         ampersand = token.text == "&" and token.kind == "op"
         if (
             (token.kind == "sep" or ampersand)
@@ -310,39 +309,10 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
             parts.append([])
         else:
             parts[-1].append(token)
-    kept = [piece for part in parts if part for piece in _condition_apart(part)]
+    kept = [piece for part in parts if part for piece in condition_apart(part)]
     if not kept:
         raise ParseError("separators alone")
     return kept
-
-
-_CONDITIONAL = frozenset(("for", "with", "where"))
-_EACH = frozenset(("all", "any", "every", "each"))
-
-
-def _condition_apart(part: list[Token]) -> list[list[Token]]:
-    """`a_n = 2a_{n-1} (n \\ge 2)`, `k\\pi (k \\in \\mathbb{Z})`, `x^2 for x > 0`: the condition as an item of its own.
-
-    It begins with a letter that stands before it: `P(X > 2)` has none.
-    """
-    place = end = 0
-    if part[-1].text == ")" and part[-1].kind == "op":
-        place = next((i for i in range(len(part) - 2, 0, -1) if part[i].text in _OPENERS or part[i].text in _CLOSERS), 0)
-        end = len(part) - 1
-        if not place or part[place].text != "(":
-            return [part]
-    else:
-        place = next((i for i, t in enumerate(part) if t.kind == "word" and t.text.lower() in _CONDITIONAL), 0)
-        end = len(part)
-    if not place:
-        return [part]
-    start = place + 1
-    while part[place].kind == "word" and start < end and part[start].text.lower() in _EACH:
-        start += 1
-    condition, before = part[start:end], part[:place]
-    stated = condition and condition[0].kind == "sym" and any(t.kind == "rel" for t in condition)
-    known = stated and any(token.kind == "sym" and token.text == condition[0].text for token in before)
-    return [before, condition] if known else [part]
 
 
 def _within_words(tokens: Sequence[Token], place: int) -> bool:
@@ -435,31 +405,16 @@ def _item(tokens: list[Token]) -> Node:
     return node if parser.done else _with_unit(node, tokens[parser.position :])
 
 
-_EXTREMES: Mapping[str, str] = {
-    **dict.fromkeys(
-        "max;maximum;max value;maximum value;largest value;greatest value;最大值;最大值为;最大值是;极大值;极大值为;"
-        "valor máximo;máximo;valeur maximale;наибольшее значение;максимум".split(";"),
-        "maximum",
-    ),
-    **dict.fromkeys(
-        "min;minimum;min value;minimum value;smallest value;least value;最小值;最小值为;最小值是;极小值;极小值为;"
-        "valor mínimo;mínimo;valeur minimale;наименьшее значение;минимум".split(";"),
-        "minimum",
-    ),
-}
-"""Labels of the largest and the smallest value."""
-
-
 def _extreme(tokens: list[Token]) -> Node | None:
     """`maximum 12`, `最小值为-4`, `max = 12` as a named value; None for anything else."""
     place = next((i for i, token in enumerate(tokens[:4]) if token.kind not in ("word", "fn")), 0)
     label = " ".join(token.text.lower() for token in tokens[:place]).removesuffix(" is")
-    if not place or label not in _EXTREMES:
+    if not place or label not in EXTREMES:
         return None
     marked = tokens[place].text in ("=", ":")
-    if tokens[0].kind == "fn" and not marked or place + marked >= len(tokens):
+    if (tokens[0].kind == "fn" and not marked) or place + marked >= len(tokens):
         return None
-    return Relation((Text((_EXTREMES[label],)), _item(tokens[place + marked :])), ("=",))
+    return Relation((Text((EXTREMES[label],)), _item(tokens[place + marked :])), ("=",))
 
 
 _QUALIFIERS = frozenset(
@@ -508,8 +463,8 @@ def _measured_sides(tokens: list[Token]) -> Node | None:
     depth = 0
     for token in tokens:
         if token.kind in ("op", "cmd"):
-            depth += token.text in _OPENERS or token.text.startswith("begin:")
-            depth -= (token.text in _CLOSERS or token.text.startswith("end:")) and depth > 0
+            depth += token.text in OPENERS or token.text.startswith("begin:")
+            depth -= (token.text in CLOSERS or token.text.startswith("end:")) and depth > 0
         if token.kind == "rel" and depth == 0:
             ops.append(token.text)
             sides.append([])

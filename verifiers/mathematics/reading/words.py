@@ -183,3 +183,18 @@ def phrase(words: Sequence[str]) -> str:
         lowered = lowered[:-1]
     kept = " ".join(word for word in lowered if word and word not in STOP_WORDS)
     return SYNONYMS.get(kept, kept or whole)
+
+
+EXTREMES: Mapping[str, str] = {
+    **dict.fromkeys(
+        "max;maximum;max value;maximum value;largest value;greatest value;最大值;最大值为;最大值是;极大值;极大值为;"
+        "valor máximo;máximo;valeur maximale;наибольшее значение;максимум".split(";"),
+        "maximum",
+    ),
+    **dict.fromkeys(
+        "min;minimum;min value;minimum value;smallest value;least value;最小值;最小值为;最小值是;极小值;极小值为;"
+        "valor mínimo;mínimo;valeur minimale;наименьшее значение;минимум".split(";"),
+        "minimum",
+    ),
+}
+"""Labels of the largest and the smallest value."""
