@@ -95,7 +95,7 @@ def _two_groups(comparer: Comparer, gold: Group, answer: Group) -> bool:
         return assigned[0].keys() == assigned[1].keys() and all(
             comparer.same(value, assigned[1][name]) for name, value in assigned[0].items()
         )
-    if any(map(_is_turned_round, assigned)):
+    if any(names and _is_turned_round(names) for names in assigned):
         return False
     for mine, theirs in ((gold, assigned[1]), (answer, assigned[0])):
         if theirs and mine.kind is GroupKind.TUPLE:
@@ -109,9 +109,12 @@ def _two_groups(comparer: Comparer, gold: Group, answer: Group) -> bool:
     return comparer.matched(gold.items, answer.items)
 
 
+_EXTREMES = tuple(repr(Text((name,))) for name in ("maximum", "minimum"))
+
+
 def _is_turned_round(named: Mapping[str, Node]) -> bool:
     """Whether what is called the maximum is less than what is called the minimum."""
-    ends = [named.get(repr(Text((name,)))) for name in ("maximum", "minimum")]
+    ends = [named.get(name) for name in _EXTREMES]
     values = [None if end is None else constants.exact(end) for end in ends]
     return values[0] is not None and values[1] is not None and values[0] < values[1]
 

@@ -76,7 +76,7 @@ def same_sequence(comparer: Comparer, gold: Node, answer: Node) -> bool | None:
     A closed form is put into the recurrence and its initial terms, which have to hold for any index: a proof by
     induction. Another recurrence may have the same terms; that is left open, and so is one for a closed form.
     """
-    if not isinstance(gold, Relation | Group | Cases):
+    if not _states_relations(gold) or not _states_relations(answer):
         return None
     applied = _applied_names(gold)
     wanted = _sequence(gold, applied)
@@ -116,6 +116,12 @@ def _terms(sequence: _Sequence) -> list[Fraction | None]:
         known[index] = constants.place(substituted(right, values | {"index": Num(index)})) if explicit else None
         found.append(known[index])
     return found
+
+
+def _states_relations(node: Node) -> bool:
+    """Whether this is a relation, or a list or a system that begins with one."""
+    first = node.items[0] if isinstance(node, Group) and node.items else node
+    return isinstance(first, Relation | Cases)
 
 
 def _begin_apart(wanted: _Sequence, given: _Sequence) -> bool:

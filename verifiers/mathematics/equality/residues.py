@@ -53,7 +53,9 @@ def _statements(node: Node) -> tuple[Node, ...]:
 
 
 def _has_congruence(node: Node) -> bool:
-    return any(isinstance(item, Relation) and "equiv" in item.ops for item in _statements(node))
+    if isinstance(node, Relation):
+        return "equiv" in node.ops
+    return isinstance(node, Group) and any(map(_has_congruence, node.items))
 
 
 def _residues(node: Node) -> tuple[str, list[_Residue]] | None:

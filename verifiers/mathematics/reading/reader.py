@@ -394,7 +394,7 @@ def _item(tokens: list[Token]) -> Node:
         return _item([tokens[1], tokens[0], *tokens[2:]])
     if (qualified := _qualified(tokens)) is not None:
         return qualified
-    if (extreme := _extreme(tokens)) is not None:
+    if tokens[0].kind in ("word", "fn") and (extreme := _extreme(tokens)) is not None:
         return extreme
     if tokens[0].kind == "word":
         return _all_but(tokens) or _words_first(tokens)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from verifiers import Outcome, get_verifier
-from verifiers.errors import BadOption
+from verifiers.errors import BadOption, BadReference
 from verifiers.kit.audit import read_cases
 from verifiers.mathematics.opinion.ask import OpinionFault, SecondOpinion
 from verifiers.mathematics.reading.reader import read
@@ -26,7 +26,7 @@ def graded(math: Math, reference: str, answer: str):
 
 def test_every_labelled_case_is_right_and_no_worked_out_reference_is_met_by_the_problem_itself() -> None:
     math, cases = Math(sympy_seconds=20), read_cases(str(CASES), {})
-    assert len(cases) >= 60
+    assert len(cases) >= 160
     wrong = [
         (case.completion, case.reference, verdict.reason)
         for case in cases
@@ -56,6 +56,60 @@ def test_without_it_the_same_answers_are_undecided() -> None:
     assert (verdict.outcome, verdict.detail["tier"]) == (Outcome.INCORRECT, "undecided")
 
 
+UNDECIDED = [
+    (r"\int f(x)\,dx", "F(x)+C"),
+    (r"e^{\int x\,dx}", r"e^{x^2/2}+C"),
+    (r"\iint xy\,dx\,dy", r"\frac{x^2y^2}{4}+C"),
+    (r"\frac{x^2}{2}+C", r"\int x\,dx"),
+    ("a_n=2^n-1", "a_{n+1}=2a_n+1, a_1=1"),
+    ("a_{n+1}=2a_n+1, a_1=1", "a_{n+1}=a_n+2^n, a_1=1"),
+]
+
+
+@pytest.mark.parametrize(("reference", "answer"), UNDECIDED)
+def test_what_nothing_decides_is_incorrect_and_said_to_be_undecided(reference: str, answer: str) -> None:
+    verdict = graded(Math(sympy_seconds=20), reference, answer)
+    assert (verdict.outcome, verdict.detail["tier"]) == (Outcome.INCORRECT, "undecided")
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("a_{n+1}=2a_n+1, a_1=1", "a_n=2a_{n-1}-1, a_1=1"),
+        ("a_{n+1}=2a_n+1, a_1=1", "a_n=2a_{n-1}+1, a_1=2"),
+        (r"\int x\,dx", r"x^2+C"),
+        (r"\int x\,dx", r"\frac{x^2}{2}"),
+    ],
+)
+def test_what_differs_for_certain_is_not_called_undecided(reference: str, answer: str) -> None:
+    verdict = graded(Math(sympy_seconds=20), reference, answer)
+    assert verdict.outcome is Outcome.INCORRECT
+    assert verdict.detail["tier"] != "undecided"
+
+
+@pytest.mark.parametrize("reference", [r"\int x^2", r"\int_0^1 x^2", r"3+\int f", r"\int\int x\,y"])
+def test_an_integral_without_its_variable_is_a_bad_reference(reference: str) -> None:
+    math = Math()
+    with pytest.raises(BadReference, match="variable of its integral"):
+        math.check_reference(reference)
+    assert graded(math, reference, "3").outcome is Outcome.BAD_REFERENCE
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        r"\int x^2+x\,dx",
+        r"\int \frac{dx}{x}",
+        r"\int \ln x\,dx",
+        r"\oint \vec E\cdot d\vec A",
+        r"\int f\,d^3x",
+        r"\int |z|\,|dz|",
+    ],
+)
+def test_an_integral_with_its_variable_anywhere_is_a_reference(reference: str) -> None:
+    Math().check_reference(reference)
+
+
 @pytest.mark.parametrize("seconds", [-1, 601])
 def test_its_limit_has_bounds(seconds: float) -> None:
     with pytest.raises(BadOption, match="sympy_seconds"):
@@ -64,7 +118,12 @@ def test_its_limit_has_bounds(seconds: float) -> None:
 
 def test_no_process_is_started_for_what_is_decided_without_it() -> None:
     math = Math()
-    for reference, answer in ((r"\frac12", "0.5"), ("x+1", "1+x"), ("1/3", r"\int_0^1 x^2 dx")):
+    for reference, answer in (
+        (r"\frac12", "0.5"),
+        ("x+1", "1+x"),
+        ("1/3", r"\int_0^1 x^2 dx"),
+        ("a_{n+1}=2a_n+1, a_1=1", "a_{n+1}=a_n+2^n, a_1=1"),
+    ):
         graded(math, reference, answer)
     assert math._opinion is not None
     assert math._opinion._process is None
