@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from verifiers.mathematics.nodes import (
     EXPRESSION,
@@ -13,6 +14,7 @@ from verifiers.mathematics.nodes import (
     Div,
     Group,
     GroupKind,
+    Interval,
     Matrix,
     Mul,
     NamedSet,
@@ -22,7 +24,9 @@ from verifiers.mathematics.nodes import (
     PlusMinus,
     Pow,
     Quantity,
+    Ratio,
     Relation,
+    SetOp,
     Sym,
     children,
     contains,
@@ -32,6 +36,8 @@ from verifiers.mathematics.nodes import (
 INTEGERS = frozenset(("Z", "N", "Z^+", "N^+", "N_0", "N^*", "Z^*", "Z_+", "Z^{+}"))
 PARAMETERS = frozenset(("R", "R^+", "R^*", "R^>=0", "C", "Q"))
 """Sets that a free constant may run over: `f(x) = cx, c in R`."""
+WHOLE_LETTERS = frozenset(("n", "k", "m", "l", "i", "j"))
+"""Letters of indices and of other whole numbers."""
 MAX_CELLS = 400
 MAX_DETERMINANT = 4
 """Rows of a determinant that is worked out."""
@@ -60,6 +66,12 @@ def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
             return Relation(tuple(change(side) for side in node.sides), node.ops)
         case Quantity():
             return Quantity(change(node.value), node.unit)
+        case Interval():
+            return replace(node, low=change(node.low), high=change(node.high))
+        case SetOp():
+            return SetOp(node.op, tuple(change(part) for part in node.parts))
+        case Ratio():
+            return Ratio(tuple(change(part) for part in node.parts))
         case Matrix():
             return Matrix(tuple(tuple(change(cell) for cell in row) for row in node.rows), node.bar)
         case Cases():
@@ -240,15 +252,29 @@ def family(node: Node) -> tuple[Node, frozenset[str]] | None:
 
 
 def without_domain(node: Node) -> Node:
-    """`f(x) = x^2, x in R` as the equation alone; anything else as it is."""
+    """`f(x) = x^2, x in R` and `2^n - 1, n >= 1` without what is said of their variable; anything else as it is."""
     if not (isinstance(node, Group) and node.kind is GroupKind.LIST and len(node.items) > 1):
         return node
     kept = tuple(
         item
         for item in node.items
-        if not (isinstance(item, Relation) and item.ops == ("in",) and _is_argument(item, node))
+        if not (
+            isinstance(item, Relation) and (_is_argument(item, node) if item.ops == ("in",) else _natural(item, node))
+        )
     )
-    return kept[0] if len(kept) == 1 else node
+    if len(kept) == len(node.items) or not kept:
+        return node
+    return kept[0] if len(kept) == 1 else Group(node.kind, kept)
+
+
+def _natural(condition: Relation, node: Group) -> bool:
+    """Whether this says of an index in the other items that it begins at 0 or 1: `n >= 1`, `n > 0`."""
+    name, bound = condition.sides[0], condition.sides[-1]
+    if not isinstance(name, Sym) or name.name not in WHOLE_LETTERS or not isinstance(bound, Num):
+        return False
+    least = {(">=",): bound.value, (">",): bound.value + 1}.get(condition.ops)
+    others = (symbols(item) for item in node.items if item is not condition)
+    return least in (0, 1) and any(name.name in names for names in others)
 
 
 def _is_argument(membership: Relation, node: Group) -> bool:

@@ -198,7 +198,29 @@ GLUED = frozenset(
 LETTERS = frozenset("m s g h L N J W V K A C M F T H Omega mu".split())
 """Letters that are units where a space and a number come before them and nothing follows."""
 CURRENCIES: Mapping[str, str] = {"$": "dollar", "€": "euro", "£": "sterling", "¥": "yen", "₹": "rupee"}
-_FILLER = frozenset(("of", "the", "a", "in", "total", "about", "each", "unit", "units", "long", "away", "old"))
+_FILLER = frozenset(
+    (
+        "of",
+        "the",
+        "a",
+        "in",
+        "total",
+        "about",
+        "each",
+        "unit",
+        "units",
+        "long",
+        "away",
+        "old",
+        "lang",
+        "hoch",
+        "breit",
+        "tief",
+        "schwer",
+        "entfernt",
+        "alt",
+    )
+)
 
 
 _OPPOSITES = (

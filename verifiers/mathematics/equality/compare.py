@@ -97,9 +97,11 @@ class _Comparer(Comparer):
         elif not contains(answer, Group):
             gold = rewrites.combinations(gold)
         gold, answer = readings.plain(gold), readings.plain(answer)
+        if isinstance(gold, Builder) != isinstance(answer, Builder):
+            gold, answer = readings.stated(gold), readings.stated(answer)
         if gold == answer:
             return True
-        if isinstance(gold, Group) != isinstance(answer, Group):
+        if _count(gold) != _count(answer):
             gold, answer = rewrites.without_domain(gold), rewrites.without_domain(answer)
         if rewrites.family(gold) or rewrites.family(answer):
             return _families(self, gold, answer)
@@ -122,6 +124,10 @@ class _Comparer(Comparer):
             return _mixed(self, gold, answer)
         alike = _ALIKE.get(type(gold))
         return alike is not None and alike(self, gold, answer)
+
+
+def _count(node: Node) -> int:
+    return len(node.items) if isinstance(node, Group) else 0
 
 
 Handler = Callable[[Comparer, Node, Node], bool]

@@ -88,6 +88,8 @@ def _two_groups(comparer: Comparer, gold: Group, answer: Group) -> bool:
         if gold.kind is answer.kind is GroupKind.SET:
             return comparer.each_in(gold.items, answer.items) and comparer.each_in(answer.items, gold.items)
         return False
+    if contains(gold, Relation) and contains(answer, Relation):
+        answer = readings.parameter_like(answer, gold)
     if contains(gold, Call) and contains(answer, Call):
         answer = readings.all_bound_like(answer, gold)
     assigned = readings.assignments(gold), readings.assignments(answer)

@@ -63,6 +63,18 @@ def plain(node: Node) -> Node:
     return node
 
 
+def stated(node: Node) -> Node:
+    """`{x | x = k pi, k in Z}` as what it says of x; anything else as it is."""
+    if not isinstance(node, Builder):
+        return node
+    cap = isinstance(node.condition, SetOp) and node.condition.op == "cap"
+    parts = children(node.condition) if cap else (node.condition,)
+    first = parts[0]
+    if not (isinstance(first, Relation) and first.ops == ("=",) and first.sides[0] == node.head):
+        return node
+    return Group(GroupKind.LIST, parts) if len(parts) > 1 else first
+
+
 def _is_residue(node: Node) -> bool:
     return isinstance(node, Call) and node.name in ("residue", "mod")
 
@@ -501,6 +513,27 @@ def grouped(number: Num) -> Group:
 def has_dots(*groups: Group) -> bool:
     """Whether an item of a group is an ellipsis."""
     return any(isinstance(item, Dots) for group in groups for item in group.items)
+
+
+def parameter_like(answer: Group, gold: Group) -> Group:
+    """`n = 2^m, m >= 0` with its parameter called as in `n = 2^k, k >= 0`, both whole numbers."""
+    (old, *more), (new, *others) = (sorted(_parameters(side)) or [""] for side in (answer, gold))
+    if more or others or "" in (old, new) or old == new or old in symbols(gold) or new in symbols(answer):
+        return answer
+    renamed = rewrites.renamed(answer, {old: new})
+    assert isinstance(renamed, Group)
+    return renamed
+
+
+def _parameters(group: Group) -> frozenset[str]:
+    """Letters of whole numbers that an inequality bounds, and that another item holds on its right side."""
+    found: set[str] = set()
+    for item in group.items:
+        name = item.sides[0] if isinstance(item, Relation) and item.ops[0] in FLIPPED else None
+        if isinstance(name, Sym) and name.name in rewrites.WHOLE_LETTERS:
+            found.add(name.name)
+    equations = [item.sides for item in group.items if isinstance(item, Relation) and item.ops == ("=",)]
+    return frozenset(n for n in found if any(n in symbols(b) and n not in symbols(a) for a, b in equations))
 
 
 def renamed_like(builder: Builder, like: Builder) -> Builder:
