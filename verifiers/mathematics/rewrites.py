@@ -272,7 +272,9 @@ def _natural(condition: Relation, node: Group) -> bool:
     name, bound = condition.sides[0], condition.sides[-1]
     if not isinstance(name, Sym) or name.name not in WHOLE_LETTERS or not isinstance(bound, Num):
         return False
-    least = {(">=",): bound.value, (">",): bound.value + 1}.get(condition.ops)
+    if condition.ops not in ((">",), (">=",)):
+        return False
+    least = bound.value + (condition.ops == (">",))
     others = (symbols(item) for item in node.items if item is not condition)
     return least in (0, 1) and any(name.name in names for names in others)
 
