@@ -7,7 +7,19 @@ cd /
 log=${REASONER_DOCKERD_LOG:-/var/log/reasoner-dockerd.log}
 wait_seconds=90
 
-answers() { command -v docker >/dev/null && timeout 10 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+# Over its socket: no client program is needed. An engine that DOCKER_HOST names on another machine is not ours to start.
+answers() {
+  local socket=${DOCKER_HOST:-unix://}
+  case $socket in
+    unix://*) timeout 10 "${PYTHON:-python3}" -I -c '
+import http.client, socket, sys
+engine = http.client.HTTPConnection("engine")
+engine.sock = socket.socket(socket.AF_UNIX)
+engine.sock.connect(sys.argv[1] or "/var/run/docker.sock")
+engine.request("GET", "/_ping")
+sys.exit(engine.getresponse().status != 200)' "${socket#unix://}" >/dev/null 2>&1 ;;
+  esac
+}
 say() { echo "start-docker: $*" >&2; }
 
 # The engine's number in its own file, if that is an engine and alive: the file outlives a crash and a reboot, and the
@@ -33,10 +45,8 @@ install_missing() {
   command -v dockerd >/dev/null || wanted+=(docker.io)
   command -v bwrap >/dev/null || wanted+=(bubblewrap)
   if [ ${#wanted[@]} -gt 0 ]; then say "installing ${wanted[*]} ..." && apt_install "${wanted[@]}"; fi
-  # newer releases keep the client in a package of its own
-  command -v docker >/dev/null || apt_install docker-cli
   hash -r
-  command -v dockerd >/dev/null && command -v docker >/dev/null && command -v bwrap >/dev/null && return 0
+  command -v dockerd >/dev/null && command -v bwrap >/dev/null && return 0
   say "apt-get could not install docker.io and bubblewrap (see $log.apt); the tests of what is missing are not run."
 }
 

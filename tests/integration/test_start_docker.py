@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,20 @@ import pytest
 
 pytestmark = pytest.mark.integration
 SCRIPT = Path(__file__).parents[2] / "tools" / "start-docker.sh"
-# stand-ins: an engine that notes each start and answers from then on, a client that asks it, a package manager
+ENGINE = """
+import os, socket, sys
+engine = socket.socket(socket.AF_UNIX)
+engine.bind("/run/docker.sock")
+os.chmod("/run/docker.sock", 0o666)
+engine.listen()
+while True:
+    asker = engine.accept()[0]
+    asker.recv(4096)
+    asker.sendall(b"HTTP/1.1 " + sys.argv[1].encode() + b"\\r\\nContent-Length: 2\\r\\n\\r\\nOK")
+"""
+# stand-ins: an engine that notes each start and answers at its socket from then on, a package manager; there is no client
 STUBS = {
-    "dockerd": 'echo start >>"$STATE/starts"; echo $$ >/var/run/docker.pid; touch "$STATE/up"; sleep 60',
-    "docker": 'test -e "$STATE/up"',
+    "dockerd": 'echo start >>"$STATE/starts"; echo $$ >/var/run/docker.pid; python3 "$STATE/engine.py" "200 OK"',
     "bwrap": "true",
     "apt-get": 'echo "$*" >>"$STATE/apt"; if [ "$1" = install ]; then cp "$STATE"/packages/* "$STATE/bin/"; fi',
 }
@@ -39,6 +50,8 @@ def run_on(world: Path, *, installed: set[str], prepare: str = "true", times: in
         stub = world / place / name
         stub.write_text(f"#!/bin/bash\n{body}\n")
         stub.chmod(0o755)
+    (world / "engine.py").write_text(ENGINE)
+    (world / "bin" / "python3").symlink_to(sys.executable)
     tools = "bash sh cat id timeout setsid flock sleep tail cut rm sed dirname touch cp test env pidof hostname".split()
     for tool in tools:
         found = shutil.which(tool)
@@ -67,14 +80,14 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts of its own nee
 
 @needs_root
 def test_an_engine_is_started_once_however_often_it_is_asked_for(world: Path) -> None:
-    assert run_on(world, installed={"docker", "dockerd", "bwrap"}, times=3) == ""
+    assert run_on(world, installed={"dockerd", "bwrap"}, times=3) == ""
     assert starts(world) == 1
 
 
 @needs_root
 def test_a_stale_pid_file_is_no_obstacle(world: Path) -> None:
     # the number in it is another living program's
-    assert run_on(world, installed={"docker", "dockerd", "bwrap"}, prepare="echo 1 >/run/docker.pid") == ""
+    assert run_on(world, installed={"dockerd", "bwrap"}, prepare="echo 1 >/run/docker.pid") == ""
     assert starts(world) == 1
 
 
@@ -84,6 +97,7 @@ def test_what_is_missing_is_installed_without_a_question(world: Path) -> None:
     assert "installing docker.io bubblewrap" in said
     assert starts(world) == 1
     assert "-y" in (world / "apt").read_text()
+    assert "docker-cli" not in (world / "apt").read_text()
 
 
 @needs_root
@@ -91,4 +105,14 @@ def test_elsewhere_it_says_in_one_line_what_is_not_run(world: Path) -> None:
     said = run_on(world, installed={"bwrap"}, user="65534")
     assert len(said.splitlines()) == 1
     assert "not run on this machine: the Docker tests" in said
+    assert starts(world) == 0
+
+
+@needs_root
+@pytest.mark.parametrize(("status", "lines"), [("200 OK", 0), ("503 Service Unavailable", 1)])
+def test_an_engine_is_asked_over_its_socket(world: Path, status: str, lines: int) -> None:
+    prepare = f"rm {world}/bin/apt-get && (python3 {world}/engine.py '{status}' &)"
+    prepare += " && until [ -S /run/docker.sock ]; do sleep 0.1; done"
+    said = run_on(world, installed={"bwrap"}, prepare=prepare)
+    assert len(said.splitlines()) == lines
     assert starts(world) == 0
