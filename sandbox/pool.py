@@ -16,6 +16,9 @@ from sandbox.api import Job, JobOutcome, JobResult, Limits, Sandbox, SandboxErro
 from sandbox.worker import Worker, checked
 
 TRIES = 2
+LONGER = 4
+"""Times its wall limit that a job may take after it was starved: by then an endless loop has used up its CPU time, unless
+more than fifteen others ask for each core."""
 CLOSE_SECONDS = 30.0
 
 
@@ -145,6 +148,12 @@ class Janitor:
             errand()
 
 
+def longer(job: Job) -> Job:
+    """The same with more time on the clock, and no more of a processor."""
+    limits = replace(job.limits, wall_seconds=LONGER * job.limits.wall_seconds)
+    return replace(job, limits=limits, helper=job.helper and longer(job.helper))
+
+
 class PooledSandbox(Sandbox):
     """Up to `workers` jobs at a time, each in a warm worker; callers beyond that wait their turn.
 
@@ -240,6 +249,7 @@ class PooledSandbox(Sandbox):
                 if result.outcome is JobOutcome.INFRASTRUCTURE_FAULT:
                     fault = result.detail
                 elif report["starved"]:
+                    job = longer(job)
                     fault = f"the machine is too busy: a job of {result.wall_seconds:.1f} s waited for a processor"
                 else:
                     return replace(result, queue_seconds=queued)

@@ -117,6 +117,12 @@ def test_who_stands_back_of_its_own_accord_is_not_starved(sandbox: PooledSandbox
     assert result.wall_seconds < 4.5  # it did not run again
 
 
+@pytest.mark.parametrize("code", ["while True: pass", "import os\nfor _ in range(2): os.fork()\nwhile True: pass"])
+def test_an_endless_loop_is_over_its_cpu_limit_on_a_crowded_machine_too(sandbox: PooledSandbox, code: str) -> None:
+    with busy(6 * (os.cpu_count() or 1)):
+        assert sandbox.run(python(code, cpu_seconds=0.8, wall_seconds=3.2)).outcome is JobOutcome.CPU_LIMIT
+
+
 @pytest.mark.parametrize(
     "code",
     [

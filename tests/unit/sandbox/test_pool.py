@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 from sandbox import Job, JobOutcome, JobTooLarge, Limits, Sandbox, SandboxError, open_sandbox
 from sandbox import worker as worker_module
 from sandbox.connection import Pipes
-from sandbox.pool import Launcher, PooledSandbox
+from sandbox.pool import LONGER, Launcher, PooledSandbox
 from sandbox.worker import GuestConfig, Worker
 
 READ = (
@@ -102,9 +103,15 @@ def test_two_lost_workers_are_an_infrastructure_fault_that_says_why() -> None:
 
 def test_a_starved_job_runs_again_and_is_then_nobodys_fault() -> None:
     starved = "get(); put({**ANSWER, 'outcome': 'wall_timeout', 'starved': True}, b'', b'', b'')\n"
-    sandbox, launcher = pool(starved + GOOD)
+    told = "head = get(); put(ANSWER, json.dumps(head).encode(), b'', b'')\n"
+    sandbox, launcher = pool(starved + told)
     with sandbox:
-        assert sandbox.run(JOB).stdout == b"good"
+        limits = json.loads(sandbox.run(JOB).stdout)["limits"]
+        assert limits["wall_seconds"] == LONGER * JOB.limits.wall_seconds
+        assert limits["cpu_seconds"] == JOB.limits.cpu_seconds
+    sandbox, launcher = pool("get(); sys.exit(1)\n", told)
+    with sandbox:  # no more time for one that was lost
+        assert json.loads(sandbox.run(JOB).stdout)["limits"]["wall_seconds"] == JOB.limits.wall_seconds
     sandbox, launcher = pool(starved * 2 + GOOD)
     with sandbox:
         result = sandbox.run(JOB)

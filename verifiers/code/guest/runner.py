@@ -13,11 +13,13 @@ import resource
 import select
 import shutil
 import signal
+import time
 
 CHANNEL = 3
 SUBREAPER, DUMPABLE = 36, 4
 STDERR_KEPT = 2000
 PATIENCE = 200
+CLOCK_TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def main():
@@ -63,21 +65,44 @@ def run(index, request, top):
     except OSError as error:
         send(index, {"missing": f"{command[0]}: {error.strerror}"}, b"")
         return False
-    pidfd = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    in_time = bool(poll.poll(request["wall_seconds"] * 1000))
-    os.close(pidfd)
+    in_time = ends(pid, request)
     if not in_time:
-        send(index, {"late": True}, b"")
-        return False
+        os.kill(pid, signal.SIGKILL)
     _, status, usage = os.wait4(pid, 0)
     cpu = usage.ru_utime + usage.ru_stime + reap()
+    if not in_time and cpu <= request["cpu_seconds"]:
+        send(index, {"late": True}, b"")
+        return False
     if request["output_file"]:
         printed = request["output_file"]
     answer = {"status": os.waitstatus_to_exitcode(status), "cpu": cpu, "stderr": tail(complaint)}
     send(index, answer, content(printed))
     return not (request["stop"] and status)
+
+
+def ends(pid, request):
+    """Whether a run ends within its limits of the clock and of CPU time, each looked at when it may have been reached."""
+    pidfd = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    until = time.monotonic() + request["wall_seconds"]
+    try:
+        while (left := until - time.monotonic()) > 0 and (spare := request["cpu_seconds"] - cpu_of(pid)) >= 0:
+            if poll.poll(1000 * min(left, spare + CLOCK_TICK)):
+                return True
+        return False
+    finally:
+        os.close(pidfd)
+
+
+def cpu_of(pid):
+    """Seconds of CPU time that a process has used so far, with all of its threads."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            user, system = file.read().rpartition(") ")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return (int(user) + int(system)) * CLOCK_TICK
 
 
 def reap():

@@ -7,11 +7,13 @@ import shutil
 
 import pytest
 
-from sandbox.api import JobOutcome, JobResult, Limits
+from sandbox import open_sandbox
+from sandbox.api import Job, JobOutcome, JobResult, Limits
 from verifiers import BadOption, BadReference, Verifier, get_verifier
 from verifiers.code.answers import FENCES, extract_program, other_languages
 from verifiers.code.checkers import CheckerSource, read_checker
 from verifiers.code.compiled import Source, Toolchain
+from verifiers.code.guests import guest_modules
 from verifiers.code.languages import LANGUAGES, language_named
 from verifiers.code.references import read_reference
 from verifiers.verdict import JSON
@@ -228,6 +230,43 @@ def test_runs_whose_results_cannot_be_read_run_again_alone() -> None:
     found = [result.stdout for result in chain.runs(source, built, ["1", "2"], files={}, stop=True)]
     assert found == [b"7", b"8"]
     assert len(jobs) == 2
+
+
+def test_a_run_with_files_that_is_late_runs_again_where_the_sandbox_tells_why() -> None:
+    walls: list[tuple[float, float]] = []
+
+    def run(job: Job) -> JobResult:
+        request = json.loads(job.files["request__.json"])
+        walls.append((request["wall_seconds"], job.limits.wall_seconds))
+        late = JobResult(outcome=JobOutcome.OK, result=b'{"i": 0, "size": 0, "late": true}\n')
+        return late if len(walls) == 1 else JobResult(outcome=JobOutcome.WALL_TIMEOUT, detail="it slept")
+
+    chain = Toolchain(LANGUAGES["bash"], run, Limits(wall_seconds=4.0))
+    source = Source(code="sleep 9")
+    (found,) = chain.runs(source, chain.build(source), ["1"], files={"input": "a.in"}, stop=True)
+    assert (found.outcome, found.detail) == (JobOutcome.WALL_TIMEOUT, "it slept")
+    assert walls[0] == (4.0, 9.0)
+    assert walls[1][0] > walls[1][1] == 4.0
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "wall_seconds"),
+    [
+        ("while :; do :; done", JobOutcome.CPU_LIMIT, 60.0),
+        ("(while :; do :; done) & sleep 0.9", JobOutcome.CPU_LIMIT, 60.0),
+        ("sleep 9", JobOutcome.WALL_TIMEOUT, 0.5),
+        ("for n in 1 2 3; do sleep 0.1; done", JobOutcome.OK, 60.0),
+    ],
+    ids=["endless", "endless in a child", "asleep", "now and then asleep"],
+)
+def test_a_run_ends_at_its_own_cpu_limit(code: str, outcome: JobOutcome, wall_seconds: float) -> None:
+    limits = Limits(cpu_seconds=0.3, wall_seconds=wall_seconds)
+    with open_sandbox("unsafe-host", workers=1, modules=guest_modules()) as sandbox:
+        chain = Toolchain(LANGUAGES["bash"], sandbox.run, limits)
+        source = Source(code=code)
+        (found,) = chain.runs(source, chain.build(source), [""], files={}, stop=True)
+    assert found.outcome is outcome
+    assert found.cpu_seconds < 0.9  # and not what RLIMIT_CPU allows, in whole seconds
 
 
 @pytest.fixture(scope="module")
