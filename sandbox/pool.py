@@ -17,8 +17,8 @@ from sandbox.worker import Worker, checked
 
 TRIES = 2
 LONGER = 4
-"""Times its wall limit that a job may take after it was starved: by then an endless loop has used up its CPU time, unless
-more than fifteen others ask for each core."""
+"""Times its wall limit that a job may take after it was starved: by then an endless loop has used up its CPU time,
+unless more than fifteen others ask for each core."""
 CLOSE_SECONDS = 30.0
 
 

@@ -40,9 +40,7 @@ def test_verdict(backend: str, row: dict[str, JSON]) -> None:
 UNSEEN: list[dict[str, JSON]] = [
     json.loads(line) for line in (CASES / "code_unseen.jsonl").read_text().split("\n") if line
 ]
-"""Programs that were written from the documentation alone: forgeries, honest ones beside them, and bad references.
-
-Where tests make a class from a class of the program's, the reference is refused."""
+"""Programs that were written from the documentation alone: forgeries, honest ones beside them, and bad references."""
 
 
 @pytest.mark.parametrize("backend", ISOLATED)
@@ -57,8 +55,8 @@ def test_verdict_on_what_was_written_from_the_documentation(backend: str, row: d
     opened(backend, workers=1).close()
     verifier = get_verifier("code", sandbox=backend)
     verdict = verifier.verify(completion=str(row["completion"]), reference=row["reference"])
-    want = "bad_reference" if row.get("refused") else row["want"]
+    want = row["want"]
     assert verdict.outcome == want or (want == "not_correct" and verdict.reward == 0), verdict
     if "honest" in row:
         honest = verifier.verify(completion=str(row["honest"]), reference=row["reference"])
-        assert honest.outcome == ("bad_reference" if row.get("refused") else "correct"), honest
+        assert honest.outcome == "correct", honest

@@ -25,7 +25,7 @@ while True:
     asker.recv(4096)
     asker.sendall(b"HTTP/1.1 " + sys.argv[1].encode() + b"\\r\\nContent-Length: 2\\r\\n\\r\\nOK")
 """
-# stand-ins: an engine that notes each start and answers at its socket from then on, a package manager; there is no client
+# stand-ins: an engine that notes each start and answers at its socket from then on, a package manager; no client
 STUBS = {
     "dockerd": 'echo start >>"$STATE/starts"; echo $$ >/var/run/docker.pid; python3 "$STATE/engine.py" "200 OK"',
     "bwrap": "true",

@@ -23,7 +23,8 @@ TRUSTED_LIMITS = Limits(
 PROGRAM_MODULES = ("standard", "arrays", "decoding", "wire", "handed", "useless", "program")
 PLANNER_MODULES = (*PROGRAM_MODULES, "setups", "planner")
 TESTER_MODULES = (
-    *PLANNER_MODULES, "checks", "classes", "mocks", "standin", "channel", "shared", "judge", "pytest_run", "tester",
+    *PLANNER_MODULES, "checks", "classes", "mocks", "standin", "derived", "channel", "shared", "judge", "pytest_run",
+    "tester",
 )  # fmt: skip
 GUEST_MODULES = {name: name for name in (*TESTER_MODULES, "builder", "runner")} | {"pytest": "pytest_subset"}
 """Modules inside the sandbox, each after those that it imports: name there, and file here."""

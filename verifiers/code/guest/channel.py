@@ -35,6 +35,12 @@ class Line:
         self.handed = set()
         """Paths that arguments named."""
         self.lock = threading.RLock()
+        self.depth = 0
+        """Calls of the program under way that have called a function of the tests."""
+        self.watched = []
+        """Lists, dicts and sets that attributes gave to methods of classes that the tests made from the program's."""
+        self.read_there = frozenset()
+        """Attributes that the tests read."""
         self.kept = frozenset()
         """Names that only instances of the tests' own classes are asked for."""
         self.makers = frozenset(makers)
@@ -132,6 +138,27 @@ class Line:
         lent = [self.lend(item) for item in given[0]]
         return self.exchange({**request, "given": tree, "lent": lent, **self.hand_files(given)}, given)
 
+    def watch(self, of, name, found):
+        """Remember what an attribute gave, which a method may change in its place."""
+        if type(found) in (list, dict, set):
+            self.watched = [*self.watched[1 - MOST_LENT :], (of, name, found, self.text_of(found))]
+
+    def settle(self):
+        """Have the program's own lists, dicts and sets be what methods of the tests made of them."""
+        for place, (of, name, found, text) in enumerate(self.watched):
+            if (now := self.text_of(found)) == text:
+                continue
+            self.watched[place] = (of, name, found, now)
+            target = {"handle": self.handle(of)[0], "name": name}
+            if self.text_of(self.value(self.answered(target, None))) != text:
+                raise standin.TestsAtFault(f"{name} is changed by the program and by a method of the tests at once")
+            tree = wire.encode([[(of, name, found)], {}], self.by_class, self.handle)
+            self.value(self.answered({"do": "refill", "given": tree}, None))
+
+    def text_of(self, value):
+        """A value as text, for comparing."""
+        return wire.dumps(wire.encode(value, self.by_class, self.handle))
+
     def note(self, name, made, args, kwargs):
         """Remember what the tests made by calling a class of the program's."""
         number = self.handle(made)[0]
@@ -198,6 +225,7 @@ class Line:
                 raise standin.RaisedByProgram("the tests ask for more than the first time")
             return self.value(reply)
         with self.lock:
+            self.settle()
             return self.value(self.answered(request, given))
 
     def answered(self, request, given):
@@ -207,11 +235,14 @@ class Line:
         self.send({**request, "held": True, "i": index})
         reply = self.read()
         while "back" in reply or "read" in reply:
+            self.depth += 1
             self.called_back(reply)
+            self.depth -= 1
             reply = self.read()
         if reply.get("i") != index:
             self.fail("the program's process answered out of turn")
-        self.record.append(reply)
+        if not self.depth:
+            self.record.append(reply)
         self.take_files(request, reply)
         for number, tree in reply.get("held_changed", ()):
             ours = self.lent[number]

@@ -98,7 +98,10 @@ class Flow:
                 self.arguments |= bound
             elif names_in(value) & self.unknown:
                 self.unknown |= bound
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and names_in(node) & self.results:
+        if isinstance(node, ast.ClassDef) and any(map(self.gives_result, node.bases)):
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.args.args]
+            self.results |= {node.name, *(part.args.args[0].arg for part in methods)}
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and names_in(node) & self.results:
             self.unknown.add(node.name)
         if isinstance(node, (ast.With, ast.AsyncWith)) and names_in(node) & self.results:
             self.unknown |= {name for item in node.items for name in names_in(item.context_expr)}
@@ -272,9 +275,25 @@ class Instrumenter(ast.NodeTransformer):
         self.generic_visit(node)
         return [node, ast.Expr(call("ran", ast.Constant(True)))] if catches else node
 
+    def visit_ClassDef(self, node):
+        """What a class of the tests that is made from the program's needs: see `derived`."""
+        self.generic_visit(node)
+        if node.bases:
+            node.decorator_list = [derive("decorated", found) for found in node.decorator_list]
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef) and method.args.args:
+                    first = method.args.args[0].arg
+                    for part in ast.walk(method):
+                        if isinstance(part, ast.Call) and ast.unparse(part) == "super()":
+                            names = (ast.Name("__class__", ast.Load()), ast.Name(first, ast.Load()))
+                            vars(part).update(vars(derive("parent", *names)))
+        return node
+
     def visit_Call(self, node):
         """`assertRaises(StopIteration, next, it)`; code that the program returned, which runs where the program is."""
         self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id == "type" and len(node.args) == 3:
+            return ast.copy_location(derive("made", *node.args), node)
         name = node.func.id if isinstance(node.func, ast.Name) and node.args else ""
         if name in ("eval", "exec") and names_in(node.args[0]) & (self.flow.results | self.flow.unknown):
             node.args.insert(0, ast.Constant(name))
@@ -330,6 +349,11 @@ def waiting(node):
 def call(method, *args):
     """A call of a method of `__checks__`."""
     return ast.Call(ast.Attribute(ast.Name("__checks__", ast.Load()), method, ast.Load()), [*args], [])
+
+
+def derive(function, *args):
+    """A call of a function of `derived`."""
+    return ast.Call(ast.Attribute(ast.Name("__derive__", ast.Load()), function, ast.Load()), [*args], [])
 
 
 def text_of(node):

@@ -31,6 +31,7 @@ def begin(line):
     """Forget the test before."""
     line.checks.begin()
     line.record, line.changes, line.failed = [], [], ""
+    line.watched = []
 
 
 def judged(once, line, trees, flow):

@@ -63,7 +63,7 @@ def plan(request):
     """
     if request.get("more"):
         file = ast.parse(request["file"])
-        classes = [node.name for node in file.body if isinstance(node, ast.ClassDef) and not setups.is_test_class(node)]
+        classes = setups.own_classes(file)
         kept = setups.definitions(request["file"], classes, request["tests"])
         return {"live": request["more"], "setup": kept, "late_setup": False, "classes": classes}
     names = program_names(request)

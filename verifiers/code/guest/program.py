@@ -340,7 +340,26 @@ def run_code(text, names):
     return {name: value for name, value in space.items() if name != "__builtins__"}
 
 
+def subclass(made):
+    """A class that the tests make from classes of the program's; its methods are theirs."""
+    name, bases, parts = made
+    kinds = {"static": staticmethod, "class": classmethod, "property": property}
+    space = {key: kinds[how](*found) if how in kinds else found[0] for key, (how, *found) in parts.items()}
+    return types.new_class(name, bases, {}, lambda into: into.update(space, __module__="solution"))
+
+
+def refill(made):
+    """Give a list, dict or set that is an attribute of something another content."""
+    held, name, content = made
+    found = getattr(held, name)
+    found.clear()
+    found.extend(content) if isinstance(found, list) else found.update(content)
+
+
 OPERATIONS |= {
+    "subclass": subclass,
+    "refill": refill,
+    "super": lambda made: getattr(super(*made[:2]), made[2]),
     "anext": lambda held: run_coroutine(held.__anext__()),
     "aiter": lambda held: held.__aiter__(),
     "aenter": lambda held: run_coroutine(held.__aenter__()),

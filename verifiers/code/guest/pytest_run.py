@@ -15,6 +15,7 @@ import sys
 import types
 
 import checks
+import derived
 import judge
 import setups
 import standin
@@ -26,7 +27,6 @@ if importlib.util.find_spec("pytest"):  # here, before any job: each would need 
         importlib.import_module(f"_pytest.{_name}")
 
 FILE = "test_solution"
-MODULES = ("solution", "main", "candidate", "your_module", "solution_module")
 UNUSED = ("cacheprovider", "doctest", "unraisableexception", "threadexception", "faulthandler", "pastebin", "junitxml")
 OPTIONS = ("-q", "--assert=plain", "--capture=sys", "--color=no", *(f"-pno:{name}" for name in UNUSED))
 
@@ -49,9 +49,9 @@ def run_file(request, line_for):
     line.ready()
     module = types.ModuleType("solution")
     module.__getattr__ = line.named
-    for name in MODULES:
+    for name in setups.MODULES:
         sys.modules[name] = module
-    given = {"checks": line.checks, "stopped": standin.StoppedByProgram, "run_there": line.run_there}
+    given = {"checks": line.checks, "stopped": standin.StoppedByProgram, "run_there": line.run_there, "derive": derived}
     for name, value in given.items():
         setattr(builtins, f"__{name}__", value)
     for name in implied:
@@ -89,17 +89,20 @@ def with_names(tree, entry_point):
         for node in ast.walk(tree)
         if isinstance(node, ast.Import)
         for alias in node.names
-        if alias.name in MODULES
+        if alias.name in setups.MODULES
     }
-    explicit = bool(modules) or any(isinstance(node, ast.ImportFrom) and node.module in MODULES for node in tree.body)
+    explicit = bool(modules) or any(
+        isinstance(node, ast.ImportFrom) and node.module in setups.MODULES for node in tree.body
+    )
     everything = any(
-        isinstance(node, ast.ImportFrom) and node.module in MODULES and node.names[0].name == "*" for node in tree.body
+        isinstance(node, ast.ImportFrom) and node.module in setups.MODULES and node.names[0].name == "*"
+        for node in tree.body
     )
     free = setups.free_names(tree) - set(setups.modules_used(tree)) | ({entry_point} if entry_point else set())
     bare = BareNames(modules)
     found, body = set(), []
     for node in bare.visit(tree).body:
-        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+        if isinstance(node, ast.ImportFrom) and node.module in setups.MODULES:
             for alias in node.names:
                 found |= {alias.name} - {"*"}
                 if alias.asname:
@@ -167,7 +170,7 @@ class Plugin:
 
     def failed(self, error, begun):
         """What a test came to that raised."""
-        if isinstance(error, ImportError) and error.name in MODULES and self.line.lacks:
+        if isinstance(error, ImportError) and error.name in setups.MODULES and self.line.lacks:
             return {"ok": False, "why": f"the program does not define {self.line.lacks[0]}"}
         if (type(error).__module__, type(error).__name__) in FAILED:
             error = AssertionError(str(error))

@@ -81,7 +81,7 @@ def run(index, request, top):
 
 
 def ends(pid, request):
-    """Whether a run ends within its limits of the clock and of CPU time, each looked at when it may have been reached."""
+    """Whether a run ends within its limits of the clock and of CPU time, each looked at as it may be reached."""
     pidfd = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)

@@ -5,6 +5,9 @@ import ast
 import builtins
 import sys
 
+MODULES = ("solution", "main", "candidate", "your_module", "solution_module")
+"""Names under which a test file may import the program."""
+
 
 def modules_used(tree):
     """Standard modules used as `module.attribute` without being imported (MBPP's tests lean on the program's)."""
@@ -49,13 +52,29 @@ def definitions(source, classes, tests=()):
     read = {node.attr for node in trees if isinstance(node, ast.Attribute)}
     for node in ast.parse(source).body:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
-        imports = isinstance(node, (ast.Import, ast.ImportFrom)) and not {"pytest", "unittest", "solution"} & set(names)
-        if isinstance(node, ast.ClassDef) and classes and not is_test_class(node):
+        imports = isinstance(node, (ast.Import, ast.ImportFrom)) and not {"pytest", "unittest", *MODULES} & set(names)
+        if isinstance(node, ast.ClassDef) and node.name in classes and not is_test_class(node):
             node.body = [part for part in node.body if not holds_data(part, read)] or [ast.Pass()]
             kept.append(ast.unparse(node))
         elif imports:
             kept.append(ast.unparse(node))
     return "\n".join(kept)
+
+
+def own_classes(tree):
+    """Classes of a test file, but for its tests and what is made from a class of the program's."""
+    of_program = free_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module in MODULES):
+            names = [alias for alias in node.names if isinstance(node, ast.ImportFrom) or alias.name in MODULES]
+            of_program |= {alias.asname or alias.name for alias in names}
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and any(root_name(base) in of_program for base in node.bases):
+            of_program.add(node.name)
+        elif isinstance(node, ast.ClassDef) and not is_test_class(node):
+            found.append(node.name)
+    return found
 
 
 def is_test_class(node):

@@ -12,6 +12,7 @@ import random
 import channel
 import checks
 import classes
+import derived
 import judge
 import mocks
 import planner
@@ -34,6 +35,9 @@ def main():
         lines.append(shared.Here(request) if request.get("shared") else channel.Line(classes.classes(flow)))
         lines[0].called = {
             checks.last_name(node) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)
+        }
+        lines[0].read_there = {
+            node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)
         }
         return lines[0]
 
@@ -61,7 +65,7 @@ def run_tests(request, line_for):
     flow = checks.Flow(trees, names)
     setup = ast.unparse(checks.instrumented(ast.parse(request.get("setup") or ""), flow))
     made = checks.Checks()
-    given = {"__checks__": made, "__stopped__": standin.StoppedByProgram}
+    given = {"__checks__": made, "__stopped__": standin.StoppedByProgram, "__derive__": derived}
     sources = [request.get("prelude", ""), *([] if request["late_setup"] else [setup])]
     space = planner.new_space(sources, request, given)
     line = line_for(flow, trees)

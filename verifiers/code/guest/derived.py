@@ -1,0 +1,163 @@
+"""Runs inside the sandbox beside the tests: classes that the tests make from classes of the program's.
+
+Such a class is made in the program's process, with stand-ins for its methods: what a method does is done here, and its
+source never reaches the program. What the tests ask of an instance that their own class defines is answered here too.
+"""
+
+# pyright: basic
+import builtins
+import inspect
+import types
+
+import standin
+
+LEFT_OUT = frozenset(
+    "__module__ __qualname__ __doc__ __annotations__ __classcell__ __orig_bases__ __slots__ __match_args__"
+    " __static_attributes__ __firstlineno__".split()
+)
+"""Of a class statement's names, those that the other side has no use for."""
+HERE = (types.FunctionType, property, staticmethod, classmethod)
+
+
+class Derived(standin.StandIn):
+    """A class of the tests whose instances are the program's.
+
+    Args:
+        line: to the program.
+        name: of the class.
+        own: what it and the tests' classes that it is made from define here, by name.
+    """
+
+    def __init__(self, line, name, own):
+        super().__init__(line, {}, own=True)
+        for key, value in (("_name", name), ("_defined", own)):
+            object.__setattr__(self, key, value)
+
+    def __call__(self, *args, **kwargs):
+        """A new instance."""
+        made = super().__call__(*args, **kwargs)
+        if isinstance(made, standin.StandIn):
+            self.adopt(made)
+            self._line.note(self._name, made, args, kwargs)
+        return made
+
+    def __getattr__(self, name):
+        found = self._defined.get(name)
+        return found.__get__(None, self) if isinstance(found, HERE) else super().__getattr__(name)
+
+    def adopt(self, made):
+        """Let something of the program's have what this class defines."""
+        object.__setattr__(made, "_own", True)
+        object.__setattr__(made, "_kind", self)
+
+    def attribute(self, made, name):
+        """(what an instance has by this class, whether it has it)."""
+        found = self._defined.get(name)
+        if not isinstance(found, HERE):
+            return None, False
+        return found.__get__(self if isinstance(found, classmethod) else made, self), True
+
+
+class Maker(type):
+    """Has a class statement make a `Derived`."""
+
+    def __new__(meta, name, bases, space, **more):
+        """What a class statement comes to, of which `bases` are as they stand in `__orig_bases__`."""
+        if "__orig_bases__" not in space:
+            return type.__new__(meta, name, bases, space)
+        return derive(name, space["__orig_bases__"], space, more)
+
+
+class Base(metaclass=Maker):
+    """What a class of the program's is among the bases of a class statement."""
+
+
+def derive(name, bases, space, more):
+    """A class of the tests, made from classes of the program's."""
+    bases = tuple(base for base in bases if base is not object)
+    if more or not all(isinstance(base, standin.StandIn) for base in bases):
+        raise standin.TestsAtFault(f"the class {name} is made from a class of the program's and from something else")
+    if any(key.startswith("test") for key in space):
+        raise standin.TestsAtFault(f"the class {name} holds tests, and is made from a class of the program's")
+    line = bases[0]._line
+    inherited = [base._defined for base in reversed(bases) if isinstance(base, Derived)]
+    made = Derived(line, name, {key: value for part in (*inherited, space) for key, value in part.items()})
+    parts = {key: there(key, value, made) for key, value in space.items() if key not in LEFT_OUT}
+    found = line.ask({"do": "subclass"}, [(name, bases, parts)])
+    if not isinstance(found, standin.StandIn):
+        raise standin.marked(standin.RaisedByProgram(f"no class {name} can be made from the program's"))
+    for key in ("_target", "_body"):
+        object.__setattr__(made, key, object.__getattribute__(found, key))
+    if "__classcell__" in space:
+        space["__classcell__"].cell_contents = made
+    return made
+
+
+def there(key, value, made):
+    """(kind, parts) of what the program's process is given for a name of a class."""
+    if inspect.iscoroutinefunction(value):
+        raise standin.TestsAtFault(f"{key} is a coroutine of a class that is made from the program's")
+    if isinstance(value, types.FunctionType):
+        return "function", called_back(value, made)
+    if isinstance(value, staticmethod):
+        return "static", value.__func__
+    if isinstance(value, classmethod):
+        return "class", called_back(value.__func__, made, of_class=True)
+    if isinstance(value, property):
+        return "property", *(part and called_back(part, made) for part in (value.fget, value.fset))
+    if isinstance(value, standin.StandIn) or (is_plain(value) and key not in made._line.read_there):
+        return "value", value
+    raise standin.TestsAtFault(f"{key} of a class that is made from the program's may be an expected value")
+
+
+def is_plain(value):
+    """Whether a value is no table of values, nor anything that calls back."""
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def called_back(function, made, of_class=False):
+    """A method as the program calls it."""
+
+    def method(first, *args, **kwargs):
+        if isinstance(first, standin.StandIn) and not of_class:
+            made.adopt(first)
+        result = function(made if of_class else first, *args, **kwargs)
+        made._line.settle()
+        return result
+
+    method.__name__ = function.__name__
+    return method
+
+
+class Parent:
+    """What `super()` is in a method of a class that is made from the program's."""
+
+    def __init__(self, kind, held):
+        object.__setattr__(self, "_given", (kind, held))
+
+    def __getattribute__(self, name):
+        kind, held = object.__getattribute__(self, "_given")
+        return kind._line.ask({"do": "super"}, [(kind, held, name)])
+
+
+def parent(kind, held):
+    """`super()`."""
+    return Parent(kind, held) if isinstance(kind, standin.StandIn) else builtins.super(kind, held)
+
+
+def decorated(decorator):
+    """A decorator of a class."""
+
+    def decorate(kind):
+        if isinstance(kind, standin.StandIn):
+            raise standin.TestsAtFault("a class that is made from the program's has a decorator")
+        return decorator(kind)
+
+    return decorate
+
+
+def made(name, bases, space):
+    """`type(name, bases, space)`."""
+    if not any(isinstance(base, standin.StandIn) for base in bases):
+        return type(name, bases, space)
+    return derive(name, bases, dict(space), {})
