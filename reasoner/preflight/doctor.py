@@ -78,6 +78,9 @@ def machine_checks() -> Iterator[Check]:
     yield _package(
         "uvicorn", ("uvicorn", "prometheus_client"), "no `reasoner verifiers serve`", "pip install 'reasoner-rl[serve]'"
     )
+    yield _package(
+        "pytest", ("pytest",), "no test files as references of the code verifier", "pip install 'reasoner-rl[code]'"
+    )
     yield _docker()
     yield _bubblewrap()
     yield _memory()

@@ -7,7 +7,8 @@ import os
 import threading
 from typing import Any, NamedTuple
 
-from sandbox import BACKENDS, Sandbox, SandboxUnavailable, open_sandbox
+from sandbox import BACKENDS, Sandbox, SandboxError, SandboxUnavailable, open_sandbox
+from sandbox.image import installed
 from verifiers.code.guests import TRUSTED_LIMITS, guest_modules
 
 ISOLATED = tuple(name for name in BACKENDS if name != "unsafe-host")
@@ -49,6 +50,20 @@ def _require_one(backend: str) -> None:
         from sandbox.bubblewrap import require_bubblewrap
 
         require_bubblewrap(TRUSTED_LIMITS)
+
+
+def require_pytest() -> None:
+    """See that a sandbox here can have pytest, before any test file is run.
+
+    Raises:
+        SandboxUnavailable: with what brings it.
+    """
+    try:
+        installed("pytest")
+    except SandboxError:
+        raise SandboxUnavailable(
+            "the reference is a test file for pytest, which is not installed here: pip install 'reasoner-rl[code]'"
+        ) from None
 
 
 class Place(NamedTuple):

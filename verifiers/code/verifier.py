@@ -25,7 +25,7 @@ from verifiers.code.imports import IMPORTS
 from verifiers.code.languages import Language, language_named
 from verifiers.code.output import COMPARISONS, OutputRule, read_output_rule, read_tolerance
 from verifiers.code.references import SCHEMA, has_input, read_reference, seconds_of, tested_names, whole_prelude
-from verifiers.code.sandboxes import CHOICES, ISOLATED, Place, require, shared_sandbox
+from verifiers.code.sandboxes import CHOICES, ISOLATED, Place, require, require_pytest, shared_sandbox
 from verifiers.code.values import ValueRule, read_value_rule
 from verifiers.errors import BadOption, BadReference
 from verifiers.text import one_line
@@ -47,7 +47,7 @@ class Code(Verifier):
     - `{"entry_point": "f", "oracle": "def f...", "inputs": [[...], ...]}`: a function that does what another one does;
     - `{"tests": ["assert f(1) == 2", ...], "setup": "...", "prelude": "..."}`: assertions;
     - `{"tests": ["def check(candidate): ..."], "check": "check", "entry_point": "f", "prelude": "..."}`: HumanEval's;
-    - `{"pytest": "def test_f(): assert f(1) == 2"}`: the test functions of a pytest file, without fixtures;
+    - `{"pytest": "def test_f(): assert f(1) == 2"}`: a test file, run by pytest (`pip install 'reasoner-rl[code]'`);
     - `{"code": "def f...", "entry_point": "f", "input": "...", "output": "...", "predict": "output"}`: no program, but
       the value that a given one returns, or (input) arguments for which it returns a given value.
 
@@ -184,7 +184,9 @@ class Code(Verifier):
         require("docker" if image or runtime else sandbox)
 
     def check_reference(self, reference: JSON) -> None:
-        self._usable(reference)
+        _, found = self._usable(reference)
+        if "file" in found and not self._where.image:
+            require_pytest()
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
         over = not threading.main_thread().is_alive()  # then no executor takes any more

@@ -20,7 +20,7 @@ def test_every_missing_thing_says_what_it_costs_and_how_to_get_it(
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     found = {check.name: check for check in machine_checks()}
-    for name in ("vllm", "torch", "peft", "docker", "bubblewrap"):
+    for name in ("vllm", "torch", "peft", "pytest", "docker", "bubblewrap"):
         assert found[name].state is State.MISSING
         assert found[name].costs
         assert found[name].command

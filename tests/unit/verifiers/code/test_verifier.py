@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from sandbox import SandboxUnavailable
 from verifiers import BadOption, BadReference, get_verifier
 from verifiers.code.answers import extract_program, fenced_blocks, literal_arguments, predicted
 from verifiers.code.compare import NOTHING, alike, equal, holds, stand_ins
@@ -347,7 +349,6 @@ def test_bad_options_say_what_to_do(options: dict[str, JSON], message: str) -> N
 
 
 def test_a_missing_engine_is_an_error_when_the_verifier_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sandbox import SandboxUnavailable
     from verifiers.code import sandboxes
 
     monkeypatch.setattr(sandboxes, "_met", set())
@@ -369,3 +370,31 @@ def test_what_is_remembered_is_bounded() -> None:
         memory.put("x" * 10_000_000 + str(number), value=number)
     assert memory.peek(str(KEPT)) is None
     assert memory.get("made", make=lambda: 7) == 7
+
+
+TEST_FILE: JSON = {"pytest": "from solution import f\n\ndef test_f(tmp_path):\n    r = f(2)\n    assert r == 4\n"}
+UNITTEST: JSON = {
+    "tests": ["import unittest\nclass T(unittest.TestCase):\n    def test_f(self):\n        self.assertEqual(f(2), 4)"]
+}
+
+
+@pytest.mark.parametrize("reference", [TEST_FILE, UNITTEST], ids=["pytest", "unittest"])
+def test_a_test_file_without_pytest_is_told_when_it_is_loaded(monkeypatch: pytest.MonkeyPatch, reference: JSON) -> None:
+    verifier = get_verifier("code", sandbox="unsafe-host")
+    verifier.check_reference(reference)
+
+    def without(name: str) -> importlib.metadata.Distribution:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", without)
+    with pytest.raises(SandboxUnavailable, match=r"pip install 'reasoner-rl\[code\]'"):
+        verifier.check_reference(reference)
+    verifier.check_reference({"tests": ["assert f(2) == 4"]})
+    with pytest.raises(BadReference):
+        verifier.check_reference({"pytest": "x = 1"})
+
+
+def test_an_image_brings_its_own_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verifiers.code.verifier.require", lambda backend: None)
+    monkeypatch.setattr("verifiers.code.verifier.require_pytest", lambda: pytest.fail("asked"))
+    get_verifier("code", sandbox="docker", image="mine").check_reference(TEST_FILE)
