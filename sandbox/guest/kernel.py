@@ -28,6 +28,10 @@ DEVICES = ("null", "zero", "full", "random", "urandom")
 F_OFD_SETLK = 37  # fcntl(2)
 INET, DATAGRAM, SET_INTERFACE_FLAGS = 2, 2, 0x8914
 LOOPBACK_UP = struct.pack("16sh22x", b"lo", 1)  # struct ifreq: the name, and IFF_UP
+PERF_SOFTWARE, PERF_TASK_CLOCK, PERF_CLOEXEC = 1, 1, 8  # perf_event_open(2)
+PERF_INHERIT_USER = (
+    1 << 1 | 1 << 5
+)  # descendants too; what is asked of the kernel's part this clock counts all the same
 CLONE_NUMBER = {"x86_64": 56, "aarch64": 220}
 
 
@@ -219,6 +223,16 @@ def refuse(numbers):
     middle = len(numbers) // 2
     low, high = refuse(numbers[:middle]), refuse(numbers[middle:])
     return [(AT_LEAST, len(low) + 1, 0, numbers[middle]), *low, (JUMP, 0, 0, len(high)), *high]
+
+
+def cpu_clock(pid):
+    """A descriptor from which the CPU time of a process and all its descendants from now on can be read, those too that
+    nobody waited for: nanoseconds, eight bytes. None where the kernel keeps that from us (perf_event_paranoid above 2).
+    """
+    number = DENIED["perf_event_open"][["x86_64", "aarch64"].index(platform.machine())]
+    attributes = struct.pack("=IIQ3QQ2Q", PERF_SOFTWARE, 64, PERF_TASK_CLOCK, 0, 0, 0, PERF_INHERIT_USER, 0, 0)
+    fd = LIBC.syscall(number, attributes, pid, -1, -1, ctypes.c_ulong(PERF_CLOEXEC))
+    return fd if fd >= 0 else None
 
 
 class _Program(ctypes.Structure):

@@ -89,7 +89,7 @@ class Meter:
             # process is kept
             mine = self.own.setdefault(child.pid, {})
             mine.update(use.seconds)
-            use.cpu = max(use.cpu, sum(mine.values()))
+            use.cpu = max(use.cpu, sum(mine.values()), child.clocked())
         total = self.group_cpu(others) if len(running) == 1 else None
         if total is not None and self.first is not None:
             use = found[running[0].pid]
@@ -242,7 +242,7 @@ def light(child):
         row is not None
         and row[17] == b"1"
         and row[13] == row[14] == b"0"
-        and run - child.before[0] < min(HARDLY, allowed["cpu_seconds"] / 2)
+        and max(run - child.before[0], child.clocked()) < min(HARDLY, allowed["cpu_seconds"] / 2)
         and int(row[21]) * PAGE < allowed["memory_bytes"] / 2
     )
 

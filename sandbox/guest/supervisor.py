@@ -380,7 +380,7 @@ class Supervisor:
         if child.channel:
             child.read_status()
             child.channel.close()
-        for fd in [*child.pipes, child.pidfd]:
+        for fd in [*child.pipes, child.pidfd, child.clock]:
             if fd is not None:
                 os.close(fd)
         if self.config["mode"] == "none":

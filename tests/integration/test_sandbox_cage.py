@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import JobOutcome
+from sandbox.guest import kernel
 from sandbox.pool import PooledSandbox
 from tests.backends import ISOLATED, containers, opened, python, said
 from verifiers import Verifier, get_verifier
@@ -119,8 +120,34 @@ def test_who_stands_back_of_its_own_accord_is_not_starved(sandbox: PooledSandbox
 
 @pytest.mark.parametrize("code", ["while True: pass", "import os\nfor _ in range(2): os.fork()\nwhile True: pass"])
 def test_an_endless_loop_is_over_its_cpu_limit_on_a_crowded_machine_too(sandbox: PooledSandbox, code: str) -> None:
-    with busy(6 * (os.cpu_count() or 1)):
+    with busy(4 * (os.cpu_count() or 1)):
         assert sandbox.run(python(code, cpu_seconds=0.8, wall_seconds=3.2)).outcome is JobOutcome.CPU_LIMIT
+
+
+UNWAITED = {
+    "ignored": "import os, signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+    "while True:\n    try: os.posix_spawn('/proc/self/exe', ['python', '-c', ''], {})\n    except OSError: pass",
+    "orphans": "import os\nwhile True:\n    pid = os.fork()\n    if not pid:\n"
+    "        if not os.fork(): sum(range(10**5))\n        os._exit(0)\n    os.waitpid(pid, 0)",
+}
+WAITED = (
+    "import os\nfor _ in range(40):\n    pid = os.fork()\n    if not pid:\n"
+    "        while sum(os.times()[:2]) < 0.02: pass\n        os._exit(0)\n    os.waitpid(pid, 0)\nprint('done')"
+)
+
+
+@pytest.mark.parametrize("code", UNWAITED.values(), ids=list(UNWAITED))
+def test_children_that_nobody_waits_for_count(sandbox: PooledSandbox, code: str) -> None:
+    if kernel.cpu_clock(os.getpid()) is None:
+        pytest.skip("this kernel keeps its clocks to itself: sysctl kernel.perf_event_paranoid=2")
+    result = sandbox.run(python(code, cpu_seconds=0.8, wall_seconds=30))
+    assert result.outcome is JobOutcome.CPU_LIMIT, result
+
+
+def test_children_that_are_waited_for_count_once(sandbox: PooledSandbox) -> None:
+    result = sandbox.run(python(WAITED, cpu_seconds=1.6, wall_seconds=30))
+    assert said(result) == "done\n"
+    assert 0.6 < result.cpu_seconds < 1.4
 
 
 @pytest.mark.parametrize(
