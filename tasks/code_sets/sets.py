@@ -207,7 +207,9 @@ SETS: Sequence[CodeSet] = (
         limit="10 s a case",
         grader="",
         otherwise="its sandbox (C++, Bazel) was not built; its comparison alone, compiled from fa7a4f8, agreed on 6,000"
-        " outputs, but for inf and nan beside numbers that are near",
+        " outputs, but for inf and nan beside numbers that are near. By its source, what a program printed counts there"
+        " however it ended (here a status other than 0 and a limit fail), and blanks and letters outside ASCII are no"
+        " blanks and have no case",
         source=HUB + "deepmind/code_contests",
     ),
     CodeSet(
