@@ -8,6 +8,7 @@ source never reaches the program. What the tests ask of an instance that their o
 import builtins
 import inspect
 import types
+from typing import Any
 
 import standin
 
@@ -28,6 +29,9 @@ class Derived(standin.StandIn):
         own: what it and the tests' classes that it is made from define here, by name.
     """
 
+    _line: Any
+    _defined: Any
+
     def __init__(self, line, name, own):
         super().__init__(line, {}, own=True)
         for key, value in (("_name", name), ("_defined", own)):
@@ -42,8 +46,8 @@ class Derived(standin.StandIn):
         return made
 
     def __getattr__(self, name):
-        found = self._defined.get(name)
-        return found.__get__(None, self) if isinstance(found, HERE) else super().__getattr__(name)
+        found, defined = self.attribute(None, name)
+        return found if defined else super().__getattr__(name)
 
     def adopt(self, made):
         """Let something of the program's have what this class defines."""
@@ -51,20 +55,22 @@ class Derived(standin.StandIn):
         object.__setattr__(made, "_kind", self)
 
     def attribute(self, made, name):
-        """(what an instance has by this class, whether it has it)."""
-        found = self._defined.get(name)
-        if not isinstance(found, HERE):
+        """(what an instance, or None for the class itself, has by this class; whether it has it)."""
+        found: Any = self._defined.get(name)
+        if type(found) not in HERE:
             return None, False
-        return found.__get__(self if isinstance(found, classmethod) else made, self), True
+        if isinstance(found, classmethod):
+            return types.MethodType(found.__func__, self), True
+        return found.__get__(made, self), True
 
 
 class Maker(type):
     """Has a class statement make a `Derived`."""
 
-    def __new__(meta, name, bases, space, **more):
+    def __new__(cls, name, bases, space, **more):
         """What a class statement comes to, of which `bases` are as they stand in `__orig_bases__`."""
         if "__orig_bases__" not in space:
-            return type.__new__(meta, name, bases, space)
+            return type.__new__(cls, name, bases, space)
         return derive(name, space["__orig_bases__"], space, more)
 
 
