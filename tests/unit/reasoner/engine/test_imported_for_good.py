@@ -74,10 +74,11 @@ def test_a_hidden_package_is_as_if_not_installed_until_the_end_of_the_block() ->
     import json as imported_before
 
     sys.modules.pop("colorsys", None)
-    with pytest.raises(ModuleNotFoundError), without("colorsys", "json") as hidden:
+    with without("colorsys", "json") as hidden:
         assert hidden == ["colorsys"]
         assert sys.modules["json"] is imported_before
-        import colorsys
+        with pytest.raises(ModuleNotFoundError):
+            import colorsys
     import colorsys
 
     assert colorsys.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
