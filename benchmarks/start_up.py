@@ -71,7 +71,7 @@ def child(engine: str, folder: Path) -> None:
 
     mark("command line")
     from reasoner.config.load import resolve
-    from reasoner.engine.environment import prepare_process, skip_unused_packages
+    from reasoner.engine.environment import imported_for_good, prepare_process, skip_unused_packages
 
     raw = {"task": "arithmetic", "output": str(folder / "run"), "engine": {"name": engine}}
     run = resolve(raw, OVERRIDES)
@@ -81,15 +81,16 @@ def child(engine: str, folder: Path) -> None:
     prepare_process()
     check_run_names(run, resume=False)
     mark("names, files and columns")
-    import torch  # noqa: F401
+    with imported_for_good():
+        import torch  # noqa: F401
 
-    mark("import torch")
-    skip_unused_packages()
-    mark("import transformers")
-    from reasoner.session import opening
-    from reasoner.stages.pipeline import run_pipeline
+        mark("import torch")
+        skip_unused_packages()
+        mark("import transformers")
+        from reasoner.session import opening
+        from reasoner.stages.pipeline import run_pipeline
 
-    mark("import the trainer")
+        mark("import the trainer")
     timed(opening, "load_problems", "problems")
     timed(opening, "_load_policy", "model")
     timed(opening, "_open_engine", "engine")

@@ -45,8 +45,8 @@ def prepare(folder: Path) -> None:
     """Lay out what the commands name."""
     (folder / "taken").mkdir()
     (folder / "taken" / "config.yaml").touch()
-    row = json.dumps({"prompt": "1+1=", "reference": "2"})
-    (folder / "rows.jsonl").write_text(f"{row}\n" * 1000)
+    rows = [json.dumps({"prompt": f"{number}+1=", "reference": str(number + 1)}) for number in range(1000)]
+    (folder / "rows.jsonl").write_text("\n".join(rows))
     task = "task: {name: dataset, options: {path: rows.jsonl, verifier: math}}"
     (folder / "rows.yaml").write_text(f"{task}\nmodel: org/name\noutput: new\n")
 

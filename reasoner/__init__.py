@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reasoner.shadowed import foreign_package
+
 if TYPE_CHECKING:
     from reasoner.api import Run, run
 
@@ -12,8 +14,14 @@ __all__ = ["Run", "__version__", "run"]
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for when it is asked for: most commands need none of it."""
+    """Import what is asked for when it is asked for: most commands need none of it.
+
+    Raises:
+        ImportError: another package has the name of one that it needs; says which, and what to do.
+    """
     if name in ("Run", "run"):
+        if said := foreign_package():
+            raise ImportError(said)
         from reasoner import api
 
         return getattr(api, name)

@@ -1,4 +1,4 @@
-"""What a person sees while heavy packages are imported."""
+"""Importing heavy packages: what a person sees meanwhile."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading_told(what: str) -> Iterator[None]:
-    """Show "loading WHAT ..." on standard error, where that is a terminal, until the block ends."""
+    """Import heavy packages in this block; "loading WHAT ..." is shown until it ends, where there is a terminal."""
     from rich.control import Control
     from rich.segment import ControlType
 
+    from reasoner.engine.environment import imported_for_good
     from verifiers.terminal.console import plain_console
 
     console = plain_console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    console.print(f"loading {what} ...", end="")
-    try:
-        yield
-    finally:
-        console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
+    with imported_for_good():
+        if not console.is_terminal:
+            yield
+            return
+        console.print(f"loading {what} ...", end="")
+        try:
+            yield
+        finally:
+            console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))

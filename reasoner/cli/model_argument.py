@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from reasoner.config.kept_prompt import KeptPrompt
     from reasoner.config.stage import StageConfig
 
+MOST_NAMED = 8
+
 
 class Given(NamedTuple):
     """What a model argument leads to."""
@@ -28,10 +30,12 @@ def model_and_stage(model: str, *, purpose: str = "evaluate") -> Given:
         model: as the user typed it.
         purpose: what the user wants of it, for the advice.
     Raises:
-        RunError: the folder is a run without a model, or holds an adapter alone. ConfigError: its files are damaged.
+        RunError: the folder is a run without a model, or holds an adapter alone; or there is none, where others of its
+            folder are runs. ConfigError: its files are damaged.
     """
     folder = Path(model)
     if not folder.is_dir():
+        _check_mistyped(folder)
         return Given(model, None, None)
     from reasoner.config.kept_prompt import read_kept_prompt
     from reasoner.config.load import load_config
@@ -47,6 +51,20 @@ def model_and_stage(model: str, *, purpose: str = "evaluate") -> Given:
     written = stage_of_model(found)
     stage = load_config(str(written / "config.yaml")).stages[0] if written else None
     return Given(str(found), stage, read_kept_prompt(found))
+
+
+def _check_mistyped(folder: Path) -> None:
+    """Refuse `runs/mistyped` where `runs` holds runs: as a name of the hub it would be looked for there."""
+    from reasoner.cli.complete import runs
+    from reasoner.storage.files import RunError
+    from verifiers.suggest import did_you_mean
+
+    beside = runs(f"{folder.parent}/") if len(folder.parts) > 1 and not folder.exists() else []
+    names = [str(Path(run).relative_to(folder.parent)) for run in beside]
+    if names:
+        hint = did_you_mean(folder.name, names)
+        few = ", ".join([*names[:MOST_NAMED], *(["..."] if names[MOST_NAMED:] else [])])
+        raise RunError(f"there is no run {folder}.{hint} Runs of {folder.parent}: {few}.")
 
 
 def prompt_format(given: Given) -> KeptPrompt:

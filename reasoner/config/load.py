@@ -36,7 +36,8 @@ def find_config(name: str) -> Path:
     shipped = shipped_configs()
     if Path(name).stem in shipped and Path(name).parent.name in ("", "configs"):
         return shipped[Path(name).stem]
-    hint = did_you_mean(Path(name).stem, shipped)
+    beside = [str(path) for path in Path(name).parent.glob("*.y*ml")]
+    hint = did_you_mean(name, beside) or did_you_mean(Path(name).stem, shipped)
     raise ConfigError("no-file", f"no config {name!r}.{hint} Shipped: {', '.join(shipped)}.")
 
 

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from transformers import AutoConfig
 
 from reasoner.engine.base import Engine, EngineError, Finished, NamedTensors, check_requests
+from reasoner.engine.environment import imported_for_good, without
 from reasoner.engine.vllm_internals import check_head_size, load_into, pools_outlive, stop_core
+from reasoner.model.families import full_attention, is_known
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.records import Completion, FinishReason, Request, SamplingParams, Segment
 from verifiers.judge.chat import ChatRequest, Reply, Token
@@ -24,6 +28,12 @@ if TYPE_CHECKING:
     from vllm import LLM
     from vllm.logprobs import FlatLogprobs
     from vllm.outputs import CompletionOutput, RequestOutput
+
+GIB = 1 << 30
+BLOCK = 128
+"""Tokens of a block of vLLM's KV cache on a CPU."""
+UNUSED = ("scipy", "opentelemetry")
+"""Packages that vLLM imports where it finds them: for sound, and for traces that nobody collects."""
 
 
 class VllmEngine(Engine):
@@ -50,7 +60,7 @@ class VllmEngine(Engine):
         memory: dict[str, Any] = (
             {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": sleeps}
             if cuda
-            else {"kv_cache_memory_bytes": int(kv_cache_gigabytes * (1 << 30)), "gpu_memory_utilization": 0.05}
+            else {"kv_cache_memory_bytes": int(kv_cache_gigabytes * GIB), "gpu_memory_utilization": 0.05}
         )
         self._llm = _start(
             model=model_path,
@@ -215,6 +225,22 @@ class VllmEngine(Engine):
             gc.collect()
 
 
+def most_cache(*, model: str, dtype: str, max_model_len: int, max_num_seqs: int, **_: object) -> float:
+    """Bytes of keys and values of a full batch of the longest rows; infinite where the model does not say it plainly.
+
+    On a CPU vLLM writes zeros over its whole cache at the start: 0.4 to 2 s a GiB, of which a tiny model uses little.
+    """
+    config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    if not is_known(config) or not full_attention(config, max_model_len):
+        return math.inf
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    width = getattr(torch, dtype).itemsize
+    per_token = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * size * width
+    blocks = 1 + max_num_seqs * math.ceil(max_model_len / BLOCK)  # vLLM keeps one for itself
+    return blocks * BLOCK * per_token
+
+
 def _start(**settings: Any) -> LLM:
     """Start vLLM, and leave the random state of this process as it was.
 
@@ -222,8 +248,9 @@ def _start(**settings: Any) -> LLM:
         EngineError: it is not installed, or does not start; says what to change.
     """
     try:
-        with _quiet():
-            import vllm
+        # until `stop_core`: vLLM itself freezes and thaws all that there is
+        with _quiet(), imported_for_good(), without(*UNUSED):
+            from vllm import LLM
     except ImportError as error:
         raise EngineError(
             f"engine 'vllm' needs vLLM, which is not installed here ({error}). `pip install 'reasoner-rl[vllm]'`"
@@ -231,8 +258,10 @@ def _start(**settings: Any) -> LLM:
         ) from error
     before = random_state()
     try:
+        if cache := settings.get("kv_cache_memory_bytes"):
+            settings["kv_cache_memory_bytes"] = int(min(cache, most_cache(**settings)))
         with _quiet():
-            return vllm.LLM(trust_remote_code=False, **settings)
+            return LLM(trust_remote_code=False, **settings)
     except (RuntimeError, ValueError, OSError) as error:
         raise EngineError(
             f"vLLM could not start with {settings['model']!r}: {error}. Lower engine.options.gpu_memory_utilization or"

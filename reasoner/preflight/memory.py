@@ -223,7 +223,12 @@ def _vllm(stage: StageConfig, shape: Shape, width: int, *, on_gpu: bool) -> dict
     """Of vLLM in this process. On a GPU its cache takes what it is given, and sleeps while the policy learns."""
     found = {"engine weights": width * shape.parameters}
     if not on_gpu:
-        found["KV cache"] = float(cast("float", stage.engine.options.get("kv_cache_gigabytes", 1.0))) * GIB
+        options, scratch = stage.engine.options, stage.model.from_scratch
+        cache = float(cast("float", options.get("kv_cache_gigabytes", 1.0))) * GIB
+        if scratch is not None:  # a full batch of its longest rows, where that is less
+            tokens = cast("int", options.get("max_batch", 256)) * scratch.max_positions
+            cache = min(cache, 2.0 * shape.layers * shape.kv_share * shape.hidden * width * tokens)
+        found["KV cache"] = cache
         found["engine process"] = VLLM_BYTES
     return found
 

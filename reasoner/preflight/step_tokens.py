@@ -19,7 +19,6 @@ from reasoner.data.preferences import pair_of, preferences_in
 from reasoner.data.problems import read_problems
 from reasoner.data.prompt import render
 from reasoner.data.rows import shaped_rows
-from reasoner.errors import ReasonerError
 from reasoner.model.load import load_config_and_tokenizer
 from reasoner.preflight.memory import StepTokens
 from tasks.base import Problem, TaskError, UnusableRow
@@ -49,7 +48,7 @@ def step_tokens(stage: StageConfig) -> StepTokens | None:
         if data == "pairs":
             return StepTokens(0, stage_rows(stage) * statistics.fmean(_pairs(stage)))
         return StepTokens(0, stage_rows(stage) * statistics.fmean(_demonstrations(stage)))
-    except (ReasonerError, TaskError, UnusableRow, OSError, ValueError):
+    except (TaskError, UnusableRow, OSError, ValueError):
         return None  # whoever needs it says what is wrong with it
 
 

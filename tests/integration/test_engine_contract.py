@@ -288,6 +288,20 @@ def test_vllm_takes_the_new_weights_of_experts(name: str, tmp_path: Path) -> Non
     engine.close()
 
 
+def test_vllm_on_a_cpu_holds_a_cache_for_one_full_batch_and_no_more(tmp_path: Path) -> None:
+    section = ScratchConfig(hidden_size=64, layers=2, heads=2, max_positions=CONTEXT)
+    model, tokenizer = load_model(ModelSection(from_scratch=section), seed=0)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = open_engine("vllm", model_path=str(tmp_path), max_model_len=CONTEXT, max_batch=3)
+    cache = engine._llm.llm_engine.vllm_config.cache_config
+    assert (cache.block_size, cache.num_gpu_blocks) == (128, 1 + 3 * 2)
+    requests = [Request(prompt_ids=(5, 6, 7), seed=seed) for seed in range(8)]
+    found = completions(engine, requests, SamplingParams(max_tokens=CONTEXT - 3, end_ids=()))
+    assert {len(one.token_ids) for one in found} == {CONTEXT - 3}
+    engine.close()
+
+
 def test_vllm_refuses_heads_that_its_cpu_kernels_lack() -> None:
     from reasoner.engine.vllm_internals import check_head_size
 

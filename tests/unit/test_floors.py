@@ -52,12 +52,12 @@ ROOMS: Mapping[str, set[str]] = {
     "session": SESSION,
     "train": {"session", "rollout", "policy", "algorithm", "monitoring", "storage", *BASE},
     "stages": {"train", "session", "graders", "label", *SESSION},
-    "preflight": {"train", "session", "observe/explain", *SESSION},
+    "preflight": {"train", "session", "observe/explain", *SESSION} - {"errors"},
     "cli": ALL,
     "shadowed": set(),
     "__main__": {"cli", "shadowed"},
     "api": {"config", "engine", "errors", "stages", "storage"},
-    "__init__": {"api"},
+    "__init__": {"api", "shadowed"},
 }
 """Room of `reasoner/` to the rooms of it that it may import."""
 ONLY = {

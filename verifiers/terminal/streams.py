@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -59,6 +60,7 @@ def guard_streams() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # no text is refused where the terminal is not UTF-8
         setattr(sys, name, GuardedStream(stream))
+    os.environ["PYTHON_COLORS"] = "0"  # from Python 3.13 on a traceback is coloured, which would be spelled out too
 
 
 def unguarded(stream: SupportsWrite[str]) -> Any:

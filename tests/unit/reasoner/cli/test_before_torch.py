@@ -9,6 +9,7 @@ from tests.unit.test_floors import run_blocked
 
 WRONG = {
     "train gone.yaml": "no config 'gone.yaml'",
+    "train row.yml": "Did you mean 'rows.yaml'",
     "train quickstrt": "Did you mean 'quickstart'",
     "train taken.yaml": "exists already",
     "train rows.yaml task.options.path=gone.jsonl": "no file or folder 'gone.jsonl'",
@@ -26,6 +27,9 @@ WRONG = {
     "eval ./gone": "does not exist",
     "eval runs/mistyped": "--task must name a task: runs/mistyped is no folder here",
     "eval taken": "taken",
+    "eval here/mine2": "there is no run here/mine2. Did you mean 'mine'? Runs of here: mine, other.",
+    "chat here/mine2": "Did you mean 'mine'?",
+    "serve here/unlike": "there is no run here/unlike. Runs of here: mine, other.",
     "eval org/name --task arithmetc": "Did you mean 'arithmetic'",
     "export gone out": "must hold a model",
     "export . taken": "exists already",
@@ -46,6 +50,9 @@ print(json.dumps(found))
 def test_a_wrong_name_or_file_is_told_without_torch(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "config.yaml").write_text("")
+    for name in ("mine", "other"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+        (tmp_path / "here" / name / "config.yaml").touch()
     (tmp_path / "rows.jsonl").write_text(
         "".join(f'{{"prompt": "1+{number}=", "reference": "{1 + number}"}}\n' for number in range(20))
     )

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -14,13 +15,12 @@ import pytest
 from reasoner.shadowed import foreign_package
 
 ROOT = Path(__file__).resolve().parents[4]
-VERIFY = ["verify", "--verifier", "exact", "--gold", "1", "--completion", "1"]
+COMMAND = ["-m", "reasoner", "verify", "--verifier", "exact", "--gold", "1", "--completion", "1"]
 
 
-def started(folder: Path, *, path: list[Path]) -> subprocess.CompletedProcess[str]:
+def started(folder: Path, *, path: list[Path], arguments: Sequence[str] = COMMAND) -> subprocess.CompletedProcess[str]:
     given = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
-    command = [sys.executable, "-m", "reasoner", *VERIFY]
-    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True)
+    return subprocess.run([sys.executable, *arguments], cwd=folder, env=given, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("name", ["tasks.py", "sandbox/__init__.py", "verifiers/__init__.py", "tasks/notes.txt"])
@@ -66,3 +66,24 @@ def test_another_package_that_comes_first_is_told(place: str, says: str, tmp_pat
     assert str(other) in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["verifiers", "tasks", "sandbox"])
+@pytest.mark.parametrize("used", ["import reasoner; reasoner.run", "from reasoner import Run"])
+def test_another_package_is_told_to_a_program_that_runs_or_reads_a_run(name: str, used: str, tmp_path: Path) -> None:
+    other = tmp_path / "site-packages" / name / "__init__.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("def load_environment(): ...\n")
+    done = started(tmp_path, path=[other.parents[1], ROOT], arguments=["-c", used])
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"ImportError: another package is installed under the name {name!r} ({other})")
+    assert said.endswith("Keep the two in environments of their own.")
+    assert "During handling" not in done.stderr
+
+
+def test_what_needs_none_of_them_works_beside_another_package(tmp_path: Path) -> None:
+    (tmp_path / "verifiers.py").write_text("raise SystemExit('theirs')")
+    used = "import reasoner; print(reasoner.__version__, hasattr(reasoner, 'no_such'))"
+    done = started(tmp_path, path=[tmp_path, ROOT], arguments=["-c", used])
+    assert done.stdout.split()[1:] == ["False"], done.stderr

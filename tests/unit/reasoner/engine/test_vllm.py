@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from transformers import Gemma2Config, LlamaConfig, MambaConfig, PretrainedConfig
 
 from reasoner.engine.base import Engine, EngineError
 from reasoner.engine.check import checksum
-from reasoner.engine.vllm import VllmEngine
+from reasoner.engine.vllm import VllmEngine, most_cache
 from reasoner.engine.vllm_internals import load_into
 from reasoner.records import Request, SamplingParams
 
@@ -146,3 +149,28 @@ def test_vllm_in_process_refuses_weights_for_workers_of_their_own(device: Device
         EngineError, match=r'vllm-server with engine.options.arguments: \["--tensor-parallel-size", "2"\]'
     ):
         engine_of(tensor_parallel_size=2).load_weights([], 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "numbers"),
+    [
+        # 2 (keys and values) * 3 layers * 2 heads * 16 wide * (1 + 4 rows * 2 blocks) * 128 tokens
+        ({}, 2 * 3 * 2 * 16 * 9 * 128),
+        ({"head_dim": 32}, 2 * 3 * 2 * 32 * 9 * 128),
+        ({"num_key_value_heads": None}, 2 * 3 * 4 * 16 * 9 * 128),
+    ],
+)
+def test_the_cache_on_a_cpu_is_no_larger_than_a_full_batch_fills(
+    changed: Mapping[str, object], numbers: int, tmp_path: Path
+) -> None:
+    shape = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3}
+    LlamaConfig(**shape | changed).save_pretrained(tmp_path)
+    asked = {"model": str(tmp_path), "max_model_len": 160, "max_num_seqs": 4}
+    assert most_cache(dtype="float32", **asked) == 4 * numbers
+    assert most_cache(dtype="bfloat16", **asked, seed=0) == 2 * numbers
+
+
+@pytest.mark.parametrize("config", [Gemma2Config(), MambaConfig()])
+def test_a_model_whose_cache_is_not_plain_gets_what_the_config_says(config: PretrainedConfig, tmp_path: Path) -> None:
+    config.save_pretrained(tmp_path)
+    assert most_cache(model=str(tmp_path), dtype="float32", max_model_len=8192, max_num_seqs=4) == math.inf

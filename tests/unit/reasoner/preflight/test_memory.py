@@ -154,6 +154,25 @@ def test_a_stage_that_samples_nothing_has_no_engine(stage: dict[str, object], on
     assert "KV cache" not in memory_line(resolve(raw).stages[0], on_gpu=on_gpu)
 
 
+@pytest.mark.parametrize(
+    ("positions", "options", "cache"),
+    [
+        (128, {}, 2 * 3 * 32 * 4 * 256 * 128),  # keys and values, layers, width of 2 of 4 heads, float32, rows, tokens
+        (128, {"max_batch": 8}, 2 * 3 * 32 * 4 * 8 * 128),
+        (128, {"kv_cache_gigabytes": 0.001}, 0.001 * 2**30),
+        (8192, {}, 2**30),
+    ],
+)
+def test_the_cache_of_a_small_model_on_a_cpu_is_that_of_its_largest_batch(
+    positions: int, options: dict[str, object], cache: float
+) -> None:
+    shape = {"hidden_size": 64, "layers": 3, "heads": 4, "kv_heads": 2, "max_positions": positions}
+    raw = {"task": "arithmetic", "model": {"from_scratch": shape}, "engine": {"name": "vllm", "options": options}}
+    found = estimate(resolve(raw).stages[0], on_gpu=False)
+    assert found is not None
+    assert found.parts["KV cache"] == pytest.approx(cache)
+
+
 def test_sft_that_evaluates_by_sampling_has_one() -> None:
     found = estimate(resolve({"method": "sft", "task": "gsm8k", "model": "x/Y-7B"}).stages[0])
     assert found is not None
