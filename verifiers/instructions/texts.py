@@ -163,17 +163,16 @@ def syllables(word: str) -> int:
 
 @functools.cache
 def _function(module: str, name: str) -> Any:
-    need(module)
+    need(module.partition(".")[0])
     return getattr(import_module(module), name)
 
 
 def begins_with_verb(text: str) -> bool:
-    """Whether the first word is tagged as a verb by textblob's lexicon and rules."""
-    need("textblob")
-    first = tokens(text)[:12]
+    """Whether textblob's lexicon and rules tag the first word, in lower case, as a verb."""
+    first = list(tokens(text)[:12])
     if not first:
         return False
-    tagged = import_module("textblob.en").tag(" ".join(first), tokenize=False)
+    tagged = _function("textblob.en", "tag")(" ".join([first[0].lower(), *first[1:]]), tokenize=False)
     return bool(tagged) and tagged[0][1].startswith("VB")
 
 
