@@ -146,7 +146,7 @@ def _read(id: JSON, kwargs: JSON) -> Instruction:
 
 
 def variants(text: str) -> list[str]:
-    """The text without its first line, its last, both, and each of the four without asterisks; none that is empty.
+    r"""The text without its first line, its last, both, and each of the four without asterisks; none that is empty.
 
     Example:
         >>> variants("Sure:\n*one* two")
