@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from verifiers.errors import BadReference
 from verifiers.jsonl import is_list
@@ -12,7 +12,6 @@ from verifiers.suggest import did_you_mean
 from verifiers.verdict import JSON
 
 Follows = TypeVar("Follows", bound=Callable[..., bool])
-Arguments = Mapping[str, Any]
 LONGEST_TEXT = 20_000
 """Characters of a text argument."""
 
@@ -22,21 +21,38 @@ class Argument(NamedTuple):
 
     said: str
     """In words: must be ..."""
-    read: Callable[[JSON], Any]
+    read: Callable[[JSON], object]
     """The value as the check takes it; None where it may not be."""
 
 
 def _whole(least: int) -> Callable[[JSON], int | None]:
     def read(value: JSON) -> int | None:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        return int(value) if value == value // 1 and least <= value <= 1e9 else None
+        number = _number(value)
+        return int(number) if number is not None and number == number // 1 and least <= number <= 1e9 else None
 
     return read
 
 
+def _number(value: JSON) -> int | float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _percentage(value: JSON) -> int | float | None:
+    number = _number(value)
+    return number if number is not None and 0 <= number <= 100 else None
+
+
+def _relation(value: JSON) -> str | None:
+    return value if isinstance(value, str) and value in RELATIONS else None
+
+
 def _text(value: JSON) -> str | None:
     return value if isinstance(value, str) and value.strip() and len(value) <= LONGEST_TEXT else None
+
+
+def _keyword(value: JSON) -> str | None:
+    text = _text(value)
+    return None if text is None else text.strip()
 
 
 def _texts(value: JSON) -> tuple[str, ...] | None:
@@ -44,31 +60,29 @@ def _texts(value: JSON) -> tuple[str, ...] | None:
     return tuple(found) if is_list(value) and found and len(found) == len(value) else None
 
 
-COUNT = Argument("a whole number of at least 0", _whole(0))
-PLACE = Argument("a whole number of at least 1", _whole(1))
-PERCENTAGE = Argument(
-    "a number from 0 to 100",
-    lambda value: (
-        value if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100 else None
-    ),
-)
-RELATION = Argument("'less than' or 'at least'", lambda value: value if value in ("less than", "at least") else None)
-TEXT = Argument(f"a text of up to {LONGEST_TEXT} characters that is not empty", _text)
-KEYWORD = Argument(TEXT.said, lambda value: text.strip() if (text := _text(value)) is not None else None)
-KEYWORDS = Argument("a list of texts, none of them empty", _texts)
-LETTER = Argument(
-    "one character",
-    lambda value: value.lower() if isinstance(value, str) and len(value) == 1 and not value.isspace() else None,
-)
+def _letter(value: JSON) -> str | None:
+    return value.lower() if isinstance(value, str) and len(value) == 1 and not value.isspace() else None
+
+
+def _language(value: JSON) -> str | None:
+    return value.lower() if isinstance(value, str) and value.lower() in LANGUAGES else None
+
+
+RELATIONS = ("less than", "at least")
 LANGUAGES = (
     "af ar bg bn ca cs cy da de el en es et fa fi fr gu he hi hr hu id it ja kn ko lt lv mk ml mr ne nl no pa pl pt ro"
     " ru sk sl so sq sv sw ta te th tl tr uk ur vi zh-cn zh-tw"
 ).split()
 """Codes that langdetect gives."""
-LANGUAGE = Argument(
-    f"a code of {', '.join(LANGUAGES)}",
-    lambda value: value.lower() if isinstance(value, str) and value.lower() in LANGUAGES else None,
-)
+COUNT = Argument("a whole number of at least 0", _whole(0))
+PLACE = Argument("a whole number of at least 1", _whole(1))
+PERCENTAGE = Argument("a number from 0 to 100", _percentage)
+RELATION = Argument("'less than' or 'at least'", _relation)
+TEXT = Argument(f"a text of up to {LONGEST_TEXT} characters that is not empty", _text)
+KEYWORD = Argument(TEXT.said, _keyword)
+KEYWORDS = Argument("a list of texts, none of them empty", _texts)
+LETTER = Argument("one character", _letter)
+LANGUAGE = Argument(f"a code of {', '.join(LANGUAGES)}", _language)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +97,10 @@ class Check:
     """By their public names; all of them are wanted."""
     needs: tuple[str, ...]
     """Modules of the extra `instructions`."""
-    fault: Callable[[Arguments], str | None] | None
-    """What is wrong with arguments that are each what they may be."""
+    fault: Callable[..., str | None] | None
+    """(arguments by name): what is wrong with them together."""
 
-    def read(self, kwargs: Mapping[str, JSON]) -> Arguments:
+    def read(self, kwargs: Mapping[str, JSON]) -> Mapping[str, object]:
         """Read the arguments of a row; those that are null count as left out.
 
         Raises:
@@ -99,14 +113,14 @@ class Check:
                 raise BadReference(
                     f"{self.id} has no argument {name!r}.{did_you_mean(name, self.arguments)} It has: {takes}."
                 )
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for name, argument in self.arguments.items():
             if name not in given:
                 raise BadReference(f"{self.id} lacks its argument {name}: {argument.said}.")
             found[name] = argument.read(given[name])
             if found[name] is None:
                 raise BadReference(f"{self.id}: {name} must be {argument.said}; got {given[name]!r:.80}.")
-        fault = self.fault(found) if self.fault else None
+        fault = self.fault(**found) if self.fault else None
         if fault:
             raise BadReference(f"{self.id}: {fault}.")
         return found
@@ -123,7 +137,7 @@ class Table:
         id: str,
         *,
         needs: tuple[str, ...] = (),
-        fault: Callable[[Arguments], str | None] | None = None,
+        fault: Callable[..., str | None] | None = None,
         **arguments: Argument,
     ) -> Callable[[Follows], Follows]:
         """Enter a function under a public id; the function itself stays as it is."""
@@ -157,7 +171,6 @@ __all__ = [
     "RELATION",
     "TEXT",
     "Argument",
-    "Arguments",
     "Check",
     "Table",
     "compares",

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from itertools import islice, pairwise
 
-from verifiers.instructions.check import COUNT, TEXT, Arguments, Table
+from verifiers.instructions.check import COUNT, TEXT, Table
 from verifiers.instructions.texts import PUNCTUATION, SENTENCES, is_emoji, plain, sentences, tokens
 
 FORMS = Table()
@@ -325,9 +325,9 @@ def repeat_simple(text: str) -> bool:
     return text.strip().lower() == SIMPLE
 
 
-def _outside(arguments: Arguments) -> str | None:
-    start, end, length = arguments["n_start"], arguments["n_end"], len(arguments["prompt_to_repeat"])
-    return None if start <= end < length else f"0 <= n_start <= n_end < {length}, the prompt's length, must hold"
+def _outside(*, prompt_to_repeat: str, n_start: int, n_end: int) -> str | None:
+    length = len(prompt_to_repeat)
+    return None if n_start <= n_end < length else f"0 <= n_start <= n_end < {length}, the prompt's length, must hold"
 
 
 @FORMS.check("repeat:repeat_span", fault=_outside, prompt_to_repeat=TEXT, n_start=COUNT, n_end=COUNT)

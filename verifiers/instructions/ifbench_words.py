@@ -47,12 +47,11 @@ PRIMES = frozenset(n for n in range(2, 98) if all(n % d for d in range(2, n)))
 JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 
 
-@WORDS.check(
-    "count:word_count_range",
-    fault=lambda given: "min_words must be at most max_words" if given["min_words"] > given["max_words"] else None,
-    min_words=COUNT,
-    max_words=COUNT,
-)
+def _crossed(*, min_words: int, max_words: int) -> str | None:
+    return "min_words must be at most max_words" if min_words > max_words else None
+
+
+@WORDS.check("count:word_count_range", fault=_crossed, min_words=COUNT, max_words=COUNT)
 def word_count_range(text: str, *, min_words: int, max_words: int) -> bool:
     """Count runs of letters, digits and underscores. `WordCountRangeChecker`."""
     return min_words <= len(words(text)) <= max_words

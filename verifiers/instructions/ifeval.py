@@ -18,7 +18,6 @@ from verifiers.instructions.check import (
     PLACE,
     RELATION,
     TEXT,
-    Arguments,
     Table,
     compares,
 )
@@ -86,9 +85,9 @@ def number_words(text: str, *, num_words: int, relation: str) -> bool:
     return compares(len(words(text)), relation, num_words)
 
 
-def _beyond_last(arguments: Arguments) -> str | None:
-    nth, count = arguments["nth_paragraph"], arguments["num_paragraphs"]
-    return f"nth_paragraph must be at most num_paragraphs, {count}; got {nth}" if nth > count else None
+def _beyond_last(*, num_paragraphs: int, nth_paragraph: int, first_word: str) -> str | None:
+    past = nth_paragraph > num_paragraphs
+    return f"nth_paragraph must be at most num_paragraphs, {num_paragraphs}; got {nth_paragraph}" if past else None
 
 
 @IFEVAL.check(
