@@ -62,7 +62,11 @@ class Instructions(Verifier):
         "required": [*KEYS],
     }
     examples = (
-        Example(completion="- hot tea\n- cold milk", reference=_LIST),
+        Example(
+            completion="- hot tea\n- cold milk",
+            reference=_LIST,
+            prompt="What shall we drink? Write two points, and name tea and milk.",
+        ),
         Example(completion="- hot tea\n- cold milk\n- more tea", reference=_LIST, outcome=Outcome.INCORRECT),
         Example(completion="- hot tea\n- cold water", reference=_LIST, outcome=Outcome.INCORRECT),
         Example(completion="<<Owls>>\nThey hunt at dusk.\nGood night.", reference=_TITLED),
