@@ -62,12 +62,18 @@ def _reference(groups: Sequence[tuple[object, object]]) -> dict[str, object]:
         if not is_list(given) or len(given) != len(listed):
             raise UnfitRow(f"must have one object of arguments for each of {len(listed)} ids; got {str(given)[:60]!r}")
         every += listed
-        arguments += [
-            {name: value for name, value in one.items() if value is not None} if is_object(one) else {} for one in given
-        ]
+        arguments += [_arguments(one) for one in given]
     if not every or not all(map(is_text, every)):
         raise UnfitRow(f"must name at least one instruction; got {str(every)[:60]!r}")
     return {"instruction_id_list": every, "kwargs": arguments}
+
+
+def _arguments(given: object) -> dict[str, object]:
+    """Arguments that are not null; None and null for none, JSON in text for what it holds."""
+    found = from_json(given)
+    if found is not None and not is_object(found):
+        raise UnfitRow(f"must have arguments that are objects; got {str(found)[:60]!r}")
+    return {name: value for name, value in (found or {}).items() if value is not None}
 
 
 def _asks(row: Row) -> bool:

@@ -301,6 +301,7 @@ COMMA, TITLE = "punctuation:no_comma", "detectable_format:title"
         ({**ASKED, "instruction_id_list": [COMMA], "kwargs": [{"N": None}]}, [COMMA], [{}]),
         ({**ASKED, "instruction_id_list": [COMMA], "kwargs": "[null]"}, [COMMA], [{}]),
         ({**ASKED, "instruction_id_list": ["count:numbers"], "kwargs": [{"N": 2.0}]}, ["count:numbers"], [{"N": 2.0}]),
+        ({**ASKED, "instruction_id_list": ["count:numbers"], "kwargs": ['{"N": 2}']}, ["count:numbers"], [{"N": 2}]),
         ({"messages": CHAT, "instruction_id_list": [COMMA], "kwargs": [{}]}, [COMMA], [{}]),
     ],
 )
@@ -334,6 +335,8 @@ def test_instructions_in_the_text_of_the_answer(text: str) -> None:
     [
         "[{'instruction_id': ['a:b'], 'kwargs': []}]",
         "[{'instruction_id': [], 'kwargs': []}]",
+        "[{'instruction_id': ['a:b'], 'kwargs': ['none']}]",
+        "[{'instruction_id': ['a:b', 3], 'kwargs': [None, None]}]",
         "[{'instruction_id': __import__('os').getcwd(), 'kwargs': []}]",
         "instruction_id and kwargs",
         "[" * 50_000 + "'instruction_id', 'kwargs'",
