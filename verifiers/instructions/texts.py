@@ -82,7 +82,7 @@ def plain(text: str) -> str:
 _NO_PUNCTUATION = str.maketrans("", "", PUNCTUATION)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=16)
 def sentences(text: str) -> tuple[str, ...]:
     """Split into sentences by Punkt's English model, as nltk's `sent_tokenize` does.
 
@@ -95,7 +95,7 @@ def sentences(text: str) -> tuple[str, ...]:
     return tuple(_punkt().tokenize(text))
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=16)
 def tokens(text: str) -> tuple[str, ...]:
     """Split into words and punctuation, sentence by sentence, as nltk's `word_tokenize` does.
 
@@ -125,7 +125,7 @@ def _treebank() -> Callable[[str], list[str]]:
     return import_module("nltk.tokenize.destructive").NLTKWordTokenizer().tokenize
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=16)
 def language(text: str) -> str | None:
     """Guess the language by langdetect, with a fixed seed; None for a text that says nothing of it, as `42!`.
 
