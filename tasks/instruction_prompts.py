@@ -190,7 +190,7 @@ ALL = (
     ),
     _kind("format:thesis", "title", "Begin with a thesis in HTML's italics."),
     _kind("startend:end_checker", "edges", "End with: {end_phrase}", end_phrase=_one_of(*ENDINGS)),
-    _kind("startend:quotation", "edges", "Put all of it into double quotation marks."),
+    _kind("startend:quotation", "edges", "Put all of it in quotation marks."),
     _kind(
         "detectable_content:postscript",
         "edges",
@@ -220,7 +220,10 @@ ALL = (
 )
 KINDS: Mapping[str, Kind] = {kind.id: kind for kind in ALL}
 """By public id. Those of fixed questions (custom:...) and of copying (repeat:..., ratio:overlap) are not among them."""
-WRITABLE = ("length_constraints:number_words", "keywords:existence", "punctuation:no_comma")
+WRITABLE = (
+    *("length_constraints:number_words", "keywords:existence"),
+    *("punctuation:no_comma", "startend:quotation"),
+)
 """Kinds that the writer of demonstrations can follow."""
 
 
@@ -232,7 +235,7 @@ class InstructionPrompts(Task):
         most: instructions of a request, at most; those that contradict each other do not meet.
         largest: number of words that is asked for.
         demonstrations: none, perfect or careless (of a writer who forgets each instruction half of the time). They
-            name animals, and are there for number_words, existence and no_comma alone.
+            name animals, and are there for the kinds WRITABLE alone.
         train_size: problems of the training split.
         test_size: of the test split.
         seed: of the draw; the split of a problem depends on its words alone.
@@ -281,17 +284,17 @@ class InstructionPrompts(Task):
         for given in kwargs:
             if "num_words" in given:
                 given["num_words"] = source.randint(3, self._largest)
-        asked = " ".join(kind.put(given) for kind, given in zip(kinds, kwargs, strict=True))
-        prompt = f"Write about the {source.choice(TOPICS)}. {asked}"
-        ids: list[JSON] = [kind.id for kind in kinds]
+        asked = {kind.id: given for kind, given in zip(kinds, kwargs, strict=True)}
+        said = " ".join(KINDS[id].put(given) for id, given in asked.items())
+        prompt = f"Write about the {source.choice(TOPICS)}. {said}"
         return Problem(
             id=f"instructions/{prompt}",
             prompt=f"{prompt}\n",
-            reference={"instruction_id_list": ids, "kwargs": [*kwargs]},
+            reference={"instruction_id_list": [*asked], "kwargs": [*asked.values()]},
             verifier="instructions",
             verifier_options=self._options,
             difficulty=len(kinds) / self._most,
-            demonstration=None if self._forget is None else write(source, kwargs, self._forget),
+            demonstration=None if self._forget is None else write(source, asked, self._forget),
             task=self.name,
         )
 
@@ -308,31 +311,34 @@ class InstructionPrompts(Task):
         return [kind for kind in self._kinds if kind in found.values()]
 
 
-def write(source: random.Random, asked: Sequence[Kwargs], forget: float) -> str:
+def write(source: random.Random, asked: Mapping[str, Kwargs], forget: float) -> str:
     """Names of animals that follow what is asked for, each instruction forgotten with a chance.
 
     Args:
         source: of what is left open.
-        asked: arguments of the instructions, each of another of the kinds WRITABLE.
+        asked: the instructions, kind to arguments, of the kinds WRITABLE.
         forget: chance of each instruction.
 
     Example:
-        >>> write(random.Random(0), [{"relation": "less than", "num_words": 3}, {"keywords": ["owl"]}, {}], 0.0)
-        'owl mouse'
+        >>> asked = {"length_constraints:number_words": {"relation": "less than", "num_words": 4}}
+        >>> write(random.Random(0), asked | {"startend:quotation": {}, "punctuation:no_comma": {}}, 0.0)
+        '"mouse moth"'
     """
-    kept = [kwargs for kwargs in asked if source.random() >= forget]
+    kept = {id: kwargs for id, kwargs in asked.items() if source.random() >= forget}
     words, few, many = list[str](), 1, 6
-    for kwargs in kept:
-        keywords, number = kwargs.get("keywords"), kwargs.get("num_words")
-        if isinstance(keywords, list):
-            words = [*map(str, keywords)]
-        if isinstance(number, int):
-            few, many = (number, number + 2) if kwargs["relation"] == "at least" else (1, number - 1)
+    keywords = kept.get("keywords:existence", {}).get("keywords")
+    if isinstance(keywords, list):
+        words = [*map(str, keywords)]
+    length = kept.get("length_constraints:number_words", {})
+    number = length.get("num_words")
+    if isinstance(number, int):
+        few, many = (number, number + 2) if length["relation"] == "at least" else (1, number - 1)
     count = max(len(words), source.randint(few, many))
     words += [source.choice(TOPICS) for _ in range(count - len(words))]
     source.shuffle(words)
-    comma = {} not in kept and source.random() < 0.7
-    return (", " if comma else " ").join(words)
+    comma = "punctuation:no_comma" not in kept and source.random() < 0.7
+    said = (", " if comma else " ").join(words)
+    return f'"{said}"' if "startend:quotation" in kept else said
 
 
 __all__ = ["KINDS", "WRITABLE", "InstructionPrompts", "Kind", "write"]

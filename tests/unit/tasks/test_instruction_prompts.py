@@ -65,6 +65,7 @@ def test_a_perfect_writer_follows_everything_and_a_careless_one_part_of_it() -> 
         ({"largest": 2}, "largest must be between 3 and 1000"),
         ({"demonstrations": "good"}, "none, perfect or careless"),
         ({"demonstrations": "perfect"}, "kinds has 'keywords:forbidden_words'"),
+        ({"kinds": ["count:numbers"], "demonstrations": "careless"}, "kinds has 'count:numbers'"),
     ],
 )
 def test_options_that_cannot_be_used(options: dict[str, object], said: str) -> None:
