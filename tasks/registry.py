@@ -26,6 +26,7 @@ BUILTIN: Mapping[str, str] = {
     "functions": "tasks.functions:Functions",
     "game24": "tasks.game24:Game24",
     "gsm8k": "tasks.gsm8k:Gsm8k",
+    "instructions": "tasks.instruction_prompts:InstructionPrompts",
     "humaneval": "tasks.humaneval:HumanEval",
     "mbpp": "tasks.mbpp:Mbpp",
     "mbpp_plus": "tasks.mbpp:MbppPlus",

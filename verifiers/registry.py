@@ -36,6 +36,7 @@ BUILTIN: Mapping[str, str] = {
     "format": "verifiers.answers.exact:Format",
     "gate": "verifiers.compose:Gate",
     "judge": "verifiers.judge.verifier:Judge",
+    "instructions": "verifiers.instructions.verifier:Instructions",
     "json_schema": "verifiers.answers.json_schema:JsonSchema",
     "jury": "verifiers.judge.jury:Jury",
     "length": "verifiers.answers.shaping:Length",

@@ -22,6 +22,7 @@ Row = Mapping[str, object]
 Use = Literal["problems", "demonstrations", "preferences"]
 PROVIDERS = (
     "tasks.code_sets.formats",
+    "tasks.inputs.instruction_formats",
     "tasks.inputs.problem_formats",
     "tasks.inputs.demonstration_formats",
     "tasks.inputs.preference_formats",

@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from typing import cast
 
 from tasks.bbh import SUBTASKS
 from tasks.code_sets.functions import read_humaneval_plus, read_mbpp_plus
 from tasks.code_sets.livecodebench import read_livecodebench
 from tasks.code_sets.rows import CodeProblem
 from tasks.inputs.formats import UnfitRow
+from tasks.inputs.instruction_formats import read_ifeval
 from tasks.inputs.problem_formats import read_gsm8k
-from tasks.inputs.values import find, from_json, is_list, is_text, need, need_text, texts
+from tasks.inputs.values import find, need, need_text, texts
 from tasks.suites.suite import Asked, Row
+from verifiers import JSON
 
 LETTERS = "ABCDEFGHIJ"
 LETTER = re.compile(r"\([A-Z]\)")
@@ -133,14 +136,7 @@ def livecodebench(row: Row, draw: random.Random) -> Asked:
 
 def ifeval(row: Row, draw: random.Random) -> Asked:
     """A prompt with the instructions that it holds: their ids, and the arguments of each."""
-    ids = need(row, "instruction_id_list")
-    kwargs = [from_json(one) for one in given] if is_list(given := need(row, "kwargs")) else from_json(given)
-    if not (is_list(ids) and is_list(kwargs) and len(ids) == len(kwargs) and all(map(is_text, ids))):
-        raise UnfitRow("must have as many kwargs as ids in instruction_id_list")
-    return Asked(
-        question=need_text(row, "prompt"),
-        reference={"instruction_id_list": [str(one) for one in ids], "kwargs": kwargs},  # pyright: ignore
-    )
+    return Asked(question=need_text(row, "prompt"), reference=cast("JSON", read_ifeval(row)["reference"]))
 
 
 def _answer(value: object) -> str:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 CARELESS = f"{Path(__file__).parents[1] / 'unit' / 'verifiers' / 'careless.py'}"
 
 
-GRADES = ["choice", "json_schema", "logic", "numeric"]
+GRADES = ["choice", "instructions", "json_schema", "logic", "numeric"]
 ALSO = sorted(set(BUILTIN) - {*GRADES, "code", "judge", "jury", "reasoning-gym"})
 """The rest but for those that need a sandbox, a model, or a package that is not installed: they are tried below."""
 

@@ -99,6 +99,7 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "mathematics/wordings": {"mathematics", "mathematics/reading"},
     "mathematics/references": MATHEMATICS | INTERFACE | {"answers", "mathematics/wordings"},
     "mathematics/verifier": MATHEMATICS | INTERFACE | {"answers", "mathematics/references", "mathematics/wordings"},
+    "instructions": INTERFACE | {"answers"},
     "logic": INTERFACE | {"answers"},
     "code": INTERFACE | {"answers"},
     "judge": INTERFACE | {"answers", "compose"},

@@ -289,3 +289,60 @@ def test_a_prompt_that_ends_in_the_reply_is_refused_unless_a_format_says_where_i
 def test_the_page_shows_the_table_of_the_code(use: Use) -> None:
     page = (Path(__file__).parents[4] / "docs" / "data.md").read_text(encoding="utf-8")
     assert f"### {use.capitalize()}\n\n{table(use)}\n" in page
+
+
+ASKED = {"prompt": "Say it."}
+COMMA, TITLE = "punctuation:no_comma", "detectable_format:title"
+
+
+@pytest.mark.parametrize(
+    ("row", "ids", "kwargs"),
+    [
+        ({**ASKED, "instruction_id_list": [COMMA], "kwargs": [{"N": None}]}, [COMMA], [{}]),
+        ({**ASKED, "instruction_id_list": [COMMA], "kwargs": "[null]"}, [COMMA], [{}]),
+        ({**ASKED, "instruction_id_list": ["count:numbers"], "kwargs": [{"N": 2.0}]}, ["count:numbers"], [{"N": 2.0}]),
+        ({**ASKED, "instruction_id_list": ["count:numbers"], "kwargs": ['{"N": 2}']}, ["count:numbers"], [{"N": 2}]),
+        ({"messages": CHAT, "instruction_id_list": [COMMA], "kwargs": [{}]}, [COMMA], [{}]),
+    ],
+)
+def test_rows_of_instructions_keep_what_is_not_null(row: Mapping[str, object], ids: object, kwargs: object) -> None:
+    found = recognise([row], use="problems")
+    assert found is not None
+    assert found.format.name == "ifeval"
+    read = found.format.read(row)
+    assert read["reference"] == {"instruction_id_list": ids, "kwargs": kwargs}
+    assert "42" not in str(read["prompt"])  # the reply is not shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[{{'instruction_id': ['{COMMA}', '{TITLE}'], 'kwargs': [None, {{'N': None}}]}}]",
+        json.dumps([{"instruction_id": [COMMA, TITLE], "kwargs": [None, {}]}]),
+        json.dumps([{"instruction_id": COMMA, "kwargs": None}, {"instruction_id": TITLE, "kwargs": {}}]),
+    ],
+)
+def test_instructions_in_the_text_of_the_answer(text: str) -> None:
+    row = {"messages": [CHAT[0]], "ground_truth": text, "constraint": "No comma."}
+    found = recognise([row], use="problems")
+    assert found is not None
+    assert found.format.name == "if_multi_constraints"
+    assert found.format.read(row)["reference"] == {"instruction_id_list": [COMMA, TITLE], "kwargs": [{}, {}]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'instruction_id': ['a:b'], 'kwargs': []}]",
+        "[{'instruction_id': [], 'kwargs': []}]",
+        "[{'instruction_id': ['a:b'], 'kwargs': ['none']}]",
+        "[{'instruction_id': ['a:b', 3], 'kwargs': [None, None]}]",
+        "[{'instruction_id': __import__('os').getcwd(), 'kwargs': []}]",
+        "instruction_id and kwargs",
+        "[" * 50_000 + "'instruction_id', 'kwargs'",
+    ],
+)
+def test_text_that_holds_no_instructions_is_an_unfit_row_and_is_not_run(text: str) -> None:
+    row = {"messages": [CHAT[0]], "ground_truth": text}
+    with pytest.raises(UnfitRow):
+        format_named("if_multi_constraints", "problems").read(row)

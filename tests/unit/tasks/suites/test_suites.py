@@ -179,15 +179,18 @@ def test_the_configurations_of_the_hub_follow_each_other(monkeypatch: pytest.Mon
     assert [(one.id, one.info["part"]) for one in found] == [(f"bbh/{at}", name) for at, name in enumerate(SUBTASKS)]
 
 
-def test_ifeval_hands_ids_and_arguments_on_as_published() -> None:
+def test_ifeval_hands_on_ids_and_the_arguments_that_are_not_null() -> None:
     import random
 
     asked = readers.ifeval(IFEVAL, random.Random(0))
     assert asked.question == "Write without commas."
-    assert asked.reference == {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{"num_words": None}]}
+    assert asked.reference == {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     packed = readers.ifeval(IFEVAL | {"kwargs": ['{"num_words": null}']}, random.Random(0))
     assert packed.reference == asked.reference
-    with pytest.raises(ValueError, match="as many kwargs"):
+    grade = get_verifier("instructions").verify
+    assert grade(completion="I do so.", reference=asked.reference).right
+    assert not grade(completion="I do so, gladly.", reference=asked.reference).right
+    with pytest.raises(ValueError, match="one object of arguments"):
         readers.ifeval(IFEVAL | {"kwargs": []}, random.Random(0))
 
 
