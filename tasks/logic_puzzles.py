@@ -10,7 +10,8 @@ from typing import NamedTuple
 from tasks.base import Problem, Task, TaskError
 from tasks.drawing import draw_distinct
 from verifiers import JSON
-from verifiers.logic.formula import evaluate, parse
+from verifiers.logic.formula import evaluate
+from verifiers.logic.reading import parse
 
 NAMES = ("Ann", "Bob", "Cleo", "Dan", "Eva", "Finn", "Gus")
 PETS = ("cat", "dog", "fox", "hen", "owl", "pig", "ram")

@@ -1,4 +1,4 @@
-"""A process that answers questions until its owner closes the pipe. Each has CPU seconds, then the process is killed."""
+"""A process that answers questions until its owner closes the pipe, each within CPU seconds; then it is killed."""
 
 from __future__ import annotations
 

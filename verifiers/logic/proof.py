@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from verifiers.logic.formula import FALSE, FormulaError, Node, parse
+from verifiers.logic.formula import FALSE, FormulaError, Node
+from verifiers.logic.reading import parse
 
 MAX_LINES = 2000
 LINE = re.compile(r"^\s*(\d{1,6})\s*[.:)]\s*((?:[|│]\s*)*)(.+?)\s*(?:;|\[|\bby\b|//)\s*(.+?)\s*\]?\s*$")
