@@ -32,6 +32,8 @@ def decide(question: Question) -> str:
     """Return `Found` as JSON, or {"fault": why it is no question, "values": whether the values are what is wrong}."""
     try:
         found = _decided(question)
+    except TooLarge as error:
+        found = Found(None, limit=str(error))
     except FormulaError as error:
         return json.dumps({"fault": str(error), "values": isinstance(error, ValueFault)})
     return json.dumps(found._asdict())

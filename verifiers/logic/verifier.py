@@ -198,18 +198,18 @@ def _grade_label(given: Reference, answer: str) -> Verdict:
 
 @lru_cache(maxsize=256)
 def _premises_and_goal(premises: tuple[str, ...], goal: str) -> tuple[tuple[Node, ...], Node]:
-    read = (*(parse(text) for text in premises), parse(goal))
+    read = tuple(parse(text, close=False) for text in (*premises, goal))
     typed(read)
     return read[:-1], read[-1]
 
 
 def _grade_model(given: Reference, answer: str) -> Verdict:
     shown = answer[:500]
+    formulas, sorts = _gold_formulas(given.formulas) if given.smtlib is None else ([], {})
     try:
         assignment = read_assignment(answer)
         if given.smtlib is not None:
             return _grade_smt_model(given, assignment, shown)
-        formulas, sorts = _gold_formulas(given.formulas)
         values = values_of(assignment, sorts, given.values)
     except FormulaError as error:
         return fixed(Outcome.INCORRECT, f"no assignment: {error}", answer=shown)
@@ -245,7 +245,9 @@ def _grade_smt_model(given: Reference, assignment: Mapping[str, str], shown: str
 def _read_formula(given: Reference) -> Node | str:
     (read,) = formulas_of((given.formula,), given.domain, given.smtlib)
     if given.smtlib is not None or given.domain is not None:
-        ask(Question((read,), None, given.domain, given.smtlib))  # are its names declared?
+        found = ask(Question((read,), None, given.domain, given.smtlib))  # are its names declared?
+        if found.holds is None and given.domain is not None:
+            raise FormulaError(found.limit)
     return read
 
 
