@@ -31,6 +31,7 @@ BUILTIN: Mapping[str, str] = {
     "mbpp_plus": "tasks.mbpp:MbppPlus",
     "logic-puzzles": "tasks.logic_puzzles:LogicPuzzles",
     "prontoqa": "tasks.prontoqa:ProntoQa",
+    "sudoku": "tasks.sudoku:Sudoku",
     "topics": "tasks.topics:Topics",
     "word_problems": "tasks.word_problems:WordProblems",
     "reasoning-gym": "tasks.gym:ReasoningGym",
