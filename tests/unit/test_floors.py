@@ -67,7 +67,8 @@ ONLY = {
 }
 """Arrows that lead to one file of a room alone."""
 INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry", "text"}
-INTERFACE |= {"row_choice", "own_files", "plain_yaml", "columns", "alternatives", "given", "child_process", "asked_process", "asked_child"}
+INTERFACE |= {"row_choice", "own_files", "plain_yaml", "columns", "alternatives", "given", "child_process"}
+INTERFACE |= {"asked_process", "asked_child"}
 MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality", "mathematics/opinion"}
 VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "errors": set(),

@@ -36,7 +36,12 @@ SAME = {
         "∀u ∀v (R(u, v) iff not u = v)",
     ],
     "P(a) ⊕ Q(a)": ["P(a) xor Q(a)", "P(a) <~> Q(a)", "P(a) \\oplus Q(a)", "P(a) ^ Q(a)", "P( a ) ⊻ Q(a)"],
-    "¬P(a) ∧ ¬∃x Q(x)": ["-P(a) & -exists x Q(x).", "~P(a) & ~(?[X]: Q(X))", "¬P(a) ∧ ¬(∃x)(Q(x))", "!P(a) && !(exists x. Q(x))"],
+    "¬P(a) ∧ ¬∃x Q(x)": [
+        "-P(a) & -exists x Q(x).",
+        "~P(a) & ~(?[X]: Q(X))",
+        "¬P(a) ∧ ¬(∃x)(Q(x))",
+        "!P(a) && !(exists x. Q(x))",
+    ],
     "∀x (P(x) ∨ ¬Q(x))": ["P(x) | -Q(x).", "cnf(c, axiom, P(Long) | ~Q(Long)).", "∀x P(x) ∨ ¬Q(x)", "∀x (P(x) ← Q(x))"],
     "∀x P(x) → Q(a)": ["(∀x P(x)) → Q(a)", "(![X]: P(X)) => Q(a)", "![X]: P(X) => Q(a)"],
     "∀x (P(x) → Q(a))": ["∀x. P(x) → Q(a)", "forall x: P(x) -> Q(a)"],

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from verifiers import Outcome, get_verifier
+from verifiers.asked_process import ProcessLost
 from verifiers.errors import BadOption
 from verifiers.kit.audit import read_cases
-from verifiers.asked_process import ProcessLost
 from verifiers.mathematics.opinion.ask import SecondOpinion
 from verifiers.mathematics.reading.reader import read
 from verifiers.mathematics.verifier import Math
