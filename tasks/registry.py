@@ -23,6 +23,7 @@ BUILTIN: Mapping[str, str] = {
     "covering": "tasks.covering:Covering",
     "cruxeval": "tasks.cruxeval:CruxEval",
     "dataset": "tasks.dataset:Dataset",
+    "deductions": "tasks.deductions:Deductions",
     "functions": "tasks.functions:Functions",
     "game24": "tasks.game24:Game24",
     "gsm8k": "tasks.gsm8k:Gsm8k",

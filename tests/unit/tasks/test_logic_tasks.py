@@ -31,6 +31,7 @@ def rows(path: Path) -> list[dict[str, object]]:
         ("prontoqa", {"train_size": 50, "test_size": 20, "hops": 6, "distractors": 0}),
         *(("logic-puzzles", {"family": f, "people": 3, "train_size": 40, "test_size": 10}) for f in FAMILIES),
         ("logic-puzzles", {"family": "zebra", "difficulty": 3, "train_size": 20, "test_size": 6}),
+        *(("deductions", {"demonstrations": d, "train_size": 40, "test_size": 10}) for d in ("steps", "mixed")),
         *(("sudoku", {"size": size, "difficulty": 3, "train_size": 20, "test_size": 6}) for size in (4, 6, 9)),
     ],
 )
@@ -155,6 +156,18 @@ def test_an_answer_may_be_spelt_in_many_ways(spelt: str) -> None:
     assert logic.verify(completion=spelt, reference=reference).right  # pyright: ignore[reportArgumentType]
     wrong = spelt.replace("knave", "knight")
     assert not logic.verify(completion=wrong, reference=reference).right  # pyright: ignore[reportArgumentType]
+
+
+def test_a_deduction_needs_each_of_its_lines() -> None:
+    logic = get_verifier("logic")
+    for problem in get_task("deductions", demonstrations="mixed", train_size=30).problems("train"):
+        lines = (problem.demonstration or "").split("\n")
+        for at in range(len(lines)):
+            shorter = "\n".join(lines[:at] + lines[at + 1 :])
+            assert not logic.verify(completion=shorter, reference=problem.reference).right, (problem.prompt, shorter)
+        assert isinstance(problem.reference, dict)
+        alone = f"1.{problem.reference['goal']};pr"
+        assert not logic.verify(completion=alone, reference=problem.reference).right
 
 
 def test_game24_knows_what_can_be_solved() -> None:
