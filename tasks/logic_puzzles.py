@@ -350,11 +350,15 @@ def _fact(
         clue, holds = Clue(f"{said[a]} and {said[b]} are not in the same house.", f"{a} != {b}"), operator.ne
     elif chance < 0.8:
         clue = Clue(f"{said[a]} is not {where} {place}.", f"{a} != {place}")
-        holds = lambda x, _: x != place  # noqa: E731
+        holds = _differs_from(place)
     else:
         clue = Clue(f"{said[left]} is somewhere to the left of {said[right]}.", f"{left} < {right}")
         holds = of_both(operator.lt)
     return Fact(Clue(clue.text[0].upper() + clue.text[1:], clue.formula), (a, b), holds)
+
+
+def _differs_from(place: int) -> Callable[[int, int], bool]:
+    return lambda x, _: x != place
 
 
 def _are_next(x: int, y: int) -> bool:

@@ -84,7 +84,7 @@ def read_reference(reference: JSON) -> Reference:
         raise BadReference(f"a reference of kind {kind} has {', '.join(KINDS[kind])}; got {min(unknown)!r}.")
     label = _label(given, kind)
     bare = kind in WORDS and label is not None and not set(given) - {"kind", "label"}
-    wanted = frozenset() if bare else frozenset(KINDS[kind])
+    wanted = () if bare else KINDS[kind]
     form, values, limit, smtlib = (given.get(key) for key in ("form", "values", "max_operators", "smtlib"))
     read = Reference(
         kind=kind,

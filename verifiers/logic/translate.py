@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import z3
 
-from verifiers.logic.formula import COMPARISONS, CONNECTIVES, QUANTIFIERS, FormulaError, Node
+from verifiers.logic.formula import CONNECTIVES, QUANTIFIERS, FormulaError, Node
 from verifiers.logic.signature import NUMBER, OBJECT, TRUTH, Typed
 
-BUILD: Mapping[str, Callable[[z3.ExprRef, z3.ExprRef], z3.ExprRef]] = {
+JOIN: Mapping[str, Callable[[z3.BoolRef, z3.BoolRef], z3.BoolRef]] = {
     "&": z3.And, "|": z3.Or, "^": z3.Xor, "->": z3.Implies, "<->": operator.eq,
-    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+EQUALITY: Mapping[str, Callable[[z3.ExprRef, z3.ExprRef], z3.BoolRef]] = {"=": operator.eq, "!=": operator.ne}
+ORDER: Mapping[str, Callable[[z3.ArithRef, z3.ArithRef], z3.BoolRef]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+ARITHMETIC: Mapping[str, Callable[[z3.ArithRef, z3.ArithRef], z3.ArithRef]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul,
 }  # fmt: skip
 MAX_EXPANDED = 20_000
@@ -100,10 +106,16 @@ class Translation:
             return self._quantified(node, bound)
         if node.kind in CONNECTIVES:
             parts = [self._formula(arg, bound) for arg in node.args]
-            return z3.Not(parts[0]) if node.kind == "~" else BUILD[node.kind](*parts)
-        if node.kind in COMPARISONS:
-            return BUILD[node.kind](*(self._term(arg, bound) for arg in node.args))
-        return self._term(node, bound)
+            return z3.Not(parts[0]) if node.kind == "~" else JOIN[node.kind](*parts)
+        if node.kind in EQUALITY:
+            return EQUALITY[node.kind](*(self._term(arg, bound) for arg in node.args))
+        if node.kind in ORDER:
+            return ORDER[node.kind](*self._numbers(node, bound))
+        return cast("z3.BoolRef", self._term(node, bound))
+
+    def _numbers(self, node: Node, bound: tuple[z3.ExprRef, ...]) -> list[z3.ArithRef]:
+        """The parts of a comparison or sum, which are numbers: `typed` saw to that."""
+        return [cast("z3.ArithRef", self._term(arg, bound)) for arg in node.args]
 
     def _quantified(self, node: Node, bound: tuple[z3.ExprRef, ...]) -> z3.BoolRef:
         over_all, sort = node.kind == "forall", str(node.value)
@@ -123,9 +135,10 @@ class Translation:
             return self._numerals.setdefault(int(node.value), self._object(f"!{node.value}"))
         if node.kind == "name":
             return self.constant(str(node.value))
+        if node.kind in ARITHMETIC:
+            numbers = self._numbers(node, bound)
+            return -numbers[0] if len(numbers) == 1 else ARITHMETIC[node.kind](*numbers)
         args = [self._term(arg, bound) for arg in node.args]
-        if node.kind != "apply":
-            return -args[0] if len(args) == 1 else BUILD[node.kind](*args)
         term = self._apply[str(node.value)](*args)
         if self._symbols[str(node.value)].result == OBJECT:
             self._close(term)

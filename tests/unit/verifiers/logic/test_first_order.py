@@ -72,7 +72,7 @@ def test_labels_stand_alone_or_beside_formulas() -> None:
         LOGIC.check_reference({"kind": "entailment", "premises": ["P(a)"], "claim": "P(a)", "label": "Uncertain"})
     with pytest.raises(BadReference, match="label must be one of"):
         LOGIC.check_reference({"kind": "entailment", "label": "no"})
-    lines = {"kind": "entailment", "premises": "∀x (P(x) → Q(x))\n\nP(a)\n", "claim": "Q(a)"}
+    lines: dict[str, object] = {"kind": "entailment", "premises": "∀x (P(x) → Q(x))\n\nP(a)\n", "claim": "Q(a)"}
     assert graded(lines, "The answer is true.").right
 
 
