@@ -49,6 +49,7 @@ _REWRITTEN = (
     (_CALLED, r" \1"),
     (re.compile(r"\\_"), "_"),
     (re.compile(r"\\[,;:! ]|\\\\"), " "),
+    (re.compile(r"\s+"), " "),
     (re.compile(r"^\s*(?:\$\$?(?![TF]\b|true\b|false\b)|\\\(|\\\[)|(?:\$\$?|\\\)|\\\])\s*\.?\s*$"), " "),
     (re.compile(r"\bfor\s+(?:all|every|each)\s+(?=\w)", re.I), "∀"),
     (re.compile(r"\bthere\s+(?:exists?|is)\s+(?:an?\s+)?(?=\w)", re.I), "∃"),
@@ -115,8 +116,10 @@ def tokens_of(text: str) -> Written:
         if token.text:
             found.append(token)
             end = at
+    if wrapped is not None:  # a comparison elsewhere
+        found = [token._replace(text="<-") if token[:2] == ("sign", "<=") else token for token in found]
     clauses = wrapped is not None and wrapped["kind"] == "cnf"
-    return Written(_quantified(found), FREE_IN_CLAUSES if clauses else FREE)
+    return Written(_quantified(_with_arrows(found)), FREE_IN_CLAUSES if clauses else FREE)
 
 
 def _token(match: re.Match[str], text: str, *, touches: bool) -> Token | None:
@@ -142,6 +145,18 @@ def _token(match: re.Match[str], text: str, *, touches: bool) -> Token | None:
     if sign is not None:
         return Token("sign", sign, touches)
     return Token("number" if kind == "number" else "name", said, touches)
+
+
+def _with_arrows(tokens: list[Token]) -> list[Token]:
+    """The tokens with Prover9's `p <- q`; in `x < -y` and `x <-3` the minus belongs to what follows."""
+    read: list[Token] = []
+    for at, token in enumerate(tokens):
+        apart = at + 1 < len(tokens) and not tokens[at + 1].touches
+        if token == ("sign", "-", True) and apart and read and read[-1][:2] == ("sign", "<"):
+            read[-1] = read[-1]._replace(text="<-")
+        else:
+            read.append(token)
+    return read
 
 
 def _quantified(tokens: list[Token]) -> list[Token]:

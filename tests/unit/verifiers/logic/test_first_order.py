@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from verifiers import BadReference, Outcome, Verdict, get_verifier
 from verifiers.asked_process import AskedProcess
+from verifiers.logic.formula import Node
 from verifiers.logic.question import Question, ask
 from verifiers.logic.reading import parse
 
@@ -50,6 +54,55 @@ def test_a_domain_holds_all_there_is(claim: str, gold: str) -> None:
         assert graded(given, f"The answer is {said}.").right == (said == gold)
     without = entailment(["∃x P(x)"], claim)
     assert graded(without, "The answer is unknown.").right
+
+
+def holds(node: Node, relations: dict[str, frozenset[tuple[int, ...]]], bound: tuple[int, ...]) -> bool:
+    """A formula without functions in a model over 0 and 1, by trying all: the constants a and b are 0 and 1."""
+    if node.kind == "apply":
+        args = [bound[-1 - int(arg.value)] if arg.kind == "bound" else "ab".index(str(arg.value)) for arg in node.args]
+        return tuple(args) in relations[str(node.value)]
+    if node.kind in ("forall", "exists"):
+        found = [holds(node.args[0], relations, (*bound, one)) for one in (0, 1)]
+        return all(found) if node.kind == "forall" else any(found)
+    parts = [holds(arg, relations, bound) for arg in node.args]
+    return {
+        "~": lambda: not parts[0], "&": lambda: all(parts), "|": lambda: any(parts), "^": lambda: parts[0] != parts[1],
+        "->": lambda: not parts[0] or parts[1], "<->": lambda: parts[0] == parts[1],
+    }[node.kind]()  # fmt: skip
+
+
+def test_labels_agree_with_all_models_of_two_objects() -> None:
+    source = random.Random(3)
+    ones, pairs = [(n,) for n in (0, 1)], list(itertools.product((0, 1), repeat=2))
+
+    def subsets(rows: Sequence[tuple[int, ...]]) -> list[frozenset[tuple[int, ...]]]:
+        return [
+            frozenset(row for row, chosen in zip(rows, mask, strict=True) if chosen)
+            for mask in itertools.product((False, True), repeat=len(rows))
+        ]
+
+    models = [{"P": p, "R": r} for p in subsets(ones) for r in subsets(pairs)]
+
+    def made(depth: int, names: tuple[str, ...]) -> str:
+        if depth == 0 or (source.random() < 0.2 and len(names) > 2):
+            first, second = source.choice(names), source.choice(names)
+            return source.choice((f"P({first})", f"R({first}, {second})"))
+        if source.random() < 0.4:
+            name = "xyz"[len(names) - 2]
+            return f"{source.choice('∀∃')}{name} ({made(depth - 1, (*names, name))})"
+        sign = source.choice(("&", "|", "->", "<->", "^"))
+        return f"({made(depth - 1, names)} {sign} {'~' * source.randrange(2)}{made(depth - 1, names)})"
+
+    seen: set[str] = set()
+    for _ in range(40):
+        premise, claim = made(3, ("a", "b")), made(3, ("a", "b"))
+        left, right = parse(premise), parse(claim)
+        values = {holds(right, model, ()) for model in models if holds(left, model, ())}
+        label = {(True,): "entailed", (False,): "contradicted", (False, True): "unknown"}.get(tuple(sorted(values)))
+        verdict = graded(entailment([premise], claim, domain=["a", "b"]), f"The answer is {label or 'unknown'}.")
+        assert verdict.right == (label is not None), (premise, claim, verdict.reason)
+        seen.add(label or "none")
+    assert seen >= {"entailed", "contradicted", "unknown"}
 
 
 def test_a_countermodel_is_shown() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from verifiers.logic.formula import FormulaError, Node
@@ -43,6 +45,8 @@ SAME = {
         "!P(a) && !(exists x. Q(x))",
     ],
     "∀x (P(x) ∨ ¬Q(x))": ["P(x) | -Q(x).", "cnf(c, axiom, P(Long) | ~Q(Long)).", "∀x P(x) ∨ ¬Q(x)", "∀x (P(x) ← Q(x))"],
+    "P(a) → Q(a)": ["Q(a) <- P(a).", "fof(c, axiom, Q(a) <= P(a)).", "Q(a) ⇐ P(a)", "Q(a) \\Leftarrow P(a)"],
+    "f(a) < 0 - f(b)": ["f(a) < -f(b)", "f(a) <-f(b)", "f(a)<-f(b)"],
     "∀x P(x) → Q(a)": ["(∀x P(x)) → Q(a)", "(![X]: P(X)) => Q(a)", "![X]: P(X) => Q(a)"],
     "∀x (P(x) → Q(a))": ["∀x. P(x) → Q(a)", "forall x: P(x) -> Q(a)"],
     "∀x P(x) ∧ ∀x Q(x)": ["(all x P(x)) & (all y Q(y))"],
@@ -92,6 +96,16 @@ def test_trees_do_not_depend_on_the_names_of_variables() -> None:
 def test_faults_are_named(text: str, said: str) -> None:
     with pytest.raises(FormulaError, match="(?s).*" + said.replace("(", "\\(")):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    "part", ["\\", " ", "such that ", "\\text{", "∀x ", "P(x) & ", "(", "[x,", "$", "'", "fof(a,b,", "-"]
+)
+def test_no_text_takes_long(part: str) -> None:
+    began = time.process_time()
+    with pytest.raises(FormulaError):
+        parse(part * (20_000 // len(part)))
+    assert time.process_time() - began < 3
 
 
 def test_sorts_are_found_from_use() -> None:
