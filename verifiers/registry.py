@@ -50,6 +50,7 @@ BUILTIN: Mapping[str, str] = {
     "regex": "verifiers.answers.regex:Regex",
     "repetition": "verifiers.answers.shaping:Repetition",
     "rubric": "verifiers.rubric.verifier:Rubric",
+    "sudoku": "verifiers.answers.sudoku:Sudoku",
     "trl": "verifiers.integrations.trl:TrlFunction",
     "verl": "verifiers.integrations.verl:VerlFunction",
     "weighted": "verifiers.compose:Weighted",

@@ -68,6 +68,7 @@ ONLY = {
 """Arrows that lead to one file of a room alone."""
 INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry", "text"}
 INTERFACE |= {"row_choice", "own_files", "plain_yaml", "columns", "alternatives", "given", "child_process"}
+INTERFACE |= {"asked_process", "asked_child"}
 MATHEMATICS = {"mathematics", "mathematics/reading", "mathematics/equality", "mathematics/opinion"}
 VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "errors": set(),
@@ -79,6 +80,8 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "suggest": set(),
     "returned": {"errors"},
     "child_process": set(),
+    "asked_child": {"child_process"},
+    "asked_process": {"asked_child", "child_process"},
     "alternatives": {"errors", "verdict"},
     "base": {"alternatives", "errors", "verdict", "returned"},
     "columns": {"errors", "suggest"},
@@ -95,7 +98,7 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "mathematics": set(),
     "mathematics/reading": {"mathematics"},
     "mathematics/equality": {"mathematics"},
-    "mathematics/opinion": {"mathematics", "child_process"},
+    "mathematics/opinion": {"mathematics", "asked_process"},
     "mathematics/wordings": {"mathematics", "mathematics/reading"},
     "mathematics/references": MATHEMATICS | INTERFACE | {"answers", "mathematics/wordings"},
     "mathematics/verifier": MATHEMATICS | INTERFACE | {"answers", "mathematics/references", "mathematics/wordings"},

@@ -1,11 +1,13 @@
-"""A checker of propositional proofs in Fitch's style (natural deduction), one line a step.
+"""A checker of proofs in Fitch's style (natural deduction), one line a step, with quantifiers and equality.
 
     1. p -> q        ; premise
     2. | p           ; assume
     3. | q           ; ->E 1, 2
     4. p -> q        ; ->I 2-3
 
-Bars open subproofs; `;`, `[...]` or `by` comes before the rule. Rules and what they cite are in RULES.
+Bars open subproofs; `;`, `[...]` or `by` comes before the rule. Rules and what they cite are in RULES. Every name that
+no quantifier binds is a constant. `∀I` cites a line about a name of which nothing is assumed; `∃E` cites an `∃` and a
+subproof that assumes it of such a name.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from verifiers.logic.formula import FALSE, FormulaError, Node, parse
+from verifiers.logic.formula import FALSE, QUANTIFIERS, FormulaError, Node, nodes_of
+from verifiers.logic.reading import parse
 
 MAX_LINES = 2000
-LINE = re.compile(r"^\s*(\d{1,6})\s*[.:)]\s*((?:[|│]\s*)*)(.+?)\s*(?:;|\[|\bby\b|//)\s*(.+?)\s*\]?\s*$")
+_NUMBERED = r"^\s*(\d{1,6})\s*[.:)]\s*((?:[|│]\s*)*)(.+?)\s*"
+LINE = re.compile(_NUMBERED + r"\[?\s*(?:;|\bby\b|//)\s*(.+?)\s*\]?\s*$")
+BRACKETED = re.compile(_NUMBERED + r"\[\s*([^\[\]]+?)\s*\]?\s*$")
 CITED = re.compile(r"(\d{1,6})\s*(?:[-–]\s*(\d{1,6}))?")
 
 
@@ -57,13 +62,13 @@ def read_proof(text: str) -> list[Step]:
             continue
         if len(steps) >= MAX_LINES:
             raise ProofError(f"a proof may have {MAX_LINES} lines.")
-        found = LINE.match(line)
+        found = LINE.match(line) or BRACKETED.match(line)
         if found is None:
             raise ProofError(f"line {line.strip()[:60]!r} must be: NUMBER. FORMULA ; RULE LINES.")
         number, bars, formula, reason = found.groups()
         rule, cited = _reason(reason)
         try:
-            node = parse(formula)
+            node = parse(formula, close=False)
         except FormulaError as error:
             raise ProofError(f"line {number}: {formula[:60]!r} is no formula: {error}") from error
         depth = bars.count("|") + bars.count("│")
@@ -95,6 +100,8 @@ def check_proof(steps: Sequence[Step], *, premises: Sequence[Node], goal: Node) 
 class _Proof:
     def __init__(self, premises: Sequence[Node]) -> None:
         self._premises = premises
+        self._fixed = {name for premise in premises for name in _names(premise)}
+        """Names that something is premised of."""
         self._lines: dict[int, tuple[Node, tuple[int, ...]]] = {}
         """Number -> formula, and the numbers of the assumptions that it stands under."""
         self._ends: dict[int, int] = {}
@@ -130,10 +137,26 @@ class _Proof:
                 lines.append(self._line(step, first))
             else:
                 subproofs.append(self._subproof(step, first, last))
-        rule = RULES[step.rule]
+        rule: Rule = RULES[step.rule]
         if (len(lines), len(subproofs)) != (rule.lines, rule.subproofs):
             raise ProofError(f"line {step.number}: {step.rule} cites {rule.lines} lines, {rule.subproofs} subproofs.")
-        return rule.follows(step.formula, lines, subproofs)
+        if not rule.follows(step.formula, lines, subproofs):
+            return False
+        if rule.arbitrary is not None:
+            self._check_arbitrary(step, *rule.arbitrary(step.formula, lines, subproofs))
+        return True
+
+    def _check_arbitrary(self, step: Step, term: Node | None, apart_from: Sequence[Node]) -> None:
+        """Raise ProofError unless a term is a name that stands for anything: nothing is assumed of it."""
+        if term is None:
+            return
+        assumed = {name for number in self._scope for name in _names(self._lines[number][0])}
+        named = {name for formula in apart_from for name in _names(formula)}
+        if term.kind != "name" or str(term.value) in self._fixed | assumed | named:
+            raise ProofError(
+                f"line {step.number}: {step.rule} needs a name that no premise, open assumption or result has;"
+                f" got {term}."
+            )
 
     def _line(self, step: Step, number: int) -> Node:
         formula, scope = self._lines.get(number, (FALSE, (-1,)))
@@ -158,6 +181,78 @@ class Rule:
     lines: int
     subproofs: int
     follows: Callable[[Node, list[Node], list[Subproof]], bool]
+    arbitrary: Callable[[Node, list[Node], list[Subproof]], tuple[Node | None, Sequence[Node]]] | None = None
+    """The term that must stand for anything (None: there is none), and formulas that must not name it."""
+
+
+def _names(formula: Node) -> set[str]:
+    return {str(node.value) for node in nodes_of(formula) if node.kind == "name"}
+
+
+class _NoMatch(Exception):
+    """A formula is no instance."""
+
+
+def _instantiated(quantified: Node, one: Node) -> bool:
+    """Whether a formula says of something what a quantifier says of all, or some."""
+    try:
+        _term_of(quantified.args[0], one)
+    except _NoMatch:
+        return False
+    return True
+
+
+def _term_of(body: Node, one: Node) -> Node | None:
+    """What stands in a formula where the body of a quantifier has its variable; None where it has none.
+
+    Raises:
+        _NoMatch: the formula is another one.
+    """
+    found: Node | None = None
+    pairs = [(body, one, 0)]
+    while pairs:
+        left, right, level = pairs.pop()
+        if left.kind == "bound" and left.value == level:
+            if found not in (None, right) or any(node.kind == "bound" for node in nodes_of(right)):
+                raise _NoMatch
+            found = right
+            continue
+        if (left.kind, left.value, len(left.args)) != (right.kind, right.value, len(right.args)):
+            raise _NoMatch
+        inner = level + (left.kind in QUANTIFIERS)
+        pairs += [(a, b, inner) for a, b in zip(left.args, right.args, strict=True)]
+    return found
+
+
+def _replaced(equation: Node, before: Node, after: Node) -> bool:
+    """Whether one formula is another with some of an equation's sides in each other's place."""
+    if equation.kind != "=":
+        return False
+    pairs = [(before, after)]
+    while pairs:
+        left, right = pairs.pop()
+        if left == right or {left, right} == set(equation.args):
+            continue
+        if (left.kind, left.value, len(left.args)) != (right.kind, right.value, len(right.args)):
+            return False
+        pairs += zip(left.args, right.args, strict=True)
+    return True
+
+
+def _witnessed(formula: Node, lines: list[Node], subproofs: list[Subproof]) -> bool:
+    (some,), (proof,) = lines, subproofs
+    return some.kind == "exists" and proof.last == formula and _instantiated(some, proof.assumed)
+
+
+DUAL: Mapping[str, str] = {"forall": "exists", "exists": "forall"}
+
+
+def _moved_in(before: Node, after: Node) -> bool:
+    """Whether `~∀x P(x)` became `∃x ~P(x)`, or `~∃x P(x)` became `∀x ~P(x)`."""
+    if before.kind != "~" or before.args[0].kind not in DUAL:
+        return False
+    inner = before.args[0]
+    return after == Node(DUAL[inner.kind], (_not(inner.args[0]),))
 
 
 def _not(node: Node) -> Node:
@@ -209,6 +304,18 @@ RULES: Mapping[str, Rule] = {
         2, 0, lambda f, x, _: _either_order(x, lambda a, b: a.kind == "|" and f in a.args and _other(a, f) == b)
     ),
     "hs": Rule(2, 0, lambda f, x, _: _either_order(x, lambda a, b: _chain(f, a, b))),
+    "∀e": Rule(1, 0, lambda f, x, _: x[0].kind == "forall" and _instantiated(x[0], f)),
+    "∀i": Rule(
+        1,
+        0,
+        lambda f, x, _: f.kind == "forall" and _instantiated(f, x[0]),
+        lambda f, x, _: (_term_of(f.args[0], x[0]), [f]),
+    ),
+    "∃i": Rule(1, 0, lambda f, x, _: f.kind == "exists" and _instantiated(f, x[0])),
+    "∃e": Rule(1, 1, _witnessed, lambda f, x, p: (_term_of(x[0].args[0], p[0].assumed), [f, x[0]])),
+    "=i": Rule(0, 0, lambda f, _, __: f.kind == "=" and f.args[0] == f.args[1]),
+    "=e": Rule(2, 0, lambda f, x, _: _either_order(x, lambda a, b: _replaced(a, b, f))),
+    "qn": Rule(1, 0, lambda f, x, _: _moved_in(x[0], f) or _moved_in(f, x[0])),
     "lem": Rule(0, 0, lambda f, _, __: f.kind == "|" and _either_order(f.args, lambda a, b: a == _not(b))),
 }
 """Name -> lines and subproofs that it cites, and whether a formula follows from them."""
@@ -225,5 +332,8 @@ SYNONYMS: Mapping[str, str] = {
     "reiteration": "r", "∧i": "&i", "∧e": "&e", "∨i": "|i", "∨e": "|e", "→i": "->i", "→e": "->e", "↔i": "<->i",
     "↔e": "<->e", "¬i": "~i", "¬e": "~e", "mp": "->e", "modusponens": "->e", "modustollens": "mt", "raa": "ip",
     "⊥e": "x", "explosion": "x", "dne": "dn", "dni": "dn", "disjunctivesyllogism": "ds", "hypotheticalsyllogism": "hs",
+    "foralle": "∀e", "alle": "∀e", "ui": "∀e", "universalinstantiation": "∀e", "foralli": "∀i", "alli": "∀i",
+    "ug": "∀i", "universalgeneralization": "∀i", "existsi": "∃i", "eg": "∃i", "existentialgeneralization": "∃i",
+    "existse": "∃e", "reflexivity": "=i", "substitution": "=e", "leibniz": "=e", "quantifiernegation": "qn",
     "andi": "&i", "ande": "&e", "ori": "|i", "ore": "|e", "cases": "|e", "noti": "~i", "note": "~e",
 }  # fmt: skip

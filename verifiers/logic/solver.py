@@ -1,86 +1,153 @@
-"""Questions to z3: whether formulas have a model, and whether two are equivalent. In our language or in SMT-LIB 2.
+"""z3's answer to one question: can these formulas hold together? Runs in the process that is asked (`logic.ask`).
 
-Each question has a `Reader`, and with it a context of z3's of its own: nothing is left for the next one, and threads
-may ask side by side.
+Each question has a context of z3's of its own: nothing is left for the next one. Effort is counted in z3's own
+resource units, so that the answer does not depend on how busy the machine is; where z3 does not keep to them, its
+process is killed.
 """
 
 from __future__ import annotations
 
-import operator
+import itertools
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import z3
 
-from verifiers.errors import VerifierError
 from verifiers.logic import smtlib
-from verifiers.logic.formula import FormulaError, Node, parse
+from verifiers.logic.formula import FormulaError, Node, is_first_order
+from verifiers.logic.question import Found, Question, ValueFault
+from verifiers.logic.signature import OBJECT, TRUTH, Typed, typed
+from verifiers.logic.translate import TooLarge, Translation
 
-SOLVER_MILLISECONDS = 5_000
+EFFORT = 3_000_000
+"""z3's resource units for one check; some seconds."""
+SMALL, LARGER = (1, 2, 3), (4, 5, 6)
+"""Sizes of finite domains in which a model is looked for before z3 is asked of any domain, and afterwards."""
+MAX_SHOWN = 600
+"""Characters of a model that is shown."""
 
 
-class SolverGaveUp(VerifierError):
-    """z3 answered neither yes nor no in time: could not grade."""
+def decide(question: Question) -> str:
+    """Return `Found` as JSON, or {"fault": why it is no question, "values": whether the values are what is wrong}."""
+    try:
+        found = _decided(question)
+    except TooLarge as error:
+        found = Found(None, limit=str(error))
+    except FormulaError as error:
+        return json.dumps({"fault": str(error), "values": isinstance(error, ValueFault)})
+    return json.dumps(found._asdict())
 
 
-def satisfiable(formulas: Sequence[z3.BoolRef]) -> bool:
-    """Return True if all formulas can hold together.
+def _decided(question: Question) -> Found:
+    if question.smtlib is not None:
+        reader = Reader(question.smtlib)
+        formulas = [reader.read(str(text)) for text in question.formulas]
+        if question.denied is not None:
+            formulas.append(z3.Not(reader.read(str(question.denied))))
+        if question.values is not None:
+            formulas += _equations(formulas, dict(question.values))
+        return _checked(_solver(formulas, reader.context))
+    given = [formula for formula in question.formulas if isinstance(formula, Node)]
+    if isinstance(question.denied, Node):
+        given.append(Node("~", (question.denied,)))
+    read = typed(given)
+    if question.domain is not None:
+        return _found(read, question.domain)
+    if not any(map(is_first_order, read.formulas)):
+        return _found(read, None)
+    small = _in_domains(read, SMALL)
+    if small is not None:
+        return small
+    found = _found(read, None)
+    return found if found.holds is False else _in_domains(read, LARGER) or Found(found.holds, "", found.limit)
 
-    Raises:
-        SolverGaveUp: z3 does not know.
-    """
-    if not formulas:
-        return True
-    solver = z3.Solver(ctx=formulas[0].ctx)
-    solver.set("timeout", SOLVER_MILLISECONDS)
+
+def _in_domains(read: Typed, sizes: Sequence[int]) -> Found | None:
+    """The smallest of these domains in which the formulas hold together; None where that is shown for none."""
+    for size in sizes:
+        try:
+            found = _found(read, size)
+        except TooLarge:
+            return None
+        if found.holds:
+            return found
+    return None
+
+
+def _found(read: Typed, domain: Sequence[str] | int | None) -> Found:
+    context = z3.Context()
+    made = Translation(read, context, domain)
+    solver = _solver([*made.assertions, *made.closed], context)
+    answer = _checked(solver)
+    if not answer.holds:
+        return answer
+    names = list(domain) if isinstance(domain, Sequence) else [str(at + 1) for at in range(len(made.elements))]
+    return Found(True, _shown(solver.model(), read, made, names)[:MAX_SHOWN])
+
+
+def _solver(formulas: Sequence[z3.BoolRef], context: z3.Context) -> z3.Solver:
+    solver = z3.Solver(ctx=context)
+    solver.set("rlimit", EFFORT)
     solver.add(*formulas)
+    return solver
+
+
+def _checked(solver: z3.Solver) -> Found:
     answer = solver.check()
     if answer == z3.unknown:
-        raise SolverGaveUp(f"z3 gave up ({solver.reason_unknown()}) after {SOLVER_MILLISECONDS} ms.")
-    return answer == z3.sat
+        reason = solver.reason_unknown()
+        return Found(None, limit=reason if LIMITED.search(reason) else "")
+    return Found(answer == z3.sat)
 
 
-def entails(premises: Sequence[z3.BoolRef], claim: z3.BoolRef) -> bool:
-    """Return True if the claim holds wherever all premises do."""
-    return not satisfiable([*premises, z3.Not(claim)])
+LIMITED = re.compile(r"cancel|timeout|resource|memory|memout", re.IGNORECASE)
+"""Reasons of z3's that are limits; others say that it cannot tell."""
 
 
-def contradicts(premises: Sequence[z3.BoolRef], claim: z3.BoolRef) -> bool:
-    """Return True if the claim holds nowhere that all premises do."""
-    return entails(premises, z3.Not(claim))
+def _shown(model: z3.ModelRef, read: Typed, made: Translation, names: Sequence[str]) -> str:
+    """A model in text: the domain, the constants, where each predicate holds, what each function gives."""
+
+    def value(term: z3.ExprRef) -> str:
+        found = model.eval(term, model_completion=True)
+        for name, element in zip(names, made.elements, strict=True):
+            if found.eq(model.eval(element, model_completion=True)):
+                return name
+        return str(found).lower()
+
+    lines = [f"domain: {', '.join(names)}"] if names else []
+    constants = [name for name, symbol in sorted(read.symbols.items()) if not symbol.args and name not in names]
+    lines += [f"{name} = {value(made.constant(name))}" for name in constants]
+    for name, symbol in sorted(read.symbols.items()):
+        if set(symbol.args) != {OBJECT} or len(names) ** len(symbol.args) > MAX_ROWS:
+            continue
+        rows = list(itertools.product(range(len(names)), repeat=len(symbol.args)))
+        values = [value(made.applied(name, [made.elements[at] for at in row])) for row in rows]
+        written = [", ".join(names[at] for at in row) for row in rows]
+        if symbol.result == TRUTH:
+            true = [f"({row})" for row, said in zip(written, values, strict=True) if said == "true"]
+            lines.append(f"{name}: {', '.join(true) or 'of nothing'}")
+        else:
+            lines += [f"{name}({row}) = {said}" for row, said in zip(written, values, strict=True)]
+    return "; ".join(lines)
 
 
-def equivalent(left: z3.BoolRef, right: z3.BoolRef) -> bool:
-    """Return True if two formulas hold in the same models."""
-    return not satisfiable([left != right])
-
-
-CONNECTIVES: Mapping[str, Callable[[z3.BoolRef, z3.BoolRef], z3.BoolRef]] = {
-    "&": z3.And, "|": z3.Or, "^": z3.Xor, "->": z3.Implies, "<->": operator.eq,
-}  # fmt: skip
-COMPARISONS: Mapping[str, Callable[[z3.ArithRef, z3.ArithRef], z3.BoolRef]] = {
-    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
-ARITHMETIC: Mapping[str, Callable[[z3.ArithRef, z3.ArithRef], z3.ArithRef]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul,
-}  # fmt: skip
+MAX_ROWS = 40
+"""Values of a predicate or function that are shown."""
 
 
 class Reader:
-    """Reads the formulas of one question, in a context of z3's that nothing else uses."""
+    """Reads SMT-LIB 2 terms under declarations, in a context of z3's that nothing else uses.
 
-    def __init__(self, declarations: str | None = None) -> None:
-        """`declarations`: under which formulas are SMT-LIB 2 terms; None: they are in our own language.
+    Raises:
+        FormulaError: the declarations are more than that.
+    """
 
-        Raises:
-            FormulaError: they are more than declarations.
-        """
-        self._context = z3.Context()
-        self._parser = None if declarations is None else z3.ParserContext(self._context)
-        self._depths: Mapping[str, int] = {}
-        if declarations is not None:
-            script, self._depths = smtlib.declarations(declarations)
-            self._assertions(script, shown=declarations)
+    def __init__(self, declarations: str) -> None:
+        self.context = z3.Context()
+        self._parser = z3.ParserContext(self.context)
+        script, self._depths = smtlib.declarations(declarations)
+        self._assertions(script, shown=declarations)
 
     def read(self, text: str) -> z3.BoolRef:
         """Return one formula.
@@ -88,43 +155,31 @@ class Reader:
         Raises:
             FormulaError: the text is none, under these declarations.
         """
-        if self._parser is None:
-            return self._formula(parse(text))
         (formula,) = self._assertions(f"(assert {smtlib.term(text, self._depths)})", shown=text)
         return formula
 
     def _assertions(self, script: str, *, shown: str) -> list[z3.BoolRef]:
-        assert self._parser is not None
         try:
             return list(self._parser.from_string(script))
         except z3.Z3Exception as error:
             reason = error.value.decode(errors="replace") if isinstance(error.value, bytes) else str(error.value)
             raise FormulaError(f"{shown.strip()[:60]!r}: {reason.strip()[:200]}") from error
 
-    def _formula(self, formula: Node) -> z3.BoolRef:
-        """A formula of our own language, each of whose names is of one sort, as `parse` returns it."""
-        if formula.kind == "name":
-            return z3.Bool(str(formula.value), self._context)
-        if formula.kind == "truth":
-            return z3.BoolVal(bool(formula.value), self._context)
-        if formula.kind == "~":
-            return z3.Not(self._formula(formula.args[0]))
-        left, right = formula.args
-        if formula.kind in CONNECTIVES:
-            return CONNECTIVES[formula.kind](self._formula(left), self._formula(right))
-        return COMPARISONS[formula.kind](self._number(left), self._number(right))
 
-    def _number(self, term: Node) -> z3.ArithRef:
-        if term.kind == "name":
-            return z3.Int(str(term.value), self._context)
-        if term.kind == "number":
-            return z3.IntVal(int(term.value), self._context)
-        left, right = term.args
-        return ARITHMETIC[term.kind](self._number(left), self._number(right))
+def _equations(formulas: Sequence[z3.BoolRef], values: Mapping[str, str]) -> list[z3.BoolRef]:
+    """That each free constant of the formulas has its value.
+
+    Raises:
+        ValueFault: one has none, there are others, or a text is no value of its constant's sort.
+    """
+    constants = _constants(formulas)
+    missing, extra = sorted(set(constants) - set(values)), sorted(set(values) - set(constants))
+    if missing or extra:
+        raise ValueFault(f"it says nothing of {missing[0]}." if missing else f"{extra[0]} is not asked for.")
+    return [constant == _value(values[name], constant, name) for name, constant in constants.items()]
 
 
-def constants_of(formulas: Sequence[z3.BoolRef]) -> dict[str, z3.ExprRef]:
-    """Return the free constants of formulas, by name."""
+def _constants(formulas: Sequence[z3.BoolRef]) -> dict[str, z3.ExprRef]:
     found: dict[str, z3.ExprRef] = {}
     seen: set[int] = set()
     stack: list[z3.ExprRef] = list(formulas)
@@ -139,28 +194,21 @@ def constants_of(formulas: Sequence[z3.BoolRef]) -> dict[str, z3.ExprRef]:
     return found
 
 
-def holds_under(formulas: Sequence[z3.BoolRef], values: Mapping[str, str]) -> bool:
-    """Return True if the formulas hold when each constant has the value that its text gives.
-
-    Raises:
-        FormulaError: a text is no value of its constant's sort.
-    """
-    equations = [constant == _value(values[name], constant, name) for name, constant in constants_of(formulas).items()]
-    return satisfiable([*formulas, *equations])
-
-
 def _value(text: str, constant: z3.ExprRef, name: str) -> z3.ExprRef:
     plain = text.strip().lower()
     if z3.is_bool(constant):
         if plain not in ("true", "false"):
-            raise FormulaError(f"{name} must be true or false; got {text[:40]!r}.")
+            raise ValueFault(f"{name} must be true or false; got {text[:40]!r}.")
         return z3.BoolVal(plain == "true", constant.ctx)
     if not re.fullmatch(r"-?\d{1,40}(?:(?:/\d{1,40})|(?:\.\d{1,40}))?", plain):
-        raise FormulaError(f"{name} must be a number; got {text[:40]!r}.")
+        raise ValueFault(f"{name} must be a number; got {text[:40]!r}.")
     if z3.is_int(constant) and re.fullmatch(r"-?\d+", plain):
         return z3.IntVal(plain, constant.ctx)
     if z3.is_real(constant):
         return z3.RealVal(plain, constant.ctx)
     if z3.is_bv(constant) and re.fullmatch(r"-?\d+", plain):
         return z3.BitVecVal(int(plain), constant.size(), constant.ctx)
-    raise FormulaError(f"{name} cannot be {text[:40]!r}.")
+    raise ValueFault(f"{name} cannot be {text[:40]!r}.")
+
+
+__all__ = ["Reader", "decide"]

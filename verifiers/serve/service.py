@@ -296,7 +296,7 @@ def _descriptions(names: Sequence[str]) -> list[JSON]:
 
 SERVED = (
     "all-of choice code countdown exact format gate json_schema length logic math numeric per-row regex repetition"
-    " weighted"
+    " sudoku weighted"
 ).split()
 """What is served unless the user names something else: nothing that calls other machines or loads code by an option."""
 

@@ -30,6 +30,9 @@ def rows(path: Path) -> list[dict[str, object]]:
         ("prontoqa", {"train_size": 100, "test_size": 40}),
         ("prontoqa", {"train_size": 50, "test_size": 20, "hops": 6, "distractors": 0}),
         *(("logic-puzzles", {"family": f, "people": 3, "train_size": 40, "test_size": 10}) for f in FAMILIES),
+        ("logic-puzzles", {"family": "zebra", "difficulty": 3, "train_size": 20, "test_size": 6}),
+        *(("deductions", {"demonstrations": d, "train_size": 40, "test_size": 10}) for d in ("steps", "mixed")),
+        *(("sudoku", {"size": size, "difficulty": 3, "train_size": 20, "test_size": 6}) for size in (4, 6, 9)),
     ],
 )
 def test_golds_are_right_and_splits_do_not_meet(name: str, options: dict[str, object]) -> None:
@@ -56,21 +59,115 @@ def test_labels_of_prontoqa_follow_by_z3() -> None:
     assert seen == {"true", "false"}
 
 
-@pytest.mark.parametrize(("family", "people"), [("knights", 4), ("order", 4), ("houses", 3)])
+@pytest.mark.parametrize(("family", "people"), [("knights", 4), ("order", 4), ("zebra", 3), ("sat", 6)])
 def test_puzzles_have_one_solution(family: str, people: int) -> None:
     """All assignments are tried here, with none of the generator's shortcuts."""
-    for problem in get_task("logic-puzzles", family=family, people=people, train_size=12, test_size=0).problems(
-        "train"
-    ):
+    task = get_task("logic-puzzles", family=family, people=people, train_size=12, test_size=0)
+    for problem in task.problems("train"):
         assert isinstance(problem.reference, dict)
         formulas = problem.reference["formulas"]
         answer = (problem.demonstration or "").removeprefix("#### ")
         names = [pair.partition("=")[0] for pair in answer.split(", ")]
-        values = (True, False) if family == "knights" else range(1, people + 1)
+        values = (True, False) if family in ("knights", "sat") else range(1, people + 1)
         candidates = [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(values, repeat=len(names))]
         found = solutions(candidates, formulas)  # pyright: ignore
         assert len(found) == 1, problem.prompt
         assert answer not in problem.prompt
+
+
+def test_no_clue_of_a_placing_puzzle_can_be_left_out() -> None:
+    for problem in get_task("logic-puzzles", family="zebra", people=3, train_size=8, test_size=0).problems("train"):
+        assert isinstance(problem.reference, dict)
+        formulas: list[str] = [*problem.reference["formulas"]]  # pyright: ignore
+        names = [pair.partition("=")[0] for pair in (problem.demonstration or "").removeprefix("#### ").split(", ")]
+        candidates = [
+            dict(zip(names, first + second, strict=True))
+            for first in itertools.permutations(range(1, 4))
+            for second in itertools.permutations(range(1, 4))
+        ]
+        clues = [formula for formula in formulas if " & " not in formula and formula not in _different(names)]
+        assert len(solutions(candidates, clues)) == 1
+        for clue in clues:
+            assert len(solutions(candidates, [other for other in clues if other != clue])) > 1, (clue, problem.prompt)
+
+
+def _different(names: list[str]) -> set[str]:
+    return {f"{a} != {b}" for group in (names[:3], names[3:]) for a, b in itertools.combinations(group, 2)}
+
+
+def test_a_zebra_puzzle_by_z3() -> None:
+    """Four houses with three attributes each: no second solution, asked of z3."""
+    from verifiers.logic.question import Question, ask
+    from verifiers.logic.reading import parse
+
+    task = get_task("logic-puzzles", family="zebra", difficulty=4, train_size=3, test_size=0)
+    for problem in task.problems("train"):
+        assert isinstance(problem.reference, dict)
+        formulas = tuple(parse(str(text)) for text in problem.reference["formulas"])  # pyright: ignore
+        answer = parse((problem.demonstration or "").removeprefix("#### ").replace(", ", " & "))
+        assert ask(Question((*formulas, answer))).holds is True
+        assert ask(Question(formulas, answer)).holds is False
+
+
+@pytest.mark.parametrize("name", ["logic-puzzles", "sudoku"])
+def test_difficulty_has_bounds_and_the_draw_a_seed(name: str) -> None:
+    with pytest.raises(TaskError, match="difficulty must be between 1 and 5"):
+        get_task(name, difficulty=6)
+    drawn = [
+        [p.prompt for p in get_task(name, difficulty=2, train_size=5, seed=seed).problems("train")]
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_sudoku_has_one_solution_by_z3() -> None:
+    from verifiers.logic.question import Question, ask
+    from verifiers.logic.reading import parse
+
+    for problem in get_task("sudoku", size=4, difficulty=5, train_size=4, test_size=0).problems("train"):
+        assert isinstance(problem.reference, dict)
+        puzzle = problem.reference["puzzle"]
+        cells = [(r, c) for r in range(4) for c in range(4)]
+        rules = [f"c{r}{c} >= 1 & c{r}{c} <= 4" for r, c in cells]
+        for (r, c), (s, d) in itertools.combinations(cells, 2):
+            if r == s or c == d or (r // 2, c // 2) == (s // 2, d // 2):
+                rules.append(f"c{r}{c} != c{s}{d}")
+        rules += [f"c{r}{c} = {puzzle[r][c]}" for r, c in cells if puzzle[r][c]]  # pyright: ignore
+        rows = [row.split() for row in (problem.demonstration or "").removeprefix("#### ").split(" / ")]
+        answer = parse(" & ".join(f"c{r}{c} = {rows[r][c]}" for r, c in cells))
+        formulas = tuple(map(parse, rules))
+        assert ask(Question((*formulas, answer))).holds is True
+        assert ask(Question(formulas, answer)).holds is False
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        "#### bob=knave, ANN=Knight",
+        "Answer: Ann is a knight and Bob is a knave.",
+        '```json\n{"Bob": "knave", "Ann": "knight"}\n```',
+        "<answer>\n- Ann: knight\n- Bob: knave\n</answer>",
+        "\\boxed{Ann = knight, Bob = knave}",
+    ],
+)
+def test_an_answer_may_be_spelt_in_many_ways(spelt: str) -> None:
+    reference = {"kind": "model", "formulas": ["Ann <-> ~Bob", "Ann"], "values": {"knight": True, "knave": False}}
+    logic = get_verifier("logic")
+    assert logic.verify(completion=spelt, reference=reference).right  # pyright: ignore[reportArgumentType]
+    wrong = spelt.replace("knave", "knight")
+    assert not logic.verify(completion=wrong, reference=reference).right  # pyright: ignore[reportArgumentType]
+
+
+def test_a_deduction_needs_each_of_its_lines() -> None:
+    logic = get_verifier("logic")
+    for problem in get_task("deductions", demonstrations="mixed", train_size=30).problems("train"):
+        lines = (problem.demonstration or "").split("\n")
+        for at in range(len(lines)):
+            shorter = "\n".join(lines[:at] + lines[at + 1 :])
+            assert not logic.verify(completion=shorter, reference=problem.reference).right, (problem.prompt, shorter)
+        assert isinstance(problem.reference, dict)
+        alone = f"1.{problem.reference['goal']};pr"
+        assert not logic.verify(completion=alone, reference=problem.reference).right
 
 
 def test_game24_knows_what_can_be_solved() -> None:

@@ -8,8 +8,10 @@ import random
 import pytest
 
 from verifiers import BadReference, Outcome, get_verifier
-from verifiers.logic.formula import FormulaError, evaluate, in_form, names_of, parse, size_of
-from verifiers.logic.solver import Reader, equivalent
+from verifiers.logic.assignment import sorts_of
+from verifiers.logic.formula import FormulaError, Node, evaluate, in_form, size_of
+from verifiers.logic.question import Question, ask
+from verifiers.logic.reading import parse
 
 LOGIC = get_verifier("logic")
 
@@ -38,7 +40,7 @@ def test_formulas_mean_what_a_truth_table_says(text: str, python: str) -> None:
 
 def test_numbers_and_sorts() -> None:
     assert evaluate(parse("x + 2*y - 1 >= -3 & x != y"), {"x": -4, "y": 1}) is True
-    assert names_of(parse("p -> x < 3")) == {"p": bool, "x": int}
+    assert sorts_of([parse("p -> x < 3")]) == {"p": bool, "x": int}
 
 
 @pytest.mark.parametrize(
@@ -54,8 +56,6 @@ def test_what_is_no_formula_is_said_so(text: str) -> None:
 
 
 def test_z3_and_the_evaluator_agree_on_random_formulas() -> None:
-    import z3
-
     source = random.Random(0)
 
     def made(depth: int) -> str:
@@ -67,20 +67,17 @@ def test_z3_and_the_evaluator_agree_on_random_formulas() -> None:
     for _ in range(60):
         text = made(3)
         formula = parse(text)
-        sorts = names_of(formula)
+        sorts = sorts_of([formula])
         values = {name: source.random() < 0.5 if sort is bool else source.randrange(4) for name, sort in sorts.items()}
-        read = Reader().read(text)
-        context = read.ctx
-        asked = z3.substitute(
-            read,
-            *[
-                (z3.Bool(n, context), z3.BoolVal(bool(v), context))
-                if sorts[n] is bool
-                else (z3.Int(n, context), z3.IntVal(v, context))
-                for n, v in values.items()
-            ],
-        )
-        assert z3.is_true(z3.simplify(asked)) == evaluate(formula, values)
+        given = [
+            Node("<->" if sorts[name] is bool else "=", (Node("name", (), name), value_of(value)))
+            for name, value in values.items()
+        ]
+        assert ask(Question((formula, *given))).holds == evaluate(formula, values)
+
+
+def value_of(value: bool | int) -> Node:
+    return Node("truth" if isinstance(value, bool) else "number", (), value)
 
 
 def test_forms_and_sizes() -> None:
@@ -90,8 +87,9 @@ def test_forms_and_sizes() -> None:
     assert in_form(parse("(p & (q | ~r)) | r"), "nnf")
     assert not in_form(parse("~(p & q)"), "nnf")
     assert size_of(parse("~p & (q | r)")) == 3
-    reader = Reader()
-    assert equivalent(reader.read("p -> q"), reader.read("~q -> ~p"))
+    assert in_form(parse("all x exists y. P(x) & Q(y)"), "pnf")
+    assert not in_form(parse("all x (P(x) & exists y Q(y))"), "pnf")
+    assert in_form(parse("all x (~P(x) | exists y Q(y))"), "nnf")
 
 
 MODEL = {"kind": "model", "formulas": ["ann -> ~bob", "ann", "x + 1 = y", "y < 4", "x > 1"]}

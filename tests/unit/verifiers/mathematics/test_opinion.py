@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from verifiers import Outcome, get_verifier
+from verifiers.asked_process import ProcessLost
 from verifiers.errors import BadOption, BadReference
 from verifiers.kit.audit import read_cases
-from verifiers.mathematics.opinion.ask import OpinionFault, SecondOpinion
+from verifiers.mathematics.opinion.ask import SecondOpinion
 from verifiers.mathematics.reading.reader import read
 from verifiers.mathematics.verifier import Math
 
@@ -140,7 +141,7 @@ def test_a_lost_process_is_a_fault_of_ours_and_is_replaced() -> None:
         process.kill()
 
     threading.Thread(target=kill).start()
-    with pytest.raises(OpinionFault):
+    with pytest.raises(ProcessLost):
         opinion.ask(read(HARD), read("1"))
     assert opinion.ask(read(r"\int_0^1 x dx"), read("1/3")) == "different"
     opinion.close()

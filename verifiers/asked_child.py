@@ -1,7 +1,8 @@
-"""The opinion's process: answers questions until its owner closes the pipe. Each has CPU seconds, then it is killed."""
+"""A process that answers questions until its owner closes the pipe, each within CPU seconds; then it is killed."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import resource
@@ -15,10 +16,17 @@ from verifiers.child_process import limit
 HEADER = struct.Struct("<I")
 ADDRESS_SPACE = 3 << 30
 """Bytes of address space."""
+LONGEST = 4_000
+"""Characters of an answer."""
 
 
-def main(cpu_seconds: float) -> None:
-    """Answer on standard output: one line a question, the first when SymPy is imported."""
+def main(answerer: str, cpu_seconds: float) -> None:
+    """Answer on standard output: one line a question, the first when the answerer is imported.
+
+    Args:
+        answerer: `module:function`, which takes a question's parts and returns text.
+        cpu_seconds: of one question.
+    """
     questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -26,8 +34,8 @@ def main(cpu_seconds: float) -> None:
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_AS, ADDRESS_SPACE)
     sys.setrecursionlimit(10_000)
-    from verifiers.mathematics.opinion.decide import decide
-
+    module, _, function = answerer.partition(":")
+    decide = getattr(importlib.import_module(module), function)
     while True:
         print("ready", file=answers, flush=True)
         question = _question(questions)
@@ -38,14 +46,14 @@ def main(cpu_seconds: float) -> None:
             said = decide(*pickle.loads(question))
         except (MemoryError, RecursionError) as error:
             said = f"limit: {type(error).__name__}"
-        except Exception as error:  # SymPy raises many classes for what it cannot do
+        except Exception as error:  # SymPy and z3 raise many classes for what they cannot do
             said = f"unknown: {type(error).__name__}: {error}"
         signal.setitimer(signal.ITIMER_PROF, 0)
-        print(" ".join(said.split())[:500], file=answers, flush=True)
+        print(" ".join(said.split())[:LONGEST], file=answers, flush=True)
 
 
 def _question(stream: BinaryIO) -> bytes | None:
-    """The bytes of one pickled pair from the owner; None when the owner is gone."""
+    """The bytes of one pickled question from the owner; None when the owner is gone."""
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
         return None

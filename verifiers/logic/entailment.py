@@ -1,0 +1,84 @@
+"""What follows from formulas: labels that z3 finds, with models that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from verifiers.errors import BadReference
+from verifiers.logic.formula import Node
+from verifiers.logic.question import Found, Question, ask
+from verifiers.logic.reading import parse
+from verifiers.logic.signature import typed
+from verifiers.logic.smtlib import term
+
+Formula = Node | str
+"""Text where it is an SMT-LIB term."""
+
+
+@dataclass(frozen=True)
+class Gold:
+    """A label, and what shows that another is wrong."""
+
+    label: str
+    against: Mapping[str, str] = field(default_factory=dict[str, str])
+    """A wrong label to a model of the formulas that it denies."""
+
+
+class Undecided(NamedTuple):
+    """z3 finds no label."""
+
+    why: str
+
+
+def formulas_of(texts: Sequence[str], domain: tuple[str, ...] | None, smtlib: str | None) -> tuple[Formula, ...]:
+    """Return the formulas of one question, whose names are used alike in all of them.
+
+    Raises:
+        FormulaError: a text is none; SMT-LIB terms are read when they are asked.
+    """
+    if smtlib is not None:
+        return tuple(map(term, texts))
+    read = tuple(parse(text, constants=domain or ()) for text in texts)
+    typed(read)
+    return read
+
+
+def entailment(
+    premises: Sequence[Formula], claim: Formula, domain: tuple[str, ...] | None, smtlib: str | None
+) -> Gold | Undecided:
+    """Return whether premises entail a claim, contradict it, or neither.
+
+    Raises:
+        BadReference: the premises contradict each other.
+        FormulaError: an SMT-LIB term cannot be read.
+    """
+    true = ask(Question((*premises, claim), None, domain, smtlib))
+    false = ask(Question(tuple(premises), claim, domain, smtlib))
+    if (true.holds, false.holds) == (False, False):
+        raise BadReference("premises must be able to hold together; they contradict each other.")
+    against = {"entailed": false.model, "contradicted": true.model}
+    if false.holds is False:
+        return Gold("entailed", against)
+    if true.holds is False:
+        return Gold("contradicted", against)
+    if None in (true.holds, false.holds):
+        return _undecided(true, false)
+    return Gold("unknown", against)
+
+
+def consistency(formulas: Sequence[Formula], domain: tuple[str, ...] | None, smtlib: str | None) -> Gold | Undecided:
+    """Return whether formulas can hold together."""
+    found = ask(Question(tuple(formulas), None, domain, smtlib)) if formulas else Found(True)
+    if found.holds is None:
+        return _undecided(found)
+    return Gold("consistent", {"inconsistent": found.model}) if found.holds else Gold("inconsistent")
+
+
+def _undecided(*found: Found) -> Undecided:
+    limits = [one.limit for one in found if one.holds is None and one.limit]
+    return Undecided(f"z3 cannot decide it{f' ({limits[0]})' if limits else ''}.")
+
+
+__all__ = ["Formula", "Gold", "Undecided", "consistency", "entailment", "formulas_of"]
