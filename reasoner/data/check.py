@@ -129,7 +129,7 @@ def check_task(section: TaskSection, watch: Watch, *, tests: bool = True, tested
             names = (section.train_split, section.eval_split)[: 1 + tests]
             found = ((split, one) for split in names for one in task.each(split))
         for split, one in found:
-            yield split, one if isinstance(one, BadRow) else of_problem(with_verifiers([one], section)[0])
+            yield split, one if isinstance(one, BadRow) else of_problem(next(with_verifiers([one], section)))
 
     _count(report, rows(), watch, Verifiers(), splits=(section.train_split, section.eval_split)[: 1 + tests])
     report.notes += task.notes

@@ -13,6 +13,7 @@ from reasoner.config.sections import PreferenceSection, SftSection
 from tasks import BadRow, Message, UnusableRow
 from tasks import inputs as files
 from tasks.inputs.formats import Use, reading
+from tasks.inputs.spool import Spool
 from tasks.messages import BadMessages, read_messages
 from tasks.row_task import first_of
 from verifiers.own_files import write_own
@@ -100,7 +101,7 @@ def source_in(
 
 def usable_rows(
     source: Source, *, read: Callable[[Mapping[str, object], str], Item], notes: list[str] | None = None
-) -> tuple[list[Item], list[BadRow]]:
+) -> tuple[Spool[Item], list[BadRow]]:
     """What `read(row, where)` makes of each row of files, folders or hub data sets; and those it cannot use.
 
     Args:
@@ -110,7 +111,7 @@ def usable_rows(
     Raises:
         TaskError: a file cannot be read, or is empty; there is no such format.
     """
-    found: list[Item] = []
+    found: Spool[Item] = Spool()
     bad: list[BadRow] = []
     for where, row in shaped_rows(source, notes=notes):
         try:
