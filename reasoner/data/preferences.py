@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from reasoner.config.sections import PreferenceSection
-from reasoner.data.rows import Source, chat_of, source_in, usable_rows
+from reasoner.data.rows import Source, chat_of, held_out_paths, source_in, usable_rows
 from tasks import BadRow, Message, UnusableRow
 from tasks.held_out import held_out
 from tasks.inputs.formats import Reading, UnfitRow
@@ -77,8 +77,8 @@ class Splits(NamedTuple):
 def load_pairs(section: PreferenceSection) -> Splits:
     """The pairs of a config section; each file is read once.
 
-    Without a `test` of their own, the files of `train` are split by a digest of the prompt: all pairs of one prompt
-    lie on one side, on every machine, whatever the order of the rows.
+    Without a `test`, and without a test split of its own, the data of `train` is split by a digest of the prompt: all
+    pairs of one prompt lie on one side, on every machine, whatever the order of the rows.
     """
 
     def read(paths: Sequence[str], split: Literal["train", "test"]) -> Pairs:
@@ -93,8 +93,10 @@ def load_pairs(section: PreferenceSection) -> Splits:
         return Pairs(Picked(pairs, (place for place, pair in enumerate(pairs) if pair.target != 0.5)), bad, notes)
 
     pairs, bad, notes = read(section.train, "train")
-    if section.test:
-        test = read(section.test, "test")
+    paths, own = held_out_paths(section, section.train, use="preferences", share=section.held_out_share)
+    if paths:
+        test = read(paths, "test")
+        test = test._replace(notes=[*own, *test.notes])
     else:
         held = bytearray(held_out(pair.prompt, section.held_out_share) for pair in pairs)
         test = Pairs(Picked(pairs, (place for place, tests in enumerate(held) if tests)), [])
@@ -167,7 +169,10 @@ def _sides(row: Mapping[str, object]) -> tuple[Prompt, str, str]:
         return heads[0], _last(sides[0]), _last(sides[1])
     whole = [turns for turns in sides if not isinstance(turns, str)]
     if len(whole) < 2:
-        raise UnusableRow("has no column 'prompt', and its completions are no whole conversations")
+        raise UnusableRow(
+            "has no column 'prompt', and its completions are no whole conversations. Name the column"
+            " (preferences.columns), or take what both texts begin with (preferences.format: trl_implicit)"
+        )
     if whole[0][:-1] != whole[1][:-1] or whole[0][-1]["role"] != "assistant" or whole[1][-1]["role"] != "assistant":
         raise UnusableRow("chosen and rejected must be the same conversation up to a last assistant turn")
     return whole[0][:-1], whole[0][-1]["content"], whole[1][-1]["content"]

@@ -17,7 +17,7 @@ from reasoner.config.errors import ConfigError
 from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, demonstrations_in, encode_problems, load_rows
 from reasoner.data.encode import batch_of
 from reasoner.data.problems import every_problem
-from reasoner.data.rows import Encoded, RowPolicy, report_bad_rows
+from reasoner.data.rows import Encoded, RowPolicy, held_out_paths, report_bad_rows
 from reasoner.evaluation.estimates import estimate
 from reasoner.evaluation.evaluate import evaluate
 from reasoner.policy.policy import Policy
@@ -82,10 +82,11 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
         bad, rows = list(found.bad), found.rows
     total = len(rows) + len(bad)
     validation: Sequence[Encoded] = []
-    if section.test:
-        tested = load_rows(
-            demonstrations_in(section, "test", section.test), policy.tokenizer, config.prompt, limit=limit
-        )
+    paths, own = held_out_paths(section, section.data, use="demonstrations", share=section.held_out)
+    if paths:
+        _say(session, own)
+        tested = load_rows(demonstrations_in(section, "test", paths), policy.tokenizer, config.prompt, limit=limit)
+        _say(session, tested.notes)
         validation, bad, total = tested.rows[: section.held_out or None], bad + tested.bad, total + len(tested.rows)
     elif section.held_out and section.data:
         rows, validation = hold_back(rows, section.held_out)

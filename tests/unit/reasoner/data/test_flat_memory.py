@@ -1,4 +1,4 @@
-"""What a run is started with lies in a temporary file: the same draws, digests and splits as of lists, in flat memory."""
+"""What a run is started with lies in a temporary file: the same draws, digests and splits as of lists."""
 
 from __future__ import annotations
 

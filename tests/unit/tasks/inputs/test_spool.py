@@ -58,7 +58,7 @@ def test_many_items_are_in_no_memory() -> None:
 
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda prefix: Path("/dev/full").open("r+b", buffering=0))
-    with pytest.raises(TaskError, match="must have room for the rows.*Set TMPDIR"):
+    with pytest.raises(TaskError, match=r"must have room for the rows.*Set TMPDIR"):
         Spool(["a"])
 
 
