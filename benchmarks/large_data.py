@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARDS = 16
+CHARACTERS = 3900
+"""Of a prompt; the rows are excerpts of one text of 28 million."""
 LETTERS = "etaoinshrdlu"
 TINY = (
     *("prompt.chat=never", "engine.name=hf", "steps=1", "eval.problems=0"),
@@ -84,19 +86,20 @@ def write_model(folder: Path) -> None:
 
 def rows(megabytes: float) -> Iterator[dict[str, str]]:
     """Rows that serve as problems, demonstrations and preferences; no two ask the same."""
-    source, words, written = random.Random(0), vocabulary(), 0
+    source, written = random.Random(0), 0
+    text = " ".join(source.choices(vocabulary(), k=4_000_000))
     for number in itertools.count():
-        text = " ".join(source.choices(words, k=600))
+        begin = source.randrange(len(text) - CHARACTERS)
         answer = str(source.randint(0, 9999))
         row = {
-            "prompt": f"Problem {number}. {text} How many are there?",
+            "prompt": f"Problem {number}. {text[begin : begin + CHARACTERS]} How many are there?",
             "reference": answer,
             "completion": f"There are {answer}.",
             "chosen": f"There are {answer}.",
             "rejected": "I do not know.",
         }
         yield row
-        written += len(text) + 200
+        written += CHARACTERS + 240
         if written >= megabytes * (1 << 20):
             return
 
@@ -186,9 +189,10 @@ def main() -> None:
                 data = Path(name) / ("rows.jsonl" if shape == "jsonl" else "shards")
                 apart(write, data, megabytes, shape)
                 size = sum(one.stat().st_size for one in ([data] if data.is_file() else data.iterdir()))
-                figures = {one: measured(one, data, Path(name)) for one in asked.only or ("check", *RUNS)}
-            found[f"{shape}, {size >> 20} MB"] = figures
-            print(json.dumps({f"{shape}, {size >> 20} MB": figures}), file=sys.stderr)
+                figures = found.setdefault(f"{shape}, {size >> 20} MB", {})
+                for one in asked.only or ("check", *RUNS):
+                    figures[one] = measured(one, data, Path(name))
+                    print(shape, size >> 20, one, figures[one], file=sys.stderr)
     print(json.dumps(found, indent=1))
 
 
