@@ -92,7 +92,7 @@ class Dataset(RowTask):
             TaskError: it cannot be read, or no row of it has the verifier_column.
         """
         path = self._test_path if split == "test" and self._test_path else self._path
-        rows = read(path, split=self._split_names.get(split, split), config=self._config)
+        rows = read(path, split=self._split_names.get(split, split), config=self._config, use="problems")
         self.say(*rows.notes)
         format = self._format_of(entry.row for _, entry in rows.entries() if entry.row is not None)
         column, named, has = self._verifier_column, False, ""

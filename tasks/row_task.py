@@ -12,7 +12,7 @@ from tasks.base import BadRow, Message, Problem, Task, TaskError, UnusableRow
 from tasks.held_out import DEFAULT_SHARE, hold_out
 from tasks.inputs import Rows, has_split, is_local
 from tasks.inputs.hub import hub_splits
-from tasks.inputs.names import meant
+from tasks.inputs.names import Use, meant
 
 Row = Mapping[str, object]
 
@@ -126,10 +126,15 @@ def first_of(bad: Sequence[BadRow]) -> str:
 def lacks_test(path: str | Sequence[str], *, config: str | None = None) -> str | None:
     """The path in words, where no test split is there; None where there is one, or where that cannot be known."""
     paths = [path] if isinstance(path, str) else path
-    if not all(map(is_local, paths)):
-        names = hub_splits(paths[0], config=config) if len(paths) == 1 else None
-        return None if names is None or meant("test", names) else paths[0]
-    return None if has_split(path, "test", config=config) else ", ".join(paths)
+    return ", ".join(paths) if has_test_split(paths, config=config, use="problems") is False else None
 
 
-__all__ = ["Row", "RowTask", "first_of", "lacks_test", "made"]
+def has_test_split(paths: Sequence[str], *, config: str | None, use: Use) -> bool | None:
+    """Whether there is a test split of rows for a use; None where that cannot be known."""
+    if all(map(is_local, paths)):
+        return has_split(paths, "test", config=config, use=use) or False
+    names = hub_splits(paths[0], config=config) if len(paths) == 1 else None
+    return None if names is None else meant("test", names, use=use) is not None
+
+
+__all__ = ["Row", "RowTask", "first_of", "has_test_split", "lacks_test", "made"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tasks.base import BadRow, Problem, Task
@@ -89,13 +89,11 @@ def is_rule(suspected: int, total: int) -> bool:
     return total > 1 and 2 * suspected > total
 
 
-def notes_on(problems: Sequence[Problem], verifiers: Verifiers) -> list[str]:
+def notes_on(problems: Iterable[Problem], verifiers: Verifiers) -> Iterator[str]:
     """What is to be known of golds that can be used: statements, several answers, doubled backslashes."""
-    return [
-        f"{problem.id}: {note}; {str(problem.reference)[:60]!r}"
-        for problem in problems
-        for note in verifiers.of(problem).notes_on(problem.reference)
-    ]
+    for problem in problems:
+        for note in verifiers.of(problem).notes_on(problem.reference):
+            yield f"{problem.id}: {note}; {str(problem.reference)[:60]!r}"
 
 
 def validate_task(task: Task, split: str) -> Validation:
@@ -119,5 +117,5 @@ def validate_task(task: Task, split: str) -> Validation:
             faults[place] = BadRow(problem.id, said)
     usable = [problem for place, problem in enumerate(problems) if place not in faults]
     bad = [one for one in read if isinstance(one, BadRow)] + [faults[place] for place in sorted(faults)]
-    notes = notes_on(usable, verifiers)
+    notes = [*notes_on(usable, verifiers)]
     return Validation(len(read), len(usable), [f"{row.where}: {row.reason}" for row in bad], notes)

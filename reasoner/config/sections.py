@@ -390,7 +390,8 @@ class SftSection(Section):
     data: Paths = Field(default_factory=list[str])
     """Files, folders, patterns or hub names of demonstrations in any format of docs/data.md; empty: the tasks' own."""
     test: Paths = Field(default_factory=list[str])
-    """Rows for the evaluation loss; empty: held_out rows of `data`, by prompt, or of the tasks' evaluation split."""
+    """Rows for the evaluation loss; empty: held_out rows of the test split of `data`, or, without one, of its rows by
+    prompt, or of the tasks' evaluation split."""
     format: str | None = None
     """How rows are laid out, by a name of docs/data.md; None: recognised, unless `columns` are named."""
     columns: dict[str, str] = Field(default_factory=dict[str, str])
@@ -451,8 +452,9 @@ class PreferenceSection(Section):
     train: Paths = Field(default_factory=list[str])
     """Files, folders or hub names; `stage:NAME` is the file that an earlier pairs stage wrote."""
     test: Paths = Field(default_factory=list[str])
-    """Empty: held_out_share of the prompts of `train`, chosen by their digest."""
+    """Empty: the test split of `train`; without one, held_out_share of its prompts, chosen by their digest."""
     held_out_share: float = Field(default=0.1, ge=0, lt=1)
+    """0: nothing is held out but what `test` names."""
     columns: dict[str, str] = Field(default_factory=dict[str, str])
     """Our column -> theirs, dotted where it lies deeper: id, prompt, chosen, rejected, first, second, label,
     probability, margin, category."""

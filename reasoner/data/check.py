@@ -18,7 +18,7 @@ from reasoner.data.figures import NEAR_TESTED, Figures, Item, of_demonstration, 
 from reasoner.data.overlap import Overlap, find_overlaps
 from reasoner.data.preferences import PAIR_SHAPE, pair_of, preferences_in
 from reasoner.data.problems import PROBLEM_SHAPE, with_verifiers
-from reasoner.data.rows import RowPolicy, Source, shaped_rows
+from reasoner.data.rows import RowPolicy, Source, held_out_paths, shaped_rows
 from tasks import BadRow, UnusableRow
 from tasks.base import TaskError
 from tasks.held_out import held_out
@@ -129,7 +129,7 @@ def check_task(section: TaskSection, watch: Watch, *, tests: bool = True, tested
             names = (section.train_split, section.eval_split)[: 1 + tests]
             found = ((split, one) for split in names for one in task.each(split))
         for split, one in found:
-            yield split, one if isinstance(one, BadRow) else of_problem(with_verifiers([one], section)[0])
+            yield split, one if isinstance(one, BadRow) else of_problem(next(with_verifiers([one], section)))
 
     _count(report, rows(), watch, Verifiers(), splits=(section.train_split, section.eval_split)[: 1 + tests])
     report.notes += task.notes
@@ -143,14 +143,17 @@ def check_demonstrations(section: SftSection, watch: Watch) -> Report:
         use="demonstrations", where=", ".join(section.data), policy=RowPolicy(section.bad_rows, "sft.bad_rows")
     )
 
+    tested, own = held_out_paths(section, section.data, use="demonstrations", share=section.held_out)
+    report.notes += own
+
     def rows() -> Iterator[tuple[str, Item | BadRow]]:
-        both: Paths = (("train", section.data), ("test", section.test))
+        both: Paths = (("train", section.data), ("test", tested))
         for split, paths in both:
             source = demonstrations_in(section, split, paths)
             items = _items(source, lambda row, where: of_demonstration(read_row(row), where), report.notes)
             yield from ((split, one) for one in items)
 
-    _count(report, rows(), watch, splits=("train", "test") if section.test else ("train",))
+    _count(report, rows(), watch, splits=("train", "test") if tested else ("train",))
     _finish(report, NEAR_TESTED)
     return report
 
@@ -162,17 +165,19 @@ def check_preferences(section: PreferenceSection, watch: Watch) -> Report:
     )
 
     share = section.held_out_share
+    tested, own = held_out_paths(section, section.train, use="preferences", share=share)
+    report.notes += own
 
     def rows() -> Iterator[tuple[str, Item | BadRow]]:
-        both: Paths = (("train", section.train), ("test", section.test))
+        both: Paths = (("train", section.train), ("test", tested))
         for split, paths in both:
             source = preferences_in(section, split, paths)
             for one in _items(source, lambda row, where: of_pair(pair_of(row, section, where=where)), report.notes):
-                held = not section.test and isinstance(one, Item) and held_out(one.prompt, share)
+                held = not tested and isinstance(one, Item) and held_out(one.prompt, share)
                 yield "test" if held else split, one
 
-    _count(report, rows(), watch, splits=("train", "test") if section.test or share else ("train",))
-    if not section.test and share:
+    _count(report, rows(), watch, splits=("train", "test") if tested or share else ("train",))
+    if not tested and share:
         held = f"{share:.0%} of the prompts, by their digest, are held out (preferences.held_out_share)"
         report.notes.append(f"{report.where}: {held}")
     _finish(report, NEAR_TESTED)

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from reasoner.config.sections import PromptSection, SftSection
-from reasoner.data.prompt import Prompt, messages_of, render_each
+from reasoner.data.prompt import Prompt, messages_of, render_each, rendered
 from reasoner.data.rows import Encoded, Source, chat_of, length_fault, source_in, usable_rows
 from reasoner.data.turns import template_mask, turns_of
 from tasks import BadRow, Message, Problem, UnusableRow
+from tasks.inputs.spool import Spool
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -31,7 +32,7 @@ DEMONSTRATION_SHAPE = (
 class Rows(NamedTuple):
     """Usable rows, and those that are none."""
 
-    rows: list[Encoded]
+    rows: Sequence[Encoded]
     bad: list[BadRow]
     notes: Sequence[str] = ()
     """What a person should know of how the rows were found."""
@@ -41,19 +42,22 @@ def encode_problems(
     problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int
 ) -> Rows:
     """A task's demonstrations: prompt, demonstration, end token."""
-    found, turns = Rows([], []), turns_of(tokenizer, section)
-    for problem, prompt in zip(problems, render_each(problems, tokenizer, section), strict=True):
+    rows, bad, turns = Spool[Encoded](), list[BadRow](), turns_of(tokenizer, section)
+    for problem, prompt in rendered(problems, tokenizer, section):
         where = f"problem {problem.id}"
         if not isinstance(prompt, Prompt):
-            found.bad.append(BadRow(where, str(prompt)))
+            bad.append(BadRow(where, str(prompt)))
         elif not (problem.demonstration or "").strip():
-            found.bad.append(BadRow(where, "its demonstration is empty"))
+            bad.append(BadRow(where, "its demonstration is empty"))
         else:
             said = turns.demonstrated(Message(role="assistant", content=problem.demonstration or ""))
             ids = turns.completion_ids(said)
             row = Encoded(id=problem.id, prompt_ids=prompt.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
-            _keep(found, row, where, limit)
-    return found
+            if fault := length_fault(row, limit):
+                bad.append(BadRow(where, fault))
+            else:
+                rows.append(row)
+    return Rows(rows, bad)
 
 
 def demonstrations_in(section: SftSection, split: Literal["train", "test"], paths: Sequence[str]) -> Source:
@@ -64,21 +68,15 @@ def demonstrations_in(section: SftSection, split: Literal["train", "test"], path
 def load_rows(source: Source, tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int) -> Rows:
     """The rows of files, folders or hub data sets."""
     notes: list[str] = []
-    rows, bad = usable_rows(
-        source, read=lambda row, where: encode_row(row, tokenizer, section, where=where), notes=notes
-    )
-    found = Rows([], bad, notes)
-    for row in rows:
-        _keep(found, row, row.id, limit)
-    return found
 
+    def encoded(row: Mapping[str, object], where: str) -> Encoded:
+        found = encode_row(row, tokenizer, section, where=where)
+        if fault := length_fault(found, limit):
+            raise UnusableRow(fault)
+        return found
 
-def _keep(found: Rows, row: Encoded, where: str, limit: int) -> None:
-    fault = length_fault(row, limit)
-    if fault:
-        found.bad.append(BadRow(where, fault))
-    else:
-        found.rows.append(row)
+    rows, bad = usable_rows(source, read=encoded, notes=notes)
+    return Rows(rows, bad, notes)
 
 
 class Demonstration(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from tasks import Problem
+from tasks.inputs.spool import Picked
 from verifiers.stats import wilson_interval
 
 NGRAM = 8
@@ -55,7 +56,7 @@ def find_overlaps(train: Sequence[Problem], held_out: Sequence[Problem]) -> list
         >>> find_overlaps([problem("a", "1 + 1 =")], [problem("b", "1+1="), problem("c", "1+2=")])
         [Overlap(held_out='b', train='a', share=1.0)]
     """
-    equal = {hash(tuple(_words(problem))): place for place, problem in reversed([*enumerate(train)])}
+    equal = _equal(train, held_out)
     near = _nearest(train, held_out)
     telling = {task for task in {train[one.place].task for one in near if one} if _tells(task, train, near)}
     found: list[Overlap] = []
@@ -68,9 +69,19 @@ def find_overlaps(train: Sequence[Problem], held_out: Sequence[Problem]) -> list
     return found
 
 
+def _equal(train: Sequence[Problem], held_out: Sequence[Problem]) -> dict[int, int]:
+    """The first training problem that is, word for word, an evaluation problem, by the hash of its words."""
+    looked_for = {hash(tuple(_words(problem))) for problem in held_out}
+    found: dict[int, int] = {}
+    for place, problem in enumerate(train):
+        if (key := hash(tuple(_words(problem)))) in looked_for:
+            found.setdefault(key, place)
+    return found
+
+
 def _tells(task: str, train: Sequence[Problem], near: Sequence[Near | None]) -> bool:
     """Whether sharing SHARE of the words with a training problem of this task says more than that it is of the task."""
-    own = [problem for problem in train if problem.task == task]
+    own = Picked(train, (place for place, problem in enumerate(train) if problem.task == task))
     sample = own if len(own) <= SAMPLE else random.Random(0).sample(own, SAMPLE)
     alike = sum(one is not None for one in _nearest(own, sample)) / len(sample)
     found = sum(one is not None and train[one.place].task == task for one in near)

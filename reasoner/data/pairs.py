@@ -13,6 +13,7 @@ from reasoner.data.encode import batch_of, encode
 from reasoner.data.preferences import Pair
 from reasoner.data.rows import Encoded, length_fault
 from tasks import BadRow, UnusableRow
+from tasks.inputs.spool import Spool
 
 
 class EncodedPair(NamedTuple):
@@ -27,9 +28,9 @@ class EncodedPair(NamedTuple):
 
 def encode_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, section: PromptSection, *, limit: int
-) -> tuple[list[EncodedPair], list[BadRow]]:
+) -> tuple[Sequence[EncodedPair], list[BadRow]]:
     """Encode pairs; those over the limit of tokens, or refused by the chat template, are bad rows."""
-    kept: list[EncodedPair] = []
+    kept: Spool[EncodedPair] = Spool()
     bad: list[BadRow] = []
     for pair in pairs:
         try:

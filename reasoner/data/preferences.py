@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from reasoner.config.sections import PreferenceSection
-from reasoner.data.rows import Source, chat_of, source_in, usable_rows
+from reasoner.data.rows import Source, chat_of, held_out_paths, source_in, usable_rows
 from tasks import BadRow, Message, UnusableRow
 from tasks.held_out import held_out
 from tasks.inputs.formats import Reading, UnfitRow
+from tasks.inputs.spool import Picked
 from verifiers.suggest import did_you_mean
 
 PAIR_SHAPE = (
@@ -60,7 +61,7 @@ class Pair:
 class Pairs(NamedTuple):
     """Usable pairs, and the rows that are none."""
 
-    pairs: list[Pair]
+    pairs: Sequence[Pair]
     bad: list[BadRow]
     notes: Sequence[str] = ()
     """What a person should know of how the rows were found."""
@@ -76,8 +77,8 @@ class Splits(NamedTuple):
 def load_pairs(section: PreferenceSection) -> Splits:
     """The pairs of a config section; each file is read once.
 
-    Without a `test` of their own, the files of `train` are split by a digest of the prompt: all pairs of one prompt
-    lie on one side, on every machine, whatever the order of the rows.
+    Without a `test`, and without a test split of its own, the data of `train` is split by a digest of the prompt: all
+    pairs of one prompt lie on one side, on every machine, whatever the order of the rows.
     """
 
     def read(paths: Sequence[str], split: Literal["train", "test"]) -> Pairs:
@@ -87,14 +88,19 @@ def load_pairs(section: PreferenceSection) -> Splits:
             read=lambda row, where: pair_of(row, section, where=where),
             notes=notes,
         )
-        return Pairs([pair for pair in pairs if pair.target != 0.5 or section.ties != "drop"], bad, notes)
+        if section.ties != "drop":
+            return Pairs(pairs, bad, notes)
+        return Pairs(Picked(pairs, (place for place, pair in enumerate(pairs) if pair.target != 0.5)), bad, notes)
 
     pairs, bad, notes = read(section.train, "train")
-    if section.test:
-        test = read(section.test, "test")
+    paths, own = held_out_paths(section, section.train, use="preferences", share=section.held_out_share)
+    if paths:
+        test = read(paths, "test")
+        test = test._replace(notes=[*own, *test.notes])
     else:
-        test = Pairs([pair for pair in pairs if held_out(pair.prompt, section.held_out_share)], [])
-        pairs = [pair for pair in pairs if not held_out(pair.prompt, section.held_out_share)]
+        held = bytearray(held_out(pair.prompt, section.held_out_share) for pair in pairs)
+        test = Pairs(Picked(pairs, (place for place, tests in enumerate(held) if tests)), [])
+        pairs = Picked(pairs, (place for place, tests in enumerate(held) if not tests))
     return Splits(Pairs(pairs[: section.limit], bad, notes), test)
 
 
@@ -163,7 +169,10 @@ def _sides(row: Mapping[str, object]) -> tuple[Prompt, str, str]:
         return heads[0], _last(sides[0]), _last(sides[1])
     whole = [turns for turns in sides if not isinstance(turns, str)]
     if len(whole) < 2:
-        raise UnusableRow("has no column 'prompt', and its completions are no whole conversations")
+        raise UnusableRow(
+            "has no column 'prompt', and its completions are no whole conversations. Name the column"
+            " (preferences.columns), or take what both texts begin with (preferences.format: trl_implicit)"
+        )
     if whole[0][:-1] != whole[1][:-1] or whole[0][-1]["role"] != "assistant" or whole[1][-1]["role"] != "assistant":
         raise UnusableRow("chosen and rejected must be the same conversation up to a last assistant turn")
     return whole[0][:-1], whole[0][-1]["content"], whole[1][-1]["content"]
@@ -237,8 +246,11 @@ def _margin(value: object) -> float:
     return float(value)
 
 
-def shares(pairs: Sequence[Pair]) -> Iterator[str]:
+def shares(pairs: Iterable[Pair]) -> Iterator[str]:
     """What a data set is made of, in words."""
-    ties = sum(pair.target == 0.5 for pair in pairs)
-    longer = sum(len(pair.first) > len(pair.second) for pair in pairs if pair.target != 0.5)
-    yield f"{len(pairs)} pairs, {ties} ties; the chosen is the longer one in {longer} of {len(pairs) - ties}"
+    count = ties = longer = 0
+    for pair in pairs:
+        count += 1
+        ties += pair.target == 0.5
+        longer += pair.target != 0.5 and len(pair.first) > len(pair.second)
+    yield f"{count} pairs, {ties} ties; the chosen is the longer one in {longer} of {count - ties}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +15,7 @@ from reasoner.config.stage import StageConfig
 from reasoner.data.prompt import fitting
 from reasoner.data.rows import RowPolicy, report_bad_rows
 from tasks import BadRow, Problem
+from tasks.inputs.spool import Picked, Spool
 from tasks.registry import get_task
 from tasks.validate import Verifiers, notes_on, suspects, unusable
 from verifiers.jsonl import JsonLinesError, read_jsonl
@@ -29,10 +31,10 @@ PROBLEM_SHAPE = "a problem: a prompt, and a reference answer that its verifier c
 
 
 class Loaded(NamedTuple):
-    """The problems of a stage, a list for each of its tasks."""
+    """The problems of a stage, those of each task apart; they are in a temporary file, and read when they are used."""
 
-    train: list[list[Problem]]
-    tested: list[list[Problem]]
+    train: list[Sequence[Problem]]
+    tested: list[Sequence[Problem]]
     """The first evaluation problems; empty where nothing is evaluated."""
     notes: list[str]
     """What a user should know of the data, a sentence each: rows left out, how a split was made."""
@@ -41,7 +43,7 @@ class Loaded(NamedTuple):
 class Read(NamedTuple):
     """Rows of one split of one task."""
 
-    problems: list[Problem]
+    problems: Spool[Problem]
     bad: list[BadRow]
     notes: list[str]
     """What the task says of how it found and read them."""
@@ -82,15 +84,26 @@ def listed(problems: Iterable[Problem], section: TaskSection) -> Iterator[Proble
         )
 
 
-def read_problems(section: TaskSection, split: str, *, most: int | None = None) -> Read:
+def read_problems(
+    section: TaskSection,
+    split: str,
+    *,
+    most: int | None = None,
+    through: Callable[[Iterable[Problem]], Iterable[Problem]] = iter,
+) -> Read:
     """The first rows of a split, as far as they hold `most` problems; those that problems_file lists alone.
 
     A split of which the first LOOKED_AT rows are all bad is not read to its end.
 
+    Args:
+        section: the task.
+        split: of it.
+        most: None: all.
+        through: what becomes of the problems as they are read.
     Raises:
         TaskError: the data cannot be read. ConfigError: problems_file lists no problem of this task.
     """
-    read, task = Read([], [], []), get_task(section.name, **section.options)
+    read, task = Read(Spool(), [], []), get_task(section.name, **section.options)
 
     def problems() -> Iterator[Problem]:
         for one in task.each(split):
@@ -102,27 +115,26 @@ def read_problems(section: TaskSection, split: str, *, most: int | None = None) 
                 return
 
     chosen = listed(problems(), section) if split == section.train_split else problems()
-    for problem in islice(chosen, most):
+    for problem in through(islice(chosen, most)):
         read.problems.append(problem)
     read.notes.extend(task.notes)
     return read
 
 
-def named_apart(problems: Sequence[Problem], config: StageConfig, place: int) -> Sequence[Problem]:
+def named_apart(problems: Iterable[Problem], config: StageConfig, place: int) -> Iterator[Problem]:
     """The problems of the config's task at `place`, whose task is numbered where earlier ones have that name too.
 
     So that task and id name one problem in a mixture of several files: `dataset`, `dataset-2`.
     """
     same = sum(other.name == config.task[place].name for other in config.task[:place])
-    return [replace(problem, task=f"{problem.task}-{same + 1}") for problem in problems] if same else problems
+    return (replace(problem, task=f"{problem.task}-{same + 1}") if same else problem for problem in problems)
 
 
-def with_verifiers(problems: Sequence[Problem], section: TaskSection) -> list[Problem]:
+def with_verifiers(problems: Iterable[Problem], section: TaskSection) -> Iterator[Problem]:
     """The problems, graded by the verifier that the config names instead of the task's own."""
-    if section.verifier is None:
-        return list(problems)
-    name, options = section.verifier.name, section.verifier.options
-    return [replace(problem, verifier=name, verifier_options=options) for problem in problems]
+    own = section.verifier
+    for problem in problems:
+        yield problem if own is None else replace(problem, verifier=own.name, verifier_options=own.options)
 
 
 def load_problems(config: StageConfig, *, folder: Path | None = None) -> Loaded:
@@ -136,27 +148,33 @@ def load_problems(config: StageConfig, *, folder: Path | None = None) -> Loaded:
     """
     loaded = Loaded([], [], [])
     for place, section in enumerate(config.task):
-        own = read_problems(section, section.train_split, most=section.limit)
         graded = section.model_copy(update={"verifier": config.reward or section.verifier})
-        read = own._replace(problems=with_verifiers(named_apart(own.problems, config, place), graded))
+        through = partial(_of_stage, config=config, place=place, graded=graded)
+        read = read_problems(section, section.train_split, most=section.limit, through=through)
         loaded.train.append(_usable(read, section, section.train_split, folder, loaded.notes))
     tested, notes = load_held_out(config, folder=folder) if config.evaluates else ([], [])
     loaded.tested.extend(tested)
     return loaded._replace(notes=[*dict.fromkeys([*loaded.notes, *notes])])
 
 
-def load_held_out(config: StageConfig, *, folder: Path | None = None) -> tuple[list[list[Problem]], list[str]]:
+def load_held_out(config: StageConfig, *, folder: Path | None = None) -> tuple[list[Sequence[Problem]], list[str]]:
     """The first evaluation problems of each task, and what to say of them; errors as of `load_problems`."""
-    found: list[list[Problem]] = []
+    found: list[Sequence[Problem]] = []
     notes: list[str] = []
     for place, section in enumerate(config.task):
-        read = read_problems(section, section.eval_split, most=config.eval.problems)
-        read = read._replace(problems=with_verifiers(named_apart(read.problems, config, place), section))
+        through = partial(_of_stage, config=config, place=place, graded=section)
+        read = read_problems(section, section.eval_split, most=config.eval.problems, through=through)
         found.append(_usable(read, section, section.eval_split, folder, notes))
     return found, notes
 
 
-def first_problems(section: TaskSection, split: str, *, most: int = LOOKED_AT) -> list[Problem]:
+def _of_stage(
+    problems: Iterable[Problem], *, config: StageConfig, place: int, graded: TaskSection
+) -> Iterator[Problem]:
+    return with_verifiers(named_apart(problems, config, place), graded)
+
+
+def first_problems(section: TaskSection, split: str, *, most: int = LOOKED_AT) -> Sequence[Problem]:
     """The first problems of a split; in a moment, however long it is.
 
     Raises:
@@ -169,7 +187,18 @@ def first_problems(section: TaskSection, split: str, *, most: int = LOOKED_AT) -
     return read.problems
 
 
-def _usable(read: Read, section: TaskSection, split: str, folder: Path | None, notes: list[str]) -> list[Problem]:
+def every_problem(section: TaskSection, split: str) -> Sequence[Problem]:
+    """All problems of a split.
+
+    Raises:
+        TaskError: the data cannot be read. ConfigError: more of its rows are bad than `task.bad_rows` allows.
+    """
+    read = read_problems(section, split)
+    _left_out(read.bad, read.total, RowPolicy(section.bad_rows, "task.bad_rows"), f"{section.name} {split}", None)
+    return read.problems
+
+
+def _usable(read: Read, section: TaskSection, split: str, folder: Path | None, notes: list[str]) -> Sequence[Problem]:
     """The problems that a run can use; the others are reported by the config's policy.
 
     Raises:
@@ -181,7 +210,7 @@ def _usable(read: Read, section: TaskSection, split: str, folder: Path | None, n
     faults = unusable(read.problems, Verifiers())
     bad = [*read.bad, *faults.values()]
     notes += _left_out(bad, read.total, RowPolicy(section.bad_rows, "task.bad_rows"), f"{section.name} {split}", folder)
-    usable = [problem for place, problem in enumerate(read.problems) if place not in faults]
+    usable = Picked(read.problems, (place for place in range(len(read.problems)) if place not in faults))
     if suspected := suspects(usable):
         names = ", ".join(usable[place].id for place in [*suspected][:3])
         notes.append(
@@ -208,7 +237,7 @@ def with_room(
     setting: str = "rollout.max_tokens",
     tests: bool = False,
     folder: Path | None = None,
-) -> tuple[list[list[Problem]], list[str]]:
+) -> tuple[list[Sequence[Problem]], list[str]]:
     """The problems of each task whose prompts leave room for their completions, and what to say of the others.
 
     Args:
@@ -222,7 +251,7 @@ def with_room(
     Raises:
         ConfigError: a prompt is too long, or refused by the chat template, and is not to be left out.
     """
-    kept: list[list[Problem]] = []
+    kept: list[Sequence[Problem]] = []
     notes: list[str] = []
     tokens = config.eval_tokens if tests else config.rollout.max_tokens
     for part, section in zip(parts, config.task, strict=True):
@@ -246,9 +275,11 @@ def spread(parts: Sequence[Sequence[Problem]], count: int) -> list[Problem]:
 def gold_notes(problems: Sequence[Problem]) -> str:
     """What is to be known of golds that are graded in a way that may surprise, in a sentence; "" for none."""
     notes = notes_on(problems, Verifiers())
-    if not notes:
+    first = [*islice(notes, 3)]
+    if not first:
         return ""
+    count = len(first) + sum(1 for _ in notes)
     return (
-        f"{len(notes)} of {len(problems)} golds are graded in a way that may surprise (`reasoner tasks validate TASK`"
-        f" lists them): {'; '.join(notes[:3])}."
+        f"{count} of {len(problems)} golds are graded in a way that may surprise (`reasoner tasks validate TASK`"
+        f" lists them): {'; '.join(first)}."
     )

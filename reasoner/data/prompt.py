@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jinja2 import TemplateError
@@ -11,9 +12,14 @@ from jinja2 import TemplateError
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import PromptSection
 from tasks import BadRow, Message, Problem, UnusableRow
+from tasks.inputs.spool import Picked
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+
+AT_ONCE = 256
+"""Prompts that are rendered together (ours)."""
 
 
 class Prompt(NamedTuple):
@@ -195,7 +201,7 @@ def _refusal(
 class Fitting(NamedTuple):
     """Problems whose prompts can be rendered and leave room for their completions, and the others."""
 
-    problems: list[Problem]
+    problems: Sequence[Problem]
     refused: list[BadRow]
     """The chat template refuses them."""
     long: list[BadRow]
@@ -220,16 +226,27 @@ def fitting(
         limit: tokens of prompt and completion together.
         setting: where max_tokens comes from.
     """
-    found = Fitting([], [], [])
-    for problem, prompt in zip(problems, render_each(problems, tokenizer, section), strict=True):
+    places = array("Q")
+    refused: list[BadRow] = []
+    long: list[BadRow] = []
+    for place, (problem, prompt) in enumerate(rendered(problems, tokenizer, section)):
         where = f"problem {problem.id}"
         if not isinstance(prompt, Prompt):
-            found.refused.append(BadRow(where, str(prompt)))
+            refused.append(BadRow(where, str(prompt)))
         elif not prompt.ids:
-            found.refused.append(BadRow(where, "its prompt is empty"))
+            refused.append(BadRow(where, "its prompt is empty"))
         elif len(prompt.ids) + max_tokens > limit:
             fault = f"prompt of {len(prompt.ids)} tokens plus {setting}={max_tokens} must fit the context of {limit}"
-            found.long.append(BadRow(where, fault))
+            long.append(BadRow(where, fault))
         else:
-            found.problems.append(problem)
-    return found
+            places.append(place)
+    return Fitting(Picked(problems, places), refused, long)
+
+
+def rendered(
+    problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, section: PromptSection
+) -> Iterator[tuple[Problem, Prompt | UnusableRow]]:
+    """(problem, its prompt or why it has none) of many problems, AT_ONCE of them in memory."""
+    for begin in range(0, len(problems), AT_ONCE):
+        some = [*problems[begin : begin + AT_ONCE]]
+        yield from zip(some, render_each(some, tokenizer, section), strict=True)

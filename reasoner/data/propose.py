@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from reasoner.config.load import load_config, resolve, shipped_configs
 from reasoner.config.sections import Section
 from reasoner.config.stage import StageConfig
 from tasks import Problem
-from tasks.inputs import is_local, read
+from tasks.base import TaskError
+from tasks.inputs import Rows, is_local, read
 from tasks.inputs.formats import Recognised, Use, as_it_is, recognise
 from tasks.leak import final_answer
 from tasks.registry import get_task
@@ -65,7 +67,7 @@ def stages_of(path: str, settings: Sequence[str], *, use: str | None, model: str
     names = given.get("split_names")
     train = names.get("train", "train") if isinstance(names, dict) else "train"
     config = given.get("config")
-    rows = read(path, split=str(train), config=None if config is None else str(config))
+    rows = _read(path, str(train), None if config is None else str(config), cast("Use | None", use))
     entries = [entry.row for _, entry in itertools.islice(rows.entries(), LOOKED_AT) if entry.row is not None]
     chosen, recognised = _recognised(entries, cast("Use | None", use), given)
     raw = _raw(path, chosen, recognised, given, model)
@@ -81,6 +83,21 @@ def stages_of(path: str, settings: Sequence[str], *, use: str | None, model: str
     said = f"{chosen}; format {format_name}{told_by}" + (f"; verifier {grader}" if grader else "")
     columns = tuple(map(str, entries[0])) if entries else ()
     return Proposal(run.stages, _yaml(raw, run.stages[0], chosen, overrides), columns, said)
+
+
+def _read(path: str, split: str, config: str | None, use: Use | None) -> Rows:
+    """The rows of a split; of several that it may mean, those of the first use that there is one for.
+
+    Raises:
+        TaskError: there is no such split.
+    """
+    try:
+        return read(path, split=split, config=config, use=use)
+    except TaskError:
+        for one in ORDER if use is None else ():
+            with contextlib.suppress(TaskError):
+                return read(path, split=split, config=config, use=one)
+        raise
 
 
 def _given(settings: Sequence[str]) -> dict[str, object]:

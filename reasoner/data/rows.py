@@ -13,8 +13,9 @@ from reasoner.config.sections import PreferenceSection, SftSection
 from tasks import BadRow, Message, UnusableRow
 from tasks import inputs as files
 from tasks.inputs.formats import Use, reading
+from tasks.inputs.spool import Spool
 from tasks.messages import BadMessages, read_messages
-from tasks.row_task import first_of
+from tasks.row_task import first_of, has_test_split
 from verifiers.own_files import write_own
 from verifiers.text import one_line, whole
 
@@ -98,9 +99,31 @@ def source_in(
     )
 
 
+def held_out_paths(
+    section: SftSection | PreferenceSection, data: Sequence[str], *, use: Use, share: float
+) -> tuple[Sequence[str], list[str]]:
+    """Where the held-out rows are, and what is to be known of it.
+
+    Args:
+        section: its `test` is taken where it names any.
+        data: otherwise its own test split is, where it has one.
+        use: what the rows are for.
+        share: or count, that is to be held out; 0: nothing.
+    Returns:
+        no path where rows of `data` itself are to be held out, or none are.
+    """
+    if section.test or not share:
+        return section.test, []
+    if "test" in section.split_names:
+        return data, []
+    if not has_test_split(data, config=section.config, use=use):
+        return (), []
+    return data, [f"{', '.join(data)} has a test split of its own, which is held out."]
+
+
 def usable_rows(
     source: Source, *, read: Callable[[Mapping[str, object], str], Item], notes: list[str] | None = None
-) -> tuple[list[Item], list[BadRow]]:
+) -> tuple[Spool[Item], list[BadRow]]:
     """What `read(row, where)` makes of each row of files, folders or hub data sets; and those it cannot use.
 
     Args:
@@ -110,7 +133,7 @@ def usable_rows(
     Raises:
         TaskError: a file cannot be read, or is empty; there is no such format.
     """
-    found: list[Item] = []
+    found: Spool[Item] = Spool()
     bad: list[BadRow] = []
     for where, row in shaped_rows(source, notes=notes):
         try:
@@ -158,7 +181,8 @@ def shaped_rows(
     """
     said: list[str] = []
     for path in source.paths:
-        rows = files.read(path, split=source.split_names.get(source.split, source.split), config=source.config)
+        split = source.split_names.get(source.split, source.split)
+        rows = files.read(path, split=split, config=source.config, use=source.use)
         whole = (entry.row for _, entry in rows.entries() if entry.row is not None)
         how, note = reading(
             whole, use=source.use, format=source.format, columns=source.columns, optional=source.optional

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 from reasoner.config.sections import OWN
 from reasoner.config.stage import StageConfig
-from reasoner.data.problems import named_apart
+from reasoner.data.problems import every_problem, named_apart
 from reasoner.monitoring.reward_hacking import alarms, behind, watch_metrics, watched
 from reasoner.records import Problem, RolloutGroup
 from reasoner.rollout.grading import grading_row
 from reasoner.storage.run_folder import RunFolder
-from tasks.registry import get_task
+from tasks.inputs.spool import Spool
 from verifiers import JSON
 from verifiers.jsonl import read_jsonl
 from verifiers.pool import GradingPool
@@ -39,7 +40,8 @@ class HackingMonitor:
         self._active = config.watch.scorer is not None or config.reward is not None
         self._history = self._read() if self._active else []
         own = config.watch.scorer is not None and config.watch.scorer.name == OWN
-        self._own = self._own_problems() if own else {}
+        self._own = self._own_problems() if own else ()
+        self._own_places = {(problem.task, problem.id): place for place, problem in enumerate(self._own)}
 
     def observe(self, step: int, groups: Sequence[RolloutGroup]) -> dict[str, float]:
         """Return the step's watch/ metrics; show a new alarm and write it with the rollouts behind it."""
@@ -66,7 +68,8 @@ class HackingMonitor:
         places = [(index, rollout) for index, group in enumerate(groups) for rollout in group.rollouts][: section.rows]
         waiting = []
         for _, rollout in places:
-            problem = self._own.get((rollout.problem.task, rollout.problem.id), rollout.problem)
+            place = self._own_places.get((rollout.problem.task, rollout.problem.id))
+            problem = rollout.problem if place is None else self._own[place]
             name, options = section.scorer.name, section.scorer.options
             if name == OWN:
                 name, options = problem.verifier, dict(problem.verifier_options)
@@ -76,14 +79,11 @@ class HackingMonitor:
             for (index, rollout), future in zip(places, waiting, strict=True)
         }
 
-    def _own_problems(self) -> dict[tuple[str, str], Problem]:
-        found: dict[tuple[str, str], Problem] = {}
+    def _own_problems(self) -> Sequence[Problem]:
+        """The training problems, each with the verifier of its task."""
         config = self._config
-        for place, section in enumerate(config.task):
-            problems = get_task(section.name, **section.options).problems(section.train_split)
-            for problem in named_apart(problems, config, place):
-                found[problem.task, problem.id] = problem
-        return found
+        each = (every_problem(section, section.train_split) for section in config.task)
+        return Spool(chain.from_iterable(named_apart(found, config, place) for place, found in enumerate(each)))
 
     def _read(self) -> list[Mapping[str, float]]:
         """The figures of the steps before a resume."""

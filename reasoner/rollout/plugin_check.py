@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from reasoner.config.sections import OWN
@@ -69,7 +70,8 @@ def _trials(config: StageConfig, problems: Sequence[Problem]) -> Iterator[Trial]
     scorer = config.watch.scorer
     watched = problems[:1] if scorer is not None and scorer.name != OWN else ()
     named = [(scorer.name, dict(scorer.options), problem) for problem in watched] if scorer is not None else []
-    for name, options, problem in [*((p.verifier, dict(p.verifier_options), p) for p in problems), *named]:
+    own = ((problem.verifier, dict(problem.verifier_options), problem) for problem in problems)
+    for name, options, problem in chain(own, named):
         key = f"{name} {json.dumps(options, sort_keys=True, default=str)}"
         if key in seen:
             continue

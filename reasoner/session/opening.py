@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import signal
 from collections.abc import Iterator, Sequence
@@ -51,6 +50,7 @@ from reasoner.session.session import Session
 from reasoner.storage.files import tidy
 from reasoner.storage.find_model import foreign_folders, latest_checkpoint
 from reasoner.storage.run_folder import RunFolder
+from tasks.inputs.spool import Joined
 from verifiers.terminal.console import plain_console
 
 
@@ -72,7 +72,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         train, tested, _ = loaded
         for said in loaded.notes if checkpoint is None else ():
             display.note(said)
-        if notes := gold_notes([problem for part in train for problem in part]):
+        if notes := gold_notes(Joined(train)):
             display.note(notes)
         _check_overlap(config, train, tested, display)
         _check_plugins(config, train, tested, display)
@@ -104,7 +104,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
             probe=probe_ids(policy.vocabulary, forbidden=policy.special_ids, limit=policy.context - 1),
             state=progress.state if progress else StageState(),
         )
-        session.same_data("training problems", list(itertools.chain.from_iterable(problems.parts)))
+        session.same_data("training problems", Joined(problems.parts))
         if checkpoint and progress:
             _resume(session, checkpoint, progress)
         elif config.rollout.difficulty_from:
@@ -230,14 +230,14 @@ def _check_portions(config: StageConfig) -> None:
 
 
 def _check_overlap(
-    config: StageConfig, train: list[list[Problem]], evaluation: list[list[Problem]], display: Display
+    config: StageConfig, train: list[Sequence[Problem]], evaluation: list[Sequence[Problem]], display: Display
 ) -> None:
     """Say where evaluation problems stand in the training data.
 
     Raises:
         ConfigError: they do, and eval.overlap is "error".
     """
-    learned, tested = ([problem for part in parts for problem in part] for parts in (train, evaluation))
+    learned, tested = Joined(train), Joined(evaluation)
     if config.eval.overlap == "off" or not learned or not tested:
         return
     overlaps = find_overlaps(learned, tested)
@@ -250,7 +250,7 @@ def _check_overlap(
 
 
 def _check_plugins(
-    config: StageConfig, train: list[list[Problem]], evaluation: list[list[Problem]], display: Display
+    config: StageConfig, train: list[Sequence[Problem]], evaluation: list[Sequence[Problem]], display: Display
 ) -> None:
     """Try the user's own reward functions, and say which of them grade nothing.
 
@@ -258,7 +258,7 @@ def _check_plugins(
         BadReturn: one returns what is no reward.
     """
     graded = [*train, *evaluation] if config.samples_to_learn else evaluation
-    for sentence in check_plugins(config, list(itertools.chain.from_iterable(graded))):
+    for sentence in check_plugins(config, Joined(graded)):
         display.note(f"note: {sentence}")
 
 

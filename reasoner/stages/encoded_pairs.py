@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reasoner.config.errors import ConfigError
 from reasoner.data.pairs import EncodedPair, encode_pairs
 from reasoner.data.preferences import PAIR_SHAPE, load_pairs, shares
 from reasoner.data.rows import RowPolicy, report_bad_rows
 from reasoner.session.session import Session
 from tasks import BadRow
+from tasks.inputs.spool import Joined
 
 
-def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]]:
+def load_encoded(session: Session) -> tuple[Sequence[EncodedPair], Sequence[EncodedPair]]:
     """Training and held-out pairs as token ids; what is left out is said and listed.
 
     Raises:
@@ -19,7 +22,7 @@ def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]
     config, policy = session.config, session.policy
     section = config.preferences
     bad: list[BadRow] = []
-    sides: list[list[EncodedPair]] = []
+    sides: list[Sequence[EncodedPair]] = []
     total = 0
     for split, found in load_pairs(section)._asdict().items():
         limit = min(section.max_tokens or policy.context, policy.context)
@@ -30,7 +33,7 @@ def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]
         if session.fresh:
             for note in found.notes:
                 session.display.note(note)
-            session.display.note(f"{split}: {'; '.join(shares([encoded.pair for encoded in kept]))}")
+            session.display.note(f"{split}: {'; '.join(shares(encoded.pair for encoded in kept))}")
     said = report_bad_rows(
         bad,
         total=total,
@@ -42,5 +45,5 @@ def load_encoded(session: Session) -> tuple[list[EncodedPair], list[EncodedPair]
         session.display.note(said)
     if not sides[0]:
         raise ConfigError("bad-value", "preferences.train must hold at least one pair; none is left for training.")
-    session.same_data("pairs", [*sides[0], *sides[1]])
+    session.same_data("pairs", Joined(sides))
     return sides[0], sides[1]

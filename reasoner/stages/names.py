@@ -147,7 +147,7 @@ def check_tasks(stage: StageConfig, *, coming: Path | None) -> None:
         if _is_here(section.options.get("path"), coming):
             rewarded = section.model_copy(update={"verifier": stage.reward or section.verifier})
             read = first_problems(section, section.train_split)
-            check_plugins(stage, with_verifiers(read[:1], rewarded))
+            check_plugins(stage, [*with_verifiers(read[:1], rewarded)])
             if stage.evaluates:
                 first_problems(section, section.eval_split, most=1)
     given = stage.rollout.difficulty_from

@@ -19,6 +19,7 @@ from reasoner.rollout.grading import check_graded, turns
 from reasoner.session.session import Session
 from reasoner.session.step_record import StepRecord
 from reasoner.storage.files import write_atomic
+from tasks.inputs.spool import Joined
 from verifiers import JSON
 from verifiers.jsonl import json_line, read_jsonl
 
@@ -70,10 +71,12 @@ def pair_rows(session: Session) -> list[dict[str, JSON]]:
     Two equal texts are no pair. Where a verifier labels, equal rewards are a tie, and what it could not grade is left
     out.
     """
-    problems = {(problem.task, problem.id): problem for part in session.producer.problems.parts for problem in part}
     groups: dict[tuple[int, int], list[Mapping[str, JSON]]] = {}
     for _, row in read_jsonl(session.run.path / "rollouts.jsonl"):
         groups.setdefault((cast("int", row["step"]), cast("int", row["group"])), []).append(row)
+    asked = {(str(rows[0]["task"]), str(rows[0]["problem"])) for rows in groups.values()}
+    every = Joined(session.producer.problems.parts)
+    problems = {key: problem for problem in every if (key := (problem.task, problem.id)) in asked}
     by_verifier = session.config.pairs.label == "verifier"
     found: list[dict[str, JSON]] = []
     for (step, group), rows in sorted(groups.items()):

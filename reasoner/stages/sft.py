@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections import Counter
+from array import array
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +16,8 @@ from reasoner.algorithm.objective import TokenScores
 from reasoner.config.errors import ConfigError
 from reasoner.data.demonstrations import DEMONSTRATION_SHAPE, demonstrations_in, encode_problems, load_rows
 from reasoner.data.encode import batch_of
-from reasoner.data.rows import Encoded, RowPolicy, report_bad_rows
+from reasoner.data.problems import every_problem
+from reasoner.data.rows import Encoded, RowPolicy, held_out_paths, report_bad_rows
 from reasoner.evaluation.estimates import estimate
 from reasoner.evaluation.evaluate import evaluate
 from reasoner.policy.policy import Policy
@@ -25,14 +26,14 @@ from reasoner.rollout.round import training_params
 from reasoner.session.session import Session
 from reasoner.stages.supervised import Lesson, Validation, supervise
 from tasks import BadRow
-from tasks.registry import get_task
+from tasks.inputs.spool import Joined, Picked
 
 
 def sft(session: Session) -> None:
     """Train on demonstrations until the steps are done, the accuracy is reached, or the loss stops falling."""
     section = session.config.sft
     rows, validation, problems = load_demonstrations(session)
-    session.same_data("rows", [*rows, *validation])
+    session.same_data("rows", Joined([rows, validation]))
 
     def enough(step: int, metrics: dict[str, float]) -> bool:
         if section.until_accuracy is None or step % section.check_every:
@@ -59,7 +60,7 @@ def sft(session: Session) -> None:
         )
 
 
-def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded], list[Problem]]:
+def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[Encoded], Sequence[Problem]]:
     """Rows to learn from, rows for the evaluation loss, and problems held back for accuracy checks.
 
     Raises:
@@ -68,7 +69,7 @@ def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded],
     config, policy = session.config, session.policy
     section = config.sft
     limit = min(section.max_tokens or policy.context, policy.context)
-    problems: list[Problem] = []
+    problems: Sequence[Problem] = []
     if section.data:
         found = load_rows(
             demonstrations_in(section, "train", section.data), policy.tokenizer, config.prompt, limit=limit
@@ -80,11 +81,12 @@ def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded],
         found = encode_problems(learned, policy.tokenizer, config.prompt, limit=limit)
         bad, rows = list(found.bad), found.rows
     total = len(rows) + len(bad)
-    validation: list[Encoded] = []
-    if section.test:
-        tested = load_rows(
-            demonstrations_in(section, "test", section.test), policy.tokenizer, config.prompt, limit=limit
-        )
+    validation: Sequence[Encoded] = []
+    paths, own = held_out_paths(section, section.data, use="demonstrations", share=section.held_out)
+    if paths:
+        _say(session, own)
+        tested = load_rows(demonstrations_in(section, "test", paths), policy.tokenizer, config.prompt, limit=limit)
+        _say(session, tested.notes)
         validation, bad, total = tested.rows[: section.held_out or None], bad + tested.bad, total + len(tested.rows)
     elif section.held_out and section.data:
         rows, validation = hold_back(rows, section.held_out)
@@ -99,19 +101,26 @@ def load_demonstrations(session: Session) -> tuple[list[Encoded], list[Encoded],
     return rows, validation, problems
 
 
-def hold_back(rows: Sequence[Encoded], count: int) -> tuple[list[Encoded], list[Encoded]]:
+def hold_back(rows: Sequence[Encoded], count: int) -> tuple[Sequence[Encoded], Sequence[Encoded]]:
     """Rows to learn from, and `count` rows for the evaluation loss, or more: all rows of a prompt lie on one side.
 
     Prompts are held back in the order of their digests, so that the order of the rows does not matter.
     """
-    prompts = Counter(row.prompt_ids for row in rows)
-    held, left = set[tuple[int, ...]](), count
-    for prompt in sorted(prompts, key=lambda ids: hashlib.blake2b(repr(ids).encode(), digest_size=8).digest()):
-        if left <= 0:
+    digests = array("Q", (_digest(row.prompt_ids) for row in rows))
+    held, left = -1, count
+    for digest in sorted(digests):  # rows of one prompt follow each other
+        if left <= 0 and digest != held:
             break
-        held.add(prompt)
-        left -= prompts[prompt]
-    return [row for row in rows if row.prompt_ids not in held], [row for row in rows if row.prompt_ids in held]
+        held, left = digest, left - 1
+    sides = (
+        (place for place, digest in enumerate(digests) if digest > held),
+        (place for place, digest in enumerate(digests) if digest <= held),
+    )
+    return Picked(rows, sides[0]), Picked(rows, sides[1])
+
+
+def _digest(ids: tuple[int, ...]) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(ids).encode(), digest_size=8).digest(), "big")
 
 
 def _say(session: Session, notes: Sequence[str]) -> None:
@@ -131,23 +140,24 @@ def _say_what_is_left_out(session: Session, bad: Sequence[BadRow], total: int) -
         session.display.note(said)
 
 
-def split_problems(session: Session) -> tuple[list[Problem], list[Problem]]:
+def split_problems(session: Session) -> tuple[Sequence[Problem], Sequence[Problem]]:
     """Problems to learn from, and problems of the training split held back for accuracy checks.
 
     Raises:
         ConfigError: the task has no demonstrations, or too few problems to hold any back.
     """
     section = session.config.sft
-    problems = [problem for part in session.producer.problems.parts for problem in part]
-    with_demo = [problem for problem in problems if problem.demonstration]
+    problems = Joined(session.producer.problems.parts)
+    with_demo = array("Q", (place for place, problem in enumerate(problems) if problem.demonstration))
     if not with_demo:
         names = ", ".join(task.name for task in session.config.task)
         raise ConfigError("bad-value", f"task {names}: sft needs demonstrations; its problems have none.")
     count = section.demonstrations or len(with_demo)
-    learned = with_demo[:count]
+    learned = Picked(problems, with_demo[:count])
     if section.until_accuracy is None:
         return learned, []
-    held_back = [p for p in problems[-section.check_problems :] if p not in learned]
+    taught, last = {*with_demo[:count]}, range(len(problems))[-section.check_problems :]
+    held_back = Picked(problems, (place for place in last if place not in taught))
     if not held_back:
         raise ConfigError(
             "bad-value",
@@ -157,16 +167,14 @@ def split_problems(session: Session) -> tuple[list[Problem], list[Problem]]:
     return learned, held_back
 
 
-def validation_problems(session: Session) -> list[Problem]:
+def validation_problems(session: Session) -> Sequence[Problem]:
     """The tasks' evaluation problems that have demonstrations.
 
     Raises:
         ConfigError: there are none.
     """
-    found: list[Problem] = []
-    for section in session.config.task:
-        problems = get_task(section.name, **section.options).problems(section.eval_split)
-        found += [problem for problem in problems if problem.demonstration]
+    problems = Joined([every_problem(section, section.eval_split) for section in session.config.task])
+    found = Picked(problems, (place for place, problem in enumerate(problems) if problem.demonstration))
     if not found:
         raise ConfigError("bad-value", "sft.held_out needs demonstrations in the evaluation split; there are none.")
     return found

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-import weakref
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
-from typing import IO, NamedTuple, Protocol, cast, overload
+from typing import NamedTuple, Protocol, cast, overload
 
 from tasks.base import TaskError
+from tasks.inputs.spool import Spool
 
 Row = Mapping[str, object]
 
@@ -138,8 +135,7 @@ class Part:
 class Text:
     """The entries of a text file, which can be gone through from its beginning only.
 
-    The first time that one is wanted by its place, all are written to a temporary file, one a line, whose offsets are
-    kept: eight bytes a row in memory.
+    The first time that one is wanted by its place, all are written to a temporary file: eight bytes a row in memory.
     """
 
     def __init__(self, path: str, entries: Callable[[], Iterator[Entry]]) -> None:
@@ -148,23 +144,15 @@ class Text:
 
     def count(self) -> int:
         if self._counted is None:
-            self._counted = len(self._spooled[1]) if "_spooled" in vars(self) else sum(1 for _ in self.entries())
+            self._counted = len(self._spooled) if "_spooled" in vars(self) else sum(1 for _ in self.entries())
         return self._counted
 
     def at(self, place: int) -> Entry:
-        file, offsets = self._spooled
-        file.seek(offsets[place])
-        return Entry(*json.loads(file.readline()))
+        return self._spooled[place]
 
     @cached_property
-    def _spooled(self) -> tuple[IO[bytes], array[int]]:
-        file = cast("IO[bytes]", tempfile.TemporaryFile(prefix="reasoner-rows-"))  # gone when closed
-        weakref.finalize(self, file.close)
-        offsets = array("Q")
-        for entry in self.entries():
-            offsets.append(file.tell())
-            file.write(json.dumps(entry).encode() + b"\n")
-        return file, offsets
+    def _spooled(self) -> Spool[Entry]:
+        return Spool(self.entries())
 
 
 __all__ = ["Entry", "Part", "Row", "Rows", "Source", "Text"]

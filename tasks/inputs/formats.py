@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from itertools import islice
-from typing import Literal, NamedTuple, cast, get_args
+from typing import NamedTuple, cast, get_args
 
 from tasks.base import TaskError
+from tasks.inputs.names import Use
 from verifiers.columns import NoColumn, column_of
 from verifiers.suggest import did_you_mean
 
 Row = Mapping[str, object]
-Use = Literal["problems", "demonstrations", "preferences"]
 PROVIDERS = (
     "tasks.code_sets.formats",
     "tasks.inputs.instruction_formats",

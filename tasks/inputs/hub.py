@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tasks.base import TaskError
 from tasks.inputs.arrow_files import plain
 from tasks.inputs.entries import Entry
+from tasks.inputs.names import Use, asked_for, meant
 from tasks.inputs.unpacking import needs_data
 
 if TYPE_CHECKING:
@@ -17,22 +22,22 @@ if TYPE_CHECKING:
 class Hub:
     """The rows of a split of a data set on the hub."""
 
-    def __init__(self, name: str, loaded: Dataset) -> None:
-        self.path, self._loaded = name, loaded
+    def __init__(self, name: str, loaded: Dataset, *, notes: Sequence[str] = ()) -> None:
+        self.path, self.loaded, self.notes = name, loaded, notes
 
     def entries(self) -> Iterator[Entry]:
-        for number, row in enumerate(self._loaded, 1):
+        for number, row in enumerate(self.loaded, 1):
             yield Entry(number, cast("Mapping[str, object]", plain(row)))
 
     def count(self) -> int:
-        return len(self._loaded)
+        return len(self.loaded)
 
     def at(self, place: int) -> Entry:
-        return Entry(place + 1, cast("Mapping[str, object]", plain(self._loaded[place])))
+        return Entry(place + 1, cast("Mapping[str, object]", plain(self.loaded[place])))
 
 
-def hub_rows(name: str, *, split: str, config: str | None) -> Hub:
-    """Download a split, or find it where it was downloaded before.
+def hub_rows(name: str, *, split: str, config: str | None, use: Use | None = None) -> Hub:
+    """Download a split, or find it where it was downloaded before; where there is none of that name, the one meant.
 
     Raises:
         TaskError: `datasets` is not installed, there is no such data set, configuration or split, or it has a script.
@@ -45,21 +50,67 @@ def hub_rows(name: str, *, split: str, config: str | None) -> Hub:
         return Hub(name, load_dataset(name, config, split=split, trust_remote_code=False))
     except Exception as error:  # the hub client raises a dozen unrelated classes
         reason = str(error).strip().split("\n")[0]
+        other = _other_split(reason, split, use)
+        if other is not None:
+            rows = hub_rows(name, split=other, config=config)
+            return Hub(name, rows.loaded, notes=[f"{name}: the split {other!r} is taken as {split!r}."])
         raise TaskError(
             f"{name!r} is no local file or folder, and the hub's split {split!r} of it cannot be loaded: {reason}"
             f"{_advice(reason)}"
         ) from error
 
 
+def _other_split(reason: str, split: str, use: Use | None) -> str | None:
+    """The split that is meant by one that there is not, by the names in the message of `datasets`."""
+    told = re.search(r"Unknown split .*? one of \[(.*?)\]", reason)
+    if told is None:
+        return None
+    written, known = split, re.findall(r"'([^']+)'", told[1])
+    for part in asked_for(split):
+        name = meant(part.name, known, use=use)
+        if name is None:
+            return None
+        written = re.sub(rf"(?<![\w.@-]){re.escape(part.name)}(?![\w.@-])", name, written)
+    return None if written == split else written
+
+
+@cache
 def hub_splits(name: str, *, config: str | None) -> list[str] | None:
-    """The names of the splits of a data set on the hub; None where that cannot be known: reading it says why."""
+    """The names of the splits of a data set on the hub; None where that cannot be known: reading it says why.
+
+    The hub is asked once, and not where the data set was downloaded before.
+    """
     try:
         from datasets import get_dataset_split_names
     except ImportError:
         return None
+    downloaded = _downloaded_splits(name, config)
+    if downloaded is not None:
+        return downloaded
     try:
         return get_dataset_split_names(name, config)
     except Exception:  # the hub client raises a dozen unrelated classes
+        return None
+
+
+def _downloaded_splits(name: str, config: str | None) -> list[str] | None:
+    """The same of a data set that was downloaded, as `datasets` wrote it to CACHE/OWNER___NAME/CONFIG/VERSION/HASH.
+
+    None where it was not, or where it has several configurations and none is named.
+    """
+    from datasets import config as settings
+    from datasets.naming import camelcase_to_snakecase
+
+    owner, _, own = name.rpartition("/")
+    folder = Path(settings.HF_DATASETS_CACHE) / "___".join([*filter(None, [owner]), camelcase_to_snakecase(own)])
+    written = sorted(folder.glob("*/*/*/dataset_info.json"), key=lambda path: path.stat().st_mtime)
+    newest = {path.parents[2].name: path for path in written}
+    chosen = newest.get(config) if config is not None else next(iter(newest.values()), None)
+    if chosen is None or (config is None and len(newest) > 1):
+        return None
+    try:
+        return [*json.loads(chosen.read_text(encoding="utf-8"))["splits"]]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tasks.base import TaskError
 from tasks.inputs.unpacking import ENDINGS
@@ -22,6 +22,15 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 }
 """Split to the words that mean it in the name of a file or folder, as the Hugging Face hub takes them
 (https://huggingface.co/docs/hub/datasets-file-names-and-splits)."""
+Use = Literal["problems", "demonstrations", "preferences"]
+"""What rows are for."""
+USES: Mapping[Use, tuple[str, ...]] = {
+    "problems": ("rl", "grpo", "ppo"),
+    "demonstrations": ("sft",),
+    "preferences": ("prefs", "preferences", "pref", "dpo"),
+}
+"""Use to the words that say it behind the split, in the names of data sets that hold rows for several
+(https://huggingface.co/datasets/HuggingFaceH4/ultrafeedback_binarized: `train_prefs`, `train_sft`)."""
 SHARD = re.compile(r"([-_.]?(part|shard|chunk)?[-_.]?\d+)?([-_]of[-_]\d+)?$", re.IGNORECASE)
 EXPRESSION = re.compile(r"^(?P<name>[\w.@-]+?)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?$")
 
@@ -117,14 +126,17 @@ def asked_for(split: str) -> list[Asked]:
     return found
 
 
-def meant(wanted: str, available: Iterable[str]) -> str | None:
+def meant(wanted: str, available: Iterable[str], *, use: Use | None = None) -> str | None:
     """The split of those there are that a name means: itself, another word for it, or the one that it begins.
 
-    A test split that is not there may be called validation: data that nothing is trained on.
+    Of several that it begins, the one that says what the rows are for. A test split that is not there may be called
+    validation: data that nothing is trained on.
 
     Example:
         >>> meant("test", ["train", "validation"]), meant("train", ["train_prefs", "test_prefs"]), meant("x", ["y"])
         ('validation', 'train_prefs', None)
+        >>> [meant("train", ["train_prefs", "train_sft"], use=use) for use in (None, "preferences")]
+        [None, 'train_prefs']
     """
     names = list(available)
     if wanted in names:
@@ -136,6 +148,9 @@ def meant(wanted: str, available: Iterable[str]) -> str | None:
         return same[0]
     if len(longer) == 1 and not same:
         return longer[0]
+    of_use = [name for name in longer if use is not None and re.split(r"[-_.]", name.lower())[-1] in USES[use]]
+    if len(of_use) == 1 and not same:
+        return of_use[0]
     if wanted == "test" and not same and not longer:
         return meant("validation", names) if "validation" in {split_of(name) for name in names} else None
     return None
@@ -151,4 +166,15 @@ def no_split(path: str, wanted: str, available: Iterable[str]) -> str:
     )
 
 
-__all__ = ["SUFFIXES", "Asked", "asked_for", "is_data_file", "kind_of", "meant", "no_split", "split_of", "stem_of"]
+__all__ = [
+    "SUFFIXES",
+    "Asked",
+    "Use",
+    "asked_for",
+    "is_data_file",
+    "kind_of",
+    "meant",
+    "no_split",
+    "split_of",
+    "stem_of",
+]

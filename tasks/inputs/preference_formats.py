@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 
 from tasks.inputs.formats import Format, UnfitRow, as_it_is
 from tasks.inputs.problem_formats import CHAT, REPLY, TRL
@@ -105,6 +106,25 @@ def _two(row: Row) -> tuple[object, object]:
     if is_list(output) and len(output) == 2:
         return output[0], output[1]
     return find(row, "chosen", "chosen_response"), find(row, "rejected", "rejected_response")
+
+
+def is_implicit(row: Row) -> bool:
+    """Two texts, and no prompt: it is what both begin with."""
+    return row.get("prompt") is None and is_text(row.get("chosen")) and is_text(row.get("rejected"))
+
+
+def _read_implicit(row: Row) -> Row:
+    chosen, rejected = need_text(row, "chosen"), need_text(row, "rejected")
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False)))
+    if shared == min(len(chosen), len(rejected)):
+        raise UnfitRow("must have two replies behind what both texts begin with; one of them is all of the other")
+    while shared and not chosen[shared - 1].isspace():
+        shared -= 1  # words are not parted
+    if shared and chosen[shared - 1] == " ":
+        shared -= 1  # a space belongs to the word behind it, as tokenizers have it
+    if not chosen[:shared].strip():
+        raise UnfitRow("has no prompt: its texts begin with different words")
+    return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:], **_kept(row)}
 
 
 def is_shp(row: Row) -> bool:
@@ -262,6 +282,16 @@ FORMATS: Sequence[Format] = (
         read=as_it_is,
         example={"prompt": "What is 7 times 6?", "chosen": BETTER, "rejected": WORSE},
         source=TRL,
+    ),
+    Format(
+        name="trl_implicit",
+        use="preferences",
+        told_by="chosen and rejected as text that begins with the prompt",
+        fits=is_implicit,
+        read=_read_implicit,
+        example={"chosen": "7 times 6 is 42.", "rejected": "7 times 6 is 43."},
+        source=TRL,
+        by_itself=False,
     ),
     Format(
         name="openrlhf",

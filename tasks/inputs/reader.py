@@ -15,7 +15,7 @@ from tasks.inputs.entries import Entry, Part, Rows, Source, Text
 from tasks.inputs.folders import Splits, by_name, splits_in
 from tasks.inputs.hub import hub_rows
 from tasks.inputs.json_files import Errors, JsonFile
-from tasks.inputs.names import SUFFIXES, Asked, asked_for, is_data_file, kind_of, meant, no_split
+from tasks.inputs.names import SUFFIXES, Asked, Use, asked_for, is_data_file, kind_of, meant, no_split
 from tasks.inputs.unpacking import unpacked
 from verifiers import JSON
 
@@ -35,7 +35,7 @@ FORBIDDEN: Mapping[str, str] = {
 }
 
 
-def read(path: Paths, *, split: str, config: str | None = None) -> Rows:
+def read(path: Paths, *, split: str, config: str | None = None, use: Use | None = None) -> Rows:
     """The rows of one split. Nothing is read before it is asked for, but for the first row.
 
     Args:
@@ -43,6 +43,7 @@ def read(path: Paths, *, split: str, config: str | None = None) -> Rows:
             data set on the Hugging Face hub, or a list of these, one after the other.
         split: its name, a part of it (`train[:5%]`, `train[100:200]`) or a sum (`train+validation`).
         config: the configuration, of a data set that has several.
+        use: what the rows are for, which may tell which of several splits is meant.
     Returns:
         the rows, none of them in memory; going through them raises `TaskError` at one that is damaged
         (`Rows.entries` yields those too).
@@ -53,12 +54,13 @@ def read(path: Paths, *, split: str, config: str | None = None) -> Rows:
     asked = asked_for(split)
     for one in [path] if isinstance(path, str) else path:
         if not is_local(one):
-            rows = hub_rows(one, split=split, config=config)
+            rows = hub_rows(one, split=split, config=config, use=use)
             sources.append(rows)
+            notes += rows.notes
             continue
         available = _splits(one, config)
         for part in asked:
-            files, said = _chosen(one, available, part.name)
+            files, said = _chosen(one, available, part.name, use)
             notes += said
             sources += _parts([open_file(file, split=part.name) for file in files], part)
     found = Rows(sources, notes=notes)
@@ -83,10 +85,10 @@ def splits(path: Paths, *, config: str | None = None) -> list[str] | None:
     return None if [*available] == [""] else sorted(available)
 
 
-def has_split(path: Paths, split: str, *, config: str | None = None) -> bool | None:
+def has_split(path: Paths, split: str, *, config: str | None = None, use: Use | None = None) -> bool | None:
     """Whether a path has a split of that meaning; None where it has no splits of its own, or is on the hub."""
     names = splits(path, config=config)
-    return None if names is None else all(meant(part.name, names) is not None for part in asked_for(split))
+    return None if names is None else all(meant(part.name, names, use=use) is not None for part in asked_for(split))
 
 
 def is_local(path: str) -> bool:
@@ -159,13 +161,13 @@ def _is_pattern(path: str) -> bool:
     return any(mark in path for mark in "*?[")
 
 
-def _chosen(path: str, available: Splits, wanted: str) -> tuple[Sequence[Path], list[str]]:
+def _chosen(path: str, available: Splits, wanted: str, use: Use | None = None) -> tuple[Sequence[Path], list[str]]:
     """The files of a split, and what is to be known of the choice."""
     if [*available] == [""]:
         return available[""], []
     if len(available) == 1 and _is_pattern(path) and not Path(path).exists():
         return next(iter(available.values())), []  # whoever wrote the pattern chose the files
-    name = meant(wanted, available)
+    name = meant(wanted, available, use=use)
     if name is None:
         raise TaskError(no_split(path, wanted, available))
     return available[name], [] if name == wanted else [f"{path}: the split {name!r} is taken as {wanted!r}."]

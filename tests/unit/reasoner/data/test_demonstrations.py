@@ -10,6 +10,7 @@ import pytest
 from reasoner.config.errors import ConfigError
 from reasoner.config.load import resolve
 from reasoner.config.sections import PromptSection, SftSection
+from reasoner.data.check import Watch, check_demonstrations
 from reasoner.data.demonstrations import (
     Demonstration,
     demonstrations_in,
@@ -19,7 +20,7 @@ from reasoner.data.demonstrations import (
     read_row,
 )
 from reasoner.data.encode import batch_of
-from reasoner.data.rows import usable_rows
+from reasoner.data.rows import held_out_paths, usable_rows
 from reasoner.model.load import CHAT_TEMPLATE, byte_tokenizer
 from reasoner.stages.references import with_references
 from tasks import BadRow, Problem, UnusableRow
@@ -216,3 +217,17 @@ def test_demonstrations_of_any_format_and_by_columns(tmp_path: Path) -> None:
     assert (rows, "is text alone" in bad[0].reason) == ([], True)
     with pytest.raises(ValueError, match=r"no column 'promt'; there are messages, prompt, completion.*Did you mean"):
         SftSection.model_validate({"columns": {"promt": "x"}})
+
+
+def test_a_test_split_of_its_own_gives_the_rows_that_are_held_out(tmp_path: Path) -> None:
+    for split, count in (("train", 5), ("test", 2)):
+        rows = [{"prompt": f"{split} {n}", "completion": "a"} for n in range(count)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    here, said = [str(tmp_path)], f"{tmp_path} has a test split of its own, which is held out."
+    counts = {}
+    for held_out in (0, 1):
+        report = check_demonstrations(SftSection(data=here, held_out=held_out), Watch())
+        counts[held_out] = ([figures.rows for figures in report.splits], said in report.notes)
+    assert counts == {0: ([5], False), 1: ([5, 2], True)}
+    file = [str(tmp_path / "train.jsonl")]
+    assert held_out_paths(SftSection(data=file, held_out=1), file, use="demonstrations", share=1) == ((), [])

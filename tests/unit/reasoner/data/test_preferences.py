@@ -12,10 +12,11 @@ import pytest
 
 from reasoner.config.errors import ConfigError
 from reasoner.config.sections import PreferenceSection
+from reasoner.data.check import Watch, check_preferences
 from reasoner.data.preferences import load_pairs, read_pair, transcript
 from reasoner.data.rows import BAD_ROWS, RowPolicy, report_bad_rows
 from reasoner.evaluation.reward_report import calibration, length_bias, pair_report, pairwise_accuracy
-from tasks import BadRow, TaskError, UnusableRow
+from tasks import BadRow, UnusableRow
 
 SECTION = PreferenceSection()
 CHAT = [{"role": "user", "content": "hi"}]
@@ -275,5 +276,60 @@ def test_splits_of_other_names_are_named(tmp_path: Path) -> None:
     names = {"train": "train_prefs", "test": "test_prefs"}
     train, test = load_pairs(PreferenceSection.model_validate({"train": here, "test": here, "split_names": names}))
     assert (train.pairs[0].first, test.pairs[0].first) == ("c", "e")
-    with pytest.raises(TaskError, match=r"has train_prefs, train_sft\.|has test_prefs, train_prefs, train_sft\."):
-        load_pairs(PreferenceSection(train=here))
+    train, test = load_pairs(PreferenceSection(train=here))
+    assert (train.pairs[0].first, test.pairs[0].first) == ("c", "e")
+
+
+def folder_of(path: Path, **splits: int) -> str:
+    path.mkdir()
+    for split, count in splits.items():
+        write(
+            path / f"{split}.jsonl", [{"prompt": f"{split} {n}", "chosen": "a", "rejected": "b"} for n in range(count)]
+        )
+    return str(path)
+
+
+def test_a_test_split_of_its_own_is_held_out(tmp_path: Path) -> None:
+    both, alone = folder_of(tmp_path / "a", train=40, test=3), folder_of(tmp_path / "b", train=40)
+    train, test = load_pairs(PreferenceSection(train=[both]))
+    assert (len(train.pairs), [pair.prompt for pair in test.pairs]) == (40, ["test 0", "test 1", "test 2"])
+    assert test.notes == [f"{both} has a test split of its own, which is held out."]
+    report = check_preferences(PreferenceSection(train=[both]), Watch())
+    assert ([figures.rows for figures in report.splits], report.notes) == ([40, 3], test.notes)
+    # near misses: nothing is to be held out, another test is named, there is none, one of two folders has none
+    assert len(load_pairs(PreferenceSection(train=[both], held_out_share=0.0)).test.pairs) == 0
+    named = load_pairs(PreferenceSection(train=[both], test=[write(tmp_path / "t.jsonl", [ROW])]))
+    assert [pair.prompt for pair in named.test.pairs] == [ROW["prompt"]]
+    for paths in ([alone], [both, alone]):
+        train, test = load_pairs(PreferenceSection(train=paths))
+        assert len(train.pairs) + len(test.pairs) == 40 * len(paths)
+        assert all(str(pair.prompt).startswith("train") for pair in test.pairs)
+
+
+ROW: dict[str, object] = {"prompt": "p", "chosen": "c", "rejected": "r"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "found"),
+    [
+        ("The sky is blue.", "The sky is green.", ("The sky is", " blue.", " green.")),
+        ("The sky is blue.", "The sky is bright.", ("The sky is", " blue.", " bright.")),
+        ("Q: 2+2?\nA: 4", "Q: 2+2?\nA: 5", ("Q: 2+2?\nA:", " 4", " 5")),
+        ("Q?\n\nYes", "Q?\n\nNo", ("Q?\n\n", "Yes", "No")),
+        ("Blue is the sky.", "Green is the sky.", "begin with different words"),
+        ("Blue.", "Blueish.", "begin with different words"),
+        ("The sky", "The sky is", "one of them is all of the other"),
+        ("The sky", "The sky", "one of them is all of the other"),
+    ],
+)
+def test_what_two_texts_begin_with_is_a_prompt_only_where_the_format_is_named(
+    tmp_path: Path, chosen: str, rejected: str, found: str | tuple[str, str, str]
+) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"chosen": chosen, "rejected": rejected}])
+    train, _ = load_pairs(PreferenceSection(train=[path], format="trl_implicit", held_out_share=0.0))
+    if isinstance(found, str):
+        assert found in train.bad[0].reason
+    else:
+        assert [(pair.prompt, pair.first, pair.second) for pair in train.pairs] == [found]
+    unnamed, _ = load_pairs(PreferenceSection(train=[path], held_out_share=0.0))
+    assert "preferences.format: trl_implicit" in unnamed.bad[0].reason

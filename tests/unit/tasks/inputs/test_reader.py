@@ -16,7 +16,9 @@ import pytest
 
 from tasks import TaskError
 from tasks.inputs import has_split, is_local, read, splits
-from tasks.inputs.names import SUFFIXES
+from tasks.inputs.hub import hub_splits
+from tasks.inputs.names import SUFFIXES, Use, meant
+from tasks.row_task import lacks_test
 
 ROWS: list[dict[str, object]] = [{"prompt": f"{n}+{n}? €\u2028", "reference": str(2 * n)} for n in range(30)]
 LINES = "".join(json.dumps(row, ensure_ascii=n % 2 == 0) + "\n" for n, row in enumerate(ROWS)).encode()
@@ -306,6 +308,28 @@ def test_a_folder_that_could_mean_several_things_is_refused(tmp_path: Path, file
         numbers(tmp_path, "train")
 
 
+def test_the_split_that_says_what_the_rows_are_for_is_taken_and_said(tmp_path: Path) -> None:
+    both = [f"{split}_{use}-00000-of-00001.parquet" for split in ("train", "test") for use in ("prefs", "sft", "gen")]
+    fill(tmp_path, dict.fromkeys(both, 1))
+    uses: dict[Use, str] = {"preferences": "prefs", "demonstrations": "sft"}
+    for use, word in uses.items():
+        for split in ("train", "test"):
+            rows = read(str(tmp_path), split=split, use=use)
+            assert [Path(path).name for path in rows.paths] == [f"{split}_{word}-00000-of-00001.parquet"]
+            assert rows.notes == (f"{tmp_path}: the split '{split}_{word}' is taken as '{split}'.",)
+        assert has_split(str(tmp_path), "test", use=use) is True
+    for use in (None, "problems"):
+        with pytest.raises(TaskError, match="has no split 'train'; it has test_gen, test_prefs"):
+            read(str(tmp_path), split="train", use=use)
+
+
+def test_words_of_a_use_do_not_win_over_a_split_of_the_name_itself() -> None:
+    assert meant("train", ["train", "train_sft"], use="demonstrations") == "train"
+    assert meant("train", ["train_dpo", "train_prefs"], use="preferences") is None
+    assert meant("train", ["train_sft", "train_sft_long"], use="demonstrations") == "train_sft"
+    assert meant("test", ["train_sft", "train_prefs"], use="preferences") is None
+
+
 def test_a_configuration_is_a_folder_or_what_the_card_says(tmp_path: Path) -> None:
     fill(tmp_path, {"main/train.jsonl": 1, "other/train.jsonl": 1})
     assert (numbers(tmp_path, "train", "other"), numbers(tmp_path, "train", "main")) == ([1], [0])
@@ -427,6 +451,60 @@ def test_hub_names_go_to_datasets_with_config_and_split(monkeypatch: pytest.Monk
     with pytest.raises(TaskError, match=r"Unknown split \"test\".*Set split_names, for example"):
         read("openai/gsm8k", split="test")
     assert splits("openai/gsm8k") is None
+
+
+def test_a_hub_split_of_another_name_is_found_by_what_datasets_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    there, asked = ["train_prefs", "train_sft", "test_prefs", "test_sft"], list[str]()
+
+    def load(name: str, config: str | None, *, split: str, trust_remote_code: bool) -> datasets.Dataset:
+        asked.append(split)
+        if split.partition("[")[0] not in there:
+            raise ValueError(f'Unknown split "{split.partition("[")[0]}". Should be one of {there}.')
+        return datasets.Dataset.from_list(ROWS)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    rows = read("org/set", split="train[:5%]", use="preferences")
+    assert (list(rows), asked) == (ROWS, ["train[:5%]", "train_prefs[:5%]"])
+    assert rows.notes == ("org/set: the split 'train_prefs[:5%]' is taken as 'train[:5%]'.",)
+    with pytest.raises(TaskError, match="Unknown split"):
+        read("org/set", split="train", use="problems")
+    with pytest.raises(TaskError, match="Unknown split"):
+        read("org/set", split="validation", use="preferences")
+
+
+def test_the_hub_is_asked_for_splits_once_and_not_where_the_data_was_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+    from datasets import config as settings
+
+    asked: list[object] = []
+
+    def names(name: str, config: str | None) -> list[str]:
+        asked.append((name, config))
+        return ["train", "test"]
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", names)
+    monkeypatch.setattr(settings, "HF_DATASETS_CACHE", tmp_path)
+    hub_splits.cache_clear()
+    for config, splits_there in (("main", ["train"]), ("socratic", ["train", "test"])):
+        info = tmp_path / "Org___my_set-v1" / config / "0.0.0" / "abc" / "dataset_info.json"
+        info.parent.mkdir(parents=True)
+        info.write_text(json.dumps({"splits": {name: {"num_examples": 1} for name in splits_there}}))
+    assert hub_splits("Org/mySet-v1", config="main") == ["train"]
+    assert hub_splits("Org/mySet-v1", config="socratic") == ["train", "test"]
+    assert lacks_test("Org/mySet-v1", config="main") == "Org/mySet-v1"
+    assert lacks_test("Org/mySet-v1", config="socratic") is None
+    assert asked == []
+    info.write_text("{damaged")
+    for config in (None, None, "third"):  # no config is named of two; another one
+        assert hub_splits("Org/mySet-v1", config=config) == ["train", "test"]
+    hub_splits.cache_clear()
+    assert hub_splits("Org/mySet-v1", config="socratic") == ["train", "test"]
+    assert asked == [("Org/mySet-v1", None), ("Org/mySet-v1", "third"), ("Org/mySet-v1", "socratic")]
+    hub_splits.cache_clear()
 
 
 @pytest.mark.parametrize("path", ["rows.csv", "./data", "/data", "~/data", "a/b/*.parquet", "rows.XLSX", *SUFFIXES])

@@ -1,0 +1,3 @@
+"""How datasets names the folder of a data set."""
+
+def camelcase_to_snakecase(name: str) -> str: ...
