@@ -52,7 +52,7 @@ GLOSSARY: Mapping[str, Entry] = {
         "share that could not be graded; left out of every mean", "0; each one is sampled for nothing"
     ),
     "grading/undecided": Entry(
-        "share of answers that a verifier reads and cannot decide (unevaluated integrals and series, hard formulas): reward 0",
+        "share of answers that a verifier reads and cannot decide (integrals, series, hard formulas): reward 0",
         "below 0.01; growing, the policy stops before it has worked its answer out",
     ),
     "grading/sympy": Entry(
