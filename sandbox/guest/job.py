@@ -283,14 +283,20 @@ def flush_standard():
 def let_go(module):
     """End the program's objects in the interpreter's order, so that finalizers run and files are written.
 
-    Names with an underscore go first, then the others, then what holds itself; of what is left, open files are flushed.
+    Names with an underscore go first, then the others; open files are written out, then what holds itself goes.
     """
     names = vars(module)
     for private in (True, False):
         for name in [*names]:
             if name != "__builtins__" and (name[:1] == "_" and name[:2] != "__") is private:
                 names[name] = None
+    flush_open()  # first: of what holds itself, a file may be closed before its buffer is written
     gc.collect()
+    flush_open()
+
+
+def flush_open():
+    """Write out every open file that something still holds."""
     for found in gc.get_objects():
         if issubclass(type(found), _io._IOBase):  # plain, where io.IOBase asks an abstract class
             try:

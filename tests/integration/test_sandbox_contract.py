@@ -219,6 +219,23 @@ def test_every_job_is_as_if_freshly_started(sandbox: PooledSandbox) -> None:
     assert said(sandbox.run(executed)) == f"{names.split()}\n"
 
 
+WRITER = "import io\nout = io.BufferedWriter(io.FileIO(1, 'wb', closefd=False))\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "out = open('/dev/stdout', 'w')\nout.write('late')",
+        WRITER + "out.write(b'late')",
+        WRITER + "out.write(b'late')\nround = [out]\nround.append(round)",  # holds itself
+        "import atexit, io, sys\nsys.stdout = io.StringIO()\nprint('late', end='')\n"
+        "atexit.register(lambda: sys.__stdout__.write(sys.stdout.getvalue()))",
+    ],
+)
+def test_what_stands_in_a_buffer_at_the_end_is_written(sandbox: PooledSandbox, code: str) -> None:
+    assert said(sandbox.run(python(code))) == "late"
+
+
 @pytest.mark.parametrize("backend", ISOLATED)
 def test_modules_are_there_for_jobs_that_ask(backend: str) -> None:
     sources = {"first": "import math\nheld = [math.pi]", "second": "import first\nheld = first.held"}
