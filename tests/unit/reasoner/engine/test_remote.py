@@ -37,7 +37,7 @@ class Answers(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if self.path == "/together":
-            self.together.wait(10)
+            self.together.wait(60)
         self._say(int(self.path[1:]) if self.path[1:].isdecimal() else 200, body)
 
     def _say(self, status: int, body: bytes) -> None:
