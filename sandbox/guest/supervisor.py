@@ -328,7 +328,9 @@ class Supervisor:
             self.measure(running)
         self.weigh(running, now)
         for child in running:
-            if now - child.started > child.header["limits"]["wall_seconds"]:
+            if self.config["mode"] != "none" and (many := measure.many_sockets(child.pid)):  # made in no time
+                child.stop("memory_limit", f"more than {many}, whose memory nobody is charged for")
+            elif now - child.started > child.header["limits"]["wall_seconds"]:
                 child.stop("wall_timeout", f"more than {child.header['limits']['wall_seconds']:g} s")
 
     def weigh(self, running, now):
@@ -370,8 +372,6 @@ class Supervisor:
                 child.stop("memory_limit", f"more than {allowed['memory_bytes'] // MIB} MiB resident")
             elif use.cpu > allowed["cpu_seconds"]:  # what holds too much is slowed down before it is seen
                 child.stop("cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time")
-            elif self.config["mode"] != "none" and (many := measure.many_sockets(child.pid)):
-                child.stop("memory_limit", f"more than {many}, whose memory nobody is charged for")
             elif use.tasks > allowed["processes"]:
                 child.stop("killed", f"more than {allowed['processes']} processes")
 
