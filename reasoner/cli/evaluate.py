@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,7 +97,6 @@ def evaluate(
         from reasoner.engine.environment import go_offline_where_cut_off, prepare_process, skip_unused_packages
         from reasoner.model.paths import check_model
         from reasoner.stages.names import check_tasks
-        from reasoner.storage.find_model import read_model
 
         prepare_process()
         found = model_and_stage(model)
@@ -158,14 +157,11 @@ def evaluate(
 
         typer.echo("\n".join(_said(stage, found)), err=True)
 
-        def measure(found: Path | str) -> None:
-            named = stage.model.model_copy(update={"path": str(found)})
-            evaluate_model(stage.model_copy(update={"model": named}), output=output, as_json=as_json)
-
-        if folder == model:
-            measure(folder)
-        else:  # of a run that may go on, and remove the checkpoint before it is loaded
-            read_model(Path(model), measure)
+        _while_it_is_there(
+            found,
+            model,
+            lambda folder: evaluate_model(_of_model(stage, folder), output=output, as_json=as_json),
+        )
 
 
 def _on_suites(
@@ -185,7 +181,6 @@ def _on_suites(
     """Evaluate on suites: the model's own prompt and engine, and all else by the suites' definitions."""
     from reasoner.cli.suites import learned_by, results_folder, said, suite_stages
     from reasoner.engine.environment import go_offline_where_cut_off, skip_unused_packages
-    from reasoner.storage.find_model import read_model
 
     own = {name: section for name, section in _own_settings(found).items() if name in ("prompt", "engine", "grading")}
     own["model"] = {**_held_as(found.stage), "path": found.path}
@@ -198,17 +193,24 @@ def _on_suites(
         from reasoner.session.evaluate_suites import evaluate_suites
 
     def measure(folder: Path | str) -> None:
-        asked = [
-            one._replace(
-                stage=one.stage.model_copy(update={"model": one.stage.model.model_copy(update={"path": str(folder)})})
-            )
-            for one in stages
-        ]
+        asked = [one._replace(stage=_of_model(one.stage, folder)) for one in stages]
         evaluate_suites(asked, model=model, output=output or results_folder(model), learned=learned, as_json=as_json)
+
+    _while_it_is_there(found, model, measure)
+
+
+def _of_model(stage: StageConfig, folder: Path | str) -> StageConfig:
+    """The same stage with the model in this folder."""
+    return stage.model_copy(update={"model": stage.model.model_copy(update={"path": str(folder)})})
+
+
+def _while_it_is_there(found: Given, model: str, measure: Callable[[Path | str], object]) -> None:
+    """Measure a model; a run may go on, and remove the checkpoint before it is loaded: then the next one."""
+    from reasoner.storage.find_model import read_model
 
     if found.path == model:
         measure(model)
-    else:  # of a run that may go on, and remove the checkpoint before it is loaded
+    else:
         read_model(Path(model), measure)
 
 

@@ -29,9 +29,8 @@ F_OFD_SETLK = 37  # fcntl(2)
 INET, DATAGRAM, SET_INTERFACE_FLAGS = 2, 2, 0x8914
 LOOPBACK_UP = struct.pack("16sh22x", b"lo", 1)  # struct ifreq: the name, and IFF_UP
 PERF_SOFTWARE, PERF_TASK_CLOCK, PERF_CLOEXEC = 1, 1, 8  # perf_event_open(2)
-PERF_INHERIT_USER = (
-    1 << 1 | 1 << 5
-)  # descendants too; what is asked of the kernel's part this clock counts all the same
+# descendants too; what is asked of the kernel's part this clock counts all the same
+PERF_INHERIT_USER = 1 << 1 | 1 << 5
 CLONE_NUMBER = {"x86_64": 56, "aarch64": 220}
 
 
