@@ -24,11 +24,11 @@ Row = Mapping[str, object]
 CHATS = ("conversations", "conversation", "messages")
 QUESTIONS = ("question", "problem", "query", "instruction", "prompt", "input")
 REPLIES = ("response", "solution", "answer", "output", "generation", "target")
-"""Columns of a question and of its reply, where they have no other name."""
+"""Columns of a question and of its reply in rows without more specific names."""
 
 
 def is_kto(row: Row) -> bool:
-    """A completion, and whether it is good."""
+    """Return True for a completion with a mark of whether it is good."""
     return isinstance(mark_of(row), bool) and (row.get("completion") is not None or is_chat(row.get("messages")))
 
 
@@ -39,14 +39,14 @@ def _read_kto(row: Row) -> Row:
 
 
 def is_own(row: Row) -> bool:
-    """Our own columns, which are TRL's."""
+    """Return True for our own columns, which are TRL's."""
     if is_chat(row.get("messages")):
         return "role" in str(row["messages"])[:200]
     return row.get("prompt") is not None and row.get("completion") is not None
 
 
 def is_sharegpt(row: Row) -> bool:
-    """Conversations of whatever wording."""
+    """Return True for conversations in any wording."""
     return chat_in(row, *CHATS) is not None
 
 
@@ -55,7 +55,7 @@ def _read_sharegpt(row: Row) -> Row:
 
 
 def is_alpaca(row: Row) -> bool:
-    """Instruction and output, which is one text."""
+    """Return True for instruction and output, each one text."""
     return is_text(row.get("instruction")) and is_text(row.get("output"))
 
 
@@ -68,7 +68,7 @@ def _read_alpaca(row: Row) -> Row:
 
 
 def is_dolly(row: Row) -> bool:
-    """Instruction and response, with a context."""
+    """Return True for instruction and response (a context is optional)."""
     return is_text(row.get("instruction")) and is_text(row.get("response"))
 
 
@@ -78,7 +78,7 @@ def _read_dolly(row: Row) -> Row:
 
 
 def is_swift(row: Row) -> bool:
-    """Query and response."""
+    """Return True for query and response."""
     return is_text(row.get("query")) and is_text(row.get("response"))
 
 
@@ -88,7 +88,7 @@ def _read_swift(row: Row) -> Row:
 
 
 def is_openrlhf(row: Row) -> bool:
-    """Input and output."""
+    """Return True for input and output without an instruction."""
     given = row.get("input")
     return (is_text(given) or is_chat(given)) and is_text(row.get("output")) and "instruction" not in row
 
@@ -105,7 +105,7 @@ def _read_gsm8k_row(row: Row) -> Row:
 
 
 def is_math(row: Row) -> bool:
-    """Problem and solution."""
+    """Return True for problem and solution."""
     return is_text(find(row, "problem")) and is_text(find(row, "solution", "generated_solution"))
 
 
@@ -117,7 +117,7 @@ def _read_math(row: Row) -> Row:
 
 
 def is_qa(row: Row) -> bool:
-    """A question and its reply, in columns of these names."""
+    """Return True for a question and its reply, in columns with names of `REPLIES`."""
     question = find(row, "question", "query", "prompt")
     return is_text(question) and is_text(find(row, *REPLIES)) and find(row, "chosen", "completion") is None
 
@@ -131,7 +131,7 @@ def _read_qa(row: Row) -> Row:
 
 
 def refuse(why: str) -> Callable[[Row], Row]:
-    """A reader of rows that cannot be read as demonstrations."""
+    """Return a reader that raises UnfitRow for every row, with this reason."""
 
     def read(row: Row) -> Row:
         raise UnfitRow(why)
@@ -140,7 +140,7 @@ def refuse(why: str) -> Callable[[Row], Row]:
 
 
 def is_plain_text(row: Row) -> bool:
-    """Text without a prompt."""
+    """Return True for text without a prompt."""
     known = {"text", "id", "meta", "metadata", "source", "url", "timestamp"}
     return is_text(row.get("text")) and row.keys() <= known
 

@@ -100,7 +100,7 @@ def test_win_rate_with_interval_ties_and_categories(file: Path) -> None:
         ('{"id": 1, "prompt": "p", "first": "a"}\n', "line 1 must be an object with id, prompt, first and second"),
         ("no json\n", "line 1"),
         ('{"id": 1, "first": "a", "second": "b"}\n' * 2, "id '1' stands twice"),
-        ("", "must hold at least one row"),
+        ("", "must have at least one row"),
     ],
 )
 def test_a_file_that_cannot_be_labelled_names_its_line(tmp_path: Path, text: str, reason: str) -> None:
