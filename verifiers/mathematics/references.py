@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from verifiers.answers.boxed import boxed, boxes
-from verifiers.answers.escapes import halved, mended
+from verifiers.answers.escapes import halve_backslashes, repair_escapes
 from verifiers.answers.find import extract_answer
 from verifiers.errors import BadReference
 from verifiers.mathematics import integrals
@@ -74,7 +74,7 @@ def read_reference(reference: JSON) -> Gold:
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> Gold:
-    whole = mended(text)
+    whole = repair_escapes(text)
     found = _side_by_side(whole)
     return Gold(text, Group(GroupKind.LIST, found) if found else _tree(_declared_part(whole), text))
 
@@ -99,12 +99,12 @@ def notes_on(reference: JSON) -> list[str]:
     """
     gold = read_reference(reference)
     check_value(gold)
-    whole = mended(gold.text)
+    whole = repair_escapes(gold.text)
     found: list[str] = []
     if whole != gold.text:
-        doubled = halved(gold.text) != gold.text
+        doubled = halve_backslashes(gold.text) != gold.text
         found.append(
-            "its doubled backslashes are read as single ones" if doubled else "its lost backslashes are mended"
+            "its doubled backslashes are read as single ones" if doubled else "its lost backslashes are restored"
         )
     found += _notes_on_boxes(whole)
     if kind := undecidable(gold.tree):

@@ -137,7 +137,7 @@ def test_labels_stand_alone_or_beside_formulas() -> None:
         (entailment(["P(a)"], "P(a)", domain=["P"]), "P is a truth value in the formulas"),
         (entailment(["P(a)"], "P(a)", domain=["a", "a"]), "different names"),
         (entailment(["∀x∀y∀z∀u∀v R(x,y,z,u,v)"], "P(a)", domain=[*"abcdefghij"]), "too long"),
-        ({"kind": "model", "formulas": ["∃x P(x)"]}, "ask for kind consistency"),
+        ({"kind": "model", "formulas": ["∃x P(x)"]}, "use kind consistency"),
         ({"kind": "translation", "formula": "P(a"}, "the arguments of P"),
         (entailment(STRICT_ORDER, "L(a, b)"), "z3 cannot decide it"),
     ],
