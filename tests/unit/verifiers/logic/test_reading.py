@@ -88,7 +88,7 @@ def test_trees_do_not_depend_on_the_names_of_variables() -> None:
         ("![X: P(X)", "brackets that are closed"),
         ("\\frac{P(a)}{2}", "unexpected"),
         ("P(a; b)", "unexpected"),
-        ("∀x " * 60 + "P(x)", "50 brackets and quantifiers deep"),
+        ("∀x " * 60 + "P(x)", "brackets and quantifiers at most 50 deep"),
         ("f(" * 60 + "a" + ")" * 60 + " = a", "deep"),
         ("(P(a) & Q(b)) = c", "must be a number"),
     ],
