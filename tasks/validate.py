@@ -33,7 +33,7 @@ class Verifiers:
         """Names of the verifiers built so far."""
         return {key.partition(" ")[0] for key in self._made}
 
-    def of(self, problem: Problem) -> Verifier:
+    def get(self, problem: Problem) -> Verifier:
         """Return the verifier of a problem, built on first use."""
         key = f"{problem.verifier} {dict(problem.verifier_options)}"
         if key not in self._made:
@@ -56,7 +56,7 @@ def fault_of(problem: Problem, verifiers: Verifiers) -> str | None:
 def reference_fault(problem: Problem, verifiers: Verifiers) -> str | None:
     """Return why a problem's verifier cannot use its reference answer, or None."""
     try:
-        verifiers.of(problem).check_references(problem.reference)
+        verifiers.get(problem).check_references(problem.reference)
     except BadReference as error:
         return str(error)
     return None
@@ -96,7 +96,7 @@ def is_rule(suspected: int, total: int) -> bool:
 def notes_on(problems: Iterable[Problem], verifiers: Verifiers) -> Iterator[str]:
     """Yield the verifiers' remarks on usable reference answers: statements, several answers, doubled backslashes."""
     for problem in problems:
-        for note in verifiers.of(problem).notes_on(problem.reference):
+        for note in verifiers.get(problem).notes_on(problem.reference):
             yield f"{problem.id}: {note}; {str(problem.reference)[:60]!r}"
 
 
@@ -113,7 +113,7 @@ def validate_task(task: Task, split: str) -> Validation:
     for place, problem in enumerate(problems):
         if place in faults or problem.demonstration is None:
             continue
-        verdict = verifiers.of(problem).verify(
+        verdict = verifiers.get(problem).verify(
             completion=problem.demonstration, reference=problem.reference, info=dict(problem.info)
         )
         if verdict.quality != 1.0:

@@ -1,4 +1,4 @@
-"""Tasks of numbers and logic: golds right, solutions unique, splits apart; real data where it is at hand."""
+"""Tasks of numbers and logic: reference answers right, solutions unique, splits apart; real data if available."""
 
 from __future__ import annotations
 

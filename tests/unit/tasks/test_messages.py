@@ -1,4 +1,4 @@
-"""Chats as data sets hold them: parts, null content, calls of tools."""
+"""Chats as data sets store them: parts, null content, tool calls."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ def test_unknown_task_suggests_the_closest() -> None:
 
 @pytest.mark.parametrize(("split", "size"), [("train", 7473), ("test", 1319)])
 def test_gsm8k_in_full(data_dir: Path, split: str, size: int) -> None:
-    """Every gold can be used, and the worked solution of every problem is graded correct."""
+    """Every reference answer is usable, and the worked solution of every problem is graded correct."""
     found = validate_task(get_task("gsm8k", path=str(data_dir / "math")), split)
     assert found.total == size
     assert not found.faults
@@ -232,7 +232,7 @@ def test_validation_names_both_problems_of_an_id_and_an_empty_prompt() -> None:
 
 
 class Statements(Task):
-    """References of which two are graded in a way that may surprise, and one has no value."""
+    """References of which two are graded in a surprising way, and one has no value."""
 
     def problems(self, split: str) -> list[Problem]:
         golds = ("2", "\\log_2 8 = 3", "\\boxed{1} and \\boxed{2}", "\\frac{1}{0}")

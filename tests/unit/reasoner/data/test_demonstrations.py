@@ -1,4 +1,4 @@
-"""SFT rows: the loss on the assistant's tokens alone, checked against the chat template's own mask."""
+"""SFT rows: the loss covers only the assistant's tokens, checked against the chat template's own mask."""
 
 from __future__ import annotations
 

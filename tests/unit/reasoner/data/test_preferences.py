@@ -1,4 +1,4 @@
-"""Rows of many shapes become pairs; a row that is none is named and counted; reward models are judged alike."""
+"""Rows of many layouts become pairs; invalid rows are named and counted; reward models are evaluated the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person's labels: blind, shuffled, never lost, and what they add up to."""
+"""A person's labels: blind, shuffled, never lost, and their totals."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_who_does_not_know_the_secret_or_comes_by_another_name_gets_nothing(page
 
 
 def refused(address: str, row: object, **headers: str) -> tuple[int, str]:
-    """Status and message of an answer that is no 200."""
+    """Return status and message of an error response."""
     with pytest.raises(urllib.error.HTTPError) as told:
         ask(address, row, **headers)
     status, message = told.value.code, told.value.read().decode()

@@ -1,4 +1,4 @@
-"""The readers of code sets: what they take, what they refuse, and the table of the docs."""
+"""The readers of code sets: the rows they accept, the rows they refuse, and the table of the docs."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_sets_of_many_packages_are_refused_by_name(one: object) -> None:
 
 
 class Bomb:
-    """What a pickle can do where it may name things."""
+    """An object whose pickle would run code if it may name things."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (exec, ("raise SystemExit",))

@@ -59,7 +59,7 @@ def test_the_dataset_task_reads_a_format_and_its_verifier_takes_the_reference(on
     assert "42" not in str(problems[0].prompt) or one.name == "mcq"
     if problems[0].demonstration:
         verdict = (
-            Verifiers().of(problems[0]).verify(completion=problems[0].demonstration, reference=problems[0].reference)
+            Verifiers().get(problems[0]).verify(completion=problems[0].demonstration, reference=problems[0].reference)
         )
         assert verdict.right
 

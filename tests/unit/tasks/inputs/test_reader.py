@@ -1,4 +1,4 @@
-"""The reader: every layout of every kind of file gives the same rows, or says in words what to do."""
+"""The reader: every layout of every kind of file gives the same rows, or an error that says what to do."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_values_of_arrow_are_such_as_json_can_hold(tmp_path: Path) -> None:
 
 
 def fill(root: Path, files: dict[str, int], start: int = 0) -> None:
-    """Files of so many rows each, numbered through."""
+    """Write files with these numbers of rows, numbered through."""
     for name, count in files.items():
         place = root / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -553,7 +553,7 @@ def test_a_folder_of_many_shards_holds_few_files_open(tmp_path: Path) -> None:
 
 
 def test_nothing_is_kept_in_memory(tmp_path: Path) -> None:
-    """Going through 16 MiB, and taking the last row of them, takes a small part of that."""
+    """Iterating over 16 MiB, and reading its last row, takes a small part of that memory."""
     import tracemalloc
 
     path = tmp_path / "rows.jsonl"

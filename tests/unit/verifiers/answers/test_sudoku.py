@@ -1,4 +1,4 @@
-"""Grids in many spellings, right and almost right, and references that are none."""
+"""Grids in many notations, right and almost right, and invalid references."""
 
 from __future__ import annotations
 

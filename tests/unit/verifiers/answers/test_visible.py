@@ -1,4 +1,4 @@
-"""What a user sees of a completion: no thinking, no special tokens, no next problem; and repaired backslashes."""
+"""The part of a text that a user sees: no thinking, no special tokens, no next problem; and repaired backslashes."""
 
 from __future__ import annotations
 

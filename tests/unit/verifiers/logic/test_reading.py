@@ -1,4 +1,4 @@
-"""First-order formulas in every notation mean the same; what is used in two ways is said so."""
+"""First-order formulas mean the same in every notation; names used in two ways are reported."""
 
 from __future__ import annotations
 
