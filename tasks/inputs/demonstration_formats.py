@@ -28,7 +28,7 @@ REPLIES = ("response", "solution", "answer", "output", "generation", "target")
 
 
 def is_kto(row: Row) -> bool:
-    """Return True for a completion with a mark of whether it is good."""
+    """Return True for a row with a completion and a mark of whether it is good."""
     return isinstance(mark_of(row), bool) and (row.get("completion") is not None or is_chat(row.get("messages")))
 
 
@@ -39,14 +39,14 @@ def _read_kto(row: Row) -> Row:
 
 
 def is_own(row: Row) -> bool:
-    """Return True for our own columns, which are TRL's."""
+    """Return True for a row with our own columns, which are TRL's."""
     if is_chat(row.get("messages")):
         return "role" in str(row["messages"])[:200]
     return row.get("prompt") is not None and row.get("completion") is not None
 
 
 def is_sharegpt(row: Row) -> bool:
-    """Return True for conversations in any wording."""
+    """Return True for a row with conversations in any wording."""
     return chat_in(row, *CHATS) is not None
 
 
@@ -55,7 +55,7 @@ def _read_sharegpt(row: Row) -> Row:
 
 
 def is_alpaca(row: Row) -> bool:
-    """Return True for instruction and output, each one text."""
+    """Return True for a row with instruction and output, each one text."""
     return is_text(row.get("instruction")) and is_text(row.get("output"))
 
 
@@ -68,7 +68,7 @@ def _read_alpaca(row: Row) -> Row:
 
 
 def is_dolly(row: Row) -> bool:
-    """Return True for instruction and response (a context is optional)."""
+    """Return True for a row with instruction and response (a context is optional)."""
     return is_text(row.get("instruction")) and is_text(row.get("response"))
 
 
@@ -78,7 +78,7 @@ def _read_dolly(row: Row) -> Row:
 
 
 def is_swift(row: Row) -> bool:
-    """Return True for query and response."""
+    """Return True for a row with query and response."""
     return is_text(row.get("query")) and is_text(row.get("response"))
 
 
@@ -88,7 +88,7 @@ def _read_swift(row: Row) -> Row:
 
 
 def is_openrlhf(row: Row) -> bool:
-    """Return True for input and output without an instruction."""
+    """Return True for a row with input and output but no instruction."""
     given = row.get("input")
     return (is_text(given) or is_chat(given)) and is_text(row.get("output")) and "instruction" not in row
 
@@ -105,7 +105,7 @@ def _read_gsm8k_row(row: Row) -> Row:
 
 
 def is_math(row: Row) -> bool:
-    """Return True for problem and solution."""
+    """Return True for a row with problem and solution."""
     return is_text(find(row, "problem")) and is_text(find(row, "solution", "generated_solution"))
 
 
@@ -117,7 +117,7 @@ def _read_math(row: Row) -> Row:
 
 
 def is_qa(row: Row) -> bool:
-    """Return True for a question and its reply, in columns with names of `REPLIES`."""
+    """Return True for a row with a question and its reply, in columns with names of `REPLIES`."""
     question = find(row, "question", "query", "prompt")
     return is_text(question) and is_text(find(row, *REPLIES)) and find(row, "chosen", "completion") is None
 
@@ -140,7 +140,7 @@ def refuse(why: str) -> Callable[[Row], Row]:
 
 
 def is_plain_text(row: Row) -> bool:
-    """Return True for text without a prompt."""
+    """Return True for a row with text and no prompt."""
     known = {"text", "id", "meta", "metadata", "source", "url", "timestamp"}
     return is_text(row.get("text")) and row.keys() <= known
 

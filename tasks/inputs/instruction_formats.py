@@ -14,7 +14,7 @@ MOST_CHARACTERS = 100_000
 
 
 def is_ifeval(row: Row) -> bool:
-    """Return True for a list of instruction ids with a column of their arguments."""
+    """Return True for a row with a list of instruction ids, and a column of their arguments."""
     return bool(row.get("instruction_id_list")) and "kwargs" in row and _asks(row)
 
 
@@ -25,7 +25,7 @@ def read_ifeval(row: Row) -> Row:
 
 
 def is_constraints(row: Row) -> bool:
-    """Return True for text with instruction ids and arguments in the column `ground_truth`."""
+    """Return True for a row whose `ground_truth` is text with instruction ids and arguments."""
     held = row.get("ground_truth")
     return isinstance(held, str) and "instruction_id" in held and "kwargs" in held and _asks(row)
 

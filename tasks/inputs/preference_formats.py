@@ -29,7 +29,7 @@ KEPT = ("id", "margin", "category", "probability")
 
 
 def is_own(row: Row) -> bool:
-    """Return True for our own columns, which are TRL's."""
+    """Return True for a row with our own columns, which are TRL's."""
     if row.get("first") is not None and row.get("second") is not None and "label" in row:
         return True
     if row.get("chosen") is None or row.get("rejected") is None:
@@ -40,13 +40,13 @@ def is_own(row: Row) -> bool:
 
 
 def is_ultrafeedback(row: Row) -> bool:
-    """Return True for a prompt as text, and whole conversations that begin with it."""
+    """Return True for a row with a prompt as text, and whole conversations that begin with it."""
     chosen = row.get("chosen")
     return is_text(row.get("prompt")) and is_chat(chosen) and is_chat(row.get("rejected")) and len(chosen) > 1
 
 
 def is_sharegpt(row: Row) -> bool:
-    """Return True for conversations of {from, value}, with two alternatives for the next message."""
+    """Return True for a row with conversations of {from, value}, and two alternatives for the next message."""
     return is_chat(row.get("conversations")) and row.get("chosen") is not None and row.get("rejected") is not None
 
 
@@ -61,7 +61,7 @@ def _read_sharegpt(row: Row) -> Row:
 
 
 def is_swift(row: Row) -> bool:
-    """Return True for messages that end in the better reply, with the worse one in a column of its own."""
+    """Return True for a row with messages that end in the better reply, and a column for the worse one."""
     return is_chat(row.get("messages")) and (
         is_text(row.get("rejected_response")) or is_chat(row.get("rejected_messages"))
     )
@@ -77,7 +77,7 @@ def _read_swift(row: Row) -> Row:
 
 
 def is_continued(row: Row) -> bool:
-    """Return True for messages with two replies to them as text."""
+    """Return True for a row with messages, and two replies to them as text."""
     return is_chat(row.get("messages")) and is_text(row.get("chosen")) and is_text(row.get("rejected"))
 
 
@@ -87,7 +87,7 @@ def _read_continued(row: Row) -> Row:
 
 
 def is_instructed(row: Row) -> bool:
-    """Return True for a question or an instruction, with two replies as text."""
+    """Return True for a row with a question or an instruction, and two replies as text."""
     return is_text(find(row, "instruction", "question", "query", "input")) and all(map(is_text, _two(row)))
 
 
@@ -109,7 +109,7 @@ def _two(row: Row) -> tuple[object, object]:
 
 
 def is_implicit(row: Row) -> bool:
-    """Return True for two texts without a prompt column: the prompt is their common beginning."""
+    """Return True for a row with two texts without a prompt column: the prompt is their common beginning."""
     return row.get("prompt") is None and is_text(row.get("chosen")) and is_text(row.get("rejected"))
 
 
@@ -130,7 +130,7 @@ def _read_implicit(row: Row) -> Row:
 
 
 def is_shp(row: Row) -> bool:
-    """Return True for a history, two replies by people, and which was preferred."""
+    """Return True for a row with a history, two replies by people, and which was preferred."""
     return is_text(row.get("history")) and is_text(row.get("human_ref_A")) and is_text(row.get("human_ref_B"))
 
 
@@ -142,7 +142,7 @@ def _read_shp(row: Row) -> Row:
 
 
 def is_arena(row: Row) -> bool:
-    """Return True for replies a and b to one prompt, and the winner."""
+    """Return True for a row with replies a and b to one prompt, and the winner."""
     sides = row.get("response_a", row.get("conversation_a")), row.get("response_b", row.get("conversation_b"))
     return None not in sides and ("winner" in row or "winner_model_a" in row)
 
@@ -161,7 +161,7 @@ def _read_arena(row: Row) -> Row:
 
 
 def is_kto(row: Row) -> bool:
-    """Return True for one completion with a mark of whether it is good."""
+    """Return True for a row with one completion and a mark of whether it is good."""
     return isinstance(mark_of(row), bool) and (row.get("completion") is not None or is_chat(row.get("messages")))
 
 

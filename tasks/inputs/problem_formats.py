@@ -44,12 +44,12 @@ BOX = r"\boxed"
 
 
 def is_own(row: Row) -> bool:
-    """Return True for our own columns."""
+    """Return True for a row with our own columns."""
     return (is_text(row.get("prompt")) or is_chat(row.get("prompt"))) and "reference" in row
 
 
 def is_verl(row: Row) -> bool:
-    """Return True for a prompt with the reference inside reward_model; references of code belong to another format."""
+    """Return True for a row with a prompt, and a reference inside reward_model that is not of code."""
     inside = row.get("reward_model")
     if not (is_object(inside) and inside.get("ground_truth") is not None):
         return False
@@ -73,7 +73,7 @@ def read_verl(row: Row) -> Row:
 
 
 def is_gsm8k(row: Row) -> bool:
-    """Return True for a question and a worked answer that contains ####."""
+    """Return True for a row with a question and a worked answer that contains ####."""
     return is_text(row.get("question")) and "####" in str(row.get("answer") or "")
 
 
@@ -90,7 +90,7 @@ def read_gsm8k(row: Row) -> Row:
 
 
 def is_math(row: Row) -> bool:
-    """Return True for a problem with an answer, or with a solution that has it in a box."""
+    """Return True for a row with a problem and an answer, or a solution with a boxed answer."""
     boxed = BOX in str(find(row, "solution", "generated_solution") or "")
     return is_text(find(row, "problem")) and (is_answer(find(row, *ANSWERS[1:3], "expected_answer")) or boxed)
 
@@ -106,7 +106,7 @@ def _read_math(row: Row) -> Row:
 
 
 def is_trl(row: Row) -> bool:
-    """Return True for a prompt without a final reply, and an answer column that reward functions read."""
+    """Return True for a row with a prompt without a final reply, and an answer column that reward functions read."""
     prompt = row.get("prompt")
     open_chat = is_chat(prompt) and not _ends_in_reply(prompt)
     rated = isinstance(row.get("label"), bool) or "completion" in row or "chosen" in row
@@ -118,7 +118,7 @@ def _read_trl(row: Row) -> Row:
 
 
 def is_verifiable(row: Row) -> bool:
-    """Return True for a prompt, and the reference inside verification_info, which may be JSON in text."""
+    """Return True for a row with a prompt, and the reference inside verification_info, which may be JSON in text."""
     return is_text(row.get("prompt")) and "ground_truth" in str(row.get("verification_info") or "")
 
 
@@ -131,7 +131,7 @@ def _verifiable(row: Row) -> Row:
 
 
 def is_sharegpt(row: Row) -> bool:
-    """Return True for conversations, with the reference in another column."""
+    """Return True for a row with conversations, and the reference in another column."""
     return chat_in(row, "conversations", "conversation") is not None and is_answer(find(row, *ANSWERS))
 
 
@@ -141,7 +141,7 @@ def _read_sharegpt(row: Row) -> Row:
 
 
 def is_messages(row: Row) -> bool:
-    """Return True for messages, with the reference in another column."""
+    """Return True for a row with messages, and the reference in another column."""
     return is_chat(row.get("messages")) and is_answer(find(row, *ANSWERS))
 
 
@@ -150,7 +150,7 @@ def _read_messages_row(row: Row) -> Row:
 
 
 def is_openrlhf(row: Row) -> bool:
-    """Return True for input and label, where the label is an answer and not a mark of good or bad."""
+    """Return True for a row with input and label, where the label is an answer and not a mark of good or bad."""
     given = row.get("input")
     return (is_text(given) or is_chat(given)) and is_answer(row.get("label")) and "instruction" not in row
 
@@ -169,7 +169,7 @@ def _answers_of(row: Row) -> object:
 
 
 def is_qa(row: Row) -> bool:
-    """Return True for a question (or an input) and its answer, in columns of these names."""
+    """Return True for a row with a question (or an input) and its answer, in columns of these names."""
     if find(row, "choices", "options") is not None:
         return False
     asked = is_text(find(row, "question", "query")) and is_answer(_answers_of(row))
@@ -183,7 +183,7 @@ def _read_qa(row: Row) -> Row:
 
 
 def is_alpaca(row: Row) -> bool:
-    """Return True for instruction and output."""
+    """Return True for a row with instruction and output."""
     return is_text(row.get("instruction")) and is_text(row.get("output"))
 
 

@@ -93,7 +93,7 @@ def _box(row: int, column: int, box: tuple[int, int], size: int) -> int:
 
 
 def fault_in(grid: Grid, puzzle: Grid, box: tuple[int, int]) -> str:
-    """Return the first fault of a filled grid, in words; "" if there is none."""
+    """Return in words the first fault of a grid that should solve the puzzle; "" if there is none."""
     size = len(puzzle)
     everything = set(range(1, size + 1))
     for row, column in ((r, c) for r in range(size) for c in range(size)):

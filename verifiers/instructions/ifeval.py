@@ -40,7 +40,10 @@ def keywords_exist(text: str, *, keywords: tuple[str, ...]) -> bool:
 
 @IFEVAL.check("keywords:frequency", keyword=KEYWORD, frequency=COUNT, relation=RELATION)
 def keyword_frequency(text: str, *, keyword: str, frequency: int, relation: str) -> bool:
-    """Compare how often a keyword appears, in any case, also inside words. `KeywordFrequencyChecker`."""
+    """Compare how often a keyword appears with `frequency`, by `relation`. `KeywordFrequencyChecker`.
+
+    Case is ignored, and it may be inside words.
+    """
     return compares(_count(keyword, text), relation, frequency)
 
 
@@ -52,9 +55,9 @@ def forbidden_words(text: str, *, forbidden_words: tuple[str, ...]) -> bool:
 
 @IFEVAL.check("keywords:letter_frequency", letter=LETTER, let_frequency=COUNT, let_relation=RELATION)
 def letter_frequency(text: str, *, letter: str, let_frequency: int, let_relation: str) -> bool:
-    """Compare how often a character appears, ignoring case. `LetterFrequencyChecker`.
+    """Compare how often a character appears with let_frequency, by let_relation. `LetterFrequencyChecker`.
 
-    The published class takes a random letter instead of `#` or `!`.
+    Case is ignored. The published class takes a random letter instead of `#` or `!`.
     """
     return compares(text.lower().count(letter), let_relation, let_frequency)
 
@@ -71,7 +74,7 @@ def _language_is(code: str, text: str) -> bool:
 
 @IFEVAL.check("length_constraints:number_sentences", needs=SENTENCES, num_sentences=COUNT, relation=RELATION)
 def number_sentences(text: str, *, num_sentences: int, relation: str) -> bool:
-    """Compare the number of sentences. `NumberOfSentences`."""
+    """Compare the number of sentences with num_sentences, by `relation`. `NumberOfSentences`."""
     return compares(len(sentences(text)), relation, num_sentences)
 
 
@@ -87,7 +90,10 @@ def number_paragraphs(text: str, *, num_paragraphs: int) -> bool:
 
 @IFEVAL.check("length_constraints:number_words", num_words=COUNT, relation=RELATION)
 def number_words(text: str, *, num_words: int, relation: str) -> bool:
-    """Compare the number of words: runs of letters, digits and underscores. `NumberOfWords`."""
+    """Compare the number of words with num_words, by `relation`. `NumberOfWords`.
+
+    Words are runs of letters, digits and underscores.
+    """
     return compares(len(words(text)), relation, num_words)
 
 
@@ -227,7 +233,7 @@ def quotation(text: str) -> bool:
 
 @IFEVAL.check("change_case:capital_word_frequency", needs=SENTENCES, capital_frequency=COUNT, capital_relation=RELATION)
 def capital_word_frequency(text: str, *, capital_frequency: int, capital_relation: str) -> bool:
-    """Compare the number of tokens whose letters are all capitals. `CapitalWordFrequencyChecker`."""
+    """Compare the number of all-capital tokens with capital_frequency. `CapitalWordFrequencyChecker`."""
     return compares(sum(token.isupper() for token in tokens(text)), capital_relation, capital_frequency)
 
 

@@ -213,8 +213,9 @@ def _instantiated(quantified: Node, one: Node) -> bool:
 
 
 def _term_of(body: Node, one: Node) -> Node | None:
-    """Return the term at the place of the bound variable when a formula is an instance of `body`; None if it has no
-    place.
+    """Return the term that replaces the bound variable of `body` in its instance `one`.
+
+    None if `body` does not have that variable.
 
     Raises:
         _NoMatch: the formula is not an instance.
