@@ -18,7 +18,7 @@ Formula = Node | str
 
 
 @dataclass(frozen=True)
-class Gold:
+class Label:
     """The correct label, with models that refute other labels."""
 
     label: str
@@ -49,7 +49,7 @@ def formulas_of(texts: Sequence[str], domain: tuple[str, ...] | None, smtlib: st
 
 def entailment(
     premises: Sequence[Formula], claim: Formula, domain: tuple[str, ...] | None, smtlib: str | None
-) -> Gold | Undecided:
+) -> Label | Undecided:
     """Decide whether premises entail a claim, contradict it, or neither (unknown).
 
     Raises:
@@ -62,20 +62,20 @@ def entailment(
         raise BadReference("premises must be able to hold together; they contradict each other.")
     against = {"entailed": false.model, "contradicted": true.model}
     if false.holds is False:
-        return Gold("entailed", against)
+        return Label("entailed", against)
     if true.holds is False:
-        return Gold("contradicted", against)
+        return Label("contradicted", against)
     if None in (true.holds, false.holds):
         return _undecided(true, false)
-    return Gold("unknown", against)
+    return Label("unknown", against)
 
 
-def consistency(formulas: Sequence[Formula], domain: tuple[str, ...] | None, smtlib: str | None) -> Gold | Undecided:
+def consistency(formulas: Sequence[Formula], domain: tuple[str, ...] | None, smtlib: str | None) -> Label | Undecided:
     """Decide whether formulas can all hold together (consistent, inconsistent)."""
     found = ask(Question(tuple(formulas), None, domain, smtlib)) if formulas else Found(True)
     if found.holds is None:
         return _undecided(found)
-    return Gold("consistent", {"inconsistent": found.model}) if found.holds else Gold("inconsistent")
+    return Label("consistent", {"inconsistent": found.model}) if found.holds else Label("inconsistent")
 
 
 def _undecided(*found: Found) -> Undecided:
@@ -83,4 +83,4 @@ def _undecided(*found: Found) -> Undecided:
     return Undecided(f"z3 cannot decide it{f' ({limits[0]})' if limits else ''}.")
 
 
-__all__ = ["Formula", "Gold", "Undecided", "consistency", "entailment", "formulas_of"]
+__all__ = ["Formula", "Label", "Undecided", "consistency", "entailment", "formulas_of"]

@@ -11,7 +11,7 @@ from verifiers.answers.json_schema import last_between, last_fenced
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
 from verifiers.logic.assignment import read_assignment, sorts_of, values_of
-from verifiers.logic.entailment import Gold, Undecided, consistency, entailment, formulas_of
+from verifiers.logic.entailment import Label, Undecided, consistency, entailment, formulas_of
 from verifiers.logic.formula import FormulaError, Node, evaluate, in_form, size_of
 from verifiers.logic.notation import MAX_LENGTH
 from verifiers.logic.proof import ProofError, check_proof, read_proof
@@ -103,7 +103,7 @@ class Logic(Verifier):
                 case "model":
                     _require_model(given.formulas, given.smtlib)
                 case "entailment" | "consistency":
-                    _gold(given)
+                    _correct_label(given)
                 case "equivalence" | "translation":
                     _read_formula(given)
                 case _:
@@ -145,7 +145,7 @@ def _require_model(formulas: tuple[str, ...], smtlib: str | None) -> None:
         raise BadReference("formulas must have a model; together they have none.")
 
 
-def _gold(given: Reference) -> Gold:
+def _correct_label(given: Reference) -> Label:
     """Return the correct label of a reference, with models that refute others.
 
     Raises:
@@ -153,12 +153,12 @@ def _gold(given: Reference) -> Gold:
         FormulaError: a formula cannot be parsed.
     """
     if given.label is not None and given.claim is None and not given.formulas:
-        return Gold(given.label)
+        return Label(given.label)
     find = _labelled(given.kind, given.premises, given.claim, given.formulas, given.domain, given.smtlib)
     if isinstance(find, Undecided):
         if given.label is None:
             raise BadReference(f"{find.why} Give its label together with the formulas, if it is known.")
-        return Gold(given.label)
+        return Label(given.label)
     if given.label not in (None, find.label):
         raise BadReference(f"label must be what follows from the formulas, {find.label}; got {given.label}.")
     return find
@@ -172,7 +172,7 @@ def _labelled(
     formulas: tuple[str, ...],
     domain: tuple[str, ...] | None,
     smtlib: str | None,
-) -> Gold | Undecided:
+) -> Label | Undecided:
     if kind == "consistency":
         return consistency(formulas_of(formulas, domain, smtlib), domain, smtlib)
     *read, claimed = formulas_of((*premises, claim or ""), domain, smtlib)
@@ -186,7 +186,7 @@ def _grade_label(given: Reference, answer: str) -> Verdict:
         wanted = f"{', '.join(labels[:-1])} or {labels[-1]}"
         return fixed(Outcome.INCORRECT, f"{answer[:60]!r} must be {wanted}", answer=answer[:200])
     try:
-        gold = _gold(given)
+        gold = _correct_label(given)
     except FormulaError as error:
         raise no_formula(error) from error
     what = "the claim is" if given.kind == "entailment" else "they are"
@@ -205,7 +205,7 @@ def _premises_and_goal(premises: tuple[str, ...], goal: str) -> tuple[tuple[Node
 
 def _grade_model(given: Reference, answer: str) -> Verdict:
     shown = answer[:500]
-    formulas, sorts = _gold_formulas(given.formulas) if given.smtlib is None else ([], {})
+    formulas, sorts = _reference_formulas(given.formulas) if given.smtlib is None else ([], {})
     try:
         assignment = read_assignment(answer)
         if given.smtlib is not None:
@@ -220,7 +220,7 @@ def _grade_model(given: Reference, answer: str) -> Verdict:
 
 
 @lru_cache(maxsize=256)
-def _gold_formulas(texts: tuple[str, ...]) -> tuple[list[Node], dict[str, type]]:
+def _reference_formulas(texts: tuple[str, ...]) -> tuple[list[Node], dict[str, type]]:
     try:
         formulas = [parse(text) for text in texts]
         return formulas, sorts_of(formulas)

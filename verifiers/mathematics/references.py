@@ -40,7 +40,7 @@ from verifiers.mathematics.wordings import truth
 from verifiers.verdict import JSON
 
 
-class Gold(NamedTuple):
+class ParsedReference(NamedTuple):
     """A parsed reference answer."""
 
     text: str
@@ -63,7 +63,7 @@ def reference_text(reference: JSON) -> str:
     return reference
 
 
-def read_reference(reference: JSON) -> Gold:
+def read_reference(reference: JSON) -> ParsedReference:
     """Parse a reference.
 
     Raises:
@@ -73,13 +73,13 @@ def read_reference(reference: JSON) -> Gold:
 
 
 @lru_cache(maxsize=4096)
-def _read(text: str) -> Gold:
+def _read(text: str) -> ParsedReference:
     whole = repair_escapes(text)
     found = _side_by_side(whole)
-    return Gold(text, Group(GroupKind.LIST, found) if found else _tree(_declared_part(whole), text))
+    return ParsedReference(text, Group(GroupKind.LIST, found) if found else _tree(_declared_part(whole), text))
 
 
-def check_value(gold: Gold) -> None:
+def check_value(gold: ParsedReference) -> None:
     """Check that answers can be compared with a reference.
 
     Raises:

@@ -17,7 +17,7 @@ from verifiers.mathematics.opinion.ask import SecondOpinion
 from verifiers.mathematics.reading.commas import groups_thousands, writes_decimal_comma
 from verifiers.mathematics.reading.reader import read
 from verifiers.mathematics.references import (
-    Gold,
+    ParsedReference,
     as_written,
     check_value,
     decimal,
@@ -170,7 +170,7 @@ class Math(Verifier):
             result = compare(gold, answer, self._policy, said)
         return result
 
-    def _compared(self, gold: Gold, found: Extraction) -> Comparison:
+    def _compared(self, gold: ParsedReference, found: Extraction) -> Comparison:
         """Compare the answer with the reference: as parsed, then in its other readings, then as words."""
         first: Comparison | None = None
         for read_pair in _readings(gold, found):
@@ -196,7 +196,7 @@ class Math(Verifier):
         return first
 
 
-def _as_read(gold: Gold, found: Extraction) -> Pair | None:
+def _as_read(gold: ParsedReference, found: Extraction) -> Pair | None:
     """Return both trees as parsed; adjacent boxes are a list of answers."""
     if len(found.boxes) > 1:
         return gold.tree, Group(GroupKind.LIST, tuple(read(box) for box in found.boxes))
@@ -207,7 +207,7 @@ def _as_read(gold: Gold, found: Extraction) -> Pair | None:
     return gold.tree, answer
 
 
-def _with_decimal_comma(gold: Gold, found: Extraction) -> Pair | None:
+def _with_decimal_comma(gold: ParsedReference, found: Extraction) -> Pair | None:
     """Read decimal commas: `Ответ: 1,5`, a reference `1,5` with an answer in such a language, and `3,5 m` in any."""
     wanted = _decimal_reference(gold, found)
     given = _decimal_answer(gold, found)
@@ -221,23 +221,23 @@ def _with_decimal_comma(gold: Gold, found: Extraction) -> Pair | None:
         return None
 
 
-def _decimal_answer(gold: Gold, found: Extraction) -> Node | None:
+def _decimal_answer(gold: ParsedReference, found: Extraction) -> Node | None:
     """Return an answer with a decimal comma, if its language or the reference uses one; else None."""
     return decimal(found.answer, by_language=found.decimal_comma or decimal(gold.text) is not None)
 
 
-def _decimal_reference(gold: Gold, found: Extraction) -> Node | None:
+def _decimal_reference(gold: ParsedReference, found: Extraction) -> Node | None:
     by_language = found.decimal_comma and not groups_thousands(gold.text)
     return decimal(gold.text, by_language=by_language)
 
 
-def _beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
+def _beside_its_label(gold: ParsedReference, found: Extraction) -> Pair | None:
     """Return the value of an answer with its label, the 12 of `(B) 12`; None without a label."""
     value = labelled_value(found.answer)
     return None if value is None else (gold.tree, value)
 
 
-def _reference_beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
+def _reference_beside_its_label(gold: ParsedReference, found: Extraction) -> Pair | None:
     """Return the value of a reference with its label, the 12 of `(B) 12`; None without a label."""
     value = labelled_value(gold.text) if choice(gold.text) else None
     try:
@@ -246,7 +246,7 @@ def _reference_beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
         return None
 
 
-def _with_the_constant_e(gold: Gold, found: Extraction) -> Pair | None:
+def _with_the_constant_e(gold: ParsedReference, found: Extraction) -> Pair | None:
     r"""Read the `2e-3` of `\frac{2e-3}{e}` as 2e - 3: it is 0.002 only if there is no other e in either text."""
     texts = [_POWER_OF_TEN.sub(" e ", text) for text in (gold.text, found.answer)]
     if texts == [gold.text, found.answer] or not any(map(_EULER.search, (gold.text, found.answer))):
@@ -261,7 +261,7 @@ _POWER_OF_TEN = re.compile(r"(?<=\d)e(?=[-+]\d)")
 _EULER = re.compile(r"(?<![A-Za-z\\\d])\d*e(?![A-Za-z\d]|[-+]\d)")
 _COMMA_WITHIN = re.compile(r"\d,\d")
 _COMMA_NUMBER = re.compile(r"\s*[-−]?\d{1,12},\d{1,12}(?![\d,])")
-_READINGS: Sequence[Callable[[Gold, Extraction], Pair | None]] = (
+_READINGS: Sequence[Callable[[ParsedReference, Extraction], Pair | None]] = (
     _as_read,
     _with_decimal_comma,
     _beside_its_label,
@@ -271,7 +271,9 @@ _READINGS: Sequence[Callable[[Gold, Extraction], Pair | None]] = (
 """Readings of a reference and an answer, the plain one first; each returns None if it does not apply."""
 
 
-def _readings(gold: Gold, found: Extraction) -> Sequence[Callable[[Gold, Extraction], Pair | None]]:
+def _readings(
+    gold: ParsedReference, found: Extraction
+) -> Sequence[Callable[[ParsedReference, Extraction], Pair | None]]:
     """Return the readings to try: not as a list of two values if the language makes both sides decimals."""
     if len(found.boxes) > 1:
         return _READINGS[:1]

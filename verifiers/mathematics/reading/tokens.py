@@ -586,7 +586,7 @@ class Tokenizer:
         return len(run) in (2, 3) and run[0].isupper() and run[1:].islower() and self.text.strip() == run
 
     def _joined(self, run: str, end: int) -> bool:
-        """Emit a second label glued to a joining word: `x=1orx=2`."""
+        """Emit a second label glued to a joining word, as in `x=1orx=2`; return False for anything else."""
         found = _GLUED_JOINING.fullmatch(run)
         labels = found is not None and not self.spaced and self._after_number() and self.position < end
         if found is None or not labels or self.text[self.position] not in "=(_":
@@ -596,7 +596,7 @@ class Tokenizer:
         return True
 
     def _prefixed(self, run: str) -> bool:
-        """Emit `sinx`, `lnx`, `pir`, `xsinx` without spaces: a known name glued to at most two letters."""
+        """Emit a known name glued to at most two letters (`sinx`, `lnx`, `pir`); return False for anything else."""
         for size in (6, 5, 4, 3, 2):
             name, rest = run[:size], run[size:]
             if 0 < len(rest) <= 2 and (name in FUNCTIONS and name not in ("re", "im", "tr", "deg", "arg", "dim")):
