@@ -356,7 +356,9 @@ def code_set_of(row: Row) -> CodeSet | Refused | None:
 
 def table() -> str:
     """Return the table of docs/code.md, in Markdown."""
-    lines = ["| format | data set | columns | compared | limit | its own grader beside ours | otherwise |"]
+    lines = [
+        "| format | data set | columns | compared | limit | its own grader, run for comparison | known differences |"
+    ]
     lines.append("|---|---|---|---|---|---|---|")
     for one in SETS:
         columns = ", ".join(one.columns)

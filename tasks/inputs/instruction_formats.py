@@ -93,7 +93,7 @@ FORMATS: Sequence[Format] = (
     Format(
         name="ifeval",
         use="problems",
-        told_by="instruction_id_list and kwargs beside a prompt",
+        told_by="instruction_id_list and kwargs, with a prompt",
         fits=is_ifeval,
         read=read_ifeval,
         example={

@@ -269,7 +269,7 @@ FORMATS: Sequence[Format] = (
     Format(
         name="sharegpt",
         use="problems",
-        told_by="conversations, and the answer in a column beside them",
+        told_by="conversations, and the answer in another column",
         fits=is_sharegpt,
         read=_read_sharegpt,
         example={
@@ -285,7 +285,7 @@ FORMATS: Sequence[Format] = (
     Format(
         name="messages",
         use="problems",
-        told_by="messages, and the answer in a column beside them",
+        told_by="messages, and the answer in another column",
         fits=is_messages,
         read=_read_messages_row,
         example={"messages": [*CHAT, REPLY], "answer": "42"},
