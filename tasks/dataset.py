@@ -247,7 +247,7 @@ def _prompt(value: object) -> str | tuple[Message, ...]:
     if messages[-1]["role"] == "assistant":
         raise UnusableRow(
             "its prompt ends in the assistant's reply, which would reveal the answer. Set task.options.format:"
-            " messages (or sharegpt), which asks what stands before the reply, or prompt_column."
+            " messages (or sharegpt), which makes the messages before the reply the prompt, or prompt_column."
         )
     return messages
 
