@@ -302,5 +302,5 @@ def test_rows_are_read_as_they_stand() -> None:
 
 
 def test_any_verdict_can_be_written() -> None:
-    mended = json.loads(rendered({"reason": "half \ud800", "\udc00": [float("nan"), "😀", 1.5, None, True]}))
-    assert mended == {"reason": "half \ufffd", "\ufffd": ["nan", "😀", 1.5, None, True]}
+    cleaned = json.loads(rendered({"reason": "half \ud800", "\udc00": [float("nan"), "😀", 1.5, None, True]}))
+    assert cleaned == {"reason": "half \ufffd", "\ufffd": ["nan", "😀", 1.5, None, True]}
