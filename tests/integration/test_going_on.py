@@ -107,7 +107,7 @@ def test_the_rate_follows_one_plan_to_the_new_end_and_its_jump_is_said(
     assert rates(run) == pytest.approx({1: 5e-4, 2: 1e-3, 3: 1e-3, 4: 5e-4})
     capsys.readouterr()
     train(config, "steps=8", resume=True)
-    assert "the learning rate jumps: 0.0005 at step 4, " in capsys.readouterr().out
+    assert "the learning rate jumps: from 0.0005 at step 4 of " in capsys.readouterr().out
     assert {step: rate for step, rate in rates(run).items() if step > 4} == pytest.approx(
         {5: 1e-3 * 4 / 6, 6: 1e-3 * 3 / 6, 7: 1e-3 * 2 / 6, 8: 1e-3 / 6}
     )
