@@ -34,7 +34,7 @@ from reasoner.model.sharding import is_sharded
 from reasoner.model.shared_base import SharedBase
 from reasoner.monitoring.trackers import open_trackers
 from reasoner.observe.display.display import Display
-from reasoner.policy.checkpoint import damage_told, load_progress, prune, restore_training_state, save_model
+from reasoner.policy.checkpoint import as_checkpoint_error, load_progress, prune, restore_training_state, save_model
 from reasoner.policy.kinds import policy_class
 from reasoner.policy.optimizer import rate_of_step
 from reasoner.policy.policy import Policy
@@ -142,7 +142,7 @@ def _newest_checkpoint(config: StageConfig, folder: Path, display: Display) -> P
 
 def _load_policy(config: StageConfig, accelerator: Accelerator, checkpoint: Path | None) -> Policy:
     """Load the policy, with the checkpoint's weights if there is a checkpoint."""
-    with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
+    with as_checkpoint_error(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
         return policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
 
 

@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_says_which_and_the_one_before_it_goes_on(tmp_path:
     for name in ("progress.json", "training.pt"):
         whole = (last / name).read_bytes()
         (last / name).write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(CheckpointError, match=rf"{last} cannot be read .* Remove that folder, then go on"):
+        with pytest.raises(CheckpointError, match=rf"{last} cannot be read .* Remove that folder, then continue"):
             run_pipeline(load_config(config), resume=True)
         (last / name).write_bytes(whole)
     model = last / "model" / "model.safetensors"
