@@ -93,7 +93,7 @@ def test_a_finished_run_goes_on_as_one_that_had_more_steps_from_the_start(
         train(config, steps, resume=True)
         said = capsys.readouterr().out
         assert (
-            said == f"{run} is finished after 8 steps: nothing to do; pass steps=16 (or any number above 8) to go on\n"
+            said == f"{run} is finished after 8 steps: nothing to do; pass steps=16 (or any number above 8) to continue\n"
         )
     assert [row["step"] for row in records(run, "metrics.jsonl")] == [*range(1, 9)]
 

@@ -90,7 +90,7 @@ def test_a_tracker_that_does_not_begin_is_said_before_the_run(wandb: Wandb, tmp_
         raise RuntimeError("no API key")
 
     wandb.init = init  # type: ignore[method-assign]
-    with pytest.raises(ConfigError, match=r"wandb, which does not begin: RuntimeError: no API key"):
+    with pytest.raises(ConfigError, match=r"wandb, which does not start: RuntimeError: no API key"):
         opened(tmp_path / "run", [])
 
 
