@@ -18,7 +18,7 @@ from reasoner.algorithm.batch import Batch
 from reasoner.model.forward import Block, Forward, Spread
 
 ALIKE, SHORT = 0.7, 16
-"""Stretches in a block are at least this share of its longest one. A block with a longest one <= SHORT takes all."""
+"""Stretches of a block have at least this share of its longest one's length, unless that is at most SHORT tokens."""
 
 
 def padded(batch: Batch) -> Forward:

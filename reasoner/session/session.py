@@ -79,7 +79,7 @@ class Session:
         """Load the policy's weights into the engine and check that they took effect.
 
         Returns:
-            The largest log-probability difference on the probe in nats (NaN for a stage without an engine).
+            Mean absolute log-probability difference on the probe in nats per token; NaN without an engine or a check.
         """
         if isinstance(self.engine, NoEngine):
             return float("nan")

@@ -91,10 +91,9 @@ def test_a_finished_run_goes_on_as_one_that_had_more_steps_from_the_start(
     capsys.readouterr()
     for steps in ("steps=8", "steps=4"):
         train(config, steps, resume=True)
-        said = capsys.readouterr().out
-        assert (
-            said == f"{run} is finished after 8 steps: nothing to do; pass steps=16 (or any number above 8) to continue\n"
-        )
+        finished = f"{run} is finished after 8 steps"
+        advice = "pass steps=16 (or any number above 8) to continue"
+        assert capsys.readouterr().out == f"{finished}: nothing to do; {advice}\n"
     assert [row["step"] for row in records(run, "metrics.jsonl")] == [*range(1, 9)]
 
 
