@@ -158,8 +158,7 @@ class Batch:
 
         `unit` consecutive rows (2: the two sides of a pair) always stay together. A unit longer than max_tokens becomes
         a micro-batch of its own. A micro-batch of at least max_tokens / 8 tokens is closed before a unit shorter than
-        ENOUGH
-        times its longest row: one more pass costs less than the padding.
+        ENOUGH times its longest row: one more pass costs less than the padding.
         """
         units = [list(range(start, start + unit)) for start in range(0, len(self), unit)]
         longest_of = [max(len(self.input_ids[row]) for row in rows) for rows in units]

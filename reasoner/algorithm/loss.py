@@ -190,7 +190,7 @@ def policy_loss(
     kl_coef: float = 0.0,
     entropy_coef: float = 0.0,
 ) -> LossTerms:
-    """Sum over trained tokens of weight * (importance * surrogate + kl_coef * KL - entropy_coef * entropy).
+    """Compute the sum over trained tokens of weight * (importance * surrogate + kl_coef * KL - entropy_coef * entropy).
 
     If the batch has no old_logprobs, the trainer's own detached log-probabilities are used: with one update per batch
     they are equal by construction. A masked token has no effect: whatever its log-probabilities, advantage or entropy,
@@ -298,7 +298,7 @@ def token_means(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def value_loss(values_N: Tensor, batch: Batch, *, clip_range: float | None = 0.2) -> LossTerms:
-    """Sum over trained tokens of weight * max((V - R)^2, (clip(V, V_old +- clip_range) - R)^2) / 2.
+    """Compute the sum over trained tokens of weight * max((V - R)^2, (clip(V, V_old +- clip_range) - R)^2) / 2.
 
     The clipping follows the reference implementation of PPO (Engstrom et al., arXiv:2005.12729, section 3).
 

@@ -19,7 +19,10 @@ from torch.nn.functional import logsigmoid, relu
 def bradley_terry(
     first_C: Tensor, second_C: Tensor, target_C: Tensor, *, margin_C: Tensor | float = 0.0, centre_coef: float = 0.0
 ) -> Tensor:
-    """-t log s(d - m) - (1 - t) log s(-d - m) + centre_coef * (first + second)^2, d = first - second, s the sigmoid.
+    """Compute the Bradley-Terry loss of each pair, with an optional margin and centring term.
+
+    -t log s(d - m) - (1 - t) log s(-d - m) + centre_coef * (first + second)^2, where d = first - second, s is the
+    sigmoid, t the target and m the margin.
 
     The likelihood is that of Bradley and Terry 1952 as used by Ouyang et al., arXiv:2203.02155, equation 1. The margin
     m is that of Touvron et al., arXiv:2307.09288, equation 2: it can only increase the loss. The last term centres
@@ -64,8 +67,9 @@ DpoLoss = Callable[..., Tensor]
 
 
 def sigmoid(scores: PairScores, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
-    """-t log s(beta d) - (1 - t) log s(-beta d), d the difference of log-ratios: DPO, arXiv:2305.18290, equation 7.
+    """Compute the DPO loss of each pair: arXiv:2305.18290, equation 7.
 
+    -t log s(beta d) - (1 - t) log s(-beta d), where d is the difference of log-ratios and s the sigmoid.
     With label_smoothing e every label is assumed wrong with probability e: t becomes (1 - e) t + e (1 - t)
     ("conservative DPO", Mitchell 2023, "A note on DPO with noisy preferences").
     """
@@ -90,7 +94,7 @@ def robust(scores: PairScores, *, beta: float, label_smoothing: float = 0.1) -> 
 
 
 def ipo(scores: PairScores, *, beta: float, average: bool = True) -> Tensor:
-    """(d - (2 t - 1) / (2 beta))^2: IPO, arXiv:2310.12036, equation 17, where beta is its tau.
+    """Compute the IPO loss (d - (2 t - 1) / (2 beta))^2: arXiv:2310.12036, equation 17, where beta is its tau.
 
     With `average`, log-ratios are means over tokens instead of sums, which keeps the scale of 1 / (2 beta) independent
     of the length (as in TRL, after asking the authors).
@@ -103,7 +107,10 @@ def ipo(scores: PairScores, *, beta: float, average: bool = True) -> Tensor:
 
 
 def hinge(scores: PairScores, *, beta: float) -> Tensor:
-    """max(0, 1 - beta d) in the direction of the label: SLiC-HF, arXiv:2305.10425, with DPO's log-ratios (RSO)."""
+    """Compute the hinge loss max(0, 1 - beta d) in the label's direction, with DPO's log-ratios (RSO).
+
+    SLiC-HF, arXiv:2305.10425; for soft targets the expectation over the label.
+    """
     scaled_C = beta * (scores.first_C - scores.second_C)
     return scores.target_C * relu(1 - scaled_C) + (1 - scores.target_C) * relu(1 + scaled_C)
 

@@ -91,8 +91,7 @@ class RewardModel:
         """Return K rewards per row, in order, rescaled to mean 0 and std 1 over the training completions.
 
         On the CPU each row is run in its own forward pass, so that no bit of its reward depends on which rows were
-        queued
-        with it: a resumed run reproduces the rewards.
+        queued with it: a resumed run reproduces the rewards.
         """
         if not rows:
             return []

@@ -28,8 +28,9 @@ def updates_per_step(config: StageConfig) -> int:
 def schedule_factor(config: StageConfig, update: int) -> float:
     """Return the learning-rate factor of an optimizer step: linear warm-up, then the config's schedule.
 
-    config: `steps` and `optim` are read; `optim.warmup_steps` counts training steps.
-    update: number of optimizer steps before this one, if every training step takes its maximum number.
+    Args:
+        config: `steps` and `optim` are read; `optim.warmup_steps` counts training steps.
+        update: number of optimizer steps before this one, if every training step takes its maximum number.
     """
     section, each = config.optim, updates_per_step(config)
     total, warmup = config.steps * each, section.warmup_steps * each

@@ -157,7 +157,7 @@ def with_row_for(token: int, name: str, weights: dict[str, Tensor], config: PreT
 
 
 def scalar_head(hidden_size: int, heads: int, *, seed: int) -> nn.Linear:
-    """Build linear heads without bias, initialized normal with std 1 / sqrt(hidden + 1) (arXiv:2009.01325)."""
+    """Build linear heads without bias, normal with std 1 / sqrt(hidden + 1) as in Stiennon et al., arXiv:2009.01325."""
     generator = torch.Generator().manual_seed(request_seed(seed, "reward head"))
     head = nn.Linear(hidden_size, heads, bias=False)
     with torch.no_grad():

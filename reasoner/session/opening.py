@@ -185,7 +185,7 @@ def _with_room(config: StageConfig, policy: Policy, loaded: Loaded, folder: Path
 def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
     """Continue at a checkpoint. The weights and the stage's state are already loaded."""
     restore_training_state(session.policy, checkpoint)
-    _say_how_it_goes_on(session, progress)
+    _report_resume(session, progress)
     if session.config.steps > progress.step and not progress.state.ended_early:
         progress.state.after = None  # the stage was finished; with more steps it continues
     session.producer.problems.restore(progress.sampler)
@@ -194,7 +194,7 @@ def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
         session.difficulty.restore(progress.difficulty)
 
 
-def _say_how_it_goes_on(session: Session, progress: Progress) -> None:
+def _report_resume(session: Session, progress: Progress) -> None:
     """Tell the user from which step the run resumes, and if the learning rate departs from its earlier schedule."""
     config, run, done = session.config, session.run, progress.step
     session.display.note(f"resuming {run.path} after step {done}")
