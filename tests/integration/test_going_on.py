@@ -162,7 +162,7 @@ def test_a_stage_that_others_began_from_is_not_given_more_steps(
     assert command(f"reasoner train {config}") == 0
     capsys.readouterr()
     assert command(f"reasoner train {config} stages.0.steps=4 --resume") == 2
-    assert "stage 1 has begun from its model" in capsys.readouterr().err
+    assert "stage 1 has already started from its model" in capsys.readouterr().err
     assert command(f"reasoner train {config} stages.1.steps=3 --resume") == 0
     assert len(records(tmp_path / "run" / "1-grpo", "metrics.jsonl")) == 3
 

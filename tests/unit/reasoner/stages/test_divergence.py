@@ -100,7 +100,7 @@ def test_the_way_on_is_the_command_that_was_typed(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (math.nan, r"model\.norm\.weight holds 1 of 16 values that are not finite"),
+        (math.nan, r"model\.norm\.weight contains 1 of 16 values that are not finite"),
         (math.inf, "values that are not finite"),
     ],
 )
