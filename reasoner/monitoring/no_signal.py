@@ -16,7 +16,7 @@ def no_signal_advice(metrics: Mapping[str, float]) -> str:
     """Explain, from its `rollout_metrics`, why no group of a step had differing rewards, and say what to change.
 
     Example:
-        >>> no_signal_advice({"groups/all_right": 1.0}).split(".")[0]
+        >>> no_signal_advice({"groups/all_right": 1.0}).split(";")[0]
         'no group has signal: every graded group is all right, so there is nothing left to learn from it'
     """
     right, wrong = metrics.get("groups/all_right", 0.0), metrics.get("groups/all_wrong", 0.0)
