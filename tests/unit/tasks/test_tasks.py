@@ -174,7 +174,7 @@ def test_bad_options_say_what_to_do(tmp_path: Path, options: dict[str, object], 
         (
             "rows.jsonl",
             b'{"a": 1}\n{"problem": "\\ud800", "answer": "1"}\n',
-            r"line 2: holds '\\ud800', half of a surrogate",
+            r"line 2: contains '\\ud800', half of a surrogate",
         ),
         ("rows.jsonl", b'{"a": 1}\n{"problem": "\xe9"}\n', "line 2: must be JSON in UTF-8: .*can't decode byte 0xe9"),
         ("rows.jsonl", b"[" * 100_000, "must be JSON: entry 1 is not .nests more than 200 deep"),

@@ -48,7 +48,7 @@ def test_a_number_of_any_kind_is_a_reward(result: object, reward: float) -> None
 @pytest.mark.parametrize(
     ("result", "says"),
     [
-        (None, r"got None\. Some path through it has no `return`"),
+        (None, r"got None\. Some path through the function has no `return`"),
         ("0.5", r"got str '0\.5'\. Return float"),
         ([1.0], r"got list \[1\.0\]\. Return the number itself"),
         ((1.0, "ok"), r"got tuple \(1\.0, 'ok'\)\. Return the number itself"),
@@ -160,7 +160,7 @@ def test_a_batch_must_have_one_verdict_a_row(result: object) -> None:
         def grade_batch(self, rows: object) -> list[Verdict]:
             return self._result()  # type: ignore[return-value]
 
-    with pytest.raises(BadReturn, match="grade_batch must return 2 verdicts, one a row"):
+    with pytest.raises(BadReturn, match="grade_batch must return 2 verdicts, one per row"):
         Batches(lambda: result).verify_batch([ROW, ROW])
 
 
