@@ -96,7 +96,7 @@ def test_a_check_over_nothing_is_skipped(tmp_path: Path) -> None:
     report = check_verifier(f"{tmp_path / 'bare.py'}:bare")
     results = {finding.check: finding.result for finding in report.findings}
     assert results["carries examples"] == "FAIL"
-    assert results["accepts its gold, and rejects what is wrong"] == "skipped"
+    assert results["accepts right examples and rejects wrong ones"] == "skipped"
     assert results["says the same twice, in another process and order"] == "skipped"
     assert results["grades a batch as its rows"] == "skipped"
     assert results["rewards no trick"] == "skipped"

@@ -275,7 +275,9 @@ def test_a_service_serves_the_names_it_is_given_and_no_option_of_its_machine() -
     assert isinstance(get_verifier("exact"), Verifier)
     with pytest.raises(UnknownVerifier, match=r"'numeric' is not served here\. Served: code, exact\."):
         get_verifier("numeric")
-    with pytest.raises(BadOption, match=r"verifier 'code': option 'sandbox' can only be set by the operator of the service"):
+    with pytest.raises(
+        BadOption, match=r"verifier 'code': option 'sandbox' can only be set by the operator of the service"
+    ):
         get_verifier("code", sandbox="unsafe-host")
     assert isinstance(get_verifier("code"), Verifier)
 

@@ -131,7 +131,7 @@ def test_what_could_not_be_loaded_is_tried_again_later(monkeypatch: pytest.Monke
         assert pool.submit("exact", {}, ROW).result().reward == 1.0
         (kind,) = pool._kinds.values()
         kind.lost_loading, kind.lost_at = 3, time.monotonic()
-        assert "was given up" in pool.submit("exact", {}, ROW).result().reason
+        assert "is not tried any more" in pool.submit("exact", {}, ROW).result().reason
         time.sleep(1.1)
         assert pool.submit("exact", {}, ROW).result().reward == 1.0
 
