@@ -13,7 +13,7 @@ NAMED = re.compile(r"`reasoner(?= [a-z-])")
 
 
 def program() -> list[str]:
-    """Return the command that started this program: `reasoner` if that finds it, else a path, as `.venv/bin/reasoner`."""
+    """Return the command that started this program: `reasoner` if that finds it, else its path."""
     started = Path(sys.argv[0])
     if started.name == "__main__.py" and started.parent.name == "reasoner":
         return [sys.executable, "-m", "reasoner"]
