@@ -1,4 +1,4 @@
-"""What this machine offers a sandbox, and how to get the rest."""
+"""Diagnosis of what a sandbox needs on this machine, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MODE_COSTS = {
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     works: bool
@@ -42,10 +42,10 @@ class Diagnosis:
 
 
 def examine(*, start: bool = True) -> Iterator[Diagnosis]:
-    """Everything that matters to a sandbox on this machine.
+    """Check everything that a sandbox needs on this machine; yield one result per check.
 
     Args:
-        start: also start each backend and run jobs in it; without it, only what can be read is looked at.
+        start: True: also start each backend and run jobs in it; False: only read settings.
     """
     yield _kernel()
     yield _disk()
@@ -98,7 +98,7 @@ def _bubblewrap() -> Diagnosis:
 
 
 def _disk() -> Diagnosis:
-    """Whether a tree can be made where trees are kept."""
+    """Check that there is space for a tree in the folder of trees."""
     folder = cache_folder()
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
     free = shutil.disk_usage(there).free
@@ -109,7 +109,7 @@ def _disk() -> Diagnosis:
 
 
 def _trial(backend: str) -> Diagnosis:
-    """Start it, and see how it keeps jobs apart and how fast."""
+    """Start a backend and run jobs in it; report how it isolates them and how fast it is."""
     name = f"{backend} trial"
     started = time.monotonic()
     try:
@@ -123,7 +123,7 @@ def _trial(backend: str) -> Diagnosis:
             wrong = [result for result in results if result.outcome is not JobOutcome.OK or result.stdout != b"42\n"]
             if wrong:
                 return Diagnosis(name, False, f"a plain program ended as {wrong[0].outcome}: {wrong[0].detail}")
-            says = f"ready in {ready:.1f} s, {1000 * each:.0f} ms a job; {MODE_COSTS[found.mode]}"
+            says = f"ready in {ready:.1f} s, {1000 * each:.0f} ms per job; {MODE_COSTS[found.mode]}"
             remedy = _mode_remedy() if found.mode == "uid" else ""
             if backend == "bubblewrap" and not found.own_files:
                 says += "; jobs of different workers can see each other's locks on the library's files"
@@ -134,10 +134,10 @@ def _trial(backend: str) -> Diagnosis:
 
 
 def _mode_remedy() -> str:
-    """What lifts the weaker mode."""
+    """Return a sentence on how to get the stronger mode."""
     if Path("/sys/module/apparmor/parameters/enabled").exists():
         return (
-            "The engine's AppArmor profile (docker-default) refuses mounts. What lifts it: a profile that allows mount"
+            "The engine's AppArmor profile (docker-default) refuses mounts. To get mounts: a profile that allows mount"
             " and is otherwise the same, given as open_sandbox('docker', apparmor='its-name'); or"
             " apparmor='unconfined', which leaves seccomp, capabilities and namespaces in place. Or mode='one-shot'."
         )

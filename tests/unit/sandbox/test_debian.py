@@ -13,7 +13,7 @@ from sandbox.image import root_key
 
 @pytest.mark.parametrize("name", ["g++; rm -rf /", "-o", "G++", "", "a b"])
 def test_names_that_are_no_packages(name: str, tmp_path: Path) -> None:
-    with pytest.raises(SandboxError, match="are named as Debian names them"):
+    with pytest.raises(SandboxError, match="must be names of Debian packages"):
         debian.unpack([name], tmp_path)
 
 
