@@ -1,6 +1,6 @@
-"""Arrays of numpy, tables and columns of pandas, as parts that `wire` can encode, and back, where these are installed.
+"""numpy arrays and pandas tables and columns as parts that `wire` can encode, and back, if these are installed.
 
-Runs on both sides of the wall; imports them only where such a value is met.
+Runs on both sides of the sandbox; imports them only when such a value occurs.
 """
 
 # pyright: basic
@@ -8,11 +8,11 @@ import sys
 
 MAX_DIMENSIONS = 16
 ARRAY_KINDS = "biufcSUmM"
-"""Kinds of elements that cross as bytes."""
+"""Kinds of elements that are transferred as bytes."""
 
 
 def parts(value):
-    """(tag, parts) of an array, a table or a column; None for anything else."""
+    """Return the tag and parts of an array, a table or a column; None for anything else."""
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     kind = type(value)
     if numpy is not None and kind is numpy.ndarray:
@@ -26,23 +26,23 @@ def parts(value):
 
 
 def labels(index):
-    """The labels of an index; None where they count from 0."""
+    """Return the labels of an index; None if they count from 0."""
     found = index.tolist()
     return None if found == list(range(len(found))) else found
 
 
 def array_parts(value):
-    """Type, shape and elements of a numpy array."""
+    """Return type, shape and elements of a numpy array."""
     if value.dtype.kind in ARRAY_KINDS:
         return [value.dtype.str, list(value.shape), value.tobytes()]
     return ["O", list(value.shape), value.ravel().tolist()]
 
 
 def array(parts):
-    """The array of such parts.
+    """Build an array from its parts.
 
     Raises:
-        ValueError: they are none, or numpy is not there.
+        ValueError: they are invalid, or numpy is not installed.
     """
     try:
         import numpy
@@ -62,10 +62,10 @@ def array(parts):
 
 
 def made(tag, parts):
-    """The value of such parts.
+    """Build a value from its tag and parts.
 
     Raises:
-        ValueError: they are none, or what they need is not there.
+        ValueError: they are invalid, or a package that they need is not installed.
     """
     if tag == "$array":
         return array(parts)
