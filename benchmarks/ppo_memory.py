@@ -123,8 +123,8 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
     base = str(folder / "base")
     config = stage_of(base, "ppo", None if shared else base)
     policy = (ActorCritic if shared else copying_critic())(config, accelerator=accelerator)  # pyright: ignore
-    lent = SharedBase.of(policy.adapter, policy.unwrapped(), policy.device) if shared else None  # pyright: ignore
-    reward = RewardModel(str(folder / "reward"), dtype="float32", shared=lent)
+    shared_base = SharedBase.of(policy.adapter, policy.unwrapped(), policy.device) if shared else None  # pyright: ignore
+    reward = RewardModel(str(folder / "reward"), dtype="float32", shared=shared_base)
     assert (reward.shared is not None) == shared
     engine = HfEngine(model_path=base, max_model_len=policy.context, model=policy.unwrapped())
     estimator, control = get_estimator("gae"), KLControl(config.algorithm, KLState())

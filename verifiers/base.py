@@ -15,7 +15,7 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradingRow:
-    """One completion to grade."""
+    """Completion to grade, with the reference and further data."""
 
     completion: str
     reference: JSON

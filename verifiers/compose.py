@@ -27,7 +27,7 @@ PART_KEYS = ("verifier", "options", "name", "weight", "reference")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part of a composed verifier."""
+    """Part of a composed verifier."""
 
     name: str
     verifier: str

@@ -103,7 +103,7 @@ class World:
 
 
 class Child:
-    """One program of a job: its processes, its output so far, its resource use."""
+    """Program of a job: its processes, its output so far, its resource use."""
 
     def __init__(self, header, cap, helps=False):
         self.header = header

@@ -106,7 +106,7 @@ class Replies(Sequence[Frame | None]):
 
     @property
     def reached(self) -> int:
-        """How many calls were answered before the first that was not."""
+        """Number of calls answered before the first that was not."""
         return self._lines.index(None) if None in self._lines else len(self._lines)
 
     def __len__(self) -> int:
@@ -137,7 +137,7 @@ class Joined(Sequence[Frame | None]):
         self._parts: list[tuple[int, Replies]] = []
         """(Index of the call that the first reply answers, replies of one process)."""
         self.reached = 0
-        """How many calls were answered before the first that was not."""
+        """Number of calls answered before the first that was not."""
 
     def add(self, replies: Replies) -> None:
         """Append the replies to the calls that had not been reached before."""

@@ -53,7 +53,7 @@ RELATIONS: Mapping[str, Callable[[Any, Any], object]] = {
 
 
 class Case(TypedDict):
-    """One comparison of a plan."""
+    """Comparison in a plan."""
 
     call: dict[str, JSON]
     views: list[list[JSON]]

@@ -1,4 +1,4 @@
-"""One sandbox per grading process and configuration, opened for the first program and closed with the process."""
+"""Sandboxes of this process, one per configuration, opened for the first program and closed with the process."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def _graded(
     references: Sequence[JSON],
     workers: int,
 ) -> list[Verdict]:
-    """A verdict for each completion, whatever the batch holds."""
+    """Return a verdict for each completion; a row of a wrong type becomes `bad_reference`."""
     pool = process_pool(workers)
     waiting: list[Verdict | Future[Verdict]] = []
     for prompt, completion, reference in zip(prompts, completions, references, strict=True):

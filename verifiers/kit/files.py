@@ -32,7 +32,7 @@ FLUSH_ROWS = 200
 
 
 class Line(NamedTuple):
-    """One row of a file: its grading request, or what is wrong with it."""
+    """Row of a file: its grading request, or what is wrong with it."""
 
     number: int
     """Line number from 1."""

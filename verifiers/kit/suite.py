@@ -33,7 +33,7 @@ AT_ONCE = 4
 
 
 class SuitePart(BaseModel):
-    """One file of a suite."""
+    """Part of a suite: one file, with its verifier."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=r"^[\w.-]+$")

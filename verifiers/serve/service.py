@@ -180,7 +180,7 @@ class Service:
     async def _admitted(
         self, asked: Asked, receive: Receive, submit: Callable[[], list[Future[Verdict]]]
     ) -> list[Verdict]:
-        """What the pool says of rows, if there is room for them; rows of a client that leaves are dropped."""
+        """Grade rows in the pool; refuse them if too many are in flight, drop them if the client disconnects."""
         count = len(asked.rows)
         if asked.verifier not in self.served:
             raise Refused(404, f"no verifier {echo(asked.verifier)} here; served: {', '.join(sorted(self.served))}")

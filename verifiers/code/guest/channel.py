@@ -15,7 +15,7 @@ import standin
 import wire
 
 ASK, REPLY = 4, 5
-MOST_LENT = 16
+MOST_MIRRORED = 16
 MOST_CODE = 10_000
 """Most characters of a returned text that are searched for names of the tests."""
 
@@ -53,7 +53,7 @@ class Line:
         """Exceptions of the tests' own functions that the program called."""
         self.made = {}
         """Objects that the tests made by calling a class of the program: handle -> (name, stand-in, arguments)."""
-        self.lent = []
+        self.mirrored = []
         """Lists, dicts and sets of the tests that were passed to calls, and that the program may still refer to."""
         self.record = []
         self.changes = []
@@ -135,13 +135,13 @@ class Line:
             tree = wire.encode(given, self.by_class, self.handle)
         except wire.CannotCross as why:
             raise standin.TestsAtFault(f"an argument cannot be handed to the program: {why}") from None
-        lent = [self.lend(item) for item in given[0]]
-        return self.exchange({**request, "given": tree, "lent": lent, **self.hand_files(given)}, given)
+        mirrors = [self.mirror_number(item) for item in given[0]]
+        return self.exchange({**request, "given": tree, "mirrors": mirrors, **self.hand_files(given)}, given)
 
     def watch(self, of, name, found):
         """Remember the value of an attribute, which a method may change in place."""
         if type(found) in (list, dict, set):
-            self.watched = [*self.watched[1 - MOST_LENT :], (of, name, found, self.text_of(found))]
+            self.watched = [*self.watched[1 - MOST_MIRRORED :], (of, name, found, self.text_of(found))]
 
     def settle(self):
         """Copy what test methods did to lists, dicts and sets of the program to the program's own objects."""
@@ -172,14 +172,14 @@ class Line:
         except Exception:
             return ""
 
-    def lend(self, item):
+    def mirror_number(self, item):
         """Return the number by which the program knows a list, dict or set of the tests; None for anything else."""
         if type(item) not in (list, dict, set):
             return None
-        number = next((n for n, known in enumerate(self.lent) if known is item), None)
-        if number is None and len(self.lent) < MOST_LENT:
-            self.lent.append(item)
-            number = len(self.lent) - 1
+        number = next((n for n, known in enumerate(self.mirrored) if known is item), None)
+        if number is None and len(self.mirrored) < MOST_MIRRORED:
+            self.mirrored.append(item)
+            number = len(self.mirrored) - 1
         return number
 
     def run_there(self, what, text, names=None, *more):
@@ -245,7 +245,7 @@ class Line:
             self.record.append(reply)
         self.take_files(request, reply)
         for number, tree in reply.get("held_changed", ()):
-            ours = self.lent[number]
+            ours = self.mirrored[number]
             self.changes.append((ours, wire.encode(ours, self.by_class, self.handle), tree))
             standin.assign(ours, wire.decode(tree, self.by_name, self.held), {})
         if given is not None and "after" in reply:
@@ -254,7 +254,7 @@ class Line:
         return reply
 
     def value(self, reply):
-        """What a reply comes to; what was printed there is printed here."""
+        """Return a reply's value or raise its exception; print here what was printed there."""
         for name in ("out", "err"):
             if isinstance(reply.get(name), str):
                 getattr(sys, "std" + name).write(reply[name])

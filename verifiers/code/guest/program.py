@@ -103,7 +103,7 @@ class World:
         self.lines = lines
         self.served, self.most = 0, useless.MOST_ANSWERS if type(space) is useless.Everything else sys.maxsize
         self.thrown = {}
-        self.lent = {}  # objects of the tests that the program may refer to: number -> value, its encoding then
+        self.mirrored = {}  # objects of the tests that the program may refer to: number -> value, its encoding then
         self.files = {}
         self.handed_over = {}  # functions of the tests, and their handles there
         self.held = []
@@ -158,7 +158,7 @@ class World:
         """Return the arguments as a list of values and a dict; None if nothing is called."""
         if "given" in call:
             given = self.decode(call["given"])
-            for place, number in enumerate(call.get("lent", ())):
+            for place, number in enumerate(call.get("mirrors", ())):
                 if number is not None:
                     given[0][place] = self.borrowed(number, given[0][place])
             return given
@@ -169,9 +169,9 @@ class World:
 
     def borrowed(self, number, fresh):
         """Return the object that represents a list, dict or set of the tests, with its present content."""
-        if number not in self.lent:
-            self.lent[number] = [fresh, None]
-        known = self.lent[number][0]
+        if number not in self.mirrored:
+            self.mirrored[number] = [fresh, None]
+        known = self.mirrored[number][0]
         if known is not fresh:
             known.clear()
             known.extend(fresh) if isinstance(known, list) else known.update(fresh)
@@ -186,9 +186,9 @@ class World:
                 reply["after"] = after
         if "held" not in call:
             return reply
-        now = [number for number in call.get("lent", ()) if number is not None]
+        now = [number for number in call.get("mirrors", ()) if number is not None]
         changed = []
-        for number, known in self.lent.items():
+        for number, known in self.mirrored.items():
             tree = self.encode(known[0], call)
             if number not in now and known[1] is not None and tree != known[1]:
                 changed.append([number, tree])
