@@ -66,7 +66,7 @@ class Limits:
         for field_ in fields(self):
             value = getattr(self, field_.name)
             if not value > 0:
-                raise ValueError(f"{field_.name} must be above 0; got {value}. There is no such thing as no limit.")
+                raise ValueError(f"{field_.name} must be above 0; got {value}. Limits cannot be switched off.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ PROBES = 20
 MODE_COSTS = {
     "namespaces": "fresh namespaces and mounts for every job",
     "uid": (
-        "no mounts allowed here, so jobs are kept apart by a fresh uid each and swept folders, in containers of"
+        "no mounts allowed here, so jobs are isolated by a fresh uid each and emptied folders, in containers of"
         f" {docker.UID_MODE_RECYCLE} jobs. They share one network namespace (without a network) and see each other's"
         " process names"
     ),
@@ -70,7 +70,7 @@ def _docker() -> Diagnosis:
     try:
         info = docker.require_engine()
     except SandboxError as error:
-        return Diagnosis("docker", False, str(error), "As root on Debian and its like: tools/start-docker.sh")
+        return Diagnosis("docker", False, str(error), "As root on Debian or a derivative: tools/start-docker.sh")
     options = ", ".join(option.removeprefix("name=") for option in info.get("SecurityOptions", []))
     runtimes = ", ".join(sorted(info.get("Runtimes", {})))
     says = (
@@ -91,7 +91,7 @@ def _bubblewrap() -> Diagnosis:
         bubblewrap.require_bubblewrap(LARGEST)
         return Diagnosis("bubblewrap", True, found)
     except SandboxError as error:
-        remedy = "As root on Debian and its like: tools/start-docker.sh"
+        remedy = "As root on Debian or a derivative: tools/start-docker.sh"
         if "own limits" in str(error):
             remedy = "Raise them (ulimit; MemoryMax= and TasksMax= of systemd; docker run --memory), or use docker."
         return Diagnosis("bubblewrap", False, str(error), remedy)
@@ -102,7 +102,7 @@ def _disk() -> Diagnosis:
     folder = cache_folder()
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
     free = shutil.disk_usage(there).free
-    says = f"{free // MIB} MiB free in {there}, where what jobs see is kept"
+    says = f"{free // MIB} MiB free in {there}, for the files that jobs see"
     if free < TREE_BYTES:
         return Diagnosis("disk", False, f"{says}: a tree takes up to {TREE_BYTES // MIB}", "Free some space there.")
     return Diagnosis("disk", True, says)

@@ -40,7 +40,7 @@ def shortages(limits: Limits) -> list[str]:
     if memory is not None and memory < limits.memory_bytes + SUPERVISOR_BYTES:
         found.append(
             f"the control group of this process allows {memory // MIB} MiB of memory, and a job may use"
-            f" {limits.memory_bytes // MIB} beside {SUPERVISOR_BYTES // MIB} of the sandbox"
+            f" {limits.memory_bytes // MIB} in addition to {SUPERVISOR_BYTES // MIB} of the sandbox"
         )
     left = min(
         (_number(folder, ("pids.max",)) - _number(folder, ("pids.current",), 0) for folder in groups("pids")),
@@ -49,7 +49,7 @@ def shortages(limits: Limits) -> list[str]:
     if left is not None and left < limits.processes + SUPERVISOR_PROCESSES:
         found.append(
             f"the control group of this process has room for {left} more processes, and a job may start"
-            f" {limits.processes} beside {SUPERVISOR_PROCESSES} of the sandbox"
+            f" {limits.processes} in addition to {SUPERVISOR_PROCESSES} of the sandbox"
         )
     return found
 

@@ -179,7 +179,9 @@ def _require_name(verifier: str, named: Named) -> None:
 
 
 def _advice() -> str:
-    return f"Name it yourself, for all rows (--verifier, --option), or pass {ALLOW} where you trust who wrote the rows."
+    return (
+        f"Name it yourself, for all rows (--verifier, --option), or pass {ALLOW} if you trust the author of the rows."
+    )
 
 
 def _known_class(verifier: str) -> type[Verifier]:

@@ -73,7 +73,7 @@ class World:
         if not (self.pid and self.ready) or poll.poll(0):
             self.abandon()
             fault = message[1:].decode("utf-8", "replace").strip() if message.startswith(job.FAULT) else ""
-            raise OSError(fault or "it died before its job came")
+            raise OSError(fault or "it ended before it got its job")
 
     def receive(self):
         """Read the messages that have arrived so far."""
@@ -197,7 +197,10 @@ class Child:
         outcome, detail = self.outcome, self.detail
         allowed = self.header["limits"]
         if outcome is None and self.own_rss > allowed["memory_bytes"]:
-            outcome, detail = "memory_limit", f"more than {allowed['memory_bytes'] // MIB} MiB, between two looks at it"
+            outcome, detail = (
+                "memory_limit",
+                f"more than {allowed['memory_bytes'] // MIB} MiB, between two measurements",
+            )
         if outcome is None:
             if code == -signal.SIGXCPU or (code == -signal.SIGKILL and self.cpu >= allowed["cpu_seconds"]):
                 outcome, detail = "cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time"
@@ -270,5 +273,5 @@ def kernel_limits(limits):
         needed = max(soft, FILES) if kind == resource.RLIMIT_NOFILE else soft
         if ceiling != resource.RLIM_INFINITY and needed > ceiling:
             name = ULIMITS.get(kind, "")
-            raise OSError(f"a limit of this machine is in the way (ulimit {name}: {ceiling}; a job needs {needed})")
+            raise OSError(f"a limit of this machine is too low (ulimit {name}: {ceiling}; a job needs {needed})")
     return [(kind, *edges) for kind, edges in wanted.items()]

@@ -59,7 +59,7 @@ def read_frame(read: Callable[[int], bytes], most: int = MAX_BYTES) -> tuple[dic
     header = json.loads(read(length))
     sizes = header["sizes"]
     if not all(isinstance(size, int) and size >= 0 for size in sizes) or sum(sizes) > most:
-        raise ValueError(f"byte strings of {sizes} bytes, where {most} are the most")
+        raise ValueError(f"byte strings of {sizes} bytes, more than {most}")
     return header, [read(size) for size in sizes]
 
 

@@ -129,7 +129,7 @@ class Supervisor:
         if kills > self.oom_kills:
             self.oom_kills = kills
             self.anomaly = self.anomaly or "out of memory"
-            main.outcome, main.detail = "memory_limit", "the kernel killed a process of it for memory"
+            main.outcome, main.detail = "memory_limit", "the kernel killed one of its processes for memory"
         answer = main.describe()
         if helper:
             answer["helper"] = helper.describe()
@@ -331,7 +331,7 @@ class Supervisor:
             if self.config["mode"] != "none" and (
                 many := measure.many_sockets(child.pid)
             ):  # quickly made, so always checked
-                child.stop("memory_limit", f"more than {many}, whose memory nobody is charged for")
+                child.stop("memory_limit", f"more than {many}, whose memory is not charged to any process")
             elif now - child.started > child.header["limits"]["wall_seconds"]:
                 child.stop("wall_timeout", f"more than {child.header['limits']['wall_seconds']:g} s")
 

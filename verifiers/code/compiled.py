@@ -28,7 +28,7 @@ PRELUDED = """
 __import__("builtins").exec(compile(open("program.py", "rb").read(), "program.py", "exec", dont_inherit=True))
 """
 """Code that runs a Python program after its prelude, from its own file, so that it may begin with `from __future__`."""
-NO_COMPILER = "Make the image with reasoner sandbox build --language NAME, or name one that has it (image:)."
+NO_COMPILER = "Build the image with reasoner sandbox build --language NAME, or name one that has it (image:)."
 MOST_LINES = 8
 """Most lines of a compiler's message in a verdict's reason."""
 COMPLAINT = re.compile(r"error|exception|panic|terminate called", re.IGNORECASE)

@@ -308,7 +308,7 @@ class Grader:
         program = Program("", f"{code}\n\ndef given__():\n    return {ast.unparse(tree)}\n")
         test = HELD_INPUT.format(code=code, name=name, output=output)
         reference: Frame = {"tests": [test], "entry_point": "given__"}
-        return self._live(program, reference, {"live": "an input that is no literal", "classes": []})
+        return self._live(program, reference, {"live": "an input that is not a literal", "classes": []})
 
     def _oracle_cases(self, reference: Mapping[str, JSON]) -> list[OracleCase]:
         """Run the oracle on each input; leave out inputs for which it exceeds its own limits."""
@@ -324,7 +324,9 @@ class Grader:
                 assert reply is not None
                 if "value" in reply:
                     if why := comparable(reply["value"]):
-                        raise BadReference(f"the oracle returns what cannot be compared, for {given!r:.80}: {why}.")
+                        raise BadReference(
+                            f"the oracle returns a value that cannot be compared, for {given!r:.80}: {why}."
+                        )
                     found.append(OracleCase(given, reply["value"], reply.get("after")))
                 elif reply.get("raised") == "CannotCross":
                     skipped += 1
@@ -335,7 +337,7 @@ class Grader:
             skipped += answered < len(replies)
             at += answered + 1
             if skipped > MOST_LEFT_OUT:
-                raise BadReference(f"{skipped} inputs take the oracle over its limits: {trouble}"[:500])
+                raise BadReference(f"the oracle exceeds its limits for {skipped} inputs: {trouble}"[:500])
         if all(case.returned is None and case.after is None for case in found) and found:
             raise BadReference("the oracle returns None for every input, and changes none of its arguments.")
         if not found:

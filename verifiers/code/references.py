@@ -308,7 +308,7 @@ def _oracle(reference: Mapping[str, JSON]) -> None:
     _source(reference.get("oracle"), "oracle")
     for given in listed(reference, "inputs"):
         if not isinstance(given, list):
-            raise BadReference(f"every one of inputs must be a list of arguments; got {given!r:.80}.")
+            raise BadReference(f"each of inputs must be a list of arguments; got {given!r:.80}.")
         _values(given, "an input")
 
 

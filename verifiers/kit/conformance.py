@@ -149,7 +149,7 @@ class _Kit:
             for first, other in ((once[at], once[len(rows) + at]), (once[at], again[at]))
             if _without_time(first) != _without_time(other)
         ]
-        check = "says the same twice, in another process and order"
+        check = "gives the same verdicts again, in another process and order"
         return _finding(check, changed, f"{len(rows)} rows, three times", of=len(self._examples))
 
     def batches(self) -> Finding:
@@ -162,7 +162,7 @@ class _Kit:
             for row, one, other in zip(rows, single, together, strict=True)
             if _without_time(one) != _without_time(other)
         ]
-        return _finding("grades a batch as its rows", changed, f"{len(rows)} rows", of=len(rows))
+        return _finding("grades a batch like its rows one by one", changed, f"{len(rows)} rows", of=len(rows))
 
     def references(self) -> Finding:
         """Check that every odd reference is either used or rejected with BadReference, never another error."""
@@ -181,7 +181,7 @@ class _Kit:
             for reference, verdict in zip(odd, verdicts, strict=True)
             if verdict.outcome is Outcome.VERIFIER_ERROR
         ]
-        return _finding("uses or refuses any reference (BadReference)", faults, f"{len(odd)} odd references")
+        return _finding("uses any reference or raises BadReference", faults, f"{len(odd)} odd references")
 
     def hostile(self) -> Finding:
         """Check that hostile completions are graded without an error and within the limits."""
@@ -215,7 +215,7 @@ class _Kit:
                 continue
             except Exception as error:
                 accepted.append(f"{value!r} raises {type(error).__name__} instead of TypeError")
-        return _finding("refuses completions that are no text", accepted, "6 values")
+        return _finding("rejects completions that are not text", accepted, "6 values")
 
     def injections(self) -> Finding:
         """Check that no prompt injection raises the reward of a wrong answer."""
@@ -237,7 +237,7 @@ class _Kit:
                     paid.append(f"{attack.name} ({attack.family}): {plain.reward:g} becomes {verdict.reward:g}")
         tried = len(ATTACKS) * len(wrong)
         detail = f"{len(ATTACKS)} attacks on {len(wrong)} wrong answers, {ungraded} ungraded"
-        return _finding("is not talked into it", paid, detail, of=tried - ungraded)
+        return _finding("resists prompt injection", paid, detail, of=tried - ungraded)
 
     def attempts(self) -> list[Attempt]:
         """Grade every trick on the first five right examples."""
@@ -279,7 +279,9 @@ class _Kit:
         ]
         check = "rewards no trick"
         if self._made.shaping:
-            return Finding(check, None, f"shaping alone: {len(paid)} of {len(attempts)} tricks are not its business")
+            return Finding(
+                check, None, f"only shapes the reward: {len(paid)} of {len(attempts)} tricks do not concern it"
+            )
         partly = sum(bool(a.reward) for a in attempts) - len(paid)
         detail = f"{len(attempts)} tricks" + (f", {partly} get a partial reward" if partly else "")
         return _finding(check, paid, detail, of=sum(attempt.reward is not None for attempt in attempts))

@@ -47,7 +47,7 @@ def array(parts):
     try:
         import numpy
     except ImportError:
-        raise ValueError("an array, and numpy is not on this side") from None
+        raise ValueError("an array, but numpy is not installed on this side") from None
     kind, shape, elements = parts
     if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or any(type(size) is not int for size in shape):
         raise ValueError("no shape")
@@ -72,7 +72,7 @@ def made(tag, parts):
     try:
         import pandas
     except ImportError:
-        raise ValueError("a table, and pandas is not on this side") from None
+        raise ValueError("a table, but pandas is not installed on this side") from None
     if tag == "$series":
         name, index, elements = parts
         return pandas.Series(array(elements), index=index, name=name)

@@ -114,7 +114,7 @@ class Line:
         except (ValueError, RecursionError):
             reply = None
         if not isinstance(reply, dict):
-            self.fail("the program's process sent something else than a reply")
+            self.fail("the program's process sent something other than a reply")
         return reply
 
     def send(self, message):
@@ -134,7 +134,7 @@ class Line:
         try:
             tree = wire.encode(given, self.by_class, self.handle)
         except wire.CannotCross as why:
-            raise standin.TestsAtFault(f"an argument cannot be handed to the program: {why}") from None
+            raise standin.TestsAtFault(f"an argument cannot be passed to the program: {why}") from None
         mirrors = [self.mirror_number(item) for item in given[0]]
         return self.exchange({**request, "given": tree, "mirrors": mirrors, **self.hand_files(given)}, given)
 
@@ -240,7 +240,7 @@ class Line:
             self.depth -= 1
             reply = self.read()
         if reply.get("i") != index:
-            self.fail("the program's process answered out of turn")
+            self.fail("the program's process answered in the wrong order")
         if not self.depth:
             self.record.append(reply)
         self.take_files(request, reply)
@@ -351,7 +351,7 @@ class Line:
             return ["callback", number, str(getattr(value, "__name__", "function"))]
         if hasattr(type(value), "__next__"):
             return None  # its items are transferred
-        raise standin.TestsAtFault(f"a value of type {type(value).__name__} cannot be handed to the program")
+        raise standin.TestsAtFault(f"a value of type {type(value).__name__} cannot be passed to the program")
 
     def held(self, body):
         """Return the stand-in for a handle."""
@@ -383,7 +383,7 @@ class Line:
         if isinstance(found, standin.StandIn):
             return standin.StandIn(self, {"name": name}, own=True)
         if name in self.called and not callable(found):
-            self.fail(f"{name} of the program is nothing that can be called")
+            self.fail(f"{name} of the program is not callable")
         self.constants.append(name)
         return found
 

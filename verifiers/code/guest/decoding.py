@@ -99,7 +99,7 @@ class _Decoder:
         except CannotCross:
             raise
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            raise CannotCross(f"{tag} holds {error}"[:200]) from None
+            raise CannotCross(f"{tag}: {error}"[:200]) from None
 
     def _items(self, body, depth) -> Any:
         if not isinstance(body, list):
@@ -265,7 +265,7 @@ class _Decoder:
                 continue
             needed = [ref for ref in references(entries[at]) if ref not in self.made]
             if needed and at in begun:
-                raise CannotCross("a value that cannot hold itself does")
+                raise CannotCross("a value contains itself, which its type cannot")
             begun.add(at)
             if any(type(ref) is not int or not 0 <= ref < len(entries) for ref in needed):
                 raise CannotCross("a reference to nothing")
@@ -275,11 +275,11 @@ class _Decoder:
 
     def _handle(self, body, depth):
         if self.handle is None:
-            raise CannotCross("nothing is held on this side")
+            raise CannotCross("this side keeps no objects")
         return self.handle(body)
 
     def _opaque(self, body, depth):
-        raise CannotCross(f"a value of type {body[0]} cannot cross")
+        raise CannotCross(f"a value of type {body[0]} cannot be transferred")
 
 
 def references(entry):

@@ -83,16 +83,16 @@ def derive(name, bases, space, more):
     """Create a class of the tests that is derived from classes of the program."""
     bases = tuple(base for base in bases if base is not object)
     if more or not all(isinstance(base, standin.StandIn) for base in bases):
-        raise standin.TestsAtFault(f"the class {name} is made from a class of the program's and from something else")
+        raise standin.TestsAtFault(f"the class {name} is derived from a class of the program and from another class")
     if any(key.startswith("test") for key in space):
-        raise standin.TestsAtFault(f"the class {name} holds tests, and is made from a class of the program's")
+        raise standin.TestsAtFault(f"the class {name} contains tests, and is derived from a class of the program")
     line = bases[0]._line
     inherited = [base._defined for base in reversed(bases) if isinstance(base, Derived)]
     made = Derived(line, name, {key: value for part in (*inherited, space) for key, value in part.items()})
     parts = {key: there(key, value, made) for key, value in space.items() if key not in LEFT_OUT}
     found = line.ask({"do": "subclass"}, [(name, bases, parts)])
     if not isinstance(found, standin.StandIn):
-        raise standin.marked(standin.RaisedByProgram(f"no class {name} can be made from the program's"))
+        raise standin.marked(standin.RaisedByProgram(f"no class {name} can be derived from the program's"))
     for key in ("_target", "_body"):
         object.__setattr__(made, key, object.__getattribute__(found, key))
     if "__classcell__" in space:
@@ -103,7 +103,7 @@ def derive(name, bases, space, more):
 def there(key, value, made):
     """Return the kind and parts of what the program's process gets for a name of a class."""
     if inspect.iscoroutinefunction(value):
-        raise standin.TestsAtFault(f"{key} is a coroutine of a class that is made from the program's")
+        raise standin.TestsAtFault(f"{key} is a coroutine of a class that is derived from the program's")
     if isinstance(value, types.FunctionType):
         return "function", called_back(value, made)
     if isinstance(value, staticmethod):
@@ -114,7 +114,7 @@ def there(key, value, made):
         return "property", *(part and called_back(part, made) for part in (value.fget, value.fset))
     if isinstance(value, standin.StandIn) or (is_plain(value) and key not in made._line.read_there):
         return "value", value
-    raise standin.TestsAtFault(f"{key} of a class that is made from the program's may be an expected value")
+    raise standin.TestsAtFault(f"{key} of a class that is derived from the program's may be an expected value")
 
 
 def is_plain(value):
@@ -157,7 +157,7 @@ def decorated(decorator):
 
     def decorate(kind):
         if isinstance(kind, standin.StandIn):
-            raise standin.TestsAtFault("a class that is made from the program's has a decorator")
+            raise standin.TestsAtFault("a class that is derived from the program's has a decorator")
         return decorator(kind)
 
     return decorate

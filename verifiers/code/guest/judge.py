@@ -40,7 +40,7 @@ def judged(once, line, trees, flow):
     if line.gone or line.failed:
         return {"ok": False, "why": line.gone or line.failed}
     if line.changes and mixed_up(once, line):
-        return {"ok": False, "why": f"only the program's own change of its argument makes it hold: {line.checks.mixed}"}
+        return {"ok": False, "why": f"it passes only because the program changed its argument: {line.checks.mixed}"}
     if not any(map(checks.has_check, trees)):
         return {"ok": True, "bare": True}
     reached = compared or (made and not checks.depends_on_program(trees, flow))

@@ -44,7 +44,7 @@ def run_file(request, line_for):
     names, body, implied = with_names(tree, request.get("entry_point"))
     flow = checks.Flow([body], names)
     if not checks.has_check(body):
-        return {"fault": "they hold no comparison that the program could fail"}
+        return {"fault": "they contain no comparison that the program could fail"}
     line = line_for(flow, [body])
     line.ready()
     module = types.ModuleType("solution")

@@ -131,7 +131,7 @@ def made(tag, parts, error, make):
     try:
         return TYPES[tag].make(parts, make)
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as why:
-        raise error(f"{tag} holds {why}"[:200]) from None
+        raise error(f"{tag}: {why}"[:200]) from None
 
 
 def is_named(kind):

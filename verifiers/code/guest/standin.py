@@ -61,10 +61,10 @@ class StandIn:
         """Call the object in the program's process."""
         given = bool(args or kwargs)
         if given and self._takes == "nothing":
-            raise TypeError("what a call returned is no plain data, and takes no argument from the tests here")
+            raise TypeError("what a call returned is not plain data, and accepts no argument from the tests here")
         result = self._line.ask(self._target, args, kwargs)
         if given and self._takes == "changes" and not (result is None or isinstance(result, StandIn)):
-            raise TypeError("what a call returned is no plain data, and takes no argument from the tests here")
+            raise TypeError("what a call returned is not plain data, and accepts no argument from the tests here")
         if isinstance(result, StandIn) and "handle" not in self._target and self._target["name"] in self._line.makers:
             object.__setattr__(result, "_own", True)
             self._line.note(self._target["name"], result, args, kwargs)
@@ -81,7 +81,7 @@ class StandIn:
             if defined:
                 return found
         if not self._own and name in self._line.kept:
-            raise TypeError(f"what a call returned is no instance of the tests' class that has {name!r:.40}")
+            raise TypeError(f"what a call returned is not an instance of the tests' class that has {name!r:.40}")
         found = self._line.exchange({"handle": self._line.handle(self)[0], "name": name})
         if isinstance(found, StandIn):
             object.__setattr__(found, "_own", False)
@@ -223,7 +223,7 @@ def takes_what(name, line):
 def _operation(name, one, *others):
     """Apply an operation; operands of the tests are only passed to objects that the tests made."""
     if not one._own and any(not isinstance(other, StandIn) for other in others):
-        raise TypeError("what a call returned is no plain data, and takes no operand from the tests")
+        raise TypeError("what a call returned is not plain data, and accepts no operand from the tests")
     return one._line.ask({"do": name}, [one, *others])
 
 

@@ -61,7 +61,7 @@ def run_tests(request, line_for):
     names = planner.program_names(request)
     trees = [ast.parse(request.get("setup") or ""), *map(ast.parse, request["tests"])]
     if not any(map(checks.has_check, trees)):
-        return {"fault": "they hold no comparison that the program could fail"}
+        return {"fault": "they contain no comparison that the program could fail"}
     flow = checks.Flow(trees, names)
     setup = ast.unparse(checks.instrumented(ast.parse(request.get("setup") or ""), flow))
     made = checks.Checks()
