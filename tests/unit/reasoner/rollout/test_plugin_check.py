@@ -53,7 +53,8 @@ def config_of(**changes: object) -> StageConfig:
     [
         (
             "forgets",
-            r"got None\. Some path through the function has no `return`.*completion 'I do not know\.' with the reference",
+            r"got None\. Some path through the function has no `return`"
+            r".*completion 'I do not know\.' with the reference",
         ),
         ("text", r"got str '1\.0'\. Return float"),
         ("of_any_size", r"got 5\. Scale it into \[0, 1\]"),
