@@ -283,7 +283,7 @@ def test_a_service_serves_the_names_it_is_given_and_no_option_of_its_machine() -
 
 
 def test_a_function_that_wants_what_it_is_not_given_is_refused_before_any_row() -> None:
-    with pytest.raises(UnknownVerifier, match=r"it takes completions, kwargs, prompts.*`trl` grades"):
+    with pytest.raises(UnknownVerifier, match=r"it takes completions, kwargs, prompts.*use the verifier `trl`"):
         from_function(lambda prompts, completions, **kwargs: [1.0], "f")
     with pytest.raises(UnknownVerifier, match="it takes completion, weight"):
         from_function(lambda completion, weight: True, "f")

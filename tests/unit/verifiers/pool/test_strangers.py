@@ -107,7 +107,7 @@ def test_verifiers_of_this_process_stay_here_within_bounds(monkeypatch: pytest.M
         assert pool.submit(name, {}, ROW).result().reward == 0.5
         composed = {"parts": [{"verifier": name, "name": "here"}, {"verifier": "exact", "weight": 0.5}]}
         assert pool.submit("weighted", composed, ROW).result().components == {"here": 0.5, "exact": 1.0}
-        with pytest.raises(BadOption, match="may have 65536 characters"):
+        with pytest.raises(BadOption, match="may have at most 65536 characters"):
             pool.submit("weighted", composed | {"correct": "x" * 70_000}, ROW)
 
 
