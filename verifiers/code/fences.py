@@ -70,8 +70,8 @@ def without_thinking(completion: str, names: Collection[str] = PYTHON) -> str:
     """Remove the reasoning from a completion. A thinking tag inside a string or comment of a program is left alone.
 
     Example:
-        >>> without_thinking("<think>a</think>```python\\nx = '<think>'\\n```")
-        "```python\\nx = '<think>'\\n```"
+        >>> without_thinking("<think>a</think>\\n```python\\nx = '<think>'\\n```")
+        "\\n```python\\nx = '<think>'\\n```"
     """
     completion = completion.lstrip(BOM)
     if strip_thinking(completion) == completion:

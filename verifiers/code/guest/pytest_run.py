@@ -196,7 +196,7 @@ class Plugin:
         if inspect.iscoroutine(found):
             asyncio.run(found)
 
-    def taken(self, item, call):
+    def phase_result(self, item, call):
         """Return the result of one phase of a test, or None."""
         error = call.excinfo.value if call.excinfo else None
         if error is not None and left_out(error):
@@ -246,7 +246,7 @@ def hooks():
         if getattr(report, "wasxfail", None) is not None:
             row = {"ok": True, "bare": True} if call.when == "call" and not report.failed else None
         else:
-            row = self.taken(item, call)
+            row = self.phase_result(item, call)
         if row is not None and not (self.rows and self.rows[-1].get("of") == item.nodeid):
             self.rows.append({**row, "of": item.nodeid})
         elif row is not None and not row["ok"]:
