@@ -109,7 +109,7 @@ class Pressure:
         if killed:
             earlier, self._killed = self._killed, self._kills()
             if self._killed != earlier:
-                return "the kernel killed a process because the machine or the control group around it lacks memory"
+                return "the kernel killed a process for lack of memory on the machine or in the control group around it"
         return ""
 
     def _refusals(self) -> list[int]:

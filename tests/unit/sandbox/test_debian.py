@@ -19,7 +19,7 @@ def test_names_that_are_no_packages(name: str, tmp_path: Path) -> None:
 
 def test_elsewhere_an_image_is_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SandboxError, match="there is no apt-get here, so g\\+\\+ cannot be had"):
+    with pytest.raises(SandboxError, match="there is no apt-get here, so g\\+\\+ cannot come from Debian packages"):
         debian.unpack(["g++"], tmp_path)
 
 

@@ -91,7 +91,7 @@ def test_the_context_in_use_the_one_that_is_named_and_docker_host_before_both(
     assert require_engine().get("ServerVersion") == "9.9"
     context(tmp_path, "other", f"unix://{tmp_path}/nothing.sock")
     monkeypatch.setenv("DOCKER_CONTEXT", "other")
-    with pytest.raises(SandboxUnavailable, match=r"nothing\.sock cannot be used: nothing is there"):
+    with pytest.raises(SandboxUnavailable, match=r"nothing\.sock cannot be used: there is no such socket"):
         require_engine()
     monkeypatch.setenv("DOCKER_HOST", engine.url)
     assert require_engine().get("ServerVersion") == "9.9"
