@@ -95,7 +95,7 @@ def validate(
             for line in report.faults[:20]:
                 typer.echo(f"  {line}")
             if report.notes:
-                typer.echo(f"  {len(report.notes)} golds are graded in a way that may surprise:")
+                typer.echo(f"  {len(report.notes)} reference answers are graded in a way that may surprise:")
             for line in report.notes[:20]:
                 typer.echo(f"  {line}")
             failed += len(report.faults)
