@@ -78,7 +78,7 @@ def _print(reports: list[Report], tokens: list[Tokens | None], found: Proposal, 
         typer.echo(json_line({"usable": usable, **recognised, "data": rows}))
         return
     if found.told:
-        typer.echo(f"recognized as {found.told}; columns: {', '.join(found.columns)}")
+        typer.echo(f"recognised as {found.told}; columns: {', '.join(found.columns)}")
     for report, counted in zip(reports, tokens, strict=True):
         for line in lines(report, counted):
             typer.echo(line)

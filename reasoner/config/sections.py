@@ -400,7 +400,7 @@ class SftSection(Section):
     """Rows for the evaluation loss. Empty: `held_out` rows of the test split of `data`; without one, of its rows, split
     by prompt; or of the tasks' evaluation split."""
     format: str | None = None
-    """Layout of the rows, by a name of docs/data.md; None: recognized automatically, unless `columns` are named."""
+    """Layout of the rows, by a name of docs/data.md; None: recognised automatically, unless `columns` are named."""
     columns: dict[str, str] = Field(default_factory=dict[str, str])
     """Column here -> column in the data (dotted if nested). Columns here: messages, or prompt and completion."""
     config: str | None = None
@@ -467,7 +467,7 @@ class PreferenceSection(Section):
     """Column here -> column in the data (dotted if nested). Columns here: id, prompt, chosen, rejected, first, second,
     label, probability, margin, category."""
     format: str | None = None
-    """Layout of the rows, by a name of docs/data.md; None: recognized automatically, unless `columns` are named."""
+    """Layout of the rows, by a name of docs/data.md; None: recognised automatically, unless `columns` are named."""
     config: str | None = None
     """Configuration name, for a data set that has several."""
     split_names: dict[SplitName, str] = Field(default_factory=dict[SplitName, str])

@@ -1,6 +1,6 @@
 """Preference data: which of two completions of one prompt is better. Reads several row shapes, returns `Pair`s.
 
-A row has one of these shapes, recognized by its columns (`preferences.columns` renames them), or is converted to one
+A row has one of these shapes, recognised by its columns (`preferences.columns` renames them), or is converted to one
 (`tasks.inputs.formats`):
   {prompt, chosen, rejected}         texts; prompt, chosen and rejected may be lists of chat messages
   {chosen, rejected}                 whole conversations: messages, or transcripts of "Human:" and "Assistant:" turns

@@ -44,7 +44,7 @@ class Proposal(NamedTuple):
     columns: tuple[str, ...] = ()
     """Columns of the first row."""
     told: str = ""
-    """Description of what the rows were recognized as."""
+    """Description of what the rows were recognised as."""
 
 
 def stages_of(path: str, settings: Sequence[str], *, use: str | None, model: str | None) -> Proposal:

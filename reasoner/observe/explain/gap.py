@@ -75,7 +75,7 @@ def _measured(history: History) -> dict[int, Gap]:
 
 
 def _name_gap(history: History, measured: dict[int, Gap], whole: Gap, allowed: float) -> Finding:
-    """Return a finding that names the cause of a gap above the tolerance, as far as it can be recognized."""
+    """Return a finding that names the cause of a gap above the tolerance, as far as it can be recognised."""
     steps = sorted(measured)
     curve = history.series("gap/logprob_abs")
     if len(curve) < 2:

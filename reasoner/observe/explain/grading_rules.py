@@ -171,7 +171,7 @@ def _share_over_time(history: History, rows: Sequence[Row], of: Sequence[Row]) -
 
 
 def _one_answer_for_all(history: History) -> Iterator[Finding]:
-    """Yield a finding if one answer was accepted for problems with different references, which no sound verifier does."""
+    """Yield a finding if one answer was accepted for several different references, which no sound verifier does."""
     accepted: dict[str, dict[str, list[Row]]] = {}
     for row in history.graded:
         if row.right and isinstance(row.reference, str) and row.answer is not None:

@@ -160,7 +160,7 @@ def _descends(history: History) -> Iterator[Finding]:
         code="descends",
         level=Level.FAULT,
         cost=0.9 + 0.1 * below,
-        title="The updates lower the objective instead of raising it: the sign of the advantage or of the loss is flipped",
+        title="The updates lower the objective instead of raising it: the advantage or the loss has the wrong sign",
         evidence=(
             f"after {percent(below)} of {len(gain)} updates the rollouts with a positive advantage had become less"
             f" likely and those with a negative one likelier (policy/step_gain {gain.mean():.2g};"
