@@ -129,8 +129,8 @@ class Talk:
         Raises:
             ConfigError: the prompt leaves no room in the model's context, or the chat template rejects it.
         """
-        asked: Message = {"role": "user", "content": self._kept.completed(text)}
-        ids = self._prompt_ids([*self.turns, asked])
+        question: Message = {"role": "user", "content": self._kept.completed(text)}
+        ids = self._prompt_ids([*self.turns, question])
         room = min(self._kept.sampling.max_tokens, self._limit - len(ids))
         if room < 1:
             from reasoner.config.errors import ConfigError
@@ -140,10 +140,10 @@ class Talk:
                 f"the conversation must leave room in the context of {self._limit} tokens; it has {len(ids)}. Start"
                 f" a new one with {NEW}.",
             )
-        said = self._sample(ids, room)
+        reply = self._sample(ids, room)
         if self.keeps_turns:
-            self.turns += [asked, {"role": "assistant", "content": said}]
-        return said
+            self.turns += [question, {"role": "assistant", "content": reply}]
+        return reply
 
     def _prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         from reasoner.data.prompt import render

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tasks import BadRow
 
 app = plain_typer(no_args_is_help=True, help="Show the content of data, and check that it can be used.")
-SAID_EVERY = 30.0
+LINE_EVERY = 30.0
 """Seconds between progress lines without a terminal."""
 
 
@@ -154,26 +154,26 @@ def watched(on_bad: object = None) -> Iterator[Watch]:
     from verifiers.terminal.console import plain_console
 
     console = plain_console(stderr=True)
-    told = Watch() if on_bad is None else Watch(on_bad=on_bad)  # pyright: ignore[reportArgumentType]
+    callbacks = Watch() if on_bad is None else Watch(on_bad=on_bad)  # pyright: ignore[reportArgumentType]
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
     live = console.is_terminal
     with Progress(
         *columns, console=console, transient=True, disable=not live, redirect_stdout=False, redirect_stderr=False
     ) as bar:
-        task, rows, said = bar.add_task("rows"), 0, time.monotonic()
+        task, rows, last_line = bar.add_task("rows"), 0, time.monotonic()
 
         def on_row() -> None:
-            nonlocal rows, said
+            nonlocal rows, last_line
             rows += 1
             if rows % 1000:
                 return
             if live:
                 bar.update(task, completed=rows)
-            elif time.monotonic() - said > SAID_EVERY:
-                said = time.monotonic()
+            elif time.monotonic() - last_line > LINE_EVERY:
+                last_line = time.monotonic()
                 typer.echo(f"{rows:,} rows read", err=True)
 
-        yield told._replace(on_row=on_row)
+        yield callbacks._replace(on_row=on_row)
 
 
 __all__ = ["app", "print_data", "watched"]

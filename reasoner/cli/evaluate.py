@@ -162,7 +162,7 @@ def evaluate(
             skip_unused_packages()
             from reasoner.session.evaluate_model import evaluate_model
 
-        typer.echo("\n".join(_said(stage, found)), err=True)
+        typer.echo("\n".join(_setting_lines(stage, found)), err=True)
 
         _while_it_is_there(
             found,
@@ -295,7 +295,7 @@ def _tasks(
     return chosen
 
 
-def _said(stage: StageConfig, found: Given) -> Iterator[str]:
+def _setting_lines(stage: StageConfig, found: Given) -> Iterator[str]:
     """Yield lines with the settings of the evaluation."""
     section, prompt = stage.eval, stage.prompt
     of_run = "by the settings of the run and those given" if found.stage else "settings"

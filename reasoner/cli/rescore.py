@@ -95,11 +95,11 @@ def _print(found: Rescore, changed: list[dict[str, Any]], *, name: str) -> None:
         typer.echo(found.advantages_note)
     for row in changed:
         before, after = row["before"], row["after"]
-        said = (
+        line = (
             f"step {row['step']} group {row['group']} sample {row['sample']}: {before['outcome']} ->"
             f" {after['outcome']}, answer {after['answer']!r} against {str(row['reference'])[:60]!r}"
         )
-        typer.echo(one_line(said))
+        typer.echo(one_line(line))
 
 
 def _range(steps: str | None) -> tuple[int, int]:

@@ -185,9 +185,9 @@ def _check(name: str, sandbox: Sandbox, packages: tuple[str, ...], *, verbose: b
         count[1] += 1
         if verbose or not found.passed:
             typer.echo(f"  {'ok' if found.passed else 'FAIL':4} {found.kind:12} {found.name:40} {found.detail}")
-    said = ", ".join(f"{held} of {total} {what}" for what, (held, total) in counts.items())
-    typer.echo(f"{name}: as expected: {said} ({time.monotonic() - started:.0f} s)")
-    return sum(total - held for held, total in counts.values())
+    summary = ", ".join(f"{passed} of {total} {what}" for what, (passed, total) in counts.items())
+    typer.echo(f"{name}: as expected: {summary} ({time.monotonic() - started:.0f} s)")
+    return sum(total - passed for passed, total in counts.values())
 
 
 def _check_forgeries(name: str, *, verbose: bool) -> int:

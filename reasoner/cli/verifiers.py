@@ -88,8 +88,8 @@ def check(
             typer.echo(json_line(report.to_json()))
         else:
             for finding in report.findings:
-                said = f"{finding.result:7}  {finding.check}: {finding.detail}"
-                typer.echo(one_line(said))
+                line = f"{finding.result:7}  {finding.check}: {finding.detail}"
+                typer.echo(one_line(line))
             if report.attempts:
                 typer.echo("\nbest reward of each trick:")
             for trick in dict.fromkeys(attempt.trick for attempt in report.attempts):
@@ -354,8 +354,8 @@ def _print(name: str, result: Audit, against: str | None, peer: Audit | None, sh
         )
     for mistake in result.mistakes[:show]:
         case = mistake.case
-        said = (
+        line = (
             f"{case.id} [{case.category}] expected {case.expected}: {case.completion[-80:]!r} against"
             f" {str(case.reference)[:80]!r}; {mistake.said[:160]}"
         )
-        console.print(one_line(said))
+        console.print(one_line(line))

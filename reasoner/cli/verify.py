@@ -176,8 +176,8 @@ def _file(
     if as_json:
         typer.echo(json_line(summary.to_json()), err=output is None)
     else:
-        for said in summary.lines():
-            typer.echo(said, err=output is None)
+        for line in summary.lines():
+            typer.echo(line, err=output is None)
     return 0 if summary.whole else NOT_GRADED
 
 

@@ -50,10 +50,10 @@ def check_found(stage: StageConfig, *, task: str | None, verifier: str | None, e
     Raises:
         ConfigError: the config names code or another machine; the message says where, and how to allow it.
     """
-    asked = [] if engine is not None else [("engine.name", stage.engine.name)]
+    named = [] if engine is not None else [("engine.name", stage.engine.name)]
     sections = [section for section in stage.task if task in (None, section.name)]
-    asked += [("task.name", section.name) for section in sections if section.name != task]
-    for key, name in asked:
+    named += [("task.name", section.name) for section in sections if section.name != task]
+    for key, name in named:
         if leads_elsewhere(name):
             raise _refused(f"{key} {name!r} is a file or a module")
     for section in sections:
@@ -67,10 +67,10 @@ def check_found(stage: StageConfig, *, task: str | None, verifier: str | None, e
 
 
 def _refused(what: str) -> ConfigError:
-    said = what.rstrip(".")
+    reason = what.rstrip(".")
     return ConfigError(
         "found-code",
-        f"the run's own config must name no code and no other machine: {said}. Name what you want yourself (--task,"
+        f"the run's own config must name no code and no other machine: {reason}. Name what you want yourself (--task,"
         f" --verifier, --engine), or pass {ALLOW} if you trust the folder.",
     )
 

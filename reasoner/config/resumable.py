@@ -52,8 +52,8 @@ def forbidden_changes(before: StageConfig, now: StageConfig) -> list[Change]:
         >>> forbidden_changes(one, other)
         [Change(key='seed', then=1, now=2)]
     """
-    held, wanted = before.model_dump(mode="json"), now.model_dump(mode="json")
-    return [found for key in wanted if MAY_CHANGE.get(key) != ALL for found in _changes(key, held[key], wanted[key])]
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    return [found for key in new if MAY_CHANGE.get(key) != ALL for found in _changes(key, old[key], new[key])]
 
 
 def _changes(section: str, then: object, now: object) -> Iterator[Change]:

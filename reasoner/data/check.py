@@ -173,13 +173,13 @@ def check_preferences(section: PreferenceSection, watch: Watch) -> Report:
         for split, paths in both:
             source = preferences_in(section, split, paths)
             for one in _items(source, lambda row, where: of_pair(pair_of(row, section, where=where)), report.notes):
-                held = not tested and isinstance(one, Item) and held_out(one.prompt, share)
-                yield "test" if held else split, one
+                is_test = not tested and isinstance(one, Item) and held_out(one.prompt, share)
+                yield "test" if is_test else split, one
 
     _count(report, rows(), watch, splits=("train", "test") if tested or share else ("train",))
     if not tested and share:
-        held = f"{share:.0%} of the prompts, by their digest, are held out (preferences.held_out_share)"
-        report.notes.append(f"{report.where}: {held}")
+        split_note = f"{share:.0%} of the prompts, by their digest, are held out (preferences.held_out_share)"
+        report.notes.append(f"{report.where}: {split_note}")
     _finish(report, NEAR_TESTED)
     return report
 

@@ -50,8 +50,8 @@ def encode_problems(
         elif not (problem.demonstration or "").strip():
             bad.append(BadRow(where, "its demonstration is empty"))
         else:
-            said = turns.demonstrated(Message(role="assistant", content=problem.demonstration or ""))
-            ids = turns.completion_ids(said)
+            text = turns.demonstrated(Message(role="assistant", content=problem.demonstration or ""))
+            ids = turns.completion_ids(text)
             row = Encoded(id=problem.id, prompt_ids=prompt.ids, completion_ids=ids, loss_mask=(True,) * len(ids))
             if fault := length_fault(row, limit):
                 bad.append(BadRow(where, fault))
@@ -112,11 +112,11 @@ def read_row(row: Mapping[str, object]) -> Demonstration:
         if not completion.strip():
             raise UnusableRow("the completion is empty")
         return Demonstration(prompt, completion)
-    said = chat_of(completion, "completion")
-    if isinstance(prompt, str) and len(said) == 1 and "tool_calls" not in said[0]:  # needs no chat template
-        return read_row({"prompt": prompt, "completion": said[0]["content"]})
-    asked = (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
-    return Demonstration((*asked, *said), None, context=len(asked))
+    reply = chat_of(completion, "completion")
+    if isinstance(prompt, str) and len(reply) == 1 and "tool_calls" not in reply[0]:  # needs no chat template
+        return read_row({"prompt": prompt, "completion": reply[0]["content"]})
+    messages = (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
+    return Demonstration((*messages, *reply), None, context=len(messages))
 
 
 def encode_row(
@@ -131,8 +131,8 @@ def encode_row(
     if completion is None:
         assert not isinstance(prompt, str)
         return encode_chat(prompt, tokenizer, section, where=where, context=context)
-    said = turns_of(tokenizer, section).demonstrated(Message(role="assistant", content=completion))
-    return _encode(prompt, [said], [], tokenizer, section, where)
+    text = turns_of(tokenizer, section).demonstrated(Message(role="assistant", content=completion))
+    return _encode(prompt, [text], [], tokenizer, section, where)
 
 
 def replies(messages: Sequence[Message], *, context: int = 0) -> list[int]:
@@ -173,9 +173,9 @@ def encode_chat(
         raise UnusableRow(turns.mask_fault)
     if turns.mask_fault:  # the template's marks decide which tokens are the assistant's
         return _by_template(messages[: places[-1] + 1], tokenizer, section, where)
-    said = [turns.demonstrated(messages[at]) for at in places]
+    texts = [turns.demonstrated(messages[at]) for at in places]
     between = [messages[at + 1 : following] for at, following in itertools.pairwise(places)]
-    return _encode(messages[: places[0]], said, between, tokenizer, section, where)
+    return _encode(messages[: places[0]], texts, between, tokenizer, section, where)
 
 
 def _by_template(
@@ -211,8 +211,8 @@ def _encode(
     ids: list[int] = []
     mask: list[bool] = []
     for reply, following in zip(replies, [*between, None], strict=True):
-        said = turns.completion_ids(reply)
+        reply_ids = turns.completion_ids(reply)
         frame = () if following is None else turns.frame_ids(following)
-        ids += [*said, *frame]
-        mask += [True] * len(said) + [False] * len(frame)
+        ids += [*reply_ids, *frame]
+        mask += [True] * len(reply_ids) + [False] * len(frame)
     return Encoded(id=where, prompt_ids=rendered.ids, completion_ids=tuple(ids), loss_mask=tuple(mask))

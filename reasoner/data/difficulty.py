@@ -180,8 +180,8 @@ class DifficultySampler:
         """Draw the next problems; those drawn since the last step's rewards are excluded until all have been drawn."""
         step, drawn = self._step_drawn
         drawn = drawn if step == self._difficulty.step else []
-        taken: list[int] = []
-        while len(taken) < count:
+        drawn_now: list[int] = []
+        while len(drawn_now) < count:
             weights_P = self._difficulty.signal_P(self._keys, group_size=self._group_size)
             if len(drawn) == len(self.problems):
                 drawn = []
@@ -190,13 +190,13 @@ class DifficultySampler:
             )
             keys_P = np.log(uniform_P) / np.maximum(weights_P, 1e-9)
             keys_P[drawn] = -np.inf
-            best = np.argsort(-keys_P, kind="stable")[: min(count - len(taken), len(self.problems) - len(drawn))]
-            taken += best.tolist()
+            best = np.argsort(-keys_P, kind="stable")[: min(count - len(drawn_now), len(self.problems) - len(drawn))]
+            drawn_now += best.tolist()
             drawn = [*drawn, *best.tolist()]
             self._draws += 1
         self._taken += count
         self._step_drawn = (self._difficulty.step, drawn)
-        return [self.problems[place] for place in taken]
+        return [self.problems[place] for place in drawn_now]
 
     def state(self) -> dict[str, JSON]:
         """Return the state for `restore`; the evidence is saved separately, by `Difficulty.state`."""

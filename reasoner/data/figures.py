@@ -61,12 +61,12 @@ def of_demonstration(row: Demonstration, where: str) -> Item:
     Raises:
         UnusableRow: it has no assistant message, or nothing before the first one.
     """
-    prompt, said = row.prompt, row.completion
-    if said is None:
+    prompt, completion = row.prompt, row.completion
+    if completion is None:
         assert not isinstance(prompt, str)
         begins = replies(prompt, context=row.context)[0]
-        prompt, said = prompt[:begins], prompt_text(prompt[begins:])
-    return Item(where, prompt, (said,), text_digest(prompt_text(prompt), said), 0)
+        prompt, completion = prompt[:begins], prompt_text(prompt[begins:])
+    return Item(where, prompt, (completion,), text_digest(prompt_text(prompt), completion), 0)
 
 
 def of_pair(pair: Pair) -> Item:

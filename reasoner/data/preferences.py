@@ -219,7 +219,7 @@ def transcript(text: str) -> tuple[Message, ...] | None:
     if len(parts) < 5 or parts[0].strip():
         return None
     return tuple(
-        Message(role=ROLES[who], content=said.strip()) for who, said in zip(parts[1::2], parts[2::2], strict=True)
+        Message(role=ROLES[who], content=content.strip()) for who, content in zip(parts[1::2], parts[2::2], strict=True)
     )
 
 

@@ -226,10 +226,10 @@ def _usable(read: Read, section: TaskSection, split: str, folder: Path | None, n
 
 def _left_out(bad: Sequence[BadRow], total: int, policy: RowPolicy, where: str, folder: Path | None) -> list[str]:
     try:
-        said = report_bad_rows(bad, total=total, policy=policy, shape=PROBLEM_SHAPE, folder=folder)
+        note = report_bad_rows(bad, total=total, policy=policy, shape=PROBLEM_SHAPE, folder=folder)
     except ConfigError as error:
         raise ConfigError("bad-value", f"{where}: {error}") from error
-    return [f"{where}: {said}"] if said else []
+    return [f"{where}: {note}"] if note else []
 
 
 def with_room(

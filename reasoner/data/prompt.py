@@ -175,8 +175,8 @@ def _arguments_as_text(message: Message) -> Mapping[str, Any]:
 
     def call(given: Any) -> dict[str, Any]:
         inner = given.get("function", given)
-        told = {**inner, "arguments": json.dumps(inner.get("arguments"), ensure_ascii=False)}
-        return {**given, "function": told} if "function" in given else told
+        inner_call = {**inner, "arguments": json.dumps(inner.get("arguments"), ensure_ascii=False)}
+        return {**given, "function": inner_call} if "function" in given else inner_call
 
     return {**message, "tool_calls": [call(one) for one in message.get("tool_calls", [])]}
 
@@ -186,16 +186,16 @@ def _refusal(
 ) -> str:
     """Describe why a chat template rejects messages, and what to do."""
     lines = str(error).strip().splitlines()
-    said = (lines[0] if lines else type(error).__name__).rstrip(".")
+    reason = (lines[0] if lines else type(error).__name__).rstrip(".")
     if messages[0]["role"] == "system" and len(messages) > 1:
         try:
             _apply(messages[1:], tokenizer, section, reply_follows=True)
         except TEMPLATE_FAULTS:
             pass
         else:
-            return f"the chat template accepts no system message ({said}). {SYSTEM_ADVICE}"
+            return f"the chat template accepts no system message ({reason}). {SYSTEM_ADVICE}"
     roles = ", ".join(message["role"] for message in messages[:6]) + (", ..." if len(messages) > 6 else "")
-    return f"the chat template rejects its messages, whose roles are {roles} ({said}). Fix or leave out the row."
+    return f"the chat template rejects its messages, whose roles are {roles} ({reason}). Fix or leave out the row."
 
 
 class Fitting(NamedTuple):

@@ -81,9 +81,9 @@ def stages_of(path: str, settings: Sequence[str], *, use: str | None, model: str
     format_name = recognised.format.name if recognised else "none that is known"
     told_by = f" ({recognised.format.told_by})" if recognised else ""
     grader = run.stages[0].task[0].options.get("verifier") if chosen == "problems" else None
-    said = f"{chosen}; format {format_name}{told_by}" + (f"; verifier {grader}" if grader else "")
+    description = f"{chosen}; format {format_name}{told_by}" + (f"; verifier {grader}" if grader else "")
     columns = tuple(map(str, entries[0])) if entries else ()
-    return Proposal(run.stages, _yaml(raw, run.stages[0], chosen, overrides), columns, said)
+    return Proposal(run.stages, _yaml(raw, run.stages[0], chosen, overrides), columns, description)
 
 
 def _read(path: str, split: str, config: str | None, use: Use | None) -> Rows:

@@ -181,7 +181,7 @@ def shaped_rows(
     Raises:
         TaskError: a file cannot be read or is empty, or the format does not exist.
     """
-    said: list[str] = []
+    found_notes: list[str] = []
     for path in source.paths:
         split = source.split_names.get(source.split, source.split)
         rows = files.read(path, split=split, config=source.config, use=source.use)
@@ -189,12 +189,12 @@ def shaped_rows(
         how, note = reading(
             whole, use=source.use, format=source.format, columns=source.columns, optional=source.optional
         )
-        said += [*rows.notes, *([f"{path}: {note}"] if note else [])]
+        found_notes += [*rows.notes, *([f"{path}: {note}"] if note else [])]
         damaged: list[tuple[str, ValueError]] = []
         yield from how.read_all(_whole(path, rows, damaged))
         yield from damaged
     if notes is not None:
-        notes += [note for note in dict.fromkeys(said) if note not in notes]
+        notes += [note for note in dict.fromkeys(found_notes) if note not in notes]
 
 
 def _whole(

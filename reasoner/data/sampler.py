@@ -21,6 +21,7 @@ class ProblemSampler(Generic[Item]):
         problems: the items to draw from.
         seed: seed of the order.
         shuffle: False keeps the order of the data in every epoch.
+
     Example:
         >>> sampler = ProblemSampler(problems, seed=0)   # doctest: +SKIP
         >>> sampler.take(32)                              # doctest: +SKIP

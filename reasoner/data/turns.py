@@ -57,7 +57,7 @@ class Turns:
         self._closing, self._inner_end, self._start = "", None, ""
         self._before_end: tuple[int, ...] = ()
         if uses_chat(tokenizer, section):
-            self._look()
+            self._find_marks()
         self.named = tuple(_single_token(text, tokenizer) for text in section.end_tokens)
         named = self.named if self.template_end not in self.named else ()
         eos = cast("int", tokenizer.eos_token_id)
@@ -93,15 +93,15 @@ class Turns:
 
     def _calls(self, message: Message) -> str:
         whole = self._render([*self._history(), message], reply_follows=False)
-        said = whole[len(self._start) : len(whole) - len(self._closing)]
+        reply = whole[len(self._start) : len(whole) - len(self._closing)]
         names = [str(call.get("function", call).get("name")) for call in cast("Any", message).get("tool_calls")]
         if (
             not whole.startswith(self._start)
             or not whole.endswith(self._closing)
-            or not all(name in said for name in names)
+            or not all(name in reply for name in names)
         ):
             raise UnusableRow("its tool calls are not written by the chat template as a reply")
-        return said
+        return reply
 
     def frame_ids(self, following: Sequence[Message]) -> tuple[int, ...]:
         """Return the token ids between a reply (which includes its end token) and the next reply.
@@ -148,7 +148,7 @@ class Turns:
             raise UnusableRow("the chat template does not show the assistant's replies")
         return behind
 
-    def _look(self) -> None:
+    def _find_marks(self) -> None:
         """Find the texts with which the template begins and ends a reply."""
         try:
             self._start = self._render(self._history(), reply_follows=True)
@@ -222,8 +222,8 @@ class Turns:
                 continue
             if rest[: len(ours)] == ours or (rest and rest == ours[:-1]):
                 return None
-        said = self.tokenizer.decode(marked)
-        return f"the chat template's own mask is not the completion: it marks {said!r} of the reply {REPLY!r}"
+        marked_text = self.tokenizer.decode(marked)
+        return f"the chat template's own mask is not the completion: it marks {marked_text!r} of the reply {REPLY!r}"
 
 
 def template_mask(
@@ -280,12 +280,12 @@ def ends_of(tokenizer: PreTrainedTokenizerBase, section: PromptSection, configur
     turns = turns_of(tokenizer, section)
     special = {text: cast("int", tokenizer.convert_tokens_to_ids(text)) for text in _special_texts(tokenizer)}
     for text in section.stop:
-        held = next((one for one in special if one in text and one != text), None)
-        if held is not None and text not in special:
+        mark = next((one for one in special if one in text and one != text), None)
+        if mark is not None and text not in special:
             raise ConfigError(
                 "bad-value",
-                f"prompt.stop: {text!r} contains the special token {held!r}, which the text of a completion never does."
-                f" Name it alone: prompt.end_tokens=[{held!r}].",
+                f"prompt.stop: {text!r} contains the special token {mark!r}, which the text of a completion never does."
+                f" Name it alone: prompt.end_tokens=[{mark!r}].",
             )
     stopping = {special[text] for text in section.stop if text in special}
     stop = tuple(text for text in section.stop if text not in special)

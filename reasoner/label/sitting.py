@@ -52,10 +52,10 @@ class Sitting:
         self._size = -1
         self.labels: dict[str, Label] = {}
         self._refresh()
-        strange = set(self.labels) - set(self.pairs)
-        if strange:
+        unknown = set(self.labels) - set(self.pairs)
+        if unknown:
             raise LabelError(
-                f"{labels_file(file)} labels pairs that {file} does not contain (such as {min(strange)!r}). Restore the"
+                f"{labels_file(file)} labels pairs that {file} does not contain (such as {min(unknown)!r}). Restore the"
                 " file that was labelled, or move the labels away."
             )
         self._order = sorted(self.pairs)

@@ -190,19 +190,19 @@ def form_sentences(config: StageConfig, causes: Causes, rows: Sequence[Row]) -> 
     """Yield advice on answers that are not recognised, and on a temperature that is too high for the model."""
     unread = [row for row in rows if row.outcome == Outcome.NO_ANSWER]
     if rows and len(unread) > UNREAD * len(rows):
-        said = (
+        text = (
             f"in {percent(len(unread) / len(rows))} of the completions the verifier finds no answer, as in"
             f" {unread[0].completion[-60:]!r}"
         )
         found = causes.lenient
         if found is not None and found.read > 0.2 * found.tried:
             yield (
-                f"{said}: read leniently {percent(found.read / found.tried)} of them have one, and"
+                f"{text}: read leniently {percent(found.read / found.tried)} of them have one, and"
                 f" {percent(found.right / found.tried)} are right. Set {found.override}, or say in prompt.system how"
                 " the answer must be written."
             )
         else:
-            yield f"{said}: say in prompt.system or prompt.template how the answer must be written."
+            yield f"{text}: say in prompt.system or prompt.template how the answer must be written."
     greedy = causes.greedy
     if greedy is not None and _hotter(greedy):
         yield (

@@ -142,9 +142,9 @@ def _need(run: RunConfig) -> tuple[float, float] | None:
     if len(known) < len(found):
         return None
     root = Path(run.output)
-    held = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
+    written = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
     models, total = sum(sum(one.models.values()) for one in known), sum(one.total for one in known)
-    return max(0.0, models - held), max(0.0, total - held)
+    return max(0.0, models - written), max(0.0, total - written)
 
 
 def sized(count: float) -> str:

@@ -98,8 +98,8 @@ def _device() -> Check:
             costs="everything runs on the CPU: fine for models up to some 30M parameters and for verifiers",
             command="run on a machine with an NVIDIA GPU and driver",
         )
-    said = _run(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
-    return Check(name="accelerator", state=State.OK, found=said or "a CUDA device")
+    output = _run(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"])
+    return Check(name="accelerator", state=State.OK, found=output or "a CUDA device")
 
 
 def _package(module: str, names: tuple[str, ...], costs: str, command: str) -> Check:
@@ -140,8 +140,8 @@ def _bubblewrap() -> Check:
             costs="no sandbox without a daemon: code is graded in Docker only",
             command="apt-get install bubblewrap",
         )
-    said = _run(["bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"])
-    if said is None:
+    output = _run(["bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"])
+    if output is None:
         return Check(
             name="bubblewrap",
             state=State.MISSING,
@@ -258,8 +258,10 @@ def _golds(stage: StageConfig) -> Check:
             costs="the run would punish right answers",
             command="; ".join(map(_validate_command, stage.task)),
         )
-    said = f", {len(worked)} worked solutions accepted" if worked else "; the task has no worked solutions to try"
-    return Check(name="gold", state=State.OK, found=f"{len(problems)} references can be used{said}")
+    worked_text = (
+        f", {len(worked)} worked solutions accepted" if worked else "; the task has no worked solutions to try"
+    )
+    return Check(name="gold", state=State.OK, found=f"{len(problems)} references can be used{worked_text}")
 
 
 def _validate_command(section: TaskSection) -> str:
@@ -298,7 +300,7 @@ def _sandbox(stage: StageConfig) -> Check:
         ]
         *worked, stopped = pool.grade(requests)
     wrong = [v for v in worked if v.quality is None or v.quality < 1] + [v for v in [stopped] if v.reward != 0]
-    said = [
+    results = [
         *(f"a worked solution: {v.outcome} in {v.seconds:.2f} s" for v in worked),
         f"an endless program: {stopped.outcome} in {stopped.seconds:.1f} s",
     ]
@@ -306,11 +308,11 @@ def _sandbox(stage: StageConfig) -> Check:
         return Check(
             name="sandbox",
             state=State.FAILED,
-            found=f"{'; '.join(said)}; {wrong[0].reason}",
+            found=f"{'; '.join(results)}; {wrong[0].reason}",
             costs="programs are not graded, or wrongly",
             command="run `reasoner sandbox doctor`, which shows more",
         )
-    return Check(name="sandbox", state=State.OK, found="; ".join(said))
+    return Check(name="sandbox", state=State.OK, found="; ".join(results))
 
 
 def _engine_checks(stage: StageConfig, folder: Path) -> Iterator[Check]:

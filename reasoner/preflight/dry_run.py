@@ -37,10 +37,12 @@ def print_plan(
         console.print(f"# stage {index}: {stage.method} -> {run.stage_folder(index)}")
         console.print(dump(stage, full=full))
         of_size = {"path": began.path, "from_scratch": began.from_scratch, "tokenizer": began.tokenizer}
-        held = stage.model_copy(update={"model": stage.model.model_copy(update=of_size)})  # the model's size is known
-        for line in plan(held, card_bytes=card_bytes, tokens=tokens(held)):
+        sized_stage = stage.model_copy(
+            update={"model": stage.model.model_copy(update=of_size)}
+        )  # the model's size is known
+        for line in plan(sized_stage, card_bytes=card_bytes, tokens=tokens(sized_stage)):
             console.print(f"# {line}")
-    for line in (space_line(run), *(f"note: {said}" for said in unread_settings(run))):
+    for line in (space_line(run), *(f"note: {sentence}" for sentence in unread_settings(run))):
         console.print(f"# {line}")
 
 
@@ -55,7 +57,7 @@ def plan(stage: StageConfig, *, card_bytes: int | None = None, tokens: StepToken
     available = machine_bytes() if card_bytes is None else card_bytes
     if fits := fits_line(stage, available=available, on_gpu=on_gpu, tokens=tokens):
         memory.append(fits)
-    return [*_amounts(stage), *memory, disk_line(stage), *(f"note: {said}" for said in little_effect(stage))]
+    return [*_amounts(stage), *memory, disk_line(stage), *(f"note: {sentence}" for sentence in little_effect(stage))]
 
 
 def _amounts(stage: StageConfig) -> list[str]:

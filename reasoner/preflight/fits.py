@@ -58,10 +58,10 @@ def fits_line(
         return f"memory: fits in {available / GIB:.0f} GiB: {needed / GIB:.0f} of {available / GIB:.0f}{tight}"
     less = ""
     for settings, smaller in _smaller(stage, on_gpu=on_gpu):
-        held = _bytes(smaller, on_gpu, tokens) or needed
-        if held <= TIGHT * available:
-            return f"memory: does not fit in {place}; try {settings} ({held / GIB:.0f} GiB)"
-        less = f", nor with {settings} ({held / GIB:.0f} GiB)"
+        smaller_bytes = _bytes(smaller, on_gpu, tokens) or needed
+        if smaller_bytes <= TIGHT * available:
+            return f"memory: does not fit in {place}; try {settings} ({smaller_bytes / GIB:.0f} GiB)"
+        less = f", nor with {settings} ({smaller_bytes / GIB:.0f} GiB)"
     return f"memory: does not fit in {place}{less}: use a smaller model"
 
 

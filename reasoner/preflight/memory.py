@@ -205,8 +205,8 @@ def _update(
         "activations": kept if stage.model.gradient_checkpointing else layer * shape.layers,
     }
     if METHODS[stage.method].policy != "reward":
-        held = min(stage.batch.logit_bytes(device), 4.0 * run * shape.vocabulary)
-        found["logits"] = 3.0 * held
+        logit_bytes = min(stage.batch.logit_bytes(device), 4.0 * run * shape.vocabulary)
+        found["logits"] = 3.0 * logit_bytes
     return found
 
 

@@ -118,7 +118,10 @@ def _read_otherwise(item: Regraded) -> bool:
 
 
 def audit_findings(done: Sequence[Regraded], *, chosen: bool = False) -> list[Finding]:
-    """Return at most one finding: the held-out verifier rejects more rewarded rollouts than two verifiers may.
+    """Return at most one finding: the held-out verifier rejects too many of the rewarded rollouts.
+
+    That is, the 95 % interval of their share begins at ALLOWED or above (0.5 for `exact`, unless the user chose it).
+    If it only finds no answer in too many of them, the finding is that it is stricter.
 
     Args:
         done: rollouts graded by `audited`.

@@ -67,7 +67,9 @@ def paired_interval(differences_P: Sequence[float], *, confidence: float = 0.95,
 
     The percentiles are those of Hesterberg's expanded interval (The American Statistician 69(4), 2015, section 5.2):
     alpha / 2 becomes Phi(-sqrt(n / (n - 1)) t_{alpha/2, n-1}). Without it, intervals over 20 problems are 5 % too
-    narrow. Example:
+    narrow.
+
+    Example:
         >>> paired_interval([0.0] * 10)
         (0.0, 0.0)
     """

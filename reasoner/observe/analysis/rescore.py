@@ -164,14 +164,14 @@ def learned_rewards(group_G: Sequence[Regraded], algorithm: AlgorithmSection, *,
     shaping = {place: group_G[place].row.shaping for place in graded}
     if algorithm.normalize_components and graded:
         terms = [
-            terms_of((found[at] or 0.0) - shaping[at], components=said.components, weights=said.weights)
-            for at, said in verdicts.items()
+            terms_of((found[at] or 0.0) - shaping[at], components=verdict.components, weights=verdict.weights)
+            for at, verdict in verdicts.items()
         ]
         for at, value in zip(graded, normalized_sums(terms), strict=True):
             found[at] = value + shaping[at]
     elif algorithm.advantage == "rejection" and algorithm.advantage_options.get("threshold") is None:
-        for at, said in verdicts.items():
-            found[at] = (said.quality or 0.0) + shaping[at]
+        for at, verdict in verdicts.items():
+            found[at] = (verdict.quality or 0.0) + shaping[at]
     return found
 
 

@@ -196,7 +196,7 @@ def _nucleus(history: History, whole: Gap, difference: Floats) -> Finding:
 
 
 def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
-    asked = history.config.rollout.temperature
+    configured = history.config.rollout.temperature
     return Finding(
         code="temperature-mismatch",
         level=Level.FAULT,
@@ -207,7 +207,7 @@ def _temperature(history: History, whole: Gap, fit: Fit) -> Finding:
             f" ({percent(fit.explained)} of the gap's variance), as two temperatures of the same logits give; the slope"
             " is about T_engine / T_trainer",
             f"the gap is there from the first step ({whole.mean_abs:.2g} nats a token), so it is not stale weights;"
-            f" rollout.temperature is {asked:g}",
+            f" rollout.temperature is {configured:g}",
         ),
         change="divide the trainer's logits by the temperature that the engine samples with, and let the engine return"
         " processed log-probabilities (vLLM: logprobs_mode=processed_logprobs).",
@@ -322,11 +322,11 @@ def _same_evaluation(history: History) -> Iterator[Finding]:
     if len(pairs) < 16 or any(before.completion != after.completion for before, after in pairs):
         return
     drift = _logprob_drift(pairs)
-    said = ""
+    drift_text = ""
     if drift is not None:
         if drift > min(0.1 * tolerance(history), 0.05 * float(np.sqrt(2 * moved))):
             return
-        said = f", with log-probabilities that differ by {drift:.1g} nats a token"
+        drift_text = f", with log-probabilities that differ by {drift:.1g} nats a token"
     elif _probes_passed(history) or not _some_would_change(history, [row for row, _ in pairs], moved):
         return
     yield Finding(
@@ -336,7 +336,7 @@ def _same_evaluation(history: History) -> Iterator[Finding]:
         title="The trainer's weights do not reach the engine: it still samples from the ones that it started with",
         evidence=(
             f"all {len(pairs)} evaluation completions after step {steps[-1]} are identical to those of step"
-            f" {steps[0]}{said}, though the trainer's policy moved by {moved:.2g} nats a token",
+            f" {steps[0]}{drift_text}, though the trainer's policy moved by {moved:.2g} nats a token",
         ),
         change=_sync_advice(history),
         explains=frozenset(
@@ -348,10 +348,10 @@ def _same_evaluation(history: History) -> Iterator[Finding]:
 
 def _logprob_drift(pairs: Sequence[tuple[Row, Row]]) -> float | None:
     """Return the mean |change| of a token's log-probability; None if the log-probabilities are not informative."""
-    told = [(a.logprobs, b.logprobs) for a, b in pairs if len(a.logprobs) and len(a.logprobs) == len(b.logprobs)]
-    if not told or not any(np.abs(before).max() > 1e-6 for before, _ in told):
+    informative = [(a.logprobs, b.logprobs) for a, b in pairs if len(a.logprobs) and len(a.logprobs) == len(b.logprobs)]
+    if not informative or not any(np.abs(before).max() > 1e-6 for before, _ in informative):
         return None
-    return float(np.abs(np.concatenate([before - after for before, after in told])).mean())
+    return float(np.abs(np.concatenate([before - after for before, after in informative])).mean())
 
 
 def _probes_passed(history: History) -> bool:

@@ -102,5 +102,5 @@ def _evaluations(evals: Sequence[EvalRecord]) -> Iterator[str]:
             overlap = "the intervals overlap (see `reasoner compare RUN OTHER`)"
             verdict = "better" if bl > ah else "worse" if bh < al else overlap
             form = ".1%" if "@" in name or name == "accuracy" else ".3f"  # rewards and losses are not shares
-            said = f"{a:{form}} [{al:{form}}, {ah:{form}}] -> {b:{form}} [{bl:{form}}, {bh:{form}}]"
-            yield f"evaluation {name}: {said}: {verdict}"
+            values = f"{a:{form}} [{al:{form}}, {ah:{form}}] -> {b:{form}} [{bl:{form}}, {bh:{form}}]"
+            yield f"evaluation {name}: {values}: {verdict}"

@@ -275,13 +275,13 @@ def _collapse(history: History) -> Iterator[Finding]:
     if fall is None:
         return
     entropy = history.series("policy/entropy")
-    said = f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f}" if len(entropy) > 1 else ""
+    entropy_text = f"; entropy {entropy[0]:.3f} -> {entropy[-1]:.3f}" if len(entropy) > 1 else ""
     yield Finding(
         code="reward-falls",
         level=Level.WARNING,
         cost=min(1.0, (fall.top - fall.end) / max(fall.top, 1e-9)),
         title=f"The reward falls: {fall.top:.3f} around step {fall.step}, {fall.end:.3f} at the end",
-        evidence=(f"{fall.errors:.0f} standard errors of the smoothed curve{said}",),
+        evidence=(f"{fall.errors:.0f} standard errors of the smoothed curve{entropy_text}",),
         change="go back to the best checkpoint (checkpoints/best, or the step above), lower optim.lr, or restrain the"
         " policy with algorithm.kl_coef.",
     )

@@ -46,9 +46,9 @@ def _value_diverges(history: History) -> Iterator[Finding]:
     last = float(explained[-max(2, len(explained) // 4) :].mean())
     times = float((error / zero.clip(1e-12)).max())
     if last < -0.5 and grown.z > CERTAIN and grown.last > 2 * grown.first:
-        said = f"its squared error went from {grown.first:.3g} to {grown.last:.3g}"
+        evidence = f"its squared error went from {grown.first:.3g} to {grown.last:.3g}"
     elif last < DEAD and times > BLOWN_UP:
-        said = f"its squared error reached {error.max():.3g}, {times:.0f} times that of a value of 0"
+        evidence = f"its squared error reached {error.max():.3g}, {times:.0f} times that of a value of 0"
     else:
         return
     yield Finding(
@@ -57,7 +57,7 @@ def _value_diverges(history: History) -> Iterator[Finding]:
         cost=0.7,
         title="The value model diverges: advantages are measured against a baseline that is no better than none",
         evidence=(
-            said,
+            evidence,
             f"explained variance is {last:.2f} in the last quarter (1 perfect, 0 no better than a constant)",
         ),
         change="lower value.lr, keep value.clip_range, warm the value up first (value.warmup_steps), or start it from"
@@ -142,9 +142,9 @@ def _hacked(history: History) -> Iterator[Finding]:
         return
     evidence: list[str] = []
     cost = 0.0
-    held = change(history.series("watch/held_out"))
-    if held is not None and held.z < -CERTAIN:
-        evidence.append(f"the held-out scorer's reward went from {held.first:.3g} to {held.last:.3g}")
+    held_out = change(history.series("watch/held_out"))
+    if held_out is not None and held_out.z < -CERTAIN:
+        evidence.append(f"the held-out scorer's reward went from {held_out.first:.3g} to {held_out.last:.3g}")
         cost = 0.9
     fell = _evaluation_fell(history)
     if fell:
@@ -177,10 +177,10 @@ def _has_alarms(history: History) -> bool:
 def _disagrees(history: History) -> Iterator[Finding]:
     """Yield a finding if reward and held-out scorer stop ranking rollouts alike, often before their means part."""
     agreement = change(history.series("watch/agreement"))
-    held = change(history.series("watch/held_out"))
-    if agreement is None or held is None or agreement.last > AGREED or agreement.z > -CERTAIN:
+    held_out = change(history.series("watch/held_out"))
+    if agreement is None or held_out is None or agreement.last > AGREED or agreement.z > -CERTAIN:
         return
-    if held.z > CERTAIN:
+    if held_out.z > CERTAIN:
         return  # the held-out score still rises
     yield Finding(
         code="reward-disagrees",

@@ -269,15 +269,15 @@ def _twins(history: History) -> Iterator[Finding]:
             names.setdefault(row.prompt, {}).setdefault(row.problem, row)
     total = sum(map(len, names.values()))
     same = [[*twins.values()] for twins in names.values() if len(twins) > 1]
-    torn = [rows for rows in same if len({answer for row in rows if (answer := _answer(row))}) > 1]
-    torn_share, share = sum(map(len, torn)) / max(1, total), sum(map(len, same)) / max(1, total)
-    if len(torn) >= 1 and torn_share >= TWINS:
-        first, second, *_ = torn[0]
+    contradicting = [rows for rows in same if len({answer for row in rows if (answer := _answer(row))}) > 1]
+    contradicting_share, share = sum(map(len, contradicting)) / max(1, total), sum(map(len, same)) / max(1, total)
+    if len(contradicting) >= 1 and contradicting_share >= TWINS:
+        first, second, *_ = contradicting[0]
         yield Finding(
             code="contradicting-references",
             level=Level.FAULT,
-            cost=min(1.0, 0.4 + torn_share),
-            title=f"{percent(torn_share)} of the problems have the same prompt as another problem, but another"
+            cost=min(1.0, 0.4 + contradicting_share),
+            title=f"{percent(contradicting_share)} of the problems have the same prompt as another problem, but another"
             " reference: the model cannot know which is meant",
             evidence=(
                 f"problems {first.problem} and {second.problem} are both {first.prompt[-100:]!r}; references"
@@ -285,7 +285,7 @@ def _twins(history: History) -> Iterator[Finding]:
             ),
             change="check how prompts are made (a template without {prompt}, text cut off, a wrong column), and fix"
             " or drop the wrong references.",
-            rollouts=places([row for rows in torn for row in rows]),
+            rollouts=places([row for rows in contradicting for row in rows]),
             explains=frozenset({"all-wrong", "no-progress", "one-answer-for-all", "duplicate-problems"}),
         )
     if total >= 16 and share >= 0.5:

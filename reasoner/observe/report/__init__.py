@@ -26,9 +26,9 @@ def build_report(run: Path, *, audit: int = 200, held_out: str | None = None) ->
     summaries: list[dict[str, object]] = []
     scripts: list[str] = []
     for number, (history, found, graded) in enumerate(explain_and_audit(run, sample=audit, verifier=held_out)):
-        said = {item.row.place: str(item.verdict.outcome) for item in graded if item.verdict.graded}
+        outcomes = {item.row.place: str(item.verdict.outcome) for item in graded if item.verdict.graded}
         name = history.folder.name if history.folder else "run"
-        summary, pieces = stage_data(history, found, said, name)
+        summary, pieces = stage_data(history, found, outcomes, name)
         summaries.append(summary)
         scripts += [
             f'<script type="text/plain" id="s{number}-{place}">{piece}</script>' for place, piece in enumerate(pieces)

@@ -87,7 +87,7 @@ def curves(history: History) -> list[dict[str, Any]]:
     split = time_chart(history)
     shown = [*evaluation_charts(history), *found, *([split] if split else [])]
     return [
-        {**chart, "help": [told for line in chart["series"] if (told := explained(line["name"]))]} for chart in shown
+        {**chart, "help": [entry for line in chart["series"] if (entry := explained(line["name"]))]} for chart in shown
     ]
 
 
@@ -279,7 +279,7 @@ def stage_data(
     """Return the data of a stage: (summary that the page reads at once, packed pieces that it reads on demand)."""
     words = Words(history)
     pieces = [packed(part) for part in chunks(history.rows, words)]
-    told = transcripts(history)
+    transcript_pieces = transcripts(history)
     summary = {
         "name": name,
         "method": history.config.method,
@@ -294,12 +294,16 @@ def stage_data(
         "before_after": before_after(history),
         "alarms": alarms(history),
         "curves": curves(history),
-        "transcripts": {"count": sum(map(len, told)), "first": 1 + len(pieces), "pieces": len(told)},
+        "transcripts": {
+            "count": sum(map(len, transcript_pieces)),
+            "first": 1 + len(pieces),
+            "pieces": len(transcript_pieces),
+        },
         "audit": audit_table(history, held_out),
         "words": {str(token): text for token, text in words.table.items()},
         "units": {"gap": GAP_UNIT, "surprisal": SURPRISAL_UNIT},
     }
-    return summary, [packed(index_of(history.rows, held_out)), *pieces, *map(packed, told)]
+    return summary, [packed(index_of(history.rows, held_out)), *pieces, *map(packed, transcript_pieces)]
 
 
 def _end(completion: str, *, length: int = 70) -> str:
@@ -319,14 +323,14 @@ def audit_table(history: History, held_out: Mapping[tuple[int, int, int], str]) 
     steps = history.steps
     for part in np.array_split(np.asarray(steps), min(6, len(steps))):
         inside = {int(step) for step in part}
-        said = [outcome for place, outcome in held_out.items() if place[0] in inside]
-        if said:
-            rejected = sum(outcome != Outcome.CORRECT for outcome in said)
-            interval = wilson_interval(rejected, len(said))
+        outcomes = [outcome for place, outcome in held_out.items() if place[0] in inside]
+        if outcomes:
+            rejected = sum(outcome != Outcome.CORRECT for outcome in outcomes)
+            interval = wilson_interval(rejected, len(outcomes))
             found.append(
                 {
                     "steps": [int(part[0]), int(part[-1])],
-                    "sampled": len(said),
+                    "sampled": len(outcomes),
                     "rejected": rejected,
                     "low": interval.low,
                     "high": interval.high,
