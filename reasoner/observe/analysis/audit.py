@@ -163,7 +163,7 @@ def _gap(rejected: Sequence[Regraded], graded: Sequence[Regraded], *, strict: bo
         title=f"A held-out verifier ({name}) rejects {percent(share)} of the rollouts that count as right: the reward"
         f" may be gamed",
         evidence=(f"{len(rejected)} of {len(graded)} sampled; over time {over_time(graded)}", *_examples(rejected)),
-        change="read them in `reasoner report RUN`; where the training verifier is wrong, tighten it and"
+        change="read them in `reasoner report RUN`; if the training verifier is wrong, tighten it and"
         " `reasoner rescore RUN --verifier NAME`.",
         rollouts=places([item.row for item in rejected]),
     )
@@ -178,7 +178,7 @@ def _stricter(unread: Sequence[Regraded], graded: Sequence[Regraded]) -> Finding
         code="held-out-stricter",
         level=Level.NOTE,
         cost=0.0,
-        title=f"The held-out verifier ({name}) is stricter on where an answer stands: it finds none in"
+        title=f"The held-out verifier ({name}) is stricter about the place of an answer: it finds none in"
         f" {percent(share)} of the rollouts in which {own} reads the right one",
         evidence=(
             f"{len(unread)} of {len(graded)} sampled: a difference of reading ({own}{lenient}), no sign of gaming",

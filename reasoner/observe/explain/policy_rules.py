@@ -111,8 +111,7 @@ def _centred(history: History) -> Iterator[Finding]:
         code="advantages-not-centred",
         level=Level.FAULT,
         cost=0.6,
-        title=f"The advantages have no baseline: they sum to {percent(abs(share))} of their size, where they should"
-        " cancel",
+        title=f"The advantages have no baseline: they sum to {percent(abs(share))} of their size, but should cancel",
         evidence=(
             f"{'rewarded' if share > 0 else 'all'} rollouts are made {'likelier' if share > 0 else 'less likely'}"
             " whether or not they were better than the others of their problem, which teaches nothing and adds noise",
@@ -313,7 +312,7 @@ def _standing_still(history: History) -> Iterator[Finding]:
         ),
         change=f"set optim.warmup_steps={max(1, steps // 10)}."
         if warming
-        else "raise optim.lr tenfold or more (and optim.max_grad_norm, where the norm lies far above it), or check"
+        else "raise optim.lr tenfold or more (and optim.max_grad_norm, if the norm is far above it), or check"
         " that parameters are trainable.",
         explains=frozenset({"no-progress"}),
     )

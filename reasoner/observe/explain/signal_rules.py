@@ -114,7 +114,7 @@ def _none_accepted(history: History) -> Iterator[Finding]:
     share, upper = len(accepted) / len(rows), float(rewards[(3 * len(rewards)) // 4])
     if 0.01 <= share <= 0.99 or (share > 0.99 and rewards[0] == rewards[-1]):
         return
-    spread = f"the rewards lie between {rewards[0]:.3g} and {rewards[-1]:.3g}, a quarter at {upper:.3g} or above"
+    spread = f"the rewards are between {rewards[0]:.3g} and {rewards[-1]:.3g}, a quarter at {upper:.3g} or above"
     lower = f"set algorithm.advantage_options.threshold={upper:.3g}, or " if upper > rewards[0] else ""
     yield Finding(
         code="none-accepted" if share < 0.01 else "all-accepted",
