@@ -25,7 +25,7 @@ class Method(NamedTuple):
     check: str | None = None
     """`module:function`, called with the stage's config before the first stage of a run begins; None: no check."""
     sections: tuple[str, ...] = ()
-    """Config sections that only this method reads."""
+    """Config sections that this method reads and some other methods do not."""
     defaults: Mapping[str, object] = {}
     """Values of the stage's config that apply if neither the file nor an override sets them."""
 

@@ -311,9 +311,9 @@ class BatchSection(Section):
     micro_tokens: int | None = Field(default=None, ge=1)
     """Tokens of prompt and completion in one forward pass; None: 8192, or 2048 on a CPU, whose caches are smaller."""
     layout: Literal["auto", "packed", "padded"] = "auto"
-    """padded: rows of similar length side by side. packed: for flash attention. auto: packed with flash attention; with
-    sdpa, if it saves work, rows follow each other in one line without padding and a prompt shared by several rows
-    appears once, and only attention sees the rows side by side (not in layers with a sliding window)."""
+    """padded: rows of similar length side by side. packed: rows end to end in packs. auto: packed with flash attention;
+    with sdpa, if it saves work, all rows end to end without padding, where a prompt shared by several rows appears once
+    and only attention sees the rows side by side (not in layers with a sliding window); otherwise padded."""
     pack_tokens: int = Field(default=512, ge=1)
     """Longest pack if a pack needs a block mask (whose size is quadratic in its length)."""
     logit_megabytes: int | None = Field(default=None, ge=1)
@@ -345,7 +345,7 @@ class GradingSection(Section):
     workers: int = Field(default=1, ge=1)
     memory_megabytes: int = Field(default=1024, ge=64)
     wall_seconds: float | None = Field(default=None, gt=0)
-    """Time limit of one verdict; None: each verifier's own limit."""
+    """Time limit per row; None: each verifier's own limit."""
     portions: int = Field(default=1, ge=1)
     """Number of portions into which a step's groups are divided. The update begins on the first portion while the
     others are being graded; 1: when all are graded. More portions hide slow grading (programs, judges) behind the
