@@ -80,10 +80,12 @@ def test_a_case_that_is_wrong_may_get_any_outcome_but_correct() -> None:
         Example(completion="The answer is Paris.", reference="Paris"),
         Example(completion="I do not know which town it is.", reference="Paris", outcome=Outcome.INCORRECT),
     ]
-    check = "accepts its gold, and rejects what is wrong"
     for any_wrong in (False, True):
         found = check_verifier("exact", examples=labelled, any_wrong=any_wrong)
-        assert {finding.check: finding.passed for finding in found.findings}[check] is any_wrong
+        assert [finding.detail for finding in found.failures if "no_answer" in finding.detail] == (
+            [] if any_wrong else [found.findings[1].detail]
+        )
     taken = [labelled[0], Example(completion="The answer is Paris.", reference="Paris", outcome=Outcome.INCORRECT)]
     found = check_verifier("exact", examples=taken, any_wrong=True)
-    assert [finding.check for finding in found.failures] == [check]
+    assert found.failures == (found.findings[1],)
+    assert "is correct, not incorrect" in found.findings[1].detail
