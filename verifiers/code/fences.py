@@ -137,7 +137,7 @@ def _spans(text: str, names: Collection[str]) -> list[Span]:
             continue
         stop, end = _closing(text, opening.end(), fence, language, names)
         content = _content(text[opening.end() : stop], prefix.replace(BOM, ""))
-        found.append(Span(Block(language, content), opening.start(), end, closed=stop < len(text)))
+        found.append(Span(Block(language, content), opening.start(2), end, closed=stop < len(text)))
         position = end
     return found
 

@@ -10,7 +10,7 @@ import pytest
 
 from verifiers.code.answers import extract_program, fenced_blocks
 from verifiers.code.choice import look
-from verifiers.code.fences import language_name
+from verifiers.code.fences import language_name, without_thinking
 
 CASES = Path(__file__).parents[3] / "cases" / "code_completions.jsonl"
 ROWS = [json.loads(line) for line in CASES.read_text(encoding="utf-8").split("\n") if line]
@@ -74,3 +74,9 @@ def test_extraction_takes_little_time_for_hostile_text(text: str) -> None:
     extract_program(text, "last", reads=True)
     fenced_blocks(text)
     assert time.process_time() - started < 5
+
+
+def test_thinking_that_ends_where_a_fence_begins_is_left_out() -> None:
+    program = "```python\nx = '<think>'\n```"
+    for thought in ("<think>a</think>", "<think>\n```python\nwrong = 1\n```\n</think>", "a</think>"):
+        assert without_thinking(thought + program) == program
