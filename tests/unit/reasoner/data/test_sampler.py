@@ -107,3 +107,8 @@ def test_a_restored_mixture_goes_on_where_the_other_was() -> None:
     assert other.epochs == one.epochs
     with pytest.raises(ValueError, match=r"shorter|longer"):
         Mixture([part("a", 50)], [1.0]).restore(one.state())
+
+
+def test_a_mixture_has_a_weight_for_each_part() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        Mixture([part("a", 5)], [1.0, 2.0]).take(1)
