@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, NotRequired, TypedDict
+from typing import ClassVar, Literal, NamedTuple, NotRequired, TypedDict
 
 from verifiers import JSON
 
@@ -33,6 +33,21 @@ class Message(TypedDict):
     tool_call_id: NotRequired[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of an episode.
+
+    Example:
+        >>> Turn("policy", "37").origin
+        'policy'
+    """
+
+    origin: Literal["policy", "environment"]
+    text: str
+    data: JSON = None
+    """Of an environment's turn: the `Reply.data` that came with it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One thing to solve.
@@ -56,8 +71,13 @@ class Problem:
     """Passed to the verifier; kept with the rollout."""
     demonstration: str | None = None
     """A worked solution that the verifier accepts, where the task has one (SFT warm start)."""
+    demonstration_turns: tuple[Turn, ...] = ()
+    """Turns in front of the demonstration: the policy's calls, each with the environment's reply to it."""
     task: str = ""
     """Name of the task that it came from."""
+    environment: str | None = None
+    """Name of the environment that replies to the policy (`tasks.environments`); None: a completion is one turn."""
+    environment_options: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
 
 
 class BadRow(NamedTuple):
