@@ -44,6 +44,7 @@ from reasoner.rollout.grading import grading_pool
 from reasoner.rollout.plugin_check import check_plugins
 from reasoner.rollout.producer import Producer
 from reasoner.rollout.round import RoundSampler
+from reasoner.rollout.turns import TurnLimits
 from reasoner.session.accelerator import open_accelerator
 from reasoner.session.environment import environment
 from reasoner.session.session import Session
@@ -89,7 +90,13 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
         difficulty = Difficulty(decay=config.rollout.difficulty_decay)
         problems = _sampler(config, train, difficulty)
         rounds = RoundSampler(
-            engine=engine, pool=pool, tokenizer=policy.tokenizer, prompt=config.prompt, seed=config.seed, ends=ends
+            engine=engine,
+            pool=pool,
+            tokenizer=policy.tokenizer,
+            prompt=config.prompt,
+            seed=config.seed,
+            ends=ends,
+            limits=TurnLimits.of(config.rollout),
         )
         session = Session(
             config=config,

@@ -100,6 +100,13 @@ class StepRecord:
                 "throughput/generated_per_second": tokens / max(1e-9, generation),
                 "data/epoch": self._session.producer.problems.epochs,
             }
+            replied = sum(portion.environment_seconds for portion in self._portions)
+            if replied:
+                waited = sum(portion.environment_wait_seconds for portion in self._portions)
+                found |= {
+                    "environment/seconds": replied,
+                    "environment/wait_share": waited / max(1e-9, found["time/step"]),
+                }
         return found
 
     def training_metrics(self) -> dict[str, float]:

@@ -40,6 +40,8 @@ class Reply:
     """Tool calls that this reply answers."""
     errors: int = 0
     """Of these, calls that failed: bad arguments, an exception, a limit."""
+    cut: bool = False
+    """Set by the trainer: True if the middle of the text was left out because it was longer than a reply may be."""
 
     def to_json(self) -> dict[str, JSON]:
         """All fields as JSON; `from_json` is the inverse."""
@@ -50,6 +52,7 @@ class Reply:
             "data": self.data,
             "calls": self.calls,
             "errors": self.errors,
+            "cut": self.cut,
         }
 
     @classmethod
@@ -165,7 +168,7 @@ def environment(
 
     def register(given: Registered) -> Registered:
         if isinstance(given, type):
-            made = given
+            made = cast("type[Environment]", given)
             made.name = name
         else:
             made = from_function(given, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from tasks.environments.asked import ASKED, asked_row, reply_in
 from tasks.environments.base import Environment, Episode, Reply, Turn
@@ -213,4 +213,4 @@ def _reply(verdict: Verdict) -> Reply | None:
 
 def _said(verdict: Verdict) -> JSON:
     """The reply as JSON, or the fault."""
-    return cast("JSON", verdict.detail.get("reply")) if verdict.graded else f"fault: {verdict.reason}"
+    return verdict.detail.get("reply") if verdict.graded else f"fault: {verdict.reason}"

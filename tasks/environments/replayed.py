@@ -143,8 +143,9 @@ def _step(result: Any, *, fresh: bool) -> Step:
 def _text(observation: Any) -> str:
     if isinstance(observation, str):
         return observation
-    if isinstance(observation, Mapping) and isinstance(text := cast("Mapping[str, Any]", observation).get("text"), str):
-        return text
+    if isinstance(observation, Mapping):
+        fields = cast("Mapping[str, Any]", observation)
+        return _text(fields["text"]) if isinstance(fields.get("text"), str) else str(fields)
     for name in ("text", "content", "message"):
         if isinstance(text := getattr(observation, name, None), str):
             return text
