@@ -103,12 +103,12 @@ class ReplyWriter:
         ids = self.turns.text_ids(text)
         if len(ids) <= self.most_tokens:
             return text, False
-        kept = self.most_tokens
+        kept = max(0, self.most_tokens - len(self.turns.text_ids(CUT.format(len(ids)))))
         while True:
             half = kept // 2
             head = self.turns.tokenizer.decode(list(ids[: kept - half]))
             tail = self.turns.tokenizer.decode(list(ids[len(ids) - half :])) if half else ""
             found = f"{head}{CUT.format(len(ids) - kept)}{tail}"
-            if kept == 0 or len(self.turns.text_ids(found)) <= self.most_tokens + len(CUT):
+            if kept == 0 or len(self.turns.text_ids(found)) <= self.most_tokens:
                 return found, True
             kept = kept * 3 // 4
