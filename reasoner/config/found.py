@@ -46,6 +46,7 @@ def check_found(stage: StageConfig, *, task: str | None, verifier: str | None, e
     asked = [] if engine is not None else [("engine.name", stage.engine.name)]
     sections = [section for section in stage.task if task in (None, section.name)]
     asked += [("task.name", section.name) for section in sections if section.name != task]
+    asked += [("task.environment.name", section.environment.name) for section in sections if section.environment]
     for key, name in asked:
         if leads_elsewhere(name):
             raise _refused(f"{key} {name!r} is a file or a module")

@@ -8,14 +8,18 @@ it, whatever finished first. So a run with environments resumes exactly, as any 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import NamedTuple
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from reasoner.config.errors import ConfigError
 from reasoner.config.sections import PromptSection, RolloutSection
+from reasoner.config.stage import StageConfig
+from reasoner.data.prompt import TEMPLATE_FAULTS
 from reasoner.data.replies import ReplyWriter
 from reasoner.data.turns import Ends
 from reasoner.engine.base import Finished
@@ -26,6 +30,71 @@ from tasks.environments.base import Environment, Episode, Reply
 from tasks.environments.registry import get_environment
 from verifiers import Verdict
 from verifiers.pool import GradingPool
+
+LOOKED_AT = 64
+"""Problems of each task that are looked at before a run begins."""
+ONE_TEXT = ("pairs", "constitutional", "reward_model", "dpo")
+"""Methods that read a completion as one text."""
+
+
+def check_environments(
+    parts: Iterable[Sequence[Problem]], config: StageConfig, tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
+    """Check that the environments of a stage can be made and shown, before anything is sampled.
+
+    Args:
+        parts: problems of each task; the first LOOKED_AT of each are looked at.
+        config: of the stage.
+        tokenizer: the policy's.
+    Returns:
+        Sentences for a person.
+    Raises:
+        TaskError: an environment cannot be made.
+        ConfigError: the method or the reward reads a completion as one text, or the chat template shows no replies.
+    """
+    choices = {
+        f"{problem.environment} {dict(problem.environment_options)}": problem
+        for part in parts
+        for problem in islice(part, LOOKED_AT)
+        if problem.environment is not None
+    }
+    said: list[str] = []
+    for problem in choices.values():
+        name = str(problem.environment)
+        if config.method in ONE_TEXT:
+            raise ConfigError(
+                "bad-value",
+                f"method {config.method} reads a completion as one text, and task {problem.task} has the environment"
+                f" {name!r}. Take problems without an environment, or the method grpo, ppo or sft.",
+            )
+        if config.reward is not None and config.reward.name == "reward-model":
+            raise ConfigError(
+                "bad-value",
+                f"reward {config.reward.name!r} reads a completion as one text, and task {problem.task} has the"
+                f" environment {name!r}. Reward with a verifier.",
+            )
+        made = get_environment(name, **problem.environment_options)
+        writer = ReplyWriter.of(made, tokenizer, config.prompt, most_tokens=config.rollout.reply_tokens)
+        if writer.role == "user" and strips_thinking(tokenizer):
+            said.append(
+                f"environment {name}: replies are messages of the user, and this chat template drops the thinking of"
+                " earlier turns behind those. The policy is trained with its thinking kept; set prompt.reply=tool, or"
+                " serve the model without dropping it."
+            )
+    return said
+
+
+def strips_thinking(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return True if the chat template drops the thinking of an earlier turn."""
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "<think>\nkept7\n</think>\n\nb"},
+        {"role": "user", "content": "c"},
+    ]
+    try:
+        return "kept7" not in str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except TEMPLATE_FAULTS:
+        return False
 
 
 class TurnLimits(NamedTuple):

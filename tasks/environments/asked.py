@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from tasks.environments.base import Environment, Episode, Reply, Turn, checked_reply
-from tasks.environments.registry import get_environment
+from tasks.environments.registry import get_environment, importable_name
 from verifiers import JSON, GradingRow, Outcome, Verdict, Verifier
 
 ASKED = "tasks.environments.asked:AskedEnvironment"
@@ -57,7 +57,7 @@ class Choice(NamedTuple):
 
 def asked_options(choice: Choice) -> dict[str, JSON]:
     """Options of ASKED for an environment."""
-    return {"environment": choice.name, "options": dict(choice.options)}
+    return {"environment": importable_name(choice.name), "options": dict(choice.options)}
 
 
 def asked_row(episode: Episode, *, uses_seed: bool) -> GradingRow:

@@ -131,7 +131,7 @@ class Environment:
         raise NotImplementedError
 
 
-Registered = TypeVar("Registered", bound="Callable[..., Reply | None] | type[Environment]")
+Registered = TypeVar("Registered")
 GIVEN = ("turns", "prompt", "reference", "info", "seed")
 """Keyword arguments that a function as an environment may take."""
 DECORATED: dict[str, type[Environment]] = {}
@@ -171,10 +171,10 @@ def environment(
             made = cast("type[Environment]", given)
             made.name = name
         else:
-            made = from_function(given, name)
+            made = from_function(cast("Callable[..., Reply | None]", given), name)
             made.stop, made.max_turns, made.inline = tuple(stop), max_turns, Inline(*inline)
             made.sample_turns = tuple(sample_turns)
-            given.__environment__ = made  # pyright: ignore[reportFunctionMemberAccess]
+            given.__environment__ = made  # pyright: ignore[reportAttributeAccessIssue]
         DECORATED[name] = made
         return given
 

@@ -12,7 +12,7 @@ from tasks.base import TaskError
 from tasks.environments.base import DECORATED, Environment
 from verifiers import JSON, UnknownVerifier
 from verifiers.options import name_fault, option_fault
-from verifiers.registry import load_attribute
+from verifiers.registry import PLUGIN_PREFIX, load_attribute
 from verifiers.suggest import did_you_mean
 
 ENTRY_POINT_GROUP = "reasoner.environments"
@@ -81,6 +81,20 @@ def _only_environment(path: str) -> object:
         names = ", ".join(str(getattr(found, "__name__", "?")) for found in own) or "none"
         raise TaskError(f"{path} must define exactly one environment; found {names}. Name one: {path}:NAME.")
     return own[0]
+
+
+def importable_name(name: str) -> str:
+    """Return a name that another process resolves to the same environment.
+
+    An environment that was only decorated in this process is named by its module, or by its file where that is
+    `__main__` or a plug-in file.
+    """
+    if name not in DECORATED:
+        return name
+    cls = DECORATED[name]
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    where = file if file and (cls.__module__ == "__main__" or cls.__module__.startswith(PLUGIN_PREFIX)) else None
+    return f"{where or cls.__module__}:{cls.__qualname__}"
 
 
 def get_environment(name: str, **options: JSON) -> Environment:
