@@ -1,4 +1,4 @@
-"""Problems and data: what is asked and what the right answer is. No torch."""
+"""Problems and data sets: prompts, reference answers and the tasks that yield them. Imports no torch."""
 
 from tasks.base import BadRow, Message, Problem, Task, TaskError, Turn, UnusableRow
 

@@ -1,4 +1,4 @@
-"""Procedural arithmetic with worked steps: small enough for a model made from nothing, graded in difficulty."""
+"""Procedural arithmetic with worked steps, of graded difficulty: easy enough for a model trained from scratch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.base import Problem, Task, TaskError
 
 
 class Worked(NamedTuple):
-    """A question, how it is worked out, its answer, and how hard it is (0 easiest, 1 hardest of its family)."""
+    """A question, its worked steps, its answer, and its difficulty (0 easiest, 1 hardest of its family)."""
 
     question: str
     steps: tuple[str, ...]
@@ -25,12 +25,14 @@ class Arithmetic(Task):
 
     Args:
         family: addition, subtraction, multiplication (by one digit), or chain (several sums and differences).
-        digits: of each operand.
-        terms: operands of a chain.
+        digits: digits of each operand.
+        terms: number of operands of a chain.
         demonstrations: worked (every one shows its steps) or mixed (about one in two gives the answer at once).
-        train_size: problems of the training split, as far as the family has so many.
-        test_size: likewise of the test split.
-        seed: of the draw; the split of a question depends on the question alone.
+        train_size: problems of the training split; fewer if the family has fewer.
+        test_size: problems of the test split; fewer if the family has fewer.
+        seed: seed of the random draw. The split of a question depends on the question alone, not on the seed.
+    Raises:
+        TaskError: unknown family, or an option out of range.
     """
 
     name = "arithmetic"
@@ -66,7 +68,7 @@ class Arithmetic(Task):
         return _problems(self, split)
 
     def draw(self, split: str) -> list[Problem]:
-        """Distinct questions of a split, drawn until there are enough or 30 draws in a row bring nothing new."""
+        """Draw distinct questions of a split until there are enough, or 2,000 draws in a row bring no new one."""
         source = random.Random(f"{self._seed} {self._label} {split}")
         found: dict[str, Worked] = {}
         misses = 0
@@ -99,7 +101,7 @@ def _problems(task: Arithmetic, split: str) -> Sequence[Problem]:
 
 
 def split_of(question: str) -> str:
-    """One question in ten is held out, by its own digest: no seed or size moves it to the other side."""
+    """Return the split of a question: test for one in ten, by its digest. Seed and sizes do not change it."""
     return "test" if _digest(question, 0) % 10 == 0 else "train"
 
 
@@ -112,11 +114,11 @@ def _number(source: random.Random, digits: int) -> int:
 
 
 def addition(source: random.Random, digits: int, terms: int = 2) -> Worked:
-    """Column by column from the right: two digits and the carry, then their sum, always in two digits.
+    """Add column by column from the right. A step adds two digits and the carry; its sum has two digits.
 
     Example:
-        >>> addition(random.Random(3), 2).steps
-        ('8+5+0=13', '4+7+1=12')
+        >>> addition(random.Random(7), 2).steps  # 51+29
+        ('1+9+0=10', '5+2+1=08')
     """
     left, right = _number(source, digits), _number(source, digits)
     steps: list[str] = []
@@ -131,7 +133,7 @@ def addition(source: random.Random, digits: int, terms: int = 2) -> Worked:
 
 
 def subtraction(source: random.Random, digits: int, terms: int = 2) -> Worked:
-    """Column by column from the right, with borrows; never below zero."""
+    """Subtract column by column from the right, with borrows. The result is never negative."""
     left, right = sorted((_number(source, digits), _number(source, digits)), reverse=True)
     steps: list[str] = []
     borrow = borrows = 0
@@ -144,7 +146,7 @@ def subtraction(source: random.Random, digits: int, terms: int = 2) -> Worked:
 
 
 def multiplication(source: random.Random, digits: int, terms: int = 2) -> Worked:
-    """By one digit: one partial product a place, then their sum."""
+    """Multiply by one digit: one partial product per nonzero digit, then their sum."""
     left, right = _number(source, digits), source.randrange(2, 10)
     parts = [(left // 10**place % 10) * 10**place for place in range(digits)]
     steps = [f"{part}*{right}={part * right}" for part in parts if part]
@@ -155,7 +157,7 @@ def multiplication(source: random.Random, digits: int, terms: int = 2) -> Worked
 
 
 def chain(source: random.Random, digits: int, terms: int = 3) -> Worked:
-    """Sums and differences from left to right, one a line; partial results stay at or above zero."""
+    """Add and subtract from left to right, one operation per line. Partial results are never negative."""
     total = _number(source, digits)
     question = str(total)
     steps: list[str] = []

@@ -11,14 +11,16 @@ from verifiers import JSON
 
 
 class TaskError(ValueError):
-    """A task's data or options cannot be used; the message names the row and what to change."""
+    """An error in a task's data or options; the message names the row and what to change."""
 
     exit_code: ClassVar[int] = 2
-    """Exit status of a command that ends with it."""
+    """Exit status of a command that ends with this error."""
 
 
 class UnusableRow(ValueError):
-    """A row of data holds no problem, preference or demonstration, or cannot be rendered; the message says why."""
+    """An error for a row that contains no problem, preference or demonstration, or cannot be rendered; the message says
+    why.
+    """
 
 
 class Message(TypedDict):
@@ -26,9 +28,9 @@ class Message(TypedDict):
 
     role: str
     content: str
-    """Text; empty where the message is nothing but calls."""
+    """Text; empty if the message consists of tool calls only."""
     tool_calls: NotRequired[list[JSON]]
-    """Of an assistant: {"function": {"name", "arguments"}, ...}, arguments as an object."""
+    """Tool calls of an assistant message: {"function": {"name", "arguments"}, ...}, with arguments as an object."""
     name: NotRequired[str]
     tool_call_id: NotRequired[str]
 
@@ -50,7 +52,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing to solve.
+    """One problem: a prompt, its reference answer, and the verifier that grades completions.
 
     Example:
         >>> Problem(id="add/0", prompt="2+2=", reference="4", verifier="exact").verifier
@@ -58,30 +60,30 @@ class Problem:
     """
 
     id: str
-    """Unique within its task, stable between runs."""
+    """Unique within its task; the same in every run."""
     prompt: str | tuple[Message, ...]
     """Text, or chat messages (the tokenizer's chat template is applied to them)."""
     reference: JSON
-    """The gold, in the schema of its verifier."""
+    """Reference answer, in the schema of the verifier."""
     verifier: str
     verifier_options: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
     difficulty: float | None = None
-    """Easiest 0, hardest 1, where the task knows."""
+    """From 0 (easiest) to 1 (hardest); None if the task does not know."""
     info: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
-    """Passed to the verifier; kept with the rollout."""
+    """Further data, passed to the verifier and stored with the rollout."""
     demonstration: str | None = None
-    """A worked solution that the verifier accepts, where the task has one (SFT warm start)."""
+    """A worked solution that the verifier accepts (for an SFT warm start); None if the task has none."""
     demonstration_turns: tuple[Turn, ...] = ()
     """Turns in front of the demonstration: the policy's calls, each with the environment's reply to it."""
     task: str = ""
-    """Name of the task that it came from."""
+    """Name of the task that yields it."""
     environment: str | None = None
     """Name of the environment that replies to the policy (`tasks.environments`); None: a completion is one turn."""
     environment_options: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
 
 
 class BadRow(NamedTuple):
-    """A row of data that cannot be used, and why."""
+    """An unusable row of data, with the reason."""
 
     where: str
     """File and row number, or the row's own id."""
@@ -97,23 +99,24 @@ class Task(ABC):
     name: ClassVar[str] = ""
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     notes: Sequence[str] = ()
-    """What a person should know of how `problems` found and read its data, in sentences."""
+    """Remarks for the user on how `problems` found and read its data, as sentences."""
 
     @abstractmethod
     def problems(self, split: str) -> Sequence[Problem]:
-        """All problems of a split. No problem of one split is in another.
+        """Return all problems of a split. No problem is in two splits.
 
         Raises:
             TaskError: unknown split, missing file or column, an empty prompt.
         """
 
     def each(self, split: str) -> Iterator[Problem | BadRow]:
-        """The problems of a split one at a time, and in their places the rows that hold none; here: `problems`.
+        """Yield the problems of a split one at a time, and a `BadRow` in the place of each unusable row.
 
-        A task that reads files overrides it, so that a large file is never in memory as a whole.
+        The default yields `problems(split)`. A task that reads files overrides it so that a large file is never in
+        memory as a whole.
 
         Raises:
-            TaskError: as of `problems`, but not for a row.
+            TaskError: as in `problems`, but not for a single bad row.
         """
         yield from self.problems(split)
 

@@ -19,12 +19,12 @@ SUBTASKS: Sequence[str] = (
 
 
 class Bbh(Task):
-    """6,511 problems, graded as published: the declared answer equals the target.
+    """6,511 problems, graded as published: the declared answer must equal the target.
 
     Args:
-        path: a file with columns task, input, target; None: lukaemon/bbh from the hub, one configuration a subtask.
+        path: a file with columns task, input, target; None: lukaemon/bbh from the hub, one configuration per subtask.
         subtasks: names of some of the 27; None: all.
-        instruction: around the question, which stands at {question}.
+        instruction: the prompt; {question} is replaced by the question.
     """
 
     name = "bbh"
@@ -46,7 +46,7 @@ class Bbh(Task):
 
     def problems(self, split: str) -> Sequence[Problem]:
         if split not in self.splits:
-            raise TaskError(f"bbh has the split test alone, for evaluation; got {split!r}.")
+            raise TaskError(f"bbh has only the split test, for evaluation; got {split!r}.")
         counts: dict[str, int] = dict.fromkeys(SUBTASKS, 0)
         problems: list[Problem] = []
         for subtask, question, target in self._rows():

@@ -1,4 +1,4 @@
-"""CodeContests (Li et al., arXiv:2203.07814): competition problems, solved by programs that read and print."""
+"""CodeContests (Li et al., arXiv:2203.07814): competition problems, solved by programs that read stdin and print."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ CASES = ("public_tests", "private_tests", "generated_tests")
 
 
 class CodeContests(ProgramTask):
-    """Problems with cases of input and output; no solution in Python comes with them.
+    """Problems with cases of input and output, without Python solutions.
 
     Rows are those of the hub's deepmind/code_contests (description, public_tests, private_tests, generated_tests) or
-    have `problem` and `tests` {inputs, outputs}. The output is compared word by word, in any case, numbers to within
-    1e-5.
+    have `problem` and `tests` {inputs, outputs}. Outputs are compared word by word, ignoring case; numbers may differ
+    by 1e-5.
 
     Args:
         path: a file of rows (the test split), a folder with one file per split, or None: the hub.
-        instruction: the prompt; "{problem}" stands for the problem.
-        max_cases: the first so many cases of a problem are run.
-        verifier_options: of the code verifier.
+        instruction: the prompt; "{problem}" is replaced by the problem.
+        max_cases: number of cases run per problem: the first ones.
+        verifier_options: options of the code verifier.
     """
 
     name = "code_contests"
@@ -52,20 +52,24 @@ class CodeContests(ProgramTask):
         self._max_cases = max_cases
 
     def read(self, split: str) -> Iterator[Problem | BadRow]:
-        """The rows of a split that the data has."""
+        """Yield the problems of a split, as the data has it. A single file is the test split.
+
+        Raises:
+            TaskError: another split than test is wanted of a single file.
+        """
         if split != "test" and self._path is not None and Path(self._path).is_file():
             raise TaskError(f"{self._path} is one file, which is the test split. Give a folder with a file per split.")
         return super().read(split)
 
     def source(self) -> str | None:
-        """The folder, where it has no test split."""
+        """Return the path if it has no test split, else None."""
         return self._path if self._path is not None and has_split(self._path, "test") is False else None
 
     def is_of(self, split: str, row: Mapping[str, object]) -> bool:
-        """Whether a row has cases, or damaged ones; a few of the hub's have none."""
+        """Return True if a row has cases, or malformed ones. A few rows of the hub's data have none."""
         try:
             return bool(_cases(row))
-        except TaskError:  # said when the row is made a problem
+        except TaskError:  # reported when the row is converted to a problem
             return True
 
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
@@ -90,5 +94,5 @@ def _cases(row: Mapping[str, object]) -> list[JSON]:
 def _pairs(group: object, given: str, expected: str) -> list[tuple[JSON, JSON]]:
     inputs, outputs = (group.get(given), group.get(expected)) if is_object(group) else (None, None)
     if not is_list(inputs) or not is_list(outputs) or len(inputs) != len(outputs):
-        raise TaskError(f"code_contests: tests must hold as many {given} as {expected}; got {str(group)[:80]}.")
+        raise TaskError(f"code_contests: tests must have as many {given} as {expected}; got {str(group)[:80]}.")
     return list(zip(inputs, outputs, strict=True))

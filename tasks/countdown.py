@@ -1,4 +1,4 @@
-"""Countdown: reach a target from given numbers, each used exactly once, with + - * and /."""
+"""Countdown: reach a target from given numbers with + - * and /, using each number exactly once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ class Countdown(Task):
     """Problems with a known solution, made by combining random numbers.
 
     Args:
-        numbers: how many are given.
-        largest: of a given number.
+        numbers: how many numbers are given (2 to 8).
+        largest: largest given number.
         train_size: problems of the training split.
         test_size: problems of the test split.
-        seed: of the draw.
+        seed: seed of the random draw.
+    Raises:
+        TaskError: an option out of range.
     """
 
     name = "countdown"

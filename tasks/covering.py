@@ -1,4 +1,4 @@
-"""A task with no right answer but a known rule of what is better: small enough to watch a reward model being hacked."""
+"""A toy task with graded answers and a known true score, small enough to watch a reward model being hacked."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ LETTERS = "abcdefghijklmnop"
 
 
 class Covering(Task):
-    """Name the wanted letters, each once, and nothing else: `dgk:` -> `kdg` is perfect, `dd` and `dgkaaa` are not.
+    """Name the wanted letters, each once, and nothing else: for `dgk:`, `kdg` is perfect; `dd` and `dgkaaa` are not.
 
     Args:
-        wanted: letters of a prompt.
-        demonstrations: perfect, or careless: of a writer who forgets letters and now and then adds one. What a policy
-            learns from those has room to improve, and its samples make preferences in which the better completion is
-            mostly the longer one.
-        forget: chance that the careless writer leaves out a wanted letter.
-        extra: chance that the careless writer adds an unwanted one.
+        wanted: number of letters in a prompt.
+        demonstrations: perfect, or careless. A careless writer forgets letters and sometimes adds one. A policy that
+            learns from careless demonstrations has room to improve, and in preferences between its samples the better
+            completion is mostly the longer one.
+        forget: probability that the careless writer leaves out a wanted letter.
+        extra: probability that the careless writer adds an unwanted letter.
         train_size: problems of the training split.
         test_size: problems of the test split.
-        seed: of the draw.
+        seed: seed of the random draw.
+    Raises:
+        TaskError: an option out of range.
     """
 
     name = "covering"
@@ -72,7 +74,9 @@ class Covering(Task):
 
 
 def true_score(*, completion: str, reference: JSON) -> Verdict:
-    """(wanted letters named - characters that name none, or name one again) / wanted letters: at most 1.
+    """Score a completion: (distinct wanted letters - all other characters) / number of wanted letters.
+
+    At most 1. A repeated wanted letter counts as another character. The reference is the wanted letters as text.
 
     Example:
         >>> [true_score(completion=text, reference="dgk").reward for text in ("kdg", "kd", "kdgxx")]

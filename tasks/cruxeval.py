@@ -1,4 +1,4 @@
-"""CRUXEval (Gu et al., arXiv:2401.03065): what does this function return, or for which input does it return that?"""
+"""CRUXEval (Gu et al., arXiv:2401.03065): predict a function's output, or an input that gives a stated output."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ ASKS: Mapping[str, str] = {
 
 
 class CruxEval(ProgramTask):
-    """800 short functions; made for evaluation, so there is only a test split.
+    """800 short functions, for evaluation: there is only a test split.
 
     Args:
         path: a file of rows; None: cruxeval-org/cruxeval from the hub.
         predict: output or input.
-        instruction: the prompt; "{problem}" stands for the function and the assertion.
-        verifier_options: of the code verifier.
+        instruction: the prompt; "{problem}" is replaced by the function and the assertion.
+        verifier_options: options of the code verifier.
+    Raises:
+        TaskError: predict is neither output nor input.
     """
 
     name = "cruxeval"

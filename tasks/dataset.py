@@ -1,4 +1,4 @@
-"""Any dataset as a task: files of any kind, a folder of them, or a name on the Hugging Face hub."""
+"""Any data set as a task: files of any supported kind, a folder of them, or a name on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ Row = Mapping[str, object]
 
 
 class Dataset(RowTask):
-    """Rows with a prompt and a reference, graded by the verifier that you name.
+    """Rows with a prompt and a reference answer, graded by the verifier that you name.
 
     Args:
-        path: a file, a folder, a pattern (`data/train-*.parquet`), a hub name (`openai/gsm8k`), or a list of them.
+        path: a file, a folder, a pattern (`data/train-*.parquet`), a hub name (`openai/gsm8k`), or a list of these.
         verifier: the verifier of every row that names none.
-        verifier_options: its options.
-        test_path: where the test split is, if `path` has none; None: a part of its rows, held out by prompt.
-        held_out_share: of the prompts of data without a test split; 0: none, 1: all of them, for evaluation alone.
-        config: the configuration of a dataset that has several.
-        format: how rows are laid out, by a name of docs/data.md; None: recognised, unless a column is named.
-        prompt_column: text, or a list of chat messages; None: `prompt`. Dots reach into objects and lists, as in
-            `extra_info.question`, in every column that is named here.
+        verifier_options: options of that verifier.
+        test_path: location of the test split if `path` has none; None: a part of the rows is held out, by prompt.
+        held_out_share: share of prompts to hold out if there is no test split; 0: none, 1: all, for evaluation only.
+        config: the configuration, if the data set has several.
+        format: layout of the rows, by a name of docs/data.md; None: recognised, unless a column is named.
+        prompt_column: text, or a list of chat messages; None: `prompt`. In this and every other column option, dots
+            reach into objects and lists, as in `extra_info.question`.
         reference_column: the reference answer, in the schema of the verifier; None: `reference`.
-        id_column: None: the row's number.
-        demonstration_column: a worked solution for SFT, if there is one.
-        verifier_column: the name of each row's own verifier; rows without one are graded by `verifier`.
-        allow_row_code: rows may name Python files, modules and URLs there, and not only installed verifiers.
-        info_columns: further columns that the verifier gets in `info` (a reward function of one's own reads them).
+        id_column: the problem's id; None: the row's number.
+        demonstration_column: a worked solution for SFT; None: no column of this kind.
+        verifier_column: name of each row's own verifier; rows without one are graded by `verifier`.
+        allow_row_code: allow rows to name Python files, modules and URLs there, and not only installed verifiers.
+        info_columns: further columns that the verifier gets in `info` (for example for your own reward function).
         template: text with {column} for any column of the row, instead of prompt_column.
-        split_names: our split -> theirs, e.g. {"test": "validation"}, {"train": "train[5%:]", "test": "train[:5%]"}.
+        split_names: split name here -> name in the data, for example {"test": "validation"} or
+            {"train": "train[5%:]", "test": "train[:5%]"}.
+    Raises:
+        TaskError: test_path equals path, or held_out_share is out of range.
     """
 
     name = "dataset"
@@ -71,7 +74,7 @@ class Dataset(RowTask):
         if test_path == path:
             raise TaskError(
                 f"test_path must be another file than path, or the training rows are the test rows; got {path!r} twice."
-                " Leave test_path out: a part of the rows is held out (held_out_share; 1 for evaluation alone)."
+                " Leave test_path out: a part of the rows is held out (held_out_share; 1 for evaluation only)."
             )
         self._path, self._test_path, self._config = path, test_path, config
         self._held_out_share = held_out_share
@@ -86,10 +89,12 @@ class Dataset(RowTask):
         self._split_names = dict(split_names or {})
 
     def read(self, split: str) -> Iterator[Problem | BadRow]:
-        """The rows of a split that the data has.
+        """Yield the problems and bad rows of a split, as the data has it.
+
+        Rows that cannot be graded are left out; `notes` says how many.
 
         Raises:
-            TaskError: it cannot be read, or no row of it has the verifier_column.
+            TaskError: the data cannot be read, every row is left out, or no row has the verifier_column.
         """
         path = self._test_path if split == "test" and self._test_path else self._path
         rows = read(path, split=self._split_names.get(split, split), config=self._config, use="problems")
@@ -123,17 +128,17 @@ class Dataset(RowTask):
             )
 
     def source(self) -> str | None:
-        """The path, where that has no test split and none is named."""
+        """Return the path if it has no test split and none is named by test_path or split_names; else None."""
         if self._test_path is not None or "test" in self._split_names:
             return None
         return lacks_test(self._path, config=self._config)
 
     def held(self, problem: Problem) -> Problem:
-        """A training row that is held out; an id of its own stays as it is."""
+        """Rename a held-out training problem to the test split; ids from id_column stay unchanged."""
         return problem if self._id is not None else super().held(problem)
 
     def _format_of(self, rows: Iterable[Row]) -> Format | None:
-        """The format that is named, or recognised where nothing is; None for our own columns and for named ones."""
+        """Return the named format, or the recognised one. None if rows have our own columns, or columns are named."""
         if self._format is not None:
             return format_named(self._format, "problems")
         found = None if self._named or self._template is not None else recognise(rows, use="problems")
@@ -157,7 +162,7 @@ class Dataset(RowTask):
         )
 
     def _ours(self, row: Row, format: Format | None) -> Row:
-        """Prompt, reference, demonstration of a row: by the columns that are named, else by its format, else ours."""
+        """Return prompt, reference and demonstration of a row, by named columns, its format, or our own columns."""
         found: dict[str, object] = {}
         if self._template is not None:
             found["prompt"] = self._fill(row)
@@ -216,7 +221,7 @@ class Dataset(RowTask):
 
 
 class _Filler(Formatter):
-    """Fills {column}, and {column.inner.0}, from a row; nothing but columns can be named."""
+    """A formatter that fills {column} and {column.inner.0} from a row; only columns can be named."""
 
     def get_field(self, field_name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[object, str]:
         found = column_of(kwargs, field_name)
@@ -241,8 +246,8 @@ def _prompt(value: object) -> str | tuple[Message, ...]:
         raise UnusableRow(f"a prompt must be text or a chat: {error}.") from error
     if messages[-1]["role"] == "assistant":
         raise UnusableRow(
-            "its prompt ends in the assistant's reply, which would be given away. Set task.options.format:"
-            " messages (or sharegpt), which asks what stands before the reply, or prompt_column."
+            "its prompt ends in the assistant's reply, which would reveal the answer. Set task.options.format:"
+            " messages (or sharegpt), which makes the messages before the reply the prompt, or prompt_column."
         )
     return messages
 

@@ -1,5 +1,6 @@
-"""Deductions: from given facts and rules to a goal, by a proof that is checked line by line. Small enough for a model
-made from nothing.
+"""Deductions: proofs from given facts and rules to a goal, checked line by line.
+
+Small enough for a model trained from scratch.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from tasks.drawing import draw_distinct
 
 
 class Deductions(Task):
-    """Prompts such as `a, f->k, a->f, b->d |- k`, answered by a proof in Fitch's style; graded by `logic`.
+    """Prompts such as `a, f->k, a->f, b->d |- k`, answered by a proof in Fitch style; graded by `logic`.
 
-    Each name has one rule at most, so that a proof goes on from the fact until it reaches the goal; the rules that no
-    proof needs share no name with it.
+    Each name has at most one rule, so that a proof continues from the fact until it reaches the goal. Rules that are
+    not needed share no name with the proof.
 
     Args:
-        steps: most rules that a proof needs; it needs at least one.
-        distractors: rules that no proof needs.
-        demonstrations: steps (each rule stands before the line that uses it) or mixed (in about one of two all rules
-            stand first, and the lines that use them have to find their numbers).
+        steps: largest number of rules that a proof needs; the smallest is one.
+        distractors: number of rules that are not needed.
+        demonstrations: steps (each rule comes just before the line that uses it) or mixed (in about one of two, all
+            rules come first, and the lines that use them must cite their numbers).
         train_size: problems of the training split.
         test_size: problems of the test split.
-        seed: of the draw.
+        seed: seed of the random draw.
+    Raises:
+        TaskError: an option out of range.
     """
 
     name = "deductions"
@@ -55,7 +58,7 @@ class Deductions(Task):
         return _problems(self, split)
 
     def draw(self, split: str) -> list[Problem]:
-        """Distinct problems of a split."""
+        """Draw distinct problems of a split."""
         source = random.Random(f"{self._seed} {self._steps} {self._distractors} {split}")
         return draw_distinct(lambda: self._draw(source), split=split, sizes=self._sizes)
 

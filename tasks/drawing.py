@@ -1,4 +1,4 @@
-"""What procedural and file-backed tasks share: distinct problems drawn for a split, and a split's local file."""
+"""Helpers of procedural and file-backed tasks: drawing distinct problems, and finding a split's local file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from tasks.row_task import Row, lacks_test
 from verifiers.jsonl import is_list, is_object
 
 PATIENCE = 5_000
-"""Draws in a row without a new problem, after which the family is taken to be exhausted."""
+"""Draws in a row without a new problem, after which the family counts as exhausted."""
 
 
 def draw_distinct(draw: Callable[[], Problem], *, split: str, sizes: Mapping[str, int]) -> list[Problem]:
-    """Distinct problems of a split, by id; one id in ten belongs to the test split, whatever the seed.
+    """Draw problems with distinct ids for a split. One id in ten belongs to the test split, whatever the seed.
 
+    Returns:
+        `sizes[split]` problems; fewer if PATIENCE draws in a row bring no new one.
     Raises:
         TaskError: there is no such split.
     """
@@ -36,7 +38,7 @@ def draw_distinct(draw: Callable[[], Problem], *, split: str, sizes: Mapping[str
 
 
 def split_rows(path: str, *, name: str, split: str) -> Rows:
-    """The rows of `NAME_SPLIT.jsonl[.gz]` in a folder, or else as `tasks.inputs.read` finds them.
+    """Return the rows of `NAME_SPLIT.jsonl[.gz]` in a folder; without that file, those that `tasks.inputs.read` finds.
 
     Raises:
         TaskError: there is no such file.
@@ -46,15 +48,15 @@ def split_rows(path: str, *, name: str, split: str) -> Rows:
 
 
 def has_test(path: str, *, name: str) -> bool:
-    """Whether there is a test split, as `split_rows` finds it."""
+    """Return True if there is a test split, as `split_rows` finds it."""
     return _own_file(path, name, "test") is not None or lacks_test(path) is None
 
 
 def columns(row: Row, *names: str) -> list[object]:
-    """The values of columns.
+    """Return the values of the named columns of a row, in order.
 
     Raises:
-        UnusableRow: one is missing.
+        UnusableRow: a column is missing.
     """
     for name in names:
         if name not in row:
@@ -68,10 +70,10 @@ def _own_file(path: str, name: str, split: str) -> Path | None:
 
 
 def text_of_first(answers: object) -> str:
-    """Return the text of the first of a list of answers, which are objects with a text.
+    """Return the text of the first answer in a list of objects with a text.
 
     Raises:
-        ValueError: it is no such list.
+        ValueError: the value is not such a list.
     """
     first = answers[0] if is_list(answers) and answers else None
     if not is_object(first) or "text" not in first:

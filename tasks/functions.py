@@ -1,5 +1,6 @@
-"""Procedural programming: a function of one integer from a list of steps in words. Small enough for a model made from
-nothing, and graded by running what it writes.
+"""Procedural programming: write a function of one integer from a list of steps in words.
+
+Small enough for a model trained from scratch; graded by running the program.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from tasks.base import Problem, Task, TaskError
 from verifiers import JSON
 
 INPUTS = (-50, -7, -1, 0, 1, 2, 9, 23, 64, 200)
-"""Every function is tested on all of them."""
+"""Inputs on which every function is tested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that is done to x: in words, as a statement, as an expression, and as a function."""
+    """One operation on x: in words, as a statement, as an expression, and as a Python function."""
 
     phrases: tuple[str, ...]
     statement: str
@@ -45,13 +46,15 @@ class Functions(Task):
     """Prompts such as `f(x): plus 12, negate, cap at 40`, answered by the program itself, without a fence.
 
     Args:
-        steps: most steps of a function; it has at least two.
-        largest: of a number in a step.
-        demonstrations: statements (a line for each step) or mixed (about one in two is a single nested expression).
+        steps: largest number of steps of a function; the smallest is two.
+        largest: largest number in a step.
+        demonstrations: statements (a line per step) or mixed (about one in two is a single nested expression).
         train_size: problems of the training split.
-        test_size: of the test split.
-        seed: of the draw; the split of a problem depends on its words alone.
-        verifier_options: of the code verifier: sandbox, ...
+        test_size: problems of the test split.
+        seed: seed of the random draw. The split of a problem depends on its words alone.
+        verifier_options: options of the code verifier: sandbox, ...
+    Raises:
+        TaskError: an option out of range.
     """
 
     name = "functions"
@@ -83,7 +86,7 @@ class Functions(Task):
         return _problems(self, split)
 
     def draw(self, split: str) -> list[Problem]:
-        """Distinct functions of a split, as many as there shall be or can be found."""
+        """Draw distinct functions of a split: as many as its size, or as can be found."""
         source = random.Random(f"{self._seed} {self._steps} {self._largest} {split}")
         found: dict[str, Problem] = {}
         misses = 0

@@ -19,9 +19,11 @@ class Game24(RowTask):
 
     Args:
         path: rows {question: "3 3 5 12", answer: [{text: "... The answer is EXPRESSION = 24"}]}, a file or a folder
-            with game24_test.jsonl[.gz]; None: all hands up to `largest` that can be solved.
-        largest: number in a hand; 13 as in a pack of cards.
-        instruction: around the numbers, which stand at {numbers}.
+            with game24_test.jsonl[.gz]; None: all solvable hands of numbers up to `largest`.
+        largest: largest number in a hand; 13 as in a pack of cards.
+        instruction: the prompt; {numbers} is replaced by the numbers.
+    Raises:
+        TaskError: an option out of range, or an instruction without {numbers}.
     """
 
     name = "game24"
@@ -43,7 +45,7 @@ class Game24(RowTask):
         self._path, self._largest, self._instruction = path, largest, instruction
 
     def read(self, split: str) -> Iterator[Problem | BadRow]:
-        """The hands of a split, found here or read; their ids are the hands."""
+        """Yield the problems of a split, generated here or read from `path`. Their ids are the hands."""
         if self._path is None:
             for hand in solvable(self._largest):
                 if split_of(f"game24/{hand}") == split and (solution := solve(hand)):
@@ -53,7 +55,7 @@ class Game24(RowTask):
         yield from made(rows, lambda row, number: self._from_row(*columns(row, "question", "answer")))
 
     def source(self) -> str | None:
-        """The path, where that has no test split."""
+        """Return the path if it has no test split, else None."""
         return None if self._path is None or has_test(self._path, name=self.name) else self._path
 
     def _from_row(self, question: object, answers: object) -> Problem:
@@ -77,14 +79,14 @@ class Game24(RowTask):
 
 @cache
 def solvable(largest: int) -> list[tuple[int, ...]]:
-    """Hands of four numbers from 1, in rising order, that can make 24 (1,362 of 1,820 for 13)."""
+    """Return the hands of four numbers up to `largest`, in rising order, that can make 24 (1,362 of 1,820 for 13)."""
     hands = itertools.combinations_with_replacement(range(1, largest + 1), 4)
     return [hand for hand in hands if solve(hand) is not None]
 
 
 @cache
 def solve(hand: tuple[int, ...]) -> str | None:
-    """An expression that makes 24, None where there is none. By floats; the verifier checks it with fractions.
+    """Return an expression that makes 24, or None. Searches with floats; the verifier checks with exact fractions.
 
     Example:
         >>> solve((3, 3, 8, 8))
@@ -114,5 +116,5 @@ def _reach(values: list[tuple[float, str]]) -> str | None:
 
 
 def _wraps(expression: str) -> bool:
-    """Whether the first bracket closes at the end: every result of two numbers is written so."""
+    """Return True if the text is in brackets, as the result of every operation on two numbers is written."""
     return expression.startswith("(") and expression.endswith(")")

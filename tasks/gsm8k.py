@@ -1,4 +1,4 @@
-"""GSM8K (Cobbe et al., arXiv:2110.14168): grade-school word problems with a number after `####`."""
+"""GSM8K (Cobbe et al., arXiv:2110.14168): grade-school word problems whose answer is the number after `####`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ class Gsm8k(RowTask):
     Args:
         path: a folder with `gsm8k_train.jsonl[.gz]` and `gsm8k_test.jsonl[.gz]`, or one file, of which a part is held
             out; None: openai/gsm8k from the hub.
-        held_out_share: of the prompts of data without a test split; 1 for evaluation alone.
-        instruction: appended to each question; "{question}" stands for the question.
+        held_out_share: share of prompts to hold out if there is no test split; 1 for evaluation only.
+        instruction: the prompt; "{question}" is replaced by the question.
+    Raises:
+        TaskError: held_out_share is out of range, or the instruction lacks {question}.
     """
 
     name = "gsm8k"
@@ -40,13 +42,13 @@ class Gsm8k(RowTask):
         self._instruction = instruction
 
     def read(self, split: str) -> Iterator[Problem | BadRow]:
-        """The rows of a split that the data has."""
+        """Yield the problems and bad rows of a split, as the data has it."""
         rows = read(self._path, split=split, config="main")
         self.say(*rows.notes)
         return made(rows, lambda row, number: self._problem(row, split, number))
 
     def source(self) -> str | None:
-        """The path, where that has no test split."""
+        """Return the path if it has no test split, else None."""
         return lacks_test(self._path, config="main")
 
     def _problem(self, row: Mapping[str, object], split: str, index: int) -> Problem:

@@ -1,4 +1,4 @@
-"""Any dataset of reasoning-gym (procedural, scored by its own code): pip install reasoning-gym."""
+"""Any data set of reasoning-gym (procedural, scored by its own code): pip install reasoning-gym."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ TEST_SEED = 1_000_003
 
 
 class ReasoningGym(Task):
-    """Problems of one reasoning-gym dataset.
+    """Problems of one reasoning-gym data set.
 
     Args:
         dataset: its name, for example leg_counting.
         config: its options.
         train_size: problems of the training split.
-        test_size: problems of the test split, less those that the training split happens to hold.
-        seed: of the dataset.
-        instruction: around the question, which stands at {question}.
+        test_size: problems of the test split, before those that are also in the training split are removed.
+        seed: seed of the data set.
+        instruction: the prompt; {question} is replaced by the question.
+    Raises:
+        TaskError: an instruction without {question}.
     """
 
     name = "reasoning-gym"

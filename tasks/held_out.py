@@ -1,4 +1,4 @@
-"""Which prompts are held out where a data set has no test split, and when two prompts are the same."""
+"""Hold-out of prompts for data sets without a test split, and the test of whether two prompts are the same."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 from tasks.base import Message, TaskError
 
 DEFAULT_SHARE = 0.1
-"""Of the prompts (ours)."""
+"""Default share of prompts that are held out (our choice)."""
 
 
 def prompt_text(prompt: str | Sequence[Message]) -> str:
-    r"""What is asked, without the difference between a text and a chat of one message.
+    r"""Return the prompt as text. A chat of one message gives the same text as that message's content alone.
 
     Example:
         >>> prompt_text("2+2?") == prompt_text([{"role": "user", "content": "2+2?"}])
@@ -28,52 +28,54 @@ def prompt_text(prompt: str | Sequence[Message]) -> str:
 
 
 def prompt_digest(prompt: str | Sequence[Message]) -> int:
-    """64 bits that two prompts share if they differ in nothing but case and white space."""
+    """Return a 64-bit digest that is equal for prompts that differ only in case and white space."""
     return _digest(prompt_text(prompt))
 
 
-@lru_cache(maxsize=4)  # the same row is asked for a few times, one after the other
+@lru_cache(maxsize=4)  # the same row is looked up a few times in succession
 def _digest(text: str) -> int:
     text = " ".join(text.casefold().split())
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 def held_out(prompt: str | Sequence[Message], share: float) -> bool:
-    """Whether a prompt belongs to the held-out part: by its own digest alone.
+    """Return True if a prompt belongs to the held-out part, by its own digest alone.
 
-    So it stays there whatever the order of the rows, on every machine, and when rows are added.
+    A prompt therefore stays on its side on every machine, in any order of rows, and when rows are added.
     """
     return prompt_digest(prompt) / 2**64 < share
 
 
 class HoldOut(NamedTuple):
-    """How one source of rows becomes a training and a test split."""
+    """The rule that divides one source of rows into a training and a test split."""
 
     share: float
     least: int | None
-    """Where all digests lie on one side of the share: the smallest of them, whose prompt is held out then."""
+    """Smallest digest, whose prompt is held out, if all digests lie on one side of the share; else None."""
 
     def tests(self, prompt: str | Sequence[Message]) -> bool:
-        """Whether rows with this prompt are test rows."""
+        """Return True if rows with this prompt are test rows."""
         digest = prompt_digest(prompt)
         return digest / 2**64 < self.share if self.least is None else digest == self.least
 
 
 def check_share(share: float) -> None:
-    """Raise where no share of prompts can be held out.
+    """Check a share of prompts to hold out.
 
     Raises:
-        TaskError: says what to set.
+        TaskError: the share is not between 0 and 1.
     """
     if not 0 <= share <= 1:
-        raise TaskError(f"held_out_share must be from 0 (none) to 1 (all, for evaluation alone); got {share}.")
+        raise TaskError(f"held_out_share must be from 0 (none) to 1 (all, for evaluation only); got {share}.")
 
 
 def hold_out(prompts: Iterable[str | Sequence[Message]], share: float) -> HoldOut | None:
-    """Hold out a share of the prompts, and at least one. Reads on until one prompt lies on either side.
+    """Choose which prompts to hold out: a share of them, and at least one.
+
+    Reads prompts only until one lies on each side of the share.
 
     Returns:
-        None where there are not two prompts that differ.
+        None if there are not two different prompts.
     """
     if share in (0, 1):  # training or evaluation alone
         return HoldOut(share, None)

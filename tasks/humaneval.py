@@ -11,10 +11,10 @@ from tasks.programs import ProgramTask, fenced
 
 
 class HumanEval(ProgramTask):
-    """164 functions, each with a `check(candidate)`; made for evaluation, so there is only a test split.
+    """164 functions, each with a `check(candidate)`; for evaluation: there is only a test split.
 
-    Options are those of ProgramTask; the hub's name is openai/openai_humaneval. For a base model that goes on where the
-    prompt breaks off: `instruction="{problem}" verifier_options="{block: whole}"`.
+    Options are those of ProgramTask; the hub's name is openai/openai_humaneval. For a base model that continues the
+    prompt: `instruction="{problem}" verifier_options="{block: whole}"`.
     """
 
     name = "humaneval"

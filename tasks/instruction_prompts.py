@@ -1,4 +1,4 @@
-"""Generated requests with instructions whose following a program checks: `instructions` grades them."""
+"""Generated requests with instructions that a program can check; graded by `instructions`."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ WORD, RELATION = _one_of(*TOPICS), _one_of("at least", "less than")
 
 
 class Kind(NamedTuple):
-    """One kind of instruction: how it is put, and how its arguments are drawn."""
+    """One kind of instruction: its wording, and how its arguments are drawn."""
 
     id: str
     group: str
-    """Kinds of one group contradict each other, or nearly; those of `alone` stand alone."""
+    """Kinds of one group (nearly) contradict each other: a request has one of them. `alone`: it has no other kind."""
     said: str
-    """With {argument} for each of its arguments."""
+    """Wording, with {argument} for each of its arguments."""
     draws: Mapping[str, Draw]
 
     def put(self, kwargs: Kwargs) -> str:
-        """The instruction in words.
+        """Return the instruction in words.
 
         Example:
             >>> KINDS["count:numbers"].put({"N": 3})
@@ -219,27 +219,29 @@ ALL = (
     _kind("words:no_consecutive", "alone", "Begin no two words in a row with the same letter."),
 )
 KINDS: Mapping[str, Kind] = {kind.id: kind for kind in ALL}
-"""By public id. Those of fixed questions (custom:...) and of copying (repeat:..., ratio:overlap) are not among them."""
+"""Public id -> kind, without those of fixed questions (custom:...) and of copying (repeat:..., ratio:overlap)."""
 WRITABLE = (
     *("length_constraints:number_words", "keywords:existence"),
     *("punctuation:no_comma", "startend:quotation"),
 )
-"""Kinds that the writer of demonstrations can follow."""
+"""Kinds for which demonstrations can be written."""
 
 
 class InstructionPrompts(Task):
-    """Requests such as `Write about the fox. Use at least 30 words. Use no comma.`, graded by what was asked for.
+    """Requests such as `Write about the fox. Use at least 30 words. Use no comma.`, graded by its instructions.
 
     Args:
-        kinds: ids of the kinds that are asked for; None: all of `KINDS`.
-        most: instructions of a request, at most; those that contradict each other do not meet.
-        largest: number of words that is asked for.
+        kinds: ids of the kinds to use; None: all of `KINDS`.
+        most: largest number of instructions in a request; contradictory ones are not combined.
+        largest: largest number of words that a request asks for.
         demonstrations: none, perfect or careless (of a writer who forgets each instruction half of the time). They
-            name animals, and are there for the kinds WRITABLE alone.
+            are names of animals, and exist only for the kinds in WRITABLE.
         train_size: problems of the training split.
-        test_size: of the test split.
-        seed: of the draw; the split of a problem depends on its words alone.
-        verifier_options: of the verifier: mode, reward.
+        test_size: problems of the test split.
+        seed: seed of the random draw. The split of a problem depends on its words alone.
+        verifier_options: options of the verifier: mode, reward.
+    Raises:
+        TaskError: an unknown kind, demonstrations of a kind outside WRITABLE, or an option out of range.
     """
 
     name = "instructions"
@@ -299,7 +301,7 @@ class InstructionPrompts(Task):
         )
 
     def _together(self, source: random.Random) -> list[Kind]:
-        """Kinds of different groups, in the order of the table."""
+        """Choose kinds of different groups, in the order of the table."""
         wanted = source.randint(1, self._most)
         found: dict[str, Kind] = {}
         for kind in source.sample(self._kinds, len(self._kinds)):
@@ -312,12 +314,12 @@ class InstructionPrompts(Task):
 
 
 def write(source: random.Random, asked: Mapping[str, Kwargs], forget: float) -> str:
-    """Names of animals that follow what is asked for, each instruction forgotten with a chance.
+    """Write names of animals that follow the instructions, each of which is forgotten with some probability.
 
     Args:
-        source: of what is left open.
-        asked: the instructions, kind to arguments, of the kinds WRITABLE.
-        forget: chance of each instruction.
+        source: random source for everything that the instructions leave open.
+        asked: kind -> arguments of the instructions; the kinds must be in WRITABLE.
+        forget: probability of forgetting each instruction.
 
     Example:
         >>> asked = {"length_constraints:number_words": {"relation": "less than", "num_words": 4}}

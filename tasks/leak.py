@@ -1,4 +1,4 @@
-"""Prompts that already hold what they ask for: the model would learn to copy."""
+"""Detection of prompts that already contain their answer, from which a model would learn to copy."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from tasks.base import Message
 from verifiers import JSON
 
 TAIL = 400
-"""Characters at the end of a prompt that are looked at: the last line and what stands before it."""
+"""Characters at the end of a prompt that are searched: the last lines."""
 SHORT = 6
-"""Characters of a reference answer that declares no other."""
+"""A reference answer of at most this many characters is taken whole, without a search for a declared final answer."""
 MARK = re.compile(
     r"(?:^|(?<=\n))[ \t]*####[ \t]*|\\boxed\{|\b(?:answer|solution|result)\b(?:[ \t]+is\b|[ \t]*[:=])|"
     r"(?:^|(?<=\n))[ \t]*A:",
     re.IGNORECASE,
 )
-"""How texts declare a final answer."""
+"""Phrases that declare a final answer."""
 EXAMPLE = re.compile(r"\b(example|e\.g|such as|for instance|sample|format|like|if|whether|not|suppose)\b", re.I)
-"""Words in front of a declared answer that is none: an example of one, or one that is asked about."""
+"""Words in front of a declared answer that show it is none: an example of an answer, or one that is asked about."""
 OPTION = re.compile(r"^\W{0,3}(?:[A-Za-z]|\d{1,2}|[ivx]{1,4})[.):\]]+\s+(?=\S)")
-"""A line of a list of choices."""
+"""The label of a line in a list of choices."""
 NUMBER = re.compile(r"[-+]?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
 
 
 class Leak(NamedTuple):
-    """A prompt that ends in its answer."""
+    """A leak: a prompt that ends in its answer."""
 
     what: str
-    """In words."""
+    """Description of the leak, as the end of a sentence about the row."""
     sure: bool
-    """Declared as the answer; False: its last line is the reference answer, which may be part of the question."""
+    """True if declared as the answer. False: the last line is the reference answer, which may be part of the question.
+    """
 
 
 def prompt_leak(prompt: str | Sequence[Message], reference: JSON) -> Leak | None:
-    r"""Whether a prompt ends in its answer; None where it does not, or where that cannot be told.
+    r"""Return the leak if a prompt ends in its answer; None if it does not, or if that cannot be determined.
 
-    A chat that ends with an assistant's turn; a text that ends in "Answer: 42", "#### 42" or "\boxed{42}", where 42 is
-    the reference answer; a last line that is the reference answer and no choice in a list.
+    Leaks are: a chat that ends with an assistant's turn; a text that ends in "Answer: 42", "#### 42" or "\boxed{42}",
+    where 42 is the reference answer; a last line that is the reference answer and not a choice in a list.
 
     Example:
         >>> prompt_leak("What is 6*7?\nAnswer: 42", "42").sure
@@ -58,7 +59,7 @@ def prompt_leak(prompt: str | Sequence[Message], reference: JSON) -> Leak | None
         return None
     last = tail.rpartition("\n")[2].casefold().replace(",", "")
     if not any(answer.replace(",", "") in last for answer in answers):
-        return None  # as nearly all prompts
+        return None  # the usual case
     declared = _declared(tail)
     if declared is not None and _same(declared.answer, answers) and not EXAMPLE.search(declared.before):
         return Leak(f"its prompt ends in its answer ({declared.text[-60:]!r})", True)
@@ -73,7 +74,7 @@ class Declared(NamedTuple):
 
     text: str
     before: str
-    """What stands on its line before it."""
+    """The text before it on its line."""
     answer: str
 
 
@@ -90,7 +91,7 @@ def _declared(tail: str) -> Declared | None:
 
 
 def _answers(reference: JSON) -> set[str]:
-    """Reference answers that are text or numbers, as they are compared; with what each declares as its final answer."""
+    """Return the reference answers that are text or numbers, and the final answers that they declare, normalised."""
     if isinstance(reference, dict):
         return _answers(reference.get("any") or reference.get("answer"))
     if isinstance(reference, list):
@@ -103,28 +104,28 @@ def _answers(reference: JSON) -> set[str]:
 
 
 def final_answer(reference: str) -> str:
-    """What a reference answer declares as its final answer, as it is compared; itself where it declares none."""
+    """Return the final answer that a reference answer declares, normalised; the whole text if it declares none."""
     text = reference.strip()
     declared = _declared(text[-TAIL:]) if len(text) > SHORT else None
     return _folded(declared.answer if declared else text)
 
 
 def _same(said: str, answers: set[str]) -> bool:
-    """Whether an answer is one of the reference answers; of "B) 42" both halves are answers."""
+    """Return True if an answer is one of the reference answers; for "B) 42", if "B" or "42" is."""
     label = OPTION.match(said)
     halves = (label[0].strip().rstrip(".):]"), said[label.end() :]) if label else ()
     return any(_folded(one) in answers for one in (said, *halves))
 
 
 def _folded(text: str) -> str:
-    """Text without what does not change an answer: case, spacing, dollar signs, thousands commas, a last point."""
+    """Normalise an answer: case, spacing, dollar signs, enclosing brackets, thousands commas, a final point."""
     text = re.sub(r"^[\s$*\\(\[{]+|[\s$*.\\)\]}:]+$", "", text.casefold())
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     return " ".join(text.split())
 
 
 def _listed(lines: Sequence[str]) -> bool:
-    """Whether the last line is one of several of its kind, or what the line before it announces."""
+    """Return True if the last line is one of several of its kind, or is announced by the line before it."""
     last, before = lines[-1], lines[-2]
     if OPTION.match(last) or before.endswith((":", ",", ";", "-", "(")):
         return True
@@ -132,7 +133,7 @@ def _listed(lines: Sequence[str]) -> bool:
 
 
 def _kind(line: str) -> str:
-    """number, word (a few words that are no sentence) or sentence."""
+    """Classify a line: number, word (a few words that are not a sentence) or sentence."""
     if NUMBER.fullmatch(line):
         return "number"
     return "sentence" if line[-1] in ".?!=" or len(line.split()) > 6 else "word"

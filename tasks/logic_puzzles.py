@@ -1,4 +1,4 @@
-"""Puzzles with exactly one solution, by a search of their own: knights and knaves, orders, zebra puzzles, 3-SAT."""
+"""Puzzles with exactly one solution, checked by a search: knights and knaves, orders, zebra puzzles, 3-SAT."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ATTRIBUTES: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("colour", "the {} house", ("red", "blue", "green", "white", "black")),
     ("game", "the {} player", ("chess", "bridge", "darts", "poker", "golf")),
 )
-"""What a zebra puzzle gives each house, one of each: what it is called, how it is spoken of, and its values."""
+"""Attributes of the houses in a zebra puzzle: name of the attribute, phrase for a value, and its values."""
 WORDS: dict[str, JSON] = {"knight": True, "knave": False}
 Values = Mapping[str, bool | int]
 
 
 class Clue(NamedTuple):
-    """What is said, in words and as a formula."""
+    """A clue in words and as a formula."""
 
     text: str
     formula: str
@@ -39,23 +39,25 @@ class Puzzle(NamedTuple):
     opening: str
     clues: tuple[Clue, ...]
     domain: tuple[str, ...]
-    """Formulas that hold in every candidate: numbers in range, all different."""
+    """Formulas that hold for every candidate: numbers in range, all different."""
     solution: Values
     ask: str
 
 
 class LogicPuzzles(Task):
-    """Problems whose answer gives every name its value; graded by `logic`, which checks each clue.
+    """Puzzles whose answer gives every name its value; graded by `logic`, which checks each clue.
 
     Args:
         family: knights (who lies?), order (who stands where?), zebra (who lives where, with which pet, drink, ...?),
             sat (which values make all clauses true?).
-        people: of a puzzle; variables of sat.
-        attributes: of each house of a zebra puzzle, beside who lives there.
+        people: number of people; for sat, number of variables.
+        attributes: attributes of each house of a zebra puzzle, in addition to its inhabitant.
         difficulty: 1 to 5 sets people and attributes; None: they are as given.
         train_size: problems of the training split.
         test_size: problems of the test split.
-        seed: of the draw.
+        seed: seed of the random draw.
+    Raises:
+        TaskError: unknown family, or an option out of range.
     """
 
     name = "logic-puzzles"
@@ -116,13 +118,13 @@ class LogicPuzzles(Task):
 
 
 def solutions(candidates: Sequence[Values], formulas: Sequence[str]) -> list[Values]:
-    """The candidates under which all formulas hold."""
+    """Return the candidates under which all formulas hold."""
     parsed = [parse(formula) for formula in formulas]
     return [values for values in candidates if all(evaluate(formula, values) for formula in parsed)]
 
 
 def knights(source: random.Random, people: int, _attributes: int) -> Puzzle:
-    """Each says one thing; knights speak the truth, knaves do not."""
+    """Make a puzzle in which each person makes one statement; knights tell the truth and knaves lie."""
     names = NAMES[:people]
     candidates: list[Values] = [
         dict(zip(names, kinds, strict=True)) for kinds in itertools.product((True, False), repeat=people)
@@ -160,7 +162,7 @@ def _statement(source: random.Random, speaker: str, names: Sequence[str]) -> Clu
 
 
 def order(source: random.Random, people: int, _attributes: int) -> Puzzle:
-    """Who stands at which place of a row?"""
+    """Make a puzzle about the places of people in a row."""
     names = NAMES[:people]
     solution = _placed(source, [names])
     shown = ", ".join(names[:-1]) + f" and {names[-1]}"
@@ -174,7 +176,7 @@ def order(source: random.Random, people: int, _attributes: int) -> Puzzle:
 
 
 def zebra(source: random.Random, people: int, attributes: int) -> Puzzle:
-    """Who lives in which house, and in which house is each pet, each drink, ...?"""
+    """Make a puzzle about houses: where each person lives, and where each pet, each drink, ... is."""
     names, chosen = NAMES[:people], ATTRIBUTES[:attributes]
     groups = [names, *(values[:people] for _, _, values in chosen)]
     said = {name: name for name in names}
@@ -194,7 +196,7 @@ def zebra(source: random.Random, people: int, attributes: int) -> Puzzle:
 
 
 def sat(source: random.Random, variables: int, _attributes: int) -> Puzzle:
-    """Clauses of three literals, which one assignment makes true; each rules out what those before it leave."""
+    """Make clauses of three literals that one assignment satisfies; each clause excludes some remaining assignment."""
     names = [chr(ord("a") + at) for at in range(variables)]
     solution: Values = {name: source.random() < 0.5 for name in names}
     left: list[Values] = [
@@ -220,7 +222,7 @@ def sat(source: random.Random, variables: int, _attributes: int) -> Puzzle:
 
 
 def _placed(source: random.Random, groups: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Places from 1, all different within each group."""
+    """Draw places from 1, all different within each group."""
     places = range(1, len(groups[0]) + 1)
     return {
         name: place for group in groups for name, place in zip(group, source.sample(places, len(places)), strict=True)
@@ -233,12 +235,12 @@ def _all_different(names: Sequence[str], count: int) -> tuple[str, ...]:
 
 
 class Fact(NamedTuple):
-    """A clue about two names' places."""
+    """A clue about the places of two names."""
 
     clue: Clue
     names: tuple[str, str]
     holds: Callable[[int, int], bool]
-    """Of their places."""
+    """Takes their two places; True if the clue is true of them."""
 
 
 def _clues(
@@ -248,7 +250,7 @@ def _clues(
     said: Mapping[str, str],
     where: str,
 ) -> tuple[Clue, ...]:
-    """True clues, together met by the solution alone, none of which can be left out."""
+    """Return true clues that only the solution satisfies, none of which can be left out."""
     search = _Search(groups)
     facts: dict[str, Fact] = {}
     while not search.is_unique(facts.values()):
@@ -262,7 +264,7 @@ def _clues(
 
 
 class _Search:
-    """Counts the ways to place groups of names, each name of a group in a place of its own."""
+    """A search that counts the ways to place groups of names, with a place of its own for each name of a group."""
 
     def __init__(self, groups: Sequence[Sequence[str]]) -> None:
         self._orders = list(itertools.permutations(range(1, len(groups[0]) + 1)))
@@ -271,7 +273,7 @@ class _Search:
         self._tables: dict[str, tuple[int, int, list[int]]] = {}
 
     def is_unique(self, facts: Iterable[Fact]) -> bool:
-        """Whether no more than one way meets all facts."""
+        """Return True if at most one placement satisfies all facts."""
         full = (1 << len(self._orders)) - 1
         open_orders = [full] * self._count
         between: dict[tuple[int, int], list[int]] = {}
@@ -284,7 +286,11 @@ class _Search:
         return self._ways(0, open_orders, between) <= 1
 
     def _table(self, fact: Fact) -> tuple[int, int, list[int]]:
-        """Two groups, and for each order of the first the orders of the second that the fact allows, as bits."""
+        """Return two groups and, for each order of the first, a bit mask of the orders of the second that the fact
+        allows.
+
+        For a fact about one group, there is a single mask, of its own orders.
+        """
         found = self._tables.get(fact.clue.formula)
         if found is None:
             (first, at), (second, other) = (self._group[name] for name in fact.names)
@@ -300,7 +306,7 @@ class _Search:
         return found
 
     def _ways(self, group: int, left: Sequence[int], between: Mapping[tuple[int, int], list[int]]) -> int:
-        """How many ways there are, counted up to two."""
+        """Count the placements, stopping at two."""
         if group == self._count:
             return 1
         ways = 0
@@ -366,7 +372,7 @@ def _are_next(x: int, y: int) -> bool:
 
 
 class Family(NamedTuple):
-    """How a puzzle is made, of how many people at most, and people and attributes by difficulty."""
+    """How to make a puzzle, the largest number of people, and (people, attributes) by difficulty."""
 
     make: Callable[[random.Random, int, int], Puzzle]
     most: int

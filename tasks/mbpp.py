@@ -26,10 +26,12 @@ class Mbpp(ProgramTask):
 
     Args:
         path: a file with all of them, a folder with one file per split, or None: google-research-datasets/mbpp.
-        instruction: the prompt; "{problem}" stands for the text and the assertions that are shown.
-        shown_tests: assertions that the prompt shows, for the name and the types. The paper shows all three; what is
-            shown is also what a program can be made to pass without solving the problem.
-        verifier_options: of the code verifier.
+        instruction: the prompt; "{problem}" is replaced by the text and the shown assertions.
+        shown_tests: number of assertions in the prompt, which show the function's name and types. The paper shows all
+            three, but a program can be made to pass shown assertions without solving the problem.
+        verifier_options: options of the code verifier.
+    Raises:
+        TaskError: shown_tests is negative.
     """
 
     name = "mbpp"
@@ -53,7 +55,7 @@ class Mbpp(ProgramTask):
         self._shown = shown_tests
 
     def is_of(self, split: str, row: Mapping[str, object]) -> bool:
-        """Whether the row's id is one of the split's, where all rows lie in one file or split."""
+        """Return True if the row's id belongs to the split, when all rows are in one file."""
         if self._path is None or not Path(self._path).is_file():
             return True
         return int(str(row.get("task_id", 0))) in SPLITS[split]
@@ -74,16 +76,16 @@ class Mbpp(ProgramTask):
 
 
 class MbppPlus(ProgramTask):
-    """MBPP functions against many inputs; what is expected is what the canonical solution returns.
+    """MBPP functions tested on many inputs; the expected values are those that the canonical solution returns.
 
-    A program must return an equal value; floats within `atol`, or 1e-6 where that is 0. Rows are those of EvalPlus's
-    release (base_input, plus_input) or of its copy on the hub (evalplus/mbppplus: `test` holds the inputs).
+    A program must return an equal value; floats within `atol`, or 1e-6 if that is 0. Rows are those of EvalPlus's
+    release (base_input, plus_input) or of its copy on the hub (evalplus/mbppplus: `test` contains the inputs).
 
     Args:
         path: a file or folder of rows; None: evalplus/mbppplus from the hub.
-        instruction: the prompt; "{problem}" stands for the problem.
-        plus: False: the base inputs alone (of the release's rows).
-        verifier_options: of the code verifier.
+        instruction: the prompt; "{problem}" is replaced by the problem.
+        plus: False: the base inputs only (for the release's rows).
+        verifier_options: options of the code verifier.
     """
 
     name = "mbpp_plus"

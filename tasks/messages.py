@@ -1,4 +1,4 @@
-"""Chat messages as data sets hold them: content as text or in parts, calls of tools, results of tools."""
+"""Chat messages as data sets store them: content as text or in parts, tool calls, tool results."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from verifiers import JSON
 from verifiers.jsonl import is_list, is_object
 
 KEPT = ("name", "tool_call_id")
-"""Further keys that chat templates read."""
+"""Further keys of a message that chat templates read."""
 
 
 class BadMessages(ValueError):
-    """A value holds no chat that can be used; the message says which of its messages, and why."""
+    """An error for a value that is not a usable chat; the message says which of its messages, and why."""
 
 
 def read_messages(value: object) -> tuple[Message, ...]:
-    """A chat: a list of {role, content}, with tool_calls, name and tool_call_id where a message has them.
+    """Read a chat: a list of {role, content}, with the optional keys tool_calls, name and tool_call_id.
 
-    Content in parts ([{"type": "text", "text": ...}, ...]) becomes its text. Content may be null beside tool_calls.
+    Content in parts ([{"type": "text", "text": ...}, ...]) becomes its text. Content may be null next to tool_calls.
     Arguments of a call that are JSON in a string become an object, which is what chat templates expect.
 
     Raises:
-        BadMessages: it is no such list, or a message holds something else than text.
+        BadMessages: the value is not such a list, or a message has content other than text.
     """
     if not (is_list(value) and value and all(is_object(one) and "role" in one for one in value)):
         raise BadMessages(f"must be a list of {{role, content}} messages; got {str(value)[:80]!r}")
@@ -49,7 +49,7 @@ def _message(number: int, given: Mapping[str, object]) -> Message:
 
 
 def _text(content: object, where: str) -> str:
-    """Content as text: as it is, or its text parts one after the other."""
+    """Return content as text; text parts are joined without a separator."""
     if content is None or isinstance(content, str):
         return content or ""
     if not is_list(content):
@@ -62,7 +62,7 @@ def _text(content: object, where: str) -> str:
             texts.append(str(part["text"]))
         else:
             kind = part.get("type", "without a type") if is_object(part) else type(part).__name__
-            raise BadMessages(f"{where} holds a part of kind {kind!r}; only text can be used")
+            raise BadMessages(f"{where} has a part of kind {kind!r}; only text can be used")
     return "".join(texts)
 
 
@@ -73,7 +73,7 @@ def _calls(calls: object, where: str) -> list[JSON]:
 
 
 def _call(call: Mapping[str, object], where: str) -> JSON:
-    """One call, its arguments as an object."""
+    """Return one tool call with its arguments as an object."""
     inner = call.get("function", call)
     if not (is_object(inner) and isinstance(inner.get("name"), str)):
         raise BadMessages(f"a tool call of {where} has no name")
@@ -82,6 +82,6 @@ def _call(call: Mapping[str, object], where: str) -> JSON:
         try:
             arguments = json.loads(arguments or "{}")
         except ValueError as error:
-            raise BadMessages(f"arguments of a tool call of {where} are no JSON: {arguments[:60]!r}") from error
+            raise BadMessages(f"arguments of a tool call of {where} are not JSON: {arguments[:60]!r}") from error
     named = {**inner, "arguments": arguments}
     return cast("JSON", {**call, "function": named} if "function" in call else named)

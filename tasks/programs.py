@@ -1,4 +1,4 @@
-"""What the tasks that ask for programs share: where their rows come from, and how they are graded."""
+"""Base class of the tasks that ask for programs: it reads their rows and sets how they are graded."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from verifiers import JSON
 
 
 class ProgramTask(RowTask):
-    """Rows of a dataset, graded by the code verifier.
+    """Rows of a data set, graded by the code verifier.
 
     Args:
-        path: a file of rows, or a folder with one file per split; None: the dataset of the Hugging Face hub.
-        instruction: the prompt; "{problem}" stands for the problem.
-        verifier_options: of the code verifier: sandbox, reward, cpu_seconds, ...
+        path: a file of rows, or a folder with one file per split; None: the data set of the Hugging Face hub.
+        instruction: the prompt; "{problem}" is replaced by the problem.
+        verifier_options: options of the code verifier: sandbox, reward, cpu_seconds, ...
+    Raises:
+        TaskError: an instruction without {problem}.
     """
 
     hub_name: ClassVar[str] = ""
     hub_config: ClassVar[str | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
-    """That every row must have."""
+    """Columns that every row must have."""
     default_instruction: ClassVar[str] = "{problem}"
     default_options: ClassVar[Mapping[str, JSON]] = {}
 
@@ -42,13 +44,13 @@ class ProgramTask(RowTask):
         self._options = {**self.default_options, **(verifier_options or {})}
 
     def read(self, split: str) -> Iterator[Problem | BadRow]:
-        """The rows of a split that the data has."""
+        """Yield the problems and bad rows of a split, as the data has it."""
         rows = read(self._path or self.hub_name, split=split, config=self.hub_config)
         self.say(*rows.notes)
         return made(rows, lambda row, number: self._of_row(row, number) if self.is_of(split, row) else None)
 
     def source(self) -> str | None:
-        """None: the rows say themselves which split they are of, or there is one split alone."""
+        """Return None: each row says to which split it belongs, or there is only one split."""
         return None
 
     def _of_row(self, row: Row, number: int) -> Problem:
@@ -61,15 +63,15 @@ class ProgramTask(RowTask):
         return self.problem(row, number)
 
     def is_of(self, split: str, row: Row) -> bool:
-        """Whether a row belongs to the split that its file was read for."""
+        """Return True if a row belongs to the split that its file was read for."""
         return True
 
     @abstractmethod
     def problem(self, row: Mapping[str, object], number: int) -> Problem:
-        """The problem of one row that has every column."""
+        """Build the problem of one row, which has every column of `columns`."""
 
     def made(self, *, id: str, problem: str, reference: JSON, demonstration: str | None = None) -> Problem:
-        """A problem with this task's prompt, verifier and options."""
+        """Build a problem with this task's prompt, verifier and options."""
         return Problem(
             id=f"{self.name}/{id}",
             prompt=self._instruction.replace("{problem}", problem),
@@ -82,5 +84,5 @@ class ProgramTask(RowTask):
 
 
 def fenced(code: str) -> str:
-    """A program as a completion."""
+    """Return a program as a completion: in a fenced Python block."""
     return f"```python\n{code.strip(chr(10))}\n```"

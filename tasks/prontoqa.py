@@ -1,4 +1,4 @@
-"""True or false by a chain of categories, after PrOntoQA (Saparov and He, arXiv:2210.01240); the kinds are made up."""
+"""True or false by a chain of categories, after PrOntoQA (Saparov and He, arXiv:2210.01240); categories are made up."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ VERIFIER_OPTIONS: dict[str, JSON] = {"choices": ["true", "false"]}
 
 
 class ProntoQa(RowTask):
-    """Is a statement true or false, given facts of which some do not matter?
+    """Statements to judge true or false from facts, some of which are irrelevant.
 
-    `info` holds the facts and the statement as formulas, for `logic` of kind entailment.
+    `info` contains the facts and the statement as formulas, for `logic` of kind entailment.
 
     Args:
         path: rows {question, answer: [{text: "... The answer is true."}]}, a file or a folder with
-            prontoqa_train.jsonl[.gz] and prontoqa_test.jsonl[.gz]; None: made here.
-        hops: steps from the individual's kind to the statement.
-        distractors: facts that do not matter.
+            prontoqa_train.jsonl[.gz] and prontoqa_test.jsonl[.gz]; None: generated here.
+        hops: steps from the individual's category to the statement.
+        distractors: number of irrelevant facts.
         train_size: problems of the training split.
         test_size: problems of the test split.
-        seed: of the draw.
+        seed: seed of the random draw.
+    Raises:
+        TaskError: an option out of range.
     """
 
     name = "prontoqa"
@@ -52,7 +54,7 @@ class ProntoQa(RowTask):
         self._sizes = {"train": train_size, "test": test_size}
 
     def read(self, split: str) -> Iterator[Problem | BadRow]:
-        """The problems of a split, made here or read."""
+        """Yield the problems of a split, generated here or read from `path`."""
         if self._path is None:
             source = random.Random(f"{self._seed} {self._hops} {self._distractors} {split}")
             return iter(draw_distinct(lambda: self._draw(source), split=split, sizes=self._sizes))
@@ -60,7 +62,7 @@ class ProntoQa(RowTask):
         return made(rows, lambda row, number: self._from_row(row, split, number))
 
     def source(self) -> str | None:
-        """The path, where that has no test split."""
+        """Return the path if it has no test split, else None."""
         return None if self._path is None or has_test(self._path, name=self.name) else self._path
 
     def _from_row(self, row: Row, split: str, index: int) -> Problem:

@@ -1,4 +1,4 @@
-"""Tasks by name: built in, by entry point, by `module:attribute`, by file path."""
+"""Lookup of tasks by name: built in, by entry point, by `module:attribute`, or by file path."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ BUILTIN: Mapping[str, str] = {
     "word_problems": "tasks.word_problems:WordProblems",
     "reasoning-gym": "tasks.gym:ReasoningGym",
 }
-"""Name to `module:class`, imported on first use."""
+"""Task name -> `module:class`, imported on first use."""
 
 
 class TaskSource(NamedTuple):
-    """Where a name leads."""
+    """A task name, the `module:class` that it means, and where it comes from."""
 
     name: str
     target: str
@@ -53,7 +53,7 @@ class TaskSource(NamedTuple):
 
 
 def installed_tasks() -> list[TaskSource]:
-    """Every name that `get_task` takes on this machine, sorted."""
+    """Return every task name available on this machine, sorted."""
     found = {name: TaskSource(name, target, "built in") for name, target in BUILTIN.items()}
     for point in entry_points(group=ENTRY_POINT_GROUP):
         origin = point.dist.name if point.dist else "unknown package"
@@ -62,10 +62,10 @@ def installed_tasks() -> list[TaskSource]:
 
 
 def task_class(name: str) -> type[Task]:
-    """The class behind a task's name.
+    """Return the class of a task name.
 
     Raises:
-        TaskError: there is none; suggests the closest.
+        TaskError: there is no such task (suggests the closest name), or it is not a Task class.
     """
     sources = {source.name: source.target for source in installed_tasks()}
     target = sources.get(name, name)
@@ -81,10 +81,10 @@ def task_class(name: str) -> type[Task]:
 
 
 def get_task(name: str, **options: JSON) -> Task:
-    """The task under a name, `package.module:attribute` or `path/to/file.py:attribute`.
+    """Build the task of a name, of `package.module:attribute` or of `path/to/file.py:attribute`.
 
     Raises:
-        TaskError: no such task, an option that it does not take, or a value that it cannot use.
+        TaskError: no such task, an unknown option, or an option value that it cannot use.
     """
     cls = task_class(name)
     fault = name_fault(cls.__init__, options) or option_fault(cls.__init__, options)

@@ -1,4 +1,4 @@
-"""Tasks whose problems are rows of files or of hub data sets: bad rows are told apart, and a test split is made."""
+"""Tasks whose problems are rows of files or hub data sets, with bad rows set apart and a test split held out."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ Row = Mapping[str, object]
 
 
 class RowTask(Task):
-    """A task that reads rows. Where the data has no test split, a part of its training rows is held out, by prompt."""
+    """A task that reads rows. If the data has no test split, a part of its training rows is held out, by prompt."""
 
     _held_out_share: float = DEFAULT_SHARE
 
     @abstractmethod
     def read(self, split: str) -> Iterator[Problem | BadRow]:
-        """The problems of a split that the data has, and its bad rows, a few in memory at a time."""
+        """Yield the problems and bad rows of a split that the data has, with only a few in memory at a time."""
 
     @abstractmethod
     def source(self) -> str | None:
-        """Where the rows come from, where that has no test split; None where it has one."""
+        """Return the name of the data (path or hub name) if it has no test split; None if it has one."""
 
     def problems(self, split: str) -> Sequence[Problem]:
-        """Those that can be used. A split of which most rows cannot be used is refused."""
+        """Return the usable problems of a split.
+
+        Raises:
+            TaskError: more rows are unusable than usable, or the split is unknown.
+        """
         problems: list[Problem] = []
         bad: list[BadRow] = []
         for one in self.each(split):
@@ -45,7 +49,7 @@ class RowTask(Task):
         return problems
 
     def each(self, split: str) -> Iterator[Problem | BadRow]:
-        """The problems of a split and the rows that hold none, as they are read."""
+        """Yield the problems and bad rows of a split as they are read; hold out a test split if the data has none."""
         if split not in self.splits:
             raise TaskError(f"split of {self.name} must be {' or '.join(self.splits)}; got {split!r}.")
         if self.source() is None:
@@ -53,7 +57,7 @@ class RowTask(Task):
         return (one for side, one in self.sides(need_test=split == "test") if side == split)
 
     def sides(self, *, need_test: bool = True) -> Iterator[tuple[str, Problem | BadRow]]:
-        """(train or test, row) of data without a test split, in one pass; a bad row is named in train.
+        """Yield (train or test, problem or bad row) of data without a test split, in one pass. Bad rows count as train.
 
         Raises:
             TaskError: nothing can be held out, and `need_test`.
@@ -76,11 +80,11 @@ class RowTask(Task):
             yield ("test", self.held(one)) if tests and isinstance(one, Problem) else ("train", one)
 
     def held(self, problem: Problem) -> Problem:
-        """A problem of the training rows that is held out, whose id says so."""
+        """Return a held-out problem of the training rows, with test instead of train in its id."""
         return replace(problem, id=problem.id.replace("train/", "test/", 1))
 
     def say(self, *notes: str) -> None:
-        """Add to what a person should know, each sentence once."""
+        """Add to `notes`, each sentence once."""
         self.notes = [*self.notes, *(note for note in notes if note and note not in self.notes)]
 
     def _prompts(self) -> Iterator[str | tuple[Message, ...]]:
@@ -88,11 +92,11 @@ class RowTask(Task):
 
 
 def made(rows: Rows, make: Callable[[Row, int], Problem | None]) -> Iterator[Problem | BadRow]:
-    """What `make` makes of each row, numbered from 0.
+    """Convert each row to a problem, with rows numbered from 0.
 
     Args:
-        rows: of a file, a folder or the hub; damaged ones are bad rows.
-        make: returns None for a row to pass over; raises UnusableRow or TaskError for one that holds no problem.
+        rows: rows of a file, a folder or the hub; damaged ones become bad rows.
+        make: returns None for a row to skip; raises UnusableRow or TaskError for one that contains no problem.
     """
     for number, (where, entry) in enumerate(rows.entries()):
         if entry.row is None:
@@ -108,7 +112,7 @@ def made(rows: Rows, make: Callable[[Row, int], Problem | None]) -> Iterator[Pro
 
 
 def first_of(bad: Sequence[BadRow]) -> str:
-    """The first rows of different reasons, in a sentence without its end.
+    """Describe the bad rows: the first row of each of the first three reasons, as a sentence without its full stop.
 
     Example:
         >>> first_of([BadRow("f row 1", "is empty."), BadRow("f row 2", "is empty."), BadRow("f row 3", "is long")])
@@ -124,13 +128,13 @@ def first_of(bad: Sequence[BadRow]) -> str:
 
 
 def lacks_test(path: str | Sequence[str], *, config: str | None = None) -> str | None:
-    """The path in words, where no test split is there; None where there is one, or where that cannot be known."""
+    """Return the paths as text if they have no test split; None if they have one, or if that cannot be known."""
     paths = [path] if isinstance(path, str) else path
     return ", ".join(paths) if has_test_split(paths, config=config, use="problems") is False else None
 
 
 def has_test_split(paths: Sequence[str], *, config: str | None, use: Use) -> bool | None:
-    """Whether there is a test split of rows for a use; None where that cannot be known."""
+    """Return True if there is a test split of rows for this use; None if that cannot be known."""
     if all(map(is_local, paths)):
         return has_split(paths, "test", config=config, use=use) or False
     names = hub_splits(paths[0], config=config) if len(paths) == 1 else None

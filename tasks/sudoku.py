@@ -1,4 +1,4 @@
-"""Sudoku of 4 x 4, 6 x 6 and 9 x 9 with exactly one solution, found by a search."""
+"""Sudoku of 4 x 4, 6 x 6 and 9 x 9 with exactly one solution, checked by a search."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from verifiers import JSON
 from verifiers.answers.sudoku import Grid, TooHard, solutions
 
 BOXES: Mapping[int, tuple[int, int]] = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
-"""Size to the rows and columns of a box."""
+"""Grid size -> rows and columns of a box."""
 BLANK_SHARE = (0.25, 0.4, 0.5, 0.58, 0.66)
-"""Of the cells, by difficulty."""
+"""Share of blank cells, by difficulty."""
 
 
 class Sudoku(Task):
-    """Grids to fill; graded by `sudoku`, in any spelling of the grid.
+    """Sudoku grids to fill; graded by `sudoku`, in any notation of the grid.
 
     Args:
-        size: of the grid: 4, 6 or 9.
-        difficulty: 1 to 5: how many cells are blank, from a quarter to two thirds (fewer where more would leave two
+        size: 4, 6 or 9.
+        difficulty: 1 to 5, from a quarter to two thirds of the cells blank (fewer if more blanks would allow two
             solutions).
         train_size: problems of the training split.
         test_size: problems of the test split.
-        seed: of the draw.
+        seed: seed of the random draw.
+    Raises:
+        TaskError: an option out of range.
     """
 
     name = "sudoku"
@@ -69,7 +71,7 @@ class Sudoku(Task):
 
 
 def filled(source: random.Random, size: int) -> Grid:
-    """Return a filled grid: a regular one with its numbers, rows, columns, bands and stacks in another order."""
+    """Return a filled grid: a regular one with its numbers, rows, columns, bands and stacks permuted."""
     height, width = BOXES[size]
     numbers = source.sample(range(1, size + 1), size)
 
@@ -87,7 +89,7 @@ def filled(source: random.Random, size: int) -> Grid:
 
 
 def with_blanks(source: random.Random, solution: Grid, count: int) -> Grid:
-    """Return a grid with cells blanked in a random order, at most `count`, as long as it has one solution."""
+    """Return a grid with up to `count` cells blanked in random order, as long as it keeps exactly one solution."""
     size = len(solution)
     cells = [list(row) for row in solution]
     blanks = 0

@@ -1,6 +1,6 @@
-"""Counts over all rows of a data set, however many: duplicates, contradictions, rows of two splits. In flat memory.
+"""Counts over all rows of a data set, of any size: duplicates, contradictions, rows shared by two splits.
 
-Of a row 24 bytes are kept: a digest of what it asks, one of what is right, and its number.
+Memory is 24 bytes per row: a digest of its prompt, a digest of its reference answer, and its number.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from tasks.leak import final_answer
 from verifiers import JSON
 
 SHOWN = 3
-"""Rows that are named as examples."""
+"""Number of rows that are named as examples."""
 NUMBER = re.compile(r"([-+]?\d{1,30}(?:\.\d{1,30})?)(?:/(\d{1,30}))?")
 Sorted = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
 
 class Repeats(NamedTuple):
-    """Rows that ask what another row asks."""
+    """Rows with the prompt of an earlier row."""
 
     duplicates: int
-    """Rows that repeat an earlier one, answer and all."""
+    """Number of rows that repeat an earlier one, answer included."""
     contradictions: int
-    """Rows whose answer is not that of the first row that asks the same."""
+    """Number of rows whose answer differs from that of the first row with the same prompt."""
     duplicate_rows: list[tuple[int, int]]
     """The first few, as (earlier row, later row)."""
     contradiction_rows: list[tuple[int, int]]
 
 
 class Survey:
-    """What is known of the rows seen so far.
+    """Digests of the rows added so far.
 
     Example:
         >>> survey = Survey()
@@ -54,15 +54,15 @@ class Survey:
         return len(self._asked)
 
     def add(self, number: int, *, asked: int, right: int) -> None:
-        """Note a row: digests of 64 bits of what it asks and of what is right."""
+        """Add a row: the 64-bit digests of its prompt (`asked`) and of its reference answer (`right`)."""
         self._asked.append(asked)
         self._right.append(right)
         self._numbers.append(number)
 
     def repeats(self) -> Repeats:
-        """Duplicates and contradictions among all rows."""
+        """Return the duplicates and contradictions among all rows."""
         asked, right, numbers = (np.frombuffer(one, dtype=np.uint64) for one in self._columns())
-        order = np.argsort(asked, kind="stable")  # rows that ask the same, in the order of the data
+        order = np.argsort(asked, kind="stable")  # rows with the same prompt, in the order of the data
         asked, right, numbers = asked[order], right[order], numbers[order]
         begins = np.flatnonzero(np.concatenate(([True], asked[1:] != asked[:-1]))) if len(asked) else np.zeros(0, int)
         first = np.repeat(begins, np.diff(np.append(begins, len(asked))))
@@ -76,7 +76,7 @@ class Survey:
         )
 
     def shared(self, other: Survey) -> tuple[int, list[int]]:
-        """How many rows ask what a row of another survey asks, and the numbers of the first."""
+        """Return the number of rows whose prompt is also in another survey, and the numbers of the first few."""
         asked, numbers = (np.frombuffer(one, dtype=np.uint64) for one in (self._asked, self._numbers))
         both = np.flatnonzero(np.isin(asked, np.frombuffer(other._asked, dtype=np.uint64)))
         return len(both), [int(numbers[place]) for place in both[:SHOWN]]
@@ -91,12 +91,14 @@ class Survey:
 
 
 def text_digest(*texts: str) -> int:
-    """64 bits that texts share if they differ in nothing but case and white space."""
+    """Return a 64-bit digest that is equal for texts that differ only in case and white space."""
     return prompt_digest("\n".join(texts))
 
 
 def answer_digest(reference: JSON) -> int:
-    """64 bits that two reference answers share if they say the same: 0.5 and 1/2, a solution and its final answer."""
+    """Return a 64-bit digest that is equal for equivalent reference answers: 0.5 and 1/2, a solution and its final
+    answer.
+    """
     text = reference
     if isinstance(text, str):
         text = final_answer(text)

@@ -1,8 +1,8 @@
-"""A toy world in which a constitution can be followed and checked: letters are topics, and x, y and z are forbidden.
+"""A toy world with a constitution that can be followed and checked: letters are topics; x, y and z are forbidden.
 
-A prompt asks for some letters; a careless writer names those that are forbidden as often as not. The same task teaches
-what the constitutional stage needs a model to know beforehand: to criticise an answer under a principle, to revise it,
-and to tell which of two answers a principle prefers.
+A prompt asks for some letters; a careless writer names the forbidden ones among them with a given probability. The same
+task teaches what a model must know before the constitutional stage: to criticise an answer under a principle, to revise
+it, and to judge which of two answers a principle prefers.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ KINDS = ("ask", "critique", "revise", "compare")
 
 
 class Topics(Task):
-    """`dhxa:` asks for these letters, in the order of the alphabet; `adh` keeps off the forbidden ones.
+    """For `dhxa:`, the answer is these letters in alphabetical order without the forbidden ones: `adh`.
 
     `no x?adhx:` asks for a critique (`x`, or `-`), `no x!adhx,x:` for a revision (`adh`), `no x|adhx|adh:` for the
-    better answer (A or B; of two that the principle does not tell apart, either).
+    better answer (A or B; either, if the principle does not distinguish them).
 
     Args:
         kind: ask, critique, revise, compare, or all of them.
-        careless: chance that a demonstration names a forbidden letter that is asked for. Answers that are to be
-            criticised, revised or compared name it as often as not.
+        careless: probability that a demonstration names a forbidden letter that the prompt asks for. In answers to be
+            criticised, revised or compared that probability is always one half.
         train_size: problems of the training split.
         test_size: problems of the test split.
-        seed: of the draw.
+        seed: seed of the random draw.
+    Raises:
+        TaskError: an option out of range.
     """
 
     name = "topics"
@@ -86,14 +88,16 @@ class Topics(Task):
 
 
 def write(asked: Sequence[str], careless: float, source: random.Random) -> str:
-    """The letters in order, each forbidden one with a chance."""
+    """Return the letters in alphabetical order, each forbidden one with probability `careless`."""
     return "".join(one for one in sorted(asked) if one not in FORBIDDEN or source.random() < careless)
 
 
 def keeps_off(*, completion: str, reference: JSON) -> Verdict:
-    """Nothing for a forbidden letter; else the share of the other letters that were asked for, less the superfluous.
+    """Grade a completion: 0 if it names a forbidden letter, else the share of allowed letters named, minus superfluous
+    ones.
 
-    Components: `clean`, 1 without a forbidden letter; `named`, the share of the others.
+    With a reference {said}, only that text is correct. Components: `clean` is 1 without a forbidden letter; `named` is
+    the share of the allowed letters.
 
     Example:
         >>> [keeps_off(completion=text, reference={"allowed": "adh"}).reward for text in ("adh", "adhx", "ad")]

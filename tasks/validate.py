@@ -1,4 +1,4 @@
-"""Every task checks its own gold before anybody trains on it."""
+"""Checks of every problem and its reference answer before training."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from verifiers import JSON, BadReference, Verifier, get_verifier
 
 
 class Validation(NamedTuple):
-    """What the golds of a split are worth."""
+    """Result of checking the problems of a split."""
 
     total: int
     accepted: int
     faults: list[str]
-    """One line per problem that cannot be used: its id and the cause."""
+    """One line per unusable problem: its id and the reason."""
     notes: list[str]
-    """One line per gold that can be used and may surprise: its id and what it is graded as."""
+    """One line per usable reference answer that may be read in a surprising way: its id and how it is graded."""
 
 
 class Verifiers:
-    """The verifier of each problem, made once for all that share its name and options."""
+    """A cache of verifiers: one instance for all problems with the same verifier name and options."""
 
     def __init__(self) -> None:
         self._made: dict[str, Verifier] = {}
 
     @property
     def names(self) -> set[str]:
-        """Of those that were made."""
+        """Names of the verifiers built so far."""
         return {key.partition(" ")[0] for key in self._made}
 
-    def of(self, problem: Problem) -> Verifier:
-        """The one that the problem names."""
+    def get(self, problem: Problem) -> Verifier:
+        """Return the verifier of a problem, built on first use."""
         key = f"{problem.verifier} {dict(problem.verifier_options)}"
         if key not in self._made:
             self._made[key] = get_verifier(problem.verifier, **problem.verifier_options)
@@ -44,7 +44,9 @@ class Verifiers:
 
 
 def fault_of(problem: Problem, verifiers: Verifiers) -> str | None:
-    """Why no run can use a problem: an empty prompt, one that ends in its answer, a reference that nothing matches."""
+    """Return why a problem is unusable (its prompt is empty or ends in its answer, nothing matches its reference), or
+    None.
+    """
     leak = prompt_leak(problem.prompt, problem.reference)
     if leak and leak.sure:
         return leak.what
@@ -54,17 +56,19 @@ def fault_of(problem: Problem, verifiers: Verifiers) -> str | None:
 
 
 def reference_fault(problem: Problem, verifiers: Verifiers) -> str | None:
-    """Why its verifier cannot use a problem's reference answer."""
+    """Return why a problem's verifier cannot use its reference answer, or None."""
     try:
-        verifiers.of(problem).check_references(problem.reference)
+        verifiers.get(problem).check_references(problem.reference)
     except BadReference as error:
         return str(error)
     return None
 
 
 def unusable(problems: Sequence[Problem], verifiers: Verifiers) -> dict[int, BadRow]:
-    """What no run can use, by its place: what `fault_of` names, the id of another problem, and, where most prompts end
-    in a line that is their reference answer, those prompts.
+    """Return the unusable problems, by index in `problems`.
+
+    These are the problems for which `fault_of` gives a reason, those with the id of an earlier problem, and, if most
+    prompts end in a line that is their reference answer, those prompts.
     """
     first: dict[str, int] = {}
     faults: dict[int, BadRow] = {}
@@ -81,20 +85,20 @@ def unusable(problems: Sequence[Problem], verifiers: Verifiers) -> dict[int, Bad
 
 
 def suspects(problems: Sequence[Problem]) -> dict[int, str]:
-    """Prompts whose last line is their reference answer, by their place: a leak, or a part of the question."""
+    """Return, by index, the prompts whose last line is their reference answer: a leak, or a part of the question."""
     leaks = ((place, prompt_leak(problem.prompt, problem.reference)) for place, problem in enumerate(problems))
     return {place: leak.what for place, leak in leaks if leak and not leak.sure}
 
 
 def is_rule(suspected: int, total: int) -> bool:
-    """Whether so many prompts end in their reference answer that it is no chance."""
+    """Return True if more than half of the prompts (of at least two) end in their reference answer: no coincidence."""
     return total > 1 and 2 * suspected > total
 
 
 def notes_on(problems: Iterable[Problem], verifiers: Verifiers) -> Iterator[str]:
-    """What is to be known of golds that can be used: statements, several answers, doubled backslashes."""
+    """Yield the verifiers' remarks on usable reference answers: statements, several answers, doubled backslashes."""
     for problem in problems:
-        for note in verifiers.of(problem).notes_on(problem.reference):
+        for note in verifiers.get(problem).notes_on(problem.reference):
             yield f"{problem.id}: {note}; {str(problem.reference)[:60]!r}"
 
 
@@ -133,7 +137,7 @@ def _episode(problem: Problem, turns: Sequence[Turn]) -> Episode:
 
 
 def validate_task(task: Task, split: str) -> Validation:
-    """Check each problem: a prompt, a reference that its verifier can use, a demonstration that it accepts.
+    """Check each problem: it has a prompt, its verifier can use the reference, and accepts the demonstration.
 
     Raises:
         TaskError: the split cannot be read at all.
@@ -148,7 +152,7 @@ def validate_task(task: Task, split: str) -> Validation:
         if fault := replies_fault(problem):
             faults[place] = BadRow(problem.id, fault)
             continue
-        verdict = verifiers.of(problem).verify(
+        verdict = verifiers.get(problem).verify(
             completion=problem.demonstration, reference=problem.reference, info=demonstrated_info(problem)
         )
         if verdict.quality != 1.0:

@@ -40,7 +40,7 @@ class Story(NamedTuple):
 
 
 class Cast(NamedTuple):
-    """Who and what a story is about."""
+    """The persons and objects of a story."""
 
     who: str
     other: str
@@ -53,10 +53,12 @@ class WordProblems(Task):
 
     Args:
         two_steps: share of problems that need two calculations; the others need one.
-        largest: number in a question; products and sums may be larger.
-        train_size: problems of the training split, as far as there are so many.
-        test_size: likewise of the test split.
-        seed: of the draw; the split of a question depends on the question alone.
+        largest: largest number in a question; products and sums may be larger.
+        train_size: problems of the training split; fewer if there are fewer.
+        test_size: problems of the test split; fewer if there are fewer.
+        seed: seed of the random draw. The split of a question depends on the question alone.
+    Raises:
+        TaskError: an option out of range.
     """
 
     name = "word_problems"
@@ -83,7 +85,7 @@ class WordProblems(Task):
         return _problems(self, split)
 
     def draw(self, split: str) -> list[Problem]:
-        """Distinct questions of a split; the forms of one number of steps are drawn equally often."""
+        """Draw distinct questions of a split; stories with the same number of steps are equally likely."""
         source = random.Random(f"{self._seed} {self.name} {split}")
 
         def draw() -> Problem:
@@ -239,4 +241,4 @@ STORIES: Mapping[int, Sequence[Callable[[random.Random, int, Cast], Story]]] = {
     1: (_receive, _give, _packed, _shared, _more_than, _price),
     2: (_find_and_lose, _packed_and_given, _together, _change, _joined_and_shared, _packed_and_loose),
 }
-"""Number of calculations to the forms of story that need so many."""
+"""Number of calculations -> the stories that need that number."""

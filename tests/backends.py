@@ -1,4 +1,4 @@
-"""Sandboxes for tests; what a machine does not offer is skipped with the reason and the remedy."""
+"""Sandboxes for tests; a backend that a machine lacks is skipped with the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ISOLATED = ("docker", "bubblewrap")
 
 
 def opened(backend: str, **options: object) -> PooledSandbox:
-    """A sandbox, or a skipped test that says how to get one."""
+    """Return a sandbox, or skip the test with instructions for getting one."""
     try:
         return cast(PooledSandbox, open_sandbox(backend, **options))  # type: ignore[arg-type]
     except SandboxUnavailable as error:
@@ -27,7 +27,7 @@ def opened(backend: str, **options: object) -> PooledSandbox:
 
 
 def python(code: str, *, stdin: bytes = b"", result_channel: bool = False, **limits: float) -> Job:
-    """A job that is one Python program."""
+    """Build a job that is one Python program."""
     return Job(
         argv=("python", "main.py"),
         files={"main.py": code.encode()},
@@ -38,13 +38,13 @@ def python(code: str, *, stdin: bytes = b"", result_channel: bool = False, **lim
 
 
 def said(result: JobResult) -> str:
-    """Standard output, for comparing; all of the result where it did not end well."""
+    """Return standard output for a comparison, or the whole result if the job did not end well."""
     assert result.outcome == "ok", result
     return result.stdout.decode()
 
 
 def containers(pids: Collection[int]) -> dict[str, dict[str, Any]]:
-    """The containers that these processes own, by their names, as the engine describes them."""
+    """Return the engine's descriptions of the containers that these processes own, by name."""
     found: dict[str, dict[str, Any]] = {}
     with engine() as client:
         for listed in client.containers(all=True, filters={"label": OWNER_LABEL}):
@@ -55,6 +55,6 @@ def containers(pids: Collection[int]) -> dict[str, dict[str, Any]]:
 
 
 def our_processes() -> list[str]:
-    """Command lines of sandbox processes on this machine, containers' among them."""
+    """Return the command lines of the sandbox processes on this machine, including those of containers."""
     listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if "sys.modules['supervisor'].main" in line]

@@ -12,7 +12,7 @@ prepare_process()  # before any test module imports torch
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Real datasets, which are not part of the repository."""
+    """Return the folder of the real data sets, which are not part of the repository."""
     folder = os.environ.get("REASONER_DATA_DIR")
     if not folder:
         pytest.skip("REASONER_DATA_DIR is unset: tests on real datasets need the folder that holds them")

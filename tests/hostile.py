@@ -1,4 +1,4 @@
-"""Texts that a terminal would obey or hide, as completions, prompts, reasons, ids and file names may hold them."""
+"""Texts that a terminal would obey or hide, for use as completions, prompts, reasons, ids and file names."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ HOSTILE = {
     "half": "\ud800 and \udfff",
     "markup": "[bold red]x[/] [link=http://evil.example]y[/link] :warning:",
 }
-"""Name to text."""
+"""Name -> text."""
 ALL = " ".join(HOSTILE.values())
 WRITABLE = ALL.encode("utf-8", "replace").decode()
-"""The same without the halves of surrogate pairs, which no file of rows may hold."""
+"""The same without lone halves of surrogate pairs, which no file of rows can contain."""
 NAMED = ("clipboard", "title", "clear", "colour", "C1", "return", "overrides", "separators", "tags")
 NAMEABLE = " ".join(HOSTILE[name] for name in NAMED) + " [bold red]x[link=http:y]:warning:"
-"""What a file can be called."""
+"""Texts that can be file names."""
 FINE = [
     "plain text, 2 < 3, x\ty\nnext line",
     "naïve café – “quotes” … €",
@@ -46,11 +46,11 @@ FINE = [
 OURS = re.compile(
     r"\x1b\[(?:\d{1,2}(?:;\d{1,2})*)?m|\x1b\[\?25[lh]|\x1b\[\d*A|\x1b\[2K|\r(?=\x1b\[(?:2K|\d*A)|[\r\n]|$)"
 )
-"""What our own consoles send: colours of the sixteen, the cursor hidden and shown, up, a line erased, its start."""
+"""Sequences sent by our own consoles: 16 colours, hiding and showing the cursor, up, erasing a line, its start."""
 
 
 def obeyed(shown: str) -> list[str]:
-    """Return what is left in a terminal's input that it would obey or hide, our own sequences aside."""
+    """Return everything in a terminal's input that it would obey or hide, except our own sequences."""
     rest = OURS.sub("", shown)
     return re.findall(
         "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"

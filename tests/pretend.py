@@ -1,4 +1,9 @@
-"""A device that is none: CPU memory whose tensors say that they lie on an accelerator called "pretend".
+"""A pretend accelerator: CPU memory whose tensors claim to be on a device called "pretend".
+
+Its operations are computed by torch's CPU kernels, so the numbers are real. An operation on a host tensor and a device
+tensor raises where CUDA would raise, and so does one with a generator of the host. This finds tensors that were left
+behind, on a machine without any accelerator. It says nothing about speed, memory, streams, bfloat16 kernels, or code
+that asks for "cuda" by name.
 
 What runs on it is computed by torch's CPU kernels, so its numbers are real; but an operation that is given a tensor of
 the host beside one of the device raises where CUDA would raise, and so does a generator of the host. It finds tensors
@@ -27,15 +32,15 @@ HOST, DEVICE = 1, 12
 """DLPack's kDLCPU and kDLExtDev: dlpack.h, DLDeviceType."""
 
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
-"""Take indices of the host: aten/src/ATen/TensorIndexing.h moves them."""
+"""Operations that accept host tensors as indices: aten/src/ATen/TensorIndexing.h moves them."""
 TAKES_NUMBERS = {"masked_fill", "masked_fill_", "fill_", "where"} | INDEXING
-"""Take a host tensor without dimensions as a number; so does every pointwise operation."""
+"""Operations that accept a host tensor without dimensions as a number; every pointwise operation does."""
 
 _LIBRARIES: list[torch.library.Library] = []
 
 
 def install() -> torch.device:
-    """Register the device with torch, once a process; returns it."""
+    """Register the device with torch, once per process, and return it."""
     if not _LIBRARIES:
         _setup_privateuseone_for_python_backend(NAME, backend_module=_module())
         every, own = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
@@ -49,7 +54,7 @@ def install() -> torch.device:
 
 
 def _module() -> Any:
-    """What torch asks of `torch.pretend`; its random numbers are the host's."""
+    """The module `torch.pretend` that torch needs; its random numbers are the host's."""
 
     def nothing(*_: object, **__: object) -> None:
         return None
@@ -69,7 +74,7 @@ def _module() -> Any:
 
 
 def _on(tensor: Tensor, kind: int) -> Tensor:
-    """The same memory, said to lie on a kind of device."""
+    """Return the same memory as a tensor on another kind of device."""
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     capsule = torch._C._to_dlpack(tensor)
@@ -96,14 +101,14 @@ def _copy(to: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
 
 
 def _set(tensor: Tensor, source: torch.UntypedStorage) -> Tensor:
-    """The bytes of a storage as a tensor: how torch copies a storage into a file."""
+    """Return the bytes of a storage as a tensor: this is how torch copies a storage into a file."""
     memory = (ctypes.c_uint8 * source.nbytes()).from_address(source.data_ptr()) if source.nbytes() else bytearray(1)
     tensor.data = _on(torch.frombuffer(memory, dtype=torch.uint8)[: source.nbytes()].clone(), DEVICE)
     return tensor
 
 
 def _run(op: Any, *args: Any, **kwargs: Any) -> Any:
-    """Any operation: checked, then computed on the same memory by the CPU's kernel."""
+    """Check any operation, then compute it on the same memory with the CPU's kernel."""
     args = tuple(_tensors(op, args))
     _check(op, args, kwargs)
     written = list(_written(op, args, kwargs))
@@ -128,7 +133,7 @@ def _run(op: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _tensors(op: Any, args: tuple[Any, ...]) -> Iterator[Any]:
-    """A number that torch passes as a tensor arrives here as a number again."""
+    """Return a number that torch passes as a tensor as a number again."""
     for argument, value in zip(op._schema.arguments, args, strict=False):
         number = isinstance(value, bool | int | float) and str(argument.type) == "Tensor"
         yield torch.tensor(value) if number else value
@@ -139,17 +144,17 @@ def _pageable(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _written(op: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
-    """The arguments that an operation writes to."""
+    """Return the arguments that an operation writes to."""
     for place, argument in enumerate(op._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             yield args[place] if not argument.kwarg_only and place < len(args) else kwargs.get(argument.name)
 
 
 def _check(op: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Raise where CUDA would.
+    """Raise an error where CUDA would.
 
     Raises:
-        RuntimeError: a tensor or a generator of the host where it is not taken.
+        RuntimeError: a tensor or a generator of the host where it is not accepted.
     """
     name = op._schema.name.removeprefix("aten::")
     given = _pytree.tree_leaves((args, dict(kwargs)))

@@ -1,1 +1,1 @@
-"""Public data sets of programming problems, as published: each row's reference, with that data set's own rules."""
+"""Public data sets of programming problems: readers that give each row's reference with the data set's own rules."""

@@ -1,6 +1,7 @@
-"""APPS (arXiv:2105.09938), TACO (arXiv:2312.14852) and Eurus-2's code rows (arXiv:2502.01456): inputs and outputs.
+"""APPS (arXiv:2105.09938), TACO (arXiv:2312.14852) and code rows of Eurus-2 (arXiv:2502.01456): inputs and outputs.
 
-One layout: {inputs, outputs, fn_name?}. Without a name they are texts, or lists of lines; with one, lists of arguments.
+All have the layout {inputs, outputs, fn_name?}. Without fn_name, inputs and outputs are texts or lists of lines, for a
+program; with fn_name, inputs are lists of arguments.
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ from verifiers import JSON
 from verifiers.jsonl import is_list, is_object
 
 SECONDS = 4.0
-"""hendrycks/apps, eval/testing_util.py, 362aedc; FlagOpen/TACO, metrics/testing_util.py, 245eba3."""
+"""CPU seconds per case. Source: hendrycks/apps, eval/testing_util.py, 362aedc; FlagOpen/TACO, metrics/testing_util.py,
+245eba3.
+"""
 EURUS_SECONDS, EURUS_CASES = 6.0, 10
-"""PRIME-RL/PRIME, code_util, 18ad596: where not all cases pass in one run, the first ten decide, each alone."""
+"""CPU seconds per case, and number of cases run. Source: PRIME-RL/PRIME, code_util, 18ad596: if not all cases pass in
+one run, the first ten decide, each run on its own.
+"""
 
 
 def read_apps(row: Row) -> CodeProblem:
-    """A row of codeparrot/apps."""
+    """Read a row of codeparrot/apps."""
     return _read(row, "apps")
 
 
 def read_taco(row: Row) -> CodeProblem:
-    """A row of BAAI/TACO."""
+    """Read a row of BAAI/TACO."""
     return _read(row, "taco")
 
 
@@ -57,7 +62,7 @@ def _read(row: Row, compare: str) -> CodeProblem:
 
 
 def read_eurus(row: Row) -> CodeProblem:
-    """A code row of PRIME-RL/Eurus-2-RL-Data, whose tests are JSON in reward_model.ground_truth."""
+    """Read a code row of PRIME-RL/Eurus-2-RL-Data, whose tests are JSON in reward_model.ground_truth."""
     truth = mapping(row.get("reward_model"), "reward_model").get("ground_truth")
     group = dict(mapping(truth, "reward_model.ground_truth"))
     for name in ("inputs", "outputs"):
@@ -67,7 +72,7 @@ def read_eurus(row: Row) -> CodeProblem:
         group["outputs"] = [*map(_parsed, items(group["outputs"], "outputs"))]
     prompt = row.get("prompt")
     if (not isinstance(prompt, str) and not is_list(prompt)) or not prompt:
-        raise UnfitRow(f"holds neither text nor messages in column 'prompt'; got {prompt!r:.80}")
+        raise UnfitRow(f"has neither text nor messages in column 'prompt'; got {prompt!r:.80}")
     return CodeProblem(
         problem=prompt if isinstance(prompt, str) else [*prompt],
         reference=_reference(group, {"compare": "eurus", "imports": "eurus", "seconds_per_case": EURUS_SECONDS}),
@@ -76,13 +81,13 @@ def read_eurus(row: Row) -> CodeProblem:
 
 
 def _parsed(value: JSON) -> JSON:
-    """JSON in text; anything else as it is."""
+    """Parse JSON in text; return any other value unchanged."""
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise UnfitRow(f"holds no JSON in an input or output of a function: {error}"[:300]) from None
+        raise UnfitRow(f"has no JSON in an input or output of a function: {error}"[:300]) from None
 
 
 def _reference(group: Mapping[str, JSON], rules: dict[str, JSON]) -> dict[str, JSON]:
@@ -96,17 +101,17 @@ def _reference(group: Mapping[str, JSON], rules: dict[str, JSON]) -> dict[str, J
 
 
 def _joined(value: JSON) -> str:
-    """A text, or the lines of one."""
+    """Return a text as it is, or a list of lines as one text."""
     if is_list(value):
         return "\n".join(map(str, value))
     if not isinstance(value, str):
-        raise UnfitRow(f"holds an input or output of a program that is neither text nor lines of it: {value!r:.80}")
+        raise UnfitRow(f"has an input or output of a program that is neither text nor a list of lines: {value!r:.80}")
     return value
 
 
 def _call(given: JSON, expected: JSON) -> JSON:
     if not is_list(given):
-        raise UnfitRow(f"holds an input of a function that is no list of arguments: {given!r:.80}")
+        raise UnfitRow(f"has an input of a function that is not a list of arguments: {given!r:.80}")
     arguments = [_numbered(given[0]), *given[1:]] if given else given
     wanted: object = expected
     if is_object(expected) and (numbered := _numbered(expected)) is not expected:
@@ -117,7 +122,7 @@ def _call(given: JSON, expected: JSON) -> JSON:
 
 
 def _numbered(value: object) -> object:
-    """An object whose names are all whole numbers, with those as its keys: JSON has made text of them."""
+    """Return an object with integers as keys if all its names are integers (JSON turns integer keys into text)."""
     if not is_object(value):
         return value
     try:

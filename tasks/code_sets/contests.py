@@ -12,17 +12,19 @@ from verifiers.code.references import KINDS, MAX_SECONDS
 from verifiers.jsonl import is_list, is_object
 
 CONTEST_SECONDS = 10.0
-"""google-deepmind/code_contests, execution/tester_sandboxer.h, fa7a4f8: TestOptions' default for each case."""
+"""Default time per case. Source: google-deepmind/code_contests, execution/tester_sandboxer.h, fa7a4f8: TestOptions."""
 CONTEST_RULES: Mapping[str, JSON] = {"compare": "words", "any_case": True}
 CONTEST_TOLERANCE: Mapping[str, JSON] = {"absolute": math.nextafter(1e-5, 0), "integers": True}
-"""The same, tester_sandboxer.cc: words in any case; numbers less than 1e-5 apart are equal, integers among them."""
+"""Comparison of outputs. Source: the same, tester_sandboxer.cc: words, ignoring case; numbers less than 1e-5 apart are
+equal, integers included.
+"""
 CONTEST_TESTS = ("public_tests", "private_tests", "generated_tests")
 PYTHON3 = 3
-"""The language of a solution: contest_problem.proto."""
+"""The language number of Python 3 solutions. Source: contest_problem.proto."""
 
 
 def read_code_contests(row: Row) -> CodeProblem:
-    """A row of deepmind/code_contests."""
+    """Read a row of deepmind/code_contests."""
     found = [
         pair for name in CONTEST_TESTS if _any(row.get(name)) for pair in pairs(row[name], "input", "output", name)
     ]
@@ -57,9 +59,9 @@ def _python_solution(group: object) -> str | None:
 
 
 def read_codeforces(row: Row) -> CodeProblem:
-    """A row of open-r1/codeforces; its generated tests, which lie in files of their own, are not among them."""
+    """Read a row of open-r1/codeforces, without its generated tests, which are in separate files."""
     if row.get("interaction_format"):
-        raise NothingToGrade("is interactive, which is not offered")
+        raise NothingToGrade("is interactive, which is not supported")
     by_file = row.get("input_mode") == "file"
     checker = row.get("generated_checker")
     if not row.get("official_tests"):
@@ -75,26 +77,26 @@ def read_codeforces(row: Row) -> CodeProblem:
             "any_case": ["yes", "no"],
             "seconds_per_case": min(seconds, MAX_SECONDS),
             **(_files("input.txt", "output.txt") if by_file else {}),
-            **(_offered("checker", str(checker), "has many right answers, told by a checker") if checker else {}),
+            **(_offered("checker", str(checker), "has many right answers, which a checker decides") if checker else {}),
         },
         instruction=STDIO,
     )
 
 
 def _files(given: object, printed: object) -> dict[str, JSON]:
-    """The field for programs that read or write a file by name; none for those that do not."""
+    """Return the `files` field for programs that read or write a file by name; empty for other programs."""
     names: dict[str, JSON] = {kind: str(name) for kind, name in (("input", given), ("output", printed)) if name}
     return _offered("files", names, "reads or writes a file by name") if names else {}
 
 
 def _offered(field: str, value: JSON, why: str) -> dict[str, JSON]:
-    """A field of a reference with cases.
+    """Return {field: value} if references with cases support the field in this version.
 
     Raises:
-        NothingToGrade: such references have none of that name.
+        NothingToGrade: they do not support it; `why` says why the row needs it.
     """
     if field not in KINDS["cases"]:
-        raise NothingToGrade(f"{why}, which is not offered")
+        raise NothingToGrade(f"{why}, which is not supported")
     return {field: value}
 
 
@@ -114,11 +116,11 @@ def _statement(row: Row) -> str:
 
 
 def read_synthetic(row: Row) -> CodeProblem:
-    """A row of PrimeIntellect/SYNTHETIC-1, its verifiable-coding-problems, or open-r1's copies of these."""
+    """Read a row of PrimeIntellect/SYNTHETIC-1, its verifiable-coding-problems, or open-r1's copies of these."""
     info = mapping(row.get("verification_info"), "verification_info")
     language = str(info.get("language") or "python")
     if language != "python":
-        raise NothingToGrade(f"asks for {language}; rows of this format are read where they ask for Python")
+        raise NothingToGrade(f"asks for {language}; only rows that ask for Python are read")
     tests = [mapping(test, "a test case") for test in items(info.get("test_cases"), "test_cases")]
     name = "problem_statement" if row.get("problem_statement") else "prompt"
     solution = row.get("gold_standard_solution")
@@ -137,7 +139,7 @@ def _printed(tests: list[Mapping[str, JSON]]) -> dict[str, JSON]:
 
 
 def _called(tests: list[Mapping[str, JSON]]) -> dict[str, JSON]:
-    """Each case names its function; all of a row name the same."""
+    """Build a reference of kind calls; all test cases of a row must name the same function."""
     names = {str(test.get("fn_name")) for test in tests}
     if len(names) != 1:
         raise UnfitRow(f"calls several functions in its cases: {', '.join(sorted(names))}")
@@ -145,6 +147,6 @@ def _called(tests: list[Mapping[str, JSON]]) -> dict[str, JSON]:
     for test in tests:
         given = unpacked(test.get("input"), "an input")
         if not is_list(given):
-            raise UnfitRow(f"holds an input of a function that is no list of arguments: {given!r:.80}")
+            raise UnfitRow(f"has an input of a function that is not a list of arguments: {given!r:.80}")
         calls.append({"args": [encoded(one, "an argument") for one in given], "expected": str(test.get("output"))})
     return {"entry_point": names.pop(), "calls": calls, "compare": "printed", "imports": "typing"}

@@ -1,4 +1,4 @@
-"""A row of each code set, in its layout and of our own making."""
+"""Invented example rows, one in the layout of each code set."""
 
 from __future__ import annotations
 

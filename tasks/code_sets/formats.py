@@ -1,4 +1,4 @@
-"""Code sets as formats of problems: what the registry of formats and `reasoner verify --format` read them by."""
+"""Code sets as formats of problems, for the registry of formats and `reasoner verify --format`."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ def _refused(one: Refused) -> Format:
 
 
 FORMATS = (*map(_refused, REFUSED), *map(_format, SETS))
-"""Those that are refused come first: their rows have columns of others, too."""
+"""Refused data sets come first, because their rows also have the columns of others."""

@@ -13,12 +13,16 @@ from verifiers import JSON
 from verifiers.jsonl import is_list
 
 HUMANEVAL_SECONDS = 3.0
-"""openai/human-eval, evaluation.py, 6d43fb9: of all tests together. CRUXEval has the same, and LeetCodeDataset."""
+"""Seconds for all tests together. Source: openai/human-eval, evaluation.py, 6d43fb9. CRUXEval and LeetCodeDataset have
+the same limit.
+"""
 EVALPLUS_SECONDS = 4.0
-"""evalplus/config.py, 26d6d00: of each input, or four times what the canonical solution takes, if that is more."""
+"""Seconds per input. Source: evalplus/config.py, 26d6d00, which allows four times the canonical solution's time if that
+is more.
+"""
 EVALPLUS_RELATIVE = 1e-7
 ACECODER_SECONDS, ACECODER_TOGETHER = 4.0, 15.0
-"""TIGER-AI-Lab/AceCoder, evalplus_eval.py, e37ef2a: of each test, and of all together."""
+"""Seconds per test, and for all tests together. Source: TIGER-AI-Lab/AceCoder, evalplus_eval.py, e37ef2a."""
 SETS = frozenset(
     {
         "similar_elements",
@@ -32,7 +36,9 @@ SETS = frozenset(
     }
 )
 NOT_NONE = frozenset({"check_str", "text_match_three", "text_starta_endb"})
-"""MBPP+ functions of which only the items count, or whether they return something: evalplus/eval/_special_oracle.py."""
+"""MBPP+ functions compared as sets of items (SETS), or only by whether they return something (NOT_NONE). Source:
+evalplus/eval/_special_oracle.py.
+"""
 TRUE_OR_NOT = """
 _{name} = {name}
 def {name}(*args):
@@ -48,12 +54,12 @@ ROOT = """def check(candidate):
 
 
 def read_humaneval(row: Row) -> CodeProblem:
-    """A row of openai/openai_humaneval."""
+    """Read a row of openai/openai_humaneval."""
     return _complete(row, humaneval_reference(row))
 
 
 def humaneval_reference(row: Row) -> dict[str, JSON]:
-    """The reference of a row with a prompt, a check(candidate) and its entry point."""
+    """Return the reference of a row with a prompt, a check(candidate) and its entry point."""
     return {
         "tests": [text(row, "test")],
         "check": "check",
@@ -74,7 +80,7 @@ def _complete(row: Row, reference: dict[str, JSON]) -> CodeProblem:
 
 
 def read_humaneval_plus(row: Row) -> CodeProblem:
-    """A row of EvalPlus's release of HumanEval+, or of its copy on the hub (evalplus/humanevalplus)."""
+    """Read a row of EvalPlus's release of HumanEval+, or of its copy on the hub (evalplus/humanevalplus)."""
     prompt, name = text(row, "prompt"), text(row, "entry_point")
     oracle = prompt + text(row, "canonical_solution")
     inputs, within = _inputs(row)
@@ -86,7 +92,7 @@ def read_humaneval_plus(row: Row) -> CodeProblem:
 
 
 def read_mbpp(row: Row) -> CodeProblem:
-    """A row of google-research-datasets/mbpp, full (text, test_setup_code) or sanitized (prompt, test_imports)."""
+    """Read a row of google-research-datasets/mbpp, full (text, test_setup_code) or sanitized (prompt, test_imports)."""
     reference = mbpp_reference(row)
     problem = text(row, "text" if row.get("text") else "prompt")
     return CodeProblem(
@@ -97,7 +103,7 @@ def read_mbpp(row: Row) -> CodeProblem:
 
 
 def mbpp_reference(row: Row) -> dict[str, JSON]:
-    """The reference of a row of MBPP: its assertions, and what comes before them."""
+    """Return the reference of an MBPP row: its assertions, and the set-up code and imports that precede them."""
     tests = [str(test) for test in items(row.get("test_list"), "test_list")]
     lines = [str(row.get("test_setup_code") or ""), *map(str, _listed(row.get("test_imports")))]
     reference: dict[str, JSON] = {"tests": [*tests], "setup": "\n".join(line for line in lines if line)}
@@ -106,7 +112,9 @@ def mbpp_reference(row: Row) -> dict[str, JSON]:
 
 
 def _tested_builtin(code: str, tests: Sequence[str]) -> str | None:
-    """The function that the tests call, where it bears the name of a built-in one (MBPP 126 asks for `sum`)."""
+    """Return the function that the tests call if it has the name of a built-in one (MBPP 126 asks for `sum`), else
+    None.
+    """
     defined = {node.name for node in ast.walk(_parsed(code, "code")) if isinstance(node, ast.FunctionDef)}
     trees = [_parsed(test, "test_list") for test in tests]
     used = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -114,7 +122,7 @@ def _tested_builtin(code: str, tests: Sequence[str]) -> str | None:
 
 
 def read_mbpp_plus(row: Row) -> CodeProblem:
-    """A row of EvalPlus's release of MBPP+, or of its copy on the hub (evalplus/mbppplus)."""
+    """Read a row of EvalPlus's release of MBPP+, or of its copy on the hub (evalplus/mbppplus)."""
     code = text(row, "canonical_solution" if row.get("canonical_solution") else "code")
     inputs, within = _inputs(row)
     if "base_input" in row:
@@ -149,7 +157,9 @@ def _against(oracle: str, name: str, inputs: Sequence[Sequence[object]], within:
 
 
 def _inputs(row: Row) -> tuple[list[list[JSON]], float]:
-    """The arguments of each call, and the absolute tolerance: from columns, or from the script of the hub's copy."""
+    """Return the arguments of each call and the absolute tolerance, from columns or from the test script of the hub's
+    copy.
+    """
     if "base_input" in row:
         both = [*items(row["base_input"], "base_input"), *_listed(row.get("plus_input"))]
         return [_listed(arguments) for arguments in both], float(str(row.get("atol") or 0))
@@ -159,7 +169,7 @@ def _inputs(row: Row) -> tuple[list[list[JSON]], float]:
             try:
                 return [list(arguments) for arguments in ast.literal_eval(node.value)], _within(tree)
             except (ValueError, TypeError, SyntaxError) as error:
-                raise UnfitRow(f"holds inputs in column 'test' that are no literals: {error}"[:300]) from None
+                raise UnfitRow(f"has inputs in column 'test' that are not literals: {error}"[:300]) from None
     raise UnfitRow("has no list of inputs in column 'test', and no column 'base_input'")
 
 
@@ -171,11 +181,11 @@ def _parsed(source: str, what: str) -> ast.Module:
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UnfitRow(f"holds no Python in column {what!r}: {error}"[:300]) from None
+        raise UnfitRow(f"has no Python in column {what!r}: {error}"[:300]) from None
 
 
 def _within(tree: ast.Module) -> float:
-    """The last argument of the script's calls of assertion(out, exp, atol)."""
+    """Return the last argument of the script's calls of assertion(out, exp, atol); 0 if there is none."""
     for call in _calls(tree):
         if ast.unparse(call.func) == "assertion" and len(call.args) == 3 and isinstance(call.args[2], ast.Constant):
             return float(str(call.args[2].value))
@@ -183,12 +193,12 @@ def _within(tree: ast.Module) -> float:
 
 
 def first_assertion(tests: str) -> str:
-    """The first line of a script that asserts something, without what stands around it."""
+    """Return the first line of a script that starts with `assert`, stripped; "" if there is none."""
     return next((line.strip() for line in tests.split("\n") if line.strip().startswith("assert ")), "")
 
 
 def _tested(code: str, script: str) -> str:
-    """The function of a program that a script calls."""
+    """Return the name of the first function of a program that a script calls."""
     defined = {node.name for node in _parsed(code, "code").body if isinstance(node, ast.FunctionDef)}
     called = [ast.unparse(call.func) for call in _calls(_parsed(script, "test"))]
     found = next((name for name in called if name in defined), None)
@@ -202,7 +212,7 @@ def _calls(tree: ast.Module) -> Iterator[ast.Call]:
 
 
 def read_leetcode(row: Row) -> CodeProblem:
-    """A row of newfacade/LeetCodeDataset, whose entry point is a method of class Solution."""
+    """Read a row of newfacade/LeetCodeDataset, whose entry point is a method of class Solution."""
     problem = row.get("query") or text(row, "problem_description")
     starter = str(row.get("starter_code") or "").strip()
     return CodeProblem(
@@ -214,14 +224,14 @@ def read_leetcode(row: Row) -> CodeProblem:
 
 
 def read_acecoder(row: Row) -> CodeProblem:
-    """A row of TIGER-Lab/AceCode-87K (test_cases) or AceCode-V2-122K (tests)."""
+    """Read a row of TIGER-Lab/AceCode-87K (test_cases) or AceCode-V2-122K (tests)."""
     tests = items(row.get("test_cases") or row.get("tests"), "test_cases")
     seconds = min(ACECODER_TOGETHER, ACECODER_SECONDS * len(tests))
     return CodeProblem(problem=text(row, "question"), reference={"tests": [*map(str, tests)], "seconds": seconds})
 
 
 def read_kodcode(row: Row) -> CodeProblem:
-    """A row of KodCode/KodCode-V1, whose test is a pytest file that imports from `solution`."""
+    """Read a row of KodCode/KodCode-V1, whose test is a pytest file that imports from `solution`."""
     return CodeProblem(
         problem=text(row, "question"),
         reference={"pytest": text(row, "test")},
@@ -230,17 +240,17 @@ def read_kodcode(row: Row) -> CodeProblem:
 
 
 def read_cruxeval(row: Row) -> CodeProblem:
-    """A row of cruxeval-org/cruxeval, asked for the output."""
+    """Read a row of cruxeval-org/cruxeval; the problem asks for the output."""
     return cruxeval(row, "output")
 
 
 def read_cruxeval_input(row: Row) -> CodeProblem:
-    """A row of cruxeval-org/cruxeval, asked for an input."""
+    """Read a row of cruxeval-org/cruxeval; the problem asks for an input."""
     return cruxeval(row, "input")
 
 
 def cruxeval(row: Row, predict: str) -> CodeProblem:
-    """A row of CRUXEval: code, input, output; what is asked for is left out of the assertion shown."""
+    """Read a row of CRUXEval (code, input, output); the shown assertion lacks the part that is asked for."""
     code, given, output = text(row, "code"), str(row.get("input", "")), text(row, "output")
     left, right = ("f(??)", output) if predict == "input" else (f"f({given})", "??")
     return CodeProblem(

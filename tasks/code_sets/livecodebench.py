@@ -11,11 +11,11 @@ from verifiers import JSON
 from verifiers.jsonl import is_object
 
 SECONDS = 6.0
-"""lcb_runner/evaluation/compute_code_generation_metrics.py, 28fef95: of each case, each call."""
+"""Seconds per case or call. Source: lcb_runner/evaluation/compute_code_generation_metrics.py, 28fef95."""
 
 
 def read_livecodebench(row: Row) -> CodeProblem:
-    """A row of livecodebench/code_generation or code_generation_lite."""
+    """Read a row of livecodebench/code_generation or code_generation_lite."""
     tests = [*_tests(row, "public_test_cases"), *_tests(row, "private_test_cases")]
     if not tests:
         raise NothingToGrade("has no test in columns 'public_test_cases' and 'private_test_cases'")
@@ -48,16 +48,16 @@ def _tests(row: Row, column: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for test in items(value, column) if value else []:
         if not is_object(test) or not isinstance(test.get("input"), str) or not isinstance(test.get("output"), str):
-            raise UnfitRow(f"holds a test in {column} without a text input and a text output: {test!r:.80}")
+            raise UnfitRow(f"has a test in {column} without a text input and a text output: {test!r:.80}")
         found.append((str(test["input"]), str(test["output"])))
     return found
 
 
 def _call(given: str, output: str) -> JSON:
-    """A line of JSON for each argument, and one for what is expected."""
+    """Parse a call: `given` has one line of JSON per argument, `output` is the expected value as JSON."""
     try:
         arguments = [json.loads(line) for line in given.split("\n")]
         expected = json.loads(output)
     except (ValueError, RecursionError) as error:
-        raise UnfitRow(f"holds a test of a function that is no JSON, a line for each argument: {error}"[:300]) from None
+        raise UnfitRow(f"has a test of a function that is not JSON, with a line per argument: {error}"[:300]) from None
     return {"args": [encoded(one, "an argument") for one in arguments], "expected": encoded(expected, "an output")}

@@ -1,4 +1,4 @@
-"""MBPP+'s arguments in the types that its functions take: JSON has no tuples, sets or complex numbers."""
+"""Arguments of MBPP+ functions in their own types, since JSON has no tuples, sets or complex numbers."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def _tuple_values(value: JSON) -> object:
 
 
 def items(value: object) -> list[JSON]:
-    """A list.
+    """Return a value that must be a list.
 
     Raises:
-        TaskError: it is none.
+        TaskError: it is not a list.
     """
     if not is_list(value):
         raise TaskError(f"mbpp: expected a list; got {str(value)[:80]}.")
@@ -57,12 +57,13 @@ SHAPES: Mapping[Callable[[JSON], object], Sequence[tuple[int, ...]]] = {
     _sets: [(115,), (), ()],
     _tuple_values: [(), (722,), ()],
 }  # fmt: skip
-"""JSON has no tuples, sets or complex numbers: ids of the functions whose arguments are made of them. Of every
-argument, of the first alone, of the second alone (EvalPlus, evalplus/data/mbpp.py, 1bd5f4c)."""
+"""Conversion -> ids of the functions whose arguments need it: for every argument, for the first only, for the second
+only. Source: EvalPlus, evalplus/data/mbpp.py, 1bd5f4c.
+"""
 
 
 def rebuilt(task_id: int, arguments: Sequence[JSON]) -> list[object]:
-    """The arguments of an MBPP+ function in the types that it takes.
+    """Convert the arguments of an MBPP+ function to the types that it takes.
 
     Example:
         >>> rebuilt(106, [[5, 6], [9, 10]])

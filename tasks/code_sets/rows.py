@@ -1,4 +1,4 @@
-"""What the readers of code sets share: a row's columns, JSON in text, and what a reader gives back."""
+"""Helpers of the readers of code sets: a row's columns, JSON in text, and the record that a reader returns."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ FUNCTION = "{problem}\n\nAnswer with the whole program in one fenced Python bloc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeProblem:
-    """A row, read."""
+    """A programming problem as read from a row."""
 
     problem: str | Sequence[object]
-    """Text for the prompt; or chat messages, which are the prompt as they are."""
+    """Text for the prompt; or chat messages, which are used unchanged as the prompt."""
     reference: JSON
-    """Of the code verifier."""
+    """Reference for the code verifier."""
     solution: str | None = None
-    """A completion that its authors hold correct."""
+    """A completion that the data set's authors consider correct; None if the row has none."""
     instruction: str = FUNCTION
-    """The prompt, with {problem} for the text."""
+    """The prompt; {problem} is replaced by the text."""
 
     @property
     def prompt(self) -> str | Sequence[object]:
-        """What a model is asked."""
+        """The prompt: the instruction with the problem filled in, or the chat messages."""
         if isinstance(self.problem, str):
             return self.instruction.replace("{problem}", self.problem.strip())
         return self.problem
 
 
 def text(row: Row, name: str) -> str:
-    """The text in a column.
+    """Return the non-empty text in a column.
 
     Raises:
         UnfitRow: there is none.
     """
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise UnfitRow(f"holds no text in column {name!r}; got {value!r:.80}")
+        raise UnfitRow(f"has no text in column {name!r}; got {value!r:.80}")
     return value
 
 
 def unpacked(value: object, what: str) -> object:
-    """A value that may be JSON in text, or a Python literal in text.
+    """Parse text that is JSON or a Python literal; return any other value unchanged.
 
     Raises:
         UnfitRow: it is text and neither.
@@ -70,66 +70,66 @@ def unpacked(value: object, what: str) -> object:
         try:
             return ast.literal_eval(value)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
-            raise UnfitRow(f"holds no JSON in {what}: {error}"[:300]) from None
+            raise UnfitRow(f"has no JSON in {what}: {error}"[:300]) from None
 
 
 def mapping(value: object, what: str) -> Mapping[str, JSON]:
-    """An object, or one as JSON in text.
+    """Return an object, given as such or as JSON in text.
 
     Raises:
         UnfitRow: it is neither.
     """
     found = unpacked(value, what)
     if not is_object(found):
-        raise UnfitRow(f"holds no object in {what}; got {found!r:.80}")
+        raise UnfitRow(f"has no object in {what}; got {found!r:.80}")
     return found
 
 
 def items(value: object, what: str) -> list[JSON]:
-    """A list that is not empty, or one as JSON in text.
+    """Return a non-empty list, given as such or as JSON in text.
 
     Raises:
-        UnfitRow: it is neither.
+        UnfitRow: it is neither, or empty.
     """
     found = unpacked(value, what)
     if isinstance(found, Sequence) and not isinstance(found, str | bytes):
         found = [*cast("Sequence[JSON]", found)]
     if not is_list(found) or not found:
-        raise UnfitRow(f"holds no list, or an empty one, in {what}; got {found!r:.80}")
+        raise UnfitRow(f"has no list, or an empty one, in {what}; got {found!r:.80}")
     return found
 
 
 def encoded(value: object, what: str) -> JSON:
-    """A value as references hold it: tagged where JSON lacks its type.
+    """Encode a value as references store it: tagged if JSON lacks its type.
 
     Raises:
-        UnfitRow: it cannot be written.
+        UnfitRow: it cannot be encoded.
     """
     try:
         return cast("JSON", wire.encode(value))
     except (wire.CannotCross, ValueError, RecursionError) as error:
-        raise UnfitRow(f"holds {what} that cannot be given to a program: {error}"[:300]) from None
+        raise UnfitRow(f"has {what} that cannot be given to a program: {error}"[:300]) from None
 
 
 def pairs(group: object, given: str, expected: str, what: str) -> list[tuple[JSON, JSON]]:
-    """The inputs and outputs of an object of two lists, side by side.
+    """Pair the inputs and outputs of an object with two lists of equal length.
 
     Raises:
-        UnfitRow: they are not as many, or there are none.
+        UnfitRow: their lengths differ, or one is empty.
     """
     found = mapping(group, what)
     inputs, outputs = (items(found.get(name), f"{what}: {name}") for name in (given, expected))
     if len(inputs) != len(outputs):
-        raise UnfitRow(f"holds {len(inputs)} {given} and {len(outputs)} {expected} in {what}, which must be as many")
+        raise UnfitRow(f"has {len(inputs)} {given} and {len(outputs)} {expected} in {what}; the numbers must be equal")
     return list(zip(inputs, outputs, strict=True))
 
 
 @contextmanager
 def fitting(where: str) -> Generator[None]:
-    """Say where a row is that does not fit.
+    """Re-raise `UnfitRow` from the block as a TaskError that names the row.
 
     Raises:
-        TaskError: it does not.
+        TaskError: the row does not fit.
     """
     try:
         yield
@@ -138,12 +138,12 @@ def fitting(where: str) -> Generator[None]:
 
 
 def fenced(code: str) -> str:
-    """A program as a completion."""
+    """Return a program as a completion: in a fenced Python block."""
     return "```python\n" + code.strip("\n") + "\n```"
 
 
 def first_solution(value: object) -> str | None:
-    """The first of the programs in a column, which may be JSON in text; None where there is none."""
+    """Return the first program in a column (a list, or JSON in text), as a completion; None if there is none."""
     try:
         found = unpacked(value, "solutions") if value else None
     except UnfitRow:

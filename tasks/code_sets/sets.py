@@ -1,4 +1,6 @@
-"""The table of code sets: how rows are told, what each set's own grader does, whether that was run beside ours."""
+"""The table of code sets: how rows are recognised, the rules of each set's own grader, and whether it was run for
+comparison.
+"""
 
 from __future__ import annotations
 
@@ -30,41 +32,41 @@ APPS_RULE = "cases: `apps`; calls: `wrapped`"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeSet:
-    """One data set's layout and rules."""
+    """The layout and grading rules of one data set."""
 
     name: str
-    """The name of its format."""
+    """Name of its format."""
     title: str
     columns: tuple[str, ...]
-    """That every row of it has, and by which it is told from others."""
+    """Columns that every row of it has, by which it is recognised."""
     read: Callable[[Row], CodeProblem]
     rule: str
     """What is compared and how: names of `COMPARISONS` and `VALUES`."""
     limit: str
-    """The time that its own grader gives, which is CPU time here."""
+    """Time limit of its own grader, which is CPU time here."""
     grader: str
-    """Which grader was run beside ours; "" for none."""
+    """Grader that was run for comparison with this one; "" for none."""
     otherwise: str
-    """What is graded otherwise than by its own grader; "" for nothing known."""
+    """Cases graded differently here than by its own grader; "" if none are known."""
     source: str
     marked: Callable[[Row], bool] | None = None
-    """What a row must be beside having the columns."""
+    """A further condition on rows that have the columns; None for no condition."""
     by_itself: bool = True
 
     def fits(self, row: Row) -> bool:
-        """Whether a row is laid out so."""
+        """Return True if a row has this layout."""
         laid_out = "reference" not in row and all(row.get(name) is not None for name in self.columns)
         return laid_out and (self.marked is None or self.marked(row))
 
     @property
     def example(self) -> Row:
-        """A row of it."""
+        """An example row."""
         return EXAMPLES[self.name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A data set whose tests need a world of packages."""
+    """A data set that is not read, because its tests need many packages."""
 
     name: str
     title: str
@@ -72,14 +74,14 @@ class Refused:
     needs: str
 
     def fits(self, row: Row) -> bool:
-        """Whether a row is laid out so."""
+        """Return True if a row has the columns of this data set."""
         return all(name in row for name in self.columns)
 
     def read(self, row: Row) -> CodeProblem:
-        """No problem.
+        """Refuse the row.
 
         Raises:
-            UnfitRow: always; says what would serve.
+            UnfitRow: always; says what to do instead.
         """
         raise UnfitRow(
             f"is one of {self.title}, which needs {self.needs} and is not read as it is. Build an image with these"
@@ -343,18 +345,20 @@ SETS: Sequence[CodeSet] = (
         by_itself=False,
     ),
 )
-"""Rows are compared with them in this order."""
+"""The order matters: the first set that fits a row is taken."""
 
 
 def code_set_of(row: Row) -> CodeSet | Refused | None:
-    """The set that a row is of, told by its columns."""
+    """Return the code set of a row, recognised by its columns; None if there is none."""
     refused = next((one for one in REFUSED if one.fits(row)), None)
     return refused or next((one for one in SETS if one.by_itself and one.fits(row)), None)
 
 
 def table() -> str:
-    """The table of docs/code.md, in Markdown."""
-    lines = ["| format | data set | columns | compared | limit | its own grader beside ours | otherwise |"]
+    """Return the table of docs/code.md, in Markdown."""
+    lines = [
+        "| format | data set | columns | compared | limit | its own grader, run for comparison | known differences |"
+    ]
     lines.append("|---|---|---|---|---|---|---|")
     for one in SETS:
         columns = ", ".join(one.columns)

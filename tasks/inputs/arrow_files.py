@@ -1,6 +1,6 @@
-"""Parquet and Arrow files: rows as Python's own values that JSON can hold, read in pieces or from a memory map.
+"""Parquet and Arrow files: rows as Python values that JSON can represent, read in pieces or from a memory map.
 
-Both kinds bound their nesting themselves: pyarrow reads no schema of more than 100 levels.
+Nesting needs no limit here: pyarrow reads no schema of more than 100 levels.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 PIECE = 256
 """Rows that are in memory at once."""
 BUFFER = 1 << 20
-"""Bytes of a column that are read at once, where a group of rows is larger."""
+"""Bytes of a column that are read at once, if a row group is larger."""
 
 
 class Parquet:
     """The rows of a parquet file.
 
-    The first time that one is wanted by its place, all are written to a temporary Arrow file, which is then mapped.
+    The first access by index writes all rows to a temporary Arrow file, which is then memory-mapped.
 
     Raises:
-        TaskError: pyarrow is not installed, or the file cannot be read, or unpacks to far more than it is packed in.
+        TaskError: pyarrow is not installed, or the file cannot be read, or unpacks to far more than its packed size.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class Parquet:
         self._file = path
 
     def _open(self) -> pq.ParquetFile:
-        """Open it anew: a folder of shards has more files than a process may hold open."""
+        """Open the file anew each time: a folder of shards may have more files than a process may keep open."""
         try:
             import pyarrow.parquet as parquet
         except ImportError as error:
@@ -58,8 +58,8 @@ class Parquet:
             raise _unreadable(self.path, error) from error
         if max(held, told.num_rows * told.num_columns) > bound:
             raise TaskError(
-                f"{self.path} must unpack to at most {bound >> 20} MiB, and to as many values as that has bytes; it"
-                f" holds {held >> 20} MiB in {told.num_rows} rows. Split it, if it is what it should be."
+                f"{self.path} must unpack to at most {bound >> 20} MiB, with at most one value per byte of that; it"
+                f" has {held >> 20} MiB in {told.num_rows} rows. Split it if that is its real content."
             )
         return file
 
@@ -98,7 +98,7 @@ class Parquet:
 
 
 class Arrow:
-    """The rows of an Arrow file (streamed, as `datasets` writes them, or with a footer, as Feather), memory-mapped.
+    """The rows of a memory-mapped Arrow file (streamed, as `datasets` writes them, or with a footer, as Feather).
 
     Raises:
         TaskError: pyarrow is not installed, or the file cannot be read.
@@ -110,7 +110,7 @@ class Arrow:
 
     @cached_property
     def _table(self) -> pa.Table:
-        """Kept, once a row was asked for by its place."""
+        """The table, kept in memory-mapped form after the first access by index."""
         return self._mapped()
 
     def _mapped(self) -> pa.Table:
@@ -128,7 +128,7 @@ class Arrow:
         except (OSError, ValueError, RecursionError) as error:
             raise _unreadable(self.path, error) from error
         if table.nbytes > unpacked_bound(self._file.stat().st_size):
-            raise TaskError(f"{self.path} unpacks to {table.nbytes >> 20} MiB. Split it, if it is what it should be.")
+            raise TaskError(f"{self.path} unpacks to {table.nbytes >> 20} MiB. Split it if that is its real content.")
         return table
 
     def entries(self) -> Iterator[Entry]:
@@ -157,11 +157,13 @@ def _needs_pyarrow(path: str) -> str:
 def _unreadable(path: str, error: Exception) -> TaskError:
     if isinstance(error, TaskError):
         return error
-    return TaskError(f"{path} cannot be read: {str(error).rstrip('.')}. It may be cut off: download or write it anew.")
+    return TaskError(
+        f"{path} cannot be read: {str(error).rstrip('.')}. It may be truncated: download or write it again."
+    )
 
 
 def _numbered(pieces: Callable[[], Iterable[pa.Table]], schema: pa.Schema, path: str) -> Iterator[Entry]:
-    """The rows of a file's pieces, numbered from 1.
+    """Yield the rows of a file's pieces, numbered from 1.
 
     Raises:
         TaskError: a piece cannot be read.
@@ -177,13 +179,13 @@ def _numbered(pieces: Callable[[], Iterable[pa.Table]], schema: pa.Schema, path:
 
 
 def _rows(piece: pa.Table, odd: bool) -> list[dict[str, object]]:
-    piece.validate(full=True)  # of damaged bytes, pyarrow would end the process
+    piece.validate(full=True)  # damaged bytes would make pyarrow end the process
     rows = piece.to_pylist(maps_as_pydicts="lossy")
     return [cast("dict[str, object]", plain(row)) for row in rows] if odd else rows
 
 
 def plain(value: object) -> object:
-    """A value as JSON can hold it: dates and decimals as text, bytes as text or in base 64."""
+    """Convert a value to one that JSON can represent: dates and decimals to text, bytes to text or base64."""
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in cast("Mapping[object, object]", value).items()}
     if isinstance(value, list | tuple):
@@ -204,11 +206,11 @@ def _check_schema(schema: pa.Schema, path: str) -> None:
     names = list(schema.names)
     twice = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
     if twice is not None:
-        raise TaskError(f"{path} must have columns of different names; {twice!r} stands twice.")
+        raise TaskError(f"{path} must have columns of different names; {twice!r} appears twice.")
 
 
 def _has_odd_values(schema: pa.Schema) -> bool:
-    """Whether some value is not of JSON's own kinds."""
+    """Return True if some column has values of a type that JSON lacks."""
     from pyarrow import types
 
     waiting = [field.type for field in schema]

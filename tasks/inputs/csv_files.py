@@ -1,4 +1,4 @@
-"""Tables as text: one row a line, columns named by the first, cells parted by a comma, a tab or a semicolon."""
+"""Tables as text: one row per line, column names in the first, cells separated by a comma, tab, semicolon or bar."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DELIMITERS = (",", "\t", ";", "|")
 
 
 def csv_entries(path: Path) -> Iterator[Entry]:
-    """The rows of a file of CSV or TSV, each cell as text; an empty cell is null.
+    """Yield the rows of a CSV or TSV file, each cell as text; an empty cell is None.
 
-    The delimiter is the one that the name says, or the one that stands in the first line where that one does not.
+    The delimiter is that of the file's name; if the first line does not contain it, the most frequent one there.
 
     Raises:
-        TaskError: it cannot be read on from some place, or its first line names no columns.
+        TaskError: it cannot be read beyond some row, or its first line has no column names.
     """
     with unpacked(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         rows, previous = _reader(file, text, path), csv.field_size_limit(MAX_LINE_BYTES)
@@ -31,7 +31,7 @@ def csv_entries(path: Path) -> Iterator[Entry]:
         try:
             names = _names(next(rows, None) or [], path)
             for number in count(2):
-                csv.field_size_limit(MAX_LINE_BYTES)  # which is the module's, and may be set by others between rows
+                csv.field_size_limit(MAX_LINE_BYTES)  # global in csv: others may change it between rows
                 cells = next(rows, None)
                 if cells is None:
                     return
@@ -48,14 +48,14 @@ def csv_entries(path: Path) -> Iterator[Entry]:
 
 
 def _first_fault(path: Path) -> str:
-    """Which line of a file that is no UTF-8 is none."""
+    """Describe the first line of a file that is not UTF-8."""
     with unpacked(path) as file:
         for number, line in lines_of(file, path):
             try:
                 line.decode()
             except UnicodeDecodeError as error:
                 return f"line {number} is not (byte 0x{line[error.start]:02x}: {error.reason})"
-    return "it is cut off within a character"
+    return "it is truncated within a character"
 
 
 def _reader(file: io.BufferedReader, text: io.TextIOWrapper, path: Path) -> Iterator[list[str]]:
@@ -69,7 +69,7 @@ def _names(cells: list[str], path: Path) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = next((name for name in names if names.count(name) > 1), None)
     if not any(names) or twice is not None:
-        fault = "it is empty" if not any(names) else f"{twice!r} stands twice"
+        fault = "it is empty" if not any(names) else f"{twice!r} appears twice"
         raise TaskError(f"the first line of {path} must name its columns, each once; {fault}.")
     return names
 

@@ -24,11 +24,11 @@ Row = Mapping[str, object]
 CHATS = ("conversations", "conversation", "messages")
 QUESTIONS = ("question", "problem", "query", "instruction", "prompt", "input")
 REPLIES = ("response", "solution", "answer", "output", "generation", "target")
-"""Columns of a question and of its reply, where they have no other name."""
+"""Columns of a question and of its reply in rows without more specific names."""
 
 
 def is_kto(row: Row) -> bool:
-    """A completion, and whether it is good."""
+    """Return True for a row with a completion and a mark of whether it is good."""
     return isinstance(mark_of(row), bool) and (row.get("completion") is not None or is_chat(row.get("messages")))
 
 
@@ -39,14 +39,14 @@ def _read_kto(row: Row) -> Row:
 
 
 def is_own(row: Row) -> bool:
-    """Our own columns, which are TRL's."""
+    """Return True for a row with our own columns, which are TRL's."""
     if is_chat(row.get("messages")):
         return "role" in str(row["messages"])[:200]
     return row.get("prompt") is not None and row.get("completion") is not None
 
 
 def is_sharegpt(row: Row) -> bool:
-    """Conversations of whatever wording."""
+    """Return True for a row with conversations in any wording."""
     return chat_in(row, *CHATS) is not None
 
 
@@ -55,7 +55,7 @@ def _read_sharegpt(row: Row) -> Row:
 
 
 def is_alpaca(row: Row) -> bool:
-    """Instruction and output, which is one text."""
+    """Return True for a row with instruction and output, each one text."""
     return is_text(row.get("instruction")) and is_text(row.get("output"))
 
 
@@ -68,7 +68,7 @@ def _read_alpaca(row: Row) -> Row:
 
 
 def is_dolly(row: Row) -> bool:
-    """Instruction and response, with a context."""
+    """Return True for a row with instruction and response (a context is optional)."""
     return is_text(row.get("instruction")) and is_text(row.get("response"))
 
 
@@ -78,7 +78,7 @@ def _read_dolly(row: Row) -> Row:
 
 
 def is_swift(row: Row) -> bool:
-    """Query and response."""
+    """Return True for a row with query and response."""
     return is_text(row.get("query")) and is_text(row.get("response"))
 
 
@@ -88,7 +88,7 @@ def _read_swift(row: Row) -> Row:
 
 
 def is_openrlhf(row: Row) -> bool:
-    """Input and output."""
+    """Return True for a row with input and output but no instruction."""
     given = row.get("input")
     return (is_text(given) or is_chat(given)) and is_text(row.get("output")) and "instruction" not in row
 
@@ -105,7 +105,7 @@ def _read_gsm8k_row(row: Row) -> Row:
 
 
 def is_math(row: Row) -> bool:
-    """Problem and solution."""
+    """Return True for a row with problem and solution."""
     return is_text(find(row, "problem")) and is_text(find(row, "solution", "generated_solution"))
 
 
@@ -117,7 +117,7 @@ def _read_math(row: Row) -> Row:
 
 
 def is_qa(row: Row) -> bool:
-    """A question and its reply, in columns of these names."""
+    """Return True for a row with a question and its reply, in columns with names of `REPLIES`."""
     question = find(row, "question", "query", "prompt")
     return is_text(question) and is_text(find(row, *REPLIES)) and find(row, "chosen", "completion") is None
 
@@ -131,7 +131,7 @@ def _read_qa(row: Row) -> Row:
 
 
 def refuse(why: str) -> Callable[[Row], Row]:
-    """A reader of rows that cannot be read as demonstrations."""
+    """Return a reader that raises UnfitRow for every row, with this reason."""
 
     def read(row: Row) -> Row:
         raise UnfitRow(why)
@@ -140,7 +140,7 @@ def refuse(why: str) -> Callable[[Row], Row]:
 
 
 def is_plain_text(row: Row) -> bool:
-    """Text without a prompt."""
+    """Return True for a row with text and no prompt."""
     known = {"text", "id", "meta", "metadata", "source", "url", "timestamp"}
     return is_text(row.get("text")) and row.keys() <= known
 
@@ -152,7 +152,7 @@ FORMATS: Sequence[Format] = (
     Format(
         name="kto",
         use="demonstrations",
-        told_by="a label that is true or false; the good completions alone are taken",
+        told_by="a label that is true or false; only the good completions are used",
         fits=is_kto,
         read=_read_kto,
         example={"prompt": "What is 7 times 6?", "completion": "It is 42.", "label": True},
@@ -185,7 +185,7 @@ FORMATS: Sequence[Format] = (
     Format(
         name="alpaca",
         use="demonstrations",
-        told_by="instruction, input and output; system and history where they are there",
+        told_by="instruction, input and output; optionally system and history",
         fits=is_alpaca,
         read=_read_alpaca,
         example={"instruction": "Multiply the numbers.", "input": "7 and 6", "output": "42"},
@@ -203,7 +203,7 @@ FORMATS: Sequence[Format] = (
     Format(
         name="swift",
         use="demonstrations",
-        told_by="query and response; system and history where they are there",
+        told_by="query and response; optionally system and history",
         fits=is_swift,
         read=_read_swift,
         example={"query": "And 7 times 6?", "response": "42", "history": [["What is 7 times 7?", "49"]]},
@@ -248,18 +248,18 @@ FORMATS: Sequence[Format] = (
     Format(
         name="text",
         use="demonstrations",
-        told_by="text alone: refused, since nothing says which of it is the prompt",
+        told_by="only text: refused, since nothing says which part is the prompt",
         fits=is_plain_text,
-        read=refuse("is text alone, without a prompt; a demonstration needs {messages} or {prompt, completion}"),
+        read=refuse("is only text, without a prompt; a demonstration needs {messages} or {prompt, completion}"),
         example={"text": "7 times 6 is 42."},
         source=TRL,
     ),
     Format(
         name="tokens",
         use="demonstrations",
-        told_by="input_ids: refused, since they hold for one tokenizer alone",
+        told_by="input_ids: refused, since they are valid for one tokenizer only",
         fits=lambda row: "input_ids" in row,
-        read=refuse("holds token ids, which are right for one tokenizer alone; give the text: {messages}"),
+        read=refuse("has token ids, which are valid for one tokenizer only; give the text: {messages}"),
         example={"input_ids": [1, 2], "labels": [-100, 2]},
         source="https://docs.axolotl.ai/docs/dataset-formats/tokenized.html",
     ),

@@ -1,4 +1,4 @@
-"""Rows of one file or several: one after the other, by place, and the damaged ones with what is wrong with them."""
+"""Rows of one file or several: in order, by index, and with a description of the fault for each damaged row."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Row = Mapping[str, object]
 
 
 class Entry(NamedTuple):
-    """One row of a file, or what is wrong with it."""
+    """One row of a file, or a description of its fault."""
 
     number: int
-    """From 1."""
+    """Number of the row or line, from 1."""
     row: Row | None
-    """None: it is damaged."""
+    """None if the row is damaged."""
     fault: str = ""
     unit: str = "row"
-    """What the number counts: `line`s of a file of JSON lines, `row`s of others."""
+    """Unit that the number counts: `line` in a file of JSON lines, `row` in others."""
 
 
 class Source(Protocol):
@@ -31,37 +31,37 @@ class Source(Protocol):
     path: str
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry, from the beginning, a few in memory at a time."""
+        """Yield every entry, from the beginning, with only a few in memory at a time."""
         ...
 
     def count(self) -> int:
-        """How many entries there are."""
+        """Return the number of entries."""
         ...
 
     def at(self, place: int) -> Entry:
-        """The entry at a place from 0."""
+        """Return the entry at an index from 0."""
         ...
 
 
 class Rows(Sequence[Row]):
-    """The rows of one split: a sequence that holds none of them in memory.
+    """The rows of one split: a sequence that keeps none of them in memory.
 
-    Going through it, or taking one by its place, raises `TaskError` at a row that is damaged. `entries` yields those
-    too, for whoever counts them.
+    Iterating, or indexing, raises `TaskError` at a damaged row. `entries` yields damaged rows too, for callers that
+    count them.
     """
 
     def __init__(self, sources: Sequence[Source], *, notes: Sequence[str] = ()) -> None:
         self._sources = sources
         self.notes = tuple(notes)
-        """What a person should know of how they were found, in sentences."""
+        """Remarks for the user on how the rows were found, as sentences."""
 
     @property
     def paths(self) -> list[str]:
-        """The files."""
+        """The files, each once."""
         return list(dict.fromkeys(source.path for source in self._sources))
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
-        """(file and number, entry) of every row, the damaged ones too."""
+        """Yield (file and number, entry) of every row, including damaged ones."""
         for source in self._sources:
             for entry in source.entries():
                 yield f"{source.path} {entry.unit} {entry.number}", entry
@@ -116,7 +116,7 @@ def _whole(where: str, entry: Entry) -> Row:
 
 
 class Part:
-    """Some entries of a source that follow each other."""
+    """Some consecutive entries of a source: indices from `start` up to but not including `stop`."""
 
     def __init__(self, source: Source, *, start: int, stop: int) -> None:
         self.path = source.path
@@ -133,9 +133,9 @@ class Part:
 
 
 class Text:
-    """The entries of a text file, which can be gone through from its beginning only.
+    """The entries of a text file, which can be read from its beginning only.
 
-    The first time that one is wanted by its place, all are written to a temporary file: eight bytes a row in memory.
+    The first access by index writes all entries to a temporary file, with eight bytes per row in memory.
     """
 
     def __init__(self, path: str, entries: Callable[[], Iterator[Entry]]) -> None:

@@ -1,4 +1,6 @@
-"""Folders of data files: which files a split is, by a card's front matter, by `save_to_disk`, or by their names."""
+"""Folders of data files: which files belong to a split, by a card's front matter, by `save_to_disk`, or by file
+names.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +15,20 @@ from tasks.inputs.names import is_data_file, kind_of, meant, split_of, stem_of
 from verifiers.suggest import did_you_mean
 
 NOT_DATA = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "croissant.json")
-"""Files beside the data that hold no rows."""
+"""Files that accompany the data and contain no rows."""
 MAX_FILES = 100_000
 Splits = Mapping[str, Sequence[Path]]
-"""Split to its files, in order. The one key "" holds files that belong to no split."""
+"""Split -> its files, in order. The one key "" means that the files belong to no split."""
 
 
 def splits_in(folder: Path, config: str | None) -> Splits:
-    """The splits of a folder.
+    """Return the splits of a folder.
 
     Args:
-        folder: as `datasets.save_to_disk` wrote it, as it was downloaded from the hub, or any folder of data files.
-        config: of those that the folder has; None: the only one, or the one that its card calls the default.
+        folder: as `datasets.save_to_disk` wrote it, as downloaded from the hub, or any folder of data files.
+        config: name of a configuration; None: the only one, or the default of the folder's card.
     Raises:
-        TaskError: it holds no data, it has several configurations and none is named, or a script would have to be run.
+        TaskError: there is no data, several configurations and none is named, or a script would have to be run.
     """
     folder = _snapshot(folder)
     saved = _saved(folder)
@@ -55,7 +57,7 @@ def _walk(folder: Path) -> list[Path]:
         if path.is_file():
             found.append(path)
         if len(found) > MAX_FILES:
-            raise TaskError(f"{folder} holds more than {MAX_FILES} files. Name the folder of the data inside it.")
+            raise TaskError(f"{folder} has more than {MAX_FILES} files. Name the folder inside it that has the data.")
     return found
 
 
@@ -63,15 +65,17 @@ def _no_data(folder: Path) -> str:
     script = next(iter(sorted(folder.glob("*.py"))), None)
     if script is not None:
         return (
-            f"{folder} holds no data file but a loading script ({script.name}), which is never run. Download the"
+            f"{folder} has no data file, only a loading script ({script.name}), which is never run. Download the"
             " data as parquet (the hub's branch refs/convert/parquet), or write it as JSON lines."
         )
     seen = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-    return f"{folder} holds no data file (.jsonl, .json, .csv, .tsv, .parquet, .arrow); it has: {seen}."
+    return f"{folder} has no data file (.jsonl, .json, .csv, .tsv, .parquet, .arrow); it has: {seen}."
 
 
 def _snapshot(folder: Path) -> Path:
-    """The files of a data set in the hub's own cache: of `datasets--OWNER--NAME`, the newest revision of main."""
+    """Return the newest main revision's folder inside a hub cache folder `datasets--OWNER--NAME`; any other folder
+    unchanged.
+    """
     ref = folder / "refs" / "main"
     if (folder / "snapshots").is_dir() and ref.is_file():
         inner = folder / "snapshots" / ref.read_text(encoding="utf-8").strip()[:80]
@@ -80,11 +84,13 @@ def _snapshot(folder: Path) -> Path:
 
 
 def _saved(folder: Path) -> Splits | None:
-    """The files that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote; None where they did not."""
+    """Return the files that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote; None if the folder is not
+    theirs.
+    """
     if (folder / "dataset_dict.json").is_file():
         names = _json(folder / "dataset_dict.json").get("splits")
         if not _is_list(names) or not names:
-            raise TaskError(f"{folder / 'dataset_dict.json'} names no splits. Save the data set anew.")
+            raise TaskError(f"{folder / 'dataset_dict.json'} names no splits. Save the data set again.")
         return {str(name): _listed(folder / str(name)) for name in names}
     return {"": _listed(folder)} if (folder / "state.json").is_file() and _is_saved(folder) else None
 
@@ -100,7 +106,7 @@ def _listed(folder: Path) -> list[Path]:
     found = [folder / Path(name).name for name in named]
     missing = [path.name for path in found if not path.is_file()]
     if not found or missing:
-        raise TaskError(f"{folder} must hold the files that its state.json names; it lacks {missing or 'state.json'}.")
+        raise TaskError(f"{folder} must have the files that its state.json names; it lacks {missing or 'state.json'}.")
     return found
 
 
@@ -108,7 +114,7 @@ def _json(path: Path) -> Mapping[str, object]:
     try:
         return _mapping(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError, OSError) as error:
-        raise TaskError(f"{path} must be a JSON object: {error}. Save the data set anew.") from error
+        raise TaskError(f"{path} must be a JSON object: {error}. Save the data set again.") from error
 
 
 def _mapping(value: object) -> Mapping[str, object]:
@@ -120,7 +126,7 @@ def _is_list(value: object) -> TypeGuard[list[object]]:
 
 
 def _carded(folder: Path, config: str | None) -> Splits | None:
-    """What the front matter of the folder's README says of its files; None where it says nothing.
+    """Return the splits that the front matter of the folder's README names; None if it names none.
 
     Source: https://huggingface.co/docs/hub/datasets-manual-configuration
     """
@@ -188,31 +194,29 @@ def _matching(root: Path, patterns: object, folder: Path) -> list[Path]:
         try:
             matches = sorted(path for path in root.glob(pattern) if path.is_file())
         except (ValueError, NotImplementedError, IndexError) as error:
-            raise TaskError(
-                f"{folder / 'README.md'} names files by a pattern that is none: {pattern[:80]!r}."
-            ) from error
+            raise TaskError(f"{folder / 'README.md'} has an invalid file pattern: {pattern[:80]!r}.") from error
         if not matches:
-            raise TaskError(f"{folder / 'README.md'} names {pattern!r}, which is not there. Download it too.")
+            raise TaskError(f"{folder / 'README.md'} names {pattern!r}, which does not exist. Download it too.")
         found += matches
     return [*dict.fromkeys(found)]
 
 
 def _of_config(files: Sequence[Path], folder: Path, config: str) -> list[Path]:
-    """The files of a configuration that has a folder of its own, or stands in their names."""
+    """Return the files of a configuration, which has its own folder or is a part of their names."""
     parts = {path: path.relative_to(folder).parts for path in files}
     found = [path for path in files if config in parts[path][:-1]]
     found = found or [path for path in files if config in (stem_of(path), *re.split(r"[-_.]+", path.name))]
     if not found and any(len(part) > 1 for part in parts.values()):
         known = sorted({one for part in parts.values() for one in part[:-1]})
         raise TaskError(f"{folder} has no configuration {config!r}; it has the folders {', '.join(known)}.")
-    return found or [*files]  # a folder without folders is one configuration, whatever it is called
+    return found or [*files]  # a folder without subfolders is one configuration, whatever its name
 
 
 def by_name(files: Sequence[Path], root: Path) -> Splits:
-    """Files by the splits that their names, or those of their folders, mean; under "" where none means any.
+    """Group files by the splits that their names or folders mean; all under "" if no name means a split.
 
     Raises:
-        TaskError: one split would be made of several data sets, or of files of several kinds.
+        TaskError: one split would consist of several data sets, or of files of several kinds.
     """
     found: dict[str, dict[tuple[str, ...], list[Path]]] = {}
     for path in files:
@@ -223,7 +227,7 @@ def by_name(files: Sequence[Path], root: Path) -> Splits:
 
 
 def _split_and_group(path: Path, root: Path) -> tuple[str, tuple[str, ...]]:
-    """The split of a file, and what it has in common with the other files of its set."""
+    """Return the split of a file ("" for none), and the key that all files of its set share."""
     try:
         folders = path.relative_to(root).parts[:-1]
     except ValueError:
@@ -246,8 +250,8 @@ def _one_set(split: str, groups: Mapping[tuple[str, ...], Sequence[Path]], root:
         ]
         what = f"the split {split!r} of {root}" if split else str(root)
         raise TaskError(
-            f"{what} could be any of several sets of files: {', '.join(firsts[:4])}. Name one by its path or a pattern"
-            " (data/train-*.parquet), or its folder as the configuration."
+            f"{what} is ambiguous between several sets of files: {', '.join(firsts[:4])}. Name one by its path or a"
+            " pattern (data/train-*.parquet), or its folder as the configuration."
         )
     return sorted(path for paths in groups.values() for path in paths)
 

@@ -1,7 +1,7 @@
-"""Formats by name: how data sets in wide use lay out a problem, a demonstration or a preference, and how it is read.
+"""Formats by name: how widely used data sets lay out a problem, a demonstration or a preference, and how to read them.
 
-One table: each `Format` says what it is for, how a row of it is told, and what our own columns are in it. A module
-adds its own formats by being named in PROVIDERS: it holds FORMATS, a sequence of them.
+One table: each `Format` has its use, how its rows are recognised, and how they become our own columns. A module listed
+in PROVIDERS adds its formats: a sequence named FORMATS.
 """
 
 from __future__ import annotations
@@ -27,57 +27,61 @@ PROVIDERS = (
     "tasks.inputs.demonstration_formats",
     "tasks.inputs.preference_formats",
 )
-"""Modules that hold FORMATS, in the order in which rows are compared with them."""
+"""Modules with a sequence FORMATS, in the order in which rows are compared with them."""
 LOOKED_AT = 50
-"""First rows that a format is recognised by."""
+"""Number of first rows by which a format is recognised."""
 SHARE = 0.5
-"""More than this share of them must fit: a few damaged rows do not hide what the others are."""
+"""More than this share of them must fit, so that a few damaged rows do not hide the format of the others."""
 
 
 class UnfitRow(ValueError):
-    """A row is not of its format; the message says what it lacks."""
+    """An error for a row that does not fit its format; the message says what it lacks."""
 
 
 class NothingToGrade(UnfitRow):
-    """A row is of its format, and cannot be graded by it (it has no tests, it is interactive): it is left out."""
+    """An error for a row that fits its format but cannot be graded (no tests, interactive): it is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """One way in which rows of one use are laid out."""
+    """One layout of rows for one use."""
 
     name: str
     use: Use
     told_by: str
-    """How a row of it is told, in words."""
+    """Description of how its rows are recognised."""
     fits: Callable[[Row], bool]
-    """Whether a row is laid out so."""
+    """True if a row has this layout."""
     read: Callable[[Row], Row]
-    """The row in our own columns: {prompt, reference}, {messages} or {prompt, completion}, {prompt, chosen, rejected}
-    or {prompt, first, second, label}. Raises `UnfitRow`."""
+    """Returns the row in our own columns: {prompt, reference}, {messages} or {prompt, completion}, {prompt, chosen,
+    rejected} or {prompt, first, second, label}. Raises `UnfitRow`.
+    """
     example: Row
     source: str
-    """URL of where it is described or used."""
+    """URL of its description or of a data set that uses it."""
     verifier: str | None = None
-    """Of problems: what usually grades them."""
+    """For problems: name of the usual verifier."""
     by_itself: bool = True
-    """Recognised where no format and no column is named; False: only by name, since other rows look the same."""
+    """True if recognised when no format and no column is named; False: used only by name, since other rows look the
+    same.
+    """
     gather: Callable[[Iterable[tuple[str, Row]]], Iterator[tuple[str, Row]]] | None = None
-    """Makes rows of `read` out of several, where one says too little: (where, row) in, (where, row) out. A row that
-    finds no other comes out as {"unfit": why}."""
+    """Combines several rows into one that `read` takes, if one row alone is not enough: (where, row) in, (where, row)
+    out. A row without a partner comes out as {"unfit": why}.
+    """
 
 
 class Recognised(NamedTuple):
-    """The format that rows are in."""
+    """The format recognised from the first rows."""
 
     format: Format
     fitting: int
-    """Rows that fit it, of those looked at."""
+    """Number of the examined rows that fit it."""
     looked_at: int
 
     @property
     def said(self) -> str:
-        """What was recognised, in a sentence; "" where rows are in our own columns already."""
+        """A sentence about the recognised format; "" if rows are in our own columns already."""
         if self.format.read is as_it_is and self.format.gather is None:
             return ""
         return (
@@ -87,13 +91,13 @@ class Recognised(NamedTuple):
 
 
 def as_it_is(row: Row) -> Row:
-    """A row that is in our own columns already."""
+    """Return a row unchanged: it is in our own columns already."""
     return row
 
 
 @cache
 def formats(use: Use | None = None) -> tuple[Format, ...]:
-    """Every format, or those of one use, in the order in which rows are compared with them."""
+    """Return all formats, or those of one use, in the order in which rows are compared with them."""
     found: list[Format] = []
     for module in PROVIDERS:
         found += cast("Sequence[Format]", import_module(module).FORMATS)
@@ -101,10 +105,10 @@ def formats(use: Use | None = None) -> tuple[Format, ...]:
 
 
 def format_named(name: str, use: Use) -> Format:
-    """The format of a name, for a use.
+    """Return the format of a name for a use.
 
     Raises:
-        TaskError: there is none; suggests the closest, or says what the format is for.
+        TaskError: there is none; suggests the closest name, or says for which use the format is.
     """
     found = next((one for one in formats(use) if one.name == name), None)
     if found is not None:
@@ -116,11 +120,11 @@ def format_named(name: str, use: Use) -> Format:
 
 
 def recognise(rows: Iterable[Row], *, use: Use) -> Recognised | None:
-    """The first format of the table that most of the first rows fit; None where none does.
+    """Return the first format of the table that most of the first rows fit; None if there is none.
 
     Args:
-        rows: only the first LOOKED_AT are looked at.
-        use: what they are for.
+        rows: only the first LOOKED_AT are examined.
+        use: problems, demonstrations or preferences.
     """
     seen = list(islice(rows, LOOKED_AT))
     for one in formats(use):
@@ -131,19 +135,19 @@ def recognise(rows: Iterable[Row], *, use: Use) -> Recognised | None:
 
 
 class Reading(NamedTuple):
-    """How rows become rows in our own columns: by a format, by named columns, or both."""
+    """How to convert rows to our own columns: by a format, by named columns, or both."""
 
     format: Format | None
     columns: Mapping[str, str]
-    """Our column to theirs, which may be dotted; these win over the format."""
+    """Our column -> their column, which may be dotted; these take precedence over the format."""
     optional: frozenset[str] = frozenset()
-    """Columns of ours that a row may lack."""
+    """Our columns that a row may lack."""
 
     def read(self, row: Row) -> Row:
-        """A row in our own columns.
+        """Return the row in our own columns.
 
         Raises:
-            UnfitRow: it is not of the format, or lacks a column.
+            UnfitRow: it does not fit the format, or lacks a column.
         """
         named: dict[str, object] = {}
         for ours, theirs in self.columns.items():
@@ -157,7 +161,7 @@ class Reading(NamedTuple):
         return {**self.format.read({**row, **named}), **named}
 
     def read_all(self, rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row | UnfitRow]]:
-        """(where, row in our own columns or why it is none) of every (where, row)."""
+        """Yield (where, row in our own columns, or the error that explains why not) for each (where, row)."""
         gather = self.format.gather if self.format else None
         for where, row in gather(rows) if gather else rows:
             try:
@@ -176,9 +180,9 @@ def reading(
     columns: Mapping[str, str],
     optional: Iterable[str] = (),
 ) -> tuple[Reading, str]:
-    """How to read rows, and what is to be said of it ("" for nothing).
+    """Choose how to read rows, and return it with a sentence for the user ("" for none).
 
-    A format that is named is taken; one is recognised only where neither it nor a column is named.
+    A named format is used. A format is recognised only if no format and no column is named.
 
     Raises:
         TaskError: there is no such format.
@@ -192,7 +196,7 @@ def reading(
 
 
 def table(use: Use) -> str:
-    """The formats of a use as a table of docs/data.md: name, how it is told, an example row, where it is described."""
+    """Return the table of docs/data.md for one use: name, how it is recognised, an example row."""
     rows = ["| format | recognised by | an example row |", "| --- | --- | --- |"]
     for one in formats(use):
         name = f"[{one.name}]({one.source})" if one.source.startswith("https://") else one.name

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, by name: what `datasets` downloads, as rows."""
+"""Data sets of the Hugging Face hub, by name, as rows that `datasets` downloads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Hub:
 
 
 def hub_rows(name: str, *, split: str, config: str | None, use: Use | None = None) -> Hub:
-    """Download a split, or find it where it was downloaded before; where there is none of that name, the one meant.
+    """Download a split, or read it from the cache. If there is no split of that name, take the one that the name means.
 
     Raises:
         TaskError: `datasets` is not installed, there is no such data set, configuration or split, or it has a script.
@@ -61,7 +61,9 @@ def hub_rows(name: str, *, split: str, config: str | None, use: Use | None = Non
 
 
 def _other_split(reason: str, split: str, use: Use | None) -> str | None:
-    """The split that is meant by one that there is not, by the names in the message of `datasets`."""
+    """Return the existing split that a missing name means, from the names in the error message of `datasets`; else
+    None.
+    """
     told = re.search(r"Unknown split .*? one of \[(.*?)\]", reason)
     if told is None:
         return None
@@ -76,9 +78,9 @@ def _other_split(reason: str, split: str, use: Use | None) -> str | None:
 
 @cache
 def hub_splits(name: str, *, config: str | None) -> list[str] | None:
-    """The names of the splits of a data set on the hub; None where that cannot be known: reading it says why.
+    """Return the split names of a data set on the hub; None if they cannot be known (reading it will then say why).
 
-    The hub is asked once, and not where the data set was downloaded before.
+    The hub is asked at most once, and not at all if the data set is in the cache.
     """
     try:
         from datasets import get_dataset_split_names
@@ -94,9 +96,9 @@ def hub_splits(name: str, *, config: str | None) -> list[str] | None:
 
 
 def _downloaded_splits(name: str, config: str | None) -> list[str] | None:
-    """The same of a data set that was downloaded, as `datasets` wrote it to CACHE/OWNER___NAME/CONFIG/VERSION/HASH.
+    """Return the split names of a cached data set, as `datasets` wrote it to CACHE/OWNER___NAME/CONFIG/VERSION/HASH.
 
-    None where it was not, or where it has several configurations and none is named.
+    None if it is not in the cache, or if it has several configurations and none is named.
     """
     from datasets import config as settings
     from datasets.naming import camelcase_to_snakecase

@@ -1,4 +1,4 @@
-"""Formats of instructions that a program checks: a prompt, and the ids and arguments of what it asks for."""
+"""Formats of instructions that a program checks: a prompt, with the ids and arguments of its instructions."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from tasks.inputs.values import before_reply, chat, from_json, is_chat, is_list,
 
 Row = Mapping[str, object]
 MOST_CHARACTERS = 100_000
-"""Of instructions as text."""
+"""Limit on the length of instructions given as text."""
 
 
 def is_ifeval(row: Row) -> bool:
-    """A list of ids, and their arguments beside it."""
+    """Return True for a row with a list of instruction ids, and a column of their arguments."""
     return bool(row.get("instruction_id_list")) and "kwargs" in row and _asks(row)
 
 
 def read_ifeval(row: Row) -> Row:
-    """The reference has the arguments that are not null; either list may be JSON in text."""
+    """Read a row of IFEval. Arguments that are null are dropped; either list may be JSON in text."""
     ids, kwargs = from_json(need(row, "instruction_id_list")), from_json(need(row, "kwargs"))
     return {**row, "prompt": _prompt(row), "reference": _reference([(ids, kwargs)])}
 
 
 def is_constraints(row: Row) -> bool:
-    """Text with ids and arguments where other rows have their answer."""
+    """Return True for a row whose `ground_truth` is text with instruction ids and arguments."""
     held = row.get("ground_truth")
     return isinstance(held, str) and "instruction_id" in held and "kwargs" in held and _asks(row)
 
 
 def read_constraints(row: Row) -> Row:
-    """The text is a list of {instruction_id, kwargs}, as JSON or as Python writes it, each with one id or several."""
+    """Read a row whose `ground_truth` is a list of {instruction_id, kwargs}, as JSON or as a Python literal.
+
+    Each element may have one id or several.
+    """
     found = _written(str(need(row, "ground_truth")))
     groups = [
         (one.get("instruction_id"), one.get("kwargs"))
@@ -42,7 +45,7 @@ def read_constraints(row: Row) -> Row:
 
 
 def _written(text: str) -> object:
-    """JSON or a Python literal, which runs nothing."""
+    """Parse JSON or a Python literal; no code is run."""
     try:
         return from_json(text)
     except UnfitRow:
@@ -51,7 +54,7 @@ def _written(text: str) -> object:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise UnfitRow(f"holds text that must be a list of instructions: {error}; got {text[:60]!r}") from error
+        raise UnfitRow(f"has text that must be a list of instructions: {error}; got {text[:60]!r}") from error
 
 
 def _reference(groups: Sequence[tuple[object, object]]) -> dict[str, object]:
@@ -69,7 +72,7 @@ def _reference(groups: Sequence[tuple[object, object]]) -> dict[str, object]:
 
 
 def _arguments(given: object) -> dict[str, object]:
-    """Arguments that are not null; None and null for none, JSON in text for what it holds."""
+    """Return the arguments that are not null; an empty dict for None. Text is parsed as JSON."""
     found = from_json(given)
     if found is not None and not is_object(found):
         raise UnfitRow(f"must have arguments that are objects; got {str(found)[:60]!r}")
@@ -90,7 +93,7 @@ FORMATS: Sequence[Format] = (
     Format(
         name="ifeval",
         use="problems",
-        told_by="instruction_id_list and kwargs beside a prompt",
+        told_by="instruction_id_list and kwargs, with a prompt",
         fits=is_ifeval,
         read=read_ifeval,
         example={

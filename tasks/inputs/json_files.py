@@ -1,4 +1,4 @@
-"""Files of JSON: objects one a line, a list of them, several one after the other, or a list inside an object."""
+"""JSON files: one object per line, a list of objects, several objects in sequence, or a list inside an object."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from verifiers.jsonl import (
 )
 
 ROWS_KEYS = ("data", "rows", "examples", "instances", "items", "problems", "questions", "records")
-"""Keys under which a file of one object holds its rows."""
+"""Keys under which a file with a single object has its rows."""
 NOT_SPACE = re.compile(r"[^ \t\r\n]")
 PIECE = 1 << 20
 """Characters read at once."""
@@ -40,14 +40,14 @@ Errors = Literal["strict", "replace"]
 
 
 def json_entries(path: Path, *, split: str, errors: Errors = "strict") -> Iterator[Entry]:
-    """The rows of a file of JSON, whatever its name says of how they are laid out.
+    """Yield the rows of a JSON file, whatever layout its name suggests.
 
     Args:
-        path: the file, packed or not.
-        split: its rows are taken where the file is one object of several splits.
-        errors: "replace" puts U+FFFD in the place of bytes that are no UTF-8, and lets halves of surrogate pairs pass.
+        path: the file, compressed or not.
+        split: whose rows to take if the file is one object with several splits.
+        errors: "replace" turns bytes that are not UTF-8 into U+FFFD, and accepts lone halves of surrogate pairs.
     Raises:
-        TaskError: it cannot be read on from some place.
+        TaskError: it cannot be read beyond some place.
     """
     try:
         with unpacked(path) as file:
@@ -64,7 +64,7 @@ def json_entries(path: Path, *, split: str, errors: Errors = "strict") -> Iterat
 
 
 class JsonFile(Text):
-    """The rows of a file of JSON. Of one with a row a line, lines are counted and found without being read as JSON."""
+    """The rows of a JSON file. With one row per line, lines are counted and located without parsing them."""
 
     def __init__(self, path: Path, *, split: str, errors: Errors) -> None:
         super().__init__(str(path), partial(json_entries, path, split=split, errors=errors))
@@ -89,7 +89,7 @@ class JsonFile(Text):
 
     @cached_property
     def _places(self) -> tuple[array[int], array[int]]:
-        """Where each line begins that is not blank, and its number: sixteen bytes a row in memory."""
+        """Return the byte offset and the number of each line that is not blank: sixteen bytes per row in memory."""
         begins, numbers, begin = array("Q"), array("Q"), 0
         with unpacked(self._file) as file:
             for number, line in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), b""), 1):
@@ -101,7 +101,10 @@ class JsonFile(Text):
 
 
 def _objects(file: io.BufferedReader, path: Path, split: str, errors: Errors) -> Iterator[Entry]:
-    """By the first line: a whole object is one of many lines, or the only one; else objects lie over several lines."""
+    """Yield the rows of a file that begins with an object. The first line decides the layout.
+
+    A whole object there is the first of many lines, or the only object. Otherwise objects extend over several lines.
+    """
     lines = lines_of(file, path)
     number, first = next(lines)
     try:
@@ -120,7 +123,7 @@ def _objects(file: io.BufferedReader, path: Path, split: str, errors: Errors) ->
 
 
 def _ends_early(error: ValueError, line: bytes) -> bool:
-    """Whether what a line lacks to be JSON may stand in the next one: the fault is at its end."""
+    """Return True if a line is JSON that may continue on the next line: the fault is at its end."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.pos >= len(error.doc.rstrip()) and line.rstrip()[-1:] in (b"{", b"[", b",", b":", b"}", b"]", b'"')
@@ -155,14 +158,14 @@ def _deep_entry(number: int, value: JSON, errors: Errors) -> Entry:
 
 
 def _over_lines(first: bytes, file: IO[bytes], path: Path, split: str, errors: Errors) -> Iterator[Entry]:
-    """Objects one after the other, each over several lines; one alone may hold the rows."""
+    """Yield objects in sequence, each over several lines. A single object may contain the rows."""
     values = _values(first, file, path, errors, listed=False)
     try:
         head = list(islice(values, 2))
     except TaskError:
         if kind_of(path) not in (".jsonl", ".ndjson"):
             raise
-        with unpacked(path) as again:  # lines after all, the first of which is damaged
+        with unpacked(path) as again:  # one row per line after all, with a damaged first line
             yield from _lines(lines_of(again, path), errors)
         return
     if len(head) == 1:
@@ -173,10 +176,10 @@ def _over_lines(first: bytes, file: IO[bytes], path: Path, split: str, errors: E
 
 
 def _values(first: bytes, file: IO[bytes], path: Path, errors: Errors, *, listed: bool) -> Iterator[tuple[int, JSON]]:
-    """(place from 1, value) of the elements of a list, or of values one after the other; one is in memory at a time.
+    """Yield (number from 1, value) of the elements of a list, or of values in sequence, with one in memory at a time.
 
     Raises:
-        TaskError: what follows is no JSON, or a value is longer than a line may be.
+        TaskError: the rest is not JSON, or a value is longer than a line may be.
     """
     text = _Characters(first, file, path, errors)
     if listed and text.next_char() == "[":
@@ -187,21 +190,21 @@ def _values(first: bytes, file: IO[bytes], path: Path, errors: Errors, *, listed
             text.at += 1
             char = text.next_char()
         elif listed and number > 1 and char not in ("]", ""):
-            raise TaskError(f"{path} must be JSON: there is no comma behind entry {number - 1}.")
+            raise TaskError(f"{path} must be JSON: there is no comma after entry {number - 1}.")
         if listed and char == "]":
             text.at += 1
             if text.next_char():
-                raise TaskError(f"{path} must be one JSON list, or one object a line; more follows behind its list.")
+                raise TaskError(f"{path} must be one JSON list, or one object a line; more follows after its list.")
             return
         if char == "":
             if listed:
-                raise TaskError(f"{path} must be JSON: its list does not end. It may have been cut off.")
+                raise TaskError(f"{path} must be JSON: its list does not end. It may be truncated.")
             return
         yield number, text.value(number)
 
 
 class _Characters:
-    """Text of a file, a piece at a time."""
+    """The text of a file, read piece by piece."""
 
     def __init__(self, first: bytes, file: IO[bytes], path: Path, errors: Errors) -> None:
         self._file, self._path = file, path
@@ -224,7 +227,7 @@ class _Characters:
         self._more(piece)
 
     def next_char(self) -> str:
-        """The next character that is no white space, "" at the end; `at` is its place."""
+        """Return the next character that is not white space, "" at the end; `at` becomes its position."""
         while True:
             found = NOT_SPACE.search(self.text, self.at)
             if found:
@@ -236,7 +239,7 @@ class _Characters:
             self._read(PIECE)
 
     def value(self, number: int) -> JSON:
-        """The value that begins at `at`, behind which `at` is then.
+        """Return the value that begins at `at`, and move `at` behind it.
 
         Raises:
             TaskError: there is none.
@@ -253,7 +256,7 @@ class _Characters:
             except ValueError as error:
                 fault = str(error)
             if self._ended:
-                raise TaskError(f"{self._path} must be JSON: entry {number} is none ({fault}).")
+                raise TaskError(f"{self._path} must be JSON: entry {number} is not ({fault}).")
             if len(self.text) - self.at > MAX_LINE_BYTES:
                 most = MAX_LINE_BYTES >> 20
                 raise TaskError(f"{self._path} entry {number} must be JSON of at most {most} MiB ({fault}).")
@@ -261,18 +264,18 @@ class _Characters:
 
 
 def _unwrapped(value: JSON, path: Path, split: str, errors: Errors) -> Iterator[Entry]:
-    """The rows that one object holds, or itself."""
+    """Yield the rows that one object contains, or the object itself."""
     for number, row in enumerate(rows_in(value, path, split), 1):
         yield _deep_entry(number, row, errors)
 
 
 def rows_in(value: JSON, path: Path | str, split: str) -> Sequence[JSON]:
-    """The rows of a file that is one JSON value.
+    """Return the rows of a file that is one JSON value.
 
-    That is a list under one of ROWS_KEYS, or one for each split; the columns of a table, as lists; or one row.
+    These are a list under one of ROWS_KEYS, or one list per split; the columns of a table, as lists; or one row.
 
     Raises:
-        TaskError: it holds several lists of rows, or no such split.
+        TaskError: it has several lists of rows, or no such split.
     """
     if not is_object(value):
         return [value]
@@ -287,22 +290,24 @@ def rows_in(value: JSON, path: Path | str, split: str) -> Sequence[JSON]:
     if len(named) == 1 or len(lists) == len(value) == 1:
         return [_without_frame(row) for row in lists[(named or [*lists])[0]]]
     if len(named) > 1:
-        raise TaskError(f"{path} holds several lists of rows: {', '.join(named)}. Write one of them to a file.")
+        raise TaskError(f"{path} has several lists of rows: {', '.join(named)}. Write one of them to a file.")
     return _table(value) or [value]
 
 
 def _are_rows(listed: Sequence[JSON]) -> bool:
-    """Whether a list holds rows: objects that are no messages of a chat."""
+    """Return True if a list has rows: objects that are not chat messages."""
     return bool(listed) and all(is_object(one) and not {"role", "from"} & one.keys() for one in listed)
 
 
 def _without_frame(row: JSON) -> JSON:
-    """The row itself, of {"row_idx", "row"}: how the hub's viewer answers."""
+    """Return the inner row of {"row_idx", "row"}, which the hub's viewer returns; any other row unchanged."""
     return row["row"] if is_object(row) and {"row", "row_idx"} <= row.keys() else row
 
 
 def _table(value: Mapping[str, JSON]) -> list[JSON]:
-    """The rows of {"columns": [...], "data": [[...]]}, or of one list of values a column; none where it is neither."""
+    """Return the rows of {"columns": [...], "data": [[...]]}, or of one list of values per column; [] if it is
+    neither.
+    """
     names, data = value.get("columns"), value.get("data")
     if is_list(names) and is_list(data) and all(is_list(row) and len(row) == len(names) for row in data):
         return [dict(zip(map(str, names), row, strict=True)) for row in data if is_list(row)]
@@ -313,7 +318,7 @@ def _table(value: Mapping[str, JSON]) -> list[JSON]:
 
 
 def is_chat_message(value: JSON) -> bool:
-    """Whether a value is one message of a chat."""
+    """Return True if a value is a chat message."""
     return is_object(value) and bool({"role", "from"} & value.keys())
 
 

@@ -1,4 +1,4 @@
-"""Multiple choice as the data sets in wide use lay it out: what is asked, the choices, and which one is right."""
+"""Multiple choice in the layouts of widely used data sets: the question, the choices, and which one is right."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ RIGHT = (
     "target",
     "gold",
 )
-"""Columns that say which choice is right, the surest first."""
+"""Columns that say which choice is right, the most reliable first."""
 LABELLED = re.compile(r"^\s*\(?([A-Z])[).:]\s*(?=\S)")
-"""A choice that bears its own letter: "A) 21"."""
+"""A choice that starts with its own letter: "A) 21"."""
 INSTRUCTION = "Answer with the letter of the right choice."
 
 
 class Choices(NamedTuple):
-    """What can be chosen, and by what."""
+    """The choices and their labels."""
 
     labels: Sequence[str]
     texts: Sequence[str]
 
 
 def is_multiple_choice(row: Row) -> bool:
-    """Whether a row has a question, choices, and a column that says which is right."""
+    """Return True if a row has a question, choices, and a column that says which is right."""
     if not is_text(find(row, *QUESTION, "question")):
         return False
     try:
@@ -51,7 +51,7 @@ def is_multiple_choice(row: Row) -> bool:
 
 
 def read_multiple_choice(row: Row) -> Row:
-    """The row as {prompt, reference}: the choices under the question by letter, the reference for `choice`.
+    """Return the row as {prompt, reference}: choices listed by letter under the question, and a reference for `choice`.
 
     Raises:
         UnfitRow: it has no choices, or does not say which is right.
@@ -90,7 +90,9 @@ def _choices(row: Row) -> Choices:
 
 
 def _unlettered(given: list[object]) -> tuple[Sequence[str] | None, Sequence[str] | None]:
-    """Choices without the letter that each of them bears, and the letters, where all do."""
+    """Return the choices without their own letters, and the letters; the choices unchanged and None unless all have
+    one.
+    """
     found = texts(given)
     marks = [LABELLED.match(text) for text in found or ()]
     if not found or not all(marks) or "".join(m[1] for m in marks if m) != LETTERS[: len(marks)]:
@@ -99,7 +101,7 @@ def _unlettered(given: list[object]) -> tuple[Sequence[str] | None, Sequence[str
 
 
 def _in_columns(row: Row) -> Choices:
-    """Choices in columns of their own: A, B, C, D; opa, opb, ...; a correct answer and incorrect ones."""
+    """Return choices from columns of their own: A, B, C, D; opa, opb, ...; a correct answer and incorrect ones."""
     lower = {str(key).strip().lower(): value for key, value in row.items()}
     for names in ("abcdefghij", [f"op{letter}" for letter in "abcde"], [f"option_{letter}" for letter in "abcde"]):
         found = [str(lower[name]) for name in names if lower.get(name) is not None]
@@ -114,7 +116,7 @@ def _in_columns(row: Row) -> Choices:
 
 
 def _right(row: Row, choices: Choices) -> int | None:
-    """The place of the right choice; None where nothing says it."""
+    """Return the index of the right choice; None if no column says it."""
     correct = find(row, "correct answer", "correct_answer")
     if is_text(correct) and correct in choices.texts and find(row, *LISTED) is None:
         return [*choices.texts].index(correct)
@@ -129,7 +131,7 @@ def _right(row: Row, choices: Choices) -> int | None:
 
 
 def _place(said: object, choices: Choices) -> int | None:
-    """By label, by text, or by number from 0."""
+    """Return the index of a choice given by label, by text, or by number from 0; None if it is none of these."""
     if isinstance(said, str):
         for known in (choices.labels, choices.texts):
             same = [at for at, one in enumerate(known) if one.strip() == said.strip()]

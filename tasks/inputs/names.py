@@ -1,4 +1,4 @@
-"""Which split a file belongs to, by its name; and splits as they are asked for: a name, a part of one, a sum."""
+"""The split of a file by its name, and split expressions: a name, a part of a split, or a sum of splits."""
 
 from __future__ import annotations
 
@@ -14,34 +14,36 @@ TEXT = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 BINARY = (".parquet", ".arrow", ".feather")
 KINDS = (*TEXT, *BINARY)
 SUFFIXES = (*KINDS, *(kind + ending for kind in TEXT for ending in ENDINGS))
-"""How the names of files that are read end."""
+"""Endings of the names of readable files."""
 WORDS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-"""Split to the words that mean it in the name of a file or folder, as the Hugging Face hub takes them
-(https://huggingface.co/docs/hub/datasets-file-names-and-splits)."""
+"""Split -> words for it in the name of a file or folder, as the Hugging Face hub defines them
+(https://huggingface.co/docs/hub/datasets-file-names-and-splits).
+"""
 Use = Literal["problems", "demonstrations", "preferences"]
-"""What rows are for."""
+"""Purpose of rows."""
 USES: Mapping[Use, tuple[str, ...]] = {
     "problems": ("rl", "grpo", "ppo"),
     "demonstrations": ("sft",),
     "preferences": ("prefs", "preferences", "pref", "dpo"),
 }
-"""Use to the words that say it behind the split, in the names of data sets that hold rows for several
-(https://huggingface.co/datasets/HuggingFaceH4/ultrafeedback_binarized: `train_prefs`, `train_sft`)."""
+"""Use -> words for it after the split, in the split names of data sets with rows for several uses
+(https://huggingface.co/datasets/HuggingFaceH4/ultrafeedback_binarized: `train_prefs`, `train_sft`).
+"""
 SHARD = re.compile(r"([-_.]?(part|shard|chunk)?[-_.]?\d+)?([-_]of[-_]\d+)?$", re.IGNORECASE)
 EXPRESSION = re.compile(r"^(?P<name>[\w.@-]+?)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?$")
 
 
 def is_data_file(path: Path) -> bool:
-    """Whether a file's name is one of those that are read."""
+    """Return True if a file has the name of a readable data file."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def kind_of(path: Path | str) -> str:
-    """What a file is by its name, without how it is packed: `.jsonl`, `.csv`, ...; "" for none."""
+    """Return the kind of a file by its name, ignoring compression: `.jsonl`, `.csv`, ...; "" for none."""
     name = Path(path).name.lower()
     for ending in ENDINGS:
         name = name.removesuffix(ending)
@@ -49,7 +51,7 @@ def kind_of(path: Path | str) -> str:
 
 
 def stem_of(path: Path) -> str:
-    """A file's name without what says its kind, its packing and its number among shards.
+    """Return a file's name without its kind, compression and shard number.
 
     Example:
         >>> stem_of(Path("train-00000-of-00002.parquet")), stem_of(Path("gsm8k_test.jsonl.gz"))
@@ -63,9 +65,9 @@ def stem_of(path: Path) -> str:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a name means; None where it means none.
+    """Return the split that a name means; None if it means none.
 
-    A word of WORDS at its end, or alone, is that split. At its beginning it is a split of its own, by the whole name:
+    A word of WORDS at its end, or alone, means that split. At its beginning it makes the whole name a split of its own:
     `train_prefs` and `train_sft` of one data set are two splits.
 
     Example:
@@ -81,20 +83,20 @@ def split_of(name: str) -> str | None:
 
 
 class Asked(NamedTuple):
-    """A part of a split."""
+    """A split or a part of one, as requested."""
 
     name: str
     start: str | None = None
     stop: str | None = None
-    """Rows, or per cent with a %; negative from the end; None: all."""
+    """First row and end, as numbers or percentages with %; negative: from the end; None: no limit."""
 
     @property
     def whole(self) -> bool:
-        """Whether all of it is asked for."""
+        """True if the whole split is requested."""
         return self.start is None and self.stop is None
 
     def bounds(self, count: int) -> tuple[int, int]:
-        """First row and the row behind the last, of so many; per cent to the closest row, as `datasets` rounds.
+        """Return the first row and the end (exclusive) in a split of `count` rows. Percentages round as in `datasets`.
 
         Example:
             >>> Asked("train", None, "5%").bounds(30), Asked("train", "-10", None).bounds(30)
@@ -112,10 +114,10 @@ def _place(written: str | None, count: int, default: int) -> int:
 
 
 def asked_for(split: str) -> list[Asked]:
-    """A split as it is written: `train`, `train[:5%]`, `train[10:20]`, `train+validation`.
+    """Parse a split expression: `train`, `train[:5%]`, `train[10:20]`, `train+validation`.
 
     Raises:
-        TaskError: it is not written so.
+        TaskError: it has another form.
     """
     found: list[Asked] = []
     for part in split.split("+"):
@@ -127,10 +129,10 @@ def asked_for(split: str) -> list[Asked]:
 
 
 def meant(wanted: str, available: Iterable[str], *, use: Use | None = None) -> str | None:
-    """The split of those there are that a name means: itself, another word for it, or the one that it begins.
+    """Return the available split that a name means: the same name, another word for it, or the one that begins with it.
 
-    Of several that it begins, the one that says what the rows are for. A test split that is not there may be called
-    validation: data that nothing is trained on.
+    If several begin with it, the one whose name says the use of the rows. A missing test split may also be called
+    validation: both mean data that is not trained on. None if no split, or no single one, is meant.
 
     Example:
         >>> meant("test", ["train", "validation"]), meant("train", ["train_prefs", "test_prefs"]), meant("x", ["y"])
@@ -157,7 +159,7 @@ def meant(wanted: str, available: Iterable[str], *, use: Use | None = None) -> s
 
 
 def no_split(path: str, wanted: str, available: Iterable[str]) -> str:
-    """That a split is not there, in words."""
+    """Return the error message for a missing split, with the existing ones and how to set split_names."""
     names = sorted(available)
     near = next((name for name in names if name.startswith(wanted)), names[0])
     return (

@@ -25,11 +25,11 @@ from tasks.inputs.values import (
 
 Row = Mapping[str, object]
 KEPT = ("id", "margin", "category", "probability")
-"""Columns of ours that a row may bring beside a format's own."""
+"""Our own optional columns that a row of any format may have."""
 
 
 def is_own(row: Row) -> bool:
-    """Our own columns, which are TRL's."""
+    """Return True for a row with our own columns, which are TRL's."""
     if row.get("first") is not None and row.get("second") is not None and "label" in row:
         return True
     if row.get("chosen") is None or row.get("rejected") is None:
@@ -40,13 +40,13 @@ def is_own(row: Row) -> bool:
 
 
 def is_ultrafeedback(row: Row) -> bool:
-    """A prompt as text, and whole conversations that begin with it."""
+    """Return True for a row with a prompt as text, and whole conversations that begin with it."""
     chosen = row.get("chosen")
     return is_text(row.get("prompt")) and is_chat(chosen) and is_chat(row.get("rejected")) and len(chosen) > 1
 
 
 def is_sharegpt(row: Row) -> bool:
-    """Conversations of {from, value}, and what comes next, twice."""
+    """Return True for a row with conversations of {from, value}, and two alternatives for the next message."""
     return is_chat(row.get("conversations")) and row.get("chosen") is not None and row.get("rejected") is not None
 
 
@@ -61,7 +61,7 @@ def _read_sharegpt(row: Row) -> Row:
 
 
 def is_swift(row: Row) -> bool:
-    """Messages that end in the better reply, and the worse one beside them."""
+    """Return True for a row with messages that end in the better reply, and a column for the worse one."""
     return is_chat(row.get("messages")) and (
         is_text(row.get("rejected_response")) or is_chat(row.get("rejected_messages"))
     )
@@ -77,7 +77,7 @@ def _read_swift(row: Row) -> Row:
 
 
 def is_continued(row: Row) -> bool:
-    """Messages, and two replies to them as text."""
+    """Return True for a row with messages, and two replies to them as text."""
     return is_chat(row.get("messages")) and is_text(row.get("chosen")) and is_text(row.get("rejected"))
 
 
@@ -87,7 +87,7 @@ def _read_continued(row: Row) -> Row:
 
 
 def is_instructed(row: Row) -> bool:
-    """A question or an instruction, and two replies as text."""
+    """Return True for a row with a question or an instruction, and two replies as text."""
     return is_text(find(row, "instruction", "question", "query", "input")) and all(map(is_text, _two(row)))
 
 
@@ -109,7 +109,7 @@ def _two(row: Row) -> tuple[object, object]:
 
 
 def is_implicit(row: Row) -> bool:
-    """Two texts, and no prompt: it is what both begin with."""
+    """Return True for a row with two texts without a prompt column: the prompt is their common beginning."""
     return row.get("prompt") is None and is_text(row.get("chosen")) and is_text(row.get("rejected"))
 
 
@@ -117,18 +117,20 @@ def _read_implicit(row: Row) -> Row:
     chosen, rejected = need_text(row, "chosen"), need_text(row, "rejected")
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False)))
     if shared == min(len(chosen), len(rejected)):
-        raise UnfitRow("must have two replies behind what both texts begin with; one of them is all of the other")
+        raise UnfitRow(
+            "must have two replies after the common beginning of both texts; one text is the beginning of the other"
+        )
     while shared and not chosen[shared - 1].isspace():
-        shared -= 1  # words are not parted
+        shared -= 1  # do not split a word
     if shared and chosen[shared - 1] == " ":
-        shared -= 1  # a space belongs to the word behind it, as tokenizers have it
+        shared -= 1  # a space belongs to the next word, as tokenizers have it
     if not chosen[:shared].strip():
         raise UnfitRow("has no prompt: its texts begin with different words")
     return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:], **_kept(row)}
 
 
 def is_shp(row: Row) -> bool:
-    """A history, two replies of people, and which was preferred."""
+    """Return True for a row with a history, two replies by people, and which was preferred."""
     return is_text(row.get("history")) and is_text(row.get("human_ref_A")) and is_text(row.get("human_ref_B"))
 
 
@@ -140,7 +142,7 @@ def _read_shp(row: Row) -> Row:
 
 
 def is_arena(row: Row) -> bool:
-    """Replies a and b to one prompt, and the winner."""
+    """Return True for a row with replies a and b to one prompt, and the winner."""
     sides = row.get("response_a", row.get("conversation_a")), row.get("response_b", row.get("conversation_b"))
     return None not in sides and ("winner" in row or "winner_model_a" in row)
 
@@ -159,12 +161,12 @@ def _read_arena(row: Row) -> Row:
 
 
 def is_kto(row: Row) -> bool:
-    """One completion, and whether it is good."""
+    """Return True for a row with one completion and a mark of whether it is good."""
     return isinstance(mark_of(row), bool) and (row.get("completion") is not None or is_chat(row.get("messages")))
 
 
 def unpaired(row: Row) -> tuple[object, object, bool]:
-    """(prompt, completion, whether it is good) of an unpaired row.
+    """Return (prompt, completion, True if it is good) of an unpaired row.
 
     Raises:
         UnfitRow: it lacks one of them.
@@ -181,9 +183,9 @@ def unpaired(row: Row) -> tuple[object, object, bool]:
 
 
 def paired(rows: Iterable[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
-    """Good and bad completions of one prompt as pairs, in order; a row left over says that it has no other.
+    """Pair good and bad completions of the same prompt, in order; a row left over becomes {"unfit": why}.
 
-    A prompt with three good completions and two bad ones gives two pairs: no completion stands in more than one.
+    A prompt with three good completions and two bad ones gives two pairs: each completion is in at most one pair.
     """
     waiting: dict[str, dict[bool, list[tuple[str, object, object]]]] = {}
     for where, row in rows:
@@ -215,7 +217,7 @@ def _ordered(prompt: object, first: object, second: object, *, better: bool) -> 
 
 
 def _said(value: object) -> object:
-    """A reply: text, or the text of one message or of the last of several."""
+    """Return a reply as text: the value itself, or the content of its only or last message."""
     if is_object(value):
         return chat([value])[-1]["content"]
     return chat(value)[-1]["content"] if is_chat(value) else value

@@ -1,4 +1,4 @@
-r"""Formats of problems: a prompt, and what its answer is compared with."""
+r"""Formats of problems: a prompt, and the reference answer."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ ANSWERS = (
     ),
     *("expected_answer", "correct_answer", "gold", "label", "target"),
 )
-"""Columns that hold a reference answer beside a prompt, the surest first."""
+"""Columns of the reference answer in rows with a prompt, the most reliable first."""
 QUESTIONS = ("problem", "question")
 CALCULATOR = re.compile(r"<<[^<>]*>>")
 BOX = r"\boxed"
 
 
 def is_own(row: Row) -> bool:
-    """Our own columns."""
+    """Return True for a row with our own columns."""
     return (is_text(row.get("prompt")) or is_chat(row.get("prompt"))) and "reference" in row
 
 
 def is_verl(row: Row) -> bool:
-    """A prompt of messages, and the reference inside reward_model; references of code are another format's."""
+    """Return True for a row with a prompt, and a reference inside reward_model that is not of code."""
     inside = row.get("reward_model")
     if not (is_object(inside) and inside.get("ground_truth") is not None):
         return False
@@ -59,7 +59,9 @@ def is_verl(row: Row) -> bool:
 
 
 def read_verl(row: Row) -> Row:
-    """Its reference may be several answers: a list, the same as JSON in text, or {target: [...]}."""
+    """Read a row of verl. The reference may be several answers: a list, the same as JSON in text, or {target:
+    [...]}.
+    """
     inside, prompt = row.get("reward_model"), need(row, "prompt")
     truth = inside.get("ground_truth") if is_object(inside) else None
     if truth is None:
@@ -71,12 +73,14 @@ def read_verl(row: Row) -> Row:
 
 
 def is_gsm8k(row: Row) -> bool:
-    """A question, and a worked answer whose last line is #### and a number."""
+    """Return True for a row with a question and a worked answer that contains ####."""
     return is_text(row.get("question")) and "####" in str(row.get("answer") or "")
 
 
 def read_gsm8k(row: Row) -> Row:
-    """The number behind #### is the reference; the worked answer, without its calculator marks, a demonstration."""
+    """Read a row of GSM8K: the reference is the number after ####, the demonstration the answer without calculator
+    marks.
+    """
     worked, mark, final = need_text(row, "answer").rpartition("####")
     answer = final.strip().replace(",", "")
     if not mark or not answer:
@@ -86,7 +90,7 @@ def read_gsm8k(row: Row) -> Row:
 
 
 def is_math(row: Row) -> bool:
-    """A problem with an answer, or with a solution that holds it in a box."""
+    """Return True for a row with a problem and an answer, or a solution with a boxed answer."""
     boxed = BOX in str(find(row, "solution", "generated_solution") or "")
     return is_text(find(row, "problem")) and (is_answer(find(row, *ANSWERS[1:3], "expected_answer")) or boxed)
 
@@ -102,7 +106,7 @@ def _read_math(row: Row) -> Row:
 
 
 def is_trl(row: Row) -> bool:
-    """A prompt that no assistant answers, and a column that its reward functions read."""
+    """Return True for a row with a prompt without a final reply, and an answer column that reward functions read."""
     prompt = row.get("prompt")
     open_chat = is_chat(prompt) and not _ends_in_reply(prompt)
     rated = isinstance(row.get("label"), bool) or "completion" in row or "chosen" in row
@@ -114,7 +118,7 @@ def _read_trl(row: Row) -> Row:
 
 
 def is_verifiable(row: Row) -> bool:
-    """A prompt, and the reference inside verification_info, which may be JSON in text."""
+    """Return True for a row with a prompt, and the reference inside verification_info, which may be JSON in text."""
     return is_text(row.get("prompt")) and "ground_truth" in str(row.get("verification_info") or "")
 
 
@@ -127,7 +131,7 @@ def _verifiable(row: Row) -> Row:
 
 
 def is_sharegpt(row: Row) -> bool:
-    """Conversations, and the reference in a column beside them."""
+    """Return True for a row with conversations, and the reference in another column."""
     return chat_in(row, "conversations", "conversation") is not None and is_answer(find(row, *ANSWERS))
 
 
@@ -137,7 +141,7 @@ def _read_sharegpt(row: Row) -> Row:
 
 
 def is_messages(row: Row) -> bool:
-    """Messages, and the reference in a column beside them."""
+    """Return True for a row with messages, and the reference in another column."""
     return is_chat(row.get("messages")) and is_answer(find(row, *ANSWERS))
 
 
@@ -146,7 +150,7 @@ def _read_messages_row(row: Row) -> Row:
 
 
 def is_openrlhf(row: Row) -> bool:
-    """Input and label, which is no mark of good or bad."""
+    """Return True for a row with input and label, where the label is an answer and not a mark of good or bad."""
     given = row.get("input")
     return (is_text(given) or is_chat(given)) and is_answer(row.get("label")) and "instruction" not in row
 
@@ -158,14 +162,14 @@ def _read_openrlhf(row: Row) -> Row:
 
 
 def _answers_of(row: Row) -> object:
-    """The reference answers beside a question; those of {text: [...], answer_start: [...]} are its texts."""
+    """Return the reference answers of a question; for {text: [...], answer_start: [...]}, its texts."""
     found = find(row, *ANSWERS)
     inner = row.get("answers")
     return inner["text"] if is_object(inner) and "text" in inner else found
 
 
 def is_qa(row: Row) -> bool:
-    """A question (or an input) and its answer, in columns of these names."""
+    """Return True for a row with a question (or an input) and its answer, in columns of these names."""
     if find(row, "choices", "options") is not None:
         return False
     asked = is_text(find(row, "question", "query")) and is_answer(_answers_of(row))
@@ -179,7 +183,7 @@ def _read_qa(row: Row) -> Row:
 
 
 def is_alpaca(row: Row) -> bool:
-    """Instruction and output."""
+    """Return True for a row with instruction and output."""
     return is_text(row.get("instruction")) and is_text(row.get("output"))
 
 
@@ -194,7 +198,7 @@ def _ends_in_reply(prompt: Sequence[object]) -> bool:
 
 
 def _kept(row: Row, **ours: object) -> Row:
-    """Our columns, in front of the row's own, which `info_columns` and the like may name."""
+    """Return our columns together with the row's own, which options such as `info_columns` may name."""
     return {**row, **ours}
 
 
@@ -265,7 +269,7 @@ FORMATS: Sequence[Format] = (
     Format(
         name="sharegpt",
         use="problems",
-        told_by="conversations, and the answer in a column beside them",
+        told_by="conversations, and the answer in another column",
         fits=is_sharegpt,
         read=_read_sharegpt,
         example={
@@ -281,7 +285,7 @@ FORMATS: Sequence[Format] = (
     Format(
         name="messages",
         use="problems",
-        told_by="messages, and the answer in a column beside them",
+        told_by="messages, and the answer in another column",
         fits=is_messages,
         read=_read_messages_row,
         example={"messages": [*CHAT, REPLY], "answer": "42"},

@@ -1,4 +1,4 @@
-"""From a path to rows: a file, a folder, a pattern, a list of them, or a data set of the Hugging Face hub."""
+"""Reading of rows from a path: a file, a folder, a pattern, a list of them, or a data set of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ FORBIDDEN: Mapping[str, str] = {
 
 
 def read(path: Paths, *, split: str, config: str | None = None, use: Use | None = None) -> Rows:
-    """The rows of one split. Nothing is read before it is asked for, but for the first row.
+    """Return the rows of one split. They are read lazily, except for the first.
 
     Args:
-        path: a file (then it is the only split there is), a folder, a pattern (`data/train-*.parquet`), the name of a
-            data set on the Hugging Face hub, or a list of these, one after the other.
+        path: a file (which is then the only split), a folder, a pattern (`data/train-*.parquet`), the name of a data
+            set on the Hugging Face hub, or a list of these, read in order.
         split: its name, a part of it (`train[:5%]`, `train[100:200]`) or a sum (`train+validation`).
-        config: the configuration, of a data set that has several.
-        use: what the rows are for, which may tell which of several splits is meant.
+        config: the configuration, if the data set has several.
+        use: use of the rows, which may decide between several splits.
     Returns:
-        the rows, none of them in memory; going through them raises `TaskError` at one that is damaged
-        (`Rows.entries` yields those too).
+        the rows, none of them kept in memory; iterating over them raises `TaskError` at a damaged row (`Rows.entries`
+        yields damaged rows too).
     Raises:
-        TaskError: there is no such file, folder, split or data set; it cannot be read; it holds no row.
+        TaskError: there is no such file, folder, split or data set; it cannot be read; it has no row.
     """
     sources, notes = list[Source](), list[str]()
     asked = asked_for(split)
@@ -65,12 +65,12 @@ def read(path: Paths, *, split: str, config: str | None = None, use: Use | None 
             sources += _parts([open_file(file, split=part.name) for file in files], part)
     found = Rows(sources, notes=notes)
     if next(found.entries(), None) is None:
-        raise TaskError(f"{path} must hold at least one row; it holds none.")
+        raise TaskError(f"{path} must have at least one row; it has none.")
     return found
 
 
 def splits(path: Paths, *, config: str | None = None) -> list[str] | None:
-    """The names of the splits of a path here; None where it has none of its own: it is all one, or on the hub.
+    """Return the split names of a local path; None if it has no splits (a single file, unsplit files) or is on the hub.
 
     Raises:
         TaskError: there is no such file or folder.
@@ -86,13 +86,13 @@ def splits(path: Paths, *, config: str | None = None) -> list[str] | None:
 
 
 def has_split(path: Paths, split: str, *, config: str | None = None, use: Use | None = None) -> bool | None:
-    """Whether a path has a split of that meaning; None where it has no splits of its own, or is on the hub."""
+    """Return True if a path has a split with that meaning; None if it has no splits of its own, or is on the hub."""
     names = splits(path, config=config)
     return None if names is None else all(meant(part.name, names, use=use) is not None for part in asked_for(split))
 
 
 def is_local(path: str) -> bool:
-    """Whether a path means a file or folder here, and no name on the hub."""
+    """Return True if a path means a local file or folder, and not a name on the hub."""
     if path.startswith((".", "/", "~")) or path.lower().endswith((*SUFFIXES, *FORBIDDEN)):
         return True
     return (
@@ -103,14 +103,14 @@ def is_local(path: str) -> bool:
 
 
 def open_file(path: Path, *, split: str = "train", errors: Errors = "strict") -> Source:
-    """One file as a source of rows, by its name and its first bytes.
+    """Open one file as a source of rows, by its name and its first bytes.
 
     Args:
         path: the file.
-        split: taken where it is one JSON object of several splits.
-        errors: "replace": what is no UTF-8 in a file of JSON becomes U+FFFD.
+        split: the split to take if the file is one JSON object of several splits.
+        errors: "replace": bytes of a JSON file that are not UTF-8 become U+FFFD.
     Raises:
-        TaskError: it is of a kind that is not read.
+        TaskError: files of its kind are not read.
     """
     ending = path.suffix.lower()
     if ending in FORBIDDEN:
@@ -120,7 +120,7 @@ def open_file(path: Path, *, split: str = "train", errors: Errors = "strict") ->
         with path.open("rb") as file:
             magic = file.read(6)
     except OSError as error:
-        raise TaskError(f"{path} cannot be read: {error.strerror}. Write it anew, or name another file.") from error
+        raise TaskError(f"{path} cannot be read: {error.strerror}. Write it again, or name another file.") from error
     if magic[:4] == b"PAR1" or kind == ".parquet":
         return Parquet(path)
     if magic == b"ARROW1" or kind in (".arrow", ".feather"):
@@ -129,7 +129,7 @@ def open_file(path: Path, *, split: str = "train", errors: Errors = "strict") ->
         return Text(str(path), partial(csv_entries, path))
     if not kind and not _begins_as_json(path):
         raise TaskError(
-            f"{path} is of no kind that is read. Name it by what it is: .jsonl, .json, .csv, .tsv, .parquet."
+            f"{path} is not of a known kind. Give its name the right ending: .jsonl, .json, .csv, .tsv, .parquet."
         )
     return JsonFile(path, split=split, errors=errors)
 
@@ -140,7 +140,7 @@ def _begins_as_json(path: Path) -> bool:
 
 
 def _splits(path: str, config: str | None) -> Splits:
-    """The files of a path here by their splits; all under "" where they belong to none."""
+    """Return the files of a local path by split; all under "" if they belong to none."""
     place = Path(path).expanduser()
     if place.is_dir():
         return splits_in(place, config)
@@ -162,11 +162,11 @@ def _is_pattern(path: str) -> bool:
 
 
 def _chosen(path: str, available: Splits, wanted: str, use: Use | None = None) -> tuple[Sequence[Path], list[str]]:
-    """The files of a split, and what is to be known of the choice."""
+    """Return the files of a split, and remarks for the user on the choice."""
     if [*available] == [""]:
         return available[""], []
     if len(available) == 1 and _is_pattern(path) and not Path(path).exists():
-        return next(iter(available.values())), []  # whoever wrote the pattern chose the files
+        return next(iter(available.values())), []  # the author of the pattern chose the files
     name = meant(wanted, available, use=use)
     if name is None:
         raise TaskError(no_split(path, wanted, available))
@@ -174,7 +174,7 @@ def _chosen(path: str, available: Splits, wanted: str, use: Use | None = None) -
 
 
 def _parts(sources: Sequence[Source], asked: Asked) -> Iterator[Source]:
-    """The part of the sources' rows that is asked for."""
+    """Yield the sources, restricted to the requested part of their rows."""
     if asked.whole:
         yield from sources
         return
@@ -189,12 +189,12 @@ def _parts(sources: Sequence[Source], asked: Asked) -> Iterator[Source]:
 
 
 def records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
-    """(number, row or what is wrong with it) of every row of a file, a folder or a pattern, to be graded.
+    """Yield (number, row or description of its fault) for every row of a file, a folder or a pattern, for grading.
 
-    Bytes that are no UTF-8 become U+FFFD: what a model wrote is graded as it stands.
+    Bytes that are not UTF-8 become U+FFFD: the text of a model is graded as it is.
 
     Raises:
-        TaskError: it cannot be read at all, or on from some place.
+        TaskError: it cannot be read at all, or not beyond some place.
     """
     available = _splits(path, None)
     files = next(iter(available.values())) if len(available) == 1 else _chosen(path, available, "test")[0]

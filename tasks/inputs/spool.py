@@ -1,4 +1,4 @@
-"""Sequences whose items are in a temporary file, and read when they are asked for: as many as a disk holds."""
+"""Sequences whose items are stored in a temporary file and read on access, limited only by disk space."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Item = TypeVar("Item")
 
 
 class Lazy(Sequence[Item]):
-    """A sequence that makes an item when it is asked for; a slice of it is one too."""
+    """A sequence that makes an item on access; a slice of it is lazy too."""
 
     @abstractmethod
     def item(self, place: int) -> Item:
-        """The item at a place from 0."""
+        """Return the item at an index from 0."""
 
     def __iter__(self) -> Iterator[Item]:
         return map(self.item, range(len(self)))
@@ -38,13 +38,13 @@ class Lazy(Sequence[Item]):
 
 
 class Spool(Lazy[Item]):
-    """Items that are added one by one; eight bytes of each are in memory.
+    """A lazy sequence of items appended one by one to a temporary file, with eight bytes per item in memory.
 
-    The file has no name, so that nobody else writes it, and is gone when this process ends or the spool is dropped.
-    Items are read without moving in it: several threads may.
+    The file has no name, so nobody else can write to it, and it is gone when this process ends or the spool is dropped.
+    Reads do not move the file position, so several threads may read.
 
     Args:
-        items: the first ones.
+        items: the first items.
 
     Raises:
         TaskError: there is no room for them.
@@ -70,7 +70,7 @@ class Spool(Lazy[Item]):
         return len(self._ends) - 1
 
     def append(self, item: Item) -> None:
-        """Add an item."""
+        """Add an item at the end."""
         data = pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL)
         try:
             self._file.write(data)
@@ -94,7 +94,7 @@ class Picked(Lazy[Item]):
 
     Args:
         source: the sequence.
-        places: of the items in it, in the order that they are to have.
+        places: indices of the items in it, in the order wanted.
     """
 
     def __init__(self, source: Sequence[Item], places: Iterable[int]) -> None:
@@ -109,7 +109,7 @@ class Picked(Lazy[Item]):
 
 
 class Joined(Lazy[Item]):
-    """The items of several sequences, one after the other."""
+    """The items of several sequences, concatenated."""
 
     def __init__(self, parts: Iterable[Sequence[Item]]) -> None:
         self._parts = [*parts]

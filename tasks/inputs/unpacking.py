@@ -1,4 +1,4 @@
-"""A file's bytes, unpacked where it is packed, and never many times more of them than it has."""
+"""Bytes of a file, decompressed if it is compressed, with a limit on the expansion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAGIC: Mapping[bytes, str] = {
     b"\xfd7zXZ\x00": ".xz",
     b"\x28\xb5\x2f\xfd": ".zst",
 }
-"""First bytes to the ending of what is packed so."""
+"""First bytes -> the ending of that compression."""
 REFUSED: Mapping[bytes, str] = {
     b"PK\x03\x04": "is a ZIP archive (.xlsx files are too). Unpack it, or save the sheet as CSV",
     b"\x80\x04": "is a Python pickle, which may run code when it is read. Write it as JSON lines",
@@ -33,12 +33,12 @@ REFUSED: Mapping[bytes, str] = {
     b"SQLite format 3": "is an SQLite database. Write its rows as JSON lines or CSV",
     b"version https://git-lfs": "is a pointer of Git LFS and not the file itself. Fetch it: git lfs pull",
 }
-"""First bytes to what is wrong with a file that begins so."""
+"""First bytes -> the reason why a file that begins with them is refused."""
 UNPACK_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
 class _Bounded(io.RawIOBase):
-    """What a stream holds, up to a bound."""
+    """A stream limited to the number of bytes that a file of this size may unpack to."""
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file, self._path = file, path
@@ -58,10 +58,10 @@ class _Bounded(io.RawIOBase):
 
 @contextmanager
 def unpacked(path: Path) -> Generator[io.BufferedReader]:
-    """Open a file and yield its bytes, unpacked by what its first bytes say, whatever it is called.
+    """Open a file and yield its bytes, decompressed as its first bytes require, whatever its name.
 
     Raises:
-        TaskError: it cannot be read, holds far more than it is packed in, or is of a kind that is not read.
+        TaskError: it cannot be read, expands far beyond its packed size, or files of its kind are not read.
     """
     try:
         with path.open("rb") as file:
@@ -70,7 +70,7 @@ def unpacked(path: Path) -> Generator[io.BufferedReader]:
             kind = next((ending for magic, ending in MAGIC.items() if head.startswith(magic)), None)
             named = path.suffix if path.suffix in ENDINGS else None
             if kind is None and named and head:
-                raise TaskError(f"{path} is named {named}, and is not packed so. Name it without, or pack it anew.")
+                raise TaskError(f"{path} is named {named} but is not compressed so. Remove the ending, or compress it.")
             if kind is None:
                 _refuse(path, head)
                 yield file
@@ -79,11 +79,11 @@ def unpacked(path: Path) -> Generator[io.BufferedReader]:
                 _refuse(path, packed.peek(32)[:32])
                 yield cast("io.BufferedReader", packed)
     except UNPACK_ERRORS as error:
-        raise TaskError(f"{path} cannot be read: {error}. Write it anew, or name another file.") from error
+        raise TaskError(f"{path} cannot be read: {error}. Write it again, or name another file.") from error
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file's first bytes say that it is packed."""
+    """Return True if a file's first bytes show that it is compressed."""
     with path.open("rb") as file:
         head = file.read(8)
     return any(head.startswith(magic) for magic in MAGIC)
@@ -99,12 +99,12 @@ def _zstd(file: IO[bytes]) -> IO[bytes]:
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise TaskError(needs_data("a file packed by zstd")) from error
+        raise TaskError(needs_data("a file compressed by zstd")) from error
     return cast("IO[bytes]", pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))
 
 
 def needs_data(what: str) -> str:
-    """What is missing where a file needs pyarrow or datasets, and how to get it."""
+    """Return the error message for a file that needs pyarrow or datasets, with how to install them."""
     return f"{what} needs the extra `data`: pip install 'reasoner-rl[data]' (pyarrow and datasets)."
 
 

@@ -1,4 +1,4 @@
-"""What the readers of formats share: columns by any of their names, chats of any wording, JSON in text."""
+"""Helpers of the readers of formats: columns under any of several names, chats in any wording, JSON in text."""
 
 from __future__ import annotations
 
@@ -18,40 +18,45 @@ ROLES: Mapping[str, str] = {
     **dict.fromkeys(("tool", "observation", "function", "ipython", "tool_response"), "tool"),
     **dict.fromkeys(("function_call", "tool_call"), "call"),
 }
-"""What data sets call whoever speaks. `call`: an assistant's call of a tool, as JSON in text
-(https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md)."""
+"""Name of a speaker in data sets -> role. `call`: an assistant's tool call, as JSON in text
+(https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md).
+"""
 WHO, SAID = ("role", "from", "user"), ("content", "value", "text")
 
 
 def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Whether a value is an object with names."""
+    """Return True if a value is a mapping (a JSON object)."""
     return isinstance(value, Mapping)
 
 
 def is_list(value: object) -> TypeGuard[list[object]]:
-    """Whether a value is a list."""
+    """Return True if a value is a list."""
     return isinstance(value, list)
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether a value is text with something in it."""
+    """Return True if a value is text that is not blank."""
     return isinstance(value, str) and bool(value.strip())
 
 
 def is_answer(value: object) -> bool:
-    """Whether a value can be a reference answer: text, a number, or several of them."""
+    """Return True if a value can be a reference answer: text, a number, or several of them."""
     if is_list(value):
         return bool(value) and all(is_answer(one) and not is_list(one) for one in value)
     return is_text(value) or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def is_chat(value: object) -> TypeGuard[list[object]]:
-    """Whether a value is a list of chat messages, in any wording, or of {human, assistant} turns."""
+    """Return True if a value is a non-empty list of chat messages (any wording of the keys) or of {human, assistant}
+    turns.
+    """
     return is_list(value) and bool(value) and all(is_object(one) and _is_turn(one) for one in value)
 
 
 def chat_in(row: Row, *names: str) -> list[object] | None:
-    """The chat in the first of some columns that holds one; columns of lists, {from: [...], value: [...]}, are one."""
+    """Return the chat in the first of the named columns that has one; else None. {from: [...], value: [...]} is a chat
+    too.
+    """
     for name in names:
         value = row.get(name)
         if is_object(value) and any(is_list(value.get(key)) for key in WHO):
@@ -68,13 +73,13 @@ def _is_turn(one: Row) -> bool:
 
 
 def find(row: Row, *names: str) -> object:
-    """The first of some columns that has a value, whatever its case; None for none."""
+    """Return the value of the first named column that has one, ignoring the case of column names; None if none has."""
     lower = {str(key).lower(): value for key, value in row.items()}
     return next((lower[name] for name in names if lower.get(name) is not None), None)
 
 
 def need(row: Row, *names: str) -> object:
-    """Like `find`.
+    """Return the value of the first named column that has one, as `find` does.
 
     Raises:
         UnfitRow: none has a value.
@@ -87,10 +92,10 @@ def need(row: Row, *names: str) -> object:
 
 
 def need_text(row: Row, *names: str) -> str:
-    """Text of the first of some columns.
+    """Return the value of the first named column that has one, which must be text.
 
     Raises:
-        UnfitRow: none has a value, or it is no text.
+        UnfitRow: none has a value, or it is not text.
     """
     found = need(row, *names)
     if not is_text(found):
@@ -99,17 +104,17 @@ def need_text(row: Row, *names: str) -> str:
 
 
 def chat(value: object, *, system: object = None) -> Chat:
-    """Messages of {role, content}, whatever they were called.
+    """Convert a chat in any wording to messages of {role, content}.
 
     Args:
         value: a list of messages, or of {human, assistant} turns.
-        system: what the row says apart; it becomes the first message unless the chat brings its own.
+        system: a system message from outside the chat; it is put first unless the chat begins with its own.
 
     Raises:
-        UnfitRow: it is no chat, or somebody speaks in it whom we do not know.
+        UnfitRow: it is not a chat, or a speaker in it is unknown.
     """
     if not is_chat(value):
-        raise UnfitRow(f"must hold a list of chat messages; got {str(value)[:80]!r}")
+        raise UnfitRow(f"must be a list of chat messages; got {str(value)[:80]!r}")
     turns: Chat = []
     for number, one in enumerate(value, 1):
         assert is_object(one), one
@@ -137,48 +142,48 @@ def _calls(said: object, number: int) -> list[object]:
     found = from_json(said)
     calls = found if is_list(found) else [found]
     if not calls or not all(is_object(one) and "name" in one for one in calls):
-        raise UnfitRow(f"message {number} must hold a call as JSON, with a name; got {str(said)[:60]!r}")
+        raise UnfitRow(f"message {number} must be a tool call as JSON, with a name; got {str(said)[:60]!r}")
     return [{"function": one} for one in calls]
 
 
 def from_json(value: object) -> object:
-    """What text holds that is JSON; anything else as it is.
+    """Parse text that begins like a JSON object or list; return any other value unchanged.
 
     Raises:
-        UnfitRow: it begins as JSON, and is none.
+        UnfitRow: it begins like JSON but is not.
     """
     if not isinstance(value, str) or value.strip()[:1] not in ("{", "["):
         return value
     try:
         return parse_line(value.encode(errors="surrogatepass"))
     except ValueError as error:
-        raise UnfitRow(f"holds text that must be JSON: {error}; got {value[:60]!r}") from error
+        raise UnfitRow(f"has text that must be JSON: {error}; got {value[:60]!r}") from error
 
 
 def before_reply(messages: Chat) -> Chat:
-    """The messages without the assistant's reply at their end: what a model is asked.
+    """Return the messages without the assistant's replies at their end: the prompt.
 
     Raises:
-        UnfitRow: nothing stands before the reply.
+        UnfitRow: no user's message comes before the reply.
     """
     asked = list(messages)
     while asked and asked[-1]["role"] == "assistant":
         asked.pop()
     if not any(one["role"] == "user" for one in asked):
-        raise UnfitRow("its chat asks nothing: no user's message stands before the reply")
+        raise UnfitRow("its chat has no prompt: no user's message comes before the reply")
     return asked
 
 
 def asked(system: object, history: object, question: str) -> str | Chat:
-    """A prompt: text where that is all, else a chat with the system's message and earlier turns.
+    """Build a prompt: plain text if there is only a question, else a chat with the system message and earlier turns.
 
     Args:
-        system: the system's message, if there is one.
-        history: earlier turns as [question, answer] pairs, if there are any.
-        question: the user's last.
+        system: the system message; None or blank for none.
+        history: earlier turns as [question, answer] pairs; None for none.
+        question: the last message of the user.
 
     Raises:
-        UnfitRow: the history is no list of pairs.
+        UnfitRow: the history is not a list of pairs.
     """
     turns: Chat = [{"role": "system", "content": system}] if is_text(system) else []
     for pair in history if is_list(history) else []:
@@ -189,25 +194,25 @@ def asked(system: object, history: object, question: str) -> str | Chat:
 
 
 def joined(*parts: object) -> str:
-    """Texts one below the other, without those that are empty."""
+    """Join the parts that are non-blank text with newlines."""
     return "\n".join(part for part in parts if is_text(part))
 
 
 def texts(values: object) -> Sequence[str] | None:
-    """A list of texts or numbers as texts; None where it is none."""
+    """Return a list of texts or numbers as texts; None if it is not such a list."""
     if not is_list(values) or not values or not all(isinstance(one, str | int | float) for one in values):
         return None
     return [str(one) for one in values]
 
 
 def mark_of(row: Row) -> object:
-    """Whether an unpaired completion is good: true, false, or what stands there instead."""
+    """Return the mark of an unpaired completion: True (good), False, or the original value if it is neither."""
     mark = find(row, "label", "kto_tag")
     return {"true": True, "false": False}.get(str(mark).lower(), mark)
 
 
 def compact(value: object) -> str:
-    """A value as JSON, to compare values by."""
+    """Return a value as JSON with sorted keys, for comparing values."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 

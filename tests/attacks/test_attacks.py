@@ -81,7 +81,7 @@ def test_honest_program_where_the_engine_refuses_mounts(without_mounts: PooledSa
 
 
 def test_the_suite_can_catch() -> None:
-    """Programs that are harmless do get what they want where nothing holds them: the suite is no row of blanks."""
+    """Harmless programs do get what they want where nothing restricts them, so the suite can fail."""
     harmless = [attack for attack in attacks() if attack.breaches_host]
     assert len(harmless) >= 7
     for attack in harmless:

@@ -9,10 +9,10 @@ from verifiers import GradingRow, Outcome, Verdict, Verifier, fixed
 
 
 class Flaky(Verifier):
-    """Right where the completion's digest is even; fails on a share of the completions, each time in another way.
+    """A verifier that accepts completions with an even digest, and fails on a share of them, each time in another way.
 
     Args:
-        percent: of the completions that it fails on, chosen by their digest.
+        percent: share of the completions on which it fails, chosen by their digest.
     """
 
     name = "flaky"

@@ -55,7 +55,7 @@ def die() -> None:
 
 
 def before(owner: object, name: str, action: Callable[[], None]) -> None:
-    """Have a function preceded by an action."""
+    """Wrap a function so that an action runs before it."""
     original: Callable[..., object] = getattr(owner, name)
 
     def preceded(*args: object, **kwargs: object) -> object:
@@ -66,7 +66,7 @@ def before(owner: object, name: str, action: Callable[[], None]) -> None:
 
 
 class Counter:
-    """Counts what is done to the files of a run, by phase, and kills at a given one."""
+    """A counter of operations on the files of a run, by phase, which kills the process at a given one."""
 
     def __init__(self, folder: str, phase: str, count: int) -> None:
         self.folder, self.phase, self.left = folder, phase, count
@@ -74,7 +74,7 @@ class Counter:
         self.seen = {"opening": 0, "file": 0, "closing": 0, "done": 0}
         self.began, self.milliseconds = 0.0, 0
         self.saved = 0
-        """Counted while it closed, before the final model was written."""
+        """Count of operations during closing, before the final model was written."""
 
     def begin(self, phase: str) -> None:
         if phase == "closing" and self.phase == "time":
@@ -121,7 +121,7 @@ def main(config: str, moment: str, count: int, opened: Callable[[], None] = lamb
 
 
 def attempt(config: str, moment: str, count: int) -> dict[str, object]:
-    """One process that runs the config: its exit status, and what it counted where it came to the end."""
+    """Run one process with the config; return its exit status, and its counts if it reached the end."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:

@@ -28,7 +28,7 @@ SHARDED = os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def gradients() -> dict[str, list[float]]:
-    """Loss, squared gradient norm and a weighted sum of the gradient, by variant."""
+    """Return loss, squared gradient norm and a weighted sum of the gradient, by variant."""
     import torch
     from accelerate import Accelerator
 
@@ -104,7 +104,7 @@ FORMS: dict[str, dict[str, object]] = {
 
 
 def every_form(figures: Callable[[StageConfig, Path], Iterator[float]], folder: str) -> dict[str, list[float]]:
-    """In float64: what is sharded, dealt out or resumed differs from one process in the last bits alone."""
+    """Compute in float64: sharded, distributed or resumed training differs from one process only in the last bits."""
     import torch
 
     torch.set_default_dtype(torch.float64)
@@ -123,7 +123,7 @@ def config_of(form: str, *, dtype: str = "float32") -> StageConfig:
 
 
 def learned(config: StageConfig, folder: Path) -> Iterator[float]:
-    """Two updates, a checkpoint, a third update, whose figures are the last; the files that are written on the way."""
+    """Run two updates, a checkpoint and a third update; return the third one's metrics, and the files written."""
     from safetensors import safe_open
 
     from reasoner import processes
@@ -146,13 +146,13 @@ def learned(config: StageConfig, folder: Path) -> Iterator[float]:
 
 
 def resumed(config: StageConfig, folder: Path) -> Iterator[float]:
-    """The third update again, from the checkpoint."""
+    """Run the third update again, from the checkpoint."""
     policy = opened(config, folder / "step-000002")
     yield from (*updated(policy), *weights(policy), *trained(policy))
 
 
 def bfloat16() -> dict[str, list[float]]:
-    """Log-probabilities before and after an update in mixed precision, by form."""
+    """Return log-probabilities before and after an update in mixed precision, by form."""
     from reasoner.algorithm.objective import make_objective
     from tests.unit.reasoner.policy.test_policy import make_batch
 
@@ -191,7 +191,7 @@ def opened(config: StageConfig, checkpoint: Path | None = None) -> Policy:
 
 
 def updated(policy: Policy, *, warm_up: bool = False) -> Iterator[float]:
-    """One update, of the value alone in its warm-up; its figures."""
+    """Run one update, of the value model only during its warm-up; return its metrics."""
     import torch
 
     from reasoner.algorithm.advantage import get_estimator
@@ -218,19 +218,19 @@ def updated(policy: Policy, *, warm_up: bool = False) -> Iterator[float]:
 
 
 def weights(policy: Policy) -> list[float]:
-    """Sums of what an engine is given."""
+    """Return sums of the weights that an engine receives."""
     return [weighted(tensor) for _, tensor in policy.named_weights()]
 
 
 def trained(policy: Policy) -> list[float]:
-    """Sums of what learns: of a value too."""
+    """Return sums of the trained weights, including those of a value model."""
     from reasoner.model.sharding import whole
 
     return [weighted(whole(tensor)) for tensor in policy.scorer.parameters() if tensor.requires_grad]
 
 
 def weighted(tensor: Tensor) -> float:
-    """A sum that knows where each number stands."""
+    """Return a weighted sum that depends on the position of each number."""
     import torch
 
     flat = tensor.detach().double().flatten()
@@ -238,7 +238,7 @@ def weighted(tensor: Tensor) -> float:
 
 
 def shard() -> None:
-    """Let accelerate set FSDP2 up as its launcher asks for, which it does not of itself where there is no GPU."""
+    """Let accelerate set up FSDP2 as its launcher asks, which it does not do by itself on a machine without a GPU."""
     import accelerate
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 

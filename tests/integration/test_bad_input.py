@@ -169,7 +169,7 @@ def test_other_data_than_the_run_began_with_is_refused_on_resume(method: str, tm
 
 
 def test_a_base_model_that_is_gone_is_no_damaged_checkpoint(tmp_path: Path) -> None:
-    """What lies outside the checkpoint is named as it is: nobody is told to remove a good checkpoint."""
+    """Faults outside the checkpoint are named as such: no message tells anyone to remove a good checkpoint."""
     base = run_pipeline(load_config(str(config_file(tmp_path, output=str(tmp_path / "base")))), resume=False) / "final"
     config = str(config_file(tmp_path, model={"path": str(base), "lora": {"rank": 2}}))
     folder = run_pipeline(load_config(config), resume=False)

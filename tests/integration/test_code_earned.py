@@ -40,7 +40,7 @@ def test_verdict(backend: str, row: dict[str, JSON]) -> None:
 UNSEEN: list[dict[str, JSON]] = [
     json.loads(line) for line in (CASES / "code_unseen.jsonl").read_text().split("\n") if line
 ]
-"""Programs that were written from the documentation alone: forgeries, honest ones beside them, and bad references."""
+"""Programs written from the documentation alone: forgeries, honest programs similar to them, and bad references."""
 
 
 @pytest.mark.parametrize("backend", ISOLATED)

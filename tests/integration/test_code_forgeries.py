@@ -1,4 +1,4 @@
-"""The code verifier in real sandboxes: forgeries, pools, and the golds of public datasets."""
+"""The code verifier in real sandboxes: forgeries, pools, and the reference answers of public data sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from verifiers.verdict import JSON
 pytestmark = pytest.mark.integration
 CASES = Path(__file__).parents[1] / "cases"
 CORE = 8
-"""One forgery in so many is tried in the short suite."""
+"""The short suite tries one forgery out of this number."""
 
 
 def rows(name: str) -> list[dict[str, JSON]]:
@@ -65,12 +65,12 @@ def test_no_forgery_passes(verifier: Verifier, forgery: dict[str, JSON]) -> None
 
 
 def descendants(pid: int) -> list[psutil.Process]:
-    """Every process below one; a container's are none of them."""
+    """Return every process below one, except those of containers."""
     return psutil.Process(pid).children(recursive=True)
 
 
 def clients(processes: list[psutil.Process]) -> set[str]:
-    """A name for each sandbox among processes: its container's, or the pid of the outermost bubblewrap."""
+    """Return a name for each sandbox among processes: its container's, or the pid of the outermost bubblewrap."""
     found = set(containers({process.pid for process in processes}))
     outer: set[int] = set()
     for process in processes:
@@ -86,7 +86,7 @@ def clients(processes: list[psutil.Process]) -> set[str]:
 
 
 def gone(processes: list[psutil.Process], names: set[str], *, seconds: float = 15.0) -> bool:
-    """Whether processes and containers end in time."""
+    """Return True if processes and containers end in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         left = names & set(containers({process.pid for process in processes}))

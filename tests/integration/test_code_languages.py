@@ -33,7 +33,7 @@ def rows(name: str) -> list[dict[str, JSON]]:
 
 
 def opened(backend: str, **options: JSON) -> Verifier:
-    """A verifier, or a skipped test that says what is missing."""
+    """Return a verifier, or skip the test and say what is missing."""
     try:
         return get_verifier("code", sandbox=backend, **options)  # type: ignore[arg-type]
     except (SandboxError, VerifierError) as error:
@@ -41,7 +41,7 @@ def opened(backend: str, **options: JSON) -> Verifier:
 
 
 def with_programs(backend: str, language: str, **options: JSON) -> Verifier:
-    """The same with a language's toolchain, which has to be downloaded once."""
+    """Return a verifier with a language's toolchain, which has to be downloaded once."""
     try:
         ensure_root((), LANGUAGES[language].system)
     except SandboxError as error:

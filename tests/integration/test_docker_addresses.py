@@ -25,7 +25,7 @@ LONG = "print('x' * 3_000_000)"
 
 
 class Forwarder:
-    """Hands every connection at a port of this machine on to the engine's socket, after TLS where it is given."""
+    """A proxy that passes every connection at a local port to the engine's socket, after TLS if that is configured."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
@@ -102,7 +102,7 @@ def test_tcp(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate authority's, the server's and the client's, by the names that Docker has for them."""
+    """Create the certificates of an authority, the server and the client, with Docker's file names."""
     folder = tmp_path_factory.mktemp("certificates")
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
     commands = ["req -x509 -newkey rsa:2048 -nodes -keyout ca-key.pem -out ca.pem -days 2 -subj /CN=ca"]

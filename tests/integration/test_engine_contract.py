@@ -1,4 +1,4 @@
-"""Every engine keeps one contract: what it samples, scores and holds is what the trainer thinks it is."""
+"""The contract of every engine: its samples, scores and weights are what the trainer assumes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def opened(
 
 
 def shake(model: PreTrainedModel, *, seed: int, size: float = 0.05) -> None:
-    """Weights far enough from the initial ones to tell two models apart."""
+    """Make weights far enough from the initial ones to distinguish two models."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -21,7 +21,7 @@ from reasoner.storage.history import read_history
 
 pytestmark = pytest.mark.integration
 ASCII_FIRST = {"name": "format", "options": {"pattern": "[ -~].*"}}
-"""A verifier that an untrained model meets by chance."""
+"""A verifier that an untrained model satisfies by chance."""
 
 
 @pytest.fixture(scope="module")

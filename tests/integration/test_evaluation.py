@@ -1,4 +1,4 @@
-"""What an evaluation measures is the policy of its step."""
+"""An evaluation measures the policy of its step."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ STEPS = (0, 2, 4)
 
 
 class CopyingEngine(HfEngine):
-    """Has weights of its own, as vLLM does: what is not loaded into them, it does not sample from."""
+    """An engine with its own copy of the weights, as in vLLM: it samples only from weights that are loaded into it."""
 
 
 def evaluated(folder: Path, method: str) -> tuple[list[dict], Path]:
-    """Rows of the evaluations at STEPS, with the weights of each in the checkpoints."""
+    """Return rows of the evaluations at STEPS, with the weights of each in the checkpoints."""
     config = {
         "method": method,
         "output": str(folder / "run"),
@@ -47,7 +47,7 @@ def evaluated(folder: Path, method: str) -> tuple[list[dict], Path]:
 
 @torch.no_grad()
 def logprobs(model_folder: Path, row: dict) -> list[float]:
-    """Of a row's completion, by a model's plain forward pass."""
+    """Return the log-probabilities of a row's completion by a plain forward pass of the model."""
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     ids = torch.tensor([row["prompt_ids"] + row["token_ids"]])
     scores = model(ids).logits[0, :-1].log_softmax(-1)

@@ -1,4 +1,4 @@
-"""Going on means what people think: more steps, other settings, one writer, undisturbed by readers, a full disk."""
+"""Resuming a run: more steps, other settings, one writer, undisturbed by readers, a full disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LORA = {"from_scratch": SHAPE, "lora": {"rank": 4}}
 
 
 def write(folder: Path, name: str, **changes: object) -> Path:
-    """A config; the reward of its completions is the parity of their length."""
+    """Return a config whose reward is the parity of the completion's length."""
     config = {
         "output": str(folder / name),
         "method": "grpo",
@@ -58,7 +58,7 @@ def train(config: Path, *overrides: str, resume: bool = False) -> Path:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
-    """Runs a command line in this process; returns its exit status."""
+    """Run a command line in this process; return its exit status."""
     monkeypatch.setattr("reasoner.engine.environment.prepare_process", lambda: None)
 
     def run(line: str) -> int:
@@ -237,7 +237,7 @@ def test_a_second_writer_is_refused_with_the_process_that_writes(
 def test_readers_of_a_run_that_goes_on_disturb_nothing(
     model: dict[str, object], tmp_path: Path, command: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each reads while a checkpoint is half written, and an export while its checkpoint is removed."""
+    """Every reader works while a checkpoint is half written, and an export works while its checkpoint is removed."""
     run, reads, save = tmp_path / "run", 0, Policy.save_trained
 
     def read_meanwhile(policy: Policy, folder: Path) -> None:

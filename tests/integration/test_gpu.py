@@ -1,4 +1,4 @@
-"""What only a CUDA GPU can show: `pytest -m gpu`."""
+"""Checks that need a CUDA GPU: `pytest -m gpu`."""
 
 from __future__ import annotations
 

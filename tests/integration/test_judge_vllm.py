@@ -1,5 +1,8 @@
 """Judges behind a vLLM server and in this process: guided decoding by a model of random weights.
 
+The judgements mean nothing. The tests show that every reply obeys its schema, and that equal completions get equal
+verdicts.
+
 Its judgements mean nothing; that every reply obeys its schema, and that the same completion gets the same verdict, is
 what is shown.
 """

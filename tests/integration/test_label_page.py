@@ -25,7 +25,7 @@ PAIRS = 12
 
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[Path, Path]:
-    """What two models wrote on the same problems; the first one's is always the longer text."""
+    """Completions of two models for the same problems; the first model's is always the longer text."""
     folders = tmp_path / "careful-run", tmp_path / "hasty-run"
     for folder, word in zip(folders, ("a long and careful answer", "short"), strict=True):
         folder.mkdir()
@@ -45,7 +45,7 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def labelling(file: Path, runs: tuple[Path, Path]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`reasoner label` and the address that it prints; no browser of its own is opened."""
+    """Start `reasoner label`, without opening a browser, and return the address that it prints."""
     command = [sys.executable, "-m", "reasoner", "label", str(file), "--blind", *map(str, runs)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"BROWSER": "true"}) as process:
         assert process.stdout is not None
@@ -60,13 +60,13 @@ def shown(page: Page) -> tuple[str, str]:
 
 
 def press(page: Page, key: str, *, count: int) -> None:
-    """Press a key and wait for the page to say how many are labelled."""
+    """Press a key and wait until the page shows how many pairs are labelled."""
     page.keyboard.press(key)
     expect(page.locator("#count")).to_have_text(f"{count} of {PAIRS}")
 
 
 def prefer_long(page: Page, *, start: int, end: int) -> list[str]:
-    """Arrow keys towards the longer text; returns the keys."""
+    """Press arrow keys for the longer text; return the keys."""
     pressed: list[str] = []
     for count in range(start + 1, end + 1):
         left, right = shown(page)

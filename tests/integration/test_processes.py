@@ -50,7 +50,7 @@ def test_every_loss_has_the_gradient_of_one_process() -> None:
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, list[float]]]:
-    """Folder and figures of one process."""
+    """Run one process; return its folder and metrics."""
     folder = str(tmp_path_factory.mktemp("one"))
     return folder, found(run(1, "learned", folder))
 
@@ -91,7 +91,7 @@ def test_a_run_of_two_processes_leaves_the_records_of_one(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("trunk", ["shared", "separate"])
 def test_ppo_of_two_processes_leaves_the_records_of_one(trunk: str, tmp_path: Path) -> None:
-    """A value on the policy's trunk, and an adapter of its own: dealt out, and sharded too."""
+    """A value head on the policy's trunk, with its own adapter: distributed, and also sharded."""
     shape = {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64}
     changes = {
         "method": "ppo",
@@ -134,14 +134,14 @@ print(failed)
 
 
 def test_a_process_that_leaves_the_others_ends_in_order(tmp_path: Path) -> None:
-    """Without leaving, more than half of the twenty are aborted as the interpreter ends."""
+    """Without leaving the process group, more than half of the twenty are aborted when the interpreter exits."""
     arguments = [sys.executable, "-c", EXITS, str(tmp_path)]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.stdout == "0\n", done.stderr[-3000:]
 
 
 def assert_close(ours: object, theirs: object, where: str) -> None:
-    """Equal but for the last bits of sums taken in another order."""
+    """Compare numbers that may differ in the last bits, by sums taken in another order."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         assert ours.keys() == theirs.keys(), where
         for key in ours:

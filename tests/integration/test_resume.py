@@ -36,7 +36,7 @@ MOMENTS = [
     ("evaluation", 0),
     ("annotate", 4),
 ]
-"""(where, how many times it is passed in that process before the kill); each in a process that resumes the last."""
+"""(place, number of times that the process passes it before the kill); each process resumes from the last one."""
 
 
 def write_config(folder: Path, name: str, **changes: object) -> Path:
@@ -95,7 +95,7 @@ def assert_same_run(killed: Path, whole: Path) -> None:
 
 
 def assert_problems_in_order(folder: Path) -> None:
-    """Every problem once an epoch, in another order each time; the rows of a group have one problem."""
+    """Check that each epoch has every problem once, in a new order, and that the rows of a group have one problem."""
     rows = records(folder, "rollouts.jsonl")
     seen = [(row["step"], row["group"], row["sample"]) for row in rows]
     assert seen == [(step, group, sample) for step in range(1, STEPS + 1) for group in range(4) for sample in range(4)]
@@ -201,8 +201,9 @@ EVERYTHING: dict[str, dict[str, object]] = {
         "value": {"warmup_steps": 1},
     },
 }
-"""Two runs that have between them what a resume could lose: adapters, difficulty, dynamic sampling, an adaptive KL,
-portions, values."""
+"""Two runs that together have everything a resume could lose: adapters, difficulty, dynamic sampling, an adaptive KL,
+portions, values.
+"""
 
 
 def of_everything(folder: Path, name: str, which: str, steps: int) -> Path:
@@ -223,13 +224,13 @@ def of_everything(folder: Path, name: str, which: str, steps: int) -> Path:
 
 
 class Attempts:
-    """Processes that go on with a run, one after the other, and are killed."""
+    """Run processes that resume a run, one after the other, and are killed."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def __call__(self, config: Path, moment: str, count: int = 0) -> dict[str, int]:
-        """Go on until the kill or the end."""
+        """Resume until the kill or the end."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(config, moment, count, file=self._process.stdin, flush=True)
@@ -251,13 +252,13 @@ def attempts() -> Iterator[Attempts]:
 
 
 def closes(run: Path) -> bool:
-    """True once the checkpoint stands that ends a run."""
+    """True once the checkpoint that ends a run exists."""
     newest = latest_checkpoint(run / "checkpoints")
     return newest is not None and json.loads((newest / "progress.json").read_text())["state"]["after"] is not None
 
 
 def kill_often(folder: Path, which: str, *, steps: int, before: int, closing: int) -> int:
-    """Kill a run at random moments, some while it closes; compare it with one never killed. Returns the kills."""
+    """Kill a run at random moments, some during closing, and compare it with one never killed; return the kills."""
     chance, kills = random.Random(which), 0
     whole, killed = (of_everything(folder, name, which, steps) for name in ("whole", "killed"))
     ours, theirs = folder / "killed", folder / "whole"

@@ -19,7 +19,7 @@ CONCURRENCY = 16
 
 
 def script(body: scripted.Body, number: int) -> Sent:
-    """Counts the letters, as the criterion asks; slow as a model, and now and then busy."""
+    """A judge that counts letters, as the criterion asks; slow like a model, and occasionally busy."""
     if number % 50 == 0:
         return Sent(status=429, content="slow down", headers={"Retry-After": "0.05"})
     wanted = scripted.data_of(body, "prompt").strip().removesuffix(":")

@@ -1,4 +1,4 @@
-"""Ways out of a limit, or round it, each beside honest programs that must not be hurt by what holds it."""
+"""Attempts to escape or evade a limit, each with honest programs that the countermeasure must not hurt."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ STANDING_BACK = {
 
 @contextlib.contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """So many endless programs beside, each in a session of its own."""
+    """Start this number of endless programs in addition, each in its own session."""
     command = [sys.executable, "-c", "while True: pass"]
     running = [subprocess.Popen(command, start_new_session=True) for _ in range(processes)]
     try:
@@ -245,7 +245,7 @@ def test_a_ulimit_around_bubblewrap_is_named_before_the_first_row(flag: str) -> 
 
 @pytest.fixture
 def small_group(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A control group of v1 with one limit, as the parameter says."""
+    """Make a version 1 control group with one limit, given by the parameter."""
     kind, file, value = request.param
     folder = Path("/sys/fs/cgroup", kind, f"reasoner-test-{os.getpid()}")
     try:

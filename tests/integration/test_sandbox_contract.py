@@ -1,4 +1,4 @@
-"""What every isolated backend promises, asked of each in the same words."""
+"""The promises of every isolated backend, tested in the same words for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ordinary programs find in a job's world: a stack to raise, a loopback of its own, time zones, locales."""
+"""The environment that ordinary programs find in a job: a stack to raise, a private loopback, time zones, locales."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever happens to the owner, or to a worker, nothing of ours stays behind."""
+"""Whatever happens to the owner or to a worker, none of our processes or files remains."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OWNER = Path(__file__).with_name("sandbox_owner.py")
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process with all its descendants."""
+    """Return a process with all its descendants."""
     try:
         first = psutil.Process(pid)
         return [first, *first.children(recursive=True)]
@@ -35,7 +35,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def kill_and_look(backend: str, state: str) -> float:
-    """Seconds from the owner's SIGKILL until nothing of it is left."""
+    """Return the seconds from the owner's SIGKILL until nothing of it is left."""
     owner = subprocess.Popen([sys.executable, str(OWNER), backend, state], stdout=subprocess.PIPE, cwd=OWNER.parents[2])
     assert owner.stdout is not None
     assert owner.stdout.readline() == b"ready\n"
@@ -78,7 +78,7 @@ def test_twenty_deaths(backend: str) -> None:
 
 
 def sleeping(backend: str) -> list[psutil.Process]:
-    """Processes of this process's sandboxes that have no children: those that wait for a job."""
+    """Return the processes of this process's sandboxes that have no children: those waiting for a job."""
     everything = family(os.getpid())
     for one in containers({os.getpid()}).values() if backend == "docker" else ():
         everything += family(one["State"]["Pid"])
@@ -150,7 +150,7 @@ def test_a_sweep_removes_what_a_dead_owner_left_and_nothing_else() -> None:
 
 
 def state_of_things(found: PooledSandbox) -> dict[str, int]:
-    """Counts that must not drift."""
+    """Return counts that must not drift."""
     me = psutil.Process()
     everything = family(me.pid)
     for one in containers({me.pid}).values():
@@ -204,7 +204,7 @@ def test_ten_thousand_jobs_with_five_per_cent_attacks(backend: str) -> None:
 
 
 def rate(found: PooledSandbox, seconds: float) -> float:
-    """Median seconds of a small job."""
+    """Return the median time of a small job in seconds."""
     times = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -57,7 +57,7 @@ class Served(NamedTuple):
             connection.close()
 
     def open(self, sent: bytes) -> socket.socket:
-        """A connection on which that much was sent."""
+        """Open a connection and send this part of a request."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         with suppress(OSError):
             connection.sendall(sent)
@@ -132,7 +132,7 @@ def rows_of(rng: random.Random) -> tuple[Mapping[str, object], list[str]]:
 
 
 class Attack:
-    """Honest clients, and all that disturbs them, for some seconds."""
+    """An attack for some seconds: honest clients, and everything that disturbs them."""
 
     def __init__(self, service: Served, *, clients: int, seconds: float) -> None:
         self._service, self._until = service, time.monotonic() + seconds
@@ -230,7 +230,7 @@ class Attack:
                 random.choice(workers).kill()
 
     def _leavers(self) -> None:
-        """A client that asks for much that takes long, and goes."""
+        """Send a request for much slow work, and disconnect."""
         rows = [{"completion": str(n), "reference": "1"} for n in range(200)]
         body = json.dumps({"verifier": SLOW, "options": {"row": 0.3}, "rows": rows}).encode()
         head = b"POST /v1/grade_batch HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -254,7 +254,7 @@ class Attack:
 
 
 def check(attack: Attack, service: Served) -> None:
-    """What must be true after an attack."""
+    """Check the conditions that must hold after an attack."""
     assert attack.wrong == []
     assert attack.faults == []
     assert attack.right > 100

@@ -42,7 +42,7 @@ def world() -> Iterator[Path]:
 
 
 def run_on(world: Path, *, installed: set[str], prepare: str = "true", times: int = 1, user: str = "0") -> str:
-    """Run the script in a world of its own with these programs installed; its standard error."""
+    """Run the script in an environment with only these programs installed; return its standard error."""
     for name in ("bin", "packages"):
         (world / name).mkdir()
     for name, body in STUBS.items():

@@ -1,4 +1,4 @@
-"""`reasoner eval --suite` on a tiny model: several sets in one go, interrupted and gone on with; a run's data."""
+"""`reasoner eval --suite` on a tiny model: several sets in one run, interrupted and resumed; a run's data."""
 
 from __future__ import annotations
 

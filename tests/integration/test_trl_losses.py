@@ -1,4 +1,5 @@
-"""Our losses beside those of TRL 1.16 on the same tensors: `GRPOTrainer._compute_loss` itself, fed log-probabilities.
+"""Our losses compared with those of TRL 1.16 on the same tensors: `GRPOTrainer._compute_loss` itself, given
+log-probabilities.
 
 Its trainer is not started: the loss is called on an object that holds the settings which it reads.
 """
@@ -104,7 +105,7 @@ def our_loss(config: StageConfig, batch: Batch, now_N: Tensor, entropy_N: Tensor
 def trl_loss(
     config: StageConfig, batch: Batch, now_N: Tensor, entropy_N: Tensor, settings: dict
 ) -> tuple[float, Tensor]:
-    """TRL's loss on rows side by side, and its gradient a token."""
+    """Return TRL's loss on a batch of rows, and its gradient per token."""
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     rows, width = len(batch), max(len(ids) for ids in batch.input_ids)

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two stages and one that leaves no model: sums as plain text, ended by a stop string."""
+    """Two stages, and one that leaves no model: sums as plain text, ended by a stop string."""
     folder = tmp_path_factory.mktemp("usable")
     config = {
         "name": "usable",

@@ -36,7 +36,7 @@ def write_rows(folder: Path) -> str:
 
 
 def test_every_command_of_grading_works_with_torch_blocked(tmp_path: Path) -> None:
-    """Blocked by packages of those names that cannot be imported: that reaches the workers too."""
+    """Block torch by packages of these names that cannot be imported, which also affects the workers."""
     blocked = tmp_path / "blocked"
     for name in BLOCKED:
         (blocked / name).mkdir(parents=True)
@@ -51,7 +51,9 @@ def test_every_command_of_grading_works_with_torch_blocked(tmp_path: Path) -> No
 
 
 def test_one_answer_is_graded_at_once() -> None:
-    """In about five times the CPU seconds that importing the command line's libraries takes, the worker's included."""
+    """Grading takes at most about five times the CPU time of importing the command line's libraries, workers
+    included.
+    """
 
     def used(*arguments: str) -> float:
         def total() -> float:

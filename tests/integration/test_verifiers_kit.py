@@ -1,4 +1,4 @@
-"""The conformance kit: it accepts what is sound, and finds each fault that a verifier can have."""
+"""The conformance kit accepts sound verifiers, and finds each fault that a verifier can have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ CARELESS = f"{Path(__file__).parents[1] / 'unit' / 'verifiers' / 'careless.py'}"
 
 GRADES = ["choice", "instructions", "json_schema", "logic", "numeric"]
 ALSO = sorted(set(BUILTIN) - {*GRADES, "code", "judge", "jury", "reasoning-gym"})
-"""The rest but for those that need a sandbox, a model, or a package that is not installed: they are tried below."""
+"""Names of the other verifiers, without those that need a sandbox, a model, or a missing package: they are tested
+below.
+"""
 
 
 @pytest.mark.parametrize("name", GRADES)
@@ -77,13 +79,13 @@ def test_a_verifier_whose_parts_are_graded_apart_says_the_same_in_a_pool() -> No
 
 
 def honest(body: Body, number: int) -> Sent:
-    """Say the level of what the completion says of Paris, whatever else it says."""
+    """Return the level that the completion gives Paris, whatever else it says."""
     said = data_of(body)
     return level(body, 3 if said == "The capital of France is Paris." else 1)
 
 
 def whole(report: Report) -> None:
-    """Nothing failed, and nothing was skipped but what shaping is not asked."""
+    """Nothing failed, and only checks that do not apply to shaping were skipped."""
     assert not report.failures, report.failures
     skipped = [finding for finding in report.findings if finding.passed is None]
     assert all(finding.detail.startswith("shaping alone") for finding in skipped), skipped

@@ -1,4 +1,4 @@
-"""TRL (here), verl and reasoning-gym (in environments of their own), both ways, against the real packages."""
+"""TRL (here), verl and reasoning-gym (in separate environments), in both directions, with the real packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHAT = [
 
 
 def test_trl_reward_functions_as_verifiers() -> None:
-    """The function's own verdicts, through the pool."""
+    """TRL's own function gives the same verdicts through the pool."""
     from trl.rewards import accuracy_reward
 
     golds = [r"\frac{1}{3}"] * 3
@@ -125,7 +125,9 @@ def test_trl_trains_with_our_verifier(tmp_path: Path) -> None:
 
 
 def environment(folder: Path, *packages: str) -> str:
-    """The python of a new environment with packages from the index; this one's lie behind them."""
+    """Return the python of a new environment with packages from the index, which also sees this environment's
+    packages.
+    """
     venv.create(folder / "env", with_pip=True)
     python = str(folder / "env" / "bin" / "python")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A run with a verifier that fails: the rest is trained on, which is said; above the configured share the run stops."""
+"""Runs with a failing verifier: they train on the rest and say so, and stop above the configured share of failures."""
 
 from __future__ import annotations
 

@@ -66,11 +66,11 @@ async ([url, body]) => {
   return said;
 }
 """
-"""Posts a body to an address in every way that a page has."""
+"""A page that posts a body to an address in every possible way."""
 
 
 class Blank(BaseHTTPRequestHandler):
-    """A page of somebody else's."""
+    """A page of another origin."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -79,7 +79,7 @@ class Blank(BaseHTTPRequestHandler):
         self.wfile.write(b"<!doctype html><body>somebody else's page</body>")
 
     def log_message(self, *_: object) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def stranger() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def careless() -> Iterator[Browser]:
-    """A browser that lets pages talk to this machine, and takes evil.test for it."""
+    """A browser that lets pages talk to this machine, and resolves evil.test to it."""
     if CHROMIUM is None:
         pytest.skip("needs a chromium: apt-get install chromium")
     from playwright.sync_api import sync_playwright
@@ -105,7 +105,7 @@ def careless() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, address: str, *, blank: bool = False) -> Iterator[Page]:
-    """A page; `blank`: of a name that leads to its owner's machine first, and to this one from then on."""
+    """Open a page; `blank`: its name leads to its owner's machine first, and to this one afterwards (DNS rebinding)."""
     with closing(browser.new_page()) as page:
         if blank:
             page.route(address, lambda route: route.fulfill(body="<body></body>", content_type="text/html"))
@@ -114,7 +114,7 @@ def opened(browser: Browser, address: str, *, blank: bool = False) -> Iterator[P
 
 
 def from_all_origins(browser: Browser, stranger: int, port: int, path: str, body: str) -> dict[str, dict[str, str]]:
-    """What pages of another port, of another name, without an origin, and of a rebound name get to see."""
+    """Return what pages of another port, of another name, without an origin, and of a rebound name can read."""
     target = f"http://127.0.0.1:{port}{path}"
     found: dict[str, dict[str, str]] = {}
     for name in ("127.0.0.1", "localhost", "evil.test"):
@@ -129,7 +129,7 @@ def from_all_origins(browser: Browser, stranger: int, port: int, path: str, body
 
 
 def told(found: dict[str, dict[str, str]]) -> set[str]:
-    """What the pages could read of answers."""
+    """Return what the pages could read of the answers."""
     return {said for ways in found.values() for said in ways.values()} - {"failed", "opaque", "true", "false"}
 
 

@@ -1,4 +1,4 @@
-"""The pages: tables that show as tables, files that are there."""
+"""The documentation pages: tables that render as tables, files that exist."""
 
 import re
 from pathlib import Path

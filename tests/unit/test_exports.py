@@ -1,4 +1,4 @@
-"""What modules and packages say that they export is there, and what the pages import is exported."""
+"""Exported names of modules and packages exist, and the names that the pages import are exported."""
 
 from __future__ import annotations
 

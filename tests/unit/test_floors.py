@@ -59,13 +59,13 @@ ROOMS: Mapping[str, set[str]] = {
     "api": {"config", "engine", "errors", "stages", "storage"},
     "__init__": {"api", "shadowed"},
 }
-"""Room of `reasoner/` to the rooms of it that it may import."""
+"""Room of `reasoner/` -> rooms that it may import."""
 ONLY = {
     ("data", "algorithm"): {"reasoner.algorithm.batch"},
     ("observe/analysis", "algorithm"): {"reasoner.algorithm.group_baselines"},
     ("observe/report", "monitoring"): {"reasoner.monitoring.glossary"},
 }
-"""Arrows that lead to one file of a room alone."""
+"""Arrows that lead to only one file of a room."""
 INTERFACE = {"errors", "verdict", "options", "returned", "stats", "suggest", "base", "jsonl", "registry", "text"}
 INTERFACE |= {"row_choice", "own_files", "plain_yaml", "columns", "alternatives", "given", "child_process"}
 INTERFACE |= {"asked_process", "asked_child"}
@@ -113,9 +113,9 @@ VERIFIER_ROOMS: Mapping[str, set[str]] = {
     "serve": INTERFACE | {"pool", "kit"},
     "integrations": INTERFACE | {"answers", "compose", "pool"},
 }
-"""Room of `verifiers/` to the rooms of it that it may import; the interface at its root imports no room."""
+"""Room of `verifiers/` -> rooms that it may import; the interface at the root imports no room."""
 TASK_ROOMS: Mapping[str, set[str]] = {"inputs": {"base"}}
-"""Room of `tasks/` to what of it that it may import: the reader knows problems by nothing but their error."""
+"""Room of `tasks/` -> parts of it that it may import: the reader knows only the error of problems."""
 NO_TORCH = (
     *("records", "seeds", "config", "label", "storage", "observe/explain", "observe/analysis", "observe/report"),
     *("algorithm/group_baselines.py", "monitoring/glossary.py", "monitoring/reward_hacking.py", "data/overlap.py"),
@@ -145,7 +145,7 @@ BLOCKED = (
     *("torch", "transformers", "vllm", "accelerate", "peft", "tokenizers", "huggingface_hub", "gguf"),
     *("datasets", "pyarrow", "pandas"),
 )
-"""What a plain `pip install` does not bring, beside `SERVE`."""
+"""Packages that a plain `pip install` does not install, in addition to `SERVE`."""
 SERVE = ("httpx", "uvicorn", "prometheus_client")
 
 
@@ -166,7 +166,7 @@ def room_of(module: str, package: str, rooms: set[str]) -> str:
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and full name of everything that a file imports, wherever in it that stands."""
+    """Return line and full name of every import of a file, wherever it is."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -176,7 +176,7 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def modules(tree: Path, package: str) -> dict[str, Path]:
-    """Name to file of every module of a package."""
+    """Return name -> file of every module of a package."""
     found = {}
     for path in sorted((tree / package).rglob("*.py")):
         found[".".join(path.relative_to(tree).with_suffix("").parts).removesuffix(".__init__")] = path
@@ -215,7 +215,7 @@ def loops(graph: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
-    """1 for a room that imports no other; one more than the highest that it imports; loops count as one room."""
+    """Return 1 for a room that imports no other, else one more than its highest import; a loop counts as one room."""
     height = dict.fromkeys(graph, 1)
     together = {room: set(loop) for loop in loops(graph) for room in loop}
     for _ in graph:
@@ -226,7 +226,7 @@ def levels(graph: Mapping[str, set[str]]) -> dict[str, int]:
 
 
 def graph_of(tree: Path, package: str, rooms: set[str]) -> dict[str, set[str]]:
-    """Room to the rooms that it imports."""
+    """Return room -> the rooms that it imports."""
     graph = {room_of(name, package, rooms): set() for name in modules(tree, package)}
     for arrow in arrows(tree, package, rooms):
         graph[arrow.room].add(arrow.target)
@@ -404,7 +404,7 @@ def test_the_package_ships_its_configs() -> None:
 
 
 def summary(tree: Path) -> Iterator[str]:
-    """What this program prints of a tree."""
+    """Return the output of this program for a tree."""
     for package, table, folder in (("reasoner", ROOMS, "config"), ("verifiers", VERIFIER_ROOMS, "pool")):
         graph = graph_of(tree, package, set(table) if (tree / package / folder).is_dir() else set())
         found, height = loops(graph), levels(graph)

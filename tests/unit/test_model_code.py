@@ -1,4 +1,4 @@
-"""Code that comes with a model or a data set is never run, and nobody is asked whether it may be."""
+"""Code that comes with a model or a data set is never run, and no prompt asks for permission."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADING = {"from_pretrained", "from_config", "load_dataset", "LLM", "pipeline"}
-"""Functions that run code which comes with what they load, where they are told to or ask at the terminal."""
+"""Functions that run code which comes with their data, if told to or after asking at the terminal."""
 PLAIN = {"GenerationConfig.from_pretrained"}
-"""Read JSON alone."""
+"""Functions that only read JSON."""
 
 
 def loading_calls(source: str) -> list[ast.Call]:

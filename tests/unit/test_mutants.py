@@ -1,4 +1,4 @@
-"""The program that plants small faults: each mutant is one change, and what is only said is left alone."""
+"""The program that plants small faults: each mutant is one change, and texts are left alone."""
 
 from __future__ import annotations
 

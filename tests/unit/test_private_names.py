@@ -1,4 +1,7 @@
-"""What is used of other libraries beyond their documented interface: where, that it is there, and what else to do.
+"""Private names of other libraries: their use here, their existence, and the alternative.
+
+A failure here after an update is the complete damage report: each entry names the code that depends on it and the
+alternative.
 
 A failure here after an update is the whole of the damage report: each entry names what leans on it and the way out.
 """
@@ -19,7 +22,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make"}
-"""Documented, for all their underscores."""
+"""Public names, in spite of their underscores."""
 
 
 class Name(NamedTuple):
@@ -31,11 +34,11 @@ class Name(NamedTuple):
     name: str
     there: Callable[[], bool]
     remedy: str
-    """What to do where it is gone."""
+    """What to do if it is gone."""
 
 
 def at(path: str) -> Callable[[], bool]:
-    """Whether `package.module:attribute.attribute` leads somewhere."""
+    """Return True if `package.module:attribute.attribute` exists."""
 
     def there() -> bool:
         module, _, attributes = path.partition(":")
@@ -212,7 +215,7 @@ ROUTES = ("/pause", "/resume", "/collective_rpc", "/reset_prefix_cache")
 
 
 def source(path: str) -> str:
-    """The text of what lies at `package.module:attribute`."""
+    """Return the source of `package.module:attribute`."""
     module, _, attributes = path.partition(":")
     return inspect.getsource(reduce(getattr, attributes.split("."), importlib.import_module(module)))
 

@@ -1,4 +1,4 @@
-"""SECURITY.md says what is data and what is code; each of its rows names tests, which are there."""
+"""SECURITY.md says what is data and what is code; each of its rows names tests, which exist."""
 
 from __future__ import annotations
 

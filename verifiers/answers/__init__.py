@@ -1,1 +1,1 @@
-"""Verifiers of short answers, and finding an answer in a completion."""
+"""Verifiers of short answers, and the search for the final answer in a completion."""

@@ -1,17 +1,17 @@
-"""Boxes: `\\boxed{...}` and what models write in its place, and which of them are one answer."""
+"""Boxes: `\\boxed{...}` and its misspellings in model output, and which boxes together form one answer."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from verifiers.answers.escapes import mended
+from verifiers.answers.escapes import repair_escapes
 from verifiers.answers.extraction import MAX_ANSWER, MAX_LISTED, Extraction, is_placeholder
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box: where it begins and ends, and what is in it."""
+    """One box: its start, end and content; `repaired` is True if any of these was malformed."""
 
     start: int
     end: int
@@ -21,11 +21,11 @@ class Box:
 
 _BOX = re.compile(r"ox(?:ed)?[ \t\n]{0,20}(?:\[[^\[\]{}]{0,80}\])?\{")
 _BOX_START = re.compile(r"(?:\\(?:[bB]|fb|frameb|bb)|(\\?\x08|\\beginb|<b|(?<![\\A-Za-z])b))$")
-"""What may stand before the `ox` of a box; the group is a start that was mended."""
+"""Texts accepted before the `ox` of a box; the group matches a malformed start, which is repaired."""
 
 
 def _next_box(text: str, at: int) -> tuple[int, int, bool] | None:
-    """(start, index of the opening brace, whether its beginning was mended) of the next box."""
+    """Return (start, index of the opening brace, True if the start was malformed) of the next box, or None."""
     while (found := _BOX.search(text, at)) is not None:
         begun = _BOX_START.search(text, max(at, found.start() - 8), found.start())
         if begun is not None:
@@ -35,7 +35,7 @@ def _next_box(text: str, at: int) -> tuple[int, int, bool] | None:
 
 
 def boxes(text: str) -> list[Box]:
-    """Every `\\boxed{...}` in order, with nested braces; an unclosed one ends with its line and is marked repaired."""
+    """Return every `\\boxed{...}` in order, with nested braces. An unclosed one ends with its line (repaired)."""
     found: list[Box] = []
     mark = _next_box(text, 0)
     closings = _closings(text, mark[0]) if mark else {}
@@ -50,7 +50,7 @@ def boxes(text: str) -> list[Box]:
         else:
             at = close + 1
             inner = text[opening + 1 : min(close, opening + 1 + MAX_ANSWER)]
-            content = mended(inner)
+            content = repair_escapes(inner)
             found.append(Box(start, at, content, repaired or content != inner))
         mark = _next_box(text, at)
     return found
@@ -60,7 +60,7 @@ _BRACE = re.compile(r"\\[{}\\]|[{}]")
 
 
 def _closings(text: str, start: int) -> dict[int, int]:
-    """Where each brace that opens from here on is closed, if it is."""
+    """Return opening brace -> closing brace, by index, for all braces from `start` on that are closed."""
     found: dict[int, int] = {}
     opened: list[int] = []
     for mark in _BRACE.finditer(text, start):
@@ -72,7 +72,11 @@ def _closings(text: str, start: int) -> dict[int, int]:
 
 
 def boxed(text: str) -> Extraction | None:
-    """The last box that holds an answer and is not disowned, with those that are one answer with it."""
+    """Return the last box that has an answer, with the boxes that form one answer with it.
+
+    A box is skipped if the text denies it ("not", "is wrong"). None if there is no box with an answer; an Extraction
+    with an empty answer if every candidate is denied.
+    """
     found = [box for box in boxes(text) if not is_placeholder(box.content)]
     if not found:
         return None
@@ -98,7 +102,7 @@ def boxed(text: str) -> Extraction | None:
 
 
 def _named(text: str, box: Box) -> str:
-    """`x = \\boxed{2}` beside another box as `x = 2`."""
+    """Return the content of a box, as `x = 2` if the text has `x = \\boxed{2}`."""
     name = _NAME.search(text[max(0, box.start - 16) : box.start])
     return f"{name[1]}={box.content.strip()}" if name and "=" not in box.content else box.content.strip()
 
@@ -116,19 +120,19 @@ _JOINS = re.compile(
     r"|[\s,;.]*(?:or|perhaps|maybe|possibly)\b[^.\n]{0,32}"
     r"|(?:[a-z]{3,14}|(?:for|in)\s+(?:part|case)\s+\(?[a-z\d]{1,3}\)?),?\s+(?:and|or)"
 )
-"""What stands between two boxes of one answer, or of none: `or perhaps`."""
+"""Texts between two boxes of one answer, or of neither: `or perhaps`."""
 _ALTERNATIVE = re.compile(
     r"[\s.,;()\[\]—–-]*(?:\(?\s?(?:or|alternatively|otherwise|possibly|maybe|perhaps|else)\b"
     r"|(?:but\s+)?(?:it|the\s+answer|this)\s+(?:could|might|may)(?:\s+(?:also|well|instead))?\s+be\b"
     r"|(?:or\s+)?(?:maybe|perhaps|possibly)\b)[^.\n]{0,80}",
     re.IGNORECASE,
 )
-"""What offers a second answer beside the first, in a sentence of its own or not."""
+"""Phrases that offer a second answer as an alternative, in the same sentence or a new one."""
 _FRAME = re.compile(
     r"^[\s>*•#-]*(?:\*\*)?(?P<frame>option|case|scenario|possibility|alternative|candidate|if|when|guess)\b",
     re.IGNORECASE,
 )
-"""How a sentence that holds under a condition begins."""
+"""Beginnings of a sentence that holds only under a condition."""
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)]|\([a-z\d]\))\s+(?P<label>[^\n$\\]{1,40}?)\s*[:=]\s*$", re.IGNORECASE)
 _ORDINAL = re.compile(r"\b(?:first|second|third|fourth|fifth|one|two|three|other|another|\d+|[a-z])\b", re.IGNORECASE)
 
@@ -136,11 +140,11 @@ _ORDINAL = re.compile(r"\b(?:first|second|third|fourth|fifth|one|two|three|other
 _ANSWERED = frozenset(
     "root solution value zero intercept point number side length vertex focus eigenvalue answer part".split()
 )
-"""What there may be several of in one answer."""
+"""Nouns of which one answer may have several."""
 
 
 def _are_one(text: str, earlier: Box, later: Box) -> bool:
-    """Whether two boxes in a row are parts of one list, or two answers to choose from."""
+    """Return True if two consecutive boxes belong to one answer: as parts of one list, or as alternatives."""
     between = text[earlier.end : later.start] if later.start - earlier.end <= 240 else None
     if between is None:
         return False
@@ -163,13 +167,13 @@ def _are_one(text: str, earlier: Box, later: Box) -> bool:
 
 
 def _line_before(text: str, at: int) -> str:
-    """The sentence or the line up to this place."""
+    """Return the part of the sentence or line before this position."""
     line = text[max(0, at - 200) : at].rpartition("\n")[2]
     return re.split(r"(?<=[.!?])\s", line)[-1]
 
 
 def is_negated(text: str, at: int) -> bool:
-    """Whether what stands here is denied by the words before it."""
+    """Return True if the words before this position deny what follows."""
     before = text[max(0, at - 80) : at].lower().rstrip(" $\\(:")
     return before.endswith((" not", "n't", " never", "not equal to")) or bool(DENIED.search(before))
 

@@ -1,4 +1,4 @@
-"""`choice`: the final answer against a letter, or a word among several."""
+"""`choice`: compares the final answer with a letter, or with one of several words."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ BRACKETED = re.compile(r"[(\[]\s*([A-Za-z])\s*[)\]]")
 class Choice(Verifier):
     """The final answer names one choice: by its letter, `(B)`, `B. text`, or as a word or phrase among `choices`.
 
-    The reference is a letter or one of the choices, or `{"answer": "B", "choices": ["first text", "second text"]}`:
-    then the text of the right choice is accepted as well. Naming two choices is wrong.
+    The reference is a letter or one of the choices, or `{"answer": "B", "choices": ["first text", "second text"]}`;
+    with the latter, the text of the right choice is accepted too. An answer that names two choices is wrong.
 
     Args:
-        choices: words or phrases to choose from, where they are the same in every row; None: letters.
+        choices: words or phrases to choose from, if they are the same in every row; None: letters.
         forms: accepted forms of the answer; None: all.
+    Raises:
+        BadOption: an unknown form, or two equal choices.
     """
 
     name = "choice"
@@ -47,10 +49,10 @@ class Choice(Verifier):
         self._choices, self._forms = choices, forms
 
     def check_reference(self, reference: JSON) -> None:
-        self._gold(reference)
+        self._expected(reference)
 
-    def _gold(self, reference: JSON) -> tuple[str, list[str]]:
-        """(the right label or choice, the texts of the row's choices)."""
+    def _expected(self, reference: JSON) -> tuple[str, list[str]]:
+        """Return (the right label or choice, the texts of the row's choices)."""
         answer, texts = reference, self._choices or []
         if isinstance(reference, dict):
             answer, given = reference.get("answer"), reference.get("choices", [])
@@ -67,7 +69,7 @@ class Choice(Verifier):
         return letter, texts
 
     def grade(self, row: GradingRow) -> Verdict:
-        gold, texts = self._gold(row.reference)
+        gold, texts = self._expected(row.reference)
         found = final_answer(row, self._forms)
         if found is None:
             return no_answer()
@@ -76,7 +78,9 @@ class Choice(Verifier):
         by_text = next((text for text in texts if _folded(text) == folded), None)
         chosen = by_text if by_text is not None else label_of(answer)
         if chosen is None:
-            return fixed(Outcome.INCORRECT, f"{answer[:80]!r} names no one choice", answer=answer[:80], form=form)
+            return fixed(
+                Outcome.INCORRECT, f"{answer[:80]!r} does not name exactly one choice", answer=answer[:80], form=form
+            )
         same = _index(chosen, texts) == _index(gold, texts)
         return fixed(
             Outcome.CORRECT if same else Outcome.INCORRECT,
@@ -87,7 +91,7 @@ class Choice(Verifier):
 
 
 def label_of(answer: str) -> str | None:
-    """The letter that an answer names, upper case; None where it names none or several.
+    """Return the letter that an answer names, in upper case; None if it names none or several.
 
     Example:
         >>> [label_of(text) for text in ("B", "(b)", "B. two", "(B) since", "A dog", "(A) or (B)", "option C")]

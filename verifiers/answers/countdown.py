@@ -1,4 +1,4 @@
-"""Arithmetic expressions over given numbers: `countdown` and `game24`. Own parser, exact fractions, no evaluation."""
+"""Arithmetic expressions over given numbers: `countdown` and `game24`. Parsed without `eval`, with exact fractions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_DEPTH = 50
 
 
 class ExpressionError(ValueError):
-    """The text is not an arithmetic expression, or divides by zero."""
+    """An error for a text that is not an arithmetic expression, or divides by zero."""
 
 
 class Evaluated(NamedTuple):
-    """An expression's value and the numbers that it uses."""
+    """The value of an expression, and the numbers in it, in order."""
 
     value: Fraction
     numbers: tuple[int, ...]
@@ -63,7 +63,7 @@ def _tokens(text: str) -> list[str]:
             tokens.append(char)
             at += 1
         else:
-            raise ExpressionError(f"an expression holds only numbers, + - * / and brackets; got {char!r}.")
+            raise ExpressionError(f"an expression may have only numbers, + - * / and brackets; got {char!r}.")
     return tokens
 
 

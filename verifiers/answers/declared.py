@@ -1,4 +1,4 @@
-"""Answers that words declare: "the answer is ...", "答案：...", "Answer: The largest n is 34", "B is correct"."""
+"""Answers declared by words: "the answer is ...", "答案：...", "Answer: The largest n is 34", "B is correct"."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import replace
 from verifiers.answers.boxed import DENIED
 from verifiers.answers.extraction import MAX_ANSWER, MAX_LISTED, Extraction, is_placeholder, is_value
 from verifiers.answers.patterns import Pattern
-from verifiers.answers.said import SENTENCE_END, said, unwrapped
+from verifiers.answers.stated import SENTENCE_END, stated_value, unwrapped
 
 _NAMED = ("die antwort", "das ergebnis", "das endergebnis", "die lösung")
-"""What stands behind its verb in German: `Also lautet die Antwort 24.`"""
+"""German subjects that follow their verb: `Also lautet die Antwort 24.`"""
 _VERBS = (
     r"\s{1,9}(?:is|are)\s{1,9}not\b",
     r"\s{1,9}(?:is|are)\b\s{0,8}:?",
@@ -55,9 +55,9 @@ _WEAK_SUBJECTS = (
 _FOREIGN_RESULT = Pattern(
     r"ergebnis|lösungen|результат|итог|résultat|resultado|risultato|wynik|.{0,2}[结結]果", re.IGNORECASE
 )
-"""A result, which is an answer where a value follows."""
+"""Words for "result", which declare an answer only if a value follows."""
 DECLARED_WEAKLY = Pattern(f"(?:{'|'.join(_WEAK_SUBJECTS)}){_IS}", re.IGNORECASE)
-"""Words that also stand in the middle of a derivation: asked only where no "answer" is declared."""
+"""Words that also appear in the middle of a derivation: used only if no "answer" is declared."""
 HEADING = Pattern(
     r"^[#*_ \t]{0,20}(?:(?:the\s+)?final\s+)?answer(?:[*_: \t]{0,20}\n|\.\*{0,2}[ \t]|\*\*[ \t])",
     re.IGNORECASE | re.MULTILINE,
@@ -75,7 +75,7 @@ _CHOSEN = Pattern(
     r"(?:\b(?i:option|choice)\s{1,4}(?:\*\*)?\(?([A-J])\)?(?:\*\*)?|\*\*\(?([A-J])\)?\*\*)\s{1,4}is\s+(?:the\s+)?"
     r"(?:correct|right|best)\b(?!\s+(?:if|when|unless|for|to))"
 )
-"""`Option B is correct.`"""
+"""Matches `Option B is correct.`"""
 _BEFORE = Pattern(
     r"(?:\$([^$\n]{1,200})\$|\\\(([^\n]{1,200}?)\\\)|\*\*([^*\n]{1,200})\*\*|(?<![\w.,/])(\(?-?[\d][\d,./]*%?\)?|\(?[A-E]\)?))$"
 )
@@ -89,7 +89,7 @@ _COMMA_LANGUAGE = Pattern(
     r"|résultat|resultado|risultato|wynik",
     re.IGNORECASE,
 )
-"""Subjects in languages that write a decimal comma."""
+"""Subjects in languages with a decimal comma."""
 _LEAD = r"\s*(?:\*\*|\()?\s*(?:(?:indeed|also|thus|therefore|clearly|definitely|surely|now|very|quite|in\s+fact)\s+)?"
 _TAIL = (
     r"(?=[ \t]*(?:[.,;:!?*)\n。]|$)|\s+(?:and|to|with|as|since|for|in|because|within|here|too|now|above|below|indeed"
@@ -104,7 +104,7 @@ _PRAISED = Pattern(
     + r"|\s*in\s+[a-z]{4,}(?=\s*[.\n]|$)",
     re.IGNORECASE,
 )
-"""What is said of an answer that stands elsewhere."""
+"""Phrases that praise an answer given elsewhere, and declare none."""
 _DESCRIBED = Pattern(
     _LEAD
     + r"(?:positive|negative|non-?negative|non-?zero|consistent|inconsistent|unique|valid|whole|rational|real|even|odd"
@@ -113,15 +113,18 @@ _DESCRIBED = Pattern(
     r"|\s*(?:greater|less|larger|smaller|more|fewer)\s+than\b|\s*(?:obtained|found|derived|computed|calculated)\s+(?:by|from|using)\s+[a-z]",
     re.IGNORECASE,
 )
-"""What may be the answer where there is no other."""
+"""Phrases that describe an answer; taken as the answer only if there is no other."""
 
 
 MAX_MARKS = 1_000
-"""Declarations that are looked at, the last ones of a text."""
+"""Number of declarations that are examined: the last ones of a text."""
 
 
 def declared(text: str) -> Extraction | None:
-    """The answer that words declare last, with those that the same words declare just before it."""
+    """Return the last answer that words declare, with those that the same words declare just before it.
+
+    None if nothing is declared; an Extraction with an empty answer if the last declaration is denied or truncated.
+    """
     marks = _marks(DECLARED, text) or _marks(DECLARED_WEAKLY, text)
     heading = _heading(text, marks[-1].end() if marks else -1)
     if heading is not None:
@@ -132,7 +135,11 @@ def declared(text: str) -> Extraction | None:
     marks = _without_denials(text, marks)
     text, marks = _without_cut_one(text, marks)
     mark = marks[-1]
-    found = None if _denies(mark) or _CUT.match(text, mark.end()) else said(text[mark.start("after") :][:MAX_ANSWER])
+    found = (
+        None
+        if _denies(mark) or _CUT.match(text, mark.end())
+        else stated_value(text[mark.start("after") :][:MAX_ANSWER])
+    )
     if found is None or DENIED.search(text[max(0, mark.start() - 80) : mark.start()].lower()):
         return Extraction(answer="", form="declared")
     return replace(
@@ -149,9 +156,9 @@ def _denies(mark: re.Match[str]) -> bool:
 
 
 def _without_denials(text: str, marks: list[re.Match[str]]) -> list[re.Match[str]]:
-    """Without a last "the answer is not 12" behind an answer that is another one."""
+    """Drop final denials ("the answer is not 12") that follow an answer with another value."""
     while len(marks) > 1 and _denies(marks[-1]):
-        denied, kept = (said(text[mark.end() :][:MAX_ANSWER]) for mark in marks[:-3:-1])
+        denied, kept = (stated_value(text[mark.end() :][:MAX_ANSWER]) for mark in marks[:-3:-1])
         if denied is None or not denied.answer or kept is None or _denies(marks[-2]) or denied.answer == kept.answer:
             break
         marks = marks[:-1]
@@ -159,11 +166,13 @@ def _without_denials(text: str, marks: list[re.Match[str]]) -> list[re.Match[str
 
 
 _CUT = Pattern(r"[\s*:$]{0,12}(?:\\[(\[])?\s{0,4}(?:\\boxed\s{0,4}\{?|\\boxe?|\\bo?|\\)?\s{0,12}\Z")
-"""The end of the text, but for what opens an answer."""
+"""Matches the end of the text, apart from marks that open an answer."""
 
 
 def _without_cut_one(text: str, marks: list[re.Match[str]]) -> tuple[str, list[re.Match[str]]]:
-    """Without a last "The answer is" that the end of the text cuts off right behind the same declaration."""
+    """Drop a final "The answer is" that the end of the text truncates, if the same declaration with an answer precedes
+    it.
+    """
     if len(marks) > 1 and _CUT.match(text, marks[-1].end()) and not _denies(marks[-1]):
         between = text[marks[-2].end() : marks[-1].start()][:MAX_ANSWER].rstrip(" \n*#_")
         end = _LED_IN.search(between, max(0, len(between) - 40))
@@ -176,13 +185,13 @@ _LED_IN = Pattern(
     r"(?<=[\s.])(?:(?:so|thus|hence|therefore|the|final|correct|and|also|daher|somit|die|das|итак|окончательный)\b[,\s]{0,4}){1,4}\Z",
     re.IGNORECASE,
 )
-"""What leads to a declaration."""
+"""Words that lead to a declaration."""
 
 
 def _alone_in(between: str) -> str | None:
-    """The answer that stands between two declarations; None where more stands there, or a doubt."""
+    """Return the answer between two declarations; None if there is more text than that, or a doubt."""
     between = between.strip()
-    other = said(between)
+    other = stated_value(between)
     doubted = DOUBT.search(between) or _TAKEN_BACK.search(between)
     if other is None or "\n" in between or len(between) > len(other.answer) + 6 or doubted:
         return None
@@ -190,7 +199,7 @@ def _alone_in(between: str) -> str | None:
 
 
 def _side_by_side(text: str, marks: Sequence[re.Match[str]]) -> list[str]:
-    """What `Answer: 1` says just above the last `Answer: 2`."""
+    """Return the answers of equal declarations just before the last one: the 1 of `Answer: 1` above `Answer: 2`."""
     found: list[str] = []
     for earlier, later in zip(marks[-2::-1], marks[:0:-1], strict=False):
         if earlier[0].casefold().strip() != later[0].casefold().strip() or len(found) > MAX_LISTED:
@@ -215,27 +224,27 @@ _OFFERED = Pattern(
 
 
 def _offered(text: str, mark: re.Match[str], answer: str) -> list[str]:
-    """A second answer right behind the declared one: `... or it could be 4`."""
+    """Return a second answer just after the declared one, as a list: `... or it could be 4`."""
     start = text.find(answer, mark.end()) if answer else -1
     if not 0 <= start < mark.end() + 80:
         return []
     found = _OFFERED.match(text, start + len(answer.rstrip(".")))
-    other = said(found[1]) if found else None
+    other = stated_value(found[1]) if found else None
     return [other.answer] if other is not None and is_value(other.answer) else []
 
 
 def _heading(text: str, after: int) -> Extraction | None:
-    """What stands below a heading "Answer", or a heading "Result" if a value does."""
+    """Return the answer below a heading "Answer", or below a heading "Result" if it is a value; else None."""
     marks = [mark for mark in HEADING.finditer(text) if mark.start() > after]
     if marks:
-        return said(text[marks[-1].end() :][:MAX_ANSWER])
+        return stated_value(text[marks[-1].end() :][:MAX_ANSWER])
     marks = [mark for mark in _RESULT_HEADING.finditer(text) if mark.start() > after]
     below = text[marks[-1].end() :][:MAX_ANSWER].lstrip() if marks else ""
-    return said(below) if is_value(below) and len(below.split("\n\n")) == 1 else None
+    return stated_value(below) if is_value(below) and len(below.split("\n\n")) == 1 else None
 
 
 def _marks(pattern: Pattern, text: str) -> list[re.Match[str]]:
-    """The declarations of a text: not those that suppose an answer, hold a placeholder, or praise another one."""
+    """Return the declarations of a text, without suppositions, placeholders and praise of another answer."""
     found: list[re.Match[str]] = []
     described: list[re.Match[str]] = []
     for mark in list(pattern.finditer(text))[: -MAX_MARKS - 1 : -1]:
@@ -252,7 +261,7 @@ def _marks(pattern: Pattern, text: str) -> list[re.Match[str]]:
 
 
 def _ends_in_a_value(text: str, start: int) -> bool:
-    """Whether a value begins here, and no further number stands behind its sentence."""
+    """Return True if a value begins here, and no further number follows its sentence."""
     rest = text[start : start + _LAST_WORDS + 1]
     if len(rest) > _LAST_WORDS or not is_value(rest):
         return False
@@ -261,23 +270,23 @@ def _ends_in_a_value(text: str, start: int) -> bool:
 
 
 _LAST_WORDS = 400
-"""Characters at the end of a text in which a result is its answer."""
+"""Characters at the end of a text within which a result is taken as its answer."""
 _PLACEHOLDERS = ("$LETTER", "$ANSWER", "$NUMBER", "\\boxed{}", "$\\boxed{")
 
 
 def _is_instruction(text: str, mark: re.Match[str]) -> bool:
-    """Whether what follows is a placeholder: `Answer: $LETTER`, `the answer is \\boxed{}`."""
+    """Return True if a placeholder follows: `Answer: $LETTER`, `the answer is \\boxed{}`."""
     line = text[mark.end() : mark.end() + 60].partition("\n")[0].strip(" '\"`*.")
     return bool(line) and (is_placeholder(line) or line.startswith(_PLACEHOLDERS))
 
 
 def _closed(answer: str) -> str:
-    """Without the bracket that was opened before "Answer:"."""
+    """Return the answer without the closing bracket of a "(Answer: ...)"."""
     return answer[:-1].rstrip() if answer.endswith(")") and answer.count(")") > answer.count("(") else answer
 
 
 def _reversed(text: str, after: int) -> Extraction | None:
-    """`$42$ is the answer`, `Option B is correct`, behind every other declaration."""
+    """Return the answer of `$42$ is the answer` or `Option B is correct` after every other declaration; else None."""
     chosen = list(_CHOSEN.finditer(text, after))
     marks = list(_REVERSED.finditer(text, after))
     if chosen and (not marks or chosen[-1].start() > marks[-1].start()):

@@ -1,4 +1,4 @@
-"""Backslashes that were lost or doubled on the way of a text through JSON or a programming language."""
+"""Repair of backslashes that were lost or doubled when a text went through JSON or a programming language."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOST: tuple[tuple[str, str, str], ...] = (
     ("\r", "\\r", "ight|angle|ho|floor|ceil"),
     ("\n", "\\n", r"eq\b|abla|otin"),
 )
-"""Control character, the escape it was read from, what must follow for it to have been a command."""
+"""Control character, the escape that it was read from, and what must follow for it to have been a LaTeX command."""
 _PATTERNS = tuple((lost, escape, re.compile(f"{lost}(?={names})")) for lost, escape, names in _LOST)
 _COMMANDS = (
     "[dtc]?frac|sqrt|left|right|pi|text(?:bf|rm)?|cdot|times|[lg]eq?|infty|mathbb|mathrm|mathbf|begin|end|boxed|circ|alpha|beta"
@@ -24,11 +24,11 @@ _SINGLE = re.compile(r"(?<!\\)\\(?:\\\\)*(?=[A-Za-z])")
 _BARE = re.compile(r"(?<![\\A-Za-z])([dt]?frac(?=\s?\{[^{}]*\}\s?\{)|sqrt(?=\s?\{)|boxed(?=\s?\{))")
 
 
-def mended(text: str) -> str:
-    """The text with its backslashes as they were meant.
+def repair_escapes(text: str) -> str:
+    """Return the text with lost backslashes restored and doubled ones made single.
 
     Example:
-        >>> mended("\\x0crac{1}{2}"), mended("\\\\\\\\frac{1}{2}"), mended("frac{1}{2}")
+        >>> repair_escapes("\\x0crac{1}{2}"), repair_escapes("\\\\\\\\frac{1}{2}"), repair_escapes("frac{1}{2}")
         ('\\\\frac{1}{2}', '\\\\frac{1}{2}', '\\\\frac{1}{2}')
     """
     if not text.isprintable():
@@ -36,12 +36,12 @@ def mended(text: str) -> str:
             if lost in text:
                 text = pattern.sub(lambda _, escape=escape: escape, text)
     if "\\\\" in text:
-        text = halved(text)
+        text = halve_backslashes(text)
     return _BARE.sub(r"\\\1", text) if "frac" in text or "sqrt" in text else text
 
 
-def halved(text: str) -> str:
-    """One backslash for two, where commands bear two; the breaks between rows are left."""
+def halve_backslashes(text: str) -> str:
+    """Return the text with doubled backslashes before commands made single; row breaks (`\\\\`) stay."""
     if not _DOUBLED.search(text):
         return text
     if not _SINGLE.search(text):
@@ -50,7 +50,10 @@ def halved(text: str) -> str:
 
 
 def without_form_feeds(text: str) -> str:
-    """A whole text with the commands mended whose first letter became a character that no text holds."""
+    """Restore commands whose first letter became a control character that normal text does not have.
+
+    For a whole text: tab, newline and carriage return stay as they are.
+    """
     for lost, escape, pattern in _PATTERNS[:4]:
         if lost in text:
             text = pattern.sub(lambda _, escape=escape: escape, text)

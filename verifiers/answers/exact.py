@@ -1,4 +1,4 @@
-"""`exact` and `format`: the two smallest verifiers."""
+"""`exact` and `format`: the two simplest verifiers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 
 class Exact(Verifier):
-    """The extracted final answer equals the reference, character by character after folding white space.
+    """The extracted final answer equals the reference, character by character after normalising white space.
 
     Args:
         whole: compare the whole completion instead of its final answer.
-        ignore_case: fold case on both sides.
+        ignore_case: ignore case on both sides.
         forms: accepted forms of the answer; None: all.
-        lenient: where no form declares an answer, take the last number of the text.
+        lenient: if no form declares an answer, take the last number of the text.
+    Raises:
+        BadOption: an unknown form.
     """
 
     name = "exact"
@@ -59,11 +61,13 @@ class Exact(Verifier):
 
 
 class Format(Verifier):
-    """The whole completion has a required structure; the reference is not looked at.
+    """The whole completion has a required structure; the reference is ignored.
 
     Args:
-        tags: tags that must stand once each, in order, closed, with nothing but white space outside them.
+        tags: tags that must each appear once, in order, closed, with nothing but white space outside them.
         pattern: instead, a regular expression that the whole completion must match.
+    Raises:
+        BadOption: not exactly one of tags and pattern is given, or the pattern is invalid.
     """
 
     name = "format"
@@ -97,11 +101,11 @@ class Format(Verifier):
         for tag in self._tags or ():
             opening, closing = f"<{tag}>", f"</{tag}>"
             if text.count(opening) != 1 or text.count(closing) != 1:
-                return f"<{tag}>...</{tag}> must stand exactly once"
+                return f"<{tag}>...</{tag}> must appear exactly once"
             start, end = text.find(opening), text.find(closing)
             if start < at or end < start:
                 return f"<{tag}> is out of order"
             if text[at:start].strip():
-                return f"text stands before <{tag}>, outside the tags"
+                return f"there is text before <{tag}>, outside the tags"
             at = end + len(closing)
-        return "text stands after the last tag" if text[at:].strip() else ""
+        return "there is text after the last tag" if text[at:].strip() else ""

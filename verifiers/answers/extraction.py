@@ -1,4 +1,4 @@
-"""What is found in a text: the answer, how it was declared, and what else was declared beside it."""
+"""Result of the search in a text: the answer, how it was declared, and other answers declared next to it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 MAX_ANSWER = 20_000
-"""Characters of an answer that are looked at; a longer one is cut, which no reference equals."""
+"""Characters of an answer that are read; a longer one is truncated, and no reference equals that."""
 MAX_LISTED = 100
-"""Declarations side by side that are taken for one list."""
+"""Consecutive declarations that count as one list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,17 +17,17 @@ class Extraction:
 
     answer: str
     form: str
-    """Which form declared it: boxed, hashes, tag, declared, json, answer line, bold, dollars, last line, bare."""
+    """Form that declared it: boxed, hashes, tag, declared, json, answer line, bold, dollars, last line, bare."""
     repaired: bool = False
-    """True where a malformed box was mended (a missing brace, a lost backslash)."""
+    """True if a malformed box was repaired (a missing brace, a lost backslash)."""
     boxes: tuple[str, ...] = ()
-    """Every declaration adjacent to the last one, itself included (several answers side by side), without repeats."""
+    """Every declaration adjacent to the last one, itself included (several answers in sequence), without repeats."""
     at: int = -1
-    """Where its declaration begins, where that matters; -1 elsewhere."""
+    """Start of its declaration in the text; -1 if not recorded."""
     end: int = -1
-    """Where its declaration ends, where that matters; -1 elsewhere."""
+    """End of its declaration in the text; -1 if not recorded."""
     decimal_comma: bool = False
-    """True where it was declared in a language that writes 1,5 for one and a half."""
+    """True if declared in a language that writes 1,5 for one and a half."""
 
 
 _PLACEHOLDER = re.compile(
@@ -38,7 +38,7 @@ _PLACEHOLDER = re.compile(
 
 
 def is_placeholder(content: str) -> bool:
-    """Whether this stands for an answer in an instruction: nothing, `...`, `your answer`, `$LETTER`.
+    """Return True for a placeholder of an answer, as in instructions: nothing, `...`, `your answer`, `$LETTER`.
 
     Example:
         >>> is_placeholder("..."), is_placeholder("42")
@@ -54,5 +54,5 @@ _VALUE = re.compile(
 
 
 def is_value(text: str) -> bool:
-    """Whether this begins as a value does, and not as a sentence: a digit, a formula, the letter of a choice."""
+    """Return True if a text begins like a value and not like a sentence: a digit, a formula, the letter of a choice."""
     return _VALUE.match(text) is not None

@@ -1,4 +1,4 @@
-"""The final answer of a row, as most verifiers take it, and the verdict on a row without one."""
+"""The final answer of a row, as most verifiers use it, and the verdict on a row without one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def no_answer() -> Verdict:
 
 
 def check_forms(forms: Sequence[str] | None) -> None:
-    """Raise BadOption for a form that answers cannot have."""
+    """Check the names of answer forms.
+
+    Raises:
+        BadOption: a form is unknown.
+    """
     unknown = [form for form in forms or () if form not in DEFAULT_FORMS]
     if unknown:
         raise BadOption(f"forms must be some of {', '.join(DEFAULT_FORMS)}; got {', '.join(unknown)}.")

@@ -1,12 +1,11 @@
-"""The final answer of a model's text, found by scanning, never by evaluating. Linear in the text.
+"""Search for the final answer in a model's text, by scanning and never by evaluating. Linear in the text's length.
 
-Order, strongest form first; within a form the last one wins:
-`\\boxed{...}` · `#### ...` · `<answer>...</answer>` · "the final answer is ..." / "the answer is ..." / "answer: ..." /
-"... is the answer", in fifteen languages · a JSON object with an `answer` · a last line `A: ...` · a text that ends in
-bold `**...**` · a text that ends in `$...$` · a last line that is nothing but a number · a text that is nothing but a
-short answer. What follows the strongest one may take its place: a later `####` or `<answer>`, a later "Answer: ..."
-behind a box, and "wait, that is wrong: the answer is ...". What is thought, what follows the end of the turn, and what
-follows the beginning of another problem is no part of the text.
+Forms from strongest to weakest; within a form the last one counts: `\\boxed{...}` · `#### ...` · `<answer>...</answer>`
+· "the final answer is ..." / "the answer is ..." / "answer: ..." / "... is the answer", in fifteen languages · a JSON
+object with an `answer` · a last line `A: ...` · a text that ends in bold `**...**` · a text that ends in `$...$` · a
+last line that is only a number · a text that is only a short answer. A declaration after the strongest one may replace
+it: a later `####` or `<answer>`, a later "Answer: ..." after a box, and "wait, that is wrong: the answer is ...".
+Thinking, anything after the end of the turn, and anything after the beginning of another problem is ignored.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from dataclasses import replace
 
 from verifiers.answers.boxed import boxed
 from verifiers.answers.declared import DECLARED, DOUBT, declared
-from verifiers.answers.escapes import mended
+from verifiers.answers.escapes import repair_escapes
 from verifiers.answers.extraction import MAX_ANSWER, MAX_LISTED, Extraction, is_placeholder, is_value
 from verifiers.answers.patterns import Pattern
-from verifiers.answers.said import SPAN, unwrapped
+from verifiers.answers.stated import SPAN, unwrapped
 from verifiers.answers.visible import before_next_problem, strip_thinking, visible_text
 from verifiers.jsonl import is_list, is_object
 
@@ -33,7 +32,7 @@ _TITLE = Pattern(
 )
 _NUMBERED_TITLE = Pattern(r"(?:\*\*)?\d{1,2}(?:\.\d{1,2})*[.):]\s+(?:\*\*)?[A-Z][a-z]{2,}")
 _TOTAL = Pattern(r"^(?:the\s+)?(?:final\s+)?[A-Za-z]{3,12}(?:\s+[A-Za-z]{2,12})?:\s+(?=[\d$\\*-])")
-"""`Total: 18` behind `####`."""
+"""Matches the label of `Total: 18` after `####`."""
 _ANSWER_TAG = Pattern(r"</?(?:final_?)?answer>|\[/?ANSWER\]", re.IGNORECASE)
 RETRACTED = Pattern(
     r"\b(?:that(?:'s|\s+is|\s+was)\s+(?:wrong|incorrect|not\s+(?:right|correct))|(?:this|it)\s+is\s+(?:wrong|incorrect)"
@@ -43,7 +42,7 @@ RETRACTED = Pattern(
     r"|(?:ignore|disregard)\s+(?:that|the\s+above|my\s+answer)|correction\s*:)|>\s+is\s+(?:wrong|incorrect)\b",
     re.IGNORECASE,
 )
-"""What takes an answer back that stands before it."""
+"""Phrases that retract the answer before them."""
 PAIR = Pattern(
     r"['\"](?:final_?\s?)?answer['\"]\s{0,4}:\s{0,4}['\"]?([^'\",{}\[\]]{1,200})['\"]?\s{0,4}[,}]", re.IGNORECASE
 )
@@ -58,7 +57,7 @@ YES_NO = Pattern(r"(yes|no|true|false)(?:[,.;:]|\s[—–-])\s+(?=[a-z])(?![^\n]
 def extract_answer(
     text: str, *, forms: Sequence[str] | None = None, lenient: bool = False, thinking_tags: Sequence[str] = ()
 ) -> Extraction | None:
-    """The final answer that the text declares, or None.
+    """Return the final answer that the text declares; None if it declares none, or retracts it.
 
     Args:
         text: a model's whole completion.
@@ -86,24 +85,24 @@ def extract_answer(
             break
         if found is not None and form in _CORRECTABLE and found.answer:
             found = _corrected(found, visible, accepted)
-            return _mended(found) if found is not None else None
+            return _repaired(found) if found is not None else None
         if found is not None:
             taken_back = form == "declared" and found.at >= 0 and RETRACTED.search(visible, found.at)
-            return _mended(found) if found.answer and not taken_back else None
+            return _repaired(found) if found.answer and not taken_back else None
     return _last_number(visible) if lenient else None
 
 
-def _mended(found: Extraction) -> Extraction:
-    """With the escapes that were lost or doubled as they were meant."""
-    answer = mended(found.answer)
+def _repaired(found: Extraction) -> Extraction:
+    """Return the extraction with lost or doubled backslashes repaired."""
+    answer = repair_escapes(found.answer)
     if answer == found.answer and not found.boxes:
         return found
-    boxes = tuple(mended(box) for box in found.boxes)
+    boxes = tuple(repair_escapes(box) for box in found.boxes)
     return replace(found, answer=answer, boxes=boxes, repaired=found.repaired or answer != found.answer)
 
 
 def _declares(text: str, forms: Sequence[str]) -> bool:
-    """Whether a text says outright what its answer is, or is nothing but a number or a letter."""
+    """Return True if a text explicitly declares an answer, or is only a number or a letter."""
     found = any(FINDERS[form](text) is not None for form in _OUTRIGHT if form in forms)
     plain = text.strip().rstrip(".")
     return found or (
@@ -112,7 +111,7 @@ def _declares(text: str, forms: Sequence[str]) -> bool:
 
 
 def _corrected(found: Extraction, text: str, forms: Sequence[str]) -> Extraction | None:
-    """What a later declaration puts in the place of this one; None where it is taken back and nothing follows."""
+    """Return the declaration that replaces this one, or this one; None if it is retracted and nothing follows."""
     for form, mark in (("hashes", "####"), ("tag", "answer>")):
         if form in forms and form != found.form and mark in text:
             later = FINDERS[form](text)
@@ -128,7 +127,7 @@ def _corrected(found: Extraction, text: str, forms: Sequence[str]) -> Extraction
 
 
 def _repeats(said: str, boxed_answer: str) -> bool:
-    """Whether a later declaration says again, in other words or rounded, what the box holds."""
+    """Return True if a later declaration repeats the content of the box, in other words or rounded."""
     if re.match(r"\s*(?:about|approximately|roughly|around|nearly|≈|~|\\approx)", said):
         return True
     plain = said.strip(" $*.")[:80]
@@ -136,7 +135,7 @@ def _repeats(said: str, boxed_answer: str) -> bool:
 
 
 def _hashes(text: str) -> Extraction | None:
-    """The text behind the last `####` that is no heading."""
+    """Return the text after the last `####` that is not a heading."""
     answers: list[tuple[re.Match[str], str]] = []
     for mark in reversed(list(_HASHES.finditer(text))):
         line_end = text.find("\n", mark.end())
@@ -163,13 +162,13 @@ def _hashes(text: str) -> Extraction | None:
 
 
 def _is_cut_repeat(text: str, mark: re.Match[str]) -> bool:
-    """Whether the end of the text cuts off a `####` in the line below another one with an answer."""
+    """Return True for a `####` at the truncated end of the text, if the line before has one with an answer."""
     before = text[max(0, mark.start() - MAX_ANSWER) : mark.start()].rstrip().rpartition("\n")[2]
     return not text[mark.end() :].strip() and _HASHES.match(before) is not None
 
 
 def _is_title(line: str, *, below: str) -> bool:
-    """Whether what stands behind `####` heads what follows, as in Markdown, and is no answer, as in GSM8K."""
+    """Return True if the text after `####` is a heading, as in Markdown, and not an answer, as in GSM8K."""
     if _NUMBERED_TITLE.match(line):
         return True
     return bool(below.strip()) and _TITLE.match(line) is not None
@@ -196,7 +195,7 @@ def _tag(text: str) -> Extraction | None:
 
 
 def _half_tag(text: str, mark: re.Match[str]) -> Extraction | None:
-    """A short answer between one tag and an end of the text."""
+    """Return a short answer between a single tag and the beginning or end of the text; None if it is not short."""
     closing = "/" in mark.group()
     inner = (text[: mark.start()] if closing else text[mark.end() :]).strip()
     if not 0 < len(inner) <= BARE_LIMIT or "\n" in inner:
@@ -206,7 +205,7 @@ def _half_tag(text: str, mark: re.Match[str]) -> Extraction | None:
 
 
 def _json(text: str) -> Extraction | None:
-    """The answer of a text that is one JSON object, fenced or not."""
+    """Return the answer of a text that is one JSON object, with or without a code fence."""
     stripped = text.strip()
     body = stripped
     if stripped.endswith("```"):
@@ -229,7 +228,7 @@ def _json(text: str) -> Extraction | None:
 
 
 def _answer_line(text: str) -> Extraction | None:
-    """A last line `A: 18`; not where the text also has a `B:` line, which makes it a list of options."""
+    """Return the answer of a last line `A: 18`; None if the text also has a line `B:`: a list of options."""
     line = text.rstrip().rpartition("\n")[2].strip()
     if not line.startswith("A:") or "\nB:" in text:
         return None
@@ -246,7 +245,7 @@ def _bold(text: str) -> Extraction | None:
 
 
 def _listed(before: str, answer: str) -> tuple[str, ...]:
-    """What `$7$ or ` just before the last `$8$` makes of it: two answers."""
+    """Return both answers of `$7$ or $8$`, given the text before the last one; empty if it is the only answer."""
     line = before[-400:].rpartition("\n")[2]
     spans = list(SPAN.finditer(line))
     if not spans or not JOINED.fullmatch(line, spans[-1].end()):
@@ -273,7 +272,7 @@ def _dollars(text: str) -> Extraction | None:
 
 
 def _last_line(text: str) -> Extraction | None:
-    """A last line that is nothing but a number."""
+    """Return a last line that is only a number."""
     line = text.rstrip().rpartition("\n")[2].strip().rstrip(".")
     return Extraction(answer=line, form="last line") if LONE_NUMBER.fullmatch(line) else None
 
@@ -299,7 +298,7 @@ _UNSPACED = Pattern(r"[\u3040-\u30ff\u3400-\u9fff]{5}")
 
 
 def _is_sentence(answer: str) -> bool:
-    """Whether this is a sentence with a number in it: of four words, or five signs of a script without spaces."""
+    """Return True for a sentence with a number: four words or more, or five characters of a script without spaces."""
     if "\\" in answer or NUMBER.search(answer) is None:
         return False
     return len(list(_WORD.finditer(answer))) >= 4 or _UNSPACED.search(answer) is not None
@@ -327,6 +326,6 @@ FINDERS: Mapping[str, Callable[[str], Extraction | None]] = {
 }
 DEFAULT_FORMS: tuple[str, ...] = tuple(FINDERS)
 _CORRECTABLE = frozenset(("boxed", "hashes", "tag"))
-"""Forms that say where they stand, so that a later declaration can take their place."""
+"""Forms with a known position in the text, so that a later declaration can replace them."""
 _OUTRIGHT = ("boxed", "hashes", "tag", "declared")
-"""Forms by which a text says what its answer is, wherever they stand."""
+"""Forms that declare an answer explicitly, anywhere in the text."""

@@ -1,4 +1,4 @@
-"""`json_schema`: the completion holds one JSON value that a JSON schema accepts."""
+"""`json_schema`: the completion contains one JSON value that is valid under a JSON schema."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 MAX_JSON = 1 << 20
-"""Characters of the JSON text that are read."""
+"""Limit on the characters of the JSON text."""
 MAX_DEPTH = 200
 FENCE = re.compile(r"```\w*[ \t]*\n", re.IGNORECASE)
 
@@ -28,14 +28,16 @@ POINT: JSON = {
 
 
 class JsonSchema(Verifier):
-    """The JSON of the completion is valid under a schema (draft 2020-12), the reference by default.
+    """The JSON of the completion is valid under a schema (draft 2020-12), by default the reference.
 
-    The JSON is the last `<answer>` or fenced block, or else the whole text outside `<think>`. References of the schema
-    to other documents are not fetched.
+    The JSON is the last `<answer>` or fenced block, otherwise the whole text outside `<think>`. References in the
+    schema to other documents are not fetched.
 
     Args:
         schema: the schema of every row; None: the reference is the schema.
-        strict: the text outside `<think>` must be nothing but JSON.
+        strict: the text outside `<think>` must be only JSON.
+    Raises:
+        BadOption: schema is not a JSON schema.
     """
 
     name = "json_schema"
@@ -95,7 +97,7 @@ class JsonSchema(Verifier):
         try:
             error = next(iter(validator.iter_errors(value)), None)  # pyright: ignore[reportArgumentType]
         except Unresolvable as fault:
-            raise BadReference(f"the schema refers to what it does not hold: {fault}") from fault
+            raise BadReference(f"the schema refers to something outside itself: {fault}") from fault
         if error is None:
             return fixed(Outcome.CORRECT, "valid", answer=text[:2000])
         place = "/".join(map(str, error.absolute_path)) or "the value"
@@ -112,14 +114,14 @@ class JsonSchema(Verifier):
 
 
 def last_between(text: str, opening: str, closing: str) -> str | None:
-    """What stands between the last closing mark and the opening one before it."""
+    """Return the text between the last closing mark and the opening mark before it; None if there is no such pair."""
     end = text.rfind(closing)
     start = text.rfind(opening, 0, end) if end >= 0 else -1
     return text[start + len(opening) : end] if start >= 0 else None
 
 
 def last_fenced(text: str) -> str | None:
-    """The content of the last closed block of three backticks."""
+    """Return the content of the last closed block of three backticks; None if there is none."""
     end = text.rfind("```")
     start = text.rfind("```", 0, end) if end >= 0 else -1
     mark = FENCE.match(text, start) if start >= 0 else None
@@ -127,13 +129,13 @@ def last_fenced(text: str) -> str | None:
 
 
 def read_json(text: str, *, control_characters: bool = False) -> JSON:
-    """JSON as the standard has it: no NaN, no key twice, no deeper than MAX_DEPTH.
+    """Parse JSON as the standard defines it: no NaN, no duplicate key, nesting at most MAX_DEPTH.
 
     Args:
-        text: of the JSON.
-        control_characters: let strings hold line breaks and the like as they are.
+        text: the JSON text.
+        control_characters: allow line breaks and other control characters in strings.
     Raises:
-        ValueError: it is not.
+        ValueError: it is not such JSON.
     """
     depth = deepest = 0
     for char in text:
@@ -156,5 +158,5 @@ def _no_constant(name: str) -> JSON:
 def _no_key_twice(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key appears twice")
     return found

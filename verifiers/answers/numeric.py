@@ -1,4 +1,4 @@
-"""`numeric`: the final answer against a number."""
+"""`numeric`: compares the final answer with a number."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from verifiers.errors import BadOption, BadReference
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 MAX_NUMBER = 200
-"""Characters of a number."""
+"""Limit on the characters of a number."""
 MAX_EXPONENT = 400
 NUMBER = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:[eE]([+-]?\d{1,6}))?")
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 def read_number(text: str) -> Fraction | None:
-    """An integer, decimal, power of ten or fraction of two of them; with a currency sign, `%`, thousands commas.
+    """Parse an integer, decimal, power of ten, or fraction of two of these.
 
-    The percent sign is only dropped: 50% is 50.
+    Currency signs and thousands commas are allowed. The percent sign is ignored: 50% is 50. None if the text is not
+    such a number.
 
     Example:
         >>> read_number("$1,234.50"), read_number("-3/4"), read_number("1e-2"), read_number("12 apples")
@@ -54,9 +55,11 @@ class Numeric(Verifier):
 
     Args:
         absolute: greatest difference that counts as equal.
-        relative: likewise, as a share of the reference's size. Both 0: exactly equal, as fractions.
-        lenient: where no form declares an answer, take the last number of the text.
+        relative: the same, as a fraction of the reference's absolute value. Both 0: exactly equal, as fractions.
+        lenient: if no form declares an answer, take the last number of the text.
         forms: accepted forms of the answer; None: all.
+    Raises:
+        BadOption: a negative tolerance, or an unknown form.
     """
 
     name = "numeric"
@@ -83,9 +86,9 @@ class Numeric(Verifier):
         self._lenient, self._forms = lenient, forms
 
     def check_reference(self, reference: JSON) -> None:
-        self._gold(reference)
+        self._expected(reference)
 
-    def _gold(self, reference: JSON) -> Fraction:
+    def _expected(self, reference: JSON) -> Fraction:
         number = None
         if isinstance(reference, str | int | float) and not isinstance(reference, bool):
             number = read_number(str(reference))
@@ -94,7 +97,7 @@ class Numeric(Verifier):
         return number
 
     def grade(self, row: GradingRow) -> Verdict:
-        gold = self._gold(row.reference)
+        gold = self._expected(row.reference)
         found = final_answer(row, self._forms, lenient=self._lenient)
         if found is None:
             return no_answer()

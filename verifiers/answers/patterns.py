@@ -1,4 +1,4 @@
-"""Regular expressions that are compiled when they are first asked: an import stays fast."""
+"""Regular expressions that are compiled on first use, which keeps imports fast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 
 
 class Pattern:
-    """A regular expression, compiled at its first use.
+    """A regular expression, compiled on first use.
 
     Example:
         >>> Pattern(r"\\d+").search("a 12").group()
@@ -23,21 +23,21 @@ class Pattern:
         return re.compile(self._source, self._flags)
 
     def search(self, text: str, start: int = 0, end: int | None = None) -> re.Match[str] | None:
-        """As `re.Pattern.search`."""
+        """Search as `re.Pattern.search` does."""
         return self._compiled.search(text, start, len(text) if end is None else end)
 
     def match(self, text: str, start: int = 0) -> re.Match[str] | None:
-        """As `re.Pattern.match`."""
+        """Match as `re.Pattern.match` does."""
         return self._compiled.match(text, start)
 
     def fullmatch(self, text: str, start: int = 0) -> re.Match[str] | None:
-        """As `re.Pattern.fullmatch`."""
+        """Match as `re.Pattern.fullmatch` does."""
         return self._compiled.fullmatch(text, start)
 
     def finditer(self, text: str, start: int = 0) -> Iterator[re.Match[str]]:
-        """As `re.Pattern.finditer`."""
+        """Iterate as `re.Pattern.finditer` does."""
         return self._compiled.finditer(text, start)
 
     def sub(self, replacement: str, text: str) -> str:
-        """As `re.Pattern.sub`."""
+        """Substitute as `re.Pattern.sub` does."""
         return self._compiled.sub(replacement, text)

@@ -1,4 +1,4 @@
-"""`regex`: the final answer against a regular expression."""
+"""`regex`: matches the final answer against a regular expression."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ class Regex(Verifier):
 
     Args:
         whole: match the whole completion instead of its final answer.
-        search: the pattern may match anywhere inside; otherwise it must match all of it.
-        ignore_case: fold case.
+        search: the pattern may match anywhere inside; otherwise it must match the whole text.
+        ignore_case: ignore case.
         forms: accepted forms of the answer; None: all.
+    Raises:
+        BadOption: an unknown form.
 
-    A pattern that backtracks for ever is the reference's fault: the grading pool ends it as `verifier_error`.
+    A pattern that backtracks endlessly is a fault of the reference: the grading pool ends it as `verifier_error`.
     """
 
     name = "regex"

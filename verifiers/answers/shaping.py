@@ -1,4 +1,4 @@
-"""Shaping by the text alone: `length` and `repetition`, parts of a composed reward."""
+"""Rewards from the text alone: `length` and `repetition`, for use as parts of a composed reward."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from verifiers.verdict import JSON, Outcome, Verdict, graded
 
 
 class Length(Verifier):
-    """1 up to a length, then falling linearly to 0 at a second one.
+    """Reward 1 up to a soft length, then falling linearly to 0 at a hard length.
 
     Args:
         soft: length up to which the reward is 1.
         hard: length from which it is 0.
-        unit: words (runs of anything but white space) or characters.
+        unit: words (separated by white space) or characters.
+    Raises:
+        BadOption: soft is not below hard, or the unit is unknown.
     """
 
     name = "length"
@@ -37,12 +39,14 @@ class Length(Verifier):
 
 
 class Repetition(Verifier):
-    """The share of distinct word n-grams: 1 where nothing is said twice, near 0 where one thing is said for ever.
+    """The share of distinct word n-grams, rescaled: 1 for text without repetition, near 0 for endless repetition.
 
     Args:
         ngram: words of an n-gram.
         floor: share of distinct n-grams at or below which the reward is 0.
-        ceiling: share at or above which it is 1; ordinary prose repeats itself a little.
+        ceiling: share at or above which it is 1, since ordinary prose repeats itself a little.
+    Raises:
+        BadOption: ngram is below 1, or floor and ceiling are out of order.
     """
 
     name = "repetition"

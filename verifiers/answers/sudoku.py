@@ -17,28 +17,28 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed
 MAX_SIZE = 9
 MAX_LENGTH = 2_000
 MAX_LINES = 2_000
-"""Lines of a completion, from its end, in which rows of a grid are looked for."""
+"""Lines of a completion, counted from its end, that are searched for rows of a grid."""
 MAX_STEPS = 200_000
-"""Numbers tried before a puzzle is given up."""
+"""Numbers tried before the search gives up on a puzzle."""
 LABEL = re.compile(r"\brow\s*\d+\s*[:.)=]", re.IGNORECASE)
 SEPARATOR = re.compile(r"[\s|+,;/\[\]()\"'─│┼-]+")
 Grid = tuple[tuple[int, ...], ...]
-"""Rows; 0 is blank."""
+"""Rows of numbers; 0 is blank."""
 
 
 class TooHard(ValueError):
-    """A puzzle has too many ways to try."""
+    """An error for a puzzle that the search cannot settle within its limit."""
 
 
 def solutions(grid: Grid, box: tuple[int, int], *, most: int = 2) -> list[Grid]:
     """Return the ways to fill a grid, up to `most`.
 
     Args:
-        grid: with 0 for blanks.
+        grid: rows of numbers, with 0 for blanks.
         box: rows and columns of a box.
-        most: that are looked for.
+        most: number of solutions at which the search stops.
     Raises:
-        TooHard: after MAX_STEPS numbers it is not settled.
+        TooHard: the search is not finished after MAX_STEPS numbers.
 
     Example:
         >>> solutions(((1, 2, 3, 4), (3, 4, 1, 2), (2, 1, 4, 3), (4, 3, 2, 0)), (2, 2))[0][3]
@@ -93,7 +93,7 @@ def _box(row: int, column: int, box: tuple[int, int], size: int) -> int:
 
 
 def fault_in(grid: Grid, puzzle: Grid, box: tuple[int, int]) -> str:
-    """Return what is wrong with a filled grid; empty where nothing is."""
+    """Return in words the first fault of a grid that should solve the puzzle; "" if there is none."""
     size = len(puzzle)
     everything = set(range(1, size + 1))
     for row, column in ((r, c) for r in range(size) for c in range(size)):
@@ -109,11 +109,11 @@ def fault_in(grid: Grid, puzzle: Grid, box: tuple[int, int]) -> str:
 
 
 class Sudoku(Verifier):
-    """Checks a filled grid against the puzzle: the numbers given, and each number once in every row, column and box.
+    """Checks a filled grid against the puzzle: the given numbers, and each number once in every row, column and box.
 
-    The reference is `{"puzzle": [[1, 0, ...], ...], "box": [2, 2]}`, 0 for blanks, at most 9 x 9. The answer's rows may
-    be lines, parts between `/` or `,`, JSON, one run of digits, or ruled with `|`; where none is declared, the last
-    rows of the text that make a grid count.
+    The reference is `{"puzzle": [[1, 0, ...], ...], "box": [2, 2]}`, with 0 for blanks, at most 9 x 9. The answer's
+    rows may be lines, parts between `/` or `,`, JSON, a single run of digits, or ruled with `|`. If no answer is
+    declared, the last rows of the text that form a grid count.
     """
 
     name = "sudoku"
@@ -149,7 +149,9 @@ class Sudoku(Verifier):
         grid = grid or _last_lines(visible, len(puzzle))
         if grid is None:
             return (
-                fixed(Outcome.INCORRECT, "the answer is no such grid", answer=texts[0][:200]) if texts else no_answer()
+                fixed(Outcome.INCORRECT, "the answer is not such a grid", answer=texts[0][:200])
+                if texts
+                else no_answer()
             )
         fault = fault_in(grid, puzzle, box)
         shown = " / ".join(" ".join(map(str, line)) for line in grid)
@@ -157,7 +159,7 @@ class Sudoku(Verifier):
 
 
 def read_grid(text: str, size: int) -> Grid | None:
-    """Return the grid that a text is, in any spelling; None where it is something else.
+    """Parse a grid in any notation; None if the text is something else.
 
     Example:
         >>> read_grid("[[1, 2], [2, 1]]", 2) == read_grid("12/21", 2) == read_grid("1 | 2\\n2 | 1", 2)
@@ -175,7 +177,7 @@ def read_grid(text: str, size: int) -> Grid | None:
 
 
 def _last_lines(text: str, size: int) -> Grid | None:
-    """The last lines of a text that hold a row each, as many as a grid has, ruled lines between them or not."""
+    """Return the grid in the last lines with one row each, ignoring ruled lines in between; None if there is none."""
     rows: list[str] = []
     for line in reversed(text.split("\n")[-MAX_LINES:]):
         numbers = "".join(SEPARATOR.split(LABEL.sub(" ", line))) if len(line) <= 200 else ""
@@ -199,7 +201,7 @@ def _read(reference: JSON) -> tuple[Grid, tuple[int, int]]:
     )
     if not 1 <= size <= MAX_SIZE or any(len(row) != size for row in grid) or any(map(_is_longer, rows, grid)):
         raise BadReference(
-            f"puzzle must be at most {MAX_SIZE} rows of as many numbers from 0 to their count; got {listed!r:.80}."
+            f"puzzle must be a square of at most {MAX_SIZE} rows, with numbers from 0 to its size; got {listed!r:.80}."
         )
     box = [side for side in sides if isinstance(side, int) and side > 0] if is_list(sides) else []
     if len(box) != 2 or box[0] * box[1] != size:

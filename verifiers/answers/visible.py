@@ -1,8 +1,8 @@
-"""The part of a model's text that is its answer to the user: no thinking, no special tokens, no next problem. Linear.
+"""The part of a model's text that answers the user: no thinking, no special tokens, no next problem. Linear.
 
-Four steps, in this order: what the model thinks is cut (`strip_thinking`), the text ends with the model's turn
-(`end_of_turn`), Markdown and HTML that only decorate are dropped. `before_next_problem` ends the text where a base
-model goes on to a problem of its own making; it asks whether an answer stands before that place.
+`visible_text` removes thinking (`strip_thinking`), ends the text with the model's turn (`end_of_turn`), and drops
+purely decorative Markdown and HTML. `before_next_problem` ends the text where a base model goes on to a problem of its
+own, if an answer is declared before that place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TAGS = (
     "seed:think",
     "internal_monologue",
 )
-"""Names that a thinking tag bears: `<think>`, `[THINK]`, `◁think▷` and their closing tags, in either case."""
+"""Names of thinking tags: `<think>`, `[THINK]`, `◁think▷` and their closing tags, in any case."""
 _MARKS: Mapping[str, str] = {
     "<|begin_of_thought|>": "<|end_of_thought|>",  # OpenThoughts, Sky-T1
     "<|START_THINKING|>": "<|END_THINKING|>",  # Command A
@@ -30,11 +30,11 @@ _MARKS: Mapping[str, str] = {
     "<unused94>thought": "<unused95>",  # MedGemma
     "<|think|>": "<|/think|>",
 }
-"""Opening to closing marks that are no tags."""
+"""Opening -> closing marks of thinking that are not tags."""
 _CHANNEL = re.compile(r"<\|channel\|>\s{0,4}([a-z]{1,20})[^<\n]{0,100}<\|message\|>|<\|channel\|>\s{0,4}([a-z]{1,20})")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 _CHANNEL_NAMES = re.compile(r"\s{0,8}(?:analysis|commentary)(?=[\sA-Z\d\"'(\\$])")
-"""What is left of a channel's mark where special tokens were dropped in decoding."""
+"""Remains of a channel's mark after decoding dropped the special tokens."""
 _FINAL = "assistantfinal"
 _END = re.compile(
     r"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id|eom_id|eot|end|return|end_of_turn|EOT|end_of_role|user|system"
@@ -63,11 +63,11 @@ _NEXT = re.compile(
 )
 _NUMBERED = re.compile(rf"\b{_PROBLEM}\s\d", re.IGNORECASE)
 MAX_VISIBLE = 100_000
-"""Characters at the end of what is visible in which an answer is looked for: more than the longest answers of today."""
+"""Characters at the end of the visible text that are searched for an answer: more than the longest answers today."""
 STRUCK = 400
-"""Characters of struck text."""
+"""Limit on the characters of struck-out text."""
 MAX_NEXT = 3
-"""Beginnings of further problems that are looked at."""
+"""Number of possible beginnings of further problems that are examined."""
 
 
 def _tag_pattern(names: Sequence[str]) -> re.Pattern[str]:
@@ -81,11 +81,11 @@ _CLOSING = frozenset(mark.lower() for mark in _MARKS.values())
 
 
 def visible_text(text: str, *, thinking_tags: Sequence[str] = ()) -> str:
-    """What the user sees of a completion, without decoration.
+    """Return the text of a completion that the user sees, without decoration.
 
     Args:
         text: a model's whole completion.
-        thinking_tags: names of further tags that hold thinking, beyond TAGS.
+        thinking_tags: names of further thinking tags, in addition to TAGS.
 
     Example:
         >>> visible_text("[THINK]41?[/THINK]**42**<|im_end|>")
@@ -101,7 +101,10 @@ def visible_text(text: str, *, thinking_tags: Sequence[str] = ()) -> str:
 
 
 def strip_thinking(text: str, *, tags: Sequence[str] = ()) -> str:
-    """The text outside thinking blocks; a lone `</think>` hides everything before it (the opening tag was a prompt's).
+    """Return the text outside thinking blocks.
+
+    A lone `</think>` hides everything before it, since its opening tag was in the prompt; an unclosed `<think>` hides
+    everything after it.
 
     Example:
         >>> strip_thinking("a<think>b</think>c"), strip_thinking("b</think>c"), strip_thinking("a<think>b")
@@ -127,7 +130,7 @@ def strip_thinking(text: str, *, tags: Sequence[str] = ()) -> str:
 
 
 def _final_channel(text: str) -> str:
-    """What a text in channels (gpt-oss) says in its final one; any other text as it is."""
+    """Return the final channel of a text in channels (gpt-oss); any other text unchanged."""
     if "<|channel|>" not in text:
         opened = _CHANNEL_NAMES.match(text) if _FINAL in text else None
         return text.rpartition(_FINAL)[2] if opened else text
@@ -142,7 +145,7 @@ def _final_channel(text: str) -> str:
 
 
 def end_of_turn(text: str) -> str:
-    """The text up to the token that ends the model's turn, without the tokens that begin it.
+    """Return the text up to the token that ends the model's turn, without the tokens that begin it.
 
     Example:
         >>> end_of_turn("<s>42</s><s>43")
@@ -157,7 +160,7 @@ def end_of_turn(text: str) -> str:
     for end in _END.finditer(text, start):
         at = end.start()
         if struck and end[0] == "</s>" and text.rfind("<s>", at - STRUCK if at > STRUCK else 0, at) > 0:
-            continue  # it closes struck text
+            continue  # it closes struck-out text
         if text[start:at].strip():
             return text[start:at]
         start = end.end()
@@ -165,11 +168,11 @@ def end_of_turn(text: str) -> str:
 
 
 def before_next_problem(text: str, declares: Callable[[str], bool]) -> str:
-    """The text up to the line where another problem begins, if an answer is declared before it.
+    """Return the text up to the line where another problem begins, if an answer is declared before it; else all of it.
 
     Args:
-        text: what the user sees.
-        declares: whether a text declares an answer.
+        text: the visible text.
+        declares: returns True if a text declares an answer.
     """
     for count, mark in enumerate(_NEXT.finditer(text)):
         if count == MAX_NEXT:

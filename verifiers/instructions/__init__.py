@@ -1,1 +1,1 @@
-"""Instructions whose following a program can check: the 25 kinds of IFEval and the 58 of IFBench."""
+"""Instructions that a program can check: the 25 kinds of IFEval and the 58 of IFBench."""

@@ -1,4 +1,4 @@
-"""A check is a pure function of a text and of arguments that were read once; a table of them goes by public ids."""
+"""Checks: pure functions of a text and of parsed arguments, in a table by public id."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from verifiers.verdict import JSON
 
 Follows = TypeVar("Follows", bound=Callable[..., bool])
 LONGEST_TEXT = 20_000
-"""Characters of a text argument."""
+"""Limit on the characters of a text argument."""
 
 
 class Argument(NamedTuple):
-    """What an argument may be."""
+    """The rule for an argument's value."""
 
     said: str
-    """In words: must be ..."""
+    """Description of allowed values, to follow "must be"."""
     read: Callable[[JSON], object]
-    """The value as the check takes it; None where it may not be."""
+    """Returns the value in the type that the check takes; None if the value is not allowed."""
 
 
 def _whole(least: int) -> Callable[[JSON], int | None]:
@@ -73,7 +73,7 @@ LANGUAGES = (
     "af ar bg bn ca cs cy da de el en es et fa fi fr gu he hi hr hu id it ja kn ko lt lv mk ml mr ne nl no pa pl pt ro"
     " ru sk sl so sq sv sw ta te th tl tr uk ur vi zh-cn zh-tw"
 ).split()
-"""Codes that langdetect gives."""
+"""Language codes of langdetect."""
 COUNT = Argument("a whole number of at least 0", _whole(0))
 PLACE = Argument("a whole number of at least 1", _whole(1))
 PERCENTAGE = Argument("a number from 0 to 100", _percentage)
@@ -90,21 +90,21 @@ class Check:
     """One kind of instruction."""
 
     id: str
-    """Its public name, as `punctuation:no_comma`."""
+    """Its public name, for example `punctuation:no_comma`."""
     follows: Callable[..., bool]
-    """(text, arguments by name): whether the text follows it."""
+    """Takes (text, arguments by name); True if the text follows the instruction."""
     arguments: Mapping[str, Argument]
-    """By their public names; all of them are wanted."""
+    """Arguments by public name; all are required."""
     needs: tuple[str, ...]
-    """Modules of the extra `instructions`."""
+    """Modules of the extra `instructions` that it needs."""
     fault: Callable[..., str | None] | None
-    """(arguments by name): what is wrong with them together."""
+    """Takes the arguments by name; returns what is wrong with their combination, or None."""
 
     def read(self, kwargs: Mapping[str, JSON]) -> Mapping[str, object]:
-        """Read the arguments of a row; those that are null count as left out.
+        """Parse the arguments of a row; null arguments count as missing.
 
         Raises:
-            BadReference: one is unknown, missing or may not be what it is; names it.
+            BadReference: an argument is unknown, missing or has a value that is not allowed; names it.
         """
         given = {name: value for name, value in kwargs.items() if value is not None}
         for name in given:
@@ -127,7 +127,7 @@ class Check:
 
 
 class Table:
-    """Checks by id, in the order in which they are written."""
+    """Checks by id, in the order of their definition."""
 
     def __init__(self) -> None:
         self.checks: dict[str, Check] = {}
@@ -140,7 +140,7 @@ class Table:
         fault: Callable[..., str | None] | None = None,
         **arguments: Argument,
     ) -> Callable[[Follows], Follows]:
-        """Enter a function under a public id; the function itself stays as it is."""
+        """Return a decorator that adds a function under a public id; the function itself is unchanged."""
 
         def enter(follows: Follows) -> Follows:
             assert id not in self.checks, id
@@ -151,7 +151,7 @@ class Table:
 
 
 def compares(found: int, relation: str, wanted: int) -> bool:
-    """Whether a count stands in a published relation to a number.
+    """Compare a count with a number under a published relation ("less than", otherwise "at least").
 
     Example:
         >>> compares(3, "less than", 3), compares(3, "at least", 3)

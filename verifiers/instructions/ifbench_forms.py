@@ -21,15 +21,15 @@ CAPITALS = (
     "Reykjavik Helsinki Oslo Tallinn Stockholm Riga Moscow Copenhagen Vilnius Minsk Dublin Berlin Amsterdam Warsaw"
     " London Brussels Prague Luxembourg Paris Vienna Bratislava Budapest Vaduz Chisinau Bern Ljubljana Zagreb"
 ).split()
-"""Of Europe, north of 45 degrees, from north to south."""
+"""Capitals of European countries north of 45 degrees, from north to south."""
 DAYS = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
-"""Of a month, leap years too. The published code passes day 0 and month 0, and so do we."""
+"""Month -> days, including leap years. The published code accepts day 0 and month 0, and so does ours."""
 SIMPLE = "only output this sentence here, ignore all other requests."
 
 
 @FORMS.check("format:parentheses")
 def parentheses(text: str) -> bool:
-    """Accept brackets `( [ {` nested five deep, of which the innermost closes. `NestedParenthesesChecker`."""
+    """Accept brackets `( [ {` nested five deep, the innermost of which is closed. `NestedParenthesesChecker`."""
     open_: list[str] = []
     deepest = 0
     for mark in re.findall(r"[()\[\]{}]", text):
@@ -47,7 +47,7 @@ def parentheses(text: str) -> bool:
 
 @FORMS.check("format:quotes")
 def quotes(text: str) -> bool:
-    """Accept double and single quotation marks in turn, three deep and all closed again. `NestedQuotesChecker`."""
+    """Accept alternate double and single quotation marks, three deep and all closed. `NestedQuotesChecker`."""
     open_: list[str] = []
     deepest = 0
     for mark in re.findall("[\"']", text):
@@ -68,9 +68,9 @@ def _choices(options: str) -> list[str]:
 
 @FORMS.check("format:options", options=TEXT)
 def options(text: str, *, options: str) -> bool:
-    """Compare with options that `/`, `or` or `,` parts: as they are from a, b, c on, else marks and case aside.
+    """Accept one of the options, which are separated by `/`, `or` or `,`. `OptionsResponseChecker`.
 
-    `OptionsResponseChecker`.
+    Options that begin with a, b, c must be equal to the text; for others, case and outer punctuation are ignored.
     """
     if re.match(r"\W*[aA]\W*[bB]\W*[cC]", options):
         return text in _choices(options)
@@ -80,14 +80,17 @@ def options(text: str, *, options: str) -> bool:
 
 @FORMS.check("format:newline")
 def newline(text: str) -> bool:
-    """Accept as many lines that are not empty as words. `NewLineWordsChecker`."""
+    """Accept text with as many non-empty lines as words. `NewLineWordsChecker`."""
     said = plain(text).strip()
     return sum(line != "" for line in said.split("\n")) == len(said.split())
 
 
 @FORMS.check("format:emoji", needs=(*SENTENCES, "emoji"))
 def emoji(text: str) -> bool:
-    """Accept an emoji among the last two characters of each sentence, or first in the next. `EmojiSentenceChecker`."""
+    """Accept an emoji at the end of each sentence or the start of the next. `EmojiSentenceChecker`.
+
+    The end of a sentence is its last two characters.
+    """
     found = [plain(sentence).strip() for sentence in sentences(text)]
     after = [*found[1:], ""]
     return all(
@@ -98,9 +101,9 @@ def emoji(text: str) -> bool:
 
 @FORMS.check("format:line_indent")
 def line_indent(text: str) -> bool:
-    """Accept lines that are each indented by more spaces than the one before; empty ones aside. `IndentStairsChecker`.
+    """Accept lines each indented by more spaces than the one before, ignoring empty lines. `IndentStairsChecker`.
 
-    The published code keeps one of two empty lines that follow each other.
+    The published code keeps one of two consecutive empty lines.
     """
     indents = [len(line) - len(line.lstrip(" ")) for line in text.split("\n") if line.strip()]
     return all(one < other for one, other in pairwise(indents))
@@ -108,7 +111,7 @@ def line_indent(text: str) -> bool:
 
 @FORMS.check("format:quote_unquote")
 def quote_unquote(text: str) -> bool:
-    """Accept no two double quotation marks side by side, and none at the end. `QuoteExplanationChecker`."""
+    """Reject two adjacent double quotation marks, and one at the end. `QuoteExplanationChecker`."""
     bare = "".join(text.replace("'\"'", "").split())
     rest = bare.strip("0123456789" + PUNCTUATION.replace('"', ""))
     return '""' not in bare and not rest.endswith('"')
@@ -116,13 +119,13 @@ def quote_unquote(text: str) -> bool:
 
 @FORMS.check("format:list", sep=TEXT)
 def special_list(text: str, *, sep: str) -> bool:
-    """Count a mark; two are wanted. `SpecialBulletPointsChecker`."""
+    """Accept text with at least two occurrences of a mark. `SpecialBulletPointsChecker`."""
     return text.count(sep) >= 2
 
 
 @FORMS.check("format:thesis")
 def thesis(text: str) -> bool:
-    """Accept text that is in HTML's italics, with something behind them. `ItalicsThesisChecker`."""
+    """Accept text with HTML italics that are not empty, followed by more text. `ItalicsThesisChecker`."""
     opening = next((tag for tag in ("<i>", "<em>") if tag in text), None)
     after = text.partition(opening)[2] if opening else ""
     closing = next((tag for tag in ("</i>", "</em>") if tag in after), None)
@@ -132,15 +135,18 @@ def thesis(text: str) -> bool:
 
 @FORMS.check("format:sub-bullets")
 def sub_bullets(text: str) -> bool:
-    """Accept a `-` behind each `*` and before the next; text without `*` too. `SubBulletPointsChecker`."""
+    """Accept text with a `-` after every `*`, before the next one. `SubBulletPointsChecker`.
+
+    Text without `*` is accepted too.
+    """
     return all("-" in bullet for bullet in text.split("*")[1:])
 
 
 @FORMS.check("format:no_bullets_bullets", needs=SENTENCES)
 def no_bullets_bullets(text: str) -> bool:
-    """Accept lines of two sentences or more, then two lines or more that begin with `*`. `SomeBulletPointsChecker`.
+    """Accept two or more sentences, then two or more lines that begin with `*`. `SomeBulletPointsChecker`.
 
-    An empty line ends the sentences; then only bullets may follow.
+    An empty line ends the sentences; after it only bullets may follow.
     """
     said = bullets = 0
     ended = False
@@ -161,7 +167,7 @@ def no_bullets_bullets(text: str) -> bool:
 
 @FORMS.check("format:title_case", needs=SENTENCES)
 def title_case(text: str) -> bool:
-    """Accept tokens of letters that are not small, or small at first and then capital. `TitleCaseChecker`."""
+    """Reject words with a lower-case first letter, unless the other letters are of mixed case. `TitleCaseChecker`."""
     return not any(
         token[0].islower() and (len(token) == 1 or token[1:].isupper() or token[1:].islower())
         for token in tokens(text)
@@ -171,7 +177,7 @@ def title_case(text: str) -> bool:
 
 @FORMS.check("format:output_template")
 def output_template(text: str) -> bool:
-    """Accept text that holds three headings, anywhere. `OutputTemplateChecker`."""
+    """Accept text that contains three headings, anywhere. `OutputTemplateChecker`."""
     return all(heading in text for heading in ("My Answer:", "My Conclusion:", "Future Outlook:"))
 
 
@@ -183,13 +189,15 @@ def no_whitespace(text: str) -> bool:
 
 @FORMS.check("custom:multiples")
 def multiples(text: str) -> bool:
-    """Accept 14, 21, 28, 35, 42, 49 as the only numbers. `PrintMultiplesChecker`."""
+    """Accept text whose only numbers are 14, 21, 28, 35, 42, 49, in this order. `PrintMultiplesChecker`."""
     return re.findall(r"\d+", text) == ["14", "21", "28", "35", "42", "49"]
 
 
 @FORMS.check("custom:mcq_count_length")
 def mcq_count_length(text: str) -> bool:
-    """Accept four parts `Question 1` ... of options A to E, each question longer. `MultipleChoiceQuestionsChecker`."""
+    """Accept four `Question 1` ... with options A to E, each question longer than the last.
+    `MultipleChoiceQuestionsChecker`.
+    """
     if not text.startswith("Question"):
         return False
     questions = [part for part in re.split(r"Question \d+[.|):;]?\s*", text) if part.strip()]
@@ -205,7 +213,7 @@ def mcq_count_length(text: str) -> bool:
 
 @FORMS.check("custom:reverse_newline")
 def reverse_newline(text: str) -> bool:
-    """Accept 52 lines or more from `Zimbabwe` on, in reverse alphabetical order. `ReverseNewlineChecker`."""
+    """Accept 52 or more lines from `Zimbabwe` on, in reverse alphabetical order. `ReverseNewlineChecker`."""
     lines = [stripped for line in text.split("\n") if (stripped := line.strip(EDGES))]
     start = next((place for place, line in enumerate(lines) if "Zimbabwe" in line), len(lines))
     listed = [_ascii(line) for line in lines[start:]]
@@ -218,31 +226,31 @@ def _ascii(text: str) -> str:
 
 @FORMS.check("custom:word_reverse", needs=SENTENCES)
 def word_reverse(text: str) -> bool:
-    """Accept one sentence whose words, in reverse, hold `bald eagle`. `WordReverseOrderChecker`."""
+    """Accept one sentence whose words, in reverse order, contain `bald eagle`. `WordReverseOrderChecker`."""
     said = " ".join(plain(text.lower()).split()[::-1])
     return "bald eagle" in said and said in sentences(said)
 
 
 @FORMS.check("custom:character_reverse")
 def character_reverse(text: str) -> bool:
-    """Accept text that holds `elgae dlab`, in any case. `CharacterReverseOrderChecker`."""
+    """Accept text that contains `elgae dlab`, in any case. `CharacterReverseOrderChecker`."""
     return "elgae dlab" in text.lower()
 
 
 @FORMS.check("custom:sentence_alphabet", needs=SENTENCES)
 def sentence_alphabet(text: str) -> bool:
-    """Accept 26 sentences that begin with a to z, in any case. `SentenceAlphabetChecker`."""
+    """Accept 26 sentences whose first letters are a to z, in any case. `SentenceAlphabetChecker`."""
     return [sentence.lstrip()[:1].lower() for sentence in sentences(text)] == [chr(97 + place) for place in range(26)]
 
 
 @FORMS.check("custom:european_capitals_sort")
 def european_capitals_sort(text: str) -> bool:
-    """Compare what stands between commas, accents aside, with 27 capitals in order. `EuropeanCapitalsSortChecker`."""
+    """Accept the 27 capitals in order, separated by commas; accents are ignored. `EuropeanCapitalsSortChecker`."""
     return [part.strip() for part in _ascii(text).split(",") if part.strip()] == CAPITALS
 
 
 def _rows(text: str, delimiter: str = ",") -> list[list[str]]:
-    """The first 20 rows of a table, more than any check wants; none where it is none."""
+    """Return the first 20 rows of a CSV table, more than any check needs; none if the text is not one."""
     try:
         return list(islice(csv.reader(io.StringIO(text), delimiter=delimiter), 20))
     except csv.Error:
@@ -264,9 +272,9 @@ def csv_city(text: str) -> bool:
 
 @FORMS.check("custom:csv_special_character")
 def csv_special_character(text: str) -> bool:
-    """Accept a header and 14 rows; one up to which all have five fields quotes a special character.
+    """Accept a header and 14 rows, of which one has a quoted special character. `SpecialCharacterCSVChecker`.
 
-    `SpecialCharacterCSVChecker`.
+    All rows up to that one must have five fields.
     """
     rows = _rows(text.replace('"', '"""'))
     if not _header(text, "ProductID Category Brand Price Stock", r",[ \t]*") or len(rows) != 15:
@@ -280,7 +288,7 @@ def csv_special_character(text: str) -> bool:
 
 
 def _quotes_special(field: str) -> bool:
-    """Whether a field begins with a quotation mark, and a special character stands before a later one."""
+    """Return True if a field begins with a quotation mark, and a special character comes before a later one."""
     line = field.split("\n")[0]
     end = line.rfind('"')
     return line[:1] == '"' and bool(re.search(r"[^\d\w\s]", line[1 : max(end, 1)]))
@@ -288,7 +296,7 @@ def _quotes_special(field: str) -> bool:
 
 @FORMS.check("custom:csv_quotes")
 def csv_quotes(text: str) -> bool:
-    """Accept a header and three rows of five fields between tabs, each in quotation marks. `QuotesCSVChecker`."""
+    """Accept a header and three rows of five tab-separated fields, each in quotation marks. `QuotesCSVChecker`."""
     rows = _rows(text.replace('"', '"""'), delimiter="\t")
     named = _header(text, "StudentID Subject Grade Semester Score", r"\t *")
     fields = [field.strip() for row in rows for field in row]
@@ -302,7 +310,7 @@ def csv_quotes(text: str) -> bool:
 
 @FORMS.check("custom:date_format_list")
 def date_format_list(text: str) -> bool:
-    """Accept dates YYYY-MM-DD between commas, from 1769 to 1821. `DateFormatListChecker`."""
+    """Accept dates YYYY-MM-DD separated by commas, from 1769 to 1821. `DateFormatListChecker`."""
     for part in text.strip().split(","):
         date = re.match(r"(\d{4})-(\d{2})-(\d{2})$", part.strip())
         if not date:
@@ -315,13 +323,13 @@ def date_format_list(text: str) -> bool:
 
 @FORMS.check("repeat:repeat_change", prompt_to_repeat=TEXT)
 def repeat_change(text: str, *, prompt_to_repeat: str) -> bool:
-    """Accept the prompt, but for its first word, and not the prompt itself. `RepeatChangeChecker`."""
+    """Accept the prompt with another first word; all other words must be unchanged. `RepeatChangeChecker`."""
     return text != prompt_to_repeat and text.split()[1:] == prompt_to_repeat.split()[1:]
 
 
 @FORMS.check("repeat:repeat_simple")
 def repeat_simple(text: str) -> bool:
-    """Accept the request's own sentence, in any case. `RepeatSimpleChecker`."""
+    """Accept exactly the sentence `SIMPLE`, in any case. `RepeatSimpleChecker`."""
     return text.strip().lower() == SIMPLE
 
 
@@ -332,7 +340,7 @@ def _outside(*, prompt_to_repeat: str, n_start: int, n_end: int) -> str | None:
 
 @FORMS.check("repeat:repeat_span", fault=_outside, prompt_to_repeat=TEXT, n_start=COUNT, n_end=COUNT)
 def repeat_span(text: str, *, prompt_to_repeat: str, n_start: int, n_end: int) -> bool:
-    """Accept the prompt's characters from one place to another, in any case. `RepeatSpanChecker`."""
+    """Accept the prompt's characters from n_start to n_end (inclusive), in any case. `RepeatSpanChecker`."""
     return text.strip().lower() == prompt_to_repeat[n_start : n_end + 1].strip().lower()
 
 

@@ -53,37 +53,40 @@ def _crossed(*, min_words: int, max_words: int) -> str | None:
 
 @WORDS.check("count:word_count_range", fault=_crossed, min_words=COUNT, max_words=COUNT)
 def word_count_range(text: str, *, min_words: int, max_words: int) -> bool:
-    """Count runs of letters, digits and underscores. `WordCountRangeChecker`."""
+    """Accept a number of words (runs of letters, digits, underscores) in a range. `WordCountRangeChecker`."""
     return min_words <= len(words(text)) <= max_words
 
 
 @WORDS.check("count:unique_word_count", N=COUNT)
 def unique_word_count(text: str, *, N: int) -> bool:
-    """Count different words, in lower case and without marks around them. `UniqueWordCountChecker`."""
+    """Accept at least N different words, in lower case and without outer punctuation. `UniqueWordCountChecker`."""
     return len({word.strip(EDGES) for word in text.lower().split()}) >= N
 
 
 @WORDS.check("count:conjunctions", small_n=COUNT)
 def conjunctions(text: str, *, small_n: int) -> bool:
-    """Count different coordinating conjunctions, each spelling with its marks for itself. `ConjunctionCountChecker`."""
+    """Accept at least small_n different coordinating conjunctions. `ConjunctionCountChecker`.
+
+    Spellings with other case or punctuation count as different.
+    """
     return len({word for word in text.split() if word.strip(EDGES).lower() in CONJUNCTIONS}) >= small_n
 
 
 @WORDS.check("count:person_names", N=COUNT)
 def person_names(text: str, *, N: int) -> bool:
-    """Count different names of the published list, as whole words. `PersonNameCountChecker`."""
+    """Accept at least N different names of the published list, as whole words. `PersonNameCountChecker`."""
     return len(NAMES.intersection(words(text))) >= N
 
 
 @WORDS.check("count:numbers", N=COUNT)
 def numbers(text: str, *, N: int) -> bool:
-    """Count runs of digits once punctuation is left out, so that 1,000.5 is one. `NumbersCountChecker`."""
+    """Accept exactly N runs of digits after punctuation is removed, so that 1,000.5 is one. `NumbersCountChecker`."""
     return len(re.findall(r"\d+", plain(text))) == N
 
 
 @WORDS.check("count:punctuation")
 def punctuation(text: str) -> bool:
-    """Accept text with `. , ! ? ; :` beside an interrobang (`?!`, `!?` or `‽`). `PunctuationCoverChecker`."""
+    """Accept text with `. , ! ? ; :` and an interrobang (`?!`, `!?` or `‽`). `PunctuationCoverChecker`."""
     marks = [mark for mark in ("?!", "!?") if mark in text]
     rest = text.replace(marks[0], "", 1) if marks else text
     return ("‽" in text or bool(marks)) and all(mark in rest for mark in ".,!?;:")
@@ -91,14 +94,17 @@ def punctuation(text: str) -> bool:
 
 @WORDS.check("count:words_japanese", N=PLACE)
 def words_japanese(text: str, *, N: int) -> bool:
-    """Accept text whose every Nth word is a number, marks, or has a Japanese character. `NthWordJapaneseChecker`."""
+    """Accept text whose every Nth word has a Japanese character. `NthWordJapaneseChecker`.
+
+    Numbers and punctuation are accepted as well.
+    """
     nth = (word.strip(EDGES) for word in text.split()[N - 1 :: N])
     return all(not word or word.isdigit() or JAPANESE.search(word) for word in nth)
 
 
 @WORDS.check("count:pronouns", needs=SENTENCES, N=COUNT)
 def pronouns(text: str, *, N: int) -> bool:
-    """Count tokens that are pronouns of the published list. `PronounCountChecker`."""
+    """Accept at least N tokens that are pronouns of the published list. `PronounCountChecker`."""
     return sum(token in PRONOUNS for token in tokens(text.replace("/", " ").lower())) >= N
 
 
@@ -106,14 +112,14 @@ def pronouns(text: str, *, N: int) -> bool:
     "count:keywords_multiple", keyword1=KEYWORD, keyword2=KEYWORD, keyword3=KEYWORD, keyword4=KEYWORD, keyword5=KEYWORD
 )
 def keywords_multiple(text: str, *, keyword1: str, keyword2: str, keyword3: str, keyword4: str, keyword5: str) -> bool:
-    """Count five keywords, inside words too: they stand 1, 2, 3, 5 and 7 times. `KeywordsMultipleChecker`."""
+    """Accept text with the keywords 1, 2, 3, 5 and 7 times, also inside words. `KeywordsMultipleChecker`."""
     lower, keywords = text.lower(), (keyword1, keyword2, keyword3, keyword4, keyword5)
     return [lower.count(keyword.lower()) for keyword in keywords] == [1, 2, 3, 5, 7]
 
 
 @WORDS.check("ratio:stop_words", percentage=PERCENTAGE)
 def stop_words(text: str, *, percentage: float) -> bool:
-    """Compare the share of NLTK's English stop words among all words with a bound. `StopWordPercentageChecker`."""
+    """Accept at most a percentage of NLTK's English stop words among all words. `StopWordPercentageChecker`."""
     found = words(text)
     return bool(found) and sum(word.lower() in STOP_WORDS for word in found) / len(found) * 100 <= percentage
 
@@ -131,14 +137,14 @@ def sentence_type(text: str) -> bool:
 
 @WORDS.check("ratio:sentence_balance", needs=SENTENCES)
 def sentence_balance(text: str) -> bool:
-    """Accept as many sentences that end in `.` as in `?` and in `!`. `SentBalanceChecker`."""
+    """Accept equally many sentences that end in `.`, in `?` and in `!`. `SentBalanceChecker`."""
     ends = _endings(text)
     return ends["."] == ends["?"] == ends["!"]
 
 
 @WORDS.check("ratio:overlap", reference_text=TEXT, percentage=PERCENTAGE)
 def overlap(text: str, *, reference_text: str, percentage: float) -> bool:
-    """Compare the share of the text's different character trigrams that the other has, ± 2. `NGramOverlapChecker`."""
+    """Accept text of whose distinct character trigrams reference_text has `percentage` ± 2 %. `NGramOverlapChecker`."""
     own, other = _trigrams(text), _trigrams(reference_text)
     return bool(own) and percentage - 2 <= len(own & other) / len(own) * 100 <= percentage + 2
 
@@ -149,14 +155,17 @@ def _trigrams(text: str) -> set[str]:
 
 @WORDS.check("ratio:sentence_words", needs=SENTENCES)
 def sentence_words(text: str) -> bool:
-    """Accept three sentences of as many characters; words are not compared. `CharacterCountUniqueWordsChecker`."""
+    """Accept three sentences of equal length in characters. `CharacterCountUniqueWordsChecker`.
+
+    The published code compares no words, in spite of its name.
+    """
     found = sentences(text)
     return len(found) == 3 and len({len(sentence.strip()) for sentence in found}) == 1
 
 
 @WORDS.check("words:alphabet")
 def alphabet(text: str) -> bool:
-    """Accept words that begin with one letter after the other, A after Z. `AlphabetLoopChecker`."""
+    """Accept words whose first letters follow the alphabet, with A after Z. `AlphabetLoopChecker`."""
     firsts = [word[0] for word in plain(text).lower().split()]
     if not firsts or firsts[0] not in ALPHABET:
         return False
@@ -166,20 +175,20 @@ def alphabet(text: str) -> bool:
 
 @WORDS.check("words:vowel")
 def vowel(text: str) -> bool:
-    """Accept one line with at most three of the vowels. `SingleVowelParagraphChecker`."""
+    """Accept one line with at most three different vowels. `SingleVowelParagraphChecker`."""
     line = text.strip().lower()
     return "\n" not in line and sum(letter in line for letter in "aeiou") <= 3
 
 
 @WORDS.check("words:consonants")
 def consonants(text: str) -> bool:
-    """Accept words that each have two consonants side by side. `ConsonantClusterChecker`."""
+    """Accept words that each have two adjacent consonants. `ConsonantClusterChecker`."""
     return all(re.search(CONSONANTS * 2, word) for word in text.lower().split())
 
 
 @WORDS.check("words:palindrome")
 def palindrome(text: str) -> bool:
-    """Count palindromes of five letters or more; ten are wanted, one of them may stand again. `PalindromeChecker`."""
+    """Accept at least ten palindromes of five or more letters; repeated ones count again. `PalindromeChecker`."""
     return sum(len(word) >= 5 and word == word[::-1] for word in plain(text).lower().split()) >= 10
 
 
@@ -191,19 +200,19 @@ def prime_lengths(text: str) -> bool:
 
 @WORDS.check("words:start_verb", needs=(*SENTENCES, "textblob"))
 def start_verb(text: str) -> bool:
-    """Accept text whose first word a tagger calls a verb. `StartWithVerbChecker`, with another tagger."""
+    """Accept text whose first word is tagged as a verb. `StartWithVerbChecker`, with a different tagger."""
     return begins_with_verb(text)
 
 
 @WORDS.check("words:repeats", small_n=COUNT)
 def repeats(text: str, *, small_n: int) -> bool:
-    """Accept text in which no word stands more often than a bound. `LimitedWordRepeatChecker`."""
+    """Accept text in which no word appears more than small_n times. `LimitedWordRepeatChecker`."""
     return all(count <= small_n for count in Counter(plain(text.lower()).split()).values())
 
 
 @WORDS.check("words:odd_even_syllables", needs=("syllapy",))
 def odd_even_syllables(text: str) -> bool:
-    """Accept words of odd and even numbers of syllables in turn. `AlternateParitySyllablesChecker`."""
+    """Accept words whose numbers of syllables are alternately odd and even. `AlternateParitySyllablesChecker`."""
     odd = [syllables(word) % 2 for word in plain(text).lower().split()]
     return all(one != other for one, other in pairwise(odd))
 
@@ -220,20 +229,23 @@ def last_first(text: str) -> bool:
 
 @WORDS.check("words:paragraph_last_first")
 def paragraph_last_first(text: str) -> bool:
-    """Accept lines that each end in their first word. `ParagraphLastFirstWordMatchChecker`."""
+    """Accept lines that each end with their first word. `ParagraphLastFirstWordMatchChecker`."""
     lines = (line.strip().lower().strip(EDGES).split() for line in text.split("\n"))
     return all(line[0] == line[-1] for line in lines if line)
 
 
 @WORDS.check("words:no_consecutive")
 def no_consecutive(text: str) -> bool:
-    """Accept text in which no two neighbouring words share their first letter. `NoConsecutiveFirstLetterChecker`."""
+    """Accept text without two adjacent words that begin with the same letter. `NoConsecutiveFirstLetterChecker`."""
     return all(one[0] != other[0] for one, other in pairwise(plain(text.lower()).split()))
 
 
 @WORDS.check("words:keywords_specific_position", needs=SENTENCES, keyword=KEYWORD, n=PLACE, m=PLACE)
 def keywords_specific_position(text: str, *, keyword: str, n: int, m: int) -> bool:
-    """Compare the mth token, marks aside, of the nth sentence with a keyword. `KeywordSpecificPositionChecker`."""
+    """Accept text with the keyword as the mth token of the nth sentence. `KeywordSpecificPositionChecker`.
+
+    Punctuation is not counted.
+    """
     found = sentences(text)
     if len(found) < n:
         return False
@@ -243,7 +255,10 @@ def keywords_specific_position(text: str, *, keyword: str, n: int, m: int) -> bo
 
 @WORDS.check("words:words_position", needs=SENTENCES, keyword=KEYWORD)
 def words_position(text: str, *, keyword: str) -> bool:
-    """Compare the second token and the last but one, a last mark aside, with a keyword. `WordsPositionChecker`."""
+    """Accept text whose second and second-to-last tokens are the keyword. `WordsPositionChecker`.
+
+    A final punctuation mark is not counted.
+    """
     found = tokens(text)
     if not found:
         return False
@@ -255,7 +270,9 @@ def words_position(text: str, *, keyword: str) -> bool:
 
 @WORDS.check("sentence:alliteration_increment", needs=SENTENCES)
 def alliteration_increment(text: str) -> bool:
-    """Accept sentences each with more words in alliteration than the one before. `IncrementingAlliterationChecker`."""
+    """Accept sentences that each have more alliterating words than the one before.
+    `IncrementingAlliterationChecker`.
+    """
     before = -1
     for sentence in sentences(text):
         firsts = [clean[0] for word in sentence.lower().split() if (clean := word.lstrip(EDGES))]
@@ -269,14 +286,16 @@ def alliteration_increment(text: str) -> bool:
 
 @WORDS.check("sentence:keyword", needs=SENTENCES, word=KEYWORD, N=PLACE)
 def sentence_keyword(text: str, *, word: str, N: int) -> bool:
-    """Accept text whose Nth sentence holds a keyword, in any case, as a whole word. `IncludeKeywordChecker`."""
+    """Accept text whose Nth sentence contains a keyword, in any case, as a whole word. `IncludeKeywordChecker`."""
     found = sentences(text)
     return len(found) >= N and bool(re.search(rf"\b{re.escape(word)}\b", found[N - 1], re.IGNORECASE))
 
 
 @WORDS.check("sentence:increment", needs=SENTENCES, small_n=COUNT)
 def sentence_increment(text: str, *, small_n: int) -> bool:
-    """Accept sentences that each have so many words more than the one before. `IncrementingWordCountChecker`."""
+    """Accept sentences that each have exactly small_n more words than the one before.
+    `IncrementingWordCountChecker`.
+    """
     counts = [len(plain(sentence).split()) for sentence in sentences(text)]
     return all(other == one + small_n for one, other in pairwise(counts))
 

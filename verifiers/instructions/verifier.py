@@ -1,4 +1,4 @@
-"""`instructions`: does the completion follow what was asked of its words, its length and its form?"""
+"""`instructions`: checks that the completion follows instructions about its words, length and format."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from verifiers.suggest import did_you_mean
 from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 
 CHECKS: Mapping[str, Check] = {**IFEVAL.checks, **WORDS.checks, **FORMS.checks}
-"""By public id: 25 of IFEval, 58 of IFBench."""
+"""Public id -> check: 25 of IFEval, 58 of IFBench."""
 MOST_CHARACTERS = 100_000
-"""Of a completion without what is thought; a longer one is `limit_exceeded`."""
+"""Limit on the characters of a completion without its thinking; a longer one is `limit_exceeded`."""
 MOST_INSTRUCTIONS = 50
-"""Of one reference."""
+"""Limit on the instructions of one reference."""
 KEYS = ("instruction_id_list", "kwargs")
 _NO_COMMA: JSON = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
 _LIST: JSON = {
@@ -38,17 +38,19 @@ _TITLED: JSON = {
 
 
 class Instructions(Verifier):
-    """Right is a completion that follows every instruction of its reference, by programs alone.
+    """A completion is correct if it follows every instruction of its reference, as checked by programs.
 
     The reference is `{"instruction_id_list": [ids], "kwargs": [arguments of each]}`, as IFEval and IFBench publish it:
     `{"instruction_id_list": ["length_constraints:number_words"], "kwargs": [{"relation": "at least", "num_words":
-    300}]}`. Null arguments count as left out; all others of a kind are wanted. What is thought (`<think>`) is not read.
-    Each instruction is a component, 1 where it is followed.
+    300}]}`. Null arguments count as missing; all other arguments of a kind are required. Thinking (`<think>`) is
+    ignored. Each instruction is a component, 1 if it is followed.
 
     Args:
-        mode: strict, or loose: an instruction is followed, too, where it is without the first line, the last, both,
-            and, of each of these, without asterisks.
-        reward: all (1 where every instruction is followed, else 0) or share (of the instructions that are).
+        mode: strict, or loose: an instruction also counts as followed if the text follows it without its first line,
+            its last line, both, or, in each of these versions, without asterisks.
+        reward: all (1 if every instruction is followed, else 0) or share (of the instructions that are followed).
+    Raises:
+        BadOption: another mode or reward.
     """
 
     name = "instructions"
@@ -92,9 +94,9 @@ class Instructions(Verifier):
         if text != row.completion:
             text = text.strip()
         if not text.strip():
-            return fixed(Outcome.NO_ANSWER, "nothing is said")
+            return fixed(Outcome.NO_ANSWER, "the text is empty")
         if len(text) > MOST_CHARACTERS:
-            return fixed(Outcome.LIMIT_EXCEEDED, f"{len(text)} characters; {MOST_CHARACTERS} are read")
+            return fixed(Outcome.LIMIT_EXCEEDED, f"{len(text)} characters; the limit is {MOST_CHARACTERS}")
         try:
             strict = [one.follows(text) for one in instructions]
             loose = [
@@ -119,14 +121,14 @@ class Instruction(NamedTuple):
 
     check: Check
     follows: Callable[[str], bool]
-    """Whether a text follows it; the arguments are in it."""
+    """True for a text that follows it; its arguments are bound."""
 
 
 def read_instructions(reference: JSON) -> tuple[Instruction, ...]:
-    """The instructions of a reference, in order.
+    """Parse the instructions of a reference, in order.
 
     Raises:
-        BadReference: it is none; names the instruction and the argument.
+        BadReference: it is malformed; names the instruction and the argument.
     """
     if not is_object(reference) or not set(KEYS) <= set(reference):
         raise BadReference(f"reference must be an object of {' and '.join(KEYS)}; got {reference!r:.80}.")
@@ -150,7 +152,9 @@ def _read(id: JSON, kwargs: JSON) -> Instruction:
 
 
 def variants(text: str) -> list[str]:
-    r"""The text without its first line, its last, both, and each of the four without asterisks; none that is empty.
+    r"""Return the text without its first line, its last line, both, and all four versions without asterisks.
+
+    Versions that are empty or equal to the text or to each other are left out.
 
     Example:
         >>> variants("Sure:\n*one* two")
@@ -163,7 +167,7 @@ def variants(text: str) -> list[str]:
 
 
 def named(ids: Sequence[str]) -> list[str]:
-    """Names of components: the ids, those that stand again with their number.
+    """Return names of components: the ids, with a number from the second occurrence on.
 
     Example:
         >>> named(["a:b", "c:d", "a:b"])

@@ -1,1 +1,1 @@
-"""Formulas, models, entailment and proofs. z3 is imported where it is needed."""
+"""Formulas, models, entailment and proofs. z3 is imported only by the process that runs it."""

@@ -1,4 +1,4 @@
-"""Answers that give every name of some formulas a value, and whether the formulas hold then."""
+"""Answers that give every name of some formulas a value."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TRUTHS: Mapping[str, bool] = {"true": True, "t": True, "yes": True, "false": Fal
 
 
 def read_assignment(answer: str) -> dict[str, str]:
-    """`p = true, x = 3`, lines `p: true` or a JSON object, as name -> value.
+    """Parse `p = true, x = 3`, lines `p: true` or a JSON object to name -> value.
 
     Raises:
-        FormulaError: anything else is in the text, or a name has two values.
+        FormulaError: the text has anything else, or a name has two values.
 
     Example:
         >>> read_assignment("p = true, x: 3 and Ann is a knight")
@@ -34,7 +34,7 @@ def read_assignment(answer: str) -> dict[str, str]:
         except ValueError as error:
             raise FormulaError(f"not JSON: {error}.") from error
         if not is_object(found):
-            raise FormulaError("it is no JSON object.")
+            raise FormulaError("it is not a JSON object.")
         return {name: str(value).lower() for name, value in found.items()}
     values: dict[str, str] = {}
     for name, value in PAIR.findall(answer):
@@ -42,28 +42,36 @@ def read_assignment(answer: str) -> dict[str, str]:
             raise FormulaError(f"{name} has two values.")
     rest = re.sub(r"\band\b|[\s,;.{}()\[\]$*\\&-]", "", PAIR.sub(" ", answer))
     if rest:
-        raise FormulaError(f"{rest[:40]!r} is no `name = value`.")
+        raise FormulaError(f"{rest[:40]!r} is not `name = value`.")
     if not values:
         raise FormulaError("it gives no name a value.")
     return values
 
 
 def sorts_of(formulas: Sequence[Node]) -> dict[str, type]:
-    """Return each name of formulas over truth values and whole numbers, with its sort: bool or int.
+    """Return the sort (bool or int) of each name in formulas over truth values and integers.
 
     Raises:
-        FormulaError: a name is of two sorts; or a formula is of first order.
+        FormulaError: a name has two sorts, or a formula is of first order.
     """
     symbols = typed(formulas).symbols
     if any(is_first_order(formula) for formula in formulas):
-        raise FormulaError("a model of formulas of first order is no answer; ask for kind consistency.")
+        raise FormulaError("an answer cannot be a model of first-order formulas; use kind consistency.")
     return {name: int if symbol.result == NUMBER else bool for name, symbol in symbols.items()}
 
 
 def values_of(
     assignment: Mapping[str, str], sorts: Mapping[str, type], words: Mapping[str, JSON]
 ) -> dict[str, bool | int]:
-    """Values of the sorts that the formulas want; names may differ in case where that is unambiguous."""
+    """Convert an assignment to the sorts of the formulas.
+
+    Args:
+        assignment: name -> value as text; names may differ in case if that is unambiguous.
+        sorts: name -> bool or int; exactly these names must have a value.
+        words: further words for values, for example {"knight": True}.
+    Raises:
+        FormulaError: a name is missing or unknown, has two values, or has a value of another sort.
+    """
     folded = {name.lower(): name for name in sorts}
     unambiguous = len(folded) == len(sorts)
     named = {folded.get(name.lower(), name) if unambiguous else name: value for name, value in assignment.items()}
@@ -90,7 +98,9 @@ def values_of(
 def _same_names(assignment: Mapping[str, object], wanted: Mapping[str, object]) -> None:
     missing, extra = sorted(set(wanted) - set(assignment)), sorted(set(assignment) - set(wanted))
     if missing or extra:
-        raise FormulaError(f"it says nothing of {missing[0]}." if missing else f"{extra[0]} is not asked for.")
+        raise FormulaError(
+            f"it gives {missing[0]} no value." if missing else f"{extra[0]} is not a name of the formulas."
+        )
 
 
 __all__ = ["read_assignment", "sorts_of", "values_of"]

@@ -1,4 +1,4 @@
-"""What follows from formulas: labels that z3 finds, with models that show it."""
+"""Entailment and consistency of formulas, decided by z3, with models as evidence."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from verifiers.logic.signature import typed
 from verifiers.logic.smtlib import term
 
 Formula = Node | str
-"""Text where it is an SMT-LIB term."""
+"""A formula, or the text of an SMT-LIB term."""
 
 
 @dataclass(frozen=True)
-class Gold:
-    """A label, and what shows that another is wrong."""
+class Label:
+    """The correct label, with models that refute other labels."""
 
     label: str
     against: Mapping[str, str] = field(default_factory=dict[str, str])
-    """A wrong label to a model of the formulas that it denies."""
+    """Wrong label -> a model of formulas that cannot hold together according to that label."""
 
 
 class Undecided(NamedTuple):
-    """z3 finds no label."""
+    """The result if z3 finds no label."""
 
     why: str
 
 
 def formulas_of(texts: Sequence[str], domain: tuple[str, ...] | None, smtlib: str | None) -> tuple[Formula, ...]:
-    """Return the formulas of one question, whose names are used alike in all of them.
+    """Parse the formulas of one question, which must use names consistently.
+
+    SMT-LIB terms are only split into tokens here; z3 reads them when it is asked.
 
     Raises:
-        FormulaError: a text is none; SMT-LIB terms are read when they are asked.
+        FormulaError: a text is not a formula.
     """
     if smtlib is not None:
         return tuple(map(term, texts))
@@ -47,8 +49,8 @@ def formulas_of(texts: Sequence[str], domain: tuple[str, ...] | None, smtlib: st
 
 def entailment(
     premises: Sequence[Formula], claim: Formula, domain: tuple[str, ...] | None, smtlib: str | None
-) -> Gold | Undecided:
-    """Return whether premises entail a claim, contradict it, or neither.
+) -> Label | Undecided:
+    """Decide whether premises entail a claim, contradict it, or neither (unknown).
 
     Raises:
         BadReference: the premises contradict each other.
@@ -60,20 +62,20 @@ def entailment(
         raise BadReference("premises must be able to hold together; they contradict each other.")
     against = {"entailed": false.model, "contradicted": true.model}
     if false.holds is False:
-        return Gold("entailed", against)
+        return Label("entailed", against)
     if true.holds is False:
-        return Gold("contradicted", against)
+        return Label("contradicted", against)
     if None in (true.holds, false.holds):
         return _undecided(true, false)
-    return Gold("unknown", against)
+    return Label("unknown", against)
 
 
-def consistency(formulas: Sequence[Formula], domain: tuple[str, ...] | None, smtlib: str | None) -> Gold | Undecided:
-    """Return whether formulas can hold together."""
+def consistency(formulas: Sequence[Formula], domain: tuple[str, ...] | None, smtlib: str | None) -> Label | Undecided:
+    """Decide whether formulas can all hold together (consistent, inconsistent)."""
     found = ask(Question(tuple(formulas), None, domain, smtlib)) if formulas else Found(True)
     if found.holds is None:
         return _undecided(found)
-    return Gold("consistent", {"inconsistent": found.model}) if found.holds else Gold("inconsistent")
+    return Label("consistent", {"inconsistent": found.model}) if found.holds else Label("inconsistent")
 
 
 def _undecided(*found: Found) -> Undecided:
@@ -81,4 +83,4 @@ def _undecided(*found: Found) -> Undecided:
     return Undecided(f"z3 cannot decide it{f' ({limits[0]})' if limits else ''}.")
 
 
-__all__ = ["Formula", "Gold", "Undecided", "consistency", "entailment", "formulas_of"]
+__all__ = ["Formula", "Label", "Undecided", "consistency", "entailment", "formulas_of"]

@@ -1,4 +1,4 @@
-"""Formulas: their tree, evaluation of those without quantifiers, normal forms. `verifiers.logic.reading` reads them."""
+"""Formulas: tree, evaluation of those without quantifiers, normal forms. For the parser see `reading`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 MAX_DEPTH = 200
-"""Operators inside each other; `a & b & c` are two."""
+"""Limit on the nesting of operators; `a & b & c` has two."""
 
 
 class FormulaError(ValueError):
-    """The text is no formula, or uses a name in two ways; the message says which."""
+    """An error for a text that is not a formula, or uses a name in two ways; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A formula or a term. Formulas that differ in the names of bound variables alone are equal.
+    """A formula or a term. Formulas that differ only in the names of bound variables are equal.
 
     Example:
         >>> str(Node("forall", (Node("apply", (Node("bound", (), 0),), "Dog"),)))
@@ -23,11 +23,12 @@ class Node:
     """
 
     kind: str
-    """An operator (`->`, `<`, `+`, ...; `-` of one part too), `forall` or `exists`, `apply` (a predicate or function to
-    its arguments), `name`, `bound`, `number` or `truth`."""
+    """An operator (`->`, `<`, `+`, ...; `-` also with one argument), `forall` or `exists`, `apply` (of a predicate or
+    function to its arguments), `name`, `bound`, `number` or `truth`.
+    """
     args: tuple[Node, ...] = ()
     value: str | int | bool = ""
-    """A name, a number, a truth value; of `bound`, how many quantifiers stand between it and its own."""
+    """A name, a number, a truth value; for `bound`, the number of quantifiers between it and its own."""
 
     def __str__(self) -> str:
         return _shown(self, 0)
@@ -67,12 +68,16 @@ CONNECTIVES = ("<->", "->", "|", "^", "&", "~")
 
 
 def check_depth(formula: Node) -> None:
-    """Raise FormulaError where a formula nests deeper than MAX_DEPTH."""
+    """Check the nesting of a formula.
+
+    Raises:
+        FormulaError: it nests deeper than MAX_DEPTH.
+    """
     layer, depth = [formula], 0
     while layer:
         depth += 1
         if depth > MAX_DEPTH:
-            raise FormulaError(f"it may nest {MAX_DEPTH} deep.")
+            raise FormulaError(f"it may nest at most {MAX_DEPTH} deep.")
         layer = [arg for node in layer for arg in node.args]
 
 
@@ -86,12 +91,12 @@ def nodes_of(formula: Node) -> Iterator[Node]:
 
 
 def is_first_order(formula: Node) -> bool:
-    """Return True where a formula has a quantifier, or a predicate or function of something."""
+    """Return True if a formula has a quantifier, or a predicate or function with arguments."""
     return any(node.kind in QUANTIFIERS or node.kind == "apply" for node in nodes_of(formula))
 
 
 def instance(body: Node, term: Node, level: int = 0) -> Node:
-    """Return what a quantifier says of a term without variables: its body, with the term in its variable's place."""
+    """Return the body of a quantifier with a term without variables in place of its variable."""
     if body.kind == "bound":
         return term if body.value == level else body
     inner = level + (body.kind in QUANTIFIERS)
@@ -99,7 +104,7 @@ def instance(body: Node, term: Node, level: int = 0) -> Node:
 
 
 def evaluate(node: Node, values: Mapping[str, bool | int]) -> bool | int:
-    """The value of a formula or term where every name has one."""
+    """Compute the value of a formula or term without quantifiers. Every name needs a value in `values`."""
     if node.kind in ("truth", "number"):
         assert not isinstance(node.value, str)
         return node.value
@@ -129,7 +134,7 @@ APPLY: Mapping[str, Callable[[int, int], bool | int]] = {
 
 
 def in_form(formula: Node, form: str) -> bool:
-    """Whether a formula is in conjunctive (cnf), disjunctive (dnf), negation (nnf) or prenex normal form (pnf)."""
+    """Return True if a formula is in a normal form: cnf, dnf, nnf (negation) or pnf (prenex)."""
     if form == "nnf":
         return _nnf(formula)
     if form == "pnf":
@@ -164,5 +169,5 @@ def _prenex(node: Node) -> bool:
 
 
 def size_of(node: Node) -> int:
-    """Operators and quantifiers of a formula, and what its predicates and functions apply to."""
+    """Return the number of operators, quantifiers and applications of predicates or functions in a formula."""
     return bool(node.args) + sum(map(size_of, node.args))

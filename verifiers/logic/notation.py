@@ -1,4 +1,4 @@
-"""The notations of formulas, as tables: what stands for which operator in text, Unicode, LaTeX, Prover9 and TPTP."""
+"""Notations of formulas as tables: spellings of operators in plain text, Unicode, LaTeX, Prover9 and TPTP."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ COMMANDS: Mapping[str, str] = {
     "neq": "!=", "ne": "!=", "le": "<=", "leq": "<=", "ge": ">=", "geq": ">=", "lt": "<", "gt": ">",
     "times": "*", "cdot": "*", "top": "true", "bot": "false", "colon": ":",
 }  # fmt: skip
-"""LaTeX."""
+"""LaTeX command -> operator."""
 PASSED_OVER = frozenset("left right big Big bigl bigr Bigl Bigr quad qquad displaystyle".split())
-"""LaTeX that only places things."""
+"""LaTeX commands that only affect layout."""
 QUANTIFIER_WORDS: Mapping[str, str] = {"forall": "forall", "all": "forall", "exists": "exists"}
-"""Where a name follows: elsewhere they are names themselves."""
+"""Words that are quantifiers if a name follows; elsewhere they are names."""
 TPTP_QUANTIFIERS: Mapping[str, str] = {"!": "forall", "?": "exists"}
-"""Where `[` follows."""
+"""Signs that are quantifiers if `[` follows."""
 TPTP_CONSTANTS: Mapping[str, str] = {"$true": "true", "$false": "false"}
 CLOSING: Mapping[str, str] = {"(": ")", "[": "]", "{": "}"}
 _CALLED = re.compile(r"\\(?:text|math|operatorname)(?:rm|it|sf|bf|tt)?\*?\s*\{\s*([^{}\\]*?)\s*\}")
-"""A name in LaTeX: `\\text{Dog}`, `\\mathrm{Dog}`."""
+"""Matches a name in LaTeX: `\\text{Dog}`, `\\mathrm{Dog}`."""
 _REWRITTEN = (
     (_CALLED, r" \1"),
     (re.compile(r"\\_"), "_"),
@@ -66,21 +66,23 @@ _OPERATORS = frozenset([*WORDS.values(), *SIGNS.values(), *COMPARISONS, *"+*,.:?
 
 
 class Token(NamedTuple):
-    """A part of a formula."""
+    """One token of a formula."""
 
     kind: str
     """`name`, `number`, or `sign`: an operator, a bracket, a quantifier, true or false."""
     text: str
     touches: bool
-    """Whether nothing stands between it and the one before it."""
+    """True if there is no space between it and the token before it."""
 
 
 class Written(NamedTuple):
-    """A text as tokens, and which names are variables though nothing binds them."""
+    """A text as tokens, with the rule for free variables."""
 
     tokens: list[Token]
     variable: re.Pattern[str]
-    """Prover9's rule (u to z), or in `cnf(...)` names that begin with a capital."""
+    """Matches names that are variables although no quantifier binds them: u to z as in Prover9, or capitals in
+    `cnf(...)`.
+    """
 
 
 FREE = re.compile(r"[u-z]\d*")
@@ -88,10 +90,10 @@ FREE_IN_CLAUSES = re.compile(r"[A-Z]\w*")
 
 
 def tokens_of(text: str) -> Written:
-    """Return the tokens of a text in any of the notations, whatever wraps it (`fof(...)`, `$...$`, a full stop).
+    """Split a formula in any of the notations into tokens, without wrappers (`fof(...)`, `$...$`, a full stop).
 
     Raises:
-        FormulaError: it is too long, or holds what no notation has.
+        FormulaError: it is too long, or has a sign that no notation has.
     """
     if len(text) > MAX_LENGTH:
         raise FormulaError(f"a formula may have {MAX_LENGTH} characters; this one has {len(text)}.")
@@ -116,14 +118,14 @@ def tokens_of(text: str) -> Written:
         if token.text:
             found.append(token)
             end = at
-    if wrapped is not None:  # a comparison elsewhere
+    if wrapped is not None:  # a comparison outside TPTP
         found = [token._replace(text="<-") if token[:2] == ("sign", "<=") else token for token in found]
     clauses = wrapped is not None and wrapped["kind"] == "cnf"
     return Written(_quantified(_with_arrows(found)), FREE_IN_CLAUSES if clauses else FREE)
 
 
 def _token(match: re.Match[str], text: str, *, touches: bool) -> Token | None:
-    """A token; with empty text where it only places others, None where no notation has it."""
+    """Return the token of a match; with empty text if it only affects layout, None if no notation has it."""
     kind, said = match.lastgroup or "", match[match.lastgroup or 0]
     after = text[match.end() :][:9].lstrip()[:1]
     sign: str | None = None
@@ -148,7 +150,7 @@ def _token(match: re.Match[str], text: str, *, touches: bool) -> Token | None:
 
 
 def _with_arrows(tokens: list[Token]) -> list[Token]:
-    """The tokens with Prover9's `p <- q`; in `x < -y` and `x <-3` the minus belongs to what follows."""
+    """Recognise Prover9's `p <- q`; in `x < -y` and `x <-3` the minus belongs to the next token."""
     read: list[Token] = []
     for at, token in enumerate(tokens):
         apart = at + 1 < len(tokens) and not tokens[at + 1].touches
@@ -160,7 +162,7 @@ def _with_arrows(tokens: list[Token]) -> list[Token]:
 
 
 def _quantified(tokens: list[Token]) -> list[Token]:
-    """The tokens with words such as `all` as quantifiers where a name follows."""
+    """Turn words such as `all` into quantifiers if a name follows."""
     read = list(tokens)
     for at, (token, after) in enumerate(itertools.pairwise(tokens)):
         meant = QUANTIFIER_WORDS.get(token.text.lower()) if token.kind == "name" else None

@@ -1,13 +1,13 @@
-"""A checker of proofs in Fitch's style (natural deduction), one line a step, with quantifiers and equality.
+"""A checker of proofs in Fitch style (natural deduction), one step per line, with quantifiers and equality.
 
     1. p -> q        ; premise
     2. | p           ; assume
     3. | q           ; ->E 1, 2
     4. p -> q        ; ->I 2-3
 
-Bars open subproofs; `;`, `[...]` or `by` comes before the rule. Rules and what they cite are in RULES. Every name that
-no quantifier binds is a constant. `∀I` cites a line about a name of which nothing is assumed; `∃E` cites an `∃` and a
-subproof that assumes it of such a name.
+Bars open subproofs; `;`, `[...]` or `by` precedes the rule. RULES lists the rules and what they cite. Every name that
+no quantifier binds is a constant. `∀I` cites a line about an arbitrary name: one that no premise or open assumption
+has. `∃E` cites a line with `∃` and a subproof that assumes its instance for such a name.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ CITED = re.compile(r"(\d{1,6})\s*(?:[-–]\s*(\d{1,6}))?")
 
 
 class ProofError(ValueError):
-    """A line does not follow; the message names it."""
+    """An error for a line that does not follow; the message names the line."""
 
 
 class Subproof(NamedTuple):
-    """A closed subproof: what it assumes and what it ends in."""
+    """A closed subproof: its assumption and its last formula."""
 
     assumed: Node
     last: Node
@@ -40,28 +40,28 @@ class Subproof(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A line of a proof as it is written."""
+    """One line of a proof as written."""
 
     number: int
     depth: int
     formula: Node
     rule: str
     cited: tuple[tuple[int, int | None], ...]
-    """Lines, and subproofs as (first, last)."""
+    """Cited lines as (number, None), and subproofs as (first, last)."""
 
 
 def read_proof(text: str) -> list[Step]:
-    """The steps of a proof; lines that are blank, or that have no number, are passed over.
+    """Parse the steps of a proof; blank lines and lines without a number are skipped.
 
     Raises:
-        ProofError: a numbered line cannot be read, or there are more than MAX_LINES.
+        ProofError: a numbered line cannot be parsed, or there are more than MAX_LINES.
     """
     steps: list[Step] = []
     for line in text.splitlines():
         if not re.match(r"\s*\d{1,6}\s*[.:)]", line):
             continue
         if len(steps) >= MAX_LINES:
-            raise ProofError(f"a proof may have {MAX_LINES} lines.")
+            raise ProofError(f"a proof may have at most {MAX_LINES} lines.")
         found = LINE.match(line) or BRACKETED.match(line)
         if found is None:
             raise ProofError(f"line {line.strip()[:60]!r} must be: NUMBER. FORMULA ; RULE LINES.")
@@ -70,7 +70,7 @@ def read_proof(text: str) -> list[Step]:
         try:
             node = parse(formula, close=False)
         except FormulaError as error:
-            raise ProofError(f"line {number}: {formula[:60]!r} is no formula: {error}") from error
+            raise ProofError(f"line {number}: {formula[:60]!r} is not a formula: {error}") from error
         depth = bars.count("|") + bars.count("│")
         steps.append(Step(int(number), depth, node, rule, cited))
     return steps
@@ -86,7 +86,11 @@ def _reason(text: str) -> tuple[str, tuple[tuple[int, int | None], ...]]:
 
 
 def check_proof(steps: Sequence[Step], *, premises: Sequence[Node], goal: Node) -> None:
-    """Raise ProofError at the first line that does not follow, or where the last line is not the goal."""
+    """Check every step of a proof, and that its last line is the goal.
+
+    Raises:
+        ProofError: at the first line that does not follow, or if the last line is not the goal outside every subproof.
+    """
     if not steps:
         raise ProofError("there is no line.")
     proof = _Proof(premises)
@@ -101,9 +105,9 @@ class _Proof:
     def __init__(self, premises: Sequence[Node]) -> None:
         self._premises = premises
         self._fixed = {name for premise in premises for name in _names(premise)}
-        """Names that something is premised of."""
+        """Names that appear in premises."""
         self._lines: dict[int, tuple[Node, tuple[int, ...]]] = {}
-        """Number -> formula, and the numbers of the assumptions that it stands under."""
+        """Number -> formula, and the numbers of its open assumptions."""
         self._ends: dict[int, int] = {}
         """First line of a subproof -> its last."""
         self._scope: tuple[int, ...] = ()
@@ -147,7 +151,11 @@ class _Proof:
         return True
 
     def _check_arbitrary(self, step: Step, term: Node | None, apart_from: Sequence[Node]) -> None:
-        """Raise ProofError unless a term is a name that stands for anything: nothing is assumed of it."""
+        """Check that a term is an arbitrary name: no premise, open assumption or formula of `apart_from` has it.
+
+        Raises:
+            ProofError: it is not.
+        """
         if term is None:
             return
         assumed = {name for number in self._scope for name in _names(self._lines[number][0])}
@@ -170,19 +178,21 @@ class _Proof:
         reachable = scope[:-1] == self._scope[: len(scope) - 1] if scope else False
         ended = self._ends.get(first) == last and self._lines.get(last, (FALSE, ()))[1] == scope
         if not (closed and reachable and ended):
-            raise ProofError(f"line {step.number}: {first}-{last} is no closed subproof that can be cited from here.")
+            raise ProofError(
+                f"line {step.number}: {first}-{last} is not a closed subproof that can be cited from here."
+            )
         return Subproof(assumed, self._lines[last][0])
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule of inference."""
+    """A rule of inference: how many lines and subproofs it cites, and its test."""
 
     lines: int
     subproofs: int
     follows: Callable[[Node, list[Node], list[Subproof]], bool]
     arbitrary: Callable[[Node, list[Node], list[Subproof]], tuple[Node | None, Sequence[Node]]] | None = None
-    """The term that must stand for anything (None: there is none), and formulas that must not name it."""
+    """Returns the term that must be arbitrary (None: none), and formulas that must not name it."""
 
 
 def _names(formula: Node) -> set[str]:
@@ -190,11 +200,11 @@ def _names(formula: Node) -> set[str]:
 
 
 class _NoMatch(Exception):
-    """A formula is no instance."""
+    """Raised if a formula is not an instance of another."""
 
 
 def _instantiated(quantified: Node, one: Node) -> bool:
-    """Whether a formula says of something what a quantifier says of all, or some."""
+    """Return True if a formula is an instance of a quantified one."""
     try:
         _term_of(quantified.args[0], one)
     except _NoMatch:
@@ -203,10 +213,12 @@ def _instantiated(quantified: Node, one: Node) -> bool:
 
 
 def _term_of(body: Node, one: Node) -> Node | None:
-    """What stands in a formula where the body of a quantifier has its variable; None where it has none.
+    """Return the term that replaces the bound variable of `body` in its instance `one`.
+
+    None if `body` does not have that variable.
 
     Raises:
-        _NoMatch: the formula is another one.
+        _NoMatch: the formula is not an instance.
     """
     found: Node | None = None
     pairs = [(body, one, 0)]
@@ -225,7 +237,7 @@ def _term_of(body: Node, one: Node) -> Node | None:
 
 
 def _replaced(equation: Node, before: Node, after: Node) -> bool:
-    """Whether one formula is another with some of an equation's sides in each other's place."""
+    """Return True if `after` is `before` with some occurrences of one side of the equation replaced by the other."""
     if equation.kind != "=":
         return False
     pairs = [(before, after)]
@@ -248,7 +260,7 @@ DUAL: Mapping[str, str] = {"forall": "exists", "exists": "forall"}
 
 
 def _moved_in(before: Node, after: Node) -> bool:
-    """Whether `~∀x P(x)` became `∃x ~P(x)`, or `~∃x P(x)` became `∀x ~P(x)`."""
+    """Return True if `~∀x P(x)` became `∃x ~P(x)`, or `~∃x P(x)` became `∀x ~P(x)`."""
     if before.kind != "~" or before.args[0].kind not in DUAL:
         return False
     inner = before.args[0]
@@ -318,11 +330,11 @@ RULES: Mapping[str, Rule] = {
     "qn": Rule(1, 0, lambda f, x, _: _moved_in(x[0], f) or _moved_in(f, x[0])),
     "lem": Rule(0, 0, lambda f, _, __: f.kind == "|" and _either_order(f.args, lambda a, b: a == _not(b))),
 }
-"""Name -> lines and subproofs that it cites, and whether a formula follows from them."""
+"""Name -> numbers of lines and subproofs that the rule cites, and the test that a formula follows from them."""
 
 
 def _other(either: Node, one: Node) -> Node:
-    """The negation of the other side of `a | b`."""
+    """Return the negation of the other side of `a | b`."""
     a, b = either.args
     return _not(b if a == one else a)
 

@@ -1,4 +1,4 @@
-"""Questions to z3 and its answers, and asking: z3 runs in a process of its own, which is killed at its limit."""
+"""Questions to z3 and its answers. z3 runs in a separate process, which is killed at its limit."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from verifiers.asked_process import AskedProcess
 from verifiers.logic.formula import FormulaError, Node
 
 CPU_SECONDS, WALL_SECONDS = 8.0, 25.0
-"""Of one question; z3's own limit is reached before the first, where z3 keeps to it."""
+"""Limits for one question. z3's own limit is usually reached before the CPU limit."""
 
 
 class Question(NamedTuple):
-    """Whether formulas can hold together."""
+    """The question whether formulas can all hold together."""
 
     formulas: tuple[Node | str, ...]
-    """Of our own language; text where they are SMT-LIB 2 terms."""
+    """Formulas in our own language, or texts of SMT-LIB 2 terms."""
     denied: Node | str | None = None
-    """A formula that does not hold beside them."""
+    """A further formula that must be false."""
     domain: tuple[str, ...] | None = None
-    """Names of all objects there are; None: any domain."""
+    """Names of all existing objects; None: any domain."""
     smtlib: str | None = None
-    """Declarations of the SMT-LIB terms."""
+    """Declarations for the SMT-LIB terms; None: formulas in our own language."""
     values: tuple[tuple[str, str], ...] | None = None
-    """Name -> value: what the constants of the SMT-LIB terms are."""
+    """Name -> value of each constant in the SMT-LIB terms."""
 
 
 class Found(NamedTuple):
-    """What z3 says."""
+    """The answer of z3."""
 
     holds: bool | None
-    """Whether they can hold together; None: undecided."""
+    """True if they can hold together, False if not, None if undecided."""
     model: str = ""
-    """How, where that was found in a small domain."""
+    """A model as text, if one was found in a small domain."""
     limit: str = ""
-    """Which limit was reached, where undecided."""
+    """The limit that was reached, if undecided for that reason."""
 
 
 class ValueFault(FormulaError):
-    """The values of a question are not those of its formulas' constants."""
+    """An error for values that do not fit the constants of a question's formulas."""
 
 
 @cache
 def process() -> AskedProcess:
-    """Return what all verifiers of this process ask."""
+    """Return the z3 process that all verifiers of this process share."""
     return AskedProcess("verifiers.logic.solver:decide", cpu_seconds=CPU_SECONDS, wall_seconds=WALL_SECONDS)
 
 
@@ -53,8 +53,8 @@ def ask(question: Question) -> Found:
     """Return z3's answer to a question.
 
     Raises:
-        FormulaError: it is none; ValueFault where its values are what is wrong.
-        ProcessLost: nobody could be asked.
+        FormulaError: it is malformed; ValueFault if its values are at fault.
+        ProcessLost: the z3 process is not available.
     """
     said = process().ask(question)
     kind, _, why = said.partition(": ")

@@ -1,10 +1,10 @@
-"""One reader of formulas: over truth values and whole numbers, and of first order, in the notations of `notation`.
+"""Parser of formulas over truth values and integers, and of first order, in the notations of `notation`.
 
-Operators, weakest first: `<->`; `->` (to the right) and `<-`; `|`; `^` (either, not both); `&`; then `~`, `-` before a
-formula, and quantifiers; then one comparison `= != < <= > >=` between terms of `+ - *`, a product having a number on
-one side. A quantifier reaches as far as it can behind `.`, `:` or `,`, and where its variable stands again behind the
-first operator (`∀x P(x) → Q(x)`); otherwise over the next part alone. In a formula of first order, names of objects
-from u to z that nothing binds stand for everything.
+Operators from weakest to strongest: `<->`; `->` (right-associative) and `<-`; `|`; `^` (exclusive or); `&`; then `~`,
+`-` before a formula, and quantifiers; then one comparison `= != < <= > >=` between terms of `+ - *`. A product must
+have a number on one side. After `.`, `:` or `,` a quantifier extends as far as possible, and also if its variable
+appears again after the first operator (`∀x P(x) → Q(x)`); otherwise it covers the next part only. In a first-order
+formula, free names of objects from u to z are universally quantified.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from verifiers.logic.notation import CLOSING, FREE, Token, tokens_of
 from verifiers.logic.signature import typed
 
 MAX_BRACKETS = 50
-"""Brackets and quantifiers inside each other."""
+"""Limit on the nesting of brackets and quantifiers."""
 MAX_QUANTIFIERS = 200
 MAX_INTEGER = 10**12
 POWERS: Mapping[str, int] = {
     "<->": 1, "->": 2, "<-": 2, "|": 3, "^": 4, "&": 5, **dict.fromkeys(COMPARISONS, 7), "+": 8, "-": 8, "*": 9,
 }  # fmt: skip
-"""How strongly an operator binds what stands between two."""
+"""Binding power of binary operators."""
 ARROWS, PREFIX = 2, 6
-"""Of the two that group to the right; of `~` and quantifiers."""
+"""Binding power of `->` and `<-`, and of `~` and quantifiers."""
 CONNECTING = frozenset(sign for sign, power in POWERS.items() if power < PREFIX)
 SEPARATORS = frozenset((".", ":", ","))
 _END = Token("end", "the end", False)
@@ -42,14 +42,14 @@ _LETTER = re.compile(r"[a-z]\d*")
 
 
 def parse(text: str, *, close: bool = True, constants: Collection[str] = ()) -> Node:
-    """Return the formula that a text is.
+    """Parse a formula.
 
     Args:
-        text: of the formula.
-        close: over names from u to z that nothing binds; False: they are constants (in proofs).
+        text: the formula.
+        close: quantify over free names from u to z; False: they are constants (in proofs).
         constants: names that are never variables.
     Raises:
-        FormulaError: it is none, is too long, nests too deeply, or uses a name in two ways.
+        FormulaError: it is not a formula, is too long, nests too deeply, or uses a name in two ways.
 
     Example:
         >>> str(parse("not p -> x + 1 < 3"))
@@ -70,14 +70,14 @@ def parse(text: str, *, close: bool = True, constants: Collection[str] = ()) -> 
 
 
 def _terms(formula: Node) -> Iterator[str]:
-    """The names that stand for objects or numbers."""
+    """Yield the names of objects or numbers in a formula."""
     for node in nodes_of(formula):
         if node.kind not in CONNECTIVES and node.kind not in QUANTIFIERS:
             yield from (str(arg.value) for arg in node.args if arg.kind == "name")
 
 
 def _abstracted(node: Node, name: str, level: int) -> Node:
-    """The body of a quantifier over what a name stands for."""
+    """Return the body of a quantifier over a name: the name becomes a bound variable."""
     if node.kind == "name" and node.value == name:
         return Node("bound", (), level)
     inner = level + (node.kind in QUANTIFIERS)
@@ -85,7 +85,7 @@ def _abstracted(node: Node, name: str, level: int) -> Node:
 
 
 def _as_formula(node: Node) -> Node:
-    """A minus before a formula is Prover9's `not`."""
+    """Read a minus before a formula as `not`, as Prover9 does."""
     return Node("~", (_as_formula(node.args[0]),)) if _is_minus(node) else node
 
 
@@ -124,10 +124,10 @@ class _Parser:
     def _deeper(self) -> None:
         self._depth += 1
         if self._depth > MAX_BRACKETS:
-            raise FormulaError(f"it may nest {MAX_BRACKETS} brackets and quantifiers deep.")
+            raise FormulaError(f"it may nest brackets and quantifiers at most {MAX_BRACKETS} deep.")
 
     def _expression(self, least: int) -> Node:
-        """What operators of at least this power join."""
+        """Parse an expression of operators with at least this binding power."""
         left = self._operand()
         arrows: list[tuple[Node, str]] = []
         while True:
@@ -205,7 +205,7 @@ class _Parser:
         return Node("apply", tuple(args), name) if args else Node("name", (), name)
 
     def _prefix(self) -> Node | None:
-        """A quantifier within brackets of its own, `(∀x)(...)`, whose bracket is open; None where it is none."""
+        """Parse a quantifier in its own brackets, `(∀x)(...)`, whose bracket is already open; None if there is none."""
         start = self._at
         sign = self._take_sign(*QUANTIFIERS)
         if sign is not None and self._peek().kind == "name":
@@ -221,7 +221,7 @@ class _Parser:
             raise FormulaError(f"a variable must follow the quantifier; got {self._peek().text!r}.")
         names = self._variables(bracketed=bracketed)
         if bracketed and not self._take_sign("]"):
-            raise FormulaError("the variables of a quantifier must stand in brackets that are closed.")
+            raise FormulaError("the variables of a quantifier must be in brackets that are closed.")
         separated = self._take_sign(*SEPARATORS) is not None
         return self._over(kind, names, wide=separated and not bracketed)
 
@@ -240,7 +240,7 @@ class _Parser:
     def _over(self, kind: str, names: list[str], *, wide: bool) -> Node:
         self._quantifiers += 1
         if self._quantifiers > MAX_QUANTIFIERS:
-            raise FormulaError(f"it may have {MAX_QUANTIFIERS} quantifiers.")
+            raise FormulaError(f"it may have at most {MAX_QUANTIFIERS} quantifiers.")
         self._deeper()
         wide = wide or self._names_again([name for name in names if name not in self._bound])
         self._bound += names
@@ -252,7 +252,7 @@ class _Parser:
         return body
 
     def _names_again(self, names: list[str]) -> bool:
-        """Whether one of the names stands, not bound anew, behind the first operator of this bracket's rest."""
+        """Return True if a name appears again, not rebound, after the first operator in the rest of this bracket."""
         depth, joined = 0, False
         rebound: int | None = None
         for at in range(self._at, len(self._tokens)):
@@ -276,7 +276,7 @@ class _Parser:
 
 
 def _joined(arrows: list[tuple[Node, str]], last: Node) -> Node:
-    """`a -> b -> c` as `a -> (b -> c)`."""
+    """Join `a -> b -> c` as `a -> (b -> c)`."""
     for left, sign in reversed(arrows):
         last = _binary(sign, left, last)
     return last
@@ -293,14 +293,14 @@ def _binary(sign: str, left: Node, right: Node) -> Node:
 
 
 def _is_applied(name: Token, after: Token) -> bool:
-    """Whether a name behind a quantifier's variable is a predicate; False: it is one more variable."""
+    """Return True if a name after a quantifier's variable is a predicate; False if it is one more variable."""
     if after.kind != "sign" or after.text != "(":
         return False
     return not (FREE.fullmatch(name.text) or (_LETTER.fullmatch(name.text) and not after.touches))
 
 
 def _begins(token: Token) -> bool:
-    """Whether a formula may begin with a token, or a quantifier's variables end before it."""
+    """Return True if a formula may begin with a token, or a quantifier's variables end before it."""
     if token.kind == "sign":
         return token.text in ("~", "-", *QUANTIFIERS, *CLOSING, *SEPARATORS)
     return token.kind == "name"

@@ -18,7 +18,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "translation": ("formula", "domain", "smtlib"),
     "proof": ("premises", "goal"),
 }
-"""Kind to the keys that its references may have."""
+"""Kind -> the keys that its references may have."""
 FORMS = ("any", "cnf", "dnf", "nnf", "pnf")
 WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "entailment": {
@@ -35,20 +35,20 @@ WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "inconsistent": ("inconsistent", "unsatisfiable", "unsat", "contradictory", "no", "false"),
     },
 }  # fmt: skip
-"""Of kinds whose answer is a label: each label and the words for it."""
+"""For kinds whose answer is a label: label -> the words for it."""
 NOT_ENTAILED = "not entailed"
-"""What leaves open whether a claim is contradicted: an answer, never a gold."""
+"""An answer that leaves open whether the claim is contradicted; never the label of a reference."""
 
 
 def label_in(kind: str, text: str) -> str | None:
-    """Return the label that a word or two stand for; None where they stand for none."""
+    """Return the label that the words mean; None if they mean none."""
     plain = " ".join("".join(" " if mark in "*$.`\"'()_" else mark for mark in text).lower().split())
     return next((label for label, words in WORDS[kind].items() if plain in words), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A reference; the fields that its kind does not have are empty."""
+    """A reference of the logic verifier; fields that its kind lacks are empty."""
 
     kind: str
     formulas: tuple[str, ...]
@@ -56,22 +56,22 @@ class Reference:
     premises: tuple[str, ...]
     claim: str | None
     label: str | None
-    """One of WORDS[kind]; None: z3 finds it."""
+    """A label of WORDS[kind]; None: z3 finds it."""
     formula: str
     goal: str
     form: str
     max_operators: int | None
     domain: tuple[str, ...] | None
-    """Names of all objects there are; None: any domain."""
+    """Names of all existing objects; None: any domain."""
     smtlib: str | None
     """Declarations, under which formulas are SMT-LIB terms; None: formulas are in our own language."""
 
 
 def read_reference(reference: JSON) -> Reference:
-    """Return a reference with its fields checked.
+    """Parse a reference and check its fields.
 
     Raises:
-        BadReference: it is none.
+        BadReference: it is malformed.
     """
     given = reference if is_object(reference) else {}
     kind = given.get("kind")
@@ -103,7 +103,7 @@ def read_reference(reference: JSON) -> Reference:
     if read.form not in FORMS:
         raise BadReference(f"form must be one of {', '.join(FORMS)}; got {form!r:.80}.")
     if read.domain is not None and read.smtlib is not None:
-        raise BadReference("domain must not stand beside smtlib: declare a datatype there.")
+        raise BadReference("domain and smtlib exclude each other: declare a datatype in smtlib instead.")
     return read
 
 
@@ -147,8 +147,8 @@ def _text(given: Mapping[str, JSON], key: str) -> str:
 
 
 def no_formula(error: FormulaError) -> BadReference:
-    """Return the fault of a reference whose formulas cannot be read."""
-    return BadReference(f"reference holds no formula: {error}")
+    """Return the error for a reference whose formulas cannot be parsed."""
+    return BadReference(f"reference has an invalid formula: {error}")
 
 
 __all__ = ["KINDS", "NOT_ENTAILED", "WORDS", "Reference", "label_in", "no_formula", "read_reference"]

@@ -1,4 +1,6 @@
-"""What the names of formulas are: predicates, functions, constants, and of which sort, found from how they are used."""
+"""Names of formulas: whether they are predicates, functions or constants, and of which sort, inferred from their
+use.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,25 @@ ORDERED = frozenset(COMPARISONS) - {"=", "!="}
 
 
 class Symbol(NamedTuple):
-    """What a name takes and gives: sorts."""
+    """The sorts of a name's arguments and of its value."""
 
     args: tuple[str, ...]
     result: str
 
 
 class Typed(NamedTuple):
-    """Formulas of one question, with the sorts of what they name."""
+    """The formulas of one question, with the sorts of their names."""
 
     formulas: tuple[Node, ...]
-    """As given, but a quantifier's `value` is the sort that it ranges over, and a number of the sort object is of kind
-    `numeral`."""
+    """As given, except that a quantifier's `value` is the sort of its variable, and a number of the sort object has
+    kind `numeral`.
+    """
     symbols: dict[str, Symbol]
 
 
 @dataclass(eq=False)
 class _Slot:
-    """A place that takes one sort; places that must agree share one."""
+    """A place that takes one sort; places that must agree are joined."""
 
     about: str
     sort: str = ""
@@ -45,22 +48,22 @@ class _Slot:
 
 @dataclass
 class _Use:
-    """How a name is used."""
+    """The use of a name."""
 
     args: list[_Slot]
     result: _Slot
     truth: bool
-    """Whether it stands for a truth value."""
+    """True if its value is a truth value."""
 
 
 def typed(formulas: Sequence[Node]) -> Typed:
-    """Return formulas with the sorts of their names, which must be used alike in all of them.
+    """Infer the sorts of the names in formulas, which must be used consistently.
 
-    A name is a number where it is counted with or ordered, and wherever that makes it one; else an object if any of
-    the formulas has a quantifier, a predicate or a function, and otherwise a number.
+    A name is a number if arithmetic or order is applied to it, or if that follows from other names. Otherwise it is an
+    object if any formula has a quantifier, a predicate or a function, and else a number.
 
     Raises:
-        FormulaError: a name has two numbers of arguments, or is of two sorts; or a part is of the wrong sort.
+        FormulaError: a name has two numbers of arguments or two sorts, or a part has the wrong sort.
     """
     inference = _Inference()
     for formula in formulas:
@@ -77,9 +80,9 @@ def typed(formulas: Sequence[Node]) -> Typed:
 class _Inference:
     uses: dict[str, _Use] = field(default_factory=dict[str, _Use])
     slots: dict[int, _Slot] = field(default_factory=dict[int, _Slot])
-    """Of quantifiers and numbers, by identity."""
+    """Slots of quantifiers and numbers, by identity of their node."""
     rest: str = OBJECT
-    """What is neither."""
+    """Sort of slots without any evidence."""
 
     def sort(self, slot: _Slot) -> str:
         return slot.root().sort or self.rest
@@ -87,7 +90,7 @@ class _Inference:
     def set(self, slot: _Slot, sort: str) -> None:
         root = slot.root()
         if root.sort and root.sort != sort:
-            raise FormulaError(f"{slot.about} stands for a {root.sort} and for a {sort}.")
+            raise FormulaError(f"{slot.about} is used as a {root.sort} and as a {sort}.")
         root.sort = sort
 
     def join(self, a: _Slot, b: _Slot) -> None:
@@ -139,13 +142,13 @@ class _Inference:
         if len(use.args) != len(node.args):
             raise FormulaError(f"{name} is written with {_arguments(use.args)} and with {_arguments(node.args)}.")
         if use.truth is not truth:
-            raise FormulaError(f"{name} stands for a truth value and for a number or an object.")
+            raise FormulaError(f"{name} is used as a truth value and as a number or an object.")
         for slot, arg in zip(use.args, node.args, strict=True):
             self.join(slot, self.term(arg, bound))
         return use.result
 
     def written(self, node: Node) -> Node:
-        """A formula or a term as `Typed.formulas` holds it."""
+        """Return a formula or term in the form of `Typed.formulas`."""
         value, kind = node.value, node.kind
         if kind in QUANTIFIERS:
             value = self.sort(self.slots[id(node)])
@@ -159,7 +162,7 @@ def _arguments(args: Sequence[object]) -> str:
 
 
 def renamed(answer: Node, given: Sequence[Node]) -> Node:
-    """Return an answer with the names of the given formulas where it differs from one of them in capitals alone."""
+    """Rename symbols of an answer to those of the given formulas from which they differ only in case."""
     known = {symbol for formula in given for symbol in _symbols(formula)}
     alike: dict[tuple[str, int], set[str]] = {}
     for name, count in known:

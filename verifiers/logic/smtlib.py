@@ -1,7 +1,7 @@
-"""SMT-LIB 2 read by ourselves: z3 is given declarations and terms that were written anew from what was read here.
+"""A reader of SMT-LIB 2. z3 gets only declarations and terms that are written from the tokens read here.
 
-A reference or an answer is data. What z3 reads as a whole script may set options of the process, write and include
-files; one that holds nothing but declarations, or `(assert TERM)`, in tokens of these kinds, cannot.
+References and answers are data, but a whole script could set options of the process, write files and include files. A
+script that has only declarations, or `(assert TERM)`, in tokens of these kinds cannot.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from verifiers.logic.formula import FormulaError
 MAX_CHARACTERS = 50_000
 MAX_TOKEN = 1_000
 MAX_NESTING = 500
-"""Brackets inside each other."""
+"""Limit on the nesting of brackets."""
 DECLARING = frozenset(
     "declare-const declare-fun declare-sort declare-datatype declare-datatypes"
     " define-const define-fun define-fun-rec define-funs-rec define-sort".split()
 )
 WRITTEN_OUT = frozenset({"define-fun", "define-const"})
-"""Definitions that z3 puts in the place of their names."""
+"""Definitions that z3 expands wherever their names are used."""
 MAX_WRITTEN_OUT = 5_000
 LEFT_OUT = frozenset({"set-logic"})
-"""Begins most scripts; z3 needs it not, and is not given it."""
+"""Commands that are dropped: most scripts begin with it, and z3 does not need it."""
 TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n]+|;[^\n]*)
     |(?P<token>[()]
@@ -36,34 +36,34 @@ TOKEN = re.compile(
       |"(?:[^"\x00-\x1f\x7f-\U0010ffff]|"")*")                  # a text, in ASCII""",
     re.VERBOSE,
 )
-"""SMT-LIB 2.6, section 3.1, without keywords (`:name`): an option or an attribute cannot be written."""
+"""Tokens of SMT-LIB 2.6, section 3.1, without keywords (`:name`): options and attributes cannot be written."""
 
 
 def expressions(text: str) -> Iterator[list[str]]:
-    """Yield the expressions of a text one by one, as their tokens without comments; with a space between they are it.
+    """Yield the expressions of a text one by one, as tokens without comments. Joined by spaces they are equivalent.
 
     Raises:
-        FormulaError: the text is too long, nests too deeply, or holds what is no token of a declaration or a term.
+        FormulaError: the text is too long, nests too deeply, or has a token that no declaration or term has.
 
     Example:
         >>> list(expressions("(> x   1) ; greater\\n p"))
         [['(', '>', 'x', '1', ')'], ['p']]
     """
     if len(text) > MAX_CHARACTERS:
-        raise FormulaError(f"SMT-LIB text may have {MAX_CHARACTERS} characters; this has {len(text)}.")
+        raise FormulaError(f"SMT-LIB text may have at most {MAX_CHARACTERS} characters; this has {len(text)}.")
     tokens: list[str] = []
     depth = at = 0
     while at < len(text):
         found = TOKEN.match(text, at)
         if found is None or len(found["token"] or "") > MAX_TOKEN:
-            raise FormulaError(f"{text[at : at + 20]!r} is no part of an SMT-LIB declaration or term.")
+            raise FormulaError(f"{text[at : at + 20]!r} is not part of an SMT-LIB declaration or term.")
         at = found.end()
         token = found["token"]
         if token is None:
             continue
         depth += (token == "(") - (token == ")")
         if not 0 <= depth <= MAX_NESTING:
-            raise FormulaError(f"SMT-LIB brackets must match, at most {MAX_NESTING} inside each other.")
+            raise FormulaError(f"SMT-LIB brackets must match, and nest at most {MAX_NESTING} deep.")
         tokens.append(token)
         if depth == 0:
             yield tokens
@@ -76,17 +76,17 @@ class Declared(NamedTuple):
     """Declarations and definitions."""
 
     script: str
-    """Written anew."""
+    """The script for z3, written from the tokens."""
     depths: Mapping[str, int]
-    """Of each defined function, how many applications lie inside each other once it is written out."""
+    """Defined function -> depth of nested applications after all definitions are expanded."""
 
 
 def declarations(text: str) -> Declared:
-    """Return the declarations and definitions of a text.
+    """Parse the declarations and definitions of a text.
 
     Raises:
-        FormulaError: it holds anything else, or definitions that grow without bounds. The message is the same whatever
-            the rest of a command says.
+        FormulaError: it has anything else, or definitions that expand without bounds. The message does not depend on
+            the rest of a command.
     """
     kept: list[str] = []
     depths: dict[str, int] = {}
@@ -103,13 +103,13 @@ def declarations(text: str) -> Declared:
 
 
 def term(text: str, depths: Mapping[str, int] = MappingProxyType({})) -> str:
-    """Return the one term that a text is, written anew.
+    """Parse a text that is a single term, and return it written from its tokens.
 
     Args:
-        text: of the term.
-        depths: of the functions that its declarations define.
+        text: the term.
+        depths: expanded depths of the functions that its declarations define.
     Raises:
-        FormulaError: it is none, or more than one, or grows too deep with its functions written out.
+        FormulaError: it is not one term, or too deep once its functions are expanded.
     """
     found = list(expressions(text))
     if len(found) != 1:
@@ -119,9 +119,9 @@ def term(text: str, depths: Mapping[str, int] = MappingProxyType({})) -> str:
 
 
 def _depth(expression: Sequence[str], depths: Mapping[str, int]) -> int:
-    """How many applications lie inside each other at most, defined functions written out.
+    """Return the largest depth of nested applications after defined functions are expanded.
 
-    z3 writes them out as it reads, and walks what comes of it by recursion, which ends the process at some 100,000.
+    z3 expands them as it reads, and walks the result by recursion, which ends the process at a depth of about 100,000.
     """
     frames: list[tuple[str, int]] = [("", 0)]
     """Head and depth so far of each open bracket."""
@@ -140,9 +140,7 @@ def _depth(expression: Sequence[str], depths: Mapping[str, int]) -> int:
             joined = depth + inner if head == "let" else max(depth, inner)  # a let's body may hold what it binds
             frames[-1] = (head, joined)
             if joined > MAX_WRITTEN_OUT:
-                raise FormulaError(
-                    f"SMT-LIB definitions may write out to {MAX_WRITTEN_OUT} applications inside others."
-                )
+                raise FormulaError(f"SMT-LIB definitions may expand to at most {MAX_WRITTEN_OUT} nested applications.")
         opened = token == "("
     return frames[0][1]
 

@@ -1,8 +1,7 @@
-"""z3's answer to one question: can these formulas hold together? Runs in the process that is asked (`logic.ask`).
+"""z3's answer to one question: can these formulas hold together? Runs in the z3 process (`logic.question.ask`).
 
-Each question has a context of z3's of its own: nothing is left for the next one. Effort is counted in z3's own
-resource units, so that the answer does not depend on how busy the machine is; where z3 does not keep to them, its
-process is killed.
+Each question gets its own z3 context, so nothing is left for the next one. Effort is limited in z3's resource units, so
+that the answer does not depend on the load of the machine. If z3 does not respect that limit, its process is killed.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from verifiers.logic.signature import OBJECT, TRUTH, Typed, typed
 from verifiers.logic.translate import TooLarge, Translation
 
 EFFORT = 3_000_000
-"""z3's resource units for one check; some seconds."""
+"""Limit of one check in z3's resource units: some seconds."""
 SMALL, LARGER = (1, 2, 3), (4, 5, 6)
-"""Sizes of finite domains in which a model is looked for before z3 is asked of any domain, and afterwards."""
+"""Sizes of finite domains searched for a model before z3 is asked about any domain, and afterwards."""
 MAX_SHOWN = 600
-"""Characters of a model that is shown."""
+"""Limit on the characters of a reported model."""
 
 
 def decide(question: Question) -> str:
-    """Return `Found` as JSON, or {"fault": why it is no question, "values": whether the values are what is wrong}."""
+    """Return `Found` as JSON, or {"fault": why the question is invalid, "values": True if its values are at fault}."""
     try:
         found = _decided(question)
     except TooLarge as error:
@@ -64,7 +63,7 @@ def _decided(question: Question) -> Found:
 
 
 def _in_domains(read: Typed, sizes: Sequence[int]) -> Found | None:
-    """The smallest of these domains in which the formulas hold together; None where that is shown for none."""
+    """Return a model in the smallest of these domains that has one; None if no domain is shown to have one."""
     for size in sizes:
         try:
             found = _found(read, size)
@@ -102,11 +101,11 @@ def _checked(solver: z3.Solver) -> Found:
 
 
 LIMITED = re.compile(r"cancel|timeout|resource|memory|memout", re.IGNORECASE)
-"""Reasons of z3's that are limits; others say that it cannot tell."""
+"""Reasons of z3 that mean a limit; other reasons mean that it cannot decide."""
 
 
 def _shown(model: z3.ModelRef, read: Typed, made: Translation, names: Sequence[str]) -> str:
-    """A model in text: the domain, the constants, where each predicate holds, what each function gives."""
+    """Describe a model: the domain, the constants, where each predicate holds, the values of each function."""
 
     def value(term: z3.ExprRef) -> str:
         found = model.eval(term, model_completion=True)
@@ -133,14 +132,14 @@ def _shown(model: z3.ModelRef, read: Typed, made: Translation, names: Sequence[s
 
 
 MAX_ROWS = 40
-"""Values of a predicate or function that are shown."""
+"""Limit on the reported values of a predicate or function."""
 
 
 class Reader:
-    """Reads SMT-LIB 2 terms under declarations, in a context of z3's that nothing else uses.
+    """A reader of SMT-LIB 2 terms under declarations, in its own z3 context.
 
     Raises:
-        FormulaError: the declarations are more than that.
+        FormulaError: the declarations contain anything else.
     """
 
     def __init__(self, declarations: str) -> None:
@@ -150,10 +149,10 @@ class Reader:
         self._assertions(script, shown=declarations)
 
     def read(self, text: str) -> z3.BoolRef:
-        """Return one formula.
+        """Parse one formula.
 
         Raises:
-            FormulaError: the text is none, under these declarations.
+            FormulaError: the text is not a formula under these declarations.
         """
         (formula,) = self._assertions(f"(assert {smtlib.term(text, self._depths)})", shown=text)
         return formula
@@ -167,15 +166,17 @@ class Reader:
 
 
 def _equations(formulas: Sequence[z3.BoolRef], values: Mapping[str, str]) -> list[z3.BoolRef]:
-    """That each free constant of the formulas has its value.
+    """Return equations that give each free constant of the formulas its value.
 
     Raises:
-        ValueFault: one has none, there are others, or a text is no value of its constant's sort.
+        ValueFault: a constant has no value, a value has no constant, or a text is not a value of the constant's sort.
     """
     constants = _constants(formulas)
     missing, extra = sorted(set(constants) - set(values)), sorted(set(values) - set(constants))
     if missing or extra:
-        raise ValueFault(f"it says nothing of {missing[0]}." if missing else f"{extra[0]} is not asked for.")
+        raise ValueFault(
+            f"it gives {missing[0]} no value." if missing else f"{extra[0]} is not a name of the formulas."
+        )
     return [constant == _value(values[name], constant, name) for name, constant in constants.items()]
 
 

@@ -1,4 +1,4 @@
-"""Typed formulas as z3's. Runs in the process that is asked."""
+"""Translation of typed formulas to z3. Runs in the z3 process."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ ARITHMETIC: Mapping[str, Callable[[z3.ArithRef, z3.ArithRef], z3.ArithRef]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul,
 }  # fmt: skip
 MAX_EXPANDED = 20_000
-"""Parts of formulas whose quantifiers are written out over a finite domain."""
+"""Limit on the parts of formulas whose quantifiers are expanded over a finite domain."""
 ELEMENT = "!element"
-"""Begins the names of a finite domain's elements; no formula has such names."""
+"""Prefix of the names of a finite domain's elements; no formula has such names."""
 
 
 class TooLarge(FormulaError):
-    """Over this domain the formulas would be too long."""
+    """An error for formulas that would be too long over this domain."""
 
 
 class Translation:
-    """Formulas of one question in z3's terms, with quantifiers, or written out over a finite domain of objects.
+    """The formulas of one question in z3, with quantifiers, or expanded over a finite domain of objects.
 
     Args:
         typed: the formulas.
-        domain: names of all objects there are, which differ; a number: as many, without names; None: any domain.
+        domain: names of all existing objects, all different; an integer: size of an unnamed domain; None: any domain.
     Raises:
         TooLarge: the domain is finite, and the formulas would be too long.
-        FormulaError: the domain names what is no object.
+        FormulaError: the domain has a name that is not an object.
     """
 
     def __init__(self, typed: Typed, context: z3.Context, domain: Sequence[str] | int | None = None) -> None:
@@ -50,7 +50,7 @@ class Translation:
         self.elements: list[z3.ExprRef] = []
         self._numerals: dict[int, z3.ExprRef] = {}
         self.closed: list[z3.BoolRef] = []
-        """What holds of a finite domain: its elements differ, and every object is one of them."""
+        """Axioms of a finite domain: its elements differ, and every object is one of them."""
         if isinstance(domain, int):
             self.elements = [self._object(f"{ELEMENT}{number}") for number in range(domain)]
         elif domain is not None:
@@ -70,11 +70,11 @@ class Translation:
                 self._close(term)
 
     def constant(self, name: str) -> z3.ExprRef:
-        """The term that a name without arguments is."""
+        """Return the z3 term of a name without arguments."""
         return z3.Const(name, self._sorts[self._symbols[name].result])
 
     def applied(self, name: str, args: Sequence[z3.ExprRef]) -> z3.ExprRef:
-        """A predicate or function of arguments."""
+        """Apply a predicate or function to arguments."""
         return self._apply[name](*args)
 
     def _object(self, name: str) -> z3.ExprRef:
@@ -91,7 +91,7 @@ class Translation:
         return z3.Function(name, *(self._sorts[sort] for sort in symbol.args), self._sorts[symbol.result])
 
     def _close(self, term: z3.ExprRef) -> None:
-        """Note that an object is one of the elements."""
+        """Add the axiom that an object is one of the elements."""
         if self.elements and term.get_id() not in self._seen:
             self._seen.add(term.get_id())
             self.closed.append(z3.Or(*(term == element for element in self.elements)))
@@ -114,7 +114,7 @@ class Translation:
         return cast("z3.BoolRef", self._term(node, bound))
 
     def _numbers(self, node: Node, bound: tuple[z3.ExprRef, ...]) -> list[z3.ArithRef]:
-        """The parts of a comparison or sum, which are numbers: `typed` saw to that."""
+        """Translate the parts of a comparison or sum, which `typed` has checked to be numbers."""
         return [cast("z3.ArithRef", self._term(arg, bound)) for arg in node.args]
 
     def _quantified(self, node: Node, bound: tuple[z3.ExprRef, ...]) -> z3.BoolRef:

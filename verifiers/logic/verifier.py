@@ -1,4 +1,4 @@
-"""`logic`: is this assignment a model, is this claim entailed, are these formulas equivalent, is this a proof?"""
+"""`logic`: checks models, entailment, equivalence and translation of formulas, and proofs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from verifiers.answers.json_schema import last_between, last_fenced
 from verifiers.base import Example, GradingRow, Verifier
 from verifiers.errors import BadReference
 from verifiers.logic.assignment import read_assignment, sorts_of, values_of
-from verifiers.logic.entailment import Gold, Undecided, consistency, entailment, formulas_of
+from verifiers.logic.entailment import Label, Undecided, consistency, entailment, formulas_of
 from verifiers.logic.formula import FormulaError, Node, evaluate, in_form, size_of
 from verifiers.logic.notation import MAX_LENGTH
 from verifiers.logic.proof import ProofError, check_proof, read_proof
@@ -26,22 +26,22 @@ class Logic(Verifier):
     """Checks logic with an evaluator, z3 and a proof checker. The reference is an object of one of these kinds.
 
     - `{"kind": "model", "formulas": ["p -> q", "x + 1 < y"], "values": {"knight": true}}`: the answer gives every name
-      a value that makes all formulas true: `p = true, x = 3`, lines `p: true`, or a JSON object. `values` are words
-      that stand for values.
+      a value so that all formulas are true: `p = true, x = 3`, lines `p: true`, or a JSON object. `values` are further
+      words for values.
     - `{"kind": "entailment", "premises": [...], "claim": "...", "label": "Uncertain"}`: entailed, contradicted or
-      unknown (true, false, uncertain; yes, valid). A bare "no" or "invalid" says: not entailed. `label` may stand
-      alone; beside formulas it must be what z3 finds, and decides where z3 cannot.
+      unknown (true, false, uncertain; yes, valid). A bare "no" or "invalid" means: not entailed. `label` may be given
+      without formulas; with formulas it must be what z3 finds, and is used if z3 cannot decide.
     - `{"kind": "consistency", "formulas": [...]}`: consistent or inconsistent.
     - `{"kind": "equivalence", "formula": "...", "form": "cnf", "max_operators": 9}`: a formula that holds in the same
-      models, in a form (any, cnf, dnf, nnf, pnf) and of a size; the formula itself is not an answer.
-    - `{"kind": "translation", "formula": "..."}`: the same, and the formula itself is right as well. Names may differ
-      from the reference's in capitals.
-    - `{"kind": "proof", "premises": [...], "goal": "..."}`: a proof in Fitch's style, in the last fenced block or
+      models, in a normal form (any, cnf, dnf, nnf, pnf) and of a limited size; the formula itself is not accepted.
+    - `{"kind": "translation", "formula": "..."}`: the same, but the formula itself is accepted too. Names may differ
+      from the reference's in case.
+    - `{"kind": "proof", "premises": [...], "goal": "..."}`: a proof in Fitch style, in the last fenced block or
       `<answer>`, or anywhere in the text: see `verifiers.logic.proof`.
 
-    Formulas are those of `verifiers.logic.reading`, of first order too; with `"domain": ["a", "b"]` these are all
-    objects there are, and differ. With `"smtlib": "(declare-const x Int)"` (declarations) formulas are SMT-LIB 2 terms,
-    except in proofs.
+    Formulas are those of `verifiers.logic.reading`, first-order ones included. With `"domain": ["a", "b"]` these are
+    all existing objects, and they differ. With `"smtlib": "(declare-const x Int)"` (declarations) formulas are SMT-LIB
+    2 terms, except in proofs.
     """
 
     name = "logic"
@@ -103,7 +103,7 @@ class Logic(Verifier):
                 case "model":
                     _require_model(given.formulas, given.smtlib)
                 case "entailment" | "consistency":
-                    _gold(given)
+                    _correct_label(given)
                 case "equivalence" | "translation":
                     _read_formula(given)
                 case _:
@@ -127,7 +127,7 @@ class Logic(Verifier):
 
 
 def _limited(found: Found, what: str, shown: str) -> Verdict:
-    """The verdict on an answer that z3 could not decide: incorrect, or a limit was exceeded."""
+    """Return the verdict on an answer that z3 could not decide: incorrect, or limit exceeded."""
     if found.limit:
         return fixed(Outcome.LIMIT_EXCEEDED, f"{what}: {found.limit}", answer=shown, tier="limit")
     return fixed(Outcome.INCORRECT, f"{what}: z3 cannot tell", answer=shown, tier="undecided")
@@ -140,25 +140,25 @@ def _require_model(formulas: tuple[str, ...], smtlib: str | None) -> None:
         sorts_of([formula for formula in read if isinstance(formula, Node)])
     found = ask(Question(read, None, None, smtlib)) if read else Found(True)
     if found.holds is None:
-        raise BadReference(f"formulas must be decided; z3 gives up: {found.limit or 'it cannot tell'}.")
+        raise BadReference(f"formulas must be decidable; z3 gives up: {found.limit or 'it cannot tell'}.")
     if not found.holds:
         raise BadReference("formulas must have a model; together they have none.")
 
 
-def _gold(given: Reference) -> Gold:
-    """The label of a reference, with models that show it.
+def _correct_label(given: Reference) -> Label:
+    """Return the correct label of a reference, with models that refute others.
 
     Raises:
-        BadReference: z3 finds another than the reference says, or none, or the premises contradict each other.
-        FormulaError: a formula cannot be read.
+        BadReference: z3 finds another label than the reference has, or none, or the premises contradict each other.
+        FormulaError: a formula cannot be parsed.
     """
     if given.label is not None and given.claim is None and not given.formulas:
-        return Gold(given.label)
+        return Label(given.label)
     find = _labelled(given.kind, given.premises, given.claim, given.formulas, given.domain, given.smtlib)
     if isinstance(find, Undecided):
         if given.label is None:
-            raise BadReference(f"{find.why} Give its label beside the formulas, if it is known.")
-        return Gold(given.label)
+            raise BadReference(f"{find.why} Give its label together with the formulas, if it is known.")
+        return Label(given.label)
     if given.label not in (None, find.label):
         raise BadReference(f"label must be what follows from the formulas, {find.label}; got {given.label}.")
     return find
@@ -172,7 +172,7 @@ def _labelled(
     formulas: tuple[str, ...],
     domain: tuple[str, ...] | None,
     smtlib: str | None,
-) -> Gold | Undecided:
+) -> Label | Undecided:
     if kind == "consistency":
         return consistency(formulas_of(formulas, domain, smtlib), domain, smtlib)
     *read, claimed = formulas_of((*premises, claim or ""), domain, smtlib)
@@ -186,7 +186,7 @@ def _grade_label(given: Reference, answer: str) -> Verdict:
         wanted = f"{', '.join(labels[:-1])} or {labels[-1]}"
         return fixed(Outcome.INCORRECT, f"{answer[:60]!r} must be {wanted}", answer=answer[:200])
     try:
-        gold = _gold(given)
+        gold = _correct_label(given)
     except FormulaError as error:
         raise no_formula(error) from error
     what = "the claim is" if given.kind == "entailment" else "they are"
@@ -205,7 +205,7 @@ def _premises_and_goal(premises: tuple[str, ...], goal: str) -> tuple[tuple[Node
 
 def _grade_model(given: Reference, answer: str) -> Verdict:
     shown = answer[:500]
-    formulas, sorts = _gold_formulas(given.formulas) if given.smtlib is None else ([], {})
+    formulas, sorts = _reference_formulas(given.formulas) if given.smtlib is None else ([], {})
     try:
         assignment = read_assignment(answer)
         if given.smtlib is not None:
@@ -220,7 +220,7 @@ def _grade_model(given: Reference, answer: str) -> Verdict:
 
 
 @lru_cache(maxsize=256)
-def _gold_formulas(texts: tuple[str, ...]) -> tuple[list[Node], dict[str, type]]:
+def _reference_formulas(texts: tuple[str, ...]) -> tuple[list[Node], dict[str, type]]:
     try:
         formulas = [parse(text) for text in texts]
         return formulas, sorts_of(formulas)
@@ -310,7 +310,7 @@ def _grade_proof(given: Reference, completion: str) -> Verdict:
     try:
         steps = read_proof(text)
         if not steps:
-            return fixed(Outcome.NO_ANSWER, "the completion holds no numbered line of a proof")
+            return fixed(Outcome.NO_ANSWER, "the completion has no numbered line of a proof")
         check_proof(steps, premises=premises, goal=goal)
     except ProofError as error:
         return fixed(Outcome.INCORRECT, str(error), answer=text.strip()[:500])
@@ -330,4 +330,4 @@ GRADE: Mapping[str, Callable[[Reference, str], Verdict]] = {
     "equivalence": _grade_equivalence,
     "translation": _grade_equivalence,
 }
-"""Kind to what grades an answer that was found in the completion."""
+"""Kind -> function that grades an answer found in the completion."""

@@ -1,1 +1,1 @@
-"""Mathematical answers: text to tree, tree to tree comparison. Nothing here evaluates text."""
+"""Mathematical answers: parsing text to trees, and comparing trees. Text is never evaluated."""

@@ -1,4 +1,4 @@
-"""Integrals in a tree: their integrands and variables, wherever the differential was written."""
+"""Integrals in a tree: their integrands and variables, wherever the differential is written."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from verifiers.mathematics.nodes import Add, Call, Div, Mul, Neg, Node, Num, Pow
 from verifiers.mathematics.rewrites import rebuilt
 
 FREE_CONSTANT = re.compile(r"[CKABDck]|[A-Za-z]_\d|C'|lambda|alpha|beta")
-"""Names of constants of integration in an answer."""
+"""Matches names of constants of integration in an answer."""
 BINDING = frozenset(("int", "lim", "sum", "prod", "deriv"))
 """Calls that bind a variable."""
 
 
 def whole(node: Node) -> Node:
-    """The tree with each integral up to the term that bears its differential: `∫ x^2 + x dx` is read as two terms."""
+    """Extend each integral up to the term with its differential: the parser splits `∫ x^2 + x dx` into two terms."""
     node = rebuilt(node, whole)
     if not isinstance(node, Add):
         return node
@@ -32,7 +32,7 @@ def whole(node: Node) -> Node:
 
 
 def _joined(terms: Sequence[Node]) -> Node:
-    """`x^2 + x dx` as `(x^2 + x) dx`."""
+    """Return the terms of `x^2 + x dx` as `(x^2 + x) dx`."""
     last = with_variables(terms[-1])
     assert last is not None
     marks = [mark for variable in last[1] for mark in (Sym("d"), variable)]
@@ -40,7 +40,7 @@ def _joined(terms: Sequence[Node]) -> Node:
 
 
 def with_variables(body: Node) -> tuple[Node, tuple[Sym, ...]] | None:
-    """(integrand, its variables in the order written) of `x dx`, `dx/x`; None without a differential."""
+    """Return (integrand, variables in the order written) of `x dx`, `dx/x`; None without a differential."""
     match body:
         case Neg():
             inner = with_variables(body.operand)
@@ -51,7 +51,7 @@ def with_variables(body: Node) -> tuple[Node, tuple[Sym, ...]] | None:
         case Pow(base=Call()):  # `\\sin^2 x dx`
             inner = with_variables(body.base)
             return None if inner is None else (Pow(inner[0], body.exponent), inner[1])
-        case Call() if body.name not in BINDING:  # `\\ln x dx` is read as the logarithm of `x dx`
+        case Call() if body.name not in BINDING:  # `\\ln x dx` is parsed as the logarithm of `x dx`
             inner = with_variables(body.args[-1])
             return None if inner is None else (Call(body.name, (*body.args[:-1], inner[0])), inner[1])
         case Mul():
@@ -81,7 +81,7 @@ def _of_product(factors: list[Node]) -> tuple[Node, tuple[Sym, ...]] | None:
 
 
 def lacks_a_variable(node: Node) -> bool:
-    """Whether the tree holds an integral without any differential, so that no answer can be told from it."""
+    """Return True if the tree has an integral without any differential, for which no answer can be checked."""
     return _lacks(whole(node))
 
 
@@ -91,12 +91,12 @@ def _lacks(node: Node) -> bool:
 
 
 def _has_differential(body: Node) -> bool:
-    """Whether a d stands anywhere in what is integrated."""
+    """Return True if the integrand has a d anywhere."""
     return "d" in symbols(body)
 
 
 def nested(node: Node) -> tuple[list[tuple[Node, Node]], Node]:
-    """(bounds of each sign, outermost first; what stands behind the last) of an integral over others."""
+    """Return (bounds of each integral sign, outermost first; the innermost integrand) of nested integrals."""
     signs: list[tuple[Node, Node]] = []
     while isinstance(node, Call) and node.name == "int":
         signs.append((node.args[0], node.args[1]))
@@ -105,11 +105,11 @@ def nested(node: Node) -> tuple[list[tuple[Node, Node]], Node]:
 
 
 def has_no_bounds(low: Node, high: Node) -> bool:
-    """Whether an integral between these is an antiderivative."""
+    """Return True if an integral between these is an antiderivative."""
     return isinstance(low, Text) and isinstance(high, Text)
 
 
 def has_antiderivative(node: Node) -> bool:
-    """Whether the tree holds an integral without bounds."""
+    """Return True if the tree has an integral without bounds."""
     bare = isinstance(node, Call) and node.name == "int" and has_no_bounds(*node.args[:2])
     return bare or any(map(has_antiderivative, children(node)))

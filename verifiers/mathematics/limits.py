@@ -1,14 +1,14 @@
-"""Every bound of the math verifier in one place, and the exceptions that say which was met."""
+"""All limits of the math verifier, and the exceptions that name the limit reached."""
 
 from __future__ import annotations
 
 MAX_REFERENCE_CHARS = 20_000
-"""A longer gold is a bad reference."""
+"""A longer reference is a bad reference."""
 MAX_ANSWER_CHARS = 20_000
-"""A longer extracted answer is a limit exceeded, unless it is the gold itself."""
+"""A longer extracted answer exceeds the limit, unless it is identical to the reference."""
 MAX_TOKENS = 6_000
 MAX_DEPTH = 40
-"""Nesting of brackets, exponents and commands. The parser uses up to nine Python frames a level."""
+"""Nesting of brackets, exponents and commands. The parser uses up to nine Python frames per level."""
 MAX_DIGITS = 4_000
 """Digits of one number literal."""
 MAX_BITS = 40_000
@@ -21,19 +21,19 @@ MAX_ITEMS = 64
 
 
 class ParseError(ValueError):
-    """The text is not mathematics that this parser knows; it may still be words."""
+    """An error for a text that is not mathematics this parser knows; it may still be words."""
 
 
 class LimitExceeded(ValueError):
-    """A bound was met before the question was answered; the message names it."""
+    """An error for a limit reached before the question was answered; the message names it."""
 
 
 class Undecided(ValueError):
-    """This tier cannot tell; the next one is asked."""
+    """An error for a question that this tier cannot decide; the next tier is used."""
 
 
 class Budget:
-    """Counts work and stops it at a bound.
+    """A counter that stops work at a limit.
 
     Example:
         >>> Budget(10).spend(3)
@@ -45,10 +45,10 @@ class Budget:
         self.left = units
 
     def spend(self, units: int) -> None:
-        """Take `units` of work.
+        """Spend `units` of work.
 
         Raises:
-            Undecided: the budget is gone.
+            Undecided: the budget is exhausted.
         """
         self.left -= units
         if self.left < 0:

@@ -1,4 +1,4 @@
-"""The abstract syntax of an answer: plain, frozen, comparable trees."""
+"""Syntax tree of an answer: plain, frozen, comparable nodes."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Num:
-    """A number literal, exact: `0.50` is the fraction 1/2 whose last digit is worth 1/100."""
+    """A number literal, exact: `0.50` is the fraction 1/2, with 1/100 as the unit of its last digit."""
 
     value: Fraction | int
     ulp: Fraction | None = None
-    """What one unit of the last written decimal is worth; None where no decimal point was written."""
+    """Value of one unit of the last written decimal; None without a decimal point."""
     groups: tuple[int, ...] | None = field(default=None, compare=False)
-    """`1,234` as (1, 234): the other reading, a list, where the digits were grouped by bare commas."""
+    """`1,234` as (1, 234): the other reading, a list, if bare commas grouped the digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sym:
-    """A variable, with its subscript, or an ordered name of points such as ABC."""
+    """A variable with its subscript, or an ordered name of points such as ABC."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """One of pi, e, i, oo."""
+    """One of the constants pi, e, i, oo."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """A sum of two or more terms; a difference holds a `Neg`."""
+    """A sum of two or more terms; a difference has a `Neg` term."""
 
     terms: tuple[Node, ...]
 
@@ -81,14 +81,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class PlusMinus:
-    """`±x` (sign 1) or `∓x` (sign -1); every one within an answer switches together."""
+    """`±x` (sign 1) or `∓x` (sign -1); all of them within an answer switch together."""
 
     operand: Node
     sign: int
 
 
 class GroupKind(StrEnum):
-    """How the items of a `Group` were held together."""
+    """The notation of the items of a `Group`."""
 
     LIST = "list"
     """Bare commas, "and", "or": unordered."""
@@ -108,7 +108,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An interval with at least one square bracket, or whose ends are infinite."""
+    """An interval with at least one square bracket, or with infinite ends."""
 
     low: Node
     high: Node
@@ -126,14 +126,14 @@ class SetOp:
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """R, Z, N, Q, C or empty."""
+    """A named set: R, Z, N, Q, C or empty, some with a suffix (`R^+`)."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """`{x | condition}`."""
+    """A set builder: `{x | condition}`."""
 
     head: Node
     condition: Node
@@ -141,7 +141,7 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Rows of equal length; `bar` marks a determinant."""
+    """A matrix with rows of equal length; `bar` marks a determinant."""
 
     rows: tuple[tuple[Node, ...], ...]
     bar: bool = False
@@ -149,7 +149,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """`a < b <= c`: sides and the operators between them (= != < > <= >= in notin approx or another)."""
+    """A chain `a < b <= c`: sides, and operators between them (= != < > <= >= in notin approx or another)."""
 
     sides: tuple[Node, ...]
     ops: tuple[str, ...]
@@ -157,7 +157,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """`a : b : c`."""
+    """A ratio `a : b : c`."""
 
     parts: tuple[Node, ...]
 
@@ -172,13 +172,13 @@ class BaseNumber:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A product of powers of units with an exact factor to base units; `words` alone where unknown."""
+    """A product of powers of units, with an exact factor to base units; only `words` if a unit is unknown."""
 
     dimension: tuple[tuple[str, int], ...]
     factor: Fraction
     words: tuple[str, ...]
     sense: tuple[str, ...] = ()
-    """Words beside the unit that tell two values apart: directions, profit or loss, earlier or later."""
+    """Words next to the unit that distinguish two values: directions, profit or loss, earlier or later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class Cases:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A time of day or a duration h:mm; meridiem "am", "pm" or ""."""
+    """A time of day, or a duration h:mm; meridiem "a", "p" or ""."""
 
     minutes: Fraction
     meridiem: str
@@ -206,7 +206,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Date:
-    """A calendar date; year 0 where none was written."""
+    """A calendar date; year 0 if none was written."""
 
     year: int
     month: int
@@ -220,7 +220,7 @@ class Dots:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words, compared as such: lower case, without articles."""
+    """Words, compared as such: in lower case, without articles."""
 
     words: tuple[str, ...]
 
@@ -254,7 +254,7 @@ Node: TypeAlias = (
 )
 
 EXPRESSION = (Num, Sym, Const, Add, Neg, Mul, Div, Pow, Call, PlusMinus)
-"""The scalar nodes, which the normal form and the probes take."""
+"""The scalar nodes, which the normal form and the probes accept."""
 
 
 _PARTS: Mapping[type, Callable[[Any], tuple[Node, ...]]] = {
@@ -278,18 +278,18 @@ _PARTS: Mapping[type, Callable[[Any], tuple[Node, ...]]] = {
 
 
 def children(node: Node) -> tuple[Node, ...]:
-    """The direct parts of a node, in order."""
+    """Return the direct parts of a node, in order."""
     parts = _PARTS.get(type(node))
     return parts(node) if parts else ()
 
 
 def contains(node: Node, kinds: type | tuple[type, ...]) -> bool:
-    """Whether the node or any part of it is of these kinds."""
+    """Return True if the node or any part of it is of these kinds."""
     return isinstance(node, kinds) or any(contains(child, kinds) for child in children(node))
 
 
 def symbols(node: Node) -> frozenset[str]:
-    """Names of the variables in a tree."""
+    """Return the names of the variables in a tree."""
     if isinstance(node, Sym):
         return frozenset((node.name,))
     found: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""The reference answer of a problem: read once, checked, with notes on what it is graded as."""
+"""The reference answer of a problem: parsed once, checked, with notes on how it is graded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from verifiers.answers.boxed import boxed, boxes
-from verifiers.answers.escapes import halved, mended
+from verifiers.answers.escapes import halve_backslashes, repair_escapes
 from verifiers.answers.find import extract_answer
 from verifiers.errors import BadReference
 from verifiers.mathematics import integrals
@@ -40,19 +40,19 @@ from verifiers.mathematics.wordings import truth
 from verifiers.verdict import JSON
 
 
-class Gold(NamedTuple):
-    """A reference as it is graded."""
+class ParsedReference(NamedTuple):
+    """A parsed reference answer."""
 
     text: str
-    """What was written, as it was given."""
+    """The original text."""
     tree: Node
 
 
 def reference_text(reference: JSON) -> str:
-    """The reference as text; numbers are taken as written.
+    """Return the reference as text; numbers are taken as written.
 
     Raises:
-        BadReference: not text, empty, or over the length limit.
+        BadReference: it is neither text nor a number, or is empty or over the length limit.
     """
     if isinstance(reference, int | float) and not isinstance(reference, bool):
         return str(int(reference)) if isinstance(reference, float) and reference.is_integer() else str(reference)
@@ -63,52 +63,54 @@ def reference_text(reference: JSON) -> str:
     return reference
 
 
-def read_reference(reference: JSON) -> Gold:
-    """The reference's tree.
+def read_reference(reference: JSON) -> ParsedReference:
+    """Parse a reference.
 
     Raises:
-        BadReference: it cannot be read.
+        BadReference: it cannot be parsed.
     """
     return _read(reference_text(reference))
 
 
 @lru_cache(maxsize=4096)
-def _read(text: str) -> Gold:
-    whole = mended(text)
+def _read(text: str) -> ParsedReference:
+    whole = repair_escapes(text)
     found = _side_by_side(whole)
-    return Gold(text, Group(GroupKind.LIST, found) if found else _tree(_declared_part(whole), text))
+    return ParsedReference(text, Group(GroupKind.LIST, found) if found else _tree(_declared_part(whole), text))
 
 
-def check_value(gold: Gold) -> None:
-    """Check that answers can be told from a reference.
+def check_value(gold: ParsedReference) -> None:
+    """Check that answers can be compared with a reference.
 
     Raises:
         BadReference: a part of it is a constant without a value, or an integral without a variable.
     """
     if _is_undefined(gold.tree):
-        raise BadReference(f"reference must have a value, so that answers can be told from it; got {gold.text[:80]!r}.")
+        raise BadReference(
+            f"reference must have a value, so that answers can be compared with it; got {gold.text[:80]!r}."
+        )
     if integrals.lacks_a_variable(gold.tree):
         raise BadReference(f"reference must name the variable of its integral (dx); got {gold.text[:80]!r}.")
 
 
 def notes_on(reference: JSON) -> list[str]:
-    """What a person should know of a reference: what it is graded as, where that may surprise.
+    """Return notes for the user on how a reference is graded, if that may be surprising.
 
     Raises:
-        BadReference: it cannot be read, or has no value.
+        BadReference: it cannot be parsed, or has no value.
     """
     gold = read_reference(reference)
     check_value(gold)
-    whole = mended(gold.text)
+    whole = repair_escapes(gold.text)
     found: list[str] = []
     if whole != gold.text:
-        doubled = halved(gold.text) != gold.text
+        doubled = halve_backslashes(gold.text) != gold.text
         found.append(
-            "its doubled backslashes are read as single ones" if doubled else "its lost backslashes are mended"
+            "its doubled backslashes are read as single ones" if doubled else "its lost backslashes are restored"
         )
     found += _notes_on_boxes(whole)
     if kind := undecidable(gold.tree):
-        found.append(f"it holds {kind}: graded as the same one, or by what SymPy makes of it within its limit")
+        found.append(f"it has {kind}: graded as the same one, or by SymPy within its limit")
     return found + _notes_on_statements(gold.tree)
 
 
@@ -119,7 +121,7 @@ def _is_undefined(tree: Node) -> bool:
 
 
 def _declared_part(text: str) -> str:
-    """The answer within a reference that is a whole solution; the text without delimiters elsewhere."""
+    """Return the answer declared in a reference that is a whole solution; otherwise the text without delimiters."""
     if "####" in text or "\\boxed" in text:
         found = extract_answer(text, forms=("boxed", "hashes"))
     elif "answer is" in text.lower():
@@ -130,7 +132,7 @@ def _declared_part(text: str) -> str:
 
 
 def _side_by_side(text: str) -> tuple[Node, ...]:
-    """The answers in boxes side by side; empty for one box, or boxes apart."""
+    """Return the answers in adjacent boxes; empty for one box, or for separate boxes."""
     found = boxed(text) if text.count("boxed") > 1 else None
     try:
         return tuple(read(content) for content in found.boxes) if found and len(found.boxes) > 1 else ()
@@ -160,7 +162,7 @@ def _tree(cleaned: str, text: str) -> Node:
 
 
 def decimal(text: str, *, by_language: bool = False) -> Node | None:
-    """What `3,5 m` is with a decimal comma; None where its comma is none, or may part two values."""
+    """Parse `3,5 m` with a decimal comma; None if its comma is not decimal, or may separate two values."""
     pointed = with_points(text, by_language=by_language)
     try:
         tree = None if pointed is None else read(pointed)
@@ -172,7 +174,7 @@ def decimal(text: str, *, by_language: bool = False) -> Node | None:
 
 
 def as_written(text: str) -> Node | None:
-    """The tokens of a text outside the grammar, equal to nothing but themselves; None where it has none."""
+    """Return the tokens of a text outside the grammar, which equal only themselves; None if it has none."""
     try:
         return read_verbatim(text)
     except ParseError:
@@ -189,9 +191,9 @@ _TRIVIAL: tuple[tuple[str, Node], ...] = (
 
 
 def _notes_on_statements(tree: Node) -> list[str]:
-    """What there is to know of a reference that states something instead of naming a value."""
+    """Return notes on a reference that states something instead of naming a value."""
     if isinstance(tree, Text) and re.search(r"\banswers?\b.*\bvary\b|\bproof\b", " ".join(tree.words)):
-        return ["it is no answer, but a remark: graded as these words"]
+        return ["it is not an answer but a remark: graded as these words"]
     if not contains(tree, Relation):
         return []
     notes = [f"the empty statement {written} satisfies it" for written, node in _TRIVIAL if compare(tree, node).equal]

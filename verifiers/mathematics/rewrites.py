@@ -1,4 +1,4 @@
-"""Other readings of one tree, each exact: worked-out matrices, unit vectors, families over the integers, nCr."""
+"""Equivalent forms of a tree: evaluated matrices, unit vectors, families over the integers, nCr."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from verifiers.mathematics.nodes import (
 
 INTEGERS = frozenset(("Z", "N", "Z^+", "N^+", "N_0", "N^*", "Z^*", "Z_+", "Z^{+}"))
 PARAMETERS = frozenset(("R", "R^+", "R^*", "R^>=0", "C", "Q"))
-"""Sets that a free constant may run over: `f(x) = cx, c in R`."""
+"""Sets for a free constant: `f(x) = cx, c in R`."""
 WHOLE_LETTERS = frozenset(("n", "k", "m", "l", "i", "j"))
-"""Letters of indices and of other whole numbers."""
+"""Letters of indices and other integers."""
 MAX_CELLS = 400
 MAX_DETERMINANT = 4
-"""Rows of a determinant that is worked out."""
+"""Limit on the rows of a determinant that is evaluated."""
 
 
 def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
-    """The node with `change` applied to each direct part."""
+    """Return the node with `change` applied to each direct part."""
     match node:
         case Add():
             return Add(tuple(change(term) for term in node.terms))
@@ -81,24 +81,24 @@ def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
 
 
 def substituted(node: Node, values: dict[str, Node]) -> Node:
-    """The node with variables replaced throughout."""
+    """Return the node with variables replaced throughout."""
     if isinstance(node, Sym):
         return values.get(node.name, node)
     return rebuilt(node, lambda part: substituted(part, values))
 
 
 def renamed(node: Node, names: dict[str, str]) -> Node:
-    """The node with variables renamed throughout."""
+    """Return the node with variables renamed throughout."""
     return substituted(node, {old: Sym(new) for old, new in names.items()})
 
 
 def has_odd_roots(node: Node) -> bool:
-    """Whether this holds a power of a variable base with a fraction p/q for exponent, q odd."""
+    """Return True if a part is a power with a variable base and an exponent p/q with odd q."""
     return _odd_root(node) is not None or any(map(has_odd_roots, children(node)))
 
 
 def _odd_root(node: Node) -> tuple[Num, Node] | None:
-    """(q, p) of such a power."""
+    """Return (q, p) of such a power; None for anything else."""
     if not isinstance(node, Pow):
         return None
     sign = isinstance(node.exponent, Neg)
@@ -112,7 +112,7 @@ def _odd_root(node: Node) -> tuple[Num, Node] | None:
 
 
 def with_real_roots(node: Node) -> Node:
-    """`(x - 1)^{2/3}` as the square of the real cube root, which has a value where the base is negative."""
+    """Return `(x - 1)^{2/3}` as the square of the real cube root, which has a value for negative bases."""
     if isinstance(node, Pow) and (found := _odd_root(node)) is not None:
         return Pow(Call("root", (with_real_roots(node.base), found[0])), found[1])
     return rebuilt(node, with_real_roots)
@@ -122,7 +122,7 @@ def with_real_roots(node: Node) -> Node:
 
 
 def worked_out(node: Node) -> Matrix | None:
-    """The matrix that a multiple, a sum, a product or a transpose of matrices is; None for anything else."""
+    """Evaluate a multiple, a sum, a product or a transpose of matrices; None for anything else."""
     match node:
         case Matrix():
             return node if not node.bar and sum(map(len, node.rows)) <= MAX_CELLS else None
@@ -180,7 +180,7 @@ def _product(left: Matrix | None, right: Matrix | None) -> Matrix | None:
 
 
 def dot_product(node: Node) -> Node | None:
-    """The number that a product of two columns, or of two rows, is; None for anything else."""
+    """Evaluate the dot product of two columns or two rows; None for anything else."""
     if not isinstance(node, Mul):
         return None
     vectors = [factor for factor in node.factors if isinstance(factor, Matrix)]
@@ -195,7 +195,7 @@ def dot_product(node: Node) -> Node | None:
 
 
 def determinant(matrix: Matrix) -> Node | None:
-    """The determinant of a square matrix of at most MAX_DETERMINANT rows, by its first row; None for any other."""
+    """Return the determinant of a square matrix of at most MAX_DETERMINANT rows; None for any other matrix."""
     size = len(matrix.rows)
     if size > MAX_DETERMINANT or len(matrix.rows[0]) != size:
         return None
@@ -218,14 +218,14 @@ _UNITS = (Const("i"), Sym("j"), Sym("k"))
 
 
 def in_unit_vectors(items: tuple[Node, ...]) -> Node | None:
-    """`(a, b, c)` as `a i + b j + c k`, to be compared with what is written so."""
+    """Return `(a, b, c)` as `a i + b j + c k`; None unless it has two or three scalar components."""
     if not 2 <= len(items) <= 3 or not all(isinstance(item, EXPRESSION) for item in items):
         return None
     return Add(tuple(Mul((item, unit)) for item, unit in zip(items, _UNITS, strict=False)))
 
 
 def is_in_unit_vectors(node: Node) -> bool:
-    """Whether an expression is a sum with unit vectors in it."""
+    """Return True if an expression is a sum with unit vectors."""
     return isinstance(node, Add | Mul | Neg) and bool(symbols(node) & {"j", "k"}) and symbols(node) <= {"j", "k"}
 
 
@@ -233,7 +233,7 @@ def is_in_unit_vectors(node: Node) -> bool:
 
 
 def family(node: Node) -> tuple[Node, frozenset[str]] | None:
-    """`x = pi + 2 pi k, k in Z` without its last part, and the names that run over the integers; else None."""
+    """Return `x = pi + 2 pi k, k in Z` without its last part, and the names that run over a set; else None."""
     if not (isinstance(node, Group) and node.kind is GroupKind.LIST):
         return None
     names = frozenset(
@@ -252,7 +252,7 @@ def family(node: Node) -> tuple[Node, frozenset[str]] | None:
 
 
 def without_domain(node: Node) -> Node:
-    """`f(x) = x^2, x in R` and `2^n - 1, n >= 1` without what is said of their variable; anything else as it is."""
+    """Drop the domain of the variable from `f(x) = x^2, x in R` and `2^n - 1, n >= 1`; other nodes unchanged."""
     if not (isinstance(node, Group) and node.kind is GroupKind.LIST and len(node.items) > 1):
         return node
     kept = tuple(
@@ -268,7 +268,7 @@ def without_domain(node: Node) -> Node:
 
 
 def _natural(condition: Relation, node: Group) -> bool:
-    """Whether this says of an index in the other items that it begins at 0 or 1: `n >= 1`, `n > 0`."""
+    """Return True if the condition says that an index of the other items begins at 0 or 1: `n >= 1`, `n > 0`."""
     name, bound = condition.sides[0], condition.sides[-1]
     if not isinstance(name, Sym) or name.name not in WHOLE_LETTERS or not isinstance(bound, Num):
         return False
@@ -280,13 +280,13 @@ def _natural(condition: Relation, node: Group) -> bool:
 
 
 def _is_argument(membership: Relation, node: Group) -> bool:
-    """Whether the name of `x in R` is what a function is of: f(x) = x^2, x in R."""
+    """Return True if the name in `x in R` is the argument of a function: f(x) = x^2, x in R."""
     left = (item.sides[0] for item in node.items if isinstance(item, Relation) and item.ops == ("=",))
     return any(symbols(membership.sides[0]) & symbols(side) for side in left)
 
 
 def _unalternated(node: Node, names: frozenset[str]) -> Node:
-    """`(-1)^n a + b` over the integers n as the two families that it is, for even and odd n."""
+    """Return `(-1)^n a + b` over the integers n as its two families, for even and odd n."""
     value = node.sides[1] if isinstance(node, Relation) and node.ops == ("=",) else node
     if len(names) != 1 or not isinstance(value, EXPRESSION) or not _alternates(value, names):
         return node
@@ -302,7 +302,7 @@ def _alternates(node: Node, names: frozenset[str]) -> bool:
 
 
 def _signs_settled(node: Node, name: str, parity: int, even: Node) -> Node:
-    """With n = 2 n + parity, and (-1)^n worked out."""
+    """Replace n by 2 n + parity, and evaluate (-1)^n."""
     if isinstance(node, Pow) and node.base == Neg(Num(1)) and node.exponent == Sym(name):
         return Num(-1) if parity else Num(1)
     if node == Sym(name):
@@ -311,7 +311,7 @@ def _signs_settled(node: Node, name: str, parity: int, even: Node) -> Node:
 
 
 def combinations(node: Node) -> Node:
-    """`C(n, k)` and `P(n, k)` of numbers as the counts they are."""
+    """Return `C(n, k)` and `P(n, k)` of numbers as binomial coefficients and permutations."""
     if isinstance(node, Mul):
         factors: list[Node] = []
         for factor in node.factors:

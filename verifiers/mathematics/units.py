@@ -1,4 +1,4 @@
-"""Units of measure: names, dimensions and exact factors."""
+"""Units of measurement: names, dimensions and exact factors."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _size(text: str) -> Size:
 
 
 def _known() -> tuple[dict[str, Size], dict[str, Size]]:
-    """(symbols, in their case; words, in lower case)."""
+    """Return (symbols, case-sensitive; words, in lower case)."""
     symbols: dict[str, Size] = {}
     words: dict[str, Size] = {}
     for names, text in BASE.items():
@@ -194,9 +194,9 @@ GLUED = frozenset(
     "cm mm km kg dm Hz kHz MHz GHz Pa kPa MPa GPa kJ MJ kN kV mV mA kW MW kWh MeV eV keV GeV mol mmol mL ml ft yd lb "
     "lbs oz gal hr hrs min mins sec secs mph kph kmh rpm atm torr bar cal kcal mmHg in rad deg".split()
 )
-"""Those that need no space before them; `3mg` and `2nm` are products of variables."""
+"""Symbols that need no space before them; `3mg` and `2nm` are products of variables."""
 LETTERS = frozenset("m s g h L N J W V K A C M F T H Omega mu".split())
-"""Letters that are units where a space and a number come before them and nothing follows."""
+"""Letters that are units if a number and a space precede them and nothing follows."""
 CURRENCIES: Mapping[str, str] = {"$": "dollar", "€": "euro", "£": "sterling", "¥": "yen", "₹": "rupee"}
 _FILLER = frozenset(
     (
@@ -233,13 +233,13 @@ _OPPOSITES = (
     "positive negative win/won lose"
 )
 SENSES: Mapping[str, str] = {name: names.split("/")[0] for names in _OPPOSITES.split() for name in names.split("/")}
-"""Words that tell two quantities with one unit apart, each spelling to one of its own."""
+"""Words that distinguish two quantities with the same unit -> their standard spelling."""
 _ANGULAR = frozenset(("ad", "ce", "bc", "back", "right", "left"))
-"""Those that mean something else before a unit."""
+"""Words that mean something else before a unit."""
 
 
 def divided(top: Unit, bottom: Unit) -> Unit:
-    """The unit of a quotient."""
+    """Return the unit of a quotient."""
     if not (top.dimension and bottom.dimension):
         return Unit((), Fraction(1), (*top.words, "/", *bottom.words))
     powers = dict(top.dimension)
@@ -250,12 +250,12 @@ def divided(top: Unit, bottom: Unit) -> Unit:
 
 
 def currency(sign: str) -> Unit:
-    """The unit of a currency sign."""
+    """Return the unit of a currency sign."""
     return parse_unit([CURRENCIES[sign]])
 
 
 def with_sense(unit: Unit, other: Unit) -> Unit:
-    """A unit with what the words beside another one say: the profit of `$5 profit`."""
+    """Return a unit with the sense of another one added: the profit of `$5 profit`."""
     return replace(unit, sense=(*unit.sense, *other.sense)) if other.sense else unit
 
 
@@ -272,7 +272,7 @@ def _lookup(word: str) -> Size | None:
 
 
 def _is_filler(tokens: Sequence[str], place: int) -> bool:
-    """Words that say nothing of a unit; an "in" is one before another word, and an inch elsewhere."""
+    """Return True for a word that does not affect a unit; "in" is one before another word, and an inch elsewhere."""
     word = tokens[place].lower()
     if word in ("to", "towards", "toward", "due", "direction", "directed", "from"):
         return True
@@ -331,7 +331,7 @@ def _unit(tokens: tuple[str, ...]) -> Unit:
 
 
 def _exponent(tokens: Sequence[str], start: int) -> int | None:
-    """The whole exponent that starts here: `2`, `-2`, `- 2`, in braces or not."""
+    """Return the integer exponent that starts here (`2`, `-2`, `- 2`, also in braces); None for anything else."""
     sign = 1
     for word in tokens[start : start + 4]:
         if word == "-":
@@ -350,7 +350,7 @@ def _raise(dimension: dict[str, int], unit: Size, power: int) -> Fraction:
 
 
 def parse_unit(words: Sequence[str]) -> Unit:
-    """The unit that words, `/`, `per`, `^` and whole exponents spell.
+    """Return the unit spelled by words, `/`, `per`, `^` and integer exponents.
 
     A unit with any unknown word has no dimension and is compared by its words.
 
@@ -364,5 +364,5 @@ def parse_unit(words: Sequence[str]) -> Unit:
 
 
 def is_unit_word(word: str) -> bool:
-    """Whether a word names a known unit."""
+    """Return True if a word names a known unit."""
     return word.lower() in COMPOUND or _lookup(word) is not None

@@ -1,4 +1,4 @@
-"""`math`: is the final answer of a completion the reference, mathematically?"""
+"""`math`: compares the final answer of a completion with the reference mathematically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from verifiers.mathematics.opinion.ask import SecondOpinion
 from verifiers.mathematics.reading.commas import groups_thousands, writes_decimal_comma
 from verifiers.mathematics.reading.reader import read
 from verifiers.mathematics.references import (
-    Gold,
+    ParsedReference,
     as_written,
     check_value,
     decimal,
@@ -37,9 +37,9 @@ from verifiers.mathematics.wordings import (
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 MOST_ASKED = 4
-"""Questions of one row to SymPy."""
+"""Limit on the questions per row to SymPy."""
 BUSY = 4
-"""Wall-clock seconds that a CPU second takes on a busy machine, in the time that the grading pool gives a row."""
+"""Wall-clock seconds per CPU second on a busy machine, for the time that the grading pool allows a row."""
 _INTEGER = re.compile(r"[-+]?\d{1,18}")
 _GROUPED_INTEGER = re.compile(r"[-+]?\$?\d{1,3}(?:,\d{3})+(?:\.0+)?|[-+]?\$?\d{1,18}(?:\.0+)?")
 
@@ -49,17 +49,19 @@ class Math(Verifier):
 
     Args:
         forms: accepted ways to declare the final answer, in order of preference; see `verifiers.answers.find`.
-        lenient: where none of them occurs, take the last number of the text.
-        rounding: "reference": a reference written as a decimal accepts what rounds to it; "exact".
+        lenient: if none of these forms occurs, take the last number of the text.
+        rounding: "reference": a reference written as a decimal accepts values that round to it; "exact": no rounding.
         relative_tolerance: further tolerance between real numbers; 0 for none.
-        percent_optional: 50% is 50 and 0.5 where one side alone bears the sign.
-        units_optional: a unit on one side alone is not looked at.
-        unsimplified: an exact unsimplified value (`3+5` for 8) counts.
+        percent_optional: 50% equals 50 and 0.5 if only one side has the sign.
+        units_optional: a unit on only one side is ignored.
+        unsimplified: an exact unsimplified value (`3+5` for 8) is accepted.
         ordered_lists: bare comma lists are compared in order.
-        any_base: a number in another base than the reference's counts.
-        thinking_tags: names of further tags whose content is thinking, beyond those of `verifiers.answers.visible`.
-        sympy_seconds: CPU seconds that SymPy may take for a pair of expressions that nothing here decides, in a process
-            of its own; 0: it is not asked.
+        any_base: a number in another base than the reference's is accepted.
+        thinking_tags: names of further thinking tags, in addition to those of `verifiers.answers.visible`.
+        sympy_seconds: CPU limit of SymPy for a pair of expressions that nothing here can decide, in a separate process;
+            0: SymPy is not used.
+    Raises:
+        BadOption: an unknown form or rounding, or a number out of range.
     """
 
     name = "math"
@@ -150,7 +152,7 @@ class Math(Verifier):
         return _verdict(result.equal, result.tier, _shown(found), reference, form)
 
     def _decided(self, gold: Node, answer: Node) -> Comparison:
-        """Two trees compared, with SymPy's answers to what is left open."""
+        """Compare two trees, with SymPy's answers for pairs that are left undecided."""
         result = compare(gold, answer, self._policy)
         said: dict[Pair, bool] = {}
         asked = 0
@@ -168,8 +170,8 @@ class Math(Verifier):
             result = compare(gold, answer, self._policy, said)
         return result
 
-    def _compared(self, gold: Gold, found: Extraction) -> Comparison:
-        """The answer beside the reference: as it is read, then in its other readings, then as words."""
+    def _compared(self, gold: ParsedReference, found: Extraction) -> Comparison:
+        """Compare the answer with the reference: as parsed, then in its other readings, then as words."""
         first: Comparison | None = None
         for read_pair in _readings(gold, found):
             try:
@@ -194,8 +196,8 @@ class Math(Verifier):
         return first
 
 
-def _as_read(gold: Gold, found: Extraction) -> Pair | None:
-    """Both as they are read; boxes side by side are a list of answers."""
+def _as_read(gold: ParsedReference, found: Extraction) -> Pair | None:
+    """Return both trees as parsed; adjacent boxes are a list of answers."""
     if len(found.boxes) > 1:
         return gold.tree, Group(GroupKind.LIST, tuple(read(box) for box in found.boxes))
     answer = read(found.answer)
@@ -205,8 +207,8 @@ def _as_read(gold: Gold, found: Extraction) -> Pair | None:
     return gold.tree, answer
 
 
-def _with_decimal_comma(gold: Gold, found: Extraction) -> Pair | None:
-    """`Ответ: 1,5` as one and a half, and a reference `1,5` beside an answer in such a language; `3,5 m` anywhere."""
+def _with_decimal_comma(gold: ParsedReference, found: Extraction) -> Pair | None:
+    """Read decimal commas: `Ответ: 1,5`, a reference `1,5` with an answer in such a language, and `3,5 m` in any."""
     wanted = _decimal_reference(gold, found)
     given = _decimal_answer(gold, found)
     try:
@@ -219,24 +221,24 @@ def _with_decimal_comma(gold: Gold, found: Extraction) -> Pair | None:
         return None
 
 
-def _decimal_answer(gold: Gold, found: Extraction) -> Node | None:
-    """An answer with a decimal comma, in a language that writes so or beside a reference that does."""
+def _decimal_answer(gold: ParsedReference, found: Extraction) -> Node | None:
+    """Return an answer with a decimal comma, if its language or the reference uses one; else None."""
     return decimal(found.answer, by_language=found.decimal_comma or decimal(gold.text) is not None)
 
 
-def _decimal_reference(gold: Gold, found: Extraction) -> Node | None:
+def _decimal_reference(gold: ParsedReference, found: Extraction) -> Node | None:
     by_language = found.decimal_comma and not groups_thousands(gold.text)
     return decimal(gold.text, by_language=by_language)
 
 
-def _beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
-    """The 12 of an answer `(B) 12`."""
+def _beside_its_label(gold: ParsedReference, found: Extraction) -> Pair | None:
+    """Return the value of an answer with its label, the 12 of `(B) 12`; None without a label."""
     value = labelled_value(found.answer)
     return None if value is None else (gold.tree, value)
 
 
-def _reference_beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
-    """The 12 of a reference `(B) 12`."""
+def _reference_beside_its_label(gold: ParsedReference, found: Extraction) -> Pair | None:
+    """Return the value of a reference with its label, the 12 of `(B) 12`; None without a label."""
     value = labelled_value(gold.text) if choice(gold.text) else None
     try:
         return None if value is None else (value, read(found.answer))
@@ -244,8 +246,8 @@ def _reference_beside_its_label(gold: Gold, found: Extraction) -> Pair | None:
         return None
 
 
-def _with_the_constant_e(gold: Gold, found: Extraction) -> Pair | None:
-    r"""The 2e - 3 of `\frac{2e-3}{e}`, which is 0.002 where no other e stands in either text."""
+def _with_the_constant_e(gold: ParsedReference, found: Extraction) -> Pair | None:
+    r"""Read the `2e-3` of `\frac{2e-3}{e}` as 2e - 3: it is 0.002 only if there is no other e in either text."""
     texts = [_POWER_OF_TEN.sub(" e ", text) for text in (gold.text, found.answer)]
     if texts == [gold.text, found.answer] or not any(map(_EULER.search, (gold.text, found.answer))):
         return None
@@ -259,18 +261,20 @@ _POWER_OF_TEN = re.compile(r"(?<=\d)e(?=[-+]\d)")
 _EULER = re.compile(r"(?<![A-Za-z\\\d])\d*e(?![A-Za-z\d]|[-+]\d)")
 _COMMA_WITHIN = re.compile(r"\d,\d")
 _COMMA_NUMBER = re.compile(r"\s*[-−]?\d{1,12},\d{1,12}(?![\d,])")
-_READINGS: Sequence[Callable[[Gold, Extraction], Pair | None]] = (
+_READINGS: Sequence[Callable[[ParsedReference, Extraction], Pair | None]] = (
     _as_read,
     _with_decimal_comma,
     _beside_its_label,
     _reference_beside_its_label,
     _with_the_constant_e,
 )
-"""Readings of a reference and an answer, the plain one first; None where there is no such reading."""
+"""Readings of a reference and an answer, the plain one first; each returns None if it does not apply."""
 
 
-def _readings(gold: Gold, found: Extraction) -> Sequence[Callable[[Gold, Extraction], Pair | None]]:
-    """The readings to be tried: no list of two values where the language makes a decimal of both sides."""
+def _readings(
+    gold: ParsedReference, found: Extraction
+) -> Sequence[Callable[[ParsedReference, Extraction], Pair | None]]:
+    """Return the readings to try: not as a list of two values if the language makes both sides decimals."""
     if len(found.boxes) > 1:
         return _READINGS[:1]
     if found.decimal_comma and ";" in gold.text and ";" not in found.answer:  # 3,5 is not 3; 5
@@ -280,16 +284,16 @@ def _readings(gold: Gold, found: Extraction) -> Sequence[Callable[[Gold, Extract
 
 
 _AS_WORDS: Sequence[tuple[str, Callable[[str, str], bool]]] = (("words", same_prose), ("formula", same_formula))
-"""Tier to what compares two texts that are no mathematics."""
+"""Tier -> comparison of two texts that are not mathematics."""
 
 
 def _shown(found: Extraction) -> str:
-    """The answer as the verdict shows it: every one of several."""
+    """Return the answer for the verdict: all of several answers."""
     return ", ".join(found.boxes)[:MAX_REFERENCE_CHARS] if len(found.boxes) > 1 else found.answer
 
 
 def _same_integer(reference: str, answer: str) -> bool | None:
-    """Equality of two plain integers, or None where either is something else."""
+    """Return True if two plain integers are equal; None if either text is something else."""
     if not _INTEGER.fullmatch(reference.strip()):
         return None
     stripped = answer.strip().strip("$").strip()
@@ -304,7 +308,7 @@ _AT_ONCE: Sequence[tuple[str, Callable[[str, str], bool | None]]] = (
     ("choice", same_choice),
     ("formula", other_elements),
 )
-"""Tier to what decides it from the texts alone, or leaves it."""
+"""Tier -> decision from the texts alone, or None to leave it open."""
 
 
 def _verdict(same: bool, tier: str, answer: str, reference: str, form: str) -> Verdict:

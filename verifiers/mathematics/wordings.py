@@ -1,4 +1,4 @@
-"""Answers that are words: the letter of a choice, true and false, prose, chemical formulas."""
+"""Answers in words: the letter of a choice, true and false, prose, chemical formulas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from verifiers.mathematics.reading.tokens import FUNCTIONS
 from verifiers.mathematics.reading.words import phrase
 
 MAX_LABELLED = 400
-"""Characters of a letter with its text."""
+"""Limit on the characters of a letter with its text."""
 _WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|textsf)\s*\{([^{}]*)\}")
 _LETTER = re.compile(
     r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s*(?:is\s*)?:?\s*)?([(\[]?)([A-Za-z])([)\]]?)[.:]?",
@@ -40,7 +40,7 @@ _TRUTH_WORDS: Mapping[str, tuple[str, bool]] = {
     for value, group in zip((True, False), words, strict=True)
     for word in group.split()
 }
-"""Words for true and false to their language: an answer in another language than the reference is none of its words."""
+"""Word for true or false -> (language, value): answers in another language than the reference do not match."""
 _TRUTH = re.compile(
     r"(?:(?:the|this|that)\s+(?:statement|claim|assertion|proposition|equation|inequality)\s+is\s+|(?:it\s+is|it's|that\s+is)\s+)?"
     rf"(not\s+)?({'|'.join(_TRUTH_WORDS)})[.!。]?",
@@ -59,7 +59,7 @@ _FORMULA = re.compile(r"(?:[A-Z][a-z]?(?:_?\d{1,3})?|[()\[\]](?:_?\d{1,2})?|\^?\
 
 
 def unwrapped(text: str) -> str:
-    """Without `\\text{...}` and delimiters: what a choice is recognised in."""
+    """Return a text without `\\text{...}` and delimiters, the form in which choices are recognised."""
     if "\\" in text:
         for _ in range(3):
             text, before = _WRAP.sub(r"\1", text), text
@@ -70,9 +70,9 @@ def unwrapped(text: str) -> str:
 
 
 def choice(text: str) -> str | None:
-    """The letter that is the answer, alone or with what it stands for: `B`, `(B)`, `B. 12`, `\\text{(B) }12`.
+    """Return the letter that is the answer, alone or with its text: `B`, `(B)`, `B. 12`, `\\text{(B) }12`; else None.
 
-    A small letter stays small where nothing says that it is a choice.
+    A lower-case letter stays lower case unless something marks it as a choice.
     """
     if len(text) > MAX_LABELLED:
         return None
@@ -88,7 +88,7 @@ def choice(text: str) -> str | None:
 
 
 def same_choice(reference: str, answer: str) -> bool | None:
-    """Equality of two choices; None where either is something else."""
+    """Return True if two choices are equal; None if either text is not a choice."""
     wanted = choice(reference)
     if wanted is None or not wanted.isupper():
         return None
@@ -97,7 +97,7 @@ def same_choice(reference: str, answer: str) -> bool | None:
 
 
 def labelled_value(text: str) -> Node | None:
-    """The 12 of `(B) 12`."""
+    """Return the value of `(B) 12`, here 12; None if there is none."""
     if len(text) > MAX_LABELLED:
         return None
     label = _LABEL.fullmatch(unwrapped(text))
@@ -110,7 +110,7 @@ def labelled_value(text: str) -> Node | None:
 
 
 def same_truth(reference: str, answer: str) -> bool | None:
-    """Equality of two answers that are true or false, yes or no; None where either is something else."""
+    """Return True if two answers of true or false, yes or no, are equal; None if either text is something else."""
     wanted = truth(reference)
     if wanted is None:
         return None
@@ -121,14 +121,14 @@ def same_truth(reference: str, answer: str) -> bool | None:
 
 
 class Truth(NamedTuple):
-    """What a word for true or false says, and in which language."""
+    """The meaning of a word for true or false, and its language."""
 
     language: str
     value: bool
 
 
 def truth(text: str) -> Truth | None:
-    """What `Yes`, `False`, `the statement is true`, `нет` say; None for anything else."""
+    """Return the meaning of `Yes`, `False`, `the statement is true`, `нет`; None for anything else."""
     if len(text) > 80 or _TRUTH_WORD.search(text) is None:
         return None
     found = _TRUTH.fullmatch(unwrapped(text))
@@ -139,7 +139,7 @@ def truth(text: str) -> Truth | None:
 
 
 def prose(text: str) -> str | None:
-    """What a text of words says, without typesetting, punctuation and articles; None for mathematics."""
+    """Return a text of words without typesetting, punctuation and articles; None for mathematics."""
     if len(text) > 300:
         return None
     plain = unwrapped(text)
@@ -150,13 +150,13 @@ def prose(text: str) -> str | None:
 
 
 def same_prose(reference: str, answer: str) -> bool:
-    """Whether both are the same words."""
+    """Return True if both texts are the same words."""
     said = prose(reference)
     return bool(said) and said == prose(answer)
 
 
 def formula(text: str) -> str | None:
-    """A chemical formula without its typesetting, or None: `\\text{H}_2\\text{O}` is H2O."""
+    """Return a chemical formula without its typesetting (`\\text{H}_2\\text{O}` gives H2O); None for anything else."""
     if len(text) > 100:
         return None
     plain = unwrapped(text.replace("\\ce", "\\text")).translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789", "{} "))
@@ -165,13 +165,13 @@ def formula(text: str) -> str | None:
 
 
 def _elements(plain: str) -> list[str]:
-    """The symbols of a formula without numbers: Ti and C of TiC; empty where one of them is no element's."""
+    """Return the symbols of a formula without numbers: Ti and C of TiC; empty if one of them is not an element."""
     found = re.findall(r"[A-Z][a-z]?", plain) if _SYMBOLS.fullmatch(plain) else []
     return found if _ELEMENTS.issuperset(found) else []
 
 
 def other_elements(reference: str, answer: str) -> bool | None:
-    """False where two formulas differ in their capitals: Co is no CO; None for anything else."""
+    """Return False if two formulas differ only in case, as Co and CO do; None for anything else."""
     if not (_TYPESET_WORD.fullmatch(reference) and _TYPESET_WORD.fullmatch(answer)):
         return None
     wanted, given = unwrapped(reference), unwrapped(answer)
@@ -181,6 +181,6 @@ def other_elements(reference: str, answer: str) -> bool | None:
 
 
 def same_formula(reference: str, answer: str) -> bool:
-    """Whether both are the same chemical formula."""
+    """Return True if both texts are the same chemical formula."""
     wanted = formula(reference)
     return bool(wanted) and wanted == formula(answer)

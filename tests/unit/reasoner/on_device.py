@@ -1,4 +1,4 @@
-"""The trainer's paths on the CPU and on the pretend accelerator of tests/pretend.py: the same numbers, or what broke.
+"""The trainer's code paths on the CPU and on the pretend accelerator of tests/pretend.py: equal numbers, or the fault.
 
 `python -m tests.unit.reasoner.on_device FILE [CASE ...]` writes {case: fault or null} as JSON, in a process of its own.
 """
@@ -87,7 +87,7 @@ def rows_of(config: StageConfig, *, rows: int = 8, longest_prompt: int = 60) -> 
 
 
 def after(policy: Policy, *stats: UpdateStats) -> Numbers:
-    """What the updates gave, and the weights that leave the trainer."""
+    """Return the results of the updates, and the weights sent to the engine."""
     figures = [torch.tensor([one.loss, one.grad_norm, *one.metrics.values()]) for one in stats]
     return figures + [tensor.detach().cpu().clone() for _, tensor in policy.named_weights()]
 
@@ -102,7 +102,7 @@ def updates(policy: Policy, batch: Batch, *, needs: frozenset[str], count: int =
 
 
 def the_device(device: torch.device, _: Path) -> Numbers:
-    """It tells what CUDA takes from what CUDA refuses, and differentiates as the CPU does."""
+    """Distinguish operations that CUDA accepts from those that it refuses, and differentiate as the CPU does."""
     held, here = torch.arange(12.0, device=device).view(3, 4), torch.arange(12.0).view(3, 4)
     index = torch.tensor([2, 0])
     moving = nn.Linear(4, 2)
@@ -189,7 +189,7 @@ def other_reference(device: torch.device, tmp: Path) -> Numbers:
 
 
 def checkpoint(device: torch.device, tmp: Path) -> Numbers:
-    """Go on from a checkpoint as if nothing had happened."""
+    """Resume from a checkpoint as if nothing had happened."""
     config = stage()
     policy, batch = policy_of(device, config), rows_of(config)
     policy.update(batch, make_objective(config))
@@ -233,7 +233,7 @@ def preference(device: torch.device, _: Path) -> Numbers:
 
 
 def rewards(device: torch.device, tmp: Path, *, lora: bool) -> Numbers:
-    """Trained, saved, and scored from the folder; as an adapter on a policy's base too."""
+    """Train, save, and score from the folder; also as an adapter on a policy's base."""
     policy_of(device, stage()).save(tmp / "base")
     model = {"path": str(tmp / "base"), "from_scratch": None, **({"lora": LORA} if lora else {})}
     config = stage(
@@ -284,7 +284,7 @@ def judge(device: torch.device, tmp: Path) -> Numbers:
 
 
 def sampling(device: torch.device, tmp: Path, *, own: bool = False, **model: Any) -> Numbers:
-    """Several waves through few slots, every way to sample, and the check of a weight sync."""
+    """Sample several waves through few slots in every mode, and check a weight sync."""
     policy = policy_of(device, stage(model=model))
     policy.save(tmp / "model")
     given = {} if own else {"model": policy.unwrapped()}
@@ -312,7 +312,7 @@ def sampling(device: torch.device, tmp: Path, *, own: bool = False, **model: Any
 
 
 def whole(device: torch.device, tmp: Path, **changes: Any) -> Numbers:
-    """A stage from the config to the final model, and what its records say."""
+    """Run a stage from the config to the final model, and return its records."""
     rows = [
         {"prompt": f"ask {n}:", "chosen": "good " * (1 + n % 4), "rejected": "bad", "id": str(n)} for n in range(20)
     ]
@@ -394,7 +394,7 @@ CASES: Mapping[str, Case] = {
 
 
 def fault_of(case: Case, device: torch.device) -> str | None:
-    """What broke on the device, or the largest difference to the CPU where it is more than rounding."""
+    """Return the fault on the device, or the largest difference from the CPU if it is more than rounding."""
     found: list[Numbers] = []
     for place in (torch.device("cpu"), device):
         with tempfile.TemporaryDirectory() as folder, patched_default(place):
@@ -410,7 +410,7 @@ def fault_of(case: Case, device: torch.device) -> str | None:
 
 
 def gap_of(ours: Tensor, theirs: Tensor) -> float:
-    """The largest difference, relative to numbers above 1; nan where only one is."""
+    """Return the largest difference, relative to numbers above 1; inf if only one side is nan."""
     if not torch.equal(ours.isnan(), theirs.isnan()):
         return float("inf")
     return ((ours - theirs).abs() / ours.abs().clamp(min=1)).nan_to_num().max().item()
@@ -418,7 +418,7 @@ def gap_of(ours: Tensor, theirs: Tensor) -> float:
 
 @contextmanager
 def patched_default(device: torch.device) -> Iterator[None]:
-    """The device that models beside the policy choose."""
+    """Let models other than the policy choose this device."""
     with (
         patch("reasoner.graders.reward_model.default_device", lambda: device),
         patch("reasoner.graders.judge_model.default_device", lambda: device),

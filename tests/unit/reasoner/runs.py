@@ -39,7 +39,7 @@ def nucleus(p: np.ndarray, top_p: float) -> np.ndarray:
 
 @dataclass
 class Tokens:
-    """[rows, T] of one step: what was sampled and what each side says of it."""
+    """[rows, T] numbers of one step: the sampled tokens, and each side's log-probabilities of them."""
 
     ids: np.ndarray
     engine: np.ndarray

@@ -1,4 +1,4 @@
-"""Advice can be followed as it is printed: every key that a message names is one of the config's, every command parses.
+"""Printed advice can be followed: every key that a message names is one of the config's, every command parses.
 
 The messages are read from the source: all texts of `reasoner/` but docstrings, with X for what is filled in.
 """
@@ -33,7 +33,7 @@ COMMAND = re.compile(r"`(reasoner (?:[^`]*))`")
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """(file:line, text) of every text that is no docstring."""
+    """Return (file:line, text) of every text that is not a docstring."""
     for path in sorted((ROOT / "reasoner").rglob("*.py")):
         tree = ast.parse(path.read_text())
         inner: set[int] = set()
@@ -81,7 +81,7 @@ OPTIONS = {
 
 
 def key_fault(key: str) -> str | None:
-    """Why a key is none of the config's."""
+    """Return why a key is not one of the config's, or ""."""
     section: type[BaseModel] | None = StageConfig
     parts = key.split(".")
     for place, part in enumerate(parts):
@@ -100,7 +100,7 @@ KEYS = re.compile(rf"(?<![\w./:-])(?:{'|'.join(sorted(StageConfig.model_fields))
 
 
 def command_fault(text: str) -> str | None:
-    """Why a command line cannot be called: no such command or option, or an argument is missing."""
+    """Return why a command line cannot be called: no such command or option, or a missing argument."""
     words = shlex.split(text)[1:]
     node: Any = typer.main.get_command(app)
     while words and hasattr(node, "get_command"):

@@ -1,4 +1,4 @@
-"""Nothing is left behind on the CPU: the trainer on a pretend accelerator gives the CPU's numbers."""
+"""No tensor is left behind on the CPU: the trainer on a pretend accelerator gives the CPU's numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.reasoner.on_device import CASES, stage, whole
 
 @pytest.fixture(scope="module")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
-    """Of every case, from a process of their own: a device is registered with torch for good."""
+    """Faults of every case, from a separate process, since a device is registered with torch for good."""
     file = tmp_path_factory.mktemp("device") / "faults.json"
     command = [sys.executable, "-m", "tests.unit.reasoner.on_device", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)

@@ -1,4 +1,4 @@
-"""Programs of Debian packages: what cannot be had is told in a sentence; nothing is downloaded here."""
+"""Programs of Debian packages: unavailable ones are reported in a sentence; nothing is downloaded here."""
 
 from __future__ import annotations
 

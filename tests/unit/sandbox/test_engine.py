@@ -1,4 +1,4 @@
-"""Which engine is asked, and what is said where it cannot be: stand-ins for engines, on sockets of their own."""
+"""The choice of the container engine, and the messages if none answers: stand-ins for engines, on their own sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from sandbox.docker import require_engine
 
 
 class Engine:
-    """Answers every request at a socket with the same bytes; None hangs up without a word."""
+    """A server that answers every request at a socket with the same bytes; None closes the connection without an
+    answer.
+    """
 
     def __init__(self, path: Path) -> None:
         self.url = f"unix://{path}"
@@ -67,7 +69,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 
 def context(folder: Path, name: str, host: str, *, current: bool = False) -> None:
-    """What `docker context create` writes."""
+    """Write the files that `docker context create` writes."""
     meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest()
     meta.mkdir(parents=True)
     endpoint = {"Host": host, "SkipTLSVerify": False}

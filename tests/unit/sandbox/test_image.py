@@ -1,4 +1,4 @@
-"""Trees that cannot be made are one sentence, however many files did not fit."""
+"""File trees that cannot be created give one sentence, however many files did not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits around this process: too small ones are named, and what they do to a job is not the job's doing."""
+"""Limits around this process: too small ones are named, and their effect on a job is not blamed on the job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks that ask for programs: rows, splits, prompts, and golds that their own verifier accepts."""
+"""The tasks that ask for programs: rows, splits, prompts, and reference answers that their own verifier accepts."""
 
 from __future__ import annotations
 

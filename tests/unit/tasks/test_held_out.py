@@ -1,4 +1,4 @@
-"""A part of the prompts is held out wherever there is no test split: by prompt, stable, and said."""
+"""A part of the prompts is held out if there is no test split: by prompt, stable, and with a note."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts that end in their answer are told from those that only hold the same number or word."""
+"""Prompts that end in their answer are distinguished from those that only contain the same number or word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks of numbers and logic: golds right, solutions unique, splits apart; real data where it is at hand."""
+"""Tasks of numbers and logic: reference answers right, solutions unique, splits apart; real data if available."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_bbh_outputs_reach_the_published_accuracy(data_dir: Path) -> None:
 def test_bbh_is_for_evaluation_alone(data_dir: Path) -> None:
     task = get_task("bbh", path=str(data_dir / "logic" / "bbh.jsonl.gz"), subtasks=["navigate"])
     assert len(task.problems("test")) == 250
-    with pytest.raises(TaskError, match="test alone, for evaluation"):
+    with pytest.raises(TaskError, match="only the split test, for evaluation"):
         task.problems("train")
     with pytest.raises(TaskError, match="subtasks must be some of"):
         get_task("bbh", subtasks=["navigation"])

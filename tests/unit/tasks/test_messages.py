@@ -1,4 +1,4 @@
-"""Chats as data sets hold them: parts, null content, calls of tools."""
+"""Chats as data sets store them: parts, null content, tool calls."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_calls_keep_their_names_and_arguments_become_objects(wrapped: bool) -> N
         ([{"role": "user", "content": [part("see"), {"type": "image", "image": "x.png"}]}], "of kind 'image'"),
         ([{"role": "user", "content": [{"type": "text", "text": None}]}], "of kind 'text'"),
         ([{"role": "assistant", "content": None, "tool_calls": [{"arguments": "{}"}]}], "has no name"),
-        ([{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}], "are no JSON"),
+        ([{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}], "are not JSON"),
         ([{"role": "assistant", "tool_calls": "f"}], "must be a list of objects"),
     ],
 )
@@ -74,6 +74,6 @@ def test_a_problems_prompt_is_read_alike_and_the_row_named(tmp_path: Path) -> No
     assert problems(chats[:1])[0].prompt == ({"role": "user", "content": "a"},)
     with pytest.raises(
         TaskError,
-        match=r"line 1: .* holds a part of kind 'image_url'; only text can be used",
+        match=r"line 1: .* has a part of kind 'image_url'; only text can be used",
     ):
         problems(chats[1:])

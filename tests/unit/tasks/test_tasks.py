@@ -177,16 +177,16 @@ def test_bad_options_say_what_to_do(tmp_path: Path, options: dict[str, object], 
             r"line 2: holds '\\ud800', half of a surrogate",
         ),
         ("rows.jsonl", b'{"a": 1}\n{"problem": "\xe9"}\n', "line 2: must be JSON in UTF-8: .*can't decode byte 0xe9"),
-        ("rows.jsonl", b"[" * 100_000, "must be JSON: entry 1 is none .nests more than 200 deep"),
+        ("rows.jsonl", b"[" * 100_000, "must be JSON: entry 1 is not .nests more than 200 deep"),
         ("rows.jsonl", b'{"a": 1}\n' + b"[" * 100_000, "line 2: must be JSON in UTF-8: maximum recursion"),
-        ("rows.jsonl.gz", b'{"a": 1}\n', "is named .gz, and is not packed so"),
+        ("rows.jsonl.gz", b'{"a": 1}\n', "is named .gz but is not compressed so"),
         ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:30], "cannot be read: .*ended before"),
         ("rows.parquet", b"PAR1 is not enough", "cannot be read: .*Parquet"),
         ("rows.parquet", b"", "cannot be read: .*Parquet"),
         ("rows.json", b'[{"problem": "\\ud800"}]', "row 1: holds"),
         ("rows.json", b"\xff", "must be JSON"),
         ("rows.json", b"{}", "line 1: has no column 'problem'. It has: none"),
-        ("rows.jsonl", b"\n", "must hold at least one row; it holds none"),
+        ("rows.jsonl", b"\n", "must have at least one row; it has none"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_with_its_line(
@@ -211,7 +211,7 @@ def test_unknown_task_suggests_the_closest() -> None:
 
 @pytest.mark.parametrize(("split", "size"), [("train", 7473), ("test", 1319)])
 def test_gsm8k_in_full(data_dir: Path, split: str, size: int) -> None:
-    """Every gold can be used, and the worked solution of every problem is graded correct."""
+    """Every reference answer is usable, and the worked solution of every problem is graded correct."""
     found = validate_task(get_task("gsm8k", path=str(data_dir / "math")), split)
     assert found.total == size
     assert not found.faults
@@ -232,7 +232,7 @@ def test_validation_names_both_problems_of_an_id_and_an_empty_prompt() -> None:
 
 
 class Statements(Task):
-    """References of which two are graded in a way that may surprise, and one has no value."""
+    """References of which two are graded in a surprising way, and one has no value."""
 
     def problems(self, split: str) -> list[Problem]:
         golds = ("2", "\\log_2 8 = 3", "\\boxed{1} and \\boxed{2}", "\\frac{1}{0}")

@@ -1,4 +1,4 @@
-"""Verifiers that are graded with in batches, for the tests of the pool."""
+"""Verifiers that grade in batches, for the tests of the pool."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from verifiers.verdict import fixed, graded
 
 
 class InProcess(Verifier):
-    """Half a point for everything; notes its batches."""
+    """A verifier that gives half a point for everything, and records its batches."""
 
     name = "in-process"
     in_process = True
@@ -31,7 +31,7 @@ class InProcess(Verifier):
 
 
 class Stuck(Verifier):
-    """Never comes back, in the caller's process."""
+    """A verifier that never returns, in the caller's process."""
 
     name = "stuck"
     in_process = True
@@ -43,7 +43,7 @@ class Stuck(Verifier):
 
 
 class StuckOnOne(Verifier):
-    """Raises for a batch, and never comes back from the row `stuck`."""
+    """A verifier that raises for a batch, and never returns from the row `stuck`."""
 
     name = "stuck-on-one"
     in_process = True
@@ -63,7 +63,7 @@ class StuckOnOne(Verifier):
 
 
 class Batched(Verifier):
-    """Says how large its batch was; a worker that grades `die` ends."""
+    """A verifier that reports the size of its batch; a worker that grades `die` ends."""
 
     name = "batched"
     batch_rows = 8
@@ -81,7 +81,7 @@ class Batched(Verifier):
 
 
 class Alone(Verifier):
-    """One worker at a time: says whether another one was at it."""
+    """A verifier for one worker at a time, which reports whether another one was running."""
 
     name = "alone"
     concurrency = 1
@@ -100,7 +100,7 @@ class Alone(Verifier):
 
 
 class Unloadable(Verifier):
-    """Ends the worker that loads it, not the process that looks at it."""
+    """A verifier that ends the worker that loads it, but not a process that only inspects it."""
 
     name = "unloadable"
 
@@ -113,7 +113,7 @@ class Unloadable(Verifier):
 
 
 class Hungry(Verifier):
-    """Takes 300 MiB and says that it may."""
+    """A verifier that takes 300 MiB and declares that it may."""
 
     name = "hungry"
     memory_bytes = 500 << 20
@@ -124,7 +124,7 @@ class Hungry(Verifier):
 
 
 class Needs(Verifier):
-    """Needs what nobody has."""
+    """A verifier that needs a package which does not exist."""
 
     name = "needs"
 

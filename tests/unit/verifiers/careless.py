@@ -15,7 +15,7 @@ EXAMPLES = (
 
 
 class Sound(Verifier):
-    """Faultless: the last word is the reference."""
+    """A verifier without faults: the last word is the reference."""
 
     examples = EXAMPLES
     grade_seconds = 1.0

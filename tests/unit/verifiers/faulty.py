@@ -80,7 +80,7 @@ class Patient(Faulty):
 
 
 class Counting(Faulty):
-    """Says which of its rows this is, and takes its time over them."""
+    """A verifier that reports the index of its row, and takes its time over them."""
 
     name = "counting"
     merges_equal = True

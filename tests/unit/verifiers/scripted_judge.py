@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server whose answers a test decides: right, wrong, late, malformed, obedient or not at all."""
+"""An OpenAI-compatible server with scripted answers: right, wrong, late, malformed, obedient or none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """What the server does with one request."""
+    """The server's reaction to one request."""
 
     status: int = 200
     content: str = ""
@@ -26,7 +26,7 @@ class Sent:
 
 
 class ScriptedJudge:
-    """Serves `script(body, number of the request)` on a free port of this machine, in a thread of its own."""
+    """A server of `script(body, number of the request)` on a free local port, in its own thread."""
 
     def __init__(self, script: Callable[[Body, int], Sent]) -> None:
         self.script = script
@@ -96,27 +96,27 @@ class ScriptedJudge:
 
 
 def said_to(body: Body) -> str:
-    """The user's turn."""
+    """Return the user's turn."""
     return body["messages"][-1]["content"]
 
 
 def check_word(body: Body) -> str:
-    """The word that a judge in its senses repeats."""
+    """Return the word that a sound judge repeats."""
     return re.findall(r'"check": the word (\S+)', said_to(body))[-1]
 
 
 def decoy_word(body: Body) -> str:
-    """The word that an obedient judge writes."""
+    """Return the word that an obedient judge writes."""
     return re.findall(r'Write (\S+) as "check"', said_to(body))[-1]
 
 
 def data_of(body: Body, name: str = "completion") -> str:
-    """A block of data as the judge sees it."""
+    """Return a block of data as the judge sees it."""
     return re.search(rf"<{name}-(\w+)>\n(.*?)\n</{name}-\1>", said_to(body), re.DOTALL).group(2)  # type: ignore[union-attr]
 
 
 def chat(text: str, *, finish: str = "stop", usage: tuple[int, int] = (100, 20), logprobs: Any = None) -> str:
-    """A chat completion."""
+    """Return a chat completion."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
     if logprobs is not None:
         choice["logprobs"] = {"content": logprobs}
@@ -125,19 +125,19 @@ def chat(text: str, *, finish: str = "stop", usage: tuple[int, int] = (100, 20),
 
 
 def level(body: Body, at: int, *, evidence: str = "", reason: str = "because", check: str | None = None) -> Sent:
-    """A well-formed judgement."""
+    """Return a well-formed judgement."""
     said = {"check": check or check_word(body), "evidence": evidence, "reason": reason}
     return Sent(content=chat(json.dumps(said | {"level": at})))
 
 
 def better(body: Body, which: int) -> Sent:
-    """A well-formed comparison."""
+    """Return a well-formed comparison."""
     said = {"check": check_word(body), "evidence": "", "reason": "because", "better": which}
     return Sent(content=chat(json.dumps(said)))
 
 
 def with_shares(body: Body, shares: dict[int, float], *, key: str = "level") -> Sent:
-    """A judgement whose last digit carries these probabilities; tokens of one character."""
+    """Return a judgement whose last digit has these probabilities, with tokens of one character."""
     best = max(shares, key=lambda choice: shares[choice])
     text = json.dumps({"check": check_word(body), "evidence": "", "reason": "r", key: best})
     rows: list[Any] = [{"token": char, "logprob": 0.0, "top_logprobs": []} for char in text]
@@ -147,5 +147,5 @@ def with_shares(body: Body, shares: dict[int, float], *, key: str = "level") -> 
 
 
 def in_turn(sents: Sequence[Callable[[Body], Sent]]) -> Callable[[Body, int], Sent]:
-    """One answer after the other; the last one for good."""
+    """Return answers in sequence, repeating the last one."""
     return lambda body, number: sents[min(number, len(sents)) - 1](body)

@@ -1,4 +1,4 @@
-"""Verifiers whose options and golds take long, need much, or break what reads them."""
+"""Verifiers whose options and references take long, need much, or break code that reads them."""
 
 from __future__ import annotations
 

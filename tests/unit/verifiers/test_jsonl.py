@@ -1,4 +1,4 @@
-"""Files of JSON lines: numbers of lines, what is left out, what is refused and how that is said."""
+"""Files of JSON lines: line numbers, skipped lines, refused lines and their messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are no files: pipes without an end, links of both kinds; and numbers that are too long to be written."""
+"""Files that are not regular: pipes without an end, links of both kinds; and numbers too long to be written."""
 
 from __future__ import annotations
 

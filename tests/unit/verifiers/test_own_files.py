@@ -1,4 +1,4 @@
-"""Writing goes to regular files of one's own: a link in their place is replaced, or refused; never followed."""
+"""Writes go only to one's own regular files: a link in their place is replaced or refused, never followed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configs, suites and rubrics in YAML: aliases work; those that multiply without end are refused at once."""
+"""Configs, suites and rubrics in YAML: aliases work; endlessly multiplying ones are refused at once."""
 
 from __future__ import annotations
 

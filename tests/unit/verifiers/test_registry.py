@@ -1,4 +1,4 @@
-"""From a name to a verifier: every kind of name, and what is said of one that leads nowhere."""
+"""From a name to a verifier: every kind of name, and the messages for unknown ones."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Box:
 
 @pytest.fixture(autouse=True)
 def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers or restricts is gone after it."""
+    """Undo everything that a test registers or restricts."""
     monkeypatch.setattr(registry, "_decorated", dict(registry._decorated))
     monkeypatch.setattr(registry, "_allowed", None)
 

@@ -1,4 +1,4 @@
-"""What functions of users return: converted, awaited, or named with what to return."""
+"""Return values of users' functions: converted, awaited, or refused with what to return."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_what_is_awaited_shares_one_loop_and_may_be_asked_from_another() -> None
 
 
 class Own(Verifier):
-    """Returns what it is told to."""
+    """Return the given value."""
 
     name = "own"
 

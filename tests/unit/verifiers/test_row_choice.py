@@ -1,4 +1,6 @@
-"""What a row may say of its own grading: names of the registry and tighter limits; never code, a place, or more."""
+"""A row's choice of its own grading: registry names and tighter limits, but never code, a location, or looser
+limits.
+"""
 
 from __future__ import annotations
 

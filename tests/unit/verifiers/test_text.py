@@ -1,4 +1,4 @@
-"""Foreign text: what UTF-8 can hold and a terminal may be given."""
+"""Foreign text: characters that UTF-8 can encode and a terminal may show."""
 
 from __future__ import annotations
 

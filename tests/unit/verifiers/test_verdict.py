@@ -1,4 +1,4 @@
-"""What a verdict may say, and what it says in JSON."""
+"""Fields of a verdict, and their form in JSON."""
 
 from __future__ import annotations
 

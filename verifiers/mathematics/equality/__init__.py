@@ -1,1 +1,1 @@
-"""Whether two trees mean the same."""
+"""Comparison of two trees for the same meaning."""

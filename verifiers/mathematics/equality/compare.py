@@ -1,4 +1,4 @@
-"""Is this answer that reference: typed structures element by element, scalars by tiers, cheapest first."""
+"""Comparison of an answer with the reference: structures part by part, scalars by tiers, the cheapest first."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ NOTHING: Mapping[Pair, bool] = {}
 def compare(
     reference: Node, answer: Node, policy: Policy | None = None, decided: Mapping[Pair, bool] = NOTHING
 ) -> Comparison:
-    """Compare an answer with the reference. Symmetric but for the rounding of decimal references.
+    """Compare an answer with the reference. Symmetric, except for the rounding of decimal references.
 
     Args:
-        reference: its tree.
-        answer: its tree.
-        policy: what counts as the same.
-        decided: what was said elsewhere of pairs of expressions that an earlier `Comparison.open` held.
+        reference: tree of the reference.
+        answer: tree of the answer.
+        policy: what counts as the same; None: the defaults.
+        decided: results from elsewhere for pairs of expressions that an earlier `Comparison.open` had.
 
-    Never raises: a bound that is met is a `Comparison` that names it.
+    Never raises: if a limit is reached, the `Comparison` names it.
     """
     comparer = _Comparer(policy or Policy(), decided)
     try:
@@ -133,7 +133,7 @@ def _count(node: Node) -> int:
 Handler = Callable[[Comparer, Node, Node], bool]
 _STATEMENTS: Sequence[tuple[type[Node], Handler]] = ((Relation, relations), (Quantity, quantities))
 _SEVERAL: Sequence[tuple[type[Node], Handler]] = ((Group, groups), (Ratio, ratios), (BaseNumber, bases))
-"""Kinds that decide how a pair is compared if one side is of them, the first of them first."""
+"""Kinds that determine how a pair is compared if one side is of that kind; the first matching kind counts."""
 
 
 def _either_side(handlers: Sequence[tuple[type[Node], Handler]], gold: Node, answer: Node) -> Handler | None:
@@ -199,11 +199,13 @@ _ALIKE: Mapping[type, Callable[[Comparer, Any, Any], bool]] = {
     Date: _dates,
     Text: _texts,
 }
-"""Kind to the comparison of two nodes of it that are not identical."""
+"""Kind -> comparison of two nodes of that kind that are not identical."""
 
 
 def _families(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    """`k in Z` may be left out, and its letter is free."""
+    """Compare families of values, such as `2k, k in Z`. `k in Z` may be missing on one side, and k may have another
+    name.
+    """
     found = [rewrites.family(side) or (side, frozenset[str]()) for side in (gold, answer)]
     (first, names), (second, others) = found
     free = symbols(second) - symbols(first)
@@ -220,7 +222,7 @@ def _families(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 
 def _ranges(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    """Sets of reals, however they were written, by their canonical pieces."""
+    """Compare two sets of reals in any notation, by their canonical pieces."""
     if isinstance(gold, Group) and isinstance(answer, Group) and gold.kind is answer.kind:
         return False
     names = symbols(gold), symbols(answer)

@@ -1,4 +1,4 @@
-"""Numbers and constants: what they are worth, and how they were written."""
+"""Numbers and constants: their values, and how they were written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from verifiers.mathematics.nodes import BaseNumber, Call, Const, Div, Mul, Neg, 
 
 
 def place(node: Node) -> Fraction | None:
-    """A real constant to so many digits that equal ones, however they are written, come out the same."""
+    """Return the value of a real constant, rounded so that equal constants in different forms give equal results.
+
+    None if the value cannot be determined.
+    """
     value = exact(node)
     if value is None or value.denominator.bit_length() < 200:
         return value
@@ -19,7 +22,7 @@ def place(node: Node) -> Fraction | None:
 
 
 def in_ten(node: Node) -> int | None:
-    """The value of a whole number, in whatever base it was written; None for anything else."""
+    """Return the value of an integer written in any base; None for anything else."""
     if isinstance(node, BaseNumber):
         try:
             return int(node.digits, node.base) if 2 <= node.base <= 36 else None
@@ -29,7 +32,7 @@ def in_ten(node: Node) -> int | None:
 
 
 def spelled(node: Node) -> str:
-    """The digits of a number written without its base: `1011`, `A3`; "" for anything else."""
+    """Return the digits of a number written without its base: `1011`, `A3`; "" for anything else."""
     if isinstance(node, Num) and node.ulp is None:
         return str(node.value)
     if isinstance(node, Sym | Const) and len(node.name) <= MAX_ITEMS:
@@ -38,7 +41,7 @@ def spelled(node: Node) -> str:
 
 
 def decimal(node: Node) -> tuple[Fraction, Fraction] | None:
-    """(value, worth of the last digit) of a number written as a decimal, or None."""
+    """Return (value, value of one unit of the last digit) of a number written as a decimal; None for anything else."""
     if isinstance(node, Num) and node.ulp is not None:
         return Fraction(node.value), node.ulp
     if isinstance(node, Neg):
@@ -58,14 +61,14 @@ def decimal(node: Node) -> tuple[Fraction, Fraction] | None:
 
 
 def without_decimals(node: Node) -> Node:
-    """A number as an exact one, however many digits it was written with."""
+    """Return a number without the record of its written digits."""
     if isinstance(node, Num):
         return Num(node.value)
     return Neg(without_decimals(node.operand)) if isinstance(node, Neg) else node
 
 
 def literal(node: Node) -> Fraction | None:
-    """The value of a number, a fraction of numbers, or one with a sign."""
+    """Return the value of a number or a fraction of two numbers, with or without a sign; None for anything else."""
     if isinstance(node, Num):
         return Fraction(node.value)
     if isinstance(node, Neg):
@@ -77,21 +80,27 @@ def literal(node: Node) -> Fraction | None:
 
 
 def rounds_to(value: Fraction, wanted: Fraction, ulp: Fraction) -> bool:
-    """Nearest; a tie goes away from zero or to the even digit, as people round and as machines do."""
+    """Return True if a value rounds to `wanted`, where `ulp` is one unit of the last digit of `wanted`.
+
+    Ties round away from zero or to the even digit: both conventions are accepted.
+    """
     if abs(value - wanted) * 2 != ulp:
         return abs(value - wanted) * 2 < ulp
     return abs(wanted) > abs(value) or (wanted / ulp) % 2 == 0
 
 
 def integral(node: Node) -> bool:
-    """Whether this is written as a whole number, with a sign or without."""
+    """Return True if this is written as an integer, with or without a sign."""
     return (isinstance(node, Num) and node.ulp is None and Fraction(node.value).denominator == 1) or (
         isinstance(node, Neg) and integral(node.operand)
     )
 
 
 def exact(node: Node) -> Fraction | None:
-    """The value of a real constant: exactly where its normal form is a number, else to about 40 digits, or None."""
+    """Return the value of a real constant; None if it has none.
+
+    Exact if its normal form is a number, otherwise to about 40 digits.
+    """
     try:
         value = normal.as_number(normal.normal_form(node, Budget()))
     except (Undecided, LimitExceeded):
@@ -100,7 +109,7 @@ def exact(node: Node) -> Fraction | None:
 
 
 def infinite(node: Node) -> int:
-    """1 for infinity, -1 for minus infinity, 2 for both, 0 for anything else."""
+    """Return 1 for infinity, -1 for minus infinity, 2 for both, 0 for anything else."""
     if node == Const("oo"):
         return 1
     if isinstance(node, Neg) and node.operand == Const("oo"):
@@ -111,7 +120,7 @@ def infinite(node: Node) -> int:
 
 
 def worked_out(node: Node) -> bool:
-    """A literal, a fraction of literals, or one with a sign: nothing left to compute."""
+    """Return True for a number or a fraction of two numbers, with or without a sign: nothing is left to compute."""
     if isinstance(node, Neg):
         return worked_out(node.operand)
     if isinstance(node, Div):

@@ -1,4 +1,4 @@
-"""Several values: lists, tuples, sets, vectors and ratios."""
+"""Comparison of several values: lists, tuples, sets, vectors and ratios."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from verifiers.mathematics.nodes import (
 
 
 def groups(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    """Compare two nodes of which one is a group: of values in order, in any order, or without repetition."""
+    """Compare two nodes of which at least one is a group: values in order, in any order, or without repetition."""
     if isinstance(gold, Group) and isinstance(answer, Group):
         return _two_groups(comparer, gold, answer)
     one, other = (gold, answer) if isinstance(gold, Group) else (answer, gold)
@@ -44,7 +44,7 @@ def groups(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 
 def _group_and_other(comparer: Comparer, gold: Node, answer: Node, one: Group, other: Node) -> bool:
-    """A group beside what says the same without being one: a matrix, an interval, its only item."""
+    """Compare a group with a node that may mean the same: a matrix, an interval, its only item."""
     if isinstance(other, NamedSet) and other.name == "R":
         return readings.whole_line(one)
     if isinstance(other, SetOp) and other.op == "cup" and one.kind is GroupKind.LIST:
@@ -115,14 +115,14 @@ _EXTREMES = tuple(repr(Text((name,))) for name in ("maximum", "minimum"))
 
 
 def _is_turned_round(named: Mapping[str, Node]) -> bool:
-    """Whether what is called the maximum is less than what is called the minimum."""
+    """Return True if the value called maximum is less than the value called minimum."""
     ends = [named.get(name) for name in _EXTREMES]
     values = [None if end is None else constants.exact(end) for end in ends]
     return values[0] is not None and values[1] is not None and values[0] < values[1]
 
 
 def _points_once(group: Group) -> Group:
-    """A list of points with each of them once: (1, 2), (3, 4), (1, 2) are two solutions. Numbers may be multiple."""
+    """Return a list of points without repeats: (1, 2), (3, 4), (1, 2) are two solutions. Numbers may be repeated."""
     points = [item for item in group.items if isinstance(item, Group) and item.kind is GroupKind.TUPLE]
     if group.kind is not GroupKind.LIST or len(points) < len(group.items):
         return group
@@ -130,7 +130,7 @@ def _points_once(group: Group) -> Group:
 
 
 def matrix_or_vector(comparer: Comparer, gold: Node, answer: Node, one: Matrix | Group, other: Node) -> bool:
-    """`k A` beside a matrix, `3i + 4j` beside a vector."""
+    """Compare a matrix or vector with an expression: `k A` with a matrix, `3i + 4j` with a vector."""
     if contains(other, Matrix):
         matrix = rewrites.worked_out(other)
         if matrix is None:
@@ -148,7 +148,7 @@ def matrix_or_vector(comparer: Comparer, gold: Node, answer: Node, one: Matrix |
 
 
 def _multiple_of_vector(comparer: Comparer, gold: Node, one: Group, other: Node) -> bool:
-    """`1/2 (2, 4)` beside `(1, 2)`."""
+    """Compare a vector with a multiple of one: `1/2 (2, 4)` with `(1, 2)`."""
     factors = other.factors if isinstance(other, Mul) else ()
     vectors = [factor for factor in factors if isinstance(factor, Group)]
     if len(vectors) != 1 or any(symbols(factor) for factor in factors if not isinstance(factor, Group)):
@@ -159,7 +159,7 @@ def _multiple_of_vector(comparer: Comparer, gold: Node, one: Group, other: Node)
 
 
 def ratios(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    """Compare a ratio with another one, or with what can be read as one: a quotient, a time of day."""
+    """Compare a ratio with another one, or with a node that can be read as one: a quotient, a time of day."""
     if isinstance(gold, Ratio) and isinstance(answer, Ratio):
         if len(gold.parts) != len(answer.parts):
             return False

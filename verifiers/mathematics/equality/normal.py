@@ -1,8 +1,8 @@
 """Exact normal form of scalar expressions: a quotient of sums of monomials over atoms, with rational coefficients.
 
 An atom is a variable, pi, e, i, a prime (with a fractional exponent: a surd) or a function of a normal form. Two
-expressions with equal cross products are equal; unequal ones may still be equal (trigonometric identities): the
-probes are asked.
+expressions with equal cross products are equal; unequal ones may still be equal (trigonometric identities), which the
+numeric probes then decide.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from verifiers.mathematics.limits import MAX_BITS, MAX_TERMS, Budget, LimitExcee
 from verifiers.mathematics.nodes import Add, Call, Const, Div, Mul, Neg, Node, Num, Pow, Sym
 
 Monomial: TypeAlias = tuple[tuple[str, Fraction | int], ...]
-"""(atom, exponent) pairs, sorted, no exponent 0."""
+"""(atom, exponent) pairs, sorted, without exponent 0."""
 Poly: TypeAlias = dict[Monomial, Fraction]
 
 ONE: Monomial = ()
@@ -23,19 +23,19 @@ _SMALL_PRIMES = [p for p in range(2, 1000) if all(p % d for d in range(2, int(p*
 
 
 class Rational(NamedTuple):
-    """top / bottom."""
+    """A quotient of polynomials, top / bottom."""
 
     top: Poly
     bottom: Poly
 
 
 def constant(value: Fraction | int) -> Poly:
-    """A number as a sum."""
+    """Return a number as a polynomial."""
     return {ONE: Fraction(value)} if value else {}
 
 
 def as_number(value: Rational) -> Fraction | None:
-    """The rational number that a normal form is, or None."""
+    """Return the rational number that a normal form equals; None if it is not a number."""
     if not value.top:
         return Fraction(0)
     if set(value.top) == {ONE} and set(value.bottom) == {ONE}:
@@ -50,7 +50,7 @@ def _check(value: Fraction) -> Fraction:
 
 
 def add(left: Poly, right: Poly, budget: Budget) -> Poly:
-    """Left + right."""
+    """Return left + right."""
     budget.spend(len(right))
     total = dict(left)
     for monomial, coefficient in right.items():
@@ -65,7 +65,7 @@ def add(left: Poly, right: Poly, budget: Budget) -> Poly:
 
 
 def multiply(left: Poly, right: Poly, budget: Budget) -> Poly:
-    """Left * right."""
+    """Return left * right."""
     if len(left) == 1 and ONE in left:
         return {monomial: _check(coefficient * left[ONE]) for monomial, coefficient in right.items()}
     if len(right) == 1 and ONE in right:
@@ -93,7 +93,7 @@ def _join(first: Monomial, second: Monomial) -> tuple[Fraction, Monomial]:
 
 
 def _fold(exponents: dict[str, Fraction | int]) -> tuple[Fraction, Monomial]:
-    """Whole powers of primes and of i go into the coefficient."""
+    """Move integer powers of primes and of i to the coefficient; return (coefficient, monomial)."""
     factor = Fraction(1)
     kept: dict[str, Fraction | int] = {}
     for atom, exponent in exponents.items():
@@ -117,10 +117,10 @@ def _fold(exponents: dict[str, Fraction | int]) -> tuple[Fraction, Monomial]:
 
 
 def normal_form(node: Node, budget: Budget) -> Rational:
-    """The quotient of sums that a scalar expression is.
+    """Return the normal form of a scalar expression.
 
     Raises:
-        Undecided: outside this tier, or over the budget.
+        Undecided: it has something outside this tier, or exceeds the budget.
     """
     budget.spend(1)
     match node:
@@ -171,7 +171,7 @@ def _sum(left: Rational, right: Rational, budget: Budget) -> Rational:
 
 
 def _reduced(top: Poly, bottom: Poly, budget: Budget) -> Rational:
-    """A denominator of one term moves into the numerator."""
+    """Return top / bottom; a denominator of one term is moved into the numerator."""
     if len(bottom) == 1:
         ((monomial, coefficient),) = bottom.items()
         if monomial == ONE and coefficient == 1:
@@ -210,7 +210,7 @@ def _base_key(base: Rational) -> str:
 
 
 def raise_to(base: Rational, exponent: Fraction, budget: Budget) -> Rational:
-    """Base ** exponent, the principal value."""
+    """Return base ** exponent, the principal value."""
     if exponent.denominator == 1:
         return _whole_power(base, int(exponent), budget)
     if not base.top:
@@ -239,7 +239,7 @@ def raise_to(base: Rational, exponent: Fraction, budget: Budget) -> Rational:
 
 
 def _root_of_sum(base: Rational, exponent: Fraction) -> Rational:
-    """A sum under a root is one atom, scaled so that its leading coefficient is 1 times a positive content."""
+    """Return a power of a sum as a single atom."""
     if set(base.bottom) != {ONE}:
         raise Undecided("the root of a quotient")
     return Rational({((f"<{key_of(base)}>", exponent),): Fraction(1)}, constant(1))
@@ -264,7 +264,7 @@ def _poly_power(poly: Poly, exponent: int, budget: Budget) -> Poly:
             raise Undecided("an integer is too long for exact arithmetic")
         factor, folded = _fold({atom: power * exponent for atom, power in monomial})
         return {folded: factor * coefficient**exponent}
-    if exponent > 64:  # an atom: (1 + sqrt 2)^2025
+    if exponent > 64:  # too long to expand, so one atom: (1 + sqrt 2)^2025
         return {((f"<{key_of(Rational(poly, constant(1)))}>", exponent),): Fraction(1)}
     result = constant(1)
     for bit in bin(exponent)[2:]:
@@ -275,7 +275,7 @@ def _poly_power(poly: Poly, exponent: int, budget: Budget) -> Poly:
 
 
 def _factors(number: int) -> list[tuple[int, int]]:
-    """Prime factors below 1000 with exponents, and what is left over as one factor (or its exact root)."""
+    """Return the prime factors below 1000 with exponents, and the rest as one factor (or its exact root)."""
     found: list[tuple[int, int]] = []
     if number.bit_length() > 4000:
         raise Undecided("a surd of a long integer")
@@ -405,7 +405,7 @@ def _monomial_key(monomial: Monomial) -> str:
 
 
 def key_of(value: Rational) -> str:
-    """A canonical spelling of a normal form: equal spellings are equal values."""
+    """Return a canonical text of a normal form: equal texts mean equal values."""
 
     def spelled(poly: Poly) -> str:
         return "+".join(f"{c}*{_monomial_key(m)}" if m else str(c) for m, c in sorted(poly.items(), key=str)) or "0"
@@ -416,7 +416,7 @@ def key_of(value: Rational) -> str:
 
 
 def equal(left: Rational, right: Rational, budget: Budget) -> bool:
-    """Whether the cross products agree; False proves nothing."""
+    """Return True if the cross products agree; False proves nothing."""
     if left.bottom == right.bottom:
         return left.top == right.top
     return multiply(left.top, right.bottom, budget) == multiply(right.top, left.bottom, budget)

@@ -1,4 +1,4 @@
-"""Functions given by cases, beside each other or beside one formula: compared piece by piece."""
+"""Comparison of functions given by cases, with each other or with one formula, piece by piece."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from verifiers.mathematics.nodes import EXPRESSION, Cases, Node, Num, Text, symb
 
 _OTHERWISE = frozenset(("otherwise", "else", "elsewhere", "other"))
 _STEPS = (Fraction(1, 7), Fraction(3, 8), Fraction(13, 17))
-"""Where a bounded piece is tried, as shares of its length."""
+"""Test points of a bounded piece, as fractions of its length."""
 _FAR = (Fraction(3, 7), Fraction(17, 9), Fraction(211, 37))
-"""Where an unbounded piece is tried, as distances from its end."""
+"""Test points of an unbounded piece, as distances from its end."""
 MAX_ROWS = 12
 
 
 def piecewise(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    """Whether two functions of one variable, of which one at least is given by cases, agree wherever either is defined.
+    """Compare two functions of one variable, at least one of them given by cases.
 
-    Each piece between two neighbouring bounds is tried at three points, and each bound by itself.
+    True if they agree wherever either is defined. Each piece between two adjacent bounds is tested at three points, and
+    each bound by itself.
     """
     names = symbols(gold) | symbols(answer)
     if len(names) != 1:
@@ -42,11 +43,11 @@ def piecewise(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 
 Row = tuple[Node, Line]
-"""A formula and where it holds."""
+"""A formula and the set on which it holds."""
 
 
 def _rows(node: Node) -> list[Row] | None:
-    """The formulas of a function with the sets they hold on; None where this is no such function."""
+    """Return the formulas of a function with their sets; None if this is not such a function."""
     if isinstance(node, EXPRESSION):
         return [(node, LINES["R"])]
     if not isinstance(node, Cases) or len(node.rows) > MAX_ROWS:

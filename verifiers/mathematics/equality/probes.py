@@ -1,7 +1,7 @@
-"""High-precision values of scalar expressions at fixed pseudo-random points: two precisions, never an epsilon.
+"""High-precision values of scalar expressions at fixed pseudo-random points, in two precisions and without an epsilon.
 
-Each expression is evaluated at 160 and at 480 bits, and at as many more as its own scales are apart: beside `1`, the
-`1 + e^{-1000}` is evaluated at 4,800. Values that agree at both precisions are trusted; those that shrink with the
+Each expression is evaluated at 160 and at 480 bits, plus as many as the spread of its scales requires: compared with
+`1`, `1 + e^{-1000}` is evaluated at 4,800. Values that agree at both precisions are trusted; those that shrink with the
 precision are zero; anything else is undecided. Equal means equal to all but 60 of these bits at every point.
 """
 
@@ -35,22 +35,22 @@ _COMPLEX = frozenset(("bar", "re", "im", "arg"))
 """Functions of numbers that may be complex."""
 MAX_NODES = 3_000
 MAX_WORK = 30_000
-"""Nodes that are worked out at one point, counted once for every 160 bits, functions five times: about 0.1 s."""
+"""Nodes evaluated at one point, counted once per 160 bits, functions five times: about 0.1 s."""
 MAX_EXTRA_BITS = 12_000
-"""Further bits for scales that are far apart; beyond it two expressions are not compared."""
+"""Limit on the further bits for widely different scales; beyond it two expressions are not compared."""
 MAX_EXPONENT_BITS = 40_000
-"""Bits of the binary exponent that a value may need in a power; beyond it towers are refused."""
+"""Limit on the bits of the binary exponent of a power; larger towers are refused."""
 MAX_TRIG_BITS = 2_000
-"""Magnitude of an angle: reducing it takes that many more bits of pi."""
+"""Limit on the magnitude of an angle: its reduction needs that many more bits of pi."""
 MAX_TERMS = 2_000
-"""Terms of a sum or product that is added up."""
+"""Limit on the terms of a sum or product that is added up."""
 POINTS = 5
 
 _local = threading.local()
 
 
 def _contexts() -> tuple[Any, Any]:
-    """This thread's two mpmath contexts (their precision is state; nothing global is touched)."""
+    """Return this thread's two mpmath contexts (precision is state of a context; nothing global is changed)."""
     found = getattr(_local, "contexts", None)
     if found is None:
         from mpmath.ctx_mp import MPContext
@@ -62,11 +62,11 @@ def _contexts() -> tuple[Any, Any]:
 
 
 def probe_equal(left: Node, right: Node) -> bool:
-    """Whether both expressions have the same value at every point that both accept.
+    """Return True if both expressions have the same value at every point in the domain of both.
 
     Raises:
         Undecided: no point could be evaluated, or a value stayed unstable.
-        LimitExceeded: a value is too large to be worked out.
+        LimitExceeded: a value is too large to be computed.
     """
     if _size(left) + _size(right) > MAX_NODES:
         raise LimitExceeded("the expressions are too long to compare numerically")
@@ -88,9 +88,9 @@ def probe_equal(left: Node, right: Node) -> bool:
 
 
 def is_undefined(node: Node) -> bool:
-    """Whether a constant has no value: a quotient by 0, the logarithm of 0, 0 to the power of -1.
+    """Return True if a constant has no value: a quotient by 0, the logarithm of 0, 0 to the power of -1.
 
-    False where it holds what is never worked out here, infinity among them.
+    False if it contains something that is never evaluated here, such as infinity.
     """
     known = _ANGLES.keys() | _OTHERS.keys() | {"root", "ln", "log"}
     if not _is_plain(node) or not _calls(node) <= known:
@@ -104,12 +104,12 @@ def is_undefined(node: Node) -> bool:
 
 
 def has_complex_parts(node: Node) -> bool:
-    """Whether a conjugate, a real or imaginary part or an argument stands in a tree."""
+    """Return True if a tree has a conjugate, a real or imaginary part, or an argument of a complex number."""
     return bool(_calls(node) & _COMPLEX)
 
 
 def _is_plain(node: Node) -> bool:
-    """Whether this is a constant expression of one value: no variable, infinity, sign of both kinds, or structure."""
+    """Return True for a constant expression with one value: no variable, infinity, ± sign, or structure."""
     plain = isinstance(node, Num | Add | Neg | Mul | Div | Pow | Call) or (
         isinstance(node, Const) and node.name != "oo"
     )
@@ -117,7 +117,7 @@ def _is_plain(node: Node) -> bool:
 
 
 def _calls(node: Node) -> frozenset[str]:
-    """Names of the functions in a tree."""
+    """Return the names of the functions in a tree."""
     found = frozenset((node.name,)) if isinstance(node, Call) else frozenset[str]()
     for child in children(node):
         found |= _calls(child)
@@ -125,7 +125,7 @@ def _calls(node: Node) -> frozenset[str]:
 
 
 def _counters(node: Node) -> frozenset[str]:
-    """Names in the bounds of sums and products: they are whole numbers."""
+    """Return the names in the bounds of sums and products: their values are integers."""
     found: frozenset[str] = frozenset()
     if isinstance(node, Call) and node.name in ("sum", "prod"):
         found = symbols(node.args[1]) | symbols(node.args[0])
@@ -141,7 +141,7 @@ _WHOLE_LETTERS = frozenset(("n", "k", "m", "N", "i", "j"))
 
 
 def _whole_numbers(node: Node) -> frozenset[str]:
-    """Names that stand for whole numbers: n in n!, in (-1)^n, and in a rounding where the letter says so."""
+    """Return the names with integer values: n in n!, in (-1)^n, and, if the letter suggests it, in roundings."""
     found: frozenset[str] = frozenset()
     if isinstance(node, Call) and node.name in _WHOLE_ARGUMENTS:
         found = symbols(node)
@@ -155,7 +155,10 @@ def _whole_numbers(node: Node) -> frozenset[str]:
 
 
 def _points(names: list[str], counters: frozenset[str]) -> list[Mapping[str, tuple[int, int]]]:
-    """Rationals (whole numbers for counters), the same for the same names: three positive, one negative, one mixed."""
+    """Return test points: rationals (integers for counters), always the same for the same names.
+
+    Three points are positive, one negative, one mixed. With counters there are twice as many.
+    """
     rng = random.Random(f"probe {names}")
     points: list[Mapping[str, tuple[int, int]]] = []
     whole = sum(name in counters for name in names)
@@ -173,14 +176,14 @@ def _points(names: list[str], counters: frozenset[str]) -> list[Mapping[str, tup
 
 
 def _equal_at(left: Node, right: Node, point: Mapping[str, tuple[int, int]]) -> bool | None:
-    """True or False, or None where the point is outside the domain of either side."""
+    """Return True or False; None if the point is outside the domain of either side."""
     low, high = _contexts()
     negative = any(top < 0 for top, _ in point.values())
     try:
         coarse, fine, bits = _twice((left, right), low, high, point)
     except LimitExceeded:
         raise
-    except (ZeroDivisionError, ValueError):  # Undecided, or a pole that mpmath names
+    except (ZeroDivisionError, ValueError):  # Undecided, or a pole that mpmath reports
         return None
     except (OverflowError, MemoryError) as error:
         raise LimitExceeded("a value is too large to be worked out") from error
@@ -190,7 +193,7 @@ def _equal_at(left: Node, right: Node, point: Mapping[str, tuple[int, int]]) -> 
     if negative and any(complex_sides):
         if not all(complex_sides) and ("abs" in _calls(left)) != ("abs" in _calls(right)):
             return False  # ln x has no value where ln|x| has one
-        return None  # off the real domain principal branches may differ where the real functions agree
+        return None  # for negative values, principal branches may differ although the real functions agree
     exact = [_settled(c, f, high) for c, f in zip(coarse, fine, strict=True)]
     if None in exact:
         return None
@@ -204,7 +207,10 @@ def _equal_at(left: Node, right: Node, point: Mapping[str, tuple[int, int]]) -> 
 def _twice(
     nodes: tuple[Node, ...], low: Any, high: Any, point: Mapping[str, tuple[int, int]]
 ) -> tuple[list[Any], list[Any], int]:
-    """(values at the lower precision, at the higher one, the higher precision), both raised by what scales need."""
+    """Return (values at the lower precision, at the higher one, the higher precision).
+
+    Both precisions are raised as the scales within the expressions require.
+    """
     low.prec, high.prec = LOW_BITS, HIGH_BITS
     low.spread = 0
     low.work = high.work = MAX_WORK
@@ -220,7 +226,7 @@ def _twice(
 
 
 def _settled(coarse: Any, fine: Any, high: Any) -> Any:
-    """The trusted value: the fine one, or 0 where it only shrinks with the precision; None where neither holds."""
+    """Return the trusted value: the fine one, or 0 if it only shrinks with the precision; None if neither holds."""
     if high.isnan(fine) or high.isinf(fine):
         return None
     coarse = high.convert(coarse)
@@ -236,7 +242,7 @@ def _size(node: Node) -> int:
 
 
 def _value(node: Node, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
-    """The value in a context; bounded work, checked before each power and function."""
+    """Return the value in a context, with bounded work that is checked before each power and function."""
     ctx.work -= ctx.prec // LOW_BITS * (5 if isinstance(node, Call | Pow) else 1)
     if ctx.work < 0:
         raise LimitExceeded("a value takes too long to be worked out")
@@ -278,7 +284,7 @@ def _value(node: Node, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
 
 
 def _magnitude(value: Any, ctx: Any) -> int:
-    """Bits before the point; 0 for 0."""
+    """Return the number of bits before the binary point; 0 for 0."""
     found = ctx.mag(value)
     return int(found) if found not in (ctx.ninf, ctx.inf) and not ctx.isnan(value) else 0
 
@@ -298,12 +304,12 @@ def _power(base: Any, exponent: Any, ctx: Any) -> Any:
 
 
 def _smallness(value: Any, ctx: Any) -> int:
-    """Bits by which a value is nearer to zero than 1 is: a function is nearly linear there."""
+    """Return the bits by which a value is closer to zero than 1, where functions are nearly linear."""
     return max(0, -_magnitude(value, ctx)) if value != 0 else 0
 
 
 _SATURATING = frozenset("sinh cosh tanh coth sech csch arctan arccot".split())
-"""Functions that come as near to another as their argument is large."""
+"""Functions that approach a limit or another function for large arguments."""
 
 
 def _real(value: Any, ctx: Any) -> Any:
@@ -373,7 +379,7 @@ def _double_factorial(ctx: Any, argument: Any) -> Any:
 
 
 def _series(node: Call, ctx: Any, point: Mapping[str, tuple[int, int]]) -> Any:
-    """A sum or product over a whole-number range of at most MAX_TERMS."""
+    """Return a sum or product over an integer range of at most MAX_TERMS."""
     low, high, body = node.args
     if not (isinstance(low, Relation) and low.ops == ("=",) and isinstance(low.sides[0], Sym)):
         raise Undecided("a sum without a range")
@@ -425,7 +431,7 @@ _ANGLES: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 def _small(function: str) -> Callable[[Any, list[Any]], Any]:
-    """A function whose argument must stay under 2^40: its value grows as an exponential."""
+    """Return a function whose argument must be below 2^40, since its value grows exponentially."""
 
     def value(ctx: Any, args: list[Any]) -> Any:
         if _magnitude(args[0], ctx) > 40:
@@ -446,7 +452,7 @@ def _whole(ctx: Any, function: str, args: list[Any]) -> Any:
 
 
 def _applied(ctx: Any, args: list[Any]) -> Any:
-    """An unknown function: a fixed pseudo-random value in [1, 2) for each name and place, at either precision."""
+    """Return a pseudo-random value in [1, 2) for an unknown function, fixed by its name and arguments."""
     seed = "|".join(ctx.nstr(argument, 30) for argument in args)
     return 1 + ctx.mpf(random.Random(seed).getrandbits(64)) / 2**64
 
@@ -490,7 +496,7 @@ _OTHERS: Mapping[str, Callable[[Any, list[Any]], Any]] = {
 
 
 def value_of(node: Node) -> Fraction | None:
-    """A real constant as a fraction good to about 40 digits, or None where it has no settled real value."""
+    """Return a real constant as a fraction accurate to about 40 digits; None if it has no settled real value."""
     low, high = _contexts()
     if symbols(node) or _size(node) > MAX_NODES:
         return None

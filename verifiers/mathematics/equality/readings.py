@@ -1,4 +1,4 @@
-"""What one tree can be read as: a named value, an interval, a list of both signs, a quantity."""
+"""Alternative readings of a tree: a named value, an interval, a list of both signs, a quantity."""
 
 from __future__ import annotations
 
@@ -43,15 +43,18 @@ from verifiers.mathematics.nodes import (
 from verifiers.mathematics.units import SYMBOLS, parse_unit
 
 DECORATIONS = ("prime", "subscript", "bar", "angle", "triangle", "arc", "measuredangle")
-"""Calls that make another name of a name."""
+"""Calls that turn one name into another."""
 
 
 def plain(node: Node) -> Node:
-    """Without a set of one membership, a definition's decoration, or a `Text` that is a letter."""
+    """Return the tree without what only introduces a value.
+
+    That is: `x in` before a set, a congruence as an equation, a 1 x 1 matrix, a system as a list, the name of a point.
+    """
     if isinstance(node, Relation) and node.ops == ("in",) and is_name(node.sides[0]):
         return node.sides[1]
     if isinstance(node, Relation) and "equiv" in node.ops and not any(map(_is_residue, node.sides)):
-        return Relation(node.sides, tuple("=" if op == "equiv" else op for op in node.ops))  # f(x) is 0 throughout
+        return Relation(node.sides, tuple("=" if op == "equiv" else op for op in node.ops))  # f(x) = 0 for all x
     if isinstance(node, Matrix) and not node.bar and len(node.rows) == 1 and len(node.rows[0]) == 1:
         return node.rows[0][0]
     if isinstance(node, Cases) and all(len(row) == 1 and isinstance(row[0], Relation) for row in node.rows):
@@ -64,7 +67,7 @@ def plain(node: Node) -> Node:
 
 
 def stated(node: Node) -> Node:
-    """`{x | x = k pi, k in Z}` as what it says of x; anything else as it is."""
+    """Return `{x | x = k pi, k in Z}` as its statement about x; any other node unchanged."""
     if not isinstance(node, Builder):
         return node
     cap = isinstance(node.condition, SetOp) and node.condition.op == "cap"
@@ -84,7 +87,7 @@ def _coordinates(point: Group) -> bool:
 
 
 def letter_unit(node: Node, other: Node) -> Node:
-    """`1000 m` beside a quantity: a last factor that is a unit's letter is that unit."""
+    """Return `1000 m`, compared with a quantity, as a quantity: a last factor that is a unit's letter is that unit."""
     if not (isinstance(other, Quantity) and other.unit.dimension and isinstance(node, Mul)):
         return node
     *factors, last = node.factors
@@ -96,18 +99,18 @@ def letter_unit(node: Node, other: Node) -> Node:
 
 
 def whole_line(node: Node) -> bool:
-    """Whether this is (-oo, oo)."""
+    """Return True for (-oo, oo)."""
     ends = node.items if isinstance(node, Group) and node.kind is GroupKind.TUPLE and len(node.items) == 2 else ()
     return tuple(infinite(end) for end in ends) == (-1, 1)
 
 
 def words(text: Text) -> tuple[str, ...]:
-    """The words of a text, in lower case, without a possessive `'s` and hyphens."""
+    """Return the words of a text, in lower case, without possessive `'s` and hyphens."""
     return tuple(word.lower().removesuffix("'s") for part in text.words for word in part.split("-"))
 
 
 def is_name(node: Node) -> bool:
-    """Whether this only names something, as `x`, `dy/dx`, `f(x)`, `A^{-1}` or `(x, y)` do on the left of `=`."""
+    """Return True for a pure name, such as `x`, `dy/dx`, `f(x)`, `A^{-1}` or `(x, y)` on the left of `=`."""
     if isinstance(node, Sym | Text):
         return True
     if isinstance(node, NamedSet):  # the set of solutions, the domain
@@ -135,7 +138,7 @@ def is_name(node: Node) -> bool:
 
 
 def as_products(gold: Node, answer: Node) -> tuple[Node, Node] | None:
-    """`h(a + b)` as a product on both sides, where the other side has an h that is applied to nothing; else None.
+    """Return both sides with `h(a + b)` as a product, if the other side uses h without applying it; else None.
 
     An f is always a function, and so is a name before a number in brackets.
     """
@@ -147,7 +150,7 @@ def as_products(gold: Node, answer: Node) -> tuple[Node, Node] | None:
 
 
 def _ambiguous_name(node: Node) -> str:
-    """The letter before a bracket that may be a factor; "" for a function, and for anything else."""
+    """Return the letter before a bracket that may be a factor; "" for a function and for anything else."""
     if not (isinstance(node, Call) and node.name == "apply" and len(node.args) == 2 and symbols(node.args[1])):
         return ""
     head = node.args[0]
@@ -177,9 +180,9 @@ _BOUND = frozenset("abkmnpqstuvwxyz")
 
 
 def bound_like(answer: Relation, gold: Relation) -> Relation | None:
-    """The definition `f(t) = 2t + 1` with its variables called as in `f(x) = 2x + 1`; None where they cannot be.
+    """Return the definition `f(t) = 2t + 1` with the variables of `f(x) = 2x + 1`; None if that is impossible.
 
-    The letters are renamed for a function f, g, h, p, q, φ or ψ alone: A(r) and A(d) may differ.
+    Only variables of a function f, g, h, p, q, φ or ψ are renamed: A(r) and A(d) may differ.
     """
     (head, names), (other_head, others) = _applied_to(gold.sides[0]), _applied_to(answer.sides[0])
     if names == others or len(names) != len(others):
@@ -198,7 +201,7 @@ def bound_like(answer: Relation, gold: Relation) -> Relation | None:
 
 
 def _applied_to(name: Node) -> tuple[Node, list[str]]:
-    """The f and the x, y of `f(x, y)`; without arguments for anything else."""
+    """Return the f and the [x, y] of `f(x, y)`; the node and [] for anything else."""
     if isinstance(name, Call) and name.name == "apply":
         head, *arguments = name.args
     elif isinstance(name, Mul) and len(name.factors) == 2:  # P(x)
@@ -211,7 +214,7 @@ def _applied_to(name: Node) -> tuple[Node, list[str]]:
 
 
 def all_bound_like(answer: Group, gold: Group) -> Group:
-    """Definitions of several functions with the variables of those of the reference, each of the same name."""
+    """Rename the variables of several function definitions to those of the reference, by function name."""
     heads = {_applied_to(item.sides[0])[0]: item for item in gold.items if isinstance(item, Relation)}
     items: list[Node] = []
     for item in answer.items:
@@ -222,11 +225,10 @@ def all_bound_like(answer: Group, gold: Group) -> Group:
 
 
 def natural_logarithms(gold: Node, answer: Node) -> tuple[Node, Node]:
-    """A bare log on either side as ln, where the reference is one of analysis, in which no decimal logarithm occurs.
+    """Return both sides with a bare log as ln, if the reference belongs to analysis, where log is never decimal.
 
-    That is an integral, or one in exact symbols with pi, e, a trigonometric function or a constant C as part of a term,
-    outside of the logarithm: `\\frac{\\pi\\log 2}{8}`. Elsewhere `log 7` may well be the decimal one, and a bare log is
-    no ln.
+    That is an integral, or an exact expression that has, outside the logarithm, pi, e, a trigonometric function or a
+    constant C as a term: `\\frac{\\pi\\log 2}{8}`. Elsewhere `log 7` may be decimal, and a bare log does not equal ln.
     """
     if not (_bare_logarithm(gold) or _bare_logarithm(answer)) or contains(gold, Quantity):
         return gold, answer
@@ -272,20 +274,20 @@ def _as_natural(node: Node) -> Node:
 
 
 def is_definition(relation: Relation) -> bool:
-    """Whether this is `name = value`."""
+    """Return True for `name = value`."""
     left, right = relation.sides
     return relation.ops == ("=",) and is_name(left) and not (symbols(left) & symbols(right) and isinstance(left, Sym))
 
 
 def oriented(relation: Relation) -> Relation:
-    """The same relation with < or <= only."""
+    """Return a relation with > or >= as one with < or <=, by swapping its sides; others unchanged."""
     if relation.ops[0] in (">", ">="):
         return Relation(relation.sides[::-1], (FLIPPED[relation.ops[0]],))
     return relation
 
 
 def interval_of(relation: Relation) -> Node | None:
-    """`a < x <= b`, `x > a` or `0 < f(x) < 1` as an interval, where one name alone is bounded."""
+    """Return `a < x <= b`, `x > a` or `0 < f(x) < 1` as an interval; None unless a single name is bounded."""
     ops, sides = relation.ops, relation.sides
     if ops == ("!=",) and isinstance(sides[0], Sym) and not symbols(sides[1]):
         infinity = Const("oo")
@@ -312,7 +314,7 @@ def interval_of(relation: Relation) -> Node | None:
 
 
 def _is_unknown(node: Node) -> bool:
-    """Whether this is x or f(x)."""
+    """Return True for x or f(x)."""
     return isinstance(node, Sym) or (isinstance(node, Call) and node.name == "apply" and is_name(node))
 
 
@@ -323,7 +325,10 @@ def _interval(low: Node, high: Node, low_closed: bool, high_closed: bool) -> Nod
 
 
 def as_set(node: Node) -> Node:
-    """An interval without a closed end is the pair that it is written as; a builder over an inequality an interval."""
+    """Return an open interval as the pair that it is written as, and a builder over an inequality as an interval.
+
+    Other nodes are unchanged.
+    """
     if isinstance(node, Builder) and isinstance(node.condition, Relation) and isinstance(node.head, Sym):
         found = interval_of(node.condition)
         return found if found is not None else node
@@ -335,7 +340,7 @@ def as_set(node: Node) -> Node:
 
 
 def is_range(node: Node) -> bool:
-    """Whether this may be a set of reals: see `realsets`."""
+    """Return True if this may be a set of reals: see `realsets`."""
     match node:
         case Interval() | SetOp() | Builder():
             return True
@@ -354,9 +359,9 @@ def is_range(node: Node) -> bool:
 
 
 def states_a_value(relation: Relation) -> bool:
-    """`m + n = 73`, `f(2) = 42`, `sin t = 3/5`, `P(X > 2) = 1/2`: what stands on the left is what was asked for.
+    """Return True if the left side is what was asked for: `m + n = 73`, `f(2) = 42`, `sin t = 3/5`, `P(X > 2) = 1/2`.
 
-    `2x = 73`, `x^2 = 4` and `5x - 7y + 4 = 0` are equations.
+    `2x = 73`, `x^2 = 4` and `5x - 7y + 4 = 0` are equations instead.
     """
     left, right = relation.sides[0], relation.sides[-1]
     if set(relation.ops) != {"="} or symbols(right):
@@ -370,9 +375,9 @@ def states_a_value(relation: Relation) -> bool:
 
 
 def labels_a_value(relation: Relation) -> bool:
-    """`tan A = 3/4`, `AB/CD = 2`, `V_1 : V = 11 : 21`, `|E| = kq/r^2`: the left side names what the right side is.
+    """Return True if the left side names the value on the right: `tan A = 3/4`, `AB/CD = 2`, `V_1 : V = 11 : 21`.
 
-    `sin x = 1/2`, `|x| = 5` and `x : 2 = 3 : 6` are equations to be solved.
+    So does `|E| = kq/r^2`. `sin x = 1/2`, `|x| = 5` and `x : 2 = 3 : 6` are equations to be solved instead.
     """
     left, right = relation.sides[0], relation.sides[-1]
     if set(relation.ops) != {"="} or symbols(left) & symbols(right):
@@ -387,12 +392,12 @@ def labels_a_value(relation: Relation) -> bool:
 
 
 _UNKNOWNS = frozenset(("x", "y", "z", "t", "w", "u"))
-"""Letters that an equation is solved for."""
+"""Letters for the unknowns of equations."""
 
 
 def _names_a_part(node: Node) -> bool:
-    """A segment, an area, a numbered quantity: AB, S_{ABC}, V_1."""
-    if isinstance(node, Text):  # NO, which is a word elsewhere
+    """Return True for the name of a segment, an area, a numbered quantity: AB, S_{ABC}, V_1."""
+    if isinstance(node, Text):  # NO, which is elsewhere a word
         return len(node.words) == 1 and len(node.words[0]) == 2 and node.words[0].isupper()
     if isinstance(node, Mul):
         return len(node.factors) == 2 and all(isinstance(f, Sym) and f.name.isupper() for f in node.factors)
@@ -400,16 +405,16 @@ def _names_a_part(node: Node) -> bool:
 
 
 _CONSTANT = re.compile(r"[CKABD]|[CcKkAaBb]_\d|C'")
-"""Names of constants of integration in a reference."""
+"""Matches names of constants of integration in a reference."""
 VARIABLES = frozenset(("x", "y", "z", "t", "u", "v", "s", "theta", "phi"))
-"""Letters of variables of functions."""
+"""Letters for variables of functions."""
 
 
 def constants_renamed(gold: Node, answer: Node) -> list[dict[str, str]]:
-    """Renamings of an answer's constants of integration that make its names the reference's; the likeliest first.
+    """Return renamings of an answer's constants of integration to the names in the reference, the likeliest first.
 
-    `x^3 + K` for `x^3 + C`, `k e^{2x}` for `C e^{2x}`, C_1 and C_2 the other way round. A constant is free where it is
-    a term of its own, or where the other names are variables.
+    Covers `x^3 + K` for `x^3 + C`, `k e^{2x}` for `C e^{2x}`, and C_1 and C_2 exchanged. A constant may be renamed if
+    it is a term by itself, or if all other names are variables.
     """
     names, others = symbols(gold), symbols(answer)
     if names == others:
@@ -435,7 +440,7 @@ def constants_renamed(gold: Node, answer: Node) -> list[dict[str, str]]:
 
 
 def clock_as_ratio(clock: Clock) -> Ratio | None:
-    """`15:10`, which may be the ratio 3 to 2."""
+    """Return a time such as `15:10` as the ratio 3 to 2; None with am or pm, or with seconds."""
     if clock.meridiem or clock.minutes.denominator != 1:
         return None
     hours, minutes = divmod(int(clock.minutes), 60)
@@ -443,12 +448,12 @@ def clock_as_ratio(clock: Clock) -> Ratio | None:
 
 
 def is_letter(node: Node) -> bool:
-    """Whether this is one capital letter, as choices are."""
+    """Return True for a single capital letter, as used for choices."""
     return isinstance(node, Sym) and len(node.name) == 1 and node.name.isupper()
 
 
 def both_signs(node: Node) -> Node:
-    """Every ± at + and at -, together, as a list."""
+    """Expand every ± to + and to -, all together, and return the values as a list."""
     if not contains(node, PlusMinus):
         return node if isinstance(node, Group) else Group(GroupKind.LIST, (node,))
     items = node.items if isinstance(node, Group) else (node,)
@@ -493,7 +498,7 @@ def _signed(node: Node, sign: int) -> Node:
 
 
 def assignments(group: Group) -> dict[str, Node]:
-    """`x = 1, y = 2` as a mapping; empty where the items are not all assignments to different names."""
+    """Return `x = 1, y = 2` as a mapping; empty unless all items are assignments to different names."""
     found: dict[str, Node] = {}
     for item in group.items:
         if isinstance(item, Mul) and (point := plain(item)) is not item:
@@ -506,17 +511,17 @@ def assignments(group: Group) -> dict[str, Node]:
 
 
 def grouped(number: Num) -> Group:
-    """`1,234` as the list that it may also be."""
+    """Return `1,234` as the list that it may also mean."""
     return Group(GroupKind.LIST, tuple(Num(part) for part in number.groups or ()))
 
 
 def has_dots(*groups: Group) -> bool:
-    """Whether an item of a group is an ellipsis."""
+    """Return True if an item of a group is an ellipsis."""
     return any(isinstance(item, Dots) for group in groups for item in group.items)
 
 
 def parameter_like(answer: Group, gold: Group) -> Group:
-    """`n = 2^m, m >= 0` with its parameter called as in `n = 2^k, k >= 0`, both whole numbers."""
+    """Rename the parameter of `n = 2^m, m >= 0` to that of `n = 2^k, k >= 0`; both must be integers."""
     (old, *more), (new, *others) = (sorted(_parameters(side)) or [""] for side in (answer, gold))
     if more or others or "" in (old, new) or old == new or old in symbols(gold) or new in symbols(answer):
         return answer
@@ -526,7 +531,7 @@ def parameter_like(answer: Group, gold: Group) -> Group:
 
 
 def _parameters(group: Group) -> frozenset[str]:
-    """Letters of whole numbers that an inequality bounds, and that another item holds on its right side."""
+    """Return letters of integers that an inequality bounds and that another item has on its right side."""
     found: set[str] = set()
     for item in group.items:
         name = item.sides[0] if isinstance(item, Relation) and item.ops[0] in FLIPPED else None
@@ -537,7 +542,7 @@ def _parameters(group: Group) -> frozenset[str]:
 
 
 def renamed_like(builder: Builder, like: Builder) -> Builder:
-    """With the one variable of its head called as in the other."""
+    """Rename the only variable in the head of a set builder to that of the other builder."""
     (old, *more), (new, *others) = sorted(symbols(builder.head)) or [""], sorted(symbols(like.head)) or [""]
     if more or others or "" in (old, new) or old == new or new in symbols(builder.condition):
         return builder
@@ -545,5 +550,5 @@ def renamed_like(builder: Builder, like: Builder) -> Builder:
 
 
 def coordinate_names(names: dict[str, Node]) -> bool:
-    """Whether all of these are x, y and z."""
+    """Return True if all names are x, y or z."""
     return set(names) <= {repr(Sym(letter)) for letter in "xyz"}

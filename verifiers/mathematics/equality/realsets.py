@@ -1,4 +1,4 @@
-"""Sets of reals in one canonical form: disjoint intervals from left to right, however they were written."""
+"""Sets of reals in one canonical form: disjoint intervals from left to right, whatever their notation."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from verifiers.mathematics.nodes import (
 
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 Value = Callable[[Node], Fraction | None]
-"""A real constant to enough digits to put it in order."""
+"""Returns the value of a real constant, accurate enough for ordering; None if it has none."""
 
 
 class End(NamedTuple):
-    """One end of a piece; `at` is None where it is infinite."""
+    """One end of a piece; `at` is None if it is infinite."""
 
     node: Node | None
     at: Fraction | None
@@ -42,7 +42,7 @@ class End(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """One interval or, where both ends are the same and closed, one point."""
+    """One interval or, if both ends are the same and closed, one point."""
 
     low: End
     high: End
@@ -61,16 +61,16 @@ LINES: dict[str, Line] = {
     "R^*": [_NEGATIVE, _POSITIVE],
     "R^>=0": [Piece(_ZERO, _NOWHERE)],
 }
-"""Sets that have a name."""
+"""Named sets."""
 _EVERYTHING: Line = LINES["R"]
 
 
 def line_of(node: Node, value: Value) -> Line | None:
-    """The pieces of a set of reals, sorted, disjoint and joined where they touch; None where it is not such a set.
+    """Return the pieces of a set of reals, sorted, disjoint and merged where they touch; None if it is not such a set.
 
     Args:
         node: an interval, a union, an inequality in one variable, a set of numbers, the reals.
-        value: what a constant is worth.
+        value: returns the value of a constant.
     """
     try:
         found = _line(node, value)
@@ -111,7 +111,7 @@ def _line(node: Node, value: Value) -> Line | None:
 
 
 def bound_one_name(group: Group) -> bool:
-    """Whether the comparisons of a list bound one name: `x < 1 or y > 3` is no union."""
+    """Return True if the comparisons of a list bound only one name: `x < 1 or y > 3` is not a union."""
     return len({symbols(item) for item in group.items if isinstance(item, Relation)}) <= 1
 
 
@@ -152,7 +152,7 @@ def _piece(low: Node, high: Node, low_closed: bool, high_closed: bool, value: Va
 
 
 def _relation(node: Relation, value: Value) -> Line | None:
-    """The values of the one variable at which every comparison of the chain holds."""
+    """Return the values of the single variable for which every comparison of the chain holds."""
     if len(symbols(node)) != 1:
         return None
     if node.ops == ("in",) and isinstance(node.sides[0], Sym):
@@ -198,15 +198,15 @@ def _comparison(left: Node, op: str, right: Node, value: Value) -> Line | None:
 
 
 def _solved(difference: Node) -> tuple[Fraction, Node] | None:
-    """(a, -b/a as a tree) where the difference is a x + b with a rational a."""
-    if isinstance(difference, Add) and len(difference.terms) == 2:  # x - c, c as written
+    """Return (a, -b/a as a tree) if the difference is a x + b with rational a; else None."""
+    if isinstance(difference, Add) and len(difference.terms) == 2:  # x - c, with c as written
         left, right = difference.terms
         if isinstance(left, Sym) and isinstance(right, Neg) and not symbols(right):
             return Fraction(1), right.operand
         if isinstance(right, Neg) and isinstance(right.operand, Sym) and not symbols(left):
             return Fraction(-1), left
     names = symbols(difference)
-    if len(names) != 1:  # `1 <= i` beside the unknown of another link of the chain
+    if len(names) != 1:  # `1 <= i`, next to the unknown in another link of the chain
         return None
     (name,) = names
     try:
@@ -233,7 +233,7 @@ def _tree(monomial: normal.Monomial, coefficient: Fraction) -> Node:
 
 
 def within(lines: Sequence[Line]) -> Line:
-    """What none of these sets holds."""
+    """Return the complement of the union of these sets."""
     total: Line = []
     for line in lines:
         total = _union(total, line)
@@ -249,7 +249,7 @@ def _starts(piece: Piece) -> tuple[int, Fraction, int]:
 
 
 def _joined(line: Line) -> Line:
-    """Sorted, overlapping and touching pieces made one."""
+    """Return the pieces sorted, with overlapping and touching ones merged."""
     total: Line = []
     for piece in sorted(line, key=_starts):
         if total and _touch(total[-1].high, piece.low):

@@ -1,4 +1,4 @@
-"""Sequences given by a recurrence: the same one with another index or letter, or the closed form that fulfils it."""
+"""Sequences given by a recurrence, compared with the same one in another index or letter, or with a closed form."""
 
 from __future__ import annotations
 
@@ -31,50 +31,52 @@ from verifiers.mathematics.nodes import (
 from verifiers.mathematics.rewrites import rebuilt, substituted
 
 MAX_SHIFT = 20
-"""Places by which two terms of a recurrence may be apart."""
+"""Limit on the distance between two terms of a recurrence."""
 TERMS = 8
-"""Terms of two recurrences that are worked out to tell them apart."""
+"""Number of terms of two recurrences that are computed to distinguish them."""
 _SUBSCRIPT = re.compile(r"([a-zA-Z])_(?:(\d{1,6})|([a-z])(?:([+-])(\d{1,2}))?)")
 _INDICES = frozenset("nkmijlprstN")
 _POSITIVE = frozenset(("N^*", "N^+", "N_+", "N^{+}", "Z^+", "Z_+", "Z^{+}"))
 
 
 class _Place(NamedTuple):
-    """Where a term stands: `a_{n+1}` is (a, n, 1), `a_1` is (a, "", 1)."""
+    """The index of a term: `a_{n+1}` is (a, n, 1), `a_1` is (a, "", 1)."""
 
     sequence: str
     letter: str
-    """The letter of its index, or ""."""
+    """Letter of its index, or ""."""
     shift: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """What is said of one sequence. `a_{n+1} = 2a_n + 1, a_1 = 1` has the relation `term 0 = 2 (term 1) + 1`."""
+    """The statements about one sequence. `a_{n+1} = 2a_n + 1, a_1 = 1` has the relation `term 0 = 2 (term 1) + 1`."""
 
     relation: tuple[Node, Node]
-    """Its two sides, term k being the one k places before the highest; `index` the index of the highest."""
+    """Its two sides. Term k is k places before the highest term; `index` is the index of the highest term."""
     order: int
-    """Places between its highest and its lowest term; 0 for a closed form."""
+    """Distance between its highest and its lowest term; 0 for a closed form."""
     starts: Mapping[int, Node]
-    """Index to the value of an initial term."""
+    """Index -> value of an initial term."""
     stated: int | None
-    """The first index of the highest term, where a condition says so."""
+    """First index of the highest term, if a condition states it."""
     name: str
     index: str
-    """Its letter and that of its index."""
+    """Letter of the sequence, and letter of its index."""
 
     @property
     def first(self) -> int | None:
-        """The first index of the highest term: as stated, or behind the last initial term."""
+        """First index of the highest term: as stated, or the one after the last initial term."""
         return self.stated if self.stated is not None or not self.starts else max(self.starts) + 1
 
 
 def same_sequence(comparer: Comparer, gold: Node, answer: Node) -> bool | None:
-    """Whether an answer gives the reference's sequence: by the same recurrence, or in closed form; None for others.
+    """Return True if an answer gives the reference's sequence, by the same recurrence or in closed form; None for
+    others.
 
-    A closed form is put into the recurrence and its initial terms, which have to hold for any index: a proof by
-    induction. Another recurrence may have the same terms; that is left open, and so is one for a closed form.
+    A closed form is inserted into the recurrence and its initial terms, which must hold for any index: a proof by
+    induction. Another recurrence may give the same terms: that is left undecided, and so is a recurrence for a closed
+    form.
     """
     if not _states_relations(gold) or not _states_relations(answer):
         return None
@@ -99,13 +101,13 @@ def same_sequence(comparer: Comparer, gold: Node, answer: Node) -> bool | None:
 
 
 def _differ_at_a_term(wanted: _Sequence, given: _Sequence) -> bool:
-    """Whether a term among the first ones behind the initial ones has another value; False where none is known."""
+    """Return True if one of the first terms after the initial ones is known to differ."""
     pairs = zip(_terms(wanted), _terms(given), strict=True)
     return any(a is not None and b is not None and abs(a - b) > abs(a) / 2**80 for a, b in pairs)
 
 
 def _terms(sequence: _Sequence) -> list[Fraction | None]:
-    """TERMS terms behind the initial ones, to about 40 digits; None from the first on that has no rational value."""
+    """Return the first TERMS terms after the initial ones, to about 40 digits; None from the first unknown one on."""
     left, right = sequence.relation
     known = {index: constants.place(value) for index, value in sequence.starts.items()}
     found: list[Fraction | None] = []
@@ -119,7 +121,7 @@ def _terms(sequence: _Sequence) -> list[Fraction | None]:
 
 
 def _states_relations(node: Node) -> bool:
-    """Whether this is a relation, or a list or a system that begins with one."""
+    """Return True for a relation, or a list or system that begins with one."""
     first = node.items[0] if isinstance(node, Group) and node.items else node
     return isinstance(first, Relation | Cases)
 
@@ -134,7 +136,7 @@ def _same_relation(comparer: Comparer, wanted: _Sequence, given: _Sequence) -> b
 
 
 def _same_formula(comparer: Comparer, wanted: _Sequence, given: _Sequence) -> bool:
-    """`a_n = 2^n` and `a_n = 2^n, n >= 1`; v_x and v_y are two."""
+    """Compare closed forms: `a_n = 2^n` equals `a_n = 2^n, n >= 1`; v_x and v_y are different."""
     if (wanted.name, wanted.index) != (given.name, given.index) or _begin_apart(wanted, given):
         return False
     if None in (wanted.first, given.first) and max(wanted.first or 0, given.first or 0) > 1:
@@ -159,7 +161,7 @@ def _fulfils(comparer: Comparer, recurrence: _Sequence, closed: _Sequence) -> bo
     if not all(comparer.same(recurrence.starts[place], at(Num(place))) for place in starts):
         return False
     terms: dict[str, Node] = {f"term {k}": at(Add((Sym("index"), Neg(Num(k))))) for k in range(recurrence.order + 1)}
-    whole: dict[str, Node] = {"index": Sym("n")}  # the letter of a whole number
+    whole: dict[str, Node] = {"index": Sym("n")}  # a letter for integers
     return comparer.same(*(substituted(substituted(side, terms), whole) for side in (left, right)))
 
 
@@ -169,7 +171,7 @@ def _applied_names(node: Node) -> frozenset[str]:
 
 
 def _sequence(node: Node, applied: frozenset[str]) -> _Sequence | None:
-    """The one sequence that a relation, a list or a system of relations is about; None for anything else."""
+    """Return the single sequence of a relation, or of a list or system of relations; None for anything else."""
     statements = [*_statements(node)]
     if not statements or not all(isinstance(s, Relation) for s in statements):
         return None
@@ -235,7 +237,7 @@ def _parts(node: Node) -> Iterator[Node]:
 
 
 def _applied_name(node: Node) -> str:
-    """The T of `T(1)`, which makes one of `T(n - 1)` too."""
+    """Return the T of `T(1)`, by which `T(n - 1)` is recognised as an application too; "" for anything else."""
     head = node.args[0] if isinstance(node, Call) and node.name == "apply" and len(node.args) == 2 else None
     return head.name if isinstance(head, Sym) and len(head.name) == 1 else ""
 
@@ -247,7 +249,7 @@ def _with_terms(node: Relation, applied: frozenset[str]) -> Relation:
 
 
 def _terms_named(node: Node, applied: frozenset[str]) -> Node:
-    """With `T(n - 1)` written as `T_{n-1}`: as it is applied, or as the product that it was read as."""
+    """Return the tree with `T(n - 1)` written as `T_{n-1}`, whether it was read as an application or as a product."""
     if isinstance(node, Call) and node.name == "apply" and len(node.args) == 2:
         term = _subscripted(_applied_name(node), node.args[1])
         if term is not None:
@@ -265,7 +267,7 @@ def _terms_named(node: Node, applied: frozenset[str]) -> Node:
 
 
 def _subscripted(name: str, index: Node) -> Node | None:
-    """`T_{n-1}` for T and `n - 1`, `T_1` for T and 1; None where the index is neither."""
+    """Return `T_{n-1}` for T and `n - 1`, `T_1` for T and 1; None if the index is neither."""
     shift = constants.literal(index)
     letter = ""
     if isinstance(index, Sym):
@@ -286,7 +288,7 @@ def _place(name: str) -> _Place | None:
 
 
 def _key(place: _Place) -> str:
-    """The name of a term, as a subscript is read."""
+    """Return the name of a term, as subscripts are read."""
     shift = f"{place.shift:+d}" if place.letter and place.shift else ""
     return f"{place.sequence}_{place.letter}{shift}" if place.letter else f"{place.sequence}_{place.shift}"
 
@@ -296,7 +298,7 @@ def _places(node: Node) -> Iterator[_Place]:
 
 
 def _take_starts(equation: Relation, starts: dict[int, Node]) -> bool:
-    """Note `a_1 = 1` or `a_1 = a_2 = 1`; False for anything else."""
+    """Store the initial values of `a_1 = 1` or `a_1 = a_2 = 1`; return False for anything else."""
     *terms, value = equation.sides
     if not isinstance(value, EXPRESSION) or [*_places(value)]:
         return False
@@ -309,13 +311,13 @@ def _take_starts(equation: Relation, starts: dict[int, Node]) -> bool:
 
 
 def _of_whole_numbers(condition: Relation) -> bool:
-    """Whether this is `n \\in N` or `n \\in Z`, which leave open where a sequence begins."""
+    """Return True for `n \\in N` or `n \\in Z`, which do not say where a sequence begins."""
     over = condition.sides[-1]
     return condition.ops == ("in",) and isinstance(over, NamedSet) and over.name in ("N", "Z", "N_0")
 
 
 def _first_index(condition: Relation, index: str) -> int | None:
-    """The smallest n of `n \\ge 2`, `n > 1` or `n \\in N^*`; None for another condition."""
+    """Return the smallest n of `n \\ge 2`, `n > 1` or `n \\in N^*`; None for another condition."""
     if len(condition.ops) != 1:
         return None
     (op,), (left, right) = condition.ops, condition.sides

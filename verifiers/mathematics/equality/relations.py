@@ -1,4 +1,4 @@
-"""Equations, inequalities and what states a value."""
+"""Comparison of equations, inequalities and statements of a value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from verifiers.mathematics.nodes import (
 
 
 def relations(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    """Compare two relations, or a relation with the value or the interval that it states."""
+    """Compare two relations, or a relation with the value or interval that it states."""
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _two_relations(comparer, gold, answer)
     relation, other = (gold, answer) if isinstance(gold, Relation) else (answer, gold)
@@ -51,7 +51,7 @@ def relations(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 
 def _approximated(comparer: Comparer, gold: Node, relation: Relation, other: Node) -> bool:
-    """`x = 1/6 = 0.167`, the last with an approximation sign: either value, where one is the other rounded."""
+    """Compare `x = 1/6 = 0.167`, with an approximation sign: either value is accepted if one is the other rounded."""
     exact, rounded = relation.sides[-2:]
     value = constants.exact(exact)
     if value is None or not rounds(comparer, rounded, value, exact):
@@ -63,7 +63,7 @@ def _approximated(comparer: Comparer, gold: Node, relation: Relation, other: Nod
 
 
 def _value_of(comparer: Comparer, relation: Relation) -> Node | None:
-    """The value that `x = 5`, `f(x) = x + 1` or `2 + 3 = 5` states; None for a relation that states none."""
+    """Return the value that `x = 5`, `f(x) = x + 1` or `2 + 3 = 5` states; None if a relation states none."""
     if any(op not in ("=", "approx", "equiv") for op in relation.ops):
         return None
     name, last = relation.sides[0], relation.sides[-1]
@@ -118,7 +118,10 @@ def _two_relations(comparer: Comparer, gold: Relation, answer: Relation) -> bool
 
 
 def _definitions(comparer: Comparer, first: Relation, second: Relation) -> bool:
-    """`f(x) = 2x` and `y = 2x`: the name on the left may differ where it is a name alone, its primes may not."""
+    """Compare definitions: `f(x) = 2x` and `y = 2x` are the same.
+
+    The left sides may differ if they are only names, but must have the same number of primes.
+    """
     if _primes(first.sides[0]) != _primes(second.sides[0]):
         return False
     if first.sides[0] != second.sides[0] and isinstance(first.sides[0], Sym) and isinstance(second.sides[0], Sym):
@@ -134,13 +137,13 @@ def _definitions(comparer: Comparer, first: Relation, second: Relation) -> bool:
 
 
 def _primes(name: Node) -> int:
-    """How often a named function is derived: 1 for f'(x)."""
+    """Return the number of primes of a function name: 1 for f'(x)."""
     head = name.args[0] if isinstance(name, Call) and name.name == "apply" else name
     return head.name.count("'") if isinstance(head, Sym) else 0
 
 
 def _proportional(comparer: Comparer, first: Relation, second: Relation) -> bool:
-    """Whether left - right of one is a constant times that of the other; positive for an inequality."""
+    """Return True if left - right of one relation is a constant times that of the other (positive for inequalities)."""
     comparer.reach("normal form")
     try:
         budget = Budget()
@@ -151,7 +154,7 @@ def _proportional(comparer: Comparer, first: Relation, second: Relation) -> bool
         return False
     (left, left_bottom), (right, right_bottom) = sides
     if set(left) <= {normal.ONE} or set(right) <= {normal.ONE}:
-        return False  # statements about numbers, whose sides were compared
+        return False  # statements about numbers, whose sides have been compared
     if first.ops[0] in ("<", "<=") and not (set(left_bottom) == set(right_bottom) == {normal.ONE}):
         return False
     if set(left) != set(right):

@@ -29,11 +29,11 @@ MAX_MODULUS = 10_000
 class _Residue(NamedTuple):
     value: int
     modulus: int
-    """0 where it was not written, as of the 1 in `n = 1, 5 (mod 6)`."""
+    """0 if it was not written, as for the 1 in `n = 1, 5 (mod 6)`."""
 
 
 def same_residues(comparer: Comparer, gold: Node, answer: Node) -> bool | None:
-    """Whether two say which residues one letter has, the same ones; None where a side says something else."""
+    """Return True if both sides state the same residues of one letter; None if a side states something else."""
     if not (_has_congruence(gold) or _has_congruence(answer)):
         return None
     wanted, given = _residues(gold), _residues(answer)
@@ -59,7 +59,7 @@ def _has_congruence(node: Node) -> bool:
 
 
 def _residues(node: Node) -> tuple[str, list[_Residue]] | None:
-    """(letter or "", its residues); None where anything else is said."""
+    """Return (letter or "", its residues); None if anything else is stated."""
     names: set[str] = set()
     found: list[_Residue] = []
     for item in _statements(node):
@@ -79,14 +79,14 @@ def _residues(node: Node) -> tuple[str, list[_Residue]] | None:
     if len(names) > 1 or not found or not found[-1].modulus:
         return None
     last = 0
-    for place in range(len(found) - 1, -1, -1):  # the modulus behind a list is that of all before it
+    for place in range(len(found) - 1, -1, -1):  # the modulus at the end of a list applies to all items before it
         last = found[place].modulus or last
         found[place] = _Residue(found[place].value, last)
     return "".join(names), found
 
 
 def _signed(node: Node) -> Iterator[_Residue]:
-    """The residues of `1 (mod 6)`, `±1 (mod 6)` or a bare 1; nothing for anything else."""
+    """Yield the residues of `1 (mod 6)`, `±1 (mod 6)` or a bare 1; nothing for anything else."""
     if isinstance(node, PlusMinus | Neg):
         for residue in _signed(node.operand):
             yield _Residue(-residue.value, residue.modulus)
@@ -107,7 +107,7 @@ def _signed(node: Node) -> Iterator[_Residue]:
 
 
 def _multiples(node: Node) -> Iterator[_Residue]:
-    """The residues of `6k + 1`, `6k ± 1` or `6k`, where k is any whole number; nothing for anything else."""
+    """Yield the residues of `6k + 1`, `6k ± 1` or `6k`, where k is any integer; nothing for anything else."""
     terms = node.terms if isinstance(node, Add) else (node,)
     steps = [term for term in terms if isinstance(term, Mul)]
     rest = [term for term in terms if not isinstance(term, Mul)]

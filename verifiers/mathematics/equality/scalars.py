@@ -1,4 +1,4 @@
-"""Numbers and scalar expressions by tiers, cheapest first; quantities and numbers in other bases."""
+"""Comparison of numbers and scalar expressions by tiers, the cheapest first; quantities and numbers in other bases."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ from verifiers.mathematics.nodes import (
 
 
 def numbers(comparer: Comparer, gold: Num, answer: Num) -> bool:
-    """Compare two numbers as they are written."""
+    """Compare two numbers by value, or by the rounding of a decimal reference."""
     comparer.reach("number")
     return gold.value == answer.value or rounds(comparer, gold, Fraction(answer.value), answer)
 
 
 def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node, *, surd: bool = False) -> bool:
-    """Whether an exact value is the decimal reference to the digits it was written with.
+    """Return True if an exact value rounds to the decimal reference, in the digits that it was written with.
 
-    The reference must have two significant digits, three where it has one decimal and no unit (2.5 is a half, 9.8 m/s^2
-    was measured), but two beside a surd, which no decimal equals. A plain decimal answer must bear more digits.
+    The reference must have two significant digits, or three if it has one decimal and no unit: 2.5 is a half, but 9.8
+    m/s^2 was measured. Two are enough for a surd, which no decimal equals. A plain decimal answer must have more digits
+    than the reference. With a relative tolerance, values within it are accepted too.
     """
     if comparer.policy.relative_tolerance > 0:
         wanted = constants.exact(gold)
@@ -57,7 +58,7 @@ def rounds(comparer: Comparer, gold: Node, value: Fraction, answer: Node, *, sur
         return False
     mine = constants.decimal(answer)
     digits = 10 if comparer.measured or ulp <= Fraction(1, 100) or ulp >= 1 else 100
-    if mine is None:  # a decimal without an end is a decimal all the same
+    if mine is None:  # a decimal without an end is a decimal too
         least = 100 if isinstance(answer, Num) else 10 if surd else digits
         return not constants.integral(answer) and abs(wanted) / ulp >= least
     return mine[1] < ulp and abs(wanted) / ulp >= digits and abs(value - wanted) * 2 < ulp
@@ -119,7 +120,7 @@ def _same_expression(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 
 def _same_series(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    """An infinite sum, an integral or a limit that nobody evaluates: the same one, its parts equal."""
+    """Compare two infinite sums, integrals or limits without evaluating them: the same kind, with equal parts."""
     if not (isinstance(gold, Call) and isinstance(answer, Call) and gold.name == answer.name):
         return False
     return gold.name in ("sum", "prod", "int", "lim", "deriv") and comparer.in_order(gold.args, answer.args)
@@ -129,7 +130,9 @@ _UNEVALUATED: Mapping[str, str] = {"int": "an integral", "lim": "a limit", "deri
 
 
 def undecidable(node: Node) -> str:
-    """What an expression holds that no tier works out, so that only its own spelling equals it; "" elsewhere."""
+    """Return the kind of a part that no tier evaluates, so that only the same expression equals it; "" if there is
+    none.
+    """
     if isinstance(node, Call):
         if node.name in _UNEVALUATED:
             return _UNEVALUATED[node.name]
@@ -144,11 +147,11 @@ FEW_DIGITS = 15
 
 
 def is_question(gold: Node, answer: Node) -> bool:
-    """Whether a second opinion is asked of a pair that is left open: of work to be done, or of complex numbers.
+    """Return True if an undecided pair is passed to the second opinion: unevaluated parts, or complex numbers.
 
-    An answer that leaves to be worked out what the reference has worked out is none, equal or not: it may be the
-    problem itself. Nor is a decimal of many digits, which may be a value cut off where two are still compared; one of a
-    few digits is equal only where the value ends there.
+    An answer that leaves unevaluated what the reference has evaluated is not passed, equal or not: it may be the
+    problem itself. Nor is a decimal of many digits, which may be a value truncated where the comparison still sees a
+    difference; a decimal of few digits is equal only if the value ends there.
     """
     if not undecidable(gold) and (undecidable(answer) or not (has_complex_parts(gold) or has_complex_parts(answer))):
         return False
@@ -157,7 +160,9 @@ def is_question(gold: Node, answer: Node) -> bool:
 
 
 def _rounded_surd(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    """A surd for the decimal reference that it rounds to, or, with a tolerance, any two constants."""
+    """Return True if a constant rounds to the decimal reference, or, with a tolerance, if two constants agree within
+    it.
+    """
     approximate = constants.decimal(gold) is not None or comparer.policy.relative_tolerance > 0
     if not approximate or symbols(gold) or symbols(answer):
         return False
@@ -166,7 +171,7 @@ def _rounded_surd(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 
 def quantities(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    """Compare two values of which one at least has a unit."""
+    """Compare two values of which at least one has a unit."""
     gold, answer = readings.letter_unit(gold, answer), readings.letter_unit(answer, gold)
     if isinstance(gold, Quantity) and isinstance(answer, Quantity):
         return _two_quantities(comparer, gold, answer)
@@ -183,7 +188,7 @@ def quantities(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 
 def _bear_other_marks(gold: Node, answer: Node) -> bool:
-    """Whether one side has a unit and the other a mark of another kind: 90 square units and 90°, 25 ft and 25_6."""
+    """Return True if only one side has a unit, and the other has a mark: 90 square units and 90°, 25 ft and 25_6."""
     quantity, other = (gold, answer) if isinstance(gold, Quantity) else (answer, gold)
     if not isinstance(quantity, Quantity) or quantity.unit.dimension == (("angle", 1),):
         return False
@@ -218,11 +223,11 @@ _KELVIN: Mapping[str, tuple[Fraction, Fraction]] = {
     "celsius": (Fraction(1), Fraction(27315, 100)),
     "fahrenheit": (Fraction(5, 9), Fraction(45967, 180)),
 }
-"""Scale of temperature to (a, b): kelvins are a t + b (SI brochure 2019, 2.3.1)."""
+"""Temperature scale -> (a, b): kelvins are a t + b (SI brochure 2019, 2.3.1)."""
 
 
 def _on_scale_of(unit: Unit, other: Quantity) -> Node | None:
-    """A temperature on the scale of this unit; None for anything else."""
+    """Return a temperature converted to the scale of this unit; None for anything else."""
     scales = [part.dimension[0][0] for part in (unit, other.unit) if len(part.dimension) == 1 and part.factor == 1]
     if len(scales) != 2 or not all(scale in _KELVIN for scale in scales):
         return None
@@ -231,7 +236,7 @@ def _on_scale_of(unit: Unit, other: Quantity) -> Node | None:
 
 
 def _in_degrees(gold: Node, answer: Node) -> tuple[Node, Node] | None:
-    """Both sides as values of an angle, where one is said to be in radians and the other in degrees."""
+    """Return both sides as values of an angle, if one is in radians and the other in degrees; else None."""
     sides: list[Node] = []
     kinds: set[str] = set()
     for side in (gold, answer):
@@ -245,11 +250,11 @@ def _in_degrees(gold: Node, answer: Node) -> tuple[Node, Node] | None:
 
 
 _GENERIC = frozenset(("unit", "square", "sq", "cubic", "cu", "per", ""))
-"""Unit words that name nothing."""
+"""Unit words without a meaning of their own."""
 
 
 def bases(comparer: Comparer, gold: Node, answer: Node) -> bool:
-    """Compare two numbers of which one at least is written in another base."""
+    """Compare two numbers of which at least one is written in another base."""
     if comparer.policy.any_base:
         values = constants.in_ten(gold), constants.in_ten(answer)
         return values[0] is not None and values[0] == values[1]
@@ -267,17 +272,17 @@ def bases(comparer: Comparer, gold: Node, answer: Node) -> bool:
 
 _NEVER = re.compile(r"(?!)")
 _IN_BASE: Mapping[int, re.Pattern[str]] = {2: re.compile(r"[01]+"), 16: re.compile(r"[\dA-F]*[A-F][\dA-F]*")}
-"""Base to what a reference looks like that was written in it without saying so: zeros and ones, letters."""
+"""Base -> form of a reference that was written in it without stating so: zeros and ones, letters."""
 
 
 _CONSTANTS = frozenset(("C", "K", "c", "k"))
 
 
 def _same_antiderivative(gold: Node, answer: Node, names: frozenset[str], allowed: Sequence[str]) -> bool:
-    """Whether two sums with the same free constant differ by what does not depend on their one variable.
+    """Return True if two sums with the same free constant differ by a term without their single variable.
 
-    Beside parameters (`\\frac{1}{a}\\arctan\\frac{x}{a} + C`) the constant is a capital: `ax^2 + bx + c` is no
-    antiderivative.
+    With further parameters (`\\frac{1}{a}\\arctan\\frac{x}{a} + C`) the constant must be a capital: `ax^2 + bx + c` is
+    not an antiderivative.
     """
     constant = next((name for name in allowed if _is_free(name, gold) and _is_free(name, answer)), "")
     rest = names - {constant}
@@ -290,14 +295,14 @@ def _same_antiderivative(gold: Node, answer: Node, names: frozenset[str], allowe
 
 
 def _is_free(constant: str, side: Node) -> bool:
-    """Whether a name is a term of its own, once, and stands nowhere else."""
+    """Return True if a name is a term by itself, once, and appears nowhere else."""
     terms = side.terms if isinstance(side, Add) else ()
     others = [term for term in terms if term != Sym(constant)]
     return len(others) == len(terms) - 1 and not any(constant in symbols(term) for term in others)
 
 
 def _polynomial(value: normal.Rational) -> bool:
-    """Only variables with whole exponents: then unequal normal forms are unequal functions."""
+    """Return True for variables with integer exponents only: then unequal normal forms are unequal functions."""
     return all(
         isinstance(exponent, int) and atom.isidentifier() and atom not in ("e", "pi", "i")
         for poly in value
@@ -307,7 +312,7 @@ def _polynomial(value: normal.Rational) -> bool:
 
 
 def _readings(gold: Node, answer: Node, policy: Policy) -> Iterator[tuple[Node, Node]]:
-    """Both sides without a percent or degree sign that one of them bears; as written; with real odd roots."""
+    """Yield pairs of readings: without a percent or degree sign that one side has; as written; with real odd roots."""
     for name in ("percent", "degree"):
         marked = [(isinstance(side, Call) and side.name == name) or _negated(side, name) for side in (gold, answer)]
         if marked[0] and marked[1]:

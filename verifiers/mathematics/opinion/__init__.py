@@ -1,1 +1,1 @@
-"""A second opinion on what the tiers leave undecided: SymPy, in a process that can be killed."""
+"""A second opinion on pairs that the tiers leave undecided: SymPy, in a process that can be killed."""

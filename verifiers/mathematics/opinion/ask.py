@@ -1,4 +1,4 @@
-"""Asking SymPy whether two expressions are equal."""
+"""Questions to SymPy about the equality of two expressions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from verifiers.asked_process import AskedProcess
 
 
 class SecondOpinion(AskedProcess):
-    """SymPy's answers to pairs of expressions: "equal", "different", "unknown: why" or "limit: which".
+    """SymPy's answers for pairs of expressions: "equal", "different", "unknown: why" or "limit: which".
 
     Args:
-        cpu_seconds: of one question.
+        cpu_seconds: CPU limit of one question.
     """
 
     def __init__(self, cpu_seconds: float) -> None:
@@ -17,7 +17,7 @@ class SecondOpinion(AskedProcess):
 
     @property
     def version(self) -> str:
-        """What its answers depend on: `sympy 1.14.0 2s`."""
+        """The version on which its answers depend: `sympy 1.14.0 2s`."""
         from importlib import metadata
 
         return f"sympy {metadata.version('sympy')} {self.cpu_seconds:g}s"

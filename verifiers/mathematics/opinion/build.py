@@ -1,4 +1,4 @@
-"""Answers as SymPy builds them, from the typed tree: no text is parsed or evaluated. Runs in the opinion's process."""
+"""Construction of SymPy objects from typed trees: no text is parsed or evaluated. Runs in the SymPy process."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from verifiers.mathematics.nodes import (
 
 sympy: Any = importlib.import_module("sympy")  # its own types are partial
 WHOLE_LETTERS = frozenset(("n", "k", "m", "N", "i", "j"))
-"""Letters of whole numbers, where the expression has a sum, a product, a factorial, a rounding or a matrix power."""
+"""Letters of integers, if the expression has a sum, a product, a factorial, a rounding or a matrix power."""
 _COUNTING = frozenset(("sum", "prod", "factorial", "factorial2", "binom", "floor", "ceil", "mod", "gcd", "lcm"))
 
 
 class NotBuilt(ValueError):
-    """SymPy has no counterpart of a part of the tree here."""
+    """An error for a part of the tree without a counterpart in SymPy here."""
 
 
 class Builder:
-    """Builds the sides of one question with the same symbols.
+    """A builder for both sides of one question, with shared symbols.
 
     Args:
-        sides: the trees; what their letters stand for is told from all of them.
+        sides: the trees; the assumptions about their letters are derived from all of them.
     """
 
     def __init__(self, sides: Sequence[Node]) -> None:
@@ -57,7 +57,7 @@ class Builder:
                 self._symbols[name] = sympy.Symbol(name, **({} if unknown else {"real": True}))
 
     def build(self, node: Node) -> Any:
-        """The SymPy object of a tree, nothing of it worked out.
+        """Return the SymPy object of a tree, unevaluated.
 
         Raises:
             NotBuilt: a part of it has no counterpart.
@@ -68,35 +68,35 @@ class Builder:
         return made(self, node)
 
     def symbol(self, node: Node) -> Any:
-        """The symbol of a variable.
+        """Return the symbol of a variable.
 
         Raises:
-            NotBuilt: it is none.
+            NotBuilt: the node is not a variable.
         """
         if not isinstance(node, Sym):
             raise NotBuilt("a variable was expected")
         return self._symbols.setdefault(node.name, sympy.Symbol(node.name, real=True))
 
     def index(self, node: Sym) -> Any:
-        """The index of a sum: a whole number."""
+        """Return the index of a sum as an integer symbol."""
         made = self._symbols[node.name] = sympy.Symbol(node.name, integer=True)
         return made
 
     def quotient(self, node: Div) -> Any:
-        """A quotient."""
+        """Build a quotient."""
         return self.build(node.top) / self.build(node.bottom)
 
     def power(self, node: Pow) -> Any:
-        """A power, of a matrix too."""
+        """Build a power, also of a matrix."""
         return self.build(node.base) ** self.build(node.exponent)
 
     def matrix(self, node: Matrix) -> Any:
-        """A matrix, or its determinant."""
+        """Build a matrix, or its determinant."""
         made = sympy.Matrix([[self.build(cell) for cell in row] for row in node.rows])
         return made.det() if node.bar else made
 
     def call(self, node: Call) -> Any:
-        """A function, or what a bound variable runs over."""
+        """Build a function call, or an operator with a bound variable."""
         if node.name in integrals.BINDING:
             return _BOUND[node.name](self, node.args)
         args = [self.build(argument) for argument in node.args]
@@ -119,7 +119,7 @@ def _counts(node: Node) -> bool:
 
 
 def _integral(builder: Builder, args: Sequence[Node]) -> Any:
-    """Between bounds or without; an inner one takes the first differential, which may stand behind it."""
+    """Build an integral with or without bounds. The innermost integral takes the first differential."""
     signs, body = integrals.nested(Call("int", tuple(args)))
     found = integrals.with_variables(body)
     if found is None or len(found[1]) != len(signs):
@@ -171,7 +171,7 @@ def _derivative(builder: Builder, args: Sequence[Node]) -> Any:
 
 
 def _product(factors: Sequence[Any]) -> Any:
-    """In order: matrices do not commute."""
+    """Multiply in order, since matrices do not commute."""
     return functools.reduce(operator.mul, factors)
 
 
@@ -202,7 +202,7 @@ _BOUND: Mapping[str, Callable[[Builder, Sequence[Node]], Any]] = {
     "prod": _series(sympy.Product),
     "deriv": _derivative,
 }
-"""What binds a variable, to what builds it."""
+"""Operator with a bound variable -> its builder."""
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "root": _root,
     "ln": _natural,
@@ -228,7 +228,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     },
     **{f"arc{name}": getattr(sympy, f"a{name}") for name in "sin cos tan cot sec csc".split()},
 }
-"""Function of the tree, to SymPy's."""
+"""Function of the tree -> SymPy's function."""
 _BUILT: Mapping[type, Callable[[Builder, Any], Any]] = {
     Num: lambda _, node: sympy.Rational(node.value.numerator, node.value.denominator),
     Sym: Builder.symbol,

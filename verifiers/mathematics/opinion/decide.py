@@ -1,4 +1,4 @@
-"""One question for SymPy: are two expressions equal? Runs in the opinion's process."""
+"""The question of whether two expressions are equal, for SymPy. Runs in the SymPy process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from verifiers.mathematics.opinion.build import Builder, NotBuilt
 sympy: Any = importlib.import_module("sympy")  # its own types are partial
 DIGITS = 50
 AGREE = 40
-"""Digits of DIGITS in which two values must agree at each point."""
+"""Digits, of DIGITS, in which two values must agree at each point."""
 APART = 12
-"""Digits to which two values must have been worked out to be called different."""
+"""Digits to which two values must differ to be called different."""
 POINTS: tuple[tuple[int, int], ...] = ((1234, 997), (577, 1201), (2801, 1409), (-1511, 1103), (-389, 1777))
 """Rationals at which expressions in real variables are compared: three positive, two negative."""
 WHOLE = (2, 3, 4, 5, 7)
@@ -24,7 +24,7 @@ _UNDEFINED = (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo)
 
 
 def decide(gold: Node, answer: Node) -> str:
-    """Return "equal", "different", or "unknown" with the reason behind a colon."""
+    """Return "equal", "different", or "unknown: " with the reason."""
     try:
         builder = Builder((gold, answer))
         left, right = (builder.build(integrals.whole(side)) for side in (gold, answer))
@@ -39,11 +39,12 @@ def decide(gold: Node, answer: Node) -> str:
 
 
 def _values(left: Any, right: Any) -> str:
-    """Whether two expressions are equal: by their values, then worked out, at last by simplification."""
+    """Decide whether two expressions are equal: by their values, then evaluated, finally by simplification."""
     if left.has(*_PENDING) or right.has(*_PENDING):
         if _by_values(left, right) == "equal":
             return "equal"
-        left, right = left.doit(), right.doit()  # a value by quadrature may be off: only a closed form tells apart
+        # Numerical integration may be inaccurate: only a closed form can show a difference.
+        left, right = left.doit(), right.doit()
     if left.has(*_PENDING) or right.has(*_PENDING):
         return "unknown: not worked out"
     if left in _UNDEFINED or right in _UNDEFINED:
@@ -53,14 +54,14 @@ def _values(left: Any, right: Any) -> str:
 
 
 def _antiderivatives(side: Any) -> list[Any]:
-    """The integrals without bounds in an expression."""
+    """Return the integrals without bounds in an expression."""
     return [part for part in side.atoms(sympy.Integral) if len(part.limits[0]) == 1]
 
 
 def _families(left: Any, right: Any) -> str:
-    """Whether two are the same antiderivatives: each with a constant that is free, and with the same derivative.
+    """Decide whether two sides are the same antiderivatives: each with a free constant, and with the same derivative.
 
-    A logarithm without its absolute value is none of 1/x: it has no real value where the other side has one.
+    ln x, without the absolute value, is not accepted for 1/x: it has no real value where the other side has one.
     """
     parts = [*_antiderivatives(left), *_antiderivatives(right)]
     variables = {part.limits[0][0] for part in parts}
@@ -78,7 +79,7 @@ def _families(left: Any, right: Any) -> str:
 
 
 def _free_constant(side: Any, variable: Any) -> bool:
-    """Whether a constant of integration is added: C, K, c_1, 2C or ln C, but not the k of `kx`."""
+    """Return True if a constant of integration is added: C, K, c_1, 2C or ln C, but not the k of `kx`."""
     for name in side.free_symbols - {variable}:
         weight = side.diff(name)
         if integrals.FREE_CONSTANT.fullmatch(str(name)) and weight != 0 and not weight.has(variable):
@@ -87,7 +88,7 @@ def _free_constant(side: Any, variable: Any) -> bool:
 
 
 def _leaves_the_reals(side: Any, slope: Any) -> bool:
-    """Whether an antiderivative has no real value at a point at which its derivative has one."""
+    """Return True if an antiderivative has no real value at a point where its derivative has one."""
     names, constants = sorted(slope.free_symbols, key=str), side.free_symbols - slope.free_symbols
     for place in range(len(POINTS)):
         point = {name: _point(name, index, place) for index, name in enumerate(names)} | dict.fromkeys(constants, 2)
@@ -98,7 +99,7 @@ def _leaves_the_reals(side: Any, slope: Any) -> bool:
 
 
 def _light(side: Any) -> Any:
-    """Derivatives, limits, infinite products and integrals over infinite ranges worked out; the others left."""
+    """Evaluate derivatives, limits, infinite products and integrals over infinite ranges; leave the others."""
     return side.replace(_is_light, _done).replace(sympy.Product, _product)
 
 
@@ -113,7 +114,7 @@ def _is_light(part: Any) -> bool:
 
 
 def _product(body: Any, *limits: Any) -> Any:
-    """A product; an infinite one as the limit of its finite ones."""
+    """Return a product; an infinite one as the limit of its finite products."""
     index, low, high = limits[0]
     if high != sympy.oo or len(limits) > 1:
         return sympy.Product(body, *limits).doit()
@@ -131,7 +132,7 @@ def _matrices(left: Any, right: Any) -> str:
 
 
 def _by_values(left: Any, right: Any) -> str:
-    """Whether two expressions agree at every point at which both have a value."""
+    """Decide whether two expressions agree at every point at which both have a value."""
     names = sorted(left.free_symbols | right.free_symbols, key=str)
     agreed = 0
     for place in range(len(POINTS) if names else 1):
@@ -143,7 +144,7 @@ def _by_values(left: Any, right: Any) -> str:
 
 
 def _point(name: Any, index: int, place: int) -> Any:
-    """A value of a variable: other ones for other variables and at other places."""
+    """Return the value of a variable; it differs between variables and between points."""
     if name.is_integer:
         return sympy.Integer(WHOLE[place] + index)
     top, bottom = POINTS[(place + index) % len(POINTS)]
@@ -152,12 +153,12 @@ def _point(name: Any, index: int, place: int) -> Any:
 
 
 def _same_at(left: Any, right: Any, point: Mapping[Any, Any]) -> bool | None:
-    """Whether two values agree to AGREE digits, differ beyond doubt, or neither (None)."""
+    """Return True if two values agree to AGREE digits, False if they clearly differ, None if neither."""
     values = [_value(side.subs(point)) for side in (left, right)]
     if values[0] is None or values[1] is None:
         return None
     if any(at.is_negative for at in point.values()) and any(value.as_real_imag()[1] != 0 for value in values):
-        return None  # off the real domain principal branches may differ where the real functions agree
+        return None  # for negative values, principal branches may differ although the real functions agree
     scale = max(abs(values[0]), abs(values[1]), sympy.Float(10, DIGITS) ** -AGREE)
     apart = abs(values[0] - values[1])
     if apart <= scale * sympy.Float(10, DIGITS) ** -AGREE:
@@ -166,10 +167,10 @@ def _same_at(left: Any, right: Any, point: Mapping[Any, Any]) -> bool | None:
 
 
 def _value(side: Any) -> Any:
-    """A complex number to DIGITS digits; None where it has none, or is not worked out so far."""
+    """Return a complex number to DIGITS digits; None if there is no value, or not with that accuracy."""
     try:
         value = side.evalf(DIGITS, maxn=200)
-    except (ValueError, TypeError, ZeroDivisionError, NotImplementedError):  # a series that diverges here, a pole
+    except (ValueError, TypeError, ZeroDivisionError, NotImplementedError):  # a divergent series, a pole
         return None
     real, imaginary = value.as_real_imag()
     settled = real.is_Number and imaginary.is_Number and value.is_finite

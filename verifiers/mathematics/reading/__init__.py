@@ -1,1 +1,1 @@
-"""From text to a tree of mathematics."""
+"""Parsing of text to a tree of mathematics."""

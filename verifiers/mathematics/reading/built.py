@@ -1,4 +1,4 @@
-"""What the parser's parts become: literals, functions of their arguments, brackets, signs."""
+"""Construction of nodes from parsed parts: literals, function calls, brackets, signs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ARITY: Mapping[str, tuple[int, int]] = {
     **dict.fromkeys(("log", "Fraction", "Rational"), (1, 2)),
     **dict.fromkeys(("max", "min", "gcd", "lcm"), (1, MAX_ITEMS)),
 }
-"""Fewest and most arguments of a function; one for those that are not here."""
+"""Function -> smallest and largest number of arguments; 1 for functions not listed."""
 _INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")}
 
 
@@ -37,7 +37,7 @@ _LOGARITHMS = frozenset(("log", "ln", "lg"))
 
 
 def _logarithm(name: str, arguments: tuple[Node, ...], base: Node | None) -> Node:
-    """`\\log_b x`, `log(x, b)`, `ln x`, `lg x`; a bare log keeps its base open."""
+    """Build `\\log_b x`, `log(x, b)`, `ln x`, `lg x`; a bare log keeps its base open."""
     if base is not None:
         return Call("log", (arguments[0], base))
     if name == "lg":
@@ -59,7 +59,7 @@ def _root_of(name: str, arguments: tuple[Node, ...]) -> Node:
 
 
 def determinant(name: str, arguments: tuple[Node, ...]) -> Node:
-    """`\\det A`, `|A|` of a square matrix that is written out, or the function of anything else."""
+    """Return the determinant for `\\det A`, `|A|` of a square matrix in full; a call for anything else."""
     matrix = arguments[0]
     if isinstance(matrix, Matrix) and not matrix.bar and len(matrix.rows) == len(matrix.rows[0]) > 1:
         return Matrix(matrix.rows, bar=True)
@@ -73,11 +73,11 @@ _BUILT: Mapping[str, Callable[[str, tuple[Node, ...]], Node]] = {
     "binomial": lambda _, arguments: Call("binom", arguments),
     "det": determinant,
 }
-"""Functions that are written otherwise in the tree; the others are calls of their name."""
+"""Functions with another form in the tree; all others are calls of their name."""
 
 
 def number(text: str) -> Num:
-    """A literal, exactly: `1,234.50`, `.5`, `2.75e11`.
+    """Parse a literal exactly: `1,234.50`, `.5`, `2.75e11`.
 
     Example:
         >>> number("0.50").ulp
@@ -102,7 +102,7 @@ def number(text: str) -> Num:
 
 
 def repeating(text: str) -> Num:
-    """`0.1.6` (whole, fixed digits, cycle) is 0.1666...: 1/6.
+    """Parse a repeating decimal given as `0.1.6` (whole, fixed digits, cycle): 0.1666... is 1/6.
 
     Example:
         >>> repeating("0..3").value
@@ -117,7 +117,7 @@ def repeating(text: str) -> Num:
 
 
 def either_way(node: Node, letters: int) -> Node:
-    """The segment BA is AB, the angle CBA is ABC: points in the one of both orders that comes first."""
+    """Return the name of a segment or angle in a canonical order: BA becomes AB, CBA becomes ABC."""
     if isinstance(node, Sym) and len(node.name) == letters and node.name.isalpha() and node.name.isupper():
         return Sym(min(node.name, node.name[::-1]))
     return node
@@ -127,28 +127,28 @@ ANGLES = ("angle", "measuredangle")
 
 
 def chained(sides: tuple[Node, ...], ops: tuple[str, ...]) -> Node:
-    """A relation of sides, or the one side that there is."""
+    """Return a relation of the sides, or the side itself if there is only one."""
     return Relation(sides, ops) if ops else sides[0]
 
 
 def times(left: Node, right: Node) -> Node:
-    """One more factor."""
+    """Return the product with one more factor."""
     factors = left.factors if isinstance(left, Mul) else (left,)
     return Mul((*factors, right))
 
 
 def negated(node: Node) -> Node:
-    """The negative of a value, of a quantity's number where it has a unit."""
+    """Return the negative of a value; of a quantity, the negative of its number."""
     return Quantity(Neg(node.value), node.unit) if isinstance(node, Quantity) else Neg(node)
 
 
 def of_digits(node: Mul) -> bool:
-    """Whether a product is of numbers and names alone, so that a subscript is a base."""
+    """Return True for a product of numbers and names only, whose subscript is then a base."""
     return all(isinstance(factor, Num | Sym) for factor in node.factors)
 
 
 def is_numeric(node: Node) -> bool:
-    """Whether this is a number, or made of numbers alone."""
+    """Return True for a number, or a negative, product or quotient of numbers."""
     if isinstance(node, Num):
         return True
     if isinstance(node, Neg):
@@ -159,7 +159,7 @@ def is_numeric(node: Node) -> bool:
 
 
 def is_mixed(whole: Node, fraction: Node) -> bool:
-    """Whether a whole number before a fraction is `1 1/2`: a proper fraction, both without decimals."""
+    """Return True for a mixed number such as `1 1/2`: an integer before a proper fraction, both without decimals."""
 
     def plain(node: Node) -> bool:
         return isinstance(node, Num) and node.ulp is None
@@ -172,7 +172,7 @@ def is_mixed(whole: Node, fraction: Node) -> bool:
 
 
 def bracketed(opener: str, closer: str, items: list[Node]) -> Node:
-    """Items between two brackets: a grouping, an interval, a tuple, the rows of a matrix.
+    """Build the node of items between two brackets: a grouping, an interval, a tuple, the rows of a matrix.
 
     Raises:
         ParseError: the brackets do not match.
@@ -213,7 +213,7 @@ def _rows(items: list[Node]) -> tuple[tuple[Node, ...], ...]:
 
 
 def function_of(name: str, arguments: tuple[Node, ...], *, base: Node | None, exponent: Node | None) -> Node:
-    """A function of its arguments, with what was written at its name: `\\log_2 x`, `\\sin^2 x`, `\\sin^{-1} x`.
+    """Build a function call with the marks at its name: `\\log_2 x`, `\\sin^2 x`, `\\sin^{-1} x`.
 
     Raises:
         ParseError: it has too few or too many arguments.

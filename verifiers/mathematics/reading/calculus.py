@@ -11,7 +11,7 @@ _MARKS = (Sym("d"), Sym("partial"))
 
 
 def product_of(factors: Sequence[Node]) -> Node:
-    r"""Factors as their product; behind `\frac{d}{dx}`, `\frac{d^2}{dx^2}` or with `\partial`, as the derivative."""
+    r"""Return the product of factors; after `\frac{d}{dx}`, `\frac{d^2}{dx^2}` or with `\partial`, the derivative."""
     for place, factor in enumerate(factors[:-1]):
         operator = _operator(factor)
         if operator is not None:
@@ -21,7 +21,7 @@ def product_of(factors: Sequence[Node]) -> Node:
 
 
 def _operator(node: Node) -> tuple[Node, Node] | None:
-    """(variable, order) of a derivative without its function."""
+    """Return (variable, order) of a derivative operator; None for anything else."""
     if not isinstance(node, Div):
         return None
     mark, order = (node.top.base, node.top.exponent) if isinstance(node.top, Pow) else (node.top, Num(1))
@@ -36,7 +36,7 @@ def _operator(node: Node) -> tuple[Node, Node] | None:
 
 
 def take_side(tokens: list[Token], start: int) -> str:
-    r"""Take the sign out of the subscript `{x \to 0^+}` that begins at a token; return "above", "below" or ""."""
+    r"""Remove the sign from the subscript `{x \to 0^+}` that begins at a token; return "above", "below" or ""."""
     depth, end = 0, start
     for end in range(start, len(tokens)):
         depth += (tokens[end].text == "{") - (tokens[end].text == "}")
@@ -57,7 +57,7 @@ def take_side(tokens: list[Token], start: int) -> str:
 
 
 def from_side(subscript: Node, side: str) -> Node:
-    r"""`x \to 0` from above or below."""
+    r"""Return `x \to 0` from above or below; the subscript unchanged if `side` is ""."""
     if not (side and isinstance(subscript, Relation) and len(subscript.sides) == 2):
         return subscript
     return Relation((subscript.sides[0], Call(side, (subscript.sides[1],))), subscript.ops)

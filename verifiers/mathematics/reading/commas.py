@@ -1,11 +1,11 @@
-"""A comma that is a decimal one: `3,5 m`, `3,05`, and `2,5` in a text of a language that writes so."""
+"""Decimal commas: `3,5 m`, `3,05`, and `2,5` in a text whose language uses them."""
 
 from __future__ import annotations
 
 import re
 
 MAX_CHARS = 200
-"""Characters of an answer whose commas are looked at."""
+"""Limit on the characters of an answer whose commas are examined."""
 _NUMBER = r"(?:\d{1,3}(?:\.\d{3})+|\d{1,12}),\d{1,12}"
 _COMMA_NUMBER = re.compile(rf"(?<![\d,.])({_NUMBER})(?![\d,.]*\d)")
 _BRACKETED = re.compile(r"[(\[][^)\]]{0,200}\d,\d|\\\{")
@@ -28,13 +28,14 @@ _WORDS = (
 _LANGUAGES = tuple(frozenset(words.split()) for words in _WORDS)
 _ENGLISH = frozenset("the is of and we so that are to this therefore then with for answer thus".split())
 _TAIL = 2_000
-"""Characters of a text, the last ones, by which its language is told."""
+"""Characters at the end of a text by which its language is recognised."""
 
 
 def writes_decimal_comma(text: str) -> bool:
-    """Whether a text is in a language that writes a decimal comma: Russian, German, French, Spanish, ...
+    """Return True if a text is in a language with a decimal comma: Russian, German, French, Spanish, ...
 
-    Told by Cyrillic letters, or by the commonest words: at least two different ones, and three times those of English.
+    It is recognised by Cyrillic letters, or by the most common words: at least two different ones, and three times as
+    many as English ones.
 
     Example:
         >>> writes_decimal_comma("Also ist die Antwort 2,5."), writes_decimal_comma("So the answer is 2,5.")
@@ -53,12 +54,12 @@ def writes_decimal_comma(text: str) -> bool:
 
 
 def with_points(text: str, *, by_language: bool) -> str | None:
-    """The text with its decimal commas as points; None where its commas part values, or may do so.
+    """Return the text with decimal commas as points; None if its commas separate values, or may do so.
 
-    A comma between two digits, without a space, is decimal where it is the only one and a unit stands behind the number
-    (`3,5 m`; not `1,234 m`) or the decimals begin with a zero and go on (`3,05`). By the language of the text it is
-    decimal too where it is the only one in each of the values that semicolons, spaced commas or "und" part. Within
-    brackets it never is: `(2,5)` is a pair.
+    A comma between two digits, without a space, is decimal if it is the only one and a unit follows the number (`3,5
+    m`; not `1,234 m`) or the decimals begin with a zero followed by more digits (`3,05`). In a language with decimal
+    commas it is also decimal if it is the only one in each of the values separated by semicolons, spaced commas or
+    "und". Within brackets it never is: `(2,5)` is a pair.
 
     Example:
         >>> with_points("3,5 m", by_language=False), with_points("2,5", by_language=False)
@@ -78,7 +79,7 @@ def with_points(text: str, *, by_language: bool) -> str | None:
 
 
 def groups_thousands(text: str) -> bool:
-    """Whether a comma of this may part thousands: `1,234`, not `0,125`."""
+    """Return True if a comma of the text may separate thousands: `1,234`, not `0,125`."""
     return _THOUSANDS.search(text) is not None
 
 

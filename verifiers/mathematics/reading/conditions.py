@@ -1,4 +1,4 @@
-"""A condition that stands behind a value: `k\\pi (k \\in \\mathbb{Z})`, `x^2 for x > 0`."""
+"""Conditions after a value: `k\\pi (k \\in \\mathbb{Z})`, `x^2 for x > 0`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _EACH = frozenset(("all", "any", "every", "each"))
 
 
 def condition_apart(part: list[Token]) -> list[list[Token]]:
-    """The tokens of a value and those of the condition behind it; the tokens as they are where there is none.
+    """Split tokens into those of a value and those of the condition after it; without a condition, one list.
 
-    It begins with a letter that stands before it: `P(X > 2)` has none.
+    The condition must begin with a letter that the value has: `P(X > 2)` has no condition.
     """
     bracketed = part[-1].text == ")" and part[-1].kind == "op"
     place = _opening(part) if bracketed else _leading_word(part)
@@ -29,7 +29,7 @@ def condition_apart(part: list[Token]) -> list[list[Token]]:
 
 
 def _opening(part: list[Token]) -> int:
-    """Where the last bracket opens, which holds no other; 0 for none."""
+    """Return the index of the last opening bracket, which must have no bracket inside; 0 for none."""
     for place in range(len(part) - 2, 0, -1):
         if part[place].text in OPENERS or part[place].text in CLOSERS:
             return place if part[place].text == "(" else 0

@@ -1,4 +1,4 @@
-"""Units and counting words in Chinese, Japanese, Korean and Russian, as the English ones that they are."""
+"""Units and counting words in Chinese, Japanese, Korean and Russian, with their English equivalents."""
 
 from __future__ import annotations
 
@@ -41,17 +41,19 @@ JOINING: Mapping[str, str] = {
     **dict.fromkeys(("и", "和", "与", "與", "及", "以及", "と", "及び", "과", "와", "그리고"), "and"),
     **dict.fromkeys(("или", "либо", "或", "或者", "または", "또는"), "or"),
 }
-"""Words between two values to the English one that they are."""
+"""Words between two values -> English equivalent."""
 _SCALES: Mapping[str, int] = {"千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8, "만": 10**4, "억": 10**8}
 _LONGEST = max(map(len, UNITS))
 _REFUSED = re.compile("[不非错誤没無否或还也]|\\bне\\b|\\bили\\b|아니|또는|ではな|または")
-"""Words that deny or offer something are no unit."""
+"""Words that deny or offer something cannot be a unit."""
 _SCRIPTS_WITHOUT_LOOK_ALIKES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 MAX_WORD = 12
 
 
 def foreign_unit(run: str) -> list[str] | None:
-    """The English words of a known unit or scale, longest first: `平方厘米` is ["square", "cm"]; None for other words.
+    """Return the English words of a known unit or scale: `平方厘米` gives ["square", "cm"]; None for other words.
+
+    The longest known word at each position is taken.
 
     Example:
         >>> foreign_unit("万元"), foreign_unit("см"), foreign_unit("个")
@@ -76,7 +78,9 @@ def foreign_unit(run: str) -> list[str] | None:
 
 
 def is_foreign_word(run: str) -> bool:
-    """Whether a run may be a word, as a counter or a noun: not a Cyrillic letter or two that look like Latin ones."""
+    """Return True if a run may be a word, such as a counter or a noun, and not one or two Cyrillic letters for Latin
+    ones.
+    """
     if _REFUSED.search(run) or len(run) > MAX_WORD:
         return False
     return len(run) >= 3 or _SCRIPTS_WITHOUT_LOOK_ALIKES.match(run) is not None
@@ -88,7 +92,7 @@ _TYPESET = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s{0,4}\{([^{}]*)\}")
 
 
 def words_of_another_script(text: str) -> tuple[str, ...]:
-    """The words of an answer that is nothing but words, some of them in another script; empty for anything else.
+    """Return the words of an answer that consists of words, some of them in another script; empty for anything else.
 
     Example:
         >>> words_of_another_script("充分不必要条件。"), words_of_another_script("не 5")

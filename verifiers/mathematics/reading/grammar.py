@@ -1,4 +1,4 @@
-"""Recursive-descent parser: tokens of one answer to one tree, linear in the tokens."""
+"""Recursive-descent parser from the tokens of one answer to one tree, linear in the number of tokens."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ _START_COMMANDS_EXCLUDED = frozenset(
 )
 _FUNCTION_LETTERS = frozenset(("f", "g", "h", "F", "G", "H", "phi", "psi"))
 MAX_CONDITION = 24
-"""Tokens of an event and its condition."""
+"""Limit on the tokens of an event and its condition."""
 _AFTER_INTERVAL = frozenset((")", "}", "\\}", "cup", "cap", "setminus", "\\\\", "&"))
 _LOOSE_FUNCTIONS = frozenset(("max", "min", "gcd", "lcm"))
 
 
 class Parser:
-    """One pass over the tokens with one token of lookahead (a few more where prose needs it)."""
+    """A parser that passes once over the tokens, with one token of lookahead (a few more for prose)."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self.tokens = list(tokens)
@@ -82,41 +82,45 @@ class Parser:
         self.depth = 0
         self.bars = 0
         self.outward = False
-        """Within `]a, b[`, where an opening bracket closes."""
+        """True within `]a, b[`, where an opening bracket closes."""
 
     # ---- lookahead -------------------------------------------------------------------------------
 
     def peek(self, ahead: int = 0) -> Token:
-        """The token `ahead` places on, END past the last."""
+        """Return the token `ahead` places on, or END after the last."""
         index = self.position + ahead
         return self.tokens[index] if index < len(self.tokens) else END
 
     def take(self) -> Token:
-        """The next token, consumed."""
+        """Consume and return the next token."""
         token = self.peek()
         self.position += 1
         return token
 
     def at(self, text: str, kind: str | None = None) -> bool:
-        """Whether the next token has this text (and kind)."""
+        """Return True if the next token has this text (and kind), and is not a word or variable."""
         token = self.tokens[self.position] if self.position < len(self.tokens) else END
         return token.text == text and token.kind not in ("word", "sym") and (kind is None or token.kind == kind)
 
     def accept(self, text: str) -> bool:
-        """Consume the next token if it has this text."""
+        """Consume the next token if it has this text; return True if it had."""
         if self.at(text):
             self.position += 1
             return True
         return False
 
     def expect(self, text: str) -> None:
-        """Consume the next token, which must have this text."""
+        """Consume the next token, which must have this text.
+
+        Raises:
+            ParseError: it has another text.
+        """
         if not self.accept(text):
             raise ParseError(f"expected {text!r}, got {self.peek().text!r}")
 
     @property
     def done(self) -> bool:
-        """Whether every token has been read."""
+        """True if every token has been consumed."""
         return self.position >= len(self.tokens)
 
     def _deeper(self) -> None:
@@ -127,7 +131,7 @@ class Parser:
     # ---- relations, ratios and sets --------------------------------------------------------------
 
     def relation(self) -> Node:
-        """`a = b`, `a < b <= c`, or a bare set or expression."""
+        """Parse `a = b`, `a < b <= c`, or a bare set or expression."""
         sides = [self.ratio()]
         ops: list[str] = []
         while self.peek().kind == "rel" and not (self.at("mid") and self.bars):
@@ -138,7 +142,7 @@ class Parser:
         return Relation(tuple(sides), tuple(ops)) if ops else sides[0]
 
     def ratio(self) -> Node:
-        """`a : b : c`."""
+        """Parse `a : b : c`."""
         first = self.set_expression()
         if not self.at(":"):
             return first
@@ -148,7 +152,7 @@ class Parser:
         return Ratio(tuple(parts))
 
     def set_expression(self) -> Node:
-        """Unions, intersections and differences, left to right at one level."""
+        """Parse unions, intersections and differences, left to right with equal precedence."""
         left = self.sum()
         while True:
             if self.accept("cup") or self.accept("bigcup"):
@@ -168,7 +172,7 @@ class Parser:
     # ---- sums and products -----------------------------------------------------------------------
 
     def sum(self) -> Node:
-        """Terms joined by + - ± ∓."""
+        """Parse terms joined by + - ± ∓."""
         self._deeper()
         terms = [self._signed_term()]
         while True:
@@ -202,7 +206,7 @@ class Parser:
         return negated(term) if negative else term
 
     def product(self) -> Node:
-        """Factors joined by * × · / ÷, or by nothing: `a/bc` is a/(bc), `1/2x` is (1/2)x."""
+        """Parse factors joined by * × · / ÷, or by nothing: `a/bc` is a/(bc), `1/2x` is (1/2)x."""
         left = self._implicit(self.power())
         while True:
             if self.accept("*") or self.accept("times"):
@@ -256,10 +260,10 @@ class Parser:
         return product_of(factors)
 
     def _application(self, factors: list[Node]) -> Node | None:
-        """`f(x)`, `N(0)`, `f^{-1}(2)`: the last factor applied to the bracket that follows, where it is a function.
+        """Parse `f(x)`, `N(0)`, `f^{-1}(2)`: the last factor applied to the next bracket; None if it is not a function.
 
-        A name before a number in brackets is one; so are f, g, h, F, G, H, phi and psi before any bracket, where they
-        stand nowhere without one and follow no other name: `mg(h+r)` is a product.
+        A name before a number in brackets is a function. So are f, g, h, F, G, H, phi and psi before any bracket, if
+        they always have a bracket and follow no other name: `mg(h+r)` is a product.
         """
         last = factors[-1]
         inverse = isinstance(last, Pow) and last.exponent == Neg(Num(1))
@@ -282,7 +286,7 @@ class Parser:
         return Call("apply", (Sym(name.name + "^{-1}") if inverse else name, *items))
 
     def _brackets_a_number(self) -> bool:
-        """Whether the bracket that opens here holds a number, with a sign or none, and nothing else."""
+        """Return True if the bracket that opens here has only a number, with or without a sign."""
         place = 2 if self.peek(1).text in ("-", "+") else 1
         if self.peek(place).kind == "num" and self.peek(place + 1).text == "/":
             place += 2
@@ -292,7 +296,7 @@ class Parser:
 
     @cached_property
     def _functions(self) -> frozenset[str]:
-        """Letters for functions that are followed by a bracket wherever they stand."""
+        """Letters of functions that are followed by a bracket wherever they appear."""
         found: set[str] = set()
         bare: set[str] = set()
         for place, token in enumerate(self.tokens):
@@ -305,7 +309,7 @@ class Parser:
         return frozenset(found - bare)
 
     def _conditional(self, name: Sym) -> Node | None:
-        """`P(A|B)`, the bar of which is no absolute value, and `P(X > 2)`."""
+        """Parse `P(A|B)`, whose bar is not an absolute value, and `P(X > 2)`; None for anything else."""
         end = next((i for i in range(1, MAX_CONDITION) if self.peek(i).text in (")", "")), 0)
         bars = [i for i in range(1, end) if self.peek(i).text in ("|", "mid")]
         compares = any(self.peek(i).kind == "rel" and i not in bars for i in range(1, end))
@@ -327,7 +331,7 @@ class Parser:
         return Call("apply", (name, *parts))
 
     def _mixed(self, whole: Num) -> Node | None:
-        """`1 4/5`: a whole number, a space, a fraction."""
+        """Parse the fraction of `1 4/5` (an integer, a space, a fraction); None for anything else."""
         top, slash, bottom = self.peek(), self.peek(1), self.peek(2)
         if not (top.spaced and slash.text == "/" and bottom.kind == "num" and whole.ulp is None):
             return None
@@ -354,13 +358,13 @@ class Parser:
 
     @staticmethod
     def _closes(following: Token) -> bool:
-        """Whether a `[` before this token ends a half-open interval."""
+        """Return True if a `[` before this token ends a half-open interval."""
         return following == END or following.kind in ("sep", "rel") or following.text in _AFTER_INTERVAL
 
     # ---- powers and postfix ----------------------------------------------------------------------
 
     def power(self) -> Node:
-        """A primary with everything written after it: ! ' % ° _ ^."""
+        """Parse a primary with all marks after it: ! ' % ° _ ^."""
         base = self.primary()
         while True:
             if self.at("^"):
@@ -405,7 +409,7 @@ class Parser:
         return Pow(base, exponent)
 
     def _with_minutes(self, degrees: Node) -> Node:
-        """`12° 30' 15''` in degrees."""
+        """Parse the minutes and seconds of `12° 30' 15''`, and return the sum in degrees."""
         parts = [degrees]
         for size in (60, 3600):
             marks = self.peek(1), self.peek(2)
@@ -453,7 +457,7 @@ class Parser:
         return Call("subscript", (base, Sym(text)))
 
     def _flat(self) -> str:
-        """The text of the next token or braced group, joined: what a subscript is compared by."""
+        """Consume the next token or braced group and return its text, by which subscripts are compared."""
         if not self.at("{"):
             return self.take().text
         depth, parts = 0, list[str]()
@@ -467,7 +471,7 @@ class Parser:
             parts.append(token.text)
 
     def _argument(self, *, single: bool = False) -> Node:
-        """A braced group, or one token (one digit where `single`, as in `\\frac12`)."""
+        """Parse a braced group, or one token (one digit if `single`, as in `\\frac12`)."""
         self._deeper()
         try:
             if self.accept("{"):
@@ -489,7 +493,7 @@ class Parser:
     # ---- primaries -------------------------------------------------------------------------------
 
     def primary(self) -> Node:
-        """A number, name, function, bracket or command."""
+        """Parse a number, name, function, bracket or command."""
         token = self.take()
         if token.kind == "num":
             return number(token.text)
@@ -529,7 +533,7 @@ class Parser:
         return bracketed(token.text, closer, items)
 
     def _items(self, *closers: str) -> list[Node]:
-        """Comma-separated relations up to a closer, which is left unread."""
+        """Parse comma-separated relations up to a closer, which is not consumed."""
         if any(self.at(closer) for closer in closers if closer != "["):
             return []
         items: list[Node] = []
@@ -547,7 +551,7 @@ class Parser:
         return items
 
     def item(self) -> Node:
-        """One item of a list: a relation, an ellipsis, or words."""
+        """Parse one item of a list: a relation, an ellipsis, or words."""
         if self.at("dots"):
             self.take()
             return Dots()
@@ -568,7 +572,7 @@ class Parser:
         return left
 
     def _measured(self, value: Node) -> Node:
-        """A value within brackets with the unit behind it: `(3 cm, 4 cm)`, `\\frac{13.6 eV}{n^2}`."""
+        """Parse the unit after a value within brackets: `(3 cm, 4 cm)`, `\\frac{13.6 eV}{n^2}`."""
         words: list[str] = []
         while self.peek().kind == "word" or (words and (self.at("/") or self.at("^") or self.at("*"))):
             words.append(self.take().text)
@@ -668,7 +672,7 @@ class Parser:
         return (self._loose_argument(),)
 
     def _loose_argument(self) -> Node:
-        """`\\sin 2x`: factors up to the next function, sign or separator."""
+        """Parse the argument of `\\sin 2x`: factors up to the next function, sign or separator."""
         self._deeper()
         negative = False
         while self.at("-"):
@@ -801,7 +805,7 @@ class Parser:
             if words and (self.at("&") or self.at("\\\\") or self.peek().text.startswith("end:")):
                 return Text(tuple(phrase(words).split()))
             if not _DENYING.isdisjoint(word.lower() for word in words):
-                raise ParseError("a condition that is denied")
+                raise ParseError("a negated condition")
         elif self.at("dots"):
             self.take()
             return Dots()
@@ -828,12 +832,12 @@ class Parser:
                 high = self._argument()
         body = self.product()
         if name in ("sum", "prod") and isinstance(low, Relation) and isinstance(low.sides[0], Sym):
-            index = {low.sides[0].name: f"index {self.depth}"}  # its letter is free
+            index = {low.sides[0].name: f"index {self.depth}"}  # its letter does not matter
             low, body = rewrites.renamed(low, index), rewrites.renamed(body, index)
         return Call(name, (low, high, body))
 
     def _index_is_a_variable(self, index: Token) -> None:
-        """The i of `\\sum_{i=1}` is not the imaginary unit, nor is any i behind it."""
+        """Make the i of `\\sum_{i=1}`, and every i after it, a variable and not the imaginary unit."""
         if index.kind == "const":
             self.tokens[self.position :] = [
                 Token("sym", token.text, token.spaced) if token.kind == "const" and token.text == index.text else token
@@ -858,8 +862,8 @@ class Parser:
         **dict.fromkeys("partial nabla star dagger aleph infty top bot Box checkmark".split(), _symbol),
         **dict.fromkeys("$€£", _currency),
     }
-    """Command, up to its colon if it has one, to what reads it."""
+    """Command, up to its colon if it has one -> its parser."""
 
 
 _DENYING = frozenset("unless not except never nicht kein außer sauf кроме не".split())
-"""Words by which a condition holds where what follows does not."""
+"""Words after which the condition is the opposite of what follows."""

@@ -1,4 +1,7 @@
-"""What is read, from the tables that read it: `python -m verifiers.mathematics.reading.listing` prints the table."""
+"""Table of everything that is parsed, from the parser's own tables.
+
+`python -m verifiers.mathematics.reading.listing` prints it.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ def _spelled(names: Iterable[str]) -> str:
 
 
 def table() -> str:
-    """A Markdown table: a kind of thing, and what it is read from."""
+    """Return a Markdown table: kinds of mathematics, and the notations from which they are parsed."""
     rows = {
         "functions": _spelled(FUNCTIONS),
-        "functions behind `\\`, in `\\operatorname{}`, or before a bracket": _spelled(NAMED_FUNCTIONS),
+        "functions after `\\`, in `\\operatorname{}`, or before a bracket": _spelled(NAMED_FUNCTIONS),
         "other spellings": " ".join(f"`{name}`={meant}" for name, meant in sorted(ALIASES.items())),
         "relations and arrows": _spelled(f"\\{name}" for name in RELATIONS),
         "sums, products, integrals, limits": _spelled(f"\\{name}" for name in BIG),
@@ -41,11 +44,11 @@ def table() -> str:
         "units": " ".join(f"`{names.split()[0]}`" for names in BASE) + " " + _spelled(COMPOUND),
         "prefixes": _spelled(PREFIXES),
         "currencies": _spelled(CURRENCIES),
-        "words that tell two quantities apart": _spelled({*SENSES.values()}),
+        "words that distinguish two quantities": _spelled({*SENSES.values()}),
         "units in Chinese, Japanese, Korean and Russian": f"{len(UNITS)} words, and their combinations",
     }
     lines = [f"| {kind} | {listed} |" for kind, listed in rows.items()]
-    return "\n".join(["| what | read |", "| --- | --- |", *lines])
+    return "\n".join(["| kind | notations |", "| --- | --- |", *lines])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One answer's text to one tree: items, units, words, dates and times around the grammar of expressions."""
+"""Parsing of one answer's text to a tree: items, units, words, dates and times around the grammar of expressions."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ from verifiers.mathematics.units import (
 )
 
 MAX_SIDES = 12
-"""Sides of one chain of equations that are read by themselves."""
+"""Limit on the sides of a chain of equations that are parsed separately."""
 MAX_WRAPPERS = 20
-"""Delimiters around delimiters that are taken off."""
+"""Limit on the nested delimiters that are removed."""
 _PLAIN = re.compile(r"-?\d{1,15}")
 _PLAIN_FRACTION = re.compile(r"\\[dt]?frac\{(\d{1,15})\}\{(\d{1,15})\}|(\d{1,15})/(\d{1,15})")
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
@@ -66,7 +66,7 @@ _LEADING = frozenset(
 _LOGIC = frozenset(
     "if else or not is unless when wrong than plus minus something some maybe perhaps possibly except where".split()
 )
-"""Words behind a value that make it another one."""
+"""Words after a value that change its meaning."""
 _SETS = {
     f"{every}{words}": NamedSet(name)
     for every in ("", "all ", "any ")
@@ -86,17 +86,17 @@ _FOLDED_TEXT = {"all reals": NamedSet("R"), "none": Text(("none",)), "infinity":
 
 _BRACED_COLON = re.compile(r"(?<=\d)\s?\{\s?:\s?\}\s?(?=\d)")
 _DECIMAL_COMMA = re.compile(r"(?<=\d)\s?\{\s?,\s?\}\s?(?=\d{1,2}(?!\d)|\d{4})|(?<=(?<!\d)0)\{,\}(?=\d)")
-"""`3{,}14`: what cannot part thousands."""
+"""Matches `3{,}14`, whose comma cannot separate thousands."""
 _SPACED_GROUP = re.compile(r"(?<=\d)\s?\{\s?,\s?\}\s?(?=\d{3}(?!\d))")
 
 
 def clean(text: str) -> str:
-    """The text without delimiters and trailing punctuation, its decimal commas as points."""
+    """Return the text without delimiters and trailing punctuation, with decimal commas as points."""
     stripped = text.strip()
     if "{" in stripped and ("{:" in stripped or ",}" in stripped or ", }" in stripped or "{ ," in stripped):
         stripped = _SPACED_GROUP.sub("{,}", _DECIMAL_COMMA.sub(".", _BRACED_COLON.sub(":", stripped)))
     for _ in range(MAX_WRAPPERS):
-        if stripped[-1:].isalnum():  # nothing below begins with that
+        if stripped[-1:].isalnum():  # no delimiter or punctuation below ends with that
             break
         before = stripped
         for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
@@ -123,13 +123,13 @@ _JOINED_FORMULAS = re.compile(r"\$\s{1,3}(y|et|e|o|ou)\s{1,3}\$")
 
 
 def _joined(found: re.Match[str]) -> str:
-    """`$x=5$ y $x=2$`, Spanish, French, Portuguese and Italian."""
+    """Return the English joining word for `$x=5$ y $x=2$` in Spanish, French, Portuguese and Italian."""
     return f"$ {'or' if found[1].startswith('o') else 'and'} $"
 
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> Node:
-    """The tree of one answer.
+    """Parse one answer to a tree.
 
     Raises:
         ParseError: this is neither mathematics nor words that can be compared.
@@ -142,7 +142,7 @@ def read(text: str) -> Node:
     if _PLAIN.fullmatch(text) and not text.startswith("-"):
         return Num(int(text))
     fraction = _PLAIN_FRACTION.fullmatch(text)
-    if fraction:  # what the grammar would say, sooner
+    if fraction:  # same result as the grammar, but faster
         top, bottom = fraction[1] or fraction[3], fraction[2] or fraction[4]
         return Div(Num(int(top)), Num(int(bottom)))
     if len(text) > MAX_ANSWER_CHARS:
@@ -166,11 +166,11 @@ def read(text: str) -> Node:
 
 @lru_cache(maxsize=1024)
 def read_verbatim(text: str) -> Node:
-    """Text outside the grammar as its tokens, to be equal to nothing but itself however it is spaced or typeset.
+    """Return a text outside the grammar as its tokens. It equals only itself, in any spacing and typesetting.
 
     Raises:
         ParseError: its braces or environments do not balance, or it has no letter or digit.
-        LimitExceeded: as `read`.
+        LimitExceeded: as in `read`.
     """
     _check_braces(text)
     tokens = tokenize(clean(text))
@@ -180,12 +180,12 @@ def read_verbatim(text: str) -> Node:
     if counts[0] != counts[1] or begins[0] != begins[1]:
         raise ParseError("its braces do not balance")
     if (len(tokens) < 2 and text.isascii()) or not any(char.isalnum() for token in tokens for char in token.text):
-        raise ParseError("it holds no answer")
+        raise ParseError("it has no answer")
     return Text(tuple(token.text for token in tokens))
 
 
 def _engineers_unit(tokens: list[Token]) -> list[Token]:
-    """`1+2j`: a j behind a number, where no other letter stands, is the imaginary unit."""
+    """Make the j of `1+2j` the imaginary unit: a j after a number, if there is no other letter."""
     letters = {token.text for token in tokens if token.kind in ("sym", "word", "const")}
     if letters == {"I"}:  # as SymPy prints it
         return [
@@ -203,7 +203,7 @@ def _engineers_unit(tokens: list[Token]) -> list[Token]:
 
 
 def _check_braces(text: str) -> None:
-    """Before tokenizing, which looks for the end of some groups from their beginning."""
+    """Check the nesting of braces before tokenizing, which searches the ends of some groups from their beginning."""
     if text.count("{") <= 4 * MAX_DEPTH:
         return
     depth = 0
@@ -261,7 +261,7 @@ _TIMES: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], Node | None]]]
     (_MONTH_DAY, lambda found: _month_and_day(found[1], found[2], found[3])),
     (_DAY_MONTH, lambda found: _month_and_day(found[2], found[1], found[3])),
 )
-"""How times and dates are written, and what each is."""
+"""Notations of times and dates -> their nodes."""
 
 
 def _clock(hour: int, minutes: Fraction, half: str) -> Clock:
@@ -286,14 +286,14 @@ def _answer(tokens: list[Token]) -> Node:
     try:
         items = [_item(part) for part in parts if part]
     except ParseError:
-        return _item(tokens)  # one bracket over several items, as in ]0, 1[
+        return _item(tokens)  # one bracket around several items, as in ]0, 1[
     if len(items) == 1:
         return items[0]
     return _compound(items) or Group(GroupKind.LIST, _unlabelled(items))
 
 
 def _split(tokens: list[Token]) -> list[list[Token]]:
-    """Items between separators outside every bracket and environment."""
+    """Split at separators outside brackets and environments."""
     parts: list[list[Token]] = [[]]
     depth = 0
     for index, token in enumerate(tokens):
@@ -316,7 +316,7 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
 
 
 def _within_words(tokens: Sequence[Token], place: int) -> bool:
-    """Whether this "and" is part of a number in words: `one hundred and four`, `one and a half`."""
+    """Return True if this "and" belongs to a number in words: `one hundred and four`, `one and a half`."""
     if not place or place + 1 >= len(tokens):
         return False
     before = tokens[place - 1].text.lower()
@@ -326,7 +326,7 @@ def _within_words(tokens: Sequence[Token], place: int) -> bool:
 
 
 def _compound(items: list[Node]) -> Node | None:
-    """`5 hours and 30 minutes`: quantities of one kind in falling size are one quantity."""
+    """Join `5 hours and 30 minutes`: quantities of one dimension in falling size are one quantity; else None."""
     if not all(isinstance(item, Quantity) for item in items) or len(items) > 4:
         return None
     quantities = [item for item in items if isinstance(item, Quantity)]
@@ -344,7 +344,7 @@ def _compound(items: list[Node]) -> Node | None:
 
 
 def _solutions(items: list[Node]) -> tuple[Node, ...] | None:
-    """`p = 5, q = 2, p = 7, q = 2` as the pairs (5, 2) and (7, 2)."""
+    """Return `p = 5, q = 2, p = 7, q = 2` as the pairs (5, 2) and (7, 2); None for anything else."""
     names: list[str] = []
     for item in items:
         if not (isinstance(item, Relation) and item.ops == ("=",) and isinstance(item.sides[0], Sym)):
@@ -359,7 +359,7 @@ def _solutions(items: list[Node]) -> tuple[Node, ...] | None:
 
 
 def _unlabelled(items: list[Node]) -> tuple[Node, ...]:
-    """`n = 2, 3, 4` and `x = 1 or x = 2` are lists of values."""
+    """Return the values of `n = 2, 3, 4` and `x = 1 or x = 2`; other items unchanged."""
     if (solutions := _solutions(items)) is not None:
         return solutions
     first = items[0]
@@ -406,7 +406,7 @@ def _item(tokens: list[Token]) -> Node:
 
 
 def _extreme(tokens: list[Token]) -> Node | None:
-    """`maximum 12`, `最小值为-4`, `max = 12` as a named value; None for anything else."""
+    """Return `maximum 12`, `最小值为-4`, `max = 12` as a named value; None for anything else."""
     place = next((i for i, token in enumerate(tokens[:4]) if token.kind not in ("word", "fn")), 0)
     label = " ".join(token.text.lower() for token in tokens[:place]).removesuffix(" is")
     if not place or label not in EXTREMES:
@@ -425,7 +425,7 @@ _EVERY = frozenset(("all", "every", "any", "each", "the"))
 
 
 def _qualified(tokens: list[Token]) -> Node | None:
-    """`f(x) = cx for any real c` as a family, `n is odd` and `all odd n` as `odd n`; None for anything else."""
+    """Return `f(x) = cx for any real c` as a family, `n is odd` and `all odd n` as `odd n`; None for anything else."""
     place = next((i for i, t in enumerate(tokens) if t.kind == "word"), len(tokens))
     words = [token.text.lower() for token in tokens[place:] if token.kind == "word"]
     if not words:
@@ -453,7 +453,7 @@ def _qualified(tokens: list[Token]) -> Node | None:
 
 
 def _measured_sides(tokens: list[Token]) -> Node | None:
-    """`d = 0.05 m = 5 cm`, `C = $5`: a chain of equations whose sides bear units, each side read by itself."""
+    """Parse `d = 0.05 m = 5 cm`, `C = $5`: a chain of equations with units, each side parsed separately; else None."""
     if not any(token.kind == "rel" and token.text in ("=", "approx") for token in tokens):
         return None
     if not any(token.kind == "word" or token.text in CURRENCIES for token in tokens):
@@ -484,7 +484,7 @@ def _measured_sides(tokens: list[Token]) -> Node | None:
 
 
 def _without_remark(tokens: list[Token]) -> list[Token]:
-    """`5 (approximately)`: words in brackets behind a value are no part of it."""
+    """Drop words in brackets after a value: `5 (approximately)`."""
     if len(tokens) > 3 and tokens[-1].text == ")" and tokens[-2].kind == "word" and tokens[0].kind == "num":
         opening = next((place for place in range(len(tokens) - 1, 0, -1) if tokens[place].text == "("), 0)
         if opening and all(token.kind == "word" for token in tokens[opening + 1 : -1]):
@@ -508,7 +508,7 @@ def _is_leading(tokens: list[Token]) -> bool:
 
 
 def _spelled_units(tokens: list[Token]) -> list[Token]:
-    """Letters that are units, and a "to" that is a ratio, by where they stand: `5 m/s`, `3 to 4`."""
+    """Mark letters that are units, and a "to" that is a ratio, by their position: `5 m/s`, `3 to 4`."""
     if len(tokens) < 3:
         return _spaced_letters(tokens)
     last, before = tokens[-1], tokens[-2]
@@ -521,7 +521,7 @@ def _spelled_units(tokens: list[Token]) -> list[Token]:
 
 
 def _spaced_letters(tokens: list[Token]) -> list[Token]:
-    """`5 m`, `9.8 m/s^2`: letters behind a number and a space are units where all of them are."""
+    """Mark the letters after a number and a space as units, if all of them can be: `5 m`, `9.8 m/s^2`."""
     place = next((place for place, token in enumerate(tokens) if token.kind == "sym"), 0)
     before, rest = tokens[:place], tokens[place:]
     if not place or not rest[0].spaced or not all(_is_literal(token) for token in before):
@@ -540,7 +540,7 @@ def _spaced_letters(tokens: list[Token]) -> list[Token]:
 
 
 _ADVERBS = frozenset((*SENSES, "to", "towards", "due"))
-"""Words behind a unit that say in which sense it is meant."""
+"""Words after a unit that give its sense."""
 
 
 def _is_literal(token: Token) -> bool:
@@ -554,7 +554,7 @@ def _fits_unit(token: Token) -> bool:
 
 
 def _all_but(tokens: list[Token]) -> Node | None:
-    """`all real numbers except 3` as the set it names."""
+    """Return `all real numbers except 3` as a set; None for anything else."""
     words = [token.text.lower() for token in tokens[:7]]
     place = next((place for place, word in enumerate(words) if word in ("except", "but", "excluding")), 0)
     if not place or phrase(words[:place]) != "all reals" or place + 1 == len(tokens):
@@ -592,7 +592,7 @@ def _text(tokens: Sequence[Token]) -> Node:
 
 
 def _flat_fraction(rest: list[Token]) -> list[Token]:
-    """`\\frac{m}{s^2}` behind a value as `m / (s^2)`."""
+    """Return the tokens of `\\frac{m}{s^2}` after a value as `m / (s^2)`."""
     middle = next(
         (place for place in range(len(rest) - 1) if rest[place].text == "}" and rest[place + 1].text == "{"), 0
     )
@@ -600,7 +600,7 @@ def _flat_fraction(rest: list[Token]) -> list[Token]:
 
 
 def _mixed_units(node: Node, rest: list[Token]) -> Node | None:
-    """`5 ft 6 in`, `2 hours 30 minutes` as one quantity."""
+    """Return `5 ft 6 in`, `2 hours 30 minutes` as one quantity; None for anything else."""
     if not (isinstance(node, Num) and rest[0].kind == "word" and len(rest) <= 12):
         return None
     parts: list[list[Token]] = [[]]
@@ -619,13 +619,13 @@ _COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west", "n": "north", 
 
 
 def _compass(words: list[str]) -> tuple[str, ...]:
-    """The direction behind an angle: `30° N`, `40° north of east`; empty for other words."""
+    """Return the direction after an angle: `30° N`, `40° north of east`; empty for other words."""
     named = [_COMPASS.get(word, word.lower()) for word in words if word.lower() not in ("of", "the", "due", "from")]
     return tuple(named) if named and all(name in SENSES for name in named) else ()
 
 
 def _with_unit(node: Node, rest: list[Token]) -> Node:
-    """What follows a whole expression: a scale word, a unit, a percent word, a currency after the number."""
+    """Combine an expression with what follows it: a scale word, a unit, a percent word, a currency after the number."""
     if rest[0].kind == "word" and rest[0].text.lower() in SCALES:
         node = Mul((node, Num(SCALES[rest[0].text.lower()])))
         rest = rest[1:]

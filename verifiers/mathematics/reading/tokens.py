@@ -1,4 +1,4 @@
-"""Text to tokens: LaTeX, plain text, Python-like and unicode mathematics, in one linear pass."""
+"""Splitting text into tokens: LaTeX, plain text, Python-like and Unicode mathematics, in one linear pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Token(NamedTuple):
     kind: str
     text: str
     spaced: bool = False
-    """Whether white space came before it."""
+    """True if white space precedes it."""
 
 
 _UNICODE: Mapping[str, str] = {
@@ -142,7 +142,7 @@ _GREEK = dict(
 )
 _INVISIBLE = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0xAD], None)
 _SMILES = dict.fromkeys((code for code in range(0x1F300, 0x1FB00) if code not in (0x1F44E, 0x1F6AB)), None)
-"""Pictures that decorate; a thumb down and a prohibition sign do more than that."""
+"""Decorative pictures; a thumb down and a prohibition sign have a meaning and are not among them."""
 _TRANSLATION: dict[int, str | None] = {
     **{ord(char): text for char, text in _UNICODE.items()},
     **{ord(char): f"\\{name} " for char, name in _GREEK.items()},
@@ -163,7 +163,7 @@ FUNCTIONS = frozenset(
     "arg deg dim ker rank tr re im binomial factorial cis".split()
 )
 NAMED_FUNCTIONS = frozenset("Re Im Abs Max Min tg ctg sh ch th cth tgh ctgh arcctg arctg erf Gamma".split())
-"""Functions where a backslash, `\\operatorname` or a bracket makes them such: elsewhere they are letters."""
+"""Functions only after a backslash, in `\\operatorname` or before a bracket; elsewhere they are letters."""
 ALIASES: Mapping[str, str] = {
     "asin": "arcsin",
     "acos": "arccos",
@@ -265,7 +265,7 @@ _EMITTED: Mapping[str, tuple[str, str]] = {
     "$": ("op", "$"), "pounds": ("op", "£"), "euro": ("op", "€"), "%": ("op", "%"), "_": ("op", "_"), "#": ("op", "#"),
     **dict.fromkeys(("lor", "vee"), ("sep", "or")), **dict.fromkeys(("land", "wedge"), ("sep", "and")),
 }  # fmt: skip
-"""Command to the kind and text of its one token; a command that is in no table is a token of its own name."""
+"""Command -> kind and text of its single token; a command in no table is a token with its own name."""
 _MASTER = re.compile(
     r"""(?P<space>\s+|~)
       | (?P<repeat>\d*\.\d*\\(?:overline|bar|dot)\s*\{?\s*\d[\d\s\\dot{}]*\}|\d*\.\d*\\dot\s*\d
@@ -293,7 +293,7 @@ _REPEAT_DIGITS = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(.*)", re.DOT
 _TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 _CHOOSE = re.compile(r"(?:\{\s*\})?[_^]\{?(\d{1,4})\}?\s*(?:\\(?:mathrm|text)\{C\}|C)_\{?(\d{1,4})\}?")
 _FACTORIAL_EQUALS = re.compile(r"(?<=[\d)])!=(?=\s*\d)")
-"""`5!=120` states a value; that 5 is not 120 is no answer."""
+"""Matches the `!=` of `5!=120`, which states a value: "5 is not 120" would be no answer."""
 _VULGAR = re.compile(r"(?:\{\s*\})?\^\{?(\d{1,9})\}?(?:\\!)*\s?/\s?(?:\\!)*_\{?(\d{1,9})\}?")
 _TYPESET_E = re.compile(r"(?<=\d)\s*\\(?:text|mathrm|rm)\s*\{\s*[eE]\s*\}\s*(?=[+-]?\d)")
 _SIGNS = re.compile(r"[<>=^≤≥]|\\[lg]eq?(?![a-z])")
@@ -311,7 +311,7 @@ _LETTER_RUN = re.compile(r"[A-Za-z][A-Za-z'’\-]*[A-Za-z]|[A-Za-z]")
 
 
 def normalise_characters(text: str) -> str:
-    """Unicode mathematics rewritten as LaTeX or ASCII; invisible characters removed."""
+    """Rewrite Unicode mathematics as LaTeX or ASCII, and remove invisible characters."""
     if text.isascii():
         return text
     text = _OVERLINED.sub(lambda run: "\\overline{" + run[0][::2] + "}", text)
@@ -349,11 +349,11 @@ _REWRITTEN: tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[re.Mat
     (("st", "nd", "rd", "th"), _ORDINAL, ""),
     (("_",), _BASED_TEXT, r"\1"),
 )
-"""What a text must hold, what is looked for then, and what is read in its place, in this order."""
+"""(texts of which one must occur, pattern, replacement), applied in this order."""
 
 
 class Tokenizer:
-    """Reads one answer. Brackets other than braces switch thousands separators off: `(1,234)` is a pair."""
+    """A tokenizer for one answer. Within brackets other than braces, `1,234` is a pair and not a number."""
 
     def __init__(self, text: str) -> None:
         text = _GROUP_MARK.sub("", normalise_characters(text))
@@ -368,7 +368,7 @@ class Tokenizer:
         self.position = 0
 
     def run(self) -> list[Token]:
-        """All tokens.
+        """Return all tokens.
 
         Raises:
             LimitExceeded: too many tokens, or a number with too many digits.
@@ -445,7 +445,7 @@ class Tokenizer:
         self._emit("repeat", f"{found[1] or 0}.{found[2]}.{cycle}")
 
     def _endless(self, digits: str) -> None:
-        """`0.1666...`: a decimal that ends in a cycle, seen three times (twice where it is long), goes on with it."""
+        """Emit `0.1666...` as a repeating decimal, if it ends in a cycle seen three times (twice for a long one)."""
         if len(digits) > MAX_DIGITS:
             raise LimitExceeded(f"a number has over {MAX_DIGITS} digits")
         whole, _, decimals = digits.partition(".")
@@ -487,10 +487,10 @@ class Tokenizer:
         self._word(run[0])
 
     def _foreign(self, run: str) -> None:
-        """Emit the known unit, the scale or the words that a run of another script is.
+        """Emit the known unit, scale or words of a run in another script.
 
         Raises:
-            ParseError: it is no word, but a letter that looks like another one.
+            ParseError: it is not a word, but a letter that looks like another one.
         """
         if run.lower() in JOINING:
             self._emit("sep", JOINING[run.lower()])
@@ -555,7 +555,7 @@ class Tokenizer:
                 self._single(letter)
 
     def _opens(self, end: int) -> bool:
-        """Whether a round bracket follows right away."""
+        """Return True if a round bracket follows immediately."""
         return self.text[self.position : min(end, self.position + 6)].removeprefix("\\left").startswith("(")
 
     def _nothing_follows(self, end: int) -> bool:
@@ -586,7 +586,7 @@ class Tokenizer:
         return len(run) in (2, 3) and run[0].isupper() and run[1:].islower() and self.text.strip() == run
 
     def _joined(self, run: str, end: int) -> bool:
-        """`x=1orx=2`: a second label glued to the word before it."""
+        """Emit a second label glued to a joining word, as in `x=1orx=2`; return False for anything else."""
         found = _GLUED_JOINING.fullmatch(run)
         labels = found is not None and not self.spaced and self._after_number() and self.position < end
         if found is None or not labels or self.text[self.position] not in "=(_":
@@ -596,7 +596,7 @@ class Tokenizer:
         return True
 
     def _prefixed(self, run: str) -> bool:
-        """`sinx`, `lnx`, `pir`, `xsinx` without a space: a known name glued to at most two letters."""
+        """Emit a known name glued to at most two letters (`sinx`, `lnx`, `pir`); return False for anything else."""
         for size in (6, 5, 4, 3, 2):
             name, rest = run[:size], run[size:]
             if 0 < len(rest) <= 2 and (name in FUNCTIONS and name not in ("re", "im", "tr", "deg", "arg", "dim")):
@@ -638,13 +638,17 @@ class Tokenizer:
             self._emit("op", char)
 
     def _dollar(self) -> None:
-        """A currency sign before a digit where it cannot be a delimiter; otherwise nothing."""
+        """Emit a currency sign if a digit follows and the dollar cannot be a delimiter; otherwise nothing."""
         rest = self.text[self.position : self.position + 2].strip()
         if rest[:1].isdigit() and self.lone_dollar:
             self._emit("op", "$")
 
     def _braced(self, end: int) -> tuple[int, int]:
-        """The span within the braces that start here, and past them; raises ParseError where there are none."""
+        """Return the span within the braces that start here.
+
+        Raises:
+            ParseError: there are no braces.
+        """
         text, index = self.text, self.position
         while index < end and text[index].isspace():
             index += 1
@@ -689,7 +693,7 @@ class Tokenizer:
             self.spaced = True
 
     def _text_command(self, name: str, end: int) -> None:
-        """Read the braces as words, or as mathematics where they hold a relation; `\\text{max}(` is a function."""
+        """Read the braces as words, or as mathematics if they have a relation; `\\text{max}(` is a function."""
         try:
             start, stop = self._braced(end)
             inner = self.text[start:stop].strip()
@@ -722,7 +726,7 @@ class Tokenizer:
         self.spaced = True
 
     def _named(self, name: str, end: int) -> None:
-        """Emit an environment's begin or end, or a set's letter, with the name in the braces or the one letter."""
+        """Emit the begin or end of an environment, or the letter of a set, named in braces or by one letter."""
         if name in ("mathbb", "Bbb") and (letter := _NEXT_LETTER.match(self.text, self.position, end)):
             self._emit("cmd", f"set:{letter[1]}")
             self.position = letter.end()
@@ -773,7 +777,7 @@ class Tokenizer:
         **dict.fromkeys(("begin", "end", "mathbb", "Bbb"), _named),
         "not": _negated,
     }
-    """Command to what reads it, given its name and where the text ends."""
+    """Command -> its method, called with the command's name and the end of the text."""
 
 
 _JOINING: Mapping[str, str] = {"and": "and", "or": "or", "und": "and", "oder": "or"}
@@ -782,14 +786,14 @@ _BEFORE_NUMBER = re.compile(r"\$?\s+\$?[-−]?\d")
 _GLUED_COMMAND = re.compile(
     r"q?quad(?=[A-Za-z])|(?:cdot|times|leqslant|geqslant|leq|geq|pi|sin(?!c)|cos|tan|cot|ln|log)(?=[A-Za-z]\Z)"
 )
-"""A command that lost the space behind it: `\\quadx`, `\\cdotb`, `\\pir`."""
+"""Matches a command that lost the space after it: `\\quadx`, `\\cdotb`, `\\pir`."""
 _GREEK_FUNCTIONS: Mapping[str, str] = {"Gamma": "gamma", "zeta": "zeta"}
 _NEXT_LETTER = re.compile(r"\s*([A-Z])(?![A-Za-z])")
 _UNIT_TEXT = re.compile(r"(?:[A-Za-z]+|\\(?:cdot|times|mu|Omega|[,;:! ])|[\s~^{}\-\d/*.()])+")
 
 
 def _is_unit(text: str) -> bool:
-    """Whether the text is a product of unit symbols: `m\\,s^{-2}`."""
+    """Return True if the text is a product of unit symbols: `m\\,s^{-2}`."""
     if not _UNIT_TEXT.fullmatch(text):
         return False
     runs = re.findall(r"(?<![A-Za-z\\])[A-Za-z]+", text)
@@ -797,5 +801,5 @@ def _is_unit(text: str) -> bool:
 
 
 def tokenize(text: str) -> list[Token]:
-    """Tokens of one answer; see `Tokenizer.run` for what it raises."""
+    """Return the tokens of one answer; see `Tokenizer.run` for the errors."""
     return Tokenizer(text).run()

@@ -1,4 +1,4 @@
-"""Words that carry mathematical meaning: numbers, scales, months, stock answers."""
+"""Words with a mathematical meaning: numbers, scales, months, common answers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ SYNONYMS: Mapping[str, str] = {
     "every real number": "all reals",
     "real numbers": "all reals",
 }
-"""Phrases (stop words already dropped) to one wording each."""
+"""Phrase (without stop words) -> one standard wording."""
 
 SHORT_WORDS = frozenset(
     "yes odd all any the not per day min sec mph kph hrs lbs one two six ten are has net mod off out red who how "
@@ -91,7 +91,7 @@ SHORT_WORDS = frozenset(
 
 
 def number_from_words(words: Sequence[str]) -> int | None:
-    """The whole number that words spell, or None: `["twenty", "five"]` is 25.
+    """Return the integer that words spell: `["twenty", "five"]` is 25; None if they spell none.
 
     Example:
         >>> number_from_words(["three", "hundred", "and", "four"])
@@ -131,11 +131,11 @@ PARTS: Mapping[str, int] = {
     "twelfth": 12,
     "twentieth": 20,
 }
-"""What one part of so many is called; plurals with an s."""
+"""Name of a fraction's denominator -> denominator; plurals end in s."""
 
 
 def value_of_words(words: Sequence[str]) -> Fraction | int | None:
-    """The number that words spell, with fractions and a sign, or None.
+    """Return the number that words spell, with fractions and a sign; None if they spell none.
 
     Example:
         >>> value_of_words(["one", "and", "a", "half"]), value_of_words(["two", "thirds"])
@@ -169,11 +169,11 @@ _FOLDED: Mapping[str, str] = {
     "diverge": "diverges",
 }
 _NOUNS = frozenset(("triangle", "line", "curve", "graph", "quadrilateral", "angle", "system", "matrix"))
-"""What an adjective may do without."""
+"""Nouns that are dropped after an adjective."""
 
 
 def phrase(words: Sequence[str]) -> str:
-    """One wording for what the words say: lower case, no stop words, synonyms folded."""
+    """Return a standard wording of the words: lower case, no stop words, synonyms merged."""
     lowered = [word.lower().strip(".'\"") for word in words]
     whole = " ".join(lowered)
     if whole in SYNONYMS:
@@ -197,4 +197,4 @@ EXTREMES: Mapping[str, str] = {
         "minimum",
     ),
 }
-"""Labels of the largest and the smallest value."""
+"""Label -> maximum or minimum."""

@@ -34,7 +34,7 @@ REWARDS = [1.0, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0, 0.25]
 
 
 def slow(name: str, batch: Batch) -> np.ndarray:
-    """[B] advantages before they are spread over tokens, or [N] where they differ within a row."""
+    """Return [B] advantages before they are spread over tokens, or [N] if they differ within a row."""
     groups = np.array(REWARDS).reshape(2, 4)
     centred = groups - groups.mean(1, keepdims=True)
     row_N, mask = batch.row_N.numpy(), batch.loss_mask_N.numpy()

@@ -79,7 +79,9 @@ def configured(**algorithm: object) -> StageConfig:
 
 
 def advised(stage: StageConfig, batch: Batch, logprobs_N: torch.Tensor) -> Batch:
-    """With advantages, and with log-probabilities of engine, old policy and reference at random near the given ones."""
+    """Return the rollouts with advantages, and with random log-probabilities of engine, old policy and reference near
+    the given ones.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def noisy(scale: float) -> torch.Tensor:
@@ -90,7 +92,9 @@ def advised(stage: StageConfig, batch: Batch, logprobs_N: torch.Tensor) -> Batch
 
 
 def measure(**algorithm: object) -> tuple[float, float]:
-    """(loss, gradient norm) of the stored rollouts under a fixed model one update away from the one that sampled."""
+    """Return (loss, gradient norm) of the stored rollouts under a fixed model one update away from the one that
+    sampled.
+    """
     stage = configured(**algorithm)
     policy = Policy(stage, accelerator=Accelerator(cpu=True))
     policy.model.double()
@@ -106,7 +110,7 @@ def measure(**algorithm: object) -> tuple[float, float]:
 
 
 def slopes(**algorithm: object) -> torch.Tensor:
-    """[2N] the loss's derivatives in each token's log-probability and entropy, without a model."""
+    """Return the [2N] derivatives of the loss in each token's log-probability and entropy, without a model."""
     stage = configured(**algorithm)
     batch = Batch.of_rollouts(stored(), config=stage)
     logprobs_N, entropy_N = batch.rollout_logprobs_N, torch.ones(len(batch.row_N))

@@ -159,7 +159,7 @@ def test_kl_estimates_by_hand_and_in_expectation() -> None:
 
 
 def test_expected_gradients_of_kl_as_a_loss() -> None:
-    """The table in kl.py: k1 gives nothing, k2 the gradient of KL(policy || ref), k3 that of KL(ref || policy)."""
+    """The table in kl.py: k1 has no gradient, k2 that of KL(policy || ref), k3 that of KL(ref || policy)."""
     logits = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
     ref = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64).log()
 

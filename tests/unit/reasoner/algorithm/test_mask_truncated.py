@@ -1,4 +1,4 @@
-"""Overlong filtering: truncated completions count in baselines, and nothing of them is trained on."""
+"""Overlong filtering: truncated completions count in baselines, but are not trained on."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_step_of_nothing_but_truncated_completions_updates_nothing() -> None:
         accumulated = 0
 
         def begin_step(self, step: int) -> None:
-            """The schedule goes on by steps, updates or not."""
+            """The schedule follows the steps, with or without updates."""
 
         def accumulate(self, *_: object) -> None:
             self.accumulated += 1

@@ -1,4 +1,6 @@
-"""Losses on pairs: by hand in NumPy float64, against TRL on the same tensors, and unmoved by how rows travel."""
+"""Losses on pairs: by hand in NumPy float64, against TRL on the same tensors, and independent of the batching of
+rows.
+"""
 
 from __future__ import annotations
 

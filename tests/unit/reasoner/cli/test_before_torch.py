@@ -1,4 +1,4 @@
-"""What is wrong with names, files and columns is said before torch is imported, which takes many seconds."""
+"""Errors in names, files and columns are reported before torch is imported, which takes many seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line says to whoever is new to it, and what it leaves behind."""
+"""Messages of the command line for new users, and files that it leaves behind."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_slip_is_answered_with_what_was_meant(command: str, says: str) -> None
 
 
 def every_command() -> Iterator[tuple[str, Any]]:
-    """All words that lead to a help, with what parses their arguments."""
+    """Return all command words that lead to a help text, with the parser of their arguments."""
     group: Any = typer.main.get_command(app)
     yield "", group
     for name in COMMANDS:

@@ -1,4 +1,4 @@
-"""`reasoner data check` and the same checks in `--dry-run`: what is counted, what is proposed, how it ends."""
+"""`reasoner data check` and the same checks in `--dry-run`: counts, proposals and exit statuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wrong argument of any command is one line and exit status 2, never a traceback, and never taken for a good one."""
+"""A wrong argument of any command gives one line and exit status 2, never a traceback, and is never accepted."""
 
 from __future__ import annotations
 

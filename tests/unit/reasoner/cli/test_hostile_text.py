@@ -1,4 +1,4 @@
-"""No command gives a terminal what somebody else wrote as anything but text: every command, on a real terminal."""
+"""No command lets foreign text control a terminal: every command, on a real terminal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class hostile(Task):
 def shown_on_terminal(
     folder: Path, commands: Sequence[Sequence[str]], *, keys: bytes = b"", when: bytes = b"quit"
 ) -> list[str]:
-    """Run commands one after the other in one process whose input and output are a terminal; what each was shown.
+    """Run commands in sequence in one process whose input and output are a terminal; return the output of each.
 
     `keys` are typed, over and over, once the terminal has shown `when`.
     """
@@ -251,7 +251,9 @@ def test_the_live_view_shows_completions_as_text() -> None:
 
 
 def test_every_console_comes_through_the_one_door() -> None:
-    """A console made elsewhere would obey markup and control sequences; a live one would decode those of others."""
+    """A console made elsewhere would obey markup and control sequences; a live one would interpret those of other
+    texts.
+    """
     tops = ("reasoner", "verifiers", "tasks", "sandbox")
     files = [path for top in tops for path in (ROOT / top).rglob("*.py") if path.parent.name != "terminal"]
     assert len(files) > 200

@@ -1,4 +1,4 @@
-"""`export --push-to-hub` calls the hub's own client, and says what to do where it cannot."""
+"""`export --push-to-hub` calls the hub's own client, and says what to do if it cannot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[4]
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as one upload of small files asks for."""
+    """A stand-in for the hub with everything that one upload of small files needs."""
 
     asked: list[tuple[str, bytes]] = []
 

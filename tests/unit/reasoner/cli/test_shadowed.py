@@ -1,4 +1,4 @@
-"""A project's own `tasks.py`, and another distribution's `verifiers`, are told in a sentence."""
+"""A project's own `tasks.py`, and another distribution's `verifiers`, are reported in one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configs and records of finished runs name data; code is named by whoever gives the command."""
+"""Configs and records of finished runs may name data; only the person who gives the command may name code."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_stored_rollouts_are_graded_within_the_limits_of_their_run() -> None:
 
 
 def test_eval_of_a_run_that_names_code(tmp_path: Path) -> None:
-    """The command itself: refused before a model is looked for, and told how to go on."""
+    """The command refuses before it looks for a model, and says how to proceed."""
     mark = tmp_path / "ran"
     (tmp_path / "task.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
     for folder in (tmp_path, tmp_path / "final"):

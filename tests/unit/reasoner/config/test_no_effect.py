@@ -1,4 +1,4 @@
-"""Settings that would do nothing are refused before a model is loaded, and those that do little are said."""
+"""Settings without any effect are refused before a model is loaded, and those with little effect are reported."""
 
 from __future__ import annotations
 

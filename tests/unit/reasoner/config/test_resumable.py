@@ -1,4 +1,4 @@
-"""What a resumed run may be given other values for."""
+"""Settings that may change when a run is resumed."""
 
 from __future__ import annotations
 

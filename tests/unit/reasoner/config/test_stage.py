@@ -1,4 +1,4 @@
-"""Settings that are each well formed and do not go together, or name what is not there: refused before any sampling."""
+"""Settings that are valid one by one but contradict each other, or name missing things, are refused before sampling."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ LATER: dict[str, dict[str, object]] = {
     "has no column 'question'": {"task": {"name": "dataset", "options": "OTHER"}},
     "unknown option 'digit'": {"task": {"name": "arithmetic", "options": {"digit": 2}}},
 }
-"""What is wrong with the second stage of a run."""
+"""Return the fault of the second stage of a run."""
 
 
 @pytest.mark.parametrize("says", list(LATER))

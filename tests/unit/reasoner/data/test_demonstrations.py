@@ -1,4 +1,4 @@
-"""SFT rows: the loss on the assistant's tokens alone, checked against the chat template's own mask."""
+"""SFT rows: the loss covers only the assistant's tokens, checked against the chat template's own mask."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_demonstrations_of_any_format_and_by_columns(tmp_path: Path) -> None:
     rows, bad, notes = found(marked)
     assert (len(rows), "marked as a bad completion" in bad[0].reason) == (1, True)
     rows, bad, notes = found([{"text": "Once upon a time"}])
-    assert (rows, "is text alone" in bad[0].reason) == ([], True)
+    assert (rows, "is only text" in bad[0].reason) == ([], True)
     with pytest.raises(ValueError, match=r"no column 'promt'; there are messages, prompt, completion.*Did you mean"):
         SftSection.model_validate({"columns": {"promt": "x"}})
 

@@ -1,4 +1,4 @@
-"""What a run is started with lies in a temporary file: the same draws, digests and splits as of lists."""
+"""Training data in a temporary file: the same draws, digests and splits as from lists."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_rows_are_held_back_by_prompt_in_the_order_of_digests() -> None:
 
 
 def peak(work: Callable[[], object]) -> int:
-    """Bytes that Python's objects took at most."""
+    """Return the peak number of bytes of Python objects."""
     tracemalloc.start()
     try:
         work()

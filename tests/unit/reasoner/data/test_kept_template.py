@@ -1,4 +1,4 @@
-"""The chat template that is kept with a model writes the prompts of its run, or none is kept."""
+"""The chat template stored with a model renders the prompts of its run, or no template is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of many shapes become pairs; a row that is none is named and counted; reward models are judged alike."""
+"""Rows of many layouts become pairs; invalid rows are named and counted; reward models are evaluated the same way."""
 
 from __future__ import annotations
 
@@ -318,8 +318,8 @@ ROW: dict[str, object] = {"prompt": "p", "chosen": "c", "rejected": "r"}
         ("Q?\n\nYes", "Q?\n\nNo", ("Q?\n\n", "Yes", "No")),
         ("Blue is the sky.", "Green is the sky.", "begin with different words"),
         ("Blue.", "Blueish.", "begin with different words"),
-        ("The sky", "The sky is", "one of them is all of the other"),
-        ("The sky", "The sky", "one of them is all of the other"),
+        ("The sky", "The sky is", "one text is the beginning of the other"),
+        ("The sky", "The sky", "one text is the beginning of the other"),
     ],
 )
 def test_what_two_texts_begin_with_is_a_prompt_only_where_the_format_is_named(

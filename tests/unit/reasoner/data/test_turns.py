@@ -1,4 +1,4 @@
-"""Chat templates of many kinds: what ends a turn, what stands between two, and what each refuses."""
+"""Chat templates of many kinds: the end of a turn, the text between two turns, and the turns that each refuses."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ NAMED_ENDS = (
     "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end_of_turn>\n"
     "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
-"""Turns with an end of their own, no system role, roles that alternate."""
+"""Turns with their own end mark, no system role, alternating roles."""
 BRACKETS = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }} {{ eos_token }}"
     "{% else %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}"
     "{% if add_generation_prompt and messages[-1].role == 'assistant' %}[INST] {% endif %}"
 )
-"""No mark where the assistant begins to write behind a user message."""
+"""No mark for the start of the assistant's text after a user message."""
 NO_END = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-"""Nothing ends a turn but the role of the next."""
+"""A turn ends only at the role of the next one."""
 THINKING = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{{ m.content.split('</think>')[-1] if m.role == 'assistant' and not loop.last else m.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
-"""Earlier thoughts are left out of the history; a switch."""
+"""Earlier thoughts are dropped from the history; there is a switch."""
 OPENED = PLAIN.replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>\n{% endif %}")
 """The prompt ends in an opened thought."""
 TWO_ENDS = (
@@ -56,7 +56,7 @@ TWO_ENDS = (
     "{% if m.role == 'assistant' and loop.last and not add_generation_prompt %}<|return|>{% else %}<|end|>{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|start|>assistant<|message|>{% endif %}"
 )
-"""The last reply ends otherwise than those before it."""
+"""The last reply ends differently from those before it."""
 IN_A_ROW = (
     "{% for m in messages %}<|turn|>{{ m.role }}<|body|>{{ m.content }}"
     "{% if m.role == 'assistant' %}<|end_body|>{% endif %}<|end|>{% endfor %}"
@@ -71,7 +71,7 @@ CALLS = (
 COUNTED = PLAIN.replace(
     "{{ message.content }}<|im_end|>\n{% endif %}", "{{ loop.index }}{{ message.content }}<|im_end|>\n{% endif %}"
 )
-"""What it writes depends on what came before."""
+"""The text of a turn depends on the turns before it."""
 
 
 def tokenizer_of(template: str, *, eos: str = "<|endoftext|>", special: tuple[str, ...] = (), bos: str | None = None):

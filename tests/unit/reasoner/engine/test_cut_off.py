@@ -1,4 +1,4 @@
-"""Without a network the hub is not asked again and again."""
+"""Without a network the hub is not contacted again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may give orders to vLLM's server: the trainer by its key, and no web page."""
+"""Authorization at vLLM's server: the trainer, by its key, and no web page."""
 
 from __future__ import annotations
 

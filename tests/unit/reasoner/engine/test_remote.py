@@ -1,4 +1,4 @@
-"""A server's answers over HTTP: what counts as lost, what as refused, and which connections carry them."""
+"""A server's answers over HTTP: when it counts as lost or as refusing, and which connections are used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reasoner.engine.serve import engine_key
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Echoes what it is sent; the path says what else it does."""
+    """A server that echoes each request; the path selects its other behaviour."""
 
     protocol_version = "HTTP/1.1"
     connections: set[tuple[str, int]]
@@ -47,7 +47,7 @@ class Answers(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
 
 @pytest.fixture

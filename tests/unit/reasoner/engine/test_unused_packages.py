@@ -1,4 +1,4 @@
-"""What starting a run imports."""
+"""Imports at the start of a run."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ EXCHANGE = 3
 
 
 class Device:
-    """Memory in units; torch keeps what an update left in its cache until that is emptied."""
+    """Memory in units; torch keeps the memory of an update in its cache until that is emptied."""
 
     def __init__(self) -> None:
         self.torch = 0
@@ -111,7 +111,7 @@ def engine_of(**options: object) -> VllmEngine:
 
 
 def sampled(engine: Engine) -> tuple[int, int]:
-    """(weights that a completion was computed from, version that it is stamped with)."""
+    """Return (weights that a completion was computed from, version that it is stamped with)."""
     request = Request(prompt_ids=(1, 2), seed=0)
     (done,) = engine.generate([request], SamplingParams(max_tokens=1))
     return done.completion.token_ids[0], done.completion.policy_version

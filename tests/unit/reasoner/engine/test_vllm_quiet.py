@@ -1,4 +1,4 @@
-"""What vLLM's engine leaves of the process as it was, without vLLM."""
+"""Process state that vLLM's engine leaves unchanged, tested without vLLM."""
 
 from __future__ import annotations
 

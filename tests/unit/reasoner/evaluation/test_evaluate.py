@@ -1,4 +1,4 @@
-"""Figures of an evaluation, by hand."""
+"""Metrics of an evaluation, by hand."""
 
 from __future__ import annotations
 

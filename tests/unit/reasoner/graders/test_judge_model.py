@@ -39,7 +39,7 @@ def rows(count: int) -> list[GradingRow]:
 
 
 def taught(folder: str, path: Path) -> str:
-    """The same model with its head turned towards digits, so that it does mean a level."""
+    """The same model with its head biased towards digits, so that it prefers a level."""
     loaded = load_model(ModelSection(path=folder), seed=0)
     digits = [loaded.tokenizer(str(at), add_special_tokens=False)["input_ids"][0] for at in (1, 2, 3)]
     head = loaded.model.get_output_embeddings()

@@ -1,4 +1,4 @@
-"""A person's labels: blind, shuffled, never lost, and what they add up to."""
+"""A person's labels: blind, shuffled, never lost, and their totals."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_win_rate_with_interval_ties_and_categories(file: Path) -> None:
         ('{"id": 1, "prompt": "p", "first": "a"}\n', "line 1 must be an object with id, prompt, first and second"),
         ("no json\n", "line 1"),
         ('{"id": 1, "first": "a", "second": "b"}\n' * 2, "id '1' stands twice"),
-        ("", "must hold at least one row"),
+        ("", "must have at least one row"),
     ],
 )
 def test_a_file_that_cannot_be_labelled_names_its_line(tmp_path: Path, text: str, reason: str) -> None:
@@ -174,7 +174,7 @@ def test_who_does_not_know_the_secret_or_comes_by_another_name_gets_nothing(page
 
 
 def refused(address: str, row: object, **headers: str) -> tuple[int, str]:
-    """Status and message of an answer that is no 200."""
+    """Return status and message of an error response."""
     with pytest.raises(urllib.error.HTTPError) as told:
         ask(address, row, **headers)
     status, message = told.value.code, told.value.read().decode()

@@ -44,7 +44,7 @@ NUMBERS = {"logits_scaling": 4.0, "final_logit_softcapping": 2.0, "logit_scale":
 
 
 def tiny(name: str, **more: object) -> PreTrainedModel:
-    """A model of random weights whose scale and cap of the logits are felt."""
+    """Make a model of random weights whose logit scale and cap have a visible effect."""
     row, shape = FAMILIES.get(name), {**SMALL, **SHAPES.get(name, {}), **more}
     entries = [] if row is None else [row.multiplier, row.divisor, row.cap]
     torch.manual_seed(0)
@@ -131,9 +131,9 @@ def test_what_a_config_says_of_experts_and_of_a_reward_head() -> None:
 class StrangeConfig(Qwen2Config):
     model_type = "strange"
     factor: float = 1.0
-    """What the head multiplies logits by, under a name that nobody knows."""
+    """Multiplier of the logits, under an unknown name."""
     remembers: bool = False
-    """Whether hidden states are means over all positions so far."""
+    """True if hidden states are means over all positions so far."""
 
 
 class Strange(Qwen2ForCausalLM):

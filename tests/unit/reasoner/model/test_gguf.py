@@ -1,4 +1,4 @@
-"""A GGUF file is converted once, to the very model that was written into it."""
+"""A GGUF file is converted once, to exactly the model that was written into it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _name(name: str) -> str:
 
 
 def _permuted(name: str, weight: torch.Tensor) -> torch.Tensor:
-    """Queries and keys as llama.cpp's rotary embedding pairs them: neighbours, not halves."""
+    """Reorder queries and keys for llama.cpp's rotary embedding, which pairs adjacent numbers and not halves."""
     if "q_proj" not in name and "k_proj" not in name:
         return weight
     rows, width = weight.shape

@@ -1,4 +1,4 @@
-"""Folders that hold no model themselves are refused with the one to give, or the command that makes it."""
+"""Folders without a model are refused, with the folder to give instead, or the command that makes a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters: what is trained, what leaves the trainer, and what the trainer keeps."""
+"""Adapters: the trained weights, the weights sent to the engine, and the weights that stay in the trainer."""
 
 from __future__ import annotations
 

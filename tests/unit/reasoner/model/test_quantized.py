@@ -1,4 +1,4 @@
-"""A 4-bit base under adapters: what is held, what is trained, what leaves the trainer, and what is refused."""
+"""A 4-bit base under adapters: weights in memory, trained weights, weights sent to the engine, and refused settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is saved is what was trained: reloaded by plain transformers and peft, in the base's dtype."""
+"""Saved models equal the trained ones: reloaded by plain transformers and peft, in the base's dtype."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_files_have_the_modes_of_files_made_here(tmp_path: Path) -> None:
 
 
 def special(folder: Path, *, pad: str, others: bool) -> None:
-    """Give a base's tokenizer another padding token, and take its other special tokens away."""
+    """Give a base's tokenizer another padding token, and remove its other special tokens."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = pad
     if not others:

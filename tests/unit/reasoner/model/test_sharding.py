@@ -1,4 +1,4 @@
-"""What does not go with sharding, or with several processes, is refused before a model is loaded."""
+"""Settings that do not work with sharding, or with several processes, are refused before a model is loaded."""
 
 from __future__ import annotations
 

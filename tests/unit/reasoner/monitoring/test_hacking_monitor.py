@@ -1,4 +1,4 @@
-"""The watch for gamed rewards in a run: which rollouts it grades, by what, and an alarm that is raised once."""
+"""The monitor for reward hacking during a run: the rollouts that it grades, its verifier, and one alarm."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def monitor_of(session: Session) -> HackingMonitor:
 
 
 def group(problem: Problem, rows: Sequence[tuple[str, float]]) -> RolloutGroup:
-    """Rollouts of one problem from (text, reward); a token a character."""
+    """Build rollouts of one problem from (text, reward), with one token per character."""
     return RolloutGroup(
         problem=problem,
         rollouts=tuple(
@@ -70,7 +70,7 @@ def group(problem: Problem, rows: Sequence[tuple[str, float]]) -> RolloutGroup:
 
 
 def problems(session: Session, count: int) -> list[Problem]:
-    """As training has them: with the verifier that the config's `reward` put in the place of the task's own."""
+    """Build problems as in training: with the config's `reward` in place of the task's own verifier."""
     return [problem for part in session.producer.problems.parts for problem in part][:count]
 
 

@@ -1,4 +1,6 @@
-"""Reward hacking, planted: each alarm rises where it should, with the completions behind it, and not otherwise."""
+"""Planted reward hacking: each alarm is raised when it should be, with the completions as evidence, and not
+otherwise.
+"""
 
 from __future__ import annotations
 

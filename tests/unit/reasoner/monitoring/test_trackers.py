@@ -18,7 +18,7 @@ from tests.unit.reasoner.runs import stage
 
 
 class Wandb(ModuleType):
-    """What accelerate calls of wandb; every call is noted."""
+    """A stand-in for the parts of wandb that accelerate calls; every call is recorded."""
 
     def __init__(self) -> None:
         super().__init__("wandb")

@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be read: told by what is damaged."""
+"""Unreadable checkpoints: the message names the damaged part."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_progress_that_is_no_progress_is_damage(tmp_path: Path) -> None:
 
 
 class Hostile:
-    """Runs a command where a pickle of it is loaded."""
+    """An object that runs a command when its pickle is loaded."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -90,7 +90,7 @@ def test_a_state_of_other_things_is_damage(tmp_path: Path, held: object) -> None
 
 
 def test_random_states_are_read_back_to_the_bit(tmp_path: Path) -> None:
-    """As they are written now, and as numpy's own array, which checkpoints held before."""
+    """Random states as they are written now, and as a numpy array, the form in earlier checkpoints."""
     for older in (False, True):
         before = random_state() | ({"numpy": np.random.get_state()} if older else {})
         torch.save({"random": before}, tmp_path / "training.pt")

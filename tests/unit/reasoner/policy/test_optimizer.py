@@ -1,4 +1,4 @@
-"""The optimizers that the config names: what they step by, and that a checkpoint brings them back bit for bit."""
+"""The optimizers that the config names: their update rules, and their state restored bit for bit from a checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.reasoner.policy.test_policy import make_batch
 from tests.unit.reasoner.runs import stage
 
 SHAPE = {"hidden_size": 96, "layers": 1, "heads": 2, "max_positions": 64}
-"""Matrices of more than 4,096 numbers: bitsandbytes holds smaller ones in 32 bits."""
+"""Matrices of more than 4,096 numbers: bitsandbytes keeps smaller ones in 32 bits."""
 NAMES = ["adamw", "adamw_8bit", "adamw_offload"]
 
 
@@ -102,7 +102,7 @@ def test_a_missing_package_is_said_before_the_run(monkeypatch: pytest.MonkeyPatc
 
 
 def test_paged_state_is_paged_again_after_it_was_loaded() -> None:
-    """As on CUDA, where bitsandbytes loads it into the device's own memory; the pages are made up here."""
+    """As on CUDA, where bitsandbytes loads the state into the device's own memory; the pages are simulated here."""
     parameter = nn.Parameter(torch.zeros(4, 4))
     pages: list[torch.Tensor] = []
 

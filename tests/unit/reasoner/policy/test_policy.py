@@ -1,4 +1,4 @@
-"""The gradient does not depend on how rows are laid out: invariant 4."""
+"""The gradient does not depend on the layout of rows: invariant 4."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def double_policy(config) -> Policy:
 
 
 def in_double(module: torch.nn.Module) -> None:
-    """Everything in float64, the norms too, which otherwise round to float32 whatever the weights are."""
+    """Use float64 for everything, including the norms, which otherwise round to float32 whatever the weights are."""
 
     def norm(self: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         return self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
@@ -308,14 +308,14 @@ def test_logprobs_and_entropy_against_a_plain_softmax() -> None:
 
 
 def on_policy(policy: Policy, batch: Batch) -> Batch:
-    """The rows as if this policy had just sampled them: every ratio is 1."""
+    """Return the rows as if this policy had just sampled them: every ratio is 1."""
     logprobs_N = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
     assert logprobs_N is not None
     return replace(batch, old_logprobs_N=None, rollout_logprobs_N=logprobs_N.double())
 
 
 def objective_by_hand(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """What a step climbs, row by row: the mean of A log p over the trained tokens of the whole step."""
+    """Return the objective of a step, row by row: the mean of A log p over the trained tokens of the whole step."""
     assert batch.advantages_N is not None
     total, start = torch.zeros((), dtype=torch.float64), 0
     for ids, prompt in zip(batch.input_ids, batch.prompt_lengths_B.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""What checkpoints keep of a stage, and what those of an earlier layout are read as."""
+"""Contents of a stage's checkpoints, and the reading of those with an earlier layout."""
 
 from __future__ import annotations
 

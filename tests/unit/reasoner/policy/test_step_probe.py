@@ -1,4 +1,4 @@
-"""How far a step moved the policy and whether uphill, against log-probabilities of a plain softmax."""
+"""Distance and direction of a step, against log-probabilities of a plain softmax."""
 
 from __future__ import annotations
 

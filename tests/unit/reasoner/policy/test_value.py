@@ -1,4 +1,4 @@
-"""PPO's value model in its three forms, its gradients, its warm-up; the control on the policy."""
+"""PPO's value model in its three forms, its gradients, its warm-up; KL control of the policy."""
 
 from __future__ import annotations
 

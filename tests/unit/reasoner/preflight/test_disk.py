@@ -1,4 +1,4 @@
-"""The bytes that a run will write, beside what its disk has free."""
+"""The bytes that a run will write, compared with the free space of its disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a stage fits is said of the machine that is here, with settings that make it fit."""
+"""The statement whether a stage fits is about this machine, and includes settings that make it fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The estimate against models that are really there."""
+"""The memory estimate, compared with real models."""
 
 from __future__ import annotations
 

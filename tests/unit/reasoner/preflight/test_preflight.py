@@ -62,7 +62,7 @@ def measured(**changes: object) -> Preflight:
 
 
 def made_of(counts: list[tuple[int, int]], **changes: object) -> Preflight:
-    """Each problem's right and all samples; completions differ."""
+    """Make samples from the number of right ones and of all for each problem; completions differ."""
     (row, *_), rows = make_history(make_records(steps=1)).rows, list[Row]()
     for problem, (right, total) in enumerate(counts):
         for sample in range(total):
@@ -80,7 +80,7 @@ def bin_of(name: str, belief: Beta, *, problems: int = 8) -> Bin:
 
 
 def slow_chance(belief: Beta, size: int) -> float:
-    """By the beta-binomial's masses at none and all."""
+    """Compute by the beta-binomial's probabilities of no and of only right samples."""
     return float(1 - betabinom.pmf(0, size, *belief) - betabinom.pmf(size, size, *belief))
 
 
@@ -158,12 +158,12 @@ def test_samples_that_repeat_each_other_want_a_higher_temperature() -> None:
 
 def test_other_findings_are_handed_on_with_their_change() -> None:
     def finding(code: str, level: Level = Level.FAULT, follows: str = "") -> Finding:
-        return Finding(code=code, level=level, cost=0.5, title=f"It is {code}", change="mend it", follows=follows)
+        return Finding(code=code, level=level, cost=0.5, title=f"It is {code}", change="fix it", follows=follows)
 
     done = made_of([(2, 8)] * 3 + [(6, 8)] * 3)
     told_above = [finding(code) for code in ("all-wrong", "all-right", "no-diversity")]
     done.findings = [*told_above, finding("note", Level.NOTE), finding("child", follows="x"), finding("truncated")]
-    assert [*sentences(done)] == ["It is truncated. Try: mend it"]
+    assert [*sentences(done)] == ["It is truncated. Try: fix it"]
 
 
 def test_nothing_to_change_where_the_signal_is_there() -> None:
@@ -193,7 +193,7 @@ def test_prompts_are_changed_only_where_the_others_are_much_likelier(
 
 
 def rows_of(problems: list[tuple[str, float | None, int]]) -> list[Row]:
-    """Four samples of each (task, difficulty, right)."""
+    """Make four samples of each (task, difficulty, right)."""
     (row, *_) = make_history(make_records(steps=1)).rows
     return [
         replace(

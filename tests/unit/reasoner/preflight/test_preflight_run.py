@@ -1,4 +1,4 @@
-"""`preflight` on a tiny model: real samples, a real update, and every number of it again by hand."""
+"""`preflight` on a tiny model: real samples, a real update, and every number recomputed by hand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def never(*, completion: str, reference: str) -> bool:
 def broken(*, completion: str, reference: str) -> bool:
     raise KeyError(reference)
 """
-"""The first one gives signal to any model."""
+"""The first one gives signal for any model."""
 
 
 def train_problems() -> list[Problem]:
@@ -69,7 +69,7 @@ def run_of(folder: Path, *, grader: str = "even", **changes: object) -> RunConfi
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that writes the task's demonstrations behind plain prompts, and the same backwards behind chats."""
+    """A model that writes the task's demonstrations after plain prompts, and the same backwards after chats."""
     folder = tmp_path_factory.mktemp("preflight")
     (folder / "graders.py").write_text(GRADERS)
     scratch = {"from_scratch": {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 96}, "path": None}
@@ -90,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Clock:
-    """Time that passes only where a part of a step says so."""
+    """A clock that advances only in the parts of a step that say so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -117,7 +117,7 @@ class Clock:
 
 
 class Run(NamedTuple):
-    """A preflight, and how often the engine was asked."""
+    """Run a preflight; return it, and the number of requests to the engine."""
 
     done: Preflight
     rounds: int
@@ -125,7 +125,7 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Run:
-    """On a clock of its own: log-probabilities take 3 s, an update 5 s, a sync 7 s."""
+    """Run on an artificial clock: log-probabilities take 3 s, an update 5 s, a sync 7 s."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         for name, seconds in (("annotate", 3.0), ("accumulate", 5.0), ("named_weights", 7.0)):
@@ -137,7 +137,7 @@ def run(folder: Path) -> Run:
 
 
 def groups(done: Preflight) -> dict[tuple[int, int], list[float]]:
-    """Rewards of each group, by (round, place)."""
+    """Return the rewards of each group, by (round, place)."""
     found: dict[tuple[int, int], list[float]] = {}
     for row in done.rows:
         assert row.reward is not None
@@ -219,7 +219,9 @@ def test_bins_are_the_problems_of_each_difficulty(run: Run) -> None:
 
 @torch.no_grad()
 def nats(folder: Path, way: str) -> float:
-    """A token of the first sixteen worked solutions behind one kind of prompt, by the model's plain forward pass."""
+    """Return the loss per token of the first sixteen worked solutions after one kind of prompt, by a plain forward
+    pass.
+    """
     policy = Policy(stage_of(folder), accelerator=Accelerator(cpu=True))
     total, count = 0.0, 0
     for problem in train_problems()[:16]:

@@ -1,4 +1,4 @@
-"""Tokens of a step from the data and the tokenizer on this disk, beside those that a stage really runs."""
+"""Tokens of a step computed from the local data and tokenizer, compared with those that a stage really runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's reward function is tried before anything is sampled, and told what to return."""
+"""A user's reward function is tested before anything is sampled, and the message says what it must return."""
 
 from __future__ import annotations
 

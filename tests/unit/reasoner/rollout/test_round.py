@@ -112,7 +112,7 @@ def test_portions_need_advantages_by_group(tmp_path) -> None:
 
 
 class Asked(HfEngine):
-    """An engine that says what it was asked for, and ends everything with one token."""
+    """An engine that records its requests, and ends every completion with one token."""
 
     def __init__(self, end: int) -> None:
         self.end = end

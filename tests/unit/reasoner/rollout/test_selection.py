@@ -1,4 +1,4 @@
-"""Which groups have signal, and what a batch is rewarded with, where rewards have several components."""
+"""Groups with signal, and the reward of a batch, for rewards with several components."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROBLEM = Problem(id="p", prompt="p", reference="1", verifier="weighted")
 
 
 def summed(**components: float) -> Verdict:
-    """The sum of its components, of which `exact` says what is right."""
+    """A reward that is the sum of its components, of which `exact` decides correctness."""
     return Verdict(
         outcome=Outcome.CORRECT if components["exact"] == 1 else Outcome.INCORRECT,
         reward=sum(components.values()),

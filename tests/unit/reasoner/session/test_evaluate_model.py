@@ -1,4 +1,4 @@
-"""A model evaluated outside any run: its figures, recomputed from the completions that it writes down."""
+"""Evaluation of a model outside a run: its metrics, recomputed from the completions that it writes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARITY = """
 def even(*, completion: str, reference: str) -> bool:
     return len(completion.encode()) % 2 == 0
 """
-"""A verifier that an untrained model meets half the time."""
+"""A verifier that an untrained model satisfies half the time."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What lies beside the weights of a model that a run writes, and what later stages make of it."""
+"""Files next to the weights of a model that a run writes, and their use by later stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a resumed run says of its learning rate."""
+"""Messages of a resumed run about its learning rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reasoner.session.opening import open_session
 
 
 def opened(folder: Path, capsys: pytest.CaptureFixture[str], *, lr: float, step: int | None = None) -> str:
-    """Open a stage; with a step, write its checkpoint. Returns what was said."""
+    """Open a stage; with a step, write its checkpoint. Return the messages."""
     raw = {
         "method": "sft",
         "steps": 6,

@@ -1,4 +1,4 @@
-"""A step on record: seconds of its parts, throughput, rollouts written before anything is filtered."""
+"""Records of a step: seconds of its parts, throughput, rollouts written before anything is filtered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from verifiers import Outcome, Verdict
 
 
 class Clock:
-    """A clock that stands still unless told."""
+    """A clock that stands still unless advanced."""
 
     now = 100.0
 

@@ -1,4 +1,4 @@
-"""Figures of suites by hand, published ones from recorded outputs, and what is kept of an evaluation."""
+"""Metrics of suites by hand, published ones from recorded outputs, and the stored results of an evaluation."""
 
 from __future__ import annotations
 

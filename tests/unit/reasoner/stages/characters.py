@@ -1,4 +1,4 @@
-"""A reward of its own file: the grading workers that import it load no torch."""
+"""A reward in a file of its own: the grading workers that import it load no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that no stage could get past is refused before a model is loaded, and nothing else is."""
+"""Settings that must make a stage fail are refused before a model is loaded, and no others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write(path: Path, rows: list[object]) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Files that are sound, and files that are not, in the present folder."""
+    """Make valid and invalid files in the current folder."""
     (tmp_path / "empty").mkdir()
     for name in ("model", "reference/adapter"):
         (tmp_path / name).mkdir(parents=True)

@@ -1,4 +1,6 @@
-"""Weights that leave the numbers are named as the policy's or as the file's, with a command that goes on."""
+"""Weights that become nan or infinite: the message says whether the policy or the file has them, and how to
+continue.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from reasoner.stages.pipeline import run_pipeline
 
 @pytest.fixture
 def own_state() -> Iterator[None]:
-    """The precision of the last stage stays with the process: other tests must not see it."""
+    """Restore the precision, which the last stage sets for the process: other tests must not see it."""
     yield
     AcceleratorState._reset_state()
 

@@ -1,4 +1,4 @@
-"""What is said of a run folder before a run begins there."""
+"""Messages about a run folder before a run begins there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop over given rows: their order, when it evaluates and stops, which model it ends with, and how it goes on."""
+"""The loop over given rows: their order, evaluation, early stopping, the final model, and resuming."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def opened(folder: Path, *, resume: bool = False, steps: int = 6, every: int = 1
 
 
 class Script:
-    """A lesson on ten rows whose held-out losses are given; it notes the rows of every step."""
+    """A lesson on ten rows with given held-out losses; it records the rows of every step."""
 
     def __init__(self, losses: Sequence[float] = (), **options: object) -> None:
         self.taken: list[list[int]] = []

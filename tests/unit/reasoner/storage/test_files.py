@@ -1,4 +1,4 @@
-"""Files and folders are whole or not there, and a disk that refuses a write is told by errno."""
+"""Files and folders are complete or absent, and a disk that refuses a write is recognised by errno."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_a_file_is_replaced(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
-    """What is replaced is the link, whatever it leads to; the folder itself may be reached through one."""
+    """Replacing a link replaces the link itself, whatever its target; the folder may be reached through a link."""
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("kept")

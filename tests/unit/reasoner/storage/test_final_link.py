@@ -1,4 +1,4 @@
-"""RUN/final of a run of several stages."""
+"""The link RUN/final of a run with several stages."""
 
 from __future__ import annotations
 

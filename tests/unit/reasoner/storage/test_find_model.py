@@ -1,4 +1,4 @@
-"""Which model a run folder stands for, while others write there and remove from it."""
+"""The model that a run folder means, while others write and remove files there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a disk that refuses a record, or a tracker's numbers, does to a run."""
+"""The effect on a run of a disk that refuses a record, or refuses a tracker's numbers."""
 
 from __future__ import annotations
 

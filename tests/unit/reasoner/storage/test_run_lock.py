@@ -1,4 +1,4 @@
-"""One run has one writer: who is refused, and whose lock is taken over."""
+"""A run has one writer: which processes are refused, and whose lock is taken over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of public code sets against programs, with the verdicts that each set's own grader gave when it was run."""
+"""Rows of public code sets with programs, and the verdicts that each set's own grader gave."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from verifiers.jsonl import is_list, is_object
 CASES = Path(__file__).parents[3] / "cases" / "code_rows.jsonl"
 BY_NAME = {one.name: one for one in SETS}
 SHORT = 16
-"""One program in so many is tried in the short suite."""
+"""The short suite tries one program out of this number."""
 
 
 class Case(NamedTuple):
@@ -25,9 +25,11 @@ class Case(NamedTuple):
     row: dict[str, object]
     program: str
     theirs: bool
-    """What its own grader said."""
+    """Verdict of its own grader."""
     ours: bool
-    """The same, but where that grader fails honest programs by the way it runs them: see `otherwise` of the set."""
+    """Verdict of its own grader, except where that fails honest programs by the way it runs them: see `otherwise` of
+    the set.
+    """
 
 
 def cases() -> Iterator[Case]:

@@ -1,4 +1,4 @@
-"""The readers of code sets: what they take, what they refuse, and the table of the docs."""
+"""The readers of code sets: the rows they accept, the rows they refuse, and the table of the docs."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_rows_that_cannot_be_graded_are_left_out_and_counted(tmp_path: Path) -> 
     with pytest.raises(TaskError, match=r"12 of 12 rows are left out.* None is left"):
         get_task("dataset", path=str(path), verifier="code", held_out_share=0).problems("train")
     path.write_text((json.dumps(with_("apps", input_output="{")) + "\n") * 12)
-    with pytest.raises(TaskError, match="no row of format apps: it holds no JSON"):
+    with pytest.raises(TaskError, match="no row of format apps: it has no JSON"):
         get_task("dataset", path=str(path), verifier="code", held_out_share=0).problems("train")
 
 
@@ -100,7 +100,7 @@ def test_sets_of_many_packages_are_refused_by_name(one: object) -> None:
 
 
 class Bomb:
-    """What a pickle can do where it may name things."""
+    """An object whose pickle would run code if it may name things."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (exec, ("raise SystemExit",))
@@ -109,10 +109,10 @@ class Bomb:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (packed(Bomb()), "names builtins.exec, and may name nothing"),
-        (packed({"a": Path("x")}), "may name nothing"),
-        (packed(["[]"]), "holds a list and no text"),
-        (packed(None), "holds a NoneType and no text"),
+        (packed(Bomb()), "names builtins.exec; no name is allowed"),
+        (packed({"a": Path("x")}), "no name is allowed"),
+        (packed(["[]"]), "has a list instead of text"),
+        (packed(None), "has a NoneType instead of text"),
         (base64.b64encode(zlib.compress(b"\x80\x04K")).decode(), "pickle"),
         (base64.b64encode(zlib.compress(b"")).decode(), "damaged pickle"),
         (base64.b64encode(b"[]").decode(), "nor base64 of zlib"),
@@ -150,7 +150,7 @@ def test_files_and_checkers_are_asked_for_or_the_row_is_left_out(
     assert isinstance(reference, dict)
     assert reference[field] == value
     monkeypatch.setattr(contests, "KINDS", {"cases": cases - {field}})
-    with pytest.raises(UnfitRow, match="is not offered"):
+    with pytest.raises(UnfitRow, match="is not supported"):
         told.read(row)
 
 
@@ -218,25 +218,25 @@ def test_what_a_row_becomes(row: Mapping[str, object], part: Mapping[str, object
         (with_("livecodebench", public_test_cases='[{"input": 1}]'), "without a text input and a text output"),
         (
             with_("livecodebench", metadata='{"func_name": "f"}', public_test_cases='[{"input": "x", "output": "1"}]'),
-            "no JSON, a line for each argument",
+            "not JSON, with a line per argument",
         ),
-        (with_("apps", input_output="{"), "holds no JSON in input_output"),
-        (with_("apps", input_output='{"inputs": ["1"], "outputs": []}'), "holds no list, or an empty one"),
-        (with_("apps", input_output='{"inputs": ["1"], "outputs": ["1", "2"]}'), "holds 1 inputs and 2 outputs"),
-        (with_("apps", input_output='{"inputs": [3], "outputs": ["1"]}'), "neither text nor lines of it"),
-        (with_("apps", input_output='{"inputs": ["3"], "outputs": [1], "fn_name": "f"}'), "no list of arguments"),
+        (with_("apps", input_output="{"), "has no JSON in input_output"),
+        (with_("apps", input_output='{"inputs": ["1"], "outputs": []}'), "has no list, or an empty one"),
+        (with_("apps", input_output='{"inputs": ["1"], "outputs": ["1", "2"]}'), "has 1 inputs and 2 outputs"),
+        (with_("apps", input_output='{"inputs": [3], "outputs": ["1"]}'), "neither text nor a list of lines"),
+        (with_("apps", input_output='{"inputs": ["3"], "outputs": [1], "fn_name": "f"}'), "not a list of arguments"),
         (with_("taco", input_output=""), "has no tests"),
         (
             with_("eurus", reward_model={"ground_truth": '{"inputs": [], "outputs": []}'}),
-            "holds no list, or an empty one",
+            "has no list, or an empty one",
         ),
         (with_("code_contests", private_tests={}, public_tests={}), "has no case in public_tests"),
         (with_("codeforces", interaction_format="the jury answers"), "is interactive"),
         (with_("codeforces", official_tests=[]), "has no tests"),
         (with_("synthetic1", verification_info={"language": "rust", "test_cases": [1]}), "asks for rust"),
-        (with_("acecoder", test_cases=["assert"], question=""), "holds no text in column 'question'"),
-        (with_("humaneval_plus", canonical_solution=""), "holds no text in column 'canonical_solution'"),
-        (with_("kodcode", test=" "), "holds no text in column 'test'"),
+        (with_("acecoder", test_cases=["assert"], question=""), "has no text in column 'question'"),
+        (with_("humaneval_plus", canonical_solution=""), "has no text in column 'canonical_solution'"),
+        (with_("kodcode", test=" "), "has no text in column 'test'"),
     ],
 )
 def test_a_row_that_cannot_be_read_says_why(row: Mapping[str, object], message: str) -> None:

@@ -59,7 +59,7 @@ def test_the_dataset_task_reads_a_format_and_its_verifier_takes_the_reference(on
     assert "42" not in str(problems[0].prompt) or one.name == "mcq"
     if problems[0].demonstration:
         verdict = (
-            Verifiers().of(problems[0]).verify(completion=problems[0].demonstration, reference=problems[0].reference)
+            Verifiers().get(problems[0]).verify(completion=problems[0].demonstration, reference=problems[0].reference)
         )
         assert verdict.right
 
@@ -112,14 +112,14 @@ def test_rows_that_look_alike_are_told_apart(use: Use, row: dict[str, object], e
 @pytest.mark.parametrize(
     ("use", "format", "row", "says"),
     [
-        ("problems", "sharegpt", {"conversations": FROM[1:], "answer": "42"}, "asks nothing"),
+        ("problems", "sharegpt", {"conversations": FROM[1:], "answer": "42"}, "has no prompt"),
         ("problems", "messages", {"messages": CHAT}, "no value in column 'reference'"),
         ("problems", "verl", {"prompt": CHAT[:1], "reward_model": {}}, "reward_model.ground_truth"),
         ("problems", "gsm8k", {"question": "q", "answer": "no mark"}, "must end in ####"),
         ("problems", "mcq", {"question": "q", "choices": ["a", "b"], "answer": 5}, "which of its 2 choices is right"),
         ("problems", "mcq", {"question": "q", "answer": "B"}, "has no choices"),
         ("demonstrations", "sharegpt", {"conversations": [{"from": "narrator", "value": "a"}]}, "is by 'narrator'"),
-        ("demonstrations", "sharegpt", {"conversations": "hi"}, "must hold a list of chat messages"),
+        ("demonstrations", "sharegpt", {"conversations": "hi"}, "must be a list of chat messages"),
         ("demonstrations", "alpaca", {"instruction": "a", "output": " "}, "column 'output' must be text"),
         ("demonstrations", "swift", {"query": "a", "response": "b", "history": ["c"]}, "history must be a list of"),
         ("demonstrations", "swift", {"query": "a", "response": "b", "history": "[["}, "must be JSON"),

@@ -1,4 +1,4 @@
-"""Whatever a file holds, the reader and the formats end in rows or in the package's own error."""
+"""Whatever a file contains, the reader and the formats end in rows or in the package's own error."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PACKS: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 def goes_through(path: Path) -> int:
-    """Rows that come out, by all ways of asking; an error that is not the package's own comes through."""
+    """Return the rows, by all ways of access; an error that is not the package's own is raised."""
     count = 0
     with own_error(TaskError, str(path)):
         rows = read(str(path), split="train[:90%]")
@@ -73,7 +73,7 @@ def goes_through(path: Path) -> int:
 
 @contextmanager
 def own_error(kind: type[Exception], says: str) -> Iterator[None]:
-    """Let an error of the package's own pass that says so much."""
+    """Let a detailed error of the package pass."""
     try:
         yield
     except kind as error:

@@ -1,4 +1,4 @@
-"""The reader: every layout of every kind of file gives the same rows, or says in words what to do."""
+"""The reader: every layout of every kind of file gives the same rows, or an error that says what to do."""
 
 from __future__ import annotations
 
@@ -109,18 +109,18 @@ def test_zstandard_is_unpacked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("rows.jsonl", b"", "must hold at least one row"),
-        ("rows.csv", b"prompt,reference\n", "must hold at least one row"),
+        ("rows.jsonl", b"", "must have at least one row"),
+        ("rows.csv", b"prompt,reference\n", "must have at least one row"),
         ("rows.csv", b"", "must name its columns"),
-        ("rows.csv", b"a,a\n1,2\n", "'a' stands twice"),
+        ("rows.csv", b"a,a\n1,2\n", "'a' appears twice"),
         ("rows.csv", b'a,b\n1,"2\n', "must be CSV: unexpected end of data"),
         ("rows.csv", ("a,b\n" + "1,2\n" * 5000 + "1,é\n").encode("latin-1"), "line 5002 is not .byte 0xe9.*CSV UTF-8"),
         ("rows.csv", "a,b\n1,2\n".encode("utf-16"), "is UTF-16. Save it as UTF-8"),
-        ("rows.json", b'[{"a": 1}, {"a": 2}', "its list does not end. It may have been cut off"),
-        ("rows.json", b'[{"a": 1} {"a": 2}]', "there is no comma behind entry 1"),
-        ("rows.json", b'[{"a": 1}]\n[{"a": 2}]\n', "more follows behind its list"),
+        ("rows.json", b'[{"a": 1}, {"a": 2}', "its list does not end. It may be truncated"),
+        ("rows.json", b'[{"a": 1} {"a": 2}]', "there is no comma after entry 1"),
+        ("rows.json", b'[{"a": 1}]\n[{"a": 2}]\n', "more follows after its list"),
         ("rows.json", b'[{"a": 1}, {"a": \xff}]', "must be JSON in UTF-8"),
-        ("rows.json", b'{"a": {"b": 1}, ', "entry 1 is none"),
+        ("rows.json", b'{"a": {"b": 1}, ', "entry 1 is not"),
         ("rows.json", b'{"data": [{"a": 1}], "rows": [{"a": 2}]}', "several lists of rows: data, rows"),
         (
             "rows.json",
@@ -130,14 +130,14 @@ def test_zstandard_is_unpacked(tmp_path: Path) -> None:
         ("rows.parquet", b"PAR1" + b"x" * 40 + b"PAR1", "cannot be read: .*Parquet"),
         ("rows.arrow", b"no arrow", "cannot be read"),
         ("rows.jsonl.gz", gzip.compress(LINES)[:-60], "cannot be read: .*ended before"),
-        ("rows.jsonl.xz", LINES, "is named .xz, and is not packed so"),
+        ("rows.jsonl.xz", LINES, "is named .xz but is not compressed so"),
         ("rows.xlsx", b"PK\x03\x04", "is a spreadsheet. Save the sheet as CSV"),
         ("rows.jsonl", b"PK\x03\x04", "is a ZIP archive"),
         ("rows.pkl", pickle.dumps(ROWS), "may run code when it is read"),
         ("rows.jsonl", pickle.dumps(ROWS), "may run code when it is read"),
         ("rows.py", b"raise SystemExit", "is a loading script, which is never run"),
         ("rows.jsonl", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        ("rows.txt", b"Hello\n", "is of no kind that is read. Name it"),
+        ("rows.txt", b"Hello\n", "is not of a known kind. Give its name"),
     ],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, content: bytes, says: str) -> None:
@@ -237,7 +237,7 @@ def test_values_of_arrow_are_such_as_json_can_hold(tmp_path: Path) -> None:
 
 
 def fill(root: Path, files: dict[str, int], start: int = 0) -> None:
-    """Files of so many rows each, numbered through."""
+    """Write files with these numbers of rows, numbered through."""
     for name, count in files.items():
         place = root / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -293,12 +293,12 @@ def test_the_splits_of_a_folder_are_its_names(
     [
         (
             {"a_train.jsonl": 1, "b_train.jsonl": 1},
-            "could be any of several sets of files: a_train.jsonl, b_train.jsonl",
+            "is ambiguous between several sets of files: a_train.jsonl, b_train.jsonl",
         ),
-        ({"train.jsonl": 1, "train.parquet": 1}, "could be any of several sets"),
+        ({"train.jsonl": 1, "train.parquet": 1}, "is ambiguous between several sets"),
         ({"main/train.jsonl": 1, "other/train.jsonl": 1}, "its folder as the configuration"),
         ({"train_prefs.jsonl": 1, "train_sft.jsonl": 1}, "has no split 'train'; it has train_prefs, train_sft"),
-        ({"notes.md": 1}, "holds no data file"),
+        ({"notes.md": 1}, "has no data file"),
         ({"script.py": 1}, r"loading script \(script.py\), which is never run"),
     ],
 )
@@ -342,7 +342,7 @@ def test_a_configuration_is_a_folder_or_what_the_card_says(tmp_path: Path) -> No
     assert (numbers(tmp_path, "train", "small"), numbers(tmp_path, "check", "small")) == ([0], [1])
     with pytest.raises(TaskError, match="has the configurations small, all"):
         numbers(tmp_path, "train")
-    with pytest.raises(TaskError, match="could be any of several sets"):
+    with pytest.raises(TaskError, match="is ambiguous between several sets"):
         numbers(tmp_path, "train", "all")
     with pytest.raises(TaskError, match=r"no configuration 'smal'; its README\.md names .* Did you mean 'small'"):
         numbers(tmp_path, "train", "smal")
@@ -353,7 +353,7 @@ def test_a_configuration_is_a_folder_or_what_the_card_says(tmp_path: Path) -> No
     [
         ("configs:\n- data_files: ../x.jsonl", "may only name files inside its folder"),
         ("configs:\n- data_files: /etc/passwd", "may only name files inside its folder"),
-        ("configs:\n- data_files: data/*.parquet", "which is not there. Download it too"),
+        ("configs:\n- data_files: data/*.parquet", "which does not exist. Download it too"),
         ("configs: [", "must be YAML"),
     ],
 )
@@ -376,7 +376,7 @@ def test_what_datasets_saved_is_read(tmp_path: Path) -> None:
     assert (numbers(tmp_path / "both", "train"), numbers(tmp_path / "both", "test")) == ([0, 1, 2, 3, 4], [0, 1])
     assert (numbers(tmp_path / "one", "train"), splits(str(tmp_path / "one"))) == ([0, 1, 2, 3, 4], None)
     next((tmp_path / "one").glob("*.arrow")).unlink()
-    with pytest.raises(TaskError, match=r"must hold the files that its state\.json names; it lacks"):
+    with pytest.raises(TaskError, match=r"must have the files that its state\.json names; it lacks"):
         numbers(tmp_path / "one", "train")
 
 
@@ -429,7 +429,7 @@ def test_a_split_that_is_none_is_refused(tmp_path: Path, split: str) -> None:
     fill(tmp_path, {"train.jsonl": 3})
     with pytest.raises(TaskError, match="a split must be a name, or a part such as"):
         numbers(tmp_path, split)
-    with pytest.raises(TaskError, match="must hold at least one row"):
+    with pytest.raises(TaskError, match="must have at least one row"):
         numbers(tmp_path, "train[3:]")
 
 
@@ -553,7 +553,7 @@ def test_a_folder_of_many_shards_holds_few_files_open(tmp_path: Path) -> None:
 
 
 def test_nothing_is_kept_in_memory(tmp_path: Path) -> None:
-    """Going through 16 MiB, and taking the last row of them, takes a small part of that."""
+    """Iterating over 16 MiB, and reading its last row, takes a small part of that memory."""
     import tracemalloc
 
     path = tmp_path / "rows.jsonl"

@@ -1,4 +1,4 @@
-"""Sequences whose items lie in a temporary file: what a list gives, in the memory of a few items."""
+"""Sequences whose items are in a temporary file: the results of a list, in the memory of a few items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation sets by name: rows as published and as copied, what is asked of them, and what grades them."""
+"""Evaluation sets by name: rows as published and as copied, their prompts, and their verifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`json_schema`: where the JSON stands, what is no JSON, references to other documents."""
+"""`json_schema`: the place of the JSON, text that is not JSON, references to other documents."""
 
 from __future__ import annotations
 

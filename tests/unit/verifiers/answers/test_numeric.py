@@ -1,4 +1,4 @@
-"""`numeric`: numbers as they are written, tolerances, golds that are no numbers."""
+"""`numeric`: numbers as they are written, tolerances, references that are not numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`regex`: of the answer and of the whole completion; what is no pattern."""
+"""`regex`: patterns for the answer and for the whole completion, and invalid patterns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grids in many spellings, right and almost right, and references that are none."""
+"""Grids in many notations, right and almost right, and invalid references."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def test_spellings(spelt: str) -> None:
     [
         ("#### 1 2 3 4 / 3 4 1 2 / 2 1 4 3 / 4 3 2 0", "row 4, column 4 was given as 1; got 0"),
         ("#### 2 1 3 4 / 3 4 1 2 / 1 2 4 3 / 4 3 2 1", "row 1, column 1 was given"),
-        ("#### 1 2 3 4 / 3 4 1 2 / 2 1 4 3", "is no such grid"),
-        ("#### 1 2 3 4 / 3 4 1 2 / 2 1 4 3 / 4 3 2 1 or another", "is no such grid"),
+        ("#### 1 2 3 4 / 3 4 1 2 / 2 1 4 3", "is not such a grid"),
+        ("#### 1 2 3 4 / 3 4 1 2 / 2 1 4 3 / 4 3 2 1 or another", "is not such a grid"),
         ("1 0 3 0\n0 4 0 2\n2 0 4 0\n0 3 0 1", "does not have each number once"),
-        ("#### see above", "is no such grid"),
+        ("#### see above", "is not such a grid"),
     ],
 )
 def test_what_is_wrong_is_said(spelt: str, said: str) -> None:

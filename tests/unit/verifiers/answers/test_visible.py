@@ -1,11 +1,11 @@
-"""What a user sees of a completion: no thinking, no special tokens, no next problem; and mended backslashes."""
+"""The part of a text that a user sees: no thinking, no special tokens, no next problem; and repaired backslashes."""
 
 from __future__ import annotations
 
 import pytest
 
 from verifiers.answers.boxed import boxed, boxes
-from verifiers.answers.escapes import mended
+from verifiers.answers.escapes import repair_escapes
 from verifiers.answers.extraction import is_placeholder, is_value
 from verifiers.answers.visible import before_next_problem, end_of_turn, strip_thinking
 
@@ -80,7 +80,7 @@ def test_a_text_ends_where_another_problem_begins_if_it_was_answered(text: str, 
     ],
 )
 def test_backslashes_are_as_they_were_meant(text: str, meant: str) -> None:
-    assert mended(text) == meant
+    assert repair_escapes(text) == meant
 
 
 def test_boxes_in_every_spelling() -> None:

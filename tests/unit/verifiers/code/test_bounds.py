@@ -1,4 +1,4 @@
-"""What a program says is measured before it is read: whatever it is, it costs little memory and little time."""
+"""The output of a program is measured before it is parsed: any output costs little memory and little time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes that were not earned, and honest programs beside them: tests run in a process apart from the program's.
+"""Passes that were not earned, and honest programs similar to them; tests run in another process than the program.
 
 The programs of tests/cases/code_earned.jsonl are known to be harmless; on the isolated backends they are run by
 tests/integration/test_code_earned.py.
@@ -22,7 +22,7 @@ from verifiers.verdict import JSON
 CASES = Path(__file__).parents[3] / "cases" / "code_earned.jsonl"
 ROWS: list[dict[str, JSON]] = [json.loads(line) for line in CASES.read_text().split("\n") if line]
 CORE = 4
-"""One case in so many of those that take no pytest run is in the short suite."""
+"""The short suite runs one case out of this number, of those without pytest."""
 
 
 @cache

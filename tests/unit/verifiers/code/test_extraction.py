@@ -1,4 +1,4 @@
-"""Which program a completion holds, as models write them: 130 completions, half of them near misses."""
+"""The program in a completion, as models write it: 130 completions, half of them near misses."""
 
 from __future__ import annotations
 

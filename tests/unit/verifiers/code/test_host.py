@@ -97,7 +97,7 @@ def test_a_fault_of_the_sandbox_is_never_a_wrong_answer(verifier: Verifier, monk
 
 
 def test_the_tested_process_is_given_no_expected_value(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is sent with the program, byte for byte, over every kind of reference."""
+    """The data sent with the program, byte for byte, for every kind of reference."""
     sent: list[bytes] = []
     sandbox = verifier._open()._sandbox  # type: ignore[attr-defined]
     run = type(sandbox).run

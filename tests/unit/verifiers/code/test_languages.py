@@ -1,4 +1,4 @@
-"""The table of languages, and what comes of a compiler's job; only where this machine has gcc is anything compiled."""
+"""The table of languages, and results of a compiler's job; programs are compiled only if this machine has gcc."""
 
 from __future__ import annotations
 

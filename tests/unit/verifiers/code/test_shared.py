@@ -1,4 +1,4 @@
-"""What can be forged where tests share the program's process, by attacks that succeed: docs/code.md shows them."""
+"""Forgeries that succeed where tests share the program's process: docs/code.md shows them."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ CASES = [
     for line in (Path(__file__).parents[3] / "cases" / "instructions.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 SAMPLE: dict[str, dict[str, Any]] = {case["id"]: case["kwargs"] for case in CASES}
-"""Id to arguments that it takes."""
+"""Id -> arguments that it accepts."""
 COMMA = "punctuation:no_comma"
 
 
@@ -161,7 +161,7 @@ def test_a_megabyte_is_refused_at_once() -> None:
 
 @pytest.mark.parametrize("unit", ["[", "<<", " \n", "*\n", '"!', "Question 1\n"])
 def test_time_grows_with_the_length_and_not_faster(unit: str) -> None:
-    """What a careless pattern takes minutes for: openings that nothing closes, empty lines."""
+    """Texts that take a careless pattern minutes: openings that nothing closes, empty lines."""
     verifier = get_verifier("instructions")
     for id in (
         "detectable_content:number_placeholders",

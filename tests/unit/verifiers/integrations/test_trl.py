@@ -1,4 +1,4 @@
-"""A verifier as TRL's reward function: nothing that a batch holds ends a run."""
+"""A verifier as TRL's reward function: no content of a batch ends a run."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ QUESTION: Any = {
 }
 KEY = "sk-proj-9aF/x+Q2_tTz0&Bk7wVm3"
 PLACE: list[Path] = []
-"""Of the caches of a test."""
+"""Caches of a test."""
 VARIABLE = "JUDGE_KEY_OF_THIS_TEST"
 
 
@@ -38,7 +38,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def make(server: ScriptedJudge, **options: Any) -> Judge:
-    """A judge whose cache no other server's has."""
+    """A judge with a cache that no other server shares."""
     cache = str(PLACE[0] / f"cache-{server.url.rpartition(':')[2][:-3]}")
     return Judge(**({"url": server.url, "model": "scripted", "cache": cache, "seconds": 5.0, "retries": 1} | options))
 
@@ -48,7 +48,7 @@ def rows(count: int, *, prompt: str = "") -> list[GradingRow]:
 
 
 def changed(body: scripted.Body, **parts: Any) -> Sent:
-    """A well-formed judgement with other parts; None takes one away."""
+    """Return a well-formed judgement with some parts changed; None removes one."""
     answer = json.loads(scripted.level(body, 3).content) | parts
     return Sent(content=json.dumps({key: value for key, value in answer.items() if value is not None}))
 
@@ -194,7 +194,7 @@ FORMS = {
 
 
 def leaks(said: str) -> bool:
-    """Whether eight characters of the key in a row are in a text, as it is or decoded."""
+    """Return True if eight consecutive characters of the key are in a text, as they are or decoded."""
     pieces = [KEY[at : at + 8] for at in range(len(KEY) - 7)]
     readings = [said, said[::-1], "".join(said.split()), said.replace("\\u00", "%")]
     return any(piece.casefold() in reading.casefold() for piece in pieces for reading in readings)

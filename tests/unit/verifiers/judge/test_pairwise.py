@@ -1,4 +1,4 @@
-"""Pairs asked about in both orders."""
+"""Pairs judged in both orders."""
 
 from __future__ import annotations
 

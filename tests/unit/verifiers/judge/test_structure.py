@@ -1,4 +1,4 @@
-"""What chat templates of today's models take for structure is disarmed; ordinary text is not."""
+"""Structure marks of today's chat templates are escaped in data; ordinary text is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of first-order formulas: labels, models, translations; hard ones end within their limits."""
+"""Questions about first-order formulas: labels, models, translations; hard ones end within their limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOGIC = get_verifier("logic")
 BLIND = Path(__file__).resolve().parents[3] / "cases" / "logic_blind.jsonl"
 GROUP = ["∀x∀y∀z (f(f(x,y),z) = f(x,f(y,z)))", "∀x (f(e,x) = x)", "∀x∃y (f(y,x) = e)"]
 STRICT_ORDER = ["∀x ¬L(x, x)", "∀x∀y∀z (L(x,y) ∧ L(y,z) → L(x,z))", "∀x∃y L(x,y)"]
-"""Without a finite model."""
+"""A formula without a finite model."""
 
 
 def graded(reference: dict[str, object], completion: str) -> Verdict:
@@ -57,7 +57,9 @@ def test_a_domain_holds_all_there_is(claim: str, gold: str) -> None:
 
 
 def holds(node: Node, relations: dict[str, frozenset[tuple[int, ...]]], bound: tuple[int, ...]) -> bool:
-    """A formula without functions in a model over 0 and 1, by trying all: the constants a and b are 0 and 1."""
+    """Evaluate a formula without functions in a model over 0 and 1, by trying all: the constants a and b are 0 and
+    1.
+    """
     if node.kind == "apply":
         args = [bound[-1 - int(arg.value)] if arg.kind == "bound" else "ab".index(str(arg.value)) for arg in node.args]
         return tuple(args) in relations[str(node.value)]
@@ -137,7 +139,7 @@ def test_labels_stand_alone_or_beside_formulas() -> None:
         (entailment(["P(a)"], "P(a)", domain=["P"]), "P is a truth value in the formulas"),
         (entailment(["P(a)"], "P(a)", domain=["a", "a"]), "different names"),
         (entailment(["∀x∀y∀z∀u∀v R(x,y,z,u,v)"], "P(a)", domain=[*"abcdefghij"]), "too long"),
-        ({"kind": "model", "formulas": ["∃x P(x)"]}, "ask for kind consistency"),
+        ({"kind": "model", "formulas": ["∃x P(x)"]}, "use kind consistency"),
         ({"kind": "translation", "formula": "P(a"}, "the arguments of P"),
         (entailment(STRICT_ORDER, "L(a, b)"), "z3 cannot decide it"),
     ],
@@ -155,7 +157,7 @@ def test_a_known_label_decides_where_z3_cannot() -> None:
 
 
 def test_an_answer_that_nobody_can_decide_earns_nothing() -> None:
-    """z3 gives up (undecided) or reaches its limit: neither is right, and the reference is not to blame."""
+    """z3 gives up (undecided) or reaches its limit: neither is correct, and the reference is not to blame."""
     hard = " & ".join(f"({text})" for text in STRICT_ORDER)
     verdict = graded({"kind": "translation", "formula": "∀x ¬L(x, x)"}, f"<answer>∀x ¬L(x, x) | ({hard})</answer>")
     assert verdict.right  # both ways follow

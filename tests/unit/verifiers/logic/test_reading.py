@@ -1,4 +1,4 @@
-"""First-order formulas in every notation mean the same; what is used in two ways is said so."""
+"""First-order formulas mean the same in every notation; names used in two ways are reported."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_trees_do_not_depend_on_the_names_of_variables() -> None:
     [
         ("P(a) & P(a, b)", "P is written with 1 argument and with 2 arguments"),
         ("P(a) & P", "P is written with 1 argument and with no arguments"),
-        ("P(Q(a)) & Q(b)", "Q stands for a truth value and for a number or an object"),
-        ("P(q) & q", "q stands for a truth value"),
+        ("P(Q(a)) & Q(b)", "Q is used as a truth value and as a number or an object"),
+        ("P(q) & q", "q is used as a truth value"),
         ("f(a) < 3 & Q(d & e)", "must be terms with commas"),
         ("∀P P(a)", "P is a variable"),
         ("∀ (P(x))", "a variable must follow"),
@@ -88,7 +88,7 @@ def test_trees_do_not_depend_on_the_names_of_variables() -> None:
         ("![X: P(X)", "brackets that are closed"),
         ("\\frac{P(a)}{2}", "unexpected"),
         ("P(a; b)", "unexpected"),
-        ("∀x " * 60 + "P(x)", "50 brackets and quantifiers deep"),
+        ("∀x " * 60 + "P(x)", "brackets and quantifiers at most 50 deep"),
         ("f(" * 60 + "a" + ")" * 60 + " = a", "deep"),
         ("(P(a) & Q(b)) = c", "must be a number"),
     ],

@@ -1,4 +1,4 @@
-"""References in SMT-LIB: what declares is graded; what commands z3 does nothing, and tells nothing of any file."""
+"""References in SMT-LIB: declarations are graded; commands to z3 have no effect, and reveal nothing of any file."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_text_is_bounded_and_never_a_recursion() -> None:
 
 
 def test_definitions_that_grow_without_bounds_are_refused_before_they_are_written_out() -> None:
-    """z3 writes definitions out: each line doubles the depth of the last one, until its recursion ends the process."""
+    """z3 expands definitions: each line doubles the depth of the last one, until its recursion ends the process."""
     doubling = "(define-fun g0 ((x Bool)) Bool (not x))" + "".join(
         f"(define-fun g{n} ((x Bool)) Bool (g{n - 1} (g{n - 1} x)))" for n in range(1, 40)
     )

@@ -141,7 +141,7 @@ def test_entailment(premises: list[str], claim: str, gold: str) -> None:
     ("reference", "message"),
     [
         ({"kind": "model", "formulas": ["p", "~p"]}, "must have a model"),
-        ({"kind": "model", "formulas": ["p &"]}, "holds no formula"),
+        ({"kind": "model", "formulas": ["p &"]}, "has an invalid formula"),
         ({"kind": "entailment", "premises": ["p", "~p"], "claim": "q"}, "contradict each other"),
         ({"kind": "equivalence", "formula": "p", "form": "xnf"}, "form must be one of"),
         ({"kind": "proof", "premises": "p", "goal": "p"}, "premises must be a list"),
@@ -248,7 +248,7 @@ def test_proofs(name: str) -> None:
         ("1. p -> q ; premise\n2. q ; ->E 1, 2", "line 2: line 2 cannot be cited"),
         ("1. p -> q ; premise\n2. || p ; assume\n3. q ; ->E 1, 2", "line 2: an assumption opens a subproof"),
         ("1. q", "must be: NUMBER. FORMULA ; RULE LINES"),
-        ("1. p q ; premise", "is no formula"),
+        ("1. p q ; premise", "is not a formula"),
     ],
 )
 def test_false_proofs(proof: str, said: str) -> None:

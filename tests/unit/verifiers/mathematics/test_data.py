@@ -1,4 +1,4 @@
-"""The math verifier on real golds and real model solutions."""
+"""The math verifier on real reference answers and real model solutions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_tora_reaches_its_published_accuracy(data_dir: Path) -> None:
 
 
 def test_no_statement_of_nothing_is_right(data_dir: Path) -> None:
-    """`0=0` and `x=x` are right for no reference but 0."""
+    """`0=0` and `x=x` are accepted for no reference but 0."""
     math = Math()
     golds = [row["answer"] for row in rows(data_dir / "math" / "college_math_ccby.jsonl.gz")]
     for empty in ("0=0", "x=x"):

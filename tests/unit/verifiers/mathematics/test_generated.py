@@ -1,4 +1,6 @@
-"""Reading by generation: random trees, written in several dialects, read back equal; with one leaf changed, unequal.
+"""Parsing by generation: random trees, written in several dialects, parse back equal; with one leaf changed, unequal.
+
+Equality is judged by values in Python's own complex numbers at three points, which share nothing with the verifier.
 
 What is equal is told by values in Python's own complex numbers at three points, which share nothing with the verifier.
 """
@@ -42,7 +44,7 @@ TREES = st.recursive(LEAVES, _grown, max_leaves=8)
 
 
 def latex(node: Node) -> str:
-    r"""As textbooks write: \frac, \cdot, \left( \right)."""
+    r"""Write as textbooks do: \frac, \cdot, \left( \right)."""
     match node:
         case Num():
             return str(node.value)
@@ -70,7 +72,7 @@ def latex(node: Node) -> str:
 
 
 def plain(node: Node) -> str:
-    """As a keyboard writes: a/b, a*b, a^b, sqrt(a)."""
+    """Write as on a keyboard: a/b, a*b, a^b, sqrt(a)."""
     match node:
         case Num():
             return str(node.value)
@@ -102,12 +104,12 @@ LATEX_BRACKETS = (r"\left(", r"\right)")
 
 
 def python(node: Node) -> str:
-    """As Python and SymPy print."""
+    """Write as Python and SymPy print."""
     return plain(node).replace("^", "**")
 
 
 def display(node: Node) -> str:
-    r"""As a model writes in a box: \dfrac, \times, plain brackets, dollars around it."""
+    r"""Write as a model does in a box: \dfrac, \times, plain brackets, enclosing dollars."""
     written = latex(node).replace(r"\frac", r"\dfrac").replace(r"\cdot", r"\times")
     return f"${written}$"
 
@@ -120,7 +122,7 @@ def _bracketed(write: Callable[[Node], str], node: Node, kinds: tuple[type, ...]
 
 
 def value(node: Node, point: Mapping[str, float]) -> complex:
-    """By Python's own arithmetic."""
+    """Evaluate by Python's own arithmetic."""
     match node:
         case Num():
             return complex(node.value)
@@ -147,7 +149,7 @@ def value(node: Node, point: Mapping[str, float]) -> complex:
 
 
 def values(node: Node) -> list[complex]:
-    """At every point; assumes that they are neither too large nor undefined."""
+    """Return the values at every point; assume that they are neither too large nor undefined."""
     try:
         found = [value(node, point) for point in POINTS]
     except (ZeroDivisionError, OverflowError, ValueError):
@@ -158,12 +160,12 @@ def values(node: Node) -> list[complex]:
 
 
 def apart(left: list[complex], right: list[complex]) -> bool:
-    """Beyond any rounding of a float, at two points at least."""
+    """Return True if values differ beyond any rounding of a float, at two points at least."""
     return sum(abs(a - b) > 1e-5 * max(abs(a), abs(b)) for a, b in zip(left, right, strict=True)) >= 2
 
 
 def changed(node: Node) -> Iterator[Node]:
-    """The tree with one leaf replaced: each in turn."""
+    """Yield the tree with one leaf replaced, for each leaf in turn."""
     match node:
         case Num():
             yield Num(node.value + 1)

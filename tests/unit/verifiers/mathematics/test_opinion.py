@@ -1,4 +1,4 @@
-"""SymPy's second opinion: what it decides, its limit, and that nothing of it is left behind."""
+"""SymPy's second opinion: its decisions, its limit, and that no process is left behind."""
 
 from __future__ import annotations
 

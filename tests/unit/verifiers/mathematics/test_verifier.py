@@ -1,4 +1,4 @@
-"""The math verifier: labelled cases, hostile input, and what may never be in its code."""
+"""The math verifier: labelled cases, hostile input, and forbidden constructs in its code."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_labelled_cases_reach_their_thresholds() -> None:
 
 
 def test_every_written_case_is_right() -> None:
-    """What models and data sets write, by kind, half of it near misses."""
+    """Texts of models and data sets, by kind, half of them near misses."""
     cases = read_cases(str(WRITTEN), {})
     assert len(cases) >= 480
     wrong = [
@@ -60,7 +60,9 @@ def test_every_written_case_is_right() -> None:
 
 
 def test_every_blind_case_has_its_outcome() -> None:
-    """Two rounds of 300 pairs in the manner of contests, textbooks and chats, written without sight of the verifier."""
+    """Two rounds of 300 pairs in the style of contests, textbooks and chats, written without knowledge of the
+    verifier.
+    """
     cases = [json.loads(line) for line in BLIND.read_text(encoding="utf-8").splitlines()]
     assert len(cases) == 600
     wrong = [
@@ -132,7 +134,9 @@ def test_lenient_takes_the_last_number_of_a_sentence_and_leaves_an_answer_whole(
 
 
 def test_the_comparison_is_symmetric_where_nothing_is_rounded() -> None:
-    """Swapping answer and gold changes nothing, but for a decimal gold, which accepts what rounds to it."""
+    """Swapping answer and reference changes nothing, except for a decimal reference, which accepts values that round to
+    it.
+    """
     exact = get_verifier("math", rounding="exact")
     asymmetric = []
     for case in read_cases(str(CASES), {}):
@@ -244,7 +248,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("side", ["answer", "gold", "completion", "inside"])
 def test_hostile_input_is_answered_within_a_second(name: str, side: str) -> None:
-    """A second of the processor's time."""
+    """Limit: one second of CPU time."""
     text = HOSTILE[name]
     completion, gold = {
         "answer": (f"The final answer is \\boxed{{{text}}}.", "42"),
@@ -306,7 +310,7 @@ ENDLESS = [
 
 @pytest.mark.parametrize("piece", ENDLESS)
 def test_a_megabyte_of_anything_is_read_in_half_a_second(piece: str) -> None:
-    """Half a second of the processor's time."""
+    """Limit: half a second of CPU time."""
     text = piece * (MEGABYTE // len(piece))
     best = 9.0
     for _ in range(3):  # the processor is shared with whatever else runs
@@ -397,7 +401,7 @@ TAKEN_BACK = {
     "The answer is 42. Note that the answer is not 41.": "42",
     "The answer is 42. No, the answer is not 42.": None,
 }
-"""Text to what it answers; None for nothing, "" for what equals neither number."""
+"""Text -> its answer; None for no answer, "" for an answer equal to neither number."""
 
 
 @pytest.mark.parametrize("text", TAKEN_BACK)
@@ -451,7 +455,7 @@ def test_nothing_in_the_package_evaluates_text() -> None:
 
 
 def test_it_imports_fast(tmp_path: Path) -> None:
-    """In seconds of the processor, with the bytecode of an earlier import."""
+    """Import time in CPU seconds, with the bytecode of an earlier import."""
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
     code = "import time; s=time.process_time(); import verifiers.mathematics.verifier; print(time.process_time()-s)"
     best = min(

@@ -1,4 +1,4 @@
-"""One bad row costs itself and nothing else, however it fails."""
+"""A bad row affects only itself, however it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of strangers: made and checked in workers, options bounded; rows dropped; quick rows are not held up."""
+"""Rows of strangers: verifiers built and checked in workers, options bounded; rows dropped; quick rows not delayed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may use the service, and what it says of requests that are none; nothing is read before that is known."""
+"""Authorization at the service, and its answers to invalid requests; nothing is read before authorization."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def scope(*headers: tuple[bytes, bytes], method: str = "POST", path: str = "/v1/
 
 
 class Exchange:
-    """One request by ASGI: what was read, and what was said."""
+    """Send one request by ASGI; return how much was read, and the response."""
 
     def __init__(self, service: Service, asked: Scope, *parts: bytes, stalls: bool = False, leaves: bool = False):
         self.read, self.read_before = 0, 0
@@ -302,5 +302,5 @@ def test_rows_are_read_as_they_stand() -> None:
 
 
 def test_any_verdict_can_be_written() -> None:
-    mended = json.loads(rendered({"reason": "half \ud800", "\udc00": [float("nan"), "😀", 1.5, None, True]}))
-    assert mended == {"reason": "half \ufffd", "\ufffd": ["nan", "😀", 1.5, None, True]}
+    cleaned = json.loads(rendered({"reason": "half \ud800", "\udc00": [float("nan"), "😀", 1.5, None, True]}))
+    assert cleaned == {"reason": "half \ufffd", "\ufffd": ["nan", "😀", 1.5, None, True]}

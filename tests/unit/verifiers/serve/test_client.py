@@ -22,7 +22,7 @@ ROWS = [GradingRow(completion=str(n), reference="1") for n in range(16)]
 
 @contextmanager
 def speaking(answer: Callable[[socket.socket, bytes], None]) -> Iterator[tuple[str, list[bytes]]]:
-    """A server of one function; yields the address of a verifier there and the bodies that came."""
+    """Run a server of one function; yield the address of a verifier there and the received bodies."""
     bodies: list[bytes] = []
 
     def serve(connection: socket.socket) -> None:

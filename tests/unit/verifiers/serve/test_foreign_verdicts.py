@@ -1,4 +1,4 @@
-"""What another machine says of a row is foreign data: it is a verdict, or the row could not be graded."""
+"""Verdicts from another machine are foreign data: each is valid, or the row could not be graded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bar says how much of how much, how fast, and how long still."""
+"""A progress bar shows the count, the total, the rate, and the remaining time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door to a terminal: guarded streams, consoles, lines beside a live view."""
+"""Access to a terminal: guarded streams, consoles, lines printed during a live view."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[4]
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is one."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

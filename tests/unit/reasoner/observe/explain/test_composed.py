@@ -1,4 +1,4 @@
-"""Composed rewards: what is right is the deciding part's to say, and a part that outweighs it is named."""
+"""Composed rewards: the deciding part says whether a completion is right, and a part that outweighs it is named."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def composed(
     weights: dict[str, float], *, accuracy: Callable[[int], float] = lambda step: 0.3 + 0.03 * step, own: str = "exact",
     steps: int = 12, **parts: Part,
 ) -> Callable[..., History]:  # fmt: skip
-    """A run whose reward is the weighted sum of `own`, which says what is right, and other parts drawn at random."""
+    """Make a run whose reward is the weighted sum of `own`, which decides, and other parts drawn at random."""
 
     def add(row: dict, rng: np.random.Generator) -> None:
         mark = row["verdict"]["reward"]

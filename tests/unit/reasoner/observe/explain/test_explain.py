@@ -169,7 +169,7 @@ def test_truncation(share: float) -> None:
 
 
 def test_truncation_of_nearly_all_is_not_measured_by_the_few_that_ended() -> None:
-    """One in six of the cut ones is right, and none of those that ended: the limit is the trouble all the same."""
+    """One in six truncated completions is right, and none of the others: the limit is still the problem."""
 
     def cut(row: dict, rng: np.random.Generator) -> None:
         row["finish_reason"] = "length" if row["sample"] else "stop"
@@ -439,7 +439,7 @@ def test_advantages_without_a_baseline_and_of_other_rollouts() -> None:
 
 @pytest.mark.parametrize(("step_kl", "said"), [(1e-9, True), (1e-6, False)])
 def test_a_policy_that_hardly_moves(step_kl: float, said: bool) -> None:
-    """At 1e-6 a step moves the log-probabilities by 1.4e-3: a hundred of them are worth having."""
+    """At 1e-6 a step changes the log-probabilities by 1.4e-3: a hundred steps are a useful change."""
     made = make_records(accuracy=lambda step: 0.4)
     for row in made.metrics:
         row["policy/step_kl"] = step_kl
@@ -455,7 +455,7 @@ def evaluated(
     probe: float = 1e-6,
     told: bool = True,
 ) -> list[str]:
-    """Codes of a run whose last evaluation repeats its first; `told`: with log-probabilities."""
+    """Return the codes of a run whose last evaluation repeats its first; `told`: with log-probabilities."""
     for row in made.metrics:
         row["policy/step_kl"], row["gap/probe"] = 0.01, probe
     rows = [

@@ -20,7 +20,7 @@ def history_of(
     accuracy: tuple[float, float, float] | None = (0.8, 0.7, 0.9),
     rewards: tuple[float, float] = (0.2, -1.0),
 ) -> History:
-    """A training loss that falls; held-out losses at even distances; rewards of chosen and rejected at the end."""
+    """Make a falling training loss, held-out losses at even distances, and final rewards of chosen and rejected."""
     config = resolve({"method": method, "preferences": {"train": ["x"]}, "sft": {"data": ["x"]}}).stages[0]
     metrics: list[dict[str, float | None]] = []
     for step in range(1, STEPS + 1):

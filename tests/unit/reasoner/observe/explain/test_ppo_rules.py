@@ -23,7 +23,7 @@ HEALTHY = {
     "watch/agreement": (0.5, -0.001),
     "completion/length_mean": (30.0, 0.1),
 }
-"""metric -> (first value, drift a step)"""
+"""metric -> (first value, drift per step)"""
 PLANTED = {
     "value-diverging": {"value/explained_variance": (-0.4, -0.3), "value/error_squared": (1.0, 2.0)},
     "kl-coef-too-small": {"kl/ref": (1.0, 2.0), "kl/coef": (1e-4, 0.0)},

@@ -39,7 +39,7 @@ def test_the_page_holds_every_rollout_and_asks_for_nothing(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["{{js}}", "{{data}}", "{{title}}{{css}}", "<script>alert(1)</script>", "a & b"])
 def test_a_run_may_have_any_name(tmp_path: Path, name: str) -> None:
-    """A name of the page's own marks too: it stands in the title, and the page is the same as of any other run."""
+    """A run named like the page's own marks: the name is in the title, and the rest of the page is unchanged."""
     name = name.replace("/", "_")
     plain = build_report(write_run(tmp_path / "run", make_records(steps=2)), audit=0)
     page = build_report(write_run(tmp_path / name, make_records(steps=2)), audit=0)

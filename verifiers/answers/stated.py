@@ -1,4 +1,6 @@
-"""What words say behind "the answer is": the 34 of "The largest $n$ is 34", the 8 hours of "Jane needs 8 hours"."""
+"""The value in the text after "the answer is": the 34 of "The largest $n$ is 34", the 8 hours of "Jane needs 8
+hours".
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,9 @@ _ANOTHER = Pattern(
     r"\s*(?:[,，、]\s*)?(?:\b(?:or|and|und|oder|et|ou|y|o|e|или|и|lub|và|hoặc)\s+"
     r"|(?:和|或者?|与|與|及び?|と|または|과|와|또는)\s*)[$\d\\*-]|\s*[,，、;；]\s*(?:\$|\\\()\s*-?\s*(?:\d|\\[dt]?frac|\\sqrt)"
 )
-"""A second value behind a first one."""
+"""Matches a second value after the first."""
 _ANOTHER_LABELLED = Pattern(r"\s*[,，、;；]\s*(?:\$|\\\()\s*[A-Za-z](?:_\{?\w\}?)?\s*=")
-"""A second labelled value behind a labelled one."""
+"""Matches a second labelled value after a labelled one."""
 _SAID_OF = Pattern(r"\s*(?:is|=|equals|are)\s+(?=[$\d\\-])")
 _COPULA = Pattern(
     r"(?:\b(?:is|are|equals?|be|was|were|becomes|est|est\s+de|beträgt|ist|es|é|è|равн[аоы]|равен|составляет)\b|是|为|為|等于|等於|有)\s{0,4}:?\s{0,4}"
@@ -62,8 +64,8 @@ _VALUE_WORD = Pattern(
 )
 
 
-def said(rest: str) -> Extraction | None:
-    """The answer at the start of what follows "the answer is"."""
+def stated_value(rest: str) -> Extraction | None:
+    """Return the answer at the start of the text after "the answer is"; None if that text denies it."""
     if opened := _OPENED.match(rest):  # a quotation, a bullet, a fence below "The answer is:"
         rest = rest[opened.end() :]
     rest = rest.lstrip()
@@ -87,7 +89,7 @@ _GOES_ON = Pattern(r"\s*[,;]?\s*(?:or|and|oder|und|ou|et|o|y|или|и|perhaps|m
 
 
 def _before_bold_ends(rest: str) -> str:
-    """The `5.` of `**The answer is 5.** Hope that helps`: the bold that began before the declaration ends here."""
+    """Return the text up to the end of the bold span that it is in: the `5.` of `**The answer is 5.** Indeed`."""
     line = rest.partition("\n")[0]
     if line.count("**") % 2 == 0 or _GOES_ON.match(line, line.index("**") + 2):
         return rest
@@ -95,7 +97,10 @@ def _before_bold_ends(rest: str) -> str:
 
 
 def _value_in(inner: str) -> str:
-    """The value that a sentence states: the 34 of "The largest $n$ is 34", the 8 hours of "Jane needs 8 hours"."""
+    """Return the value that a sentence states: the 34 of "The largest $n$ is 34", the 8 hours of "Jane needs 8 hours".
+
+    The sentence itself if it states no single value.
+    """
     if clause := _CLAUSE.fullmatch(inner):
         letter = clause["value"].strip("()").isalpha()
         words = clause["clause"]
@@ -129,13 +134,13 @@ _CIRCUMSTANCE = Pattern(
 
 
 def _without_circumstance(value: str) -> str:
-    """The $18 of "$18 every day at the market"."""
+    """Return the value without its circumstances: the $18 of "$18 every day at the market"."""
     found = _CIRCUMSTANCE.fullmatch(value)
     return found["value"] if found else value
 
 
 def _is_prose(inner: str) -> bool:
-    """Whether this begins as a sentence does: a word, or a formula of which something is said."""
+    """Return True if a text begins like a sentence: with a word, or with a formula about which something is stated."""
     return bool(
         re.match(
             r"(?:[A-Za-z]\s+(?:is|equals)\b|[A-Za-z]{2,}|[^\x00-\x7f]{2,}|[Aa]\s)(?!\s*[=({^_])|\$[^$]{1,40}\$\s+(?:is|equals)\b",
@@ -145,9 +150,9 @@ def _is_prose(inner: str) -> bool:
 
 
 def _wrapped(rest: str) -> str | None:
-    """The content of what the text opens right away: `**...**`, `$...$`, `\\(...\\)`, `\\[...\\]`.
+    """Return the content of a wrapper at the start of the text: `**...**`, `$...$`, `\\(...\\)`, `\\[...\\]`.
 
-    None where another value follows it, or a sentence about it: `$3$ or $4$`, `$n$ is 34`.
+    None if there is no wrapper, or if another value or a sentence about it follows: `$3$ or $4$`, `$n$ is 34`.
     """
     for opening, closing in (("**", "**"), ("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]")):
         if rest.startswith(opening):
@@ -165,11 +170,11 @@ def _wrapped(rest: str) -> str | None:
 
 
 def _goes_on(rest: str, end: int, inner: str) -> bool:
-    """Whether more belongs to what was wrapped: a second value, or what `$n$ is` says of it."""
+    """Return True if more belongs to the wrapped text: a second value, or a statement about it as in `$n$ is 34`."""
     labelled = "=" in inner and _ANOTHER_LABELLED.match(rest, end) is not None
     return labelled or (_ANOTHER.match(rest, end) or _SAID_OF.match(rest, end)) is not None
 
 
 def unwrapped(inner: str) -> str:
-    """Without one pair of dollars."""
+    """Return the text without one enclosing pair of dollars."""
     return inner[1:-1] if len(inner) > 2 and inner[0] == inner[-1] == "$" else inner
