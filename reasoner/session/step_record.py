@@ -103,10 +103,7 @@ class StepRecord:
             replied = sum(portion.environment_seconds for portion in self._portions)
             if replied:
                 waited = sum(portion.environment_wait_seconds for portion in self._portions)
-                found |= {
-                    "environment/seconds": replied,
-                    "environment/wait_share": waited / max(1e-9, found["time/step"]),
-                }
+                found |= {"time/environment": replied, "time/environment_wait": waited}
         return found
 
     def training_metrics(self) -> dict[str, float]:

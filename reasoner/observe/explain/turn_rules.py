@@ -13,6 +13,8 @@ from reasoner.storage.history import History, Row
 FEW_STEPS = 3
 OFTEN = 0.1
 """Share of episodes from which a limit is worth a sentence; our choice, as for truncated completions."""
+SLOW = 0.15
+"""Share of a step spent waiting for replies that is worth a sentence; our choice."""
 
 
 def turn_rules(history: History) -> Iterator[Finding]:
@@ -145,15 +147,18 @@ def _cut(history: History) -> Iterator[Finding]:
 
 def _slow(history: History) -> Iterator[Finding]:
     """A step that waits for replies."""
-    curve = history.series("environment/wait_share")
-    if len(curve) < FEW_STEPS or curve.mean() < 0.15:
+    wait, step = history.series("time/environment_wait"), history.series("time/step")
+    if len(wait) < FEW_STEPS or len(wait) != len(step):
         return
-    seconds = history.series("environment/seconds")
+    share = float(wait.sum() / max(1e-9, step.sum()))
+    if share < SLOW or wait.mean() < 0.5:
+        return
+    seconds = history.series("time/environment")
     yield Finding(
         code="environment-slow",
         level=Level.WARNING,
-        cost=float(curve.mean()),
-        title=f"{percent(float(curve.mean()))} of the time the trainer waits for replies of the environment",
+        cost=share,
+        title=f"{percent(share)} of the time the trainer waits for replies of the environment",
         evidence=(f"replies take {seconds.mean():.1f} s of workers' time a step",),
         change="raise grading.workers, or make the environment faster.",
     )
