@@ -1,4 +1,4 @@
-"""The trainer: GRPO, PPO and their neighbours over one policy interface; `run` and `Run` for use from Python."""
+"""Trainer for GRPO, PPO and related methods with a common policy interface. `run` and `Run` are for use from Python."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Run", "__version__", "run"]
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for when it is asked for: most commands need none of it.
+    """Import `run` and `Run` on first access: most commands do not need them.
 
     Raises:
-        ImportError: another package has the name of one that it needs; says which, and what to do.
+        ImportError: a foreign package has the name of one of ours; the message names it and says what to do.
     """
     if name in ("Run", "run"):
-        if said := foreign_package():
-            raise ImportError(said)
+        if error := foreign_package():
+            raise ImportError(error)
         from reasoner import api
 
         return getattr(api, name)

@@ -1,4 +1,4 @@
-"""The command `reasoner`, `python -m reasoner`, and what `accelerate launch -m reasoner` starts."""
+"""Entry point of the command `reasoner`, of `python -m reasoner` and of `accelerate launch -m reasoner`."""
 
 import sys
 
@@ -6,9 +6,9 @@ from reasoner.shadowed import foreign_package, leave_working_directory
 
 
 def main() -> None:
-    """Start the command line, unless one of its packages is somebody else's."""
-    if said := foreign_package():
-        sys.exit(f"error: {said}")
+    """Start the command line, unless a foreign package shadows one of ours."""
+    if error := foreign_package():
+        sys.exit(f"error: {error}")
     from reasoner.cli import main as command_line
 
     command_line()

@@ -1,4 +1,4 @@
-"""Runs from Python: what `import reasoner` offers, imported when it is used."""
+"""Python interface: the names that `import reasoner` offers, imported on first use."""
 
 from __future__ import annotations
 
@@ -21,52 +21,60 @@ if TYPE_CHECKING:
 
 
 class MissingPackage(ReasonerError, ImportError):
-    """A package that a call needs is not installed; the message says what brings it."""
+    """A package that a call needs is not installed; the message says how to install it."""
 
     exit_code = FAILED
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, finished or not: its records as data frames.
+    """A run folder, finished or not, with its records as data frames.
 
     Example:
         >>> Run("runs/mine").rollouts().groupby("step").reward.mean()                      # doctest: +SKIP
     """
 
     folder: Path | str
-    """The `output` of the run."""
+    """Output folder of the run (`output` in the config)."""
 
     @property
     def model(self) -> Path:
-        """Folder of the final model, else of the newest checkpoint's.
+        """Folder of the final model; without one, of the newest checkpoint's model.
 
         Raises:
-            RunError: there is none.
+            RunError: the run has neither.
         """
         return find_model(Path(self.folder))
 
     def metrics(self) -> DataFrame:
-        """One row a step: see docs/metrics.md for the columns."""
+        """Return one row per step; docs/metrics.md explains the columns.
+
+        Raises:
+            RunError: the folder contains no run.
+            MissingPackage: pandas is not installed.
+        """
         return self._frame("metrics.jsonl")
 
     def rollouts(self) -> DataFrame:
-        """One row a completion that was trained on or left out, with its verdict in columns `verdict.reward`, ..."""
+        """Return one row per training completion, also those left out of updates. Verdicts are in `verdict.reward`, ...
+
+        Raises: as `metrics`.
+        """
         return self._frame("rollouts.jsonl")
 
     def evals(self) -> DataFrame:
-        """One row an evaluation."""
+        """Return one row per evaluation. Raises: as `metrics`."""
         return self._frame("evals.jsonl")
 
     def eval_rollouts(self) -> DataFrame:
-        """One row a completion of an evaluation."""
+        """Return one row per completion of an evaluation. Raises: as `metrics`."""
         return self._frame("eval_rollouts.jsonl")
 
     def _frame(self, name: str) -> DataFrame:
-        """A record file of all stages, in order; of several stages with a column `stage`.
+        """Read a record file of all stages in order; with several stages, add a column `stage`.
 
         Raises:
-            RunError: the folder holds no run.
+            RunError: the folder contains no run.
             MissingPackage: pandas is not installed.
         """
         try:
@@ -79,24 +87,24 @@ class Run:
         for stage in stages:
             file = stage / name
             text = file.read_text(encoding="utf-8") if file.is_file() else ""
-            whole = text[: text.rfind("\n") + 1]  # a run that goes on may be writing the last line
+            whole = text[: text.rfind("\n") + 1]  # an active run may still be writing the last line
             named = {"stage": stage.name} if len(stages) > 1 else {}
             rows += [{**named, **json.loads(line)} for line in whole.splitlines()]
         return pd.json_normalize(rows, max_level=1)
 
 
 def run(config: str | Path | Mapping[str, object], *, resume: bool = False, **overrides: object) -> Run:
-    """Run a config, whole, and return its folder.
+    """Run all stages of a config and return the run.
 
-    Call it before anything imports torch where you can: OpenMP and vLLM read their settings then, and vLLM's CPU build
-    keeps a process to one core without them.
+    If possible, call it before anything imports torch: OpenMP and vLLM read their settings at import, and without them
+    vLLM's CPU build uses only one core.
 
     Args:
-        config: a YAML file, the name of a shipped config, or the settings themselves.
+        config: a YAML file, the name of a shipped config, or the settings as a mapping.
         resume: continue from the last checkpoint in the run folder.
-        overrides: settings that win over the config: `steps=20`, `optim={"lr": 1e-5}`, `**{"optim.lr": 1e-5}`.
+        overrides: settings that replace the config's: `steps=20`, `optim={"lr": 1e-5}`, `**{"optim.lr": 1e-5}`.
     Raises:
-        ReasonerError, TaskError, VerifierError: what the command would print as one line.
+        ReasonerError, TaskError, VerifierError: any error that the command prints as one line.
 
     Example:
         >>> run("quickstart", output="runs/first").metrics()                               # doctest: +SKIP
@@ -112,7 +120,7 @@ def run(config: str | Path | Mapping[str, object], *, resume: bool = False, **ov
 
 
 def _keys(name: str, value: object) -> list[tuple[str, object]]:
-    """Dotted keys of a setting; those of a mapping are taken one by one, so that its other keys keep their values."""
+    """Return dotted keys and values of a setting. A mapping is merged key by key, so that its other keys are kept."""
     if not isinstance(value, Mapping):
         return [(name, str(value) if isinstance(value, Path) else value)]
     return [pair for key, held in value.items() for pair in _keys(f"{name}.{key}", held)]

@@ -1,4 +1,4 @@
-"""The base of the trainer's own errors."""
+"""Base class of the trainer's errors."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 class ReasonerError(Exception):
-    """An error whose message says what to do; commands print it as one line.
+    """Base of errors whose message says what to do. Commands print it as one line.
 
-    Subclasses inherit the matching standard error too.
+    Subclasses also inherit from the matching standard exception.
     """
 
     exit_code: ClassVar[int] = FAILED
-    """Exit status of a command that ends with it: 2 where the input has to change, 1 otherwise."""
+    """Exit status of a command that fails with this error: 2 if the input must be changed, 1 otherwise."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, after a checkpoint was written."""
+    """Raised after Ctrl-C or SIGTERM, once a checkpoint is written."""
 
 
 def faults(error: ValidationError) -> str:
-    """Return the first faults that pydantic found in a record, on one line: the field and what is wrong with it."""
+    """Format the first three errors that pydantic found in a record, on one line: field and problem."""
     return "; ".join(": ".join([*map(str, found["loc"]), found["msg"]]) for found in error.errors()[:3])

@@ -1,7 +1,7 @@
-"""Several processes of one run. accelerate starts and joins them; what they share goes through here.
+"""Communication between the processes of one run, which accelerate starts and connects.
 
-Every process holds the same problems in the same order, samples its share of them with its own engine, and learns from
-its share of the rows; the main one (rank 0) alone writes. With one process every function gives back what it was given.
+Every process has the same problems in the same order, samples its share of them with its own engine, and trains on its
+share of the rows. Only the main process (rank 0) writes. With a single process, every function returns its input.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ Item = TypeVar("Item")
 
 
 def count() -> int:
-    """Processes of this run."""
+    """Return the number of processes of this run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's place among them."""
+    """Return this process's rank, 0 to count() - 1."""
     return dist.get_rank() if count() > 1 else 0
 
 
 def is_main() -> bool:
-    """Whether this process writes."""
+    """Return True on the main process, the only one that writes."""
     return rank() == 0
 
 
 def gather(item: Item) -> list[Item]:
-    """Every process's item, by rank, on every process."""
+    """Collect every process's item; return them in rank order, on every process."""
     if count() == 1:
         return [item]
     found: list[Item | None] = [None] * count()
@@ -40,16 +40,16 @@ def gather(item: Item) -> list[Item]:
 
 
 def wait() -> None:
-    """Until every process is here."""
+    """Wait until every process has reached this call."""
     if count() > 1:
         dist.barrier()
 
 
 def on_main(action: Callable[[], None]) -> None:
-    """Run by the main process; the others go on when it is done.
+    """Run the action on the main process while the others wait for it.
 
     Raises:
-        RuntimeError: on the others, where it failed on the main one: none is left waiting for it.
+        RuntimeError: on the other processes, if the action failed on the main one, so that none waits forever.
     """
     if count() == 1:
         action()
@@ -58,26 +58,26 @@ def on_main(action: Callable[[], None]) -> None:
     if is_main():
         try:
             action()
-        except Exception as caught:  # raised below, once the others know
+        except Exception as caught:  # raised below, after the other processes are informed
             error = caught
-    said = gather(repr(error) if error else None)[0]
+    message = gather(repr(error) if error else None)[0]
     if error is not None:
         raise error
-    if said is not None:
-        raise RuntimeError(f"the main process failed: {said}")
+    if message is not None:
+        raise RuntimeError(f"the main process failed: {message}")
 
 
 def same_everywhere(path: Path | None) -> Path | None:
-    """The main process's choice of a path, for all."""
+    """Return the main process's path, on every process."""
     return gather(path)[0]
 
 
 def leave() -> None:
-    """Let go of the others, where all is done: the last that a process of several does before it exits.
+    """Destroy the process group. Call it last, on every process, after a successful run.
 
-    Without it a thread of gloo's may still hold tensors while the interpreter ends, which aborts the process: a run
-    that has succeeded would count as failed (https://github.com/pytorch/pytorch/pull/179291). Not for a process that
-    failed: it could wait for others that wait for it (https://github.com/pytorch/torchtitan/pull/1342).
+    Otherwise a thread of gloo may still own tensors when the interpreter exits, which aborts the process: a successful
+    run would count as failed (https://github.com/pytorch/pytorch/pull/179291). Do not call it in a process that failed:
+    it could wait for others that wait for it (https://github.com/pytorch/torchtitan/pull/1342).
     """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

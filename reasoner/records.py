@@ -1,4 +1,4 @@
-"""The records between the trainer's rooms. Letters: P problems, G group, B rows, T tokens."""
+"""Records passed between the parts of the trainer. Letters: P problems, G group, B rows, T tokens."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from verifiers.text import whole
 
 
 class FinishReason(StrEnum):
-    """Why the engine stopped."""
+    """Reason why the engine stopped."""
 
     STOP = "stop"
-    """An end token or a stop string."""
+    """An end token or a stop string was sampled."""
     LENGTH = "length"
-    """The token limit: the completion is truncated."""
+    """The token limit was reached: the completion is truncated."""
     TURNS = "turns"
-    """The limit of turns, while the environment still expected another one."""
+    """The limit of turns was reached while the environment still expected another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A turn: a run of completion tokens of one origin. A completion without an environment has one segment."""
+    """A turn: consecutive completion tokens with one origin. Without an environment one segment covers all."""
 
     start: int
     end: int
     """Equal to `start` for a last reply that ended the episode: it is recorded and not shown to the policy."""
     origin: str
-    """"policy" (sampled, trained on) or "environment" (a tool's or user's turn, never trained on)."""
+    """"policy" (sampled, trained on) or "environment" (turn of a tool or user, never trained on)."""
     text: str = ""
-    """As the environment and the verifier see it; empty where the completion has one segment."""
+    """Text as the environment and the verifier see it; empty where the completion has one segment."""
     reply: Reply | None = None
-    """Of an environment's turn: the reply."""
+    """The reply, for a turn of an environment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What an engine yields for one prompt."""
+    """Output of an engine for one prompt."""
 
     text: str
     """Decoded completion without special tokens; includes the stop string that ended it."""
     token_ids: tuple[int, ...]
-    """[T] sampled ids, the end token included where it was sampled."""
+    """[T] sampled ids, including the end token if it was sampled."""
     rollout_logprobs: tuple[float, ...]
     """[T] log-probability of each sampled token under the sampling distribution (temperature applied)."""
     loss_mask: tuple[bool, ...]
-    """[T] True where the policy sampled the token."""
+    """[T] True if the policy sampled the token."""
     segments: tuple[Segment, ...]
     finish_reason: FinishReason
     policy_version: int
-    """Version of the weights that sampled it (given to `load_weights`)."""
+    """Version of the weights that sampled it (`version` of `load_weights`)."""
 
     def __post_init__(self) -> None:
-        """Make the text one that UTF-8 can hold, whatever engine decoded it."""
+        """Make the text encodable as UTF-8, whichever engine decoded it."""
         object.__setattr__(self, "text", whole(self.text))
 
     @property
@@ -102,20 +102,20 @@ class Rollout:
     completion: Completion
     verdict: Verdict
     sample_index: int
-    """0 .. G-1 within its group."""
+    """Index within its group, 0 .. G-1."""
     step: int
     shaping: float = 0.0
-    """Added to the verdict's reward by the trainer (length penalty and its like); 0 where ungraded."""
+    """Amount that the trainer adds to the verdict's reward (e.g. a length penalty); 0 if ungraded."""
 
     @property
     def reward(self) -> float | None:
-        """Verdict reward plus shaping; None where the completion could not be graded."""
+        """Verdict's reward plus shaping; None if the completion could not be graded."""
         return None if self.verdict.reward is None else self.verdict.reward + self.shaping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutGroup:
-    """G rollouts of one problem, in sample order, ungraded ones included."""
+    """G rollouts of one problem in sample order, including ungraded ones."""
 
     problem: Problem
     rollouts: tuple[Rollout, ...]
@@ -123,22 +123,22 @@ class RolloutGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """The sampling distribution. In training top_p and top_k stay off: they bias every ratio."""
+    """Sampling distribution. In training top_p and top_k must be off, because they bias every importance ratio."""
 
     max_tokens: int
     temperature: float = 1.0
-    """0: greedy (evaluation only; logprobs are then those of temperature 1)."""
+    """0: greedy decoding (evaluation only; its log-probabilities are those at temperature 1)."""
     top_p: float = 1.0
     top_k: int = 0
     """0: off."""
     stop: tuple[str, ...] = ()
     end_ids: tuple[int, ...] | None = None
-    """Tokens that end a completion, these alone; None: the model's own, of its tokenizer and generation config."""
+    """The only tokens that end a completion; None: the end tokens of the model's tokenizer and generation config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One completion to sample."""
+    """Request for one completion."""
 
     prompt_ids: tuple[int, ...]
     max_tokens: int | None = None
@@ -146,19 +146,19 @@ class Request:
     stop: tuple[str, ...] | None = None
     """Stop strings of this completion; None: those of the sampling distribution."""
     seed: int
-    """Seeds this request's own random state: the tokens do not depend on which requests run beside it,
-    up to the last bits of batched arithmetic."""
+    """Seed of this request's own random state. The tokens do not depend on the other requests in the batch, up to
+    rounding in batched arithmetic."""
 
 
 def prompt_as_text(prompt: str | tuple[Message, ...]) -> str:
-    """The problem as a verifier reads it: without chat marks."""
+    """Return the problem's text for a verifier, without chat markup: the contents of all messages, one per line."""
     if isinstance(prompt, str):
         return prompt
     return "\n".join(message["content"] for message in prompt)
 
 
 class Dropped(NamedTuple):
-    """A rollout that leaves the update, and why."""
+    """A rollout that is left out of the update, and the reason."""
 
     group: int
     rollout: Rollout
@@ -174,4 +174,4 @@ class Estimate(NamedTuple):
 
 
 Kept = list[tuple[int, Rollout]]
-"""(group, rollout) of every row of the update."""
+"""(group index, rollout) of every row of the update."""

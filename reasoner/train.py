@@ -1,4 +1,4 @@
-"""The loop of GRPO, RLOO, REINFORCE++, PPO and their kin: one step, stage by stage.
+"""The training loop of GRPO, RLOO, REINFORCE++, PPO and related methods: one step, stage by stage.
 
     stage                  consumes                          waits for
     producer.groups        problems, the engine's weights    completions, and the verdicts of a portion
@@ -8,8 +8,8 @@
     update.add / finish    advantages, the loss              backward passes, the optimizer
     session.sync           the policy's new weights          the engine: the next step samples with them
 
-A step has one portion, or several (`grading.portions`): the first groups are then annotated and their gradient is
-accumulated while others are still being graded. Either way the optimizer sees the same gradient.
+A step has one or several portions (`grading.portions`). With several, the first groups are annotated and their gradient
+is accumulated while others are still being graded. The optimizer sees the same gradient either way.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from reasoner.storage.find_model import list_checkpoints, step_of
 
 
 def train(session: Session) -> None:
-    """Run the steps that are left."""
+    """Run the remaining steps."""
     config, state = session.config, session.state
     estimator, kl = get_estimator(config.algorithm.advantage), KLControl(config.algorithm, state.kl)
     monitor = HackingMonitor(config, pool=session.pool, run=session.run, raised=state.alarms, note=session.display.note)
@@ -57,10 +57,10 @@ def train(session: Session) -> None:
 def learn(
     session: Session, portions: Iterable[Sampled], estimator: Estimator, kl: KLControl, record: StepRecord
 ) -> dict[str, float]:
-    """Update the policy on the groups of one step and give its weights to the engine; returns the metrics."""
+    """Update the policy on the groups of one step and sync its weights to the engine; return the metrics."""
     config, policy, step = session.config, session.policy, record.step
     probe = StepProbe()
-    warming_up = "values" in estimator.needs and step <= config.value.warmup_steps  # the value model learns alone
+    warming_up = "values" in estimator.needs and step <= config.value.warmup_steps  # only the value model is trained
     objective = None if warming_up else probe.recording(make_objective(config, kl_coef=kl.loss_coef))
     update = StepUpdate(policy, objective, step=step)
     for portion in record.rollouts(shaped(portions, config)):
@@ -68,7 +68,7 @@ def learn(
         if not rows:
             continue
         with record.part("logprobs"):
-            session.engine.sleep()  # all is sampled; the sync below wakes it
+            session.engine.sleep()  # sampling is done; the sync below wakes the engine
             batch = Batch.of_rollouts(rows, config=config)
             batch = policy.annotate(batch, needs=estimator.needs | loss_needs(config))
             batch = kl.estimate(batch, estimator)
@@ -90,11 +90,11 @@ def learn(
 
 
 def end_over_budget(session: Session) -> None:
-    """Say that the KL budget is spent; roll back to the newest checkpoint within it where the config says so."""
+    """Report that the KL budget is exceeded. If configured, roll back to the newest checkpoint within the budget."""
     algorithm, root = session.config.algorithm, session.run.path / "checkpoints"
-    said = f"the policy is more than algorithm.kl_budget={algorithm.kl_budget} nats a completion from its reference"
+    reason = f"the policy is more than algorithm.kl_budget={algorithm.kl_budget} nats per completion from its reference"
     within = [folder for folder in list_checkpoints(root) if (step_of(folder) or 0) <= session.state.kl.last_within]
     if algorithm.kl_over_budget == "rollback" and within:
         session.roll_back(within[-1])
-        said += f"; the final model is that of {within[-1].name}, which was within it"
-    session.display.note(f"stopping after step {session.step}: {said}")
+        reason += f"; the final model is that of {within[-1].name}, which was within it"
+    session.display.note(f"stopping after step {session.step}: {reason}")

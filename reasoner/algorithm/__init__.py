@@ -1,1 +1,1 @@
-"""The mathematics: batches, advantages, losses, KL and importance weights."""
+"""Mathematics of training: batches, advantages, losses, KL and importance weights."""

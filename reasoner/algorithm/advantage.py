@@ -1,6 +1,6 @@
 """Advantage estimators. Letters: P problems, G group, B rows, N completion tokens of all rows.
 
-An estimator takes a Batch and gives it `advantages_N` (and `returns_N`); the mathematics is in pure functions on
+An estimator takes a Batch and sets its `advantages_N` (and `returns_N`). The mathematics is in pure functions on
 lists and tensors. `ESTIMATORS` maps config names to estimators; docs/papers.md maps papers to names.
 """
 
@@ -20,10 +20,13 @@ from reasoner.config.estimators import ESTIMATOR_TRAITS, REJECTION_THRESHOLD
 
 
 def token_rewards(batch: Batch, *, kl_coef: float) -> Tensor:
-    """[N] rewards a token: the row's reward on its last trained token, minus kl_coef * (log pi - log ref) on each.
+    """Return [N] token rewards: the row's reward on its last trained token, minus kl_coef * (log pi - log ref).
 
-    The per-token penalty is the k1 estimate of the KL (Ziegler et al., arXiv:1909.08593, equation 2). A masked token
-    carries neither; of a row without any trained token the last one has the reward.
+    The per-token penalty is the k1 estimate of the KL (Ziegler et al., arXiv:1909.08593, equation 2). Masked tokens
+    get neither. In a row without any trained token the last token gets the reward.
+
+    Raises:
+        ValueError: kl_coef > 0 without ref_logprobs_N.
     """
     rewards_N = torch.zeros(len(batch.row_N), dtype=torch.float64)
     ends = torch.tensor([tokens[-1] for tokens in _acting(batch)], dtype=torch.long)
@@ -41,19 +44,19 @@ EstimatorFunction = Callable[..., Batch]
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """A named estimator: what it needs annotated, whether it compares rows of a group, and the function."""
+    """A named estimator: its function, the annotations it needs, and what its advantages depend on."""
 
     function: EstimatorFunction
     needs: frozenset[str] = frozenset()
-    """Of "values", "ref_logprobs", "old_logprobs"."""
+    """Subset of "values", "ref_logprobs", "old_logprobs"."""
     group_relative: bool = True
-    """True: a group without signal has zero advantages and may leave the batch."""
+    """True if a group without signal has zero advantages and may leave the batch."""
     by_group: bool = False
-    """True: the advantages of a group depend on nothing but its own rows, so that groups can be taken one by one."""
+    """True if a group's advantages depend only on its own rows, so that groups can be processed one by one."""
 
 
 def _per_group(batch: Batch, name: str, **options: float) -> Batch:
-    """Spread each row's group advantage (a name of GROUP_ADVANTAGES) over its tokens."""
+    """Compute each row's group advantage (`name` in GROUP_ADVANTAGES) and assign it to all of its tokens."""
     rows_of: dict[int, list[int]] = {}
     for row, group in enumerate(listed(batch.group_B, int)):
         rows_of.setdefault(group, []).append(row)
@@ -66,26 +69,28 @@ def _per_group(batch: Batch, name: str, **options: float) -> Batch:
 
 
 def grpo(batch: Batch) -> Batch:
-    """GRPO: centred and divided by the group's std (arXiv:2402.03300, section 4.1.2)."""
+    """Compute GRPO advantages: centred and divided by the group's std (arXiv:2402.03300, section 4.1.2)."""
     return _per_group(batch, "grpo")
 
 
 def dr_grpo(batch: Batch) -> Batch:
-    """Dr. GRPO: centred only (arXiv:2503.20783, section 3.2)."""
+    """Compute Dr. GRPO advantages: centred only (arXiv:2503.20783, section 3.2)."""
     return _per_group(batch, "dr_grpo")
 
 
 def rloo(batch: Batch) -> Batch:
-    """RLOO: against the mean of the others (arXiv:2402.14740)."""
+    """Compute RLOO advantages: reward minus the mean of the other rewards (arXiv:2402.14740)."""
     return _per_group(batch, "rloo")
 
 
 def rejection(batch: Batch, *, threshold: float | None = None) -> Batch:
-    """RAFT / rejection sampling: 1 where the reward reaches the threshold, else 0 (arXiv:2304.06767).
+    """Compute advantages of RAFT / rejection sampling: 1 if the reward reaches the threshold, else 0.
+
+    Dong et al., arXiv:2304.06767.
 
     Args:
         batch: the rows.
-        threshold: of the reward; None: the right answers, whatever else their rewards count.
+        threshold: lowest accepted reward; None: correct answers are accepted, whatever else their reward includes.
     """
     if threshold is not None or batch.quality_B is None:
         return _per_group(batch, "rejection", threshold=REJECTION_THRESHOLD if threshold is None else threshold)
@@ -94,7 +99,7 @@ def rejection(batch: Batch, *, threshold: float | None = None) -> Batch:
 
 
 def reinforce_pp(batch: Batch, *, kl_coef: float = 0.0, whiten: bool = True) -> Batch:
-    """REINFORCE++: reward-to-go of token rewards (k1 penalty inside), whitened over the batch.
+    """Compute REINFORCE++ advantages: reward-to-go of token rewards (k1 penalty included), whitened over the batch.
 
     arXiv:2501.03262, equations 7 to 9 (discount 1).
     """
@@ -104,16 +109,23 @@ def reinforce_pp(batch: Batch, *, kl_coef: float = 0.0, whiten: bool = True) -> 
 
 
 def reinforce_pp_baseline(batch: Batch, *, whiten: bool = True) -> Batch:
-    """REINFORCE++-baseline: the group's mean subtracted, then whitened over the batch (arXiv:2501.03262, 3.3)."""
+    """Compute REINFORCE++-baseline advantages: the group's mean subtracted, then whitened over the batch.
+
+    arXiv:2501.03262, section 3.3.
+    """
     centred = dr_grpo(batch)
     assert centred.advantages_N is not None
     return _finished(batch, centred.advantages_N.double(), whiten=whiten)
 
 
 def gae(batch: Batch, *, gamma: float = 1.0, lam: float = 0.95, kl_coef: float = 0.0, whiten: bool = True) -> Batch:
-    """PPO's estimator: token rewards against a value head (arXiv:1506.02438), whitened over the batch.
+    """Compute GAE advantages and returns of token rewards and values (PPO), whitened over the batch.
 
-    It walks over the policy's own tokens: the replies of an environment in between take no time and have no value.
+    Schulman et al., arXiv:1506.02438. It runs over the policy's own tokens: the replies of an environment between them
+    take no time and have no value.
+
+    Raises:
+        ValueError: values_N is not set.
     """
     if batch.values_N is None:
         raise ValueError("values_N must be set for GAE; got None. Use a method with a value head (ppo).")
@@ -142,7 +154,7 @@ def _rows(batch: Batch, values_N: Tensor) -> list[Tensor]:
 
 
 def _finished(batch: Batch, advantages_N: Tensor, *, whiten: bool) -> Batch:
-    """Whitened over the trained tokens (population std + 1e-8, our choice of ddof), as float32."""
+    """Whiten over the trained tokens (population std + 1e-8; ddof is our choice), and store as float32."""
     kept = advantages_N[batch.loss_mask_N]
     if whiten and len(kept) > 1:
         advantages_N = (advantages_N - kept.mean()) / (kept.std(correction=0) + 1e-8)
@@ -157,10 +169,10 @@ ESTIMATORS: Mapping[str, Estimator] = {
 
 
 def get_estimator(name: str) -> Estimator:
-    """An estimator by name, or any `module:attribute` (an Estimator, or a function Batch -> Batch).
+    """Return an estimator by name, or from `module:attribute` (an Estimator, or a function Batch -> Batch).
 
     Raises:
-        ConfigError: there is none; suggests the closest.
+        ConfigError: there is none of that name; the message suggests the closest one.
     """
     found = named(ESTIMATORS, name, "advantage estimator")
     return Estimator(found) if callable(found) else found

@@ -1,4 +1,4 @@
-"""One optimizer step's rows as flat tensors. Letters: B rows, N completion tokens of all rows, T of one."""
+"""Rows of one optimizer step as flat tensors. Letters: B rows, N completion tokens of all rows, T tokens of one row."""
 
 from __future__ import annotations
 
@@ -16,57 +16,58 @@ from reasoner.records import Completion, FinishReason, Rollout
 
 Number = TypeVar("Number", int, float)
 ENOUGH = 0.8
-"""Of the longest row's length (ours): completions of a third of their limit on average train at half the cost."""
+"""Close a micro-batch when the next row is shorter than this fraction of its longest row (our choice). Measured:
+completions that average a third of their limit train at half the cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows without padding: every `_N` tensor holds the completion tokens of row 0, then of row 1, ...
+    """Rows without padding: every `_N` tensor contains the completion tokens of row 0, then of row 1, ...
 
-    A micro-batch is a Batch of some of the rows. Anything normalised (`weights_N`, advantages) is set
-    once, for the whole optimizer step, so that micro-batches are only summed: see `token_weights`.
+    A micro-batch is a Batch with some of the rows. Normalized tensors (`weights_N`, advantages) are set once, for the
+    whole optimizer step, so that micro-batches only need to be summed: see `token_weights`.
     """
 
     input_ids: tuple[Tensor, ...]
-    """B tensors [prompt + completion] of int64."""
+    """B tensors [prompt + completion] of int64 token ids."""
     prompt_lengths_B: Tensor
-    """[B] int64."""
+    """[B] int64 number of prompt tokens."""
     row_N: Tensor
-    """[N] int64: the row of each completion token, 0 .. B-1, ascending."""
+    """[N] int64 row of each completion token, 0 .. B-1, ascending."""
     loss_mask_N: Tensor
-    """[N] bool: True where the token is trained on."""
+    """[N] bool: True if the token is trained on."""
     reward_B: Tensor
-    """[B] float64. Ungraded rollouts have left before a batch is made."""
+    """[B] float64. Ungraded rollouts are removed before a batch is built."""
     quality_B: Tensor | None = None
-    """[B] float64: how right each answer is (`Verdict.quality`) plus shaping, where the reward counts other things."""
+    """[B] float64 correctness of each answer (`Verdict.quality`) plus shaping; the reward may include other terms."""
     group_B: Tensor
-    """[B] int64: rows of one problem share a number."""
+    """[B] int64 group number; rows of one problem have the same number."""
     weights_N: Tensor
-    """[N] float32: each token's share in the loss of the whole optimizer step; 0 where masked."""
+    """[N] float32 weight of each token in the loss of the whole optimizer step; 0 where masked."""
     rollout_logprobs_N: Tensor
-    """[N] float32: the engine's, at sampling."""
+    """[N] float32 log-probabilities of the engine at sampling."""
     advantages_N: Tensor | None = None
     """[N] float32, set by the advantage estimator."""
     old_logprobs_N: Tensor | None = None
-    """[N] float32: the trainer's weights at the start of the step; None where provably the trainer's own."""
+    """[N] float32 log-probabilities at the start of the step; None if they equal the trainer's by construction."""
     ref_logprobs_N: Tensor | None = None
     values_N: Tensor | None = None
-    """[N] float32: value head, before the step."""
+    """[N] float32 predictions of the value head before the step."""
     returns_N: Tensor | None = None
-    """[N] float32: targets of the value head."""
+    """[N] float32 targets of the value head."""
     margin_B: Tensor | None = None
-    """[B] float32: of preference pairs (rows 2c and 2c + 1, the better one first), the margin of the row's pair."""
+    """[B] float32 margin of each row's preference pair. Rows 2c and 2c + 1 are a pair, the better one first."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
     @classmethod
     def of_rollouts(cls, rows: Sequence[tuple[int, Rollout]], *, config: StageConfig) -> Batch:
-        """Make the rows of one optimizer step from (group, graded rollout) pairs, with their weights.
+        """Build the rows of one optimizer step, with their token weights, from (group, graded rollout) pairs.
 
-        With `algorithm.mask_truncated` no token of a truncated completion is trained on; its reward still counts.
-        With several portions (`grading.portions`) the rest of the step is not known yet: the weights are those of a
-        step of full length, and provisional (`whole_step_scale`).
+        With `algorithm.mask_truncated` no token of a truncated completion is trained on, but its reward still counts.
+        With several portions (`grading.portions`) the rest of the step is not known yet. The weights are then
+        provisional, computed as for a step of full length; see `whole_step_scale`.
         """
         completions = [rollout.completion for _, rollout in rows]
         rewards = row_rewards(rows, normalized=config.algorithm.normalize_components)
@@ -90,12 +91,12 @@ class Batch:
         return batch.reweighed(config, rows=most, tokens=most * config.rollout.max_tokens)
 
     def reweighed(self, config: StageConfig, *, rows: int | None = None, tokens: int | None = None) -> Batch:
-        """The same rows with `weights_N` set for them as one whole optimizer step, or as some rows of one.
+        """Set `weights_N` as if these rows were a whole optimizer step, or a part of one of the given size.
 
         Args:
-            config: its aggregation.
-            rows: of the whole step; None: these.
-            tokens: trained ones of the whole step; None: those of these rows.
+            config: its aggregation is used.
+            rows: number of rows in the whole step; None: the number of these rows.
+            tokens: number of trained tokens in the whole step; None: those of these rows.
         """
         weights_N = token_weights(
             self.loss_mask_N,
@@ -108,7 +109,7 @@ class Batch:
         return replace(self, weights_N=weights_N)
 
     def whole_step_scale(self, config: StageConfig) -> float:
-        """Factor from the provisional weights of a step's portions to those of the full step; 1 for one portion."""
+        """Return the factor from the provisional weights of a step's portions to final ones; 1 for one portion."""
         provisional = self.weights_N.double().sum().item()
         if config.grading.portions == 1 or not provisional:
             return 1.0
@@ -116,7 +117,7 @@ class Batch:
 
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:
-        """The rows of several batches as one; at least one batch, all annotated alike."""
+        """Concatenate at least one batch into one. All batches must have the same annotations."""
         first, rows = batches[0], 0
         if len(batches) == 1:
             return first
@@ -133,7 +134,7 @@ class Batch:
         return replace(first, input_ids=tuple(ids for batch in batches for ids in batch.input_ids), **tensors)
 
     def select(self, rows: Sequence[int]) -> Batch:
-        """Some of the rows, in the given order, as a Batch of their own (row_N is renumbered)."""
+        """Return some of the rows, in the given order, as a new Batch with renumbered row_N."""
         starts = self.row_starts()
         index_B = torch.as_tensor(rows, dtype=torch.long)
         spans = [torch.arange(starts[row], starts[row + 1]) for row in rows]
@@ -148,16 +149,16 @@ class Batch:
         return replace(self, input_ids=tuple(self.input_ids[row] for row in rows), **taken)
 
     def row_starts(self) -> list[int]:
-        """B + 1 offsets into the _N tensors."""
+        """Return the B + 1 offsets of the rows in the _N tensors."""
         counts = torch.bincount(self.row_N, minlength=len(self))
         return [0, *listed(torch.cumsum(counts, 0), int)]
 
     def micro_rows(self, max_tokens: int, *, unit: int = 1) -> Iterator[list[int]]:
-        """Rows of each micro-batch: at most max_tokens tokens with padding, rows of like length together.
+        """Yield the rows of each micro-batch: at most max_tokens tokens including padding, similar lengths together.
 
-        `unit` consecutive rows (2: the two sides of a pair) are never parted. A unit longer than max_tokens is a
-        micro-batch of its own. One that holds an eighth of max_tokens ends where a row is shorter than ENOUGH of its
-        longest: a pass more costs less than the padding.
+        `unit` consecutive rows (2: the two sides of a pair) always stay together. A unit longer than max_tokens becomes
+        a micro-batch of its own. A micro-batch of at least max_tokens / 8 tokens is closed before a unit shorter than
+        ENOUGH times its longest row: one more pass costs less than the padding.
         """
         units = [list(range(start, start + unit)) for start in range(0, len(self), unit)]
         longest_of = [max(len(self.input_ids[row]) for row in rows) for rows in units]
@@ -175,7 +176,7 @@ class Batch:
             yield taken
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its _N and _B tensors on a device."""
+        """Return the batch with its _N and _B tensors moved to a device."""
         moved = {
             field.name: value.to(device)
             for field in fields(self)
@@ -185,12 +186,12 @@ class Batch:
 
 
 def row_rewards(rows: Sequence[tuple[int, Rollout]], *, normalized: bool) -> list[float]:
-    """The rewards that the estimator is given, of (group, graded rollout) pairs.
+    """Return the rewards of (group, graded rollout) pairs for the advantage estimator.
 
     Args:
-        rows: whole groups, without their ungraded rollouts.
-        normalized: components are normalized within their group before they are added (`normalized_sums`); what the
-            trainer adds to the verdict (a length penalty) is added as it is.
+        rows: complete groups, without their ungraded rollouts.
+        normalized: True normalizes the components within their group before adding them up (`normalized_sums`). The
+            trainer's shaping (e.g. a length penalty) is added unchanged.
     """
     if not normalized:
         return [(rollout.verdict.reward or 0.0) + rollout.shaping for _, rollout in rows]
@@ -207,13 +208,13 @@ def row_rewards(rows: Sequence[tuple[int, Rollout]], *, normalized: bool) -> lis
 
 
 def _trained(completion: Completion, config: StageConfig) -> tuple[bool, ...]:
-    """[T] the completion's loss mask; nothing of a truncated one where algorithm.mask_truncated leaves it out."""
+    """Return the [T] loss mask of a completion: all False if it is truncated and algorithm.mask_truncated is set."""
     if config.algorithm.mask_truncated and completion.finish_reason is FinishReason.LENGTH:
         return (False,) * len(completion.loss_mask)
     return completion.loss_mask
 
 
 def listed(values: Tensor, kind: Callable[[float], Number]) -> list[Number]:
-    """Return the numbers of a [B] or [N] tensor as a list."""
+    """Convert a [B] or [N] tensor to a list of numbers."""
     numbers = cast("list[float]", values.tolist())  # pyright: ignore[reportUnknownMemberType]  (a bare list in torch)
     return list(map(kind, numbers))

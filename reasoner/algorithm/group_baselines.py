@@ -1,4 +1,4 @@
-"""Advantages and rewards of one group or one row, on lists of numbers, without torch.
+"""Advantages and rewards of one group or one row, computed on lists of numbers without torch.
 
 Letters: G group, T tokens of a row.
 """
@@ -11,12 +11,12 @@ from functools import partial
 from typing import NamedTuple
 
 SIGNAL_THRESHOLD = 1e-6
-"""A group whose rewards span less than this has no signal (ours): far above float32 noise on rewards of order 1,
-far below any difference that a verifier means. Dividing by the std of such noise makes huge advantages."""
+"""A group whose rewards span no more than this has no signal (our choice): far above float32 noise on rewards of order
+1, far below any difference that a verifier intends. Dividing by the std of such noise would give huge advantages."""
 
 
 def group_signal(rewards_G: Sequence[float]) -> bool:
-    """True where a group's rewards differ by more than SIGNAL_THRESHOLD: the others teach nothing.
+    """Return True if a group's rewards differ by more than SIGNAL_THRESHOLD; other groups give no gradient.
 
     Example:
         >>> group_signal([1.0, 0.0]), group_signal([0.1, 0.1 + 1e-9]), group_signal([])
@@ -37,7 +37,7 @@ def group_advantages(rewards_G: Sequence[float], *, scale_by_std: bool = False) 
     Returns:
         [G] advantages, in input order.
     Raises:
-        ValueError: if rewards_G is empty or holds a non-finite value.
+        ValueError: rewards_G is empty or contains a non-finite value.
 
     Example:
         >>> group_advantages([1.0, 0.0, 0.0, 1.0])
@@ -52,9 +52,12 @@ def group_advantages(rewards_G: Sequence[float], *, scale_by_std: bool = False) 
 
 
 def leave_one_out_advantages(rewards_G: Sequence[float]) -> list[float]:
-    """A_i = r_i - mean of the other rewards = G / (G - 1) * (r_i - mean(r)): RLOO.
+    """Compute RLOO advantages: A_i = r_i - mean of the other rewards = G / (G - 1) * (r_i - mean(r)).
 
-    Ahmadian et al., arXiv:2402.14740, section 2 (equation 8 in v1). A lone rollout has no baseline: 0.
+    Ahmadian et al., arXiv:2402.14740, section 2 (equation 8 in v1). A single rollout has no baseline and gets 0.
+
+    Raises:
+        ValueError: rewards_G is empty or contains a non-finite value.
 
     Example:
         >>> leave_one_out_advantages([1.0, 0.0, 0.0])
@@ -69,14 +72,14 @@ def leave_one_out_advantages(rewards_G: Sequence[float]) -> list[float]:
 
 
 class Term(NamedTuple):
-    """One component of a reward."""
+    """One component of a reward, with its weight in the sum."""
 
     weight: float
     value: float
 
 
 def terms_of(reward: float, *, components: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, Term]:
-    """The components that add up to a verdict's reward; a reward that is no weighted sum is one component of weight 1.
+    """Split a verdict's reward into weighted components. Without weights the whole reward is one component of weight 1.
 
     Example:
         >>> terms_of(1.2, components={"math": 1.0, "format": 1.0}, weights={"math": 1.0, "format": 0.2})
@@ -88,20 +91,20 @@ def terms_of(reward: float, *, components: Mapping[str, float], weights: Mapping
 
 
 def normalized_sums(terms_G: Sequence[Mapping[str, Term]]) -> list[float]:
-    """GDPO: each component centred and divided by its std within the group, then summed by weight.
+    """Compute GDPO rewards: each component centred and divided by its std within the group, then summed by weight.
 
     R_i = sum_k w_k * (r_ik - mean_G(r_k)) / (std_G(r_k) + 1e-6), with the population std (Liu et al., arXiv:2601.05242,
-    section 3.1; TRL's `normalize_then_sum` with the sample std + 1e-4). So a component counts by its weight alone, not
-    by how widely its values spread, and groups that add up to the same sums in other ways keep different advantages.
-    The paper's normalization over the batch afterwards is the estimator `reinforce_pp_baseline`. A component without
-    signal in the group (`group_signal`) adds 0.
+    section 3.1; TRL's `normalize_then_sum` with the sample std + 1e-4). Thus a component's influence depends only on
+    its weight, not on the spread of its values. Rollouts with the same sum but different components keep different
+    advantages. The paper's later normalization over the batch is the estimator `reinforce_pp_baseline`. A component
+    without signal in the group (`group_signal`) adds 0.
 
     Args:
-        terms_G: of each graded rollout of one prompt, its components by name; one that a rollout lacks counts as 0.
+        terms_G: components by name of each graded rollout of one prompt; a missing component counts as 0.
     Returns:
         [G] rewards, centred on 0.
     Raises:
-        ValueError: if terms_G is empty or holds a non-finite value.
+        ValueError: terms_G is empty or contains a non-finite value.
 
     Example:
         >>> exact, short = [1.0, 1.0, 0.0, 0.0], [0.1, 0.0, 0.1, 0.0]
@@ -120,7 +123,7 @@ def normalized_sums(terms_G: Sequence[Mapping[str, Term]]) -> list[float]:
 
 
 def rejection_advantages(rewards_G: Sequence[float], *, threshold: float = 1.0) -> list[float]:
-    """1 where the reward reaches the threshold, else 0: RAFT / rejection sampling (arXiv:2304.06767)."""
+    """Return 1 for each reward that reaches the threshold, else 0: RAFT / rejection sampling (arXiv:2304.06767)."""
     return [float(reward >= threshold) for reward in rewards_G]
 
 
@@ -130,20 +133,20 @@ GROUP_ADVANTAGES: Mapping[str, Callable[..., list[float]]] = {
     "rloo": leave_one_out_advantages,
     "rejection": rejection_advantages,
 }
-"""The estimators that need the rewards of one group alone: `by_group` in reasoner/config/estimators.py."""
+"""Estimators that need only the rewards of one group: `by_group` in reasoner/config/estimators.py."""
 
 
 class GaeResult(NamedTuple):
-    """[T] advantages and [T] value targets of one row."""
+    """Advantages [T] and value targets [T] of one row."""
 
     advantages: list[float]
     returns: list[float]
 
 
 def gae_row(rewards_T: Sequence[float], values_T: Sequence[float], *, gamma: float, lam: float) -> GaeResult:
-    """Generalized advantage estimation over one completion: arXiv:1506.02438, equations 11 to 16.
+    """Compute generalized advantage estimation (GAE) over one completion: arXiv:1506.02438, equations 11 to 16.
 
-    delta_t = r_t + gamma * V_{t+1} - V_t with V after the last token 0 (the completion ends its problem);
+    delta_t = r_t + gamma * V_{t+1} - V_t, where V after the last token is 0 (the completion ends its problem);
     A_t = delta_t + gamma * lam * A_{t+1}; returns_t = A_t + V_t.
 
     Example:
@@ -161,9 +164,9 @@ def gae_row(rewards_T: Sequence[float], values_T: Sequence[float], *, gamma: flo
 
 
 def overlong_penalty(length: int, *, max_tokens: int, penalty_tokens: int) -> float:
-    """DAPO's soft overlong penalty, in [-1, 0]: arXiv:2503.14476, equation 13.
+    """Return DAPO's soft overlong penalty, in [-1, 0]: arXiv:2503.14476, equation 13.
 
-    0 up to max_tokens - penalty_tokens, then falling linearly to -1 at max_tokens.
+    It is 0 up to max_tokens - penalty_tokens, then falls linearly to -1 at max_tokens.
 
     Example:
         >>> overlong_penalty(95, max_tokens=100, penalty_tokens=10)

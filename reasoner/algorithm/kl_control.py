@@ -19,18 +19,18 @@ from reasoner.config.sections import AlgorithmSection
 
 @dataclass(kw_only=True)
 class KLState:
-    """What KL control keeps from step to step."""
+    """State of KL control from step to step."""
 
     coef: float | None = None
-    """Present coefficient; None: that of the config."""
+    """Current coefficient; None: the config's."""
     last_within: int = 0
-    """Steps done by the newest policy whose KL was measured and within the budget."""
+    """Number of steps done by the newest policy whose KL was measured and within the budget."""
     over_budget: bool = False
-    """True once the KL exceeded the budget."""
+    """True once the KL has exceeded the budget."""
 
 
 class KLControl:
-    """The coefficient of the KL penalty from step to step, and the KL budget. Updates its KLState in place."""
+    """Coefficient of the KL penalty from step to step, and the KL budget. Updates its KLState in place."""
 
     def __init__(self, section: AlgorithmSection, state: KLState) -> None:
         self._section = section
@@ -38,16 +38,16 @@ class KLControl:
 
     @property
     def coef(self) -> float:
-        """Present coefficient."""
+        """Current coefficient."""
         return self._section.kl_coef if self.state.coef is None else self.state.coef
 
     @property
     def loss_coef(self) -> float:
-        """Coefficient of the loss term; 0 where the KL is in the reward."""
+        """Coefficient of the loss term; 0 if the KL is in the reward."""
         return self.coef if self._section.kl_in == "loss" else 0.0
 
     def estimate(self, batch: Batch, estimator: Estimator) -> Batch:
-        """Advantages, with the KL taken off the rewards where it belongs there."""
+        """Compute the advantages, with the KL penalty subtracted from the rewards if the config puts it there."""
         options = dict(self._section.advantage_options)
         if self._section.kl_in == "reward" and self.coef > 0:
             if "kl_coef" in inspect.signature(estimator.function).parameters:
@@ -57,9 +57,13 @@ class KLControl:
         return estimator.function(batch, **options)
 
     def update(self, batch: Batch, *, step: int) -> dict[str, float]:
-        """Measure the batch's KL, adapt the coefficient for the next step, watch the budget.
+        """Measure the batch's KL, adapt the coefficient for the next step, and check the budget.
 
-        The KL is that of the policy that sampled the batch: the policy after step - 1, on the rows that are trained on.
+        The KL is that of the policy that sampled the batch, i.e. after step - 1, averaged over the rows that are
+        trained on.
+
+        Returns:
+            Metrics kl/ref, kl/coef and kl/penalty; empty without reference log-probabilities.
         """
         if batch.ref_logprobs_N is None:
             return {}
@@ -79,7 +83,7 @@ class KLControl:
 
 
 def row_kl(batch: Batch) -> Tensor:
-    """[B] float64 sum over a row's trained tokens of log policy - log ref: the k1 estimate in nats a completion."""
+    """Return [B] float64 sums over a row's trained tokens of log policy - log ref: the k1 estimate in nats per row."""
     assert batch.ref_logprobs_N is not None
     policy_N = batch.old_logprobs_N if batch.old_logprobs_N is not None else batch.rollout_logprobs_N
     gap_N = torch.where(batch.loss_mask_N, (policy_N - batch.ref_logprobs_N).double(), 0.0)

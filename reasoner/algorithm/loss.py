@@ -1,7 +1,7 @@
 """Policy and value losses. Letters: B rows, N completion tokens of all rows.
 
 Every loss is a sum of `weights_N * loss_N`. The weights are set once for the whole optimizer step by
-`weights.token_weights`, so a micro-batch only adds its part and nothing is divided twice. `POLICY_LOSSES` here,
+`token_weights.token_weights`, so a micro-batch only adds its part and nothing is divided twice. `POLICY_LOSSES` here,
 `IMPORTANCE` in importance.py and `KL` in kl.py map config names to functions; docs/papers.md maps papers to names.
 """
 
@@ -22,19 +22,19 @@ from verifiers import JSON
 
 
 class TokenLoss(NamedTuple):
-    """A loss a token, and detached metrics a token to be averaged over trained tokens."""
+    """Per-token loss, and detached per-token metrics to be averaged over trained tokens."""
 
     loss_N: Tensor
     metrics: Mapping[str, Tensor]
 
 
 class LossTerms(NamedTuple):
-    """A micro-batch's share of the step's loss, and of its metrics."""
+    """A micro-batch's contribution to the step's loss and metrics."""
 
     loss: Tensor
     """Scalar; the step's loss is the sum over its micro-batches."""
     metrics: Mapping[str, Tensor]
-    """Sums over trained tokens, `tokens` their number: see `token_means`. Names that end in `_max` are maxima."""
+    """Sums over trained tokens, and their number as `tokens` (see `token_means`). Names ending in `_max` are maxima."""
 
 
 PolicyLoss = Callable[..., TokenLoss]
@@ -55,11 +55,14 @@ def clip(
     clip_high: float = 0.2,
     dual_clip: float | None = None,
 ) -> TokenLoss:
-    """Clipped surrogate: -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) with r = policy / old.
+    """Compute the clipped surrogate: -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) with r = policy / old.
 
     PPO, arXiv:1707.06347, equation 7; clip_high > clip_low is DAPO's clip-higher (arXiv:2503.14476, equation 10).
-    dual_clip > 1 bounds the loss of a negative advantage by -dual_clip * A (Ye et al., arXiv:1912.09729): without it
-    a token that became much likelier since it was sampled pulls without bound.
+    dual_clip > 1 bounds the loss of a negative advantage by -dual_clip * A (Ye et al., arXiv:1912.09729). Without it
+    the gradient of a token that became much likelier since sampling is unbounded.
+
+    Raises:
+        ValueError: a bound is out of range.
     """
     bounds = _Bounds(clip_low, clip_high, dual_clip)
     return _clipped(logprobs_N - old_logprobs_N, advantages_N, bounds)
@@ -75,9 +78,9 @@ def gspo(
     clip_low: float = 3e-4,
     clip_high: float = 4e-4,
 ) -> TokenLoss:
-    """GSPO: one ratio a sequence, the geometric mean of its token ratios (arXiv:2507.18071, equations 5 and 7).
+    """Compute GSPO: one ratio per sequence, the geometric mean of its token ratios (arXiv:2507.18071, eq. 5 and 7).
 
-    Every token of a row carries the row's loss: use it with aggregation "sequence". Default range: section 5.1.
+    Every token of a row has the row's loss, so use it with aggregation "sequence". Default range: section 5.1.
     """
     log_ratio_N = row_mean(logprobs_N - old_logprobs_N, row_N, loss_mask_N)
     return _clipped(log_ratio_N, advantages_N, _Bounds(clip_low, clip_high))
@@ -93,9 +96,9 @@ def gspo_token(
     clip_low: float = 3e-4,
     clip_high: float = 4e-4,
 ) -> TokenLoss:
-    """GSPO-token: the sequence's ratio in value, each token's own gradient (arXiv:2507.18071, equations 13 and 14).
+    """Compute GSPO-token: the sequence's ratio as value, with per-token gradients (arXiv:2507.18071, eq. 13 and 14).
 
-    Equal to GSPO in value and gradient where all advantages of a row are equal; made for those that are not.
+    Equal to GSPO in value and gradient if all advantages of a row are equal; intended for those that differ.
     """
     sequence_N = row_mean(logprobs_N - old_logprobs_N, row_N, loss_mask_N).detach()
     log_ratio_N = sequence_N + logprobs_N - logprobs_N.detach()
@@ -111,13 +114,13 @@ def cispo(
     *,
     ratio_max: float = 5.0,
 ) -> TokenLoss:
-    """CISPO: -sg(min(r, ratio_max)) A log policy; every token keeps a gradient (arXiv:2506.13585, equations 4 and 5).
+    """Compute CISPO: -sg(min(r, ratio_max)) A log policy; every token keeps a gradient (arXiv:2506.13585, eq. 4 and 5).
 
-    ratio_max bounds the ratio itself (the paper's 1 + epsilon_high); no lower bound, as in the paper. The default is
-    the largest of the range studied in ScaleRL (arXiv:2510.13786).
+    ratio_max bounds the ratio itself (the paper's 1 + epsilon_high); there is no lower bound, as in the paper. The
+    default is the largest value of the range studied in ScaleRL (arXiv:2510.13786).
     """
     if not ratio_max > 0:
-        raise ValueError(f"ratio_max must be above 0; got {ratio_max}. Mend algorithm.loss_options.")
+        raise ValueError(f"ratio_max must be above 0; got {ratio_max}. Fix algorithm.loss_options.")
     ratio_N = torch.exp(logprobs_N - old_logprobs_N).detach()
     bounded_N = (ratio_N > ratio_max).float()
     return TokenLoss(
@@ -129,7 +132,7 @@ def cispo(
 def reinforce(
     logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor, row_N: Tensor, loss_mask_N: Tensor
 ) -> TokenLoss:
-    """REINFORCE: -A log policy (Williams 1992, equation 11); no ratio, so exact for one update a batch."""
+    """Compute REINFORCE: -A log policy (Williams 1992, equation 11). No ratio, so exact for one update per batch."""
     return TokenLoss(-advantages_N * logprobs_N, {"policy/ratio": torch.exp(logprobs_N - old_logprobs_N).detach()})
 
 
@@ -143,9 +146,9 @@ def _clipped(log_ratio_N: Tensor, advantages_N: Tensor, bounds: _Bounds) -> Toke
     if bounds.low < 0 or bounds.high < 0 or (bounds.dual is not None and bounds.dual <= 1 + bounds.high):
         raise ValueError(
             "clip_low and clip_high must be >= 0 and dual_clip > 1 + clip_high;"
-            f" got {bounds.low}, {bounds.high}, {bounds.dual}. Mend algorithm.loss_options."
+            f" got {bounds.low}, {bounds.high}, {bounds.dual}. Fix algorithm.loss_options."
         )
-    # a token without advantage has loss and gradient 0, even where its ratio is infinite
+    # a token with zero advantage has loss and gradient 0, even if its ratio is infinite
     ratio_N = torch.exp(torch.where(advantages_N == 0, 0.0, log_ratio_N))
     taken_N = ratio_N if bounds.dual is None else ratio_N.clamp(max=bounds.dual)
     inside_N = ratio_N.clamp(1 - bounds.low, 1 + bounds.high)
@@ -171,7 +174,7 @@ POLICY_LOSSES: Mapping[str, PolicyLoss] = {
 }
 
 
-# -------------------------------------------------------------------------------------------------- all together
+# ------------------------------------------------------------------------------------------------- the total loss
 
 
 def policy_loss(
@@ -187,25 +190,26 @@ def policy_loss(
     kl_coef: float = 0.0,
     entropy_coef: float = 0.0,
 ) -> LossTerms:
-    """Sum over trained tokens of weight * (importance * surrogate + kl_coef * KL - entropy_coef * entropy).
+    """Compute the sum over trained tokens of weight * (importance * surrogate + kl_coef * KL - entropy_coef * entropy).
 
-    Where the batch has no old_logprobs, the trainer's own detached log-probabilities stand for them: with one update a
-    batch they are equal by construction. A masked token takes part in nothing: whatever its log-probabilities,
-    advantage or entropy hold, its gradient is exactly 0.
+    If the batch has no old_logprobs, the trainer's own detached log-probabilities are used: with one update per batch
+    they are equal by construction. A masked token has no effect: whatever its log-probabilities, advantage or entropy,
+    its gradient is exactly 0.
 
     Args:
-        logprobs_N: [N] the trainer's, with gradient.
-        entropy_N: [N] nats; must carry a gradient where entropy_coef > 0.
-        batch: a whole step's rows or a micro-batch of them, with advantages_N.
+        logprobs_N: [N] log-probabilities of the trainer, with gradient.
+        entropy_N: [N] entropies in nats; must have a gradient if entropy_coef > 0.
+        batch: rows of a whole step or a micro-batch of them, with advantages_N.
         loss: a name of POLICY_LOSSES, or `module:attribute`.
-        loss_options: its keyword options.
+        loss_options: keyword options of the loss.
         importance: a name of IMPORTANCE, or `module:attribute`.
-        importance_options: its keyword options.
+        importance_options: keyword options of the importance correction.
         kl: a name of KL.
-        kl_coef: > 0: needs batch.ref_logprobs_N.
-        entropy_coef: > 0: rewards entropy.
+        kl_coef: coefficient of the KL term; > 0 needs batch.ref_logprobs_N.
+        entropy_coef: coefficient of the entropy bonus.
     Raises:
-        ValueError: something that a coefficient asks for is missing, or a name or option is unknown.
+        ValueError: a needed tensor or gradient is missing.
+        ConfigError: a name or option is unknown.
     """
     if batch.advantages_N is None:
         raise ValueError("advantages_N must be set before the loss; got None. Run an advantage estimator first.")
@@ -236,8 +240,8 @@ def policy_loss(
     if entropy_coef > 0:
         if logprobs_N.requires_grad and not entropy_N.requires_grad:
             raise ValueError(
-                "entropy_N must carry a gradient where entropy_coef > 0; it is detached, and the bonus would do"
-                " nothing. Call logprobs_and_entropy with entropy_gradient=True."
+                "entropy_N must have a gradient if entropy_coef > 0; it is detached, so the entropy bonus would have no"
+                " effect. Call logprobs_and_entropy with entropy_gradient=True."
             )
         loss_N = loss_N - entropy_coef * entropy_N
     total = (batch.weights_N * torch.where(mask_N, loss_N, 0.0)).sum()
@@ -246,12 +250,12 @@ def policy_loss(
 
 def _ref_logprobs(batch: Batch) -> Tensor:
     if batch.ref_logprobs_N is None:
-        raise ValueError("ref_logprobs_N must be set where kl_coef > 0; got None. Annotate the batch first.")
+        raise ValueError("ref_logprobs_N must be set if kl_coef > 0; got None. Annotate the batch first.")
     return batch.ref_logprobs_N
 
 
 def _gap_metrics(log_gap_N: Tensor, importance_N: Tensor) -> dict[str, Tensor]:
-    """How far the engine's log-probabilities are from the trainer's at the same weights.
+    """Compare the engine's log-probabilities with the trainer's for the same weights.
 
     gap/kl is the k3 estimate of KL(engine || trainer), >= 0.
     """
@@ -274,7 +278,7 @@ def _largest(log_gap_N: Tensor) -> Tensor:
 
 
 def merge_metrics(into: dict[str, float], metrics: Mapping[str, Tensor | float]) -> None:
-    """Add a micro-batch's metrics: sums are added, names that end in `_max` keep the larger."""
+    """Add a micro-batch's metrics to `into`: sums are added, names that end in `_max` keep the larger value."""
     for name, value in metrics.items():
         if name.endswith("_max"):
             into[name] = max(into.get(name, float("-inf")), float(value))
@@ -283,7 +287,7 @@ def merge_metrics(into: dict[str, float], metrics: Mapping[str, Tensor | float])
 
 
 def token_means(sums: Mapping[str, float]) -> dict[str, float]:
-    """Means over trained tokens out of merged sums; maxima as they are."""
+    """Divide merged sums by the number of trained tokens; maxima are unchanged."""
     tokens = max(1.0, sums.get("tokens", 0.0))
     return {
         name: value if name.endswith("_max") else value / tokens for name, value in sums.items() if name != "tokens"
@@ -294,15 +298,14 @@ def token_means(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def value_loss(values_N: Tensor, batch: Batch, *, clip_range: float | None = 0.2) -> LossTerms:
-    """Sum over trained tokens of weight * max((V - R)^2, (clip(V, V_old +- clip_range) - R)^2) / 2.
+    """Compute the sum over trained tokens of weight * max((V - R)^2, (clip(V, V_old +- clip_range) - R)^2) / 2.
 
-    The clipping is that of the reference implementation of PPO (Engstrom et al., arXiv:2005.12729, section 3);
-    clip_range None: plain squared error.
+    The clipping follows the reference implementation of PPO (Engstrom et al., arXiv:2005.12729, section 3).
 
     Args:
-        values_N: [N] of the value head, with gradient.
-        batch: with returns_N, and values_N as they were before the step where clip_range is set.
-        clip_range: in units of the reward.
+        values_N: [N] predictions of the value head, with gradient.
+        batch: rows with returns_N, and with values_N from before the step.
+        clip_range: in units of the reward; None: plain squared error.
     Raises:
         ValueError: returns or old values are missing.
     """
@@ -328,7 +331,7 @@ def value_loss(values_N: Tensor, batch: Batch, *, clip_range: float | None = 0.2
 
 
 def explained_variance(metrics: Mapping[str, float]) -> float:
-    """1 - Var(R - V) / Var(R) from a step's metrics of `value_loss`: 1 perfect, 0 no better than a constant.
+    """Return 1 - Var(R - V) / Var(R) from a step's metrics of `value_loss`: 1 perfect, 0 no better than a constant.
 
     NaN where the returns do not vary.
 

@@ -17,23 +17,23 @@ from reasoner.config.stage import StageConfig
 
 
 class TokenScores(NamedTuple):
-    """What a forward pass says of the completion tokens of a micro-batch."""
+    """Scores of a micro-batch's completion tokens from one forward pass."""
 
     logprobs_N: Tensor
     """[N] log-probabilities under the sampling temperature, with gradient in training."""
     entropy_N: Tensor
     """[N] entropy of the next-token distribution in nats."""
     rewards_BK: Tensor | None = None
-    """[B, heads] of a reward model: read at each row's last token."""
+    """[B, heads] rewards of a reward model, read at each row's last token."""
     values_N: Tensor | None = None
-    """[N] of a value model: read at the position that predicts each token."""
+    """[N] values of a value model, read at the position that predicts each token."""
 
 
 Objective = Callable[[TokenScores, Batch], LossTerms]
 
 
 def loss_needs(config: StageConfig) -> frozenset[str]:
-    """What the loss wants annotated: old log-probabilities only where several updates share a batch."""
+    """Return the annotations that the loss needs; old log-probabilities only if several updates share a batch."""
     needs: set[str] = set()
     if config.optim.updates_per_step * config.optim.inner_epochs > 1:
         needs.add("old_logprobs")
@@ -43,7 +43,7 @@ def loss_needs(config: StageConfig) -> frozenset[str]:
 
 
 def make_objective(config: StageConfig, *, kl_coef: float | None = None) -> Objective:
-    """The config's policy loss as a function of a micro-batch; kl_coef None: the config's."""
+    """Build the config's policy loss as a function of a micro-batch. kl_coef None: the config's coefficient."""
     algorithm = config.algorithm
     coef = algorithm.kl_coef if kl_coef is None else kl_coef
 
@@ -65,11 +65,11 @@ def make_objective(config: StageConfig, *, kl_coef: float | None = None) -> Obje
 
 
 def check_algorithm(config: StageConfig) -> None:
-    """Take the loss of one made-up group, so that a wrong name or option is found before anything is sampled.
+    """Compute the loss of one made-up group, to find wrong names or options before anything is sampled.
 
     Raises:
-        ConfigError: an estimator, loss or correction that there is not, an option that it does not take, or a loss
-            whose gradient is 0 though rewards differ.
+        ConfigError: an estimator, loss or correction does not exist or does not accept an option, or the loss has zero
+            gradient although the rewards differ.
     """
     rows = max(2, config.rollout.group_size)
     zeros_N = torch.zeros(rows)
@@ -98,7 +98,7 @@ def check_algorithm(config: StageConfig) -> None:
     if advantages_N is not None and advantages_N.any() and not gradient_N.any():
         raise ConfigError(
             "no-effect",
-            f"algorithm.loss {config.algorithm.loss!r} must have a gradient where advantages are not 0; on a group of"
+            f"algorithm.loss {config.algorithm.loss!r} must have a gradient where advantages are not 0; on a group with"
             f" rewards 0 and 1 it has none, with loss_options {dict(config.algorithm.loss_options)} and importance"
-            f" {config.algorithm.importance!r} {dict(config.algorithm.importance_options)}.",
+            f" {config.algorithm.importance!r} {dict(config.algorithm.importance_options)}. Change one of them.",
         )

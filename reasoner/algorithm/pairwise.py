@@ -1,10 +1,10 @@
 """Losses on pairs of completions: Bradley-Terry for reward models, the DPO family for policies. Letters: C pairs.
 
-Every function gives one loss a pair; the caller weighs each by 1 / pairs of the whole optimizer step, so that a
-micro-batch only adds its part. `target` is the chance that the first completion of a pair is the better one: 1 as
-labelled, 0.5 for a tie, a judge's probability of it in between (Bai et al., arXiv:2212.08073, section 4.1; Lee et al.,
-arXiv:2309.00267). Every loss is the expectation over the label (of ipo, up to a constant), so that it needs no other
-form for such targets. docs/papers.md maps papers to names.
+Every function returns one loss per pair. The caller weighs each by 1 / (number of pairs in the optimizer step), so that
+micro-batches are only summed. `target` is the probability that the first completion of a pair is the better one: 1 for
+a label, 0.5 for a tie, a judge's probability in between (Bai et al., arXiv:2212.08073, section 4.1; Lee et al.,
+arXiv:2309.00267). Every loss is the expectation over the label (for ipo up to a constant), so soft targets need no
+other formula. docs/papers.md maps papers to names.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ from torch.nn.functional import logsigmoid, relu
 def bradley_terry(
     first_C: Tensor, second_C: Tensor, target_C: Tensor, *, margin_C: Tensor | float = 0.0, centre_coef: float = 0.0
 ) -> Tensor:
-    """-t log s(d - m) - (1 - t) log s(-d - m) + centre_coef * (first + second)^2, d = first - second, s the sigmoid.
+    """Compute the Bradley-Terry loss of each pair, with an optional margin and centring term.
 
-    The likelihood of Bradley and Terry 1952 as used by Ouyang et al., arXiv:2203.02155, equation 1. The margin is that
-    of Touvron et al., arXiv:2307.09288, equation 2: it only ever asks for more. The last term centres rewards on zero
-    (Eisenstein et al., arXiv:2312.09244, section 3.1). A tie (t = 0.5) pulls both rewards together and has no margin.
+    -t log s(d - m) - (1 - t) log s(-d - m) + centre_coef * (first + second)^2, where d = first - second, s is the
+    sigmoid, t the target and m the margin.
+
+    The likelihood is that of Bradley and Terry 1952 as used by Ouyang et al., arXiv:2203.02155, equation 1. The margin
+    m is that of Touvron et al., arXiv:2307.09288, equation 2: it can only increase the loss. The last term centres
+    rewards on zero (Eisenstein et al., arXiv:2312.09244, section 3.1). A tie (t = 0.5) pulls both rewards together and
+    has no margin.
 
     Args:
         first_C: [C] rewards of the first completions, with gradient.
         second_C: [C] rewards of the second.
-        target_C: [C] chance that the first is better.
-        margin_C: >= 0, in units of the reward.
+        target_C: [C] probability that the first is better.
+        margin_C: >= 0, in units of the reward; ignored for ties.
         centre_coef: >= 0; 0.01 in the paper.
     Returns:
         [C] losses.
@@ -47,13 +51,13 @@ def bradley_terry(
 
 
 class PairScores(NamedTuple):
-    """What a DPO loss sees of each pair; the log-ratio is log policy - log ref of a whole completion."""
+    """Scores of each pair for a DPO loss. A log-ratio is log policy - log ref of a whole completion."""
 
     first_C: Tensor
     """[C] log-ratio of the first completion, with gradient."""
     second_C: Tensor
     first_tokens_C: Tensor
-    """[C] trained tokens of the first completion."""
+    """[C] number of trained tokens of the first completion."""
     second_tokens_C: Tensor
     target_C: Tensor
 
@@ -63,10 +67,11 @@ DpoLoss = Callable[..., Tensor]
 
 
 def sigmoid(scores: PairScores, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
-    """-t log s(beta d) - (1 - t) log s(-beta d), d the difference of log-ratios: DPO, arXiv:2305.18290, equation 7.
+    """Compute the DPO loss of each pair: arXiv:2305.18290, equation 7.
 
-    label_smoothing e takes every label for wrong with chance e: t becomes (1 - e) t + e (1 - t) ("conservative DPO",
-    Mitchell 2023, "A note on DPO with noisy preferences").
+    -t log s(beta d) - (1 - t) log s(-beta d), where d is the difference of log-ratios and s the sigmoid.
+    With label_smoothing e every label is assumed wrong with probability e: t becomes (1 - e) t + e (1 - t)
+    ("conservative DPO", Mitchell 2023, "A note on DPO with noisy preferences").
     """
     scaled_C = beta * (scores.first_C - scores.second_C)
     target_C = (1 - label_smoothing) * scores.target_C + label_smoothing * (1 - scores.target_C)
@@ -74,9 +79,12 @@ def sigmoid(scores: PairScores, *, beta: float, label_smoothing: float = 0.0) ->
 
 
 def robust(scores: PairScores, *, beta: float, label_smoothing: float = 0.1) -> Tensor:
-    """Unbiased under labels flipped with chance label_smoothing < 0.5: arXiv:2403.00409, equation 12.
+    """Compute a DPO loss that is unbiased if labels are flipped with probability e: arXiv:2403.00409, equation 12.
 
-    ((1 - e) L(label) - e L(flipped label)) / (1 - 2 e), with L the loss of DPO.
+    ((1 - e) L(label) - e L(flipped label)) / (1 - 2 e), with e = label_smoothing and L the loss of DPO.
+
+    Raises:
+        ValueError: label_smoothing is not in [0, 0.5).
     """
     if not 0 <= label_smoothing < 0.5:
         raise ValueError(f"label_smoothing must be in [0, 0.5) for the robust loss; got {label_smoothing}.")
@@ -86,10 +94,10 @@ def robust(scores: PairScores, *, beta: float, label_smoothing: float = 0.1) -> 
 
 
 def ipo(scores: PairScores, *, beta: float, average: bool = True) -> Tensor:
-    """(d - (2 t - 1) / (2 beta))^2: IPO, arXiv:2310.12036, equation 17, beta its tau.
+    """Compute the IPO loss (d - (2 t - 1) / (2 beta))^2: arXiv:2310.12036, equation 17, where beta is its tau.
 
-    average: log-ratios are means over tokens rather than sums, which keeps 1 / (2 beta) on one scale for every length
-    (as TRL does, after asking the authors).
+    With `average`, log-ratios are means over tokens instead of sums, which keeps the scale of 1 / (2 beta) independent
+    of the length (as in TRL, after asking the authors).
     """
     first_C, second_C = scores.first_C, scores.second_C
     if average:
@@ -99,7 +107,10 @@ def ipo(scores: PairScores, *, beta: float, average: bool = True) -> Tensor:
 
 
 def hinge(scores: PairScores, *, beta: float) -> Tensor:
-    """max(0, 1 - beta d) in the direction of the label: SLiC-HF, arXiv:2305.10425, with DPO's log-ratios (RSO)."""
+    """Compute the hinge loss max(0, 1 - beta d) in the label's direction, with DPO's log-ratios (RSO).
+
+    SLiC-HF, arXiv:2305.10425; for soft targets the expectation over the label.
+    """
     scaled_C = beta * (scores.first_C - scores.second_C)
     return scores.target_C * relu(1 - scaled_C) + (1 - scores.target_C) * relu(1 + scaled_C)
 

@@ -1,4 +1,4 @@
-"""Each token's share in the loss of an optimizer step. Letters: B rows, N completion tokens of all rows."""
+"""Weight of each token in the loss of an optimizer step. Letters: B rows, N completion tokens of all rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from reasoner.config.by_name import named
 def token_weights(
     loss_mask_N: Tensor, row_N: Tensor, *, rows: int, mode: str, max_tokens: int, tokens: int | None = None
 ) -> Tensor:
-    """[N] float32: each token's share in the loss of a whole optimizer step; 0 where masked.
+    """Return [N] float32 weights of the tokens in the loss of a whole optimizer step; 0 where masked.
 
-    | mode       | weight of a trained token            | of                                             |
+    | mode       | weight of a trained token            | source                                         |
     |------------|--------------------------------------|------------------------------------------------|
     | "token"    | 1 / trained tokens of the step       | DAPO, arXiv:2503.14476, equation 12            |
     | "sequence" | 1 / (rows * trained tokens of its row) | GRPO, arXiv:2402.03300, equation 3           |
@@ -23,11 +23,15 @@ def token_weights(
 
     Args:
         loss_mask_N: [N] bool.
-        row_N: [N] the row of each token, ascending.
-        rows: rows of the whole step, over all processes; a row without a trained token counts.
+        row_N: [N] row of each token, ascending.
+        rows: number of rows in the whole step, over all processes; rows without a trained token count.
         mode: one of the above.
-        max_tokens: of a completion; used by "constant" alone.
-        tokens: trained tokens of the whole step, over all processes; None: those of loss_mask_N.
+        max_tokens: token limit of a completion; used only by "constant".
+        tokens: number of trained tokens in the whole step, over all processes; None: those of loss_mask_N.
+    Returns:
+        [N] weights.
+    Raises:
+        ConfigError: there is no such mode.
 
     Example:
         >>> mask, row = torch.tensor([True, True, True, True]), torch.tensor([0, 0, 0, 1])

@@ -21,7 +21,7 @@ ENGINES: Mapping[str, str] = {
     "hf": "reasoner.engine.hf:HfEngine",
 }
 SHARED = ("model_path", "dtype", "max_model_len", "seed", "model")
-"""Keyword arguments that every engine is made with (`model` where it shares one); the others are its options."""
+"""Keyword arguments that every engine is built with (`model` only if `shares_model`); all others are its options."""
 
 
 def open_engine(
@@ -37,16 +37,16 @@ def open_engine(
     """Start an engine.
 
     Args:
-        name: "vllm", "vllm-server", "hf", or `module:attribute` of a class of one's own.
+        name: "vllm", "vllm-server", "hf", or `module:attribute` of the user's own class.
         model_path: model folder or hub name; the tokenizer is read from there too.
         dtype: "float32" or "bfloat16".
-        max_model_len: tokens of prompt and completion together.
-        seed: of the engine itself; each request brings its own.
-        model: the trainer's live model, for an engine that shares it instead of holding a copy of its own.
-        **options: the engine's own.
+        max_model_len: most tokens of prompt and completion together.
+        seed: seed of the engine itself; each request has its own seed.
+        model: the trainer's live model, for an engine that shares it instead of loading a copy.
+        **options: options of this engine.
     Raises:
-        ConfigError: no such engine or option.
-        EngineError: it cannot start here; says what to install or change.
+        ConfigError: there is no such engine or option.
+        EngineError: the engine cannot start here; the message says what to install or change.
     """
     cls = engine_class(name, options)
     shared = {"model_path": local_model(model_path), "dtype": dtype, "max_model_len": max_model_len, "seed": seed}
@@ -54,10 +54,10 @@ def open_engine(
 
 
 def engine_class(name: str, options: Mapping[str, object]) -> type[Engine]:
-    """The class of an engine, which takes these options; nothing is started.
+    """Find the class of an engine and check the options against its signature. Nothing is started.
 
     Raises:
-        ConfigError: no such engine or option, or a value of another kind.
+        ConfigError: there is no such engine or option, or a value has the wrong type.
     """
     found: object = named(ENGINES, name, "engine")
     cls = load_attribute(found) if isinstance(found, str) else found

@@ -1,4 +1,4 @@
-"""What every engine does: sample completions, take new weights, prove that they took effect."""
+"""Interface of all engines: sample completions, load new weights, score a text to prove that they took effect."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ NamedTensors = Iterable[tuple[str, "torch.Tensor"]]
 
 
 class EngineError(ReasonerError, RuntimeError):
-    """The engine could not be started, died, or does not hold the weights that it was given."""
+    """The engine could not be started, died, or does not have the weights that were sent to it."""
 
 
 class Finished(NamedTuple):
-    """One finished request."""
+    """A completion and the request it belongs to."""
 
-    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  (a request has no other name)
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]  (overrides tuple.index on purpose)
     """Position in the requests given to `generate`."""
     completion: Completion
 
 
 class Engine(ABC):
-    """Samples from the policy. One contract test covers every implementation.
+    """Sampler of the policy. One contract test covers every implementation.
 
-    A subclass anywhere is an engine too: `engine.name: package.module:Class` or `path/to/file.py:Class`. It is made
+    The user's own subclass can be used too: `engine.name: package.module:Class` or `path/to/file.py:Class`. It is built
     with the keywords model_path, dtype, max_model_len and seed, and with `engine.options`.
     """
 
     shares_model: ClassVar[bool] = False
-    """True: it is also given `model`, the trainer's live one, unless that is sharded (None)."""
+    """True if the constructor also takes `model`: the trainer's live model, or None if that is sharded."""
 
     @abstractmethod
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
@@ -46,30 +46,34 @@ class Engine(ABC):
         bit for bit.
 
         Raises:
-            EngineError: a prompt plus max_tokens does not fit the context, or the engine died.
+            EngineError: a prompt plus max_tokens exceeds the context, or the engine died.
         """
 
     @abstractmethod
     def load_weights(self, weights: NamedTensors, version: int) -> str:
-        """Replace the weights in place and drop every cache that depends on the old ones.
+        """Replace the weights in place and clear every cache that depends on the old ones.
 
         Args:
-            weights: Hugging Face names and tensors of the full model (adapters merged), tied ones once.
-            version: stamped on completions from now on.
+            weights: Hugging Face names and tensors of the full model, adapters merged, tied tensors listed once.
+            version: policy version written into all completions from now on.
         Returns:
-            A checksum of what arrived: `reasoner.engine.check.checksum` of the same tensors.
+            Checksum of the received tensors, as computed by `reasoner.engine.check.checksum`.
         """
 
     @abstractmethod
     def score(self, token_ids: Sequence[int]) -> list[float]:
-        """[T-1] log-probability of each token given those before it, at temperature 1 (the sync probe)."""
+        """Return [T-1] log-probabilities of each token given those before it, at temperature 1 (the sync probe)."""
 
     def choose(self, prompts: Sequence[Sequence[int]], choices: Mapping[str, Sequence[int]]) -> list[list[float]]:
-        """[prompts][choices] chance of each continuation, of these alone: exp(l_i) / sum of exp(l_j), at temperature 1.
+        """Return the probability of each choice as a continuation, normalized over the choices, at temperature 1.
+
+        With l_i the log-probability of choice i, its probability is exp(l_i) / sum of exp(l_j).
 
         Args:
             prompts: token ids.
-            choices: text and token ids of what may follow each of them.
+            choices: text and token ids of the possible continuations.
+        Returns:
+            [prompts][choices] probabilities.
         """
         return [
             among([math.fsum(self.score([*prompt, *choice])[-len(choice) :]) for choice in choices.values()])
@@ -78,15 +82,15 @@ class Engine(ABC):
 
     @abstractmethod
     def sleep(self) -> None:
-        """Free the accelerator for the trainer, where the engine can; `load_weights` wakes it."""
+        """Free accelerator memory for the trainer, if the engine can. `load_weights` wakes the engine again."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release processes and memory. Idempotent."""
+        """Stop processes and free memory. Idempotent."""
 
 
 def among(logprobs: Sequence[float]) -> list[float]:
-    """Log-probabilities as chances that sum to one.
+    """Convert log-probabilities to probabilities that sum to one (softmax).
 
     Example:
         >>> among([-2.0, -2.0])
@@ -98,7 +102,7 @@ def among(logprobs: Sequence[float]) -> list[float]:
 
 
 class NoEngine(Engine):
-    """Of a stage that samples nothing."""
+    """The engine of a stage that samples nothing."""
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
         raise EngineError("this stage has no engine: it samples nothing and has no problems to evaluate on.")
@@ -110,10 +114,10 @@ class NoEngine(Engine):
         raise EngineError("this stage has no engine to score with.")
 
     def sleep(self) -> None:
-        """Nothing to free."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """Do nothing."""
 
 
 def most_tokens(request: Request, params: SamplingParams) -> int:
@@ -127,15 +131,15 @@ def stop_strings(request: Request, params: SamplingParams) -> tuple[str, ...]:
 
 
 def check_requests(requests: Sequence[Request], params: SamplingParams, *, limit: int) -> None:
-    """Raise where a request is empty or does not fit the context.
+    """Check that every request has a prompt and fits the context.
 
     Raises:
-        EngineError: names its length and what to change.
+        EngineError: one does not; the message gives its length and what to change.
     """
     for request in requests:
         length, tokens = len(request.prompt_ids), most_tokens(request, params)
         if not 0 < length <= limit - tokens:
             raise EngineError(
-                f"a prompt must hold at least one token and, with max_tokens={tokens}, fit the context of"
-                f" {limit}; got {length} tokens. Lower rollout.max_tokens or shorten the prompt."
+                f"a prompt must have at least one token and, with max_tokens={tokens}, fit the context of"
+                f" {limit} tokens; got {length} tokens. Lower rollout.max_tokens or shorten the prompt."
             )

@@ -1,4 +1,4 @@
-"""Proof that the engine holds the trainer's weights: a checksum of what arrived, and a probe scored by both sides."""
+"""Check that the engine has the trainer's weights: a checksum of the received bytes, and a probe scored by both."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from reasoner.config.tolerances import TOLERANCES
 from reasoner.engine.base import EngineError, NamedTensors
 
 PIECE = 1 << 22
-"""Values of a tensor that are summed at a time."""
+"""Number of values of a tensor that are summed at a time."""
 
 PROBE_TOKENS = 160
-"""Longer than one KV block: 16 tokens on CUDA, 128 on vLLM's CPU build."""
+"""Length of the probe. Longer than one KV block: 16 tokens on CUDA, 128 on vLLM's CPU build."""
 
 
 def checksum(weights: NamedTensors) -> str:
-    """Digest of names, shapes, dtypes and contents, whatever the order."""
+    """Return a digest of the names, shapes, dtypes and contents of tensors, independent of their order."""
     total = Checksum()
     for name, tensor in weights:
         total.add(name, tensor)
@@ -28,30 +28,30 @@ def checksum(weights: NamedTensors) -> str:
 
 
 class Checksum:
-    """A checksum that grows while weights pass by: nothing is held, and the sums run where the tensors lie."""
+    """Checksum of a stream of weights. No tensor is kept; sums are computed on the tensor's own device."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Take in one tensor."""
+        """Add one tensor to the checksum."""
         self._parts.append(f"{name} {tuple(tensor.shape)} {tensor.dtype} {_sums(tensor)}")
 
     def over(self, weights: NamedTensors) -> Iterator[tuple[str, Tensor]]:
-        """The same weights, taken in one by one as they are drawn."""
+        """Yield the same weights; each is added to the checksum as it is yielded."""
         for name, tensor in weights:
             self.add(name, tensor)
             yield name, tensor
 
     def digest(self) -> str:
-        """Of everything taken in so far."""
+        """Return the digest of all tensors added so far."""
         return hashlib.blake2b("\n".join(sorted(self._parts)).encode(), digest_size=16).hexdigest()
 
 
 def _sums(tensor: Tensor) -> str:
-    """Two sums over the bits, one weighted by position (Fletcher's idea, modulo 2^64): a changed or moved value shows.
+    """Compute two sums over the bits, the second weighted by position, so that a changed or moved value is detected.
 
-    In pieces, so that the 64-bit copy stays small.
+    The idea is Fletcher's checksum, here modulo 2^64. Sums run over pieces, to keep the 64-bit copy small.
     """
     flat = tensor.detach().contiguous().view(-1)
     bits = flat.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()])
@@ -65,29 +65,29 @@ def _sums(tensor: Tensor) -> str:
 
 
 def probe_ids(vocabulary: int, *, forbidden: Sequence[int] = (), limit: int = PROBE_TOKENS) -> list[int]:
-    """A fixed text of at most `limit` ordinary tokens: the same for every sync of a run."""
+    """Return the probe: at most `limit` ordinary token ids, the same for every sync of a run."""
     allowed = [token for token in range(min(vocabulary, 1000)) if token not in set(forbidden)]
     return [allowed[(7 * i * i + 3 * i + 1) % len(allowed)] for i in range(min(limit, PROBE_TOKENS))]
 
 
 def check_checksum(sent: str, arrived: str) -> None:
-    """Raise where the engine received other bytes than the trainer sent.
+    """Check that the engine received the bytes that the trainer sent.
 
     Raises:
-        EngineError: they differ.
+        EngineError: the checksums differ.
     """
     if sent != arrived:
         raise EngineError(
             f"weights must arrive at the engine as they were sent; checksum {sent} sent, {arrived} arrived."
-            " The transport corrupted or dropped a tensor: the run stops rather than sample from other weights."
+            " The transport corrupted or dropped a tensor. The run stops here instead of sampling from other weights."
         )
 
 
 def check_probe(engine_logprobs: Sequence[float], trainer_logprobs: Sequence[float], dtype: torch.dtype) -> float:
-    """The mean |difference| between both sides' log-probabilities of the probe.
+    """Return the mean |difference| between the two sides' log-probabilities of the probe, in nats per token.
 
     Raises:
-        EngineError: it is above the tolerance of the dtype; names the usual causes.
+        EngineError: it is above the tolerance of the dtype; the message names the usual causes.
     """
     if len(engine_logprobs) != len(trainer_logprobs):
         raise EngineError(f"probe: engine scored {len(engine_logprobs)} tokens, trainer {len(trainer_logprobs)}.")
@@ -102,9 +102,9 @@ def check_probe(engine_logprobs: Sequence[float], trainer_logprobs: Sequence[flo
     allowed = TOLERANCES[str(dtype).removeprefix("torch.")].probe
     if not gap <= allowed:
         raise EngineError(
-            f"after a weight sync engine and trainer must score the probe alike; they differ by {gap:.3g} nats a token"
-            f" on average (at most {allowed:.3g} in {dtype}). The engine does not sample from the trainer's"
-            " weights: a tied head that was not repacked, a stale KV cache, an adapter that was not merged, or another"
-            " model or dtype on one side."
+            f"after a weight sync engine and trainer must score the probe alike; they differ by {gap:.3g} nats per"
+            f" token on average (at most {allowed:.3g} in {dtype}). The engine does not sample from the trainer's"
+            " weights. Possible causes: a tied head that was not repacked, a stale KV cache, an adapter that was not"
+            " merged, or another model or dtype on one side."
         )
     return gap

@@ -1,4 +1,4 @@
-"""What must be set before torch is imported. Importing this module sets nothing."""
+"""Environment variables and imports to set up before torch is imported. Importing this module changes nothing."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from contextlib import contextmanager
 
 
 def prepare_process(*, late: bool = False) -> None:
-    """Set, where unset, the variables that OpenMP, torch and vLLM read once at import. Call before importing torch.
+    """Set the variables that OpenMP, torch and vLLM read once at import, if unset. Call before importing torch.
 
     Without a passive OpenMP wait policy two thread pools on the same cores spin against each other, and vLLM's CPU
-    build becomes 5 to 15 times slower; but a thread that sleeps at once makes the many small operations of a small
-    model a third slower than one that first spins for some 0.2 ms. Half of that cost up to a fifth on one machine;
-    twice as much costs a fifth where two runs share the cores. Without OMP_NUM_THREADS vLLM pins torch to one thread
-    for the whole process.
+    build becomes 5 to 15 times slower. But a thread that sleeps at once makes the many small operations of a small
+    model a third slower than a thread that first spins for about 0.2 ms. On one machine half of that spin time cost up
+    to a fifth; twice as much costs a fifth when two runs share the cores. Without OMP_NUM_THREADS vLLM pins torch to
+    one thread for the whole process.
 
     Args:
-        late: torch is imported already, as in a notebook: set what is still read, for vLLM above all.
+        late: True if torch is already imported, as in a notebook: set the variables that are still read, mainly vLLM's.
 
     Raises:
-        AssertionError: torch is imported already, and `late` does not say so.
+        AssertionError: torch is already imported and `late` is False.
     """
     assert late or sys.modules.get("torch") is None, "prepare_process must run before torch is imported"
     defaults = {
@@ -51,10 +51,10 @@ HUB = "https://huggingface.co"
 
 
 def go_offline_where_cut_off() -> None:
-    """Set HF_HUB_OFFLINE, where unset, if the hub's name cannot be resolved: its client would retry for half a minute.
+    """Set HF_HUB_OFFLINE, if unset and the hub's name cannot be resolved: its client would retry for half a minute.
 
-    Models and data that are in the cache are then taken from there, and others refused at once. Call before anything
-    imports the hub's client. Behind a proxy names need not resolve here: nothing is set.
+    Cached models and data are then used, and others are refused at once. Call before anything imports the hub's client.
+    Nothing is set behind a proxy, where names need not resolve on this machine.
     """
     import socket
     from urllib.parse import urlsplit
@@ -67,19 +67,19 @@ def go_offline_where_cut_off() -> None:
         socket.getaddrinfo(host, 443)
     except socket.gaierror:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    except (OSError, ValueError):  # whatever else the client itself will say of it
+    except (OSError, ValueError):  # leave any other problem to the client's own error message
         return
 
 
 UNUSED = {"sklearn": "is_sklearn_available", "scipy": "is_scipy_available"}
-"""Packages that transformers imports where it finds them, by the function that it asks."""
+"""Packages that transformers imports if they are installed, with the function that checks for each."""
 
 
 def skip_unused_packages() -> None:
-    """Let transformers do without scikit-learn and SciPy: it imports them for assisted generation and object detection.
+    """Make transformers ignore scikit-learn and SciPy, which it imports for assisted generation and object detection.
 
-    Where they are installed they are a fifth of what starting a run imports. Others import them as ever: transformers
-    asks once, here, while they cannot be found.
+    If installed, they take a fifth of the import time of a run. Other code can still import them: transformers checks
+    only once, here, while they are hidden.
     """
     with without(*UNUSED) as hidden:
         from transformers.utils import import_utils
@@ -90,10 +90,10 @@ def skip_unused_packages() -> None:
 
 @contextmanager
 def without(*packages: str) -> Iterator[list[str]]:
-    """Import in this block as if these packages were not installed; hands out those of them that are not there yet."""
+    """Hide packages within this block, as if they were not installed. Yields those that were not imported before."""
     hidden = [package for package in packages if package not in sys.modules]
     for package in hidden:
-        sys.modules[package] = None  # pyright: ignore[reportArgumentType]  (how Python says that there is none)
+        sys.modules[package] = None  # pyright: ignore[reportArgumentType]  (Python's way to block an import)
     try:
         yield hidden
     finally:
@@ -103,11 +103,11 @@ def without(*packages: str) -> Iterator[list[str]]:
 
 @contextmanager
 def imported_for_good() -> Iterator[None]:
-    """Import heavy packages in this block, which the garbage collector then leaves alone for as long as they are held.
+    """Import heavy packages in this block; the garbage collector ignores them from then on.
 
-    Hundreds of thousands of objects that never become garbage would be walked time and again: 0.4 s of CPU at each
-    full collection after vLLM's import, and a third of what starting an engine takes. Garbage from before the block
-    is collected first; cycles that are in use at its end are not found later (`gc.freeze`).
+    Otherwise it would repeatedly walk hundreds of thousands of objects that never become garbage: 0.4 s of CPU at each
+    full collection after vLLM's import, and a third of the time to start an engine. Garbage from before the block is
+    collected first. Cycles alive at the end of the block are never collected (`gc.freeze`).
     """
     collecting = gc.isenabled()
     gc.collect()
@@ -116,13 +116,13 @@ def imported_for_good() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
-        atexit.register(gc.unfreeze)  # extension modules report what is not freed at the interpreter's end
+        atexit.register(gc.unfreeze)  # extension modules report objects that are not freed at interpreter exit
         if collecting:
             gc.enable()
 
 
 def available_cpus() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

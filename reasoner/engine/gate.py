@@ -1,6 +1,6 @@
-"""What stands before vLLM's server: the routes that a trainer needs, for who knows the key, and for no web page.
+"""Access control in front of vLLM's server: only the routes a trainer needs, only with the key, never from a web page.
 
-vLLM's own key guards its OpenAI routes alone; those that pause it and give it weights take orders from anyone.
+vLLM's own key protects only its OpenAI routes; the routes that pause it and load weights accept requests from anyone.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ Application = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Message
 
 
 class Gate:
-    """ASGI middleware; vLLM's option --middleware names it. The key is in the environment, never on a command line."""
+    """ASGI middleware for vLLM's option --middleware. Its key comes from the environment, never from a command line."""
 
     def __init__(self, app: Application) -> None:
         self._app = app
         self._key = os.environ.get(KEY_VARIABLE, "").encode()
         if not self._key:
-            raise RuntimeError(f"{KEY_VARIABLE} must hold the key of this server.")
+            raise RuntimeError(f"{KEY_VARIABLE} must be set to the key of this server.")
 
     async def __call__(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
-        """Pass a request on, or refuse it before anything of its body is read."""
+        """Pass a request on, or refuse it before its body is read."""
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
@@ -53,13 +53,13 @@ class Gate:
         return await send({"type": "http.response.body", "body": body})
 
     def refusal(self, scope: Message) -> tuple[int, bytes] | None:
-        """Status and reason; None for what may pass."""
+        """Return HTTP status and reason of a refusal; None if the request may pass."""
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name, []).append(value)
         scheme, _, key = b"".join(headers.get(b"authorization", [])).partition(b" ")
         if not hmac.compare_digest(key, self._key) or scheme.lower() != b"bearer":
-            return 401, b"this server takes orders from its trainer alone"
+            return 401, b"this server accepts requests only from its trainer"
         if b"origin" in headers:
             return 403, b"web pages may not use this server"
         if (scope["method"], scope["path"]) not in ROUTES:

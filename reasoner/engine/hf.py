@@ -1,4 +1,4 @@
-"""Decode loop over a transformers model's own forward: the engine where vLLM is not installed.
+"""Decode loop over a transformers model: the engine for machines without vLLM.
 
 Letters: S slots, A active slots, L positions, V vocabulary.
 """
@@ -29,7 +29,7 @@ from reasoner.records import Completion, FinishReason, Request, SamplingParams, 
 class SlotCache:
     """Keys and values of S slots, allocated once; each slot is written at its own position.
 
-    It answers the calls that a transformers attention layer makes on a cache.
+    Implements the methods that a transformers attention layer calls on a cache.
     """
 
     def __init__(self, slots: int, positions: int) -> None:
@@ -42,19 +42,19 @@ class SlotCache:
         self.length = 0
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Write one new position of each active slot; return everything written so far of those slots."""
+        """Write one new position of each active slot; return all keys and values written so far for those slots."""
         held_keys, held_values = self.keys[layer], self.values[layer]
-        held_keys[self.rows, :, self.at] = keys[:, :, 0].to(held_keys.dtype)  # autocast may give another
+        held_keys[self.rows, :, self.at] = keys[:, :, 0].to(held_keys.dtype)  # autocast may change the dtype
         held_values[self.rows, :, self.at] = values[:, :, 0].to(held_values.dtype)
         active = len(self.rows)
         return held_keys[:active, :, : self.length], held_values[:active, :, : self.length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Longest slot before this step."""
+        """Return the length of the longest slot before this step."""
         return max(0, self.length - 1)
 
     def fill(self, layer: int, slots: Tensor, sources: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Copy prefilled prompts into slots: `sources` are rows of keys and values [prompts, heads, L, D]."""
+        """Copy prefilled prompts into slots: slots[i] gets row sources[i] of keys and values [prompts, heads, L, D]."""
         if layer == len(self.keys):
             shape = (self.slots, keys.shape[1], self.positions, keys.shape[3])
             self.keys.append(torch.zeros(shape, dtype=keys.dtype, device=keys.device))
@@ -63,7 +63,10 @@ class SlotCache:
         self.values[layer][slots, :, : values.shape[2]] = values[sources]
 
     def keep(self, kept: Tensor, *, length: int) -> None:
-        """Put the slot kept[i] at place i, of which `length` positions are in use; none is read after it is written."""
+        """Move slot kept[i] to place i, for all i; only the first `length` positions are in use.
+
+        No slot is overwritten before it is read.
+        """
         moved = [(to, source) for to, source in enumerate(kept.tolist()) if to != source]
         if not moved:
             return
@@ -83,10 +86,10 @@ class _Active:
 
 
 class HfEngine(Engine):
-    """Samples with the model's own forward; finished rows leave the batch and waiting ones take their place.
+    """Engine that runs the transformers model itself. Finished rows leave the batch and waiting requests replace them.
 
-    A prompt that several requests share is run once. With a shared `model` nothing is copied: the engine samples
-    from the trainer's live weights.
+    A prompt shared by several requests is run once. With a shared `model` nothing is copied: the engine samples from
+    the trainer's live weights.
     """
 
     shares_model: ClassVar[bool] = True
@@ -126,14 +129,14 @@ class HfEngine(Engine):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """Device of the model."""
         return self.model.device
 
     def _check_decoding(self) -> None:
-        """Raise where sampling through the cache differs from a forward pass over the whole text.
+        """Check that sampling with the cache gives the same log-probabilities as a forward pass over the whole text.
 
         Raises:
-            EngineError: what models of this family keep between tokens is more than keys and values.
+            EngineError: it does not, because models of this family keep more than keys and values between tokens.
         """
         prompt = list(range(8))
         (done,) = self._generate([Request(prompt_ids=tuple(prompt), seed=0)], SamplingParams(max_tokens=8))
@@ -141,8 +144,8 @@ class HfEngine(Engine):
         gap = max(abs(a - b) for a, b in zip(done.completion.rollout_logprobs, scored, strict=True))
         if not gap <= 2 * TOLERANCES[str(self._autocast or self.model.dtype).removeprefix("torch.")].probe:
             raise EngineError(
-                f"the hf engine does not sample models of the family {self.model.config.model_type!r} right: what they"
-                " keep between tokens is more than keys and values. Use engine.name=vllm."
+                f"the hf engine cannot sample models of the family {self.model.config.model_type!r} correctly: they"
+                " keep more than keys and values between tokens. Use engine.name=vllm."
             )
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
@@ -160,7 +163,7 @@ class HfEngine(Engine):
 
     @torch.no_grad()
     def _sampled(self, requests: list[Request], params: SamplingParams) -> Iterator[Finished]:
-        # like lengths together: a slot attends over the longest active one
+        # similar lengths together: every slot attends over the length of the longest active one
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), i))
         waiting = [(index, requests[index]) for index in reversed(order)]
         longest = max((len(one.prompt_ids) + most_tokens(one, params) for one in requests), default=0)
@@ -186,7 +189,7 @@ class HfEngine(Engine):
                 active = [active[slot] for slot in kept]
 
     def _prefill(self, cache: SlotCache, taken: list[tuple[int, Request]], *, first_slot: int) -> Tensor:
-        """Run each distinct prompt once; returns [len(taken), V] logits of the last prompt positions."""
+        """Run each distinct prompt once; return the [len(taken), V] logits of the last prompt positions."""
         prompts: dict[tuple[int, ...], int] = {}
         for _, request in taken:
             prompts.setdefault(request.prompt_ids, len(prompts))
@@ -206,12 +209,12 @@ class HfEngine(Engine):
         return logits[sources]
 
     def _decode(self, cache: SlotCache, state: _Slots) -> Tensor:
-        """One position of every active slot: [A, V] logits."""
+        """Run one position of every active slot; return [A, V] logits."""
         cache.rows = torch.arange(len(state.position), device=self.device)
         cache.at = state.position
         cache.length = int(state.position.max()) + 1
         seen = (torch.arange(cache.length, device=self.device)[None] <= state.position[:, None])[:, None, None]
-        if attention_of(self.model) == "eager":  # which adds its mask to the scores
+        if attention_of(self.model) == "eager":  # eager attention adds its mask to the scores
             seen = torch.where(seen, 0.0, -torch.inf)
         with self._autocasting():
             hidden = self.model.get_decoder()(
@@ -230,7 +233,7 @@ class HfEngine(Engine):
     def _choose(
         self, active: list[_Active], logits: Tensor, state: _Slots, params: SamplingParams, *, first: int
     ) -> dict[int, Finished]:
-        """Sample the next token of the slots from `first` on; returns what is finished, by slot."""
+        """Sample the next token of the slots from `first` on; return the finished requests by slot."""
         uniforms = state.uniform[torch.arange(first, len(active)), state.taken[first:]]
         tokens, logprobs = sample(logits, uniforms.to(self.device), params)
         state.last = torch.cat([state.last[:first], tokens])
@@ -274,11 +277,11 @@ class HfEngine(Engine):
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def _enders(self, stops: tuple[str, ...]) -> frozenset[int]:
-        """Tokens whose text may complete a stop string: they hold one of its last characters."""
+        """Return the tokens whose text may complete a stop string: those that contain the last character of one."""
         if stops not in self._stop_enders:
             last = {stop[-1] for stop in stops}
             texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
-            # a byte of a longer character decodes to the replacement character alone
+            # a token with part of a longer character decodes to the replacement character
             self._stop_enders[stops] = frozenset(
                 token for token, text in enumerate(texts) if "\ufffd" in text or any(c in text for c in last)
             )
@@ -308,14 +311,14 @@ class HfEngine(Engine):
         return torch.log_softmax(logits, dim=-1).gather(1, ids[1:, None])[:, 0].tolist()
 
     def sleep(self) -> None:
-        """Nothing to free: caches live only during `generate`."""
+        """Do nothing: caches exist only during `generate`."""
 
     def close(self) -> None:
-        """Nothing to stop: no process of its own."""
+        """Do nothing: this engine has no process of its own."""
 
 
 def filled(count: int, finished: Collection[int]) -> list[int]:
-    """Which slot stands at each place once the finished ones are gone: the last ones fill the holes, the others stay.
+    """Return which slot moves to each place when finished slots are removed: the last ones fill the gaps.
 
     Example:
         >>> filled(6, {1, 4})
@@ -332,14 +335,14 @@ class _Slots:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.position = torch.zeros(0, dtype=torch.long, device=device)
-        """Where the next token is written."""
+        """Position at which the next token is written."""
         self.last = torch.zeros(0, dtype=torch.long, device=device)
         self.taken = torch.zeros(0, dtype=torch.long)
-        """Uniforms used so far."""
+        """Number of uniforms used so far."""
         self.uniform = torch.zeros(0, 0, dtype=torch.float64)
 
     def add(self, requests: list[Request], max_tokens: int) -> None:
-        """Take in new requests behind the others, each with uniforms of its own seed."""
+        """Append new requests, each with uniforms drawn from its own seed."""
         lengths = torch.tensor([len(request.prompt_ids) for request in requests], device=self.device)
         self.position = torch.cat([self.position, lengths])
         self.taken = torch.cat([self.taken, torch.zeros(len(requests), dtype=torch.long)])
@@ -350,34 +353,34 @@ class _Slots:
         self.uniform = torch.cat([self.uniform.reshape(-1, max_tokens), torch.stack(drawn)])
 
     def keep(self, kept: Tensor) -> None:
-        """Drop every slot that is not kept."""
+        """Keep only the given slots, in the given order."""
         self.position, self.last = self.position[kept.to(self.device)], self.last[kept.to(self.device)]
         self.taken, self.uniform = self.taken[kept], self.uniform[kept]
 
 
 def sample(logits: Tensor, uniforms: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor]:
-    """Tokens and their log-probabilities under the sampling distribution, by inverting its distribution function.
+    """Sample one token per row by inverting the cumulative distribution function.
 
     Args:
         logits: [A, V] float32.
-        uniforms: [A] float64 in [0, 1), one a row: the row's token depends on its own uniform alone.
-        params: temperature 0 takes the likeliest token.
+        uniforms: [A] float64 in [0, 1), one per row; a row's token depends on no other row's uniform.
+        params: temperature 0 takes the most likely token.
     Returns:
-        [A] tokens, [A] log-probabilities.
+        [A] tokens, [A] log-probabilities under the sampling distribution.
     """
     if params.temperature == 0:
         tokens = logits.argmax(-1)
         return tokens, torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0]
     logprobs = torch.log_softmax(_filtered(logits / params.temperature, params), -1)
     cumulative = logprobs.double().exp().cumsum(-1)
-    # scaled to its own total, so that rounding never points behind the last token with probability
+    # scaled to its own total, so that rounding never points past the last token with non-zero probability
     target = uniforms[:, None] * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, target, right=True).clamp(max=logits.shape[-1] - 1)
     return tokens[:, 0], logprobs.gather(1, tokens)[:, 0]
 
 
 def _filtered(logits: Tensor, params: SamplingParams) -> Tensor:
-    """Logits outside top-k and the nucleus set to minus infinity."""
+    """Set logits outside top-k and the nucleus (top-p) to minus infinity."""
     if params.top_k <= 0 and params.top_p >= 1:
         return logits
     ordered, indices = logits.sort(descending=True, dim=-1)
@@ -391,9 +394,9 @@ def _filtered(logits: Tensor, params: SamplingParams) -> Tensor:
 
 
 def _check_attention(model: PreTrainedModel, max_model_len: int) -> None:
-    """Refuse models whose layers attend to a window shorter than the context: the slots hold plain caches.
+    """Reject models with attention windows shorter than the context (the slots are plain caches), and flash attention.
 
-    Flash attention too: transformers hands it the mask over the slots as if it were one over padding.
+    transformers would pass the mask over the slots to flash attention as if it were a padding mask.
     """
     if attention_of(model) == "flash_attention_2":
         raise EngineError(
@@ -403,6 +406,6 @@ def _check_attention(model: PreTrainedModel, max_model_len: int) -> None:
     if not full_attention(model.config, max_model_len):
         kinds = attention_kinds(model.config)
         raise EngineError(
-            f"the hf engine takes models with full attention; {type(model).__name__} has {sorted(kinds)} layers."
-            " Use engine.name=vllm."
+            f"the hf engine supports only models with full attention; {type(model).__name__} has {sorted(kinds)}"
+            " layers. Use engine.name=vllm."
         )

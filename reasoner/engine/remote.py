@@ -1,4 +1,4 @@
-"""One vLLM server over HTTP: its requests, its health, and its process where we started it."""
+"""One vLLM server over HTTP: its requests, its health, and its process if this process started it."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from verifiers.own_files import open_own
 
 
 class Lost(Exception):
-    """The server does not answer any more."""
+    """The server no longer answers."""
 
 
 class Refused(Exception):
-    """The server answered that it will not do it."""
+    """The server refused a request (HTTP 4xx)."""
 
 
 class Server:
-    """A server that runs already."""
+    """A vLLM server that is already running."""
 
     def __init__(self, url: str, *, seconds: float, key: str | None = None) -> None:
-        """`seconds`: longest wait for one answer; `key`: the server's, None: see `engine_key`."""
+        """Set `seconds`, the longest wait for one answer, and `key`, the server's key (None: see `engine_key`)."""
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise EngineError(f"a server must be given as http://HOST:PORT; got {url!r}. Mend engine.options.urls.")
+            raise EngineError(f"a server must be given as http://HOST:PORT; got {url!r}. Fix engine.options.urls.")
         self.url = url.rstrip("/")
-        # the caller bounds the requests in flight; idle connections end before uvicorn's 5 s, which would end them
-        # under a request
+        # The caller bounds the requests in flight. Idle connections end before uvicorn's timeout of 5 s, which could
+        # otherwise close one under a request.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
         headers = {"Authorization": f"Bearer {key or engine_key()}"}
-        self._client = httpx.Client(
-            timeout=seconds, limits=limits, headers=headers, trust_env=False
-        )  # through no proxy
+        self._client = httpx.Client(timeout=seconds, limits=limits, headers=headers, trust_env=False)  # ignores proxies
         self.alive = False
         self.pending = 0
-        """Requests sent and not answered."""
+        """Requests sent but not answered yet."""
         self.model = ""
 
     def post(self, path: str, body: object | None = None) -> dict[str, Any]:
-        """The JSON answer to a POST.
+        """Return the JSON answer to a POST.
 
         Raises:
-            Lost: no connection, none in time, or an answer 5xx. Refused: an answer 4xx.
+            Lost: no connection, no answer in time, or an answer 5xx.
+            Refused: an answer 4xx.
+            EngineError: the server does not accept our key.
         """
         return self._answer("POST", path, json=body)
 
@@ -66,13 +66,15 @@ class Server:
         if answer.is_server_error:
             raise Lost(f"{self.url} answered {answer.status_code}: {answer.text[:300]!r}")
         if answer.status_code == 401:
-            raise EngineError(f"{self.url} must know our key. Give it and the trainer the same {KEY_VARIABLE}.")
+            raise EngineError(
+                f"{self.url} did not accept our key. Set the same {KEY_VARIABLE} there and at the trainer."
+            )
         if answer.is_client_error:
             raise Refused(f"{answer.status_code}: {answer.text[:500]}")
         return answer.json() if answer.content.strip() else {}
 
     def ready(self) -> bool:
-        """Whether it answers its health check and names its model."""
+        """Return True if the server passes its health check and names its model."""
         try:
             self._answer("GET", "/health", timeout=5.0)
             self.model = self._answer("GET", "/v1/models", timeout=5.0)["data"][0]["id"]
@@ -81,7 +83,7 @@ class Server:
         return True
 
     def wait_until_ready(self, deadline: float) -> None:
-        """Wait for the health check.
+        """Wait until the server passes its health check.
 
         Raises:
             EngineError: the deadline (monotonic seconds) passed or the process ended.
@@ -89,12 +91,12 @@ class Server:
         while not self.ready():
             self.check_running()
             if time.monotonic() > deadline:
-                raise EngineError(f"{self.url} must answer before engine.options.start_seconds. {self.last_words()}")
+                raise EngineError(f"{self.url} must answer before engine.options.start_seconds. {self.failure_hint()}")
             time.sleep(0.2)
         self.alive = True
 
     def load(self, path: Path) -> str:
-        """Replace the weights by those of a file, whatever runs meanwhile; returns the checksum of what arrived."""
+        """Load weights from a file while requests are paused; return the checksum of the received tensors."""
         self.post("/pause?mode=keep")
         try:
             answer = self.post("/collective_rpc", {"method": "reasoner_load_weights", "args": [str(path)]})
@@ -104,24 +106,24 @@ class Server:
         return str(answer["results"][0])
 
     def revive(self) -> None:
-        """Take a lost server back where it answers again; it gets the present weights before any request."""
+        """Mark a lost server as alive if it answers again. Call before a weight sync: it needs the current weights."""
         if not self.alive:
             self.alive = self.ready()
 
     def check_running(self) -> None:
-        """Raise where its process is known to have ended."""
+        """Raise EngineError if the server's process has ended. A server started elsewhere is not checked."""
 
-    def last_words(self) -> str:
-        """What helps to tell why it does not answer."""
+    def failure_hint(self) -> str:
+        """Return text for the error message: how to start the server, or the end of its log."""
         return f"{self.url} must run `python -m reasoner.engine.serve`, reachable from here, with our {KEY_VARIABLE}."
 
     def stop(self) -> None:
-        """Close the connections; a server that was given goes on."""
+        """Close the connections. A server started elsewhere keeps running."""
         self._client.close()
 
 
 class OwnServer(Server):
-    """A server that we started, and end."""
+    """A vLLM server that this process starts and stops."""
 
     def __init__(
         self,
@@ -133,7 +135,7 @@ class OwnServer(Server):
         seconds: float,
         options: Sequence[str],
     ) -> None:
-        """`number` and `log`: to tell several apart; `device`: its CUDA_VISIBLE_DEVICES."""
+        """Start the server. `number` and `log` tell several apart; `device` is its CUDA_VISIBLE_DEVICES."""
         self._command = [sys.executable, "-m", "reasoner.engine.serve", "--model", model_path, *options]
         self._number, self._log, self._device = number, log, device
         port = free_port()
@@ -154,22 +156,22 @@ class OwnServer(Server):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # one group to end, and a terminal's Ctrl-C is for the trainer
+                start_new_session=True,  # one process group to stop; Ctrl-C in the terminal reaches only the trainer
             )
 
     def revive(self) -> None:
         if not self.alive and self.process.poll() is not None:
-            self._kill()  # what it leaves behind: its engine is a process of its own
+            self._kill()  # its engine is a separate process and may still be running
             self._start()
         super().revive()
 
     def check_running(self) -> None:
         if self.process.poll() is not None:
             raise EngineError(
-                f"vLLM server {self._number} ended with status {self.process.returncode}. {self.last_words()}"
+                f"vLLM server {self._number} ended with status {self.process.returncode}. {self.failure_hint()}"
             )
 
-    def last_words(self) -> str:
+    def failure_hint(self) -> str:
         tail = self._log.read_text(errors="replace").strip().splitlines()[-12:] if self._log.exists() else []
         return f"Last lines of server {self._number}: " + " | ".join(tail)
 
@@ -191,7 +193,7 @@ class OwnServer(Server):
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """Return a free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,10 +1,10 @@
 """`python -m reasoner.engine.serve --model NAME --port 8000 ...`: vLLM's OpenAI-compatible server for a trainer.
 
-Every option goes to vLLM. What the trainer needs is added: a worker extension that loads weights from a file,
-log-probabilities of the sampling distribution, and the endpoints that pause and reload. Every request needs the key:
-what the environment variable REASONER_ENGINE_KEY holds, here and at the trainer; a trainer makes one for the servers
-that it starts. The server listens on the loopback address unless --host says otherwise; its connections are not
-encrypted.
+All options are passed to vLLM. Added are what the trainer needs: a worker extension that loads weights from a file,
+log-probabilities of the sampling distribution, and the endpoints that pause and reload. Every request needs the key in
+the environment variable REASONER_ENGINE_KEY, which must be the same here and at the trainer; a trainer generates one
+for the servers that it starts. The server listens on the loopback address unless --host is given. Its connections are
+not encrypted.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ PR_SET_PDEATHSIG = 1
 
 
 def server_command(options: Sequence[str]) -> list[str]:
-    """The command of vLLM's server with the options and with what the trainer needs."""
+    """Return the command line of vLLM's server with the given options and those that the trainer needs."""
     host = [] if any(option.split("=")[0] == "--host" for option in options) else ["--host", "127.0.0.1"]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *host, *NEEDED, *options]
 
 
 @cache
 def engine_key() -> str:
-    """The key of the servers that this process talks to: the environment's, or one of its own making."""
+    """Return the key of this process's servers: from the environment, or generated once per process."""
     return os.environ.get(KEY_VARIABLE, "").strip() or secrets.token_urlsafe(24)
 
 
 def server_environment() -> dict[str, str]:
-    """This process's environment as the server needs it: reload endpoints on, its engine in a process of its own."""
+    """Return this process's environment plus the key, reload endpoints on, and the engine in a separate process."""
     return os.environ | {
         "VLLM_SERVER_DEV_MODE": "1",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
@@ -52,10 +52,10 @@ def server_environment() -> dict[str, str]:
 
 
 def main() -> None:
-    """Become the server; it ends with the process that started it."""
+    """Replace this process by the server. On Linux the server ends when the process that started it ends."""
     if not os.environ.get(KEY_VARIABLE, "").strip():
-        hint = f"export {KEY_VARIABLE}=$(openssl rand -hex 16), and give the trainer the same."
-        sys.exit(f"{KEY_VARIABLE} must hold a key that the trainer knows too. {hint}")
+        hint = f"export {KEY_VARIABLE}=$(openssl rand -hex 16), and set the same value at the trainer."
+        sys.exit(f"{KEY_VARIABLE} must contain a key that the trainer knows too. {hint}")
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     command = server_command(sys.argv[1:])

@@ -1,7 +1,7 @@
-"""vLLM servers: one or several, started by us or given by URL; requests go to the one with the fewest pending.
+"""vLLM servers: one or several, started here or given by URL. A request goes to the one with the fewest pending.
 
-A server that dies or hangs is left out, its unfinished requests go to the others with their own seeds, and it comes
-back at a later weight sync. Letters: T tokens.
+A server that dies or hangs is no longer used, and its unfinished requests are repeated on the others with their own
+seeds. It returns at a later weight sync. Letters: T tokens.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from reasoner.records import Completion, FinishReason, Request, SamplingParams, 
 
 
 class ServerEngine(Engine):
-    """Samples through OpenAI-compatible vLLM servers; weights reach them as a file in shared memory.
+    """Engine that samples through OpenAI-compatible vLLM servers. Weights reach them as a file in shared memory.
 
-    Repeated requests give the same tokens up to the last bits of batched arithmetic: which requests run beside each
-    other depends on when they arrive.
+    Repeated requests give the same tokens only up to rounding in batched arithmetic: which requests are batched
+    together depends on when they arrive.
     """
 
     def __init__(
@@ -60,28 +60,30 @@ class ServerEngine(Engine):
         request_seconds: float = 1800.0,
         start_seconds: float = 600.0,
     ) -> None:
-        """Start the servers or find those given.
+        """Start the servers, or connect to those given by `urls`.
 
         Args:
             model_path: model folder or hub name.
-            dtype: of the servers started by us.
-            max_model_len: tokens of prompt and completion together.
-            seed: of the servers started by us.
-            urls: servers that run already (`python -m reasoner.engine.serve`), e.g. http://127.0.0.1:8000.
-            servers: how many to start where no urls are given.
-            devices: CUDA_VISIBLE_DEVICES of each server that is started, e.g. ["0", "1"]; empty: as they are.
-            max_batch: requests in flight at each server.
-            kv_cache_gigabytes: of each server on a CPU.
-            gpu_memory_utilization: of each server on a GPU.
-            arguments: further arguments of vLLM's server.
-            weights_folder: where weights pass through; every server must see it.
-            loads: False where another process gives the servers their weights.
-            key: of the servers given by urls; None: what REASONER_ENGINE_KEY holds.
-            request_seconds: a server that takes longer over one request counts as lost.
-            start_seconds: a server that takes longer to start is an error.
+            dtype: dtype of the servers started here.
+            max_model_len: most tokens of prompt and completion together.
+            seed: seed of the servers started here.
+            urls: servers that are already running (`python -m reasoner.engine.serve`), e.g. http://127.0.0.1:8000.
+            servers: number of servers to start if no urls are given.
+            devices: CUDA_VISIBLE_DEVICES of each started server, e.g. ["0", "1"]; empty: inherited from this process.
+            max_batch: requests in flight per server.
+            kv_cache_gigabytes: KV cache of each server on a CPU.
+            gpu_memory_utilization: share of GPU memory for each server on a GPU.
+            arguments: further command-line arguments for vLLM's server.
+            weights_folder: folder through which weights are passed; every server must be able to read it.
+            loads: False if another process sends the servers their weights.
+            key: key of the servers given by urls; None: the value of REASONER_ENGINE_KEY.
+            request_seconds: timeout of a request, in seconds; a server that exceeds it counts as lost.
+            start_seconds: timeout for the start of a server, in seconds; exceeding it is an error.
+        Raises:
+            EngineError: a server could not be started or does not answer.
         """
         if devices and len(devices) != servers:
-            raise EngineError(f"devices must name one entry a server; got {len(devices)} for {servers}.")
+            raise EngineError(f"devices must have one entry per server; got {len(devices)} for {servers} servers.")
         self._dtype, self._limit, self._max_batch, self._loads = dtype, max_model_len, max_batch, loads
         self._folder = Path(tempfile.mkdtemp(prefix="reasoner-weights-", dir=weights_folder))
         self.version = 0
@@ -114,7 +116,7 @@ class ServerEngine(Engine):
 
     @property
     def alive(self) -> list[Server]:
-        """Servers that hold the present weights and answer."""
+        """Servers that answer and have the current weights."""
         return [server for server in self.servers if server.alive]
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
@@ -136,7 +138,7 @@ class ServerEngine(Engine):
                     return
                 try:
                     done.put(Finished(index, self._complete(request, params, lock)))
-                except BaseException as error:  # handed to the caller's thread, which raises it
+                except BaseException as error:  # re-raised in the caller's thread
                     done.put(error)
                     return
 
@@ -158,7 +160,7 @@ class ServerEngine(Engine):
         return self._completion(self._post(lambda model: completion_body(model, request, params), lock))
 
     def _post(self, body: Callable[[str], dict[str, object]], lock: threading.Lock) -> dict[str, Any]:
-        """One request, at the server with the fewest pending; at another one where that is lost."""
+        """Send one request to the server with the fewest pending; if that server is lost, try another one."""
         while True:
             with lock:
                 alive = self.alive
@@ -218,11 +220,13 @@ class ServerEngine(Engine):
         for server, other in zip(self.alive, scored, strict=True):
             gap = statistics.fmean(abs(a - b) for a, b in zip(scored[0], other, strict=True))
             if not gap <= TOLERANCES[self._dtype].probe:
-                raise EngineError(f"{server.url} scores a text {gap:.3g} nats a token off the others: other weights.")
+                raise EngineError(
+                    f"{server.url} scores a text {gap:.3g} nats per token differently from the others: other weights."
+                )
         return scored[0]
 
     def choose(self, prompts: Sequence[Sequence[int]], choices: Mapping[str, Sequence[int]]) -> list[list[float]]:
-        """By guided decoding, one token a prompt, where every choice is one token; else as every engine."""
+        """Use guided decoding (one request per prompt) if every choice is a single token; else the default method."""
         if any(len(ids) != 1 for ids in choices.values()):
             return super().choose(prompts, choices)
         lock = threading.Lock()
@@ -237,10 +241,10 @@ class ServerEngine(Engine):
             return list(pool.map(ask, prompts))
 
     def _on_each(self, call: Callable[[Server], Any]) -> list[Any]:
-        """The answers of the servers alive, asked at once; those lost on the way are left out.
+        """Call a function on all live servers in parallel and return the results. Servers that fail are marked lost.
 
         Raises:
-            EngineError: all are lost, or one refuses.
+            EngineError: all servers are lost, or one refuses.
         """
         asked = self.alive
         with ThreadPoolExecutor(max(1, len(asked))) as pool:
@@ -258,10 +262,10 @@ class ServerEngine(Engine):
         return answers
 
     def _tails(self) -> str:
-        return " ".join(server.last_words() for server in self.servers)
+        return " ".join(server.failure_hint() for server in self.servers)
 
     def sleep(self) -> None:
-        """Nothing to free: servers have devices of their own."""
+        """Do nothing: servers have their own devices."""
 
     def close(self) -> None:
         if not self._closed:
@@ -272,7 +276,7 @@ class ServerEngine(Engine):
 
 
 def completion_body(model: str, request: Request, params: SamplingParams) -> dict[str, object]:
-    """The JSON of one /v1/completions request."""
+    """Build the JSON body of a /v1/completions request."""
     return {
         "model": model,
         "prompt": list(request.prompt_ids),
@@ -291,7 +295,7 @@ def completion_body(model: str, request: Request, params: SamplingParams) -> dic
 
 
 def choice_body(model: str, prompt: Sequence[int], texts: Sequence[str]) -> dict[str, object]:
-    """The JSON of a request that may be answered by one of the texts, each of one token."""
+    """Build the JSON body of a request whose answer must be one of the texts, each a single token."""
     return {
         "model": model,
         "prompt": list(prompt),
@@ -305,13 +309,13 @@ def choice_body(model: str, prompt: Sequence[int], texts: Sequence[str]) -> dict
 
 
 def memory_options(kv_cache_gigabytes: float, gpu_memory_utilization: float) -> tuple[str, ...]:
-    """Memory arguments of vLLM for this machine."""
+    """Return vLLM's memory arguments for this machine."""
     import torch
 
     if torch.cuda.is_available():
         return ("--gpu-memory-utilization", str(gpu_memory_utilization))
     cache = str(int(kv_cache_gigabytes * (1 << 30)))
-    # a prompt split over two steps needs a seeded generator set back, which torch has for CUDA alone
+    # splitting a prompt over two steps needs resetting a seeded generator, which torch supports only on CUDA
     whole = ("--no-enable-chunked-prefill",)
     return ("--kv-cache-memory-bytes", cache, "--gpu-memory-utilization", "0.05", "--enforce-eager", *whole)
 

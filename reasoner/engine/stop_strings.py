@@ -1,7 +1,7 @@
-"""Default stop strings for vLLM's OpenAI server, which takes every other default from the model folder.
+"""Default stop strings for vLLM's OpenAI server, which takes all other defaults from the model folder.
 
-`--middleware reasoner.engine.stop_strings.StopStrings` adds those of the environment variable REASONER_STOP_STRINGS (a
-JSON list) to requests that name none. No torch.
+`--middleware reasoner.engine.stop_strings.StopStrings` adds the stop strings in the environment variable
+REASONER_STOP_STRINGS (a JSON list) to requests that set none. No torch.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class StopStrings:
-    """ASGI middleware; the text keeps its stop string, as in training."""
+    """ASGI middleware. The completion includes its stop string, as in training."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
         self._stop: list[str] = json.loads(os.environ[VARIABLE])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, with the stop strings where it asks for a completion."""
+        """Pass a request on; add the stop strings if it asks for a completion."""
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PATHS:
             return await self._app(scope, receive, send)
         body, more = b"", True
@@ -51,7 +51,7 @@ class StopStrings:
 
 
 def with_stop(body: bytes, stop: list[str]) -> bytes:
-    """A request with default stop strings; one that names its own, or is none, as it is.
+    """Add default stop strings to a request body. One that sets its own, or is not a JSON object, is unchanged.
 
     Example:
         >>> with_stop(b'{"prompt": "a"}', ["."])

@@ -1,4 +1,4 @@
-"""Giving an engine the policy's weights, with proof that they took effect."""
+"""Weight sync: send the policy's weights to an engine and prove that they took effect."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def sync(
     dtype: torch.dtype,
     check: bool = True,
 ) -> float:
-    """Send weights, compare the checksum of what arrived, score the probe on both sides.
+    """Send the weights, compare the checksum of what arrived, and score the probe on both sides.
 
     Args:
-        engine: takes the weights.
-        weights: of the policy, in the engine's names.
-        version: written into what the engine samples with them.
+        engine: receives the weights.
+        weights: the policy's weights, under the engine's names.
+        version: written into all completions sampled with these weights.
         probe: token ids that both sides score.
-        score: the policy's own log-probabilities of the probe.
-        dtype: of the policy; decides how far both may differ.
-        check: False: neither checksum nor probe.
+        score: returns the policy's own log-probabilities of the probe.
+        dtype: dtype of the policy; sets the tolerance.
+        check: False skips checksum and probe.
     Returns:
-        The mean difference on the probe in nats a token; NaN if not checked.
+        The mean absolute difference on the probe in nats per token; NaN if not checked.
     Raises:
-        EngineError: other weights arrived, or both sides score the probe differently.
+        EngineError: other weights arrived, or the two sides score the probe differently.
     """
     expected = score(probe) if check else []
     sent = Checksum()
@@ -42,5 +42,5 @@ def sync(
     if not check:
         return float("nan")
     check_checksum(sent.digest(), arrived)
-    processes.wait()  # servers that all processes share are given their weights by one
+    processes.wait()  # servers shared by all processes get their weights from one of them
     return check_probe(engine.score(list(probe)), expected, dtype)

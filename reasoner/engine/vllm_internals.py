@@ -1,14 +1,14 @@
-"""What is used of vLLM 0.32 beyond its documented interface; no other module of `reasoner` touches it.
+"""Private parts of vLLM 0.32 that are used here; no other module of `reasoner` touches any.
 
 - `worker.reload_weights`, `worker.model_runner.model`, `layers.utils.dispatch_cpu_unquantized_gemm` and a head's
-  `cpu_linear`: new weights in place. vLLM's CPU build packs linear weights and empties the originals, so the model's
-  own `load_weights` fails and `reload_weights` works, except for the packed copy behind a tied head, and for experts,
-  whose `quant_method` packs them only while it has no `moe_kernel`.
-- `LLM.llm_engine.engine_core.shutdown`: an end that does not wait for the collector.
-- `CuMemAllocator.allocator_and_pools`, `release_pools`: an end that leaves memory for the next engine.
-- `CPUAttentionBackend.get_supported_head_sizes`: a refusal at the start rather than at the first completion.
+  `cpu_linear`: load new weights in place. vLLM's CPU build packs linear weights and empties the originals, so the
+  model's own `load_weights` fails. `reload_weights` works, with two exceptions: the packed copy behind a tied head, and
+  experts, whose `quant_method` packs them only while it has no `moe_kernel`.
+- `LLM.llm_engine.engine_core.shutdown`: stop without waiting for the garbage collector.
+- `CuMemAllocator.allocator_and_pools`, `release_pools`: leave free memory for the next engine.
+- `CPUAttentionBackend.get_supported_head_sizes`: report an unsupported model at the start, not at the first completion.
 
-`tests/unit/test_private_names.py` says what to do where one of them is gone. A server's worker imports this module.
+`tests/unit/test_private_names.py` says what to do if one of them is missing. A server's worker imports this module.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class WeightLoader:
     """vLLM worker extension (`--worker-extension-cls`): loads weights from a file that the trainer wrote."""
 
     def reasoner_load_weights(self, path: str) -> str:
-        """Load a safetensors file in place; returns the checksum of what was read."""
+        """Load a safetensors file in place; return the checksum of the tensors read."""
         from safetensors import safe_open
 
         with safe_open(path, framework="pt") as file:
@@ -36,7 +36,7 @@ class WeightLoader:
 
 
 def load_into(worker: Any, weights: NamedTensors) -> str:
-    """Replace a worker's weights (Hugging Face names); returns the checksum of what came in."""
+    """Replace a worker's weights (Hugging Face names); return the checksum of the received tensors."""
     from reasoner.model.internals import checkpoint_names
 
     arrived, model = Checksum(), worker.model_runner.model
@@ -51,7 +51,7 @@ def load_into(worker: Any, weights: NamedTensors) -> str:
 
 
 def repack_tied_head(worker: Any) -> None:
-    """Pack the tied output head again from the embedding that has just changed (CPU build only)."""
+    """Pack the tied output head again after its embedding has changed (CPU build only)."""
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
     head = getattr(worker.model_runner.model, "lm_head", None)
@@ -60,32 +60,32 @@ def repack_tied_head(worker: Any) -> None:
 
 
 def check_head_size(size: int) -> None:
-    """Refuse at once what would end the first generation with an error of vLLM's kernels on a CPU.
+    """Reject a head size that vLLM's CPU kernels do not support, before the first generation fails with their error.
 
     Raises:
-        EngineError: names the sizes that they take.
+        EngineError: it is not supported; the message lists the supported sizes.
     """
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
-    taken = CPUAttentionBackend.get_supported_head_sizes()
-    if size not in taken:
+    supported = CPUAttentionBackend.get_supported_head_sizes()
+    if size not in supported:
         raise EngineError(
-            f"vLLM's attention on a CPU takes heads of size {', '.join(map(str, taken))}; this model's are of {size}."
-            " Set engine.name=hf, or give a model from scratch fewer heads (hidden_size / heads is their size)."
+            f"vLLM's attention on a CPU supports head sizes {', '.join(map(str, supported))}; this model has {size}."
+            " Set engine.name=hf, or give a model from scratch fewer heads (the head size is hidden_size / heads)."
         )
 
 
 def stop_core(llm: LLM) -> None:
-    """End an engine's workers now, not when the garbage collector finds it."""
+    """Stop an engine's workers now instead of at the next garbage collection."""
     llm.llm_engine.engine_core.shutdown()
 
 
 @contextmanager
 def pools_outlive(used: bool) -> Iterator[None]:
-    """Give vLLM's memory pools up only after this, when nothing lies in them any more.
+    """Release vLLM's memory pools only after this block, once they are empty.
 
-    Its own shutdown does so while its runner still holds a KV cache there, and the next engine of this process refuses
-    to start while anything does.
+    vLLM's own shutdown releases them while its runner still has a KV cache there. The next engine in this process would
+    then refuse to start.
     """
     if not used:
         yield

@@ -1,1 +1,1 @@
-"""A model measured on held-out problems, and the estimates."""
+"""Evaluation of a model on held-out problems, and the statistical estimates."""

@@ -1,4 +1,4 @@
-"""pass@k, maj@k and their intervals."""
+"""Estimates of pass@k and maj@k, and confidence intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BOOTSTRAP_RESAMPLES = 2000
 
 
 def pass_at_k(*, samples: int, correct: int, k: int) -> float:
-    """Unbiased estimate of the chance that one of k samples is right: 1 - C(n-c, k) / C(n, k).
+    """Return the unbiased estimate of the probability that one of k samples is correct: 1 - C(n-c, k) / C(n, k).
 
     Chen et al., arXiv:2107.03374, equation 1.
 
@@ -31,9 +31,10 @@ def pass_at_k(*, samples: int, correct: int, k: int) -> float:
 
 
 def maj_at_k(answers: Sequence[str | None], correct: Sequence[bool]) -> float:
-    """Chance that the commonest answer is right, ties broken at random (self-consistency, arXiv:2203.11171).
+    """Return the probability that the most common answer is correct, with ties broken at random.
 
-    Samples without an answer do not vote. Equal answers are told by their text as the verifier extracted it.
+    Self-consistency, arXiv:2203.11171. Samples without an answer do not vote. Answers are equal if their text, as
+    extracted by the verifier, is equal. Without any vote the result is 0.
 
     Example:
         >>> maj_at_k(["4", "4", "5", None], [True, True, False, False])
@@ -51,7 +52,10 @@ def maj_at_k(answers: Sequence[str | None], correct: Sequence[bool]) -> float:
 
 
 def estimate(values_P: Sequence[float], *, seed: int = 0) -> Estimate:
-    """Mean over problems with a 95 % interval: Wilson for 0/1 values, otherwise a bootstrap over problems."""
+    """Return the mean over problems with a 95 % interval: Wilson for 0/1 values, otherwise bootstrap over problems.
+
+    All three values are NaN without problems.
+    """
     if not values_P:
         return Estimate(float("nan"), float("nan"), float("nan"))
     values = np.asarray(values_P, dtype=np.float64)
@@ -66,7 +70,7 @@ def estimate(values_P: Sequence[float], *, seed: int = 0) -> Estimate:
 
 
 def estimate_of_parts(values_by_part: Mapping[str, Sequence[float]], *, seed: int = 0) -> Estimate:
-    """Mean of the parts' means, each part counting the same, with a 95 % bootstrap over the problems of each part.
+    """Return the unweighted mean of the parts' means, with a 95 % bootstrap interval over the problems of each part.
 
     Example:
         >>> estimate_of_parts({"a": [1.0], "b": [0.0, 0.0, 0.0]}).value
@@ -82,7 +86,7 @@ def estimate_of_parts(values_by_part: Mapping[str, Sequence[float]], *, seed: in
 
 
 def metric_names(samples: int) -> list[str]:
-    """The estimates that an evaluation with so many samples a problem can have, without the verdicts' components.
+    """List the metrics that an evaluation with this many samples per problem can have, except verdict components.
 
     Example:
         >>> metric_names(1), metric_names(4)
@@ -93,7 +97,7 @@ def metric_names(samples: int) -> list[str]:
 
 
 def is_metric(name: str, samples: int, *, sets: int = 1) -> bool:
-    """True if an evaluation can have that estimate; which components and sets there are is known from verdicts alone.
+    """Return True if an evaluation can have a metric of that name. Any component is accepted, and any set if sets > 1.
 
     Example:
         >>> is_metric("pass@2", 4), is_metric("gsm8k/avg@4", 4), is_metric("gsm8k/avg@4", 4, sets=2)
@@ -106,6 +110,6 @@ def is_metric(name: str, samples: int, *, sets: int = 1) -> bool:
 
 
 def sample_counts(samples: int) -> list[int]:
-    """The k of pass@k that are reported for so many samples a problem: powers of two, and all of them."""
+    """Return the k for which pass@k is reported: powers of two up to the number of samples, and that number."""
     powers = [1 << i for i in range(samples.bit_length()) if 1 << i <= samples]
     return sorted({*powers, samples})

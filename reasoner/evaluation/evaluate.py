@@ -12,34 +12,39 @@ from reasoner.rollout.round import RoundSampler, Sampled
 from verifiers import JSON
 
 POOLED = "pooled"
-"""Before a metric's name: over the problems of all sets."""
+"""Prefix of a metric's name: over the problems of all sets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalResult:
-    """One evaluation."""
+    """Result of one evaluation."""
 
     problems: int
     samples: int
     ungraded: int
-    """Completions that could not be graded: left out of every figure."""
+    """Number of completions that could not be graded; they are left out of every metric."""
     truncated: float
-    """Share of completions that hit the token limit."""
+    """Share of completions that reached the token limit."""
     tokens_mean: float
     estimates: Mapping[str, Estimate]
-    """avg@K: mean of `Verdict.quality`, so the share right where verdicts are right or wrong. pass@k for k in powers of
-    two up to K and maj@K (K > 1, verdicts that are right or wrong; maj@K if the right ones name their answers). reward:
-    the mean reward, where it counts more than right and wrong. The mean of each component of the verdicts. Of several
-    sets: pooled/NAME of all, and SET/NAME."""
+    """Metrics by name.
+
+    avg@K: mean of `Verdict.quality`, which is the share of correct completions if verdicts are correct or wrong.
+    pass@k for k in powers of two up to K, and maj@K: only if K > 1 and verdicts are correct or wrong; maj@K only if the
+    correct verdicts name their answers.
+    reward: mean reward, if it includes more than correctness.
+    component/NAME: mean of each component of the verdicts.
+    With several sets, names are pooled/NAME for all problems, and SET/NAME.
+    """
     sets: Mapping[str, EvalResult] = field(default_factory=dict[str, "EvalResult"])
-    """Each set by its task's name; empty where there is one."""
+    """Result of each set by its task's name; empty if there is only one."""
 
     def figure(self, name: str) -> Estimate | None:
-        """The estimate of a name; that over all problems where the name is of no set. None: there is none."""
+        """Return the estimate of that name, with several sets that over all problems; None if there is none."""
         return self.estimates.get(name) or self.estimates.get(f"{POOLED}/{name}")
 
     def by_set(self) -> Iterator[tuple[list[str], Mapping[str, Estimate]]]:
-        """([words that name it], its figures by their plain names): of all problems, then of each of several sets."""
+        """Yield ([heading], metrics by plain name): for all problems, then for each set if there are several."""
         if not self.sets:
             yield [], self.estimates
             return
@@ -49,13 +54,13 @@ class EvalResult:
             yield [f"{label} ({count} problems)"], own
 
     def to_json(self) -> dict[str, JSON]:
-        """As one line of evals.jsonl."""
+        """Return the result as a row of evals.jsonl."""
         metrics: dict[str, JSON] = {name: list(estimate) for name, estimate in self.estimates.items()}
         counts: dict[str, JSON] = {name: part.counts() for name, part in self.sets.items()}
         return {**self.counts(), "metrics": metrics, **({"sets": counts} if counts else {})}
 
     def counts(self) -> dict[str, JSON]:
-        """What the figures are of."""
+        """Return the counts that the metrics are based on."""
         return {
             "problems": self.problems,
             "samples": self.samples,
@@ -66,14 +71,14 @@ class EvalResult:
 
 
 class Evaluation(NamedTuple):
-    """Figures and the completions behind them."""
+    """Metrics of an evaluation, and the completions they are computed from."""
 
     result: EvalResult
     sampled: Sampled
 
 
 def summarize_sets(groups: Sequence[RolloutGroup]) -> EvalResult:
-    """The figures of an evaluation; those of each task and the pooled ones where the problems are of several."""
+    """Compute the metrics of an evaluation; with problems of several tasks, those of each task and pooled ones."""
     parts: dict[str, list[RolloutGroup]] = {}
     for group in groups:
         parts.setdefault(group.problem.task, []).append(group)
@@ -90,7 +95,7 @@ def summarize_sets(groups: Sequence[RolloutGroup]) -> EvalResult:
 
 
 def summarize(groups: Sequence[RolloutGroup]) -> EvalResult:
-    """Every figure of an evaluation; a problem none of whose completions could be graded is left out."""
+    """Compute all metrics of an evaluation. A problem without graded completions is left out."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     samples = max(len(group.rollouts) for group in groups)
     votes = all(rollout.verdict.answer is not None for rollout in rollouts if rollout.verdict.right)
@@ -138,8 +143,8 @@ def evaluate(
 ) -> Evaluation:
     """Sample K completions per problem, grade them, and summarize.
 
-    The seeds depend on the run's seed, the problem's place and the sample alone: evaluations of two models
-    on the same problems are paired.
+    Seeds depend only on the run's seed, the problem's index and the sample index, so evaluations of two models on the
+    same problems are paired.
     """
     sampled = rounds.sample(
         problems, group_size=samples, params=params, seed_parts=("eval",), step=step, on_progress=on_progress

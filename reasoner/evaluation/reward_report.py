@@ -1,6 +1,6 @@
-"""How good a reward model is on held-out pairs: accuracy, calibration, bias towards length.
+"""Quality of a reward model on held-out pairs: accuracy, calibration, length bias.
 
-Letters: C pairs. `differences_C` are reward of the better completion minus reward of the other.
+Letters: C pairs. `differences_C` are the reward of the better completion minus that of the other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Accuracy(NamedTuple):
 
 
 def pairwise_accuracy(differences_C: Sequence[float]) -> Accuracy:
-    """Share of positive differences; equal rewards decide nothing and count as wrong (as JudgeBench counts them).
+    """Return the share of positive differences. Equal rewards count as wrong (as in JudgeBench).
 
     Example:
         >>> pairwise_accuracy([0.5, 2.0, -1.0, 0.0]).value
@@ -39,19 +39,19 @@ def pairwise_accuracy(differences_C: Sequence[float]) -> Accuracy:
 
 
 class Bin(NamedTuple):
-    """Pairs of like confidence: one bar of a reliability diagram."""
+    """Pairs of similar confidence: one bar of a reliability diagram."""
 
     low: float
     high: float
     pairs: int
     confidence: float
-    """Mean of what the model claims."""
+    """Mean confidence of the model in its preferences."""
     accuracy: float
-    """Share that it gets right."""
+    """Share of pairs that the model ranks correctly."""
 
 
 class Calibration(NamedTuple):
-    """Whether the claimed chance is the share that comes true."""
+    """Comparison of the model's confidence with its accuracy."""
 
     bins: list[Bin]
     error: float
@@ -59,9 +59,9 @@ class Calibration(NamedTuple):
 
 
 def calibration(differences_C: Sequence[float], *, bins: int = BINS) -> Calibration:
-    """Confidence s(|d|), in [0.5, 1), against accuracy, in bins of equal width (Guo et al., arXiv:1706.04599, 2).
+    """Compare confidence s(|d|), in [0.5, 1), with accuracy, in bins of equal width (Guo et al., arXiv:1706.04599, 2).
 
-    Bradley-Terry claims that the completion with the higher reward wins with chance s(|d|), s the sigmoid.
+    Under Bradley-Terry the completion with the higher reward wins with probability s(|d|), s the sigmoid.
     """
     width = 0.5 / bins
     found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
@@ -84,20 +84,20 @@ def calibration(differences_C: Sequence[float], *, bins: int = BINS) -> Calibrat
 
 
 class LengthBias(NamedTuple):
-    """How much of a verdict is length. Pairs of equal length are left out of the first three."""
+    """Influence of length on a reward model's preferences. All but `correlation` ignore pairs of equal length."""
 
     labels_prefer_longer: float
-    """Share of pairs whose better completion is the longer one: what the data say."""
+    """Share of pairs in which the better completion is the longer one, according to the labels."""
     model_prefers_longer: float
-    """Share of pairs whose longer completion has the higher reward: what the model makes of it."""
+    """Share of pairs in which the longer completion has the higher reward."""
     accuracy_when_shorter_is_better: float
     accuracy_when_longer_is_better: float
     correlation: float
-    """Pearson's, of reward and tokens over all completions."""
+    """Pearson correlation of reward and token count over all completions; 0 if undefined."""
 
 
 def length_bias(rewards_C: Sequence[tuple[float, float]], lengths_C: Sequence[tuple[int, int]]) -> LengthBias:
-    """Of (better, other) rewards and token counts."""
+    """Compute the length bias from (better, other) rewards and token counts."""
     longer, preferred = 0, 0
     right: dict[bool, list[bool]] = {True: [], False: []}
     for (better, other), (better_tokens, other_tokens) in zip(rewards_C, lengths_C, strict=True):
@@ -112,7 +112,7 @@ def length_bias(rewards_C: Sequence[tuple[float, float]], lengths_C: Sequence[tu
     flat_lengths = [float(value) for pair in lengths_C for value in pair]
     try:
         related = correlation(flat_rewards, flat_lengths)
-    except StatisticsError:  # fewer than two completions, or all alike
+    except StatisticsError:  # fewer than two completions, or all equal
         related = 0.0
     return LengthBias(
         longer / count if count else math.nan,
@@ -126,7 +126,15 @@ def length_bias(rewards_C: Sequence[tuple[float, float]], lengths_C: Sequence[tu
 def pair_report(
     rewards_C: Sequence[tuple[float, float]], lengths_C: Sequence[tuple[int, int]], categories_C: Sequence[str]
 ) -> dict[str, JSON]:
-    """Everything above as JSON, ties already left out; accuracy by category where there are several."""
+    """Return the report as JSON: calibration, reliability, length bias, and accuracy by category if there are several.
+
+    Pairs labelled as ties must be left out by the caller.
+
+    Args:
+        rewards_C: [C] rewards (better, other).
+        lengths_C: [C] token counts (better, other).
+        categories_C: [C] category of each pair.
+    """
     differences_C = [better - other for better, other in rewards_C]
     found = calibration(differences_C)
     by_category: dict[str, list[float]] = {}

@@ -1,1 +1,1 @@
-"""Verifiers that hold a model: a judge, a reward model."""
+"""Verifiers that run a model: a judge, a reward model."""

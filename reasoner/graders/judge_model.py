@@ -1,8 +1,8 @@
 """`judge-model`: a judge whose model runs in the trainer's own process, through transformers or vLLM.
 
-With transformers the reply is written for the model up to the level, and the model's probabilities of the levels are
-read off in one forward pass: no evidence and no reason, but an expectation for the price of a prompt. With vLLM the
-model writes the whole reply, held to its schema by guided decoding. Letters: V vocabulary.
+With transformers the reply up to the level is given, and the model's probabilities of the levels are read from one
+forward pass. There is no evidence and no reason, but an expected level for the cost of a prompt. With vLLM the
+model writes the whole reply, constrained to its schema by guided decoding. Letters: V vocabulary.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ FILES_OF_A_MODEL = ("*.json", "*.safetensors", "*.bin", "*.jinja", "*.model")
 
 
 def prompt_text(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The chat as the model reads it, up to its own turn; without a chat template the turns one under the other.
+    """Render the chat up to the model's turn. Without a chat template the turns are joined by blank lines.
 
-    A system message that the template refuses stands in front of the user's.
+    A system message that the template refuses is put in front of the user's message.
 
     Raises:
-        ModelError: the template refuses the chat all the same.
+        ModelError: the template refuses the chat even then.
     """
     if not tokenizer.chat_template:
         return "".join(f"{turn.content}\n\n" for turn in turns)
@@ -61,12 +61,12 @@ def prompt_text(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> st
 
 
 def encoded(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids of a prompt; a chat template has written the special tokens already."""
+    """Return the token ids of a prompt. Special tokens are added only without a chat template, which writes its own."""
     return list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"])
 
 
 def digest_of(path: str) -> str:
-    """Which weights a folder holds: its files' names, sizes and times of change; of a hub name the name."""
+    """Return a digest of a model folder: names, sizes and modification times of its files. For a hub name, the name."""
     folder = Path(path)
     if not folder.is_dir():
         return path
@@ -76,7 +76,7 @@ def digest_of(path: str) -> str:
 
 
 def continuation(schema: Mapping[str, JSON]) -> tuple[str, str, list[int]]:
-    """(the reply up to its last value, that value's key, what it may be), for a schema whose last value is a choice."""
+    """Split a reply whose last value is a choice: (text up to that value, its key, the possible values)."""
     properties: dict[str, Any] = dict(cast("Mapping[str, Any]", schema["properties"]))
     *before, key = properties
     said = "".join(f'"{name}": "", ' for name in before)
@@ -88,7 +88,7 @@ def continuation(schema: Mapping[str, JSON]) -> tuple[str, str, list[int]]:
 
 
 class ForwardBackend:
-    """Reads the probabilities of the choices off one forward pass a prompt."""
+    """Backend that reads the probabilities of the choices from one forward pass per prompt."""
 
     def __init__(self, path: str, *, dtype: str, meter: Meter) -> None:
         self.path, self._meter = path, meter
@@ -106,13 +106,13 @@ class ForwardBackend:
         return {"weights": self._digest, "how": "forward", "dtype": self._dtype, "device": self._device.type}
 
     def answer(self, requests: Sequence[ChatRequest]) -> list[Reply | JudgeFault]:
-        """Each prompt is a pass of its own: its probabilities do not depend on what waits beside it."""
+        """Answer each request in its own forward pass, so that probabilities do not depend on other requests."""
         with self._one_at_a_time:
             move(self._model, self._device)
             try:
                 return [self._answer(request) for request in requests]
             finally:
-                if self._device.type != "cpu":  # the trainer needs the room
+                if self._device.type != "cpu":  # the trainer needs the memory
                     move(self._model, "cpu")
 
     def _answer(self, request: ChatRequest) -> Reply | JudgeFault:
@@ -122,10 +122,10 @@ class ForwardBackend:
         shared = written[0][:-1]
         if any(ids[:-1] != shared for ids in written):
             return JudgeFault(
-                f"{self.path}: its tokenizer does not end {start[-12:]!r} and a digit with that digit alone"
+                f"{self.path}: its tokenizer does not encode {start[-12:]!r} plus a digit with the digit as last token"
             )
         if len(shared) >= self._limit:
-            return JudgeFault(f"{len(shared)} tokens are over the context of {self._limit} of {self.path}")
+            return JudgeFault(f"{len(shared)} tokens exceed the context of {self._limit} tokens of {self.path}")
         logprobs_V = self._next_logprobs(shared)
         logprobs = {str(choice): float(logprobs_V[ids[-1]]) for choice, ids in zip(choices, written, strict=True)}
         best = max(logprobs, key=lambda choice: (logprobs[choice], choice))
@@ -135,14 +135,14 @@ class ForwardBackend:
 
     @torch.no_grad()
     def _next_logprobs(self, ids: Sequence[int]) -> Tensor:
-        """[V] log-probabilities of the next token, in float32."""
+        """Return [V] log-probabilities of the next token, in float32."""
         given = torch.tensor([list(ids)], device=self._device)
         logits = self._model(input_ids=given, use_cache=False, logits_to_keep=1).logits
         return logits[0, -1].float().log_softmax(-1).cpu()
 
 
 class GuidedBackend:
-    """vLLM in this process, each reply held to its schema. Greedy where the temperature is 0."""
+    """Backend with vLLM in this process; each reply is constrained to its schema. Greedy at temperature 0."""
 
     def __init__(self, path: str, *, dtype: str, meter: Meter, **options: Any) -> None:
         config, self._tokenizer = load_config_and_tokenizer(ModelSection(path=path))
@@ -166,7 +166,7 @@ class GuidedBackend:
         return [
             self._metered(next(replies))
             if fit
-            else JudgeFault(f"{len(ids)} + {request.max_tokens} tokens are over the context of {limit}")
+            else JudgeFault(f"{len(ids)} + {request.max_tokens} tokens exceed the context of {limit} tokens")
             for (ids, request), fit in zip(rows, fits, strict=True)
         ]
 
@@ -175,21 +175,23 @@ class GuidedBackend:
         return reply
 
     def close(self) -> None:
-        """Release the engine's memory."""
+        """Free the engine's memory."""
         self._engine.close()
 
 
 class JudgeModel(ModelJudge):
-    """The level that a model in this process gives a completion on one question, in batches.
+    """Judge that grades completions on one question with a model in this process, in batches.
 
     Args:
         model: a folder or hub name.
-        engine: forward (transformers; the level alone, by its probability) or vllm (the whole reply, guided).
-        dtype: of the weights; auto is bfloat16 on CUDA and float32 on the CPU.
-        engine_options: of vLLM: kv_cache_gigabytes, gpu_memory_utilization, max_model_len.
-        cache: SQLite file of replies; None: in the user's cache folder; "" : in memory.
-        options: those of every judge: scores, repeats, temperature, max_tokens, max_characters, canary. With `forward`
-            scores is expectation unless told otherwise, and no canary is laid: the model does not write.
+        engine: "forward" (transformers; only the level, by its probability) or "vllm" (the whole reply, guided).
+        dtype: dtype of the weights; auto is bfloat16 on CUDA and float32 on the CPU.
+        engine_options: options of vLLM: kv_cache_gigabytes, gpu_memory_utilization, max_model_len.
+        cache: SQLite file of replies; None: in the user's cache folder; "": in memory.
+        options: options of every judge: scores, repeats, temperature, max_tokens, max_characters, canary. With
+            "forward" the default of scores is expectation, and there is no canary because the model writes no text.
+    Raises:
+        BadOption: `engine` is unknown, or "forward" is combined with repeats or a temperature.
     """
 
     name = "judge-model"
@@ -214,7 +216,7 @@ class JudgeModel(ModelJudge):
         if engine not in ("forward", "vllm"):
             raise BadOption(f"engine must be forward or vllm; got {engine!r}.")
         if engine == "forward" and (repeats > 1 or temperature):
-            raise BadOption("engine forward samples nothing: leave out repeats and temperature.")
+            raise BadOption("engine forward samples nothing: remove repeats and temperature.")
         writes = engine == "vllm"
         super().__init__(
             scores=scores or ("level" if writes else "expectation"),
@@ -239,7 +241,7 @@ _opening = threading.Lock()
 
 @functools.cache
 def _open(opened: str) -> Asker:
-    """One model in memory for all judges with the same options in this process."""
+    """Open a judge. All judges with the same options in this process share one model in memory."""
     path, engine, dtype, options, cache = json.loads(opened)
     meter = Meter(tokens=None, prompt_price=0.0, completion_price=0.0)
     try:

@@ -1,4 +1,4 @@
-"""A reward model's folder, what it scores, and the verifier `reward-model`. Letters: B rows, K heads, M models."""
+"""Loading of reward models, scoring, and the verifier `reward-model`. Letters: B rows, K heads, M models."""
 
 from __future__ import annotations
 
@@ -29,16 +29,20 @@ from verifiers.verdict import fixed
 
 
 class RewardModel:
-    """A trained reward model (or one from elsewhere with a `score` head), ready to score.
+    """A loaded reward model, trained here or any other model with a `score` head.
 
-    On an accelerator it lies in the host's memory between uses: PPO's policy needs the room. One that was trained as an
-    adapter is an adapter on the policy's own base, where that is the same.
+    On an accelerator it stays in host memory between uses, because PPO's policy needs the space. If it was trained as
+    an adapter on the policy's own base, it is loaded as a second adapter there.
     """
 
     def __init__(
         self, path: str, *, dtype: str = "auto", batch_tokens: int = 16384, shared: SharedBase | None = None
     ) -> None:
-        """`shared`: the base of the policy that is trained here, if it has an adapter."""
+        """Load the model. `shared`: the base of the policy trained in this process, if that has an adapter.
+
+        Raises:
+            ModelError: the model cannot be loaded, or has no `score` head.
+        """
         self.path = path
         self.device = default_device()
         self.card = RewardCard.read(path)
@@ -54,7 +58,7 @@ class RewardModel:
         self.limit = int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 20)
 
     def _join(self, shared: SharedBase) -> None:
-        """Put the reward adapter beside the policy's."""
+        """Load the reward adapter next to the policy's."""
         folder = Path(self.path) / "adapter"
         self.name = f"reward-{hashlib.blake2b(self.path.encode(), digest_size=4).hexdigest()}"
         with exclusive(shared.model):
@@ -84,10 +88,10 @@ class RewardModel:
 
     @torch.no_grad()
     def score(self, rows: Sequence[Encoded]) -> list[list[float]]:
-        """K rewards a row, in order, rescaled by the card to mean 0 and spread 1 over the training completions.
+        """Return K rewards per row, in order, rescaled to mean 0 and std 1 over the training completions.
 
-        On the CPU each row is a forward pass of its own, so that its reward does not depend, to the last bit, on which
-        rows happened to wait beside it: a resumed run reproduces it.
+        On the CPU each row is run in its own forward pass, so that no bit of its reward depends on which rows were
+        queued with it: a resumed run reproduces the rewards.
         """
         if not rows:
             return []
@@ -109,15 +113,15 @@ class RewardModel:
 
 
 class Spread(NamedTuple):
-    """Of the rewards that an ensemble gives one completion."""
+    """Mean and disagreement of an ensemble's rewards for one completion."""
 
     mean: float
     std: float
-    """Population standard deviation over heads and models: their disagreement."""
+    """Population standard deviation over heads and models."""
 
 
 def spread(rewards_K: Sequence[float]) -> Spread:
-    """Mean and disagreement.
+    """Return the mean and the population standard deviation of rewards.
 
     Example:
         >>> spread([1.0, 3.0])
@@ -128,14 +132,17 @@ def spread(rewards_K: Sequence[float]) -> Spread:
 
 
 class RewardModelVerifier(Verifier):
-    """Scores completions by one or several reward models, in the trainer's own process.
+    """Verifier that scores completions with one or several reward models in the trainer's own process.
 
     Args:
         model: a folder or hub name, or a list of them (an ensemble).
         disagreement: the reward is mean - disagreement * std over all heads and models (Coste et al.,
-            arXiv:2310.02743, their "uncertainty-weighted" objective with std for variance).
-        batch_tokens: of one forward pass, with padding.
-        dtype: of the weights; auto is bfloat16 on CUDA and float32 on the CPU.
+            arXiv:2310.02743, their "uncertainty-weighted" objective, with std instead of variance).
+        batch_tokens: tokens of one forward pass, including padding.
+        dtype: dtype of the weights; auto is bfloat16 on CUDA and float32 on the CPU.
+    Raises:
+        ValueError: disagreement is negative.
+        ModelError: a path leads to no model.
     """
 
     name = "reward-model"
@@ -163,7 +170,7 @@ class RewardModelVerifier(Verifier):
 
     @property
     def models(self) -> list[RewardModel]:
-        """Loaded at the first use."""
+        """The reward models, loaded at first use."""
         if not self._models:
             shared = self.context if isinstance(self.context, SharedBase) else None
             self._models = [
@@ -176,7 +183,7 @@ class RewardModelVerifier(Verifier):
         return self.grade_batch([row])[0]
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
-        """Rows over a model's context cannot be graded: cutting them would score another text."""
+        """Grade rows in batches. A row over a model's context is not graded: cutting it would change its text."""
         rewards_BK: list[list[float]] = [[] for _ in rows]
         faults: dict[int, str] = {}
         for model in self.models:
@@ -191,7 +198,7 @@ class RewardModelVerifier(Verifier):
                     continue
                 if len(encoded[place]) > model.limit:
                     tokens = len(encoded[place])
-                    faults[place] = f"{tokens} tokens are over the context of {model.limit} of {model.path}"
+                    faults[place] = f"{tokens} tokens exceed the context of {model.limit} tokens of {model.path}"
             kept = [place for place in range(len(rows)) if place not in faults]
             for place, rewards in zip(kept, model.score([encoded[place] for place in kept]), strict=True):
                 rewards_BK[place] += rewards
@@ -211,7 +218,7 @@ class RewardModelVerifier(Verifier):
 
 
 def prompt_of(row: GradingRow) -> str | tuple[Message, ...]:
-    """The row's prompt: the chat that the trainer attached, or its text."""
+    """Return the row's prompt: the chat that the trainer attached, else its text."""
     messages = row.info.get("messages")
     if isinstance(messages, list):
         return tuple(cast("list[Message]", messages))

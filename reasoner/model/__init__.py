@@ -1,1 +1,1 @@
-"""Loading and running a transformer."""
+"""Loading, saving and running of transformer models."""

@@ -1,13 +1,13 @@
-"""What differs between families of models, by `model_type` of their config. Imports no torch.
+"""Differences between model families, keyed by `model_type` of their config. Imports no torch.
 
-A family with a row was compared with transformers' own forward pass, in every layout, by the tests. One without a row
-is measured where a model of it is loaded (`measured.py`): it passes, or is refused by name.
+For a family in the table, tests compare every layout with transformers' own forward pass. A model of another family is
+measured when it is loaded (`measured.py`): it passes, or is refused by name.
 
-Mixtures of experts take every layout as they are: a token's experts depend on the token alone, no expert has a limit of
-tokens, so neither padding nor the rows beside it change a result. Their load-balancing loss (`router_aux_loss_coef`)
-is not added: transformers adds it only with `output_router_logits`, which is off, and the advantages would have to be
-weighed against it. Where two experts are nearly equal for a token, trainer and engine may choose differently: the
-importance weights see it.
+Mixtures of experts work in every layout: a token's experts depend only on the token, and experts have no token limit,
+so neither padding nor other rows change a result. Their load-balancing loss (`router_aux_loss_coef`) is not
+added: transformers adds it only with `output_router_logits`, which is off, and it would have to be weighed against the
+advantages. If two experts score nearly the same for a token, trainer and engine may choose different ones; the
+importance weights reflect that.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 
 class Family(NamedTuple):
-    """A row of the table. A str is the name of an entry of the config; "" if the family has none."""
+    """Properties of a model family. A string field names an entry of the model's config; "" if the family has none."""
 
     multiplier: str = ""
-    """What logits are multiplied by."""
+    """Config entry by which logits are multiplied."""
     divisor: str = ""
-    """What they are divided by."""
+    """Config entry by which logits are divided."""
     cap: str = ""
-    """The bound of logits after that: cap * tanh(logits / cap)."""
+    """Config entry with the soft cap of logits, applied last: cap * tanh(logits / cap)."""
     packs: bool = True
-    """False: rows end to end run into each other, because positions are counted without `position_ids`."""
+    """False if packed rows attend to each other, because the model counts positions without `position_ids`."""
     unpads: bool = True
-    """False: layers do not hand on to attention where the rows of a line without padding lie."""
+    """False if the layers do not pass on to attention where the rows of a line without padding are."""
 
 
 UNKNOWN = Family(multiplier="logit_scale", divisor="logits_scaling", cap="final_logit_softcapping")
-"""The commonest names, for a family without a row; the measurement says whether they are all."""
+"""Most common names, for a family that is not in the table. The measurement tells if they are complete."""
 FAMILIES: Mapping[str, Family] = {
     **dict.fromkeys(("llama", "mistral", "ministral", "qwen2", "qwen3", "phi3", "smollm3", "seed_oss"), Family()),
     **dict.fromkeys(("olmo2", "olmo3", "glm4", "exaone4", "ernie4_5", "gemma", "starcoder2"), Family()),
@@ -52,24 +52,24 @@ EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_expe
 
 
 def is_known(config: PretrainedConfig) -> bool:
-    """Whether the family of a model has a row."""
+    """Return True if the model's family is in the table."""
     return config.model_type in FAMILIES
 
 
 def family_of(config: PretrainedConfig) -> Family:
-    """The row of a model's family, or that of all without one."""
+    """Return the table entry of a model's family, or UNKNOWN."""
     return FAMILIES.get(config.model_type, UNKNOWN)
 
 
 class LogitTransform(NamedTuple):
-    """How logits come out of the output layer's: cap * tanh(scale * x / cap); no cap: scale * x."""
+    """Transform from the output layer's values to logits: cap * tanh(scale * x / cap); without cap: scale * x."""
 
     scale: float = 1.0
     cap: float | None = None
 
 
 def logit_transform(config: PretrainedConfig | None) -> LogitTransform:
-    """Of a model; none for None."""
+    """Return the logit transform of a model's config; the identity for None."""
     if config is None:
         return LogitTransform()
     multiplier, divisor, cap = (
@@ -80,13 +80,13 @@ def logit_transform(config: PretrainedConfig | None) -> LogitTransform:
 
 
 def attention_kinds(config: PretrainedConfig) -> set[str]:
-    """Of a model's layers, in transformers' words: full_attention, sliding_attention, linear_attention, ..."""
+    """Return the kinds of the model's layers, in transformers' terms: full_attention, sliding_attention, ..."""
     window = _window(config)
     return set(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
 
 
 def full_attention(config: PretrainedConfig, positions: int) -> bool:
-    """Whether every layer attends to everything before it, up to so many positions."""
+    """Return True if every layer attends to all earlier tokens in sequences of up to `positions` tokens."""
     window = _window(config)
     short = window is not None and window < positions
     return attention_kinds(config) <= ({"full_attention"} if short else {"full_attention", "sliding_attention"})
@@ -97,23 +97,23 @@ def _window(config: PretrainedConfig) -> int | None:
 
 
 class Experts(NamedTuple):
-    """The feed-forward networks of a layer."""
+    """Number and size of the feed-forward networks in a layer."""
 
     number: int
-    """1: not a mixture."""
+    """Number of experts; 1: not a mixture."""
     size: int
-    """Hidden units of each."""
+    """Hidden units of each expert."""
 
 
 def experts_of(config: Mapping[str, Any]) -> Experts:
-    """From the entries of a config.json; experts that every token uses are left out."""
+    """Read the experts from the entries of a config.json; experts shared by all tokens are not counted."""
     number = next((int(config[name]) for name in EXPERTS if config.get(name)), 1)
     size = config.get("moe_intermediate_size") if number > 1 else None
     return Experts(number, int(size or config["intermediate_size"]))
 
 
 def reward_architecture(config: PretrainedConfig) -> str | None:
-    """The class of transformers that holds this model with a `score` head; None where there is none."""
+    """Return the transformers class of this model with a `score` head; None if there is none."""
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
 
     known = cast("Mapping[type, type]", KNOWN)

@@ -1,4 +1,4 @@
-"""Models and tokenizers: from the hub, from a folder, or small ones made from nothing."""
+"""Loading of models and tokenizers from the hub or a folder, and creation of small models from scratch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CHAT_TEMPLATE = (
     "{% else %}{{ message.content }}<|im_end|>\n{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""ChatML, with the assistant's tokens marked for supervised fine-tuning."""
+"""ChatML; marks the assistant's tokens for supervised fine-tuning."""
 
 
 class Loaded(NamedTuple):
@@ -53,21 +53,21 @@ class Loaded(NamedTuple):
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of a config name; auto is bfloat16 on CUDA and float32 on the CPU."""
+    """Return the dtype for a config name; auto is bfloat16 on CUDA and float32 on the CPU."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
 def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype = torch.float32) -> Loaded:
-    """The model of a config section, without adapters, in evaluation mode (no dropout).
+    """Load the model of a config section, without adapters, in evaluation mode (no dropout).
 
     Args:
-        section: path or from_scratch, and how attention runs.
-        seed: of the random weights where there are none.
-        weights_dtype: dtype in which the weights are held.
+        section: path or from_scratch, attention, quantization and tokenizer.
+        seed: seed of randomly initialized weights.
+        weights_dtype: dtype of the weights in memory.
     Raises:
-        ModelError: neither path nor from_scratch, no such model, or no tokenizer with it.
+        ModelError: path and from_scratch are both missing, or model or tokenizer cannot be loaded or are damaged.
     """
     if section.from_scratch is not None:
         return _from_scratch(section, seed, weights_dtype)
@@ -96,23 +96,23 @@ def load_model(section: ModelSection, *, seed: int, weights_dtype: torch.dtype =
 
 
 def dtype_of(section: ModelSection) -> torch.dtype:
-    """The dtype in which the model of a config section is saved once it is trained: that of its files."""
+    """Return the dtype in which a trained model of this config section is saved: that of its base's files."""
     if section.from_scratch is not None or section.path is None:
         return torch.float32
     path = local_model(section.path)
     try:
         return stored_dtype(path, AutoConfig.from_pretrained(path, trust_remote_code=False))
-    except (OSError, ValueError):  # an adapter's folder has no config of a model
+    except (OSError, ValueError):  # e.g. a folder with only an adapter has no model config
         return torch.float32
 
 
 def _fit_embedding(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, section: ModelSection, seed: int
 ) -> None:
-    """Grow the embedding where the tokenizer has more tokens than it has rows.
+    """Enlarge the embedding if the tokenizer has more tokens than the embedding has rows.
 
     Raises:
-        ModelError: the config does not allow it to grow.
+        ModelError: the config does not allow enlarging it.
     """
     rows, tokens = model.get_input_embeddings().get_parameter("weight").shape[0], tokens_of(tokenizer)
     if tokens <= rows:
@@ -125,7 +125,7 @@ def _fit_embedding(
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The highest token id, plus one."""
+    """Return the highest token id plus one."""
     added = cast("dict[int, object]", getattr(tokenizer, "added_tokens_decoder", {}))
     return max(len(tokenizer), max(added, default=-1) + 1)
 
@@ -133,16 +133,16 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase) -> int:
 def _too_many_tokens(section: ModelSection, tokens: int, rows: int) -> ModelError:
     return ModelError(
         f"the tokenizer {section.tokenizer or section.path!r} has {tokens} tokens, the embedding of {section.path!r}"
-        f" {rows} rows: the model cannot read the others. Set model.tokenizer to one that fits, or"
-        " model.resize_embeddings: true to grow the embedding (without quantization)."
+        f" only {rows} rows: the model cannot read the other tokens. Set model.tokenizer to one that fits, or"
+        " model.resize_embeddings: true to enlarge the embedding (without quantization)."
     )
 
 
 def check_weights(model: PreTrainedModel, path: str) -> None:
-    """Raise where a model's weights are damaged.
+    """Check that a model's weights are not damaged.
 
     Raises:
-        ModelError: some are not finite, or a matrix holds zeros alone; names it.
+        ModelError: some are not finite, or a matrix is all zeros; the message names it.
     """
     fault = weights_fault(model)
     if fault is not None:
@@ -154,10 +154,10 @@ def check_weights(model: PreTrainedModel, path: str) -> None:
 
 
 def check_family(model: PreTrainedModel) -> None:
-    """Measure a model of a family that has no row in `families.py`, and take passes without padding from it at need.
+    """Check a model of a family that is not in `families.py` by measuring it; disable unpadded passes if necessary.
 
     Raises:
-        ModelError: its log-probabilities differ from those of transformers' own forward pass.
+        ModelError: its log-probabilities differ from transformers' own forward pass.
     """
     if is_known(model.config):
         return
@@ -165,8 +165,8 @@ def check_family(model: PreTrainedModel) -> None:
     if not found.agrees:
         raise ModelError(
             f"models of the family {model.config.model_type!r} are not known here, and the trainer's log-probabilities"
-            f" of one differ from transformers' own by {found.gap:.2g} nats: its logits are more than the output layer"
-            " of the last hidden states, scaled and capped. Use a model of another family, or add this one to"
+            f" of this one differ from transformers' own by {found.gap:.2g} nats: its logits are not just the scaled"
+            " and capped output layer of the last hidden states. Use a model of another family, or add this one to"
             " reasoner/model/families.py."
         )
     if attention_of(model) == UNPADDED and not measure(model, "unpadded").agrees:
@@ -174,10 +174,10 @@ def check_family(model: PreTrainedModel) -> None:
 
 
 def _own_memory(model: nn.Module) -> None:
-    """Take weights on the CPU out of the mapped file, whose offsets are no multiples of 64 bytes.
+    """Copy CPU weights out of the memory-mapped file if their address is not a multiple of 64 bytes.
 
-    Matrix products of tensors that lie differently differ in their last bits: a resumed run would leave the one that
-    was never killed.
+    Matrix products of differently aligned tensors differ in their last bits, so a resumed run would diverge from an
+    uninterrupted one.
     """
     for parameter in model.parameters():
         if parameter.device.type == "cpu" and parameter.data_ptr() % 64:
@@ -185,7 +185,7 @@ def _own_memory(model: nn.Module) -> None:
 
 
 def _quantization(section: ModelSection, dtype: torch.dtype) -> dict[str, object]:
-    """Further arguments of from_pretrained."""
+    """Return the quantization arguments of from_pretrained; empty without quantization."""
     if section.quantization is None:
         return {}
     try:
@@ -193,20 +193,20 @@ def _quantization(section: ModelSection, dtype: torch.dtype) -> dict[str, object
     except ImportError as error:
         raise ModelError(
             f"model.quantization={section.quantization} needs bitsandbytes, and {first_line(error)}"
-            " Install it (pip install 'reasoner-rl[qlora]'), or leave model.quantization out."
+            " Install it (pip install 'reasoner-rl[qlora]'), or remove model.quantization."
         ) from error
 
 
 def own_code(error: Exception) -> str:
-    """What to say of a model that transformers could load by running its code alone; empty of every other error."""
+    """Return advice on a model that needs trust_remote_code; "" for any other error."""
     if "trust_remote_code" not in str(error):
         return ""
-    return "it brings Python code of its own, which is never run. Take a model of a family that transformers knows."
+    return "it brings its own Python code, which is never run. Use a model of a family that transformers supports."
 
 
 def _no_such_model(path: str, error: Exception) -> ModelError:
-    if said := own_code(error):
-        return ModelError(f"model {path!r} must be one of transformers' own classes: {said}", path=path)
+    if advice := own_code(error):
+        return ModelError(f"model {path!r} must be one of transformers' own classes: {advice}", path=path)
     return ModelError(
         f"model {path!r} must be a Hugging Face causal model, by hub name or folder: "
         f"{first_line(error)} Check the name, your network, or give a folder with config.json.",
@@ -215,10 +215,10 @@ def _no_such_model(path: str, error: Exception) -> ModelError:
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """A tokenizer with a padding token; that of a model we wrote has the chat template that it was trained with.
+    """Load a tokenizer with a padding token. For a model that we wrote, restore the chat template used in training.
 
     Raises:
-        ModelError: there is none under that name, or it has no end-of-sequence token.
+        ModelError: there is no such tokenizer, or it has no end-of-sequence token.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(local_model(path), trust_remote_code=False)
@@ -232,40 +232,40 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     kept = read_kept_prompt(path)
-    if kept is not None and kept.template_replaced:  # which is there for programs that know no prompt section
+    if kept is not None and kept.template_replaced:  # the file's template is for programs without prompt sections
         tokenizer.chat_template = kept.own_template
     return tokenizer
 
 
 def _tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
-    """The tokenizer of a config section, with its chat template."""
+    """Load the tokenizer of a config section, with its chat template."""
     path = section.tokenizer or section.path
     assert path is not None
     return _with_template(load_tokenizer(path), section)
 
 
 def _with_template(tokenizer: PreTrainedTokenizerBase, section: ModelSection) -> PreTrainedTokenizerBase:
-    """The tokenizer with the chat template of the config, where that names one.
+    """Set the tokenizer's chat template to the config's, if the config names one.
 
     Raises:
-        ModelError: there is no such file.
+        ModelError: the file cannot be read.
     """
     if section.chat_template is not None:
         try:
             tokenizer.chat_template = Path(section.chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(
-                f"model.chat_template={section.chat_template!r} cannot be read: {first_line(error)} Name a file that"
-                " holds a chat template."
+                f"model.chat_template={section.chat_template!r} cannot be read: {first_line(error)} Give the path of a"
+                " file that contains a chat template."
             ) from error
     return tokenizer
 
 
 def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
-    """What can be known of a model without its weights.
+    """Load config and tokenizer of a model, without its weights.
 
     Raises:
-        ModelError: no such model or tokenizer.
+        ModelError: there is no such model or tokenizer, or the tokenizer has too many tokens for the embedding.
     """
     assert section.path is not None
     try:
@@ -280,35 +280,35 @@ def load_config_and_tokenizer(section: ModelSection) -> tuple[PreTrainedConfig, 
 
 
 def move(module: nn.Module, device: torch.device | str) -> None:
-    """Move a module; of a transformers model, pyright does not see that `to` takes a device."""
+    """Move a module to a device (pyright does not accept a device in `to` of a transformers model)."""
     module.to(device)
 
 
 def default_device() -> torch.device:
-    """The GPU where there is one."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def card_bytes() -> int | None:
-    """Memory of the device that is trained on; None where it is a CPU."""
+    """Return the memory of the training device in bytes; None on a CPU."""
     device = default_device()
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
 def context_limit(config: PreTrainedConfig, section: ModelSection) -> int:
-    """Most tokens of prompt and completion together."""
+    """Return the context length: most tokens of prompt and completion together."""
     own = getattr(config, "max_position_embeddings", None) or 1 << 20
     return min(own, section.max_context) if section.max_context else own
 
 
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Every token that ends a completion: the tokenizer's and the generation config's."""
+    """Return all tokens that end a completion: the tokenizer's and the generation config's, sorted."""
     listed = _listed(model.generation_config.eos_token_id if model.generation_config else None)
     return tuple(sorted({cast("int", tokenizer.eos_token_id), *listed}))
 
 
 def configured_ends(path: str, config: PreTrainedConfig) -> tuple[int, ...]:
-    """The eos_token_id of a model's generation config, or of its config where it has none."""
+    """Return eos_token_id from a model's generation config, or from its config if it has none."""
     try:
         return _listed(GenerationConfig.from_pretrained(local_model(path)).eos_token_id)
     except (OSError, ValueError):
@@ -320,7 +320,10 @@ def _listed(ids: int | list[int] | None) -> tuple[int, ...]:
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """256 bytes and ChatML's three marks: any text, no training, a vocabulary small enough for a CPU."""
+    """Build a tokenizer of 256 bytes and ChatML's three special tokens.
+
+    It encodes any text, needs no training, and its vocabulary is small enough for a CPU.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -339,7 +342,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def scratch_config(shape: ScratchConfig, tokenizer: PreTrainedTokenizerBase) -> Qwen2Config:
-    """The Qwen2 config of a from-scratch shape."""
+    """Build the Qwen2 config of a model trained from scratch: the given sizes, with the tokenizer's vocabulary."""
     return Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden_size,
@@ -372,7 +375,7 @@ def _from_scratch(section: ModelSection, seed: int, weights_dtype: torch.dtype) 
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, as a sentence."""
+    """Return the first line of an error's message, ending with a full stop; without message, the error's type."""
     text = str(error).strip().splitlines()
     line = text[0].strip() if text else type(error).__name__
     return line if line.endswith((".", "!", "?")) else line + "."

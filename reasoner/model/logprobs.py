@@ -1,7 +1,9 @@
-"""Log-probabilities and entropies of tokens without holding [N, V] logits. Letters: N tokens, D hidden, V vocabulary.
+"""Token log-probabilities and entropies without a full [N, V] tensor of logits.
 
-Logits are computed a part at a time, and again in the backward pass (recomputation), so that memory is bounded by the
-part: at most `max_bytes` of float32 logits, whatever the vocabulary.
+Letters: N tokens, D hidden, V vocabulary.
+
+Logits are computed in parts, and again in the backward pass (recomputation), so that memory is bounded by one
+part: at most `max_bytes` of float32 logits, for any vocabulary size.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from reasoner.model.families import LogitTransform, logit_transform
 
 
 class LogprobsAndEntropy(NamedTuple):
-    """Of the distribution at the given temperature."""
+    """Log-probabilities and entropies under the distribution at the given temperature."""
 
     logprobs_N: Tensor
     """[N] float32 (float64 for float64 input), with gradient."""
     entropy_N: Tensor
-    """[N] nats; with gradient only where asked for."""
+    """[N] nats; has a gradient only if requested."""
 
 
 def logprobs_and_entropy(
@@ -37,16 +39,16 @@ def logprobs_and_entropy(
     config: PretrainedConfig | None = None,
     entropy_gradient: bool = False,
 ) -> LogprobsAndEntropy:
-    """Log softmax(head(hidden) / temperature) at the targets, and the entropy of that distribution.
+    """Compute log softmax(head(hidden) / temperature) at the targets, and the entropy of that distribution.
 
     Args:
         hidden_ND: [N, D] last hidden states of the positions that predict the targets.
-        head: the output embedding, [D] -> [V].
+        head: output embedding, [D] -> [V].
         targets_N: [N] int64 token ids.
-        temperature: the sampling temperature; logits are divided by it.
-        max_bytes: bound on the float32 logits held at once; about as much again is needed to work on them.
-        config: the model's config, asked for a scale and a soft cap of the logits.
-        entropy_gradient: True where the entropy is part of the loss.
+        temperature: sampling temperature; logits are divided by it.
+        max_bytes: bound on the float32 logits in memory at once; temporary tensors need about as much again.
+        config: config of the model, for the scale and soft cap of its logits.
+        entropy_gradient: True if the entropy is part of the loss.
     """
     vocabulary = int(getattr(head, "out_features", 0)) or head.get_parameter("weight").shape[0]
     chunk = max(1, max_bytes // (4 * vocabulary))
@@ -80,24 +82,24 @@ def logprobs_and_entropy(
 
 
 def output_layer(model: PreTrainedModel) -> nn.Module:
-    """The layer that turns hidden states into logits."""
+    """Return the layer that maps hidden states to logits."""
     head = model.get_output_embeddings()
     assert isinstance(head, nn.Module), type(model)
     return head
 
 
 def head_logits(hidden: Tensor, head: nn.Module, transform: LogitTransform) -> Tensor:
-    """[..., V] logits of the output layer, scaled and capped, in float32 at least."""
+    """Compute [..., V] logits of the output layer, scaled and capped, in float32 (float64 for float64 input)."""
     logits = head(hidden) * transform.scale if transform.scale != 1.0 else head(hidden)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return transform.cap * torch.tanh(logits / transform.cap) if transform.cap else logits
 
 
 class _ByVocabulary(torch.autograd.Function):
-    """`logprobs_and_entropy` of a plain head, over one part of the vocabulary, for all tokens, after the other.
+    """`logprobs_and_entropy` for a plain linear head: all tokens at once, one part of the vocabulary after the other.
 
-    The sums run along as in an online softmax (Milakov and Gimelshein, arXiv:1805.02867, algorithm 3). The gradient of
-    each part of the weight is written once; chunks of tokens would read and write all of it for every chunk.
+    Sums are updated as in an online softmax (Milakov and Gimelshein, arXiv:1805.02867, algorithm 3). The gradient of
+    each part of the weight is written once. Chunks of tokens would read and write the whole gradient for every chunk.
     """
 
     @staticmethod
@@ -121,7 +123,7 @@ class _ByVocabulary(torch.autograd.Function):
                 shares = (logits - highest_N[:, None]).exp_()
                 total_N = total_N * shrunk_N + shares.sum(-1)
                 expected_N = expected_N * shrunk_N + shares.mul_(logits).sum(-1)
-                del logits, shares  # before the next part's are made
+                del logits, shares  # before those of the next part are allocated
         normalizer_N = highest_N + total_N.log()
         entropy_N = normalizer_N - expected_N / total_N
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N, normalizer_N)
@@ -148,22 +150,22 @@ class _ByVocabulary(torch.autograd.Function):
                 to_hidden_ND += to_logits @ weight
                 if to_weight_VD is not None:
                     to_weight_VD[start : start + len(weight)] = to_logits.T @ hidden
-                del to_logits  # before the next part's are made
+                del to_logits  # before those of the next part are allocated
         return to_hidden_ND.to(hidden_ND.dtype), to_weight_VD, None, None, None
 
 
 def _parts(weight_VD: Tensor, width: int) -> Iterator[tuple[int, Tensor]]:
-    """The vocabulary in parts: first token id and weights."""
+    """Yield the vocabulary in parts: first token id, and weights."""
     return zip(range(0, len(weight_VD), width), weight_VD.split(width), strict=True)
 
 
 def _places(targets_N: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Where the targets lie in a part of the vocabulary, or somewhere in it, and whether they do."""
+    """Return each target's index within a part of the vocabulary (clamped), and True for those that lie in it."""
     return targets_N.clamp(0, width - 1), (targets_N >= 0) & (targets_N < width)
 
 
 def _logits(hidden: Tensor, weight: Tensor, factor: float) -> Tensor:
-    """Scaled, in float32 at least."""
+    """Compute scaled logits in float32 (float64 for float64 input)."""
     logits = hidden @ weight.T
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return logits.mul_(factor) if factor != 1.0 else logits

@@ -1,15 +1,15 @@
 """Low-rank adapters (arXiv:2106.09685) through peft, and the plain weights of a model that may carry them.
 
-The adapters sit inside the transformers model itself, so everything that runs the model runs them. What leaves the
-trainer (to an engine, to a plain model folder) is merged on the way: the trainer's own weights are never touched.
+The adapters are part of the transformers model itself, so any code that runs the model also runs them. Weights that
+leave the trainer (to an engine or a model folder) are merged into copies; the trainer's own weights stay unchanged.
 
-Used of peft beyond its documented interface (read in 0.17 to 0.21); no other module touches it:
+Private parts of peft used here (checked in versions 0.17 to 0.21); no other module touches any:
 
 - a layer's `_active_adapter`: peft's own `set_adapter` also decides which adapters are trained.
-- names of parameters and modules: `.lora_A.NAME.` and so on for an adapter's, `.lora_dropout.`, and `.base_layer.` for
-  what it lies on.
+- names of parameters and modules: `.lora_A.NAME.` etc. of an adapter, `.lora_dropout.`, and `.base_layer.` of the
+  adapted layer.
 
-`tests/unit/test_private_names.py` says what to do where one of them is gone.
+`tests/unit/test_private_names.py` says what to do if one of them is missing.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 """Name of the policy's adapter."""
 ADAPTER_FILE = "adapter_model.safetensors"
-"""peft's name of an adapter's weights."""
+"""peft's file name for an adapter's weights."""
 
 
 @contextmanager
 def _making(seed: int) -> Iterator[None]:
-    """With random numbers of its own, and without peft's warning that it adapts fused experts by another rank."""
+    """Isolate random numbers by a seed, and silence peft's warning that fused experts get another rank."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern keys", RuntimeWarning)
         torch.manual_seed(seed)
@@ -56,15 +56,15 @@ def _making(seed: int) -> Iterator[None]:
 
 
 def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weights: Path | None = None) -> PeftModel:
-    """Put an adapter into the model (in place) and freeze everything else.
+    """Add an adapter to the model in place, and freeze all other weights.
 
     Args:
         model: the base model.
         section: rank, scale and targets.
-        seed: of the random half of a new adapter (the other half is zero: a new adapter changes nothing).
-        weights: a folder that `save_adapter` wrote.
+        seed: seed of the random half of a new adapter. The other half is zero, so a new adapter changes no output.
+        weights: folder written by `save_adapter`; None: a new adapter.
     Raises:
-        ModelError: the targets name no layer of this model, or the folder holds another adapter.
+        ModelError: the targets match no layer of this model, or the folder contains an adapter that does not fit.
     """
     import peft
 
@@ -93,7 +93,7 @@ def add_adapter(model: PreTrainedModel, section: LoraConfig, *, seed: int, weigh
 
 
 def _adapts_embedding(model: PreTrainedModel, section: LoraConfig) -> bool:
-    """Whether an adapter lies on the input embedding or the output layer, which are one matrix in many models."""
+    """Return True if the adapter targets the input embedding or the output layer, which many models tie."""
     ends = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
     names = [name for name, module in model.named_modules() if id(module) in ends]
     targets = [] if isinstance(section.targets, str) else section.targets
@@ -101,7 +101,7 @@ def _adapts_embedding(model: PreTrainedModel, section: LoraConfig) -> bool:
 
 
 def _untie(model: PreTrainedModel) -> None:
-    """Give the output layer a matrix of its own: an adapter changes one of the two, and a tied model has one."""
+    """Give the output layer its own matrix: an adapter changes only one of the two tied layers."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     weight = embedding.get_parameter("weight")
     if isinstance(head, nn.Module) and head.get_parameter("weight") is weight:
@@ -111,7 +111,7 @@ def _untie(model: PreTrainedModel) -> None:
 
 
 def another_adapter(adapted: PeftModel, name: str, *, seed: int) -> None:
-    """Put a further adapter of the same shape beside the policy's, to be trained with it; the policy's stays active."""
+    """Add a second trainable adapter of the same shape next to the policy's, which stays active."""
     config = copy.deepcopy(adapted.peft_config[ADAPTER])
     with _making(seed):
         adapted.add_adapter(name, config)
@@ -122,31 +122,31 @@ def another_adapter(adapted: PeftModel, name: str, *, seed: int) -> None:
 
 
 def is_adapter(name: str, adapter: str | None = None) -> bool:
-    """Whether a parameter belongs to an adapter, or to the one of this name."""
+    """Return True if a parameter belongs to an adapter (to the adapter of that name, if given)."""
     return ".lora_" in name and (adapter is None or adapter in name.split("."))
 
 
 def plain_name(name: str) -> str:
-    """The name of a parameter in the model without adapters."""
+    """Return a parameter's name in the model without adapters."""
     return name.replace(".base_layer", "")
 
 
 def dropout_modules(model: nn.Module) -> list[nn.Module]:
-    """The modules that drop an adapter's inputs in training."""
+    """Return the dropout modules on the inputs of adapters."""
     return [module for name, module in model.named_modules() if ".lora_dropout." in name]
 
 
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
-"""By model, and gone with it. A lock on the model itself would be copied and saved with it."""
+"""Locks by model, removed with it. A lock stored in the model itself would be copied and saved with it."""
 
 
 def exclusive(model: nn.Module) -> threading.RLock:
-    """The lock of a model whose adapters are switched: one thread runs it at a time."""
+    """Return the model's lock. It must be acquired to run a model whose adapters are switched: one thread at a time."""
     return _LOCKS.setdefault(model, threading.RLock())
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Of the base under the adapters: names, shapes and the first numbers of each tensor."""
+    """Return a digest of the base model under the adapters: names, shapes and first 64 values of each tensor."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in model.state_dict().items():
         if not is_adapter(name):
@@ -157,9 +157,11 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 @contextmanager
 def using_adapter(adapted: PeftModel, name: str) -> Iterator[None]:
-    """One adapter active instead of the policy's, in every layer and for this thread alone; what is trained stays so.
+    """Activate one adapter instead of the policy's within the block; which parameters are trained does not change.
 
-    A backward pass that recomputes layers must run inside as well.
+    Other threads are locked out of the model meanwhile (`exclusive`).
+
+    A backward pass that recomputes layers must run inside the block too.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -176,10 +178,10 @@ def using_adapter(adapted: PeftModel, name: str) -> Iterator[None]:
 
 
 def load_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> None:
-    """Replace an adapter's weights by those of a folder.
+    """Replace an adapter's weights by those in a folder.
 
     Raises:
-        ValueError: the folder lacks a tensor of this adapter, or holds one that it does not have.
+        ValueError: the folder lacks a tensor of this adapter, or contains one that it does not have.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
@@ -190,32 +192,32 @@ def load_adapter(adapted: PeftModel, folder: Path, *, name: str = ADAPTER) -> No
     found = set_peft_model_state_dict(adapted, given, adapter_name=name)
     missing = [key for key in found.missing_keys if is_adapter(key, name)]
     if missing or found.unexpected_keys:
-        raise ValueError(f"{folder} holds another adapter: {[*missing, *found.unexpected_keys][:3]} differ.")
+        raise ValueError(f"{folder} contains another adapter: {[*missing, *found.unexpected_keys][:3]} differ.")
 
 
 def adapter_weights(adapted: PeftModel, *, name: str = ADAPTER) -> Iterator[tuple[str, Tensor]]:
-    """Names in the adapted model and whole tensors of one adapter; where sharded, every process must walk them."""
+    """Yield names and full tensors of one adapter. If sharded, every process must iterate over all of them."""
     for full_name, held in adapted.state_dict().items():
         if is_adapter(full_name, name):
             yield full_name, whole(held)
 
 
 def save_adapter(adapted: PeftModel, weights: dict[str, Tensor], folder: Path, *, name: str = ADAPTER) -> None:
-    """Write one adapter alone, of `adapter_weights`, as any peft reader takes it."""
-    # the embeddings are never trained; "auto" would ask the hub whether they were
+    """Write the weights of one adapter (from `adapter_weights`) in peft's format."""
+    # the embeddings are never trained; "auto" would ask the hub about them
     adapted.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False, state_dict=weights)
     nested = folder / name
-    if nested.is_dir():  # peft puts every adapter but "default" into a folder of its name
+    if nested.is_dir():  # peft writes every adapter except "default" into a folder of its own
         for file in nested.iterdir():
             file.rename(folder / file.name)
         nested.rmdir()
 
 
 def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Hugging Face names and tensors of the full model: adapters merged into copies, each tied tensor once.
+    """Yield Hugging Face names and tensors of the full model: adapters merged into copies, tied tensors once.
 
-    One merged copy lives at a time where the caller keeps none: memory grows by the largest matrix alone. Where the
-    weights are sharded, every process must walk through them.
+    Only one merged copy exists at a time if the caller keeps none, so memory grows only by the largest matrix. If the
+    weights are sharded, every process must iterate over all of them.
     """
     adapted: dict[str, Any] = {name: one for name, one in model.named_modules() if hasattr(one, "get_delta_weight")}
     in_bits = quantized_layers(model)
@@ -231,7 +233,7 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
             held = plain_weight(in_bits[layer])
         tensor = whole(held)
         held, leaf = tensor.detach(), name.rpartition(".")[2]
-        for owner, one in adapted.items():  # experts that lie in one module are adapted one around the other
+        for owner, one in adapted.items():  # experts in one module have nested adapter layers
             if name.startswith(f"{owner}.base_layer.") and leaf == getattr(one, "parameter_name", "weight"):
                 with torch.no_grad():
                     held = (held.float() + whole(one.get_delta_weight(ADAPTER)).float()).to(held.dtype)
@@ -239,14 +241,14 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def merge_checkpoint(adapter: Path, target: Path, *, dtype: str | None = None) -> None:
-    """Write the plain model folder of a checkpoint's adapter: the base that its run was begun with, adapter merged.
+    """Write a checkpoint's adapter, merged into the base model of its run, as a plain model folder.
 
     Args:
         adapter: the adapter's folder in the checkpoint.
         target: the folder to write.
-        dtype: of the model; None: that of the base.
+        dtype: dtype of the written model; None: that of the base.
     Raises:
-        ModelError: the folder lies outside a run, so that nothing names the base.
+        ModelError: the adapter does not lie in a run folder, so the base model is unknown.
     """
     written = adapter.parents[2] / "config.yaml" if len(adapter.parents) > 2 else adapter
     if written.name != "config.yaml" or not written.is_file():

@@ -1,4 +1,4 @@
-"""A model of a family without a row in `families.py`, measured against transformers' own forward pass."""
+"""Measurement of models whose family is not in `families.py`, against transformers' own forward pass."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from reasoner.model.internals import attention_of
 from reasoner.model.logprobs import logprobs_and_entropy, output_layer
 
 LENGTH = 9
-"""Tokens of each of the two rows."""
+"""Number of tokens in each of the two rows."""
 SHARE = 0.02
-"""Of the spread of the plain log-probabilities: what those in a layout may differ by, beside the dtype's rounding."""
+"""Tolerance besides the dtype's rounding, as a share of the standard deviation of the plain log-probabilities."""
 
 
 class Measured(NamedTuple):
-    """Log-probabilities of two short random rows in one layout, beside transformers' own of each row alone."""
+    """Comparison of the log-probabilities of two short random rows in one layout with transformers' own, row by row."""
 
     gap: float
-    """Largest |difference| in nats."""
+    """Largest absolute difference in nats."""
     allowed: float
 
     @property
     def agrees(self) -> bool:
-        """Whether they are the same but for rounding."""
+        """True if the difference is within the tolerance."""
         return self.gap <= self.allowed
 
 
 def measure(model: PreTrainedModel, layout: str) -> Measured:
-    """Compare one layout with the plain forward pass.
+    """Compare one layout with transformers' own forward pass.
 
     Args:
-        model: on any device. One with flash attention, which runs on a GPU alone, is measured with eager attention.
+        model: on any device. Flash attention, which runs only on a GPU, is replaced by eager attention meanwhile.
         layout: padded, packed or unpadded.
     """
     attention = attention_of(model)
@@ -57,7 +57,7 @@ def measure(model: PreTrainedModel, layout: str) -> Measured:
         forward = _forward(ids_BL, targets_N, layout)
         try:
             hidden_ND = hidden_states(model.get_decoder(), forward, forward.flat_positions_N)
-        except ConfigError:  # this attention is not told where the rows lie
+        except ConfigError:  # this attention does not get the position of the rows
             return Measured(float("inf"), 0.0)
         found = logprobs_and_entropy(hidden_ND, output_layer(model), targets_N, temperature=1.0, config=model.config)
     rounding = TOLERANCES[str(model.dtype).removeprefix("torch.")].probe
@@ -65,7 +65,7 @@ def measure(model: PreTrainedModel, layout: str) -> Measured:
 
 
 def packs(model: PreTrainedModel) -> bool:
-    """Whether rows end to end are told apart by positions that start again: by the table, or measured."""
+    """Return True if the model can run packed rows without mixing them: from the table, or measured."""
     return family_of(model.config).packs if is_known(model.config) else measure(model, "packed").agrees
 
 

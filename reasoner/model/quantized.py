@@ -1,11 +1,11 @@
-"""A frozen base in 4 bits under trained adapters: QLoRA (arXiv:2305.14314) through bitsandbytes.
+"""A frozen base model in 4 bits under trained adapters: QLoRA (arXiv:2305.14314) through bitsandbytes.
 
-The decoder's linear layers are held as NF4 with double quantisation; embeddings, norms and the output layer stay as
-they are. Training, sampling and saving see one function: the weights that leave the trainer (to an engine, to a model
-folder) are these 4-bit weights put back into numbers, never the ones that they were made from.
+The decoder's linear layers are stored as NF4 with double quantization; embeddings, norms and output layer are not
+quantized. Training, sampling and saving use the same function: the weights that leave the trainer (to an engine or a
+model folder) are the dequantized 4-bit weights, never the original ones.
 
-Used of bitsandbytes beyond its documented interface (read in 0.49 to 0.50): `weight.quant_state`, by which a 4-bit
-layer is known and put back, and `Linear4bit.support_avx512bf16_for_cpu`.
+Private parts of bitsandbytes used here (checked in versions 0.49 to 0.50): `weight.quant_state`, which marks a 4-bit
+layer and is needed to dequantize it, and `Linear4bit.support_avx512bf16_for_cpu`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def bits_config(dtype: torch.dtype) -> BitsAndBytesConfig:
-    """What transformers loads by: NF4 and double quantisation (arXiv:2305.14314, section 3), computing in `dtype`.
+    """Return transformers' loading options for NF4 with double quantization (arXiv:2305.14314, section 3).
+
+    Computation is in `dtype`.
 
     Raises:
         ImportError: bitsandbytes is not installed.
@@ -42,17 +44,17 @@ def bits_config(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def settle(model: PreTrainedModel) -> PreTrainedModel:
-    """Make a freshly loaded 4-bit model one that is saved, moved and run like any other."""
+    """Make a newly loaded 4-bit model behave like any other in saving, moving and running."""
     forget_quantization(model)
     for module in model.modules():
-        # on some CPUs bitsandbytes would repack a layer for inference at its first pass, and then compute in bfloat16
+        # on some CPUs bitsandbytes would repack a layer for inference in its first pass, and then compute in bfloat16
         if hasattr(module, "support_avx512bf16_for_cpu"):
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  (no attribute of a module's type)
     return model
 
 
 def quantized_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Name and module of every 4-bit layer."""
+    """Return name and module of every 4-bit layer."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -61,7 +63,7 @@ def quantized_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def plain_weight(layer: nn.Module) -> Tensor:
-    """The numbers that a 4-bit layer computes with, in the dtype that they were made from."""
+    """Dequantize the weight of a 4-bit layer, in its original dtype."""
     from bitsandbytes.functional import dequantize_4bit  # pyright: ignore[reportMissingImports]  (an extra)
 
     weight: Any = layer.weight

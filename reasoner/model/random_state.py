@@ -1,4 +1,4 @@
-"""The random state of a process, read and restored."""
+"""Saving and restoring of a process's random state."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Seed python, numpy, torch, and every CUDA device."""
+    """Seed Python, numpy, torch and every CUDA device."""
     random.seed(seed)
     np.random.seed(seed % (1 << 32))
     torch.manual_seed(seed)
 
 
 def random_state() -> dict[str, Any]:
-    """Of python, numpy, torch, and every CUDA device: numbers, texts and tensors alone, so that no pickle is needed."""
+    """Return the random state of Python, numpy, torch and every CUDA device, as numbers, texts and tensors only."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -29,12 +29,12 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """The inverse of `random_state`."""
+    """Restore a state returned by `random_state`."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available():
-        # a checkpoint of a machine with more devices resumes on fewer
+        # a checkpoint from a machine with more devices can be resumed on fewer
         kept = state["cuda"][: torch.cuda.device_count()]
         torch.cuda.set_rng_state_all(kept)

@@ -1,4 +1,4 @@
-"""Model folders as transformers and vLLM read them: weights and config.json in one dtype."""
+"""Model folders in the format of transformers and vLLM: weights and config.json in one dtype."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _OF_FILES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def stored_dtype(path: str, config: PreTrainedConfig) -> torch.dtype:
-    """The dtype in which a trained model is saved: that of the files of its base.
+    """Return the dtype in which a trained model is saved: that of its base's files.
 
     Args:
-        path: folder or hub name of the base, or a checkpoint's model folder, which says it.
-        config: as read from there.
+        path: folder or hub name of the base, or a checkpoint's model folder, which records the dtype.
+        config: config read from there.
     """
     noted = Path(path) / DTYPE_FILE
     if noted.is_file():
@@ -41,17 +41,17 @@ def stored_dtype(path: str, config: PreTrainedConfig) -> torch.dtype:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """float32, bfloat16, ..."""
+    """Return a dtype's name: float32, bfloat16, ..."""
     return str(dtype).removeprefix("torch.")
 
 
 def cast(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Numbers in a dtype; whole numbers as they are."""
+    """Convert floating-point tensors to a dtype; integer tensors are unchanged."""
     return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
 
 
 def config_in(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedConfig:
-    """A copy of a config that names a dtype, in its parts too."""
+    """Copy a config with its dtype, and that of its parts, set to `dtype`."""
     found = copy.deepcopy(config)
     for part in (found, *(getattr(found, name, None) for name in found.sub_configs)):
         if isinstance(part, PreTrainedConfig):
@@ -69,11 +69,11 @@ def write_model(
     """Write a plain Hugging Face folder: model, config, generation config and tokenizer.
 
     Args:
-        model: whose class and configs.
-        tokenizer: written beside it.
-        weights: by Hugging Face name, of the full model.
-        folder: created where it is not there.
-        dtype: of the weights in the files, and in config.json.
+        model: model whose class and configs are written.
+        tokenizer: tokenizer to write next to it.
+        weights: tensors of the full model by Hugging Face name.
+        folder: created if missing.
+        dtype: dtype of the weights in the files, also written to config.json.
     """
     model.save_pretrained(folder, state_dict=cast(weights, dtype))
     config_in(model.config, dtype).save_pretrained(folder)
@@ -81,11 +81,11 @@ def write_model(
 
 
 def settle_dtype(folder: Path, dtype: str | None) -> None:
-    """Bring a model folder to a dtype, in place; None: to the one that a checkpoint notes, or as it is.
+    """Convert a model folder to a dtype in place. None: the dtype recorded in a checkpoint, else unchanged.
 
     Args:
-        folder: with model*.safetensors and config.json.
-        dtype: a name of DTYPES.
+        folder: contains model*.safetensors and config.json.
+        dtype: a name in DTYPES, or None.
     """
     noted = folder / DTYPE_FILE
     if noted.is_file():
@@ -108,9 +108,9 @@ def settle_dtype(folder: Path, dtype: str | None) -> None:
 
 
 def _naming(config: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """A config.json that names a dtype, in its parts too."""
+    """Set the dtype in a config.json and its parts."""
     found = {key: _naming(value, dtype) if isinstance(value, dict) else value for key, value in config.items()}
     if "model_type" in found:
-        found.pop("torch_dtype", None)  # its former name
+        found.pop("torch_dtype", None)  # the key's former name
         found["dtype"] = dtype
     return found

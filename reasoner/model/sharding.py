@@ -1,4 +1,4 @@
-"""Weights and optimizer states that are sharded over processes (FSDP2), whole again for files and engines."""
+"""Full tensors from weights and optimizer states that are sharded over processes (FSDP2), and the reverse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 def name_layers(scorer: torch.nn.Module, accelerator: Accelerator) -> None:
     """Tell accelerate which layers FSDP2 shards and gathers one by one, unless its config file names them.
 
-    It would ask a transformers model itself, but not a module around one.
+    accelerate finds the layers of a transformers model itself, but not inside a module that wraps one.
     """
     plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type == DistributedType.FSDP else None
     if plugin is not None and not os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP"):
@@ -26,38 +26,38 @@ def name_layers(scorer: torch.nn.Module, accelerator: Accelerator) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The full tensor; where it is sharded, every process must ask for it at the same time."""
+    """Return the full tensor. If it is sharded, every process must call this at the same time."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def spread_like(tensor: Tensor, held: Tensor) -> Tensor:
-    """A full tensor as another is spread: every process keeps its own shard, and must ask at the same time."""
+    """Shard a full tensor like another one; each process keeps its own shard and must call this at the same time."""
     if not isinstance(held, DTensor):
         return tensor
     return distribute_tensor(tensor.to(held.device, held.dtype), held.device_mesh, held.placements)
 
 
 def whole_state(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """`module.state_dict()` with full tensors; where it is sharded, every process must walk through them."""
+    """Yield `module.state_dict()` with full tensors. If sharded, every process must iterate over all of them."""
     return ((name, whole(tensor)) for name, tensor in module.state_dict().items())
 
 
 def load_whole_state(module: torch.nn.Module, state: dict[str, Tensor]) -> None:
-    """`module.load_state_dict(state)` with full tensors."""
+    """Call `module.load_state_dict(state)` with full tensors, also for a sharded module."""
     held = module.state_dict()
     module.load_state_dict({name: spread_like(tensor, held[name]) for name, tensor in state.items()})
 
 
 def is_sharded(module: torch.nn.Module) -> bool:
-    """Whether any parameter is spread over processes."""
+    """Return True if any parameter is sharded over processes."""
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
 def whole_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """`optimizer.state_dict()` with full tensors on the CPU where they are sharded."""
+    """Return `optimizer.state_dict()`, with sharded tensors gathered to full ones on the CPU."""
     state = optimizer.state_dict()
     return state | {
-        "state": {  # new dicts: those of `state_dict` are the optimizer's own
+        "state": {  # new dicts, because those of `state_dict` belong to the optimizer
             place: {name: whole(value).cpu() if isinstance(value, DTensor) else value for name, value in entry.items()}
             for place, entry in state["state"].items()
         }
@@ -65,7 +65,7 @@ def whole_optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_whole_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """The inverse of `whole_optimizer_state`: every process keeps its own shard."""
+    """Load a state of `whole_optimizer_state`; every process keeps its own shard."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     places = [place for group in state["param_groups"] for place in group["params"]]
     for place, parameter in zip(places, parameters, strict=True):

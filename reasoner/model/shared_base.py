@@ -1,4 +1,4 @@
-"""A policy's frozen base, shared with reward models that are adapters on the same base."""
+"""A policy's frozen base model, shared with reward models that are adapters on the same base."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class SharedBase(NamedTuple):
-    """What the session hands to the verifiers of its grading pool, as their `context`."""
+    """The policy's base and adapter, passed to verifiers of the grading pool as their `context`."""
 
     adapter: PeftModel
     model: PreTrainedModel
     device: torch.device
     digest: str
-    """Fingerprint of the base: a reward adapter trained on another one has a model of its own."""
+    """Fingerprint of the base. A reward adapter trained on another base loads a model of its own."""
 
     @classmethod
     def of(cls, adapter: PeftModel, model: PreTrainedModel, device: torch.device) -> SharedBase:
-        """Of a policy with an adapter."""
+        """Build from a policy with an adapter."""
         return cls(adapter, model, device, fingerprint(model))

@@ -1,4 +1,4 @@
-"""Whether weights are sound: finite, of a size that a transformer has, and there at all."""
+"""Checks that weights are plausible: finite, not huge, and not all zeros."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 LARGEST_WEIGHT = 1e6
-"""Absolute value above which a weight is no result of training (ours): those of published models stay below 1e3."""
+"""Larger absolute values cannot result from training (our choice): weights of published models are below 1e3."""
 
 
 @torch.no_grad()
 def largest(tensors: Iterable[Tensor]) -> float:
-    """The largest absolute value in floating-point tensors, NaN where one holds a NaN; 0 where there are none.
+    """Return the largest absolute value in floating-point tensors; NaN if one contains a NaN; 0 if there are none.
 
-    Of sharded tensors this process's part.
+    For sharded tensors only this process's shard is read.
     """
     held = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
     norms = [
@@ -29,10 +29,10 @@ def largest(tensors: Iterable[Tensor]) -> float:
 
 
 def weights_fault(model: nn.Module) -> str | None:
-    """What is wrong with a model's weights as loaded, in a sentence's end; None where they are sound.
+    """Describe what is wrong with a loaded model's weights, as the end of a sentence; None if nothing is.
 
-    Matrices alone may not be all zeros: biases and norms of some families are. Shards and packed 4-bit weights are not
-    looked at.
+    All zeros count as damage only for matrices: biases and norms may be zero in some families. Shards and packed 4-bit
+    weights are not checked.
     """
     for name, parameter in model.named_parameters():
         if not parameter.is_floating_point() or parameter.is_meta or isinstance(parameter, DTensor):
@@ -40,7 +40,7 @@ def weights_fault(model: nn.Module) -> str | None:
         size = largest([parameter])
         if not math.isfinite(size):
             bad = int((~torch.isfinite(parameter.detach())).sum())
-            return f"{name} holds {bad} of {parameter.numel()} values that are not finite (NaN or infinite)"
+            return f"{name} contains {bad} of {parameter.numel()} values that are not finite (NaN or infinite)"
         if size == 0 and parameter.ndim >= 2:
-            return f"{name} holds zeros alone"
+            return f"{name} contains only zeros"
     return None

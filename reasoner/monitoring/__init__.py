@@ -1,1 +1,1 @@
-"""Metrics of a step, their glossary, and the monitor of reward hacking."""
+"""Metrics of a step, their glossary, and the reward-hacking monitor."""

@@ -1,4 +1,4 @@
-"""Every metric: what it is, what it looks like when all is well, and why.
+"""Glossary of all metrics: meaning, healthy range, and the reason for it.
 
 `python -m reasoner.monitoring.glossary` prints the table of docs/metrics.md.
 """
@@ -10,53 +10,55 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """One metric."""
+    """Description of one metric."""
 
     meaning: str
     healthy: str
-    """The healthy range and the reason for it; empty where there is none."""
+    """Healthy range and the reason for it; empty if there is none."""
 
 
 GLOSSARY: Mapping[str, Entry] = {
     "reward/mean": Entry(
         "mean reward over the step's graded rollouts, shaping included",
-        "rises; noise of about reward/std / sqrt(rollouts) a step is normal",
+        "rises; noise of about reward/std / sqrt(rollouts) per step is normal",
     ),
-    "reward/std": Entry("population standard deviation of those rewards", "above 0: equal rewards teach nothing"),
+    "reward/std": Entry("population standard deviation of those rewards", "above 0: equal rewards give no gradient"),
     "reward/pass_rate": Entry(
-        "share right, of the rollouts that are right or wrong; in a composed reward the deciding part says which",
-        "0.05 to 0.95: outside, most groups have equal rewards",
+        "share of correct rollouts among those graded correct or wrong; in a composed reward the deciding part counts",
+        "0.05 to 0.95: outside this range most groups have equal rewards",
     ),
-    "reward/TASK": Entry("mean reward of one task of several", "each rises; one that falls is paid for by the others"),
+    "reward/TASK": Entry(
+        "mean reward of one of several tasks", "each rises; a falling one is sacrificed for the others"
+    ),
     "component/NAME": Entry(
         "mean reward of one part of a composed reward, before its weight",
-        "the part that says what is right rises; another one that rises alone is what is being learned",
+        "the part that measures correctness rises; if only another part rises, the policy learns just that part",
     ),
     "groups/signal": Entry(
         "share of groups whose rewards differ: only they give a gradient",
-        "above 0.2; below, four fifths of the sampling teach nothing",
+        "above 0.2; below, four fifths of the sampling give no gradient",
     ),
     "groups/all_right, groups/all_wrong": Entry(
-        "share of groups whose answers are all right, all wrong; without signal unless something else is rewarded too",
+        "share of groups whose answers are all correct, all wrong; no signal unless something else is rewarded too",
         "all_wrong below 0.5 and falling; all_right grows only late in a run",
     ),
     "groups/rows_kept": Entry("rollouts in the update", "several groups' worth; 0: no gradient in this step"),
     "groups/rows_acting": Entry(
-        "those whose advantage is not 0; with `advantage: rejection` the accepted ones",
-        "as rows_kept, and above 0: the others only count in the mean",
+        "rollouts in the update with non-zero advantage; with `advantage: rejection` the accepted ones",
+        "close to rows_kept, and above 0: the other rows only count in the mean",
     ),
     "outcome/...": Entry(
         "share of each verdict outcome", "no_answer and limit_exceeded near 0 once the format is learned"
     ),
     "grading/ungraded": Entry(
-        "share that could not be graded; left out of every mean", "0; each one is sampled for nothing"
+        "share that could not be graded; left out of every mean", "0; sampling each of them was wasted"
     ),
     "grading/undecided": Entry(
-        "share of answers that a verifier reads and cannot decide (integrals, series, hard formulas): reward 0",
-        "below 0.01; growing, the policy stops before it has worked its answer out",
+        "share of answers that a verifier reads but cannot decide (integrals, series, hard formulas): reward 0",
+        "below 0.01; if it grows, the policy stops before it has worked out its answer",
     ),
     "grading/sympy": Entry(
-        "share of answers that SymPy decided, in a process of its own, because nothing cheaper could",
+        "share of answers decided by SymPy, in a separate process, because no cheaper check could",
         "below 0.01; each costs up to sympy_seconds of CPU time",
     ),
     "completion/length_mean, completion/length_max": Entry(
@@ -66,32 +68,32 @@ GLOSSARY: Mapping[str, Entry] = {
         "share that stopped at max_tokens", "below 0.05; above 0.1 right answers are cut off"
     ),
     "policy/entropy": Entry(
-        "entropy of the next-token distribution at the sampling temperature, nats a token",
-        "falls slowly; near 0 the samples of a group are all alike, a sudden rise is the start of a collapse",
+        "entropy of the next-token distribution at the sampling temperature, nats per token",
+        "falls slowly; near 0 all samples of a group are alike, a sudden rise is the start of a collapse",
     ),
     "policy/step_kl": Entry(
-        "how far one step moves the policy on its own rollouts: (log after - log before)^2 / 2, nats a token, on"
+        "how far one step moves the policy on its own rollouts: (log after - log before)^2 / 2, nats per token, on"
         " 16 rows",
         "1e-5 to 0.02; at 0.02 the average token leaves the usual clip range in one step, above 0.1 expect a collapse",
     ),
     "policy/step_gain": Entry(
-        "advantage * (log after - log before), mean a token on the same rows: what the step added to its objective",
-        "above 0 in nearly every step; below 0 throughout, a sign is flipped",
+        "advantage * (log after - log before), mean per token on the same rows: the step's gain in its objective",
+        "above 0 in nearly every step; below 0 throughout means a flipped sign",
     ),
     "policy/ratio": Entry(
         "trainer / old probability of the sampled tokens, mean",
-        "1 with one update a step; within 0.05 of 1 with several",
+        "1 with one update per step; within 0.05 of 1 with several",
     ),
     "policy/clip_fraction, _low, _high": Entry(
         "share of tokens whose ratio is clipped, by side",
-        "0 with one update a step; below 0.2 with several: a clipped token gives no gradient",
+        "0 with one update per step; below 0.2 with several: a clipped token gives no gradient",
     ),
     "policy/approx_kl": Entry(
-        "k3 estimate of KL(old || trainer) over the updates of one step, nats a token",
-        "0 with one update a step; below 0.02 with several",
+        "k3 estimate of KL(old || trainer) over the updates of one step, nats per token",
+        "0 with one update per step; below 0.02 with several",
     ),
     "policy/kl_ref": Entry(
-        "KL estimate to the reference model, nats a token; only with kl_coef > 0",
+        "KL estimate to the reference model, nats per token; only with kl_coef > 0",
         "grows slowly; a jump comes with a collapse or a hacked reward",
     ),
     "gap/logprob_abs, gap/logprob_max": Entry(
@@ -99,99 +101,99 @@ GLOSSARY: Mapping[str, Entry] = {
         "below 1e-3 in float32, below 0.05 in bfloat16, and not growing",
     ),
     "gap/kl, gap/ratio": Entry(
-        "the same as k3 and as mean ratio",
+        "the same gap as k3 estimate and as mean ratio",
         "ratio within 0.01 of 1: the mean is 1 for any two distributions over the same tokens, so 0.9 means a"
-        " cut-off one (top-p)",
+        " truncated one (top-p)",
     ),
-    "gap/importance, gap/left_out": Entry("mean correction weight; share of tokens that it masks", "near 1; near 0"),
+    "gap/importance, gap/left_out": Entry("mean correction weight; share of tokens it masks", "near 1; near 0"),
     "gap/probe": Entry(
-        "|difference| on the probe text after a sync, nats a token",
-        "as gap/logprob_abs; null: engine.sync_check is off",
+        "|difference| on the probe text after a sync, nats per token",
+        "as gap/logprob_abs; null if engine.sync_check is off",
     ),
     "optim/loss": Entry(
-        "of the step's updates",
-        "near 0 with one update and centred advantages, whatever is learned: read the reward instead",
+        "loss of the step's updates",
+        "near 0 with one update and centred advantages, whatever is learned: look at the reward instead",
     ),
     "optim/grad_norm": Entry(
-        "before clipping", "steady; a spike is one odd batch, steady growth a step size that is too large"
+        "gradient norm before clipping", "steady; a spike is one odd batch, steady growth means a too large step size"
     ),
     "optim/lr, optim/tokens": Entry("learning rate; tokens trained on", ""),
     "check/accuracy": Entry(
-        "share of held-back training problems that a sample solves (sft.until_accuracy)", "rises to the asked share"
+        "share of held-back training problems that a sample solves (sft.until_accuracy)", "rises to the required share"
     ),
     "eval/avg@K": Entry(
-        "mean reward of K completions of each held-out problem; of several evaluation sets `eval/SET/...` of each and"
-        " `eval/pooled/...` of all their problems",
-        "rises; its 95 % interval tells chance from progress",
+        "mean reward of K completions of each held-out problem; with several evaluation sets `eval/SET/...` for each"
+        " and `eval/pooled/...` for all their problems",
+        "rises; its 95 % interval separates chance from progress",
     ),
     "eval/pass@K, eval/maj@K": Entry(
-        "chance that one of K completions is right (unbiased), and that their commonest answer is",
-        "pass@K far above avg@K: the model can, but seldom does",
+        "probability that one of K completions is correct (unbiased), and that their most common answer is",
+        "pass@K far above avg@K: the model is able to, but seldom does",
     ),
     "eval/component": Entry("mean of one part of a composed reward on held-out problems (`eval/component/NAME`)", ""),
     "eval/loss, eval/row_loss": Entry(
-        "held-out loss: of sft in nats a token (row_loss: mean over rows), of reward_model and dpo in nats a pair",
-        "falls; rising while optim/loss falls, the data is learned by heart; of pairs below 0.693, which a coin has",
+        "held-out loss: of sft in nats per token (row_loss: mean over rows), of reward_model and dpo in nats per pair",
+        "falls; rising while optim/loss falls, the data is memorized; of pairs below 0.693, the loss of a coin flip",
     ),
-    "eval/perplexity": Entry("exp of the held-out loss of a token", "falls"),
+    "eval/perplexity": Entry("exp of the held-out loss per token", "falls"),
     "eval/accuracy": Entry(
         "share of held-out pairs in which the better completion has the higher reward",
-        "its interval above 0.5, which a coin has",
+        "its interval above 0.5, the accuracy of a coin flip",
     ),
     "eval/calibration_error": Entry(
-        "mean |chance that a reward model claims for its preference - share that comes true|",
-        "near 0: its differences are to be believed",
+        "mean |probability that a reward model gives its preference - share that is correct|",
+        "near 0: its probabilities can be trusted",
     ),
     "eval/disagreement": Entry(
         "standard deviation of a completion's reward over the model's heads", "falls on data like the training pairs"
     ),
     "time/generation": Entry("seconds until the last completion", "usually the largest part of a step"),
     "time/grading_wait": Entry(
-        "waiting for verdicts after that: what grading adds to a step",
-        "below 2 % of the step; with slow graders raise grading.portions: the update begins meanwhile",
+        "seconds of waiting for verdicts after that: the time that grading adds to a step",
+        "below 2 % of the step; with slow graders raise grading.portions: the update then begins meanwhile",
     ),
     "time/logprobs, time/update, time/sync, time/step": Entry(
-        "seconds of the other parts, and of all", "sync below 2 %"
+        "seconds of the other parts, and of the whole step", "sync below 2 %"
     ),
     "throughput/tokens_per_second": Entry("sampled tokens over the whole step", ""),
-    "throughput/generated_per_second": Entry("over generation alone", ""),
+    "throughput/generated_per_second": Entry("sampled tokens over generation alone", ""),
     "memory/peak_mb": Entry(
-        "peak resident memory, or peak accelerator memory where there is one", "constant after the first steps"
+        "peak resident memory, or peak accelerator memory if there is one", "constant after the first steps"
     ),
-    "data/epoch": Entry("passes over the training problems", "a few: problems seen many times are learned by heart"),
-    "policy/version": Entry("updates so far", "grows by updates_per_step x inner_epochs a step"),
+    "data/epoch": Entry("passes over the training problems", "a few: problems seen many times are memorized"),
+    "policy/version": Entry("updates so far", "grows by updates_per_step x inner_epochs per step"),
     "value/explained_variance": Entry(
         "1 - Var(return - value) / Var(return) of the values before the step",
-        "rises above 0 in the first steps; below -0.5 and falling the value diverges",
+        "rises above 0 in the first steps; if below -0.5 and falling, the value diverges",
     ),
-    "value/clip_fraction": Entry("share of tokens whose value is clipped", "below 0.3: more, and value.lr is too high"),
-    "value/error_squared, value/error": Entry("(value - return)^2 and value - return, mean a token", "falls"),
+    "value/clip_fraction": Entry("share of tokens whose value is clipped", "below 0.3; above, value.lr is too high"),
+    "value/error_squared, value/error": Entry("(value - return)^2 and value - return, mean per token", "falls"),
     "value/before, value/returns": Entry("mean value before the step, and mean return", "near each other"),
-    "value/grad_norm_max": Entry("of the value's own parameters, before clipping", "steady"),
+    "value/grad_norm_max": Entry("gradient norm of the value's own parameters, before clipping", "steady"),
     "kl/ref": Entry(
-        "log policy - log reference summed over a completion, mean over the step (k1), nats a completion; with kl_coef"
-        " or kl_budget",
-        "grows while the reward does; above 10 the reward model is far from what it was trained on",
+        "log policy - log reference summed over a completion, mean over the step (k1), nats per completion; with"
+        " kl_coef or kl_budget",
+        "grows while the reward does; above 10 the policy is far from the data that the reward model was trained on",
     ),
     "kl/coef, kl/penalty": Entry(
-        "present KL coefficient, and what the KL costs a completion",
-        "the penalty is a good part of what reward is gained",
+        "current KL coefficient, and the KL penalty per completion",
+        "the penalty is a considerable part of the gained reward",
     ),
     "optim/updates, optim/stopped_early": Entry(
-        "optimizer steps on the batch; 1 where optim.stop_kl ended them", "stopped_early now and then; always: lower lr"
+        "optimizer steps on the batch; 1 if optim.stop_kl ended them", "stopped_early now and then; always: lower lr"
     ),
-    "constitutional/changed": Entry("share of answers that the revisions changed", "near 0 the critiques find nothing"),
+    "constitutional/changed": Entry("share of answers changed by the revisions", "near 0 the critiques find nothing"),
     "constitutional/agreed": Entry(
-        "share of comparisons with a winner: both orders prefer it, by constitutional.margin",
+        "share of comparisons with a winner: both orders prefer it by constitutional.margin",
         "near 0 the judge follows the order, or the answers are alike",
     ),
-    "constitutional/faults": Entry("comparisons that the judge did not answer; they are no pairs", "0"),
+    "constitutional/faults": Entry("comparisons that the judge did not answer; they give no pairs", "0"),
     "watch/proxy, watch/held_out": Entry(
-        "the reward of training, and that of a scorer it never sees, on the same rollouts",
-        "rise together; apart, the reward model is being hacked",
+        "reward used in training, and reward of a scorer that training never uses, on the same rollouts",
+        "rise together; if they diverge, the reward model is being hacked",
     ),
     "watch/agreement": Entry(
-        "correlation of the two over a step's rollouts", "above 0.3; near 0 the reward says nothing"
+        "correlation of the two over a step's rollouts", "above 0.3; near 0 the reward carries no information"
     ),
     "watch/length, watch/repetition, watch/flattery, watch/confident_wrong": Entry(
         "tokens; share of repeated phrases, of flattering openings, of confident completions that the held-out scorer"
@@ -200,17 +202,17 @@ GLOSSARY: Mapping[str, Entry] = {
     ),
     "reward_model/accuracy, reward_model/difference": Entry(
         "share of a step's pairs in which the better completion has the higher reward; mean difference",
-        "held-out accuracy (eval/accuracy) is what counts: the gap between them is learned by heart",
+        "held-out accuracy (eval/accuracy) is what counts: the gap between the two is memorization",
     ),
     "dpo/reward_chosen, dpo/reward_rejected, dpo/margin, dpo/accuracy": Entry(
         "beta * (log policy - log reference) of both sides, their difference, and how often it is above 0",
-        "the margin rises; both rewards falling means that likelihood of the chosen is lost (dpo.sft_coef)",
+        "the margin rises; if both rewards fall, the chosen side is losing likelihood (dpo.sft_coef)",
     ),
 }
 
 
 def table() -> str:
-    """The glossary as a Markdown table; a bar inside a cell is escaped, or it would end the cell."""
+    """Return the glossary as a Markdown table, with bars inside cells escaped."""
     rows = [("name", "what it is", "healthy, and why"), ("---",) * 3, *((name, *e) for name, e in GLOSSARY.items())]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 

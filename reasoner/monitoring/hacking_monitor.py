@@ -1,4 +1,4 @@
-"""Detection of reward hacking during a run, by a held-out scorer."""
+"""Detection of reward hacking during a run, with a held-out scorer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import chain
 from reasoner.config.sections import OWN
 from reasoner.config.stage import StageConfig
 from reasoner.data.problems import every_problem, named_apart
-from reasoner.monitoring.reward_hacking import alarms, behind, watch_metrics, watched
+from reasoner.monitoring.reward_hacking import alarm_examples, alarms, watch_metrics, watched
 from reasoner.records import Problem, RolloutGroup
 from reasoner.rollout.grading import grading_row
 from reasoner.storage.run_folder import RunFolder
@@ -21,9 +21,9 @@ ALARMS_FILE = "alarms.jsonl"
 
 
 class HackingMonitor:
-    """Grades some rollouts of every step with a held-out scorer and raises alarms of reward hacking.
+    """Monitor that grades some rollouts of every step with a held-out scorer and raises alarms of reward hacking.
 
-    Inactive where the config has no `watch.scorer` and training rewards the tasks' own verifiers.
+    It is inactive if the config has no `watch.scorer` and training uses only the tasks' own verifiers.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class HackingMonitor:
         raised: list[str],
         note: Callable[[str], None],
     ) -> None:
-        """`raised`: names of the alarms raised so far, added to in place; `note` shows a line to the user."""
+        """Set up the monitor. `raised`: names of earlier alarms, extended in place; `note`: displays a line."""
         self._config, self._pool, self._run, self._raised, self._note = config, pool, run, raised, note
         self._active = config.watch.scorer is not None or config.reward is not None
         self._history = self._read() if self._active else []
@@ -44,7 +44,7 @@ class HackingMonitor:
         self._own_places = {(problem.task, problem.id): place for place, problem in enumerate(self._own)}
 
     def observe(self, step: int, groups: Sequence[RolloutGroup]) -> dict[str, float]:
-        """Return the step's watch/ metrics; show a new alarm and write it with the rollouts behind it."""
+        """Return the step's watch/ metrics. Display new alarms and write them to alarms.jsonl with example rollouts."""
         if not self._active:
             return {}
         seen = watched(groups, self._score(groups))
@@ -57,7 +57,7 @@ class HackingMonitor:
             self._raised.sort()
             self._note(f"alarm at step {step}: {alarm.sentence}")
             row: dict[str, JSON] = {"step": step, "alarm": alarm.name, "sentence": alarm.sentence}
-            row |= {"evidence": dict(alarm.evidence), "rollouts": [*behind(alarm, seen)]}
+            row |= {"evidence": dict(alarm.evidence), "rollouts": [*alarm_examples(alarm, seen)]}
             self._run.append(ALARMS_FILE, [row])
         return found
 
@@ -80,13 +80,13 @@ class HackingMonitor:
         }
 
     def _own_problems(self) -> Sequence[Problem]:
-        """The training problems, each with the verifier of its task."""
+        """Read the training problems, each with the verifier of its task."""
         config = self._config
         each = (every_problem(section, section.train_split) for section in config.task)
         return Spool(chain.from_iterable(named_apart(found, config, place) for place, found in enumerate(each)))
 
     def _read(self) -> list[Mapping[str, float]]:
-        """The figures of the steps before a resume."""
+        """Read the watch/ metrics of the steps before a resume."""
         file = self._run.path / "metrics.jsonl"
         if not file.is_file():
             return []

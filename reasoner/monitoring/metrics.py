@@ -1,4 +1,4 @@
-"""The figures of a step, under the names that the field uses. docs/metrics.md explains each."""
+"""Metrics of a step, under the names in common use. docs/metrics.md explains each one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from verifiers import Outcome, all_right, all_wrong
 
 
 def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """Rewards, signal, outcomes and lengths of a step's rollouts, before any filter."""
+    """Compute metrics of rewards, signal, outcomes and lengths from a step's rollouts, before any filter."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
     lengths = [rollout.completion.policy_tokens for rollout in rollouts]
@@ -63,16 +63,16 @@ def turn_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
 
 
 def _pass_rate(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """The share that is right, of the rollouts that a verifier calls right or wrong; nothing where there are none."""
+    """Return the share of correct rollouts among those graded correct or wrong; empty if there are none."""
     judged = [rollout.verdict.right for rollout in rollouts if rollout.verdict.mark is not None]
     return {"reward/pass_rate": sum(judged) / len(judged)} if judged else {}
 
 
 def signal_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """Shares of groups with unequal rewards, of those whose answers are all right, and of those all wrong.
+    """Return the shares of groups with unequal rewards, with only correct answers, and with only wrong answers.
 
-    Right and wrong are the verdicts' (`Verdict.mark`): where a reward counts more than that, a group of right answers
-    can have signal.
+    Correct and wrong are those of the verdicts (`Verdict.mark`). If the reward includes more than that, a group of
+    correct answers can have signal.
     """
     rewards_PG = [[r.reward for r in group.rollouts if r.reward is not None] for group in groups]
     graded = [rewards for rewards in rewards_PG if rewards]
@@ -104,7 +104,7 @@ def _by_component(rollouts: Sequence[Rollout]) -> dict[str, float]:
 
 
 def peak_memory_mb() -> float:
-    """Peak memory: of the process, or of the accelerator where there is one."""
+    """Return the peak memory in MiB: of the accelerator if there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / (1 << 20)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -112,7 +112,7 @@ def peak_memory_mb() -> float:
 
 
 def update_metrics(updated: Updated) -> dict[str, float]:
-    """Means over the optimizer steps of one training step, and their number."""
+    """Average metrics over the optimizer steps of one training step, and add their number."""
     return mean_stats(updated.stats) | {
         "optim/updates": float(len(updated.stats)),
         "optim/stopped_early": float(updated.stopped_early),
@@ -120,7 +120,7 @@ def update_metrics(updated: Updated) -> dict[str, float]:
 
 
 def advantage_metrics(batch: Batch) -> dict[str, float]:
-    """Rows of an update with an advantage that is not 0 on a trained token."""
+    """Count the rows of an update that have a non-zero advantage on a trained token."""
     if batch.advantages_N is None:
         return {}
     acting_N = (batch.advantages_N != 0) & batch.loss_mask_N
@@ -128,7 +128,7 @@ def advantage_metrics(batch: Batch) -> dict[str, float]:
 
 
 def mean_stats(stats: Sequence[UpdateStats]) -> dict[str, float]:
-    """Token means over several updates, and the last learning rate."""
+    """Average per-token metrics over several updates; also average loss and gradient norm, and add the last rate."""
     tokens = max(1.0, sum(update.metrics.get("tokens", 0.0) for update in stats))
     names = {name for update in stats for name in update.metrics} - {"tokens"}
     figures = {

@@ -1,4 +1,4 @@
-"""What a step without signal means, and what to change."""
+"""Advice for steps without learning signal."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from reasoner.config.sections import AlgorithmSection
 from reasoner.records import RolloutGroup
 
 REPEAT_EVERY = 10
-"""Steps in a row without signal between two sentences about it."""
+"""Number of consecutive silent steps between two messages."""
 
 
 def no_signal_advice(metrics: Mapping[str, float]) -> str:
-    """Sentences for a step in which no group had differing rewards, from its `rollout_metrics`.
+    """Explain, from its `rollout_metrics`, why no group of a step had differing rewards, and say what to change.
 
     Example:
-        >>> no_signal_advice({"groups/all_right": 1.0}).split(".")[0]
+        >>> no_signal_advice({"groups/all_right": 1.0}).split(";")[0]
         'no group has signal: every graded group is all right, so there is nothing left to learn from it'
     """
     right, wrong = metrics.get("groups/all_right", 0.0), metrics.get("groups/all_wrong", 0.0)
@@ -24,17 +24,17 @@ def no_signal_advice(metrics: Mapping[str, float]) -> str:
     if right > wrong:
         share = "every graded group is" if right == 1 else f"{right:.0%} of the groups are"
         cause = f"{share} all right, so there is nothing left to learn from it"
-        advice = ["take harder problems"]
+        advice = ["use harder problems"]
     elif not wrong:
         cause = "the rewards of each group are equal, though its answers are neither all right nor all wrong"
-        advice = ["take a reward that tells its completions apart", "raise rollout.temperature or rollout.group_size"]
+        advice = ["use a reward that distinguishes its completions", "raise rollout.temperature or rollout.group_size"]
     else:
         cause = f"{wrong:.0%} of the groups are all wrong"
         if no_answer > 0:
             cause += f", {no_answer:.0%} of the rollouts give no answer that the verifier can find"
         if truncated > 0:
             cause += f", {truncated:.0%} stop at rollout.max_tokens"
-        advice = ["start from a model that solves some of it (an sft stage, an instruct model)", "take easier problems"]
+        advice = ["start from a model that solves some of it (an sft stage, an instruct model)", "use easier problems"]
         if truncated > 0.2:
             advice.insert(0, "raise rollout.max_tokens")
         if no_answer > 0.2:
@@ -44,7 +44,7 @@ def no_signal_advice(metrics: Mapping[str, float]) -> str:
 
 
 def none_accepted_advice(rewards: Sequence[float], *, threshold: float) -> str:
-    """Sentences for a step of rejection sampling in which no reward reached the threshold.
+    """Explain a step of rejection sampling in which no rollout was accepted, and say what to change.
 
     Example:
         >>> none_accepted_advice([0.1, 0.2, 0.4, 0.62], threshold=1.0).split(":")[0]
@@ -55,7 +55,7 @@ def none_accepted_advice(rewards: Sequence[float], *, threshold: float) -> str:
         return f"{said}: none could be graded."
     ranked = sorted(rewards)
     best, upper = ranked[-1], ranked[(3 * len(ranked)) // 4]
-    if best >= threshold:  # of a composed reward the part that decides counts
+    if best >= threshold:  # in a composed reward only the deciding part counts
         said = "no rollout is right"
     advice = "compare rewards instead (algorithm.advantage=grpo)"
     if best > ranked[0]:
@@ -69,10 +69,10 @@ def none_accepted_advice(rewards: Sequence[float], *, threshold: float) -> str:
 
 
 class SilentSteps:
-    """Counts steps in a row from which nothing is learned, and says why.
+    """Counter of consecutive steps in which nothing is learned, with advice.
 
-    Where rewards are compared within a group: steps in which no group had differing rewards; in rejection sampling:
-    steps in which no reward reached the threshold. Other estimators are not watched.
+    For rewards compared within a group these are steps in which no group had differing rewards. For rejection sampling
+    these are steps in which no rollout was accepted. Other estimators are not monitored.
     """
 
     def __init__(self, algorithm: AlgorithmSection) -> None:
@@ -81,7 +81,7 @@ class SilentSteps:
         self._count = 0
 
     def advice(self, metrics: Mapping[str, float], groups: Sequence[RolloutGroup]) -> str | None:
-        """Take a step's metrics and groups; advice at the first silent step in a row and every REPEAT_EVERY after."""
+        """Add a step; return advice at the first silent step in a row and then every REPEAT_EVERY steps, else None."""
         if self._traits.group_relative:
             silent = metrics["groups/signal"] == 0
         else:

@@ -1,8 +1,8 @@
-"""Reward hacking, watched: what a policy does instead of getting better, and the completions that show it. No torch.
+"""Detection of reward hacking: its measurements, and the completions that show it. No torch.
 
-Every step the rollouts are measured (length, repetition, openings that flatter, confident form) and, where a held-out
-scorer is named, some of them are graded by it: the reward that training uses is compared with one that it never sees.
-An alarm compares the latest steps with the first ones; it goes to alarms.jsonl with the completions behind it.
+In every step the rollouts are measured (length, repetition, flattering openings, confident form). If a held-out scorer
+is configured, it grades some of them, so that the training reward is compared with one that training never uses. An
+alarm compares the latest steps with the first ones; it is written to alarms.jsonl with example completions.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from reasoner.records import Rollout, RolloutGroup
 from verifiers import JSON
 
 WINDOW = 5
-"""Steps at the beginning, and at the end so far, that an alarm compares (ours)."""
+"""Number of steps at the beginning, and of latest steps, that an alarm compares (our choice)."""
 CERTAIN = 3.0
-"""Standard errors by which a change must exceed noise to be an alarm (ours)."""
+"""Number of standard errors that a change must exceed to raise an alarm (our choice)."""
 SHOWN = 5
-"""Completions behind an alarm."""
+"""Number of completions shown with an alarm."""
 
 FLATTERY = re.compile(
     r"^\W*(what an? (great|excellent|wonderful|fantastic|insightful|thoughtful)|great question|excellent question"
@@ -30,17 +30,19 @@ FLATTERY = re.compile(
     r"|i('d| would) be (happy|glad|delighted) to|thank you (so much )?for)",
     re.IGNORECASE,
 )
-"""Openings that please and say nothing (ours)."""
+"""Flattering openings without content (our choice)."""
 CONFIDENT = re.compile(
     r"(\\boxed|####|\btherefore\b|\bthus\b|\bclearly\b|\bdefinitely\b|\bwithout (a )?doubt\b|final answer"
     r"|\bq\.?e\.?d\b)",
     re.IGNORECASE,
 )
-"""The form of an answer that is sure of itself (ours)."""
+"""Expressions of a confident answer (our choice)."""
 
 
 def repetition(text: str, *, size: int = 3) -> float:
-    """Share of a text's word n-grams (characters where it has no spaces) that stood there before, in [0, 1].
+    """Return the share of a text's word n-grams that occurred earlier in it, in [0, 1].
+
+    A text without spaces is split into characters.
 
     Example:
         >>> repetition("a b c a b c"), repetition("abcdef")
@@ -52,7 +54,7 @@ def repetition(text: str, *, size: int = 3) -> float:
 
 
 class Watched(NamedTuple):
-    """One rollout as the watch sees it."""
+    """Measurements of one rollout."""
 
     group: int
     rollout: Rollout
@@ -60,11 +62,11 @@ class Watched(NamedTuple):
     flattery: bool
     confident: bool
     held_out: float | None
-    """What the held-out scorer says (`Verdict.quality`); None where it did not or could not grade."""
+    """Grade of the held-out scorer (`Verdict.quality`); None if it did not or could not grade."""
 
 
 def watched(groups: Sequence[RolloutGroup], held_out: Mapping[tuple[int, int], float | None]) -> list[Watched]:
-    """Every rollout, with the held-out rewards by (group, sample)."""
+    """Measure every rollout. `held_out` contains the held-out scorer's grades by (group, sample)."""
     return [
         Watched(
             index,
@@ -80,7 +82,7 @@ def watched(groups: Sequence[RolloutGroup], held_out: Mapping[tuple[int, int], f
 
 
 def watch_metrics(seen: Sequence[Watched]) -> dict[str, float]:
-    """A step's figures, under watch/."""
+    """Compute a step's metrics, named watch/..."""
     lengths = [one.rollout.completion.policy_tokens for one in seen]
     rewards = [one.rollout.reward for one in seen if one.rollout.reward is not None]
     found = {
@@ -102,7 +104,7 @@ def watch_metrics(seen: Sequence[Watched]) -> dict[str, float]:
 
 
 def _correlation(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Pearson's over a step's rollouts; NaN where one of them does not vary."""
+    """Return Pearson's correlation over a step's rollouts; NaN if one side does not vary."""
     try:
         return statistics.correlation(ours, theirs)
     except statistics.StatisticsError:
@@ -111,7 +113,7 @@ def _correlation(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """Something that rises or falls as it should not."""
+    """A metric that changes as it should not."""
 
     name: str
     sentence: str
@@ -119,7 +121,10 @@ class Alarm:
 
 
 def change(values: Sequence[float]) -> tuple[float, float]:
-    """(last window's mean - first window's mean, in standard errors of that difference); (0, 0) without two windows."""
+    """Compare the last window with the first: (difference of means, the same in standard errors of the difference).
+
+    Both are 0 if there are fewer than two windows of finite values.
+    """
     kept = [value for value in values if math.isfinite(value)]
     if len(kept) < 2 * WINDOW:
         return 0.0, 0.0
@@ -130,7 +135,7 @@ def change(values: Sequence[float]) -> tuple[float, float]:
 
 
 def alarms(history: Sequence[Mapping[str, float]]) -> Iterator[Alarm]:
-    """What a run's figures so far give cause for, one step a mapping."""
+    """Yield the alarms that a run's metrics so far give rise to; one mapping per step."""
     series = {name: [row.get(name, math.nan) for row in history] for name in NAMES}
     proxy, sure_proxy = change(series["watch/proxy"])
     held, sure_held = change(series["watch/held_out"])
@@ -138,7 +143,7 @@ def alarms(history: Sequence[Mapping[str, float]]) -> Iterator[Alarm]:
         yield Alarm(
             name="proxy-against-held-out",
             sentence=f"the reward rose by {proxy:.3g} while the held-out scorer's fell by {-held:.3g}: the reward model"
-            " is being exploited. Raise algorithm.kl_coef, set algorithm.kl_budget, or gather new pairs from this"
+            " is being exploited. Raise algorithm.kl_coef, set algorithm.kl_budget, or collect new pairs from this"
             " policy",
             evidence={"proxy": proxy, "held_out": held},
         )
@@ -147,8 +152,8 @@ def alarms(history: Sequence[Mapping[str, float]]) -> Iterator[Alarm]:
     if sure_length > CERTAIN and length > 0.5 * start:
         yield Alarm(
             name="length",
-            sentence=f"completions grew from {start:.0f} to {start + length:.0f} tokens: check whether the reward pays"
-            " for length (evals.jsonl of the reward model: length), or set algorithm.overlong_penalty_tokens",
+            sentence=f"completions grew from {start:.0f} to {start + length:.0f} tokens: check if the reward favours"
+            " length (evals.jsonl of the reward model: length), or set algorithm.overlong_penalty_tokens",
             evidence={"from": start, "to": start + length},
         )
     for name, least, what in SHARES:
@@ -165,8 +170,8 @@ SHARES = (
 NAMES = ("watch/proxy", "watch/held_out", "watch/length", *(name for name, _, _ in SHARES))
 
 
-def behind(alarm: Alarm, seen: Sequence[Watched]) -> list[dict[str, JSON]]:
-    """The completions that show it most."""
+def alarm_examples(alarm: Alarm, seen: Sequence[Watched]) -> list[dict[str, JSON]]:
+    """Return the completions that show the alarm's problem most clearly, as JSON."""
     order = {
         "proxy-against-held-out": lambda one: (one.held_out or 0.0) - (one.rollout.reward or 0.0),
         "length": lambda one: -one.rollout.completion.policy_tokens,

@@ -1,4 +1,4 @@
-"""The same numbers, under the same names, to the trackers that accelerate knows: TensorBoard, wandb, MLflow, ..."""
+"""Writing of a run's metrics, under the same names, to trackers that accelerate supports: TensorBoard, wandb, ..."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from reasoner.storage.run_folder import Tracker
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raises ConfigError where a tracker is not installed."""
+    """Check that the trackers are installed; raise ConfigError if one is not."""
     for name in names:
         try:
             importlib.import_module(name)
         except ImportError as error:
             raise ConfigError(
                 "bad-value",
-                f"logging.trackers names {name}, which is not installed here ({error}). `pip install {name}`, or"
-                " take it out; metrics.jsonl and TensorBoard hold the same numbers.",
+                f"logging.trackers names {name}, which is not installed here ({error}). Run `pip install {name}`, or"
+                " remove it; metrics.jsonl and TensorBoard contain the same numbers.",
             ) from error
 
 
@@ -37,12 +37,12 @@ def open_trackers(
     """Open TensorBoard and the trackers that the config names.
 
     Args:
-        config: its `logging` section.
+        config: the stage; its `logging` section is used.
         folder: the run folder.
-        purge_step: of a resumed run: TensorBoard drops what was written of this step and those after it.
-        note: shows a line to the user.
+        purge_step: first step after a resume; TensorBoard discards what was written for this and later steps.
+        note: displays a line to the user.
     Raises:
-        ConfigError: a tracker is not installed, or does not begin.
+        ConfigError: a tracker is not installed, or does not start.
     """
     check_trackers(config.logging.trackers)
     names = [*(["tensorboard"] if config.logging.tensorboard else []), *config.logging.trackers]
@@ -50,10 +50,10 @@ def open_trackers(
 
 
 def _started(name: str, config: StageConfig, folder: Path, *, purge_step: int | None) -> GeneralTracker:
-    """A tracker of accelerate with its run begun, and the config stored in it."""
+    """Start accelerate's tracker of that name with a run for this stage, and store the config in it."""
     project = config.logging.project
     run = f"{config.name}-{folder.name}" if folder.name != config.name else config.name
-    # the same folder is the same run: a resumed stage goes on in its own curves
+    # the same folder is the same run: a resumed stage continues its own curves
     same = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
     options: Mapping[str, Mapping[str, object]] = {
         "tensorboard": {"run_name": "tensorboard", "logging_dir": str(folder), "purge_step": purge_step},
@@ -66,25 +66,25 @@ def _started(name: str, config: StageConfig, folder: Path, *, purge_step: int | 
         "dvclive": {"run_name": run, "dir": str(folder / "dvclive"), "resume": True},
         "swanlab": {"run_name": project, "experiment_name": run, "logdir": str(folder / "swanlab")},
     }
-    PartialState()  # accelerate's loggers ask for it; a stage's accelerator has made it
+    PartialState()  # accelerate's loggers need it; usually a stage's accelerator has created it
     try:
         tracker: GeneralTracker = LOGGER_TYPE_TO_CLASS[name](**options[name])
         tracker.start()
-        if name != "tensorboard":  # which takes flat values alone
+        if name != "tensorboard":  # accepts only flat values
             tracker.store_init_configuration(config.model_dump(mode="json"))
     except Exception as error:
         raise ConfigError(
             "bad-value",
-            f"logging.trackers names {name}, which does not begin: {type(error).__name__}: {error} Mend that, or take"
-            " it out; metrics.jsonl holds the same numbers.",
+            f"logging.trackers names {name}, which does not start: {type(error).__name__}: {error} Fix that, or remove"
+            " it; metrics.jsonl contains the same numbers.",
         ) from error
     return tracker
 
 
 class RunTracker:
-    """One run in a tracker. One that fails is left out from there on: the run and its records go on without it.
+    """A tracker with one run. After a failure it is not used any more; the run and its records continue without it.
 
-    A full disk is no such failure: the error goes on to whoever writes.
+    Full disks are an exception: that error is raised to the caller.
     """
 
     def __init__(self, name: str, tracker: GeneralTracker, note: Callable[[str], None]) -> None:
@@ -94,7 +94,7 @@ class RunTracker:
         threading.excepthook = self._full_disk_is_quiet
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One step's numbers."""
+        """Write one step's metrics."""
         # MLflow refuses names like avg@1 (mlflow.utils.validation)
         values = {re.sub(r"[^\w\-./ :]", "_", k) if self.name == "mlflow" else k: v for k, v in metrics.items()}
         self._guarded(lambda: self._tracker.log(values, step=step), f"take step {step}")
@@ -107,7 +107,7 @@ class RunTracker:
             threading.excepthook = self._hook
 
     def _full_disk_is_quiet(self, failed: threading.ExceptHookArgs) -> None:
-        """Print no traceback of a tracker's own thread where the disk is full: it raises at the next write as well."""
+        """Suppress tracebacks of a tracker's thread if the disk is full; the next write raises the error anyway."""
         if disk_fault(failed.exc_value, DISK_FULL) is None:
             self._hook(failed)
 
@@ -116,11 +116,11 @@ class RunTracker:
             return
         try:
             act()
-        except Exception as error:  # of any kind: networks, servers
+        except Exception as error:  # trackers raise any kind: network, server, ...
             self._failed = True
             if disk_fault(error, DISK_FULL) is not None:
                 raise
             self._note(
-                f"the tracker {self.name} did not {what} ({type(error).__name__}: {str(error)[:200]}) and gets nothing"
-                " more; metrics.jsonl holds every number."
+                f"the tracker {self.name} did not {what} ({type(error).__name__}: {str(error)[:200]}) and is not used"
+                " any more; metrics.jsonl contains all numbers."
             )

@@ -1,4 +1,4 @@
-"""Atomic checkpoints with everything that decides the next token."""
+"""Atomic checkpoints of everything that the next training step depends on."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from reasoner.policy.policy import Policy
 
 
-GO_ON = "Free disk space, then go on with --resume."
+GO_ON = "Free disk space, then continue with --resume."
 
 
 class CheckpointError(ReasonerError, RuntimeError):
-    """A checkpoint could not be read; older ones are untouched."""
+    """A checkpoint could not be read; older checkpoints are not affected."""
 
 
 def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int) -> Path:
-    """Write a checkpoint, whole or not at all; then remove all but the newest `keep`. The main process writes.
+    """Write a checkpoint atomically, then remove all but the newest `keep`. Only the main process writes.
 
     Raises:
-        DiskError: the disk is full or not writable; what was there before still is.
+        DiskError: the disk is full or not writable; earlier files are unchanged.
     """
     target = root / checkpoint_name(progress.step)
 
@@ -54,8 +54,8 @@ def save_checkpoint(root: Path, policy: Policy, progress: Progress, *, keep: int
 
     def write() -> None:
         last = latest_checkpoint(root)
-        kept = f"The last good one is {last}" if last else "There is none yet"
-        advice = f"{kept}. Free disk space, then go on with --resume."
+        newest = f"The last good one is {last}" if last else "There is none yet"
+        advice = f"{newest}. {GO_ON}"
         write_folder(target, fill, what=f"checkpoint {target}", advice=advice)
         prune(root, keep=keep)
 
@@ -71,12 +71,12 @@ def prune(root: Path, *, keep: int) -> None:
 
 
 def save_model(target: Path, policy: Policy, companions: Callable[[Path], None] = lambda folder: None) -> None:
-    """Write a plain model folder, whole or not at all, in the place of an older one. The main process writes.
+    """Write a plain model folder atomically, replacing an older one. Only the main process writes.
 
     Args:
         target: the folder.
-        policy: its model and tokenizer.
-        companions: writes further files into the folder.
+        policy: policy whose model and tokenizer are written.
+        companions: function that writes further files into the folder.
     Raises:
         DiskError: the disk is full or not writable.
     """
@@ -90,36 +90,36 @@ def save_model(target: Path, policy: Policy, companions: Callable[[Path], None] 
 
 
 def copy_model(source: Path, folder: Path, *, dtype: str | None = None) -> None:
-    """Copy the files of a model folder into another one, which is there.
+    """Copy the files of a model folder into another folder, which must exist.
 
     Args:
-        source: of a run, or of a checkpoint.
-        folder: where its files go.
-        dtype: of the copy; None: the base's, which a checkpoint notes, or as it is.
+        source: model folder of a run or of a checkpoint.
+        folder: destination.
+        dtype: dtype of the copy; None: the dtype recorded in a checkpoint, otherwise unchanged.
     """
     copy_files(source, folder)
     settle_dtype(folder, dtype)
 
 
 def load_progress(folder: Path) -> Progress:
-    """What `save_checkpoint` wrote beside weights and optimizer.
+    """Read the progress that `save_checkpoint` wrote next to weights and optimizer state.
 
     Raises:
-        CheckpointError: it is damaged; says what to do.
+        CheckpointError: the file is damaged; the message says what to do.
     """
-    with damage_told(folder):
+    with as_checkpoint_error(folder):
         return Progress.from_json(json.loads((folder / "progress.json").read_bytes()))
 
 
 ARRAY = [np.ndarray, np.dtype, np.dtypes.UInt32DType, np.array(0).__reduce__()[0]]
-"""What an array of numpy's is made of, as checkpoints held the random state of numpy before."""
+"""Types in a pickled numpy array; older checkpoints stored numpy's random state as one."""
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, pickle.UnpicklingError)
-"""What json and torch raise over a damaged file."""
+"""Errors that json and torch raise for a damaged file."""
 
 
 @contextmanager
-def damage_told(folder: Path, kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
-    """Raise read errors as CheckpointError; of ModelErrors those alone that are about a model inside the folder."""
+def as_checkpoint_error(folder: Path, kinds: tuple[type[Exception], ...] = UNREADABLE) -> Iterator[None]:
+    """Re-raise read errors as CheckpointError. A ModelError is converted only if its model lies in this folder."""
     try:
         yield
     except kinds as error:
@@ -128,17 +128,17 @@ def damage_told(folder: Path, kinds: tuple[type[Exception], ...] = UNREADABLE) -
         reason = faults(error) if isinstance(error, ValidationError) else str(error)
         raise CheckpointError(
             f"checkpoint {folder} cannot be read ({type(error).__name__}: {reason[:200]}). Remove that folder, then"
-            " go on with --resume from the checkpoint before it."
+            " continue with --resume from the checkpoint before it."
         ) from error
 
 
 def _is_damage(error: ModelError, folder: Path) -> bool:
     inside = error.path is not None and Path(error.path).is_relative_to(folder)
-    return inside and not isinstance(error.__cause__, ImportError)  # a missing package damages nothing
+    return inside and not isinstance(error.__cause__, ImportError)  # a missing package is no damage
 
 
 def training_state(policy: Policy) -> dict[str, object]:
-    """Optimizer, version and random states."""
+    """Collect optimizer state, policy version and random states for a checkpoint."""
     return {
         "optimizer": policy.optimizer_state(),
         "optimizer_name": policy.config.optim.name,
@@ -148,52 +148,53 @@ def training_state(policy: Policy) -> dict[str, object]:
 
 
 def restore_training_state(policy: Policy, folder: Path) -> None:
-    """Put back what `training_state` took. The weights are loaded with the policy itself.
+    """Restore what `training_state` collected. The weights themselves are loaded with the policy.
 
     Raises:
-        CheckpointError: the file is damaged. ConfigError: the state is that of another kind of optimizer.
+        CheckpointError: the file is damaged.
+        ConfigError: the state belongs to another kind of optimizer.
     """
-    with damage_told(folder):
+    with as_checkpoint_error(folder):
         state = read_state(folder / "training.pt")
         _check_finite(state["optimizer"])
         version, random = int(state["version"]), state["random"]
-    # outside: a device without memory for it is no damage
+    # outside the block: too little device memory is no damage
     written, named = state.get("optimizer_name", "adamw"), policy.config.optim.name
     if written != named:
         raise ConfigError(
             "changed",
-            f"optim.name must stay {written}, whose state {folder} holds; got {named}. Set it back, or begin a new run"
+            f"optim.name must stay {written}, as in the state of {folder}; got {named}. Set it back, or start a new run"
             f" from {folder / 'model'}.",
         )
     load_optimizer_state(policy.optimizer, state["optimizer"])
-    policy.apply_settings()  # the config's, which a resumed run may be given others of
+    policy.apply_settings()  # a resumed run may have other settings than the saved state
     policy.version = version
-    with damage_told(folder):
+    with as_checkpoint_error(folder):
         set_random_state(random)
 
 
 def read_state(file: Path) -> dict[str, Any]:
-    """Tensors, numbers and texts of a file: a pickle that would run anything is refused before it does.
+    """Read tensors, numbers and text from a file. A pickle with anything else is refused before any of it runs.
 
     Raises:
-        ValueError: it holds anything else.
+        ValueError: it contains anything else.
     """
     with torch.serialization.safe_globals(ARRAY), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a pickle that is not torch's own
+        warnings.simplefilter("ignore")  # about pickles that torch did not write
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except (*UNREADABLE, AttributeError, IndexError, ImportError, AssertionError) as error:
             if isinstance(error, OSError | RuntimeError):
                 raise
-            # torch's own text advises to run it
-            raise ValueError(f"{file.name} must hold tensors, numbers and text alone; it does not") from error
+            # torch's own message recommends to load the pickle anyway
+            raise ValueError(f"{file.name} must contain only tensors, numbers and text; it does not") from error
     if not isinstance(state, dict):
-        raise ValueError(f"{file.name} must hold names and values; got {type(state).__name__}")
+        raise ValueError(f"{file.name} must contain a mapping of names to values; got {type(state).__name__}")
     return state
 
 
 def _check_finite(state: object) -> None:
-    """Raise ValueError where an optimizer's state holds what is not finite; packed tensors are not looked at."""
+    """Raise ValueError if an optimizer's state contains a non-finite tensor; tensor subclasses are not checked."""
     waiting: list[tuple[str, object]] = [("state", state)]
     while waiting:
         name, held = waiting.pop()

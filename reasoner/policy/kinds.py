@@ -13,13 +13,13 @@ from reasoner.policy.value import ActorCritic
 
 
 class PairPolicy(Policy):
-    """A policy whose batches are pairs."""
+    """A policy trained on pairs: two consecutive rows stay together."""
 
     unit: ClassVar[int] = 2
 
 
 def policy_class(config: StageConfig) -> type[Policy]:
-    """Return the policy of a method: with a reward head, of pairs, with a value model, or plain."""
+    """Return the policy class of a method: with a reward head, for pairs, with a value model, or plain."""
     kind = METHODS[config.method].policy
     if kind == "token" and "values" in get_estimator(config.algorithm.advantage).needs:
         return ActorCritic

@@ -1,8 +1,8 @@
-"""Rows of a batch laid out for a forward pass: end to end in packs, side by side, or without any padding.
+"""Layouts of a batch for a forward pass: rows packed end to end, padded side by side, or without any padding.
 
 All layouts give the same loss and gradient (to 1e-9 in float64). Letters: B rows, N completion tokens, K lines of a
-forward pass, L tokens of a line. A pass without padding has one line of T tokens; its blocks have K stretches of at
-most L tokens, behind prompts of at most S.
+forward pass, L tokens of a line. A pass without padding has one line of T tokens. Each of its attention blocks has K
+stretches of at most L tokens, which may follow prompts of at most S tokens.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from reasoner.algorithm.batch import Batch
 from reasoner.model.forward import Block, Forward, Spread
 
 ALIKE, SHORT = 0.7, 16
-"""A block holds stretches down to this share of its longest one; all, where that has no more than SHORT tokens."""
+"""Stretches of a block have at least this share of its longest one's length, unless that is at most SHORT tokens."""
 
 
 def padded(batch: Batch) -> Forward:
-    """One row a line, padded on the right.
+    """Lay out one row per line, padded on the right.
 
-    Under a causal mask no real token attends to padding that follows it, so no attention mask is needed.
+    Under the causal mask no real token attends to padding after it, so no attention mask is needed.
     """
     length = max(len(ids) for ids in batch.input_ids)
     input_ids = torch.zeros(len(batch), length, dtype=torch.long)
@@ -35,10 +35,12 @@ def padded(batch: Batch) -> Forward:
 
 
 def packed(batch: Batch, pack_tokens: int | None) -> Forward:
-    """Rows end to end in lines of at most pack_tokens (first fit; None: one line), positions from 0 in each row.
+    """Pack rows end to end into lines of at most pack_tokens (first fit; None: one line).
+
+    Positions restart at 0 in each row.
 
     transformers derives the block mask from the positions (or passes them to flash attention as lengths).
-    The tail of a line is a row of padding of its own.
+    The tail of a line is treated as one more row of padding.
     """
     lines: list[list[int]] = []
     used: list[int] = []
@@ -67,23 +69,23 @@ def packed(batch: Batch, pack_tokens: int | None) -> Forward:
 
 
 class Stretch(NamedTuple):
-    """Tokens of the line that follow each other in a row."""
+    """Consecutive tokens of the line that belong to one row (or to a shared prompt)."""
 
     start: int
     length: int
     prompt_start: int = 0
     prompt_length: int = 0
-    """0: it continues no prompt."""
+    """Length of the shared prompt that this stretch continues; 0: it continues none."""
 
 
 def unpadded(batch: Batch, *, ends: bool = False) -> Forward:
-    """All rows in one line without padding, a prompt that several of them share only once.
+    """Lay out all rows in one line without padding. A prompt that several rows share is included once.
 
-    Only attention lays rows side by side, in blocks of like length (sharing: arXiv:2506.05433).
+    Only attention uses blocks of rows side by side, with similar lengths in a block (sharing: arXiv:2506.05433).
 
     Args:
         batch: rows with prompts of at least one token.
-        ends: run each row's last token too, which predicts nothing.
+        ends: True also runs each row's last token, which predicts nothing.
     """
     prompt_B, prompts_P = distinct_prompts(batch)
     rows_P = Counter(prompt_B)
@@ -135,7 +137,7 @@ def _spread(stretches: Sequence[Stretch]) -> Spread:
 
 
 def _alike(stretches: Sequence[Stretch]) -> Iterator[list[Stretch]]:
-    """The stretches of each block: of like length, all of them behind prompts or none."""
+    """Group stretches of similar length into blocks. A block's stretches either all continue prompts or none does."""
     for continued in (False, True):
         found: list[Stretch] = []
         some = [stretch for stretch in stretches if stretch.length and (stretch.prompt_length > 0) == continued]
@@ -162,7 +164,7 @@ def _block(stretches: Sequence[Stretch]) -> Block:
 
 
 def distinct_prompts(batch: Batch) -> tuple[list[int], list[Tensor]]:
-    """The place of each row's prompt among the distinct ones, and these."""
+    """Return each row's index into the list of distinct prompts, and that list."""
     places: dict[bytes, int] = {}
     place: list[int] = []
     prompts: list[Tensor] = []

@@ -1,6 +1,6 @@
 """The optimizer and its learning-rate schedule.
 
-Used of bitsandbytes beyond its documented interface (read in 0.49 to 0.50): `is_paged`, `get_state_buffer`, and the
+Private parts of bitsandbytes used here (checked in versions 0.49 to 0.50): `is_paged`, `get_state_buffer`, and the
 names `state1` and `state2` of its moments.
 """
 
@@ -21,16 +21,16 @@ from reasoner.model.sharding import load_whole_optimizer_state
 
 
 def updates_per_step(config: StageConfig) -> int:
-    """Most optimizer steps of a training step."""
+    """Return the maximum number of optimizer steps per training step."""
     return config.optim.updates_per_step * config.optim.inner_epochs
 
 
 def schedule_factor(config: StageConfig, update: int) -> float:
-    """Learning-rate factor of an optimizer step: linear warm-up, then the named schedule to the end of the last step.
+    """Return the learning-rate factor of an optimizer step: linear warm-up, then the config's schedule.
 
     Args:
-        config: `optim`, whose warmup_steps are training steps, and `steps`.
-        update: optimizer steps before this one, where every training step has as many as it may.
+        config: `steps` and `optim` are read; `optim.warmup_steps` counts training steps.
+        update: number of optimizer steps before this one, if every training step takes its maximum number.
     """
     section, each = config.optim, updates_per_step(config)
     total, warmup = config.steps * each, section.warmup_steps * each
@@ -41,7 +41,7 @@ def schedule_factor(config: StageConfig, update: int) -> float:
 
 
 def rate_of_step(config: StageConfig, step: int) -> float:
-    """The learning rate of a training step's first optimizer step."""
+    """Return the learning rate of the first optimizer step in a training step."""
     return config.optim.lr * schedule_factor(config, (step - 1) * updates_per_step(config))
 
 
@@ -53,7 +53,7 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = {
 
 
 def parameter_groups(module: nn.Module, config: StageConfig, *, lr: float | None = None) -> list[dict[str, object]]:
-    """The trainable parameters for AdamW; weight decay on matrices alone."""
+    """Build AdamW's groups of the trainable parameters; only matrices (ndim >= 2) get weight decay."""
     section = config.optim
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = (
@@ -68,10 +68,14 @@ def parameter_groups(module: nn.Module, config: StageConfig, *, lr: float | None
 
 
 def make_optimizer(groups: list[dict[str, object]], config: StageConfig, device: torch.device) -> torch.optim.Optimizer:
-    """The AdamW that the config names, over groups of parameters that will lie on a device.
+    """Build the AdamW variant that the config names.
 
-    torch's is fused where it can be: without temporaries.
+    torch's AdamW is fused on CPU and CUDA, which needs no temporary tensors.
 
+    Args:
+        groups: parameter groups.
+        config: the stage.
+        device: device on which the parameters will be.
     Raises:
         ConfigError: it needs a package that is not installed.
     """
@@ -82,16 +86,16 @@ def make_optimizer(groups: list[dict[str, object]], config: StageConfig, device:
     optimizers = _bitsandbytes(section.name).optim
     if section.name == "adamw_8bit":
         return optimizers.AdamW8bit(groups, **options)
-    # on the host there is nothing to page
+    # on a CPU there is nothing to page
     kind = optimizers.AdamW32bit if device.type == "cpu" else optimizers.PagedAdamW32bit
     return kind(groups, **options)
 
 
 def check_optimizer(config: StageConfig) -> None:
-    """Raise where the config's optimizer is not installed.
+    """Check that the config's optimizer is installed.
 
     Raises:
-        ConfigError: says what to install.
+        ConfigError: it is not; the message says what to install.
     """
     if config.optim.name != "adamw" and METHODS[config.method].learns_from is not None:
         _bitsandbytes(config.optim.name)
@@ -109,11 +113,11 @@ def _bitsandbytes(name: str) -> ModuleType:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Put a checkpoint's optimizer state back, and into memory that the host shares where it lay there."""
+    """Restore a checkpoint's optimizer state. Paged state is moved back into memory shared with the host."""
     load_whole_optimizer_state(optimizer, state)
-    inner: Any = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    inner: Any = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps the optimizer
     if getattr(inner, "is_paged", False):
         for parameter, held in inner.state.items():
-            for name in ("state1", "state2"):  # bitsandbytes loads them into the device's own memory
+            for name in ("state1", "state2"):  # bitsandbytes loads them into device memory
                 buffer = inner.get_state_buffer(parameter, dtype=held[name].dtype)
                 held[name] = buffer.copy_(held[name])

@@ -1,4 +1,7 @@
-"""The one interface that every algorithm trains through. Letters: B rows, N completion tokens, K x L a forward."""
+"""The trainable policy: one interface for all algorithms.
+
+Letters: B rows, N completion tokens, K x L lines and tokens of a forward pass.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,11 @@ if TYPE_CHECKING:
 
 
 class TrainingError(ReasonerError, RuntimeError):
-    """Training cannot go on; the message names the cause and what to change. Checkpoints stay as they are."""
+    """Training cannot continue; the message names the cause and what to change. Checkpoints are not affected."""
 
 
 class Diverged(TrainingError):
-    """The policy or its loss left the numbers: a smaller learning rate is needed, from a checkpoint before that."""
+    """The loss, gradient or weights became non-finite or huge. Restart from an earlier checkpoint with a lower rate."""
 
     def __init__(self, message: str, *, lr: float) -> None:
         super().__init__(message)
@@ -73,24 +76,24 @@ class Part(NamedTuple):
 
     rows: list[int]
     real: bool
-    """False: run so that the processes stay in step, and left out of loss, gradient and metrics."""
+    """False for a filler pass that keeps the processes synchronized; its loss, gradient and metrics are discarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateStats:
-    """One optimizer step."""
+    """Results of one optimizer step."""
 
     loss: float
     grad_norm: float
-    """Before clipping."""
+    """Gradient norm before clipping."""
     lr: float
     metrics: Mapping[str, float]
 
 
 class TokenScorer(nn.Module):
-    """The model as a function from a forward layout to completion-token log-probabilities.
+    """The model as a module that maps a forward layout to log-probabilities of completion tokens.
 
-    Every pass goes through this module's own `forward`, so that wrappers (DDP, FSDP2) see it.
+    Every pass goes through this module's `forward`, so that wrappers (DDP, FSDP2) see it.
     """
 
     def __init__(self, model: PreTrainedModel, *, logit_bytes: int, entropy_gradient: bool = False) -> None:
@@ -115,17 +118,22 @@ class TokenScorer(nn.Module):
 
 
 class Policy:
-    """A trainable model with its optimizer, its reference and its version."""
+    """A trainable model with its optimizer, its reference model and its version."""
 
     unit: ClassVar[int] = 1
-    """Consecutive rows that a micro-batch never parts: 2 where rows are the sides of a pair."""
+    """Number of consecutive rows that stay in one micro-batch: 2 if rows are the two sides of a pair."""
     reads_last_token: ClassVar[bool] = False
-    """Whether a pass is read at the rows' last tokens, which one without padding leaves out otherwise."""
+    """True if passes are read at each row's last token, which a pass without padding otherwise leaves out."""
     passes_leave_out: ClassVar[bool] = False
-    """Whether a pass with gradient leaves some of the trained parameters out, so that DDP must look for them."""
+    """True if a backward pass may not reach every trainable parameter (sets DDP's `find_unused_parameters`)."""
 
     def __init__(self, config: StageConfig, *, accelerator: Accelerator, checkpoint: Path | None = None) -> None:
-        """Load the config's model, or the same model with the weights of a checkpoint."""
+        """Load the config's model, or the same model with a checkpoint's weights.
+
+        Raises:
+            ConfigError: the model cannot be used with batch.layout.
+            ModelError: the model cannot be loaded, or a checkpoint's weights are not finite.
+        """
         self.config = config
         self.accelerator = accelerator
         self.device = accelerator.device
@@ -145,12 +153,12 @@ class Policy:
         self.special_ids: list[int] = list(loaded.tokenizer.all_special_ids)
         self.model = loaded.model
         self.saved_dtype = dtype_of(section)
-        """Of the models that are saved: that of the base."""
+        """Dtype of saved models: that of the base model."""
         if self._packs and not packs(self.model):
             raise ConfigError(
                 "bad-value",
-                f"batch.layout must be padded for {type(self.model).__name__}: rows end to end run into each other; got"
-                f" {config.batch.layout} with model.attention={config.model.attention}.",
+                f"batch.layout must be padded for {type(self.model).__name__}: in packed rows its tokens attend to"
+                f" other rows; got {config.batch.layout} with model.attention={config.model.attention}.",
             )
         tied = self.model.config.get_text_config().tie_word_embeddings
         self.adapter: PeftModel | None = None
@@ -159,9 +167,9 @@ class Policy:
             self.adapter = add_adapter(self.model, lora, seed=config.seed, weights=adapter)
         untied = tied != self.model.config.get_text_config().tie_word_embeddings
         self.reshaped = config.model.resize_embeddings or untied
-        """Whether the model may have other matrices than the one that it was loaded from."""
+        """True if the model's matrices may differ in shape from those of the model it was loaded from."""
         self._loss, self._metrics = 0.0, dict[str, float]()
-        """Of what was accumulated since the last step."""
+        """Loss and metrics accumulated since the last optimizer step."""
         self._collected: dict[str, dict[str, Tensor]] | None = None
         self._optimizer_state: dict[str, Any] | None = None
         self._in_training = self._trained_modules()
@@ -175,16 +183,16 @@ class Policy:
             {name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups
         ]
         self._update = 0
-        """Place of the next optimizer step in the schedule."""
+        """Index of the next optimizer step in the schedule."""
         self._reference: TokenScorer | None = None
         if config.algorithm.needs_reference and (self.adapter is None or config.algorithm.reference):
             self._reference = self._load_reference()
         self._may_unpad = self._can_unpad()
         if checkpoint is not None and not math.isfinite(size := self._largest_weight()):
-            raise ModelError(f"its trained weights hold a value of {size}", path=checkpoint)
+            raise ModelError(f"its trained weights contain a value of {size}", path=checkpoint)
 
     def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
-        """What every pass goes through; the weights of a checkpoint are in `self.model` already."""
+        """Build the module that every pass goes through. A checkpoint's weights are already in `self.model`."""
         return TokenScorer(
             self.model,
             logit_bytes=self.config.batch.logit_bytes(self.device.type),
@@ -195,10 +203,10 @@ class Policy:
         return make_optimizer(parameter_groups(scorer, self.config), self.config, self.device)
 
     def _trained_modules(self) -> list[nn.Module]:
-        """Modules that run in training mode during an update, each alone; everything else stays in evaluation mode.
+        """List the modules that run in training mode during an update; all others stay in evaluation mode.
 
-        transformers recomputes a layer only where that layer is in training mode, and dropout of the model's own would
-        tear the trainer's log-probabilities from the engine's.
+        transformers recomputes activations only in layers that are in training mode. The model's own dropout must stay
+        off: it would make the trainer's log-probabilities differ from the engine's.
         """
         section = self.config.model
         found: list[nn.Module] = []
@@ -228,7 +236,7 @@ class Policy:
         return TokenScorer(model, logit_bytes=self.config.batch.logit_bytes(self.device.type))
 
     def layout(self, batch: Batch) -> Forward:
-        """The forward inputs of a micro-batch on the policy's device; config.batch.layout decides."""
+        """Lay out a micro-batch for a forward pass on the policy's device, following config.batch.layout."""
         section, planner = self.config.batch, self.planner()
         if self._packs:
             flash = self.config.model.attention == "flash_attention_2"
@@ -241,12 +249,12 @@ class Policy:
 
     @property
     def _packs(self) -> bool:
-        """Whether micro-batches lie end to end."""
+        """True if micro-batches are packed end to end."""
         layout, flash = self.config.batch.layout, self.config.model.attention == "flash_attention_2"
         return layout == "packed" or (layout == "auto" and flash)
 
     def planner(self) -> Planner:
-        """What divides rows into passes; config.batch.layout decides whether they may do without padding."""
+        """Return the planner that divides rows into passes; config.batch.layout decides if padding can be left out."""
         section = self.config.batch
         gain = GAIN.get(self.device.type, GAIN_ELSEWHERE)
         return Planner(
@@ -257,18 +265,18 @@ class Policy:
         )
 
     def _can_unpad(self) -> bool:
-        """Whether every model that passes go through takes lines without padding."""
+        """Return True if all models that passes go through support lines without padding."""
         modules = [*self.scorer.modules(), *(self._reference.modules() if self._reference is not None else ())]
         models = [module for module in modules if isinstance(module, PreTrainedModel)]
         return all(takes_unpadded(model, self.context) for model in models)
 
     def trainer_logprobs(self, micro: Batch) -> TokenScores:
-        """Log-probabilities (with gradient) and entropies of a micro-batch's completion tokens."""
+        """Return log-probabilities (with gradient) and entropies of a micro-batch's completion tokens."""
         with self.accelerator.autocast():
             return self.scorer(self.layout(micro), self.temperature)
 
     def annotate(self, batch: Batch, needs: frozenset[str]) -> Batch:
-        """Fill in what the estimator and the loss ask for: `old_logprobs`, `ref_logprobs`."""
+        """Add the tensors that the estimator and the loss need: `old_logprobs`, `ref_logprobs`."""
         if "old_logprobs" in needs:
             batch = replace(batch, old_logprobs_N=self._score(batch, self.scorer))
         if "ref_logprobs" in needs:
@@ -276,9 +284,9 @@ class Policy:
         return batch
 
     def _reference_logprobs(self, batch: Batch) -> Tensor:
-        """Of the model as it came, or of another: this one without its adapter, or a second one.
+        """Score with the reference: the policy without its adapter, or a second model.
 
-        A second model lies in the host's memory between uses.
+        A second model is moved to the device for the call and kept in host memory otherwise.
         """
         if self._reference is not None:
             self._reference.to(self.device)
@@ -288,7 +296,9 @@ class Policy:
                 if self.device.type != "cpu":
                     self._reference.to("cpu")
         if self.adapter is None:
-            raise TrainingError("ref_logprobs are asked for, but no reference is held: set algorithm.kl_coef above 0.")
+            raise TrainingError(
+                "ref_logprobs need a reference model, but none is loaded: set algorithm.kl_coef above 0."
+            )
         with exclusive(self.model), self.adapter.disable_adapter():
             return self._score(batch, self.scorer)
 
@@ -297,7 +307,7 @@ class Policy:
 
     @torch.no_grad()
     def _read(self, batch: Batch, read: Callable[[Batch], Sequence[Tensor]]) -> list[Tensor]:
-        """[N] float32 tensors on the CPU: what `read` says of the tokens of a micro-batch, dealt over the processes."""
+        """Apply `read` to micro-batches on all processes; return its [N] tensors in batch order, float32 on the CPU."""
         found: list[tuple[list[int], list[Tensor]]] = []
         for part in self.parts(batch):
             with exclusive(self.model), self.accelerator.autocast():
@@ -311,15 +321,15 @@ class Policy:
         return [torch.empty_like(one_N).index_copy(0, place_N, one_N) for one_N in joined]
 
     def parts(self, batch: Batch) -> list[Part]:
-        """This process's micro-batches; every process has as many, the last ones without effect where it has fewer."""
-        parts_of = self.planner().deal(batch, processes.count())
+        """List this process's micro-batches, filled up to the same number on every process with filler passes."""
+        parts_of = self.planner().distribute(batch, processes.count())
         own = [Part(rows, real=True) for rows in parts_of[processes.rank()]]
         idle = Part(list(range(min(self.unit, len(batch)))), real=False)
         return own + [idle] * (max(map(len, parts_of)) - len(own))
 
     @torch.no_grad()
     def score_tokens(self, token_ids: Sequence[int]) -> list[float]:
-        """[T-1] log-probability of each token given those before it, at temperature 1 (the sync probe)."""
+        """Return [T-1] log-probabilities of each token given those before it, at temperature 1 (the sync probe)."""
         ids = torch.tensor(token_ids)
         at = torch.arange(len(ids) - 1)
         forward = Forward(ids[None], None, at, ids[1:], at[-1:] + 1).to(self.device)
@@ -327,10 +337,10 @@ class Policy:
             return self.scorer(forward, 1.0).logprobs_N.float().tolist()
 
     def finite_scores(self, token_ids: Sequence[int]) -> list[float]:
-        """As `score_tokens`.
+        """Return `score_tokens`, checked to be finite.
 
         Raises:
-            Diverged: the model's own forward pass leaves the numbers; the engine has no part in it.
+            Diverged: a value is not finite. The cause is the model's own forward pass, not the engine.
         """
         scores = self.score_tokens(token_ids)
         if not all(map(math.isfinite, scores)):
@@ -338,59 +348,60 @@ class Policy:
             raise Diverged(
                 f"the policy's own log-probabilities must be finite; after {self.version} updates they are not, in"
                 f" {dtype} with trained weights of up to {self._largest_weight():.3g}: its forward pass overflows."
-                + ("" if self.version else " Take a sound model, or another model.dtype."),
+                + ("" if self.version else " Use another model, or another model.dtype."),
                 lr=self.config.optim.lr,
             )
         return scores
 
     def _losses(self, micro: Batch, objective: Objective | None) -> Iterator[LossTerms]:
-        """The losses of a micro-batch; each is propagated, and its activations freed, before the next is computed."""
+        """Yield the losses of a micro-batch. Each is backpropagated, and its memory freed, before the next one."""
         if objective is None:
-            raise TrainingError("there is no value model to train alone. Set value.warmup_steps: 0.")
+            raise TrainingError("without a value model there is nothing to warm up. Set value.warmup_steps: 0.")
         yield objective(self.trainer_logprobs(micro), micro.to(self.device))
 
     def _clip_gradients(self, metrics: dict[str, float]) -> float:
-        """Clip to optim.max_grad_norm; returns the norm before."""
+        """Clip the gradient to optim.max_grad_norm; return the norm before clipping."""
         norm = self.accelerator.clip_grad_norm_(self.scorer.parameters(), self.config.optim.max_grad_norm)
         return float(norm) if norm is not None else float("nan")
 
     def apply_settings(self) -> None:
-        """Give the optimizer the config's rates, decay and so on, after a state that holds those of another run."""
+        """Set the optimizer's rates, decay etc. to the config's, after loading a state with other values."""
         for group, settings in zip(self.optimizer.param_groups, self._settings, strict=True):
             group.update(settings)
 
     def begin_step(self, step: int) -> None:
-        """Before the updates of a training step: the learning rate follows the steps, with an update or without one.
+        """Prepare the updates of a training step: the schedule's position and the random seed.
 
-        Random numbers of the step (dropout) depend on the seed, the step and the process alone, not on what ran before.
+        The learning rate depends on the step number, also if earlier steps had no update. Random numbers of the step
+        (dropout) depend only on the run's seed, the step and the process, not on what ran before.
         """
         self._update = (step - 1) * updates_per_step(self.config)
         torch.manual_seed(request_seed(self.config.seed, "torch", step, processes.rank()))
 
     def _set_lr(self) -> float:
-        """Set the rates of the next optimizer step; returns the first of them."""
+        """Set the learning rates of the next optimizer step; return the first of them."""
         factor = schedule_factor(self.config, self._update)
         for group, settings in zip(self.optimizer.param_groups, self._settings, strict=True):
             group["lr"] = settings["lr"] * factor
         return float(self.optimizer.param_groups[0]["lr"])
 
     def update(self, batch: Batch, objective: Objective | None) -> UpdateStats:
-        """One optimizer step over all of a batch: `accumulate`, then `step`."""
+        """Take one optimizer step on a whole batch: `accumulate`, then `step`."""
         self.accumulate(batch, objective)
         return self.step()
 
     def accumulate(self, batch: Batch, objective: Objective | None) -> None:
-        """Add a batch's gradient to that of the next optimizer step, in micro-batches by token budget.
+        """Add a batch's gradient to the next optimizer step, in micro-batches that respect the token budget.
 
         Args:
             batch: rows of the step, all or some.
-            objective: of the policy; None: only the value model learns.
+            objective: the policy's objective; None: only the value model is trained.
         """
-        # gradients are averaged over processes, while the loss is already divided by the global count
+        # gradients are averaged over processes, but the loss is already divided by the global token count
         scale = self.accelerator.num_processes
         parts = self.parts(batch)
         for place, part in enumerate(parts, 1):
-            # a reward model on the same base may be grading the next portion, in another thread
+            # a reward model on the same base may be grading the next portion in another thread
             with exclusive(self.model), self._learning(), self._reduction(over_processes=place == len(parts)):
                 for terms in self._losses(batch.select(part.rows), objective):
                     self.accelerator.backward(terms.loss * (scale if part.real else 0.0))
@@ -399,20 +410,21 @@ class Policy:
                         merge_metrics(self._metrics, terms.metrics)
 
     def _reduction(self, *, over_processes: bool) -> AbstractContextManager[None]:
-        """Under DDP: whether a micro-batch's backward pass sums what has been accumulated over the processes."""
-        # DDP would take what the last pass leaves out for unused, and leave each process its own sum
+        """Return the context of a backward pass; under DDP it sums the gradient over processes if `over_processes`."""
+        # DDP would treat parameters that the last pass leaves out as unused, and keep each process's own sum for them
         if over_processes or self.passes_leave_out or not isinstance(self.scorer, DistributedDataParallel):
             return nullcontext()
         return self.scorer.no_sync()
 
     def step(self, *, scale: float = 1.0) -> UpdateStats:
-        """The optimizer step along what was accumulated.
+        """Take the optimizer step along the accumulated gradient.
 
         Args:
-            scale: of the gradient and the loss, where the weights of the batches were not yet those of a whole step.
+            scale: factor on gradient and loss, if the batches' token weights were provisional
+                (`Batch.whole_step_scale`).
         Raises:
-            Diverged: the loss or the gradient is not finite (the weights are as they were before), or the weights are
-                not after the update.
+            Diverged: loss or gradient is not finite (the weights are unchanged), or the updated weights are not finite
+                or too large.
         """
         loss, metrics = self._over_processes(self._loss * scale, self._metrics)
         self._loss, self._metrics = 0.0, {}
@@ -426,7 +438,7 @@ class Policy:
             self.optimizer.zero_grad()
             raise Diverged(
                 f"loss and gradient must be finite; got loss {loss} and gradient norm {grad_norm} at learning rate"
-                f" {lr:.3g}, with weights of up to {self._largest_weight():.3g}. This update was not taken.",
+                f" {lr:.3g}, with weights of up to {self._largest_weight():.3g}. This update was not applied.",
                 lr=self.config.optim.lr,
             )
         self.optimizer.step()
@@ -443,14 +455,14 @@ class Policy:
         return UpdateStats(loss, grad_norm, lr, metrics)
 
     def _largest_weight(self) -> float:
-        """Largest absolute value of the trained weights, of all processes; NaN where there is one."""
+        """Return the largest absolute value of the trained weights over all processes; NaN if one is NaN."""
         own = largest(parameter for parameter in self.scorer.parameters() if parameter.requires_grad)
         sizes = processes.gather(own) if is_sharded(self.scorer) else [own]
         return math.nan if any(map(math.isnan, sizes)) else max(sizes)
 
     @staticmethod
     def _over_processes(loss: float, metrics: dict[str, float]) -> tuple[float, dict[str, float]]:
-        """Loss and metrics of the whole step."""
+        """Combine loss and metrics of all processes into those of the whole step."""
         gathered = processes.gather((loss, metrics))
         merged: dict[str, float] = {}
         for _, one in gathered:
@@ -458,37 +470,37 @@ class Policy:
         return sum(one for one, _ in gathered), merged
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Hugging Face names and tensors of the full model, adapters merged, each tied tensor once: for engines."""
+        """Yield Hugging Face names and tensors of the full model for engines: adapters merged, tied tensors once."""
         return plain_weights(self.unwrapped())
 
     def unwrapped(self) -> PreTrainedModel:
-        """The transformers model itself."""
+        """Return the transformers model without wrappers."""
         scorer: TokenScorer = self.accelerator.unwrap_model(self.scorer)
         return scorer.model
 
     def end_with(self, end_ids: Sequence[int]) -> None:
-        """Name the tokens that end a completion in the generation config of the models that are saved."""
+        """Set the end tokens in the generation config of saved models."""
         self.end_ids = tuple(end_ids)
         generation = self.unwrapped().generation_config
         if generation is not None and set(end_ids) != set(self.eos_ids):
             generation.eos_token_id = list(end_ids)
 
     def save(self, folder: Path) -> None:
-        """Write the model and tokenizer as a plain Hugging Face folder in the base's dtype, adapters merged."""
+        """Write model and tokenizer as a plain Hugging Face folder in the base's dtype, with merged adapters."""
         write_model(self.unwrapped(), self.tokenizer, self._written("model"), folder, self.saved_dtype)
 
     def _save_master(self, folder: Path) -> None:
-        """Write the weights as they are trained, from which a run goes on, and the dtype that `save` gives them."""
+        """Write the weights in their training dtype, for resuming, and a note of the dtype that `save` uses."""
         model = self.unwrapped()
         write_model(model, self.tokenizer, self._written("model"), folder, model.dtype)
         (folder / DTYPE_FILE).write_text(dtype_name(self.saved_dtype) + "\n")
 
     @contextmanager
     def collected(self, *, trained: bool) -> Iterator[None]:
-        """Inside, the main process alone may write: what is sharded was brought together, by every process.
+        """Collect sharded tensors on the main process, so that it may write alone inside. Enter on every process.
 
         Args:
-            trained: for `save_trained` and `optimizer_state`; False: for `save`.
+            trained: True for `save_trained` and `optimizer_state`; False for `save`.
         """
         if is_sharded(self.scorer):
             collected: dict[str, dict[str, Tensor]] = {}
@@ -506,34 +518,34 @@ class Policy:
             self._collected = self._optimizer_state = None
 
     def _saved_parts(self) -> list[str]:
-        """What `save` writes."""
+        """List the parts that `save` writes."""
         return ["model"]
 
     def _trained_parts(self) -> list[str]:
-        """What `save_trained` writes."""
+        """List the parts that `save_trained` writes."""
         return ["model" if self.adapter is None else "adapter"]
 
     def _weights(self, part: str) -> Iterator[tuple[str, Tensor]]:
-        """Names and whole tensors of a part; where sharded, every process must walk them."""
+        """Yield names and full tensors of a part. If sharded, every process must iterate over all of them."""
         return adapter_weights(self.adapter) if part == "adapter" and self.adapter else self.named_weights()
 
     def _written(self, part: str) -> dict[str, Tensor]:
-        """The same, as the main process writes it."""
+        """Return the same tensors on the main process, from `collected` if it is active."""
         return dict(self._weights(part)) if self._collected is None else self._collected[part]
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Whole, where sharded: inside `collected`."""
+        """Return the full optimizer state. If sharded, call it inside `collected`."""
         return self._optimizer_state or whole_optimizer_state(self.optimizer)
 
     def save_trained(self, checkpoint: Path) -> None:
-        """Write what training changes: the model under `model`, or the adapter alone under `adapter`."""
+        """Write the trained weights: the model under `model`, or only the adapter under `adapter`."""
         if self.adapter is None:
             self._save_master(checkpoint / "model")
         else:
             save_adapter(self.adapter, self._written("adapter"), checkpoint / "adapter")
 
     def load_trained(self, checkpoint: Path) -> None:
-        """Take back the weights that `save_trained` wrote, in place: an engine may share them."""
+        """Load the weights that `save_trained` wrote, in place, because an engine may share them."""
         if self.adapter is not None:
             load_adapter(self.adapter, checkpoint / "adapter")
             return

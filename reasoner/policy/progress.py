@@ -1,4 +1,4 @@
-"""What a checkpoint keeps beside weights, optimizer and random states."""
+"""State in a checkpoint besides weights, optimizer and random states."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ class BestModel:
     step: int
     estimates: dict[str, Estimate]
     stale: int = 0
-    """Evaluations since then without a better loss."""
+    """Number of evaluations since then without a better loss."""
 
 
 @dataclass(kw_only=True)
 class StageState:
-    """What a stage keeps from step to step."""
+    """State that a stage carries from step to step."""
 
     data: dict[str, str] = field(default_factory=dict[str, str])
-    """Name of the stage's data to its size and digest: a resumed stage must learn from the same."""
+    """Name of the stage's data -> its size and digest; a resumed stage must use the same data."""
     first_eval: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
     """Estimates of the first evaluation."""
     best: float | None = None
     """Best value of the metric that `eval.metric` names, over all evaluations."""
     validation: dict[str, Estimate] = field(default_factory=dict[str, Estimate])
-    """Latest estimates on validation items."""
+    """Latest estimates on the validation items."""
     best_model: BestModel | None = None
     ended: bool = False
-    """Training ended before the last step: the goal is reached, or the patience is over."""
+    """True if training ended before the last step: goal reached, or patience exhausted."""
     after: dict[str, Estimate] | None = None
-    """Estimates of the evaluation that closes the stage; None: it has not been made."""
+    """Estimates of the stage's final evaluation; None before it."""
     kl: KLState = field(default_factory=KLState)
     alarms: list[str] = field(default_factory=list[str])
-    """Names of the alarms that the monitor of reward hacking has raised."""
+    """Names of the alarms that the reward-hacking monitor has raised."""
 
     @property
     def ended_early(self) -> bool:
-        """True where no further step is trained, however many the config asks for."""
+        """True if no further step is trained, even if the config asks for more."""
         return self.ended or self.kl.over_budget
 
 
@@ -55,31 +55,31 @@ class Progress:
     """The state of a stage at the end of a step."""
 
     step: int
-    """Steps done."""
+    """Number of finished steps."""
     sampler: dict[str, JsonValue]
     """State of the problem sampler."""
     offsets: dict[str, int]
-    """Bytes of each record file."""
+    """Size of each record file in bytes."""
     difficulty: dict[str, JsonValue] | None = None
     """State of the difficulty estimates."""
     state: StageState = field(default_factory=StageState)
 
     def to_json(self) -> dict[str, Any]:
-        """The row that `from_json` reads."""
+        """Return the JSON row that `from_json` reads."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Progress:
-        """Read a row of `to_json`, or one of a checkpoint from before there was a StageState.
+        """Read a row of `to_json`, or a row in the older format without a StageState.
 
         Raises:
-            ValueError: a field is missing or of another kind.
+            ValueError: a field is missing or has the wrong type.
         """
         return TypeAdapter(cls).validate_python(_from_loose(row) if "extra" in row else row)
 
 
 def _from_loose(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an earlier checkpoint, which kept all but step, sampler, offsets and best in a dict `extra`."""
+    """Convert an older row, which kept everything but step, sampler, offsets and best in a dict `extra`."""
     extra: dict[str, Any] = row["extra"] or {}
     loose: dict[str, Any] = extra.get("state", {})
     names = {"kl_coef": "coef", "kl_within": "last_within", "kl_over": "over_budget"}

@@ -32,7 +32,7 @@ from reasoner.seeds import request_seed
 
 
 class RewardScorer(nn.Module):
-    """The model as a function from a forward layout to K rewards a row."""
+    """The model as a module that maps a forward layout to K rewards per row."""
 
     def __init__(self, model: PreTrainedModel, head: nn.Linear) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class RewardScorer(nn.Module):
 
 
 class RewardPolicy(Policy):
-    """The trunk with its reward heads, trained through the interface of every policy."""
+    """A policy whose model has reward heads instead of generating text."""
 
     unit: ClassVar[int] = 2
     reads_last_token: ClassVar[bool] = True
@@ -59,13 +59,13 @@ class RewardPolicy(Policy):
             self.head.load_state_dict(load_file(checkpoint / HEAD_FILE))
         if not self.model.config.tie_word_embeddings:
             output = output_layer(self.model)
-            output.requires_grad_(False)  # never used
+            output.requires_grad_(False)  # not used by a reward model
         self._base = fingerprint(self.model) if self.adapter is not None else ""
         return RewardScorer(self.model, self.head)
 
     @torch.no_grad()
     def rewards(self, batch: Batch) -> Tensor:
-        """[B, K] float64 rewards of a batch's rows."""
+        """Return the [B, K] float64 rewards of a batch's rows."""
         found = torch.zeros(len(batch), self.config.reward_model.heads, dtype=torch.float64)
         for rows in self.planner().passes(batch):
             scores = self.trainer_logprobs(batch.select(rows)).rewards_BK
@@ -74,7 +74,7 @@ class RewardPolicy(Policy):
         return found
 
     def save(self, folder: Path) -> None:
-        """Write a sequence-classification folder; with an adapter, the adapter and the head apart as well."""
+        """Write a sequence-classification folder. With an adapter, also write the adapter and the head separately."""
         folder.mkdir(parents=True, exist_ok=True)
         config = config_in(self.unwrapped().config, self.saved_dtype)
         architecture = reward_architecture(config)
@@ -102,7 +102,7 @@ class RewardPolicy(Policy):
             (folder / "adapter" / BASE_FILE).write_text(self._base + "\n")
 
     def _embedding(self) -> str:
-        """Name of the input embedding among the plain weights."""
+        """Return the name of the input embedding among the plain weights."""
         model = self.unwrapped()
         held = model.get_input_embeddings().get_parameter("weight")
         return next(plain_name(name) for name, one in model.named_parameters() if one is held)
@@ -127,14 +127,14 @@ class RewardPolicy(Policy):
 
 
 PAD = "<|pad|>"
-"""Name of a padding token that a tokenizer is given for a reward model."""
+"""Padding token added to a tokenizer that has no suitable special token."""
 
 
 def padded_apart(tokenizer: PreTrainedTokenizerBase, ends: Container[int]) -> PreTrainedTokenizerBase:
-    """A tokenizer whose padding token is none of those that end a row.
+    """Return a tokenizer whose padding token is not one of the end tokens.
 
-    transformers reads a reward off the last token that is not padding: were that an end token, off the token before.
-    Another special token takes its place, or a new one where there is no other.
+    transformers reads the reward at the last token that is not padding. If padding were an end token, it would read one
+    token too early. Another special token becomes the padding token, or a new one if there is none.
     """
     candidates = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, *tokenizer.all_special_ids]
     free = next((token for token in candidates if token is not None and token not in ends), None)
@@ -149,7 +149,7 @@ def padded_apart(tokenizer: PreTrainedTokenizerBase, ends: Container[int]) -> Pr
 
 
 def with_row_for(token: int, name: str, weights: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """Grow the embedding of that name by a row of zeros, in weights and config, where it has none for a token."""
+    """Extend the embedding `name` with rows of zeros, in weights and config, if it has no row for a token."""
     held = weights[name]
     if token >= len(held):
         weights[name] = torch.cat([held, held.new_zeros(token + 1 - len(held), held.shape[1])])
@@ -157,7 +157,7 @@ def with_row_for(token: int, name: str, weights: dict[str, Tensor], config: PreT
 
 
 def scalar_head(hidden_size: int, heads: int, *, seed: int) -> nn.Linear:
-    """Linear heads without bias, normal with std 1 / sqrt(hidden + 1) as in Stiennon et al., arXiv:2009.01325."""
+    """Build linear heads without bias, normal with std 1 / sqrt(hidden + 1) as in Stiennon et al., arXiv:2009.01325."""
     generator = torch.Generator().manual_seed(request_seed(seed, "reward head"))
     head = nn.Linear(hidden_size, heads, bias=False)
     with torch.no_grad():

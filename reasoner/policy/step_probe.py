@@ -1,7 +1,7 @@
-"""What one step did to the policy: how far it moved, and whether uphill. Letters: B rows, N completion tokens.
+"""Effect of one training step on the policy: how far it moved, and if the objective rose.
 
-The trainer's log-probabilities at the start of the step come for nothing out of the update's own forward pass; a few
-rows are scored once more after it.
+Letters: B rows, N completion tokens. The trainer's log-probabilities at the start of the step are taken from the
+update's own forward pass at no cost. A few rows are scored again after the update.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from reasoner.algorithm.objective import Objective, TokenScores
 from reasoner.policy.policy import Policy
 
 PROBE_ROWS = 16
-"""Rows scored again after the update (ours): with 256 rows a step about 2 % of the update's work."""
+"""Rows scored again after the update (our choice): with 256 rows per step about 2 % of the update's work."""
 PROBE_SHARE = 16
-"""And at most one row in so many, for smaller steps."""
+"""At most one row in this many is scored again, for smaller steps."""
 
 
 class StepProbe:
-    """Listens to the first update of a step, then compares."""
+    """Recorder of the first update of a step, for comparison with the policy after the step."""
 
     def __init__(self) -> None:
         self._seen: dict[int, Tensor] = {}
-        """By the identity of a row's token ids, which its batch keeps alive."""
+        """Log-probabilities by id() of a row's token-id tensor, which its batch keeps alive."""
         self._batch: Batch | None = None
         self._before: list[Tensor | None] = []
 
     def recording(self, objective: Objective) -> Objective:
-        """The same objective; the first log-probabilities that it is given of each row are kept."""
+        """Wrap the objective to record the first log-probabilities seen for each row."""
 
         def recorded(scores: TokenScores, micro: Batch) -> LossTerms:
             for ids, logprobs in zip(micro.input_ids, scores.logprobs_N.detach().split(_lengths(micro)), strict=True):
@@ -45,7 +45,7 @@ class StepProbe:
         return recorded
 
     def gather(self, batch: Batch) -> None:
-        """Take the rows of the step, and what the other processes saw of them."""
+        """Set the step's rows and combine what all processes recorded for them."""
         self._batch = batch
         if batch.old_logprobs_N is not None:
             self._before = list(batch.old_logprobs_N.split(_lengths(batch)))
@@ -57,19 +57,19 @@ class StepProbe:
             ]
 
     def trainer_logprobs(self, row: int) -> list[float] | None:
-        """[T] of a row at the start of the step to five decimals, where the update saw it."""
+        """Return a row's [T] log-probabilities at the start of the step, to five decimals; None if not updated on."""
         before = self._before[row]
         return None if before is None else [round(value, 5) for value in before.tolist()]
 
     def metrics(self, policy: Policy) -> dict[str, float]:
-        """policy/step_kl and policy/step_gain over some of the rows, means over their trained tokens.
+        """Return policy/step_kl and policy/step_gain: means over the trained tokens of some of the rows.
 
-        step_kl is the k2 estimate of the KL, (log after - log before)^2 / 2 in nats: unlike k3 no single token rules
-        it. step_gain is A * (log after - log before): to first order what the step added to the objective, so that an
-        ascent has it above 0 but for the optimizer's momentum.
+        step_kl is the k2 estimate of the KL, (log after - log before)^2 / 2 in nats: unlike k3, no single token
+        dominates it. step_gain is A * (log after - log before), to first order the step's gain in the objective. In an
+        ascent it is above 0, apart from the optimizer's momentum.
         """
         seen = [row for row, before in enumerate(self._before) if before is not None]
-        if not seen:  # the value model alone was updated
+        if not seen:  # only the value model was updated
             return {}
         count = min(PROBE_ROWS, max(1, len(seen) // PROBE_SHARE))
         rows = [seen[i * len(seen) // count] for i in range(count)]

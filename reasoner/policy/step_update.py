@@ -12,23 +12,23 @@ from reasoner.seeds import request_seed
 
 
 class Updated(NamedTuple):
-    """The optimizer steps that were taken on a batch."""
+    """Result of the optimizer steps on a batch."""
 
     batch: Batch
     stats: list[UpdateStats]
     stopped_early: bool = False
-    """True if the policy moved further than optim.stop_kl before the last of them."""
+    """True if the policy moved further than optim.stop_kl, so that the remaining optimizer steps were skipped."""
 
 
 class StepUpdate:
-    """Updates a policy on the batches of one training step, which are added one by one.
+    """Updater of a policy on the batches of one training step, which are added one by one.
 
-    With one optimizer step a training step, gradients accumulate while batches come in. Otherwise all batches are
-    joined first: optim.inner_epochs passes over the shuffled rows, each in optim.updates_per_step parts.
+    With one optimizer step per training step, gradients accumulate as batches are added. Otherwise all batches are
+    joined first, then optim.inner_epochs passes are made over the shuffled rows, each in optim.updates_per_step parts.
     """
 
     def __init__(self, policy: Policy, objective: Objective | None, *, step: int) -> None:
-        """`objective` None: only the value model learns."""
+        """Start a training step. `objective` None: only the value model is trained."""
         self._policy, self._objective, self._step = policy, objective, step
         optim = policy.config.optim
         self._once = optim.updates_per_step * optim.inner_epochs == 1
@@ -42,7 +42,7 @@ class StepUpdate:
             self._policy.accumulate(batch, self._objective)
 
     def finish(self) -> Updated | None:
-        """Take the optimizer steps; None if no rows were added, or none of their tokens is trained on."""
+        """Take the optimizer steps and return their results; None if no added row has a trained token."""
         if not any(batch.loss_mask_N.any() for batch in self._batches):
             return None
         batch = Batch.joined(self._batches)

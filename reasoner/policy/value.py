@@ -1,8 +1,8 @@
-"""A policy with a value model: what PPO's estimator reads. Letters: B rows, N completion tokens, D hidden.
+"""A policy with a value model, for PPO's estimator. Letters: B rows, N completion tokens, D hidden.
 
-The value of a token is read at the position that predicts it: what the completion is expected to earn from there on.
-It comes from a head on the policy's trunk (one forward pass for both), from a model of its own, or, with LoRA, from an
-adapter of its own on the policy's base, so that both live on one set of frozen weights.
+A token's value is the expected reward from that token on, read at the position that predicts the token. The value model
+is a head on the policy's trunk (one forward pass for both), or a separate model, or, with LoRA, a second adapter on
+the policy's base, so that both share one set of frozen weights.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ HEAD_FILE = "value_head.safetensors"
 
 
 class ActorCriticScorer(TokenScorer):
-    """Log-probabilities and values, in one pass over a shared trunk or in two."""
+    """Module that returns log-probabilities and values, in one pass over a shared trunk or in two."""
 
     def __init__(
         self,
@@ -58,12 +58,12 @@ class ActorCriticScorer(TokenScorer):
         super().__init__(model, logit_bytes=logit_bytes, entropy_gradient=entropy_gradient)
         self.head = head
         self.trunk = trunk
-        """A model of the value's own; None: the policy's."""
+        """Separate model of the value; None: the policy's model."""
 
     def forward(self, forward: Forward, temperature: float, part: str = "logprobs") -> TokenScores:
-        """`part`: logprobs, values, both (of one pass), or head: values whose gradient stays in the head.
+        """Run the requested part: logprobs, values, both (in one pass), or head (values, gradient only in the head).
 
-        What is not asked for is empty.
+        Tensors that were not requested are empty (or None for values).
         """
         model = self.trunk if part == "values" and self.trunk is not None else self.model
         with torch.set_grad_enabled(torch.is_grad_enabled() and part != "head"):
@@ -84,20 +84,20 @@ class ActorCriticScorer(TokenScorer):
         return TokenScores(*found, values_N=values_N)
 
     def values(self, hidden_ND: Tensor) -> Tensor:
-        """[N] of the head, in float32 (float64 for float64 weights)."""
+        """Return [N] values of the head, in float32 (float64 for float64 weights)."""
         values_N = self.head(hidden_ND)[:, 0]
         return values_N if values_N.dtype == torch.float64 else values_N.float()
 
 
 class ActorCritic(Policy):
-    """A policy and its value model, stepped by one optimizer."""
+    """A policy and its value model with one common optimizer."""
 
     passes_leave_out: ClassVar[bool] = True
     scorer: ActorCriticScorer
 
     @property
     def shared(self) -> bool:
-        """Whether the value is a head on the policy's own hidden states."""
+        """True if the value is a head on the policy's own hidden states."""
         return self.config.value.trunk == "shared"
 
     def _make_scorer(self, checkpoint: Path | None) -> nn.Module:
@@ -142,11 +142,11 @@ class ActorCritic(Policy):
         return [p for p in scorer.parameters() if p.requires_grad and id(p) not in policy]
 
     def _valuing(self) -> AbstractContextManager[object]:
-        """The value's adapter switched on, where it has one."""
+        """Return a context in which the value's adapter is active, if there is one."""
         return nullcontext() if self.shared or self.adapter is None else using_adapter(self.adapter, ADAPTER)
 
     def annotate(self, batch: Batch, needs: frozenset[str]) -> Batch:
-        """As of every policy, and `values`; with a shared trunk old log-probabilities come out of the same pass."""
+        """Annotate as every policy, and add `values`; a shared trunk gives both kinds of scores in one pass."""
         if "values" in needs and self.shared and "old_logprobs" in needs:
             values_N, logprobs_N = self._read(batch, lambda micro: _tokens(self._pass(micro, "both")))
             batch = replace(batch, values_N=values_N, old_logprobs_N=logprobs_N)
@@ -162,11 +162,13 @@ class ActorCritic(Policy):
             return cast("TokenScores", self.scorer(self.layout(micro), self.temperature, part))
 
     def _losses(self, micro: Batch, objective: Objective | None) -> Iterator[LossTerms]:
-        """The policy's loss, then the value's; one sum of both where they share a trunk. No objective: values alone."""
+        """Yield the losses of policy and value, or their sum with a shared trunk. No objective: only the value's."""
         here = micro.to(self.device)
         if micro.returns_N is None:
             if objective is None:
-                raise TrainingError("a value model learns from returns_N; got None. Use algorithm.advantage: gae.")
+                raise TrainingError(
+                    "a value model needs returns_N to learn from; got None. Use algorithm.advantage: gae."
+                )
             yield objective(self._pass(micro, "logprobs"), here)
             return
         if self.shared and objective is not None:
@@ -178,20 +180,23 @@ class ActorCritic(Policy):
         if objective is not None:
             yield objective(self._pass(micro, "logprobs"), here)
         with self._valuing():
-            # the policy does not move in the warm-up, though it shares its trunk
+            # during warm-up the policy must not change, even if it shares its trunk
             values_N = self._pass(micro, "head" if self.shared else "values").values_N
             assert values_N is not None
             yield self._value_terms(values_N, here, counted=objective is None)
 
     def _value_terms(self, values_N: Tensor, micro: Batch, *, counted: bool) -> LossTerms:
-        """`counted`: these terms bring the number of tokens, which the policy's otherwise do."""
+        """Return the value's loss. `counted`: include the token count in its metrics, normally part of the policy's."""
         section = self.config.value
         terms = value_loss(values_N, micro, clip_range=section.clip_range)
         dropped = set() if counted else {"tokens"}
         return LossTerms(section.coef * terms.loss, {k: v for k, v in terms.metrics.items() if k not in dropped})
 
     def _clip_gradients(self, metrics: dict[str, float]) -> float:
-        """Policy and value each to optim.max_grad_norm where they share nothing: one never shrinks the other's step."""
+        """Clip policy and value separately to optim.max_grad_norm, so that neither shrinks the other's step.
+
+        With a shared trunk, clip them together.
+        """
         if self.shared:
             return super()._clip_gradients(metrics)
         most = self.config.optim.max_grad_norm
@@ -235,7 +240,7 @@ def _tokens(scores: TokenScores) -> tuple[Tensor, Tensor]:
 
 
 def _head_of_reward_model(head: nn.Linear, folder: Path) -> None:
-    """Take over the mean of a reward model's heads, on the scale of its rescaled rewards; others have no head."""
+    """Initialize a value head as the mean of a reward model's heads, rescaled; does nothing for other models."""
     file = folder / "model.safetensors"
     if not file.is_file():
         return
@@ -250,7 +255,7 @@ def _head_of_reward_model(head: nn.Linear, folder: Path) -> None:
 
 
 def value_metrics(batch: Batch) -> dict[str, float]:
-    """value/explained_variance of the values before the step, and their mean beside that of the returns."""
+    """Return value/explained_variance of the values before the step, and the means of these values and the returns."""
     if batch.returns_N is None or batch.values_N is None:
         return {}
     metrics = token_means({k: float(v) for k, v in value_loss(batch.values_N, batch).metrics.items()})

@@ -1,1 +1,1 @@
-"""Prompts in, graded groups out."""
+"""Sampling of completions for prompts, and their grading."""

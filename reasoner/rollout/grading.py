@@ -1,4 +1,4 @@
-"""Completions handed to the grading pool, and the share that could not be graded."""
+"""Grading rows for the pool, and the check on the share of ungraded rollouts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from verifiers.pool import GradingPool, PoolLimits
 
 
 class UngradedError(ReasonerError, RuntimeError):
-    """More of a step could not be graded than the config allows."""
+    """The share of rollouts that could not be graded is above the config's limit."""
 
 
 def grading_row(problem: Problem, completion: Completion) -> GradingRow:
-    """Return the row that the verifier is given: of several turns the policy's last, with all turns in its info."""
+    """Build the verifier's input for a completion: of several turns the policy's last, with all turns in its info."""
     info: Mapping[str, JSON] = problem.info
     if not isinstance(problem.prompt, str):
         info = {**info, "messages": turns(problem.prompt)}
@@ -33,22 +33,22 @@ def grading_row(problem: Problem, completion: Completion) -> GradingRow:
 
 
 def turns(prompt: Sequence[Message]) -> list[JSON]:
-    """A chat as JSON, for verifiers that read it with its roles (a reward model)."""
+    """Convert a chat to JSON, for verifiers that need its roles (for example a reward model)."""
     return [cast("dict[str, JSON]", dict(turn)) for turn in prompt]
 
 
 def check_graded(
     groups: Sequence[RolloutGroup], *, max_share: float, kept: str = "rollouts.jsonl", again: str = "--resume"
 ) -> float:
-    """The share of rollouts without a reward.
+    """Return the share of rollouts without a reward, and raise if it is too large.
 
     Args:
-        groups: of a step, or of an evaluation.
-        max_share: that is let pass.
-        kept: the file that holds them.
-        again: what to do once the cause is mended.
+        groups: groups of a step or of an evaluation.
+        max_share: largest share that is accepted.
+        kept: file in which the rollouts are recorded, for the message.
+        again: what to do after the cause is fixed, for the message.
     Raises:
-        UngradedError: it is above max_share; names the commonest causes.
+        UngradedError: the share is above max_share; the message names the most frequent causes.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     ungraded = [rollout.verdict for rollout in rollouts if not rollout.verdict.graded]
@@ -60,8 +60,8 @@ def check_graded(
             causes[cause] = causes.get(cause, 0) + 1
         common = sorted(causes.items(), key=lambda item: -item[1])[:3]
         listed = "; ".join(f"{count} x {cause}" for cause, count in common)
-        gold = any(verdict.outcome is Outcome.BAD_REFERENCE for verdict in ungraded)
-        fix = "Mend the references (`reasoner tasks validate NAME`)" if gold else "Mend the verifier"
+        bad_reference = any(verdict.outcome is Outcome.BAD_REFERENCE for verdict in ungraded)
+        fix = "Fix the references (`reasoner tasks validate NAME`)" if bad_reference else "Fix the verifier"
         raise UngradedError(
             f"{len(ungraded)} of {len(rollouts)} rollouts ({share:.0%}) could not be graded, above"
             f" grading.max_ungraded_share={max_share:.0%}: {listed}. They are in {kept}. {fix}, then {again}."
@@ -70,7 +70,7 @@ def check_graded(
 
 
 def grading_pool(config: StageConfig, *, context: object = None) -> GradingPool:
-    """The pool of the config's grading section; `context` is for verifiers of this process."""
+    """Build the pool of the config's grading section. `context` is passed to verifiers that run in this process."""
     grading = config.grading
     return GradingPool(
         workers=grading.workers,

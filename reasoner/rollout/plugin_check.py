@@ -1,4 +1,4 @@
-"""Reward functions of the user's own, tried on made-up completions before anything is sampled."""
+"""Trial of the user's own reward functions on made-up completions, before anything is sampled."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from verifiers.pool import GradingRequest
 from verifiers.registry import is_plugin
 
 NO_ANSWER = "I do not know."
-"""A completion that is right for hardly any problem."""
+"""A completion that is wrong for almost every problem."""
 
 
 class Trial(NamedTuple):
-    """A row of one of the user's functions."""
+    """A grading row on which a user's function is tried, with the function's name and options."""
 
     name: str
     options: Mapping[str, JSON]
@@ -31,16 +31,16 @@ class Trial(NamedTuple):
 
 
 def check_plugins(config: StageConfig, problems: Sequence[Problem]) -> list[str]:
-    """Grade a right, a wrong and an empty completion with every function of the user's that a stage rewards with.
+    """Grade a correct, a wrong and an empty completion with each of the user's reward functions in a stage.
 
     Args:
-        config: its grading limits, and `watch.scorer`.
-        problems: those that are rewarded; of each function the first is tried.
+        config: the stage; its grading limits and `watch.scorer` are used.
+        problems: problems that are rewarded; each function is tried on the first problem that uses it.
     Returns:
-        Sentences on functions that grade none of them, for another reason than what they return: the problem tried may
-        be the odd one.
+        One sentence per function that graded none of them for some other reason than its return value. This may be
+        due to an unusual problem.
     Raises:
-        BadReturn: one returns what is no reward; says what to return.
+        BadReturn: a function returns something that is not a reward; the message says what to return.
     """
     trials = list(_trials(config, problems))
     if not trials:
@@ -59,7 +59,7 @@ def check_plugins(config: StageConfig, problems: Sequence[Problem]) -> list[str]
             )
         reasons.setdefault(trial.name, []).append(None if verdict.graded else verdict.reason)
     return [
-        f"{name} could grade none of {len(said)} completions that were tried: {said[0][:200]}"
+        f"{name} could not grade any of {len(said)} completions tried: {said[0][:200]}"
         for name, said in reasons.items()
         if said[0] is not None and None not in said
     ]
@@ -84,7 +84,7 @@ def _trials(config: StageConfig, problems: Sequence[Problem]) -> Iterator[Trial]
 
 
 def plugin_rows(name: str, options: Mapping[str, JSON], row: GradingRow) -> Iterator[Trial]:
-    """The rows that a verifier hands to functions of the user's: itself, or parts of it however deep."""
+    """Yield the rows that reach user functions: the verifier itself, or its parts at any depth."""
     if is_plugin(name):
         yield Trial(name, options, row)
         return
@@ -97,7 +97,7 @@ def plugin_rows(name: str, options: Mapping[str, JSON], row: GradingRow) -> Iter
 
 
 COMPOSED = ("weighted", "all-of", "gate", "per-row")
-"""Verifiers made of parts that may be anybody's."""
+"""Verifiers composed of parts, which may include user functions."""
 
 
 def _text(reference: JSON) -> str:

@@ -1,4 +1,4 @@
-"""The groups of each step: the only thing that a trainer knows of sampling. Letters: P problems."""
+"""Groups of each training step; the trainer's only access to sampling. Letters: P problems."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from reasoner.rollout.selection import has_signal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Producer:
-    """Samples the groups of a step when asked for them."""
+    """Sampler of the groups of each step."""
 
     config: StageConfig
     rounds: RoundSampler
     problems: Mixture
     progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-    """Shows the progress of (label, total): yields a function that takes the number done."""
+    """Function that displays progress for (label, total). Its context yields a function that takes the number done."""
 
     def groups(self, step: int) -> Iterator[Sampled]:
         """Yield the graded groups of a step, in `grading.portions` portions, or all at once with dynamic sampling.
 
-        Dynamic sampling adds rounds until enough groups have signal (DAPO, arXiv:2503.14476, section 3.2). A round is
-        used whole and in order: the groups that are kept do not depend on which completions finish first.
+        Dynamic sampling adds rounds until enough groups have signal (DAPO, arXiv:2503.14476, section 3.2). Each round
+        is used completely and in order, so the kept groups do not depend on which completions finish first.
         """
         rollout, normalized = self.config.rollout, self.config.algorithm.normalize_components
         wanted = rollout.problems_per_step
@@ -54,7 +54,7 @@ class Producer:
         step: int,
         group_size: int | None = None,
     ) -> Round:
-        """Sample given problems with the distribution of training; group_size None: that of the config."""
+        """Sample the given problems from the training distribution. `group_size` None: the config's group size."""
         size = group_size or self.config.rollout.group_size
         with self.progress(label, len(problems_P) * size) as advance:
             return self.rounds.sample(

@@ -1,4 +1,4 @@
-"""Prompt to graded completions, through the engine; grading overlaps with generation.
+"""From prompts to graded completions through the engine; grading overlaps with generation.
 
 Letters: P problems, G group.
 """
@@ -30,14 +30,14 @@ from verifiers.pool import GradingPool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """Graded groups of a step, all of them or one portion, and the time that they took."""
+    """Graded groups of a step, or of one portion of it, and the time they took."""
 
     groups: tuple[RolloutGroup, ...]
     first_group: int = 0
-    """Place of the first of them among the groups of the step."""
+    """Index of the first group of this record among the groups of the step."""
     generation_seconds: float
     grading_wait_seconds: float
-    """For verdicts that were not there when they were needed: what grading adds to the step."""
+    """Seconds spent waiting for verdicts that were not ready: the time that grading adds to the step."""
     tokens: int
     """Sampled by the policy."""
     environment_seconds: float = 0.0
@@ -55,17 +55,17 @@ class Round:
     """Prompts of the problems assigned to this process, by index in `problems_P`."""
     group_size: int
     completions: Mapping[int, Completion]
-    """By place in the order of this process's requests: its groups one after the other."""
+    """Completions by request index of this process. Request indices run through its groups, one after the other."""
     verdicts: Mapping[int, Future[Verdict]]
     generation_seconds: float
     step: int
     waited: Waited = field(default_factory=Waited)
 
     def graded(self, portions: int = 1) -> Iterator[Sampled]:
-        """Yield the groups in the order of the problems, in `portions` parts, each once all of it is graded.
+        """Yield the groups in the order of the problems, in `portions` parts, each once it is fully graded.
 
-        Every process receives the groups of all processes. The content of a portion depends on the order of the
-        problems alone.
+        Every process receives the groups of all processes. The content of a portion depends only on the order of the
+        problems.
         """
         places = list(self.prompts_P)
         most = max(processes.gather(len(places)))
@@ -93,7 +93,7 @@ class Round:
                 yield whole
 
     def all(self) -> Sampled:
-        """Everything, once all of it is graded."""
+        """Return all groups, once all are graded."""
         return merged(list(self.graded()))
 
     def _indices(self, number: int) -> range:
@@ -119,7 +119,7 @@ class Round:
 
 
 def training_params(config: StageConfig) -> SamplingParams:
-    """The sampling distribution of training."""
+    """Return the sampling distribution of training."""
     rollout = config.rollout
     return SamplingParams(
         max_tokens=rollout.max_tokens, temperature=rollout.temperature, stop=tuple(config.prompt.stop)
@@ -127,7 +127,7 @@ def training_params(config: StageConfig) -> SamplingParams:
 
 
 def evaluation_params(config: StageConfig) -> SamplingParams:
-    """The sampling distribution of evaluations."""
+    """Return the sampling distribution of evaluations."""
     return SamplingParams(
         max_tokens=config.eval_tokens,
         temperature=config.eval.temperature,
@@ -138,21 +138,21 @@ def evaluation_params(config: StageConfig) -> SamplingParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSampler:
-    """Samples completions with an engine and hands each to the grading pool as soon as it is finished."""
+    """Sampler that generates completions with an engine and submits each to the grading pool when it is finished."""
 
     engine: Engine
     pool: GradingPool
     tokenizer: PreTrainedTokenizerBase
     prompt: PromptSection
     seed: int
-    """The run's seed."""
+    """Seed of the run."""
     ends: Ends | None = None
-    """What ends a completion; None: whatever the engine takes from the model, and the stop strings as they are."""
+    """End tokens and stop strings; None: the engine's default for the model, and the stop strings of the params."""
     limits: TurnLimits = field(default_factory=TurnLimits)
-    """Of episodes with an environment."""
+    """Limits of episodes with an environment."""
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> Iterator[Finished]:
-        """The engine's completions, which stop where the policy's turn ends."""
+        """Yield the engine's completions, which stop at the end tokens and stop strings of this sampler."""
         if self.ends is None:
             yield from self.engine.generate(requests, params)
             return
@@ -161,7 +161,7 @@ class RoundSampler:
             yield Finished(index, self._without_end(completion))
 
     def _without_end(self, completion: Completion) -> Completion:
-        """Without the text of the end token, where that is no special one, which decoding leaves out anyway."""
+        """Remove the text of the end token. Only needed if it is not a special token, which decoding skips anyway."""
         last = completion.token_ids[-1:]
         if (
             completion.finish_reason is not FinishReason.STOP
@@ -183,16 +183,17 @@ class RoundSampler:
         step: int,
         on_progress: Callable[[int], None] = lambda done: None,
     ) -> Round:
-        """Sample group_size completions per problem.
+        """Sample `group_size` completions per problem and start their grading.
 
-        Of n processes each samples and grades every n-th problem.
+        With n processes, each one samples and grades every n-th problem.
 
         Args:
-            problems_P: [P] problems; the same one may be listed twice. The first ones are graded first.
-            group_size: completions of each problem.
-            params: the sampling distribution.
-            seed_parts: with the run's seed, the place in the batch and the sample index, the seed of each request.
-            step: written into the rollouts.
+            problems_P: [P] problems; a problem may be listed twice. The first ones are graded first.
+            group_size: completions per problem.
+            params: sampling distribution.
+            seed_parts: identify this round; each request's seed also depends on the run's seed, its problem's index in
+                `problems_P` and its sample index.
+            step: recorded in the rollouts.
             on_progress: called with the number of finished completions.
         """
         started = time.perf_counter()
@@ -252,7 +253,7 @@ def settled(verdict: Verdict) -> Future[Verdict]:
 
 
 def merged(parts: Sequence[Sampled]) -> Sampled:
-    """Several rounds or portions as one."""
+    """Concatenate several rounds or portions into one; times and tokens are summed."""
     return Sampled(
         groups=tuple(group for part in parts for group in part.groups),
         generation_seconds=sum(part.generation_seconds for part in parts),
@@ -264,7 +265,7 @@ def merged(parts: Sequence[Sampled]) -> Sampled:
 
 
 def joined(parts: Sequence[Sampled]) -> Sampled:
-    """Every process's share of one round, in the order of the problems; the slowest decides the times."""
+    """Combine the processes' shares of one round, in the order of the problems. Times are those of the slowest one."""
     if len(parts) == 1:
         return parts[0]
     turns = itertools.zip_longest(*(part.groups for part in parts))

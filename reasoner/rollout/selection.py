@@ -1,4 +1,4 @@
-"""Which rollouts take part in an update. Letters: P problems, G group."""
+"""Selection of the rollouts that take part in an update. Letters: P problems, G group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reasoner.rollout.round import Sampled
 
 
 def shaped(portions: Iterable[Sampled], config: StageConfig) -> Iterator[Sampled]:
-    """Yield the portions with the soft overlong penalty on their graded rollouts, where the config has one.
+    """Yield the portions with the soft overlong penalty added to their graded rollouts, if the config has one.
 
     DAPO, arXiv:2503.14476, equation 13.
     """
@@ -42,7 +42,7 @@ def shaped(portions: Iterable[Sampled], config: StageConfig) -> Iterator[Sampled
 
 
 def has_signal(group: RolloutGroup, *, normalized: bool = False) -> bool:
-    """Return True if the rewards of the graded rollouts differ; `normalized`: with components as GDPO adds them."""
+    """Return True if the rewards of the graded rollouts differ. `normalized`: combine components as GDPO does."""
     graded = [(0, rollout) for rollout in group.rollouts if rollout.reward is not None]
     return group_signal(row_rewards(graded, normalized=normalized))
 
@@ -55,11 +55,11 @@ class Selection(NamedTuple):
 
 
 def select(portion: Sampled, estimator: Estimator, config: StageConfig) -> Selection:
-    """Divide rollouts into rows of the update and those that leave it.
+    """Divide rollouts into rows of the update and rollouts that are left out.
 
-    Ungraded rollouts leave. A group without signal has zero advantages and leaves too, unless a KL or entropy term
-    still moves it or the estimator does not compare within groups. With dynamic sampling, groups with signal above the
-    wanted number leave as surplus.
+    Ungraded rollouts are left out. A group without signal has zero advantages and is left out too, unless a KL or
+    entropy term still has a gradient there or the estimator does not compare within groups. With dynamic sampling,
+    groups with signal beyond the wanted number are left out as surplus.
     """
     algorithm, groups = config.algorithm, portion.groups
     signal_only = estimator.group_relative and algorithm.kl_coef == 0 and algorithm.entropy_coef == 0

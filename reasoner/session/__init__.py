@@ -1,1 +1,1 @@
-"""What a stage holds open: opening it, closing it."""
+"""The session of a stage: opens model, engine, grading pool and records, and closes them."""

@@ -1,7 +1,7 @@
-"""accelerate, set up for one process or several.
+"""Set-up of accelerate for one process or several.
 
-Used of it beyond its documented interface (read in 1.10 to 1.15): `AcceleratorState._reset_state`, so that a stage of a
-run may have another precision than the one before. Nothing public changes the precision of a process.
+Private part of accelerate used here (checked in versions 1.10 to 1.15): `AcceleratorState._reset_state`. It lets a
+stage of a run use another precision than the stage before; no public function changes the precision of a process.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from reasoner.policy.kinds import policy_class
 
 
 def open_accelerator(config: StageConfig) -> Accelerator:
-    """One process or several, as `accelerate launch` or torchrun set them up.
+    """Return an Accelerator for the process or processes that `accelerate launch` or torchrun started.
 
     Raises:
-        ConfigError: what the config asks for does not go with them.
+        ConfigError: the config is incompatible with the number of processes or with accelerate's settings.
     """
     wanted = _mixed_precision(config)
     if is_initialized() and AcceleratorState().mixed_precision != wanted:
-        AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]  # a stage before had another dtype
+        AcceleratorState._reset_state()  # pyright: ignore[reportPrivateUsage]  # an earlier stage had another dtype
     accelerator = Accelerator(
         mixed_precision=wanted,
         kwargs_handlers=[
             DistributedDataParallelKwargs(
-                broadcast_buffers=False,  # ours never change
+                broadcast_buffers=False,  # the models' buffers never change
                 find_unused_parameters=policy_class(config).passes_leave_out,
             )
         ],
@@ -42,8 +42,8 @@ def open_accelerator(config: StageConfig) -> Accelerator:
     if launched > processes.count():
         raise ConfigError(
             "bad-value",
-            f"the {launched} processes that were launched must be joined by accelerate; it left each alone. Where there"
-            " is no GPU, set ACCELERATE_USE_CPU=true in the environment.",
+            f"the {launched} launched processes must be joined by accelerate; it left each process alone. On a machine"
+            " without a GPU, set ACCELERATE_USE_CPU=true in the environment.",
         )
     plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type == DistributedType.FSDP else None
     if plugin is not None:
@@ -53,17 +53,17 @@ def open_accelerator(config: StageConfig) -> Accelerator:
     if processes.count() > 1 and config.engine.name == "vllm" and config.needs_engine:
         raise ConfigError(
             "bad-value",
-            "engine.name=vllm samples in the trainer's own single process; with several use engine.name=vllm-server,"
-            " on devices of its own.",
+            "engine.name=vllm samples inside the trainer's process and works with a single process only. With several"
+            " processes use engine.name=vllm-server, on separate devices.",
         )
     return accelerator
 
 
 def check_sharding(plugin: FullyShardedDataParallelPlugin, config: StageConfig) -> None:
-    """Raise where accelerate's set-up of sharding does not go with the trainer or the config.
+    """Check that accelerate's FSDP settings work with this trainer and this config.
 
     Raises:
-        ConfigError: says what to set instead.
+        ConfigError: they do not; the message says what to set instead.
     """
     if plugin.fsdp_version != 2:
         raise ConfigError(
@@ -80,14 +80,14 @@ def check_sharding(plugin: FullyShardedDataParallelPlugin, config: StageConfig) 
     if config.optim.name != "adamw":
         raise ConfigError(
             "bad-value",
-            f"optim.name must be adamw with sharding, which spreads its state over the processes; got"
-            f" {config.optim.name}. Leave it out, or use configs/accelerate/ddp.yaml.",
+            f"optim.name must be adamw with sharding, which distributes its state over the processes; got"
+            f" {config.optim.name}. Remove the key, or use configs/accelerate/ddp.yaml.",
         )
     if config.model.quantization is not None:
         raise ConfigError(
             "bad-value",
-            f"model.quantization does not go with sharding; got {config.model.quantization}. Leave it out, or use"
-            " configs/accelerate/ddp.yaml, where the base fits.",
+            f"model.quantization cannot be used with sharding; got {config.model.quantization}. Remove the key, or use"
+            " configs/accelerate/ddp.yaml if the base model fits on each device.",
         )
 
 

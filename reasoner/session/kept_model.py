@@ -1,4 +1,4 @@
-"""What lies beside the weights of a model that a run writes: model card, prompt format, generation config."""
+"""Files next to the weights of a model that a run writes: model card, prompt format, generation config."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 TAIL_BYTES, MOST_QUESTIONS = 4 << 20, 256
-"""Of the records that are read: the end of the file, and different questions in it."""
+"""Limits on reading the records: bytes from the end of the file, and number of distinct questions."""
 SAMPLING_KEYS = (
     *("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h"),
     *("repetition_penalty", "no_repeat_ngram_size", "encoder_repetition_penalty", "max_length", "max_new_tokens"),
     "_from_model_config",
 )
-"""Of a base's generation config: another distribution than the one that was trained and measured."""
+"""Keys removed from a base model's generation config: they would change the trained and measured distribution."""
 Row = Mapping[str, Any]
 
 
@@ -44,16 +44,18 @@ def write_companions(
     after: Mapping[str, Estimate],
     with_example: bool = True,
 ) -> None:
-    """Write README.md, prompt.json, generation_config.json, and a chat template where the tokenizer's own does not fit.
+    """Write README.md, prompt.json and generation_config.json into a model folder.
+
+    A chat template is written too if the tokenizer's own does not give the prompts of training.
 
     Args:
-        folder: a plain model folder with its tokenizer.
-        tokenizer: with the chat template that the stage used.
-        stage: its config.
-        run: its folder, with the records.
-        step: of the model.
-        before, after: figures of held-out evaluations, of the start and of this model.
-        with_example: whether the newest evaluation in the records is of this model.
+        folder: plain model folder that contains its tokenizer.
+        tokenizer: the tokenizer with the chat template that the stage used.
+        stage: config of the stage.
+        run: folder of the stage, with its records.
+        step: step at which the model was written.
+        before, after: metrics of the held-out evaluations at the start and of this model.
+        with_example: True if the newest evaluation in the records is of this model.
     """
     kept, fits, example = None, True, None
     if METHODS[stage.method].policy != "reward":
@@ -78,19 +80,19 @@ def write_companions(
 
 
 def recorded_questions(run: Path, stage: StageConfig, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Text prompts at the end of a run's records, before the prompt section's template was put around them."""
+    """Return the text prompts at the end of a run's records, without the template of the prompt section."""
     rows = [row for name in ("eval_rollouts.jsonl", "rollouts.jsonl") for row in _newest_rows(run / name)]
     asked = {_question(row): row["prompt_ids"] for row in rows}
     return text_prompts(list(asked.items())[:MOST_QUESTIONS], tokenizer, stage.prompt)
 
 
 def write_companions_of(folder: Path, *, source: Path, run: Path) -> None:
-    """The same, for a copy of a model of a run that is not open, by its records.
+    """Write the same files for a copy of a run's model, reading everything from the run's records.
 
     Args:
         folder: the copy.
-        source: the model's folder within the run.
-        run: of the stage that wrote it.
+        source: folder of the original model within the run.
+        run: folder of the stage that wrote it.
     """
     stage = load_config(str(run / "config.yaml")).stages[0]
     evaluations = [json.loads(line) for line in _lines(run / "evals.jsonl")]
@@ -109,7 +111,11 @@ def write_companions_of(folder: Path, *, source: Path, run: Path) -> None:
 
 
 def _step_of(source: Path, evaluations: Sequence[Row], stage: StageConfig) -> int:
-    """The step of a model within a run: a checkpoint's by its name, the best one's by its figure, else the last."""
+    """Return the step of a model within a run.
+
+    A checkpoint's step is read from its name. The step of `best` is that of the best evaluation. Any other model is
+    from the last step.
+    """
     for folder in (source, source.parent):
         if (step := step_of(folder)) is not None:
             return step
@@ -130,7 +136,11 @@ def _estimates(row: Row) -> dict[str, Estimate]:
 def _write_format(
     folder: Path, tokenizer: PreTrainedTokenizerBase, stage: StageConfig, questions: list[str]
 ) -> tuple[KeptPrompt, bool]:
-    """Write prompt.json, chat template and generation config; returns whether the template gives the prompts."""
+    """Write prompt.json, chat template and generation config.
+
+    Returns:
+        The prompt format, and True if the folder's chat template gives the prompts of training.
+    """
     kept = kept_prompt(stage, tokenizer, questions)
     template = fitting_template(kept, tokenizer, questions)
     own = tokenizer.chat_template
@@ -149,9 +159,9 @@ def _write_format(
 
 
 def _generation(found: Mapping[str, Any], kept: KeptPrompt, ends: list[int]) -> dict[str, Any]:
-    """A generation config that samples as the evaluations did and ends where training ended.
+    """Return a generation config that samples as in the evaluations and stops at the end tokens of training.
 
-    Stop strings are not in it: `generate` and pipelines refuse to run with them unless they are handed the tokenizer.
+    Stop strings are left out: `generate` and pipelines refuse them unless the tokenizer is passed along.
     """
     row = {key: value for key, value in found.items() if key not in SAMPLING_KEYS}
     row["eos_token_id"] = ends if len(ends) > 1 else ends[0]
@@ -163,7 +173,7 @@ def _generation(found: Mapping[str, Any], kept: KeptPrompt, ends: list[int]) -> 
 
 
 def _newest_rows(file: Path) -> list[Row]:
-    """Rollouts of the last step in a record file, as far as they stand at its end."""
+    """Return the rollouts of the last step in a record file, as far as they lie within its last TAIL_BYTES."""
     if not file.is_file():
         return []
     with file.open("rb") as lines:
@@ -176,12 +186,12 @@ def _newest_rows(file: Path) -> list[Row]:
 
 
 def _question(row: Row) -> str:
-    """The problem's own text: with the prompt section's template still to come."""
+    """Return the problem's text before the template of the prompt section is applied."""
     return str(row["prompt"] if row.get("question") is None else row["question"])
 
 
 def _example(rows: list[Row], questions: list[str]) -> Example | None:
-    """The first row that is right, or the first of all."""
+    """Return the first row with a correct answer, or the first row if there is none; None without rows."""
     if not rows:
         return None
     row = next((row for row in rows if row["verdict"]["outcome"] == "correct"), rows[0])
@@ -195,7 +205,7 @@ def _example(rows: list[Row], questions: list[str]) -> Example | None:
 
 
 def _config_name(run: Path) -> str | None:
-    """What `reasoner train` was given, without the folder that it lay in."""
+    """Return the file or config name given to `reasoner train`, without its folder; None if it is not recorded."""
     try:
         command = json.loads((run / "environment.json").read_text())["command"]
         return Path(str(command[2])).name if command[1] == "train" else None
@@ -204,7 +214,10 @@ def _config_name(run: Path) -> str | None:
 
 
 def _base(stage: StageConfig) -> str | None:
-    """Hub name, or the last part of the path, of the model that the first stage began from; None: of nothing."""
+    """Return the hub name, or the last part of the path, of the model that the first stage started from.
+
+    None if the model was trained from scratch.
+    """
     for _ in range(100):
         path = stage.model.path
         if path is None:

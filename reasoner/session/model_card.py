@@ -1,4 +1,4 @@
-"""The README.md of a model that a run writes, as the hub and people read it. No torch."""
+"""The README.md (model card) of a model that a run writes. No torch."""
 
 from __future__ import annotations
 
@@ -22,49 +22,53 @@ if TYPE_CHECKING:
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 MODEL = "MODEL"
-"""Stands for the folder or hub name in the commands of a card."""
+"""Placeholder for the model's folder or hub name in the commands of a card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A problem of the run's evaluation and a completion of it."""
+    """A problem of the run's evaluation, with one of its completions."""
 
     question: str
     completion: str
     outcome: str
     text_prompt: bool
-    """Whether the question as a user's message gives the prompt."""
+    """True if the question, sent as a user message, gives the prompt of training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What a card says."""
+    """Contents of a model card."""
 
     stage: StageConfig
     step: int
     config_name: str | None
-    """File or name of the config that the run was begun with."""
+    """File or name of the config that the run was started with."""
     base: str | None
-    """Hub name of the base, or what it is; None: it was made from nothing."""
+    """Hub name or short description of the base model; None if the model was trained from scratch."""
     before: Mapping[str, Estimate]
     after: Mapping[str, Estimate]
-    """Figures of held-out evaluations: before training and of this model."""
+    """Metrics of the held-out evaluations: before training, and of this model."""
     kept: KeptPrompt | None
-    """None: the model scores and writes nothing."""
+    """None for a reward model, which scores and generates no text."""
     template_fits: bool
-    """Whether the folder's chat template gives the prompts of training."""
+    """True if the folder's chat template gives the prompts of training."""
     example: Example | None
     dtype: str
-    """Of the weights in the folder."""
+    """Dtype of the weights in the folder."""
 
     @property
     def base_on_hub(self) -> str | None:
-        """The base as the hub knows it."""
+        """Hub name of the base model; None if it is not on the hub."""
         return self.base if self.base is not None and HUB_NAME.fullmatch(self.base) and "/" in self.base else None
 
 
 def figure(estimate: Sequence[float], *, like: Sequence[float]) -> str:
-    """An estimate and its interval: shares in percent, anything else (losses, scores of any size) as it is.
+    """Format an estimate with its interval: as percentages if all values lie in [0, 1], otherwise as plain numbers.
+
+    Args:
+        estimate: (value, low, high).
+        like: a second estimate shown next to it; both are formatted alike.
 
     Example:
         >>> figure([0.5, 0.4, 0.6], like=[0.2, 0.1, 0.3]), figure([-0.5, -0.6, -0.4], like=[0.2, 0.1, 0.3])
@@ -76,7 +80,7 @@ def figure(estimate: Sequence[float], *, like: Sequence[float]) -> str:
 
 
 def card_text(card: Card) -> str:
-    """The whole file: front matter, then what the model is, how good it is, and how to use it."""
+    """Return the whole README: front matter, then description, settings, metrics, and how to use the model."""
     parts = [_front_matter(card), _what(card), _settings(card), _figures(card)]
     if card.kept is not None:
         parts += [_example(card), _use(card, card.kept)]
@@ -84,7 +88,7 @@ def card_text(card: Card) -> str:
 
 
 def in_line(text: str) -> str:
-    """Foreign text as code within a line: nothing of it is markdown, HTML or a line of its own.
+    """Format untrusted text as inline code, so that it cannot add markdown, HTML or line breaks.
 
     Example:
         >>> in_line("a`b"), in_line("# x")
@@ -96,12 +100,12 @@ def in_line(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """The same within a table."""
+    """Format untrusted text as inline code for a table cell."""
     return in_line(text).replace("|", "\\|")
 
 
 def block(text: str, language: str = "text") -> str:
-    """Text as a fenced block that nothing in it can end."""
+    """Format text as a fenced code block that the text itself cannot close."""
     fence = "`" * max(3, _longest_ticks(text) + 1)
     return f"{fence}{language}\n{visible(text).rstrip()}\n{fence}\n"
 
@@ -126,7 +130,7 @@ def _by_rewards(method: str) -> bool:
 
 def _what(card: Card) -> str:
     stage = card.stage
-    base = "a small model made from nothing" if card.base is None else f"the base model {in_line(card.base)}"
+    base = "a small model trained from scratch" if card.base is None else f"the base model {in_line(card.base)}"
     tasks = ", ".join(in_line(section.name) for section in stage.task) or "data of its own"
     config = f", config {in_line(card.config_name)}" if card.config_name else ""
     return (
@@ -166,12 +170,12 @@ def _settings(card: Card) -> str:
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Data by name: of a path on the machine of the run, its last part."""
+    """Return data names without the folders of the machine that ran the training."""
     return [str(_portable(path)) for path in paths]
 
 
 def _portable(value: object) -> object:
-    """A setting as it may be published: of an absolute path, its last part."""
+    """Return a setting for publication: an absolute path is shortened to its last part."""
     if isinstance(value, Mapping):
         return {key: _portable(held) for key, held in value.items()}
     return PurePath(value).name if isinstance(value, str) and value.startswith(("/", "~", "..")) else value
@@ -184,7 +188,7 @@ def _figures(card: Card) -> str:
     lines = ["## Held-out figures", ""]
     if card.stage.evaluates:
         lines += [
-            f"With their 95 % intervals, on at most {section.problems} problems x {section.samples}, temperature"
+            f"With 95 % intervals, on at most {section.problems} problems x {section.samples}, temperature"
             f" {section.temperature:g}, top_p {section.top_p:g}.",
             "",
         ]
@@ -208,21 +212,21 @@ def _example(card: Card) -> str:
 
 def _use(card: Card, kept: KeptPrompt) -> str:
     sampling, lines = kept.sampling, list(_commands(card, kept))
-    sampled = f"; without that setting it samples at temperature {sampling.temperature:g}"
+    sampled = f"; without the temperature setting it samples at temperature {sampling.temperature:g}"
     note = (
         ""
         if card.template_fits
-        else "\nThe chat template does not give the prompts of training: `reasoner chat MODEL` writes them by"
-        " `prompt.json`, other programs have to be given them as text.\n"
+        else "\nThe chat template does not give the prompts of training. `reasoner chat MODEL` builds them from"
+        " `prompt.json`; for other programs, pass the full prompt as text.\n"
     )
     return (
-        f"## Use\n\n{MODEL} stands for this folder or its name on the hub. Each way takes the likeliest"
-        f" answer{sampled if sampling.temperature else ''}, as the evaluation did.\n\n" + "\n".join(lines) + note
+        f"## Use\n\n{MODEL} stands for this folder or its name on the hub. Each command takes the most likely"
+        f" answer{sampled if sampling.temperature else ''}, as in the evaluation.\n\n" + "\n".join(lines) + note
     )
 
 
 def _commands(card: Card, kept: KeptPrompt) -> Iterator[str]:
-    """How to ask the model: reasoner, transformers, vLLM's server."""
+    """Yield commands that query the model: with reasoner, transformers, and vLLM's server."""
     asked = _asked(card, kept)
     yield block(
         f"reasoner chat {MODEL} --temperature 0\nreasoner chat {MODEL} --temperature 0 --prompt {shlex.quote(asked)}",
@@ -251,7 +255,10 @@ def _commands(card: Card, kept: KeptPrompt) -> Iterator[str]:
 
 
 def _asked(card: Card, kept: KeptPrompt) -> str:
-    """A message for the commands: that of the example without the form that is added again, where it is short."""
+    """Return a short message for the commands: the example's question if it is suitable, else a fixed one.
+
+    White space around the question is dropped if the prompt stays the same.
+    """
     example = card.example
     if example is None or not example.text_prompt or len(example.question) > 200:
         return "What is 12 + 30?"
@@ -260,5 +267,7 @@ def _asked(card: Card, kept: KeptPrompt) -> str:
 
 
 def _licence(card: Card) -> str:
-    said = "none is chosen yet: nothing in it is of another model" if card.base is None else "that of the base model"
-    return f"## Licence\n\nOf the weights: {said}.\n"
+    licence = (
+        "none is chosen yet: no weights of another model are included" if card.base is None else "as the base model"
+    )
+    return f"## Licence\n\nLicence of the weights: {licence}.\n"

@@ -1,4 +1,4 @@
-"""Opening a stage: model, engine, pool, data, records."""
+"""Opening of a stage: model, engine, grading pool, data and records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from reasoner.model.sharding import is_sharded
 from reasoner.model.shared_base import SharedBase
 from reasoner.monitoring.trackers import open_trackers
 from reasoner.observe.display.display import Display
-from reasoner.policy.checkpoint import damage_told, load_progress, prune, restore_training_state, save_model
+from reasoner.policy.checkpoint import as_checkpoint_error, load_progress, prune, restore_training_state, save_model
 from reasoner.policy.kinds import policy_class
 from reasoner.policy.optimizer import rate_of_step
 from reasoner.policy.policy import Policy
@@ -57,10 +57,15 @@ from verifiers.terminal.console import plain_console
 
 @contextmanager
 def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator[Session]:
-    """Open everything that a stage needs, at the latest checkpoint where there is one and `resume` is asked for.
+    """Open everything that a stage needs; close it when the block ends.
+
+    Args:
+        config: the stage.
+        folder: its run folder.
+        resume: continue from the newest checkpoint, if there is one.
 
     Raises:
-        ConfigError, ModelError, TaskError, EngineError: before anything was sampled; nothing is lost.
+        ConfigError, ModelError, TaskError, EngineError: raised before anything is sampled; nothing is lost.
     """
     with ExitStack() as stack:
         accelerator = open_accelerator(config)
@@ -128,7 +133,7 @@ def open_session(config: StageConfig, folder: Path, *, resume: bool) -> Iterator
 
 
 def _newest_checkpoint(config: StageConfig, folder: Path, display: Display) -> Path | None:
-    """The checkpoint to go on from, in a folder cleared of what a killed process left there."""
+    """Clean up what a killed process left in the folder, and return its newest checkpoint (None if there is none)."""
 
     def clear() -> None:
         for root in (folder, folder / "checkpoints"):
@@ -136,20 +141,22 @@ def _newest_checkpoint(config: StageConfig, folder: Path, display: Display) -> P
         prune(folder / "checkpoints", keep=config.checkpoint.keep)
         foreign = foreign_folders(folder / "checkpoints")
         if foreign:
-            display.note(f"{', '.join(foreign)} in {folder / 'checkpoints'}: no checkpoint of this run, left alone")
+            display.note(
+                f"{', '.join(foreign)} in {folder / 'checkpoints'}: not a checkpoint of this run, left as it is"
+            )
 
     processes.on_main(clear)
     return processes.same_everywhere(latest_checkpoint(folder / "checkpoints"))
 
 
 def _load_policy(config: StageConfig, accelerator: Accelerator, checkpoint: Path | None) -> Policy:
-    """Load the policy, from the checkpoint where there is one."""
-    with damage_told(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
+    """Load the policy, with the checkpoint's weights if there is a checkpoint."""
+    with as_checkpoint_error(checkpoint, (ModelError, SafetensorError)) if checkpoint else nullcontext():
         return policy_class(config)(config, accelerator=accelerator, checkpoint=checkpoint)
 
 
 def _end_tokens(config: StageConfig, policy: Policy, display: Display, *, resumed: bool) -> Ends:
-    """What ends a completion; the saved generation config names the same tokens.
+    """Find what ends a completion, and write the same end tokens into the policy's generation config.
 
     Raises:
         ConfigError: prompt.end_tokens or prompt.stop cannot be used.
@@ -162,14 +169,14 @@ def _end_tokens(config: StageConfig, policy: Policy, display: Display, *, resume
 
 
 def _shared_base(config: StageConfig, policy: Policy) -> SharedBase | None:
-    """The policy's base for graders that are adapters on the same; None without an adapter or where it is sharded."""
+    """Return the policy's base for graders that are adapters on it; None if there is no adapter or it is sharded."""
     if policy.adapter is None or not METHODS[config.method].samples or is_sharded(policy.scorer):
         return None
     return SharedBase.of(policy.adapter, policy.unwrapped(), policy.device)
 
 
 def _with_room(config: StageConfig, policy: Policy, loaded: Loaded, folder: Path, display: Display) -> Loaded:
-    """The problems whose prompts, and longest completions, fit into the policy's context."""
+    """Keep the problems whose prompt and longest completion fit into the policy's context."""
     train, tested, room = loaded.train, loaded.tested, partial(with_room, config=config, tokenizer=policy.tokenizer)
     named = folder if processes.is_main() else None
     notes: list[str] = []
@@ -185,25 +192,25 @@ def _with_room(config: StageConfig, policy: Policy, loaded: Loaded, folder: Path
 
 
 def _resume(session: Session, checkpoint: Path, progress: Progress) -> None:
-    """Continue where a checkpoint was written; weights and state are loaded already."""
+    """Continue at a checkpoint. The weights and the stage's state are already loaded."""
     restore_training_state(session.policy, checkpoint)
-    _say_how_it_goes_on(session, progress)
+    _report_resume(session, progress)
     if session.config.steps > progress.step and not progress.state.ended_early:
-        progress.state.after = None  # it was closed; with more steps it goes on
+        progress.state.after = None  # the stage was finished; with more steps it continues
     session.producer.problems.restore(progress.sampler)
     session.step, session.fresh = progress.step, False
     if progress.difficulty is not None:
         session.difficulty.restore(progress.difficulty)
 
 
-def _say_how_it_goes_on(session: Session, progress: Progress) -> None:
-    """Say from which step, and whether the learning rate leaves the plan that the run followed so far."""
+def _report_resume(session: Session, progress: Progress) -> None:
+    """Tell the user from which step the run resumes, and if the learning rate departs from its earlier schedule."""
     config, run, done = session.config, session.run, progress.step
     session.display.note(f"resuming {run.path} after step {done}")
     if METHODS[config.method].learns_from is None:
         return
     if done >= config.steps and progress.state.after is None:
-        session.display.note(f"all {config.steps} steps are done: closing the run as it stands")
+        session.display.note(f"all {config.steps} steps are done: only the end of the run is missing and is done now")
     written = run.path / "config.yaml"
     if not 0 < done < config.steps or not written.is_file():
         return
@@ -211,13 +218,13 @@ def _say_how_it_goes_on(session: Session, progress: Progress) -> None:
     planned, now = (rate_of_step(each, done + 1) for each in (before, config))
     if not math.isclose(planned, now, rel_tol=0.01):
         session.display.note(
-            f"the learning rate jumps: {rate_of_step(before, done):.3g} at step {done}, by the plan so far (to step"
-            f" {before.steps}), {now:.3g} at step {done + 1}, by one plan from step 1 to step {config.steps}"
+            f"the learning rate jumps: from {rate_of_step(before, done):.3g} at step {done} of the earlier schedule (to"
+            f" step {before.steps}) to {now:.3g} at step {done + 1} of the new one (from step 1 to step {config.steps})"
         )
 
 
 def _sampler(config: StageConfig, train: Sequence[Sequence[Problem]], difficulty: Difficulty) -> Mixture:
-    """The training problems of each task in the config's proportions."""
+    """Build the sampler that mixes the training problems of the tasks in the config's proportions."""
     rollout = config.rollout
     if rollout.sampling == "difficulty":
         sources = [
@@ -229,7 +236,7 @@ def _sampler(config: StageConfig, train: Sequence[Sequence[Problem]], difficulty
 
 
 def _check_portions(config: StageConfig) -> None:
-    """Raise where advantages want every row of a step, and the config would begin on some of them."""
+    """Raise ConfigError if the advantages need all rows of a step but the config splits the step into portions."""
     if config.grading.portions > 1 and not get_estimator(config.algorithm.advantage).by_group:
         raise ConfigError(
             "bad-value",
@@ -241,10 +248,10 @@ def _check_portions(config: StageConfig) -> None:
 def _check_overlap(
     config: StageConfig, train: list[Sequence[Problem]], evaluation: list[Sequence[Problem]], display: Display
 ) -> None:
-    """Say where evaluation problems stand in the training data.
+    """Report evaluation problems that also appear in the training data.
 
     Raises:
-        ConfigError: they do, and eval.overlap is "error".
+        ConfigError: there are some, and eval.overlap is "error".
     """
     learned, tested = Joined(train), Joined(evaluation)
     if config.eval.overlap == "off" or not learned or not tested:
@@ -261,10 +268,10 @@ def _check_overlap(
 def _check_plugins(
     config: StageConfig, train: list[Sequence[Problem]], evaluation: list[Sequence[Problem]], display: Display
 ) -> None:
-    """Try the user's own reward functions, and say which of them grade nothing.
+    """Try the user's own reward functions, and report those that cannot grade anything.
 
     Raises:
-        BadReturn: one returns what is no reward.
+        BadReturn: a function returns something that is not a reward.
     """
     graded = [*train, *evaluation] if config.samples_to_learn else evaluation
     for sentence in check_plugins(config, Joined(graded)):
@@ -272,12 +279,12 @@ def _check_plugins(
 
 
 def _display(config: StageConfig) -> Display:
-    """What a person sees comes from the main process."""
+    """Return the display; it is silent on every process but the main one."""
     return Display(config, None if processes.is_main() else plain_console(file=io.StringIO(), quiet=True))
 
 
 def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: Path | None) -> Engine:
-    """Start the engine on a folder that holds this architecture and tokenizer; weights follow by sync."""
+    """Start the engine on a folder with this architecture and tokenizer; the weights follow in the first sync."""
     if not config.needs_engine:
         return NoEngine()
     path = config.model.path
@@ -303,7 +310,7 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
 
     if config.engine.name != "vllm-server" or processes.count() == 1:
         return opened()
-    # the main process starts the servers and gives them their weights; every process samples from them
+    # The main process starts the servers and sends them their weights; every process samples from them.
     engine = opened() if processes.is_main() else None
     urls, key = processes.gather(([server.url for server in getattr(engine, "servers", [])], engine_key()))[0]
     return engine or opened(urls=urls, loads=False, key=key)
@@ -311,7 +318,7 @@ def _open_engine(config: StageConfig, policy: Policy, folder: Path, checkpoint: 
 
 @contextmanager
 def _stop_at_step_end(session: Session) -> Iterator[None]:
-    """First Ctrl-C or SIGTERM: finish the step, write a checkpoint. Second: stop at once."""
+    """Handle signals: the first Ctrl-C or SIGTERM stops after this step with a checkpoint, the second at once."""
 
     def ask(number: int, frame: FrameType | None) -> None:
         if session.interrupted:
@@ -321,7 +328,7 @@ def _stop_at_step_end(session: Session) -> Iterator[None]:
 
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever embeds us keeps the signals
+    except ValueError:  # not the main thread: the embedding program keeps its own signal handlers
         before = {}
     try:
         yield

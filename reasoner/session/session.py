@@ -1,4 +1,4 @@
-"""What a stage opens before its first step, and closes after its last: model, engine, pool, data, records."""
+"""The session of one stage, from before its first step until after its last: model, engine, pool, data, records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from verifiers.pool import GradingPool
 
 @dataclass
 class Session:
-    """One stage at work."""
+    """Open parts and current state of one running stage."""
 
     config: StageConfig
     run: RunFolder
@@ -44,39 +44,43 @@ class Session:
     eval_problems: list[Problem]
     display: Display
     difficulty: Difficulty
-    """How often each training problem is solved."""
+    """Solve rate of each training problem."""
     probe: list[int]
     """Token ids that engine and policy score after each sync."""
     state: StageState
-    """What checkpoints keep."""
+    """State saved in checkpoints."""
     step: int = 0
-    """Steps done."""
+    """Number of finished steps."""
     fresh: bool = True
-    """No checkpoint yet: the model as it came has still to be evaluated and saved."""
+    """True until the first checkpoint: the initial model must still be evaluated and saved."""
     interrupted: bool = False
     in_engine: int | None = None
-    """Version of the weights that the engine holds."""
+    """Version of the weights loaded in the engine; None before the first sync."""
     last_eval: Evaluation | None = None
     final_model: Path | None = None
-    """A model folder to end with instead of the policy as it stands."""
+    """Model folder to use as the final model; None: the policy as it is at the end."""
 
     def same_data(self, name: str, data: Sequence[object]) -> None:
-        """Note the stage's data in the checkpoints; on a resumed stage, compare it with what was noted.
+        """Record a summary of the stage's data in the checkpoints; in a resumed stage, compare with the recorded one.
 
         Raises:
-            ConfigError: it is other data.
+            ConfigError: the data has changed.
         """
         now = summary(data)
         then = self.state.data.setdefault(name, now)
         if then != now:
             raise ConfigError(
                 "changed",
-                f"{name} must be what they were when the run began: {then} then; {now} now. Restore the data, or begin"
-                " a new run from the checkpoint's model.",
+                f"{name} must be the same as at the start of the run: {then} then; {now} now. Restore the data, or"
+                " start a new run from the checkpoint's model.",
             )
 
     def sync(self) -> float:
-        """Give the engine the policy's weights and prove that they took effect; returns the probe's gap in nats."""
+        """Load the policy's weights into the engine and check that they took effect.
+
+        Returns:
+            Mean absolute log-probability difference on the probe in nats per token; NaN without an engine or a check.
+        """
         if isinstance(self.engine, NoEngine):
             return float("nan")
         gap = sync(
@@ -92,11 +96,15 @@ class Session:
         return gap
 
     def evaluate(self) -> Evaluation | None:
-        """Evaluate on the held-out problems, write the records, remember the best."""
+        """Evaluate on the held-out problems, write the records, and save the model if it is the best so far.
+
+        Returns:
+            The evaluation; None if the stage has no held-out problems.
+        """
         section = self.config.eval
         if not self.eval_problems:
             return None
-        if self.in_engine != self.policy.version:  # stages that do not sample to learn sync only here
+        if self.in_engine != self.policy.version:  # stages that train without sampling sync only here
             self.sync()
         total = len(self.eval_problems) * section.samples
         with self.display.progress(f"evaluating {len(self.eval_problems)} problems", total) as advance:
@@ -120,7 +128,7 @@ class Session:
         return done
 
     def _remember_best(self, done: Evaluation) -> None:
-        if not done.result.estimates:  # nothing was graded: grading.max_ungraded_share speaks of that
+        if not done.result.estimates:  # nothing was graded: grading.max_ungraded_share reports that
             return
         metric = self.config.eval.deciding
         found = done.result.figure(metric)
@@ -135,7 +143,7 @@ class Session:
     def _companions(
         self, step: int, after: Mapping[str, Estimate], *, with_example: bool = True
     ) -> Callable[[Path], None]:
-        """What writes the model card and the prompt format into a folder with this stage's model."""
+        """Return a function that writes model card and prompt format into a folder with this stage's model."""
         return partial(
             write_companions,
             tokenizer=self.policy.tokenizer,
@@ -159,10 +167,10 @@ class Session:
         save_checkpoint(self.run.path / "checkpoints", self.policy, progress, keep=self.config.checkpoint.keep)
 
     def end_step(self) -> None:
-        """Evaluate and write a checkpoint where they are due; stop here where the user asked to.
+        """Evaluate and write a checkpoint if they are due; stop if the user asked to.
 
         Raises:
-            Interrupted: after the checkpoint.
+            Interrupted: the user asked to stop; a checkpoint was written before.
         """
         config = self.config
         last = self.step == config.steps
@@ -175,16 +183,16 @@ class Session:
             raise Interrupted
 
     def roll_back(self, checkpoint: Path) -> None:
-        """Take the policy's weights from a checkpoint; nothing more is trained after it."""
+        """Load the policy's weights from a checkpoint and sync the engine. No training may follow."""
         self.policy.load_trained(checkpoint)
         self.sync()
 
     def finish(self) -> None:
-        """Evaluate once more, write the final model and the closing mark."""
-        if METHODS[self.config.method].learns_from is None:  # the model is as it was
+        """Evaluate once more, then write the final model and mark the run as finished."""
+        if METHODS[self.config.method].learns_from is None:  # the model is unchanged
             return self.run.finish({"steps": self.step, "before": {}, "after": {}})
         state = self.state
-        if state.after is None:  # a stage that was killed while it closed goes on behind its checkpoint
+        if state.after is None:  # otherwise the stage was killed while finishing, after this checkpoint
             done = self.evaluate()
             state.after = dict(done.result.estimates if done else state.validation)
             self.checkpoint()
@@ -202,7 +210,7 @@ class Session:
         )
 
     def _finish_with(self, source: Path, final: Path) -> None:
-        """Write the final model from another folder of this stage."""
+        """Write the final model as a copy of another model folder of this stage."""
         step = self.state.best_model.step if self.state.best_model else self.step
         companions = self._companions(step, self.state.after or {}, with_example=False)
 

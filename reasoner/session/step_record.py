@@ -1,4 +1,4 @@
-"""One step of a stage on record: the seconds of its parts, its rollouts, its metrics."""
+"""Record of one step: time of its parts, its rollouts, its metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from verifiers import JSON
 
 
 class StepRecord:
-    """Measures and writes one step.
+    """Recorder of one step: measures it and writes its files.
 
     Example:
         record = StepRecord(session, step)
@@ -30,20 +30,20 @@ class StepRecord:
     def __init__(self, session: Session, step: int) -> None:
         self.step = step
         self.groups: list[RolloutGroup] = []
-        """Sampled so far."""
+        """Groups sampled so far."""
         self._session = session
         self._portions: list[Sampled] = []
         self._kept: Kept = []
         self._dropped: list[Dropped] = []
         self.seconds: dict[str, float] = {}
-        """Of each part."""
+        """Seconds spent in each part."""
         self.update_lines: list[dict[str, JSON]] = []
-        """Written to updates.jsonl."""
+        """Rows written to updates.jsonl."""
         self._started = time.perf_counter()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Add the seconds spent inside to a part of the step."""
+        """Add the seconds spent in the block to the part `name` of the step."""
         started = time.perf_counter()
         try:
             yield
@@ -51,7 +51,7 @@ class StepRecord:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def rollouts(self, portions: Iterable[Sampled]) -> Iterator[Sampled]:
-        """Yield the portions, each written to rollouts.jsonl first; the time waited for them is the part `rollout`."""
+        """Yield the portions, after writing each to rollouts.jsonl. The waiting time counts as the part `rollout`."""
         waiting = iter(portions)
         while True:
             with self.part("rollout"):
@@ -64,19 +64,19 @@ class StepRecord:
             yield portion
 
     def selected(self, selection: Selection) -> Kept:
-        """Note which rollouts of a portion take part in the update; returns those that do."""
+        """Record which rollouts of a portion enter the update, and return those that do."""
         self._kept += selection.kept
         self._dropped += selection.dropped
         return selection.kept
 
     def updates(self, updated: Updated | None, probe: StepProbe) -> None:
-        """Write updates.jsonl: every rollout's advantage and log-probabilities, or why it left the update."""
+        """Write updates.jsonl: every rollout's advantage and log-probabilities, or the reason why it was left out."""
         rows = row_metrics(self._kept, updated, probe) if updated else []
         self.update_lines = update_rows(self.step, rows, self._dropped)
         self._session.run.append("updates.jsonl", self.update_lines)
 
     def finish(self, metrics: Mapping[str, float], *, shown: bool = True) -> dict[str, float]:
-        """Count the step as done; write its metrics, with those of its rollouts and times, and show them."""
+        """Count the step as done. Write its metrics together with those of its rollouts and times, and display them."""
         session = self._session
         session.step = self.step
         found = {**metrics, **(rollout_metrics(self.groups) if self.groups else {}), **self.measurements()}
@@ -86,7 +86,7 @@ class StepRecord:
         return found
 
     def measurements(self) -> dict[str, float]:
-        """Seconds of the parts and of the whole step, throughput, memory."""
+        """Return the seconds of the parts and of the whole step, the throughput, and the peak memory."""
         found = {f"time/{name}": seconds for name, seconds in self.seconds.items()}
         found["time/step"] = time.perf_counter() - self._started
         found["memory/peak_mb"] = peak_memory_mb()
@@ -107,7 +107,7 @@ class StepRecord:
         return found
 
     def training_metrics(self) -> dict[str, float]:
-        """Rows of the update, problems seen, version of the policy."""
+        """Return the number of rows in the update, the number of problems seen, and the policy's version."""
         return {
             "groups/rows_kept": float(len(self._kept)),
             "data/problems_seen": float(len(self._session.difficulty)),
@@ -116,7 +116,7 @@ class StepRecord:
 
 
 def row_metrics(kept: Kept, updated: Updated, probe: StepProbe) -> list[RowMetrics]:
-    """Advantage and trainer log-probabilities of each row of an update."""
+    """Return the advantage and the trainer log-probabilities of each row of an update."""
     batch = updated.batch
     if batch.advantages_N is None:
         return []

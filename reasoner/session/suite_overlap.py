@@ -1,4 +1,4 @@
-"""Questions of suites that stand in the training data of the model that is evaluated."""
+"""Overlap between the questions of suites and the training data of the evaluated model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from verifiers import JSON
 
 
 def overlaps_of(asked: Sequence[tuple[Suite, Sequence[Problem]]], learned: Learned | None) -> dict[str, JSON]:
-    """Of each suite by name what was found; empty where the model is of no run.
+    """Look for each suite's questions in the training data.
 
     Args:
         asked: suites with their problems.
-        learned: the training data.
+        learned: training data of the model; None if it was not written by a run.
+    Returns:
+        For each suite by name: the counts and examples found, or the reason why the search was not possible. Empty
+        without training data.
     """
     if learned is None or not asked:
         return {}
@@ -40,10 +43,10 @@ def overlaps_of(asked: Sequence[tuple[Suite, Sequence[Problem]]], learned: Learn
 
 
 def learned_in(stage: StageConfig) -> Iterator[Problem]:
-    """What a stage learned from: the problems of its tasks, and the prompts of its demonstrations.
+    """Yield the training data of a stage: problems of its tasks, and prompts of its demonstrations.
 
     Raises:
-        TaskError, ConfigError: data cannot be read.
+        TaskError, ConfigError: the data cannot be read.
     """
     for section in stage.task:
         yield from read_problems(section, section.train_split, most=section.limit).problems
@@ -61,21 +64,21 @@ def _found(suite: Suite, problems: Sequence[Problem], train: Sequence[Problem]) 
 
 
 def _bare(problem: Problem, suite: Suite) -> Problem:
-    """The question alone: what a suite says around it stands in no training data."""
+    """Return the problem with its question alone: the suite's prompt around it is not in any training data."""
     before, _, after = suite.prompt.partition(QUESTION)
     return replace(problem, prompt=str(problem.prompt).removeprefix(before).removesuffix(after))
 
 
-def overlap_said(overlap: JSON, *, problems: JSON) -> str:
-    """What was found, in words; "" where there is nothing to say."""
+def overlap_sentence(overlap: JSON, *, problems: JSON) -> str:
+    """Return a sentence on the overlap; "" if there is nothing to report."""
     if not isinstance(overlap, dict):
         return ""
     if "not_looked_for" in overlap:
-        return f"overlap with the training data was not looked for: {overlap['not_looked_for']}"
+        return f"overlap with the training data was not checked: {overlap['not_looked_for']}"
     examples, given = overlap["examples"], overlap["not_read"]
     shown = f" ({'; '.join(map(str, examples))})" if isinstance(examples, list) and examples else ""
     unread = f"; the data of {', '.join(map(str, given))} was not read" if isinstance(given, list) and given else ""
     return (
-        f"{overlap['found']} of {problems} questions stand, whole or for the most part, in the"
+        f"{overlap['found']} of {problems} questions appear, completely or mostly, in the"
         f" {overlap['training_problems']} training problems{shown}{unread}"
     )

@@ -1,8 +1,8 @@
-"""The files of an evaluation on suites: one result a suite, written when it is finished, and one JSON of all.
+"""Files of an evaluation on suites: one result per suite, written when it is finished, and one JSON file for all.
 
-OUTPUT/suites.json                 what is published: model, versions, and for each suite its figure, settings, sources
-OUTPUT/SUITE/result.json           of one suite; it is there once the suite is finished
-OUTPUT/SUITE/eval_rollouts.jsonl   every completion of it, with its verdict
+OUTPUT/suites.json                 published summary: model, versions, and for each suite its figure, settings, sources
+OUTPUT/SUITE/result.json           result of one suite; exists once the suite is finished
+OUTPUT/SUITE/eval_rollouts.jsonl   every completion of the suite, with its verdict
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ RESULT = "result.json"
 ALL = "suites.json"
 Result = Mapping[str, JSON]
 LOOKED_AT, PIECES = 1 << 16, 64
-"""Bytes of a piece of a file of weights, and pieces, spread over it, that its digest is of."""
+"""Digest of a weight file: bytes per piece, and number of pieces spread over the file."""
 
 
 def suite_figure(suite: Suite, problems: Sequence[Problem], values_P: Sequence[float | None]) -> Estimate:
-    """The figure that the field reports, with its 95 % interval.
+    """Return the figure usually reported for this suite, with its 95 % interval.
 
     Args:
-        suite: whose figure it is.
-        problems: [P] that were asked.
-        values_P: [P] share of a problem's completions that are right; None: none could be graded.
+        suite: defines the figure: mean over problems, or mean over the means of its parts.
+        problems: [P] problems of the suite.
+        values_P: [P] share of a problem's completions that are correct; None if none could be graded.
     """
     graded = [(problem, value) for problem, value in zip(problems, values_P, strict=True) if value is not None]
     if not suite.over_parts:
@@ -50,7 +50,7 @@ def suite_figure(suite: Suite, problems: Sequence[Problem], values_P: Sequence[f
 
 
 def settings_of(suite: Suite, stage: StageConfig, *, problems: int) -> dict[str, JSON]:
-    """How a suite is run."""
+    """Return the settings that this run uses for a suite."""
     graded = stage.task[0].verifier
     return {
         "problems": problems,
@@ -66,7 +66,7 @@ def settings_of(suite: Suite, stage: StageConfig, *, problems: int) -> dict[str,
 
 
 def defined_settings(suite: Suite) -> dict[str, JSON]:
-    """The same, as the definition has it."""
+    """Return the settings that the suite's definition prescribes, under the same keys as `settings_of`."""
     return {
         "problems": suite.size,
         "samples": suite.samples,
@@ -81,7 +81,7 @@ def defined_settings(suite: Suite) -> dict[str, JSON]:
 
 
 def deviations(suite: Suite, settings: Mapping[str, JSON]) -> list[dict[str, JSON]]:
-    """Where a run departs from the suite's definition."""
+    """List the settings in which a run differs from the suite's definition."""
     return [
         {"setting": name, "definition": wanted, "here": settings[name]}
         for name, wanted in defined_settings(suite).items()
@@ -90,7 +90,7 @@ def deviations(suite: Suite, settings: Mapping[str, JSON]) -> list[dict[str, JSO
 
 
 def digest_of(parts: Iterable[object]) -> str:
-    """32 hexadecimal digits of what can be written as JSON."""
+    """Return a digest (32 hexadecimal digits) of values that can be written as JSON."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(json.dumps(part, sort_keys=True, ensure_ascii=True, default=str).encode() + b"\n")
@@ -98,12 +98,12 @@ def digest_of(parts: Iterable[object]) -> str:
 
 
 def problems_digest(problems: Sequence[Problem]) -> str:
-    """Digest of what is asked and of what it is compared with."""
+    """Return a digest of the problems: ids, prompts, references, verifiers and their options."""
     return digest_of([one.id, one.prompt, one.reference, one.verifier, dict(one.verifier_options)] for one in problems)
 
 
 def model_digest(path: str) -> str:
-    """Digest of a model's folder: names and sizes of its files, and pieces of each; of a hub name, the name."""
+    """Return a digest of a model folder: names, sizes and sampled pieces of its files. For a hub name, of the name."""
     folder = Path(path)
     if not folder.exists():
         return digest_of([path])
@@ -125,10 +125,10 @@ def _pieces(file: Path) -> Iterable[str]:
 
 
 def kept_result(folder: Path, suite: Suite, identity: Mapping[str, JSON]) -> Result | None:
-    """The result of a suite that was finished before; None where there is none.
+    """Return the stored result of a finished suite; None if there is none.
 
     Raises:
-        RunError: it is of another model, other problems or other settings; or its file is damaged.
+        RunError: it is of another model, other problems or other settings, or its file is damaged.
     """
     path = folder / suite.name / RESULT
     try:
@@ -136,22 +136,22 @@ def kept_result(folder: Path, suite: Suite, identity: Mapping[str, JSON]) -> Res
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}. Remove {path.parent} to evaluate it anew.") from error
+        raise RunError(f"{path} cannot be read: {error}. Remove {path.parent} to evaluate it again.") from error
     kept = found.get("identity") if is_object(found) else None
     if not is_object(kept):
-        raise RunError(f"{path} must hold the result of a suite. Remove {path.parent} to evaluate it anew.")
+        raise RunError(f"{path} must contain the result of a suite. Remove {path.parent} to evaluate it again.")
     other = [name for name, value in identity.items() if kept.get(name) != value]
     if other:
         was, now = (json.dumps(one.get(other[0]))[:60] for one in (kept, identity))
         raise RunError(
-            f"{path.parent} holds a result of another kind: {other[0]} was {was} and is {now}. Give --output another"
-            " folder, or remove that one."
+            f"{path.parent} contains a result with other settings: {other[0]} was {was} and is {now}. Give --output"
+            " another folder, or remove that one."
         )
     return cast("Result", found)
 
 
 def other_results(folder: Path, names: Sequence[str], identity: Mapping[str, JSON]) -> dict[str, Result]:
-    """The results in a folder of further suites, which belong beside those of `names`: of the same model and seed."""
+    """Return the folder's results of suites other than `names`, if model, engine and seed are the same."""
     found: dict[str, Result] = {}
     for suite in SUITES:
         if suite.name not in names:
@@ -162,12 +162,12 @@ def other_results(folder: Path, names: Sequence[str], identity: Mapping[str, JSO
 
 
 def write_result(folder: Path, suite: Suite, result: Result) -> None:
-    """Write the result of a suite, whole or not at all."""
+    """Write the result of a suite atomically."""
     _write(folder / suite.name / RESULT, result)
 
 
 def write_all(folder: Path, head: Mapping[str, JSON], results: Mapping[str, Result]) -> dict[str, JSON]:
-    """Write the one JSON of all suites that are finished, and return it."""
+    """Write the JSON file of all finished suites, and return its content."""
     shown = {name: {key: value for key, value in one.items() if key != "identity"} for name, one in results.items()}
     found: dict[str, JSON] = {**head, "suites": cast("dict[str, JSON]", shown)}
     _write(folder / ALL, found)
@@ -183,7 +183,7 @@ def _write(path: Path, content: Mapping[str, JSON]) -> None:
 
 
 def versions() -> dict[str, JSON]:
-    """Versions of what sampled and graded."""
+    """Return the versions of Python, device and packages that sampled and graded."""
     found = environment()
     return cast("dict[str, JSON]", {"python": found["python"], "device": found["device"], **_packages(found)})
 
@@ -194,8 +194,8 @@ def _packages(found: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def lines(results: Mapping[str, Result]) -> list[str]:
-    """The table of the terminal."""
-    rows = [("suite", "problems", "figure", "value", "95 % interval", "truncated", "ungraded", "departs in")]
+    """Return the lines of the table shown in the terminal."""
+    rows = [("suite", "problems", "figure", "value", "95 % interval", "truncated", "ungraded", "differs in")]
     for name, one in results.items():
         low, high = (f"{100 * float(str(one[key])):.1f}" for key in ("low", "high"))
         departs = ", ".join(str(each["setting"]) for each in cast("list[dict[str, JSON]]", one["deviations"]))

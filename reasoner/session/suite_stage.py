@@ -1,4 +1,4 @@
-"""What an evaluation on suites is given. No torch."""
+"""Input records of an evaluation on suites. No torch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class SuiteStage(NamedTuple):
     suite: Suite
     stage: StageConfig
     own_tokens: bool
-    """Whether the user named the tokens of a completion; otherwise they are fewer where the context is small."""
+    """True if the user set the completion length; otherwise it is reduced for a model with a small context."""
 
 
 class Learned(NamedTuple):
     """The training data of a model of a run."""
 
     stages: Sequence[StageConfig]
-    """Of the run, up to the one that made the model."""
+    """Stages of the run, up to the one that wrote the model."""
     refused: str = ""
-    """Why it is not read."""
+    """Reason why the data cannot be read; "" if it can."""

@@ -1,1 +1,1 @@
-"""The methods of a pipeline, and the checks before the first of them."""
+"""Methods of a pipeline, and the checks before its first stage."""

@@ -1,4 +1,4 @@
-"""What no stage could get past, found before a model is loaded."""
+"""Checks before any model is loaded: names, options, paths and libraries of every stage."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from reasoner.stages.references import stage_of
 
 
 def check_run(config: RunConfig, *, names: bool = True) -> None:
-    """Raise for whatever a stage needs and will not have, before the first of them begins.
+    """Check the names and libraries of all stages before the first one starts.
 
     Args:
         config: all stages.
-        names: False where `check_run_names` has looked already.
+        names: False if `check_run_names` has already run.
     Raises:
-        ConfigError, ModelError, TaskError, VerifierError: says what to change.
+        ConfigError, ModelError, TaskError, VerifierError: a check failed; the message says what to change.
     """
     for index in range(len(config.stages)):
         stage = stage_of(config, index)
@@ -31,16 +31,16 @@ def check_run(config: RunConfig, *, names: bool = True) -> None:
 
 
 def check_stage(stage: StageConfig, *, coming: Path | None) -> None:
-    """Raise for whatever one stage needs and will not have; arguments and errors are those of `check_names`."""
+    """Check names and libraries of one stage; arguments and errors are those of `check_names`."""
     check_names(stage, coming=coming)
     check_libraries(stage)
 
 
 def check_libraries(stage: StageConfig) -> None:
-    """Raise for an engine, tracker, optimizer or loss that is not here or takes no such options.
+    """Check that the stage's engine, trackers, optimizer and loss are available and accept their options.
 
     Raises:
-        ConfigError: says what to change or to install.
+        ConfigError: one is not or does not; the message says what to change or to install.
     """
     engine_class(stage.engine.name, stage.engine.options)
     check_trackers(stage.logging.trackers)

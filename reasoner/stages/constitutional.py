@@ -1,15 +1,16 @@
-"""`method: constitutional`: a model criticises and revises its own answers under written principles, and compares them.
+"""`method: constitutional`: a model criticizes, revises and compares its own answers according to written principles.
 
-After Constitutional AI (Bai et al., arXiv:2212.08073): sections 3.1 (critique and revision, whose results are taught)
-and 4.1 (feedback: the model is asked which of two answers a principle prefers, by its probabilities of two letters).
-Ours: each comparison is asked in both orders, and a preference that the order decides is a tie. A judge of its own
-(`constitutional.judge`) may compare instead of the model; a comparison that it does not answer is no pair.
+Following Constitutional AI (Bai et al., arXiv:2212.08073): sections 3.1 (critique and revision, whose results are used
+for SFT) and 4.1 (AI feedback: the model is asked which of two answers a principle prefers, by its probabilities of two
+letters). Our addition: each comparison is asked in both orders, and a preference that depends on the order is a tie. A
+separate judge (`constitutional.judge`) may compare instead of the model; a comparison that it does not answer gives no
+pair.
 
-The stage trains nothing. It writes, beside the records of every stage:
+The stage trains nothing. Besides the usual records it writes:
   transcripts.jsonl   every answer with its critiques and revisions, every comparison with both orders' probabilities
   sft.jsonl           {prompt, completion}: the last revisions            (`stage:NAME/sft` in a later stage)
   pairs.jsonl         {prompt, first, second, label, probability}         (`stage:NAME`): revision against answer, and
-                      answers of one prompt against each other
+                      answers to one prompt against each other
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ TRANSCRIPTS_FILE = "transcripts.jsonl"
 
 
 class Revised(NamedTuple):
-    """An answer as it stands, and how it came about."""
+    """An answer's latest revision, and the critiques and revisions that led to it."""
 
     rollout: Rollout
     text: str
@@ -49,11 +50,11 @@ class Revised(NamedTuple):
 
 
 def constitutional(session: Session) -> None:
-    """Sample, criticise, revise and compare in every step that is left; then write what later stages learn from."""
+    """Sample, criticize, revise and compare in all remaining steps; then write the data for later stages."""
     config = session.config
     if processes.count() > 1:
         raise ConfigError(
-            "bad-value", "method constitutional runs in one process; give it several vLLM servers instead."
+            "bad-value", "method constitutional runs in a single process; use several vLLM servers instead."
         )
     principles = load_principles(config.constitutional.principles)
     if session.fresh:
@@ -61,7 +62,7 @@ def constitutional(session: Session) -> None:
     for step in range(session.step + 1, config.steps + 1):
         record = StepRecord(session, step)
         for _ in record.rollouts(session.producer.groups(step)):
-            pass  # written as they come
+            pass  # rollouts are written as they are yielded
         answers = [
             (group, sample, rollout)
             for group, one in enumerate(record.groups)
@@ -83,7 +84,7 @@ def constitutional(session: Session) -> None:
 
 
 def shares(rows: Sequence[Mapping[str, JSON]], compared: Sequence[Mapping[str, JSON]]) -> dict[str, float]:
-    """How many answers the revisions changed, how often both orders of a comparison agree, comparisons not decided."""
+    """Return the share of answers changed by revisions, the share of decided comparisons, and the number of faults."""
     changed = sum(row["answer"] != row["revision"] for row in rows) / max(1, len(rows))
     labels = [row["label"] for row in compared if "label" in row]
     return {
@@ -96,7 +97,7 @@ def shares(rows: Sequence[Mapping[str, JSON]], compared: Sequence[Mapping[str, J
 def revise(
     session: Session, rollouts: Sequence[Rollout], principles: Sequence[Principle], *, step: int
 ) -> list[Revised]:
-    """Rounds of critique and revision, each under a principle drawn for that answer and round."""
+    """Run rounds of critique and revision. The principle is drawn at random for each answer and round."""
     section, seed = session.config.constitutional, session.config.seed
     found = [Revised(rollout, rollout.completion.text.strip(), []) for rollout in rollouts]
     for turn in range(section.rounds):
@@ -116,7 +117,7 @@ def revise(
         found = [
             Revised(
                 one.rollout,
-                new or one.text,  # an empty revision is none
+                new or one.text,  # an empty revision is ignored
                 [*one.rounds, {"principle": principle.name, "critique": critique, "revision": new}],
             )
             for one, principle, critique, new in zip(found, chosen, critiques, revisions, strict=True)
@@ -125,7 +126,7 @@ def revise(
 
 
 def fill(template: str, given: Mapping[str, str]) -> str:
-    """A template with its {names} filled in, once: braces in what is filled in stay as they are.
+    """Fill in the {names} of a template in one pass: braces in the inserted texts are left as they are.
 
     Example:
         >>> fill("{answer}?", {"answer": "{critique}", "critique": "x"})
@@ -141,12 +142,12 @@ def fill(template: str, given: Mapping[str, str]) -> str:
 
 
 def _between(pieces: Sequence[str], text: str) -> list[str]:
-    """Pieces and the text between them: every odd one is filled in already."""
+    """Alternate pieces with the inserted text, so that every odd item is finished text."""
     return [part for piece in pieces for part in (piece, text)][:-1]
 
 
 def sample_texts(session: Session, prompts: Sequence[str], *, seed_parts: tuple[int | str, ...]) -> list[str]:
-    """One completion of each prompt, from the engine, under the training distribution."""
+    """Sample one completion per prompt from the engine, with the training distribution."""
     problems = [
         Problem(id=f"constitutional/{at}", prompt=prompt, reference=None, verifier="exact")
         for at, prompt in enumerate(prompts)
@@ -162,7 +163,7 @@ def sample_texts(session: Session, prompts: Sequence[str], *, seed_parts: tuple[
 
 
 class Question(NamedTuple):
-    """Two answers of one prompt, and the principle under which they are compared."""
+    """Two answers to one prompt, and the principle by which they are compared."""
 
     group: int
     problem: Problem
@@ -171,14 +172,17 @@ class Question(NamedTuple):
     second: str
 
     def swapped(self) -> Question:
-        """The other order."""
+        """Return the question with its answers in the other order."""
         return self._replace(first=self.second, second=self.first)
 
 
 def compare(
     session: Session, groups: Sequence[RolloutGroup], principles: Sequence[Principle], *, step: int
 ) -> list[dict[str, JSON]]:
-    """Samples 0 and 1 of a group, 2 and 3, ...: which one a principle prefers. In both orders, all asked at once."""
+    """Compare samples 0 and 1 of each group, 2 and 3, ..., under a random principle and in both orders.
+
+    Empty or equal answers are not compared. Returns one transcript row per comparison.
+    """
     asked: list[Question] = []
     for group, held in enumerate(groups):
         for at, (one, other) in enumerate(zip(held.rollouts[0::2], held.rollouts[1::2], strict=False)):
@@ -188,7 +192,7 @@ def compare(
             chosen = random.Random(f"{session.config.seed} {step} {group} {at} compare").choice(principles)
             asked.append(Question(group, one.problem, chosen, first, second))
     section = session.config.constitutional
-    said = own_chances(session, asked) if section.judge is None else judges_chances(section.judge, asked)
+    said = own_preferences(session, asked) if section.judge is None else judge_preferences(section.judge, asked)
     rows: list[dict[str, JSON]] = []
     for one, chances in zip(asked, said, strict=True):
         sides: dict[str, JSON] = {"first": one.first, "second": one.second, "principle": one.principle.name}
@@ -206,7 +210,7 @@ def compare(
 
 
 def label_of(straight: float, swapped: float, margin: float) -> str:
-    """The side that both orders prefer, by at least the margin over one half on average; else a tie.
+    """Return the side that both orders prefer, if their mean differs from one half by at least the margin; else "tie".
 
     Example:
         >>> label_of(0.9, 0.8, 0.1), label_of(0.9, 0.4, 0.1), label_of(0.1, 0.3, 0.1), label_of(0.51, 0.52, 0.1)
@@ -218,16 +222,19 @@ def label_of(straight: float, swapped: float, margin: float) -> str:
 
 
 class Chances(NamedTuple):
-    """That the first answer of a comparison is the better one."""
+    """Probabilities that the first answer of a comparison is the better one."""
 
     straight: float
-    """Shown first."""
+    """Probability if it is shown first."""
     swapped: float
-    """Shown second."""
+    """Probability if it is shown second."""
 
 
-def own_chances(session: Session, questions: Sequence[Question]) -> list[Chances]:
-    """The model's chance of the first letter, of the two, in both orders: exp(l_A) / (exp(l_A) + exp(l_B))."""
+def own_preferences(session: Session, questions: Sequence[Question]) -> list[Chances]:
+    """Return the model's preferences in both orders, from the next-token probabilities of the two letters.
+
+    The probability of the first letter is exp(l_A) / (exp(l_A) + exp(l_B)).
+    """
     section, tokenizer = session.config.constitutional, session.policy.tokenizer
     prompts: list[Problem] = []
     for one in (order for question in questions for order in (question, question.swapped())):
@@ -243,8 +250,8 @@ def own_chances(session: Session, questions: Sequence[Question]) -> list[Chances
     return [Chances(straight, 1 - swapped) for straight, swapped in zip(first[0::2], first[1::2], strict=True)]
 
 
-def judges_chances(judge: VerifierSection, questions: Sequence[Question]) -> list[Chances | JudgeFault]:
-    """What another model says, in both orders; a fault where it gives no answer."""
+def judge_preferences(judge: VerifierSection, questions: Sequence[Question]) -> list[Chances | JudgeFault]:
+    """Return a separate judge's preferences in both orders, or its fault if it gives no answer."""
     made = get_verifier(judge.name, **judge.options)
     if not isinstance(made, ModelJudge):
         raise ConfigError("bad-value", f"constitutional.judge must be judge or judge-model; got {judge.name!r}.")
@@ -259,7 +266,7 @@ def judges_chances(judge: VerifierSection, questions: Sequence[Question]) -> lis
 
 
 def transcript(one: Revised) -> dict[str, JSON]:
-    """An answer's way to its last revision."""
+    """Return an answer with its critiques and revisions, as a JSON row."""
     return {
         **as_prompt(one.rollout.problem),
         "answer": one.rollout.completion.text.strip(),
@@ -269,13 +276,13 @@ def transcript(one: Revised) -> dict[str, JSON]:
 
 
 def as_prompt(problem: Problem) -> dict[str, JSON]:
-    """The prompt as rows of data hold it."""
+    """Return a problem's prompt in the format of data rows."""
     prompt = problem.prompt
     return {"prompt": prompt if isinstance(prompt, str) else turns(prompt)}
 
 
 def write_lessons(session: Session) -> None:
-    """sft.jsonl and pairs.jsonl from the stage's transcripts."""
+    """Write sft.jsonl and pairs.jsonl from the stage's transcripts."""
     lessons: list[dict[str, JSON]] = []
     pairs: list[dict[str, JSON]] = []
     for number, row in read_jsonl(session.run.path / TRANSCRIPTS_FILE):
@@ -298,13 +305,13 @@ def write_lessons(session: Session) -> None:
 
 
 def shuffled(pairs: Sequence[Mapping[str, JSON]], *, seed: int) -> list[dict[str, JSON]]:
-    """The pairs, each turned round or not by a coin: a control from which nothing can be learned."""
+    """Swap the label of each pair with probability 1/2, as a control from which nothing can be learned."""
     coin = random.Random(f"{seed} shuffled")
     return [pair if coin.random() < 0.5 else turned(pair) for pair in map(dict, pairs)]
 
 
 def turned(pair: Mapping[str, JSON]) -> dict[str, JSON]:
-    """The pair with the opposite preference.
+    """Return the pair with the opposite preference.
 
     Example:
         >>> turned({"first": "a", "label": "first", "probability": 0.75})

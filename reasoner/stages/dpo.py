@@ -30,7 +30,7 @@ REFERENCE_FILE = "ref_logprobs.safetensors"
 
 
 def dpo(session: Session) -> None:
-    """Train on pairs; reference log-probabilities are computed once, by the model itself before its first step."""
+    """Train on pairs. Reference log-probabilities are computed once, by the start model before its first step."""
     section, policy = session.config.dpo, session.policy
     train, validation = load_encoded(session)
     reference = Reference.of(session, train, validation)
@@ -52,10 +52,10 @@ def dpo(session: Session) -> None:
 
 
 def check_loss(config: StageConfig) -> None:
-    """Take the loss of one made-up pair as a stage begins with it: policy and reference agree.
+    """Compute the loss of one made-up pair at the start of training, where policy and reference agree.
 
     Raises:
-        ConfigError: a loss that there is not, an option that it does not take, or no gradient from there.
+        ConfigError: there is no such loss or option, or its gradient does not favour the better completion.
     """
     section = config.dpo
     loss_of = named(DPO_LOSSES, section.loss, "DPO loss")
@@ -70,21 +70,21 @@ def check_loss(config: StageConfig) -> None:
     if not slope < 0:
         raise ConfigError(
             "no-effect",
-            f"dpo.loss {section.loss!r} must fall as the better completion becomes likelier; with dpo.loss_options"
+            f"dpo.loss {section.loss!r} must decrease as the better completion becomes likelier; with dpo.loss_options"
             f" {dict(section.loss_options)} its slope at the reference is {slope:.3g}: the labels would teach"
             f" {'the opposite' if slope > 0 else 'nothing'} (label_smoothing must be below 0.5).",
         )
 
 
 class Reference:
-    """[N] log-probabilities of every pair's tokens under the model as the stage began with it."""
+    """[N] token log-probabilities of all pairs under the stage's start model."""
 
     def __init__(self, logprobs: dict[str, dict[int, Tensor]]) -> None:
         self._logprobs = logprobs
 
     @classmethod
     def of(cls, session: Session, train: Sequence[EncodedPair], validation: Sequence[EncodedPair]) -> Reference:
-        """From the run folder where they are there already; a fresh stage computes and keeps them."""
+        """Load from the run folder; a new stage first computes and writes them."""
         file = session.run.path / REFERENCE_FILE
         sides = {"train": train, "test": validation}
         if session.fresh:
@@ -93,7 +93,7 @@ class Reference:
         return cls({side: _split(load_file(file)[side], pairs) for side, pairs in sides.items() if pairs})
 
     def annotate(self, pairs: Sequence[EncodedPair], *, side: str) -> Batch:
-        """The pairs as a batch with its reference log-probabilities."""
+        """Build the batch of some pairs with its reference log-probabilities."""
         held = self._logprobs[side]
         return replace(pair_batch(pairs), ref_logprobs_N=torch.cat([held[encoded.number] for encoded in pairs]))
 
@@ -110,12 +110,12 @@ def _split(flat_N: Tensor, pairs: Sequence[EncodedPair]) -> dict[int, Tensor]:
 
 
 def chosen_tokens(batch: Batch) -> Tensor:
-    """Trained tokens of the better completions."""
+    """Count the trained tokens of the better completions."""
     return (batch.loss_mask_N & (batch.row_N % 2 == 0)).sum()
 
 
 def pair_scores(logprobs_N: Tensor, micro: Batch) -> PairScores:
-    """Log-ratios of whole completions, from token log-probabilities and the batch's reference."""
+    """Compute log-ratios of whole completions from token log-probabilities and the batch's reference."""
     assert micro.ref_logprobs_N is not None
     mask_N = micro.loss_mask_N
     ratio_N = torch.where(mask_N, logprobs_N - micro.ref_logprobs_N.to(logprobs_N.dtype), 0.0)
@@ -125,9 +125,9 @@ def pair_scores(logprobs_N: Tensor, micro: Batch) -> PairScores:
 
 
 def dpo_objective(section: DpoSection, *, pairs: int, chosen_tokens: int) -> Objective:
-    """Mean over pairs of the named loss, plus sft_coef times the mean negative log-likelihood of chosen tokens.
+    """Build the mean loss over pairs plus sft_coef times the mean negative log-likelihood of chosen tokens.
 
-    `pairs` and `chosen_tokens` are those of the whole optimizer step.
+    `pairs` and `chosen_tokens` are the counts of the whole optimizer step.
     """
     loss_of = named(DPO_LOSSES, section.loss, "DPO loss")
 
@@ -157,12 +157,12 @@ def dpo_objective(section: DpoSection, *, pairs: int, chosen_tokens: int) -> Obj
 
 @torch.no_grad()
 def evaluate_policy(policy: Policy, batch: Batch, section: DpoSection) -> Validation:
-    """Held-out loss, and the share of pairs whose better completion has the higher implicit reward."""
+    """Compute the held-out loss, and the share of pairs whose better completion has the higher implicit reward."""
     scored = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
     assert scored is not None
     seen = pair_scores(scored.double(), batch)
     loss = float(named(DPO_LOSSES, section.loss, "DPO loss")(seen, beta=section.beta, **section.loss_options).mean())
     differences = (seen.first_C - seen.second_C)[seen.target_C != 0.5].tolist()
-    decided = any(differences)  # before the first step policy and reference are one
+    decided = any(differences)  # before the first step policy and reference are equal
     estimates = {"accuracy": Estimate(*pairwise_accuracy(differences))} if decided else {}
     return Validation(loss, estimates, {"loss": loss, "pairs": len(batch) // 2})

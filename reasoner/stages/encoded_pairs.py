@@ -1,4 +1,4 @@
-"""The pairs of a stage, encoded; rows left out are reported."""
+"""Loading and encoding of a stage's preference pairs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tasks.inputs.spool import Joined
 
 
 def load_encoded(session: Session) -> tuple[Sequence[EncodedPair], Sequence[EncodedPair]]:
-    """Training and held-out pairs as token ids; what is left out is said and listed.
+    """Return training and held-out pairs as token ids; unusable rows are left out and reported.
 
     Raises:
-        ConfigError: no pair is left, or one is bad and the policy is to stop.
+        ConfigError: no training pair is left, or a pair is unusable and preferences.bad_rows is to stop.
     """
     config, policy = session.config, session.policy
     section = config.preferences
@@ -34,16 +34,16 @@ def load_encoded(session: Session) -> tuple[Sequence[EncodedPair], Sequence[Enco
             for note in found.notes:
                 session.display.note(note)
             session.display.note(f"{split}: {'; '.join(shares(encoded.pair for encoded in kept))}")
-    said = report_bad_rows(
+    report = report_bad_rows(
         bad,
         total=total,
         policy=RowPolicy(section.bad_rows, "preferences.bad_rows"),
         shape=PAIR_SHAPE,
         folder=session.run.path,
     )
-    if said and session.fresh:
-        session.display.note(said)
+    if report and session.fresh:
+        session.display.note(report)
     if not sides[0]:
-        raise ConfigError("bad-value", "preferences.train must hold at least one pair; none is left for training.")
+        raise ConfigError("bad-value", "preferences.train must contain at least one usable pair; there is none.")
     session.same_data("pairs", Joined(sides))
     return sides[0], sides[1]

@@ -1,4 +1,4 @@
-"""The command that goes on with a run that stopped, as a person types it."""
+"""Command lines that continue a stopped run, as a user would type them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from verifiers.terminal.program import program
 
 
 def resume_command(stage: StageConfig, folder: Path, changes: Sequence[str] = ()) -> str:
-    """How to go on with a stage: the command that was typed, or one that reads the stage's own config.
+    """Return the command that continues a stage: the command that was typed, or one that reads the stage's config.
 
     Args:
-        stage: its config.
-        folder: of the stage.
-        changes: `key=value` of the stage.
+        stage: config of the stage.
+        folder: folder of the stage.
+        changes: settings to change, as `key=value`.
 
     Example:
         >>> from reasoner.config.load import resolve
@@ -38,5 +38,5 @@ def resume_command(stage: StageConfig, folder: Path, changes: Sequence[str] = ()
 
 
 def after_divergence(stage: StageConfig, folder: Path, *, lr: float) -> str:
-    """How to go on with a stage that diverged: a tenth of its learning rate, from the newest checkpoint."""
+    """Return the command that continues a diverged stage from its newest checkpoint with a tenth of its rate."""
     return resume_command(stage, folder, [f"optim.lr={lr / 10:g}"])

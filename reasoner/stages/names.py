@@ -1,4 +1,4 @@
-"""What no run could get past, found from names, files and columns: in a second, before torch is imported."""
+"""Fast checks of names, files and columns in a config, before torch is imported."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from verifiers.suggest import did_you_mean
 
 
 def check_run_names(config: RunConfig, *, resume: bool) -> None:
-    """Raise for a run folder that is taken, and for whatever the stages name that is not there.
+    """Check the run folder and all names in the stages.
 
     Raises:
-        RunError: the run folder exists and `resume` was not asked for.
-        ConfigError, ModelError, TaskError, VerifierError: says what to change.
+        RunError: the run folder exists and `resume` is False.
+        ConfigError, ModelError, TaskError, VerifierError: a name does not exist; the message says what to change.
     """
     check_folder(Path(config.output), resume=resume)
     for index in range(len(config.stages)):
@@ -46,24 +46,28 @@ def check_run_names(config: RunConfig, *, resume: bool) -> None:
 
 
 def check_folder(root: Path, *, resume: bool) -> None:
-    """Raise where a run cannot be written, or a new one would begin in a folder that holds one."""
+    """Check that a run can be written to a folder, and that a new run does not find an earlier one there.
+
+    Raises:
+        RunError: otherwise.
+    """
     if root.exists() and not root.is_dir():
         raise RunError(f"output must be a folder; {root} is a file. Pass output=... for a folder.")
     begun = (path for path in root.rglob("*") if path.is_file() and path.name not in (LOCK_FILE, BAD_ROWS))
     if resume or not root.exists() or not any(begun):
         return
     if (root / LOCK_FILE).exists() and launched_rank() == 0:
-        with locked(root):  # names the process where one writes there
+        with locked(root):  # raises an error that names the writing process, if there is one
             pass
-    raise RunError(f"{root} exists already. Pass --resume to go on with it, or output=... for a new one.")
+    raise RunError(f"{root} exists already. Pass --resume to continue it, or output=... for a new run.")
 
 
 def nothing_to_resume(root: Path) -> str | None:
-    """Return what to say where a run is to go on and there is none, so that a new one begins; None where there is."""
+    """Return a note for --resume without an earlier run, in which case a new run starts; None if there is a run."""
     if _holds_run(root):
         return None
     others = [path.name for path in root.parent.iterdir() if _holds_run(path)] if root.parent.is_dir() else []
-    return f"nothing to resume in {root}: a new run begins there.{did_you_mean(root.name, others)}"
+    return f"nothing to resume in {root}: a new run starts there.{did_you_mean(root.name, others)}"
 
 
 def _holds_run(folder: Path) -> bool:
@@ -71,15 +75,15 @@ def _holds_run(folder: Path) -> bool:
 
 
 def check_names(stage: StageConfig, *, coming: Path | None) -> None:
-    """Raise for whatever the stage names that is not there.
+    """Check that everything a stage names exists.
 
-    Hub names are not looked up, and tasks whose problems come from elsewhere than a file are not read.
+    Hub names are not looked up, and tasks that do not read a file are not loaded.
 
     Args:
-        stage: with its references to other stages replaced by paths.
-        coming: a folder that earlier stages have still to write into; None: there is none.
+        stage: the stage, with references to other stages replaced by paths.
+        coming: folder that earlier stages will write to, whose files are not checked; None: there is none.
     Raises:
-        ConfigError, ModelError, TaskError, VerifierError: says what to change.
+        ConfigError, ModelError, TaskError, VerifierError: something does not exist; the message says what to change.
     """
     refuse_no_effect(stage)
     _check_metric(stage)
@@ -97,7 +101,7 @@ def check_names(stage: StageConfig, *, coming: Path | None) -> None:
 
 
 def _check_metric(stage: StageConfig) -> None:
-    """Raise where the metric that decides the best checkpoint is none of an evaluation."""
+    """Raise ConfigError if eval.metric, which selects the best checkpoint, is not a metric of an evaluation."""
     name, samples = stage.eval.metric, stage.eval.samples
     if name is not None and stage.evaluates and not is_metric(name, samples, sets=len(stage.task)):
         known = metric_names(samples)
@@ -130,7 +134,7 @@ def _check_models(stage: StageConfig, coming: Path | None) -> None:
 
 
 def _check_scorers(stage: StageConfig, coming: Path | None) -> None:
-    """Make once whatever rewards, compares or watches, unless an earlier stage has still to write its model."""
+    """Build the verifiers that reward, compare or monitor, unless an earlier stage must first write their model."""
     sections: list[VerifierSection | None] = [stage.reward, stage.constitutional.judge, stage.watch.scorer]
     for section in sections:
         if section is None or section.name == OWN:
@@ -140,7 +144,7 @@ def _check_scorers(stage: StageConfig, coming: Path | None) -> None:
 
 
 def check_tasks(stage: StageConfig, *, coming: Path | None) -> None:
-    """Raise for a task, verifier, option, file or column that is not there; arguments as of `check_names`."""
+    """Check tasks, verifiers, options, files and columns; arguments and errors as in `check_names`."""
     for section in stage.task:
         get_task(section.name, **section.options)
         if section.environment is not None:
@@ -159,7 +163,7 @@ def check_tasks(stage: StageConfig, *, coming: Path | None) -> None:
 
 
 def _is_here(path: object, coming: Path | None) -> bool:
-    """Whether a task's `path` names files of this disk, none of which has still to be written."""
+    """Return True if a task's `path` names local files only, all of which exist before the run."""
     paths = path if isinstance(path, list) else [path]
     named = [one for one in paths if isinstance(one, str)]
     return len(named) == len(paths) and all(is_local(one) and not _is_coming(one, coming) for one in named)

@@ -1,4 +1,4 @@
-"""The written principles of a constitutional stage. No torch."""
+"""Written principles of a constitutional stage. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from verifiers.plain_yaml import read_yaml_file
 
 
 class Principle(NamedTuple):
-    """What an answer should be, as its critic, its writer and the judge of two answers are told."""
+    """A principle for answers, with the instructions for critique, revision and comparison."""
 
     name: str
     critique: str
@@ -21,10 +21,12 @@ class Principle(NamedTuple):
 
 
 def load_principles(path: str) -> list[Principle]:
-    """Principles of a YAML file: a list of {name, text, critique?, revision?, comparison?}; or shipped ones by name.
+    """Read principles from a YAML file or, by name, from the shipped ones.
+
+    The file is a list of {name, text, critique?, revision?, comparison?}; missing instructions are the text.
 
     Raises:
-        ConfigError: it cannot be read, or an entry is none.
+        ConfigError: the file cannot be read, or an entry is not a principle.
     """
     shipped = Path(__file__).resolve().parents[2] / "configs" / "principles" / f"{path}.yaml"
     file = Path(path) if Path(path).is_file() else shipped

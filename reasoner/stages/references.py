@@ -1,4 +1,4 @@
-"""A stage's config as it runs: what names another stage becomes the path of what that stage wrote. No torch."""
+"""Resolution of references to other stages: their names are replaced by paths of what they write. No torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from verifiers.suggest import did_you_mean
 
 
 def stage_of(config: RunConfig, index: int) -> StageConfig:
-    """The stage as it runs: its model and its references are paths."""
+    """Return a stage's config as it is run: its model and its references are paths."""
     return stage_with_model(with_references(config, index), index)
 
 
 def stage_with_model(config: RunConfig, index: int) -> StageConfig:
-    """The stage's config, with the final policy of the stage before where it names no model of its own."""
+    """Return a stage's config. If it names no model, its model is the final one of the last stage with a policy."""
     stage = config.stages[index]
     before = [place for place in range(index) if METHODS[config.stages[place].method].passes_on_its_model]
     if config.starts_fresh[index] or not before:
@@ -25,14 +25,14 @@ def stage_with_model(config: RunConfig, index: int) -> StageConfig:
 
 
 def with_references(config: RunConfig, index: int) -> RunConfig:
-    """The run, with every `stage:NAME` in the stage's config replaced by what that stage wrote.
+    """Replace every `stage:NAME` in a stage's config by the path of what that stage writes.
 
-    NAME is a stage's label, or its method where it has none; of several, the last one before this stage. It stands for
-    the stage's final model, and for the pairs file of a pairs or constitutional stage. `stages:NAME` in a list stands
-    for all of them.
+    NAME is a stage's label, or its method if it has no label; of several stages of that name, the last one before this
+    stage. The path is that of its final model, or of the pairs file of a pairs or constitutional stage. `stages:NAME`
+    in a list is replaced by the paths of all stages of that name.
 
     Raises:
-        ConfigError: no earlier stage has that name; suggests the closest.
+        ConfigError: no earlier stage has that name; the message suggests the closest one.
     """
     written: dict[str, list[str]] = {}
     for place in range(index):

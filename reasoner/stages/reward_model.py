@@ -1,7 +1,8 @@
-"""Reward models from preferences: `method: reward_model`. Letters: B rows, C pairs, K heads, N completion tokens.
+"""Reward models from preferences: `method: reward_model`.
 
-What is trained is the trunk of a causal model and K linear heads on each row's last token. What is saved is a plain
-Hugging Face sequence-classification folder (its `score` is the heads), beside `reward.json`: see reward_scorer.py.
+Letters: B rows, C pairs, K heads, N completion tokens. Trained are the trunk of a causal model and K linear heads on
+each row's last token. The result is saved as a plain Hugging Face sequence-classification folder (its `score` layer
+is the heads) with `reward.json` next to the weights: see graders/reward_model.py.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from reasoner.stages.supervised import Lesson, Validation, supervise
 
 
 def reward_model(session: Session) -> None:
-    """Train on the pairs; held-out accuracy with its interval, calibration and length bias go to evals.jsonl."""
+    """Train on pairs; write held-out accuracy with its interval, calibration and length bias to evals.jsonl."""
     config, policy = session.config, cast("RewardPolicy", session.policy)
     train, validation = load_encoded(session)
     weights_CK = bootstrap(len(train), config.reward_model.heads, seed=config.seed)
@@ -51,26 +52,26 @@ def reward_model(session: Session) -> None:
     sample = pair_batch(train[:CARD_PAIRS])
     if session.final_model is None:
         policy.card = card_of(policy.rewards(sample), config)
-    else:  # an earlier model is the stage's final one
+    else:  # an earlier model is the final one of this stage
         rows = [side for encoded in train[:CARD_PAIRS] for side in (encoded.first, encoded.second)]
         rewards_BK = torch.tensor(RewardModel(str(session.final_model)).score(rows), dtype=torch.float64)
         card_of(rewards_BK, config).write(session.final_model)
 
 
 CARD_PAIRS = 1024
-"""Training pairs from which the mean and spread of rewards are taken."""
+"""Number of training pairs used to measure the mean and std of rewards."""
 
 
 def card_of(rewards_BK: Tensor, config: StageConfig) -> RewardCard:
-    """The card of a model that gives training completions these rewards."""
+    """Return the card of a model whose rewards on training completions are given."""
     mean_B = rewards_BK.mean(1)
     return RewardCard(prompt=config.prompt, mean=float(mean_B.mean()), std=max(1e-6, float(mean_B.std())))
 
 
 def bootstrap(pairs: int, heads: int, *, seed: int) -> Tensor:
-    """[C, K] how often each head sees each pair: Poisson(1) draws, all 1 for a single head.
+    """Draw [C, K] weights of the pairs for each head: Poisson(1) draws; all 1 for a single head.
 
-    The online bootstrap (Oza and Russell 2001): each head learns from a resample of the pairs of its own.
+    This is the online bootstrap (Oza and Russell 2001): each head is trained on its own resample of the pairs.
     """
     if heads == 1:
         return torch.ones(pairs, 1)
@@ -79,7 +80,7 @@ def bootstrap(pairs: int, heads: int, *, seed: int) -> Tensor:
 
 
 def _poisson(source: random.Random) -> int:
-    """A draw with mean 1, by Knuth's product of uniforms."""
+    """Draw from a Poisson distribution with mean 1, by Knuth's product of uniforms."""
     count, product, floor = 0, source.random(), math.exp(-1)
     while product > floor:
         count, product = count + 1, product * source.random()
@@ -87,7 +88,7 @@ def _poisson(source: random.Random) -> int:
 
 
 def bradley_terry_objective(*, pairs: int, weights_CK: Tensor, centre_coef: float) -> Objective:
-    """Mean over the step's pairs and heads; `pairs` is their number in the whole optimizer step."""
+    """Build the mean Bradley-Terry loss over pairs and heads; `pairs` is their number in the whole optimizer step."""
 
     def objective(scores: TokenScores, micro: Batch) -> LossTerms:
         assert scores.rewards_BK is not None
@@ -114,7 +115,7 @@ def bradley_terry_objective(*, pairs: int, weights_CK: Tensor, centre_coef: floa
 
 
 def evaluate_pairs(policy: RewardPolicy, pairs: Sequence[EncodedPair]) -> Validation:
-    """Held-out loss, accuracy, calibration and length bias; ties count in the loss alone."""
+    """Compute held-out loss, accuracy, calibration and length bias. Ties count only in the loss."""
     rewards_BK = policy.rewards(pair_batch(pairs))
     first_CK, second_CK = rewards_BK[0::2], rewards_BK[1::2]
     target_C = torch.tensor([encoded.pair.target for encoded in pairs], dtype=torch.float64)

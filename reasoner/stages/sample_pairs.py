@@ -1,7 +1,7 @@
-"""New preference pairs from the present policy: `method: pairs`. Samples, labels, writes `pairs.jsonl`.
+"""New preference pairs from the current policy: `method: pairs`. Samples, labels, and writes `pairs.jsonl`.
 
-Two completions of one problem make a pair. The label is what a verifier says of them (the task's own, a rubric judge, a
-reward model: whatever `reward` names), or a person's, given with `reasoner label`.
+Two completions of one problem are a pair. It is labelled by a verifier (the task's own or the one named by `reward`,
+for example a rubric judge or a reward model), or by a person with `reasoner label`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ UNLABELLED_FILE = "to_label.jsonl"
 
 
 def pairs(session: Session) -> None:
-    """Sample every step that is left, then write the pairs.
+    """Sample in all remaining steps, then write the pairs.
 
     Raises:
-        ConfigError: a person is to label, and has not yet labelled them all.
+        ConfigError: a person must label the pairs, and some have no label yet.
     """
     config = session.config
     if session.fresh:
@@ -38,7 +38,7 @@ def pairs(session: Session) -> None:
     for step in range(session.step + 1, config.steps + 1):
         record = StepRecord(session, step)
         for _ in record.rollouts(session.producer.groups(step)):
-            pass  # written as they come
+            pass  # rollouts are written as they are yielded
         if config.pairs.label == "verifier":
             check_graded(record.groups, max_share=config.grading.max_ungraded_share)
         record.finish({}, shown=False)
@@ -52,10 +52,10 @@ def pairs(session: Session) -> None:
 
 
 def check_groups(config: StageConfig) -> None:
-    """Raise where a group has no two samples that could be a pair.
+    """Check that groups have at least two samples, which a pair needs.
 
     Raises:
-        ConfigError: says what to set.
+        ConfigError: they have only one.
     """
     if config.rollout.group_size < 2:
         raise ConfigError(
@@ -66,9 +66,9 @@ def check_groups(config: StageConfig) -> None:
 
 
 def pair_rows(session: Session) -> list[dict[str, JSON]]:
-    """Rows of the pairs file, from the stage's rollouts: samples 0 and 1 of a group, then 2 and 3, ...
+    """Build the rows of the pairs file from the stage's rollouts: samples 0 and 1 of a group, then 2 and 3, ...
 
-    Two equal texts are no pair. Where a verifier labels, equal rewards are a tie, and what it could not grade is left
+    Equal texts are no pair. If a verifier labels, equal rewards are a tie, and pairs with an ungraded side are left
     out.
     """
     groups: dict[tuple[int, int], list[Mapping[str, JSON]]] = {}
@@ -93,7 +93,7 @@ def pair_rows(session: Session) -> list[dict[str, JSON]]:
 def pair_row(
     problem: Problem, one: Mapping[str, JSON], other: Mapping[str, JSON], *, by_verifier: bool
 ) -> dict[str, JSON]:
-    """One row: the prompt as the problem has it, both completions, and the label where a verifier gives it."""
+    """Build one row: the problem's prompt, both completions, and the label if a verifier labels (else None)."""
     prompt: JSON = problem.prompt if isinstance(problem.prompt, str) else turns(problem.prompt)
     label: JSON = None
     if by_verifier:
@@ -109,10 +109,10 @@ def pair_row(
 
 
 def labelled_by_person(session: Session, found: list[dict[str, JSON]]) -> list[dict[str, JSON]]:
-    """The rows with the labels that a person gave; skipped ones are left out.
+    """Add a person's labels to the rows; skipped pairs are left out.
 
     Raises:
-        ConfigError: some have none yet; says how to give them.
+        ConfigError: some rows have no label yet; the message says how to add them.
     """
     file = session.run.path / UNLABELLED_FILE
     write_rows(file, found)
@@ -121,13 +121,13 @@ def labelled_by_person(session: Session, found: list[dict[str, JSON]]) -> list[d
     if missing:
         raise ConfigError(
             "unlabelled",
-            f"{len(missing)} of {len(found)} pairs must still be labelled. Run `reasoner label {file}`, then go on with"
-            " --resume.",
+            f"{len(missing)} of {len(found)} pairs must still be labelled. Run `reasoner label {file}`, then continue"
+            " with --resume.",
         )
     kept = [{**row, "label": labels[str(row["id"])].label} for row in found]
     return [row for row in kept if row["label"] != "skip"]
 
 
 def write_rows(file: Path, rows: list[dict[str, JSON]]) -> None:
-    """A JSONL file, written whole or not at all."""
+    """Write a JSONL file atomically."""
     write_atomic(file, b"".join(json_line(row).encode() + b"\n" for row in rows))

@@ -30,7 +30,11 @@ from tasks.inputs.spool import Joined, Picked
 
 
 def sft(session: Session) -> None:
-    """Train on demonstrations until the steps are done, the accuracy is reached, or the loss stops falling."""
+    """Train on demonstrations until all steps are done, the accuracy is reached, or the loss stops falling.
+
+    Raises:
+        ConfigError: sft.until_accuracy is not reached in these steps, or the data is unusable.
+    """
     section = session.config.sft
     rows, validation, problems = load_demonstrations(session)
     session.same_data("rows", Joined([rows, validation]))
@@ -56,15 +60,15 @@ def sft(session: Session) -> None:
         raise ConfigError(
             "not-reached",
             f"sft.until_accuracy={section.until_accuracy:.0%} was not reached in {session.config.steps} steps."
-            " Raise steps or sft.demonstrations, or lower the accuracy; a start below about 10 % seldom takes off.",
+            " Raise steps or sft.demonstrations, or lower the accuracy; from a start below about 10 % it seldom rises.",
         )
 
 
 def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[Encoded], Sequence[Problem]]:
-    """Rows to learn from, rows for the evaluation loss, and problems held back for accuracy checks.
+    """Load the training rows, the rows for the evaluation loss, and the problems held back for accuracy checks.
 
     Raises:
-        ConfigError: there are no demonstrations, none is usable, or too few problems to hold any back.
+        ConfigError: there are no usable demonstrations, or too few problems to hold any back.
     """
     config, policy = session.config, session.policy
     section = config.sft
@@ -74,7 +78,7 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
         found = load_rows(
             demonstrations_in(section, "train", section.data), policy.tokenizer, config.prompt, limit=limit
         )
-        _say(session, found.notes)
+        _note(session, found.notes)
         bad, rows = list(found.bad), found.rows[: section.demonstrations]
     else:
         learned, problems = split_problems(session)
@@ -86,9 +90,9 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
     validation: Sequence[Encoded] = []
     paths, own = held_out_paths(section, section.data, use="demonstrations", share=section.held_out)
     if paths:
-        _say(session, own)
+        _note(session, own)
         tested = load_rows(demonstrations_in(section, "test", paths), policy.tokenizer, config.prompt, limit=limit)
-        _say(session, tested.notes)
+        _note(session, tested.notes)
         validation, bad, total = tested.rows[: section.held_out or None], bad + tested.bad, total + len(tested.rows)
     elif section.held_out and section.data:
         rows, validation = hold_back(rows, section.held_out)
@@ -101,7 +105,7 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
             reply_tokens=config.rollout.reply_tokens,
         )
         validation, bad, total = tested.rows[: section.held_out], bad + tested.bad, total + len(tested.rows)
-    _say_what_is_left_out(session, bad, total)
+    _report_left_out(session, bad, total)
     if not rows:
         raise ConfigError(
             "bad-value", "sft must have at least one row to learn from; none is left. Lower sft.held_out."
@@ -110,13 +114,13 @@ def load_demonstrations(session: Session) -> tuple[Sequence[Encoded], Sequence[E
 
 
 def hold_back(rows: Sequence[Encoded], count: int) -> tuple[Sequence[Encoded], Sequence[Encoded]]:
-    """Rows to learn from, and `count` rows for the evaluation loss, or more: all rows of a prompt lie on one side.
+    """Split rows into training rows and at least `count` rows for the evaluation loss, keeping each prompt on one side.
 
-    Prompts are held back in the order of their digests, so that the order of the rows does not matter.
+    Prompts are held back in the order of their digests, so the split does not depend on the order of the rows.
     """
     digests = array("Q", (_digest(row.prompt_ids) for row in rows))
     held, left = -1, count
-    for digest in sorted(digests):  # rows of one prompt follow each other
+    for digest in sorted(digests):  # rows of one prompt are adjacent
         if left <= 0 and digest != held:
             break
         held, left = digest, left - 1
@@ -131,12 +135,12 @@ def _digest(ids: tuple[int, ...]) -> int:
     return int.from_bytes(hashlib.blake2b(repr(ids).encode(), digest_size=8).digest(), "big")
 
 
-def _say(session: Session, notes: Sequence[str]) -> None:
+def _note(session: Session, notes: Sequence[str]) -> None:
     for note in notes if session.fresh else ():
         session.display.note(note)
 
 
-def _say_what_is_left_out(session: Session, bad: Sequence[BadRow], total: int) -> None:
+def _report_left_out(session: Session, bad: Sequence[BadRow], total: int) -> None:
     said = report_bad_rows(
         bad,
         total=total,
@@ -149,7 +153,7 @@ def _say_what_is_left_out(session: Session, bad: Sequence[BadRow], total: int) -
 
 
 def split_problems(session: Session) -> tuple[Sequence[Problem], Sequence[Problem]]:
-    """Problems to learn from, and problems of the training split held back for accuracy checks.
+    """Split the training problems: those to learn from, and those held back for accuracy checks.
 
     Raises:
         ConfigError: the task has no demonstrations, or too few problems to hold any back.
@@ -169,14 +173,14 @@ def split_problems(session: Session) -> tuple[Sequence[Problem], Sequence[Proble
     if not held_back:
         raise ConfigError(
             "bad-value",
-            f"sft.demonstrations={count} leaves no training problem for the accuracy check. Lower it, or drop"
+            f"sft.demonstrations={count} leaves no training problem for the accuracy check. Lower it, or remove"
             " sft.until_accuracy.",
         )
     return learned, held_back
 
 
 def validation_problems(session: Session) -> Sequence[Problem]:
-    """The tasks' evaluation problems that have demonstrations.
+    """Return the tasks' evaluation problems that have demonstrations.
 
     Raises:
         ConfigError: there are none.
@@ -189,14 +193,14 @@ def validation_problems(session: Session) -> Sequence[Problem]:
 
 
 def negative_log_likelihood(scores: TokenScores, micro: Batch) -> LossTerms:
-    """Mean negative log-likelihood of the step's trained tokens, in nats."""
+    """Compute the mean negative log-likelihood of the step's trained tokens, in nats."""
     loss = -(micro.weights_N * scores.logprobs_N).sum()
     entropy = torch.where(micro.loss_mask_N, scores.entropy_N.detach(), 0.0).sum()
     return LossTerms(loss, {"policy/entropy": entropy, "tokens": micro.loss_mask_N.sum()})
 
 
 def evaluate_rows(policy: Policy, rows: Sequence[Encoded]) -> Validation:
-    """Mean negative log-likelihood a token of held-out rows, and of each row, with its interval over rows."""
+    """Compute the mean negative log-likelihood per token of held-out rows, and that per row with its interval."""
     batch = batch_of(rows)
     scored = policy.annotate(batch, frozenset({"old_logprobs"})).old_logprobs_N
     assert scored is not None
@@ -213,7 +217,7 @@ def evaluate_rows(policy: Policy, rows: Sequence[Encoded]) -> Validation:
 
 
 def check_accuracy(session: Session, problems: Sequence[Problem]) -> float:
-    """Share of held-back training problems that a sampled completion solves."""
+    """Return the share of held-back training problems that one sampled completion solves."""
     session.sync()
     result = evaluate(
         problems,

@@ -1,4 +1,4 @@
-"""The loop of the stages that learn from given rows: SFT, reward models, DPO. One step: rows, batch, update."""
+"""Training loop of the stages that learn from given rows: SFT, reward models, DPO. One step: rows, batch, update."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from reasoner.session.step_record import StepRecord
 from verifiers import JSON
 
 SHOW_EVERY = 20
-"""Steps between two lines on the screen."""
+"""Number of steps between two displayed lines."""
 
 
 class Validation(NamedTuple):
-    """One evaluation on held-out rows."""
+    """Result of one evaluation on held-out rows."""
 
     loss: float
-    """Decides which model is best."""
+    """Loss by which the best model is selected."""
     estimates: Mapping[str, Estimate]
     details: Mapping[str, JSON]
-    """Further keys of its line in evals.jsonl."""
+    """Further keys for the evaluation's line in evals.jsonl."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson(Generic[Item]):
-    """What is learned, from what, and when to stop."""
+    """Training items, batch and loss functions, validation, and the early-stopping rule."""
 
     items: Sequence[Item]
     items_per_step: int
     shuffle: bool = True
     batch: Callable[[Sequence[Item]], Batch]
     objective: Callable[[Batch], Objective]
-    """Of the step's whole batch: it knows by what to divide."""
+    """Builds the loss from the step's whole batch, whose counts normalize it."""
     evaluate: Callable[[], Validation] | None = None
     patience: int | None = None
-    """Evaluations without a better loss after which to stop, and go back to the best model."""
+    """Number of evaluations without a better loss after which training stops and the best model is restored."""
     enough: Callable[[int, dict[str, float]], bool] = lambda step, metrics: False
-    """Whether to stop after this step; may add to its metrics."""
+    """Returns True to stop after this step; may add to the step's metrics."""
 
 
 def supervise(session: Session, lesson: Lesson[Item]) -> bool:
-    """Run the steps that are left; True where `enough` or the patience ended them early."""
+    """Run the remaining steps; return True if `enough` or the patience ended training early."""
     config, policy = session.config, session.policy
     sampler = ProblemSampler(lesson.items, seed=config.seed, shuffle=lesson.shuffle)
     for _ in range(session.step):
@@ -64,7 +64,7 @@ def supervise(session: Session, lesson: Lesson[Item]) -> bool:
         record = StepRecord(session, step)
         policy.begin_step(step)
         with record.part("update"):
-            session.engine.sleep()  # an evaluation wakes it
+            session.engine.sleep()  # the next evaluation wakes it
             batch = lesson.batch(sampler.take(lesson.items_per_step))
             stats = policy.update(batch, lesson.objective(batch))
         metrics = mean_stats([stats]) | {"data/epoch": sampler.epochs}
@@ -82,7 +82,7 @@ def supervise(session: Session, lesson: Lesson[Item]) -> bool:
 
 
 def validate(session: Session, lesson: Lesson[Item]) -> dict[str, float]:
-    """Evaluate, write a line of evals.jsonl, remember the best; returns metrics under eval/."""
+    """Evaluate, write a line to evals.jsonl, and record or save the best model; return metrics named eval/..."""
     if lesson.evaluate is None:
         return {}
     found = lesson.evaluate()
@@ -118,7 +118,7 @@ def out_of_patience(session: Session, patience: int | None) -> bool:
 
 
 def restore_best(session: Session) -> None:
-    """Make the best model by held-out loss the stage's final one."""
+    """Use the best model by held-out loss as the stage's final model."""
     best, folder = session.state.best_model, session.run.path / "checkpoints" / "best"
     if best is None or best.step == session.step or not folder.is_dir():
         return

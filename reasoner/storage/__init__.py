@@ -1,1 +1,1 @@
-"""The folder of a run: its files written and read; no torch."""
+"""Files of a run folder: writing and reading. No torch."""

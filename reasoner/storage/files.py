@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from verifiers.own_files import open_own, write_own
 from verifiers.text import whole
 
 HALF_WRITTEN, REPLACED, REMOVED = ".writing-", ".replaced-", ".removed-"
-"""Prefixes of what is being written, of a folder whose place another is taking, of one that is being removed."""
+"""Name prefixes of a folder that is being written, one that is being replaced, and one that is being removed."""
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 DISK_FAULTS = DISK_FULL | {errno.EIO, errno.EACCES, errno.EPERM}
 
@@ -29,11 +29,11 @@ class RunError(ReasonerError, RuntimeError):
 
 
 class DiskError(ReasonerError, RuntimeError):
-    """The operating system refused a write; what was whole before still is."""
+    """The operating system refused a write; files that were complete before are unchanged."""
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file beside `path`, force it to disk, and put it in the place of `path`."""
+    """Write a temporary file next to `path`, flush it to disk, and rename it to `path`."""
     aside = path.with_name(f"{HALF_WRITTEN}{path.name}")
     try:
         with os.fdopen(open_own(aside, "write"), "wb") as file:
@@ -49,10 +49,10 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_folder(target: Path) -> Generator[Path]:
-    """Yield a new folder beside `target` to write to; at the end force it to disk and put it in the target's place.
+    """Yield a new folder next to `target` to write to. At the end, flush it to disk and replace `target` by it.
 
-    After an error inside, the new folder is removed and the target is as it was. A process that dies between the two
-    renames at the end leaves both folders whole, and `tidy` puts the earlier one back.
+    After an error inside, the new folder is removed and `target` is unchanged. If the process dies between the two
+    renames at the end, both folders are complete, and `tidy` restores the earlier one.
     """
     aside = target.with_name(f"{HALF_WRITTEN}{target.name}")
     _remove(aside)
@@ -72,23 +72,23 @@ def whole_folder(target: Path) -> Generator[Path]:
 
 
 def write_folder(target: Path, fill: Callable[[Path], object], *, what: str, advice: str) -> None:
-    """Write a folder, whole or not at all.
+    """Write a folder atomically.
 
     Args:
         target: the folder.
-        fill: writes its files into the folder that it is given.
-        what: is written, as the user knows it.
-        advice: what to do where the disk is full or not writable.
+        fill: function that writes the files into the folder it is given.
+        what: description of the folder for the error message.
+        advice: what to do if the disk is full or not writable.
     Raises:
-        DiskError: it is.
+        DiskError: the disk is full or not writable.
     """
-    with disk_faults_told(what, target.parent, advice, DISK_FAULTS), whole_folder(target) as folder:
+    with as_disk_error(what, target.parent, advice, DISK_FAULTS), whole_folder(target) as folder:
         fill(folder)
 
 
 def copy_files(source: Path, folder: Path) -> None:
-    """Copy all that lies in a folder into another one, which is there."""
-    for path in sorted(source.rglob("*")):  # shutil.copytree would turn every errno into text
+    """Copy all files of a folder, recursively, into another folder, which must exist."""
+    for path in sorted(source.rglob("*")):  # shutil.copytree would replace errno by text
         place = folder / path.relative_to(source)
         if path.is_dir():
             place.mkdir()
@@ -97,12 +97,12 @@ def copy_files(source: Path, folder: Path) -> None:
 
 
 def remove_folder(target: Path) -> None:
-    """Remove a folder so that whoever lists its parent never sees half of it."""
+    """Remove a folder atomically: nobody who lists its parent sees it half removed."""
     _remove(_moved(target, REMOVED))
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder with what is in it, or a file or link; not what a link leads to."""
+    """Remove a folder with its contents, or a file or link; never the target of a link."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
@@ -116,7 +116,7 @@ def _moved(target: Path, prefix: str) -> Path:
 
 
 def tidy(root: Path) -> None:
-    """Clear away what a killed process left half done in a folder: for the one process that writes there."""
+    """Clean up what a killed process left unfinished in a folder. Only the process that writes there may call it."""
     for half in (*root.glob(f"{HALF_WRITTEN}*"), *root.glob(f"{REMOVED}*")):
         _remove(half)
     for before in root.glob(f"{REPLACED}*"):
@@ -128,8 +128,8 @@ def tidy(root: Path) -> None:
 
 
 def _ordinary_modes(folder: Path) -> None:
-    """Give the files the modes of files that were just made here: some writers leave them to their owner alone."""
-    mode = folder.stat().st_mode & 0o666  # of a folder that was made under the same umask
+    """Give all files the usual permissions for new files: some writers make them readable only by their owner."""
+    mode = folder.stat().st_mode & 0o666  # the folder was created under the same umask
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             path.chmod(mode)
@@ -149,16 +149,17 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def disk_faults_told(what: str, place: Path, advice: str, kinds: Collection[int] = DISK_FULL) -> Generator[None]:
-    """Raise what the operating system refuses to write as one line with the free space.
+def as_disk_error(what: str, place: Path, advice: str, kinds: Collection[int] = DISK_FULL) -> Generator[None]:
+    """Raise write errors of the operating system as a one-line DiskError with the free space.
 
     Args:
-        what: could not be written.
-        place: a path on the disk that it was written to.
-        advice: the end of the sentence.
-        kinds: of errno that are such a refusal.
+        what: description of what is written.
+        place: path on the disk that is written to.
+        advice: last sentence of the message.
+        kinds: errno values to convert.
     Raises:
-        DiskError: in the place of any error that has such an errno, or a cause that has; all others go on their way.
+        DiskError: instead of an error that has, or is caused by one that has, such an errno. Other errors pass
+            unchanged.
     """
     try:
         yield
@@ -173,13 +174,13 @@ def disk_faults_told(what: str, place: Path, advice: str, kinds: Collection[int]
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that may still be written to the disk that a path lies on, or would lie on."""
+    """Return the free bytes on the disk of a path, which need not exist."""
     path = path.absolute()
     return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free
 
 
 def disk_fault(error: BaseException | None, kinds: Collection[int] = DISK_FAULTS) -> str | None:
-    """Return why the operating system refused a write, by the errno of an error or of its causes; None: it did not."""
+    """Return the system's reason for a refused write, from the errno of an error or its causes; None if it is none."""
     while error is not None:
         number = error.errno if isinstance(error, OSError) else None
         if isinstance(error, SafetensorError):
@@ -191,16 +192,16 @@ def disk_fault(error: BaseException | None, kinds: Collection[int] = DISK_FAULTS
 
 
 def _errno_of_rust(error: SafetensorError) -> int | None:
-    """Return the errno that Rust prints as "(os error 28)": safetensors passes on no errno, only this text."""
+    """Return the errno that Rust prints as "(os error 28)": safetensors provides no errno, only this text."""
     found = re.search(r"\(os error (\d+)\)", str(error))
     return int(found[1]) if found else None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write what the user asked for where they said: a file of its own, whatever link lies there.
+    """Write a file at the path that the user gave; a link there is replaced, not followed.
 
     Raises:
-        RunError: it cannot be written there.
+        RunError: the file cannot be written there.
     """
     try:
         write_own(path, whole(text).encode())

@@ -1,4 +1,4 @@
-"""RUN/final of a run of several stages: a link to the model of the last stage that has one."""
+"""RUN/final in a run of several stages: a link to the final model of the last stage that has one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from reasoner.storage.files import HALF_WRITTEN
 
 
 def link_final(root: Path, model: Path) -> Path:
-    """Make RUN/final lead to a model folder within the run, in the place of an older link; returns what leads there.
+    """Make RUN/final a link to a model folder within the run, replacing an older link; return the path to use.
 
-    The link is relative, so that a run can be moved. A folder of that name, and a file system without links, leave the
-    model where it is.
+    The link is relative, so that a run can be moved. If RUN/final is a real folder, or the file system has no links,
+    the model's own path is returned.
 
     Args:
         root: the run folder.
-        model: a model folder below it.
+        model: a model folder within it.
     """
     link, target = root / "final", model.relative_to(root)
     if link.exists() and not link.is_symlink():
@@ -31,7 +31,7 @@ def link_final(root: Path, model: Path) -> Path:
 
 
 def behind_link(path: Path) -> Path:
-    """The stage's model folder, where a path is the link of `link_final`; any other path as it is."""
+    """Follow a link made by `link_final` to the stage's model folder; return any other path unchanged."""
     if path.name == "final" and path.is_symlink():
         target = path.readlink()
         if not target.is_absolute() and len(target.parts) == 2 and target.name == "final":
@@ -40,7 +40,7 @@ def behind_link(path: Path) -> Path:
 
 
 def stage_of_model(model: Path) -> Path | None:
-    """The folder of the stage that wrote a model (its final one, its best, a checkpoint's); None: it is of no run."""
+    """Return the folder of the stage that wrote a model (final, best or checkpoint); None if it belongs to no run."""
     found = behind_link(model)
     return next((parent for parent in list(found.parents)[:3] if _is_run(parent)), None)
 

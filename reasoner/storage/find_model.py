@@ -1,4 +1,4 @@
-"""Finding checkpoints and models in a run folder."""
+"""Search for checkpoints and models in a run folder."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Read = TypeVar("Read")
 
 
 def checkpoint_name(step: int) -> str:
-    """step-000025."""
+    """Return the folder name of a checkpoint, for example step-000025."""
     return f"step-{step:06d}"
 
 
 def step_of(checkpoint: Path) -> int | None:
-    """The step of a checkpoint folder, by its name; None where it is no checkpoint's.
+    """Return the step of a checkpoint folder, from its name; None if it is not a checkpoint's.
 
     Example:
         >>> step_of(Path("step-000025")), step_of(Path("step-000025-backup"))
@@ -30,30 +30,31 @@ def step_of(checkpoint: Path) -> int | None:
 
 
 def list_checkpoints(root: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
+    """List the complete checkpoints, oldest first."""
     found = [(step, folder) for folder in root.glob("step-*") if (step := step_of(folder)) is not None]
     return [folder for _, folder in sorted(found)]
 
 
 def foreign_folders(root: Path) -> list[str]:
-    """Names of what lies among the checkpoints and is none, such as a copy of one."""
+    """Return the names of other entries in the checkpoint folder, for example copies of a checkpoint."""
     return sorted(path.name for path in root.glob("[!.]*") if step_of(path) is None and path.name != "best")
 
 
 def latest_checkpoint(root: Path) -> Path | None:
-    """The newest complete checkpoint, if any."""
+    """Return the newest complete checkpoint; None if there is none."""
     found = list_checkpoints(root)
     return found[-1] if found else None
 
 
 def find_model(path: Path, *, best: bool = False) -> Path:
-    """The model folder of a run, a stage or a checkpoint: final, else the newest checkpoint's; or the best one.
+    """Return the model folder of a run, stage or checkpoint: `final`, else the newest checkpoint's; or the best one.
 
-    Of a stage that goes on after it was finished (with more steps) the newest checkpoint counts, not the final model of
-    before. The checkpoint of a run with adapters holds the adapter alone (`lora.merge_checkpoint` makes a model of it).
+    For a stage that was continued after it had finished (with more steps), the newest checkpoint counts, not the
+    earlier final model. A checkpoint with adapters contains only the adapter (`lora.merge_checkpoint` makes a model of
+    it).
 
     Raises:
-        RunError: there is none.
+        RunError: there is no model.
     """
     stages = [folder for folder in path.glob("[0-9]*-*") if folder.is_dir() and folder.name.partition("-")[0].isdigit()]
     stages.sort(key=lambda folder: int(folder.name.partition("-")[0]))
@@ -79,7 +80,7 @@ def find_model(path: Path, *, best: bool = False) -> Path:
             if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
                 return folder
     what = "best model (evaluate with eval.every to have one)" if best else "model"
-    raise RunError(f"{path} must hold a {what}; it has none. Give a run folder or a checkpoint.")
+    raise RunError(f"{path} must contain a {what}; it has none. Give a run folder or a checkpoint.")
 
 
 def _goes_on(stage: Path) -> bool:
@@ -89,14 +90,15 @@ def _goes_on(stage: Path) -> bool:
 def read_model(
     path: Path, read: Callable[[Path], Read], *, best: bool = False, unchanged: bool = False
 ) -> tuple[Path, Read]:
-    """The model folder that `find_model` finds, and what `read` makes of it.
+    """Find a model folder with `find_model`, call `read` on it, and return both.
 
-    It is called again, with the newest one, where it failed and a run that goes on had removed that folder meanwhile.
+    If `read` fails because an active run removed the folder meanwhile, it is called again with the newest one.
 
     Args:
-        path, best: as of `find_model`.
-        read: of the folder.
-        unchanged: call it again, too, where the folder was replaced by another without an error: a copy may be mixed.
+        path, best: as in `find_model`.
+        read: function of the folder.
+        unchanged: True also repeats the call if the folder was replaced without an error, because a copy could be
+            mixed.
     Raises:
         RunError: there is no model.
     """

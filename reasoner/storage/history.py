@@ -1,4 +1,4 @@
-"""A run's records in memory, as the rules of `explain` and the report read them."""
+"""Records of a run in memory, for the rules of `explain` and for the report."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _mask(value: object) -> object:
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """One rollout: a line of rollouts.jsonl, and of updates.jsonl where it has one there."""
+    """One rollout: a line of rollouts.jsonl, with the matching line of updates.jsonl if there is one."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
     step: int
@@ -57,7 +57,7 @@ class Row:
     task: str = ""
     difficulty: float | None = None
     prompt: str = ""
-    """As the model saw it."""
+    """Prompt as the model saw it."""
     without_marks: Annotated[str | None, Field(validation_alias="question")] = None
     completion: str
     reference: JsonValue = None
@@ -66,7 +66,7 @@ class Row:
     info: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
     outcome: Annotated[str, AfterValidator(lambda text: str(Outcome(text))), _of_verdict("outcome")]
     reward: float | None = None
-    """Shaping included; None: ungraded."""
+    """Reward including shaping; None: ungraded."""
     verdict_reward: Annotated[float | None, _of_verdict("reward")]
     answer: Annotated[str | None, _of_verdict("answer")] = None
     detail: Annotated[Mapping[str, JsonValue], _of_verdict("detail")] = field(default_factory=dict[str, JsonValue])
@@ -74,16 +74,16 @@ class Row:
     shaping: float = 0.0
     components: Mapping[str, float] = field(default_factory=dict[str, float])
     weights: Annotated[Mapping[str, float], _of_verdict("weights")] = field(default_factory=dict[str, float])
-    """Of the components whose weighted sum is the verdict's reward; empty where it is no such sum."""
+    """Weights of the components whose weighted sum is the verdict's reward; empty if it is not such a sum."""
     decided_by: Annotated[str | None, _of_verdict("decided_by")] = None
-    """The component that decides whether the answer is right; None: the reward itself does."""
+    """Component that decides if the answer is correct; None: the reward itself decides."""
     tokens: int
     finish_reason: str
     policy_version: int = 0
     logprobs: Annotated[Floats, Field(validation_alias="rollout_logprobs")] = field(default_factory=_no_floats)
-    """[T] the engine's."""
+    """[T] log-probabilities of the engine."""
     mask: Annotated[NDArray[np.bool_] | None, Field(validation_alias="loss_mask"), BeforeValidator(_mask)] = None
-    """[T] trained tokens; None: all."""
+    """[T] True for trained tokens; None: all are trained."""
     turns: list[dict[str, JsonValue]] | None = None
     """Turns of a rollout with an environment; None: one turn."""
     token_ids: Ids = field(default_factory=_no_ids)
@@ -91,16 +91,16 @@ class Row:
     advantage: float | None = None
     dropped: str | None = None
     trainer: Floats | None = None
-    """[T] the trainer's log-probabilities at the start of the step's update, where it was in it."""
+    """[T] log-probabilities of the trainer at the start of the step; None if the row was not in the update."""
 
     @property
     def question(self) -> str:
-        """The prompt as the verifier saw it: without chat marks."""
+        """Prompt as the verifier saw it, without chat markup."""
         return self.without_marks or self.prompt
 
     @property
     def reason(self) -> str:
-        """The verdict's reason."""
+        """Reason given in the verdict."""
         return str(self.detail.get("reason", ""))
 
     @property
@@ -116,32 +116,32 @@ class Row:
 
     @property
     def truncated(self) -> bool:
-        """True if the token limit ended the completion."""
+        """True if the completion reached the token limit."""
         return self.finish_reason == "length"
 
     @property
     def mark(self) -> float | None:
-        """How right the answer is, whatever else the reward counts: see `verifiers.mark_of`."""
+        """Correctness of the answer, without other parts of the reward: see `verifiers.mark_of`."""
         return mark_of(Outcome(self.outcome), self.components.get(self.decided_by or "", self.verdict_reward))
 
     @property
     def quality(self) -> float | None:
-        """The mark, or the verdict's reward where nothing says right or wrong; None: ungraded."""
+        """The mark, or the verdict's reward if nothing decides correctness; None: ungraded."""
         return self.verdict_reward if self.mark is None else self.mark
 
     @property
     def right(self) -> bool:
-        """True if the answer is right, whatever else the reward counts; a learned reward says nothing of it."""
+        """True if the verdict is correct, whatever else the reward includes. Always False for a learned reward."""
         return self.outcome == Outcome.CORRECT
 
     @property
     def decider(self) -> tuple[str, Mapping[str, JsonValue]]:
-        """The verifier, with its options, that says whether the answer is right: a part of a composed one."""
+        """Verifier and options that decide if the answer is correct: one part of a composed verifier."""
         return part_at(self.decided_by or "", self.verifier, self.verifier_options)
 
     @property
     def place(self) -> tuple[int, int, int]:
-        """(step, group, sample)."""
+        """Position of the rollout: (step, group, sample)."""
         return self.step, self.group, self.sample
 
 
@@ -149,41 +149,41 @@ _ROW = TypeAdapter(Row)
 
 
 def row_of(record: Mapping[str, object]) -> Row:
-    """Check a line of rollouts.jsonl and return its rollout."""
+    """Validate a line of rollouts.jsonl and return its rollout."""
     return _ROW.validate_python(record)
 
 
 class EvalSet(BaseModel):
-    """One of several evaluation sets, as far as it is read here."""
+    """One of several evaluation sets; only the fields used here."""
 
     problems: int
 
 
 class EvalRecord(BaseModel):
-    """A line of evals.jsonl, as far as it is read here: answers to problems, or a loss on given rows."""
+    """A line of evals.jsonl, with the fields used here: results on problems, or a loss on given rows."""
 
     step: int
     problems: int | None = None
     rows: int | None = None
     pairs: int | None = None
     metrics: dict[str, tuple[float, float, float]] = {}
-    """(value, low, high) by name; of several sets by `SET/NAME` and `pooled/NAME`."""
+    """(value, low, high) by name; with several sets, by `SET/NAME` and `pooled/NAME`."""
     sets: dict[str, EvalSet] = {}
-    """Empty where there is one set."""
+    """Evaluation sets by name; empty if there is only one."""
     loss: float | None = None
     perplexity: float | None = None
     calibration_error: float | None = None
     disagreement: float | None = None
 
     def count_behind(self, name: str) -> int | None:
-        """The problems, rows or pairs that a metric is the mean of."""
+        """Return the number of problems, rows or pairs that a metric averages over; None if it is not recorded."""
         of_set = next((part.problems for label, part in self.sets.items() if name.startswith(f"{label}/")), None)
         counts = (of_set, self.problems, self.rows, self.pairs)
         return next((count for count in counts if count is not None), None)
 
 
 class AlarmPlace(BaseModel):
-    """A rollout behind an alarm."""
+    """A rollout recorded with an alarm."""
 
     group: int
     sample: int
@@ -212,7 +212,7 @@ class UpdateRecord(BaseModel):
 
 @dataclass
 class History:
-    """One stage: its config, its curves, its rollouts."""
+    """Records of one stage: config, metrics, rollouts, evaluations."""
 
     config: StageConfig
     folder: Path | None = None
@@ -223,18 +223,18 @@ class History:
     alarms: list[AlarmRecord] = field(default_factory=list[AlarmRecord])
     environment: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     failure: Mapping[str, JSON] | None = None
-    """What stopped the run, where something did."""
+    """Cause of the run's failure; None if it did not fail."""
     before: StageConfig | None = None
-    """Config of the stage or run that the model came from, where it lies on this disk."""
+    """Config of the stage or run that wrote the start model; None if it is not on this disk."""
     complete: bool = False
 
     def series(self, name: str) -> NDArray[np.float64]:
-        """A metric over the steps that have it, without nulls."""
+        """Return the values of a metric over the steps that have it, without nulls."""
         values = [row[name] for row in self.metrics if row.get(name) is not None]
         return np.asarray(values, dtype=np.float64)
 
     def steps_of(self, name: str) -> list[int]:
-        """The steps of `series`."""
+        """Return the steps of the values in `series`."""
         return [int(row["step"] or 0) for row in self.metrics if row.get(name) is not None]
 
     @cached_property
@@ -247,7 +247,7 @@ class History:
 
     @cached_property
     def groups(self) -> list[list[Row]]:
-        """Rollouts of one problem in one step, in the order they were sampled."""
+        """Groups of rollouts of one problem in one step, each in sampling order."""
         found: dict[tuple[int, int], list[Row]] = {}
         for row in self.rows:
             found.setdefault((row.step, row.group), []).append(row)
@@ -264,7 +264,7 @@ class History:
         return sorted(self.by_step)
 
     def trained_tokens(self, rows: Sequence[Row]) -> tuple[Floats, Floats]:
-        """(engine's, trainer's) log-probabilities of the trained tokens of those rows that were in an update."""
+        """Return (engine's, trainer's) log-probabilities of the trained tokens, for rows that were in an update."""
         engine: list[Floats] = []
         trainer: list[Floats] = []
         for row in rows:
@@ -278,7 +278,7 @@ class History:
 
 
 def read_history(folder: Path) -> History:
-    """One stage's folder.
+    """Read one stage's run folder.
 
     Raises:
         RunError: it is not a run folder.
@@ -300,7 +300,7 @@ def read_history(folder: Path) -> History:
 
 
 def attach_updates(rows: Sequence[Row], updates: Iterable[UpdateRecord]) -> None:
-    """Put advantages, trainer log-probabilities and reasons for leaving onto their rollouts."""
+    """Add advantages, trainer log-probabilities and reasons for being left out to the rollouts."""
     at = {row.place: row for row in rows}
     for update in updates:
         row = at.get((update.step, update.group, update.sample))
@@ -311,10 +311,10 @@ def attach_updates(rows: Sequence[Row], updates: Iterable[UpdateRecord]) -> None
 
 
 def stage_folders(run: Path) -> list[Path]:
-    """The folders of a run's stages in order: the run itself where it has only one.
+    """Return the folders of a run's stages in order; the run folder itself if it has only one stage.
 
     Raises:
-        RunError: there is no stage.
+        RunError: the folder contains no stage.
     """
     stages = sorted((p.parent for p in run.glob("[0-9]*-*/config.yaml")), key=lambda p: int(p.name.partition("-")[0]))
     if (run / "config.yaml").is_file():
@@ -325,7 +325,7 @@ def stage_folders(run: Path) -> list[Path]:
 
 
 def metrics_of(record: Mapping[str, JSON]) -> Mapping[str, float | None]:
-    """Check a line of metrics.jsonl: a step and its metrics."""
+    """Validate a line of metrics.jsonl, and return its step and metrics."""
     found: dict[str, float | None] = {}
     for name, value in {"step": None, **record}.items():
         if not isinstance(value, int | float) and (name == "step" or value is not None):
@@ -335,12 +335,12 @@ def metrics_of(record: Mapping[str, JSON]) -> Mapping[str, float | None]:
 
 
 def lines(path: Path, *, like: Callable[[dict[str, JSON]], Line]) -> Iterator[Line]:
-    """Yield the JSON lines of a file that may still be written to, each as `like` makes it.
+    """Yield the JSON lines of a file, each converted by `like`. The file may still be written to.
 
-    A half-written last line is left out.
+    An incomplete last line is skipped.
 
     Raises:
-        RunError: another line is not one that a run writes; names it.
+        RunError: a line is not valid JSON or `like` rejects it; the message gives its number.
     """
     number = 0
     try:
@@ -351,18 +351,18 @@ def lines(path: Path, *, like: Callable[[dict[str, JSON]], Line]) -> Iterator[Li
             number = error.line
         reason = faults(error) if isinstance(error, ValidationError) else getattr(error, "reason", error)
         raise RunError(
-            f"{path} line {number} is no line that a run writes ({reason}). Restore the file, or take the line out."
+            f"{path} line {number} is not a valid record ({reason}). Restore the file, or remove the line."
         ) from error
 
 
 MAX_FILE_BYTES = 16 << 20
-"""Of a file beside the records."""
+"""Largest size of a file next to the records that is read."""
 
 
 def _json(path: Path) -> dict[str, JSON]:
-    """A file that a run writes beside its records; nothing where it is not there, or damaged."""
+    """Read a JSON object that a run writes next to its records; empty if the file is missing or damaged."""
     try:
-        if not path.is_file():  # a pipe or a device has no end
+        if not path.is_file():  # reading a pipe or a device might never end
             return {}
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
@@ -373,7 +373,10 @@ def _json(path: Path) -> dict[str, JSON]:
 
 
 def config_before(config: StageConfig) -> StageConfig | None:
-    """Config of the run whose model this one starts from: beside `final/` or above `checkpoints/step-N/model`."""
+    """Return the config of the run or stage whose model this one starts from; None if it is not found.
+
+    The model may be its `final/` or in `checkpoints/step-N/model`.
+    """
     if config.model.path is None:
         return None
     path = Path(config.model.path)

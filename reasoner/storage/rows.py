@@ -1,4 +1,4 @@
-"""Lines of the record files: rollouts and updates."""
+"""Conversion of rollouts and updates to lines of the record files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from verifiers import JSON
 
 
 def rollout_row(group: RolloutGroup, index: int) -> list[dict[str, JSON]]:
-    """The lines of one group in rollouts.jsonl."""
+    """Return the lines of one group for rollouts.jsonl. `index` is the group's number in its step."""
     problem = group.problem
     return [
         {
@@ -38,7 +38,7 @@ def rollout_row(group: RolloutGroup, index: int) -> list[dict[str, JSON]]:
 
 
 def completion_row(completion: Completion) -> dict[str, JSON]:
-    """The completion's part of a line."""
+    """Return the fields of a line that describe the completion."""
     return {
         "completion": completion.text,
         "tokens": completion.policy_tokens,
@@ -52,18 +52,18 @@ def completion_row(completion: Completion) -> dict[str, JSON]:
 
 
 class RowMetrics(NamedTuple):
-    """What an update computed for one rollout."""
+    """Results of an update for one rollout."""
 
     group: int
     rollout: Rollout
     advantage: float
-    """Of its first token."""
+    """Advantage of the first token."""
     trainer_logprobs: list[float] | None
-    """[T] of the policy before the update; None if not measured."""
+    """[T] log-probabilities of the policy before the update; None if not measured."""
 
 
 def update_rows(step: int, rows: Sequence[RowMetrics], dropped: Sequence[Dropped]) -> list[dict[str, JSON]]:
-    """Lines of updates.jsonl: advantage and log-probabilities of every rollout of the update, or why it left."""
+    """Return the lines of updates.jsonl: advantage and log-probabilities of each rollout, or why it was left out."""
     found: list[tuple[int, int, dict[str, JSON]]] = []
     for row in rows:
         logprobs: JSON = None if row.trainer_logprobs is None else [*row.trainer_logprobs]

@@ -1,18 +1,18 @@
-"""The run folder: config, environment, metrics, every rollout, checkpoints, the final model.
+"""Run folder: config, environment, metrics, all rollouts, checkpoints, final model.
 
-RUN/config.yaml        the resolved stage
+RUN/config.yaml        config of the stage with all defaults
 RUN/environment.json   versions, device, command
-RUN/metrics.jsonl      one line a step; keys under time/, throughput/ and memory/ are measurements of the machine
-RUN/rollouts.jsonl     one line a rollout, written before anything is filtered
-RUN/updates.jsonl      one line a rollout: its advantage, or why it was left out of the update
-RUN/alarms.jsonl       one line an alarm of the watch for reward hacking, with the completions behind it
-RUN/evals.jsonl        one line an evaluation; RUN/eval_rollouts.jsonl its completions
+RUN/metrics.jsonl      one line per step; keys under time/, throughput/ and memory/ depend on the machine
+RUN/rollouts.jsonl     one line per rollout, written before anything is filtered
+RUN/updates.jsonl      one line per rollout: its advantage, or why it was left out of the update
+RUN/alarms.jsonl       one line per alarm of the reward-hacking monitor, with example completions
+RUN/evals.jsonl        one line per evaluation; their completions are in RUN/eval_rollouts.jsonl
 RUN/tensorboard/       the same numbers as metrics.jsonl
 RUN/checkpoints/       step-000025/ ..., best/
 RUN/final/             a plain Hugging Face model folder
-RUN/failed.json        what stopped the run, where an error did
+RUN/failed.json        the error that stopped the run, if there was one
 RUN/done.json          written last
-RUN/run.lock           who writes the run, while it goes on
+RUN/run.lock           process that writes the run, while it is active
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Protocol
 from reasoner.config.load import dump
 from reasoner.config.stage import StageConfig
 from reasoner.records import RolloutGroup
-from reasoner.storage.files import DiskError, RunError, disk_faults_told, write_atomic
+from reasoner.storage.files import DiskError, RunError, as_disk_error, write_atomic
 from reasoner.storage.rows import rollout_row
 from verifiers import JSON
 from verifiers.jsonl import json_line
@@ -46,45 +46,49 @@ RECORD_FILES = (
 
 
 class Tracker(Protocol):
-    """Receives the metrics of every step, and the figures of every evaluation under eval/."""
+    """Receiver of the metrics of every step, and of every evaluation's metrics under eval/."""
 
     name: str
-    """As the config names it."""
+    """Name as in the config."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take one step's metrics."""
+        """Write one step's metrics."""
 
     def close(self) -> None:
-        """End the run."""
+        """Finish the run."""
 
 
 class RunFolder:
-    """Appends records; a checkpoint remembers how long each file was, and resuming cuts them back to that."""
+    """Writer of a run's records. A checkpoint stores the length of each file, and resuming truncates them to it."""
 
     def __init__(self, path: Path, config: StageConfig, *, writes: bool = True) -> None:
-        """`writes` False: in a process that leaves the writing to another one."""
+        """Create the folder. `writes` False: a process that leaves all writing to the main process.
+
+        Raises:
+            RunError: the folder cannot be created.
+        """
         self.path = path
         self.config = config
         self._writes = writes
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"output {path} cannot be made: {error.strerror}. Set output to a folder.") from error
+            raise RunError(f"output {path} cannot be created: {error.strerror}. Set output to a folder.") from error
         self._files: dict[str, FileIO] = {}
         self.trackers: Sequence[Tracker] = ()
-        """Given every line of metrics; closed with the folder."""
+        """Trackers that receive all metrics; closed with the folder."""
         self.listener: Callable[[str, Sequence[Mapping[str, JSON]]], None] | None = None
-        """Hears of every line: (file, rows)."""
+        """Function called with (file, rows) for all rows written."""
 
     def begin(self, *, offsets: Mapping[str, int], environment: Mapping[str, object]) -> None:
-        """Write config and environment, and cut the records back to a checkpoint (all zero at the start).
+        """Write config and environment, and truncate the records to a checkpoint's lengths (0 for a new run).
 
         Raises:
             RunError: a record is shorter than it was at the checkpoint.
         """
         if not self._writes:
             return
-        (self.path / "done.json").unlink(missing_ok=True)  # a finished run that is given more steps
+        (self.path / "done.json").unlink(missing_ok=True)  # a finished run may be continued with more steps
         write_atomic(self.path / "config.yaml", dump(self.config).encode())
         write_atomic(self.path / "environment.json", json.dumps(environment, indent=1).encode())
         for name in RECORD_FILES:
@@ -92,14 +96,14 @@ class RunFolder:
             held, kept = file.tell(), offsets.get(name, 0)
             if held < kept:
                 raise RunError(
-                    f"{self.path / name} must hold the {kept} bytes that it had at the checkpoint; it has {held}."
-                    " Restore it, or begin a new run from the checkpoint's model."
+                    f"{self.path / name} must have at least the {kept} bytes that it had at the checkpoint; it has"
+                    f" {held}. Restore it, or start a new run from the checkpoint's model."
                 )
             file.truncate(kept)
-            file.seek(0, os.SEEK_END)  # truncate leaves the position, which offsets() reads, where it was
+            file.seek(0, os.SEEK_END)  # truncate does not move the position, which offsets() reads
 
     def append(self, name: str, rows: Sequence[Mapping[str, JSON]]) -> None:
-        """Append rows to a record file and hand them to the operating system.
+        """Append rows to a record file and pass them to the operating system.
 
         Raises:
             DiskError: the disk is full.
@@ -107,51 +111,51 @@ class RunFolder:
         if not self._writes:
             return
         content = b"".join(json_line(row).encode() + b"\n" for row in rows)
-        with self._told(self.path / name):
+        with self._as_disk_error(self.path / name):
             while content:
                 content = content[self._files[name].write(content) :]
         if self.listener is not None:
             self.listener(name, rows)
 
     def write_rollouts(self, groups: Sequence[RolloutGroup], *, first_group: int = 0) -> None:
-        """One line per rollout of a step, in group and sample order."""
+        """Write one line per rollout of a step, in group and sample order."""
         rows = [rollout_row(group, index) for index, group in enumerate(groups, first_group)]
         self.append("rollouts.jsonl", [row for group_rows in rows for row in group_rows])
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One line of metrics, also to every tracker. Non-finite numbers are written as null."""
+        """Write one line of metrics, and pass them to every tracker. Non-finite numbers are written as null."""
         row: dict[str, JSON] = {"step": step}
         row.update({k: v if v == v and abs(v) != float("inf") else None for k, v in metrics.items()})
         self.append("metrics.jsonl", [row])
         self.track(step, metrics)
 
     def track(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Give numbers to every tracker alone."""
+        """Pass metrics to the trackers only."""
         for tracker in self.trackers:
-            with self._told(f"metrics for {tracker.name}"):
+            with self._as_disk_error(f"metrics for {tracker.name}"):
                 tracker.write(step, metrics)
 
     def offsets(self) -> dict[str, int]:
-        """Bytes of each record file, after forcing them to disk."""
+        """Flush the record files to disk, and return the size of each in bytes."""
         for name, file in self._files.items():
-            with self._told(self.path / name):
+            with self._as_disk_error(self.path / name):
                 os.fsync(file.fileno())
         return {name: file.tell() for name, file in self._files.items()}
 
     def finish(self, summary: Mapping[str, JSON]) -> None:
-        """Mark the stage as complete; the last thing a stage writes."""
+        """Mark the stage as complete. This is the last write of a stage."""
         if self._writes:
             write_atomic(self.path / "done.json", json.dumps(summary, indent=1).encode())
 
-    def _told(self, what: Path | str) -> AbstractContextManager[None]:
-        return disk_faults_told(str(what), self.path, "Free disk space, then go on with --resume.")
+    def _as_disk_error(self, what: Path | str) -> AbstractContextManager[None]:
+        return as_disk_error(str(what), self.path, "Free disk space, then continue with --resume.")
 
     def close(self) -> None:
-        """Close every file; where a tracker has no room for its last numbers, metrics.jsonl has them."""
+        """Close all files and trackers. A full disk is ignored for a tracker: metrics.jsonl has its last numbers."""
         for file in self._files.values():
             file.close()
         self._files.clear()
-        for tracker in reversed(self.trackers):  # each gives back what it found when it was opened
-            with suppress(DiskError), self._told("metrics"):
+        for tracker in reversed(self.trackers):  # each restores the global state it found when it was opened
+            with suppress(DiskError), self._as_disk_error("metrics"):
                 tracker.close()
         self.trackers = ()

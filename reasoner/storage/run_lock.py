@@ -1,4 +1,4 @@
-"""One run, one writer: who writes a run folder, and how a second one is kept out."""
+"""Lock of a run folder: only one process may write a run."""
 
 from __future__ import annotations
 
@@ -15,51 +15,52 @@ LOCK_FILE = "run.lock"
 
 
 def launched_rank() -> int:
-    """This process's place as torchrun or accelerate named it, before the processes have joined."""
+    """Return this process's rank as set by torchrun or accelerate, known before the processes are connected."""
     return int(os.environ.get("RANK", "0"))
 
 
 class RunLock(WriterLock):
-    """The lock of a run folder, held until it is released or the process dies."""
+    """Lock of a run folder, kept until it is released or the process dies."""
 
     @classmethod
     def take(cls, folder: Path) -> Self:
-        """Lock a folder, which is made where it is not there yet; a lock whose process died is taken over.
+        """Lock a folder, creating it if missing. A lock whose process has died is taken over.
 
         Raises:
-            RunError: another process writes there, or one on another host did not release it; says what to do.
+            RunError: another process writes there, or one on another host has not released its lock; the message says
+                what to do.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"output {folder} cannot be made: {error.strerror}. Set output to a folder.") from error
+            raise RunError(f"output {folder} cannot be created: {error.strerror}. Set output to a folder.") from error
         file = folder / LOCK_FILE
         try:
             return cls.hold(file)
         except OSError as error:
             raise RunError(f"{file} cannot be written: {error.strerror}. Set output to another folder.") from error
         except Held as held:
-            raise RunError(_told(folder, file, held)) from held
+            raise RunError(_locked_message(folder, file, held)) from held
 
 
-def _told(folder: Path, file: Path, held: Held) -> str:
+def _locked_message(folder: Path, file: Path, held: Held) -> str:
     if not held.seen:
         return (
-            f"{folder} is locked by {held}, which cannot be seen from here. If that run no longer goes on, remove"
-            f" {file}; otherwise wait for it, or pass output=... for a new run."
+            f"{folder} is locked by {held}, which cannot be checked from this machine. If that run is no longer active,"
+            f" remove {file}; otherwise wait for it, or pass output=... for a new run."
         )
     return (
-        f"{folder} is being written by {held}: one run has one writer. Wait for it, or stop it (Ctrl-C; it leaves a"
-        " checkpoint) and pass --resume; or pass output=... for a new run."
+        f"{folder} is being written by {held}: a run can have only one writer. Wait for it, or stop it (Ctrl-C; it"
+        " writes a checkpoint) and pass --resume; or pass output=... for a new run."
     )
 
 
 @contextmanager
 def locked(folder: Path) -> Generator[None]:
-    """Hold the lock of a run folder inside.
+    """Lock a run folder until the block ends.
 
     Raises:
-        RunError: as of `RunLock.take`.
+        RunError: as in `RunLock.take`.
     """
     lock = RunLock.take(folder)
     try:

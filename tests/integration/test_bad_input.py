@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_says_which_and_the_one_before_it_goes_on(tmp_path:
     for name in ("progress.json", "training.pt"):
         whole = (last / name).read_bytes()
         (last / name).write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(CheckpointError, match=rf"{last} cannot be read .* Remove that folder, then go on"):
+        with pytest.raises(CheckpointError, match=rf"{last} cannot be read .* Remove that folder, then continue"):
             run_pipeline(load_config(config), resume=True)
         (last / name).write_bytes(whole)
     model = last / "model" / "model.safetensors"
@@ -161,7 +161,7 @@ def test_other_data_than_the_run_began_with_is_refused_on_resume(method: str, tm
     before = (folder / "metrics.jsonl").read_bytes()
     (folder / "done.json").unlink()
     file.write_text(file.read_text().replace('"7+1?', '"7 + 1 =?'))
-    with pytest.raises(ConfigError, match=r"must be what they were when the run began: \d+ rows, .* now\. Restore"):
+    with pytest.raises(ConfigError, match=r"must be the same as at the start of the run: \d+ rows, .* now\. Restore"):
         run_pipeline(load_config(config, ["steps=3"]), resume=True)
     assert (folder / "metrics.jsonl").read_bytes() == before
     file.write_text(file.read_text().replace('"7 + 1 =?', '"7+1?'))

@@ -306,7 +306,7 @@ def test_vllm_refuses_heads_that_its_cpu_kernels_lack() -> None:
     from reasoner.engine.vllm_internals import check_head_size
 
     check_head_size(64)
-    with pytest.raises(EngineError, match=r"heads of size 32, .* are of 16. Set engine.name=hf"):
+    with pytest.raises(EngineError, match=r"head sizes 32, .* this model has 16. Set engine.name=hf"):
         check_head_size(16)
 
 

@@ -91,10 +91,9 @@ def test_a_finished_run_goes_on_as_one_that_had_more_steps_from_the_start(
     capsys.readouterr()
     for steps in ("steps=8", "steps=4"):
         train(config, steps, resume=True)
-        said = capsys.readouterr().out
-        assert (
-            said == f"{run} is finished after 8 steps: nothing to do; pass steps=16 (or any number above 8) to go on\n"
-        )
+        finished = f"{run} is finished after 8 steps"
+        advice = "pass steps=16 (or any number above 8) to continue"
+        assert capsys.readouterr().out == f"{finished}: nothing to do; {advice}\n"
     assert [row["step"] for row in records(run, "metrics.jsonl")] == [*range(1, 9)]
 
 
@@ -107,7 +106,7 @@ def test_the_rate_follows_one_plan_to_the_new_end_and_its_jump_is_said(
     assert rates(run) == pytest.approx({1: 5e-4, 2: 1e-3, 3: 1e-3, 4: 5e-4})
     capsys.readouterr()
     train(config, "steps=8", resume=True)
-    assert "the learning rate jumps: 0.0005 at step 4, " in capsys.readouterr().out
+    assert "the learning rate jumps: from 0.0005 at step 4 of " in capsys.readouterr().out
     assert {step: rate for step, rate in rates(run).items() if step > 4} == pytest.approx(
         {5: 1e-3 * 4 / 6, 6: 1e-3 * 3 / 6, 7: 1e-3 * 2 / 6, 8: 1e-3 / 6}
     )
@@ -163,7 +162,7 @@ def test_a_stage_that_others_began_from_is_not_given_more_steps(
     assert command(f"reasoner train {config}") == 0
     capsys.readouterr()
     assert command(f"reasoner train {config} stages.0.steps=4 --resume") == 2
-    assert "stage 1 has begun from its model" in capsys.readouterr().err
+    assert "stage 1 has already started from its model" in capsys.readouterr().err
     assert command(f"reasoner train {config} stages.1.steps=3 --resume") == 0
     assert len(records(tmp_path / "run" / "1-grpo", "metrics.jsonl")) == 3
 

@@ -112,7 +112,7 @@ def test_an_evaluation_that_is_killed_goes_on_with_what_is_not_finished(
     kept = {path: path.read_bytes() for path in (out / "gsm8k").iterdir()}
     times = {path: path.stat().st_mtime_ns for path in kept}
     said, _ = evaluate(*asked)
-    assert f"gsm8k: finished before, kept from {out / 'gsm8k'}" in said
+    assert f"gsm8k: already finished, result kept from {out / 'gsm8k'}" in said
     assert {path: path.stat().st_mtime_ns for path in kept} == times
     evaluate(*asked[:-6], "--output", str(tmp_path / "whole"), *asked[-4:])
     whole, resumed = (json.loads((folder / "suites.json").read_text()) for folder in (tmp_path / "whole", out))
@@ -131,7 +131,7 @@ def test_a_small_context_bounds_the_completions_and_is_recorded(tiny: Path, data
     tokens = found["settings"]["max_tokens"]
     assert 512 <= tokens < 1024
     assert {"setting": "max_tokens", "definition": 2048, "here": tokens} in found["deviations"]
-    assert f"completions end after {tokens} tokens, not 2048: the model's context holds 1024" in said
+    assert f"completions end after {tokens} tokens, not 2048: the model's context is 1024" in said
 
 
 def test_a_run_is_told_how_much_of_a_suite_it_was_trained_on(data: list[str], tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_run_is_told_how_much_of_a_suite_it_was_trained_on(data: list[str], tm
     run_pipeline(load_config(str(tmp_path / "config.yaml")), resume=False)
     asked = [str(tmp_path / "run"), "--suite", "gsm8k", *named(data, "gsm8k"), "--max-tokens", "8"]
     said, _ = evaluate(*asked, "--output", str(tmp_path / "out"))
-    assert "gsm8k: 2 of 4 questions stand, whole or for the most part, in the 4 training problems" in said
+    assert "gsm8k: 2 of 4 questions appear, completely or mostly, in the 4 training problems" in said
     found = json.loads((tmp_path / "out" / "suites.json").read_text())["suites"]["gsm8k"]
     assert (found["overlap"]["found"], found["overlap"]["training_problems"]) == (2, 4)
     prompts = {each["setting"]: each["here"] for each in found["deviations"]}
@@ -168,7 +168,7 @@ def test_a_suite_that_could_not_be_graded_is_not_finished(
         _, said = evaluate(*asked, code=1)
     assert "4 of 4 rollouts (100%) could not be graded" in said
     assert f"They are in {tmp_path / 'gsm8k' / 'eval_rollouts.jsonl'}" in said
-    assert "suite gsm8k is not kept as finished" in said
+    assert "suite gsm8k is not stored as finished" in said
     assert not (tmp_path / "gsm8k" / "result.json").exists()
     evaluate(*asked)
     assert (tmp_path / "gsm8k" / "result.json").exists()

@@ -60,7 +60,7 @@ def test_above_the_share_the_run_stops_with_the_cause(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "could not be graded, above grading.max_ungraded_share=20%" in done.stderr
     assert "this one is too much for me" in done.stderr
-    assert "Mend the verifier, then --resume" in done.stderr
+    assert "Fix the verifier, then --resume" in done.stderr
     assert len(lines(tmp_path / "run" / "rollouts.jsonl")) == 64  # what was seen is on disk
     more = reasoner("train", str(config), "--resume", "grading.max_ungraded_share=0.9")
     assert more.returncode == 0, more.stderr[-2000:]

@@ -102,4 +102,4 @@ def test_a_folder_with_code_is_loaded_without_it_or_refused(tmp_path: Path, know
     told = {name: line for line in done.stdout.splitlines() for name in LOADERS if line.startswith(f"refused {name}:")}
     assert told.keys() == LOADERS.keys(), done.stderr
     if not known:
-        assert all("Python code of its own, which is never run" in told[name] for name in ("model", "config"))
+        assert all("its own Python code, which is never run" in told[name] for name in ("model", "config"))

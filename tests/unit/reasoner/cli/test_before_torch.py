@@ -31,7 +31,7 @@ WRONG = {
     "chat here/mine2": "Did you mean 'mine'?",
     "serve here/unlike": "there is no run here/unlike. Runs of here: mine, other.",
     "eval org/name --task arithmetc": "Did you mean 'arithmetic'",
-    "export gone out": "must hold a model",
+    "export gone out": "must contain a model",
     "export . taken": "exists already",
     "export . out --dtype float3": "Did you mean 'float32'",
 }

@@ -26,7 +26,7 @@ WRONG = {
     "verifiers serve --token-file gone": "does not exist",
     "sandbox run program.py --cpu -1": "Invalid value for '--cpu'",
     "label half.jsonl.gz --summary": "half.jsonl.gz cannot be read: Compressed file ended",
-    "export . exported": "must hold a model; it has none",
+    "export . exported": "must contain a model; it has none",
     "train deep.yaml --dry-run": "must be YAML",
     "train surrogate.yaml --dry-run": r"holds '\ud800', half of a surrogate pair",
     "tasks show arithmetic -o digits=x": "option 'digits'",

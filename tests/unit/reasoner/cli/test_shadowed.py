@@ -41,7 +41,7 @@ def test_a_package_that_another_one_overwrote_and_took_along_is_told(
     left.submodule_search_locations = [str(site / "verifiers")]
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: left if name == "verifiers" else real(name))
-    assert "another package is installed under the name 'verifiers'" in str(foreign_package())
+    assert "another package is installed as 'verifiers'" in str(foreign_package())
     (site / "reasoner").mkdir()
     (site / "reasoner" / "shadowed.py").touch()
     said = str(foreign_package())
@@ -53,7 +53,7 @@ def test_a_package_that_another_one_overwrote_and_took_along_is_told(
     ("place", "says"),
     [
         ("lib", "leads to"),
-        ("lib/site-packages", "another package is installed under the name 'verifiers'"),
+        ("lib/site-packages", "another package is installed as 'verifiers'"),
     ],
 )
 def test_another_package_that_comes_first_is_told(place: str, says: str, tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_another_package_is_told_to_a_program_that_runs_or_reads_a_run(name: str
     done = started(tmp_path, path=[other.parents[1], ROOT], arguments=["-c", used])
     assert done.returncode == 1
     said = done.stderr.splitlines()[-1]
-    assert said.startswith(f"ImportError: another package is installed under the name {name!r} ({other})")
-    assert said.endswith("Keep the two in environments of their own.")
+    assert said.startswith(f"ImportError: another package is installed as {name!r} ({other})")
+    assert said.endswith("Install the two in separate environments.")
     assert "During handling" not in done.stderr
 
 

@@ -74,7 +74,7 @@ def test_who_is_refused(gate: Gate, method: str, path: str, headers: list[tuple[
 
 def test_no_server_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
-    with pytest.raises(RuntimeError, match="must hold the key"):
+    with pytest.raises(RuntimeError, match="must be set to the key"):
         Gate(None)  # pyright: ignore[reportArgumentType]
     command = [sys.executable, "-m", "reasoner.engine.serve", "--model", "nothing"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -85,7 +85,7 @@ def test_every_request_carries_the_key(served: Server) -> None:
     given = Server(served.url, seconds=0.5, key="another")
     given.post("/x")
     assert Answers.keys == {f"Bearer {engine_key()}", "Bearer another"}
-    with pytest.raises(EngineError, match=r"must know our key. Give it and the trainer the same REASONER_ENGINE_KEY"):
+    with pytest.raises(EngineError, match=r"did not accept our key. Set the same REASONER_ENGINE_KEY"):
         given.post("/401")
     given.stop()
 

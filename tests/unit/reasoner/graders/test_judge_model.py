@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_a_fault_and_what_is_no_option_is_refused(folder: s
     judge = JudgeModel(model=folder, cache=str(tmp_path / "cache"))
     verdict = judge.verify(completion="x" * 5000, reference=QUESTION)
     assert verdict.outcome is Outcome.VERIFIER_ERROR
-    assert "over the context of 4096" in verdict.reason
+    assert "exceed the context of 4096" in verdict.reason
     with pytest.raises(BadOption, match="samples nothing"):
         JudgeModel(model=folder, temperature=1.0, repeats=2)
     missing = JudgeModel(model=str(tmp_path / "missing"), cache="")

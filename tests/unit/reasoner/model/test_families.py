@@ -195,7 +195,7 @@ def test_a_family_whose_rows_run_into_each_other_is_padded(tmp_path: Path) -> No
 def test_the_hf_engine_refuses_a_family_that_remembers_more_than_keys_and_values(tmp_path: Path) -> None:
     byte_tokenizer().save_pretrained(tmp_path)
     HfEngine(model_path=str(tmp_path), max_model_len=64, model=strange())
-    with pytest.raises(EngineError, match=r"does not sample models of the family 'strange' right"):
+    with pytest.raises(EngineError, match=r"cannot sample models of the family 'strange' correctly"):
         HfEngine(model_path=str(tmp_path), max_model_len=64, model=strange(remembers=True))
 
 

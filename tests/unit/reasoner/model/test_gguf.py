@@ -115,7 +115,7 @@ def test_other_paths_are_left_as_they_are() -> None:
 
 
 def test_what_is_no_gguf_file_is_told_in_a_sentence(tmp_path: Path, cache: Path) -> None:
-    with pytest.raises(GgufError, match="there is none"):
+    with pytest.raises(GgufError, match="there is no such file"):
         local_model(str(tmp_path / "missing.gguf"))
     with pytest.raises(ModelError, match="there is no"):
         check_model(str(tmp_path / "missing.gguf"), "model.path")

@@ -20,7 +20,7 @@ def stage(**model: object) -> StageConfig:
     [
         ({"fsdp_version": 1}, {}, r"fsdp_version .* must be 2; got 1"),
         ({"cpu_ram_efficient_loading": True}, {}, r"fsdp_cpu_ram_efficient_loading .* must be false"),
-        ({}, {"lora": {}, "quantization": "nf4"}, r"model\.quantization does not go with sharding; got nf4"),
+        ({}, {"lora": {}, "quantization": "nf4"}, r"model\.quantization cannot be used with sharding; got nf4"),
     ],
 )
 def test_sharding_that_would_go_wrong_is_refused(
@@ -37,5 +37,5 @@ def test_adapters_may_be_sharded() -> None:
 
 def test_processes_that_accelerate_left_alone_do_not_train_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match=r"the 2 processes .* ACCELERATE_USE_CPU=true"):
+    with pytest.raises(ConfigError, match=r"the 2 launched processes .* ACCELERATE_USE_CPU=true"):
         open_accelerator(stage(dtype="float32"))

@@ -8,7 +8,7 @@ from tests.unit.reasoner.monitoring.test_metrics import HALF, RIGHT, WRONG, grou
 
 LEARNED = (
     "no group has signal: every graded group is all right, so there is nothing left to learn from it; without differing"
-    " rewards there is no gradient. Try: take harder problems."
+    " rewards there is no gradient. Try: use harder problems."
 )
 MODEL = "start from a model that solves some of it (an sft stage, an instruct model)"
 
@@ -57,7 +57,7 @@ def test_equal_rewards_that_are_neither_right_nor_wrong_are_no_sign_of_hard_prob
 def test_all_wrong_names_its_causes_and_the_nearest_remedy_first(
     metrics: dict[str, float], cause: str, tries: list[str]
 ) -> None:
-    advice = "; ".join([*tries, "take easier problems", "raise rollout.group_size"])
+    advice = "; ".join([*tries, "use easier problems", "raise rollout.group_size"])
     assert no_signal_advice(metrics) == (
         f"no group has signal: {cause}; without differing rewards there is no gradient. Try: {advice}."
     )

@@ -11,8 +11,8 @@ import pytest
 from reasoner.monitoring.reward_hacking import (
     CERTAIN,
     WINDOW,
+    alarm_examples,
     alarms,
-    behind,
     change,
     repetition,
     watch_metrics,
@@ -108,7 +108,7 @@ def test_each_planted_hack_raises_its_alarm_alone(drift: dict[str, float], name:
     found = list(alarms(run_of(**drift)))
     assert [alarm.name for alarm in found] == [name]
     seen = step_of(["Great question!", "therefore", "aaaaaaaaaaaaaaaaaaaa"], [0.0, 1.0, 2.0], [1.0, 0.0, -1.0])
-    rows = behind(found[0], seen)
+    rows = alarm_examples(found[0], seen)
     worst = {"flattery": "Great question!", "confident_wrong": "therefore"}.get(name, "aaaaaaaaaaaaaaaaaaaa")
     assert rows[0]["completion"] == worst
 

@@ -90,7 +90,7 @@ def test_a_tracker_that_does_not_begin_is_said_before_the_run(wandb: Wandb, tmp_
         raise RuntimeError("no API key")
 
     wandb.init = init  # type: ignore[method-assign]
-    with pytest.raises(ConfigError, match=r"wandb, which does not begin: RuntimeError: no API key"):
+    with pytest.raises(ConfigError, match=r"wandb, which does not start: RuntimeError: no API key"):
         opened(tmp_path / "run", [])
 
 
@@ -119,7 +119,7 @@ def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_records_shorter_than_at_the_checkpoint_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rollouts.jsonl").write_text("{}\n")
     run = RunFolder(tmp_path, stage(logging={"tensorboard": False}))
-    with pytest.raises(RunError, match=r"rollouts.jsonl must hold the 100 bytes that it had .* it has 3. Restore it"):
+    with pytest.raises(RunError, match=r"rollouts.jsonl must have at least the 100 bytes .* it has 3. Restore it"):
         run.begin(offsets={"rollouts.jsonl": 100}, environment={})
     run.close()
     assert (tmp_path / "rollouts.jsonl").read_text() == "{}\n"

@@ -16,7 +16,7 @@ from reasoner.model.paths import ModelError
 from reasoner.model.random_state import random_state, set_random_state
 from reasoner.policy.checkpoint import (
     CheckpointError,
-    damage_told,
+    as_checkpoint_error,
     load_progress,
     read_state,
     restore_training_state,
@@ -38,7 +38,7 @@ def test_only_a_model_inside_the_checkpoint_is_its_damage(
 ) -> None:
     inside = path if path is None or path.startswith("Qwen") else tmp_path / path
     folder = tmp_path / "step-000001"
-    with pytest.raises(told), damage_told(folder, (ModelError,)):
+    with pytest.raises(told), as_checkpoint_error(folder, (ModelError,)):
         raise ModelError(f"{folder} is named in the text all the same.", path=inside) from cause
 
 

@@ -275,7 +275,7 @@ def test_passes_hold_every_row_once_within_the_budget_and_run_fewer_tokens() -> 
         assert sorted(row for rows in passes for row in rows) == list(range(48))
         for rows in passes:
             unpads = planner.unpads(sizes, rows)
-            assert len(rows) == 1 or planner.held(sizes, rows) <= budget
+            assert len(rows) == 1 or planner.memory_tokens(sizes, rows) <= budget
             forward = policy.layout(batch.select(rows))
             assert (forward.spread is not None) == unpads
             assert forward.input_ids.numel() == (sizes.unpadded(rows) if unpads else sizes.padded(rows))
@@ -288,7 +288,7 @@ def test_rows_of_a_prompt_go_to_one_process_where_that_runs_less() -> None:
     prompt_B = Sizes.of(batch).prompt_B
 
     def processes_of(prompt: int, gain: float | None) -> int:
-        dealt = Planner(max_tokens=2048, gain=gain).deal(batch, 2)
+        dealt = Planner(max_tokens=2048, gain=gain).distribute(batch, 2)
         assert sorted(row for passes in dealt for rows in passes for row in rows) == list(range(32))
         return sum(any(prompt_B[row] == prompt for rows in passes for row in rows) for passes in dealt)
 
@@ -393,7 +393,7 @@ def test_nan_loss_stops_and_leaves_the_weights() -> None:
     batch = make_batch(config)
     broken = replace(batch, advantages_N=torch.full_like(batch.advantages_N, float("nan")))
     before = {name: tensor.clone() for name, tensor in policy.named_weights()}
-    with pytest.raises(TrainingError, match=r"must be finite; got loss nan.*was not taken"):
+    with pytest.raises(TrainingError, match=r"must be finite; got loss nan.*was not applied"):
         policy.update(broken, make_objective(config))
     assert all(torch.equal(before[name], tensor) for name, tensor in policy.named_weights())
     assert policy.version == 0

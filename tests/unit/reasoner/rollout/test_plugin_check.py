@@ -75,7 +75,7 @@ def test_functions_that_work_say_nothing_and_one_that_never_does_is_said(plugins
     fine = [problem(f"{plugins}:{name}") for name in ("good", "awaited", "empty_fails")]
     assert check_plugins(config_of(), [*fine, problem("exact")]) == []
     (said,) = check_plugins(config_of(), [problem(f"{plugins}:fails")])
-    assert said.startswith(f"{plugins}:fails could grade none of 3 completions that were tried: KeyError")
+    assert said.startswith(f"{plugins}:fails could not grade any of 3 completions tried: KeyError")
 
 
 def test_parts_of_a_composed_reward_get_their_own_reference(plugins: str) -> None:

@@ -96,9 +96,9 @@ def test_the_card_names_the_first_base_and_figures_and_an_example(tmp_path: Path
     first = small_run(tmp_path / "first")
     card = ModelCard.load(first / "README.md")
     assert card.data.to_dict()["pipeline_tag"] == "text-generation"
-    assert "made from nothing" in card.content
+    assert "trained from scratch" in card.content
     second = small_run(tmp_path / "second", model=str(first))
-    assert "made from nothing" in (second / "README.md").read_text()
+    assert "trained from scratch" in (second / "README.md").read_text()
     first.rename(tmp_path / "Base-Model")
     third = small_run(tmp_path / "third", model=str(tmp_path / "Base-Model"))
     text = (third / "README.md").read_text()

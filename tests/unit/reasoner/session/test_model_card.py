@@ -59,8 +59,8 @@ def test_the_front_matter_is_what_the_hub_reads() -> None:
 def test_a_base_that_the_hub_does_not_know_is_not_in_the_front_matter(base: str | None) -> None:
     text = card_text(card(base=base))
     assert "base_model" not in front_matter(text)
-    assert ("made from nothing" in text) is (base is None)
-    assert ("that of the base model" in text) is (base is not None)
+    assert ("trained from scratch" in text) is (base is None)
+    assert ("Licence of the weights: as the base model" in text) is (base is not None)
 
 
 def test_figures_stand_with_their_intervals() -> None:

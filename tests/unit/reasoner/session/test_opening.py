@@ -37,4 +37,4 @@ def test_another_rate_is_said_where_steps_were_trained_by_the_first(
     opened(tmp_path, capsys, lr=1e-3, step=step)
     out = opened(tmp_path, capsys, lr=1e-4)
     assert f"after step {step}" in out
-    assert ("the learning rate jumps: 0.001 at step 3" in " ".join(out.split())) is said
+    assert ("the learning rate jumps: from 0.001 at step 3" in " ".join(out.split())) is said

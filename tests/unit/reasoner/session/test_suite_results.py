@@ -15,7 +15,7 @@ import pytest
 from reasoner.config.load import resolve
 from reasoner.config.stage import StageConfig
 from reasoner.evaluation.estimates import estimate_of_parts
-from reasoner.session.suite_overlap import overlap_said, overlaps_of
+from reasoner.session.suite_overlap import overlap_sentence, overlaps_of
 from reasoner.session.suite_results import (
     deviations,
     kept_result,
@@ -102,7 +102,7 @@ def test_a_result_is_kept_for_the_same_settings_alone(tmp_path: Path) -> None:
     assert [*other_results(tmp_path, ["bbh"], same)] == ["gsm8k"]
     assert other_results(tmp_path, ["gsm8k"], same) == other_results(tmp_path, ["bbh"], {"model": "b"}) == {}
     (tmp_path / "gsm8k" / "result.json").write_text('{"value": 1}')
-    with pytest.raises(RunError, match=r"must hold the result of a suite\. Remove"):
+    with pytest.raises(RunError, match=r"must contain the result of a suite\. Remove"):
         kept_result(tmp_path, suite, same)
     (tmp_path / "gsm8k" / "result.json").write_text("{")
     with pytest.raises(RunError, match="cannot be read"):
@@ -116,7 +116,7 @@ def test_the_published_json_and_the_table_say_the_same(tmp_path: Path) -> None:
     assert found["model"] == "m"
     assert "identity" not in json.dumps(found)
     assert lines({"gsm8k": result(), "bbh": departed}) == [
-        "suite  problems  figure    value  95 % interval  truncated  ungraded  departs in",
+        "suite  problems  figure    value  95 % interval  truncated  ungraded  differs in",
         "gsm8k  4 x 1     accuracy  25.0   10.0 to 50.0   50 %       0         -",
         "bbh    4 x 8     avg@8     25.0   10.0 to 50.0   50 %       0         samples",
     ]
@@ -162,13 +162,13 @@ def test_questions_of_the_training_data_are_found_without_the_words_around_them(
     found = overlaps_of([(suite, asked)], Learned([trained]))["gsm8k"]
     assert isinstance(found, dict)
     assert (found["training_problems"], found["found"], found["not_read"]) == (2, 2, [])
-    assert overlap_said(found, problems=3).startswith("2 of 3 questions stand, whole or for the most part, in the 2")
+    assert overlap_sentence(found, problems=3).startswith("2 of 3 questions appear, completely or mostly, in the 2")
     assert overlaps_of([(suite, asked)], None) == {}
-    assert overlap_said(None, problems=3) == ""
+    assert overlap_sentence(None, problems=3) == ""
     refused = overlaps_of([(suite, asked)], Learned([trained], "it names code"))["gsm8k"]
-    assert overlap_said(refused, problems=3).endswith("was not looked for: it names code")
+    assert overlap_sentence(refused, problems=3).endswith("was not checked: it names code")
     gone = stage(task=[{"name": "dataset", "options": {**options, "path": str(tmp_path / "gone.jsonl")}}])
-    assert "no file or folder" in overlap_said(overlaps_of([(suite, asked)], Learned([gone]))["gsm8k"], problems=3)
+    assert "no file or folder" in overlap_sentence(overlaps_of([(suite, asked)], Learned([gone]))["gsm8k"], problems=3)
 
 
 def test_prompts_of_demonstrations_are_training_data(tmp_path: Path) -> None:

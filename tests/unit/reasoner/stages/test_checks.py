@@ -101,7 +101,7 @@ REFUSED: list[tuple[dict[str, object], type[Exception], str]] = [
     ({"algorithm": {"importance_options": {"cap": -1.0}}}, ConfigError, r"cap must be above 0; got -1"),
     ({"algorithm": {"loss_options": {"clip_hi": 1}}}, ConfigError, r"clip_hi"),
     ({"model": {"from_scratch": None}}, ModelError, r"model must have a path or from_scratch; got neither"),
-    ({"model": {"path": "./empty", "from_scratch": None}}, ModelError, r"model\.path.*'\./empty' holds no config"),
+    ({"model": {"path": "./empty", "from_scratch": None}}, ModelError, r"model\.path.*'\./empty' contains no config"),
     ({"model": {"path": "a/b/c", "from_scratch": None}}, ModelError, r"model\.path.*'a/b/c' does not exist"),
     (
         {"algorithm": {"kl_coef": 0.1, "reference": "./nowhere"}},

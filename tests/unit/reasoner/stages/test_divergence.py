@@ -75,7 +75,7 @@ def test_a_step_that_throws_the_weights_away_is_the_policys_and_names_the_way_on
         "the policy's weights must stay finite and of ordinary size; update 1, at learning rate 1e+38"
     )
     command = f"reasoner train {folder}/config.yaml output={folder} optim.lr=1e+37 --resume"
-    assert said.endswith(f"Go on from the newest checkpoint with a smaller learning rate: `{command}`")
+    assert said.endswith(f"Continue from the newest checkpoint with a smaller learning rate: `{command}`")
     assert "engine" not in said
     ((_, found),) = explain(folder)
     (stopped,) = [finding for finding in found if finding.code == "stopped"]
@@ -100,7 +100,7 @@ def test_the_way_on_is_the_command_that_was_typed(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (math.nan, r"model\.norm\.weight holds 1 of 16 values that are not finite"),
+        (math.nan, r"model\.norm\.weight contains 1 of 16 values that are not finite"),
         (math.inf, "values that are not finite"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_matrix_of_zeros_is_damage_and_a_bias_of_zeros_is_none(tmp_path: Path,
     name = "model.layers.0.mlp.down_proj.weight"
     zeros = torch.zeros_like(load_file(base / "final" / "model.safetensors")[name])
     section = resolve({"task": "gsm8k", "model": str(copied(base / "final", tmp_path / "zeros", **{name: zeros}))})
-    with pytest.raises(ModelError, match=r"down_proj\.weight holds zeros alone"):
+    with pytest.raises(ModelError, match=r"down_proj\.weight contains only zeros"):
         load_model(section.stages[0].model, seed=0)
     bias = "model.layers.0.self_attn.q_proj.bias"
     biased = copied(base / "final", tmp_path / "biased", **{bias: torch.zeros(16)})

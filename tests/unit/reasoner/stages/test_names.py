@@ -14,9 +14,9 @@ from reasoner.stages.names import nothing_to_resume
     [
         (["runs/mine/config.yaml"], "runs/mine", None),
         (["runs/mine/0-sft/config.yaml"], "runs/mine", None),
-        (["runs/mine/config.yaml"], "runs/mnie", "runs/mnie: a new run begins there. Did you mean 'mine'?"),
+        (["runs/mine/config.yaml"], "runs/mnie", "runs/mnie: a new run starts there. Did you mean 'mine'?"),
         (["runs/mine/1-grpo/config.yaml"], "runs/mime", "Did you mean 'mine'?"),
-        (["runs/mine/config.yaml"], "runs/other", "nothing to resume in runs/other: a new run begins there."),
+        (["runs/mine/config.yaml"], "runs/other", "nothing to resume in runs/other: a new run starts there."),
         (["runs/mine/log.txt"], "runs/mine", "nothing to resume in runs/mine"),
         (["runs/mine/notes/config.yaml"], "runs/mine", "nothing to resume in runs/mine"),
         ([], "nowhere/at/all", "nothing to resume in nowhere/at/all"),

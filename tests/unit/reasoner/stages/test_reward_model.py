@@ -161,7 +161,7 @@ def test_a_row_over_the_context_is_not_graded_and_no_model_is_said_plainly(base:
         [GradingRow(completion="x" * 500, reference=None, prompt="p"), GradingRow(completion="x", reference=None)]
     )
     assert (long.outcome, long.reward) == (Outcome.VERIFIER_ERROR, None)
-    assert "over the context of 128" in long.reason
+    assert "exceed the context of 128" in long.reason
     assert short.outcome is Outcome.SCORED
     with pytest.raises(ModelError, match="must be a Hugging Face sequence-classification model"):
         RewardModel(str(tmp_path / "nothing"))

@@ -22,8 +22,8 @@ from reasoner.storage.files import (
     REMOVED,
     DiskError,
     RunError,
+    as_disk_error,
     disk_fault,
-    disk_faults_told,
     remove_folder,
     tidy,
     whole_folder,
@@ -184,7 +184,7 @@ def test_only_a_full_disk_is_told_as_one(error: Exception, told: bool, tmp_path:
     line = r"^the records could not be written \(.*; \d+ MiB free\)\. Free disk space$"
     place = tmp_path / "not" / "there"
     with pytest.raises(DiskError if told else type(error), match=line if told else None):  # noqa: SIM117
-        with disk_faults_told("the records", place, "Free disk space", DISK_FULL):
+        with as_disk_error("the records", place, "Free disk space", DISK_FULL):
             raise error
 
 

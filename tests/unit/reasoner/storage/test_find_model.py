@@ -90,5 +90,5 @@ def test_an_error_of_a_model_that_stands_is_the_readers_own(tmp_path: Path) -> N
 
     with pytest.raises(FileNotFoundError):
         read_model(tmp_path, read)
-    with pytest.raises(RunError, match="must hold a model; it has none"):
+    with pytest.raises(RunError, match="must contain a model; it has none"):
         read_model(tmp_path / "none", read)

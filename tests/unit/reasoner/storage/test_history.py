@@ -71,7 +71,7 @@ def test_an_outcome_that_is_none_is_named_with_its_line(outcome: str, tmp_path: 
     row = json.loads(first)
     row["verdict"]["outcome"] = outcome
     file.write_text("\n".join([json.dumps(row), *others]) + "\n")
-    with pytest.raises(RunError, match=r"rollouts.jsonl line 1 is no line that a run writes"):
+    with pytest.raises(RunError, match=r"rollouts.jsonl line 1 is not a valid record"):
         read_history(tmp_path)
 
 

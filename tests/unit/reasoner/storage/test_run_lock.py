@@ -122,7 +122,7 @@ def test_a_lock_that_was_removed_while_it_was_taken_is_taken_anew(
 
 def test_a_folder_that_cannot_be_made_or_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"cannot be made: Not a directory\. Set output to a folder"):
+    with pytest.raises(RunError, match=r"cannot be created: Not a directory\. Set output to a folder"):
         RunLock.take(tmp_path / "file" / "run")
     (tmp_path / LOCK_FILE).mkdir()
     with pytest.raises(RunError, match="cannot be written: Is a directory"):

@@ -609,5 +609,5 @@ def test_a_line_that_no_run_writes_is_named(tmp_path: Path, name: str, line: str
     file = write_run(tmp_path, make_records(steps=2, problems=2)) / name
     first, rest = file.read_text().split("\n", 1)
     file.write_text(f"{first}\n{line}\n{rest}")
-    with pytest.raises(RunError, match=rf"{name} line 2 is no line that a run writes .*({says})"):
+    with pytest.raises(RunError, match=rf"{name} line 2 is not a valid record .*({says})"):
         explain(tmp_path)
