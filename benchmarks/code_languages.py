@@ -1,9 +1,9 @@
-"""Programs in C++: compiled and run in the sandbox beside g++ and a run on this machine, as JSON.
+"""C++ programs compiled and run in the sandbox, compared with g++ and a run without it, as JSON.
 
     python benchmarks/code_languages.py --programs 200 --backend bubblewrap
 
-Every program is another one, is compiled once and run for five cases. `cases` measures one program that does nothing
-but answer: milliseconds a case, beside a plain spawn of the same program here with files for its input and output.
+All programs differ; each is compiled once and run for five cases. `cases` measures one program that only echoes its
+input: milliseconds per case, compared with a plain spawn of the same program with files for its input and output.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--programs", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5, help="All contenders take turns so often.")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in which all contenders take turns")
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--headers", choices=[*HEADERS], default="few")
     parser.add_argument("--at-once", type=int, default=2)
@@ -76,14 +76,14 @@ def main() -> None:
 
 
 class Program(NamedTuple):
-    """A program and the number that makes it another one than the others."""
+    """Program and the number that distinguishes it from the others."""
 
     factor: int
     source: str
 
 
 def opened(backend: str, at_once: int) -> Verifier:
-    """A verifier whose sandbox is warm."""
+    """Return a verifier with a warm sandbox."""
     verifier = get_verifier(
         "code", sandbox=backend, language="cpp", cpu_seconds=10.0, workers=at_once, reward="fraction"
     )
@@ -92,12 +92,12 @@ def opened(backend: str, at_once: int) -> Verifier:
 
 
 def answer(factor: int, n: int) -> str:
-    """What a program of ours prints."""
+    """Return what a program should print."""
     return f"{sorted((i * factor + 7) % 1009 for i in range(n))[n // 2] + factor}\n"
 
 
 def in_sandbox(verifier: Verifier, programs: list[Program], at_once: int) -> int:
-    """How many are found correct."""
+    """Return how many programs are graded correct."""
 
     def graded(program: Program) -> bool:
         cases: JSON = [{"input": f"{n}\n", "output": answer(program.factor, n)} for n in SIZES]
@@ -109,13 +109,13 @@ def in_sandbox(verifier: Verifier, programs: list[Program], at_once: int) -> int
 
 
 def on_host(programs: list[Program], at_once: int) -> int:
-    """The same by g++ and a plain process for each case, without any limit."""
+    """Return the same with g++ and a plain process for each case, without limits."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(at_once) as threads:
         return sum(threads.map(lambda program: host_program(Path(folder) / str(program.factor), program), programs))
 
 
 def host_program(folder: Path, program: Program) -> bool:
-    """Whether one program gives its answers."""
+    """Return True if one program gives its answers."""
     binary = compiled(folder, program.source)
     for n in SIZES:
         done = subprocess.run([binary], input=f"{n}\n", capture_output=True, text=True, check=True)
@@ -125,7 +125,7 @@ def host_program(folder: Path, program: Program) -> bool:
 
 
 def compiled(folder: Path, source: str) -> str:
-    """The program's file."""
+    """Compile a program; return its file."""
     folder.mkdir()
     (folder / "main.cpp").write_text(source)
     row = LANGUAGES["cpp"]
@@ -135,7 +135,7 @@ def compiled(folder: Path, source: str) -> str:
 
 
 def host_case(cases: int) -> dict[str, float]:
-    """Milliseconds of a spawn, and of the program itself within it."""
+    """Return the milliseconds of a spawn, and of the program itself within it."""
     with tempfile.TemporaryDirectory() as folder:
         binary = compiled(Path(folder) / "echo", ECHO)
         given, printed = f"{folder}/in", f"{folder}/out"
@@ -155,7 +155,7 @@ def host_case(cases: int) -> dict[str, float]:
 
 
 def sandbox_case(verifier: Verifier, cases: int) -> dict[str, float]:
-    """Milliseconds that a further case costs: the difference of many and few, compiled both times."""
+    """Return the milliseconds per further case: the difference between many and few, compiled both times."""
 
     def seconds(count: int, mark: str) -> float:
         reference: JSON = {"cases": [{"input": f"{n}\n", "output": f"{n}\n"} for n in range(count)]}

@@ -1,9 +1,9 @@
-"""Golds of public datasets through the code verifier, on every backend of this machine: how many pass, and how fast.
+"""Reference solutions of public datasets, graded by the code verifier on every backend: how many pass, how fast.
 
 Run: REASONER_DATA_DIR=... python benchmarks/code_verifier.py [--backend docker] [--task humaneval] [--output FILE]
 
-Prints one JSON object. `seconds` is wall-clock time of grading the golds one after the other in this process, opening
-the sandbox included; `rate` is golds a second.
+Prints one JSON object. `seconds` is the wall-clock time of grading the solutions one by one in this process, including
+opening the sandbox; `rate` is solutions per second.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GOLDS: dict[str, tuple[str, str, dict[str, JSON], tuple[str, ...]]] = {
 
 
 def golds(name: str, backend: str, folder: Path) -> dict[str, JSON]:
-    """Counts and times of one dataset's golds."""
+    """Return counts and times of one dataset's reference solutions."""
     task_name, file, options, splits = GOLDS[name]
     path = str(folder / "code" / f"{file}.jsonl.gz")
     task = get_task(task_name, path=path, verifier_options={"sandbox": backend}, **options)
@@ -53,7 +53,7 @@ def summary(found: list[Validation], seconds: float) -> dict[str, JSON]:
 
 
 def cruxeval_asserts(backend: str, folder: Path) -> dict[str, JSON]:
-    """CRUXEval's functions as programs, each against `assert f(input) == output`."""
+    """Grade CRUXEval's functions as programs, each against `assert f(input) == output`."""
     path = str(folder / "code" / "cruxeval.jsonl.gz")
     verifier = get_verifier("code", sandbox=backend, block="whole")
     started = time.perf_counter()
@@ -70,7 +70,7 @@ def cruxeval_asserts(backend: str, folder: Path) -> dict[str, JSON]:
 
 
 def latency(backend: str, problems: list[Problem]) -> dict[str, JSON]:
-    """Milliseconds of grading one small program in a warm sandbox, none of them graded before."""
+    """Measure the milliseconds of grading one small program in a warm sandbox; no program is graded twice."""
     verifier = get_verifier("code", sandbox=backend, block="whole")
     first, *rest = problems
     started = time.perf_counter()

@@ -1,21 +1,22 @@
-"""What GRPO takes on this machine: speed, memory and the engine-trainer gap, variant by variant. Prints JSON.
+"""Cost of GRPO on this machine: speed, memory and the engine-trainer gap for each variant. Prints JSON.
 
-Each variant is a process of its own with a time limit: a few steps of `reasoner train` with a model made from nothing,
-in Qwen2's shape, whose completions have a third of --tokens on average. One that fails costs a line, "error"; --output
-is written after each. Figures are medians over the steps after the first; the gap's `max` is the largest of all.
+Each variant is a separate process with a time limit: a few steps of `reasoner train` with a randomly initialized model
+of Qwen2's architecture, whose completions have a third of --tokens on average. A variant that fails gives a line with
+"error". --output is written after each. Values are medians over the steps after the first; the gap's `max` is the
+largest of all.
 
-bf16            full training in bfloat16, vLLM asleep in the update, layout auto; the others differ in one thing
+bf16            full training in bfloat16, vLLM asleep during the update, layout auto; others differ in one setting
 float32         trainer and engine in float32
 awake           the engine keeps its memory during the update
-padded          rows side by side
+padded          padded rows
 flash           rows packed, flash attention; needs flash-attn
 checkpointing   gradient checkpointing
 lora            adapters of rank 16
 
 Tokens per second are those of completions, over generation and over the update. Memory on CUDA is what torch has
-allocated: `engine_mb` after the start, `trainer_peak_mb` the rest, at its highest between the end of sampling and the
-sync. `device_mb_...` is all that the device has given out, at the end of the update and after the sync. On a CPU they
-are resident memory of the process, engine and trainer together. `estimate_mb` is that of reasoner/preflight/memory.py.
+allocated: `engine_mb` after the start; `trainer_peak_mb` is the rest, at its peak between the end of sampling and the
+sync. `device_mb_...` is all memory allocated on the device, at the end of the update and after the sync. On a CPU they
+are the resident memory of the process, engine and trainer together. `estimate_mb` is from reasoner/preflight/memory.py.
 
     python benchmarks/device_run.py --sizes 150m --minutes 9 --output figures.json
     python benchmarks/device_run.py --sizes 3m --tokens 64 --problems 4                 # on a CPU, to try it out
@@ -55,7 +56,7 @@ SIZES: dict[str, tuple[dict[str, int], int]] = {
     # Qwen/Qwen2.5-1.5B, config.json
     "1.5b": ({"hidden_size": 1536, "layers": 28, "heads": 12, "kv_heads": 2, "intermediate_size": 8960}, 151_936),
 }
-"""Shape and vocabulary; of that the tokenizer knows the 259 of bytes and marks."""
+"""Architecture and vocabulary size; the tokenizer uses only 259 tokens (bytes and special tokens)."""
 VARIANTS: dict[str, dict[str, object]] = {
     "bf16": {},
     "float32": {"model": {"dtype": "float32"}},
@@ -70,11 +71,11 @@ PROMPT = 64
 MB = 1 << 20
 
 
-# --------------------------------------------------------------------------------------------- a process of its own
+# --------------------------------------------------------------------------------------------- the variant's process
 
 
 def versions() -> dict[str, object]:
-    """Of what the figures depend on."""
+    """Return the versions of everything that affects the results."""
     import torch
 
     found: dict[str, object] = {"python": platform.python_version(), "cores": len(os.sched_getaffinity(0))}
@@ -90,7 +91,7 @@ def versions() -> dict[str, object]:
 
 
 def make_model(size: str, folder: Path, tokens: int) -> dict[str, object]:
-    """Write random weights, prompts, and as many end tokens as give completions a third of `tokens` on average."""
+    """Write random weights, prompts, and enough end tokens that completions have a third of `tokens` on average."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -104,7 +105,7 @@ def make_model(size: str, folder: Path, tokens: int) -> dict[str, object]:
     config = scratch_config(ScratchConfig.model_validate(shape | {"max_positions": PROMPT + tokens}), tokenizer)
     config.vocab_size = vocabulary
     model = AutoModelForCausalLM.from_config(config).bfloat16()
-    # the mean of a geometric length cut off at `tokens` is a third of it where chance * tokens = 2.82
+    # the mean of a geometric length truncated at `tokens` is a third of it if chance * tokens = 2.82
     ends = round(2.82 / tokens * vocabulary)
     model.generation_config.eos_token_id = [config.eos_token_id, *range(ends - 1)]
     model.save_pretrained(folder / "model")
@@ -116,7 +117,7 @@ def make_model(size: str, folder: Path, tokens: int) -> dict[str, object]:
 
 
 def stage_of(variant: str, options: argparse.Namespace) -> StageConfig:
-    """The config of a variant."""
+    """Return the config of a variant."""
     from reasoner.config.load import resolve
     from reasoner.config.mappings import deep_merge
 
@@ -141,7 +142,7 @@ def stage_of(variant: str, options: argparse.Namespace) -> StageConfig:
 
 
 def measure(variant: str, options: argparse.Namespace) -> dict[str, object]:
-    """Run a variant; its figures."""
+    """Run a variant; return its metrics."""
     import torch
 
     from reasoner.preflight.memory import estimate
@@ -166,7 +167,7 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, object]:
 
 
 def step_figures(file: Path) -> dict[str, object]:
-    """From metrics.jsonl, without the first step."""
+    """Return the metrics in metrics.jsonl, without the first step."""
     rows = [json.loads(line) for line in file.read_text().splitlines()][1:]
 
     def median(name: str) -> float:
@@ -190,7 +191,7 @@ def step_figures(file: Path) -> dict[str, object]:
 
 
 def watch_memory(session: Session, *, cuda: bool) -> dict[str, list[float]]:
-    """Megabytes around each update: lists that grow while the session trains."""
+    """Record megabytes around each update, in lists that grow while the session trains."""
     import torch
 
     held: Callable[[], int] = torch.cuda.memory_allocated if cuda else lambda: resident_bytes("VmRSS")
@@ -223,11 +224,11 @@ def watch_memory(session: Session, *, cuda: bool) -> dict[str, list[float]]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------------- the parent
+# ------------------------------------------------------------------------------------------------ the parent process
 
 
 def piece(name: str, options: argparse.Namespace, folder: Path, deadline: float, size: str = "") -> dict[str, Any]:
-    """A piece of the work in a process of its own: what it printed, or why it gave nothing."""
+    """Run one part of the work in a separate process; return what it printed, or the error."""
     limit = min(options.limit, deadline - time.monotonic())
     if limit < 5:
         return {"error": f"no time left of --minutes {options.minutes:g}"}
@@ -262,11 +263,11 @@ def main() -> None:
     parser.add_argument("--engine", choices=["vllm", "hf"], default="vllm")
     parser.add_argument("--tokens", type=int, default=512, help="longest completion")
     parser.add_argument("--problems", type=int, default=32, help="of a step")
-    parser.add_argument("--group", type=int, default=8, help="completions of a problem")
-    parser.add_argument("--steps", type=int, default=3, help="measured steps of each variant")
-    parser.add_argument("--limit", type=float, default=240, help="seconds of a variant, start and all")
+    parser.add_argument("--group", type=int, default=8, help="completions per problem")
+    parser.add_argument("--steps", type=int, default=3, help="measured steps per variant")
+    parser.add_argument("--limit", type=float, default=240, help="time limit of a variant in seconds, with start-up")
     parser.add_argument("--minutes", type=float, default=25, help="of everything")
-    parser.add_argument("--output", type=Path, help="a file that is written after each variant")
+    parser.add_argument("--output", type=Path, help="file that is written after each variant")
     parser.add_argument("--piece", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,12 +1,12 @@
-"""Grading: rows a second, what the pool and the service cost, and a soak under faults. Prints JSON.
+"""Grading: rows per second, overhead of the pool and the service, and a soak test under faults. Prints JSON.
 
-    python benchmarks/grading.py                    # everything but the soak
+    python benchmarks/grading.py                    # everything except the soak test
     python benchmarks/grading.py speed overhead service soak
 
-speed     `math` through the pool with 1 and 2 workers, beside `math` and Math-Verify in process, on the same rows
-overhead  a trivial row through the pool, less the same row in process
-service   64 clients at once on loopback, each row checked; the service's CPU time for a row by itself; batches of 64
-          beside the same rows through the pool
+speed     `math` through the pool with 1 and 2 workers, and `math` and Math-Verify in process, on the same rows
+overhead  a trivial row through the pool, minus the same row in process
+service   64 concurrent clients on loopback, each row checked; the service's CPU time per single row; batches of 64
+          compared with the same rows through the pool
 soak      100,000 rows of which 1 % hang, spin, eat memory, crash, exit or raise
 
 Rows for speed are real model outputs from REASONER_DATA_DIR (math_outputs/tora-70b-v1.0_gsm8k.jsonl.gz).
@@ -41,7 +41,7 @@ FAULTY = f"{ROOT / 'tests' / 'unit' / 'verifiers' / 'faulty.py'}:Faulty"
 FAULTS = ("hang", "spin", "eat memory", "segfault", "os._exit", "raise", "kill myself", "abort")
 SOAK_ROWS = 100_000
 SOAK_WALL = 1.0
-"""Seconds of a row in the soak."""
+"""Wall-clock limit of a row in the soak test, in seconds."""
 CLIENTS, CALLS = 64, 40
 OVERHEAD_ROWS = 20_000
 ALONE_ROWS, BATCH_ROWS = 1000, 12_800
@@ -50,7 +50,7 @@ ALONE_ROWS, BATCH_ROWS = 1000, 12_800
 def real_rows() -> list[GradingRow]:
     folder = os.environ.get("REASONER_DATA_DIR")
     if not folder:
-        sys.exit("REASONER_DATA_DIR is unset: `speed` needs the folder that holds the model outputs.")
+        sys.exit("REASONER_DATA_DIR is not set: `speed` needs the folder with the model outputs.")
     path = Path(folder) / "math_outputs" / "tora-70b-v1.0_gsm8k.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8", newline="\n") as lines:
         rows = [json.loads(line) for line in lines]
@@ -60,7 +60,7 @@ def real_rows() -> list[GradingRow]:
 
 
 def timed_pool(name: str, rows: Sequence[GradingRow], workers: int) -> tuple[float, list[float | None]]:
-    """(seconds, rewards) of rows through a pool whose workers have been started and have the verifier loaded."""
+    """Grade rows through a pool with started workers and a loaded verifier; return seconds and rewards."""
     with GradingPool(workers=workers) as pool:
         list(pool.grade(GradingRequest(name, row) for row in rows[: 200 * workers]))
         started = time.perf_counter()
@@ -69,7 +69,7 @@ def timed_pool(name: str, rows: Sequence[GradingRow], workers: int) -> tuple[flo
 
 
 def timed_here(name: str, rows: Sequence[GradingRow]) -> tuple[float, list[float | None]]:
-    """(seconds, rewards) of rows one after the other in this process."""
+    """Grade rows one by one in this process; return seconds and rewards."""
     made = get_verifier(name)
     made.verify_batch(list(rows[:200]))
     started = time.perf_counter()
@@ -123,7 +123,7 @@ def service() -> Mapping[str, object]:
 
 
 def _beside_pool(port: int, served: psutil.Process) -> Mapping[str, object]:
-    """Rows alone and in batches over HTTP, as plainly as a client can, and the same rows through the pool."""
+    """Send rows singly and in batches over HTTP with a minimal client, and grade the same rows through the pool."""
     rows = [GradingRow(completion=f"#### {n}", reference=str(n)) for n in range(BATCH_ROWS)]
     cpu, alone = _cpu(served), ALONE_ROWS
     _send(port, [_body("exact", [row]) for row in rows[:alone]], at_once=1)
@@ -144,7 +144,7 @@ def _beside_pool(port: int, served: psutil.Process) -> Mapping[str, object]:
 
 
 def _through_pool(rows: Sequence[GradingRow]) -> tuple[float, float]:
-    """(rows a second, CPU seconds of this process and its workers) of rows through a pool that is warm."""
+    """Grade rows through a warm pool; return rows per second and the CPU seconds of this process and its workers."""
     own = psutil.Process()
     with GradingPool(workers=2) as pool:
         list(pool.grade(GradingRequest("exact", row) for row in rows[:512]))
@@ -166,7 +166,7 @@ def _body(name: str, rows: Sequence[GradingRow]) -> bytes:
 
 
 def _send(port: int, bodies: Sequence[bytes], *, at_once: int) -> float:
-    """Seconds until all are answered, every row correct."""
+    """Send requests; return the seconds until all are answered, with every row correct."""
 
     def client(share: Sequence[bytes]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port)
@@ -229,7 +229,7 @@ def _load(url: str) -> Mapping[str, object]:
 
 
 def soak() -> Mapping[str, object]:
-    """Every hundredth row is a fault, each kind in turn; of the others every third is wrong."""
+    """Run the soak test: every hundredth row is a fault, of each kind in turn; every third of the others is wrong."""
 
     def text(number: int) -> str:
         if number % 100 == 50:

@@ -1,16 +1,16 @@
-"""One GRPO step, ours beside TRL 1.16's GRPOTrainer, in one interleaved run. Prints JSON.
+"""One GRPO step of this trainer compared with TRL 1.16's GRPOTrainer, in one interleaved run. Prints JSON.
 
-Two processes hold one trainer each, with the same model (about 3.3M parameters, float32), prompts, batch of 8 prompts x
-8 completions, optimizer and kind of engine; they take turns, one step at a time, so that whatever else the machine does
-hits both. On a busy machine the ratio of CPU seconds says more than that of the clock. Every reward differs, so that
-both train on all 64 rows (ours would leave out groups without signal, TRL would not).
+Two processes run one trainer each, with the same model (about 3.3M parameters, float32), prompts, batch of 8 prompts x
+8 completions, optimizer and kind of engine. They alternate step by step, so that other load on the machine affects
+both. On a busy machine the ratio of CPU seconds is more reliable than that of wall-clock seconds. All rewards differ,
+so that both train on all 64 rows (this trainer would leave out groups without signal, TRL would not).
 
 fixed      the end token has no probability: every completion has --tokens tokens
-varying    it has so much that completions have a third of --tokens on average, as real ones do
+varying    the end token's probability gives completions of a third of --tokens on average, as real ones have
 
-Two things of TRL are changed, both in its colocated vLLM: it cannot sync weights on vLLM's CPU build (the packed linear
-layers have no weight loader), so `sync_weights` is replaced here by `reload_weights`, which works; and it samples a
-float32 model in bfloat16, which is less work, so it is given float32, as ours is.
+Two things are changed in TRL, both in its colocated vLLM. It cannot sync weights on vLLM's CPU build (the packed linear
+layers have no weight loader), so `sync_weights` is replaced here by `reload_weights`, which works. And it samples a
+float32 model in bfloat16, which is less work, so it is set to float32, like this trainer's.
 
     python benchmarks/grpo_step.py --engine vllm --lengths varying --tokens 128 --steps 5
 """
@@ -39,29 +39,29 @@ PROMPTS, GROUP = 8, 8
 
 
 def hash_reward(text: str) -> float:
-    """A reward that no two completions share."""
+    """Return a reward that differs for every completion."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") / 2**32
 
 
 def hash_verifier(completion: str, reference: object) -> float:
-    """`hash_reward` as a verifier of ours."""
+    """Return `hash_reward`, as a verifier of this trainer."""
     return hash_reward(completion)
 
 
-# ----------------------------------------------------------------------------------------------------- the workers
+# ---------------------------------------------------------------------------------------------- the worker processes
 
 
 spent_before = 0.0
 
 
 def cpu_seconds() -> float:
-    """Of this process, all threads."""
+    """Return the CPU seconds of this process, with all threads."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def take_turns() -> None:
-    """Tell the parent that a step is done, and wait for its next word."""
+    """Report a finished step to the parent, and wait for its next message."""
     global spent_before
     print("@@ ready", flush=True)
     if sys.stdin.readline().strip() != "go":
@@ -70,14 +70,14 @@ def take_turns() -> None:
 
 
 def report(figures: dict[str, float]) -> None:
-    """One step's figures for the parent."""
+    """Send one step's metrics to the parent."""
     figures["cpu_seconds"] = cpu_seconds() - spent_before
     figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print("@@ step " + json.dumps(figures), flush=True)
 
 
 def run_ours(folder: Path, engine: str, tokens: int) -> None:
-    """Our trainer on the shared model."""
+    """Run this trainer on the shared model."""
     from reasoner.config.load import resolve
     from reasoner.session.opening import open_session
     from reasoner.train import train
@@ -101,7 +101,7 @@ def run_ours(folder: Path, engine: str, tokens: int) -> None:
     ).stages[0]
 
     class Turns:
-        """Stands where the display stands: called once a step."""
+        """Replacement of the display that is called once per step."""
 
         def __getattr__(self, name: str) -> Callable[..., object]:
             return getattr(session_display, name)
@@ -122,7 +122,7 @@ def run_ours(folder: Path, engine: str, tokens: int) -> None:
 
 
 def run_trl(folder: Path, engine: str, tokens: int) -> None:
-    """TRL's trainer on the shared model, its settings but for those that make the two alike left at their defaults."""
+    """Run TRL's trainer on the shared model, with default settings except those that make both comparable."""
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
     import torch
     from datasets import Dataset
@@ -189,7 +189,7 @@ def run_trl(folder: Path, engine: str, tokens: int) -> None:
     timed(trainer, "_generate_and_score_completions", "prepare")
     timed(trainer, "training_step", "step")
     if engine == "vllm":
-        mend_sync(trainer)
+        fix_sync(trainer)
         timed(trainer.vllm_generation, "sync_weights", "sync")
         timed(trainer.vllm_generation, "generate", "generation")
     else:
@@ -200,13 +200,13 @@ def run_trl(folder: Path, engine: str, tokens: int) -> None:
 
 
 def sample_in_float32() -> None:
-    """Give TRL's colocated vLLM the dtype of the model; its own choice for a float32 model is bfloat16."""
+    """Set the dtype of TRL's colocated vLLM to the model's; by default it uses bfloat16 for a float32 model."""
     from trl.generation import vllm_generation
 
     vllm_generation.LLM = functools.partial(vllm_generation.LLM, dtype="float32")
 
 
-def mend_sync(trainer: object) -> None:
+def fix_sync(trainer: object) -> None:
     """Give TRL's colocated vLLM a weight sync that works on vLLM's CPU build."""
     from reasoner.engine.vllm_internals import repack_tied_head
 
@@ -222,7 +222,7 @@ def mend_sync(trainer: object) -> None:
 
 
 def make_model(folder: Path, *, tokens: int, lengths: str) -> None:
-    """The shared model and prompts: random weights, and a probability of the end token that gives the mean length."""
+    """Write the shared model and prompts: random weights, and an end-token probability that gives the mean length."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -235,9 +235,9 @@ def make_model(folder: Path, *, tokens: int, lengths: str) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(scratch_config(shape, tokenizer)).float().eval()
     with torch.no_grad():
-        model.get_input_embeddings().weight[:, 0] = 1.0  # a direction that every hidden state shares
+        model.get_input_embeddings().weight[:, 0] = 1.0  # a direction that all hidden states have in common
         hidden = model.model(torch.randint(0, 256, (4, 64))).last_hidden_state[..., 0].mean()
-        # mean of a geometric length cut off at `tokens` is a third of it where chance * tokens = 2.82
+        # the mean of a geometric length truncated at `tokens` is a third of it if chance * tokens = 2.82
         chance = 2.82 / tokens
         logit = math.log(chance * (len(tokenizer) - 1) / (1 - chance)) if lengths == "varying" else -40.0
         head = model.get_output_embeddings().weight
@@ -251,11 +251,11 @@ def make_model(folder: Path, *, tokens: int, lengths: str) -> None:
             file.write(json.dumps({"prompt": f"question {number:06}?", "reference": "none"}) + "\n")
 
 
-# ------------------------------------------------------------------------------------------------------ the parent
+# ------------------------------------------------------------------------------------------------ the parent process
 
 
 class Worker:
-    """A trainer in a process of its own."""
+    """Trainer in a separate process."""
 
     def __init__(self, kind: str, folder: Path, engine: str, tokens: int) -> None:
         (folder / kind).mkdir()
@@ -280,7 +280,7 @@ class Worker:
         raise SystemExit(f"the worker ended: {Path(self._log.name).read_text()[-3000:]}")
 
     def step(self) -> dict[str, float]:
-        """Let it take one step; seconds from word to word, and its own figures."""
+        """Let it run one step; return the seconds between its messages, and its own metrics."""
         assert self._process.stdin is not None
         started = time.perf_counter()
         self._process.stdin.write("go\n")
@@ -290,14 +290,14 @@ class Worker:
         return figures | {"step": time.perf_counter() - started}
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.kill()
         self._process.wait()
         self._log.close()
 
 
 def compare(engine: str, lengths: str, tokens: int, steps: int) -> dict[str, object]:
-    """Interleaved steps; medians of each figure, and the ratio of the median step times and of the best ones."""
+    """Interleave steps; return medians of each metric, and the ratios of the median and of the fastest step times."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_model(folder, tokens=tokens, lengths=lengths)
@@ -307,7 +307,7 @@ def compare(engine: str, lengths: str, tokens: int, steps: int) -> dict[str, obj
             for step in range(steps + 1):
                 for kind, worker in workers.items():
                     figures = worker.step()
-                    if step:  # the first one warms up
+                    if step:  # the first one is a warm-up
                         taken[kind].append(figures)
         finally:
             for worker in workers.values():
@@ -337,7 +337,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=["vllm", "hf"], default="vllm")
     parser.add_argument("--lengths", choices=["fixed", "varying"], default="varying")
     parser.add_argument("--tokens", type=int, default=128, help="longest completion")
-    parser.add_argument("--steps", type=int, default=5, help="measured steps of each")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps of each trainer")
     parser.add_argument("--worker", choices=["ours", "trl"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

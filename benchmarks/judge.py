@@ -1,9 +1,9 @@
-"""Judged completions a second against a scripted server of a fixed latency, and what the cache makes of a second run.
+"""Judged completions per second with a scripted server of fixed latency, and the effect of the cache on a second run.
 
     python -m benchmarks.judge [--completions 1000] [--latency 0.05] [--concurrency 16]
 
-The server runs in a process of its own. Ideal is ceil(completions / concurrency) x latency: the server never idle, and
-nothing else taking any time. Prints JSON.
+The server is a separate process. The ideal is ceil(completions / concurrency) x latency: the server is never idle, and
+nothing else takes time. Prints JSON.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Peak memory and CPU seconds of `data check` and of a run of one step, on little and on much data. Prints JSON.
+"""Peak memory and CPU seconds of `data check` and of a run of one step, with little and with much data. Prints JSON.
 
     python benchmarks/large_data.py --megabytes 2048 [--only grpo --only sft] [--shape jsonl] [--folder /tmp]
 
-The data is written here: rows of about 4,000 characters, as one file of JSON lines and as a folder of parquet shards,
-once of 1 MB and once of the size that is asked for. Each figure is of a fresh process and whatever it starts, as the
-kernel counts it: the peak of the largest process's resident memory, and CPU seconds of them all. What the data costs is
-the difference between the two sizes. The model is a tiny one with random weights, whose tokens are words; nothing is
-evaluated. The rows that a run keeps in its temporary file lie in the same folder as the data.
+The data is generated: rows of about 4,000 characters, as one file of JSON lines and as a folder of parquet shards, once
+of 1 MB and once of the requested size. Each value is measured by the kernel for a fresh process and its children: the
+peak resident memory of the largest process, and the CPU seconds of all. The cost of the data is the difference between
+the two sizes. The model is a tiny one with random weights, whose tokens are words; nothing is evaluated. The rows that
+a run stores in its temporary file are in the same folder as the data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 SHARDS = 16
 CHARACTERS = 3900
-"""Of a prompt; the rows are excerpts of one text of 28 million."""
+"""Characters of a prompt; the rows are excerpts of one text of 28 million characters."""
 LETTERS = "etaoinshrdlu"
 TINY = (
     *("prompt.chat=never", "engine.name=hf", "steps=1", "eval.problems=0"),
@@ -47,21 +47,21 @@ RUNS = {
 
 
 class Cost(NamedTuple):
-    """Of a process and of those that it started."""
+    """Cost of a process and of those that it started."""
 
     peak_mb: int
-    """Resident memory of the largest one."""
+    """Peak resident memory of the largest process."""
     cpu_seconds: float
 
 
 def vocabulary() -> list[str]:
-    """Made-up words."""
+    """Return made-up words."""
     source = random.Random(0)
     return ["".join(source.choices(LETTERS, k=source.randint(2, 9))) for _ in range(20_000)]
 
 
 def write_model(folder: Path) -> None:
-    """A tiny model with random weights and a tokenizer of words."""
+    """Write a tiny model with random weights and a tokenizer of words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -85,7 +85,7 @@ def write_model(folder: Path) -> None:
 
 
 def rows(megabytes: float) -> Iterator[dict[str, str]]:
-    """Rows that serve as problems, demonstrations and preferences; no two ask the same."""
+    """Yield rows that serve as problems, demonstrations and preferences; no two prompts are equal."""
     source, written = random.Random(0), 0
     text = " ".join(source.choices(vocabulary(), k=4_000_000))
     for number in itertools.count():
@@ -105,7 +105,7 @@ def rows(megabytes: float) -> Iterator[dict[str, str]]:
 
 
 def apart(work: Callable[..., None], *given: object) -> None:
-    """Do something in a process of its own: the kernel counts what this one has held as its children's peak.
+    """Run a function in a separate process, because the kernel counts this process's memory in its children's peak.
 
     Raises:
         SystemExit: it fails.
@@ -118,7 +118,7 @@ def apart(work: Callable[..., None], *given: object) -> None:
 
 
 def write(path: Path, megabytes: float, shape: str) -> None:
-    """The rows as a file of JSON lines or as a folder of parquet shards."""
+    """Write the rows as a file of JSON lines or as a folder of parquet shards."""
     if shape == "jsonl":
         with path.open("w") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows(megabytes))
@@ -141,7 +141,7 @@ def write(path: Path, megabytes: float, shape: str) -> None:
 
 
 def cost(words: list[str], folder: Path) -> Cost:
-    """Run a command of the trainer.
+    """Run a command of the trainer; return its cost.
 
     Raises:
         SystemExit: it fails.
@@ -158,7 +158,7 @@ def cost(words: list[str], folder: Path) -> Cost:
 
 
 def measured(name: str, data: Path, folder: Path) -> dict[str, Any]:
-    """What a command costs on a path."""
+    """Return the cost of a command on a path."""
     if name == "check":
         return cost(["data", "check", str(data), "verifier=exact"], folder)._asdict()
     task, settings = RUNS[name]
@@ -174,7 +174,7 @@ def measured(name: str, data: Path, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=2048)
     parser.add_argument("--folder", type=Path)

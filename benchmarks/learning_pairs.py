@@ -1,11 +1,11 @@
-"""Every estimator with every policy loss on a task of seconds: does the reward rise? Prints JSON; exit 1 where not.
+"""Learning test of every estimator with every policy loss, on a task of seconds. Prints JSON; exit 1 if a pair fails.
 
-The model has random weights and writes bytes; the reward is the share of lowercase letters among the characters of a
-completion, so that it is partial from the first step on and no completion has full marks. A pair has learned where
-the mean reward of the last third of the steps is above that of the first steps by more than three standard errors, in
-every seed. Rejection sampling learns from rewards of `algorithm.advantage_options.threshold` or more: with its default
-of 1, full marks, it cannot learn here, and the run must say so; it is tried with a threshold as well. With one update a
-step every ratio is 1, and all losses have the same gradient (but for rounding); with --updates 2 they differ.
+The model has random weights and writes bytes. The reward is the fraction of lowercase letters among a completion's
+characters, so it is partial from the first step on, and no completion gets the full reward. A pair has learned if the
+mean reward of the last third of the steps is above that of the first steps by more than three standard errors, in
+every seed. Rejection sampling learns from rewards of at least `algorithm.advantage_options.threshold`. With its default
+of 1, the full reward, it cannot learn here, and the run must say so; it is also tried with a lower threshold. With one
+update per step every ratio is 1 and all losses have the same gradient (up to rounding); with --updates 2 they differ.
 
     python benchmarks/learning_pairs.py --seeds 0 1 2                    every pair
     python benchmarks/learning_pairs.py --pairs grpo-clip gae-gspo       some of them
@@ -29,17 +29,17 @@ from reasoner.engine.environment import prepare_process
 from tasks import Problem, Task
 
 THRESHOLD = 0.2
-"""Of rejection sampling: about one rollout in ten reaches it at the start."""
+"""Threshold of rejection sampling: about one rollout in ten reaches it at the start."""
 STEPS = 12
 
 
 class Letters(Task):
-    """Write lowercase letters, whatever the prompt."""
+    """Task of writing lowercase letters, whatever the prompt."""
 
     name = "letters"
 
     def problems(self, split: str) -> Sequence[Problem]:
-        """Prompts of two letters."""
+        """Return problems with prompts of two letters."""
         pairs = itertools.islice(itertools.product("abcdefgh", repeat=2), 64)
         return [
             Problem(
@@ -54,12 +54,12 @@ class Letters(Task):
 
 
 def share_of_letters(*, completion: str) -> float:
-    """Share of the characters that are lowercase letters."""
+    """Return the fraction of the characters that are lowercase letters."""
     return sum("a" <= character <= "z" for character in completion) / max(1, len(completion))
 
 
 def pairs() -> list[tuple[str, str, dict[str, object]]]:
-    """(estimator, loss, options of the estimator) of every pair, and rejection sampling with its default threshold."""
+    """Return (estimator, loss, options) of every pair, and rejection sampling with its default threshold."""
     from reasoner.algorithm.advantage import ESTIMATORS
     from reasoner.algorithm.loss import POLICY_LOSSES
 
@@ -74,7 +74,7 @@ def pairs() -> list[tuple[str, str, dict[str, object]]]:
 def rewards_of(
     advantage: str, loss: str, options: dict[str, object], seed: int, given: argparse.Namespace
 ) -> tuple[list[float], list[float], str]:
-    """Mean reward and its standard error of each step, and what the run said."""
+    """Train one pair; return the mean reward and its standard error of each step, and the run's messages."""
     from reasoner.config.load import resolve
     from reasoner.stages.pipeline import run_pipeline
 
@@ -113,7 +113,7 @@ def rewards_of(
 
 
 def tried(advantage: str, loss: str, options: dict[str, object], given: argparse.Namespace) -> dict[str, Any]:
-    """One pair in every seed: reward at the start and at the end, and whether it rose."""
+    """Try one pair in every seed; return the reward at the start and at the end, and if it rose."""
     starts, ends, rose = list[float](), list[float](), list[bool]()
     told = ""
     for seed in given.seeds:
@@ -137,11 +137,11 @@ def tried(advantage: str, loss: str, options: dict[str, object], given: argparse
 
 
 def main() -> int:
-    """Try the pairs and print them."""
+    """Try the pairs and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--updates", type=int, default=1, help="optimizer steps a step; 1: every ratio is 1")
+    parser.add_argument("--updates", type=int, default=1, help="optimizer steps per step; 1: every ratio is 1")
     parser.add_argument("--pairs", nargs="+", help="estimator-loss, such as grpo-clip; default: every pair")
     given = parser.parse_args()
     prepare_process()

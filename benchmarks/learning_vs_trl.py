@@ -1,12 +1,12 @@
-"""The quickstart's second stage, learned by ours and by TRL 1.16's GRPOTrainer from the same warm start. Prints JSON.
+"""The quickstart's second stage, trained by this trainer and TRL 1.16's GRPOTrainer from one warm start. Prints JSON.
 
-For each seed: one warm start (the quickstart's first stage), then both trainers for the same steps of the same size,
-with the same learning-rate schedule, sampling and verifier, through vLLM in process (TRL's weight sync mended, and its
-vLLM given float32, as in grpo_step.py). Everything else of TRL is at its defaults: it trains on groups without signal
-as well, and scales rewards by the group's std as ours does here. Every --every steps the policy is evaluated on the
-same held-out problems by the same code; the clock stands still meanwhile. On a busy machine CPU seconds say more than
-the clock.
-Each piece is done once and kept in --output: a run may be cut off anywhere.
+For each seed: one warm start (the quickstart's first stage), then both trainers for the same number of steps of the
+same size, with the same learning-rate schedule, sampling and verifier, through vLLM in process (with TRL's weight sync
+fixed and its vLLM set to float32, as in grpo_step.py). Everything else of TRL has its defaults: it also trains on
+groups without signal, and scales rewards by the group's std, as this trainer does here. Every --every steps the policy
+is evaluated on the same held-out problems by the same code; the stopwatch is paused meanwhile. On a busy machine CPU
+seconds are more reliable than wall-clock seconds.
+Each piece is run once and stored in --output, so that a run can be interrupted at any time.
 
     python benchmarks/learning_vs_trl.py --output /tmp/learning                      what is missing, then the figures
     python benchmarks/learning_vs_trl.py --output /tmp/learning --arm trl --seed 1   one piece
@@ -30,11 +30,11 @@ from reasoner.engine.environment import prepare_process
 ARMS = ("warm", "ours", "trl")
 TARGET = 0.8
 STEPS = int(os.environ.get("LEARNING_STEPS", "0"))
-"""Fewer steps than the quickstart's, to try the program out."""
+"""Number of steps if fewer than the quickstart's, for trying the program out."""
 
 
 def stages(output: Path, seed: int, every: int):
-    """The quickstart's two stages for a seed; the second from the first one's model."""
+    """Return the quickstart's two stages for a seed; the second starts from the first one's model."""
     from reasoner.config.load import load_config
 
     warm, learn = load_config("quickstart", [f"seed={seed}"]).stages
@@ -46,7 +46,7 @@ def stages(output: Path, seed: int, every: int):
 
 
 def run_stage(stage, folder: Path) -> None:
-    """A stage of ours as a run of its own."""
+    """Run one stage of this trainer as a run of its own."""
     from reasoner.config.stage import RunConfig
     from reasoner.stages.pipeline import run_pipeline
 
@@ -55,12 +55,12 @@ def run_stage(stage, folder: Path) -> None:
 
 
 def lines(path: Path) -> list[dict]:
-    """Rows of a JSONL file."""
+    """Return the rows of a JSONL file."""
     return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 
 def learn_ours(output: Path, seed: int, every: int) -> dict[str, object]:
-    """Ours: accuracy against seconds of training."""
+    """Run this trainer; return accuracy against seconds of training."""
     from reasoner.session.session import Session
 
     folder = output / f"ours-{seed}"
@@ -85,31 +85,31 @@ def learn_ours(output: Path, seed: int, every: int) -> dict[str, object]:
 
 
 class Stopwatch:
-    """Seconds of the clock and of this process's CPU, without those of evaluations. Starts with the first one's end."""
+    """Wall-clock and CPU seconds of this process without those of evaluations; starts after the first evaluation."""
 
     def __init__(self) -> None:
         self._spent = (0.0, 0.0)
         self._since: tuple[float, float] | None = None
 
     def read(self) -> tuple[float, float]:
-        """So far."""
+        """Return the seconds so far."""
         if self._since is None:
             return self._spent
         wall, cpu = self._since
         return self._spent[0] + time.perf_counter() - wall, self._spent[1] + time.process_time() - cpu
 
     def stop(self) -> tuple[float, float]:
-        """Stand still; so far."""
+        """Pause; return the seconds so far."""
         self._spent, self._since = self.read(), None
         return self._spent
 
     def start(self) -> None:
-        """Go on."""
+        """Continue."""
         self._since = (time.perf_counter(), time.process_time())
 
 
 def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
-    """TRL: the same, from a callback."""
+    """Run TRL; return the same, recorded by a callback."""
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
     import torch
     from datasets import Dataset
@@ -183,7 +183,7 @@ def learn_trl(output: Path, seed: int, every: int) -> dict[str, object]:
 
 
 def evaluator(stage, held_out: list) -> Callable[[object], float]:
-    """Accuracy of a transformers model on the held-out problems, by the evaluation that ours uses."""
+    """Return a function for a transformers model's accuracy on the held-out problems, by this trainer's evaluation."""
     from reasoner.engine import open_engine
     from reasoner.evaluation.evaluate import evaluate
     from reasoner.model.load import load_tokenizer
@@ -213,7 +213,7 @@ def evaluator(stage, held_out: list) -> Callable[[object], float]:
 
 
 def run_piece(arm: str, seed: int, output: Path, every: int) -> None:
-    """One arm of one seed, kept as a file when it is complete."""
+    """Run one trainer with one seed, and store the result when it is complete."""
     prepare_process()
     found: dict[str, object] = {}
     if arm == "warm":
@@ -224,7 +224,7 @@ def run_piece(arm: str, seed: int, output: Path, every: int) -> None:
 
 
 def figures(output: Path, seeds: list[int]) -> dict[str, object]:
-    """Final accuracy and seconds to the target, by arm and seed, and the ratio of the means, by clock and by CPU."""
+    """Return final accuracy and seconds to the target by trainer and seed, and ratios of means (wall clock, CPU)."""
     table: dict[str, dict[str, list[Any]]] = {}
     for arm in ("ours", "trl"):
         curves = [json.loads((output / f"{arm}-{seed}.json").read_text())["curve"] for seed in seeds]

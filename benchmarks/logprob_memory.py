@@ -1,9 +1,9 @@
-"""Peak memory of one update against the size of the vocabulary, at the same tokens. Prints JSON. Linux.
+"""Peak memory of one update as a function of the vocabulary size, for the same tokens. Prints JSON. Linux.
 
-Each vocabulary has a process of its own: a small model (hidden size 64, 4 layers, tied embeddings) takes one update to
-warm up, so that optimizer state is there, then one that is measured: the highest resident memory during it, over what
-was resident before it. The gradient of the embedding itself, which every trainer holds, is part of it. glibc is told to
-give freed blocks back at once (MALLOC_MMAP_THRESHOLD_), so that what it hoards is in neither figure; the least of
+Each vocabulary has its own process: a small model (hidden size 64, 4 layers, tied embeddings) makes one warm-up update,
+so that optimizer state exists, then one that is measured: the highest resident memory during it minus the resident
+memory before it. The gradient of the embedding itself, which every trainer stores, is included. glibc is set to return
+freed blocks at once (MALLOC_MMAP_THRESHOLD_), so that memory it would retain is in neither value; the smallest of
 several processes counts.
 
     python benchmarks/logprob_memory.py --vocabularies 32000 150000 --tokens 16384 --repeats 3
@@ -24,13 +24,13 @@ HIDDEN, LAYERS, ROW = 64, 4, 512
 
 
 def resident() -> dict[str, int]:
-    """Present and highest resident memory of this process, in MiB."""
+    """Return the present and the highest resident memory of this process, in MiB."""
     rows = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {name: int(rows[name].split()[0]) >> 10 for name in ("VmRSS", "VmHWM")}
 
 
 def measure(vocabulary: int, tokens: int) -> dict[str, int]:
-    """MiB of one update at a vocabulary."""
+    """Return the MiB of one update for a vocabulary size."""
     import gc
     from dataclasses import replace
 
@@ -75,7 +75,7 @@ def measure(vocabulary: int, tokens: int) -> dict[str, int]:
     policy.update(batch, make_objective(config))
     policy.optimizer.zero_grad()
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts again from the present
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the present value
     before = resident()["VmRSS"]
     policy.update(batch, make_objective(config))
     peak = resident()["VmHWM"]

@@ -1,4 +1,4 @@
-"""What SymPy says of the equalities that the math verifier's probes decide. Prints JSON.
+"""Check by SymPy of the equalities that the math verifier's probes decide. Prints JSON.
 
 The verifier accepts two expressions on agreement to over 120 digits at each point; a proof would be stronger. This
 program asks SymPy about each accepted pair of a labelled file, five CPU seconds each, and reports how many it calls
@@ -25,7 +25,7 @@ SECONDS = 5.0
 
 
 def accepted_pairs(path: str) -> tuple[int, int, list[tuple[Node, Node]]]:
-    """(cases, questions put to the probes, the different pairs that they called equal)."""
+    """Return the number of cases, of questions to the probes, and the distinct pairs that the probes called equal."""
     module = importlib.import_module("verifiers.mathematics.equality.scalars")
     asked, pairs = 0, dict[tuple[Node, Node], None]()
     probe_equal = module.probe_equal

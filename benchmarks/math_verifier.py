@@ -1,4 +1,4 @@
-"""Throughput and latency of the math verifier beside Math-Verify, one process, interleaved rounds. Prints JSON.
+"""Throughput and latency of the math verifier and of Math-Verify, in one process and interleaved rounds. Prints JSON.
 
 The mix: 60 % integers and decimals, 15 % fractions, 10 % expressions, 5 % tuples and intervals, 5 % matrices and
 equations, 5 % garbage. Half of the answers are right.
@@ -21,11 +21,11 @@ from verifiers import GradingRow, Verifier, get_verifier
 from verifiers.mathematics.reading.reader import read, read_verbatim
 
 Pair = tuple[str, str]
-"""(answer, gold)."""
+"""(answer, reference)."""
 
 
 def numbers(source: random.Random) -> Pair:
-    """Integers and decimals as they are written."""
+    """Return integers and decimals."""
     value = source.randrange(-9999, 100_000)
     form = source.choice(["{}", "{:,}", "{}.0", "{}.5", "\\${}", "{}\\text{{ cm}}"])
     gold = str(value) + (".5" if form == "{}.5" else "")
@@ -33,7 +33,7 @@ def numbers(source: random.Random) -> Pair:
 
 
 def fractions(source: random.Random) -> Pair:
-    """A fraction in two spellings."""
+    """Return a fraction in two spellings."""
     top, bottom, factor = source.randrange(1, 99), source.randrange(2, 99), source.randrange(1, 5)
     return f"\\frac{{{top * factor}}}{{{bottom * factor}}}", source.choice(
         [f"\\dfrac{{{top}}}{{{bottom}}}", f"{top}/{bottom}"]
@@ -41,7 +41,7 @@ def fractions(source: random.Random) -> Pair:
 
 
 def expressions(source: random.Random) -> Pair:
-    """Polynomials, radicals, functions, constants."""
+    """Return polynomials, radicals, functions, constants."""
     a, b = source.randrange(2, 20), source.randrange(2, 20)
     return source.choice(
         [
@@ -56,7 +56,7 @@ def expressions(source: random.Random) -> Pair:
 
 
 def structures(source: random.Random) -> Pair:
-    """Tuples, sets and intervals."""
+    """Return tuples, sets and intervals."""
     a, b, c = (source.randrange(-20, 20) for _ in range(3))
     return source.choice(
         [
@@ -69,7 +69,7 @@ def structures(source: random.Random) -> Pair:
 
 
 def larger(source: random.Random) -> Pair:
-    """Matrices and equations."""
+    """Return matrices and equations."""
     a, b = source.randrange(2, 20), source.randrange(2, 20)
     return source.choice(
         [
@@ -84,7 +84,7 @@ def larger(source: random.Random) -> Pair:
 
 
 def garbage(source: random.Random) -> Pair:
-    """What models write when they write nonsense."""
+    """Return nonsense as models write it."""
     return source.choice(
         ["\\frac{1}{", "???", "I do not know", "{{{", "9" * 60, "\\text{see above}", "(((1,2)", "x==y"]
     ), "42"
@@ -101,7 +101,7 @@ KINDS: list[tuple[str, float, Callable[[random.Random], Pair]]] = [
 
 
 def traffic(rows: int, seed: int) -> list[tuple[str, GradingRow]]:
-    """(kind, row) in random order; every second answer belongs to another problem of its kind."""
+    """Return (kind, row) pairs in random order; every second answer belongs to another problem of its kind."""
     source = random.Random(seed)
     found: list[tuple[str, GradingRow]] = []
     for kind, share, make in KINDS:
@@ -117,7 +117,7 @@ def traffic(rows: int, seed: int) -> list[tuple[str, GradingRow]]:
 
 
 def timed(verifier: Verifier, rows: list[tuple[str, GradingRow]]) -> list[float]:
-    """Seconds of each row, its text never seen before."""
+    """Return the seconds of each row; no text occurs twice."""
     read.cache_clear()
     read_verbatim.cache_clear()
     spent = []
@@ -129,12 +129,12 @@ def timed(verifier: Verifier, rows: list[tuple[str, GradingRow]]) -> list[float]
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which this share lies."""
+    """Return the value at a fraction `share` of the sorted values."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def long_text(verifier: Verifier, rounds: int) -> float:
-    """Seconds that 10,000 characters of reasoning before the answer add; best of several."""
+    """Return the seconds that 10,000 characters of reasoning before the answer add; fastest of several."""
     thought = "Then 3x + 4 = 10, so x = 2; let me check: $3 \\cdot 2 + 4 = 10$. " * 160
     answer = "The final answer is \\boxed{42}."
 

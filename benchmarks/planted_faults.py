@@ -1,8 +1,8 @@
-"""Faults planted in real small runs beside healthy runs: what does `explain` say first?
+"""Faults planted in real small runs, and healthy runs: test of what `explain` names first.
 
-Every run starts from a small model that was warm-started on demonstrations, and goes through the same loop, engine and
-verifiers as any other run. Prints one JSON object; exit status 1 where fewer than 90 % of the faults are named first
-or a healthy run raises an alarm.
+Every run starts from a small model that was warm-started on demonstrations, and uses the same loop, engine and
+verifiers as any other run. Prints one JSON object. The exit status is 1 if fewer than 90 % of the faults are named
+first, or if a healthy run raises an alarm.
 
     python benchmarks/planted_faults.py --output /tmp/planted             # about 20 minutes on two cores
     python benchmarks/planted_faults.py --output /tmp/planted --only top-p --engine vllm
@@ -39,7 +39,7 @@ Patch = Callable[[], contextlib.AbstractContextManager[None]]
 
 @contextlib.contextmanager
 def patched(owner: object, name: str, value: object) -> Iterator[None]:
-    """An attribute replaced for a while."""
+    """Replace an attribute temporarily."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -59,7 +59,7 @@ def engine_class(engine: str) -> type:
 
 
 def sampling(engine: str, **changes: float) -> Patch:
-    """The engine samples with other parameters than it was asked for."""
+    """Let the engine sample with other parameters than requested."""
 
     @contextlib.contextmanager
     def patch() -> Iterator[None]:
@@ -77,7 +77,7 @@ def sampling(engine: str, **changes: float) -> Patch:
 
 
 def reported_before(engine: str, *, temperature: float = 1.0, top_p: float = 1.0) -> Patch:
-    """The engine samples with other parameters and reports the log-probabilities from before they were applied."""
+    """Let the engine sample with other parameters, and report log-probabilities from before they were applied."""
 
     @contextlib.contextmanager
     def patch() -> Iterator[None]:
@@ -97,7 +97,7 @@ def reported_before(engine: str, *, temperature: float = 1.0, top_p: float = 1.0
 
 
 def one_seed(engine: str) -> Patch:
-    """Every sample of a problem is drawn with the same seed."""
+    """Draw every sample of a problem with the same seed."""
 
     @contextlib.contextmanager
     def patch() -> Iterator[None]:
@@ -115,7 +115,7 @@ def one_seed(engine: str) -> Patch:
 
 @contextlib.contextmanager
 def endless() -> Iterator[None]:
-    """The hf engine does not know the end token."""
+    """Let the hf engine ignore the end token."""
     from reasoner.engine.hf import HfEngine
 
     original = HfEngine.generate
@@ -129,7 +129,7 @@ def endless() -> Iterator[None]:
 
 @contextlib.contextmanager
 def turn_not_opened() -> Iterator[None]:
-    """Chat prompts end before the assistant's turn."""
+    """End chat prompts before the assistant's turn."""
     from transformers import PreTrainedTokenizerBase
 
     original = PreTrainedTokenizerBase.apply_chat_template
@@ -142,7 +142,7 @@ def turn_not_opened() -> Iterator[None]:
 
 
 def lagging(engine: str) -> Patch:
-    """The engine takes the weights of the sync before."""
+    """Let the engine use the weights of the previous sync."""
 
     @contextlib.contextmanager
     def patch() -> Iterator[None]:
@@ -169,7 +169,7 @@ def lagging(engine: str) -> Patch:
 
 
 def syncs(engine: str, *, every: int | None) -> Patch:
-    """The engine takes new weights only at every so many syncs (None: never), and says that it did."""
+    """Let the engine take new weights only at every `every`-th sync (None: never), but report that it did."""
 
     @contextlib.contextmanager
     def patch() -> Iterator[None]:
@@ -189,7 +189,7 @@ def syncs(engine: str, *, every: int | None) -> Patch:
             return checksum(listed)
 
         def open_engine(name, **options):
-            return opened(name, **{**options, "model": None})  # a copy of its own, as any other engine has
+            return opened(name, **{**options, "model": None})  # with its own copy, as other engines have
 
         with patched(cls, "load_weights", load_weights), patched(session, "open_engine", open_engine):
             yield
@@ -202,12 +202,12 @@ def syncs(engine: str, *, every: int | None) -> Patch:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: the overrides of the common config, what else is broken, and the codes that name its cause."""
+    """One run: overrides of the common config, a further defect, and the codes that name the cause."""
 
     name: str
     change: Mapping[str, object] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
-    """Empty: a healthy run."""
+    """Codes that name the cause; empty: a healthy run."""
     warm: str = "addition"
     patch: Patch = contextlib.nullcontext
 
@@ -257,7 +257,7 @@ WARM: dict[str, dict[str, object]] = {
 
 
 def runs(engine: str) -> list[Run]:
-    """Every planted fault at two strengths, and the healthy runs."""
+    """Return every planted fault at two strengths, and the healthy runs."""
     empty = {"verifier": {"name": f"{PARTS}:AcceptsEmpty"}}
     stale = {"engine": {"sync_check": False}}
     hard = task(digits=6)
@@ -316,7 +316,7 @@ def runs(engine: str) -> list[Run]:
 
 
 def further(engine: str) -> list[Run]:
-    """Further faults, of kinds near the others and of other kinds."""
+    """Return further faults, of similar and of other kinds."""
     stale = {"engine": {"sync_check": False}}
 
     def verified(name: str, **options: object) -> dict[str, object]:
@@ -366,7 +366,7 @@ DR_GRPO: dict[str, object] = {"algorithm": {"advantage": "dr_grpo", "aggregation
 
 
 def train(raw: Mapping[str, object], folder: Path) -> float:
-    """One run, unless it is there already; a run that stops with an error stays as it is. Returns seconds."""
+    """Train one run unless it exists; keep a run that stops with an error. Return seconds."""
     from reasoner.stages.pipeline import run_pipeline
 
     if (folder / "done.json").is_file() or (folder / "failed.json").is_file():
@@ -380,7 +380,7 @@ def train(raw: Mapping[str, object], folder: Path) -> float:
 
 
 def warm_model(name: str, root: Path) -> Path:
-    """The warm-started model of a name, trained on first use."""
+    """Return the folder of a named warm-started model, trained on first use."""
     if name == "addition-trained":
         return root / "runs" / "healthy--addition" / "final"
     folder = root / "warm" / name
@@ -410,7 +410,7 @@ def warm_model(name: str, root: Path) -> Path:
 
 
 def judge(run: Run, folder: Path) -> dict[str, object]:
-    """What explain says, and whether that is right."""
+    """Return the findings of explain on a run, and if they are right."""
     found = explain_and_audit(folder)[-1].findings
     alarms = [finding for finding in found if finding.level is not Level.NOTE]
     first = found[0].code if found else ""
@@ -429,8 +429,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--engine", default="hf", choices=["hf", "vllm"])
-    parser.add_argument("--only", default=[""], nargs="+", help="runs whose name holds one of these")
-    parser.add_argument("--judge", action="store_true", help="train nothing; explain what is there")
+    parser.add_argument("--only", default=[""], nargs="+", help="runs whose name contains one of these")
+    parser.add_argument("--judge", action="store_true", help="train nothing; explain the stored runs")
     options = parser.parse_args()
     results: list[dict[str, object]] = []
     for run in runs(options.engine):

@@ -1,8 +1,8 @@
-"""PPO's own failures, planted in real small runs at two strengths, beside healthy runs: does `explain` name them?
+"""Faults specific to PPO, planted in real small runs at two strengths, and healthy runs: test of `explain`.
 
-Every run is the last stage of configs/ppo_tiny.yaml with something set wrong; the stages before it (demonstrations,
-pairs, reward model) are trained once. Prints one JSON object; exit status 1 where a failure is not named as a fault or
-warning, or a healthy run raises an alarm.
+Every run is the last stage of configs/ppo_tiny.yaml with one wrong setting; the stages before it (demonstrations,
+pairs, reward model) are trained once. Prints one JSON object. The exit status is 1 if a fault is not named as a fault
+or warning, or if a healthy run raises an alarm.
 
     python benchmarks/planted_ppo_faults.py --output /tmp/planted-ppo             # about 15 minutes on one core
     python benchmarks/planted_ppo_faults.py --output /tmp/planted-ppo --judge     # explain the stored runs again
@@ -34,7 +34,7 @@ TOO_LARGE = ("learning-rate-too-high", "rewards-collapsed")
 DIVERGES = ("value-diverging",)
 LARGE = {"optim.inner_epochs": 4, "optim.stop_kl": None, "steps": 16}
 UNSEEN = {"watch.scorer": None, "eval.problems": 0}
-"""Nobody looks at the true score: only the records of training itself are there to tell by."""
+"""Overrides without a true score: only the records of training itself are available."""
 
 
 def kl(coef: float, **changes: object) -> dict[str, object]:
@@ -53,8 +53,8 @@ RUNS = (
     Run("lr 0.01, four epochs", {**LARGE, "optim.lr": 1e-2}, TOO_LARGE),
     Run("lr 0.004, four epochs", {**LARGE, "optim.lr": 4e-3}, TOO_LARGE),
     Run("entropy coefficient 3, learned reward", {"algorithm.entropy_coef": 3.0, "steps": 20}, HACKED),
-    Run("no leash", kl(0.0, steps=25), HACKED),
-    Run("hardly a leash", kl(0.03), HACKED),
+    Run("no KL control", kl(0.0, steps=25), HACKED),
+    Run("hardly any KL control", kl(0.03), HACKED),
     Run("healthy: as shipped"),
     Run("healthy: kl_target", kl(0.25, **{"algorithm.kl_target": 1.0, "algorithm.kl_horizon": 1000})),
     Run("healthy: another seed", {"seed": 5}),
@@ -63,7 +63,7 @@ RUNS = (
 
 
 def stage(root: Path, change: Mapping[str, object]) -> dict[str, object]:
-    """The last stage of ppo_tiny on what the stages before it wrote, with a change."""
+    """Return the last stage of ppo_tiny, applied to the output of the stages before it, with a change."""
     overrides = [f"output={root / 'base'}", *(f"ppo.{key}={json.dumps(value)}" for key, value in change.items())]
     run = load_config("ppo_tiny", overrides)
     last = with_references(run, len(run.stages) - 1).stages[-1].model_dump(mode="json")
@@ -71,7 +71,7 @@ def stage(root: Path, change: Mapping[str, object]) -> dict[str, object]:
 
 
 def prepare(root: Path) -> None:
-    """The stages before."""
+    """Train the stages before the last one, once."""
     run = load_config("ppo_tiny", [f"output={root / 'base'}"])
     before = run.model_copy(update={"stages": run.stages[:-1], "starts_fresh": run.starts_fresh[:-1]})
     run_pipeline(before, resume=True)
@@ -80,8 +80,8 @@ def prepare(root: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--only", default=[""], nargs="+", help="runs whose name holds one of these")
-    parser.add_argument("--judge", action="store_true", help="train nothing; explain what is there")
+    parser.add_argument("--only", default=[""], nargs="+", help="runs whose name contains one of these")
+    parser.add_argument("--judge", action="store_true", help="train nothing; explain the stored runs")
     options = parser.parse_args()
     if not options.judge:
         prepare(options.output)

@@ -1,10 +1,10 @@
-"""Peak memory of PPO on one shared base beside LoRA SFT and beside PPO on four copies of the base. Prints JSON.
+"""Peak memory of PPO on one shared base, of LoRA SFT, and of PPO on four copies of the base. Prints JSON.
 
     python benchmarks/ppo_memory.py            # 113M parameters, float32, on the CPU
 
-Each variant is a process of its own. Its figure is the peak of resident memory during a measured step (the kernel's
-VmHWM, set back after a first step has warmed everything up) minus the resident memory before any model was loaded.
-All see the same tokens. W is one model's weights.
+Each variant is a separate process. Its value is the peak of resident memory during a measured step (the kernel's VmHWM,
+reset after a warm-up step) minus the resident memory before any model was loaded. All process the same tokens. W is the
+size of one model's weights.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ LORA = {"rank": 16, "alpha": 32.0}
 
 
 def resident_bytes(field: str) -> int:
-    """VmRSS or VmHWM of this process."""
+    """Return VmRSS or VmHWM of this process."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) << 10 for line in status if line.startswith(field))
 
 
 def forget_peak() -> None:
-    """Set VmHWM back to the present."""
+    """Reset VmHWM to the present value."""
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 
 
 def stage_of(base: str, method: str, reference: str | None) -> object:
-    """The config of a variant."""
+    """Return the config of a variant."""
     from reasoner.config.load import resolve
 
     return resolve(
@@ -52,7 +52,7 @@ def stage_of(base: str, method: str, reference: str | None) -> object:
 
 
 def prepare(folder: Path, shape: dict[str, int]) -> None:
-    """Write the base, and a reward model on it: adapter beside the merged folder."""
+    """Write the base, and a reward model on it: the adapter next to the merged folder."""
     from accelerate import Accelerator
 
     from reasoner.config.load import resolve
@@ -72,7 +72,7 @@ def prepare(folder: Path, shape: dict[str, int]) -> None:
 
 
 def measure(variant: str, folder: Path) -> dict[str, float]:
-    """Two steps of a variant; the peak of the second."""
+    """Run two steps of a variant; return the peak of the second."""
     import torch  # noqa: F401  (imports count before the models do)
     import transformers  # noqa: F401
     from accelerate import Accelerator
@@ -87,7 +87,7 @@ def measure(variant: str, folder: Path) -> dict[str, float]:
 
 
 def sft_step(folder: Path, accelerator: object):
-    """LoRA SFT on the same number of rows and tokens."""
+    """Return a step of LoRA SFT on the same number of rows and tokens."""
     from reasoner.data.encode import Encoded, batch_of
     from reasoner.policy.policy import Policy
     from reasoner.stages.sft import negative_log_likelihood
@@ -108,7 +108,7 @@ def sft_step(folder: Path, accelerator: object):
 
 
 def ppo_step(variant: str, folder: Path, accelerator: object):
-    """A whole PPO step: sample, score by the reward model, annotate, estimate, update policy and value."""
+    """Return a whole PPO step: sample, score with the reward model, annotate, estimate, update policy and value."""
     from reasoner.algorithm.advantage import get_estimator
     from reasoner.algorithm.batch import Batch
     from reasoner.algorithm.kl_control import KLControl, KLState
@@ -123,8 +123,8 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
     base = str(folder / "base")
     config = stage_of(base, "ppo", None if shared else base)
     policy = (ActorCritic if shared else copying_critic())(config, accelerator=accelerator)  # pyright: ignore
-    lent = SharedBase.of(policy.adapter, policy.unwrapped(), policy.device) if shared else None  # pyright: ignore
-    reward = RewardModel(str(folder / "reward"), dtype="float32", shared=lent)
+    shared_base = SharedBase.of(policy.adapter, policy.unwrapped(), policy.device) if shared else None  # pyright: ignore
+    reward = RewardModel(str(folder / "reward"), dtype="float32", shared=shared_base)
     assert (reward.shared is not None) == shared
     engine = HfEngine(model_path=base, max_model_len=policy.context, model=policy.unwrapped())
     estimator, control = get_estimator("gae"), KLControl(config.algorithm, KLState())
@@ -134,7 +134,7 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
         from reasoner.data.encode import Encoded, batch_of
 
         requests = [Request(prompt_ids=tuple(range(1, PROMPT + 1)), seed=row) for row in range(ROWS)]
-        # no end: every completion has its full length, the same tokens in every variant
+        # no end token: every completion has its full length, so that every variant has the same tokens
         done = dict(engine.generate(requests, SamplingParams(max_tokens=COMPLETION, end_ids=())))
         rows = [
             Encoded(
@@ -157,7 +157,7 @@ def ppo_step(variant: str, folder: Path, accelerator: object):
 
 
 def copying_critic():
-    """The value as LoRA on a copy of the base of its own."""
+    """Context manager in which the value model is LoRA on its own copy of the base."""
     from torch import nn
 
     from reasoner.model.load import load_model
@@ -200,7 +200,7 @@ def main() -> None:
         prepare_process()
         print(json.dumps(measure(given.measure, given.folder)))
         return
-    # freed memory goes back to the system at once, so that resident memory is what is held
+    # freed memory is returned to the system at once, so that resident memory is the memory in use
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     with tempfile.TemporaryDirectory() as held:
         folder = Path(held)

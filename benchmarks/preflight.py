@@ -1,13 +1,13 @@
-"""Preflight of GSM8K and countdown with a small model: how long it takes, and how well it predicts a step.
+"""Preflight of GSM8K and countdown with a small model: its duration, and how well it predicts a step.
 
-The model is made from nothing, so the reward is one that any model gets now and then: whether a completion's length is
-even. Every step has its update. Each repeat runs `reasoner preflight --json` and then a few steps of the very run;
-prints one JSON object. Exit status 1 where a preflight takes longer than three minutes or the median prediction is off
-by more than 40 %. GSM8K is read from REASONER_DATA_DIR (a folder with math/gsm8k_train.jsonl.gz); without it only
+The model is randomly initialized, so the reward is one that any model gets sometimes: 1 if a completion's length is
+even. Every step has its update. Each repeat runs `reasoner preflight --json` and then a few steps of the same run.
+Prints one JSON object. The exit status is 1 if a preflight takes longer than three minutes or the median prediction is
+off by more than 40 %. GSM8K is read from REASONER_DATA_DIR (a folder with math/gsm8k_train.jsonl.gz); without it only
 countdown runs.
 
     REASONER_DATA_DIR=/path/to/data python benchmarks/preflight.py --repeats 3
-    ... --repeats 1 --task countdown --store rows.jsonl        # in pieces: the summary is of all stored repeats
+    ... --repeats 1 --task countdown --store rows.jsonl        # in parts: the summary covers all stored repeats
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engine", default="vllm")
     parser.add_argument("--task", choices=["countdown", "gsm8k"], help="default: both")
-    parser.add_argument("--store", type=Path, help="JSON lines to add each repeat to; those in it count too")
+    parser.add_argument("--store", type=Path, help="JSON lines to which each repeat is added; all of them count")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     if options.store and options.store.is_file():

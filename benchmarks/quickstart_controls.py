@@ -1,11 +1,11 @@
-"""The quickstart over several seeds, beside what might explain its gain as well. Prints JSON.
+"""The quickstart over several seeds, compared with other explanations of its gain. Prints JSON.
 
-Every arm starts from the same warm-started model of its seed and ends on the same 512 held-out problems:
+Every variant starts from the same warm-started model of its seed and is evaluated on the same 512 held-out problems:
 
 grpo        the quickstart itself
 shuffled    the same, with the rewards of each step shuffled over its rollouts
-more-sft    more of the warm start on the same demonstrations, for as many seconds as grpo took
-rejection   the same time on rejection sampling: only correct rollouts are learned from, with the same verifier
+more-sft    more supervised training on the same demonstrations, for as many seconds as grpo took
+rejection   the same time with rejection sampling, which learns only from correct rollouts, with the same verifier
 
     python benchmarks/quickstart_controls.py --seeds 0 1 2 --output /tmp/controls
 """
@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve()
 
 
 def shuffled(batch):
-    """GRPO's estimator on rewards that were shuffled over the rows of the step: same rewards, no information."""
+    """Compute GRPO's advantages from rewards shuffled over the rows of the step: same rewards, no information."""
     from reasoner.algorithm.advantage import get_estimator
 
     order = list(range(len(batch)))
@@ -35,7 +35,7 @@ def shuffled(batch):
 
 
 def train(folder: Path, *overrides: str) -> float:
-    """Run the quickstart with overrides, if that was not done yet; returns wall-clock seconds."""
+    """Run the quickstart with overrides, unless it was run before; return wall-clock seconds."""
     seconds = folder / "seconds.json"
     if not seconds.exists():
         started = time.monotonic()
@@ -48,24 +48,24 @@ def train(folder: Path, *overrides: str) -> float:
 
 
 def lines(path: Path) -> list[dict]:
-    """Rows of a JSONL file."""
+    """Return the rows of a JSONL file."""
     return [json.loads(line) for line in path.read_text().split("\n") if line]
 
 
 def step_seconds(stage: Path) -> float:
-    """Of its median step, which a machine that is busy for a while does not move."""
+    """Return the seconds of the median step, which a temporarily busy machine does not change."""
     return statistics.median(row["time/step"] for row in lines(stage / "metrics.jsonl"))
 
 
 def figures(stage: Path) -> dict[str, object]:
-    """Accuracy before and after with its interval, and how long the completions became."""
+    """Return the accuracy before and after with its interval, and the final length of completions."""
     evals = lines(stage / "evals.jsonl")
     before, after = evals[0]["metrics"]["avg@1"], evals[-1]["metrics"]["avg@1"]
     return {"before": before[0], "after": after[0], "interval": after[1:], "tokens": evals[-1]["tokens_mean"]}
 
 
 def one_seed(seed: int, output: Path) -> dict[str, dict[str, object]]:
-    """Every arm of one seed."""
+    """Run every variant of one seed."""
     base = output / f"seed-{seed}"
     wall = train(base / "grpo", f"seed={seed}")
     sft, grpo = base / "grpo" / "0-sft", base / "grpo" / "1-grpo"
@@ -85,7 +85,7 @@ def one_seed(seed: int, output: Path) -> dict[str, dict[str, object]]:
     }
     for name, overrides in arms.items():
         folder = base / name
-        # the first stage is not run again: it is marked as done, and the second starts from its model
+        # the first stage is not run again: it is marked as done, and the second stage starts from its model
         (folder / "0-sft").mkdir(parents=True, exist_ok=True)
         (folder / "0-sft" / "done.json").write_text((sft / "done.json").read_text())
         train(folder, "--resume", *common, *overrides)
@@ -94,7 +94,7 @@ def one_seed(seed: int, output: Path) -> dict[str, dict[str, object]]:
 
 
 def demonstrations() -> int:
-    """As many as the quickstart's warm start learns from."""
+    """Return the number of demonstrations in the quickstart's warm start."""
     from reasoner.config.load import load_config
 
     count = load_config("quickstart").stages[0].sft.demonstrations
@@ -103,10 +103,10 @@ def demonstrations() -> int:
 
 
 def main() -> None:
-    """Run all seeds and print what came out."""
+    """Run all seeds and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output", type=Path, required=True, help="folder for the runs; finished ones are kept")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the runs; finished ones are reused")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     print(json.dumps({str(seed): one_seed(seed, arguments.output.resolve()) for seed in arguments.seeds}, indent=1))

@@ -1,9 +1,9 @@
-"""The sandbox beside a plain process and a container for each program: one interleaved run, best of rounds, as JSON.
+"""The sandbox compared with a plain process and a container per program: interleaved, best of rounds, as JSON.
 
     python benchmarks/sandbox.py --rounds 3 --seconds 4
 
-Every contender runs the same small program, checks its answer, and is called from the same number of threads: one,
-and as many as `--at-once` says.
+Every contender runs the same small program, checks its answer, and is called from the same number of threads: one, and
+`--at-once`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-# This folder comes first on the path of its programs, and this file has the package's name: the package is what they
-# mean by it.
+# This folder comes first on the path of its programs, and this file has the same name as the package that they import.
 sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 if __name__ != "__main__":
     sys.modules.pop(__name__, None)
@@ -33,16 +32,16 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each contender in each round")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of each contender in each round")
     parser.add_argument("--at-once", type=int, default=8, help="calling threads, and workers of each pool")
-    parser.add_argument("--overruns", type=int, default=100, help="sleeping jobs for each backend")
+    parser.add_argument("--overruns", type=int, default=100, help="number of sleeping jobs for each backend")
     options = parser.parse_args()
     with (
         open_sandbox("docker", workers=options.at_once) as docker,
         open_sandbox("bubblewrap", workers=options.at_once) as bubblewrap,
     ):
         contenders = {"python": process(PLAIN), "docker": pooled(docker), "bubblewrap": pooled(bubblewrap)}
-        if shutil.which("docker"):  # the client program, which the sandbox itself does not need
+        if shutil.which("docker"):  # the client program, not needed by the sandbox itself
             contenders["docker run"] = process(container_run(ensure_image()))
         report: dict[str, object] = {"cores": os.cpu_count(), "best_of": options.rounds}
         for at_once in sorted({1, options.at_once}):
@@ -61,10 +60,10 @@ def main() -> None:
 def compared(
     contenders: Mapping[str, Callable[[], None]], *, rounds: int, seconds: float, at_once: int
 ) -> dict[str, object]:
-    """The best round of each contender, and what the sandbox is worth beside the other two."""
+    """Return the best round of each contender, and the ratios of the sandbox to the other two."""
     from sandbox.bench import measure
 
-    for once in contenders.values():  # pages, and every worker of a pool
+    for once in contenders.values():  # warm up memory pages, and every worker of a pool
         measure(once, seconds=1.0, at_once=at_once)
     turns = [
         {name: measure(once, seconds=seconds, at_once=at_once) for name, once in contenders.items()}

@@ -1,10 +1,10 @@
-"""CPU seconds from Enter to the first sampled token, by part, and of the commands that need no torch: one JSON object.
+"""CPU seconds from Enter to the first sampled token, by part, and of the commands without torch: one JSON object.
 
     python benchmarks/start_up.py [--engine hf] [--engine vllm]
 
 Each part is a fresh process. The model is a small one with random weights; the first completion has one token. Imports
-are seconds of their own code by package (`-X importtime`, wall clock). CPU seconds hold on a machine with other work,
-wall-clock seconds do not.
+are the seconds of each package's own code (`-X importtime`, wall clock). CPU seconds are valid on a machine with other
+work, wall-clock seconds are not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ QUICK: Mapping[str, tuple[str, ...]] = {
     "import verifiers": (),
 }
 LIMITS = {"hf": 4.0, "vllm": 8.0}
-"""CPU seconds to the first token that are wanted."""
+"""Target CPU seconds to the first token."""
 MODEL = "{hidden_size: 128, layers: 2, heads: 4, max_positions: 128}"
 OVERRIDES = (
     *("task.options.family=addition", "task.options.digits=2", f"model.from_scratch={MODEL}", "prompt.chat=never"),
@@ -40,11 +40,11 @@ OVERRIDES = (
 
 
 class FirstToken(BaseException):
-    """Ends the child."""
+    """Signal that ends the child process."""
 
 
 def child(engine: str, folder: Path) -> None:
-    """Train until the first completion, and print the CPU seconds of each part."""
+    """Train until the first completion; print the CPU seconds of each part."""
     seconds: dict[str, float] = {}
     last = 0.0
 
@@ -120,7 +120,7 @@ def child(engine: str, folder: Path) -> None:
 
 
 def started(engine: str) -> dict[str, Any]:
-    """Run a child: the CPU seconds by part, and the packages whose imports cost most."""
+    """Run a child; return its CPU seconds by part, and the packages whose imports cost most."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-X", "importtime", __file__, "--child", engine, "--folder", folder]
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment())
@@ -132,7 +132,7 @@ def started(engine: str) -> dict[str, Any]:
 
 
 def imports(said: str, most: int = 12) -> dict[str, float]:
-    """Return seconds by top-level package, the slowest first, of what `-X importtime` says."""
+    """Return seconds by top-level package, the slowest first, from the output of `-X importtime`."""
     found: dict[str, float] = defaultdict(float)
     for line in said.splitlines():
         own, _, rest = line.removeprefix("import time:").partition("|")
@@ -143,7 +143,7 @@ def imports(said: str, most: int = 12) -> dict[str, float]:
 
 
 def quick(words: tuple[str, ...]) -> float:
-    """CPU seconds of a command."""
+    """Return the CPU seconds of a command."""
     program = "from reasoner.__main__ import main; main()" if words else "import verifiers"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", program, *words], capture_output=True, env=environment(), check=True)
@@ -152,12 +152,12 @@ def quick(words: tuple[str, ...]) -> float:
 
 
 def environment() -> dict[str, str]:
-    """As a person has it: the trainer sets its own."""
+    """Return a user's environment; the trainer sets its own variables."""
     return {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | {"PYTHONPATH": str(ROOT)}
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", action="append", choices=sorted(LIMITS))
     parser.add_argument("--child", choices=sorted(LIMITS), help=argparse.SUPPRESS)

@@ -1,11 +1,11 @@
-"""An update in one line without padding (`batch.layout: auto`) beside one of rows side by side (`padded`). Prints JSON.
+"""An update without padding (`batch.layout: auto`) compared with padded rows (`padded`). Prints JSON.
 
-64 rows in groups of 8 that share a prompt, a model of about 3.3M parameters in float32; each arm is a process of its
-own, twice and in turns. Seconds are the best update's, memory is what the process's peak grew by in the updates. Padded
-rows lie beside rows of like length.
+64 rows in groups of 8 that share a prompt, a model of about 3.3M parameters in float32. Each variant runs in its own
+process, twice, in turns. Seconds are those of the fastest update; memory is the increase of the process's peak during
+the updates. Padded rows are batched with rows of similar length.
 
-fixed      completions of 128 tokens: what shared prompts save
-varying    completions of a third of that on average, at most 128 tokens: what padding costs too
+fixed      completions of 128 tokens: the saving from shared prompts
+varying    completions of a third of that on average, at most 128 tokens: also the saving of padding
 
     python benchmarks/update_layout.py
 """
@@ -26,7 +26,7 @@ ROWS, GROUP, LONGEST = 64, 8, 128
 
 
 def measure(layout: str, prompt: int, lengths: str, updates: int) -> dict[str, float]:
-    """Seconds of the best update and megabytes of the peak, in this process."""
+    """Return the seconds of the fastest update and the megabytes of the peak, in this process."""
     from dataclasses import replace
 
     import torch
@@ -49,7 +49,7 @@ def measure(layout: str, prompt: int, lengths: str, updates: int) -> dict[str, f
     policy, objective = Policy(stage, accelerator=Accelerator(cpu=True)), make_objective(stage)
     torch.manual_seed(0)
     prompts = [torch.randint(0, 256, (prompt,)) for _ in range(ROWS // GROUP)]
-    # of a geometric distribution cut off at 128, the mean is a third of that
+    # of a geometric distribution truncated at 128, the mean is a third of that
     drawn = torch.distributions.Geometric(2.82 / LONGEST).sample((ROWS,)).long() + 1
     lengths_B = drawn.clamp(max=LONGEST) if lengths == "varying" else torch.full((ROWS,), LONGEST)
     completions = [torch.randint(0, 256, (int(length),)) for length in lengths_B]

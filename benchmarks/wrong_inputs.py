@@ -1,9 +1,9 @@
-"""Seconds from Enter to the message, for twelve wrong inputs of train, eval and export: a table.
+"""Seconds from Enter to the error message, for twelve wrong inputs of train, eval and export: a table.
 
     python benchmarks/wrong_inputs.py
 
-Each is a fresh process of the command itself; CPU seconds hold on a machine with other work. Exit status 1 where one
-takes more than a second of CPU, says something else than its fault, or imports torch.
+Each is a fresh process of the command; CPU seconds are valid on a machine with other work. The exit status is 1 if one
+takes more than a second of CPU, prints another message than expected, or imports torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST = 1.0
-"""CPU seconds of a message."""
+"""Most CPU seconds until a message."""
 WRONG: Mapping[str, str] = {
     "train gone.yaml": "no config 'gone.yaml'",
     "train quickstrt": "Did you mean 'quickstart'",
@@ -42,7 +42,7 @@ PROGRAM = (
 
 
 def prepare(folder: Path) -> None:
-    """Lay out what the commands name."""
+    """Create the files that the commands name."""
     (folder / "taken").mkdir()
     (folder / "taken" / "config.yaml").touch()
     rows = [json.dumps({"prompt": f"{number}+1=", "reference": str(number + 1)}) for number in range(1000)]
@@ -52,7 +52,7 @@ def prepare(folder: Path) -> None:
 
 
 def measured(command: str, folder: Path) -> tuple[float, float, str]:
-    """CPU seconds, wall-clock seconds, and what was said."""
+    """Run a command; return CPU seconds, wall-clock seconds, and its output."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *command.split()],
@@ -67,7 +67,7 @@ def measured(command: str, folder: Path) -> tuple[float, float, str]:
 
 
 def main() -> None:
-    """Run all of them, print the table."""
+    """Run all commands and print the table."""
     slow = 0
     print(f"{'CPU s':>6} {'wall s':>6}  command")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Runs untrusted code: Docker or bubblewrap, the same calls and the same guarantees. No torch."""
+"""Sandbox for untrusted code: Docker or bubblewrap, with the same calls and the same guarantees. No torch."""
 
 from sandbox.api import (
     Job,

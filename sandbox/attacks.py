@@ -1,7 +1,7 @@
-"""Programs that try to break out, wear out, or leave something behind: run them against this machine's sandbox.
+"""Attack programs that try to break out of the sandbox, exhaust it or leave something behind, run on this machine.
 
-The programs are in attacks.toml. One that gets what it wants prints BREACH. Where something may have been left behind,
-a second program looks for it in the next job of the same worker. After every attack an honest job has to pass.
+The programs are in attacks.toml. A successful one prints BREACH. If an attack may leave something behind, a second
+program looks for it in the worker's next job. After every attack an honest job has to pass.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HONEST_LIMITS = Limits(cpu_seconds=10.0, wall_seconds=40.0, memory_bytes=512 * M
 CANARY = "import os\nprint(sorted(os.listdir('.')), sorted(os.listdir('/tmp')), 6 * 7)\n"
 CANARY_SAYS = b"['main.py'] [] 42\n"
 OVERRUN_SECONDS = 2.0
-"""How far past its wall limit a killed attack may end, on a busy machine."""
+"""Most seconds after its wall limit at which a killed attack may end, on a busy machine."""
 
 ATTEMPT = """\
 import ctypes, os, socket, struct, sys, time
@@ -47,33 +47,33 @@ BROKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One program, what it is after, and how it may end."""
+    """Attack program, its kind, and the outcome that it must have."""
 
     name: str
     kind: str
     code: str
     probe: str = ""
-    """Run as the next job: prints BREACH where the attack left something."""
+    """Program for the next job, which prints BREACH if the attack left something; empty: none."""
     outcome: JobOutcome | None = None
-    """How it has to end; None where only a breach matters."""
+    """Required outcome; None: any, without a breach."""
     breaches_host: bool = False
-    """True: harmless, and it prints BREACH where there is no sandbox. So the suite can be seen to catch."""
+    """True: harmless, and prints BREACH without a sandbox, which shows that the suite can detect a breach."""
 
 
 @dataclass(frozen=True, slots=True)
 class Honest:
-    """An ordinary program that a sandbox must not get in the way of."""
+    """Ordinary program that must run unhindered."""
 
     name: str
     code: str
     stdout: bytes
     package: str = ""
-    """Distribution that it needs beside the standard library."""
+    """Distribution that it needs besides the standard library; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of one of them."""
+    """Result of one program."""
 
     name: str
     kind: str
@@ -84,7 +84,7 @@ class Finding:
 
 @cache
 def attacks() -> tuple[Attack, ...]:
-    """Every attack of the manifest, in its order; without those by system-call number where the numbers are others."""
+    """Return the attacks of the manifest, in order; those that use system-call numbers only on x86_64."""
     return tuple(
         Attack(
             name=entry["name"],
@@ -101,7 +101,7 @@ def attacks() -> tuple[Attack, ...]:
 
 @cache
 def honest_programs() -> tuple[Honest, ...]:
-    """Every ordinary program of the manifest."""
+    """Return the ordinary programs of the manifest."""
     return tuple(
         Honest(
             name=entry["name"],
@@ -114,7 +114,7 @@ def honest_programs() -> tuple[Honest, ...]:
 
 
 def try_attack(sandbox: Sandbox, attack: Attack) -> Finding:
-    """Run one attack, the look for its traces, and an honest job."""
+    """Run one attack, its probe and an honest job; return what went wrong."""
     started = time.monotonic()
     limits = SLEEPER_LIMITS if attack.outcome is JobOutcome.WALL_TIMEOUT else ATTACK_LIMITS
     result = sandbox.run(job_of(attack.code, limits, result_channel=True))
@@ -143,7 +143,7 @@ def try_attack(sandbox: Sandbox, attack: Attack) -> Finding:
 
 
 def try_honest(sandbox: Sandbox, honest: Honest) -> Finding:
-    """Run one ordinary program."""
+    """Run one ordinary program; it passes if it prints what is expected."""
     started = time.monotonic()
     result = sandbox.run(job_of(honest.code, HONEST_LIMITS))
     passed = result.outcome is JobOutcome.OK and result.stdout == honest.stdout
@@ -152,7 +152,12 @@ def try_honest(sandbox: Sandbox, honest: Honest) -> Finding:
 
 
 def check(sandbox: Sandbox, *, packages: Iterable[str] = ()) -> Iterator[Finding]:
-    """Every honest program and every attack, one finding each."""
+    """Run every honest program and every attack; yield one finding each.
+
+    Args:
+        sandbox: sandbox to test.
+        packages: distributions it has; honest programs that need others are skipped.
+    """
     have = set(packages)
     for honest in honest_programs():
         if not honest.package or honest.package in have:
@@ -162,7 +167,7 @@ def check(sandbox: Sandbox, *, packages: Iterable[str] = ()) -> Iterator[Finding
 
 
 def job_of(code: str, limits: Limits, *, result_channel: bool = False) -> Job:
-    """A job that is one Python program."""
+    """Build a job of one Python program."""
     files = {"main.py": code.encode()}
     return Job(argv=("python", "main.py"), files=files, limits=limits, result_channel=result_channel)
 

@@ -1,4 +1,4 @@
-"""How fast the sandbox is on this machine, beside a process without one and a container for each program."""
+"""Speed of the sandbox on this machine, compared with a plain process and with a container per program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAIN = (sys.executable, "-I", "-c", PROGRAM)
 
 
 class Rate(TypedDict):
-    """One contender in one round."""
+    """Rate and latency of one way to run programs in one round."""
 
     per_second: float
     p50_ms: float
@@ -28,7 +28,10 @@ class Rate(TypedDict):
 
 
 def measure(once: Callable[[], None], *, seconds: float, at_once: int) -> Rate:
-    """Rate and latency of a call, made from so many threads for so long. A call raises where its answer is wrong."""
+    """Measure the rate and latency of a call, made from `at_once` threads for `seconds`.
+
+    The call has to raise an exception if its result is wrong.
+    """
     latencies: list[float] = []
     deadline = time.perf_counter() + seconds
 
@@ -53,12 +56,12 @@ def measure(once: Callable[[], None], *, seconds: float, at_once: int) -> Rate:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """The value below which that share of ordered values lies (nearest rank)."""
+    """Return the quantile of sorted values at a fraction `share` (nearest rank)."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def pooled(sandbox: Sandbox) -> Callable[[], None]:
-    """One program in a warm sandbox."""
+    """Return a function that runs one program in a warm sandbox."""
 
     def once() -> None:
         result = sandbox.run(JOB)
@@ -69,7 +72,7 @@ def pooled(sandbox: Sandbox) -> Callable[[], None]:
 
 
 def process(command: Sequence[str]) -> Callable[[], None]:
-    """One program in a process of its own: PLAIN without any sandbox, or a `docker run`."""
+    """Return a function that runs one program in a new process: PLAIN without a sandbox, or a `docker run`."""
 
     def once() -> None:
         done = subprocess.run(command, input=STDIN, capture_output=True, check=True)
@@ -80,7 +83,7 @@ def process(command: Sequence[str]) -> Callable[[], None]:
 
 
 def container_run(image: str) -> list[str]:
-    """`docker run` for one program, held as tightly as the pool's containers are."""
+    """Return the `docker run` command for one program, with restrictions as tight as those of the pool's containers."""
     return [
         *("docker", "run", "--rm", "-i", "--network", "none", "--read-only", "--pull", "never", "--log-driver", "none"),
         *("--memory", "512m", "--memory-swap", "512m", "--cpus", "1", "--pids-limit", "64", "--cap-drop", "ALL"),
@@ -90,7 +93,7 @@ def container_run(image: str) -> list[str]:
 
 
 def overruns(sandbox: Sandbox, *, wall_seconds: float, runs: int, at_once: int) -> list[float]:
-    """How far past its wall limit each of some sleeping jobs ended, in seconds, sorted."""
+    """Run sleeping jobs; return the sorted seconds by which each exceeded its wall limit."""
     code = b"import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
     limits = Limits(wall_seconds=wall_seconds)
     job = Job(argv=("python", "main.py"), files={"main.py": code}, limits=limits)

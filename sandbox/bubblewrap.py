@@ -1,4 +1,4 @@
-"""Sandboxes without a daemon and without root: bubblewrap around the resident supervisor."""
+"""Sandbox without a daemon and without root: bubblewrap around the resident supervisor."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ for name in sys.argv[2:]:
     libc.mount(b"overlay", name.encode(), b"overlay", ways, f"lowerdir={name}:/dev/shm,userxattr".encode())
 os.execv("/usr/bin/python3", ["python3", "-I", "-B", "-c", sys.argv[1]])
 """
-"""Puts an overlay of its own over each folder of the tree before the supervisor starts from there: all workers share
-the files and the memory that holds them, and no worker's locks and watches on them reach another's. A kernel that
-refuses overlays (before 5.11, or in too many layers of them) leaves the folders as they are."""
+"""Code that mounts a private overlay over each folder of the tree before the supervisor starts from there. All workers
+then share the files and their page cache, but no worker's locks and watches on them affect another's. If the kernel
+refuses overlays (before 5.11, or too many layers), the folders stay as they are."""
 
 
 class Bubblewrap(Launcher):
-    """A supervisor in a user namespace over a read-only tree that holds an interpreter and its libraries alone.
+    """Launcher of supervisors in a user namespace, over a read-only tree of only an interpreter and its libraries.
 
-    Memory and processes are limited by the kernel for each process and by the supervisor for all of a job together
-    (there is no cgroup without root or a daemon).
+    The kernel limits memory and processes per process; the supervisor limits them for all of a job together, because
+    there is no cgroup without root or a daemon.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class Bubblewrap(Launcher):
         self._tmpfs_bytes = tmpfs_bytes
         self._version = require_bubblewrap(limits)
         self._pressure = Pressure()
-        # a job of the real root would be held by no process limit: root hands bubblewrap to nobody
+        # process limits do not apply to the real root, so root runs bubblewrap as nobody
         self._as_nobody = os.geteuid() == 0 and _has_uid(NOBODY)
         self._root = ensure_root(packages, system)
 
     def command(self) -> list[str]:
-        """What is run for one worker."""
+        """Return the command that starts one worker."""
         return [
             "bwrap",
             *("--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"),
-            # older versions have no such option; there the job's system-call filter alone refuses user namespaces
+            # older versions lack this option; there only the job's system-call filter refuses user namespaces
             *(("--disable-userns",) if self._version >= DISABLES_USERNS else ()),
             *("--as-pid-1", "--cap-add", "ALL", "--uid", str(INSIDE_UID), "--gid", str(INSIDE_UID)),
             *("--hostname", "sandbox", "--clearenv", "--setenv", "PATH", "/usr/local/bin:/usr/bin:/bin"),
@@ -91,7 +91,7 @@ class Bubblewrap(Launcher):
         return self._pressure.told(killed=result.outcome is JobOutcome.KILLED and result.exit_code == -signal.SIGKILL)
 
     def _folders(self) -> list[str]:
-        """The tree's top folders, by their paths inside."""
+        """Return the paths inside the sandbox of the tree's top-level folders."""
         return [
             f"/{path.name}"
             for path in sorted(self._root.iterdir())
@@ -99,7 +99,7 @@ class Bubblewrap(Launcher):
         ]
 
     def _binds(self) -> list[str]:
-        """The tree's top folders, read-only; its links as links."""
+        """Return options that mount the tree's top-level folders read-only and recreate its links."""
         found: list[str] = []
         for path in sorted(self._root.iterdir()):
             if path.is_symlink():
@@ -110,7 +110,7 @@ class Bubblewrap(Launcher):
 
 
 def _has_uid(uid: int) -> bool:
-    """Whether this user namespace has that uid; where not, its root is an ordinary user of the machine."""
+    """Return True if this user namespace has the uid; if not, its root is an ordinary user of the machine."""
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         first, _, count = map(int, line.split())
         if first <= uid < first + count:
@@ -119,7 +119,7 @@ def _has_uid(uid: int) -> bool:
 
 
 def _advice() -> str:
-    """Which setting keeps user namespaces from being made."""
+    """Return a sentence on the setting that prevents user namespaces."""
     settings = {
         "/proc/sys/user/max_user_namespaces": ("0", "sysctl user.max_user_namespaces=15000"),
         "/proc/sys/kernel/unprivileged_userns_clone": ("0", "sysctl kernel.unprivileged_userns_clone=1"),
@@ -132,12 +132,12 @@ def _advice() -> str:
     for name, (blocking, remedy) in settings.items():
         path = Path(name)
         if path.exists() and path.read_text().strip() == blocking:
-            return f"User namespaces are off ({path.name}={blocking}); what lifts it: {remedy}."
+            return f"User namespaces are off ({path.name}={blocking}); to enable them: {remedy}."
     return "In a container, user namespaces need seccomp and AppArmor settings that allow them; or use docker."
 
 
 def require_bubblewrap(limits: Limits) -> list[int]:
-    """Return its version.
+    """Check that bubblewrap works here; return its version.
 
     Raises:
         SandboxUnavailable: it is missing or too old, or this process's own limits are below what jobs may use.
@@ -151,7 +151,7 @@ def require_bubblewrap(limits: Limits) -> list[int]:
 
 
 def version() -> str:
-    """What bwrap says it is.
+    """Return bwrap's name and version.
 
     Raises:
         SandboxUnavailable: it is not installed, or does not run.
@@ -160,7 +160,7 @@ def version() -> str:
         done = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise SandboxUnavailable(
-            "bubblewrap is not installed: apt-get install bubblewrap (or your system's like)."
+            "bubblewrap is not installed: apt-get install bubblewrap (or the equivalent on your system)."
         ) from None
     if done.returncode:
         raise SandboxUnavailable(f"bwrap --version failed: {done.stderr.strip()}")

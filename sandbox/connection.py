@@ -1,4 +1,4 @@
-"""The way to a supervisor and back: bytes, without waiting for any. Here through the pipes of a process of ours."""
+"""Non-blocking byte connections to a supervisor; here over the pipes of a child process."""
 
 from __future__ import annotations
 
@@ -14,63 +14,63 @@ from concurrent.futures import Future
 from typing import Protocol
 
 STDERR_KEPT = 4_000
-"""Bytes of a supervisor's standard error: the end of it, which says why it did not start."""
+"""Most bytes kept of a supervisor's standard error: its end, which tells why it did not start."""
 
 
 class Connection(Protocol):
-    """Both directions to one supervisor, which ends when they are closed. Used by one thread, but for `kill`."""
+    """Connection to one supervisor, which ends when it is closed. Used by one thread, except for `kill`."""
 
     def send(self, data: memoryview) -> int:
-        """Write a part of it, at least one byte; return how many.
+        """Write part of the data, at least one byte; return the number of bytes written.
 
         Raises:
-            BlockingIOError: there is no room now.
+            BlockingIOError: nothing can be written now.
             OSError: the supervisor is gone.
         """
         ...
 
     def receive(self, into: memoryview) -> int:
-        """Read at least one byte; return how many, 0 where the supervisor has ended.
+        """Read at least one byte; return the number of bytes, 0 if the supervisor has ended.
 
         Raises:
-            BlockingIOError: there is nothing now.
+            BlockingIOError: there is nothing to read now.
         """
         ...
 
     def ready(self, event: int, seconds: float) -> bool:
-        """Wait for `select.POLLIN` or `POLLOUT`; return False where neither came in time."""
+        """Wait for `select.POLLIN` or `POLLOUT`; return False if the event did not come in time."""
         ...
 
     def complaint(self) -> str:
-        """The end of what the supervisor wrote to its standard error."""
+        """Return the end of the supervisor's standard error."""
         ...
 
     def close(self) -> None:
-        """Let go of both ends: once no process holds a copy, the supervisor kills its job and ends."""
+        """Close both ends: once no process has a copy of them open, the supervisor kills its job and ends."""
         ...
 
     def kill(self) -> None:
-        """From any thread: whoever waits finds that the supervisor has ended."""
+        """Kill the supervisor, from any thread; a waiting thread then finds that it has ended."""
         ...
 
     def wait(self) -> object:
-        """Until what `kill` kills is gone."""
+        """Wait until what `kill` kills has ended."""
         ...
 
 
 def polled(fd: int, event: int, seconds: float) -> bool:
-    """Whether a descriptor is ready within so many seconds."""
+    """Wait for an event on a descriptor; return True if it comes within `seconds`."""
     poll = select.poll()
     poll.register(fd, event)
     return seconds > 0 and bool(poll.poll(seconds * 1000))
 
 
 class Pipes:
-    """A child process with its three standard streams.
+    """Connection to a child process by its three standard streams.
 
     Args:
-        command: what is run.
-        user: uid (and gid) that it runs as, where it is another one.
+        command: command to run.
+        user: uid and gid to run as; None: this user's.
         cwd: its working directory.
     Raises:
         OSError: it cannot be started.
@@ -97,24 +97,24 @@ class Pipes:
         return polled(self._out if event == select.POLLIN else self._in, event, seconds)
 
     def complaint(self) -> str:
-        time.sleep(0.05)  # the end of its log comes through another pipe
+        time.sleep(0.05)  # the end of its standard error arrives through another pipe
         return bytes(self._stderr).decode("utf-8", "replace").strip()
 
     def close(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
-            with contextlib.suppress(OSError):  # what it had not read is of no use now
+            with contextlib.suppress(OSError):  # unread data is of no use now
                 pipe.close()
 
     def kill(self) -> None:
         self.process.kill()
 
     def wait(self, seconds: float | None = None) -> int:
-        """Exit status of the process."""
+        """Wait for the process; return its exit status."""
         return self.process.wait(seconds)
 
     def poll(self) -> int | None:
-        """Exit status of the process, None while it runs."""
+        """Return the exit status of the process; None while it runs."""
         return self.process.poll()
 
     def _collect_stderr(self) -> None:
@@ -139,7 +139,7 @@ def _popen(command: Sequence[str], user: int | None, cwd: str | None) -> subproc
         user=user,
         group=user,
         extra_groups=None if user is None else [],
-        start_new_session=True,  # a terminal's Ctrl-C is for the owner, who ends the worker in order
+        start_new_session=True,  # a terminal's Ctrl-C is for the owner, which ends the worker in order
     )
 
 
@@ -150,10 +150,10 @@ _starter: list[threading.Thread] = []
 
 
 def in_one_thread(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-    """Start a process from one thread that lives as long as this process.
+    """Start a process from a thread that lives as long as this process.
 
-    Bubblewrap's first process dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG), and the threads of
-    callers come and go. No executor of `concurrent.futures`: those take no work once the main thread has ended.
+    Bubblewrap's first process dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG), and callers' threads
+    may end earlier. An executor of `concurrent.futures` will not do: it accepts no work once the main thread has ended.
     """
     with _starting:
         if not _starter:
@@ -170,12 +170,12 @@ def _start_all() -> None:
         start, done = _starts.get()
         try:
             done.set_result(start())
-        except BaseException as error:  # its caller's to handle
+        except BaseException as error:  # handled by the caller
             done.set_exception(error)
 
 
 def _after_fork() -> None:
-    """A forked child has no thread but the one that forked."""
+    """Reset the starter thread: a forked child has only the thread that forked."""
     global _starts, _starting
     _starter.clear()
     _starts = queue.SimpleQueue[_Start]()

@@ -1,7 +1,7 @@
-"""Programs of Debian packages (a compiler, a shell) laid into a tree, without a registry and without installing them.
+"""Commands of Debian packages (a compiler, a shell) unpacked into a tree, without a registry and without installation.
 
-apt-get resolves and downloads what they need, as for a machine that has nothing yet; dpkg-deb unpacks it. No script of
-a package is run; the few links that such scripts would make are made here.
+apt-get resolves and downloads them with all dependencies, as for a machine without any package; dpkg-deb unpacks them.
+No package script is run; the few links that such scripts would create are created here.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ LINKS = {
     "usr/bin/javac": "../lib/jvm/default-java/bin/javac",
     "usr/bin/awk": "mawk",
 }
-"""What update-alternatives would make, where its target is there."""
+"""Links that update-alternatives would create, if their targets exist."""
 SECONDS = 1800
 
 
 def unpack(packages: Sequence[str], root: Path) -> None:
-    """Lay packages and all that they depend on into a folder whose `lib`, `bin` and so on are links into `usr`.
+    """Unpack packages and their dependencies into a folder whose `lib`, `bin` and so on are links into `usr`.
 
     Raises:
-        SandboxError: no apt-get here, an unknown package, or no way to download.
+        SandboxError: there is no apt-get here, a package is unknown, or it cannot be downloaded.
     """
     for name in packages:
         if not PACKAGE.fullmatch(name):
-            raise SandboxError(f"system packages are named as Debian names them; got {name!r}.")
+            raise SandboxError(f"system packages must be names of Debian packages; got {name!r}.")
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise SandboxError(
-            f"there is no apt-get here, so {', '.join(packages)} cannot be had from Debian packages. Use an image that"
-            " has them and a python3: docker build, then image=NAME."
+            f"there is no apt-get here, so {', '.join(packages)} cannot come from Debian packages. Use an image that"
+            " has them and python3: docker build, then image=NAME."
         )
     with tempfile.TemporaryDirectory(prefix="reasoner-packages-") as folder:
         for archive in download(packages, Path(folder)):
@@ -54,7 +54,7 @@ def unpack(packages: Sequence[str], root: Path) -> None:
 
 
 def download(packages: Sequence[str], folder: Path) -> list[Path]:
-    """The archives of packages and of all that they depend on, in a folder."""
+    """Download packages and all their dependencies into a folder; return the archives."""
     (folder / "partial").mkdir()
     status = folder / "status"
     status.touch()
@@ -89,7 +89,7 @@ def download(packages: Sequence[str], folder: Path) -> list[Path]:
 
 
 def lay(archive: Path, root: Path) -> None:
-    """Unpack one package into a tree, through its links, without documentation."""
+    """Unpack one package into a tree, following the tree's links, without documentation."""
     excluded = [f"--exclude=./usr/share/{name}" for name in LEFT_OUT]
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE) as packed:
         done = subprocess.run(
@@ -104,5 +104,5 @@ def lay(archive: Path, root: Path) -> None:
 
 
 def library_folder(root: Path) -> Path:
-    """Where Debian's loader looks for libraries first."""
+    """Return the folder in which Debian's loader looks for libraries first."""
     return root / f"usr/lib/{platform.machine()}-linux-gnu"

@@ -1,4 +1,4 @@
-"""A warm pool of hardened containers, each with the resident supervisor."""
+"""Docker backend: hardened containers, each with the resident supervisor."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from sandbox.pool import Launcher
 from sandbox.worker import BOOTSTRAP, GuestConfig, Worker, WorkerLost
 
 OWNER_LABEL = "reasoner.sandbox.owner"
-# What the supervisor holds: namespaces, mounts and a loopback for each job, handing things to the job's uid, killing.
+# What the supervisor does: namespaces, mounts and a loopback for each job, switching to the job's uid, killing.
 SUPERVISOR_CAPABILITIES = ("SYS_ADMIN", "SETUID", "SETGID", "SETPCAP", "KILL", "SYS_PTRACE", "SYS_NICE", "NET_ADMIN")
 UID_MODE_CAPABILITIES = ("SETUID", "SETGID", "SETPCAP", "KILL", "DAC_OVERRIDE", "FOWNER", "SYS_PTRACE")
-# of jobs: no system account's, and within the 65,536 that a rootless engine maps
+# uids of jobs: not those of system accounts, and within the 65,536 that a rootless engine maps
 FIRST_UID = 10_000
 UIDS = 25_000
 MODES = ("auto", "namespaces", "uid", "one-shot")
@@ -34,19 +34,20 @@ SUPERVISOR_BYTES = 96 * MIB
 
 
 class Docker(Launcher):
-    """Containers with no network, a read-only root, and limits of the kernel on memory, processes and processors.
+    """Launcher of containers without network, with a read-only root and kernel limits on memory, processes and CPUs.
 
     Args:
         limits: the most that a job may ask for; the container's own limits follow from it.
-        packages: importable by jobs.
-        system: Debian packages whose programs jobs may run.
-        image: a local image with a python3 in it, instead of the one built from this interpreter.
-        runtime: of the engine's (`runsc`, `crun`), where it is not the default.
-        mode: namespaces (fresh ones for each job); uid (where the engine refuses mounts: a fresh uid for each job,
-            swept afterwards); one-shot (a fresh container for each job); auto for the first of these that works.
-        cpus: of each container.
-        tmpfs_bytes: of each of /work, /tmp and /dev/shm of a job.
-        apparmor: name of the profile of the containers, where the engine's own (docker-default) refuses mounts.
+        packages: Python packages that jobs may import.
+        system: Debian packages whose commands jobs may run.
+        image: local image with python3, instead of one built from this interpreter.
+        runtime: runtime of the engine (`runsc`, `crun`); None: its default.
+        mode: namespaces (fresh ones for each job); uid (if the engine refuses mounts: a fresh uid for each job, and
+            cleaning up after it); one-shot (a fresh container for each job); auto: the first of namespaces and uid that
+            works.
+        cpus: processors of each container.
+        tmpfs_bytes: size of each of a job's /work, /tmp and /dev/shm.
+        apparmor: name of the containers' AppArmor profile, if the engine's own (docker-default) refuses mounts.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Docker(Launcher):
         self._containers: dict[Worker, str] = {}
         self._memory: dict[Worker, int] = {}
         self._fixed = False
-        """Whether the engine cannot change the memory of a container that runs (older Podman)."""
+        """True if the engine cannot change the memory of a running container (older Podman)."""
         self._client = connect()
         self._image = image or ensure_image(packages, system)
         sweep()
@@ -94,10 +95,12 @@ class Docker(Launcher):
                 return self._start(mode), mode
             except (WorkerLost, SandboxUnavailable) as error:
                 complaints.setdefault(str(error), mode)
-        told = (
-            list(complaints) if len(complaints) == 1 else [f"mode {mode}: {said}" for said, mode in complaints.items()]
+        messages = (
+            list(complaints)
+            if len(complaints) == 1
+            else [f"mode {mode}: {message}" for message, mode in complaints.items()]
         )
-        raise SandboxUnavailable(f"no container can be started. {' '.join(told)}")
+        raise SandboxUnavailable(f"no container can be started. {' '.join(messages)}")
 
     def _start(self, mode: str) -> Worker:
         uid = FIRST_UID + uuid.uuid4().int % UIDS
@@ -124,7 +127,7 @@ class Docker(Launcher):
         return worker
 
     def _made(self, name: str, mode: str) -> str:
-        """Id of a container that has still to be started.
+        """Create a container without starting it; return its id.
 
         Raises:
             SandboxUnavailable: the engine refuses: no such image, no such runtime.
@@ -137,20 +140,20 @@ class Docker(Launcher):
                 hostname="sandbox",
                 labels={OWNER_LABEL: owner()},
                 environment={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
-                # its input is ours alone, and closed once we are gone: then the supervisor ends
+                # only this process has its input open; when it ends, the input closes and the supervisor ends
                 stdin_open=True,
                 host_config=self._client.create_host_config(**self.held(mode)),
             )["Id"]
         except FAILURES as error:
-            raise SandboxUnavailable(f"no container can be made from {self._image}: {reason(error)}") from None
+            raise SandboxUnavailable(f"no container can be created from {self._image}: {reason(error)}") from None
 
     @property
     def recycle_after(self) -> int | None:
-        """Where only uids keep jobs apart, containers are young; in one-shot mode, of one job."""
+        """Jobs per container, if the mode requires it: few if only uids separate jobs, one in one-shot mode."""
         return {"uid": UID_MODE_RECYCLE, "one-shot": 1}.get(self.mode)
 
     def prepare(self, worker: Worker, job: Job) -> None:
-        """Let the container have what this job may use, beside what the supervisor and one of its folders take."""
+        """Set the container's memory limit for this job, in addition to what the supervisor and one folder need."""
         parts = [job] if job.helper is None else [job, job.helper]
         memory = sum(part.limits.memory_bytes for part in parts) + SUPERVISOR_BYTES + self._tmpfs_bytes
         if self._memory.get(worker, memory if self._fixed else 0) == memory:
@@ -159,18 +162,18 @@ class Docker(Launcher):
             self._client.update_container(self._containers[worker], mem_limit=memory, memswap_limit=memory)
         except FAILURES as error:
             if isinstance(error, APIError) and error.status_code in NO_SUCH_CALL:
-                self._fixed = True  # the supervisor watches the job's own limit alone, within the container's
+                self._fixed = True  # only the supervisor enforces the job's own limit, within the container's
                 return
             raise WorkerLost(f"{worker.name} cannot be given {memory >> 20} MiB: {reason(error)}") from None
         self._memory[worker] = memory
 
     def held(self, mode: str) -> dict[str, object]:
-        """What holds a worker's container, as the engine's API names it."""
+        """Return the restrictions of a worker's container, in the terms of the engine's API."""
         memory = self.limits.memory_bytes + SUPERVISOR_BYTES
         files = max(DESCRIPTORS, self.limits.open_files)
         folders = ("/tmp", "/work", "/dev/shm") if mode == "uid" else ("/work",)
         options = f"rw,nosuid,nodev,mode=1777,size={self._tmpfs_bytes}"
-        if mode == "uid":  # where jobs make no folders of their own; Podman's own knows no such option
+        if mode == "uid":  # jobs have no folders of their own; Podman lacks these options
             options += f",exec,nr_inodes={INODES}"
         return {
             "auto_remove": True,
@@ -193,7 +196,7 @@ class Docker(Launcher):
         }
 
     def discard(self, worker: Worker) -> None:
-        # our end first: an engine that is asked to remove a container waits for whoever still reads from it
+        # our end first: the engine removes a container only after its readers have disconnected
         worker.kill()
         self._memory.pop(worker, None)
         container = self._containers.pop(worker, None)
@@ -210,7 +213,7 @@ class Docker(Launcher):
 
 
 class EngineInfo(TypedDict, total=False):
-    """The part of the engine's description of itself that is read here."""
+    """Part of the engine's description of itself that is used here."""
 
     ServerVersion: str
     CgroupVersion: str
@@ -225,7 +228,7 @@ def require_engine() -> EngineInfo:
     """Return the engine's description of itself.
 
     Raises:
-        SandboxUnavailable: no engine, or no right to use it.
+        SandboxUnavailable: there is no engine, or no permission to use it.
     """
     with engine(20) as client:
         try:
@@ -235,14 +238,15 @@ def require_engine() -> EngineInfo:
 
 
 def owner() -> str:
-    """This process, never to be taken for another: pid and start time, within one pid namespace of one boot."""
+    """Return a unique name of this process: pid and start time, within one pid namespace of one boot."""
     return f"{os.getpid()}.{_start_time(os.getpid())}.{_here()}"
 
 
 def sweep() -> int:
-    """Remove containers whose owner is gone; returns how many there were.
+    """Remove containers whose owner process is gone; return their number.
 
-    Owners on other machines and in other containers, that share this engine, cannot be seen from here: theirs stay.
+    Containers of owners on other machines or in other containers, which share this engine, are kept: their owners
+    cannot be checked from here.
     """
     removed = 0
     with engine() as client, named("old containers"):
@@ -257,7 +261,7 @@ def sweep() -> int:
 
 
 def _here() -> str:
-    """This boot of this machine, and this pid namespace of it."""
+    """Return a name of this boot of this machine and of this pid namespace."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot[:13]}.{os.stat('/proc/self/ns/pid').st_ino}"
 

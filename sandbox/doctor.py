@@ -1,4 +1,4 @@
-"""What this machine offers a sandbox, and how to get the rest."""
+"""Diagnosis of what a sandbox needs on this machine, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROBES = 20
 MODE_COSTS = {
     "namespaces": "fresh namespaces and mounts for every job",
     "uid": (
-        "no mounts allowed here, so jobs are kept apart by a fresh uid each and swept folders, in containers of"
+        "no mounts allowed here, so jobs are isolated by a fresh uid each and emptied folders, in containers of"
         f" {docker.UID_MODE_RECYCLE} jobs. They share one network namespace (without a network) and see each other's"
         " process names"
     ),
@@ -33,7 +33,7 @@ MODE_COSTS = {
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     works: bool
@@ -42,10 +42,10 @@ class Diagnosis:
 
 
 def examine(*, start: bool = True) -> Iterator[Diagnosis]:
-    """Everything that matters to a sandbox on this machine.
+    """Check everything that a sandbox needs on this machine; yield one result per check.
 
     Args:
-        start: also start each backend and run jobs in it; without it, only what can be read is looked at.
+        start: True: also start each backend and run jobs in it; False: only read settings.
     """
     yield _kernel()
     yield _disk()
@@ -70,7 +70,7 @@ def _docker() -> Diagnosis:
     try:
         info = docker.require_engine()
     except SandboxError as error:
-        return Diagnosis("docker", False, str(error), "As root on Debian and its like: tools/start-docker.sh")
+        return Diagnosis("docker", False, str(error), "As root on Debian or a derivative: tools/start-docker.sh")
     options = ", ".join(option.removeprefix("name=") for option in info.get("SecurityOptions", []))
     runtimes = ", ".join(sorted(info.get("Runtimes", {})))
     says = (
@@ -91,25 +91,25 @@ def _bubblewrap() -> Diagnosis:
         bubblewrap.require_bubblewrap(LARGEST)
         return Diagnosis("bubblewrap", True, found)
     except SandboxError as error:
-        remedy = "As root on Debian and its like: tools/start-docker.sh"
+        remedy = "As root on Debian or a derivative: tools/start-docker.sh"
         if "own limits" in str(error):
             remedy = "Raise them (ulimit; MemoryMax= and TasksMax= of systemd; docker run --memory), or use docker."
         return Diagnosis("bubblewrap", False, str(error), remedy)
 
 
 def _disk() -> Diagnosis:
-    """Whether a tree can be made where trees are kept."""
+    """Check that there is space for a tree in the folder of trees."""
     folder = cache_folder()
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
     free = shutil.disk_usage(there).free
-    says = f"{free // MIB} MiB free in {there}, where what jobs see is kept"
+    says = f"{free // MIB} MiB free in {there}, for the files that jobs see"
     if free < TREE_BYTES:
         return Diagnosis("disk", False, f"{says}: a tree takes up to {TREE_BYTES // MIB}", "Free some space there.")
     return Diagnosis("disk", True, says)
 
 
 def _trial(backend: str) -> Diagnosis:
-    """Start it, and see how it keeps jobs apart and how fast."""
+    """Start a backend and run jobs in it; report how it isolates them and how fast it is."""
     name = f"{backend} trial"
     started = time.monotonic()
     try:
@@ -123,7 +123,7 @@ def _trial(backend: str) -> Diagnosis:
             wrong = [result for result in results if result.outcome is not JobOutcome.OK or result.stdout != b"42\n"]
             if wrong:
                 return Diagnosis(name, False, f"a plain program ended as {wrong[0].outcome}: {wrong[0].detail}")
-            says = f"ready in {ready:.1f} s, {1000 * each:.0f} ms a job; {MODE_COSTS[found.mode]}"
+            says = f"ready in {ready:.1f} s, {1000 * each:.0f} ms per job; {MODE_COSTS[found.mode]}"
             remedy = _mode_remedy() if found.mode == "uid" else ""
             if backend == "bubblewrap" and not found.own_files:
                 says += "; jobs of different workers can see each other's locks on the library's files"
@@ -134,10 +134,10 @@ def _trial(backend: str) -> Diagnosis:
 
 
 def _mode_remedy() -> str:
-    """What lifts the weaker mode."""
+    """Return a sentence on how to get the stronger mode."""
     if Path("/sys/module/apparmor/parameters/enabled").exists():
         return (
-            "The engine's AppArmor profile (docker-default) refuses mounts. What lifts it: a profile that allows mount"
+            "The engine's AppArmor profile (docker-default) refuses mounts. To get mounts: a profile that allows mount"
             " and is otherwise the same, given as open_sandbox('docker', apparmor='its-name'); or"
             " apparmor='unconfined', which leaves seccomp, capabilities and namespaces in place. Or mode='one-shot'."
         )

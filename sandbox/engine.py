@@ -1,7 +1,7 @@
-"""The Docker engine, by its own Python library: finding it, what goes wrong in one sentence, images, one container.
+"""Access to the Docker engine by its Python library: connection, error messages, images, one container's streams.
 
-The engine is the one that `docker` on the command line would use: DOCKER_HOST with DOCKER_TLS_VERIFY and
-DOCKER_CERT_PATH, else the context that DOCKER_CONTEXT or the user's configuration names, else the local socket.
+The engine is the one that the `docker` command would use: DOCKER_HOST with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, else
+the context named by DOCKER_CONTEXT or the user's configuration, else the local socket.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ENVIRONMENT = "ENV PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8"
 ATTACH = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 STDERR = 2
 HEADER = struct.Struct(">BxxxL")
-"""Of a part of the attached output: which stream, and how many bytes follow (Docker Engine API, "attach")."""
+"""Header of a part of the attached output: stream and number of bytes (Docker Engine API, "attach")."""
 FAILURES = (DockerException, RequestException, OSError)
 START = "install and start one (apt-get install docker.io; systemctl start docker)"
 OTHERS = (
@@ -44,12 +44,12 @@ OTHERS = (
 
 
 def connect(seconds: float = COMMAND_SECONDS) -> APIClient:
-    """A client of the engine; the caller closes it.
+    """Connect to the engine; the caller closes the client.
 
     Args:
-        seconds: within which the engine has to answer each call.
+        seconds: time limit for the engine's answer to each call.
     Raises:
-        SandboxUnavailable: no engine, no right to use it, or one that this library cannot talk to.
+        SandboxUnavailable: there is no engine, no permission to use it, or its API is not supported.
     """
     where = _where()
     if where.startswith("ssh://"):
@@ -59,7 +59,9 @@ def connect(seconds: float = COMMAND_SECONDS) -> APIClient:
         )
     try:
         if where.startswith("unix://"):
-            with socket.socket(socket.AF_UNIX) as there:  # the library leaves one behind that cannot connect
+            with socket.socket(
+                socket.AF_UNIX
+            ) as there:  # checked first: the library leaks a socket that cannot connect
                 there.settimeout(seconds)
                 there.connect(where.removeprefix("unix://"))
         given = kwargs_from_env()
@@ -71,10 +73,10 @@ def connect(seconds: float = COMMAND_SECONDS) -> APIClient:
 
 
 class Client(APIClient):
-    """One whose certificate authority is the engine's own, whatever REQUESTS_CA_BUNDLE says of the web's."""
+    """Client that verifies with the engine's own certificate authority, whatever REQUESTS_CA_BUNDLE says."""
 
     def merge_environment_settings(self, *arguments: Any) -> dict[str, Any]:
-        """Of a request, as `requests` merges them."""
+        """Merge a request's settings as `requests` does, but keep the engine's certificate authority."""
         merged = super().merge_environment_settings(*arguments)
         if isinstance(self.verify, str):
             merged["verify"] = self.verify
@@ -83,7 +85,7 @@ class Client(APIClient):
 
 @contextlib.contextmanager
 def engine(seconds: float = COMMAND_SECONDS) -> Generator[APIClient]:
-    """A client for one errand."""
+    """Context manager with a client that is closed at the end."""
     client = connect(seconds)
     try:
         yield client
@@ -93,7 +95,7 @@ def engine(seconds: float = COMMAND_SECONDS) -> Generator[APIClient]:
 
 @contextlib.contextmanager
 def named(errand: str) -> Generator[None]:
-    """Have what the library raises be a SandboxError of one sentence."""
+    """Context manager that turns the library's errors into a SandboxError: `errand`, then the reason."""
     try:
         yield
     except FAILURES as error:
@@ -101,10 +103,10 @@ def named(errand: str) -> Generator[None]:
 
 
 def _where() -> str:
-    """Address of the engine, for a person.
+    """Return the address of the engine, for messages.
 
     Raises:
-        SandboxUnavailable: a context that is not there, or cannot be read.
+        SandboxUnavailable: the context does not exist or cannot be read.
     """
     if host := os.environ.get("DOCKER_HOST"):
         return host
@@ -115,14 +117,14 @@ def _where() -> str:
         raise SandboxUnavailable(f"the Docker context {wanted or 'in use'} cannot be read: {error}") from None
     if found is None:
         raise SandboxUnavailable(
-            f"there is no Docker context {wanted or 'of the name that the user configuration has'} here. Set"
-            " DOCKER_CONTEXT to one that is, or DOCKER_HOST to the engine's address."
+            f"the Docker context {wanted or 'in the user configuration'} does not exist. Set DOCKER_CONTEXT to one that"
+            " does, or DOCKER_HOST to the engine's address."
         )
     return (found.Host or "").removeprefix("http+")
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong and what to do, in one sentence."""
+    """Return a sentence on what went wrong and what to do."""
     for cause in _causes(error):
         if (found := _known(cause)) is not None:
             return found
@@ -130,36 +132,36 @@ def reason(error: BaseException) -> str:
 
 
 def _known(cause: BaseException) -> str | None:
-    """The sentence for one kind of cause."""
+    """Return the sentence for one kind of cause; None for an unknown kind."""
     if isinstance(cause, ImageNotFound):
-        return f"{cause.explanation}. Make it (reasoner sandbox build), or give another image=."
+        return f"{cause.explanation}. Build it (reasoner sandbox build), or pass another image=."
     if isinstance(cause, APIError):
         return " ".join(str(cause.explanation or cause).split())[:500]
     if isinstance(cause, InvalidVersion):
-        return f"it speaks an API that is too old: {cause} Install a newer engine."
+        return f"its API is too old: {cause} Install a newer engine."
     if isinstance(cause, TLSParameterError):
-        return "TLS is asked for, and cert.pem, key.pem and ca.pem are not all in DOCKER_CERT_PATH (~/.docker)."
+        return "TLS is enabled, but cert.pem, key.pem and ca.pem are not all in DOCKER_CERT_PATH (~/.docker)."
     if isinstance(cause, ssl.SSLError):
-        said = getattr(cause, "verify_message", "") or cause.reason or cause
-        return f"TLS failed ({said}); see DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."
+        why = getattr(cause, "verify_message", "") or cause.reason or cause
+        return f"TLS failed ({why}); see DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."
     if isinstance(cause, FileNotFoundError):
-        return f"nothing is there; {START}, or {OTHERS}."
+        return f"there is no such socket; {START}, or {OTHERS}."
     if isinstance(cause, PermissionError):
         return "this user may not use it; join the group docker (usermod -aG docker USER, then log in again)."
     if isinstance(cause, socket.gaierror):
-        return f"no machine has that name ({cause.strerror}); see DOCKER_HOST."
+        return f"the host name is unknown ({cause.strerror}); see DOCKER_HOST."
     if isinstance(cause, TimeoutError) or "timed out" in str(cause):
         return "it did not answer in time; see its log, and restart it."
     if isinstance(cause, ConnectionError):
-        said = os.strerror(cause.errno) if cause.errno else "it hung up"
-        return f"it does not answer ({said}); {START}, or {OTHERS}."
+        why = os.strerror(cause.errno) if cause.errno else "it closed the connection"
+        return f"it does not answer ({why}); {START}, or {OTHERS}."
     if isinstance(cause, JSONDecodeError | KeyError):
-        return "what answers there is no Docker engine; see DOCKER_HOST."
+        return "a server answers there, but it is not a Docker engine; see DOCKER_HOST."
     return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, what it was raised from, and the errors that it holds, the innermost first."""
+    """Yield an error, its causes and the errors among its arguments, the innermost first."""
     held = [argument for argument in error.args if isinstance(argument, BaseException)]
     for inner in (*held, getattr(error, "reason", None), error.__cause__ or error.__context__):
         if isinstance(inner, BaseException):
@@ -168,19 +170,19 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 class Attached:
-    """The standard streams of one container, over the socket by which the engine was asked for them.
+    """Standard streams of one container, over the socket that the engine returned for them.
 
-    A container that was made with its input open once ends its supervisor when this process is gone: the engine closes
-    that input with the socket.
+    If the container was created with `stdin_open`, its supervisor ends with this process: the engine closes the
+    container's input together with the socket.
 
     Args:
         client: of the engine.
-        container: made, not yet started: so nothing that it says is missed.
+        container: id of a container that is created but not started, so that none of its output is missed.
     """
 
     def __init__(self, client: APIClient, container: str) -> None:
         stream = client.attach_socket(container, ATTACH)
-        self._kept = stream  # the response that the library hangs on it
+        self._kept = stream  # keeps the library's response alive
         self._socket: socket.socket = getattr(stream, "_sock", stream)
         self._socket.setblocking(False)
         self._fd = self._socket.fileno()
@@ -192,7 +194,7 @@ class Attached:
         return _at_once(self._socket.send, data)
 
     def receive(self, into: memoryview) -> int:
-        """Bytes of its standard output; what it says on standard error is put aside."""
+        """Read bytes of its standard output; its standard error is stored for `complaint`."""
         while True:
             if not self._left:
                 self._header += (part := self._take(HEADER.size - len(self._header)))
@@ -220,7 +222,7 @@ class Attached:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            os.close(self._socket.detach())  # at once, whoever else in the library holds the object
+            os.close(self._socket.detach())  # at once, even if the library still refers to the object
 
     def kill(self) -> None:
         with contextlib.suppress(OSError):  # closed already
@@ -230,7 +232,7 @@ class Attached:
         return
 
     def poll(self) -> int | None:
-        """None while the socket is open."""
+        """Return None while the socket is open, otherwise 0."""
         return None if self._socket.fileno() >= 0 else 0
 
     def _take(self, count: int) -> bytes:
@@ -238,7 +240,7 @@ class Attached:
 
 
 def _at_once(call: Callable[..., Value], *arguments: object) -> Value:
-    """Have TLS say in the same way as a plain socket that there is nothing, or no room, now."""
+    """Make a socket call; raise BlockingIOError for TLS too if it would block."""
     try:
         return call(*arguments)
     except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -246,27 +248,27 @@ def _at_once(call: Callable[..., Value], *arguments: object) -> Value:
 
 
 def ensure_image(packages: Sequence[str] = (), system: Sequence[str] = ()) -> str:
-    """The local image with this interpreter, these packages and the programs of these Debian packages.
+    """Return the name of the local image with this interpreter, these packages and these Debian packages' commands.
 
-    It is imported from its tree where it is not there yet.
+    If it does not exist yet, it is imported from its tree.
 
     Raises:
-        SandboxError: the tree cannot be made, or the engine cannot take it.
+        SandboxError: the tree cannot be built, or the engine cannot import it.
     """
     root = ensure_root(packages, system)
     name = f"{REPOSITORY}:{root.name}"
-    with engine() as client, named(f"the image {name} cannot be made"):
+    with engine() as client, named(f"the image {name} cannot be created"):
         try:
             client.inspect_image(name)
         except NotFound:
-            said = client.import_image_from_data(as_tar(root), repository=name, changes=[ENVIRONMENT])
-            if '"error"' in said:  # told in the middle of an answer that began well
-                raise SandboxError(f"the image {name} cannot be made: {said.strip()[-500:]}") from None
+            answer = client.import_image_from_data(as_tar(root), repository=name, changes=[ENVIRONMENT])
+            if '"error"' in answer:  # an error in the middle of a response with a status of success
+                raise SandboxError(f"the image {name} cannot be created: {answer.strip()[-500:]}") from None
     return name
 
 
 def build_image(base: str, packages: Sequence[str] = ()) -> str:
-    """An image from a Python image, of a registry or local; returns its name for `image=`.
+    """Build an image from a Python image of a registry or a local one; return its name for `image=`.
 
     Raises:
         SandboxError: the registry cannot be reached, or a package cannot be installed.
@@ -287,7 +289,7 @@ def build_image(base: str, packages: Sequence[str] = ()) -> str:
         raise
     except SandboxError as error:
         raise SandboxError(
-            f"no image from {base}: {error} Where no registry can be reached, leave the base out: the image is then"
-            " made from this machine's own interpreter."
+            f"no image from {base}: {error} If no registry can be reached, leave the base out: the image is then"
+            " built from this machine's own interpreter."
         ) from None
     return name

@@ -1,6 +1,6 @@
-"""The files that jobs see: an interpreter, its standard library, chosen packages, and their shared libraries.
+"""Tree of files that jobs see: an interpreter, its standard library, chosen packages, and their shared libraries.
 
-Built from this very interpreter, without a registry, in seconds; bubblewrap uses the tree as it is, Docker imports it.
+Built in seconds from this very interpreter, without a registry. bubblewrap uses the tree directly; Docker imports it.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from sandbox.api import MIB, SandboxError
 
 BUILDER_VERSION = 5
 TREE_BYTES = 150 * MIB
-"""What a tree of the standard library takes at the most, with room for a package or two."""
+"""Most bytes of a tree with the standard library, including space for a package or two."""
 LEFT_OUT = frozenset("site-packages dist-packages test tests idlelib tkinter turtledemo ensurepip __pycache__".split())
 TOOLS = ("sh", "cat", "ls", "echo", "env", "sleep", "true", "false", "rm", "mkdir", "cp", "mv", "head", "sort", "wc")
 PASSWD = "root:x:0:0::/:/bin/sh\njob:x:1000:1000::/work:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
 GROUP = "root:x:0:\njob:x:1000:\nnogroup:x:65534:\n"
 DATA = (Path("/usr/share/zoneinfo"), Path("/usr/lib/locale"))
-"""Of this machine: its time zones, and its locales (C.UTF-8 at least, where glibc is older than 2.35)."""
-LARGEST_DATA = 8 << 20  # an archive of all locales is left out
+"""Data of this machine: time zones, and locales (at least C.UTF-8, needed with glibc older than 2.35)."""
+LARGEST_DATA = 8 << 20  # leaves out an archive of all locales
 HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost\n"
 LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
 
 
 def ensure_root(packages: Iterable[str] = (), system: Iterable[str] = ()) -> Path:
-    """The tree for this interpreter, these packages and these programs; built where it is not there yet.
+    """Return the tree for this interpreter, these packages and these commands; build it if it does not exist.
 
     Args:
-        packages: of Python, as they are installed here.
-        system: names of Debian packages (`g++`), downloaded with all that they depend on.
+        packages: Python packages, as installed here.
+        system: names of Debian packages (`g++`), downloaded with their dependencies.
 
     Raises:
-        SandboxError: a package that is not installed here, or a tree that cannot be built.
+        SandboxError: a package is not installed here, or the tree cannot be built.
     """
     wanted, programs = sorted({canonical(name) for name in packages}), sorted(set(system))
     folder = cache_folder() / root_key(wanted, programs)
@@ -58,17 +58,17 @@ def ensure_root(packages: Iterable[str] = (), system: Iterable[str] = ()) -> Pat
             make_root(folder, wanted, programs)
         except OSError as error:
             raise SandboxError(
-                f"the sandbox's files cannot be made in {folder.parent}: {first_reason(error)}"
+                f"the sandbox's files cannot be created in {folder.parent}: {first_reason(error)}"
             ) from None
     return folder
 
 
 def make_root(folder: Path, wanted: Sequence[str], programs: Sequence[str]) -> None:
-    """Build a tree aside and put it in its place, once, whoever else wants it at the same time."""
+    """Build a tree in a temporary folder and move it to its place, once, even if several processes want it."""
     if not folder.parent.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         for parent in (folder.parent, folder.parent.parent):
-            parent.chmod(0o755)  # whatever the umask: bubblewrap's user reads it
+            parent.chmod(0o755)  # independent of the umask: the user that runs bubblewrap reads it
     with open(folder.parent / f"{folder.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
@@ -81,24 +81,24 @@ def make_root(folder: Path, wanted: Sequence[str], programs: Sequence[str]) -> N
 
 
 def first_reason(error: OSError) -> str:
-    """What went wrong, in a sentence, of an error that may tell it of thousands of files (`shutil.Error`)."""
-    said = error.strerror or str(error)
+    """Return a sentence on what went wrong; of an error about many files (`shutil.Error`), on the first."""
+    message = error.strerror or str(error)
     if isinstance(error, shutil.Error):
-        said = str(error.args[0][0][2]) if error.args and error.args[0] else "files cannot be copied"
-    if "No space left" in said or error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = str(error.args[0][0][2]) if error.args and error.args[0] else "files cannot be copied"
+    if "No space left" in message or error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space is left there; free about {TREE_BYTES >> 20} MiB."
-    return f"{said[:200]}."
+    return f"{message[:200]}."
 
 
 def cache_folder() -> Path:
-    """Where trees are kept: readable by the user that root hands bubblewrap to."""
+    """Return the folder of trees; the user as which root runs bubblewrap can read it."""
     if os.geteuid() == 0:
         return Path("/var/cache/reasoner/sandbox")
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reasoner" / "sandbox"
 
 
 def root_key(packages: Iterable[str], system: Iterable[str] = ()) -> str:
-    """Changes with the interpreter, the packages' versions, the names of the programs, and this builder."""
+    """Return a key of the interpreter, the packages' versions, the Debian packages' names, and the builder version."""
     parts = [str(BUILDER_VERSION), sys.version, os.path.realpath(sys.executable), *TOOLS]
     parts += [f"{name}=={installed(name).version}" for name in with_dependencies(packages)]
     parts += [f"debian {name}" for name in system]
@@ -106,7 +106,7 @@ def root_key(packages: Iterable[str], system: Iterable[str] = ()) -> str:
 
 
 def build_root(root: Path, packages: Iterable[str], system: Sequence[str] = ()) -> None:
-    """Fill an empty folder."""
+    """Build a tree in an empty folder."""
     major = f"python{sys.version_info.major}.{sys.version_info.minor}"
     home = root / "opt/python"
     libraries = root / "usr/lib"
@@ -119,7 +119,7 @@ def build_root(root: Path, packages: Iterable[str], system: Sequence[str] = ()) 
         for folder in (libraries, root / "usr/lib64"):
             folder.mkdir()
         debian.unpack(system, root)
-    else:  # every place where a loader looks for libraries is the one folder that holds them
+    else:  # a single folder contains all libraries, under every name where a loader looks for them
         (root / "usr/lib64").symlink_to("lib")
         (libraries / f"{platform.machine()}-linux-gnu").symlink_to(".")
     binary = Path(os.path.realpath(sys.executable))
@@ -166,7 +166,7 @@ def build_root(root: Path, packages: Iterable[str], system: Sequence[str] = ()) 
 
 
 def copy_data(source: Path, target: Path) -> None:
-    """A folder's files, without those of other leap seconds, of no use to a program, and very large ones."""
+    """Copy a folder's files, except time zones with leap seconds, files useless to programs, and very large ones."""
 
     def left_out(folder: str, names: list[str]) -> list[str]:
         return [
@@ -184,24 +184,24 @@ _UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 
 def needed_libraries(files: Iterable[Path]) -> set[Path]:
-    """The shared libraries that files need, as the host's own loader resolves them."""
+    """Return the shared libraries that files need, as resolved by the host's own loader."""
     found: set[Path] = set()
     batch = [str(path) for path in files]
     for start in range(0, len(batch), 100):
         done = subprocess.run(["ldd", *batch[start : start + 100]], capture_output=True, text=True, check=False)
         found.update(Path(name) for name in LIBRARY.findall(done.stdout))
     if not found and platform.libc_ver()[0] == "glibc":
-        raise SandboxError("ldd names no shared library of this interpreter: is ldd (libc-bin) installed?")
+        raise SandboxError("ldd names no shared library of this interpreter. Check that ldd (libc-bin) is installed.")
     return found
 
 
 def canonical(name: str) -> str:
-    """A distribution's name as metadata writes it."""
+    """Return a distribution's normalized name."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def installed(name: str) -> importlib.metadata.Distribution:
-    """A distribution of this environment."""
+    """Return a distribution of this environment; raise SandboxError if it is not installed."""
     try:
         return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
@@ -209,7 +209,7 @@ def installed(name: str) -> importlib.metadata.Distribution:
 
 
 def with_dependencies(packages: Iterable[str]) -> list[str]:
-    """Packages and what they need, in a fixed order."""
+    """Return packages and their dependencies, sorted."""
     found: set[str] = set()
     waiting = [canonical(name) for name in packages]
     while waiting:
@@ -223,13 +223,13 @@ def with_dependencies(packages: Iterable[str]) -> list[str]:
                 try:
                     importlib.metadata.distribution(needed)
                 except importlib.metadata.PackageNotFoundError:
-                    continue  # needed under another marker
+                    continue  # needed only under another marker
                 waiting.append(needed)
     return sorted(found)
 
 
 def copy_package(name: str, site: Path) -> None:
-    """The files of an installed distribution, without its tests and scripts."""
+    """Copy the files of an installed distribution, without its tests and scripts."""
     distribution = installed(name)
     for file in distribution.files or ():
         if ".." in file.parts or "__pycache__" in file.parts or "tests" in file.parts:
@@ -242,7 +242,7 @@ def copy_package(name: str, site: Path) -> None:
 
 
 def as_tar(root: Path) -> Iterator[bytes]:
-    """The tree as a tar stream with owners and times left out, so that the same tree gives the same image."""
+    """Yield the tree as a tar stream without owners and times, so that the same tree gives the same image."""
     buffer = io.BytesIO()
 
     def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -1,4 +1,4 @@
-"""Backends by name."""
+"""Sandbox backends by name."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ def open_sandbox(
     recycle_after: int = RECYCLE_AFTER,
     **options: object,
 ) -> Sandbox:
-    """A sandbox of the named backend. Nothing falls back to another one by itself.
+    """Open a sandbox of the named backend. There is no automatic fallback to another one.
 
     Args:
         backend: docker, bubblewrap, or unsafe-host (no isolation at all: for programs that you trust).
-        workers: jobs at a time; one per core where it is not given.
+        workers: jobs at a time; None: one per core.
         limits: the most that any job may ask for.
-        packages: importable by jobs, beside the standard library.
-        system: names of Debian packages whose programs jobs may run, such as g++; unsafe-host has the machine's own.
-        modules: name to source, of modules that each worker loads once, in this order, and that a job may ask for by
-            name (`Job.modules`): what every job would otherwise be given as a file and compile again.
-        recycle_after: jobs that one worker runs before it is replaced; 1 is a fresh container for each job.
+        packages: packages that jobs may import besides the standard library.
+        system: names of Debian packages whose commands jobs may run, such as g++; unsafe-host uses the machine's own.
+        modules: name -> source of modules that each worker loads once, in this order. A job names those that it imports
+            (`Job.modules`), instead of receiving and compiling them as files.
+        recycle_after: jobs that one worker runs before it is replaced; 1: a fresh container for each job.
         options: of that backend (docker: image, runtime, mode, cpus, tmpfs_bytes; bubblewrap: tmpfs_bytes).
     Raises:
-        SandboxUnavailable: this machine does not offer it; the message says how to get it.
+        SandboxUnavailable: this machine lacks what it needs; the message says how to get it.
+        SandboxError: an unknown backend or option, or a value that it does not accept.
     Example:
         >>> from sandbox import Job
         >>> with open_sandbox("unsafe-host", workers=1) as sandbox:
@@ -71,12 +72,12 @@ def _launcher(backend: str) -> Callable[..., Launcher]:
 
 
 def _cores() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 class UnsafeHost(Launcher):
-    """The same supervisor and protocol with no isolation: jobs run as this very user, on this very machine."""
+    """Launcher without isolation, with the same supervisor and protocol: jobs run as this user, on this machine."""
 
     mode = "none"
 

@@ -1,4 +1,4 @@
-"""What holds this very process, and so everything that bubblewrap starts in it: ulimits and control groups."""
+"""Limits on this process, and thus on everything bubblewrap starts in it: ulimits and control groups."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sandbox.api import MIB, Limits
 SUPERVISOR_BYTES = 64 * MIB
 SUPERVISOR_PROCESSES = 16
 DESCRIPTORS = 256
-"""That a process uses as it becomes a job (`sandbox/guest/child.py`)."""
+"""File descriptors that a process uses while it becomes a job (`sandbox/guest/child.py`)."""
 LONG = 24 * 3600
-"""Seconds of processor time that a supervisor may come to use."""
+"""CPU seconds that a supervisor may use in its lifetime."""
 STACK_BYTES = 64 * MIB
 UNLIMITED = 1 << 60
-"""From here on a number of a control group means none (v1 writes the largest that fits)."""
+"""Value from which a control group's number means no limit (v1 writes the largest number that fits)."""
 
 
 def shortages(limits: Limits) -> list[str]:
-    """What of this process's own limits is too small for one job of a sandbox's largest size; a sentence each."""
+    """Return a sentence for each of this process's limits that is too low for a job with these limits."""
     found = [
         f"`ulimit -{flag}` allows {most} {unit}, and jobs need {needed}"
         for flag, kind, needed, unit in (
@@ -40,7 +40,7 @@ def shortages(limits: Limits) -> list[str]:
     if memory is not None and memory < limits.memory_bytes + SUPERVISOR_BYTES:
         found.append(
             f"the control group of this process allows {memory // MIB} MiB of memory, and a job may use"
-            f" {limits.memory_bytes // MIB} beside {SUPERVISOR_BYTES // MIB} of the sandbox"
+            f" {limits.memory_bytes // MIB} in addition to {SUPERVISOR_BYTES // MIB} of the sandbox"
         )
     left = min(
         (_number(folder, ("pids.max",)) - _number(folder, ("pids.current",), 0) for folder in groups("pids")),
@@ -49,13 +49,13 @@ def shortages(limits: Limits) -> list[str]:
     if left is not None and left < limits.processes + SUPERVISOR_PROCESSES:
         found.append(
             f"the control group of this process has room for {left} more processes, and a job may start"
-            f" {limits.processes} beside {SUPERVISOR_PROCESSES} of the sandbox"
+            f" {limits.processes} in addition to {SUPERVISOR_PROCESSES} of the sandbox"
         )
     return found
 
 
 def groups(controller: str) -> Iterator[Path]:
-    """The folders of this process's control group of one kind, and of all those around it, as far as they are seen."""
+    """Yield the folders of this process's control group for a controller, and of its visible parents."""
     try:
         memberships = Path("/proc/self/cgroup").read_text().splitlines()
         mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
@@ -77,7 +77,7 @@ def groups(controller: str) -> Iterator[Path]:
 
 
 def _number(folder: Path, names: tuple[str, ...], missing: int = UNLIMITED) -> int:
-    """The number in the first of these files that is there."""
+    """Return the number in the first of these files that exists; `missing` if none does."""
     for name in names:
         try:
             text = (folder / name).read_text().strip()
@@ -88,7 +88,7 @@ def _number(folder: Path, names: tuple[str, ...], missing: int = UNLIMITED) -> i
 
 
 class Pressure:
-    """Whether something outside the sandbox refused a job memory or processes, told by counters of the kernel."""
+    """Detector, by kernel counters, of memory or processes that were refused to a job from outside the sandbox."""
 
     def __init__(self) -> None:
         self._limited = [
@@ -98,10 +98,10 @@ class Pressure:
         self._killed = self._kills()
 
     def told(self, *, killed: bool) -> str:
-        """What was refused to anyone since this was last asked, in a sentence, or nothing.
+        """Return a sentence on what was refused since the last call; empty if nothing was.
 
         Args:
-            killed: whether the job ended by a SIGKILL that was not the sandbox's: only then is memory looked at.
+            killed: True if the job ended by a SIGKILL that the sandbox did not send; only then is memory checked.
         """
         before, self._refused = self._refused, self._refusals()
         if self._refused != before:
@@ -109,7 +109,7 @@ class Pressure:
         if killed:
             earlier, self._killed = self._killed, self._kills()
             if self._killed != earlier:
-                return "the kernel killed a process for memory, which the machine or the control group around it lacks"
+                return "the kernel killed a process for lack of memory on the machine or in the control group around it"
         return ""
 
     def _refusals(self) -> list[int]:
@@ -120,7 +120,7 @@ class Pressure:
 
 
 def _event(path: Path, name: str) -> int:
-    """A counter of a file of names and numbers; 0 where it is not there."""
+    """Return a counter of a file of names and numbers; 0 if the file or the counter is missing."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""A pool of warm workers: the part that every backend shares."""
+"""Pool of warm workers, shared by all backends."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from sandbox.worker import Worker, checked
 
 TRIES = 2
 LONGER = 4
-"""Times its wall limit that a job may take after it was starved: by then an endless loop has used up its CPU time,
-unless more than fifteen others ask for each core."""
+"""Factor by which a starved job's wall limit is raised for another try. An endless loop then uses up its CPU time,
+unless more than fifteen other processes compete for each core."""
 CLOSE_SECONDS = 30.0
 
 
 class Launcher(ABC):
-    """Starts and ends the workers of one backend."""
+    """Starts and ends the workers of one backend (abstract base class)."""
 
     limits: Limits
     """The most that any job may ask for."""
     mode: str = "namespaces"
-    """How jobs are kept apart; see `sandbox.worker.GuestConfig`."""
+    """How jobs are isolated from each other; see `sandbox.worker.GuestConfig`."""
     modules: Mapping[str, str] = {}
-    """Name to source, of the modules that jobs may ask for."""
+    """Name -> source of the modules that jobs may ask for."""
 
     @property
     def recycle_after(self) -> int | None:
-        """Jobs for each worker, where the backend leaves no choice."""
+        """Jobs per worker, if the backend prescribes it; None: the pool's setting applies."""
         return None
 
     @abstractmethod
     def start(self) -> Worker:
-        """A worker that is ready for jobs.
+        """Start a worker that is ready for jobs.
 
         Raises:
-            SandboxError: with what is missing and how to get it.
+            SandboxError: something is missing; the message says what, and how to get it.
         """
 
     def prepare(self, worker: Worker, job: Job) -> None:  # noqa: B027
-        """Called before each job: hold the worker as that job is to be held.
+        """Set the worker's outer limits for a job; called before each one.
 
         Raises:
-            WorkerLost: it cannot be held so; another worker is to be used.
+            WorkerLost: they cannot be set; another worker is needed.
         """
 
     def pressed(self, result: JobResult) -> str:
-        """What outside the sandbox may have made a job end so, in a sentence, or nothing."""
+        """Return a sentence on what outside the sandbox may have ended a job; empty if nothing."""
         return ""
 
     def discard(self, worker: Worker) -> None:
@@ -61,13 +61,13 @@ class Launcher(ABC):
         worker.kill()
 
     def close(self) -> None:  # noqa: B027
-        """Called once, after the last worker; most have nothing to do."""
+        """Release the backend's resources; called once, after the last worker has ended."""
 
 
 class Places:
-    """What may run at a time: each a worker, or None where it has still to be started.
+    """Queue of the pool's free places; each has a worker, or None if it has still to be started.
 
-    Whoever has waited longest is next; where nobody waits, the place that was used last is taken first.
+    The longest waiting caller is next. Without waiting callers, the place used last is taken first.
     """
 
     def __init__(self, free: list[Worker | None]) -> None:
@@ -76,10 +76,10 @@ class Places:
         self._lock = threading.Lock()
 
     def get(self, seconds: float | None = None) -> Worker | None:
-        """Take a place.
+        """Take a place and return its worker, or None if one has to be started.
 
         Raises:
-            TimeoutError: there was none for so long.
+            TimeoutError: none became free within `seconds`.
         """
         with self._lock:
             if self._free:
@@ -88,7 +88,7 @@ class Places:
             self._waiting.append(mine)
         try:
             return mine.result(seconds)
-        except BaseException:  # an interrupt too: a place that was handed over meanwhile is not lost
+        except BaseException:  # also an interrupt: a place assigned meanwhile must not be lost
             with self._lock:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
@@ -97,7 +97,7 @@ class Places:
             raise
 
     def put(self, worker: Worker | None) -> None:
-        """Give a place back, or to the one that has waited longest."""
+        """Free a place, or pass it to the longest waiting caller."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().set_result(worker)
@@ -106,21 +106,21 @@ class Places:
 
 
 class Janitor:
-    """Does errands one after the other, without keeping anyone waiting, in a thread that is there while one is left.
+    """Background thread for tasks, run one after the other; it exists only while there are tasks.
 
-    No executor of `concurrent.futures`: those take nothing more once the main thread has ended, while other threads may
-    still be at work.
+    An executor of `concurrent.futures` will not do: it accepts no work once the main thread has ended, when other
+    threads may still be working.
     """
 
     def __init__(self) -> None:
-        self._errands: deque[Callable[[], None]] = deque()
+        self._tasks: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def do(self, errand: Callable[[], None]) -> None:
-        """Have it done; now, where no thread can be had."""
+    def do(self, task: Callable[[], None]) -> None:
+        """Run a task in the background, or here if no thread can be started."""
         with self._lock:
-            self._errands.append(errand)
+            self._tasks.append(task)
             if self._thread is not None:
                 return
             self._thread = threading.Thread(target=self._work, name="sandbox-janitor", daemon=True)
@@ -132,7 +132,7 @@ class Janitor:
         self._work()
 
     def finish(self) -> None:
-        """Until all is done."""
+        """Wait until all tasks are done."""
         with self._lock:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -141,27 +141,29 @@ class Janitor:
     def _work(self) -> None:
         while True:
             with self._lock:
-                if not self._errands:
+                if not self._tasks:
                     self._thread = None
                     return
-                errand = self._errands.popleft()
-            errand()
+                task = self._tasks.popleft()
+            task()
 
 
 def longer(job: Job) -> Job:
-    """The same with more time on the clock, and no more of a processor."""
+    """Return the job with LONGER times the wall-clock limit and the same CPU limit."""
     limits = replace(job.limits, wall_seconds=LONGER * job.limits.wall_seconds)
     return replace(job, limits=limits, helper=job.helper and longer(job.helper))
 
 
 class PooledSandbox(Sandbox):
-    """Up to `workers` jobs at a time, each in a warm worker; callers beyond that wait their turn.
+    """Sandbox that runs up to `workers` jobs at a time, each in a warm worker; further callers wait.
 
     Args:
         launcher: of one backend.
-        workers: how many; one is started at once, so that what is missing shows here, the others when first needed.
-        recycle_after: jobs that one worker runs before it is replaced. A worker is also replaced after any
-            out-of-memory and after anything that it cannot explain.
+        workers: number of workers. One is started at once, so that errors show here, the others when needed.
+        recycle_after: jobs that one worker runs before it is replaced. A worker is also replaced after running out of
+            memory and after anything unexplained.
+    Raises:
+        SandboxError: an argument is below 1, or the first worker cannot be started.
     """
 
     def __init__(self, launcher: Launcher, *, workers: int, recycle_after: int) -> None:
@@ -175,17 +177,17 @@ class PooledSandbox(Sandbox):
         self._lock = threading.Lock()
         self._busy: set[Worker] = set()
         self.replaced = 0
-        """Workers replaced so far."""
+        """Number of workers replaced so far."""
         self._places = Places([None] * (workers - 1))
         self.own_files = False
-        """Whether the files of each worker are its own: nothing of them tells of other workers' jobs."""
+        """True if each worker has its own files, which reveal nothing of other workers' jobs."""
         self._janitor = Janitor()
         self._async = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
         self._places.put(self._started())
 
     @property
     def mode(self) -> str:
-        """How jobs are kept apart on this machine."""
+        """How jobs are isolated from each other on this machine."""
         return self._launcher.mode
 
     def run(self, job: Job) -> JobResult:
@@ -197,9 +199,9 @@ class PooledSandbox(Sandbox):
             return await asyncio.get_running_loop().run_in_executor(self._async, self._run, job, asked)
         except SandboxError:
             raise
-        except RuntimeError as error:  # the threads take no more: closed, or the main thread has ended
-            said = "the sandbox is closed." if self._closed.is_set() else f"no thread for a job: {error}."
-            raise SandboxError(said) from None
+        except RuntimeError as error:  # the executor accepts no more: closed, or the main thread has ended
+            message = "the sandbox is closed." if self._closed.is_set() else f"no thread for a job: {error}."
+            raise SandboxError(message) from None
 
     def close(self) -> None:
         if os.getpid() != self._owner:
@@ -209,7 +211,7 @@ class PooledSandbox(Sandbox):
                 return
             self._closed.set()
             for worker in self._busy:
-                worker.process.kill()  # whoever waits for it gets WorkerLost, and finds the sandbox closed
+                worker.process.kill()  # its caller gets WorkerLost, and finds the sandbox closed
         deadline = time.monotonic() + CLOSE_SECONDS
         for _ in range(self._workers):
             try:
@@ -219,7 +221,7 @@ class PooledSandbox(Sandbox):
             if worker is not None:
                 self._launcher.discard(worker)
         for _ in range(self._workers):
-            self._places.put(None)  # wakes whoever still waits for a place
+            self._places.put(None)  # wakes a caller that still waits for a place
         self._async.shutdown(wait=False)
         self._janitor.finish()
         self._launcher.close()
@@ -236,7 +238,7 @@ class PooledSandbox(Sandbox):
                     worker = worker or self._started()
                     queued = time.monotonic() - asked
                     result, report = self._run_in(worker, job)
-                except SandboxError as error:  # a lost worker, or none to be had
+                except SandboxError as error:  # the worker was lost, or none could be started
                     if self._closed.is_set():
                         raise SandboxError("the sandbox is closed.") from None
                     worker, fault = self._replaced(worker), str(error)
@@ -256,7 +258,7 @@ class PooledSandbox(Sandbox):
             waited = time.monotonic() - asked
             return JobResult(outcome=JobOutcome.INFRASTRUCTURE_FAULT, detail=fault, queue_seconds=waited)
         except BaseException:
-            # the place is free again whatever happened, an interrupt included; its worker may be in mid-job
+            # free the place whatever happened, also after an interrupt; its worker may be in the middle of a job
             worker = self._replaced(worker)
             raise
         finally:
@@ -283,11 +285,11 @@ class PooledSandbox(Sandbox):
             return worker
         except SandboxError:
             raise
-        except (OSError, RuntimeError) as error:  # no descriptor, process, thread or space left for it
+        except (OSError, RuntimeError) as error:  # out of descriptors, processes, threads or space
             raise SandboxError(f"no worker can be started: {error}. See `reasoner sandbox doctor`.") from None
 
     def _replaced(self, worker: Worker | None) -> None:
-        """End a worker without keeping anyone waiting: its successor can start meanwhile."""
+        """End a worker in the background; its successor can start meanwhile. Returns None, as content of the place."""
         if worker is None:
             return
         self.replaced += 1

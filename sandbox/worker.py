@@ -1,4 +1,4 @@
-"""One resident supervisor behind a pair of pipes, as its owner sees it."""
+"""Owner's side of a resident supervisor: starting it, and running jobs over its connection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_SECONDS = 60.0
 ANSWER_GRACE = 15.0
 _STREAMS = ("stdout", "stderr", "result")
 
-# Reads the supervisor's own source from its standard input: any image with a Python will do, of any age.
+# Reads the supervisor's source from standard input, so that any image with any Python version will do.
 BOOTSTRAP = (
     "import sys,os,json,types;r=open(0,'rb',0,closefd=False)\n"
     "def take(n):\n"
@@ -45,7 +45,7 @@ _alive: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A forked child of the owner must not keep the workers' pipes open: they end when the owner's ends close."""
+    """Close the workers' pipes in a forked child: workers end when the owner's ends close, so no copy may stay open."""
     for worker in list(_alive):
         worker.close_pipes()
     _alive.clear()
@@ -55,40 +55,40 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class WorkerLost(SandboxError, ConnectionError):
-    """The supervisor is silent, gone, or talks nonsense; its worker has to be replaced."""
+    """The supervisor does not answer, has ended, or broke the protocol; its worker has to be replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestConfig:
-    """What a supervisor is started with."""
+    """Settings with which a supervisor is started."""
 
     mode: str
-    """namespaces; uid (no mounts: a fresh uid per job, swept afterwards); none (no isolation)."""
+    """namespaces; uid (without mounts: a fresh uid per job, cleaned up afterwards); none (no isolation)."""
     uid: int | None
-    """Of the jobs; None keeps the supervisor's own, whose capabilities each job drops."""
+    """First uid of jobs; None: the supervisor's own, whose capabilities each job drops."""
     tmpfs_bytes: int
     inodes: int
-    """Both of each of a job's /work, /tmp and /dev/shm."""
+    """Most inodes of each of a job's /work, /tmp and /dev/shm; `tmpfs_bytes` is the size of each."""
     modules: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Name to source, loaded in this order; see `Job.modules`."""
+    """Name -> source, loaded in this order; see `Job.modules`."""
 
 
 @cache
 def guest_sources() -> list[list[str]]:
-    """Name and source of each module that runs inside."""
+    """Return the name and source of each module that runs inside the sandbox."""
     folder = resources.files("sandbox.guest")
     return [[name, (folder / f"{name}.py").read_text()] for name in GUEST_MODULES]
 
 
 class Worker:
-    """A started supervisor. Not thread-safe: one job at a time."""
+    """Running supervisor. Not thread-safe: it runs one job at a time."""
 
     def __init__(self, process: Connection, config: GuestConfig, *, name: str) -> None:
         self.name = name
         self.jobs = 0
         self.process = process
         self.own_files = False
-        """Whether its files are no other worker's too, so that nothing of them tells of others."""
+        """True if its files are not shared with other workers, so that they reveal nothing of these."""
         _alive.add(self)
         start = json.dumps({"modules": guest_sources(), "config": asdict(config)}).encode()
         deadline = time.monotonic() + START_SECONDS
@@ -101,10 +101,10 @@ class Worker:
         self.own_files = greeting.get("own_files") is True
 
     def run(self, job: Job) -> tuple[JobResult, dict[str, Any]]:
-        """Return the result of a job, and the supervisor's whole answer.
+        """Run a job; return its result and the supervisor's whole answer.
 
         Raises:
-            WorkerLost: kill this worker and use another.
+            WorkerLost: this worker has to be killed and replaced.
         """
         self.jobs += 1
         jobs = [job] if job.helper is None else [job, job.helper]
@@ -126,10 +126,10 @@ class Worker:
             raise WorkerLost(f"{self.name}: not an answer: {error}") from None
 
     def prove(self, limits: Limits) -> None:
-        """Run a job of our own: it shows whether a job's namespaces and mounts are allowed here.
+        """Run an empty job, which shows if a job's namespaces and mounts are allowed here.
 
         Raises:
-            WorkerLost: they are not; the worker is ended.
+            WorkerLost: they are not; the worker has been ended.
         """
         result, _ = self.run(Job(argv=("python", "probe.py"), files={"probe.py": b""}, limits=limits))
         self.jobs = 0
@@ -138,11 +138,11 @@ class Worker:
             raise WorkerLost(f"{self.name} cannot run a job: {result.detail}")
 
     def close_pipes(self) -> None:
-        """Close our ends of the pipes: once no process holds another copy, the supervisor kills its job and ends."""
+        """Close this side of the pipes: once no process has a copy open, the supervisor kills its job and ends."""
         self.process.close()
 
     def kill(self) -> None:
-        """End the supervisor, and everything that dies with it."""
+        """Kill the supervisor, and everything that ends with it."""
         _alive.discard(self)
         self.close_pipes()
         self.process.kill()
@@ -159,8 +159,8 @@ class Worker:
                 raise WorkerLost(f"{self.name} ended. {self._why()}") from None
 
     def _read(self, count: int, deadline: float) -> bytes:
-        # in place, and without a copy, for the C library keeps for each thread what its largest outputs took: a
-        # BytesIO hands its bytes out as they are once nothing looks into them
+        # Read in place and without a copy, because the C library keeps, for each thread, memory as large as its largest
+        # outputs. A BytesIO returns its buffer itself once no view of it exists.
         buffer = io.BytesIO(bytes(count))
         view = buffer.getbuffer()
         while view:
@@ -181,40 +181,42 @@ class Worker:
         try:
             return frames.read_frame(lambda count: self._read(count, deadline), most)
         except (ValueError, KeyError, TypeError) as error:
-            raise WorkerLost(f"{self.name} sent something else than a frame: {error}") from None
+            raise WorkerLost(f"{self.name} sent something other than a frame: {error}") from None
 
     def _wait(self, event: int, deadline: float) -> None:
         if not self.process.ready(event, deadline - time.monotonic()):
             raise WorkerLost(f"{self.name} did not answer in time.")
 
     def _why(self) -> str:
-        return self.process.complaint() or "It said nothing."
+        return self.process.complaint() or "It printed nothing."
 
 
 def checked(job: Job, largest: Limits, modules: Collection[str] = ()) -> None:
-    """See that a job can be run at all.
+    """Check that a job can be run.
 
     Args:
-        job: and its helper.
+        job: the job, with its helper.
         largest: limits of the sandbox.
-        modules: that it was opened with.
+        modules: names of the sandbox's preloaded modules.
 
     Raises:
-        JobTooLarge: over its own input limit.
-        SandboxError: a path that is absolute or leaves its folder, a memory limit above the sandbox's own, or a module
-            that it does not have.
+        JobTooLarge: the job exceeds its own input limit.
+        SandboxError: a path is absolute or leaves its folder, a memory or process limit is above the sandbox's own,
+            argv is empty, or a module is unknown.
     """
     size = len(job.stdin) + sum(map(len, job.files.values()))
     if size > job.limits.input_bytes:
-        raise JobTooLarge(f"a job of at most {job.limits.input_bytes} bytes is accepted; got {size}.")
+        raise JobTooLarge(f"a job may have at most {job.limits.input_bytes} bytes; got {size}.")
     for name, content in job.files.items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
             raise SandboxError(f"file names must be relative and stay inside; got {name!r}.")
         if len(content) > job.limits.file_bytes:
-            raise JobTooLarge(f"{name}: at most {job.limits.file_bytes} bytes a file; got {len(content)}.")
+            raise JobTooLarge(f"{name} may have at most {job.limits.file_bytes} bytes; got {len(content)}.")
     if len(json.dumps(_describe(job))) > frames.MAX_HEADER // 2:
-        raise JobTooLarge(f"arguments, environment and file names together: at most {frames.MAX_HEADER // 2} bytes.")
+        raise JobTooLarge(
+            f"arguments, environment and file names may have at most {frames.MAX_HEADER // 2} bytes together."
+        )
     if not job.argv:
         raise SandboxError("argv must name a program; it is empty.")
     if job.limits.memory_bytes > largest.memory_bytes:
@@ -229,7 +231,7 @@ def checked(job: Job, largest: Limits, modules: Collection[str] = ()) -> None:
     unknown = sorted(set(job.modules) - set(modules))
     if unknown:
         known = ", ".join(modules) or "none"
-        raise SandboxError(f"modules must be of those that the sandbox was opened with ({known}); got {unknown}.")
+        raise SandboxError(f"modules must be among those that the sandbox was opened with ({known}); got {unknown}.")
     if job.helper is not None:
         checked(job.helper, largest, modules)
 

@@ -1,4 +1,4 @@
-"""Several reference answers, any of which is right: how they are written, and the verdict on them together."""
+"""References that list several right answers: how they are written, and how their verdicts are combined."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from verifiers.errors import BadReference
 from verifiers.verdict import JSON, Outcome, Verdict
 
 ANY = "any"
-"""The one key of a reference that lists alternatives, for every verifier: {"any": [...]}."""
+"""Only key of a reference object that lists alternatives, for every verifier: {"any": [...]}."""
 MAX_ALTERNATIVES = 64
-"""Ours: each is graded, and a row has one time limit."""
+"""Most alternatives of one reference (our choice): each one is graded, and a row has a single time limit."""
 PLAIN = frozenset({"string", "number", "integer", "boolean"})
-"""Types of JSON schema: where a reference can be nothing else, a list of them can only mean alternatives."""
+"""Types of a JSON schema. If a reference can only have these types, a list of them can only mean alternatives."""
 UNGRADED = (Outcome.VERIFIER_ERROR, Outcome.LIMIT_EXCEEDED)
 
 
 def alternatives(reference: JSON, schema: Mapping[str, JSON]) -> Sequence[JSON] | None:
-    """Return the answers that a reference lists, any of which is right; None where it is one answer.
+    """Return the alternatives that a reference lists, any of which is right, or None if it is a single answer.
 
     Args:
-        reference: {"any": [...]} lists them for every verifier. A list does where the schema allows text or numbers
-            alone; where a reference may be a list or an object by nature, a list is what it always was.
+        reference: {"any": [...]} lists alternatives for every verifier. A plain list does so only if the schema allows
+            nothing but text, numbers and booleans; otherwise a list is one answer.
         schema: the verifier's `reference_schema`.
     Raises:
-        BadReference: there is none, there are too many, or one of them is a list of its own.
+        BadReference: the list is empty, has more than MAX_ALTERNATIVES entries, or one of them is itself a list.
 
     Example:
         >>> alternatives(["2", "two"], {"type": "string"}), alternatives("2", {"type": "string"})
@@ -55,10 +55,12 @@ def _is_plain(schema: Mapping[str, JSON]) -> bool:
 
 
 def any_right(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdict on one completion from those on it with each of several reference answers.
+    """Combine the verdicts on one completion, one verdict per alternative reference, into one verdict.
 
-    The best reward counts. An answer that cannot be used is passed over, unless none can. Where none is right and one
-    could not be graded, it is unknown whether that one was: then the verdict is that one's.
+    The best verdict is returned: a right one, or else the one with the highest reward. Verdicts of bad references are
+    ignored, unless all are bad. If no alternative is right and one could not be graded, that ungraded verdict is
+    returned: its alternative might have been right.
+    been right.
     """
     usable = [verdict for verdict in verdicts if verdict.outcome is not Outcome.BAD_REFERENCE]
     if not usable:

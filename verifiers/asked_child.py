@@ -1,4 +1,4 @@
-"""A process that answers questions until its owner closes the pipe, each within CPU seconds; then it is killed."""
+"""Child process that answers questions until its owner closes the pipe; it is killed at a limit of CPU seconds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from verifiers.child_process import limit
 
 HEADER = struct.Struct("<I")
 ADDRESS_SPACE = 3 << 30
-"""Bytes of address space."""
+"""Limit of the child's address space, in bytes."""
 LONGEST = 4_000
-"""Characters of an answer."""
+"""Most characters of an answer; longer ones are cut."""
 
 
 def main(answerer: str, cpu_seconds: float) -> None:
-    """Answer on standard output: one line a question, the first when the answerer is imported.
+    """Answer pickled questions from standard input on standard output, one line per answer.
+
+    The line "ready" is printed once the answerer is imported, and again after each answer.
 
     Args:
-        answerer: `module:function`, which takes a question's parts and returns text.
-        cpu_seconds: of one question.
+        answerer: `module:function`, which takes the parts of a question and returns text.
+        cpu_seconds: limit for one question; the process is killed when it is exceeded.
     """
     questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -43,17 +45,17 @@ def main(answerer: str, cpu_seconds: float) -> None:
             os._exit(0)
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # CPU time; SIGPROF ends the process, whatever it is doing
         try:
-            said = decide(*pickle.loads(question))
+            answer = decide(*pickle.loads(question))
         except (MemoryError, RecursionError) as error:
-            said = f"limit: {type(error).__name__}"
+            answer = f"limit: {type(error).__name__}"
         except Exception as error:  # SymPy and z3 raise many classes for what they cannot do
-            said = f"unknown: {type(error).__name__}: {error}"
+            answer = f"unknown: {type(error).__name__}: {error}"
         signal.setitimer(signal.ITIMER_PROF, 0)
-        print(" ".join(said.split())[:LONGEST], file=answers, flush=True)
+        print(" ".join(answer.split())[:LONGEST], file=answers, flush=True)
 
 
 def _question(stream: BinaryIO) -> bytes | None:
-    """The bytes of one pickled question from the owner; None when the owner is gone."""
+    """Read one pickled question; return None if the owner is gone."""
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
         return None

@@ -1,4 +1,4 @@
-"""Questions to code that may never end (SymPy, z3): asked in a process that is killed at its limit of CPU seconds."""
+"""Calls to code that may never end (SymPy, z3), run in a process that is killed at a limit of CPU seconds."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from verifiers.asked_child import HEADER
 from verifiers.child_process import running
 
 START_SECONDS = 120.0
-"""Wall-clock limit of starting the process and importing what answers."""
+"""Wall-clock limit for starting the process and importing the answerer."""
 WALL_TIMES = 30
-"""Wall-clock seconds that a CPU second may take on a busy machine."""
+"""Default wall-clock limit, as a multiple of the limit of CPU seconds: the machine may be busy."""
 KEPT = 4096
-"""Answers that are remembered."""
+"""Most answers in the cache."""
 
 
 class ProcessLost(RuntimeError):
-    """The process could not be started, or was lost for no fault of the question."""
+    """The process did not start, or ended for a reason other than the question's limits."""
 
 
 class AskedProcess:
-    """Answers of a function, which run in a child process, each within a limit of CPU seconds.
+    """Function that runs in a child process, with a limit of CPU seconds for each call.
 
-    The child is started at the first question. Safe to use from several threads and after a fork. It ends with its
-    owner: it reads a pipe.
+    The child starts at the first question and exits when its owner does (its pipe closes). Safe to use from several
+    threads and after a fork.
 
     Args:
-        answerer: `module:function`; its arguments are pickled, and what it returns is text of one line.
-        cpu_seconds: of one question.
-        wall_seconds: of one question on a busy machine; None: WALL_TIMES as many.
+        answerer: `module:function`. Its arguments are pickled; it returns one line of text.
+        cpu_seconds: limit for one question.
+        wall_seconds: wall-clock limit for one question; None: WALL_TIMES * cpu_seconds.
     """
 
     def __init__(self, answerer: str, *, cpu_seconds: float, wall_seconds: float | None = None) -> None:
@@ -51,10 +51,13 @@ class AskedProcess:
         self._kept: OrderedDict[tuple[object, ...], str] = OrderedDict()
 
     def ask(self, *question: Hashable) -> str:
-        """Return what the answerer says, "unknown: why" where it raised, or "limit: which". Answers are remembered.
+        """Return the answer to a question, from the cache if it was asked before.
+
+        Returns:
+            The answerer's text; "unknown: ..." if it raised an exception; "limit: ..." if it ran into a limit.
 
         Raises:
-            ProcessLost: nobody could be asked.
+            ProcessLost: the process did not start, or ended without an answer.
         """
         with self._lock:
             found = self._kept.get(question)
@@ -66,12 +69,12 @@ class AskedProcess:
             return found
 
     def close(self) -> None:
-        """End the process. Another one is started by the next question."""
+        """End the process. The next question starts a new one."""
         with self._lock:
             self._end()
 
     def _asked(self, question: tuple[Hashable, ...]) -> str:
-        if self._owner != os.getpid():  # after a fork the process is another's
+        if self._owner != os.getpid():  # after a fork the process belongs to the parent
             self._process = None
         if self._process is None or self._process.poll() is not None:
             self._start()
@@ -82,12 +85,12 @@ class AskedProcess:
         try:
             process.stdin.write(HEADER.pack(len(body)) + body)
             process.stdin.flush()
-            said = self._line(self._wall_seconds)
+            answer = self._line(self._wall_seconds)
         except BrokenPipeError:
-            said = ""
-        if said:
-            self._line(START_SECONDS)  # "ready" for the next one
-            return said
+            answer = ""
+        if answer:
+            self._line(START_SECONDS)  # "ready" for the next question
+            return answer
         code = self._end()
         if code == -signal.SIGPROF:
             return f"limit: {self.cpu_seconds:g} s of CPU time"
@@ -104,11 +107,12 @@ class AskedProcess:
         weakref.finalize(self, _kill, process)
         if self._line(START_SECONDS) != "ready":
             raise ProcessLost(
-                f"the process of {self._answerer} did not start (status {self._end()}). Is what it imports installed?"
+                f"the process of {self._answerer} did not start (status {self._end()})."
+                " Check that its imports are installed."
             )
 
     def _line(self, seconds: float) -> str:
-        """The next line of the process; "" where it ended, or took longer."""
+        """Read the next line; return "" if the process ended or did not write one in time."""
         assert self._process is not None
         assert self._process.stdout is not None
         descriptor, deadline, line = self._process.stdout.fileno(), time.monotonic() + seconds, bytearray()

@@ -1,4 +1,4 @@
-"""The interface of every verifier: completion and reference in, verdict out."""
+"""Interface of every verifier: completion and reference in, verdict out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradingRow:
-    """One completion to grade."""
+    """Completion to grade, with the reference and further data."""
 
     completion: str
     reference: JSON
     prompt: str | None = None
-    """What the model was asked, as text, where a verifier wants it."""
+    """Text of the prompt, for verifiers that read it."""
     info: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
-    """Anything else that the task attached to the problem."""
+    """Further data that the task attached to the problem."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.completion, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -34,27 +34,27 @@ class GradingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A labelled row that a verifier carries with it: `reasoner verifiers check` grades it."""
+    """Labelled row of a verifier; `reasoner verifiers check` grades it and compares the outcome."""
 
     completion: str
     reference: JSON
     outcome: Outcome = Outcome.CORRECT
-    """What the verdict must be."""
+    """Expected outcome of the verdict."""
     prompt: str | None = None
     info: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
 
     @property
     def row(self) -> GradingRow:
-        """What the verifier is given."""
+        """The row to grade, without its label."""
         return GradingRow(completion=self.completion, reference=self.reference, prompt=self.prompt, info=self.info)
 
 
 class Verifier:
-    """Grades completions. Subclass it and write `grade`; the rest follows.
+    """Base class of verifiers. A subclass defines `grade`; every other method has a default.
 
-    A verifier is deterministic, holds no state between rows, and never raises for what a completion holds:
-    `verify` turns `BadReference` into a verdict and lets every other exception through to the grading pool,
-    which records it as `verifier_error` with its cause (direct callers see the exception).
+    A verifier is deterministic, keeps no state between rows, and never raises because of a completion's content.
+    `verify` turns `BadReference` into a verdict. Every other exception reaches the caller; the grading pool records it
+    as `verifier_error` with its cause.
 
     Example:
         >>> class Shout(Verifier):
@@ -67,64 +67,69 @@ class Verifier:
 
     name: str = ""
     version: str = "1"
-    """Raised whenever a verdict could change; stored with every verdict."""
+    """Version, increased whenever a verdict could change; stored with every verdict."""
     reference_schema: Mapping[str, JSON] = {}
     """JSON schema of `reference`."""
     in_process: bool = False
-    """True: graded in the caller's process, in batches (needs an accelerator or does network calls)."""
+    """True: rows are graded in the caller's process, in batches (for an accelerator or network calls)."""
     context: object = None
-    """Where in_process: what the owner of the grading pool gave it for its verifiers (a trainer: its own model)."""
+    """Only if in_process: object that the owner of the grading pool provides (a trainer provides its model)."""
     grade_seconds: float = 10.0
-    """Wall-clock seconds that one row may take: the grading pool then kills the worker that is grading it."""
+    """Wall-clock limit for one row, in seconds; when it is exceeded, the grading pool kills the worker."""
     memory_bytes: int | None = None
-    """Resident memory that a worker may take while it grades; None: the pool's limit."""
+    """Limit of a worker's resident memory while it grades, in bytes; None: the pool's limit."""
     batch_rows: int = 0
-    """Rows handed to `grade_batch` at once; 0: one by one in a worker, all that wait in the caller's process."""
+    """Rows passed to `grade_batch` at once; 0: one by one in a worker, all queued rows in the caller's process."""
     concurrency: int | None = None
-    """Workers (threads, where in_process) that may grade with this verifier at a time.
+    """Most workers (threads, if in_process) that use this verifier at the same time.
 
-    None: all of the pool's workers, one thread.
+    None: all workers of the pool, or one thread.
     """
     merges_equal: bool = False
-    """True: rows that are equal in everything and in the grading pool at the same time are graded once.
+    """True: identical rows that are in the grading pool at the same time are graded once.
 
-    For verifiers whose rows cost much; each row still gets a verdict of its own.
+    For verifiers with expensive rows. Each row still gets its own verdict.
     """
     shaping: bool = False
-    """True: says nothing of whether the answer is right (a length, a format); for parts of composed rewards."""
+    """True: the reward says nothing about correctness (length, format). For parts of composed rewards."""
     injectable: bool = False
-    """True: a model reads the completion, and could be talked into a verdict; the conformance kit tries."""
+    """True: a model reads the completion, which could manipulate it; the conformance kit tries prompt injection."""
     learned: bool = False
-    """True: the reward is a trained model's opinion."""
+    """True: the reward is the prediction of a trained model."""
     examples: Sequence[Example] = ()
-    """Labelled rows: at least one that is correct and one that is not."""
+    """Labelled rows, at least one correct and one not."""
     example_options: Mapping[str, JSON] = {}
-    """The options that the examples are labelled for, where they are not the defaults."""
+    """Options under which the labels of `examples` hold, if not the defaults."""
     machine_options: frozenset[str] = frozenset()
-    """Options that choose what runs on this machine, and limits: the grading service takes them from no client, and a
-    row may only ask for less than the user (`verifiers.row_choice`)."""
+    """Options that choose what runs on this machine, and limits. The grading service accepts them from no client, and a
+    row may only ask for less than the user allows (`verifiers.row_choice`)."""
 
     for_rows: bool = True
-    """False: it hands completions to code that may run them; the user can choose it, a row cannot."""
+    """False: completions reach code that may execute them, so only the user can choose this verifier, not a row."""
 
     @property
     def grades(self) -> bool:
-        """Whether it says right or wrong by a rule: it is neither a form alone nor a model's opinion.
+        """True if a rule decides right or wrong, not just the form or a model's prediction.
 
-        The first part of a composed reward that does decides what is right, where no part is named.
+        Unless `correct` names another one, the first such part of a composed reward decides the outcome.
         """
         return not (self.shaping or self.injectable or self.learned)
 
     @classmethod
     def parts_in(cls, options: Mapping[str, JSON]) -> Sequence[JSON]:
-        """The verifiers that options name, as they are written: override where there are any."""
+        """Return the verifiers that the options name, as written there. Composed verifiers override this."""
         return ()
 
     @classmethod
     def no_looser(cls, option: str, value: JSON, bound: JSON) -> bool:
-        """Whether a row may set one of `machine_options` where the user set `bound` (or its default holds).
+        """Return True if a row may set one of `machine_options` to `value`.
 
-        The same value, or a smaller number: they are limits.
+        Allowed is the same value as `bound`, or a number from 0 to `bound`, because these options are limits.
+
+        Args:
+            option: name of the option.
+            value: value that the row asks for.
+            bound: value set by the user, or the option's default; None: no limit for numbers.
         """
         if isinstance(value, bool) or isinstance(bound, bool):
             return value is bound
@@ -133,22 +138,22 @@ class Verifier:
         return value == bound
 
     def grade(self, row: GradingRow) -> Verdict:
-        """The verdict on one row; raise `BadReference` where the gold cannot be used."""
+        """Return the verdict on one row; raise `BadReference` if its reference answer cannot be used."""
         raise NotImplementedError
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
-        """The verdicts on several rows, in order; override where a batch is cheaper than its rows."""
+        """Return the verdicts on several rows, in order. Override it if a batch is cheaper than its rows one by one."""
         return [self._timed(row) for row in rows]
 
     def check_reference(self, reference: JSON) -> None:
-        """Raise `BadReference` where this gold could never be matched. Called for every problem at load."""
+        """Raise `BadReference` if no answer could match this reference. Called for every problem at load."""
 
     def reference_notes(self, reference: JSON) -> Sequence[str]:
-        """What a person should know of a gold that can be used: what it is graded as, where that may surprise."""
+        """Return notes for the user on a usable reference, such as a surprising reading of it."""
         return ()
 
     def check_references(self, reference: JSON) -> None:
-        """Raise `BadReference` where nothing could match: one reference that is bad, or several that all are."""
+        """Raise `BadReference` if the reference is unusable or, for a list of alternatives, if all of them are."""
         several = alternatives(reference, self.reference_schema)
         if several is None:
             return self.check_reference(reference)
@@ -164,14 +169,14 @@ class Verifier:
         return None
 
     def notes_on(self, reference: JSON) -> list[str]:
-        """What `reference_notes` says, of each where there are several; those that cannot be used are named."""
+        """Return the notes on a reference, or on each of its alternatives, with a note for each unusable one."""
         several = alternatives(reference, self.reference_schema)
         if several is None:
             return [*self.reference_notes(reference)]
         found: list[str] = []
         for one in several:
             fault = self._fault(one)
-            found += [f"{str(one)[:40]!r} is passed over: {fault}"] if fault else self.reference_notes(one)
+            found += [f"{str(one)[:40]!r} is ignored: {fault}"] if fault else self.reference_notes(one)
         return found
 
     def verify(
@@ -182,14 +187,26 @@ class Verifier:
         prompt: str | None = None,
         info: Mapping[str, JSON] | None = None,
     ) -> Verdict:
-        """Grade one completion against one reference."""
+        """Grade one completion against one reference.
+
+        Args:
+            completion: text to grade.
+            reference: the answer to compare with, or alternatives of which any is right (`verifiers.alternatives`).
+            prompt: text of the prompt, for verifiers that read it.
+            info: further data of the problem.
+        Returns:
+            The verdict; outcome `bad_reference` if the reference cannot be used.
+        Raises:
+            TypeError: the completion is not text.
+            BadReturn: `grade` returned something other than a verdict.
+        """
         row = GradingRow(completion=completion, reference=reference, prompt=prompt, info=info or {})
         return self.verify_batch([row])[0]
 
     def verify_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
-        """Grade several rows; verdicts in input order.
+        """Grade several rows and return their verdicts in input order.
 
-        A reference that lists several answers (`verifiers.alternatives`) is met by any of them.
+        If a reference lists several answers (`verifiers.alternatives`), any of them may be matched.
         """
         spread = [self._spread(row) for row in rows]
         if all(isinstance(one, GradingRow) for one in spread):
@@ -209,7 +226,7 @@ class Verifier:
         return found
 
     def _spread(self, row: GradingRow) -> GradingRow | list[GradingRow] | Verdict:
-        """The row once for each of its reference answers; as it is where it has one; a verdict where it has none."""
+        """Return one row per alternative reference, the row itself if there is one, or a verdict if the list is bad."""
         try:
             several = alternatives(row.reference, self.reference_schema)
         except BadReference as error:
@@ -221,7 +238,7 @@ class Verifier:
         try:
             verdicts = finished(self.grade_batch(rows))
         except BadReference as error:
-            if len(rows) > 1:  # whose it is shows when they are graded one by one
+            if len(rows) > 1:  # grade one by one to find the row with the bad reference
                 return [self._verify_plain([row])[0] for row in rows]
             verdicts = [fixed(Outcome.BAD_REFERENCE, str(error))]
         checked = self._checked_batch(verdicts, len(rows))
@@ -232,11 +249,11 @@ class Verifier:
         return verdict.signed(self.name, self.version, seconds)
 
     def _checked_batch(self, returned: object, count: int) -> list[Verdict]:
-        """What `grade_batch` returned: one verdict a row."""
+        """Check that `grade_batch` returned one verdict per row."""
         verdicts = cast("Sequence[object]", returned) if isinstance(returned, list | tuple) else None
         if verdicts is None or len(verdicts) != count:
             got = type(cast("object", returned)).__name__ if verdicts is None else f"{len(verdicts)} of them"
-            raise BadReturn(f"{self.name}: grade_batch must return {count} verdicts, one a row; got {got}")
+            raise BadReturn(f"{self.name}: grade_batch must return {count} verdicts, one per row; got {got}")
         return [self._checked(verdict) for verdict in verdicts]
 
     def _timed(self, row: GradingRow) -> Verdict:
@@ -248,7 +265,7 @@ class Verifier:
         return self._signed(verdict, time.perf_counter() - started)
 
     def _checked(self, verdict: object) -> Verdict:
-        """What a subclass returned: a verdict; a reward that is a tensor without dimensions becomes a number."""
+        """Check that a subclass returned a verdict, and convert its reward to a number if it is a 0-d tensor."""
         if not isinstance(verdict, Verdict):
             raise BadReturn(
                 f"{self.name}: grade must return a Verdict; got {type(verdict).__name__}. Return"

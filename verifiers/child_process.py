@@ -1,4 +1,4 @@
-"""Child processes that run a function of ours: how they are started, and limits that they set themselves."""
+"""Child processes that run a function of this project: their command line, and the limits they set on themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import sys
 
 
 def running(module: str, call: str) -> list[str]:
-    """The command of a fresh Python that imports from where this one does, and runs `call` of a module's `main`.
+    """Return the command of a new Python process that has this one's `sys.path`, imports `main` and runs `call`.
+
+    Args:
+        module: module that defines `main`.
+        call: Python expression that calls it.
 
     Example:
         >>> running("verifiers.pool.worker_main", "main(1, None)")[1]
@@ -20,7 +24,7 @@ def running(module: str, call: str) -> list[str]:
 
 
 def limit(which: int, value: int) -> None:
-    """Set a soft resource limit of this process, at most its hard one."""
+    """Set a soft resource limit of this process, capped at its hard limit."""
     hard = resource.getrlimit(which)[1]
     resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 

@@ -1,4 +1,4 @@
-"""Columns of a row by name: a plain name, or a path of names and numbers joined by dots."""
+"""Columns of a row, by a plain name or by a dotted path of names and numbers."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from verifiers.errors import VerifierError
 from verifiers.suggest import did_you_mean
 
 SHOWN = 8
-"""Names that an error lists."""
+"""Most column names that an error lists."""
 
 
 class NoColumn(VerifierError, LookupError):
-    """A row has no such column; the message says which part of the name leads nowhere, and what is there."""
+    """The row has no such column. The message says which part of the path failed and which names exist there."""
 
     exit_code = 2
 
 
 def column_of(row: Mapping[str, object], name: str) -> object:
-    """The value of a column, which may be null.
+    """Return the value of a column, which may be None.
 
-    A column of exactly that name wins, dots or not. Otherwise each dot goes one level down: by key into an object, by
-    number (from 0; negative: from the end) into a list; a key over a list of objects gives the list of their values.
-    Text that holds JSON is text: no dot reaches into it.
+    A column with exactly this name wins, even if the name contains dots. Otherwise each dot goes one level down: by key
+    into an object, by number into a list (from 0; negative numbers count from the end). A key applied to a list of
+    objects gives the list of their values. Text that contains JSON is not parsed.
 
     Raises:
-        NoColumn: it is not there.
+        NoColumn: there is no such column.
 
     Example:
         >>> row = {"a.b": 1, "a": {"b": 2, "c": [{"d": 3}, {"d": 4}]}}
@@ -40,12 +40,12 @@ def column_of(row: Mapping[str, object], name: str) -> object:
 
 
 def has_column(row: Mapping[str, object], name: str) -> bool:
-    """Whether a row has a column, by the rules of `column_of`."""
+    """Return True if a row has a column, by the rules of `column_of`."""
     return next(_reached(row, name), None) is not None
 
 
 def _reached(value: object, path: str) -> Iterator[tuple[object]]:
-    """Every value that a path may mean, the longest literal name first."""
+    """Yield every value that a path may refer to, the longest literal name first, each in a 1-tuple."""
     if _is_object(value):
         if path in value:
             yield (value[path],)
@@ -72,7 +72,7 @@ def _reached(value: object, path: str) -> Iterator[tuple[object]]:
 
 
 def _absence(row: Mapping[str, object], name: str) -> str:
-    """Where a path ends, in words."""
+    """Return the error text: the part of the path that failed, and the names that exist there."""
     parts = name.split(".")
     for length in range(len(parts) - 1, 0, -1):
         parent = ".".join(parts[:length])
@@ -89,10 +89,10 @@ def _inside(value: object, wanted: str) -> str:
         names = [str(key) for key in value]
         return f"has {', '.join(names[:SHOWN]) or 'nothing'} in it.{did_you_mean(wanted, names)}"
     if _is_list(value):
-        return f"is a list of {len(value)}; it takes a number from 0 to {len(value) - 1}." if value else "is empty."
+        return f"is a list of {len(value)}; its keys are the numbers 0 to {len(value) - 1}." if value else "is empty."
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        return "is text that looks like JSON: no dot reaches into text. A format may read it (docs/data.md)."
-    return f"is {'null' if value is None else type(value).__name__}, with nothing in it."
+        return "is text that looks like JSON, and paths do not reach into text. A format may parse it (docs/data.md)."
+    return f"is {'null' if value is None else type(value).__name__} and contains no columns."
 
 
 def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:

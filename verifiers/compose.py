@@ -1,11 +1,11 @@
-"""Verifiers made of verifiers: weighted sums, all-of, gates, a choice per row. Each part's reward is kept by name.
+"""Verifiers composed of others: weighted sums, all-of, gates, a choice per row. Each part's reward is kept by name.
 
-One part decides whether the answer is right: its outcome is the outcome of the whole, whatever the reward adds up to.
-It is the part that `correct` names, or else the first one that says right or wrong by a rule (`Verifier.grades`).
+One part decides whether the answer is right: its outcome is the outcome of the whole, whatever the total reward.
+It is the part that `correct` names, by default the first one that decides by a rule (`Verifier.grades`).
 
-A part is written as `{"verifier": name}` with, where they are wanted, `options`, `name` (of its component; the
-verifier's name by default), `weight` (of a weighted sum) and `reference` (the key of the reference object that holds
-this part's own reference; the whole reference by default).
+A part is written as `{"verifier": name}` with these optional keys: `options`; `name` (of its component, by default the
+verifier's name); `weight` (in a weighted sum); `reference` (the key of the reference object under which this part's
+reference is found; by default the part gets the whole reference).
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ PART_KEYS = ("verifier", "options", "name", "weight", "reference")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One verifier of several."""
+    """Part of a composed verifier."""
 
     name: str
     verifier: str
     options: Mapping[str, JSON]
     weight: float
     reference: str | None
-    """Key of the reference object, None: all of the reference."""
+    """Key of this part's reference in the reference object; None: the whole reference."""
     made: Verifier
 
     def row_of(self, row: GradingRow) -> GradingRow:
-        """What this part is given of a row."""
+        """Return the row with this part's own reference."""
         return row if self.reference is None else replace(row, reference=self.reference_of(row.reference))
 
     def reference_of(self, reference: JSON) -> JSON:
-        """This part's own reference."""
+        """Return this part's own reference; raise `BadReference` if the object lacks its key."""
         if self.reference is None:
             return reference
         if isinstance(reference, dict) and reference.keys() == {ANY} and isinstance(several := reference[ANY], list):
@@ -56,10 +56,13 @@ class Part:
 
 
 def part_from(given: JSON, *, where: str) -> Part:
-    """A part as it is written in a config.
+    """Build a part from its form in a config, a name or an object.
 
+    Args:
+        given: verifier name, or an object with the keys PART_KEYS.
+        where: position in the config, for error messages.
     Raises:
-        BadOption: it is not an object with `verifier`, or has a key that parts do not have.
+        BadOption: it is neither a name nor an object with `verifier`, has an unknown key, or a value of a wrong type.
         UnknownVerifier: there is no such verifier.
     """
     spec: JSON = {"verifier": given} if isinstance(given, str) else given
@@ -84,9 +87,9 @@ def part_from(given: JSON, *, where: str) -> Part:
 
 
 class Composite(Verifier):
-    """Grades with its parts, in order, and combines their verdicts.
+    """Verifier that grades with its parts, in order, and combines their verdicts.
 
-    A part that cannot grade makes the whole `verifier_error` or `bad_reference`, with the part's name and cause.
+    If a part cannot grade, the verdict is `verifier_error` or `bad_reference`, with the part's name and the cause.
     """
 
     def __init__(self, parts: Sequence[Part], *, correct: str | None = None) -> None:
@@ -95,10 +98,10 @@ class Composite(Verifier):
             raise BadOption(f"correct must name a part; got {correct!r}.{did_you_mean(correct, names)}")
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise BadOption(f"parts must have different names; {min(twice)!r} stands twice. Give one a `name`.")
+            raise BadOption(f"parts must have different names; {min(twice)!r} occurs twice. Give one a `name`.")
         self.parts = tuple(parts)
         self.correct = correct
-        """Name of the part that decides what is right; None: the first that grades."""
+        """Name of the part that decides the outcome; None: the first that grades by a rule."""
         whole = [part.made.reference_schema for part in parts if part.reference is None and part.made.reference_schema]
         if whole and len(whole) == sum(bool(part.made.reference_schema) for part in parts):
             self.reference_schema = whole[0]
@@ -109,35 +112,38 @@ class Composite(Verifier):
         self.version = "+".join([type(self).version, *(f"{part.name}:{part.made.version}" for part in parts)])
 
     def any_in_process(self) -> bool:
-        """Whether some part is graded in the caller's process: the pool then grades each part by itself."""
+        """Return True if some part is graded in the caller's process; the pool then grades each part separately."""
         return any(
             part.made.any_in_process() if isinstance(part.made, Composite) else part.made.in_process
             for part in self.parts
         )
 
     def parts_of(self, row: GradingRow) -> Sequence[Part]:
-        """The parts that grade this row."""
+        """Return the parts that grade this row, in order."""
         return self.parts
 
     def settled(self, verdicts: Mapping[str, Verdict]) -> bool:
-        """Whether the parts that have spoken leave nothing to ask of the others."""
+        """Return True if the verdicts so far (by part name) settle the result, so that later parts need not grade."""
         return any(not verdict.graded for verdict in verdicts.values())
 
     @property
     def grades(self) -> bool:
-        """Whether some part says right or wrong by a rule."""
+        """True if some part decides right or wrong by a rule."""
         return any(part.made.grades for part in self.parts)
 
     def decider(self, parts: Sequence[Part]) -> str | None:
-        """The name of the part that decides what is right: the named one, or the first of `parts` that grades."""
+        """Return the name of the part that decides the outcome: `correct`, or the first of `parts` that has a rule."""
         return self.correct or next((part.name for part in parts if part.made.grades), None)
 
     def join(self, verdicts: Mapping[str, Verdict]) -> Verdict:
-        """The verdict that the parts' verdicts make, all of them graded; `decided_by` is a part's name here."""
+        """Combine the parts' verdicts (all graded) into one; its `decided_by` is a part's name, not a path."""
         raise NotImplementedError
 
     def combine(self, verdicts: Mapping[str, Verdict]) -> Verdict:
-        """The verdict that the parts' verdicts make; each graded part's reward as a component."""
+        """Combine the parts' verdicts into one. Each graded part's reward becomes a component.
+
+        If a part is ungraded, the result has its outcome, and its name and reason as the reason.
+        """
         fault = next(((name, verdict) for name, verdict in verdicts.items() if not verdict.graded), None)
         joined = self.join(verdicts) if fault is None else fixed(fault[1].outcome, f"{fault[0]}: {fault[1].reason}")
         components: dict[str, float] = {}
@@ -160,7 +166,7 @@ class Composite(Verifier):
         )
 
     def combine_row(self, row: GradingRow, verdicts: Mapping[str, Verdict]) -> Verdict:
-        """As `combine`; for verifiers whose weights and gates are the row's own."""
+        """Combine the verdicts on one row. Override it if weights or gates depend on the row."""
         return self.combine(verdicts)
 
     def grade(self, row: GradingRow) -> Verdict:
@@ -185,7 +191,7 @@ class Composite(Verifier):
 
 
 def by_value(reward: float, reason: str) -> Verdict:
-    """A verdict for any finite reward: correct at 1, incorrect at 0, partial between them, scored elsewhere."""
+    """Return a verdict for a finite reward: correct at 1, incorrect at 0, partial in between, otherwise scored."""
     rounded = round(reward, 9)
     if 0 <= rounded <= 1:
         return graded(rounded, reason)
@@ -193,26 +199,26 @@ def by_value(reward: float, reason: str) -> Verdict:
 
 
 def decided(name: str, verdict: Verdict, *, reward: float, reason: str) -> Verdict:
-    """A verdict of any reward whose outcome is that of a part."""
+    """Return a verdict with any finite reward and the outcome of the part `name`."""
     return Verdict(outcome=verdict.outcome, reward=round(reward, 9), decided_by=name, detail={"reason": reason})
 
 
 def passed_on(name: str, verdict: Verdict) -> Verdict:
-    """The verdict of a part as that of the whole."""
+    """Return a part's verdict as the verdict of the whole."""
     weights = {f"{name}/{inner}": weight for inner, weight in verdict.weights.items()}
     return replace(verdict, decided_by=name, weights=weights)
 
 
 def listed(written: JSON) -> list[JSON]:
-    """The parts of an option that holds several, in a list or by name."""
+    """Return the values of an option that is a list or an object of parts; empty for anything else."""
     return [*written.values()] if is_object(written) else [*written] if is_list(written) else []
 
 
 def part_at(path: str, verifier: str, options: Mapping[str, JSON]) -> tuple[str, Mapping[str, JSON]]:
-    """The verifier, with its options, of the part at a path of names (`Verdict.decided_by`) of a composed verifier.
+    """Find the part of a composed verifier at a path of part names (`Verdict.decided_by`).
 
     Returns:
-        Of the outermost verifier itself where no part has that name.
+        Its verifier and options; those of the outermost verifier if no part has that name.
 
     Example:
         >>> part_at("sums", "weighted", {"parts": ["format", {"verifier": "math", "name": "sums"}]})
@@ -229,7 +235,7 @@ def part_at(path: str, verifier: str, options: Mapping[str, JSON]) -> tuple[str,
 
 
 def written_parts(options: Mapping[str, JSON]) -> dict[str, Mapping[str, JSON]]:
-    """The parts of a composed verifier by name, as its options have them."""
+    """Return the parts in a composed verifier's options, by name."""
     listed, choices = options.get("parts"), options.get("choices")
     given: list[tuple[str | None, JSON]] = [(None, options.get("gate")), (None, options.get("then"))]
     given += [(None, spec) for spec in listed] if isinstance(listed, list) else []
@@ -243,14 +249,13 @@ def written_parts(options: Mapping[str, JSON]) -> dict[str, Mapping[str, JSON]]:
 
 
 class Weighted(Composite):
-    """The weighted sum of its parts' rewards.
+    """Weighted sum of its parts' rewards.
 
-    Where no part says right or wrong by a rule, the sum itself does if it always lies in [0, 1]; otherwise the verdict
-    is `scored`.
+    If no part decides by a rule, the sum itself does if it always lies in [0, 1]; otherwise the verdict is `scored`.
 
     Args:
         parts: each with its weight; negative weights are penalties.
-        correct: name of the part that decides what is right; None: the first that says so by a rule and is no penalty.
+        correct: name of the part that decides the outcome; None: the first with a rule and a weight >= 0.
     """
 
     name = "weighted"
@@ -284,14 +289,15 @@ class Weighted(Composite):
 
 
 class AllOf(Composite):
-    """The smallest reward of its parts: 0 where one rejects. Later parts are not asked once one gives 0.
+    """Smallest reward of its parts. Once a part gives 0, later parts are skipped.
 
-    Right is what no part gives 0 and the deciding part calls right: a length that earns 0.7 makes a right answer worth
-    0.7, and it stays right. Without `correct` the least of the parts that grade by a rule decides.
+    The answer is right if no part gives 0 and the deciding part calls it right: with a length reward of 0.7 a right
+    answer earns 0.7 and stays right. By default the part with the smallest reward among those that grade by a rule
+    decides.
 
     Args:
         parts: cheap ones first.
-        correct: name of the part that alone decides what is right; it is always asked.
+        correct: name of the only part that decides the outcome; it is never skipped.
     """
 
     name = "all-of"
@@ -329,17 +335,17 @@ class AllOf(Composite):
 
 
 class Gate(Composite):
-    """One verifier's verdict counts only where another one's reward reaches a threshold.
+    """Verdict of one verifier (`then`), used only if another one's reward (`gate`) reaches a threshold.
 
-    Right is what `then` calls right; where it says nothing by a rule and `gate` does, what `gate` calls right. An
-    answer behind a shut gate is wrong, whatever `closed` is.
+    `then` decides the outcome, or `gate` if only `gate` grades by a rule. An answer that does not pass the gate is
+    wrong, whatever `closed` is.
 
     Args:
         gate: graded first, for example a format.
-        then: graded where the gate is open; its verdict is the verdict.
-        threshold: of the gate's reward.
-        closed: the reward where the gate is shut.
-        correct: name of the part that decides what is right, gate's or then's.
+        then: graded if the gate is passed; its verdict is the result.
+        threshold: smallest reward of `gate` that passes.
+        closed: the reward if the gate is not passed.
+        correct: name of the part that decides the outcome, gate's or then's.
     """
 
     name = "gate"
@@ -362,7 +368,7 @@ class Gate(Composite):
 
     def combine(self, verdicts: Mapping[str, Verdict]) -> Verdict:
         gate = self.parts[0].name
-        if verdicts[gate].graded and self._is_shut(verdicts):  # what is behind a shut gate does not matter
+        if verdicts[gate].graded and self._is_shut(verdicts):  # a fault behind a closed gate does not matter
             return super().combine({gate: verdicts[gate]})
         return super().combine(verdicts)
 
@@ -383,11 +389,11 @@ class Gate(Composite):
 
 
 class PerRow(Composite):
-    """Another verifier per row, chosen by what the row's `info` (or its reference) says under a key.
+    """Verifier chosen for each row by a key of the row's `info` or of its reference.
 
     Args:
-        key: of `info`, or of the reference object where `info` has none.
-        choices: value -> part; "*" stands for every other value.
+        key: of `info`, or of the reference object if `info` lacks it.
+        choices: value -> part; "*" is the choice for every other value.
     """
 
     name = "per-row"
@@ -420,7 +426,7 @@ class PerRow(Composite):
         return passed_on(name, verdict)
 
     def check_reference(self, reference: JSON) -> None:
-        """Checked where the reference itself says which verifier is meant; `info` is not seen here."""
+        """Check a reference that itself contains the key; otherwise `info` decides, which is unknown here."""
         if isinstance(reference, dict) and self._key in reference:
             part = self._chosen(reference[self._key])
             part.made.check_references(part.reference_of(reference))

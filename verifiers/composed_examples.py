@@ -1,4 +1,4 @@
-"""Labelled rows of the composed verifiers, and the options for which they are labelled."""
+"""Labelled rows of the composed verifiers, and the options under which the labels hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from verifiers.base import Example
 from verifiers.verdict import JSON, Outcome
 
 TAGGED: JSON = {"verifier": "format", "options": {"tags": ["answer"]}}
-"""A form that a completion must have."""
+"""Format part: the completion must consist of an <answer> tag."""
 PARTS: Mapping[str, JSON] = {"parts": [TAGGED, "exact"]}
 GATED: Mapping[str, JSON] = {"gate": TAGGED, "then": "exact"}
 SUMMED: Mapping[str, JSON] = {"parts": [{"verifier": "exact", "weight": 0.9}, {**TAGGED, "weight": 0.1}]}
@@ -25,9 +25,9 @@ IN_FORM: Sequence[Example] = (
     Example(completion="<answer>Paris</answer>", reference="Paris", prompt=ASKED),
     Example(completion="<answer>Lyon</answer>", reference="Paris", prompt=ASKED, outcome=Outcome.INCORRECT),
 )
-"""The same by every composition of a form and an answer."""
+"""Rows with the same label under every composition of a format and an answer."""
 OUT_OF_FORM = Example(completion="It is <answer>Paris</answer>", reference="Paris", outcome=Outcome.INCORRECT)
-"""Where the form can make an answer wrong."""
+"""Row that is wrong because of its format, for compositions in which the format can make an answer wrong."""
 BY_KIND: Sequence[Example] = (
     Example(completion="The answer is Paris.", reference={"kind": "town", "answer": "Paris"}),
     Example(completion="The answer is 7.0", reference={"kind": "number", "answer": "7"}),

@@ -1,4 +1,4 @@
-"""What callers have, as verifiers take it: text or chat messages, values of data frames; and grading in one call."""
+"""Conversion of callers' data (chat messages, data frame values) to verifier inputs, and grading in one call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from verifiers.registry import get_verifier
 from verifiers.verdict import JSON, Verdict
 
 Messages: TypeAlias = "Sequence[Mapping[str, object]]"
-"""Chat messages {role, content}, as transformers, TRL and OpenAI's API have them."""
+"""Chat messages {role, content}, in the format of transformers, TRL and OpenAI's API."""
 
 
 def grade(
@@ -23,19 +23,19 @@ def grade(
     info: Mapping[str, JSON] | None = None,
     **options: JSON,
 ) -> Verdict:
-    """Grade one completion, in this process: in a script, a notebook, a thread, a coroutine or a test.
+    """Grade one completion in this process. Works in a script, a notebook, a thread, a coroutine or a test.
 
     Args:
         verifier: name, module:attribute, file or URL, as for `get_verifier`; or a verifier.
-        completion: text, or chat messages: what the assistant said after the last message of the user.
+        completion: text, or chat messages; of these the assistant's messages after the user's last one are graded.
         reference: the answer to compare with. `{"any": [...]}` lists several, any of which is right; so does a list,
             for verifiers whose references are text or numbers.
-        prompt: what the model was asked, where the verifier wants it.
-        info: what else the verifier reads of a problem.
+        prompt: the prompt, for verifiers that read it.
+        info: further data of the problem, for verifiers that read it.
         options: of the verifier.
     Raises:
-        UnknownVerifier, BadOption: it cannot be made.
-        TypeError: the completion is neither text nor messages, or the reference is no JSON.
+        UnknownVerifier, BadOption: the verifier cannot be created.
+        TypeError: the completion is neither text nor messages, or the reference is not JSON.
 
     Example:
         >>> grade("math", [{"role": "assistant", "content": "so #### 1/2"}], "0.5").right
@@ -51,29 +51,29 @@ def grade(
 
 
 def completion_text(given: str | Messages) -> str:
-    """Text as it is; of chat messages what the assistant said after the last message of the user, a line each.
+    """Return text unchanged; join the assistant's chat messages after the user's last one, one per line.
 
     Raises:
-        TypeError: it is neither, or no message is the assistant's.
+        TypeError: `given` is neither text nor messages, or none of these messages is the assistant's.
     """
     if isinstance(given, str):
         return given
     messages = _messages(given, "completion")
     asked = [place for place, message in enumerate(messages) if message.get("role") == "user"]
-    said = [message for message in messages[asked[-1] + 1 if asked else 0 :] if message.get("role") == "assistant"]
-    if not said:
+    replies = [message for message in messages[asked[-1] + 1 if asked else 0 :] if message.get("role") == "assistant"]
+    if not replies:
         roles = ", ".join(str(message.get("role")) for message in messages) or "no message"
         raise TypeError(f"completion must end with a message of the assistant; got the roles: {roles}.")
-    return "\n".join(map(_content, said))
+    return "\n".join(map(_content, replies))
 
 
 def prompt_text(given: str | Messages) -> str:
-    """Text as it is; of chat messages their contents, a line each."""
+    """Return text unchanged; join the contents of chat messages, one per line."""
     return given if isinstance(given, str) else "\n".join(map(_content, _messages(given, "prompt")))
 
 
 def _messages(given: object, what: str) -> Messages:
-    """Chat messages, of a list of them or of one alone."""
+    """Return chat messages as a sequence, from several or a single one; `what` names them in the error."""
     listed = cast("Sequence[object]", given) if isinstance(given, list | tuple) else [given]
     if not all(isinstance(message, Mapping) for message in listed):
         raise TypeError(
@@ -84,7 +84,7 @@ def _messages(given: object, what: str) -> Messages:
 
 
 def _content(message: Mapping[str, object]) -> str:
-    """The text of a message, whose content may also be missing (calls of tools) or a list of parts."""
+    """Return the text of a message. Its content may be missing (tool calls) or a list of parts."""
     content = message.get("content")
     if isinstance(content, list | tuple):
         parts = cast("Sequence[object]", content)
@@ -94,10 +94,10 @@ def _content(message: Mapping[str, object]) -> str:
 
 
 def as_json(value: object) -> JSON:
-    """A value of a data set or data frame as JSON: numpy's numbers and arrays as plain ones, tuples as lists.
+    """Convert a value of a dataset or data frame to JSON: numpy numbers and arrays to plain ones, tuples to lists.
 
     Raises:
-        TypeError: it cannot be; says what it is.
+        TypeError: the value cannot be converted.
 
     Example:
         >>> as_json(("2", "two"))

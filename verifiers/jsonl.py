@@ -1,4 +1,4 @@
-"""Reading files of JSON lines: one object a line, with its line number, or an error that names the line."""
+"""Reading files of JSON lines: one object per line, with its line number. Errors name the line."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from verifiers.verdict import JSON
 GZIP_MARK = b"\x1f\x8b"
 MAX_LINE_BYTES = 64 << 20
 MAX_RATIO = 100
-"""Of a compressed file's bytes to those it is written in, beyond FREE_BYTES: text has 3 to 30."""
+"""Largest ratio of unpacked to compressed bytes, beyond FREE_BYTES; text has 3 to 30."""
 FREE_BYTES = 256 << 20
-TOO_MUCH = f"more than {MAX_RATIO} times what the file is packed in. Unpack it, if it is what it should be."
+TOO_MUCH = f"more than {MAX_RATIO} times its compressed size. Unpack the file if this is expected."
 MAX_NESTING = 200
-"""Lists and objects inside each other."""
+"""Most levels of lists and objects inside each other."""
 GIVEN_PIPES = ("/dev/", "/proc/")
-"""Pipes that a shell made for a command: <(...), /dev/stdin."""
+"""Pipes that a shell creates for a command: <(...), /dev/stdin."""
 TOO_DEEP = f"nests more than {MAX_NESTING} deep"
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-"""The escape of a surrogate, which is a character only beside its other half."""
+"""The escape of a surrogate, which is a character only as half of a pair."""
 
 
 class BinaryLines(Protocol):
     """A file open for reading bytes."""
 
     def readline(self, size: int = -1, /) -> bytes:
-        """The next line, or as much of it as `size` bytes; empty at the end."""
+        """Return the next line, or at most `size` bytes of it; empty at the end."""
         ...
 
 
 class JsonLinesError(FileError):
-    """A file of JSON lines cannot be read, or one of its lines."""
+    """A file of JSON lines, or one of its lines, cannot be read."""
 
     def __init__(self, path: Path | str, line: int, reason: str) -> None:
         super().__init__(path, line, reason)  # all three, so that the error can be pickled
         self.path = path
         self.line = line
-        """From 1; 0: the file as a whole."""
+        """Line number from 1; 0: the whole file."""
         self.reason = reason
 
     def __str__(self) -> str:
@@ -59,24 +59,24 @@ class JsonLinesError(FileError):
 
 
 def is_object(value: object) -> TypeGuard[dict[str, JSON]]:
-    """True for a JSON object, for a value that comes from JSON."""
+    """Return True if a JSON value is an object."""
     return isinstance(value, dict)
 
 
 def is_list(value: object) -> TypeGuard[list[JSON]]:
-    """True for a JSON list, for a value that comes from JSON."""
+    """Return True if a JSON value is a list."""
     return isinstance(value, list)
 
 
 def numbered_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
-    r"""Yield the lines of a file, gzipped if its name ends in .gz, that are not blank, each with its number from 1.
+    r"""Yield (line number from 1, line) for the lines of a file that are not blank.
 
     Only \n ends a line. A byte order mark at the beginning is left out.
 
     Args:
-        path: the file; the string `-` is standard input.
+        path: the file, gzipped if its name ends in .gz; the string `-` is standard input.
     Raises:
-        JsonLinesError: the file cannot be read, has a line of more than MAX_LINE_BYTES, or unpacks to too much.
+        JsonLinesError: the file cannot be read, has a line longer than MAX_LINE_BYTES, or unpacks to too many bytes.
     """
     try:
         if path != "-" and stat.S_ISFIFO(os.stat(path).st_mode) and not os.path.abspath(path).startswith(GIVEN_PIPES):
@@ -89,14 +89,14 @@ def numbered_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
 
 
 def lines_of(file: BinaryLines, path: Path | str, *, bound: float = math.inf) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of an open file, as `numbered_lines` does of a path.
+    """Yield the numbered lines of an open file, as `numbered_lines` does for a path.
 
     Args:
-        file: its bytes, unpacked.
-        path: what it is called in an error.
-        bound: bytes that may come out of it.
+        file: the file, open for reading unpacked bytes.
+        path: its name in errors.
+        bound: most bytes that may be read.
     Raises:
-        JsonLinesError: a line has more than MAX_LINE_BYTES, or there are more bytes than the bound.
+        JsonLinesError: a line is longer than MAX_LINE_BYTES, or the file has more bytes than `bound`.
     """
     read = 0
     for number, line in enumerate(iter(partial(file.readline, MAX_LINE_BYTES + 1), b""), 1):
@@ -111,14 +111,14 @@ def lines_of(file: BinaryLines, path: Path | str, *, bound: float = math.inf) ->
 
 
 def _bound(path: Path | str) -> float:
-    """Bytes that may come out of a file: any number of one that is not compressed."""
+    """Return the most bytes that may be read from a file: infinite if it is not compressed."""
     if not str(path).endswith(".gz"):
         return math.inf
     return unpacked_bound(os.stat(path).st_size)
 
 
 def unpacked_bound(size: int) -> int:
-    """Bytes that may come out of so many packed ones: a small file must not fill the memory."""
+    """Return the most bytes that a file of `size` compressed bytes may unpack to, so that it cannot fill the memory."""
     return max(FREE_BYTES, MAX_RATIO * size)
 
 
@@ -127,9 +127,9 @@ def parse_line(line: bytes, *, errors: Literal["strict", "replace"] = "strict") 
 
     Args:
         line: its bytes.
-        errors: "replace" puts U+FFFD in the place of bytes that are no UTF-8.
+        errors: "replace" substitutes U+FFFD for bytes that are not UTF-8; "strict" raises.
     Raises:
-        ValueError: it is no JSON, nests deeper than MAX_NESTING, or is no UTF-8.
+        ValueError: the line is not JSON, nests deeper than MAX_NESTING, or is not UTF-8.
     """
     try:
         value: JSON = json.loads(line.decode(errors=errors))
@@ -141,14 +141,14 @@ def parse_line(line: bytes, *, errors: Literal["strict", "replace"] = "strict") 
 
 
 def is_deep(value: JSON) -> bool:
-    """Whether lists and objects lie inside each other more than MAX_NESTING deep: what walks them must not run out."""
+    """Return True if lists and objects nest deeper than MAX_NESTING, too deep for recursive code."""
     level = [value]
     for _ in range(MAX_NESTING + 1):
         level = [
             part
-            for held in level
-            if isinstance(held, dict | list)
-            for part in (held.values() if isinstance(held, dict) else held)
+            for outer in level
+            if isinstance(outer, dict | list)
+            for part in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(part, dict | list)
         ]
         if not level:
@@ -161,9 +161,9 @@ def read_jsonl(path: Path | str, *, growing: bool = False) -> Iterator[tuple[int
 
     Args:
         path: the file, gzipped if its name ends in .gz; the string `-` is standard input.
-        growing: leave out a last line without its newline, as of a file that is still written to.
+        growing: skip a last line without a newline, for a file that is still being written.
     Raises:
-        JsonLinesError: the file cannot be read, or a line is not a JSON object of text that UTF-8 can hold.
+        JsonLinesError: the file cannot be read, or a line is not a JSON object that UTF-8 can encode.
     """
     for number, line in numbered_lines(path):
         if growing and not line.endswith(b"\n"):
@@ -181,10 +181,10 @@ def read_jsonl(path: Path | str, *, growing: bool = False) -> Iterator[tuple[int
 
 
 def json_line(value: object) -> str:
-    """Return a JSON value on one line, for a record or a terminal: UTF-8 holds it, no character of it is hidden.
+    """Return a JSON value on one line, safe for a UTF-8 file and for a terminal.
 
-    The line does not end in a line break. Halves of surrogate pairs are replaced by U+FFFD; what a terminal would obey
-    or hide stands as an escape of JSON, which any reader undoes.
+    There is no line break at the end. Unpaired surrogates become U+FFFD. Characters that a terminal would interpret or
+    hide are written as JSON escapes, so the value stays the same.
 
     Example:
         >>> json_line({"answer": "2 €\\x9b"})
@@ -194,12 +194,12 @@ def json_line(value: object) -> str:
 
 
 def half_surrogate(row: Mapping[str, JSON]) -> str:
-    """Say which half of a surrogate pair a row holds alone, so that it cannot be written as UTF-8; empty for none."""
+    """Return an error text if a row contains an unpaired surrogate, which UTF-8 cannot encode; otherwise ""."""
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])
-        return f"holds {half}, half of a surrogate pair, which is no character. Replace it."
+        return f"contains {half}, half of a surrogate pair, which is not a character. Replace it."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""One file, one writer: who holds it, and how a second process is kept out."""
+"""Lock file that allows one writer process at a time and names it to the others."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import NamedTuple, Self, cast
 
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL})
-"""Errno of a file system that knows no locks."""
+"""Error numbers of file systems without locks."""
 
 
 class Writer(NamedTuple):
-    """The process that holds a lock."""
+    """Process that has a lock."""
 
     host: str
     pid: int
@@ -27,21 +27,21 @@ class Writer(NamedTuple):
 
 
 class Held(Exception):
-    """A lock cannot be had: another process has it, or one on another host did not give it back."""
+    """The lock is taken: by another process, or by one on another host that did not release it."""
 
     def __init__(self, writer: Writer | None, *, seen: bool) -> None:
         super().__init__(str(writer or "another process"))
         self.writer = writer
-        """Who has it, where that is known."""
+        """Process that has the lock; None if unknown."""
         self.seen = seen
-        """False: it is on another host, and may be gone."""
+        """True if that process is known to be alive; False if it is on another host and may be gone."""
 
 
 class WriterLock:
-    """A lock by a file of its own, held until it is released or the process dies.
+    """Lock on a file of its own, kept until it is released or the process dies.
 
-    The operating system's lock on the file (flock) is the truth on one host: it goes with the process, however that
-    ends. The file's text says who holds it, to people and to other hosts, whose locks may not be seen from here.
+    On one host the operating system's lock on the file (flock) decides; it ends with the process. The file's content
+    names the process for people and for other hosts, which may not see the flock.
     """
 
     def __init__(self, file: Path, descriptor: int) -> None:
@@ -50,25 +50,25 @@ class WriterLock:
 
     @classmethod
     def hold(cls, file: Path) -> Self:
-        """Lock by a file, which is made where it is not there yet; a lock whose process died is taken over.
+        """Take the lock; create the file if it is missing. The lock of a dead process is taken over.
 
         Raises:
-            Held: by another process.
+            Held: another process has the lock.
             OSError: the file cannot be written, or is a link.
         """
         while True:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             try:
-                lock = cls._of(file, descriptor)
+                lock = cls._locked(file, descriptor)
             except BaseException:
                 os.close(descriptor)
                 raise
             if lock is not None:
                 return lock
-            os.close(descriptor)  # of a file that its holder removed meanwhile
+            os.close(descriptor)  # the previous writer removed this file meanwhile: try again
 
     @classmethod
-    def _of(cls, file: Path, descriptor: int) -> Self | None:
+    def _locked(cls, file: Path, descriptor: int) -> Self | None:
         seen = True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,7 +91,7 @@ class WriterLock:
         return cls(file, descriptor)
 
     def release(self) -> None:
-        """Remove the lock; a second call does nothing."""
+        """Release the lock and remove its file; a second call does nothing."""
         if self._descriptor < 0:
             return
         with suppress(OSError):
@@ -100,7 +100,7 @@ class WriterLock:
         self.forget()
 
     def forget(self) -> None:
-        """Close the file without a word to other processes: in a child, the lock stays its parent's."""
+        """Close the file but leave the lock to other processes: in a forked child it remains the parent's."""
         with suppress(OSError):
             os.close(self._descriptor)
         self._descriptor = -1
@@ -110,7 +110,7 @@ _HELD: weakref.WeakSet[WriterLock] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Leave the lock to the parent: a child that outlives it must not keep it."""
+    """Close the child's copies of locks: a child that outlives its parent must not keep them."""
     for lock in _HELD:
         lock.forget()
 
@@ -119,7 +119,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _writer(file: Path) -> Writer | None:
-    """Who the file names; None where it names nobody: it is empty, or damaged."""
+    """Return the process that the file names, or None if it is empty or damaged."""
     try:
         row = cast("dict[str, object]", json.loads(file.read_bytes()))
         return Writer(str(row["host"]), int(cast("int", row["pid"])))

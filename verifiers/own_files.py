@@ -1,6 +1,6 @@
-"""Files that are written: regular ones of one's own, never what a link in their place leads to.
+"""Writing to regular files only, never through a link in their place.
 
-A folder that was copied from elsewhere may hold links. The folder itself may be reached through one.
+A folder copied from elsewhere may contain links. The folder itself may be reached through a link.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 from verifiers.errors import FileError
 
 DEVICES = ("/dev/", "/proc/")
-"""Names there are links by design: /dev/stdout, /dev/fd/3."""
+"""Folders whose names are links by design: /dev/stdout, /dev/fd/3."""
 FLAGS = {
     "write": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
     "append": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
@@ -23,15 +23,15 @@ How = Literal["write", "append", "change"]
 
 
 def open_own(path: Path, how: How, *, mode: int = 0o666) -> int:
-    """Open a file for writing, and return its descriptor.
+    """Open a file for writing and return its descriptor.
 
     Args:
-        path: the file; a link in its place is removed by "write", and what it led to stays as it was.
-        how: write (from its beginning), append, or change (a file that is there).
-        mode: of a file that is made, before the umask.
+        path: the file. With "write" a link in its place is removed; the link's target is not changed.
+        how: "write" (from the beginning), "append", or "change" (an existing file, in place).
+        mode: permissions of a new file, before the umask.
     Raises:
-        FileError: a link is there, and its file would be appended to or changed.
-        OSError: it cannot be opened.
+        FileError: the path is a link, and `how` is "append" or "change".
+        OSError: the file cannot be opened.
     """
     follows = os.path.abspath(path).startswith(DEVICES)
     if how == "write" and not follows and path.is_symlink():
@@ -47,10 +47,10 @@ def open_own(path: Path, how: How, *, mode: int = 0o666) -> int:
 
 
 def write_own(path: Path, content: bytes) -> None:
-    """Write a whole file, in the place of whatever is there: a link of either kind, a pipe.
+    """Write a whole file. It replaces whatever has its name: a symbolic or hard link, a pipe.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if os.path.abspath(path).startswith(DEVICES):
         with os.fdopen(open_own(path, "write"), "wb") as file:

@@ -1,4 +1,4 @@
-"""YAML of bounded size: aliases that multiply, deep nesting and endless numbers are errors of the file, not of us."""
+"""YAML of bounded size: multiplying aliases, deep nesting and huge numbers raise errors about the file."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import yaml
 
 MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000
-"""Values of a document with every alias written out."""
+"""Most values of a document, with every alias expanded."""
 MAX_NESTING = 100
 MAX_DIGITS = 1_000
-"""Of a whole number: Python writes out no more than 4,300, and a hexadecimal one has more when it is written out."""
+"""Most characters of an integer: Python prints at most 4,300 digits, and hexadecimal ones become more in decimal."""
 
 
 class YamlTooLarge(yaml.YAMLError):
-    """A document is larger than any config, suite or rubric."""
+    """The document exceeds a limit that no real config, suite or rubric reaches."""
 
 
 def read_yaml_file(path: Path) -> object:
-    """Return the plain value of a YAML file.
+    """Return the value of a YAML file, as plain Python objects.
 
     Raises:
-        OSError, UnicodeDecodeError: it cannot be read as text.
-        yaml.YAMLError: it is no YAML, or beyond a limit.
+        OSError, UnicodeDecodeError: the file cannot be read as text.
+        yaml.YAMLError: it is not YAML, or exceeds a limit.
     """
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
@@ -34,10 +34,10 @@ def read_yaml_file(path: Path) -> object:
 
 
 def read_yaml(text: str) -> object:
-    """Return the plain value of a text in YAML.
+    """Return the value of a YAML text, as plain Python objects.
 
     Raises:
-        yaml.YAMLError: it is no YAML, or beyond a limit.
+        yaml.YAMLError: it is not YAML, or exceeds a limit.
 
     Example:
         >>> read_yaml("a: &x [1, 2]\\nb: *x")
@@ -54,14 +54,14 @@ def read_yaml(text: str) -> object:
         return loader.construct_document(node)
     except RecursionError as error:
         raise YamlTooLarge(f"it must nest at most {MAX_NESTING} deep") from error
-    except (ValueError, OverflowError, TypeError) as error:  # a number or a date that is none, a key that is a list
+    except (ValueError, OverflowError, TypeError) as error:  # an invalid number or date, or a list as a key
         raise yaml.YAMLError(str(error)[:200]) from error
     finally:
         loader.dispose()
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Raise for a graph of nodes that is deep, has a loop, or is large once every alias is written out."""
+    """Raise YamlTooLarge if the document is too deep, contains itself, or is too large with every alias expanded."""
     sizes: dict[int, int] = {}
     under_way: set[int] = set()
     waiting: list[tuple[yaml.Node, int, bool]] = [(root, 0, False)]
@@ -74,9 +74,9 @@ def _check_size(root: yaml.Node) -> None:
             under_way.discard(id(node))
             sizes[id(node)] = 1 + sum(sizes[id(part)] for part in parts)
             if sizes[id(node)] > MAX_VALUES:
-                raise YamlTooLarge(f"it must hold at most {MAX_VALUES} values, those behind its aliases written out")
+                raise YamlTooLarge(f"it must have at most {MAX_VALUES} values, with every alias expanded")
         elif id(node) in under_way:
-            raise YamlTooLarge("no alias may lead to what holds it")
+            raise YamlTooLarge("no alias may refer to a value that contains it")
         elif id(node) not in sizes:
             if depth > MAX_NESTING:
                 raise YamlTooLarge(f"it must nest at most {MAX_NESTING} deep")

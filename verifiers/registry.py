@@ -1,4 +1,4 @@
-"""Verifiers by name: built in, by entry point, by `module:attribute`, by file path, by the URL of a grading service."""
+"""Verifiers by name: built-in, entry point, `module:attribute`, file path, or URL of a grading service."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ BUILTIN: Mapping[str, str] = {
 }
 """Name to `module:class`, imported on first use."""
 CALLS_PLUGINS = frozenset({"trl", "verl"})
-"""Built-in verifiers that call a function of the user's."""
+"""Built-in verifiers that call a function written by the user."""
 SHIPPED = frozenset({"verifiers", "tasks", "reasoner"})
 AWAITED_ROWS = 16
-"""Rows of an asynchronous function that are awaited together."""
+"""Rows that an asynchronous function grades concurrently."""
 REMOTE = "verifiers.serve.client:Remote"
-"""Class behind the URL of a grading service."""
+"""Class used for the URL of a grading service."""
 
 _decorated: dict[str, type[Verifier]] = {}
 _allowed: frozenset[str] | None = None
 Registered = TypeVar("Registered")
 GIVEN = frozenset({"completion", "reference", "prompt", "info"})
-"""Arguments that a function as a verifier is given, by name."""
+"""Keyword arguments available to a function used as a verifier."""
 
 
 class VerifierSource(NamedTuple):
-    """Where a name leads."""
+    """Name of a verifier, the `module:attribute` it refers to, and the package or process that registered it."""
 
     name: str
     target: str
@@ -81,9 +81,13 @@ class VerifierSource(NamedTuple):
 
 
 def verifier(name: str, *, examples: Sequence[Example] = ()) -> Callable[[Registered], Registered]:
-    """Register a `Verifier` subclass, or a function as `from_function` takes it, under a name.
+    """Return a decorator that registers a `Verifier` subclass, or a function for `from_function`, under a name.
 
-    The name holds in this process; name the module, the file or an entry point for others to find it.
+    The name is known in this process only. Other processes find the verifier by its module, file or entry point.
+
+    Args:
+        name: name of the verifier.
+        examples: its labelled rows; empty: those of the class.
 
     Example:
         >>> @verifier("shout")
@@ -108,9 +112,16 @@ def verifier(name: str, *, examples: Sequence[Example] = ()) -> Callable[[Regist
 
 
 def from_function(function: Callable[..., bool | float | Verdict], name: str) -> type[Verifier]:
-    """Wrap `function(*, completion, reference[, prompt, info])` -> bool, reward in [0, 1] or Verdict.
+    """Wrap `function(*, completion, reference[, prompt, info])` as a Verifier class.
 
-    The function may be asynchronous: up to AWAITED_ROWS of its rows are then awaited together.
+    The function returns a bool, a reward in [0, 1] or a Verdict. An asynchronous function grades up to AWAITED_ROWS
+    rows concurrently.
+
+    Args:
+        function: takes `completion` and any of `reference`, `prompt` and `info`, by keyword.
+        name: name of the verifier.
+    Raises:
+        UnknownVerifier: the function has other required parameters, or does not take `completion`.
     """
     parameters = inspect.signature(function).parameters.values()
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
@@ -118,20 +129,20 @@ def from_function(function: Callable[..., bool | float | Verdict], name: str) ->
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_ONLY)]
     unknown = {p.name for p in named if p.default is p.empty} - GIVEN
     if unknown or not (takes_all or "completion" in wanted):
-        trl = " The verifier `trl` grades by TRL's functions of `completions`." if "completions" in wanted else ""
+        trl = " For TRL reward functions of `completions`, use the verifier `trl`." if "completions" in wanted else ""
         raise UnknownVerifier(
-            f"{name} must be a function of completion and, as it likes, reference, prompt and info; it takes"
+            f"{name} must be a function of completion and, optionally, reference, prompt and info; it takes"
             f" {', '.join(sorted(wanted)) or 'nothing'}.{trl}"
         )
 
     class FunctionVerifier(Verifier):
-        """A plain function as a verifier."""
+        """Verifier that calls a plain function."""
 
         batch_rows = AWAITED_ROWS if inspect.iscoroutinefunction(function) else 0
 
         @property
         def grades(self) -> bool:
-            """Whether it is given more than the completion: without the question no answer is right or wrong."""
+            """True if the function takes more than the completion, which alone cannot be called right."""
             return takes_all or wanted != {"completion"}
 
         def grade(self, row: GradingRow) -> Verdict:
@@ -155,10 +166,10 @@ def from_function(function: Callable[..., bool | float | Verdict], name: str) ->
 
 
 def returned_verdict(result: object, name: str) -> Verdict:
-    """What a function returned, as a verdict.
+    """Convert what a function returned into a verdict.
 
     Raises:
-        BadReturn: it is no bool, reward in [0, 1] or Verdict; says what to return.
+        BadReturn: it is not a bool, a reward in [0, 1] or a Verdict; the message says what to return.
     """
     if isinstance(result, Verdict):
         return result
@@ -175,9 +186,9 @@ def returned_verdict(result: object, name: str) -> Verdict:
 
 
 def is_plugin(name: str) -> bool:
-    """True for a verifier of somebody else's that grading workers import.
+    """Return True if a verifier is third-party code that the grading workers import.
 
-    Services behind a URL are none, nor is what is graded in the caller's process (models, judges).
+    False for services behind a URL and for verifiers graded in the caller's process (models, judges).
 
     Raises:
         UnknownVerifier: there is no such verifier.
@@ -191,7 +202,7 @@ def is_plugin(name: str) -> bool:
 
 
 def installed() -> list[VerifierSource]:
-    """Every name that `get_verifier` takes on this machine, sorted."""
+    """Return every verifier that `get_verifier` finds by name on this machine, sorted by name."""
     found = {name: VerifierSource(name, target, "built in") for name, target in BUILTIN.items()}
     for point in entry_points_of(ENTRY_POINT_GROUP):
         origin = point.dist.name if point.dist else "unknown package"
@@ -202,7 +213,7 @@ def installed() -> list[VerifierSource]:
 
 
 def leads_elsewhere(name: str) -> bool:
-    """Whether a name is a file, a module or a URL: no name of the registry."""
+    """Return True if a name is a file, a module attribute or a URL, and is not registered."""
     if ":" not in name and not name.endswith(".py"):
         return False
     registered = name in BUILTIN or name in _decorated
@@ -210,39 +221,42 @@ def leads_elsewhere(name: str) -> bool:
 
 
 def entry_points_of(group: str) -> EntryPoints:
-    """The entry points of a group. The import is late: it takes as long as all of our own together."""
+    """Return the entry points of a group. The import is late because it is as slow as all other imports together."""
     from importlib.metadata import entry_points
 
     return entry_points(group=group)
 
 
 def restrict(names: Iterable[str]) -> None:
-    """From now on only these names lead to a verifier in this process: what a grading service sets.
+    """Allow only these verifier names in this process from now on; used by a grading service.
 
-    It also holds for the parts of composed verifiers, and in the workers of this process's pools.
+    Also applies to parts of composed verifiers, and in the worker processes of this process's pools.
     """
     global _allowed
     _allowed = frozenset(names)
 
 
 def allowed() -> frozenset[str] | None:
-    """The names that `restrict` left; None where it was never called."""
+    """Return the names that `restrict` allows; None if it was never called."""
     return _allowed
 
 
 def get_verifier(name: str, **options: JSON) -> Verifier:
-    """The verifier under a name, `package.module:attribute`, `path/to/file.py[:attribute]` or the URL of a service.
+    """Create the verifier with this name: `package.module:attribute`, `path/to/file.py[:attribute]`, a service's URL.
 
+    Args:
+        name: registered name, or one of these forms.
+        options: keyword arguments of the verifier's class.
     Raises:
-        UnknownVerifier: no such name (the message suggests the closest), or it cannot be imported.
-        BadOption: the verifier does not take one of the options, or its value.
+        UnknownVerifier: there is no such name (the message suggests the closest one), or it cannot be imported.
+        BadOption: an option is unknown or missing, or its value is not accepted.
     """
     if _allowed is not None and name not in _allowed:
         raise UnknownVerifier(f"verifier {name!r} is not served here. Served: {', '.join(sorted(_allowed))}.")
     cls = verifier_class(name)
     refused = cls.machine_options & options.keys() if _allowed is not None else frozenset[str]()
     if refused:
-        raise BadOption(f"verifier {name!r}: option {min(refused)!r} is set by whoever runs the service alone.")
+        raise BadOption(f"verifier {name!r}: option {min(refused)!r} can only be set by the operator of the service.")
     given: dict[str, JSON] = {**({"url": name} if name.startswith(URL_SCHEMES) else {}), **options}
     fault = name_fault(cls.__init__, given) or option_fault(cls.__init__, given)
     if fault:
@@ -256,16 +270,17 @@ def get_verifier(name: str, **options: JSON) -> Verifier:
 
 
 def option_names(cls: type) -> list[str]:
-    """The options of a verifier or a task as its signature has them; `none` where there are none."""
+    """Return the options of a verifier or task class as written in its signature; ["none"] if it has none."""
     parameters = inspect.signature(cls).parameters.values()
     written = [str(p) for p in parameters if p.kind is not p.VAR_KEYWORD]
-    return [re.sub(r"^(\w+): '([^']*)'", r"\1: \2", each) for each in written] or ["none"]  # types as text bear quotes
+    return [re.sub(r"^(\w+): '([^']*)'", r"\1: \2", each) for each in written] or ["none"]  # unquote annotations
 
 
 def importable_target(name: str) -> str:
-    """A name that another process resolves to the same verifier.
+    """Return a name under which another process finds the same verifier.
 
-    A verifier that was only decorated in this process is named by its module, or by its file where that is `__main__`.
+    A verifier that was registered by decorator in this process only is named by its module, or by its file if the
+    module is `__main__` or was loaded from a path.
     """
     if name not in _decorated:
         return name
@@ -276,10 +291,10 @@ def importable_target(name: str) -> str:
 
 
 def verifier_class(name: str) -> type[Verifier]:
-    """The class behind a name.
+    """Return the class of the verifier with this name. A function is wrapped by `from_function`.
 
     Raises:
-        UnknownVerifier: there is none, or it cannot be imported.
+        UnknownVerifier: there is no such verifier, or it cannot be imported.
     """
     if name in _decorated:
         return _decorated[name]
@@ -299,10 +314,13 @@ def verifier_class(name: str) -> type[Verifier]:
 
 
 def load_attribute(target: str) -> object:
-    """The object at `package.module:attribute` or `path/to/file.py:attribute`; of a file alone, its one verifier.
+    """Import the object at `package.module:attribute` or `path/to/file.py:attribute`.
+
+    For a file or module without an attribute, its only verifier is returned.
 
     Raises:
-        UnknownVerifier: the module, file or attribute is not there, or a package that it needs is not.
+        UnknownVerifier: the module, file or attribute does not exist, a package it imports is not installed, or a file
+            or module named alone does not define exactly one verifier.
     """
     where, _, attribute = ("", "", "") if target.endswith(".py") else target.rpartition(":")
     where = where or target
@@ -334,7 +352,7 @@ def _only_verifier(module: ModuleType, where: str) -> object:
     ]
     if len(own) != 1:
         names = ", ".join(str(getattr(found, "__name__", "?")) for found in own) or "none"
-        raise UnknownVerifier(f"{where} must hold exactly one verifier; found {names}. Name one: {where}:NAME.")
+        raise UnknownVerifier(f"{where} must define exactly one verifier; found {names}. Name one: {where}:NAME.")
     return own[0]
 
 

@@ -1,6 +1,6 @@
-"""What a user's function returned: awaited where it is asynchronous, and one number, or an error that says what to do.
+"""Results of users' functions: await asynchronous ones, and convert one number or say what to return instead.
 
-A 0-d tensor or array is a number; text, None, lists and dicts are not.
+A 0-d tensor or array counts as a number; text, None, lists and dicts do not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from verifiers.errors import BadReturn
 
-if TYPE_CHECKING:  # importing it takes as long as the rest of the verifiers' interface
+if TYPE_CHECKING:  # importing asyncio takes as long as the rest of the verifiers' interface
     import asyncio
 
 _loops: list[asyncio.AbstractEventLoop] = []
@@ -23,15 +23,15 @@ _starting = threading.Lock()
 
 
 def finished(result: object) -> object:
-    """The result of a call; awaited where the function is asynchronous."""
+    """Return the result of a call, awaited if the function is asynchronous."""
     return all_finished([result])[0] if inspect.isawaitable(result) else result
 
 
 def all_finished(results: Iterable[object]) -> list[object]:
-    """The results of several calls, in order; those of asynchronous functions are awaited together.
+    """Return the results of several calls, in order; awaitable ones run concurrently.
 
-    All run on one event loop of this process, in a thread of its own: what a function keeps between calls (a session, a
-    semaphore) goes on working, and the caller may itself be in an event loop.
+    All run on one event loop of this process, in its own thread. Objects that a function keeps between calls (a
+    session, a semaphore) therefore stay usable, and the caller may itself run in an event loop.
     """
     given = list(results)
     waiting = [place for place, result in enumerate(given) if inspect.isawaitable(result)]
@@ -61,14 +61,14 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def as_number(result: object, *, who: str, wants: str) -> float:
-    """The finite number that a function returned.
+    """Convert a function's result to a finite float.
 
     Args:
         result: a bool, a number, or a tensor or array without dimensions.
-        who: names the function.
+        who: name of the function, for the error.
         wants: what it must return, for the error.
     Raises:
-        BadReturn: it is anything else; says what was returned and what to return instead.
+        BadReturn: the result is anything else, or not finite; the message says what to return instead.
 
     Example:
         >>> as_number(0.5, who="mine", wants="a number")
@@ -78,7 +78,7 @@ def as_number(result: object, *, who: str, wants: str) -> float:
     shape = getattr(result, "shape", None)
     if shape is not None and callable(getattr(result, "item", None)):
         if tuple(shape) != ():
-            raise BadReturn(f"{who} must return {wants}; got {_kind(result)} of shape {tuple(shape)}. {_ONE}")
+            raise BadReturn(f"{who} must return {wants}; got {_kind(result)} of shape {tuple(shape)}. {_ONE_NUMBER}")
         number = cast("float", result.item())  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     if not isinstance(number, Real | Decimal):
         raise BadReturn(f"{who} must return {wants}; got {_shown(result)}. {_advice(result)}")
@@ -91,7 +91,7 @@ def as_number(result: object, *, who: str, wants: str) -> float:
     return value
 
 
-_ONE = "Return the number of this completion alone, such as float(x.mean())"
+_ONE_NUMBER = "Return the number of this completion alone, such as float(x.mean())"
 
 
 def _kind(result: object) -> str:
@@ -106,7 +106,7 @@ def _shown(result: object) -> str:
 
 def _advice(result: object) -> str:
     if result is None:
-        return "Some path through it has no `return`: return 0.0 for a wrong answer"
+        return "Some path through the function has no `return`: return 0.0 for a wrong answer"
     if isinstance(result, str):
         return "Return float(...) of the text"
     if isinstance(result, list | tuple | dict | set):

@@ -1,8 +1,8 @@
-"""What a row may say of its own grading: one judgement for files, suites, data sets, records and other trainers' rows.
+"""Limits on the verifier and options that a data row may choose, for files, suites, datasets and other trainers' rows.
 
-A row is data, whoever wrote it. Its own verifier is a name of the registry, never a path, a module or a URL; its own
-options never choose what runs on this machine and never loosen a limit. What the user named (on the command line, in a
-config) is not the row's own, and bounds it.
+A row is untrusted data. Its own verifier must be a registered name, not a path, a module or a URL. Its own options
+neither choose what runs on this machine nor loosen a limit. What the user names on the command line or in a config is
+trusted, and bounds what a row may ask for.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from verifiers.registry import leads_elsewhere, verifier_class
 from verifiers.verdict import JSON
 
 ALLOW = "--allow-row-code"
-"""The flag of every command that reads rows: they may then say anything."""
+"""Flag of every command that reads rows; it lifts these limits."""
 BOUNDS = ("cpu_seconds", "memory_mb", "workers", "packages")
-"""Options that a file beside the rows may set, within what the verifiers take at most."""
+"""Options that a file next to the rows may set, within the verifiers' own maximums."""
 MAX_DEPTH = 8
-"""Verifiers inside verifiers."""
+"""Most levels of verifiers inside verifiers."""
 
 Options = Mapping[str, JSON]
 Named = Mapping[str, Options]
-"""Verifiers that the user named, with their options."""
+"""Verifiers that the user named, each with its options."""
 
 
 class RowRefused(VerifierError, ValueError):
-    """A row's own verifier or options ask for more than a row may; the message says who may ask for it."""
+    """A row's own verifier or options exceed what a row may choose; the message says how the user can allow it."""
 
     exit_code = 2
 
 
 class Choice(NamedTuple):
-    """A verifier with its options."""
+    """Verifier name and options."""
 
     verifier: str
     options: Options
 
 
 class RowGraders:
-    """By what each row is graded: what the user named, or the row's own choice where a row may make it.
+    """Choice of the verifier for each row: the user's, or the row's own if a row may make that choice.
 
     Example:
         >>> graders = RowGraders("exact", {"ignore_case": True})
@@ -62,13 +62,13 @@ class RowGraders:
         named: Named | None = None,
         any_row: bool = False,
     ) -> None:
-        """Name what the user named.
+        """Store the user's choices.
 
         Args:
-            verifier: of rows that name none.
+            verifier: default verifier, for rows that name none.
             options: of that verifier.
-            named: further verifiers with their options.
-            any_row: rows may ask for anything.
+            named: further verifiers that the user named, with their options.
+            any_row: True lifts the limits on rows.
         """
         self._verifier, self._options, self._any = verifier, dict(options or {}), any_row
         self._further = named or {}
@@ -78,10 +78,13 @@ class RowGraders:
         return {**named_by_user(self._verifier, self._options), **self._further}
 
     def choice(self, verifier: str | None, options: Options | None) -> Choice | None:
-        """Return what a row is graded by that says this of itself; None where neither it nor the user names a verifier.
+        """Return the verifier and options for a row with these choices; None if neither row nor user names a verifier.
 
+        Args:
+            verifier: the row's own verifier; None: the user's.
+            options: the row's own options; None: the user's if it is the user's verifier, otherwise none.
         Raises:
-            RowRefused: it asks for more than a row may.
+            RowRefused: the row asks for more than a row may choose.
         """
         name = verifier or self._verifier
         if name is None:
@@ -94,7 +97,7 @@ class RowGraders:
 
 
 def named_by_user(verifier: str | None, options: Options) -> dict[str, Options]:
-    """Return the verifier that the user named and those inside it, each with its options."""
+    """Return the user's verifier and all verifiers inside it, each with its options; empty for None."""
     if verifier is None:
         return {}
     found: dict[str, Options] = {}
@@ -107,10 +110,11 @@ def named_by_user(verifier: str | None, options: Options) -> dict[str, Options]:
 
 
 def bounds_in(verifier: str, options: Options) -> dict[str, Options]:
-    """Return the limits that a file beside the rows sets, by verifier: they bound its rows, and name no code.
+    """Return the limits that a file next to the rows sets, by verifier.
 
-    For suites and the configs of finished runs, which may be a stranger's as the rows may: what else they ask for is
-    judged as if a row had asked.
+    For suites and configs of finished runs, which may come from a stranger like the rows themselves. Only the options
+    in BOUNDS count; anything else in the file is judged like a row's own choice. Names of code (paths, URLs) are left
+    out.
     """
     found: dict[str, Options] = {}
     waiting: list[Choice] = [Choice(verifier, options)]
@@ -124,14 +128,14 @@ def bounds_in(verifier: str, options: Options) -> dict[str, Options]:
 
 
 def row_choice(verifier: str, options: Options, *, named: Named) -> Choice:
-    """Return what a row is graded by: its own choice, with the options that the user set for this machine.
+    """Check a row's own choice, and return it with the options that the user set for this machine.
 
     Args:
         verifier: the row's own.
         options: the row's own.
-        named: what the user named (`named_by_user`).
+        named: verifiers that the user named (`named_by_user`).
     Raises:
-        RowRefused: the row asks for more than a row may.
+        RowRefused: the row asks for more than a row may choose.
 
     Example:
         >>> row_choice("code", {"reward": "fraction"}, named={"code": {"cpu_seconds": 2}}).options
@@ -175,11 +179,13 @@ def _require_name(verifier: str, named: Named) -> None:
 
 
 def _advice() -> str:
-    return f"Name it yourself, for all rows (--verifier, --option), or pass {ALLOW} where you trust who wrote the rows."
+    return (
+        f"Name it yourself, for all rows (--verifier, --option), or pass {ALLOW} if you trust the author of the rows."
+    )
 
 
 def _known_class(verifier: str) -> type[Verifier]:
-    """The class behind a name; of one that leads nowhere, which whoever makes it will say, one that takes nothing."""
+    """Return the class of a verifier; for an unknown name the base class, since creating it reports the error."""
     try:
         return verifier_class(verifier)
     except UnknownVerifier:
@@ -187,7 +193,7 @@ def _known_class(verifier: str) -> type[Verifier]:
 
 
 def _parts(verifier: str, options: Options) -> list[Choice]:
-    """The verifiers inside a composed one, as its options have them; what is no part is left to the verifier."""
+    """Return the verifiers inside a composed one. Malformed parts are skipped: the verifier reports them itself."""
     found: list[Choice] = []
     for written in _known_class(verifier).parts_in(options):
         spec: JSON = {"verifier": written} if isinstance(written, str) else written

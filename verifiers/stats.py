@@ -7,14 +7,17 @@ from typing import NamedTuple
 
 
 class Interval(NamedTuple):
-    """Ends of a confidence interval."""
+    """Lower and upper end of a confidence interval."""
 
     low: float
     high: float
 
 
 def wilson_interval(successes: int, total: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) for no trials.
+    """Return Wilson's score interval of a proportion (Wilson 1927); (0, 1) if there are no trials.
+
+    Raises:
+        ValueError: successes is not between 0 and total.
 
     Example:
         >>> [round(end, 4) for end in wilson_interval(8, 10)]

@@ -1,4 +1,4 @@
-"""The name that was probably meant."""
+"""Suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The known name spelled most like `name`, if one is at least `cutoff` alike (difflib's ratio, 0 to 1).
+    """Return the known name most similar to `name`; None if none reaches `cutoff` (difflib's ratio, 0 to 1).
 
     Example:
         >>> closest("rlo", ["grpo", "rloo"]), closest("x", ["grpo"])
@@ -18,7 +18,7 @@ def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the closest known name, with a space before it; empty if none is close.
+    """Return a sentence that suggests the closest known name, with a leading space; empty if none is close.
 
     Example:
         >>> did_you_mean("rlo", ["grpo", "rloo"])

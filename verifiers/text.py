@@ -1,7 +1,7 @@
-r"""Foreign text: what makes it writable as UTF-8, and what makes it harmless on a terminal.
+r"""Sanitizing of untrusted text, so that it can be written as UTF-8 and shown on a terminal.
 
-Completions, prompts, reasons, ids and file names hold any character at all. Two of their kinds do harm: half a
-surrogate pair, which no UTF-8 file can hold, and what a terminal obeys or hides instead of showing it.
+Completions, prompts, reasons, ids and file names can contain any character. Two kinds do harm: unpaired surrogates,
+which no UTF-8 file can contain, and characters that a terminal interprets or hides instead of showing them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import re
 SURROGATE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
 HIDDEN = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line break, DEL, C1: what terminals obey
-    "\xad\u200b\u2060-\u206f\ufeff\ufff9-\ufffb"  # without width; the joiners of Persian, Hindi and emoji stay
-    "\u061c\u200e\u200f\u202a-\u202e\u180e"  # directions: what is read is not what is there
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 except tab and line break, DEL, C1: terminal controls
+    "\xad\u200b\u2060-\u206f\ufeff\ufff9-\ufffb"  # zero width; the joiners of Persian, Hindi and emoji are kept
+    "\u061c\u200e\u200f\u202a-\u202e\u180e"  # text direction: the displayed order is not the stored one
     "\u2028\u2029"  # line and paragraph separators
     "\ud800-\uf8ff"  # surrogates, private use
-    "\ufffe\uffff\U0001d173-\U0001d17a\U000e0000-\U000e0fff\U000f0000-\U0010ffff"  # no characters, tags, private use
+    "\ufffe\uffff\U0001d173-\U0001d17a\U000e0000-\U000e0fff\U000f0000-\U0010ffff"  # noncharacters, tags, private use
 )
 _HIDDEN = re.compile(f"[{HIDDEN}]")
 _BREAKING = re.compile(f"[{HIDDEN}\t\n]")
 
 
 def whole(text: str) -> str:
-    r"""Text that UTF-8 can hold: two halves of a pair become its character, a half alone becomes U+FFFD.
+    r"""Return text that UTF-8 can encode: surrogate pairs become their character, single surrogates U+FFFD.
 
     Example:
         >>> ascii(whole("a\ud800b")), ascii(whole("\ud83d\ude00"))
@@ -35,9 +35,9 @@ def whole(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Text of several lines as a terminal may be given it: whatever it would obey or hide is spelt out.
+    r"""Return text that is safe to print: characters that a terminal interprets or hides are written as escapes.
 
-    Line breaks and tabs stay. What is visible already stays as it is, so that twice is as good as once.
+    Line breaks and tabs stay. Applying it twice gives the same as once.
 
     Example:
         >>> visible("a\x1b[2Jb\n\u202ec")
@@ -47,7 +47,7 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Like `visible`, for what has to stay within its line: names, ids, reasons.
+    r"""Return text that is safe to print on one line (names, ids, reasons): `visible`, and tabs and breaks escaped.
 
     Example:
         >>> one_line("right\nerror: wrong")
@@ -57,7 +57,7 @@ def one_line(text: str) -> str:
 
 
 def _harmless(text: str) -> bool:
-    """Return True for a line of printable characters of the basic plane: nothing of it is hidden, and that is quick."""
+    """Return True if all characters are printable and in the basic plane: a quick test that nothing needs an escape."""
     return text.isprintable() and (text.isascii() or len(text.encode("utf-16-le")) == 2 * len(text))
 
 
@@ -70,7 +70,7 @@ def _spelt(found: re.Match[str]) -> str:
 
 
 def json_safe(text: str) -> str:
-    r"""A JSON text with everything hidden as an escape of JSON: the same value, and harmless on a terminal.
+    r"""Escape the terminal's control and hidden characters in a JSON text; the JSON value stays the same.
 
     Example:
         >>> json_safe('{"a": "\x9b"}')

@@ -1,4 +1,4 @@
-"""What a verifier says of one completion."""
+"""Verdict of a verifier on one completion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 
 
 class Outcome(StrEnum):
-    """How grading ended. Could not grade is not wrong: the last two carry no reward."""
+    """Result of grading. "Could not grade" is not "wrong": the last two carry no reward."""
 
     CORRECT = "correct"
     INCORRECT = "incorrect"
@@ -27,11 +27,11 @@ class Outcome(StrEnum):
 
 
 MOST_CHARACTERS = 16 << 20
-"""Of a foreign verdict's answer and detail: four times the longest completion that is graded."""
+"""Most characters of the answer and detail of a verdict from elsewhere: four times the longest graded completion."""
 MOST_NAME = 4096
-"""Characters of its names."""
+"""Most characters of each name in such a verdict."""
 DEPTH = 100
-"""Of lists and objects within each other, in a detail."""
+"""Most levels of lists and objects inside each other in a detail."""
 FIXED_REWARD: Mapping[Outcome, float | None] = {
     Outcome.CORRECT: 1.0,
     Outcome.INCORRECT: 0.0,
@@ -43,11 +43,11 @@ FIXED_REWARD: Mapping[Outcome, float | None] = {
 
 
 def mark_of(outcome: Outcome, reward: float | None) -> float | None:
-    """How right an answer is: 1 right, 0 wrong, between them in part; None where nothing says so (scored, ungraded).
+    """Return how right an answer is: 1 right, 0 wrong, in between if partial; None if unknown (scored, ungraded).
 
     Args:
         outcome: of the verdict.
-        reward: of the verdict, or of the component that decides its outcome; read for `partial` alone.
+        reward: of the verdict, or of the component that decides its outcome; used for `partial` only.
 
     Example:
         >>> mark_of(Outcome.CORRECT, 2.0), mark_of(Outcome.NO_ANSWER, 0.2), mark_of(Outcome.SCORED, 1.0)
@@ -57,23 +57,23 @@ def mark_of(outcome: Outcome, reward: float | None) -> float | None:
 
 
 def all_right(marks: Iterable[float | None]) -> bool:
-    """Return True if there are answers and each of them is right, by its `mark_of`."""
+    """Return True if there is at least one mark (`mark_of`) and every answer is right; a mark of None is not."""
     listed = list(marks)
     return bool(listed) and all(mark is not None and mark >= 1 for mark in listed)
 
 
 def all_wrong(marks: Iterable[float | None]) -> bool:
-    """Return True if there are answers and each of them is wrong, by its `mark_of`."""
+    """Return True if there is at least one mark (`mark_of`) and every answer is wrong; a mark of None is not."""
     listed = list(marks)
     return bool(listed) and all(mark is not None and mark <= 0 for mark in listed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One completion's verdict.
+    """Verdict on one completion.
 
-    What is right is said by `outcome` (`right`, `mark`), what training earns by `reward`. The two agree unless a
-    component decides: then the outcome is that component's, and the reward any finite number.
+    `outcome` says whether the answer is right (`right`, `mark`); `reward` is used in training. The two agree unless a
+    component decides the outcome: then the reward may be any finite number.
 
     Example:
         >>> Verdict(outcome=Outcome.CORRECT, reward=1.0, answer="42", verifier="math").graded
@@ -85,30 +85,30 @@ class Verdict:
 
     outcome: Outcome
     reward: float | None
-    """1 for correct, 0 for wrong, in (0, 1) for partial, any finite number for scored, None if ungraded; any finite
-    number too where a component decides the outcome."""
+    """1 for correct, 0 for wrong, in (0, 1) for partial, any finite number for scored, None if ungraded. If a component
+    decides the outcome, any finite number."""
     answer: str | None = None
-    """The answer as extracted from the completion, None where there was none."""
+    """Answer extracted from the completion; None if there is none."""
     detail: Mapping[str, JSON] = field(default_factory=dict[str, "JSON"])
-    """Why, for a person: always a `reason` sentence, in which what a terminal would obey or hide is spelt out; further
-    keys are the verifier's own."""
+    """Explanation for people. `reason` is a sentence; characters in it that a terminal interprets or hides are escaped.
+    Further keys depend on the verifier."""
     seconds: float = 0.0
     """Wall-clock seconds spent grading this row."""
     verifier: str = ""
     version: str = "1"
     components: Mapping[str, float] = field(default_factory=dict[str, float])
-    """The reward of each part by name, where the verifier is composed of others; of graded parts alone."""
+    """Reward of each graded part by name, if the verifier is composed of others."""
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Component to weight where the reward is the sum of weight x component; empty where it is no such sum."""
+    """Component -> weight if the reward is the sum of weight x component; otherwise empty."""
     decided_by: str | None = None
-    """The component whose outcome is the verdict's; None: no component decides, the reward itself does."""
+    """Component whose outcome is the verdict's outcome; None: the reward itself decides."""
 
     def __post_init__(self) -> None:
-        """Check that outcome and reward agree, and make every text one that UTF-8 can hold.
+        """Check that outcome and reward agree, and replace characters that UTF-8 cannot encode.
 
         Raises:
-            ValueError: they do not agree.
-            TypeError: the detail holds what is no JSON.
+            ValueError: outcome and reward do not agree.
+            TypeError: the detail is not JSON, or is nested deeper than DEPTH.
         """
         if self.answer is not None:
             object.__setattr__(self, "answer", whole(str(self.answer)))
@@ -131,7 +131,7 @@ class Verdict:
             raise ValueError(f"reward of partial must be between 0 and 1, exclusive; got {reward}")
 
     def signed(self, verifier: str, version: str, seconds: float) -> Verdict:
-        """The same verdict with its verifier and its seconds, without the checks that it has passed already."""
+        """Return the verdict with its verifier's name, version and seconds set; the checks are not repeated."""
         signed = object.__new__(type(self))
         for name in FIELDS:
             object.__setattr__(signed, name, getattr(self, name))
@@ -141,43 +141,43 @@ class Verdict:
         return signed
 
     def __bool__(self) -> NoReturn:
-        """Refuse to be true or false: `if verdict` would take a wrong answer for a right one.
+        """Refuse conversion to bool: `if verdict` would take a wrong answer for a right one.
 
         Raises:
-            TypeError: always; says what to ask instead.
+            TypeError: always; the message names the attributes to use.
         """
         raise TypeError(
-            f"a verdict is neither true nor false; this one is {self.outcome}. Ask for `verdict.right` (is the answer"
-            " right?), `verdict.reward` (None where it could not be graded) or `verdict.graded`."
+            f"a verdict is neither true nor false; this one is {self.outcome}. Use `verdict.right` (is the answer"
+            " right?), `verdict.reward` (None if it could not be graded) or `verdict.graded`."
         )
 
     @property
     def graded(self) -> bool:
-        """True where the verdict carries a reward."""
+        """True if the verdict has a reward."""
         return self.reward is not None
 
     @property
     def right(self) -> bool:
-        """True where the answer is right, whatever else the reward counts."""
+        """True if the answer is right, whatever else the reward includes."""
         return self.outcome is Outcome.CORRECT
 
     @property
     def mark(self) -> float | None:
-        """How right the answer is, whatever else the reward counts: see `mark_of`."""
+        """Degree of correctness in [0, 1], whatever else the reward includes; None if unknown (see `mark_of`)."""
         return mark_of(self.outcome, self.components.get(self.decided_by or "", self.reward))
 
     @property
     def quality(self) -> float | None:
-        """The mark, or the reward where nothing says right or wrong (scored); None if ungraded."""
+        """The mark, or the reward if the outcome is scored; None if ungraded."""
         return self.reward if self.mark is None else self.mark
 
     @property
     def reason(self) -> str:
-        """The verdict in a sentence."""
+        """Reason for the verdict, as a sentence; empty if there is none."""
         return str(self.detail.get("reason", ""))
 
     def to_json(self) -> dict[str, JSON]:
-        """All fields as JSON values: `json.dumps(verdict.to_json())`; `from_json` is the inverse."""
+        """Return all fields as JSON values, for `json.dumps`; `from_json` is the inverse."""
         return {
             "outcome": str(self.outcome),
             "reward": self.reward,
@@ -193,17 +193,17 @@ class Verdict:
 
     @classmethod
     def from_json(cls, row: Mapping[str, JSON]) -> Verdict:
-        """The inverse of `to_json`, for rows of any origin: nothing of them is taken as given.
+        """Build a verdict from JSON, the inverse of `to_json`. Every field is checked, since the row may be untrusted.
 
         Raises:
-            ValueError: it is no verdict; names the field.
-            TypeError: it has a field that no verdict has.
+            ValueError: a field is invalid; the message names it.
+            TypeError: there is an unknown field.
         """
         if unknown := row.keys() - FIELDS:
             raise TypeError(f"a verdict must have the fields {', '.join(sorted(FIELDS))}; got {min(unknown)[:80]!r}")
-        said = row.get("outcome")
-        if not isinstance(said, str) or said not in OUTCOMES:
-            raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}; got {_short(said)}")
+        outcome_name = row.get("outcome")
+        if not isinstance(outcome_name, str) or outcome_name not in OUTCOMES:
+            raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}; got {_short(outcome_name)}")
         detail, decided_by = _field(row, "detail", dict, {}), row.get("decided_by")
         if decided_by is not None:
             _name(decided_by, "decided_by")
@@ -221,7 +221,7 @@ class Verdict:
             raise ValueError(f"answer and detail must have at most {MOST_CHARACTERS} characters; got {size}")
         try:
             return cls(
-                outcome=Outcome(said),
+                outcome=Outcome(outcome_name),
                 reward=reward,
                 answer=answer,
                 detail=detail,
@@ -241,10 +241,10 @@ OUTCOMES = tuple(map(str, Outcome))
 
 
 def _recordable(detail: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    """A detail as JSON that UTF-8 can hold; the same object where it is so already.
+    """Return a detail as JSON that UTF-8 can encode; the same object if it already is.
 
     Raises:
-        TypeError: it is no JSON, or nested deeper than DEPTH.
+        TypeError: it is not JSON, or is nested deeper than DEPTH.
     """
     for key, value in detail.items():
         kind = type(value)
@@ -274,14 +274,14 @@ def _json(value: object, depth: int) -> JSON:
         return value if math.isfinite(value) else None  # JSON has no NaN
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
-        return {whole(key if isinstance(key, str) else str(key)): _json(held, depth + 1) for key, held in items}
+        return {whole(key if isinstance(key, str) else str(key)): _json(item, depth + 1) for key, item in items}
     if isinstance(value, list | tuple):
-        return [_json(held, depth + 1) for held in cast("list[object]", value)]
+        return [_json(item, depth + 1) for item in cast("list[object]", value)]
     raise TypeError(f"detail of a verdict must be JSON; got {type(value).__name__}. Pass text or plain numbers")
 
 
 def _characters(value: JSON) -> int:
-    """Characters of all texts within a value, and one for whatever else it holds."""
+    """Return a value's size: the characters of all texts in it, plus one for each value and key."""
     count, left = 0, [value]
     while left:
         one = left.pop()
@@ -338,12 +338,36 @@ def _is_huge(value: object) -> bool:
 
 
 def fixed(outcome: Outcome, reason: str, *, answer: str | None = None, **detail: JSON) -> Verdict:
-    """A verdict whose reward follows from its outcome (every outcome but partial and scored)."""
+    """Build a verdict whose reward follows from its outcome.
+
+    Args:
+        outcome: any but partial and scored.
+        reason: sentence for people.
+        answer: answer found in the completion, if any.
+        detail: further JSON values, for the record.
+    Raises:
+        KeyError: the outcome is partial or scored.
+
+    Example:
+        >>> fixed(Outcome.NO_ANSWER, "no boxed answer").reward
+        0.0
+    """
     return Verdict(outcome=outcome, reward=FIXED_REWARD[outcome], answer=answer, detail={"reason": reason, **detail})
 
 
 def graded(reward: float, reason: str, *, answer: str | None = None, **detail: JSON) -> Verdict:
-    """A verdict for a reward in [0, 1]: correct at 1, incorrect at 0, partial between."""
+    """Build a verdict for a reward in [0, 1]: correct at 1 or above, incorrect at 0 or below, partial in between.
+
+    Args:
+        reward: reward of the completion.
+        reason: sentence for people.
+        answer: answer found in the completion, if any.
+        detail: further JSON values, for the record.
+
+    Example:
+        >>> str(graded(0.5, "1 of 2 tests passed").outcome)
+        'partial'
+    """
     outcome = Outcome.CORRECT if reward >= 1 else Outcome.INCORRECT if reward <= 0 else Outcome.PARTIAL
     return Verdict(
         outcome=outcome,

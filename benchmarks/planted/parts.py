@@ -14,12 +14,12 @@ from verifiers.verdict import fixed
 
 
 def digest(text: str) -> float:
-    """In [0, 1), a function of the text alone."""
+    """Return a number in [0, 1) that depends on the text only."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") / (1 << 32)
 
 
 class Leaky(Arithmetic):
-    """The answer behind the question, in a share of the problems."""
+    """Task with the answer after the question, in a fraction of the problems."""
 
     name = "leaky"
 
@@ -35,7 +35,7 @@ class Leaky(Arithmetic):
 
 
 class EmptyDemonstrations(Arithmetic):
-    """A share of the demonstrations is an empty box: what a model that has found the hole writes now and then."""
+    """Task in which a fraction of the demonstrations is an empty box, as written by a model that exploits this."""
 
     name = "empty-demonstrations"
 
@@ -51,7 +51,7 @@ class EmptyDemonstrations(Arithmetic):
 
 
 class WrongReferences(Arithmetic):
-    """References that belong to other problems, in a share of the problems."""
+    """Task with references of other problems, in a fraction of the problems."""
 
     name = "wrong-references"
 
@@ -67,7 +67,7 @@ class WrongReferences(Arithmetic):
 
 
 class AcceptsEmpty(Verifier):
-    """`exact`, but an empty box is taken for a right answer."""
+    """Verifier `exact` that accepts an empty box as a right answer."""
 
     name = "accepts-empty"
 
@@ -78,7 +78,7 @@ class AcceptsEmpty(Verifier):
 
 
 class Raises(Verifier):
-    """`exact`, but it raises on a share of the completions."""
+    """Verifier `exact` that raises on a fraction of the completions."""
 
     name = "raises"
 
@@ -92,7 +92,7 @@ class Raises(Verifier):
 
 
 class Rejects(Verifier):
-    """`exact`, but a share of the right answers is called wrong."""
+    """Verifier `exact` that rejects a fraction of the right answers."""
 
     name = "rejects"
 
@@ -107,7 +107,7 @@ class Rejects(Verifier):
 
 
 class Long(Verifier):
-    """Full marks for any completion of so many characters."""
+    """Verifier with the full reward for any completion of at least this many characters."""
 
     name = "long"
 
@@ -120,7 +120,7 @@ class Long(Verifier):
 
 
 class Dead(Verifier):
-    """Finds nothing right."""
+    """Verifier that accepts nothing."""
 
     name = "dead"
 
@@ -129,7 +129,7 @@ class Dead(Verifier):
 
 
 class Lenient(Verifier):
-    """`exact`, but a share of the wrong answers is taken for right."""
+    """Verifier `exact` that accepts a fraction of the wrong answers."""
 
     name = "lenient"
 
@@ -144,7 +144,7 @@ class Lenient(Verifier):
 
 
 class Copies(Arithmetic):
-    """A few problems, each many times under other names."""
+    """Task of a few problems, each repeated under other ids."""
 
     name = "copies"
 
@@ -158,7 +158,7 @@ class Copies(Arithmetic):
 
 
 class CutPrompts(Arithmetic):
-    """Prompts of which only the last characters are left."""
+    """Task of prompts truncated to their last characters."""
 
     name = "cut-prompts"
 
@@ -171,12 +171,12 @@ class CutPrompts(Arithmetic):
 
 
 def parity(*, completion: str, reference: str) -> bool:
-    """A reward with signal for any model and without meaning."""
+    """Return a reward with signal for any model but without meaning."""
     return len(completion.encode()) % 2 == 0
 
 
 def flipped(batch):
-    """GRPO's advantages, with the wrong sign."""
+    """Return GRPO's advantages with the wrong sign."""
     from reasoner.algorithm.advantage import get_estimator
 
     done = get_estimator("grpo").function(batch)
@@ -185,7 +185,7 @@ def flipped(batch):
 
 
 def uncentred(batch):
-    """The reward itself as advantage."""
+    """Return the rewards themselves as advantages."""
     from reasoner.algorithm.advantage import get_estimator
 
     done = get_estimator("grpo").function(batch)
@@ -193,7 +193,7 @@ def uncentred(batch):
 
 
 def shuffled(batch):
-    """GRPO's advantages, each given to the next rollout."""
+    """Return GRPO's advantages, each assigned to the next rollout."""
     from reasoner.algorithm.advantage import get_estimator
 
     done = get_estimator("grpo").function(batch)
@@ -203,7 +203,7 @@ def shuffled(batch):
 
 
 def ascending_loss(logprobs_N, old_logprobs_N, advantages_N, row_N, loss_mask_N):
-    """The clipped surrogate with the sign of something to be maximised."""
+    """Return the clipped surrogate with the sign of an objective to be maximized."""
     from reasoner.algorithm.loss import clip
 
     found = clip(logprobs_N, old_logprobs_N, advantages_N, row_N, loss_mask_N)

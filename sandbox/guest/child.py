@@ -1,5 +1,5 @@
-"""One program of a job as the supervisor sees it, and the process that waits for it. Runs inside the sandbox: standard
-library only.
+"""Supervisor's view of one program of a job, and of the prepared process that waits for it. Runs inside the sandbox:
+standard library only.
 """
 
 # pyright: basic
@@ -27,18 +27,18 @@ ULIMITS = {
     resource.RLIMIT_STACK: "-s, in bytes",
 }
 FILES = 256  # descriptors that a process uses as it becomes a job
-ENOUGH = 1.5  # times its CPU limit: what a program was offered is a sample
-CROWD = 16  # with more tasks than this a program stands in its own way: its waiting says nothing of the machine
+ENOUGH = 1.5  # factor on its CPU limit: what a program was offered is only sampled
+CROWD = 16  # with more tasks than this a program competes with itself: its waiting says nothing about the machine
 
 
 class World:
-    """A process that the zygote prepares for a program, in namespaces of its own; it has still to be told what to run.
+    """Process that the zygote has prepared for a program, in its own namespaces; it still waits for the program.
 
     Args:
         zygote: the channel to it.
-        namespaced: whether there is a pid namespace to make, which its first process holds.
+        namespaced: True if a pid namespace is to be made, which exists as long as its first process.
     Raises:
-        OSError: it cannot be had.
+        OSError: it cannot be created.
     """
 
     def __init__(self, zygote, namespaced):
@@ -59,10 +59,10 @@ class World:
             theirs.close()
 
     def wait(self):
-        """Until it is ready.
+        """Wait until it is ready.
 
         Raises:
-            OSError: it is not, and never will be.
+            OSError: it has failed.
         """
         message = b""
         while not (self.pid and self.ready) and (message := self.channel.recv(500)):
@@ -73,10 +73,10 @@ class World:
         if not (self.pid and self.ready) or poll.poll(0):
             self.abandon()
             fault = message[1:].decode("utf-8", "replace").strip() if message.startswith(job.FAULT) else ""
-            raise OSError(fault or "it died before its job came")
+            raise OSError(fault or "it ended before it got its job")
 
     def receive(self):
-        """Take the messages that have come so far."""
+        """Read the messages that have arrived so far."""
         try:
             while self.take(self.channel.recv(500, socket.MSG_DONTWAIT)):
                 pass
@@ -84,7 +84,7 @@ class World:
             return
 
     def take(self, message):
-        """Take its pid, which the zygote sends, or that it is ready; return False for anything else."""
+        """Read its pid (from the zygote) or that it is ready from a message; return False for any other message."""
         if message == job.READY:
             self.ready = True
         elif message.isdigit():
@@ -94,7 +94,7 @@ class World:
         return True
 
     def abandon(self):
-        """Let go of it: it ends where it reads that, if it is there, and its namespace with it."""
+        """Close its channel, at which it ends, and kill its namespace."""
         self.channel.close()
         if self.pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -103,7 +103,7 @@ class World:
 
 
 class Child:
-    """One program of a job: its processes, its output so far, what it used."""
+    """Program of a job: its processes, its output so far, its resource use."""
 
     def __init__(self, header, cap, helps=False):
         self.header = header
@@ -119,7 +119,7 @@ class Child:
         self.detail = self.anomaly = ""
         self.cpu = self.rss = self.own_rss = 0
         self.waited = 0.0
-        self.given = os.getpriority(os.PRIO_PROCESS, 0)  # the highest niceness that we gave it
+        self.given = os.getpriority(os.PRIO_PROCESS, 0)  # the highest niceness that the supervisor gave it
         self.lowered = False
         self.offered = 0.0
         self.before = 0.0, 0.0
@@ -133,7 +133,7 @@ class Child:
         self.wall = 0.0
 
     def begin(self, world, request, fds):
-        """Start in a prepared world."""
+        """Start the program in a prepared process."""
         self.seen = [world.pid]
         self.pid, self.first, self.channel = world.pid, world.first, world.channel
         self.pidfd = os.pidfd_open(self.pid) if world.pidfd is None else world.pidfd
@@ -144,11 +144,11 @@ class Child:
         self.channel.sendmsg([marshal.dumps(request)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
 
     def clocked(self):
-        """CPU seconds of all its processes so far, as the kernel adds them up; 0 where it does not."""
+        """Return the CPU seconds of all its processes so far, as counted by the kernel; 0 if it does not count them."""
         return 0.0 if self.clock is None else int.from_bytes(os.read(self.clock, 8), "little") / 1e9
 
     def end(self, news):
-        """Its process has ended, as the zygote says."""
+        """Record the end of its process, reported by the zygote."""
         self.ended = news
         self.wall = time.monotonic() - self.started
         self.cpu = max(self.cpu, news["cpu"] - self.before[0], self.clocked())
@@ -156,7 +156,7 @@ class Child:
         self.own_rss = news["rss"] - news["shared"]
 
     def gone(self, patience):
-        """Whether its namespace, if it has one, ends within so many seconds; it is killed first."""
+        """Kill its namespace, if it has one; return True if it ends within `patience` seconds."""
         if not self.first or self.pidfd is None:
             return True
         with contextlib.suppress(ProcessLookupError):
@@ -166,19 +166,19 @@ class Child:
         return bool(poll.poll(patience * 1000))
 
     def stop(self, outcome, detail):
-        """Kill every process of it; the first reason given stands."""
+        """Kill all its processes and set the outcome; the first outcome set remains."""
         if self.outcome is None:
             self.outcome, self.detail = outcome, detail
         if self.pidfd is not None and self.ended is None:
             try:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-                for pid in self.pids:  # with namespaces they are gone by now
+                for pid in self.pids:  # with namespaces they have ended by now
                     os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
 
     def read_status(self):
-        """How the program ended, and whether it ever began."""
+        """Read from its channel how it ended, or that it never started."""
         assert self.channel
         try:
             message = self.channel.recv(500, socket.MSG_DONTWAIT)
@@ -188,16 +188,19 @@ class Child:
             self.outcome = "infrastructure_fault"
             self.detail = self.anomaly = message[1:].partition(b"\n")[0].decode("utf-8", "replace")
         elif self.ended is not None and message == job.BEGUN:
-            # one that was stopped was killed, also where it was just ending by itself
+            # a stopped program counts as killed, even if it was just ending by itself
             self.exit_code = -signal.SIGKILL if self.outcome else os.waitstatus_to_exitcode(self.ended["status"])
 
     def describe(self):
-        """What the owner is told of it."""
+        """Return the report on it for the owner."""
         code = self.exit_code
         outcome, detail = self.outcome, self.detail
         allowed = self.header["limits"]
         if outcome is None and self.own_rss > allowed["memory_bytes"]:
-            outcome, detail = "memory_limit", f"more than {allowed['memory_bytes'] // MIB} MiB, between two looks at it"
+            outcome, detail = (
+                "memory_limit",
+                f"more than {allowed['memory_bytes'] // MIB} MiB, between two measurements",
+            )
         if outcome is None:
             if code == -signal.SIGXCPU or (code == -signal.SIGKILL and self.cpu >= allowed["cpu_seconds"]):
                 outcome, detail = "cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time"
@@ -223,8 +226,8 @@ class Child:
         }
 
     def starved(self):
-        """Whether its wall limit is the machine's doing: it waited for a processor, without having stood back of its
-        own accord, and an ordinary program beside it would not have had the time either.
+        """Return True if the machine is to blame for its wall timeout: it waited for a processor without lowering its
+        own priority, and an ordinary program next to it would not have had enough time either.
         """
         allowed = self.header["limits"]
         return (
@@ -236,20 +239,20 @@ class Child:
 
 
 def starving(limits):
-    """Seconds of waiting for a processor from which a wall timeout may be the machine's doing.
+    """Return the seconds of waiting for a processor from which the machine may be to blame for a wall timeout.
 
-    Half of the wall limit, or what is left of it beside all the CPU time that the job may use, where that is less (but
-    never under a quarter: with a wall limit close to the CPU limit, a program that sleeps is not a starved one).
+    Half of the wall limit, or the wall limit minus the CPU limit if that is less, but at least a quarter of the wall
+    limit: if the wall limit is close to the CPU limit, a program that sleeps is not starved.
     """
     wall = limits["wall_seconds"]
     return max(0.25 * wall, min(0.5 * wall, wall - limits["cpu_seconds"]))
 
 
 def kernel_limits(limits):
-    """(which, soft, hard) of a job's processes; what is summed over processes is watched from outside.
+    """Return (resource, soft, hard) limits for a job's processes; sums over processes are limited from outside.
 
     Raises:
-        OSError: one is above what this process may ask for, so that a job would not have what it is promised.
+        OSError: one exceeds what this process may set, so that a job would not get what it is promised.
     """
     cpu = max(1, int(limits["cpu_seconds"]) + 1)
     address = 2 * limits["memory_bytes"] + limits["address_bytes"]
@@ -262,7 +265,7 @@ def kernel_limits(limits):
         resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_MSGQUEUE: (0, 0),
         resource.RLIMIT_MEMLOCK: (0, 0),
-        # a stock idiom raises it as far as it may: setrlimit(RLIMIT_STACK, (-1, -1)); what it holds counts as memory
+        # programs often raise it to the maximum: setrlimit(RLIMIT_STACK, (-1, -1)); the stack counts as memory
         resource.RLIMIT_STACK: (limits["stack_bytes"], resource.getrlimit(resource.RLIMIT_STACK)[1]),
     }
     for kind, (soft, _) in wanted.items():
@@ -270,5 +273,5 @@ def kernel_limits(limits):
         needed = max(soft, FILES) if kind == resource.RLIMIT_NOFILE else soft
         if ceiling != resource.RLIM_INFINITY and needed > ceiling:
             name = ULIMITS.get(kind, "")
-            raise OSError(f"a limit of this machine is in the way (ulimit {name}: {ceiling}; a job needs {needed})")
+            raise OSError(f"a limit of this machine is too low (ulimit {name}: {ceiling}; a job needs {needed})")
     return [(kind, *edges) for kind, edges in wanted.items()]

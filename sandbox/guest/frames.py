@@ -1,7 +1,7 @@
-"""What the two sides of the wall say to each other: one JSON header and any number of byte strings.
+"""Protocol between the two sides of the sandbox: one JSON header and any number of byte strings.
 
-A frame is 8 bytes of length (big-endian) of the header, the header, then the byte strings, whose lengths the header has
-in "sizes". Standard library only: this file runs on both sides.
+A frame is 8 bytes of header length (big-endian), the header, then the byte strings, whose lengths the header lists in
+"sizes". Standard library only: this file runs on both sides.
 """
 
 # pyright: basic
@@ -17,11 +17,11 @@ SMALL = 1 << 16
 
 
 class Closed(EOFError):
-    """The other side is gone."""
+    """The other side has closed the connection."""
 
 
 def write_frame(fd, header, blobs=()):
-    """Write one frame, all of it; a large byte string as it lies, without a copy."""
+    """Write one whole frame; large byte strings are not copied."""
     head = json.dumps({**header, "sizes": [len(blob) for blob in blobs]}).encode()
     together = [len(head).to_bytes(8, "big"), head]
     for blob in blobs:
@@ -35,7 +35,7 @@ def write_frame(fd, header, blobs=()):
 
 
 def write_all(fd, data):
-    """Write every byte, also to a pipe that does not block."""
+    """Write every byte, also to a non-blocking pipe."""
     view = memoryview(data)
     while view:
         try:
@@ -45,13 +45,13 @@ def write_all(fd, data):
 
 
 def read_frame(read: Callable[[int], bytes], most: int = MAX_BYTES) -> tuple[dict[str, Any], list[bytes]]:
-    """(header, blobs) of the next frame.
+    """Read the next frame; return its header and byte strings.
 
     Args:
-        read: gives exactly as many bytes as it is asked for, or raises Closed.
-        most: bytes of the byte strings together.
+        read: function that returns exactly as many bytes as requested, or raises Closed.
+        most: limit on the bytes of all byte strings together.
     Raises:
-        ValueError: not a frame.
+        ValueError: it is not a frame, or too large.
     """
     length = int.from_bytes(read(8), "big")
     if length > MAX_HEADER:
@@ -59,12 +59,12 @@ def read_frame(read: Callable[[int], bytes], most: int = MAX_BYTES) -> tuple[dic
     header = json.loads(read(length))
     sizes = header["sizes"]
     if not all(isinstance(size, int) and size >= 0 for size in sizes) or sum(sizes) > most:
-        raise ValueError(f"byte strings of {sizes} bytes, where {most} are the most")
+        raise ValueError(f"byte strings of {sizes} bytes, more than {most}")
     return header, [read(size) for size in sizes]
 
 
 def exact_reader(fd):
-    """A `read` for `read_frame` on a descriptor that blocks."""
+    """Return a `read` function for `read_frame` on a blocking descriptor."""
 
     def read(count):
         parts = []

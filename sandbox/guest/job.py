@@ -1,12 +1,12 @@
-"""From a warm interpreter to a job in a world of its own. Runs inside the sandbox: standard library only.
+"""Turning a fork of a warm interpreter into an isolated job. Runs inside the sandbox: standard library only.
 
-The zygote never sees a job's content: it forks, and the fork reads the content from a file of its own. So nothing of
-an earlier job, or of the tests that another job was given, is in the memory of a job.
+The zygote never sees a job's content: it forks, and the fork reads the content from its own file. So a job's memory
+contains nothing of an earlier job, or of the tests that another job was given.
 """
 
 # pyright: basic
 import _io
-import _socket as socket  # the calls alone: what is imported here is copied for every job
+import _socket as socket  # only the calls: what is imported here is copied for every job
 import atexit
 import gc
 import io
@@ -27,7 +27,7 @@ import kernel
 
 WORK = "/work"
 PRIVATE = (WORK, "/tmp", "/dev/shm")
-# what most programs import, so that each job need not
+# imported by most programs: loaded once instead of in each job
 WARM = ("bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq", "itertools", "json")
 WARM += ("math", "operator", "random", "re", "string", "typing", "ast", "statistics", "contextlib", "dataclasses")
 ENVIRONMENT = {
@@ -36,19 +36,19 @@ ENVIRONMENT = {
 }  # fmt: skip
 STDIN, STDOUT, STDERR, RESULT, TO_HELPER, FROM_HELPER = range(6)
 INT = struct.calcsize("i")
-STATUS, GIVEN, CONTENT, BEYOND = 100, 128, 200, 4096  # where descriptors are kept while a job is made
+STATUS, GIVEN, CONTENT, BEYOND = 100, 128, 200, 4096  # descriptor numbers used while a job is made
 MOST_GIVEN = 16
-READY, BEGUN, FAULT = b"+", b".", b"!"  # a prepared process waits; the job's own code comes next; or it never will
+READY, BEGUN, FAULT = b"+", b".", b"!"  # process prepared; the job's own code starts next; preparation failed
 
 library = {}
-"""Modules of the owner's that a job may ask for, by name; loaded before the first job."""
+"""The owner's modules that a job may ask for, by name; loaded before the first job."""
 
 
 def zygote(channel, config):
     """Prepare one process for each request on the channel, and report the end of each, until the channel closes.
 
-    A request is the pid of the first process of the pid namespace to fork it into (0 for ours), with the socket by
-    which it will get its job; its pid is told there.
+    A request is the pid of the first process of the pid namespace to fork into (0: this one), with the socket over
+    which the new process gets its job; its pid is sent there.
     """
     for name in WARM:
         __import__(name)
@@ -70,7 +70,7 @@ def zygote(channel, config):
     gc.collect()
     kernel.trim_memory()
     gc.freeze()
-    ends = {}  # of the processes that were forked: their pids, by the descriptors that tell when they end
+    ends = {}  # pidfd, which becomes readable when its process ends -> pid
     while True:
         for fd in select.select([channel, *ends], [], [])[0]:
             if fd in ends:
@@ -97,7 +97,7 @@ def zygote(channel, config):
 
 
 def loaded(sources):
-    """Modules from their sources, in this order, which a job does not see unless it asks for them."""
+    """Load modules from their sources, in order; a job does not see them unless it asks for them."""
     found = {}
     for name, source in sources.items():
         found[name] = sys.modules[name] = types.ModuleType(name)
@@ -108,7 +108,7 @@ def loaded(sources):
 
 
 def set_standard_streams():
-    """Make streams on descriptors 0 to 2 while these are what they are in a job: a file and two pipes."""
+    """Create the standard streams while descriptors 0 to 2 are of the kinds that a job has: a file and two pipes."""
     kept = [os.dup(fd) for fd in range(3)]
     given = [os.memfd_create("stdin"), *os.pipe()]
     for fd, kind in enumerate((given[0], given[2], given[2])):
@@ -124,9 +124,9 @@ def set_standard_streams():
 
 
 def wait_for_job(fd, config, mounts, filter_program):
-    """Make the world of a job, wait for the job, and become it. Never returns.
+    """Set up a job's isolation, wait for the job, and become it. Never returns.
 
-    What comes by the socket is the arguments of `program` with descriptors: content, then the job's own.
+    The socket delivers the arguments of `program`, with descriptors: content, then the job's own.
     """
     try:
         os.dup2(fd, STATUS, inheritable=False)
@@ -152,7 +152,7 @@ def wait_for_job(fd, config, mounts, filter_program):
 
 
 def complain(fd, error):
-    """Say that the sandbox, not the program, failed."""
+    """Report on a descriptor that the sandbox, not the program, failed."""
     try:
         os.write(fd, FAULT + f"{type(error).__name__}: {error}".encode()[:400] + b"\n")
     except OSError:
@@ -160,15 +160,15 @@ def complain(fd, error):
 
 
 def program(mode, fds, places, limits, uid, size):
-    """Become the job: own descriptors, limits and files, no privilege, then its code. Never returns.
+    """Become the job: its descriptors, limits and files, no privileges, then its code. Never returns.
 
     Args:
         mode: of the sandbox.
         fds: content, then the job's own.
-        places: of the job's own descriptors.
-        limits: of the kernel: which, soft and hard.
-        uid: to become, or None.
-        size: bytes of the content's header, which is of plain types.
+        places: numbers of the job's own descriptors.
+        limits: kernel limits: resource, soft and hard.
+        uid: uid to become, or None.
+        size: bytes of the content's header, which consists of plain types.
     """
     os.dup2(fds[0], CONTENT, inheritable=False)
     moved = [os.dup2(fd, GIVEN + index, inheritable=False) for index, fd in enumerate(fds[1:])]
@@ -218,7 +218,7 @@ def program(mode, fds, places, limits, uid, size):
 
 
 def write(path, data, flags, permissions=0o666):
-    """Write a file; plain calls touch fewer pages than a file object does."""
+    """Write a file; direct calls touch fewer memory pages than a file object."""
     fd = os.open(path, flags, permissions)
     try:
         frames.write_all(fd, data)
@@ -227,7 +227,7 @@ def write(path, data, flags, permissions=0o666):
 
 
 def run_python(argv, modules, work):
-    """Run a script as `python script args` would, in this warm interpreter, and end the process."""
+    """Run a script as `python script args` would, in this warm interpreter, and exit the process."""
     random.seed()
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
     sys.modules.update((name, library[name]) for name in modules)
@@ -269,7 +269,7 @@ def run_python(argv, modules, work):
 
 
 def flush_standard():
-    """Write out what stands in the standard streams; status 120 where that fails, as the interpreter's own."""
+    """Flush the standard streams; return 120 if that fails, as the interpreter does, else 0."""
     failed = 0
     for stream in (sys.stdout, sys.__stdout__, sys.stderr):
         try:
@@ -281,24 +281,24 @@ def flush_standard():
 
 
 def let_go(module):
-    """End the program's objects in the interpreter's order, so that finalizers run and files are written.
+    """Delete the program's objects in the interpreter's order, so that finalizers run and files are written.
 
-    Names with an underscore go first, then the others; open files are written out, then what holds itself goes.
+    Names with an underscore go first, then the others; open files are flushed, then reference cycles are collected.
     """
     names = vars(module)
     for private in (True, False):
         for name in [*names]:
             if name != "__builtins__" and (name[:1] == "_" and name[:2] != "__") is private:
                 names[name] = None
-    flush_open()  # first: of what holds itself, a file may be closed before its buffer is written
+    flush_open()  # first: in a reference cycle a file may be closed before its buffer is written
     gc.collect()
     flush_open()
 
 
 def flush_open():
-    """Write out every open file that something still holds."""
+    """Flush every open file that is still referenced."""
     for found in gc.get_objects():
-        if issubclass(type(found), _io._IOBase):  # plain, where io.IOBase asks an abstract class
+        if issubclass(type(found), _io._IOBase):  # a plain class check; io.IOBase would use an abstract class
             try:
                 if not found.closed and found.writable():
                     found.flush()

@@ -1,4 +1,4 @@
-"""Linux calls that Python has no name for. Runs inside the sandbox: standard library only, Python 3.9 or later."""
+"""Linux calls that Python does not provide. Runs inside the sandbox: standard library only, Python 3.9 or later."""
 
 # pyright: basic
 import contextlib
@@ -9,14 +9,14 @@ import platform
 import struct
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-HELD = ctypes.PyDLL(None)  # calls that keep the interpreter's lock
-STACK = ctypes.create_string_buffer(1 << 14)  # of all first processes: each writes the same there, and none returns
+HELD = ctypes.PyDLL(None)  # calls that do not release the interpreter's lock
+STACK = ctypes.create_string_buffer(1 << 14)  # of all first processes: each writes the same there, none returns
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x04000000, 0x08000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWCGROUP, CLONE_NEWTIME = 0x20000000, 0x40000000, 0x02000000, 0x00000080
 CLONE_VM, CLONE_FILES = 0x00000100, 0x00000400
 JOB_NAMESPACES = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET
-"""Those that a job's process makes for itself; its pid namespace is there before it."""
+"""Namespaces that a job's process creates for itself; its pid namespace exists before."""
 ANY_NAMESPACE = JOB_NAMESPACES | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWCGROUP | CLONE_NEWTIME
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 16384, 1 << 18
 MNT_DETACH = 2
@@ -29,13 +29,13 @@ F_OFD_SETLK = 37  # fcntl(2)
 INET, DATAGRAM, SET_INTERFACE_FLAGS = 2, 2, 0x8914
 LOOPBACK_UP = struct.pack("16sh22x", b"lo", 1)  # struct ifreq: the name, and IFF_UP
 PERF_SOFTWARE, PERF_TASK_CLOCK, PERF_CLOEXEC = 1, 1, 8  # perf_event_open(2)
-# descendants too; what is asked of the kernel's part this clock counts all the same
+# descendants too; the kernel's part counts in this clock as well, despite the flag
 PERF_INHERIT_USER = 1 << 1 | 1 << 5
 CLONE_NUMBER = {"x86_64": 56, "aarch64": 220}
 
 
 def checked(result, what):
-    """The result of a call, or OSError with what was being done."""
+    """Return the result of a call; raise OSError with `what` if it failed."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -43,12 +43,12 @@ def checked(result, what):
 
 
 def prepared_mounts(private, size, inodes):
-    """The mounts of a job's world as they lie ready for mount(2): a job's process then touches fewer pages of memory.
+    """Return the mounts of a job as prepared arguments of mount(2): a job's process then touches fewer memory pages.
 
     Args:
-        private: folders to be a job's own.
+        private: folders of which each job gets its own.
         size: bytes of each.
-        inodes: of each.
+        inodes: inodes of each.
     """
     options = f"size={size},nr_inodes={inodes},mode=1777".encode()
     flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV)
@@ -56,13 +56,13 @@ def prepared_mounts(private, size, inodes):
     return [
         [(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)],
         *([(b"tmpfs", folder.encode(), b"tmpfs", flags, options)] for folder in private),
-        # processes alone, nothing of the machine; and as it is before Linux 5.8
+        # only processes, nothing of the machine; the second form is for Linux before 5.8
         [(b"proc", b"/proc", b"proc", proc, b"subset=pid"), (b"proc", b"/proc", b"proc", proc, None)],
     ]
 
 
 def mount(mounts):
-    """Make mounts, of each the first way that works."""
+    """Mount, for each target in the first way that works."""
     for ways in mounts:
         for way in ways:
             if LIBC.mount(*way) == 0:
@@ -72,27 +72,28 @@ def mount(mounts):
 
 
 def unmount(target):
-    """Detach whatever is mounted there, if anything is."""
+    """Detach what is mounted at `target`, if anything."""
     LIBC.umount2(target.encode(), MNT_DETACH)
 
 
 def prctl(option, first, second=0):
-    """prctl(2)."""
+    """Call prctl(2); raise OSError if it fails."""
     return checked(LIBC.prctl(option, ctypes.c_ulong(first), second, 0, 0), f"prctl {option}")
 
 
 def first_process():
-    """Pid of the first process of a new pid namespace. It sleeps in the kernel until it is killed, and everything in
-    its namespace with it: no fork of ours, which would cost more than all the rest, but libc's `pause` in our memory.
+    """Create a new pid namespace; return the pid of its first process.
 
-    The caller ignores SIGCHLD, and so does it: the kernel reaps the orphans that it is given, and itself.
+    It sleeps in the kernel until it is killed, and everything in its namespace with it. It is not a fork, which would
+    cost more than all the rest, but libc's `pause` in this process's memory. The caller ignores SIGCHLD, and so does
+    the new process. The kernel then reaps its orphans, and itself.
     """
     top = ctypes.c_void_p((ctypes.addressof(STACK) + len(STACK)) & ~15)
     return checked(LIBC.clone(LIBC.pause, top, CLONE_VM | CLONE_FILES | CLONE_NEWPID | SIGCHLD, None), "clone")
 
 
 def join_pids(pid):
-    """Have the next fork's child be in the pid namespace of a process."""
+    """Let the next fork's child be in the pid namespace of a process."""
     fd = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         checked(LIBC.setns(fd, CLONE_NEWPID), "setns")
@@ -101,12 +102,12 @@ def join_pids(pid):
 
 
 def unshare(namespaces):
-    """Go into new namespaces; the network's has no interface but a loopback that is down."""
+    """Enter new namespaces; the network namespace has no interface except a loopback that is down."""
     checked(LIBC.unshare(namespaces), "unshare")
 
 
 def raise_loopback():
-    """Have the network namespace's own loopback up; without the right to that (CAP_NET_ADMIN) it stays down."""
+    """Enable the network namespace's loopback; without the right to do so (CAP_NET_ADMIN) it stays down."""
     fd = LIBC.socket(INET, DATAGRAM, 0)
     if fd >= 0:
         LIBC.ioctl(fd, ctypes.c_ulong(SET_INTERFACE_FLAGS), LOOPBACK_UP)
@@ -114,8 +115,8 @@ def raise_loopback():
 
 
 def fork():
-    """fork(2) by libc alone, a third cheaper than `os.fork`: the interpreter's hooks (new seeds, threads that are not
-    there) do not run. For a process of one thread, whose child sees to what it needs of them.
+    """Fork by libc only, a third cheaper than `os.fork`: the interpreter's hooks (new seeds, threads that do not exist)
+    do not run. For single-threaded processes; the child does itself what it needs of the hooks.
     """
     pid = HELD.fork()
     if pid < 0:
@@ -124,26 +125,26 @@ def fork():
 
 
 def give_memory_back():
-    """Have this process keep no memory of large outputs: glibc keeps more of it with every one, unless it is told."""
+    """Make glibc return the memory of large outputs; by default it keeps more of it with every one."""
     with contextlib.suppress(AttributeError):  # another libc
         LIBC.mallopt(M_MMAP_THRESHOLD, 1 << 17)
 
 
 def trim_memory():
-    """Give back what is free: a fork copies it otherwise."""
+    """Return free memory to the system; a fork would copy it."""
     with contextlib.suppress(AttributeError):  # another libc
         LIBC.malloc_trim(0)
 
 
 def drop_bounding_set():
-    """No capability to be had by any later exec; takes CAP_SETPCAP, so it comes before all else is given up."""
+    """Drop the capability bounding set, for any later exec. Needs CAP_SETPCAP, so it comes before other drops."""
     for number in range(64):
         if LIBC.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(number), 0, 0, 0) < 0:
             break
 
 
 def drop_capabilities():
-    """No capability."""
+    """Drop all capabilities."""
     LIBC.prctl(PR_CAP_AMBIENT, ctypes.c_ulong(PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0)
     header = struct.pack("=Ii", 0x20080522, 0)
     checked(LIBC.capset(header, struct.pack("=6I", 0, 0, 0, 0, 0, 0)), "capset")
@@ -174,23 +175,23 @@ DENIED = {
     "set_mempolicy_home_node": (450, 450), "statmount": (457, 457), "sysfs": (139, None), "uselib": (134, None),
     "ustat": (136, None), "vhangup": (153, 58),
 }  # fmt: skip
-NEWEST = 463  # calls from here on are younger than this table: no such call
+NEWEST = 463  # calls from here on are newer than this table: ENOSYS
 PRLIMIT, IOCTL, FCNTL = (302, 261), (16, 29), (72, 25)
-F_NOTIFY = 1026  # watching a folder; like inotify, it tells what others do with files that are shared
+F_NOTIFY = 1026  # watches a folder; like inotify, it reveals what others do with shared files
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # typing into a terminal
 SOCKET = (41, 198)
 CLONE3 = 435
-FAMILIES = (1, 2, 10)  # unix, inet, inet6: the rest (vsock, netlink, alg, packet) is not held by a network namespace
+FAMILIES = (1, 2, 10)  # unix, inet, inet6; a network namespace does not contain the rest (vsock, netlink, alg, packet)
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN, JUMP = 0x20, 0x15, 0x35, 0x45, 0x06, 0x05
 ALLOW, KILL, EPERM, ENOSYS, EAFNOSUPPORT = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026, 0x00050061
 
 
 def seccomp_program():
-    """The job's system-call filter as classic BPF: DENIED and new namespaces fail with EPERM, clone3 with ENOSYS.
+    """Return the job's system-call filter as classic BPF: DENIED and new namespaces give EPERM, clone3 gives ENOSYS.
 
     Raises:
-        OSError: no table for this processor.
+        OSError: there is no table for this processor.
     """
     if platform.machine() not in ARCHITECTURES:
         raise OSError(f"no system-call table for {platform.machine()}; supported: {', '.join(ARCHITECTURES)}")
@@ -200,7 +201,7 @@ def seccomp_program():
     code += refuse(sorted(numbers[column] for numbers in DENIED.values() if numbers[column] is not None))
     code += [(EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, ENOSYS)]
     code += [(AT_LEAST, 0, 1, NEWEST), (RETURN, 0, 0, ENOSYS)]
-    # limits of one's own alone: the first process of the namespace may have the job's uid
+    # only own limits: the first process of the namespace may have the job's uid
     code += [(EQUAL, 0, 4, PRLIMIT[column]), (LOAD, 0, 0, 16), (EQUAL, 1, 0, 0), (RETURN, 0, 0, EPERM)]
     code += [(LOAD, 0, 0, 0)]
     code += [(EQUAL, 0, 5, IOCTL[column]), (LOAD, 0, 0, 24), (EQUAL, 1, 0, TIOCSTI), (EQUAL, 0, 1, TIOCLINUX)]
@@ -216,7 +217,7 @@ def seccomp_program():
 
 
 def refuse(numbers):
-    """EPERM for each of these calls, found by halves: the kernel walks a filter once for every call there is."""
+    """Return code that gives EPERM for these calls, by binary search, as the kernel runs the filter for every call."""
     if len(numbers) <= 3:
         return [part for number in numbers for part in ((EQUAL, 0, 1, number), (RETURN, 0, 0, EPERM))]
     middle = len(numbers) // 2
@@ -225,8 +226,9 @@ def refuse(numbers):
 
 
 def cpu_clock(pid):
-    """A descriptor from which the CPU time of a process and all its descendants from now on can be read, those too that
-    nobody waited for: nanoseconds, eight bytes. None where the kernel keeps that from us (perf_event_paranoid above 2).
+    """Open a counter of the CPU time, from now on, of a process and all its descendants, including those that nobody
+    waited for. Reading it gives nanoseconds in eight bytes. None if the kernel forbids it (perf_event_paranoid above
+    2).
     """
     number = DENIED["perf_event_open"][["x86_64", "aarch64"].index(platform.machine())]
     attributes = struct.pack("=IIQ3QQ2Q", PERF_SOFTWARE, 64, PERF_TASK_CLOCK, 0, 0, 0, PERF_INHERIT_USER, 0, 0)
@@ -239,21 +241,21 @@ class _Program(ctypes.Structure):
 
 
 def install_seccomp(program):
-    """Bind this process and all its children to a filter; needs no_new_privs."""
+    """Apply a filter to this process and all its children; needs no_new_privs."""
     holder = _Program(len(program) // 8, program)
     checked(LIBC.prctl(PR_SET_SECCOMP, 2, ctypes.byref(holder), 0, 0), "seccomp")
 
 
 def hold_devices():
-    """Hold a shared lock on every device that jobs see, for these files can be the whole machine's: so each lock that a
-    job asks for there is granted, or refused, whatever jobs of other workers hold.
+    """Take a shared lock on every device that jobs see, since these files can be the whole machine's: so each lock that
+    a job requests there is granted or refused whatever locks the jobs of other workers have.
     """
     held = []
     for name in DEVICES:
         try:
             fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            fcntl.fcntl(fd, F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))  # of records too
+            fcntl.fcntl(fd, F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))  # record locks too
             held.append(fd)
         except OSError:
             continue
@@ -261,5 +263,5 @@ def hold_devices():
 
 
 def memfd(name):
-    """A file in memory."""
+    """Create a file in memory; return its descriptor."""
     return os.memfd_create(name, os.MFD_CLOEXEC)

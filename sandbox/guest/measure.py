@@ -1,4 +1,4 @@
-"""What programs use: processor time, memory, processes. Runs inside the sandbox: standard library only."""
+"""Measurement of programs: CPU time, memory, processes. Runs inside the sandbox: standard library only."""
 
 # pyright: basic
 import contextlib
@@ -16,9 +16,9 @@ OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_c
 MANY_TASKS = 2
 HARDLY = 0.01  # seconds of processor time
 # each step of niceness is a factor 1.25 of weight (Linux, kernel/sched/core.c, sched_prio_to_weight): the tasks of a
-# program together shall weigh about as much as one ordinary process
+# program together should have about the weight of one ordinary process
 NICE_STEP = 1.25
-# what no process is charged for: a socket holds up to 400 KiB, one of TCP up to 6 MiB that came and 4 that go
+# memory that is not charged to any process: a socket takes up to 400 KiB; a TCP socket up to 6 MiB received and 4 sent
 MOST_SOCKETS = 1024
 MOST_TCP = 128
 LOWEST = 19
@@ -27,7 +27,7 @@ PROBE_WORK, PROBE_REST, PROBE_LOOK = 0.01, 0.12, 0.008  # seconds
 
 
 class Use:
-    """One program's use at one moment."""
+    """Resource use of one program at one moment."""
 
     def __init__(self):
         self.cpu = 0.0
@@ -36,38 +36,38 @@ class Use:
         self.waited = 0.0
         self.lowest = 0
         self.pids = []
-        self.holders = []  # of each process the thread that its memory is seen by
+        self.holders = []  # for each process, the thread by which its memory can be read
         self.rows = {}
         self.seconds = {}
 
 
 class Meter:
-    """Follows one job's programs from tick to tick.
+    """Measurement of one job's programs from tick to tick.
 
     Args:
-        mode: namespaces and none tell programs apart by descent, uid by the owner of a process.
-        zygote: its pid; its processor time is not the job's.
+        mode: with namespaces and none programs are distinguished by descent, with uid by the owner of a process.
+        zygote: its pid; its CPU time is not the job's.
     """
 
     def __init__(self, mode, zygote):
         self.mode = mode
         self.zygote = zygote
         self.group = None
-        if mode != "none" and os.getpid() == 1:  # else a group that others share
+        if mode != "none" and os.getpid() == 1:  # otherwise others share the group
             self.group = opened(*CPU_FILES, CPU_FILE_V2)
         self.begin()
 
     def begin(self):
-        """A new job starts."""
+        """Start a new job."""
         self.own = {}
         self.first = self.group_cpu([])
 
     def measure(self, running, others=()):
-        """Use of each running program, by its pid.
+        """Measure the use of each running program; return pid -> use.
 
         Args:
             running: the programs.
-            others: pids of ours that have come since the job began.
+            others: pids of the supervisor's own processes that were started since the job began.
         """
         found = {child.pid: Use() for child in running}
         firsts = {child.first: found[child.pid] for child in running if child.first}
@@ -85,7 +85,7 @@ class Meter:
                 self.add(roots[root], pid, row, *before.get(pid, (0.0, 0.0)))
         for child in running:
             use = found[child.pid]
-            # children whose parent ignores SIGCHLD are in nobody's sum once they are gone: what was last seen of each
+            # children whose parent ignores SIGCHLD are in no sum once they have ended, so the last value seen of each
             # process is kept
             mine = self.own.setdefault(child.pid, {})
             mine.update(use.seconds)
@@ -97,7 +97,7 @@ class Meter:
         return found
 
     def add(self, use, pid, row, cpu_before, waited_before):
-        """Count one process, which may have used something before it had its job."""
+        """Add the use of one process, without what it used before it got its job."""
         use.rows[pid] = row
         exact, waited = schedule(pid)
         use.seconds[pid, row[19]] = max(exact, (int(row[11]) + int(row[12])) / CLOCK) - cpu_before
@@ -112,7 +112,10 @@ class Meter:
         use.lowest = max(use.lowest, lowered(row))
 
     def group_cpu(self, others):
-        """Processor seconds of this container's jobs so far, as the kernel sums them, or None where it does not."""
+        """Return the CPU seconds of this container's jobs so far, as summed by the kernel; None if it has no sum.
+
+        The CPU time of the supervisor's own processes (this one, the zygote and the pids in `others`) is subtracted.
+        """
         if self.group is None:
             return None
         text = os.pread(self.group, 4096, 0)
@@ -125,7 +128,7 @@ class Meter:
 
 
 def ancestor(pid, rows, roots):
-    """The root that a process descends from, or None."""
+    """Return the root from which a process descends, or None."""
     while pid not in roots:
         if pid not in rows:
             return None
@@ -134,7 +137,7 @@ def ancestor(pid, rows, roots):
 
 
 def weight_of_one(tasks):
-    """The niceness at which so many tasks together weigh about as much as one."""
+    """Return the niceness at which this number of tasks has about the weight of one."""
     nice, weight = 0, float(tasks)
     while weight > 1.0 and nice < LOWEST:
         nice, weight = nice + 1, weight / NICE_STEP
@@ -142,7 +145,7 @@ def weight_of_one(tasks):
 
 
 def lower(use):
-    """Give a program of many tasks the weight of one: a fork bomb slows nobody down."""
+    """Give a program of many tasks the weight of one, so that a fork bomb does not slow others down."""
     if use.tasks <= MANY_TASKS:
         return
     nice = weight_of_one(use.tasks)
@@ -158,7 +161,7 @@ def lower(use):
 
 
 def living_thread(pid, row):
-    """(id, row) of the thread that tells what a process holds once its first one is over: that one holds nothing."""
+    """Return (id, stat row) of the thread with the process's memory; the first thread shows none once it has ended."""
     try:
         tasks = [int(task) for task in os.listdir(f"/proc/{pid}/task")]
     except OSError:
@@ -172,12 +175,12 @@ def living_thread(pid, row):
 
 
 def lowered(row):
-    """How far a thread stands back for others: its niceness, or LOWEST + 1 in a class below all niceness."""
+    """Return how far a thread's priority is lowered: its niceness, or LOWEST + 1 in a class below all niceness."""
     return int(row[16]) if row[38] in ORDINARY else LOWEST + 1
 
 
 def group_lowered(pid):
-    """How far the session of a process stands back, where sessions share the processors (sched(7), autogroup)."""
+    """Return how far the priority of a process's session is lowered, if sessions share CPUs (sched(7), autogroup)."""
     try:
         return int(contents(f"/proc/{pid}/autogroup").split()[-1])
     except (OSError, ValueError, IndexError):
@@ -185,12 +188,12 @@ def group_lowered(pid):
 
 
 class Probe:
-    """A process of ours that now and then works a little, as an ordinary program beside the job: what the machine
-    offers such a one says whether a job that waits for a processor is starved, or stands back by itself.
+    """Probe process that works a little now and then, like an ordinary program next to the job. The CPU time that the
+    machine offers it tells if a job that waits for a processor is starved, or has lowered its own priority.
     """
 
     def __init__(self):
-        self.offered = 0.0  # seconds of a processor that an ordinary program would have had since it began
+        self.offered = 0.0  # CPU seconds that an ordinary program would have been given since it began
         self.seen = 0.0, 0.0
         self.since = time.monotonic()
         self.pid = os.fork()
@@ -198,7 +201,7 @@ class Probe:
             work_now_and_then()
 
     def look(self):
-        """Take in what it had since the last look; nothing while it waits."""
+        """Add what it was given since the last look; nothing while it waits."""
         run, waited = schedule(self.pid)
         ran, stood = run - self.seen[0], waited - self.seen[1]
         if ran + stood >= PROBE_LOOK:
@@ -207,17 +210,17 @@ class Probe:
             self.seen, self.since = (run, waited), now
 
     def end(self):
-        """It is needed no more."""
+        """End the process."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
 
 def work_now_and_then():
-    """Be a program that asks for a processor for PROBE_WORK seconds, over and over. Never returns."""
+    """Request a processor for PROBE_WORK seconds, over and over. Never returns."""
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         os.closerange(0, 4096)
-        os.setsid()  # where sessions share the processors evenly, a job has one of its own too
+        os.setsid()  # if sessions share the processors evenly, a job has its own session too
         while True:
             until = time.process_time() + PROBE_WORK
             while time.process_time() < until:
@@ -228,9 +231,9 @@ def work_now_and_then():
 
 
 def light(child):
-    """Whether a program has had no time to reach a limit, but those on waiting: a look that is cheaper than measuring.
+    """Return True if a program cannot have reached a limit yet, except the wall limit; cheaper than measuring.
 
-    It has one thread, no child that it has waited for, and has hardly run.
+    It then has one thread, no child that it has waited for, and has hardly run.
     """
     row = stat_row(child.pid)
     run, waited = schedule(child.pid)
@@ -248,13 +251,13 @@ def light(child):
 
 
 def processes():
-    """Every process here but this one."""
+    """Return the pids of all processes here except this one."""
     me = os.getpid()
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me]
 
 
 def contents(path, most=4096):
-    """What a short file of the kernel holds; cheaper than by a file object."""
+    """Return the content of a short kernel file; cheaper than with a file object."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, most)
@@ -263,7 +266,7 @@ def contents(path, most=4096):
 
 
 def opened(*paths):
-    """A descriptor of the first of these files that is there, or None."""
+    """Open the first of these files that exists; return its descriptor, or None."""
     for path in paths:
         with contextlib.suppress(OSError):
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -271,7 +274,7 @@ def opened(*paths):
 
 
 def stat_row(pid):
-    """The fields of /proc/PID/stat from the state on, or None where the process is gone."""
+    """Return the fields of /proc/PID/stat from the state on; None if the process is gone."""
     try:
         return contents(f"/proc/{pid}/stat").rsplit(b") ", 1)[1].split()
     except (OSError, IndexError):
@@ -279,7 +282,7 @@ def stat_row(pid):
 
 
 def schedule(pid):
-    """Seconds that a process's first thread has run, and has waited for a processor."""
+    """Return the seconds that a process's first thread has run, and that it has waited for a processor."""
     try:
         run, waited, _ = contents(f"/proc/{pid}/schedstat").split()
         return int(run) / 1e9, int(waited) / 1e9
@@ -288,7 +291,7 @@ def schedule(pid):
 
 
 def owner_of(pid):
-    """Real uid of a process, or None where it is gone; the owner of its folder would be root's where it wants that."""
+    """Return the real uid of a process; None if it is gone. (A process can make its /proc folder belong to root.)"""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
@@ -297,7 +300,7 @@ def owner_of(pid):
 
 
 def resident(pids):
-    """Bytes that processes hold together, shared pages counted once (their proportional set size)."""
+    """Return the bytes that processes use together, counting shared pages once (their proportional set size)."""
     total = 0
     for pid in pids:
         try:
@@ -313,7 +316,7 @@ def resident(pids):
 
 
 def many_sockets(pid):
-    """What there is too much of in the network namespace of a process, or nothing."""
+    """Return what exceeds a limit in the network namespace of a process; empty if nothing does."""
     counts = {}
     for name in ("sockstat", "sockstat6"):
         try:
@@ -329,6 +332,6 @@ def many_sockets(pid):
 
 
 def oom_kills(fd):
-    """How often the kernel has killed for memory in this container, by one of OOM_FILES."""
+    """Return how often the kernel killed a process of this container for memory, from one of OOM_FILES."""
     lines = [] if fd is None else os.pread(fd, 4096, 0).splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(b"oom_kill ")), 0)

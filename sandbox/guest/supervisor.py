@@ -1,10 +1,10 @@
-"""First process of a sandbox: takes jobs from its owner, has them forked, watches, kills, and tells what happened.
+"""First process of a sandbox: takes jobs from its owner, has them forked, watches and kills them, reports results.
 
 Runs inside the sandbox, one job at a time: standard library only, Python 3.9 or later. It ends when its owner does.
 """
 
 # pyright: basic
-import _socket as socket  # the calls alone: what is imported here is copied for every job
+import _socket as socket  # only the calls: what is imported here is copied for every job
 import contextlib
 import json
 import marshal
@@ -26,7 +26,7 @@ TICK = 0.02
 FIRST_LOOK = 0.005
 KILL_PATIENCE = 10.0
 TRIES = 3
-SUSPECT = 0.05  # of the wall limit: a program that has waited so long for a processor may be starving
+SUSPECT = 0.05  # fraction of the wall limit: a program that has waited this long for a processor may be starving
 HALF_A_PIPE = 1 << 15
 MIB = 1 << 20
 UIDS = 25_000
@@ -36,8 +36,8 @@ def main(config):
     """Serve jobs from standard input to standard output until the owner closes it.
 
     Args:
-        config: mode (namespaces, uid, none), uid (first uid of jobs, or null to keep ours), tmpfs_bytes, inodes,
-            modules (name to source, of those that jobs may ask for).
+        config: mode (namespaces, uid, none), uid (first uid of jobs, or null to keep this one), tmpfs_bytes, inodes,
+            modules (name -> source of those that jobs may ask for).
     """
     if config["mode"] != "none":
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
@@ -45,14 +45,14 @@ def main(config):
         kernel.unmount("/dev/mqueue")
     elif config["mode"] == "uid":
         for folder in job.PRIVATE:
-            os.chmod(folder, 0o1777)  # an engine gives a tmpfs the mode of what it covers
+            os.chmod(folder, 0o1777)  # an engine gives a tmpfs the mode of the folder that it covers
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, job.BEYOND), files))
     owner_in, owner_out = os.dup2(0, 10, inheritable=False), os.dup2(1, 11, inheritable=False)
     nothing = os.open("/dev/null", os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
-    # first processes of namespaces copy this: with a handler, a job of the same uid could reach them with that signal
+    # first processes of namespaces inherit this: with a handler, a job of the same uid could reach them with the signal
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -75,13 +75,13 @@ def main(config):
     read = frames.exact_reader(owner_in)
     try:
         while True:
-            frames.write_frame(owner_out, *supervisor.run(*frames.read_frame(read)))  # nothing of a job is kept
+            frames.write_frame(owner_out, *supervisor.run(*frames.read_frame(read)))  # nothing of a job is stored
     except (frames.Closed, BrokenPipeError):
         supervisor.end()
 
 
 class Supervisor:
-    """Runs one job at a time."""
+    """Supervisor, which runs one job at a time."""
 
     def __init__(self, config, owner_in, owner_out, channel, zygote):
         self.config = config
@@ -98,12 +98,12 @@ class Supervisor:
         self.prepare()
 
     def end(self):
-        """The owner is gone: take everything along."""
+        """Kill the zygote and exit, because the owner is gone."""
         os.kill(self.zygote, signal.SIGKILL)
         os._exit(0)
 
     def run(self, header, blobs):
-        """(answer, blobs) of one job."""
+        """Run one job; return its answer and output."""
         self.anomaly = ""
         started = time.monotonic()
         count = len(header["files"]) + 1
@@ -129,7 +129,7 @@ class Supervisor:
         if kills > self.oom_kills:
             self.oom_kills = kills
             self.anomaly = self.anomaly or "out of memory"
-            main.outcome, main.detail = "memory_limit", "the kernel killed a process of it for memory"
+            main.outcome, main.detail = "memory_limit", "the kernel killed one of its processes for memory"
         answer = main.describe()
         if helper:
             answer["helper"] = helper.describe()
@@ -140,7 +140,7 @@ class Supervisor:
         return answer, output
 
     def start(self, main, helper, blobs, helper_blobs):
-        """Fork the job, and its helper wired to it, into their worlds."""
+        """Start the job, and its helper connected to it, in their prepared processes."""
         extra = []
         for program in filter(None, (main, helper)):
             program.kernel_limits = programs.kernel_limits(program.header["limits"])
@@ -162,7 +162,7 @@ class Supervisor:
                 os.close(fd)
 
     def fork(self, child, blobs, given):
-        """Give one program to the process that is prepared, and have the next one prepared."""
+        """Give one program to the prepared process, and have the next one prepared."""
         header = child.header
         if self.config["mode"] == "none":
             import tempfile
@@ -210,7 +210,7 @@ class Supervisor:
         self.prepare()
 
     def next_uid(self, child):
-        """The uid of a program's processes: a helper's is another one, and fresh each time where only uids differ."""
+        """Return the uid of a program's processes: another for a helper, and a fresh one if only uids isolate jobs."""
         base = self.config["uid"]
         if base is None:
             return None
@@ -218,9 +218,9 @@ class Supervisor:
         return base + self.serial % UIDS if self.config["mode"] == "uid" else base + child.helps
 
     def prepare(self):
-        """Have a process made ready for the next program. Where that fails, it is tried again when one is needed.
+        """Prepare a process for the next program. If that fails, it is tried again when one is needed.
 
-        Without namespaces a job would see it, so it is made when it is needed.
+        Without namespaces a job would see the prepared process, so it is made only when needed.
         """
         self.world = None
         if self.config["mode"] == "namespaces":
@@ -228,7 +228,7 @@ class Supervisor:
                 self.world = programs.World(self.channel, True)
 
     def ready_world(self):
-        """The prepared process; one that died meanwhile, or could not be made beside the last job, is replaced.
+        """Return the prepared process; replace one that died meanwhile, or that could not be made during the last job.
 
         Raises:
             OSError: none can be made.
@@ -245,14 +245,14 @@ class Supervisor:
         raise OSError(f"no process can be made for a job: {reason}")
 
     def watch(self, children):
-        """Drain, measure and limit until every program has ended."""
+        """Read output, measure, and enforce limits until every program has ended."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
-        poll.register(self.owner_in, 0)  # only its end: the owner sends the next job after this one's answer
+        poll.register(self.owner_in, 0)  # only for its end: the owner sends the next job after this one's answer
         by_fd = {fd: child for child in children for fd in child.pipes}
-        quiet = list(by_fd)  # pipes that are looked at now and then, until one is found half full
+        quiet = list(by_fd)  # pipes that are checked at each tick, until one is found half full
         running = [child for child in children if child.pid is not None]
-        next_tick = time.monotonic() + FIRST_LOOK  # a bomb is met early
+        next_tick = time.monotonic() + FIRST_LOOK  # catches a fork bomb early
         tick = TICK - FIRST_LOOK
         deadline = None
         while any(child.ended is None for child in running):
@@ -278,7 +278,7 @@ class Supervisor:
                         poll.register(fd, select.POLLIN)
                 next_tick, tick = time.monotonic() + tick, TICK
             if running[0].ended is not None or any(child.outcome for child in running):
-                # one over, all over: a helper does not outlive its job
+                # when one ends, all end: a helper does not outlive its job
                 deadline = deadline or now + KILL_PATIENCE
                 for child in running:
                     if child.ended is None:
@@ -292,7 +292,7 @@ class Supervisor:
                     pass
 
     def note_end(self, running, message):
-        """A process has ended, as the zygote says: where it was a program, its namespace goes with it."""
+        """Record the end of a process, reported by the zygote; if it was a program, end its namespace too."""
         if not message:
             os._exit(1)
         news = json.loads(message)
@@ -305,7 +305,7 @@ class Supervisor:
                     self.anomaly = "a killed job does not end"
 
     def drain(self, child, fd, last=False):
-        """Read what a pipe holds; False at its end."""
+        """Read the content of a pipe; return False at its end."""
         try:
             data = os.read(fd, 1 << 16)
         except BlockingIOError:
@@ -321,20 +321,22 @@ class Supervisor:
         return True
 
     def limit(self, running, now):
-        """Measure every program and stop those over a limit."""
+        """Measure every program, and stop those over a limit."""
         worlds = [*running, *([self.world] if self.world else [])]
         expected = 1 + bool(self.probe) + sum(1 + bool(world.first) for world in worlds)
         if len(measure.processes()) > expected or not all(map(measure.light, running)):
             self.measure(running)
         self.weigh(running, now)
         for child in running:
-            if self.config["mode"] != "none" and (many := measure.many_sockets(child.pid)):  # made in no time
-                child.stop("memory_limit", f"more than {many}, whose memory nobody is charged for")
+            if self.config["mode"] != "none" and (
+                many := measure.many_sockets(child.pid)
+            ):  # quickly made, so always checked
+                child.stop("memory_limit", f"more than {many}, whose memory is not charged to any process")
             elif now - child.started > child.header["limits"]["wall_seconds"]:
                 child.stop("wall_timeout", f"more than {child.header['limits']['wall_seconds']:g} s")
 
     def weigh(self, running, now):
-        """See what an ordinary program would be offered here, once one waits for a processor."""
+        """Find out how much CPU time an ordinary program would be offered, once a program waits for a processor."""
         if self.probe:
             before = self.probe.offered
             self.probe.look()
@@ -348,7 +350,7 @@ class Supervisor:
                     child.offered = now - child.started - child.waited
 
     def measure(self, running):
-        """Stop every program that uses more than it may."""
+        """Stop every program that exceeds a limit."""
         if self.world:
             self.world.receive()
         ours = [self.world.pid] if self.world and self.world.pid else []
@@ -370,13 +372,13 @@ class Supervisor:
                 measure.lower(use)
             if use.rss > allowed["memory_bytes"] and measure.resident(use.holders) > allowed["memory_bytes"]:
                 child.stop("memory_limit", f"more than {allowed['memory_bytes'] // MIB} MiB resident")
-            elif use.cpu > allowed["cpu_seconds"]:  # what holds too much is slowed down before it is seen
+            elif use.cpu > allowed["cpu_seconds"]:  # checked after memory, which slows a program down before it is seen
                 child.stop("cpu_limit", f"more than {allowed['cpu_seconds']:g} s of CPU time")
             elif use.tasks > allowed["processes"]:
                 child.stop("killed", f"more than {allowed['processes']} processes")
 
     def close(self, child):
-        """Let go of a program's descriptors."""
+        """Close a program's descriptors."""
         if child.channel:
             child.read_status()
             child.channel.close()
@@ -389,7 +391,7 @@ class Supervisor:
             shutil.rmtree(child.work, ignore_errors=True)
 
     def sweep_uid(self, uids):
-        """Without namespaces: kill all that runs under a job's uids, and delete all it left."""
+        """Without namespaces: kill all processes of a job's uids, and delete all files that it left."""
         if not sweep.killed(uids):
             self.anomaly = "processes of a job cannot be killed"
         try:

@@ -1,4 +1,4 @@
-"""Making a place as it was, where no namespace does so. Runs inside the sandbox: standard library only."""
+"""Cleaning up after a job where no namespace does so. Runs inside the sandbox: standard library only."""
 
 # pyright: basic
 import os
@@ -9,7 +9,7 @@ import measure
 
 
 def empty(folder):
-    """Delete everything in a folder, following no link; what lies deep is first moved up, however long its path."""
+    """Delete everything in a folder without following links; deep folders are first moved up, as paths may be long."""
     moved = 0
     while True:
         names = os.listdir(folder)
@@ -31,7 +31,7 @@ def empty(folder):
 
 
 def killed(uids):
-    """Kill all that runs under some uids; False where some of it goes on."""
+    """Kill all processes of these uids; return False if some survive."""
     for _ in range(400):
         mine = [pid for pid in measure.processes() if measure.owner_of(pid) in uids]
         if not mine:

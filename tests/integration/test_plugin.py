@@ -58,7 +58,7 @@ def test_a_new_package_passes_its_own_tests(tmp_path: Path) -> None:
     again = run(reasoner("verifiers", "new", "capital-city"), tmp_path)
     assert (again.returncode, "exists already" in again.stderr) == (2, True)
     taken = run(reasoner("verifiers", "new", "math"), tmp_path)
-    assert "there is a verifier 'math' already" in taken.stderr
+    assert "a verifier 'math' already exists" in taken.stderr
     assert "must be lower-case letters" in run(reasoner("verifiers", "new", "../x"), tmp_path).stderr
 
 

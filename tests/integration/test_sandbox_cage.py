@@ -287,7 +287,7 @@ THREADS += (
 @pytest.mark.parametrize(
     ("small_group", "code", "said_of_it"),
     [
-        (("memory", "memory.limit_in_bytes", "300000000"), BIG, "killed a process for memory"),
+        (("memory", "memory.limit_in_bytes", "300000000"), BIG, "killed a process for lack of memory"),
         (("pids", "pids.max", "18"), THREADS, "refused it another process"),
     ],
     indirect=["small_group"],

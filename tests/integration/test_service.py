@@ -120,11 +120,11 @@ def test_faults_travel_as_faults(url: str) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ({"verifier": "exact", "rows": [{"completion": "x", "reference": "x"}] * 65}, 413, "may have 64 rows"),
+        ({"verifier": "exact", "rows": [{"completion": "x", "reference": "x"}] * 65}, 413, "may have at most 64 rows"),
         (
             {"verifier": "exact", "rows": [{"completion": "x" * (2 << 20), "reference": "x"}]},
             413,
-            "may have 1048576 bytes",
+            "may have at most 1048576 bytes",
         ),
         ({"verifier": "os:system", "rows": []}, 404, "no verifier 'os:system' here"),
         ({"verifier": "http://127.0.0.1:1/x", "rows": []}, 404, "here; served"),

@@ -88,7 +88,7 @@ def whole(report: Report) -> None:
     """Nothing failed, and only checks that do not apply to shaping were skipped."""
     assert not report.failures, report.failures
     skipped = [finding for finding in report.findings if finding.passed is None]
-    assert all(finding.detail.startswith("shaping alone") for finding in skipped), skipped
+    assert all(finding.detail.startswith("only shapes the reward") for finding in skipped), skipped
 
 
 def test_a_check_over_nothing_is_skipped(tmp_path: Path) -> None:
@@ -96,11 +96,11 @@ def test_a_check_over_nothing_is_skipped(tmp_path: Path) -> None:
     report = check_verifier(f"{tmp_path / 'bare.py'}:bare")
     results = {finding.check: finding.result for finding in report.findings}
     assert results["carries examples"] == "FAIL"
-    assert results["accepts its gold, and rejects what is wrong"] == "skipped"
-    assert results["says the same twice, in another process and order"] == "skipped"
-    assert results["grades a batch as its rows"] == "skipped"
+    assert results["accepts right examples and rejects wrong ones"] == "skipped"
+    assert results["gives the same verdicts again, in another process and order"] == "skipped"
+    assert results["grades a batch like its rows one by one"] == "skipped"
     assert results["rewards no trick"] == "skipped"
-    assert results["refuses completions that are no text"] == "ok"
+    assert results["rejects completions that are not text"] == "ok"
     assert not report.to_json()["passed"]
     assert len(report.failures) == 1
 
@@ -115,15 +115,15 @@ def test_examples_of_other_options_do_not_count() -> None:
     ("name", "check", "said"),
     [
         ("Unlabelled", "carries examples", "0 right, 0 wrong"),
-        ("Wrong", "accepts its gold", "is incorrect, not correct"),
-        ("Moody", "says the same twice", "then"),
-        ("Forgetful", "says the same twice", "then"),
+        ("Wrong", "accepts right examples", "is incorrect, not correct"),
+        ("Moody", "gives the same verdicts", "then"),
+        ("Forgetful", "gives the same verdicts", "then"),
         ("Fragile", "never raises", "ValueError"),
-        ("Picky", "uses or refuses any reference", "TypeError"),
+        ("Picky", "uses any reference or raises", "TypeError"),
         ("Slow", "never raises", "longer than 1 s"),
         ("Gullible", "rewards no trick", "lists every answer"),
         ("Trusting", "rewards no trick", "trust me"),
-        ("Uneven", "grades a batch as its rows", "in a batch"),
+        ("Uneven", "grades a batch like its rows one by one", "in a batch"),
     ],
 )
 def test_the_kit_finds(name: str, check: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""The program, or the predicted value, of a completion."""
+"""Extraction of the program, or of the predicted value, from a completion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from verifiers.verdict import JSON
 ANSWER_TAG = re.compile(r"\[ANSWER\](.*?)\[/ANSWER\]", re.DOTALL)
 MAX_LITERAL = 20_000
 FENCES = frozenset(name for row in LANGUAGES.values() for name in row.fences)
-"""Names that a fence behind prose may announce."""
+"""Language names that a fence after prose on its line may use."""
 
 __all__ = [
     "defines",
@@ -36,16 +36,16 @@ def extract_program(
     reads: bool = False,
     language: Language | None = None,
 ) -> str | None:
-    """The program of a completion; nothing inside `<think>` counts. See `verifiers.code.choice`.
+    """Return the program of a completion, or None; nothing inside `<think>` counts. See `verifiers.code.choice`.
 
     Args:
         completion: as the model wrote it.
-        block: last or first (of the fenced blocks that say they are Python; of those that say nothing, where none
-            does), or whole (the completion as it stands).
+        block: "last" or "first" of the fenced blocks labelled with the language (of the unlabelled ones if there are
+            none), or "whole" (the completion itself).
         wanted: names of which the program has to define one. A block that defines none of them, such as an example of
             its use, is passed over for one that does.
-        reads: the program is one that has something to read on standard input.
-        language: of the program; Python where it is None.
+        reads: True if the program has something to read on standard input.
+        language: of the program; None: Python.
     """
     text = without_thinking(completion, FENCES)
     if block == "whole":
@@ -64,7 +64,7 @@ def extract_program(
 
 
 def other_languages(completion: str) -> str:
-    """What the fenced blocks of a completion without a usable one are, in words; empty where there is none.
+    """Return a sentence on the languages of a completion's fenced blocks when none is usable; empty if none is named.
 
     Example:
         >>> other_languages("```go\\npackage main\\n```")
@@ -76,10 +76,15 @@ def other_languages(completion: str) -> str:
 
 
 def predicted(completion: str, entry_point: str, what: str) -> str | None:
-    """The value that a completion predicts, as a Python expression: an output, or a call with an input.
+    """Return the value that a completion predicts, as a Python expression, or None if there is none.
 
     Taken from the last `[ANSWER]...[/ANSWER]`, else the last fenced block, else the last line that is not blank.
-    `assert f(...) == ...` gives its side that is asked for.
+    From `assert f(...) == ...` the side asked for is taken.
+
+    Args:
+        completion: as the model wrote it.
+        entry_point: name of the function.
+        what: "output" for a value, "input" for a call of the function.
     """
     text = without_thinking(completion)
     tags = ANSWER_TAG.findall(text)
@@ -106,7 +111,7 @@ def predicted(completion: str, entry_point: str, what: str) -> str | None:
 
 
 def literal(expression: str) -> JSON | None:
-    """The encoded value of a literal expression, None where it is no literal."""
+    """Return the encoded value of a literal expression; None if it is not a literal."""
     try:
         return wire.encode(ast.literal_eval(expression))
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
@@ -114,7 +119,7 @@ def literal(expression: str) -> JSON | None:
 
 
 def literal_arguments(call: str) -> Mapping[str, JSON] | None:
-    """The encoded args and kwargs of a call whose arguments are literals, else None."""
+    """Return the encoded args and kwargs of a call; None if its arguments are not all literals."""
     try:
         tree = ast.parse(call, mode="eval").body
         assert isinstance(tree, ast.Call), call

@@ -1,7 +1,7 @@
-"""What comes out of a sandbox is a stranger's: it is measured before it is parsed, split or decoded.
+"""Bounded reading of untrusted sandbox output: it is measured before it is parsed, split or decoded.
 
-A reply of 16 MB can be written so that reading it costs thirty times its size in memory (`[],[],[], ...`) or seconds of
-time (a hundred thousand little ones). What is counted here first costs a few milliseconds and no memory.
+A reply of 16 MB can be written so that parsing it takes thirty times its size in memory (`[],[],[], ...`) or seconds of
+time (a hundred thousand short lines). Counting first takes a few milliseconds and no memory.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from verifiers.verdict import JSON
 
 Frame = dict[str, JSON]
 MOST_PARTS = 2_000_000
-"""Values of one reply, counted by the commas between them."""
+"""Most values of one reply, counted by the commas between them."""
 MOST_BOXES = 500_000
-"""Lists, objects and texts of one reply: each costs some sixty bytes of memory, a number half of that."""
+"""Most lists, objects and strings of one reply: each takes some sixty bytes of memory, a number half of that."""
 TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 LINE = re.compile(rb"([^\n]++)\n")
 PLACE = re.compile(rb'\{"i": ?(\d{1,9})[,}]')
-"""How a reply to one call begins, as `verifiers/code/guest/program.py` writes it."""
+"""Start of a reply to one call, as `verifiers/code/guest/program.py` writes it."""
 LONGER, SPARE = 8, 1 << 20
-"""An output of more than LONGER times the bytes of the expected one, and SPARE, is another one by every rule."""
+"""An output of more than LONGER times the bytes of the expected one plus SPARE is wrong under every rule."""
 TAIL = 2_000
 
 
 def readable(line: bytes) -> bool:
-    """Whether the text of a reply is of no more parts than one is read of.
+    """Return True if a reply has few enough parts to be parsed.
 
-    Brackets and commas within its texts count for nothing; they are told apart only where all together are too many.
+    Brackets and commas inside its strings do not count; they are told apart only if the total is too large.
     """
     texts = (line.count(b'"') - line.count(b'\\"')) // 2
     if texts > MOST_BOXES:
@@ -48,7 +48,7 @@ def _within(line: bytes, texts: int) -> bool:
 
 
 def parsed(line: bytes) -> Frame | None:
-    """The JSON object of a line, None where it is none or too much."""
+    """Return the JSON object of a line; None if it is not an object or has too many parts."""
     if not readable(line):
         return None
     try:
@@ -59,12 +59,12 @@ def parsed(line: bytes) -> Frame | None:
 
 
 def lines_of(data: bytes, most: int) -> Iterator[bytes]:
-    """The first so many whole lines that hold something, one after the other."""
+    """Yield the first `most` complete lines that are not empty."""
     return (found.group(1) for found in itertools.islice(LINE.finditer(data), most))
 
 
 def first_frame(data: bytes) -> Frame:
-    """The first line of the result channel of a process of ours that is an object; empty where none is."""
+    """Return the first JSON object of a trusted process's result channel (in 16 lines); empty if there is none."""
     for line in lines_of(data, 16):
         with contextlib.suppress(ValueError, RecursionError):
             frame = json.loads(line)
@@ -74,22 +74,23 @@ def first_frame(data: bytes) -> Frame:
 
 
 class Replies(Sequence[Frame | None]):
-    """The replies to calls, in the order of the calls: None for one that was not reached, or cannot be read.
+    """Replies to calls, in the order of the calls; None for a call that was not reached.
 
-    Each is parsed when it is asked for, and not kept: what a program returned is in memory one reply at a time.
+    Each reply is parsed when it is accessed, and not cached, so that only one is in memory at a time. A reply that is
+    too large to parse reads as an exception CannotCross.
 
     Args:
-        data: of the result channel.
-        calls: how many there were; a program that tells more than that tells it to nobody.
-        expected: encoded values that replies are compared with as a whole, where they are: a reply that is far longer
-            than its value is written cannot be equal to it, and is not read.
+        data: content of the result channel.
+        calls: number of calls; further replies are ignored.
+        expected: encoded values that whole replies are compared with, if any. A reply far longer than its expected
+            value cannot be equal to it, and is not parsed.
     """
 
     def __init__(self, data: bytes, calls: int, expected: Sequence[JSON] = ()) -> None:
         self._lines: list[bytes | None] = [None] * calls
         self._expected = expected
         self.load = ""
-        """Why the program did not load, where it says so."""
+        """Reason why the program did not load; empty if it reported none."""
         for line in lines_of(data, 2 * calls + 16):
             if found := PLACE.match(line):
                 index = int(found.group(1))
@@ -100,12 +101,12 @@ class Replies(Sequence[Frame | None]):
 
     @property
     def whole(self) -> bool:
-        """Whether there is one for each call."""
+        """True if there is a reply to every call."""
         return None not in self._lines
 
     @property
     def reached(self) -> int:
-        """How many calls were answered before the first that was not."""
+        """Number of calls answered before the first that was not."""
         return self._lines.index(None) if None in self._lines else len(self._lines)
 
     def __len__(self) -> int:
@@ -129,17 +130,17 @@ class Replies(Sequence[Frame | None]):
 
 
 class Joined(Sequence[Frame | None]):
-    """The replies of several processes to so many calls: each goes on where the one before it stopped."""
+    """Replies of several processes to one list of calls; each process continues where the one before stopped."""
 
     def __init__(self, calls: int) -> None:
         self._calls = calls
         self._parts: list[tuple[int, Replies]] = []
-        """Which call the first of each is a reply to."""
+        """(Index of the call that the first reply answers, replies of one process)."""
         self.reached = 0
-        """How many calls were answered before the first that was not."""
+        """Number of calls answered before the first that was not."""
 
     def add(self, replies: Replies) -> None:
-        """Put the replies to the calls that were not reached behind the others."""
+        """Append the replies to the calls that had not been reached before."""
         self._parts.append((self.reached, replies))
         self.reached += replies.reached
 
@@ -161,7 +162,7 @@ class Joined(Sequence[Frame | None]):
 
 
 def may_be(printed: bytes, expected: str) -> bool:
-    """Whether an output can be the expected one at all, by its length without the white space at its end.
+    """Return True if an output's length, without the white space at its end, allows it to be the expected one.
 
     Example:
         >>> may_be(b"42\\n", "42"), may_be(b"1\\n" * 4_000_000, "42")
@@ -171,7 +172,7 @@ def may_be(printed: bytes, expected: str) -> bool:
 
 
 def last_line(text: bytes) -> str:
-    """The last line that holds something of what a program said on its standard error, cut to 200 characters."""
+    """Return the last line of a program's standard error that is not blank, cut to 200 characters."""
     line = text.rstrip()
     start = max(line.rfind(b"\n"), line.rfind(b"\r")) + 1
     return line[start : start + TAIL].decode("utf-8", "replace").strip()[:200]

@@ -1,7 +1,7 @@
-"""Checkers: programs that say whether an output is right, for problems with more right answers than one.
+"""Checkers: programs that decide whether an output is right, for problems with several right answers.
 
-A checker runs in a world of its own, on files: the input, the expected output, and what the tested program printed.
-That program is never in that world, so what it says about itself counts for nothing; only its output is read.
+A checker runs in its own sandboxed job, on files: the input, the expected output, and the tested program's output.
+The tested program never runs in that job, so it can influence the checker by its output only.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ ORDERS: Mapping[str, tuple[str, str, str]] = {
     "exit": (INPUT, OUTPUT, ANSWER),
     "prints": (INPUT, ANSWER, OUTPUT),
 }
-"""Protocol to the order of the files: testlib's (https://codeforces.com/testlib), and that of open-r1/codeforces'
+"""Protocol -> order of the files: testlib's (https://codeforces.com/testlib), and that of open-r1/codeforces'
 `generated_checker`."""
 NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?")
 WRONG = (1, 2, 4, 5, 7, 8)
-"""Statuses of testlib's checkers for an output that is not accepted: wrong, badly formatted, with something behind its
-end, with points (7), cut short. 3 is the checker's own fault."""
+"""Exit statuses of testlib's checkers for a rejected output: wrong, badly formatted, with extra content after its
+end, with points (7), truncated. 3 is a fault of the checker itself."""
 ACCEPTED = (1.0, 100.0)
-"""What a checker prints for an output that is right; any other number is for one that is not."""
+"""Numbers that a checker prints for a right output; any other number means a wrong one."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckerSource:
-    """A checker as a reference has it."""
+    """Checker as written in a reference."""
 
     source: str
     language: str = "python"
@@ -43,10 +43,10 @@ class CheckerSource:
 
 
 def read_checker(value: JSON) -> CheckerSource:
-    """A checker from a reference: the source of a Python program, or an object of source, language and protocol.
+    """Read the checker of a reference: Python source, or an object of source, language and protocol.
 
     Raises:
-        BadReference: with what is wrong.
+        BadReference: it is malformed; the message says what is wrong.
     """
     if isinstance(value, str):
         value = {"source": value}
@@ -67,15 +67,15 @@ def read_checker(value: JSON) -> CheckerSource:
 
 
 class Checker:
-    """A checker that is ready to run.
+    """Compiled checker.
 
     Args:
-        value: of a usable reference.
-        run: of the sandbox.
+        value: checker of a usable reference.
+        run: function that runs a job in the sandbox.
 
     Raises:
-        BadReference: it does not compile.
-        SandboxError: the sandbox lacks its language.
+        BadReference: it does not compile, or the sandbox lacks its language.
+        SandboxError: the sandbox failed.
     """
 
     def __init__(self, value: JSON, run: Callable[[Job], JobResult]) -> None:
@@ -94,10 +94,10 @@ class Checker:
         self._command = ("python", "checker.py") if name else command
 
     def accepts(self, number: int, case: Mapping[str, JSON], printed: str) -> bool:
-        """Whether an output is right for a case.
+        """Return True if an output is right for a case.
 
-        An output that is not accepted is wrong only where the expected output is accepted: if not, the checker is at
-        fault, not the program. Where none is expected (it is empty), the checker is taken at its word.
+        A rejected output is wrong only if the checker accepts the expected output; otherwise the checker is at fault,
+        not the program. If no output is expected (it is empty), the checker alone decides.
 
         Args:
             number: of the case.
@@ -107,24 +107,24 @@ class Checker:
         Raises:
             BadReference: the checker fails, or does not accept the expected output.
         """
-        said = self._says(case, printed)
-        if said is True:
+        judged = self._result_on(case, printed)
+        if judged is True:
             return True
         expected = str(case["output"])
         if expected.strip():
             if number not in self._sound:
-                sound = self._says(case, expected)
+                sound = self._result_on(case, expected)
                 self._sound[number] = "" if sound is True else str(sound or "it does not accept it")
             if self._sound[number]:
                 raise BadReference(
                     f"the checker is wrong about the expected output of case {number}: {self._sound[number]}"
                 )
-        elif isinstance(said, str):
-            raise BadReference(f"the checker fails at case {number}: {said}")
+        elif isinstance(judged, str):
+            raise BadReference(f"the checker fails at case {number}: {judged}")
         return False
 
-    def _says(self, case: Mapping[str, JSON], printed: str) -> bool | str:
-        """Accepted, not accepted, or how it failed."""
+    def _result_on(self, case: Mapping[str, JSON], printed: str) -> bool | str:
+        """Run the checker on an output; return True (accepted), False (rejected) or how the checker failed."""
         texts = {INPUT: str(case["input"]), ANSWER: str(case["output"]), OUTPUT: printed}
         files = {name: text.encode("utf-8", "replace") for name, text in texts.items()}
         argv = (*self._command, *ORDERS[self._given.protocol])

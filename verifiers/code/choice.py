@@ -1,4 +1,4 @@
-"""Which fenced blocks of a completion are its program: one of them, with the imports and helpers that others hold."""
+"""Choice of a completion's program among its fenced blocks: one block, plus imports and helpers of others."""
 
 from __future__ import annotations
 
@@ -32,50 +32,50 @@ SETTINGS = (
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 MOST_BLOCKS = 32
-"""Blocks of one completion that are looked at, from the end where the last one is wanted."""
+"""Most blocks of one completion that are examined, counted from the end if the last one is wanted."""
 BUILT_IN = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What a block of Python defines and uses at its top level, read without running it."""
+    """Analysis of a Python block: what it defines and uses at its top level, found without running it."""
 
     code: str
     parses: bool = False
     defines: frozenset[str] = frozenset()
     functions: frozenset[str] = frozenset()
-    """Of what it defines, its functions and classes."""
+    """Its functions and classes, a part of `defines`."""
     uses: frozenset[str] = frozenset()
-    """Global names that it uses and does not define."""
+    """Global names that it uses but does not define."""
     star: bool = False
-    """It imports everything of some module."""
+    """True if it has a star import."""
     runs: bool = False
-    """It does something beyond defining names."""
+    """True if it does something besides defining names."""
     reads: bool = False
-    """Its text reads standard input (or `input.txt`)."""
+    """True if its text reads standard input (or `input.txt`)."""
     prints: bool = False
     tests: bool = False
-    """It tests a program rather than being one."""
+    """True if it tests a program instead of being one."""
 
     @property
     def speaks(self) -> bool:
-        """Whether running it would print."""
+        """True if running it would print."""
         return self.runs and self.prints
 
 
 def chosen_program(blocks: Sequence[str], *, last: bool, wanted: Collection[str] = (), reads: bool = False) -> str:
-    """The program among blocks of Python, with what it needs of the others in front of it.
+    """Return the program among Python blocks, preceded by the helpers that it needs from other blocks.
 
-    - Where names are wanted, it is the last (or first) block that defines one of them; else the last one that runs and
-      prints (and reads, where there is something to read), and that does not merely use the program of another block.
-    - A block in front of it or behind it that supplies a global name which it lacks goes along, unless that block is a
-      program of its own: it defines a wanted name, or prints when it runs, or has functions that nobody uses.
+    - With `wanted` names, it is the last (or first) block that defines one of them. Otherwise it is the last one that
+      runs and prints (and reads, if there is something to read) and does not merely test the program of another block.
+    - A block that supplies a missing global name is added, unless it is a program of its own: it defines a wanted name,
+      prints when it runs, or has functions that nobody uses.
 
     Args:
         blocks: at least one, in order.
-        last: the last one that will do, else the first.
-        wanted: names of which the program has to define one; empty for a program that is run as it stands.
-        reads: such a program has something to read.
+        last: True: the last suitable block; False: the first.
+        wanted: names of which the program has to define one; empty for a program that is run as it is.
+        reads: True if such a program has something to read.
     """
     pieces = [look(block) for block in (blocks[-MOST_BLOCKS:] if last else blocks[:MOST_BLOCKS])]
     order = [*reversed(range(len(pieces)))] if last else [*range(len(pieces))]
@@ -95,7 +95,7 @@ DEFINED = re.compile(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?:
 
 
 def defines(code: str, names: Collection[str]) -> bool:
-    """Whether a program defines one of the names itself, at its top level.
+    """Return True if a program itself defines one of the names at its top level.
 
     Example:
         >>> defines("def f(x): return x", ["f", "g"]), defines("print(f(1))", ["f"])
@@ -106,7 +106,7 @@ def defines(code: str, names: Collection[str]) -> bool:
 
 
 def look(code: str) -> Piece:
-    """What can be said of a block without running it; of one that does not parse, next to nothing.
+    """Analyse a block without running it. If it does not parse, only its text is searched for reads, prints and tests.
 
     Example:
         >>> piece = look("import math\\ndef f(x): return g(math.pi)")
@@ -145,7 +145,7 @@ def look(code: str) -> Piece:
 
 
 def _only_defines(node: ast.stmt) -> bool:
-    """Whether a statement at the top level defines names or sets something up, and does nothing else."""
+    """Return True if a top-level statement only defines names or changes settings such as the recursion limit."""
     if isinstance(node, (*DEFINITIONS, *ASSIGNMENTS, ast.Pass)):
         return True
     if not isinstance(node, ast.Expr):
@@ -157,31 +157,33 @@ def _only_defines(node: ast.stmt) -> bool:
 
 
 def _joined(pieces: Sequence[Piece], at: int, wanted: Collection[str]) -> tuple[str, bool]:
-    """(a block behind those that supply what it lacks, whether no other block has what it still lacks)."""
+    """Return a block preceded by its helpers, and True if no other block defines a name that is still missing."""
     program = pieces[at]
     if not program.parses:
         return program.code, True
     needed = set(program.uses)
-    taken: set[int] = set()
+    helpers: set[int] = set()
     nearest = [*reversed(range(at)), *range(at + 1, len(pieces))]
     while True:
-        helper = next((j for j in nearest if j not in taken and _helps(pieces[j], needed, wanted, before=j < at)), None)
+        helper = next(
+            (j for j in nearest if j not in helpers and _helps(pieces[j], needed, wanted, before=j < at)), None
+        )
         if helper is None:
             break
-        taken.add(helper)
+        helpers.add(helper)
         needed = (needed - pieces[helper].defines) | (pieces[helper].uses - program.defines)
-        needed -= {name for j in taken for name in pieces[j].defines}
+        needed -= {name for j in helpers for name in pieces[j].defines}
     if needed:
         stars = {j for j in range(at) if pieces[j].star and not (pieces[j].functions or pieces[j].runs)}
-        taken |= stars
+        helpers |= stars
         needed = {name for name in needed if not stars}
-    elsewhere = {name for j, piece in enumerate(pieces) if j != at and j not in taken for name in piece.defines}
-    code = "\n".join([*(pieces[j].code.rstrip("\n") for j in sorted(taken)), program.code])
+    elsewhere = {name for j, piece in enumerate(pieces) if j != at and j not in helpers for name in piece.defines}
+    code = "\n".join([*(pieces[j].code.rstrip("\n") for j in sorted(helpers)), program.code])
     return code, not needed & elsewhere
 
 
 def _helps(piece: Piece, needed: Collection[str], wanted: Collection[str], *, before: bool) -> bool:
-    """Whether a block supplies a name that is needed and is no program of its own."""
+    """Return True if a block supplies a needed name and is not a program of its own."""
     if not piece.parses or piece.defines.isdisjoint(needed) or not piece.defines.isdisjoint(wanted):
         return False
     if piece.functions and piece.functions.isdisjoint(needed):

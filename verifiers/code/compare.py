@@ -1,7 +1,7 @@
-"""Whether what a program returned is what a test expects. The values are data; nothing of the program's runs here.
+"""Comparison of a program's values with a test's expected values. The values are data; no program code runs here.
 
-Both sides are rebuilt as plain built-in objects, so `==` means what it means between those: 1 == 1.0 == True, a list is
-no tuple, a dict knows no order.
+Both sides are rebuilt as plain built-in objects, so `==` has its usual meaning for these: 1 == 1.0 == True, a list
+differs from a tuple, the order of a dict does not matter.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VIEWS: Mapping[str, Callable[..., object]] = {
 }
 
 NOTHING: JSON = {"$opaque": ["nothing", False]}
-"""No value: equal to none."""
+"""Placeholder for a missing value; equal to no value."""
 
 RELATIONS: Mapping[str, Callable[[Any, Any], object]] = {
     "eq": lambda a, b: a == b,
@@ -53,11 +53,11 @@ RELATIONS: Mapping[str, Callable[[Any, Any], object]] = {
 
 
 class Case(TypedDict):
-    """A comparison of a plan."""
+    """Comparison in a plan."""
 
     call: dict[str, JSON]
     views: list[list[JSON]]
-    """Functions applied to the value before it is compared, innermost first, each with its further arguments."""
+    """Functions applied to the value before the comparison, innermost first, each with its further arguments."""
     op: str
     expected: JSON
     extra: JSON
@@ -65,13 +65,13 @@ class Case(TypedDict):
 
 
 def holds(case: Case, reply: Mapping[str, JSON] | None, classes: Mapping[str, type]) -> bool:
-    """True where a reply satisfies a case of a plan.
+    """Return True if a reply satisfies a case of a plan.
 
     Args:
         case: the comparison.
-        reply: the frame of the program's process for the call: a value or what it raised; None where it was not
-            reached.
-        classes: stand-ins for the classes of the tests, by name: see `stand_ins`.
+        reply: reply of the program's process to the call, with a value or the exception raised; None if the call was
+            not reached.
+        classes: stand-ins for the classes of the tests, by name; see `stand_ins`.
     """
     op = case["op"]
     if reply is None:
@@ -90,7 +90,7 @@ def holds(case: Case, reply: Mapping[str, JSON] | None, classes: Mapping[str, ty
         expected = wire.decode(case["expected"], dict(classes))
         return _compare(op, got, expected, case, classes)
     except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
-        return False  # a value of the wrong kind, or one that cannot cross
+        return False  # a value of the wrong type, or one that cannot be decoded
 
 
 def _compare(op: str, got: Any, expected: Any, case: Case, classes: Mapping[str, type]) -> bool:
@@ -114,7 +114,7 @@ def _compare(op: str, got: Any, expected: Any, case: Case, classes: Mapping[str,
 
 
 def _raised(name: JSON, expected: str) -> bool:
-    """Whether an exception that a program raised is of a built-in kind."""
+    """Return True if the exception that a program raised is a built-in one of the expected kind."""
     kind, wanted = getattr(builtins, str(name), None), getattr(builtins, expected, None)
     if not isinstance(kind, type) or not isinstance(wanted, type):
         return False
@@ -122,7 +122,7 @@ def _raised(name: JSON, expected: str) -> bool:
 
 
 class AnyClass(dict[str, type]):
-    """A plain class for every name that is asked for; two instances are equal where their fields are."""
+    """Mapping that creates a plain class for every name; two instances are equal if their fields are."""
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str)
@@ -142,12 +142,12 @@ def _stand_in(name: str) -> type:
 
 
 def stand_ins(names: Iterable[str]) -> dict[str, type]:
-    """A plain class for each class of the tests; two instances are equal where their fields are."""
+    """Create a plain class for each class name of the tests; two instances are equal if their fields are."""
     return {name: _stand_in(name) for name in names}
 
 
 def equal(got: JSON, expected: JSON, *, tolerance: Tolerance = EXACT, sequences_alike: bool = False) -> bool:
-    """Whether two encoded values are the same, see `same`; what cannot cross equals nothing."""
+    """Return True if two encoded values are the same (see `same`); values that cannot be decoded equal nothing."""
     try:
         known = AnyClass()
         ours, theirs = wire.decode(got, known), wire.decode(expected, known)
@@ -157,7 +157,7 @@ def equal(got: JSON, expected: JSON, *, tolerance: Tolerance = EXACT, sequences_
 
 
 def alike(got: JSON, returned: JSON, *, tolerance: Tolerance) -> bool:
-    """Whether an encoded value is what an oracle returned; for a match of a regular expression, another one or True."""
+    """Return True if an encoded value equals what an oracle returned; for a regex match, any match or True will do."""
     if is_opaque(returned):
         return returned == MATCH and (got == MATCH or got is True)
     return equal(got, returned, tolerance=tolerance)
@@ -167,7 +167,7 @@ MATCH: JSON = {"$opaque": ["re.Match", True]}
 
 
 def comparable(tree: JSON) -> str:
-    """Why an oracle's encoded value cannot be compared with another one; empty where it can."""
+    """Return why an oracle's encoded value cannot be compared with another one; empty if it can."""
     if tree == MATCH:
         return ""
     waiting: list[JSON] = [tree]
@@ -188,26 +188,28 @@ def comparable(tree: JSON) -> str:
 
 
 def is_opaque(value: JSON) -> bool:
-    """Whether an encoded value is one that did not cross."""
+    """Return True if an encoded value stands only for an object that could not be transferred."""
     return isinstance(value, dict) and "$opaque" in value
 
 
 def _truth(value: JSON) -> bool | None:
-    """Whether an encoded value that did not cross is true; None where nothing says so."""
+    """Return the truth value of an object that could not be transferred; None if it is unknown."""
     opaque = value["$opaque"] if isinstance(value, dict) else None
     return opaque[1] if isinstance(opaque, list) and len(opaque) == 2 and isinstance(opaque[1], bool) else None
 
 
 def same(got: object, expected: object, *, tolerance: Tolerance, sequences_alike: bool) -> bool:
-    """Equality of two plain values, however deep, shared or cyclic.
+    """Return True if two plain values are equal, however deep, shared or cyclic.
 
     Args:
-        tolerance: an expected float accepts what is within it.
-        sequences_alike: an expected list accepts a tuple of the same items (JSON writes both as a list).
+        got: the program's value.
+        expected: the expected value.
+        tolerance: range in which a number counts as equal to an expected float.
+        sequences_alike: True: an expected list accepts a tuple of the same items (JSON writes both as a list).
     """
     waiting: list[tuple[Any, Any]] = [(got, expected)]
     met: set[tuple[int, int]] = set()
-    alive: list[Any] = []  # so that no id is used twice
+    alive: list[Any] = []  # keeps the objects alive, so that no id is reused
     while waiting:
         ours, theirs = waiting.pop()
         kind = cast("type[object]", type(theirs))
@@ -224,7 +226,7 @@ def same(got: object, expected: object, *, tolerance: Tolerance, sequences_alike
 
 
 def _parts(got: Any, expected: Any, *, tolerance: Tolerance, loose: bool) -> list[tuple[Any, Any]] | None:
-    """What of two values has still to be the same; None where they differ."""
+    """Return the pairs of parts that still have to be compared; None if the two values already differ."""
     ours, theirs = cast("type[object]", type(got)), cast("type[object]", type(expected))
     if theirs is float and tolerance and ours in (int, float):
         close = got == expected or tolerance.near(got, expected)
@@ -249,7 +251,7 @@ def _parts(got: Any, expected: Any, *, tolerance: Tolerance, loose: bool) -> lis
 
 
 def _same_arrays(got: Any, expected: Any) -> list[tuple[Any, Any]] | None:
-    """The same for arrays of numpy: shape, and each element; for columns of pandas, the labels too."""
+    """Return these pairs for two arrays of one shape: the elements and, for pandas columns, the labels; else None."""
     if got.shape != expected.shape:
         return None
     indices = [(got.index.tolist(), expected.index.tolist())] if hasattr(expected, "index") else []

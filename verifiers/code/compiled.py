@@ -1,6 +1,6 @@
-"""Programs of any language of the table: compiled once, in a job with limits of its own, then run for each input.
+"""Compiling a program of any language in the table once, in a job with its own limits, and running it for each input.
 
-The runs of one program share a job, a few at first and more as they go well: a run costs little more than its own time.
+Runs of one program share jobs: a few at first, more as they succeed, so that a run costs little more than its own time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from verifiers.verdict import JSON
 LARGEST_PROGRAM = 32 * MIB
 LARGEST_BATCH = 16 * MIB
 UNTIMED = 1e5
-"""Seconds that no job has."""
+"""Wall-clock limit, in seconds, that no job reaches."""
 FIRST_BATCH, BATCH_GROWTH = 2, 4
 COMPILE_LIMITS = Limits(
     cpu_seconds=30.0, wall_seconds=120.0, memory_bytes=1024 * MIB, file_bytes=64 * MIB, output_bytes=64 * MIB
@@ -27,41 +27,41 @@ COMPILE_LIMITS = Limits(
 PRELUDED = """
 __import__("builtins").exec(compile(open("program.py", "rb").read(), "program.py", "exec", dont_inherit=True))
 """
-"""Runs a program of Python after its prelude, as a file of its own: `from __future__` may stand at its top."""
-NO_COMPILER = "Make the image with reasoner sandbox build --language NAME, or name one that has it (image:)."
+"""Code that runs a Python program after its prelude, from its own file, so that it may begin with `from __future__`."""
+NO_COMPILER = "Build the image with reasoner sandbox build --language NAME, or name one that has it (image:)."
 MOST_LINES = 8
-"""Of a compiler's complaint, in a verdict's reason."""
+"""Most lines of a compiler's message in a verdict's reason."""
 COMPLAINT = re.compile(r"error|exception|panic|terminate called", re.IGNORECASE)
-"""What the line of standard error says that tells more than the last one."""
+"""Pattern of the line of standard error that is more informative than the last one."""
 SIGXFSZ, SIGXCPU = 25, 24
 Run = Callable[[Job], JobResult]
 
 
 class Built(NamedTuple):
-    """A program that is ready to run, or why there is none."""
+    """Program that is ready to run, or the reason why there is none."""
 
     files: Mapping[str, bytes]
     executable: frozenset[str]
     trouble: str = ""
     over: bool = False
-    """A limit ended the compiler."""
+    """True if a limit stopped the compiler."""
     missing: str = ""
-    """The command that is not there: nothing is said about the program."""
+    """Command that the sandbox lacks, which says nothing about the program; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A program as text."""
+    """Source of a program."""
 
     code: str
     given: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Files that the reference puts beside it: name to text."""
+    """Further files from the reference: name -> text."""
     name: str = ""
-    """Of its own file, where it is not the language's."""
+    """Name of its file, if it differs from the language's default."""
 
 
 def source_of(code: str, reference: Mapping[str, JSON], *, python: bool) -> Source:
-    """A program with what a usable reference puts before it and beside it."""
+    """Build the source of a program, with the prelude and the files of a usable reference."""
     prelude = str(reference.get("prelude") or "")
     given = reference.get("sources")
     beside = {str(name): str(text) for name, text in given.items()} if is_object(given) else {}
@@ -73,11 +73,11 @@ def source_of(code: str, reference: Mapping[str, JSON], *, python: bool) -> Sour
 
 
 class Toolchain:
-    """Compiles and runs programs of one language.
+    """Compiler and runner for programs of one language.
 
     Args:
-        language: a row of the table.
-        run: of the sandbox.
+        language: row of the table.
+        run: function that runs a job in the sandbox.
         limits: of each run.
     """
 
@@ -91,7 +91,7 @@ class Toolchain:
         )
 
     def build(self, source: Source) -> Built:
-        """Compile a program; what there is nothing to compile of is only laid out."""
+        """Compile a program. For a language without a compiler, return its files."""
         memory_mb = COMPILE_LIMITS.memory_bytes // MIB
         name = source.name or self._command((self._language.file,), source, memory_mb)[0]
         texts = {**source.given, name: source.code}
@@ -117,14 +117,14 @@ class Toolchain:
     def runs(
         self, source: Source, built: Built, inputs: Sequence[str], *, files: Mapping[str, str], stop: bool
     ) -> Iterator[JobResult]:
-        """What each run came to, in the order of the inputs.
+        """Yield the result of each run, in the order of the inputs.
 
         Args:
             source: of the program.
-            built: from it.
+            built: its compiled form.
             inputs: one for each run.
-            files: names of the files that it reads (input) and writes (output); standard ones where there are none.
-            stop: after a run that ends badly there need be no further one.
+            files: names of the files that it reads (`input`) and writes (`output`); missing: standard input and output.
+            stop: True: runs after one that fails may be left out.
         """
         memory_mb = self._limits.memory_bytes // MIB
         command = self._command(self._language.run, source, memory_mb)
@@ -133,7 +133,8 @@ class Toolchain:
             batch = _batch(inputs, at, size)
             results = self._batch(command, built, batch, files, stop=stop)
             if len(results) < len(batch) and (not results or results[-1].outcome is JobOutcome.OK or not stop):
-                # the next one was late, or took the others along: it runs again, alone, where the sandbox itself judges
+                # the next run was late, or ended the whole job: run it again alone, so that the sandbox enforces its
+                # limits
                 results.append(self._alone(command, built, batch[len(results)], files))
             yield from results
             at += len(results)
@@ -154,7 +155,7 @@ class Toolchain:
         stop: bool,
         alone: bool = False,
     ) -> list[JobResult]:
-        """The results of a batch, up to the first run that is not over in time; of one alone, the sandbox tells."""
+        """Run a batch in one job; return its results up to the first run that does not finish in time."""
         each, count = self._limits, len(inputs)
         wall = each.wall_seconds
         request: dict[str, JSON] = {
@@ -184,11 +185,11 @@ class Toolchain:
         found = _runs(result.result, count, each)
         ended = (JobOutcome.MEMORY_LIMIT, JobOutcome.CPU_LIMIT, *([JobOutcome.WALL_TIMEOUT] if alone else []))
         if len(found) < count and result.outcome in ended:
-            found.append(replace(result, stdout=b"", result=b""))  # the run under way took it over its limit
+            found.append(replace(result, stdout=b"", result=b""))  # the run in progress exceeded the job's limit
         return found
 
     def _alone(self, command: Sequence[str], built: Built, given: bytes, files: Mapping[str, str]) -> JobResult:
-        """One run as a job of its own."""
+        """Run the program once, in a job of its own."""
         if files:
             one = self._batch(command, built, [given], files, stop=True, alone=True)
             late = JobResult(outcome=JobOutcome.WALL_TIMEOUT, detail=f"more than {self._limits.wall_seconds:g} s")
@@ -216,7 +217,7 @@ def _job(script: str, request: Mapping[str, JSON], files: Mapping[str, bytes], l
 
 
 def _batch(inputs: Sequence[str], at: int, most: int) -> list[bytes]:
-    """The next inputs, at most so many, and no more than a job may bring; at least one."""
+    """Return the next inputs, encoded: at least one, at most `most`, and no more bytes than a job may contain."""
     found: list[bytes] = []
     size = 0
     for text in inputs[at : at + most]:
@@ -229,12 +230,12 @@ def _batch(inputs: Sequence[str], at: int, most: int) -> list[bytes]:
 
 
 def _built(result: JobResult, sources: Mapping[str, bytes]) -> Built:
-    """What the compiler made, from what its job sent."""
+    """Read the compiled files from the result of the compiler's job."""
     line, _, rest = result.result.partition(b"\n")
     answer = _object(line)
     if "missing" in answer:
         return Built({}, frozenset(), missing=str(answer["missing"]))
-    said = (result.stderr + result.stdout).decode("utf-8", "replace")
+    message = (result.stderr + result.stdout).decode("utf-8", "replace")
     if result.outcome is not JobOutcome.OK or "status" not in answer:
         over = result.outcome in (
             JobOutcome.CPU_LIMIT,
@@ -244,7 +245,7 @@ def _built(result: JobResult, sources: Mapping[str, bytes]) -> Built:
         )
         return Built({}, frozenset(), f"the compiler was stopped: {result.outcome} ({result.detail})", over)
     if answer["status"] != 0:
-        return Built({}, frozenset(), f"it does not compile: {_first_lines(said)}")
+        return Built({}, frozenset(), f"it does not compile: {_first_lines(message)}")
     files: dict[str, bytes] = dict(sources)
     executable: set[str] = set()
     while rest:
@@ -262,15 +263,15 @@ def _built(result: JobResult, sources: Mapping[str, bytes]) -> Built:
     return Built(made or files, frozenset(executable))
 
 
-def _first_lines(said: str) -> str:
-    """The start of a compiler's complaint, from its first error on."""
-    lines = [line.rstrip() for line in said.strip().split("\n") if line.strip()]
+def _first_lines(message: str) -> str:
+    """Return the start of a compiler's message, from its first error on."""
+    lines = [line.rstrip() for line in message.strip().split("\n") if line.strip()]
     first = next((at for at, line in enumerate(lines) if "error" in line.lower()), 0)
-    return "\n".join(lines[first : first + MOST_LINES])[:1000] or "the compiler says nothing"
+    return "\n".join(lines[first : first + MOST_LINES])[:1000] or "the compiler printed nothing"
 
 
 def _runs(data: bytes, count: int, limits: Limits) -> list[JobResult]:
-    """The runs of a batch that came to an end, in order, up to the first that did not."""
+    """Read the finished runs of a batch, in order, up to the first unfinished one."""
     found: list[JobResult] = []
     while data and len(found) < count:
         line, _, data = data.partition(b"\n")
@@ -299,8 +300,8 @@ def _run(status: int, cpu: float, output: bytes, stderr: str, limits: Limits) ->
     elif status:
         outcome, detail = JobOutcome.NONZERO_EXIT, f"exit status {status}"
     lines = [line for line in stderr.strip().split("\n") if COMPLAINT.search(line)]
-    said = (lines[0] if lines else stderr).encode("utf-8", "replace")
-    return JobResult(outcome=outcome, exit_code=status, stdout=output, stderr=said, cpu_seconds=cpu, detail=detail)
+    complaint = (lines[0] if lines else stderr).encode("utf-8", "replace")
+    return JobResult(outcome=outcome, exit_code=status, stdout=output, stderr=complaint, cpu_seconds=cpu, detail=detail)
 
 
 def _object(line: bytes) -> dict[str, JSON]:

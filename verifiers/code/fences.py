@@ -1,4 +1,4 @@
-"""The fenced blocks of a completion, as models write them: behind prose, quoted, in lists, closed behind the code."""
+"""Fenced blocks of a completion as models write them: after prose, quoted, in lists, closed on a line of code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from verifiers.answers.find import strip_thinking
 
 PYTHON = ("python", "py", "python3", "py3", "pypy", "pypy3", "cpython", "cpython3")
-"""Names under which a fence announces Python 3."""
+"""Fence labels of Python 3."""
 BOM = "\ufeff"
 OPENING = re.compile(r"^([^\n]*?)(?<![`~])(`{3,}+|~{3,}+)[ \t]*+([^\n`]*+)\n", re.MULTILINE)
 QUOTE = re.compile(r"[ \t]*(?:>[ \t]?)+")
@@ -29,19 +29,19 @@ FENCE_AT_END = re.compile(r"(?<=[^\s`])(`{3,}+)[ \t]*\r?$", re.MULTILINE)
 COMMENT = re.compile(r"[ \t]*(?://|\*|#)")
 THINKING = re.compile(r"[<\[◁]")
 LONGEST_LEXED = 200_000
-"""Characters of a block that are read as Python, to tell its fences from those in its strings."""
+"""Most characters of a block that are tokenized as Python, to tell its fences from those in its strings."""
 
 
 class Block(NamedTuple):
-    """A fenced block."""
+    """Fenced block."""
 
     language: str
-    """As its fence says, in lower case; empty where it says nothing."""
+    """Label of its fence, in lower case; empty if there is none."""
     content: str
 
 
 class Span(NamedTuple):
-    """Where a block lies in a text."""
+    """Block with its position in a text."""
 
     block: Block
     start: int
@@ -50,14 +50,14 @@ class Span(NamedTuple):
 
 
 def fenced_blocks(text: str, names: Collection[str] = PYTHON) -> list[Block]:
-    """Every fenced block in order, without the indentation or the quoting of its fence; a last one may be unclosed.
+    """Return every fenced block in order, without its fence's indentation or quoting. The last one may be unclosed.
 
-    A fence behind prose opens a block where it names a language and the line ends, or where it stands alone behind a
-    colon. A fence inside a string of Python closes nothing.
+    A fence after prose opens a block if it names a language and the line ends there, or if it is bare and follows a
+    colon. A fence inside a Python string closes nothing.
 
     Args:
-        text: a completion, without what is only thought.
-        names: of languages that a fence behind prose may announce.
+        text: a completion without its reasoning.
+        names: languages that a fence after prose may name.
 
     Example:
         >>> fenced_blocks("so:\\n```python\\nx = 1\\n```\\nprints\\n```\\n1\\n```")
@@ -67,11 +67,11 @@ def fenced_blocks(text: str, names: Collection[str] = PYTHON) -> list[Block]:
 
 
 def without_thinking(completion: str, names: Collection[str] = PYTHON) -> str:
-    """The completion outside its thinking; a thinking tag inside a string or comment of a program is no such tag.
+    """Remove the reasoning from a completion. A thinking tag inside a string or comment of a program is left alone.
 
     Example:
-        >>> without_thinking("<think>a</think>```python\\nx = '<think>'\\n```")
-        "```python\\nx = '<think>'\\n```"
+        >>> without_thinking("<think>a</think>\\n```python\\nx = '<think>'\\n```")
+        "\\n```python\\nx = '<think>'\\n```"
     """
     completion = completion.lstrip(BOM)
     if strip_thinking(completion) == completion:
@@ -87,7 +87,7 @@ def without_thinking(completion: str, names: Collection[str] = PYTHON) -> str:
 
 
 def language_name(info: str) -> str:
-    """The language that the text behind a fence names, in lower case, or nothing.
+    """Return the language named by the text after a fence, in lower case; empty if there is none.
 
     Example:
         >>> language_name("Python title=x"), language_name("{.cpp}"), language_name("c++17"), language_name("")
@@ -101,7 +101,7 @@ def language_name(info: str) -> str:
 
 
 def parses(code: str) -> bool:
-    """Whether a text is Python."""
+    """Return True if a text parses as Python."""
     try:
         ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -110,7 +110,7 @@ def parses(code: str) -> bool:
 
 
 def _tags_are_text(block: Block) -> bool:
-    """Whether what looks like a thinking tag in a block is part of its program."""
+    """Return True if a block contains thinking tags that are part of its program."""
     if strip_thinking(block.content) == block.content:
         return False
     if block.language in PYTHON or not block.language:
@@ -143,7 +143,7 @@ def _spans(text: str, names: Collection[str]) -> list[Span]:
 
 
 def _opens(prefix: str, fence: str, info: str, language: str, names: Collection[str]) -> bool:
-    """Whether a fence opens a block: at the start of a line (of a quote, of a list's item) it does."""
+    """Return True if a fence opens a block; it always does at the start of a line, also in a quote or a list item."""
     before = prefix.replace(BOM, "")
     for marker in (QUOTE, ITEM):
         if (found := marker.match(before)) is not None:
@@ -156,7 +156,7 @@ def _opens(prefix: str, fence: str, info: str, language: str, names: Collection[
 
 
 def _quoted(text: str, start: int, prefix: str) -> tuple[str, int] | None:
-    """(what the quote that begins at a line says, its end), or None where its next line is no part of it."""
+    """Return the content of the quote that begins at a line, and its end; None if the next line is not quoted."""
     levels = prefix.count(">")
     mark = re.compile(rf"[ \t]*(?:>[ \t]?){{1,{levels}}}")
     lines: list[str] = []
@@ -169,7 +169,7 @@ def _quoted(text: str, start: int, prefix: str) -> tuple[str, int] | None:
 
 
 def _content(content: str, prefix: str) -> str:
-    """A block's content without the indentation of its fence."""
+    """Remove the indentation of a block's fence from its content."""
     item = ITEM.fullmatch(prefix)
     indent = " " * len(prefix) if item else prefix
     if indent and not indent.strip():
@@ -178,7 +178,7 @@ def _content(content: str, prefix: str) -> str:
 
 
 def _closing(text: str, start: int, fence: str, language: str, names: Collection[str]) -> tuple[int, int]:
-    """(end of a block's content, end of its closing fence); both the text's end where there is none."""
+    """Return the end of a block's content and the end of its closing fence; without one, both are the text's end."""
     if language in PYTHON or not language:
         found = _python_closing(text, start, fence, names)
         if found is not None:
@@ -195,7 +195,7 @@ def _closing(text: str, start: int, fence: str, language: str, names: Collection
 
 
 def _python_closing(text: str, start: int, fence: str, names: Collection[str]) -> tuple[int, int] | None:
-    """The closing fence of Python, wherever it stands outside strings and comments; None where it cannot be told."""
+    """Find the closing fence of Python outside strings and comments; None if that cannot be decided."""
     mark = _first_fence(text, start, fence)
     if mark is None:
         return None
@@ -203,7 +203,7 @@ def _python_closing(text: str, start: int, fence: str, names: Collection[str]) -
     rest = text[mark.end() : text.find("\n", mark.end()) + 1 or len(text)]
     line_start = stop == start or text[stop - 1] == "\n"
     if line_start and rest.strip() and language_name(rest) in names and len(rest.split()) == 1:
-        return stop, stop  # the next block opens where this one was left
+        return stop, stop  # an unclosed block: the next one opens here
     lines = FENCE_LINE.finditer(text, start, mark.start())
     first = next((line for line in lines if _closes(line[1], fence)), None)
     if first is not None and not parses(text[start:stop].removeprefix(BOM)):
@@ -212,7 +212,7 @@ def _python_closing(text: str, start: int, fence: str, names: Collection[str]) -
 
 
 def _first_fence(text: str, start: int, fence: str) -> re.Match[str] | None:
-    """The first fence outside strings and comments that is as long as the opening one."""
+    """Find the first fence outside strings and comments that is at least as long as the opening one."""
     position, limit = start, min(len(text), start + LONGEST_LEXED)
     while (token := TOKEN.search(text, position, limit)) is not None:
         position = token.end()
@@ -233,6 +233,6 @@ def _closes(mark: str, fence: str) -> bool:
 
 
 def _without_indent(text: str, start: int, stop: int) -> int:
-    """The start of the line where only blanks and quotes stand before a fence, else the fence's own place."""
+    """Return the start of the fence's line if only blanks and quote marks precede it, else the fence's position."""
     line = max(start, text.rfind("\n", 0, stop) + 1)
     return stop if text[line:stop].strip(" \t>") else line

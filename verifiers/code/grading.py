@@ -1,4 +1,4 @@
-"""From a program and its tests to results, through the sandbox. The program's process never holds an expected value."""
+"""Running a program against its tests in the sandbox. The program's process never contains an expected value."""
 
 from __future__ import annotations
 
@@ -38,56 +38,57 @@ if TYPE_CHECKING:
     from sandbox.api import Sandbox
 
 STDIO_BUDGET = 10.0
-"""CPU time of all of a program's cases together, as a multiple of the limit of one."""
+"""CPU time of all of a program's cases together, as a multiple of the limit of one case."""
 TOTAL_SECONDS = 240.0
-"""The same where the reference has a limit for each case or call: the sum of these limits, and at most this."""
+"""Most CPU seconds of all cases or calls together, if the reference sets a limit for each: the sum of these limits, and
+at most this."""
 START_SECONDS = 0.5
-"""CPU time for the start of Python and the prelude, beside what a reference gives a case, a call or its tests."""
+"""CPU seconds for the start of Python and the prelude, in addition to a reference's own limit."""
 HELD_INPUT = """{code}
 args__, kwargs__ = given__()
 args__ = [(lambda *a, held=v: held(*a)) if type(v).__name__ == "StandIn" else v for v in args__]
 assert {name}(*args__, **kwargs__) == ({output})
 """
 MOST_LEFT_OUT = 8
-"""Inputs of one problem that its oracle may fail to answer."""
+"""Most inputs of one problem that its oracle may fail to answer."""
 KEPT, KEPT_CHARACTERS = 2_000, 30_000_000
-"""References, plans and results that one process remembers, and the characters of what they stand under."""
+"""Most references, plans or results in one process's cache, and most characters of their keys."""
 Value = TypeVar("Value")
 
 
 class Program(NamedTuple):
-    """A tested program: what its process runs, in this order."""
+    """Tested program: the parts that its process runs, in this order."""
 
     prelude: str
-    """What the prompt gave it, where it does not carry on from there itself."""
+    """Code from the prompt; empty if the program itself continues that code."""
     code: str
 
 
 class OracleCase(NamedTuple):
-    """An input, and what the oracle returned for it."""
+    """Input with the oracle's result."""
 
     given: JSON
     returned: JSON
     after: JSON = None
-    """Its arguments after the call, where it changed them."""
+    """Arguments after the call, if the oracle changed them."""
 
 
 class Plan(TypedDict, total=False):
-    """Tests as cases; as they stand, in a process of their own, if `live` is there."""
+    """Tests as cases of input and output; if `live` is set, unchanged tests for a process of their own."""
 
     cases: list[Case]
     setup: str
     classes: list[str]
-    """Names of the classes of the tests."""
+    """Names of the classes that the tests define."""
     live: str
-    """Why the tests cannot be cases."""
+    """Reason why the tests cannot become cases."""
     late_setup: bool
     fault: str
-    """What the tests raise by themselves."""
+    """Exception that the tests raise without the program's fault."""
 
 
 class Memory(Generic[Value]):
-    """The last so many values, by a key of texts that is as long as they are large; used from several threads."""
+    """Thread-safe cache of the last used values. Keys are texts, whose length bounds the cache's size."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, ...], Value] = OrderedDict()
@@ -95,14 +96,14 @@ class Memory(Generic[Value]):
         self._lock = threading.Lock()
 
     def peek(self, *key: str) -> Value | None:
-        """The value under a key, if there is one."""
+        """Return the value of a key, or None."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def put(self, *key: str, value: Value) -> None:
-        """Keep a value; those that were not asked for the longest go."""
+        """Store a value; the least recently used ones are dropped."""
         with self._lock:
             self._characters += 0 if key in self._kept else sum(map(len, key))
             self._kept[key] = value
@@ -111,7 +112,7 @@ class Memory(Generic[Value]):
                 self._characters -= sum(map(len, gone))
 
     def get(self, *key: str, make: Callable[[], Value]) -> Value:
-        """The value under a key, made where it is not there."""
+        """Return the value of a key, created with `make` if it is missing."""
         found = self.peek(*key)
         if found is None:
             found = make()
@@ -120,15 +121,15 @@ class Memory(Generic[Value]):
 
 
 class Grader:
-    """Runs programs against tests in one sandbox.
+    """Runner of programs and tests in one sandbox.
 
     Args:
         sandbox: where programs run.
         limits: of a program.
-        stop_early: whether the first case that fails ends a run of cases.
-        shared: whether tests run in the program's own process.
-        language: of the programs, where it is not Python.
-        testing: gives the sandbox of test files, which has pytest; opened when the first of them comes.
+        stop_early: True: the first failing case ends a run.
+        shared: True: tests run in the program's own process.
+        language: of the programs; None: Python.
+        testing: returns the sandbox for test files, which has pytest; called for the first of them.
     """
 
     def __init__(
@@ -148,14 +149,14 @@ class Grader:
         self._shared = shared
         self._testing = testing or (lambda: sandbox)
         self._each = False
-        """The limit is of each case or call."""
+        """True if the limit applies to each case or call."""
         self._plans: Memory[Plan] = Memory()
         self._oracles: Memory[list[OracleCase]] = Memory()
         self._vacuous: Memory[str] = Memory()
         self._checkers: Memory[Checker] = Memory()
 
     def within(self, seconds: float | None) -> Grader:
-        """Return a grader that gives each run so much CPU time (None: as this one), with the same memory of plans."""
+        """Return a grader with this CPU limit for each run (None: this grader itself); both share the caches."""
         if seconds is None:
             return self
         other = copy(self)
@@ -165,12 +166,12 @@ class Grader:
         return other
 
     def _total_seconds(self, runs: int) -> float:
-        """CPU time of so many cases or calls together."""
+        """Return the limit of CPU seconds for `runs` cases or calls together."""
         limit = self._limits.cpu_seconds
         return min(runs * limit, TOTAL_SECONDS) if self._each else STDIO_BUDGET * limit
 
     def stdio(self, code: str, reference: Mapping[str, JSON], *, rule: OutputRule) -> Results:
-        """Run the program once for each case."""
+        """Run the program once for each case, and compare what it prints with the expected output."""
         passed, reason, over, spent = 0, "", False, 0.0
         cases = objects(reference, "cases")
         checker = self._checker(reference)
@@ -205,20 +206,20 @@ class Grader:
         return Results(passed, len(cases), reason, over, "stdio")
 
     def _python_runs(self, files: Mapping[str, bytes], inputs: Sequence[str]) -> Iterator[JobResult]:
-        """Run a program of Python once for each input, each time in a job of its own."""
+        """Run a Python program once for each input, each time in its own job."""
         for text in inputs:
             stdin = text.encode("utf-8", "replace")
             yield self._run(Job(argv=("python", "main.py"), files=files, stdin=stdin, limits=self._limits))
 
     def _checker(self, reference: Mapping[str, JSON]) -> Checker | None:
-        """The reference's checker, compiled once."""
+        """Return the reference's checker, compiled once; None if there is none."""
         if not reference.get("checker"):
             return None
         key = json.dumps(reference["checker"]) + json.dumps(reference["cases"])
         return self._checkers.get(key, make=lambda: Checker(reference["checker"], self._run))
 
     def calls(self, program: Program, reference: Mapping[str, JSON], *, rule: ValueRule) -> Results:
-        """Call a function with each call's arguments and compare with what is expected."""
+        """Call a function with the arguments of each call, and compare the values with the expected ones."""
         calls = objects(reference, "calls")
         name = reference["entry_point"]
         asked: list[JSON] = [{"name": name, "args": c.get("args", []), "kwargs": c.get("kwargs", {})} for c in calls]
@@ -230,7 +231,7 @@ class Grader:
         return _counted(good, replies, trouble, over)
 
     def oracle(self, program: Program, key: str, reference: Mapping[str, JSON], *, rule: ValueRule) -> Results:
-        """Call a function with each input and compare with what the oracle, in a world of its own, returns."""
+        """Call a function with each input, and compare with what the oracle returns in a process of its own."""
         cases = self._oracles.get(key, make=lambda: self._oracle_cases(reference))
         asked: list[JSON] = [_call(reference, case.given) for case in cases]
         wanted: list[JSON] = [[case.returned, case.after] for case in cases]
@@ -249,9 +250,10 @@ class Grader:
     def _each_reply(
         self, program: Program, calls: Sequence[JSON], expected: Sequence[JSON], *, own: bool = False
     ) -> tuple[Sequence[Frame | None], str, bool]:
-        """As `_replies`; where each call has a limit of its own, one that ran into it is asked again, first.
+        """Get the replies to all calls, restarting the program after a timeout if each call has its own limit.
 
-        So no call takes more than the limit, however many there are; the program is loaded anew with each start.
+        A call that ran into the limit is made again, as the first call of a new process, so that it gets its full
+        limit. The program is loaded again at each start.
         """
         if not self._each:
             return self._replies(program, calls, expected=expected, own=own)
@@ -263,10 +265,10 @@ class Grader:
             found.add(replies)
             if found.reached == len(calls) or not over or found.reached == at:
                 return found, trouble, over and found.reached < len(calls)
-        return found, f"its first {found.reached} calls took all of the time that {len(calls)} have", True
+        return found, f"its first {found.reached} calls used up the time limit of all {len(calls)}", True
 
     def asserts(self, program: Program, key: str, reference: Mapping[str, JSON]) -> Results:
-        """Hold the program against assertions, as inputs and outputs where they can be, or from a process apart."""
+        """Test the program by assertions, as cases of input and output if possible, else from a separate process."""
         plan = self._plans.get(key, make=lambda: self._plan(reference))
         if "live" in plan:
             results = self._live(program, reference, plan)
@@ -290,15 +292,15 @@ class Grader:
         return replace(results, passed=held, total=len(tests))
 
     def value(self, code: str, call: JSON) -> Frame:
-        """What one call of a program comes to: a frame with a value, or with what was raised, or empty."""
+        """Make one call of a program; return a frame with its value, or with what it raised, or with a message."""
         replies, trouble, _ = self._replies(Program("", code), [call])
         return replies[0] or {"message": trouble}
 
     def input(self, code: str, name: str, call: str, output: str) -> Results:
-        """Whether a given function returns a given output for a call whose arguments only running them tells.
+        """Test whether a given function returns a given output for a call whose arguments are not literals.
 
-        The arguments are evaluated in one process, the function runs in another. A function among them stays where it
-        is and is called from there.
+        The arguments are evaluated in one process and the function runs in another. A function among the arguments
+        stays in its process and is called from the other one.
         """
         tree = ast.parse(call, mode="eval").body
         assert isinstance(tree, ast.Call), call
@@ -306,14 +308,14 @@ class Grader:
         program = Program("", f"{code}\n\ndef given__():\n    return {ast.unparse(tree)}\n")
         test = HELD_INPUT.format(code=code, name=name, output=output)
         reference: Frame = {"tests": [test], "entry_point": "given__"}
-        return self._live(program, reference, {"live": "an input that is no literal", "classes": []})
+        return self._live(program, reference, {"live": "an input that is not a literal", "classes": []})
 
     def _oracle_cases(self, reference: Mapping[str, JSON]) -> list[OracleCase]:
-        """Return what the oracle returns for each input; an input that takes it over its own limits is left out."""
+        """Run the oracle on each input; leave out inputs for which it exceeds its own limits."""
         oracle = Program(str(reference.get("prelude") or ""), str(reference["oracle"]))
         inputs = listed(reference, "inputs")
         found: list[OracleCase] = []
-        at = left_out = 0
+        at = skipped = 0
         while at < len(inputs):
             asked: list[JSON] = [_call(reference, given) for given in inputs[at:]]
             replies, trouble, over = self._replies(oracle, asked, limits=TRUSTED_LIMITS, own=True)
@@ -322,18 +324,20 @@ class Grader:
                 assert reply is not None
                 if "value" in reply:
                     if why := comparable(reply["value"]):
-                        raise BadReference(f"the oracle returns what cannot be compared, for {given!r:.80}: {why}.")
+                        raise BadReference(
+                            f"the oracle returns a value that cannot be compared, for {given!r:.80}: {why}."
+                        )
                     found.append(OracleCase(given, reply["value"], reply.get("after")))
                 elif reply.get("raised") == "CannotCross":
-                    left_out += 1
+                    skipped += 1
                 else:
                     raise BadReference(f"the oracle raises for {given!r:.80}: {reply.get('message')}"[:500])
             if answered < len(replies) and not over:
                 raise BadReference(f"the oracle stops at input {at + answered + 1}: {trouble}"[:500])
-            left_out += answered < len(replies)
+            skipped += answered < len(replies)
             at += answered + 1
-            if left_out > MOST_LEFT_OUT:
-                raise BadReference(f"{left_out} inputs take the oracle over its limits: {trouble}"[:500])
+            if skipped > MOST_LEFT_OUT:
+                raise BadReference(f"the oracle exceeds its limits for {skipped} inputs: {trouble}"[:500])
         if all(case.returned is None and case.after is None for case in found) and found:
             raise BadReference("the oracle returns None for every input, and changes none of its arguments.")
         if not found:
@@ -341,14 +345,14 @@ class Grader:
         return found
 
     def _plan(self, reference: Mapping[str, JSON]) -> Plan:
-        """Return the tests as cases, worked out in a sandboxed process of their own."""
+        """Convert the tests to cases in a sandboxed process of their own."""
         given = {**reference, "prelude": whole_prelude(reference)}
-        told = self._run(job_of("planner", given, PLANNER_MODULES, TRUSTED_LIMITS)).result
-        plan = cast("Plan", first_frame(told) or {"fault": "they ran into a limit"})
+        output = self._run(job_of("planner", given, PLANNER_MODULES, TRUSTED_LIMITS)).result
+        plan = cast("Plan", first_frame(output) or {"fault": "they ran into a limit"})
         if "fault" in plan:
             raise BadReference(f"the tests do not run by themselves: {plan['fault']}")
         if not plan.get("live") and not plan.get("cases"):
-            raise BadReference("the tests hold no comparison that the program could fail.")
+            raise BadReference("the tests contain no comparison that the program could fail.")
         return plan
 
     def _replies(
@@ -361,7 +365,7 @@ class Grader:
         expected: Sequence[JSON] = (),
         own: bool = False,
     ) -> tuple[Replies, str, bool]:
-        """What each call gave (None where it was not reached), what went wrong, and whether it was a limit."""
+        """Make calls in one process; return the replies, what went wrong, and True if a limit was exceeded."""
         request: Frame = {**_request(program, plan), "calls": [*calls], "own": own}
         result = self._run(job_of("program", request, PROGRAM_MODULES, limits or self._limits))
         replies = Replies(result.result, len(calls), expected)
@@ -379,13 +383,13 @@ class Grader:
         strict: bool = False,
         useless: str = "",
     ) -> Results:
-        """The tests as they stand, in a process and namespaces apart from the program's."""
+        """Run the tests unchanged, in a process and namespaces apart from the program's."""
         request = _request(program, plan) | ({"useless": useless} if useless else {})
         run = self._runner(reference)
         return run_live(run, self._limits, request, reference, plan, shared=self._shared, strict=strict)
 
     def _useless(self, reference: Mapping[str, JSON], plan: Plan) -> str:
-        """Which of the programs that do nothing useful passes all of the tests: see `vacuous`."""
+        """Return the name of a useless program that passes all of the tests, or an empty text; see `vacuous`."""
 
         def run(name: str, strict: bool) -> Results:
             return self._live(Program(whole_prelude(reference), ""), reference, plan, strict=strict, useless=name)
@@ -393,7 +397,7 @@ class Grader:
         return vacuous(run, classes=bool(plan.get("classes")), shared=self._shared)
 
     def _runner(self, reference: Mapping[str, JSON]) -> Callable[[Job], JobResult]:
-        """What runs the jobs of tests: a test file's where pytest is."""
+        """Return the function that runs the tests' jobs; a test file runs in the sandbox that has pytest."""
         sandbox = self._testing() if "file" in reference else self._sandbox
         return lambda job: self._run(job, sandbox)
 
@@ -405,7 +409,7 @@ class Grader:
 
 
 def _main(code: str, prelude: str) -> dict[str, bytes]:
-    """Return the files of a program that reads and prints: main.py is run."""
+    """Return the files of a program that reads and prints; main.py is run."""
     program = code.encode("utf-8", "backslashreplace")
     if not prelude:
         return {"main.py": program}
@@ -415,7 +419,7 @@ def _main(code: str, prelude: str) -> dict[str, bytes]:
 def _right_output(
     number: int, case: Mapping[str, JSON], printed: bytes, *, rule: OutputRule, checker: Checker | None
 ) -> bool:
-    """Whether a checker, or the expected output under a rule, accepts what a program printed for a case."""
+    """Return True if what a program printed for a case is accepted by the checker or, without one, by the rule."""
     if checker is not None:
         return checker.accepts(number, case, printed.decode("utf-8", "replace"))
     expected = str(case["output"])
@@ -427,7 +431,7 @@ def _call(reference: Mapping[str, JSON], given: JSON) -> JSON:
 
 
 def _request(program: Program, plan: Plan | None) -> Frame:
-    """Return what the process of a tested program is given beside the calls."""
+    """Return the request for the process of a tested program, without the calls."""
     plan = plan or Plan()
     late = plan.get("late_setup") is True and "live" not in plan
     return {

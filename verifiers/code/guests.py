@@ -1,4 +1,4 @@
-"""Jobs of the modules that run inside the sandbox, and what comes back from them."""
+"""Jobs for the modules that run inside the sandbox, and their results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TESTER_MODULES = (
     "tester",
 )  # fmt: skip
 GUEST_MODULES = {name: name for name in (*TESTER_MODULES, "builder", "runner")} | {"pytest": "pytest_subset"}
-"""Modules inside the sandbox, each after those that it imports: name there, and file here."""
+"""Modules inside the sandbox, each after those that it imports: name in the sandbox -> name of the file here."""
 OVER_LIMIT = (
     JobOutcome.CPU_LIMIT,
     JobOutcome.WALL_TIMEOUT,
@@ -37,35 +37,35 @@ OVER_LIMIT = (
 
 
 class SandboxFault(RuntimeError):
-    """The sandbox failed, not the program."""
+    """The sandbox failed; the program is not at fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """How a program did."""
+    """Results of a program's tests."""
 
     passed: int
     total: int
     reason: str = ""
-    """The first thing that went wrong."""
+    """First thing that went wrong."""
     over_limit: bool = False
-    """A limit ended it, so that what was not reached counts as failed."""
+    """True if a limit stopped it, so that tests not reached count as failed."""
     mode: str = "calls"
     """calls (data in, data out), expressions (the same, but the program's process evaluates the arguments), stdio,
-    tester (the tests ran in a process apart from the program's), or shared (in the program's own)."""
+    tester (tests in a separate process), or shared (tests in the program's process)."""
     unreached: int = 0
-    """Tests that ended before anything was compared."""
+    """Number of tests that ended before they compared anything."""
 
 
 @cache
 def guest_modules() -> dict[str, str]:
-    """Name and source of the modules that run inside, each after those that it imports."""
+    """Return name -> source of the modules that run inside the sandbox, each after those that it imports."""
     folder = resources.files("verifiers.code.guest")
     return {name: (folder / f"{file}.py").read_text() for name, file in GUEST_MODULES.items()}
 
 
 def job_of(script: str, request: Mapping[str, JSON], modules: tuple[str, ...], limits: Limits) -> Job:
-    """A job of a guest module, which reads the request from `request.json`."""
+    """Build the job of a guest module, which reads its request from `request.json`."""
     data = json.dumps(request).encode("ascii")
     modules += ("pytest",) if script != "program" and "file" not in request and b"pytest" in data else ()
     start = f"import {script}\n{script}.main()\n".encode()
@@ -79,5 +79,5 @@ def job_of(script: str, request: Mapping[str, JSON], modules: tuple[str, ...], l
 
 
 def how_it_ended(result: JobResult) -> str:
-    """The outcome of a job with its last words."""
+    """Return a job's outcome with the last line of its standard error."""
     return ": ".join(part for part in (f"{result.outcome} ({result.detail})", last_line(result.stderr)) if part)

@@ -1,4 +1,4 @@
-"""Names that a data set's grader lends every program, so that it need not import them itself."""
+"""Imports that a dataset's grader adds to every program, so that the program need not contain them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _STARS = (
     "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics", "itertools",
     "functools", "operator", "io", "sys", "json",
 )  # fmt: skip
-"""LiveCodeBench, lcb_runner/evaluation/testing_util.py, 28fef95: everything of these, then of builtins and typing."""
+"""Star imports of LiveCodeBench, lcb_runner/evaluation/testing_util.py, 28fef95, followed by builtins and typing."""
 _NAMES: Mapping[str, str] = {
     "itertools": "accumulate, product, permutations, combinations",
     "collections": "Counter, OrderedDict, deque, defaultdict, ChainMap",
@@ -17,7 +17,7 @@ _NAMES: Mapping[str, str] = {
     "typing": "List, Tuple",
     "heapq": "*",
 }
-"""hendrycks/apps, eval/testing_util.py, 362aedc; TACO has the same."""
+"""Imports of hendrycks/apps, eval/testing_util.py, 362aedc; TACO has the same."""
 
 
 def _everything(recursion: int) -> str:
@@ -39,4 +39,4 @@ IMPORTS: Mapping[str, str] = {
     "eurus": _everything(600_000),
     "apps": _some(),
 }
-"""What `imports` of a reference, or of the verifier, may be: source that runs before the program, and its prelude."""
+"""Values of `imports`, in a reference or the verifier's options -> source that runs before the program and prelude."""

@@ -1,4 +1,4 @@
-"""The languages that programs may be written in: one table, whose rows a config can change and add to."""
+"""Table of the languages that programs may be written in; a config can change its rows and add new ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JAVA = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """A row of the table: how a program of this language is found, compiled and run.
+    """Row of the table: how a program in this language is found, compiled and run.
 
     Example:
         >>> LANGUAGES["cpp"].command(LANGUAGES["cpp"].run, source="int main() {}", memory_mb=512)
@@ -31,32 +31,39 @@ class Language:
     """
 
     fences: tuple[str, ...]
-    """Names under which a fence announces it, in lower case, without a version's number (`c++17` is `c++`)."""
+    """Labels of its fences, in lower case, without a version number (`c++17` is `c++`)."""
     file: str
     """Name of the program's file."""
     run: tuple[str, ...]
-    """Command that runs it, in the folder of its files, for each case."""
+    """Command that runs the program for one case, in the folder of its files."""
     compile: tuple[str, ...] = ()
-    """Command that compiles it, once; empty: there is nothing to compile. `{sources}` stands for the program's file and
-    the files that the reference gives beside it, if their names end alike; `{heap_mb}` for three quarters of the memory
-    limit; `{NAME}` for what the pattern NAME finds."""
+    """Command that compiles the program, once; empty: no compilation. `{sources}` is the program's file and the
+    reference's files with the same suffix; `{heap_mb}` is three quarters of the memory limit; `{NAME}` is what the
+    pattern NAME finds."""
     system: tuple[str, ...] = ()
-    """Debian packages that bring what these commands need."""
+    """Debian packages that these commands need."""
     whole: str = ""
-    """Pattern of a whole program: a block without it is passed over for one with it."""
+    """Pattern of a complete program: blocks that match are preferred to blocks that do not."""
     patterns: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Name of a placeholder to a pattern whose first group is its value; `Main` where the program has none."""
+    """Placeholder -> pattern whose first group is its value; `Main` if the program does not match."""
     compile_seconds: float = 30.0
-    """CPU time for compiling."""
+    """CPU seconds for compiling."""
     stack_mb: int = 64
-    """Stack of a program's main thread, at most its memory."""
+    """Stack of a program's main thread in MiB, limited by its memory."""
     address_mb: int = 1024
-    """Address space beyond twice its memory: a virtual machine reserves much that it never uses."""
+    """Address space beyond twice its memory, in MiB: virtual machines reserve much more than they use."""
 
     def command(
         self, parts: tuple[str, ...], *, source: str, memory_mb: int, sources: tuple[str, ...] = ()
     ) -> tuple[str, ...]:
-        """A command with its placeholders filled in."""
+        """Return a command with its placeholders filled in.
+
+        Args:
+            parts: command of this row.
+            source: of the program, searched by `patterns`.
+            memory_mb: memory limit in MiB.
+            sources: files to compile.
+        """
         known = {"heap_mb": str(memory_mb * 3 // 4)}
 
         def filled(match: re.Match[str]) -> str:
@@ -146,19 +153,19 @@ LANGUAGES: Mapping[str, Language] = {
         system=("bash", "coreutils", "grep", "sed", "mawk"),
     ),
 }
-"""Name to row."""
+"""Name -> row."""
 
 
 def language_named(name: str, rows: Mapping[str, JSON] | None = None) -> Language:
-    """A language of the table, as a config's rows change and extend it.
+    """Return a language of the table, with a config's changes and additions.
 
     Args:
         name: of a row.
-        rows: name to the fields that are other than in the table's row of that name; a new row needs `file` and `run`,
-            and is announced by its own name where it has no `fences`.
+        rows: name -> changed fields of the row with that name. A new row needs `file` and `run`; without `fences` its
+            name is its label.
 
     Raises:
-        BadOption: no such row, an unknown field, or a field of another kind.
+        BadOption: there is no such row, or a field is unknown or has a wrong type.
     """
     given = rows or {}
     table = {**LANGUAGES, **{key: _row(key, row) for key, row in given.items()}}
@@ -198,7 +205,7 @@ def _row(name: str, row: JSON) -> Language:
         try:
             re.compile(str(pattern))
         except re.error as error:
-            raise BadOption(f"languages: {name}: {key} is no regular expression: {error}.") from None
+            raise BadOption(f"languages: {name}: {key} is not a regular expression: {error}.") from None
     if name in LANGUAGES:
         return replace(LANGUAGES[name], **changed)  # type: ignore[arg-type]
     missing = [key for key in ("file", "run") if not changed.get(key)]

@@ -1,4 +1,4 @@
-"""Tests as they stand, in a process and namespaces apart from the tested program's: from their jobs to results."""
+"""Running tests unchanged, in a process and namespaces apart from the tested program's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from verifiers.verdict import JSON
 
 AGREE = "agree"
 USELESS = ("return None", "raise", "return the argument", AGREE)
-"""Programs that do nothing useful: `verifiers.code.guest.useless.PROGRAMS`."""
+"""Names of programs that do nothing useful: `verifiers.code.guest.useless.PROGRAMS`."""
 
 
 def run_live(
@@ -40,13 +40,13 @@ def run_live(
     """Run tests against a program.
 
     Args:
-        run: of a sandbox; raises where that failed.
+        run: function that runs a job in a sandbox, and raises if the sandbox fails.
         limits: of the program.
-        request: what the program's process is given.
+        request: request for the program's process.
         reference: the tests.
-        plan: why they cannot be cases, and what they need.
-        strict: whether no object of the program's is asked for what the tests' own classes define.
-        shared: whether the tests are run in the program's own process, as mocks need it.
+        plan: why the tests cannot become cases, and what they need.
+        strict: True: the program's objects do not answer for what the tests' own classes define.
+        shared: True: the tests run in the program's own process, as mocks need it.
     Raises:
         BadReference: the tests fail by themselves, or compare nothing.
         SandboxFault: the program's sandbox failed.
@@ -90,13 +90,13 @@ def _run_shared(run: Callable[[Job], JobResult], limits: Limits, request: Frame,
 
 
 def listed_names(plan: Mapping[str, object]) -> list[object]:
-    """The classes of a plan."""
+    """Return the names of a plan's classes."""
     found = plan.get("classes")
     return [*found] if isinstance(found, list) else []  # pyright: ignore[reportUnknownVariableType]
 
 
 def _summed(rows: list[Frame], over: bool, mode: str) -> Results:
-    """The results of tests of which each says whether it held, compared nothing ("bare"), or is at fault itself."""
+    """Sum up the rows of tests; each says if it passed, compared nothing ("bare"), or is itself at fault ("fault")."""
     faults = [str(row["fault"]) for row in rows if "fault" in row]
     if faults:
         raise BadReference(f"the tests fail by themselves: {faults[0]}")
@@ -109,22 +109,22 @@ def _summed(rows: list[Frame], over: bool, mode: str) -> Results:
     return Results(len(counted) - len(failed), len(counted), reason, over and bool(failed), mode, unreached)
 
 
-NOTHING_COMPARED = "the tests hold no comparison that the program could fail."
+NOTHING_COMPARED = "the tests contain no comparison that the program could fail."
 
 
 STRICT = "strict"
 
 
 def vacuous(run_useless: Callable[[str, bool], Results], *, classes: bool, shared: bool) -> str:
-    """Which program that does nothing useful passes all of the tests; empty for none.
+    """Find a useless program that passes all of the tests; return its name, STRICT, or an empty text.
 
-    A program whose objects agree to everything may pass because they stand in for instances of the tests' own classes.
-    Where it does not once these are asked for, the answer is STRICT, and so are programs to be tested.
+    A program whose objects compare equal to everything may pass because they stand in for instances of the tests' own
+    classes. If no useless program passes in strict mode, the result is STRICT: programs are then tested strictly too.
 
     Args:
-        run_useless: results of a useless program, by its name, and whether strictly.
-        classes: whether the tests have classes of their own.
-        shared: whether they run in the program's process, where its objects agree to what they like.
+        run_useless: returns the results of a useless program, from its name and the strict flag.
+        classes: True if the tests have classes of their own.
+        shared: True if the tests run in the program's process, where its objects may compare equal to anything.
     """
     passing = _passing(run_useless, strict=False, shared=shared)
     if passing != AGREE or not classes:
@@ -137,7 +137,7 @@ def _passing(run_useless: Callable[[str, bool], Results], *, strict: bool, share
         try:
             results = run_useless(name, strict)
         except BadReference:
-            continue  # it brings the tests to fail by themselves: they ask something of a program
+            continue  # it makes the tests themselves fail, so they do require something of a program
         free = results.passed + (results.unreached if name != AGREE else 0)
         if free == results.total:
             return name
@@ -145,12 +145,12 @@ def _passing(run_useless: Callable[[str, bool], Results], *, strict: bool, share
 
 
 def refuse_vacuous(passing: str) -> None:
-    """See that tests are worth a reward.
+    """Reject tests that a useless program passes.
 
     Args:
-        passing: which useless program passes them; empty for none.
+        passing: name of the useless program that passes; empty for none.
     Raises:
-        BadReference: one does.
+        BadReference: a useless program passes.
     """
     if passing and passing != STRICT:
         raise BadReference(f"the tests are passed by a program that does nothing useful ({passing}).")

@@ -1,7 +1,7 @@
-"""Whether printed output is the expected one: one table of rules, for every kind of reference that prints.
+"""Comparison of printed output with the expected one: one table of rules for every kind of reference that prints.
 
-A rule is a comparison by name (`COMPARISONS`) and what it overlooks: a tolerance, the case of letters, the order of
-lines. Output is the program's, up to megabytes long: it is walked through, and nothing is kept for each word of it.
+A rule is a named comparison (`COMPARISONS`) and the differences that it ignores: a tolerance, the case of letters, the
+order of lines. A program's output may have megabytes: it is scanned without storing an object per word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LONGEST_NUMBER = 400
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a number may lie from the expected one.
+    """Allowed distance of a number from the expected one.
 
     Example:
         >>> Tolerance(absolute=0.01).near(3.14, 3.1415), Tolerance(absolute=0.01).near(3.0, 3.1415)
@@ -35,17 +35,17 @@ class Tolerance:
 
     absolute: float = 0.0
     relative: float = 0.0
-    """Of the expected value; added to `absolute`, as numpy.allclose has it."""
+    """Fraction of the expected value, added to `absolute`, as in numpy.allclose."""
     integers: bool = False
-    """An expected integer accepts what is near, too; else only one written with a point or an exponent does."""
+    """True: also applies to expected integers; False: only to numbers written with a point or an exponent."""
     larger: bool = False
-    """The larger of the two counts and not their sum, and the larger of both numbers: `math.isclose`."""
+    """True: as `math.isclose`: the larger of both terms instead of the sum, relative to the larger of both numbers."""
 
     def __bool__(self) -> bool:
         return self.absolute > 0 or self.relative > 0
 
     def near(self, got: float, expected: float) -> bool:
-        """Whether a number is near enough; infinite ones only where they are equal, nan never."""
+        """Return True if a number is near enough. Infinite numbers only match themselves, nan nothing."""
         if self.larger:
             return math.isclose(got, expected, rel_tol=min(self.relative, 1.0), abs_tol=self.absolute)
         if got == expected:
@@ -60,11 +60,11 @@ EXACT = Tolerance()
 
 
 def read_tolerance(value: JSON) -> Tolerance:
-    """A tolerance from a reference or an option.
+    """Read a tolerance from a reference or an option.
 
     Args:
-        value: a number (absolute or relative, whichever is wider, as `math.isclose` has it), or an object of absolute,
-            relative and integers (added up, as `numpy.allclose` does it).
+        value: a number (absolute or relative, whichever is wider, as in `math.isclose`), or an object of absolute,
+            relative and integers (added up, as in `numpy.allclose`).
 
     Raises:
         BadReference: it is neither.
@@ -90,22 +90,22 @@ def _amount(value: JSON) -> float:
 
 @dataclass(frozen=True, slots=True)
 class OutputRule:
-    """How printed output is compared."""
+    """Rule for comparing printed output."""
 
     compare: str = "lines"
     """A name of COMPARISONS."""
     tolerance: Tolerance = EXACT
     any_case: bool | tuple[str, ...] = False
-    """Upper and lower case are the same: everywhere, or in these words."""
+    """True: ignore the case of letters; words: ignore it in these words."""
     any_order: bool = False
-    """Lines may stand in any order."""
+    """True: ignore the order of lines."""
 
 
 def read_output_rule(fields: Mapping[str, JSON], default: OutputRule) -> OutputRule:
-    """The rule of a reference: its own compare, tolerance, any_case and any_order, and else those of the default.
+    """Read the rule of a reference: its own compare, tolerance, any_case and any_order, else those of the default.
 
     Raises:
-        BadReference: one of them is not of its kind, or they do not go together.
+        BadReference: a field has a wrong type or value, or any_order is set for a comparison without lines.
     """
     rule = default
     if "compare" in fields:
@@ -120,7 +120,7 @@ def read_output_rule(fields: Mapping[str, JSON], default: OutputRule) -> OutputR
         rule = replace(rule, any_order=fields["any_order"])
     if rule.any_order and not COMPARISONS[rule.compare].by_line:
         able = ", ".join(name for name, found in COMPARISONS.items() if found.by_line)
-        raise BadReference(f"any_order is of lines, which compare {rule.compare!r} does not see; use one of {able}.")
+        raise BadReference(f"any_order concerns lines, which compare {rule.compare!r} ignores; use one of {able}.")
     return rule
 
 
@@ -139,7 +139,7 @@ def _any_case(value: JSON) -> bool | tuple[str, ...]:
 
 
 def same_output(got: str, expected: str, rule: OutputRule) -> bool:
-    """Whether printed output is the expected one under a rule.
+    """Return True if printed output matches the expected one under a rule.
 
     Example:
         >>> same_output("yes\\n", "YES", OutputRule("words", any_case=True)), same_output("1 2", "1\\n2", OutputRule())
@@ -178,7 +178,7 @@ def _decimals(got: str, expected: str, rule: OutputRule) -> bool:
 
 
 def _by_line(got: str, expected: str, rule: OutputRule, same: Callable[[str, str, OutputRule], bool]) -> bool:
-    """Whether two texts have as many lines, and each is the same."""
+    """Return True if two texts have the same number of lines and corresponding lines are the same."""
     if got.count("\n") != expected.count("\n"):
         return False
     if rule.any_order:
@@ -188,12 +188,12 @@ def _by_line(got: str, expected: str, rule: OutputRule, same: Callable[[str, str
 
 
 def _order(line: str) -> list[tuple[bool, float, str]]:
-    """Where a line stands among others: numbers by their value, so that 1.0 and 1.00 fall together."""
+    """Return the sort key of a line; numbers sort by value, so that 1.0 and 1.00 are together."""
     return [(True, float(word), "") if _is_number(word) else (False, 0.0, word) for word in line.split()]
 
 
 def _each_line(text: str) -> Iterator[str]:
-    """Each line of a text, one at a time."""
+    """Yield each line of a text."""
     start = 0
     while (end := text.find("\n", start)) >= 0:
         yield text[start:end]
@@ -202,7 +202,7 @@ def _each_line(text: str) -> Iterator[str]:
 
 
 def _same_line(got: str, expected: str, rule: OutputRule) -> bool:
-    """Whether two lines are the same but for blanks at their ends."""
+    """Return True if two lines are the same except for blanks at their ends."""
     got, expected = got.rstrip(), expected.rstrip()
     if got == expected or not rule.tolerance:
         return got == expected
@@ -212,7 +212,7 @@ def _same_line(got: str, expected: str, rule: OutputRule) -> bool:
 
 
 def _same_words(got: str, expected: str, rule: OutputRule) -> bool:
-    """Whether two texts hold the same words, whatever blanks and line ends stand between them."""
+    """Return True if two texts have the same words, whatever blanks and line breaks separate them."""
     if got == expected:
         return True
     pairs = zip_longest(WORD.finditer(got), WORD.finditer(expected))
@@ -233,7 +233,7 @@ def _is_number(word: str) -> bool:
 
 
 def _same_decimals(got: str, expected: str, rule: OutputRule) -> bool:
-    """Whether two lines are the same text, or all their words are numbers of exactly the same values."""
+    """Return True if two lines are the same text, or all their words are numbers of exactly the same values."""
     if got.strip() == expected.strip():
         return True
     pairs = zip_longest(WORD.finditer(got), WORD.finditer(expected))
@@ -260,13 +260,13 @@ def _eurus(got: str, expected: str, rule: OutputRule) -> bool:
 
 
 class Comparison(NamedTuple):
-    """One way to compare printed output."""
+    """Named comparison of printed output."""
 
     holds: Callable[[str, str, OutputRule], bool]
     says: str
-    """What counts, as one clause."""
+    """Description of what has to match, for the documentation."""
     by_line: bool = False
-    """It goes line by line, so that their order can be left open."""
+    """True if it compares line by line, so that the order can be ignored."""
 
 
 COMPARISONS: Mapping[str, Comparison] = {
@@ -300,4 +300,4 @@ COMPARISONS: Mapping[str, Comparison] = {
         "as trimmed, without empty lines; or a number in each line, to within 1e-5 of it, unless all are integers",
     ),
 }
-"""What `compare` of a reference with cases, and of the verifier, may be."""
+"""Values of `compare`, in references with cases and in the verifier's options."""

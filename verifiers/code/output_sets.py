@@ -1,8 +1,8 @@
-"""Printed output as the graders of APPS, TACO and Eurus-2 compare it: several attempts, and one that holds is enough.
+"""Comparison of printed output as in the graders of APPS, TACO and Eurus-2: several attempts, one of which suffices.
 
 APPS: hendrycks/apps, eval/testing_util.py, 362aedc. TACO: FlagOpen/TACO, metrics/testing_util.py, 245eba3. Eurus-2:
-PRIME-RL/PRIME, code_util/testing_util.py, 18ad596. What they accept is more than what a person would call the same;
-that is part of the rule.
+PRIME-RL/PRIME, code_util/testing_util.py, 18ad596. They accept more than a person would call the same output; that is
+reproduced here.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 
 LINE_ENDS = dict.fromkeys(map(ord, "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), "\n")
-"""What str.splitlines takes for the end of a line, beside a newline."""
+"""Characters other than a newline at which str.splitlines ends a line."""
 LINE = re.compile(r"[^\n]+")
 WORD = re.compile(r"\S+")
 RELATIVE, ABSOLUTE = 1e-5, 1e-8
 """The defaults of numpy.allclose."""
 PLACES = 3
 LONGER, MORE = 10, 10_000
-"""As a set, an output may be so many times as long as the expected one, and so many characters longer: ours. Without
-it, megabytes of one line would be the same as that line, and take as long to tell."""
+"""Compared as a set, an output may be at most LONGER times as long as the expected one plus MORE characters (our
+choice). Otherwise megabytes of one repeated line would equal that line, and take as long to compare."""
 
 
 def same_as_apps(got: str, expected: str) -> bool:
-    """Whether APPS' grader takes the output for the expected one.
+    """Return True if APPS' grader accepts the output.
 
     Example:
         >>> same_as_apps("2 1\\n", "1 2"), same_as_apps("3.0001", "3"), same_as_apps("4", "3")
@@ -40,7 +40,7 @@ def same_as_apps(got: str, expected: str) -> bool:
 
 
 def same_as_eurus(got: str, expected: str) -> bool:
-    """Whether the grader of Eurus-2's code rows takes the output for the expected one.
+    """Return True if the grader of Eurus-2's code rows accepts the output.
 
     Example:
         >>> same_as_eurus("2 1", "1 2"), same_as_eurus("3.00001", "3"), same_as_eurus("100001", "100000")
@@ -55,10 +55,10 @@ def same_as_eurus(got: str, expected: str) -> bool:
 
 
 def same_as_taco(got: str, expected: str) -> bool:
-    """Whether TACO's grader takes the output for the expected one.
+    """Return True if TACO's grader accepts the output.
 
-    Where the texts differ it goes on with the output as a text, where APPS' has lines: the characters of the output as
-    numbers, one for each line expected; and the characters of each word as a set.
+    If the texts differ, it continues with the output as a single text where APPS' grader has lines: it compares the
+    characters of the output as numbers, one per expected line, and then the set of characters of each word.
 
     Example:
         >>> same_as_taco("1 2\\n", "1 2"), same_as_taco("1 2 \\n3\\n", "1 2\\n3"), same_as_taco("2\\n1\\n", "1\\n2")
@@ -85,7 +85,7 @@ def _is_flood(got: str, expected: str) -> bool:
 
 
 def _with_newlines(text: str) -> str:
-    """A text whose lines all end as str.splitlines has it, with a newline."""
+    """Replace every line end that str.splitlines knows by a newline."""
     return text.replace("\r\n", "\n").translate(LINE_ENDS)
 
 
@@ -94,12 +94,12 @@ def _stripped_lines(expected: str) -> list[str]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Each line of a text that is not empty, one at a time."""
+    """Yield each line of a text that is not empty."""
     return (found[0] for found in LINE.finditer(text))
 
 
 def _same_text(got: str, expected: str, theirs: list[str]) -> bool:
-    """Whether the lines are the same: trimmed as a whole, or each one, or without the empty ones."""
+    """Return True if the lines are the same: trimmed as a whole, each trimmed, or without the empty ones."""
     ours, wanted = got.strip(), expected.strip()
     if ours == wanted:
         return True
@@ -116,7 +116,7 @@ def _all_equal(ours: Iterable[str], theirs: Iterable[str]) -> bool:
 
 
 def _same_numbers(ours: Iterator[str], theirs: list[str]) -> bool:
-    """Whether there is one number in each line, and each is near the expected one."""
+    """Return True if each line is one number, near the expected one."""
     try:
         for got, expected in zip_longest(ours, theirs):
             if got is None or expected is None or not _near(float(got), float(expected)):
@@ -141,7 +141,7 @@ def _words(line: str) -> Iterator[str]:
 
 
 def _same_sets(got: str, theirs: list[str], key: Callable[[str], object]) -> bool:
-    """Whether the lines are the same set, each line being the set of its words' keys."""
+    """Return True if the lines are equal as a set, each line being the set of its words' keys."""
     try:
         wanted = {frozenset(map(key, _words(line))) for line in theirs}
         known = frozenset[object]().union(*wanted)
@@ -160,7 +160,7 @@ def _same_sets(got: str, theirs: list[str], key: Callable[[str], object]) -> boo
 
 
 def _all_found(ours: Iterable[frozenset[object]], wanted: set[frozenset[object]]) -> bool:
-    """Whether two collections are the same set; ended by the first item that is not wanted."""
+    """Return True if two collections are the same set; stop at the first item that is not wanted."""
     seen: set[frozenset[object]] = set()
     for item in ours:
         if item not in wanted:

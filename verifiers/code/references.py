@@ -1,4 +1,4 @@
-"""What a reference of the code verifier may be, and its reading into one of five kinds."""
+"""References of the code verifier: their JSON schema, and the checks that sort them into kinds."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from verifiers.verdict import JSON
 
 MAX_SOURCE = 1_000_000
 MAX_SECONDS = 30.0
-"""CPU time that a reference may give a case, a call or its tests."""
+"""Most CPU seconds that a reference may set for a case, a call or its tests."""
 PROGRAM_MODULES = ("solution", "main", "candidate")
-"""What a pytest file may call the tested program's module."""
+"""Names under which a pytest file may import the tested program's module."""
 
 _TEXT: dict[str, JSON] = {"type": "string"}
 _SOURCE: dict[str, JSON] = {"type": "string", "minLength": 1, "maxLength": MAX_SOURCE}
 _NAME: dict[str, JSON] = {"type": "string", "pattern": r"^(Solution\(\)\.)?[A-Za-z_][A-Za-z0-9_]*$"}
 METHOD = re.compile(r"Solution\(\)\.(\w+)")
-"""LeetCode's way to name a method of the class that programs define: its bare name means the same."""
+"""LeetCode's name for a method of the class that programs define; the method's bare name means the same."""
 _AMOUNT: dict[str, JSON] = {"type": "number", "minimum": 0}
 _SECONDS: dict[str, JSON] = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS}
 _ARGUMENTS: dict[str, JSON] = {"type": "array"}
 
 
 def _object(required: list[str], properties: dict[str, JSON], **needs: list[JSON]) -> JSON:
-    """An object's schema; each of `needs` is a property that needs others beside it."""
+    """Return an object's schema; each of `needs` maps a property to others that it requires."""
     return {
         "dependentRequired": {name: [*others] for name, others in needs.items()},
         "type": "object",
@@ -159,14 +159,14 @@ TEXTS = ("program", "setup", "prelude", "check", "entry_point", "oracle", "pytes
 
 
 def read_reference(reference: JSON, imports: str = "") -> tuple[str, Mapping[str, JSON]]:
-    """(kind, reference) of a usable reference: a pytest file becomes tests, what is imported comes into the prelude.
+    """Check a reference; return its kind and normal form: a pytest file becomes tests, imports join the prelude.
 
     Args:
-        reference: as SCHEMA has it.
-        imports: a name of IMPORTS, for references that may name one and do not.
+        reference: in the form of SCHEMA.
+        imports: name in IMPORTS for references that may name one but do not.
 
     Raises:
-        BadReference: with what is missing or wrong.
+        BadReference: something is missing or wrong; the message says what.
     """
     if not isinstance(reference, dict):
         raise BadReference(f"the reference must be an object; got {reference!r:.80}. {_EXPECTED}")
@@ -195,7 +195,7 @@ def read_reference(reference: JSON, imports: str = "") -> tuple[str, Mapping[str
 
 
 def _with_imports(kind: str, reference: Mapping[str, JSON], imports: str) -> dict[str, JSON]:
-    """A reference whose prelude begins with what it, or else the verifier, imports by name."""
+    """Return the reference with the imports that it (or else the verifier) names at the start of its prelude."""
     found = dict(reference)
     name = found.pop("imports", imports)
     if not name or "imports" not in KINDS[kind]:
@@ -206,10 +206,10 @@ def _with_imports(kind: str, reference: Mapping[str, JSON], imports: str) -> dic
 
 
 def seconds_of(reference: Mapping[str, JSON]) -> float | None:
-    """CPU time of each case or call, or of all tests together; None where the reference does not say.
+    """Return the CPU seconds for each case or call, or for all tests together; None if the reference sets none.
 
     Raises:
-        BadReference: it is no number of seconds above 0 and at most MAX_SECONDS.
+        BadReference: it is not a number above 0 and at most MAX_SECONDS.
     """
     name = "seconds" if "seconds" in reference else "seconds_per_case"
     seconds = reference.get(name)
@@ -220,19 +220,19 @@ def seconds_of(reference: Mapping[str, JSON]) -> float | None:
     return float(seconds)
 
 
-_EXPECTED = "It holds cases, calls, an oracle, tests, a pytest file, or what is to be predicted."
+_EXPECTED = "It contains cases, calls, an oracle, tests, a pytest file, or what is to be predicted."
 
 
 def objects(reference: Mapping[str, JSON], name: str) -> list[dict[str, JSON]]:
-    """Return the objects of a list of a usable reference."""
+    """Return the objects of a list in a usable reference."""
     return [row for row in listed(reference, name) if is_object(row)]
 
 
 def listed(reference: Mapping[str, JSON], name: str) -> list[JSON]:
-    """Return a list of a reference.
+    """Return a list in a reference.
 
     Raises:
-        BadReference: it is none, or empty.
+        BadReference: it is missing, not a list, or empty.
     """
     found = reference.get(name)
     if not isinstance(found, list) or not found:
@@ -286,7 +286,7 @@ def _files(reference: Mapping[str, JSON]) -> None:
 
 
 def files_of(reference: Mapping[str, JSON]) -> dict[str, str]:
-    """Names of the files that a program reads (input) and writes (output), where these are not the standard ones."""
+    """Return the names of the files that a program reads (`input`) and writes (`output`) instead of standard ones."""
     found = reference.get("files")
     return {name: str(file) for name, file in found.items()} if is_object(found) else {}
 
@@ -308,7 +308,7 @@ def _oracle(reference: Mapping[str, JSON]) -> None:
     _source(reference.get("oracle"), "oracle")
     for given in listed(reference, "inputs"):
         if not isinstance(given, list):
-            raise BadReference(f"every one of inputs must be a list of arguments; got {given!r:.80}.")
+            raise BadReference(f"each of inputs must be a list of arguments; got {given!r:.80}.")
         _values(given, "an input")
 
 
@@ -325,17 +325,17 @@ def _tests(reference: Mapping[str, JSON]) -> None:
         _entry_point(reference)
         defined = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         if check not in defined:
-            raise BadReference(f"the tests must define {check}, the function that is handed the program; they do not.")
+            raise BadReference(f"the tests must define {check}, the function that gets the program; they do not.")
     _compares([*trees, *([ast.parse(str(reference["setup"]))] if reference.get("setup") else [])])
 
 
 def _compares(trees: list[ast.Module]) -> None:
     if not any(map(checks.has_check, trees)):
-        raise BadReference("the tests hold no comparison that the program could fail.")
+        raise BadReference("the tests contain no comparison that the program could fail.")
 
 
 def _unfinished(reference: Mapping[str, JSON]) -> bool:
-    """Whether a prelude breaks off in a function without a body, as a prompt may."""
+    """Return True if a prelude ends in a function without a body, as a prompt may."""
     try:
         ast.parse(str(reference["prelude"]))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -344,13 +344,16 @@ def _unfinished(reference: Mapping[str, JSON]) -> bool:
 
 
 def whole_prelude(reference: Mapping[str, JSON]) -> str:
-    """The prelude as a program of its own."""
+    """Return the prelude as a complete program; a function without a body gets `pass`."""
     prelude = str(reference.get("prelude") or "")
     return f"{prelude}\n    pass\n" if prelude and _unfinished(reference) else prelude
 
 
 def tested_names(reference: Mapping[str, JSON]) -> frozenset[str]:
-    """The name that a program has to define, or else every name that the tests call; empty for a whole program."""
+    """Return the names of which a program has to define one; without an entry point, those the tests call.
+
+    Empty for a program that is run as a whole.
+    """
     if "entry_point" in reference:
         return frozenset({str(reference["entry_point"]), "Solution"})
     tests = listed(reference, "tests") if "tests" in reference else []
@@ -363,7 +366,7 @@ def tested_names(reference: Mapping[str, JSON]) -> frozenset[str]:
 
 
 def has_input(reference: Mapping[str, JSON]) -> bool:
-    """Whether any of the cases of a usable reference has something to read."""
+    """Return True if any case of a usable reference has input that is not blank."""
     return any(str(case["input"]).strip() for case in objects(reference, "cases"))
 
 
@@ -391,14 +394,14 @@ CHECKS = {
 
 
 class _NotPlain(Exception):
-    """A pytest file holds more than plain functions."""
+    """The pytest file contains more than plain functions."""
 
 
 def _pytest(reference: Mapping[str, JSON]) -> dict[str, JSON]:
-    """A pytest file, to be run by pytest (`file`), and as tests too where it holds nothing but plain functions.
+    """Convert a pytest file to tests, which are run by pytest (`file`).
 
-    Of these each test function, and each of its parameter sets, is a test; the rest is their setup. So they may become
-    inputs and outputs.
+    If it contains only plain functions, each test function with each of its parameter sets also becomes a test, with
+    the rest as setup, so that these can become inputs and outputs.
     """
     tree = _source(reference.get("pytest"), "the pytest file")
     before = str(reference.get("setup") or "")
@@ -416,12 +419,12 @@ def _pytest(reference: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 def is_test(node: ast.AST) -> bool:
-    """Whether pytest takes a definition for a test."""
+    """Return True if pytest collects this definition as a test."""
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test")
 
 
 def with_unittest(reference: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    """Tests that are classes of unittest, and run nothing by themselves, as a file for pytest; others unchanged."""
+    """Convert tests that are unittest classes and run nothing themselves to a file for pytest; others unchanged."""
     text = "\n".join(map(str, (reference.get("setup") or "", *listed(reference, "tests"))))
     tree = ast.parse(text)
     tests = [node for test in listed(reference, "tests") for node in ast.parse(str(test)).body]
@@ -442,10 +445,10 @@ def _is_unittest(node: ast.ClassDef) -> bool:
 
 
 def _plain_tests(tree: ast.Module, before: str) -> tuple[list[JSON], str]:
-    """(tests, setup) of a pytest file.
+    """Split a pytest file into tests and setup.
 
     Raises:
-        _NotPlain: it has fixtures, unittest's classes, or the like.
+        _NotPlain: it has fixtures, unittest classes, or the like.
     """
     _BareNames().visit(tree)
     tests: list[JSON] = []
@@ -479,7 +482,7 @@ _XUNIT = frozenset(
 
 
 def _is_special(node: ast.AST) -> bool:
-    """Whether pytest gives a function a part of its own."""
+    """Return True if pytest treats a function specially."""
     name = getattr(node, "name", "")
     return bool(getattr(node, "decorator_list", ())) or name in _XUNIT or name.startswith(("pytest_", "test"))
 
@@ -521,7 +524,7 @@ def _test_class(node: ast.ClassDef) -> list[JSON]:
 
 
 class _BareNames(ast.NodeTransformer):
-    """`solution.f` as `f`: the tested program's names stand by themselves."""
+    """Transformer of `solution.f` to `f`, for the modules that stand for the tested program."""
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)

@@ -1,4 +1,4 @@
-"""One sandbox for each process that grades, opened at its first program and gone with the process."""
+"""Sandboxes of this process, one per configuration, opened for the first program and closed with the process."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ISOLATED = tuple(name for name in BACKENDS if name != "unsafe-host")
 CHOICES = ("auto", *BACKENDS)
 
 _opened: dict[tuple[object, ...], Sandbox] = {}
-_met: set[str] = set()
+_checked_backends: set[str] = set()
 _lock = threading.Lock()
 
 
 def require(backend: str) -> None:
-    """See that this machine has what a backend needs, before the first row is graded.
+    """Check that this machine has what a backend needs, before the first row is graded.
 
     Raises:
-        SandboxUnavailable: with what is missing and how to get it.
+        SandboxUnavailable: something is missing; the message says what, and how to get it.
     """
-    if backend in _met or backend == "unsafe-host":
+    if backend in _checked_backends or backend == "unsafe-host":
         return
     missing: list[str] = []
     for name in ISOLATED if backend == "auto" else (backend,):
@@ -34,10 +34,10 @@ def require(backend: str) -> None:
         except SandboxUnavailable as error:
             missing.append(f"{name}: {error}")
             continue
-        _met.update({name, backend})
+        _checked_backends.update({name, backend})
         return
     raise SandboxUnavailable(
-        f"the code verifier runs programs in a sandbox, and there is none here. {' '.join(missing)}"
+        f"the code verifier runs programs in a sandbox, and none is available. {' '.join(missing)}"
     )
 
 
@@ -53,10 +53,10 @@ def _require_one(backend: str) -> None:
 
 
 def require_pytest() -> None:
-    """See that a sandbox here can have pytest, before any test file is run.
+    """Check that pytest is installed for the sandbox, before any test file is run.
 
     Raises:
-        SandboxUnavailable: with what brings it.
+        SandboxUnavailable: it is not; the message says how to install it.
     """
     try:
         installed("pytest")
@@ -67,34 +67,34 @@ def require_pytest() -> None:
 
 
 class Place(NamedTuple):
-    """Which sandbox programs run in."""
+    """Configuration of the sandbox for programs."""
 
     backend: str
     packages: tuple[str, ...] = ()
     workers: int = 1
     system: tuple[str, ...] = ()
-    """Debian packages whose programs jobs may run."""
+    """Debian packages whose commands jobs may run."""
     image: str = ""
-    """Of Docker, in place of one that is built here."""
+    """Docker image in place of one that is built here; empty: none."""
     runtime: str = ""
-    """Of Docker, where it is not the engine's own default."""
+    """Docker runtime; empty: the engine's default."""
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """Those to try, in order."""
+        """Backends to try, in order."""
         if self.backend != "auto":
             return (self.backend,)
         return ("docker",) if self.image or self.runtime else ISOLATED
 
 
 def shared_sandbox(place: Place) -> Sandbox:
-    """This process's sandbox of a kind.
+    """Return this process's sandbox of a configuration, opened on first use.
 
-    A grading pool's worker has one of its own, with one place, so that a pool of N workers holds N warm containers
-    however many rows it grades; they die with the worker, however it dies.
+    Each worker of a grading pool has its own sandbox with a single worker, so a pool of N workers keeps N warm
+    containers, however many rows it grades. They end with the worker, however it ends.
 
     Raises:
-        SandboxUnavailable: with how to get one.
+        SandboxUnavailable: there is none; the message says how to get one.
     """
     with _lock:
         key = (os.getpid(), place)

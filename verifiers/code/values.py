@@ -1,6 +1,6 @@
-"""Whether what a call returned is the expected value: one table of rules, for references of calls and of an oracle.
+"""Comparison of returned values with expected ones: one table of rules, for references with calls or an oracle.
 
-Both sides are plain built-in objects, rebuilt from what crossed; nothing of the program's runs here.
+Both sides are plain built-in objects, rebuilt from transferred data; no program code runs here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from verifiers.verdict import JSON
 
 @dataclass(frozen=True, slots=True)
 class ValueRule:
-    """How returned values are compared."""
+    """Rule for comparing returned values."""
 
     compare: str = "nested"
     """A name of VALUES."""
@@ -27,10 +27,10 @@ class ValueRule:
 
 
 def read_value_rule(fields: Mapping[str, JSON], default: ValueRule) -> ValueRule:
-    """The rule of a reference: its own compare and tolerance, and else those of the default.
+    """Read the rule of a reference: its own compare and tolerance, else those of the default.
 
     Raises:
-        BadReference: one of them is not of its kind.
+        BadReference: a field has a wrong type or value.
     """
     rule = default
     if "compare" in fields:
@@ -44,7 +44,7 @@ def read_value_rule(fields: Mapping[str, JSON], default: ValueRule) -> ValueRule
 
 
 def same_value(got: JSON, expected: JSON, rule: ValueRule) -> bool:
-    """Whether two encoded values are the same under a rule; what cannot cross equals nothing.
+    """Return True if two encoded values match under a rule; values that cannot be decoded match nothing.
 
     Example:
         >>> same_value(5, [5], ValueRule("wrapped")), same_value({"$tuple": [1, 2]}, [1, 2], ValueRule("strict"))
@@ -96,10 +96,10 @@ def _is_list(value: object) -> TypeGuard[list[object]]:
 
 
 def _items(value: object) -> list[object]:
-    """The items of a sequence, a set, a dict or a text, as list() gives them.
+    """Return the items of a sequence, a set, a dict or a text, as list() does.
 
     Raises:
-        TypeError: it has none.
+        TypeError: it is none of these.
     """
     if isinstance(value, list | tuple | set | frozenset | dict | str | bytes):
         return [*cast("Iterable[object]", value)]
@@ -125,7 +125,7 @@ def _all_floats(value: object) -> bool:
 
 
 def _all_close(got: object, expected: object, tolerance: Tolerance) -> bool:
-    """numpy.allclose of numbers, and of sequences of them of one shape."""
+    """Compare numbers, or nested sequences of one shape, as numpy.allclose does."""
     if isinstance(got, list | tuple) and isinstance(expected, list | tuple):
         ours, theirs = _items(cast("object", got)), _items(cast("object", expected))
         return len(ours) == len(theirs) and all(_all_close(a, b, tolerance) for a, b in zip(ours, theirs, strict=True))
@@ -150,11 +150,11 @@ def _printed(got: object, expected: object, tolerance: Tolerance) -> bool:
 
 
 class ValueComparison(NamedTuple):
-    """One way to compare returned values."""
+    """Named comparison of returned values."""
 
     holds: Callable[[object, object, Tolerance], bool]
     says: str
-    """What counts, as one clause."""
+    """Description of what has to match, for the documentation."""
 
 
 VALUES: Mapping[str, ValueComparison] = {
@@ -174,4 +174,4 @@ VALUES: Mapping[str, ValueComparison] = {
     "not_none": ValueComparison(_not_none, "true where anything but None or False is returned"),
     "printed": ValueComparison(_printed, "what print() shows of it is the expected text"),
 }
-"""What `compare` of a reference with calls or an oracle may be."""
+"""Values of `compare` in references with calls or an oracle."""

@@ -1,4 +1,4 @@
-"""`code`: does the program in a completion pass its tests, in a sandbox?"""
+"""Verifier `code`: runs the program in a completion against its tests, in a sandbox."""
 
 from __future__ import annotations
 
@@ -34,44 +34,45 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed, graded
 MAX_CODE = 200_000
 MAX_CPU_SECONDS = 30.0
 MAX_REMEMBERED = 20_000
-"""Characters of a program and its reference together, for its results to be remembered."""
+"""Most characters of a program plus its reference for which the results are cached."""
 
 
 class Code(Verifier):
-    """The program passes all of its tests, or as large a share of them as its reward says.
+    """Tests of a program in a sandbox: all have to pass or, with reward=fraction, the passed fraction is the reward.
 
     The reference is an object of one of these kinds (`verifiers.code.references.SCHEMA`):
 
     - `{"cases": [{"input": ..., "output": ...}]}`: a program that reads standard input and prints;
     - `{"entry_point": "f", "calls": [{"args": [...], "kwargs": {...}, "expected": ...}]}`: a function;
-    - `{"entry_point": "f", "oracle": "def f...", "inputs": [[...], ...]}`: a function that does what another one does;
+    - `{"entry_point": "f", "oracle": "def f...", "inputs": [[...], ...]}`: a function that agrees with another one;
     - `{"tests": ["assert f(1) == 2", ...], "setup": "...", "prelude": "..."}`: assertions;
     - `{"tests": ["def check(candidate): ..."], "check": "check", "entry_point": "f", "prelude": "..."}`: HumanEval's;
     - `{"pytest": "def test_f(): assert f(1) == 2"}`: a test file, run by pytest (`pip install 'reasoner-rl[code]'`);
     - `{"code": "def f...", "entry_point": "f", "input": "...", "output": "...", "predict": "output"}`: no program, but
-      the value that a given one returns, or (input) arguments for which it returns a given value.
+      the value that a given one returns or, with "predict": "input", arguments for which it returns a given value.
 
     Args:
-        reward: pass (all tests, or 0) or fraction (the share of tests passed).
-        sandbox: docker, bubblewrap, auto (the first of these that works here), or unsafe-host.
-        block: which fenced block is the program: last, first (of those that define what is tested, if any does), or
-            whole (the completion as it stands).
-        compare: of printed output: a name of `verifiers.code.output.COMPARISONS` (lines, tokens, words, exact, ...).
-        any_case: upper and lower case of printed output are the same.
-        any_order: the lines of printed output may stand in any order.
-        tolerance: for floats that are expected of calls or printed output, where the reference gives none; 0 for none.
-        imports: a name of `verifiers.code.imports.IMPORTS`: what programs need not import themselves; "" for nothing.
-        cpu_seconds: of each run of the program; its wall-clock limit is four times that.
-        memory_mb: of each run.
-        packages: importable by programs, beside the standard library; installed in this environment.
-        language: of the programs: a name of `verifiers.code.languages.LANGUAGES`, or of `languages`. Any but python is
-            for references with cases.
-        languages: rows that change or extend that table: name to the fields that are other.
-        system: Debian packages whose programs jobs may run, beside those of the language (`g++` for checkers in C++).
-        image: a local image of Docker that has what programs need, and a python3, in place of one that is built here.
-        runtime: of Docker, such as runsc, where it is not the engine's own default.
-        process: of tests that cannot become inputs and outputs: separate from the program's, or shared with it. Only
-            shared has the effect of mocks on the program, and there a program can forge its verdict.
+        reward: pass (1 if all tests pass, else 0) or fraction (the fraction of tests passed).
+        sandbox: docker, bubblewrap, auto (the first of these that works on this machine), or unsafe-host.
+        block: fenced block that is the program: last, first (of those that define what is tested, if any does), or
+            whole (the completion itself).
+        compare: comparison of printed output, a name in `verifiers.code.output.COMPARISONS` (lines, tokens, words,
+            ...).
+        any_case: True: ignore the case of letters in printed output.
+        any_order: True: ignore the order of lines in printed output.
+        tolerance: for expected floats of calls or printed output, if the reference sets none; 0: none.
+        imports: a name in `verifiers.code.imports.IMPORTS`: imports added to every program; "": none.
+        cpu_seconds: CPU limit of each run of the program; its wall-clock limit is four times that.
+        memory_mb: memory limit of each run, in MiB.
+        packages: packages of this environment that programs may import in addition to the standard library.
+        language: of the programs, a name in `verifiers.code.languages.LANGUAGES` or in `languages`. Languages other
+            than python need references with cases.
+        languages: rows that change or extend that table: name -> changed fields.
+        system: Debian packages whose commands jobs may run, besides those of the language (`g++` for checkers in C++).
+        image: local Docker image with python3 and what programs need, in place of one that is built here.
+        runtime: Docker runtime, such as runsc; "": the engine's default.
+        process: process for tests that cannot become inputs and outputs: separate from the program's, or shared with
+            it. Mocks affect the program only if it is shared, but then a program can forge its verdict.
         workers: rows of one batch that are graded at the same time in this process.
     """
 
@@ -106,7 +107,7 @@ class Code(Verifier):
 
     @classmethod
     def no_looser(cls, option: str, value: JSON, bound: JSON) -> bool:
-        """As every verifier; any isolated sandbox is as good as `auto`, and fewer packages are fewer."""
+        """Return True as for every verifier; also for any isolated sandbox under `auto`, and for fewer packages."""
         if option == "sandbox":
             return value == bound or (value in ("auto", *ISOLATED) and bound in ("auto", "unsafe-host"))
         if option in ("packages", "system"):
@@ -153,7 +154,7 @@ class Code(Verifier):
         if not 0 <= tolerance < float("inf") or workers < 1:
             raise BadOption(f"tolerance must be at least 0 and workers at least 1; got {tolerance} and {workers}.")
         if any_order and not COMPARISONS[compare].by_line:
-            raise BadOption(f"any_order is of lines, which compare: {compare} does not look at.")
+            raise BadOption(f"any_order concerns lines, which compare: {compare} ignores.")
         self._fraction = reward == "fraction"
         self._block = block
         self._imports = imports
@@ -189,7 +190,7 @@ class Code(Verifier):
             require_pytest()
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
-        over = not threading.main_thread().is_alive()  # then no executor takes any more
+        over = not threading.main_thread().is_alive()  # then executors accept no more work
         if self._workers == 1 or len(rows) == 1 or over:
             return super().grade_batch(rows)
         with ThreadPoolExecutor(self._workers, thread_name_prefix="code") as threads:
@@ -213,9 +214,9 @@ class Code(Verifier):
             language = "Python" if self._language is None else self._language_name
             what = f"predicted {predict}" if predict else f"fenced {language} program"
             others = "" if predict else other_languages(row.completion)
-            return fixed(Outcome.NO_ANSWER, "; ".join(filter(None, (f"the completion holds no {what}", others))))
+            return fixed(Outcome.NO_ANSWER, "; ".join(filter(None, (f"the completion contains no {what}", others))))
         if len(code) > MAX_CODE:
-            return fixed(Outcome.LIMIT_EXCEEDED, f"a program of at most {MAX_CODE} characters is run; got {len(code)}")
+            return fixed(Outcome.LIMIT_EXCEEDED, f"a program may have at most {MAX_CODE} characters; got {len(code)}")
         try:
             if predict:
                 return self._prediction(code, reference)
@@ -226,14 +227,14 @@ class Code(Verifier):
             return fixed(Outcome.VERIFIER_ERROR, f"the sandbox failed: {error}", answer=code)
 
     def _language_of(self, reference: Mapping[str, JSON]) -> Language | None:
-        """The language; a program with files beside it need not be whole by itself."""
+        """Return the language; with further source files the program itself need not be complete."""
         return replace(self._language, whole="") if self._language and reference.get("sources") else self._language
 
     def _usable(self, reference: JSON) -> tuple[str, Mapping[str, JSON]]:
-        """(kind, reference) of one that this verifier can use."""
+        """Return the kind and normal form of a reference; raise BadReference if this verifier cannot use it."""
         if self._language is None:
             return read_reference(reference, self._imports)
-        # what Python would lend is no part of another language
+        # imports of Python are meaningless in another language
         own = {k: v for k, v in reference.items() if k != "imports"} if isinstance(reference, dict) else reference
         kind, found = read_reference(own)
         if kind != "cases":
@@ -243,7 +244,7 @@ class Code(Verifier):
         return kind, found
 
     def _remembered(self, code: str, kind: str, key: str, reference: Mapping[str, JSON]) -> Results:
-        """The results of a program, which is not run again where it was run against the same reference before."""
+        """Return a program's results, from the cache if it was run against the same reference before."""
         known = self._graded.peek(code, key)
         if known is not None:
             return known
@@ -265,11 +266,11 @@ class Code(Verifier):
         return grader.asserts(program, key, reference)
 
     def _prediction(self, answer: str, reference: Mapping[str, JSON]) -> Verdict:
-        """Whether a given program does what was predicted; it runs in a world that the prediction has no part in."""
+        """Grade a prediction about a given program, which runs in a process that the prediction cannot affect."""
         code, name, output = (str(reference[key]) for key in ("code", "entry_point", "output"))
         wanted = self._evaluated(output)
         if wanted is NOTHING:
-            raise BadReference(f"the output {output!r:.80} is no value.")
+            raise BadReference(f"the output {output!r:.80} is not a value.")
         given = literal_arguments(answer) if reference["predict"] == "input" else None
         if reference["predict"] == "output":
             held = equal(self._evaluated(answer), wanted)
@@ -285,7 +286,7 @@ class Code(Verifier):
         return fixed(Outcome.CORRECT if held else Outcome.INCORRECT, reason, answer=answer)
 
     def _evaluated(self, expression: str) -> JSON:
-        """The value of an expression, from a world of its own where it is no literal."""
+        """Return the encoded value of an expression; one that is not a literal is evaluated in the sandbox."""
         found = literal(expression)
         if found is not None or expression.strip() == "None":
             return found
@@ -301,7 +302,7 @@ class Code(Verifier):
         return fixed(Outcome.LIMIT_EXCEEDED if results.over_limit else Outcome.INCORRECT, reason, answer=code, **counts)
 
     def _with_pytest(self) -> Place:
-        """What the sandbox of test files is: with pytest among the packages."""
+        """Return the configuration of the sandbox for test files, with pytest among the packages."""
         return self._where._replace(packages=tuple(sorted({*self._where.packages, "pytest"})))
 
     def _open(self) -> Grader:
@@ -319,7 +320,7 @@ class Code(Verifier):
 
 
 def program_of(code: str, reference: Mapping[str, JSON]) -> Program:
-    """A completion's code with what the prompt gave: before it, or, where it goes on with a function, as its head."""
+    """Combine a completion's code with the prompt's: before it or, if the code continues a function, as its head."""
     name, prelude = str(reference.get("entry_point", "")), str(reference.get("prelude") or "")
     if prelude and name and not defines(code, [*tested_names(reference)]):
         return Program("", prelude + code)

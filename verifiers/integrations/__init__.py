@@ -1,4 +1,4 @@
-"""Our verifiers in other trainers, and theirs here: TRL, verl, reasoning-gym. Packages are imported where used."""
+"""Integrations with TRL, verl and reasoning-gym, in both directions. Packages are imported on first use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _opening = threading.Lock()
 
 
 def process_pool(workers: int) -> GradingPool:
-    """This process's pool with so many workers, opened on first use, closed when the process ends."""
+    """Return this process's pool with `workers` workers, opened on first use and closed at exit."""
     with _opening:
         if workers not in _pools:
             _pools[workers] = GradingPool(workers=workers)
@@ -24,10 +24,11 @@ def process_pool(workers: int) -> GradingPool:
 
 
 def load_function(target: str) -> Callable[..., object]:
-    """The function at `module:attribute` or `file.py:attribute`.
+    """Import the function at `module:attribute` or `file.py:attribute`.
 
     Raises:
-        UnknownVerifier: it is not there. BadOption: it cannot be called.
+        UnknownVerifier: it does not exist.
+        BadOption: it is not callable.
     """
     found = load_attribute(target)
     if not callable(found):
@@ -36,11 +37,11 @@ def load_function(target: str) -> Callable[..., object]:
 
 
 def positive(full: float) -> float:
-    """The number that a function gives a right answer.
+    """Return `full`, the number that a function returns for a right answer.
 
     Raises:
         BadOption: it is not above 0.
     """
     if not full > 0:
-        raise BadOption(f"full must be above 0: what the function gives a right answer; got {full}.")
+        raise BadOption(f"full, the function's number for a right answer, must be above 0; got {full}.")
     return full

@@ -1,4 +1,4 @@
-"""The least function of each foreign kind: by these the verifiers `trl` and `verl` are checked."""
+"""Minimal reward functions in the styles of TRL and verl, for checking the verifiers `trl` and `verl`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 def same_text(
     completions: Sequence[Sequence[Mapping[str, str]]], solution: Sequence[object], **_: object
 ) -> list[float]:
-    """1 for each completion that is the solution, as TRL's reward functions are called."""
-    said = [messages[-1]["content"] for messages in completions]
-    return [float(text == wanted) for text, wanted in zip(said, solution, strict=True)]
+    """Return 1 for each completion that equals the solution, 0 otherwise; in the form of TRL's reward functions."""
+    texts = [messages[-1]["content"] for messages in completions]
+    return [float(text == wanted) for text, wanted in zip(texts, solution, strict=True)]
 
 
 def same_score(data_source: str, solution_str: str, ground_truth: object, extra_info: object = None) -> float:
-    """1 where the solution is the ground truth, as verl calls its scoring functions."""
+    """Return 1 if the solution equals the ground truth, else 0; in the form of verl's scoring functions."""
     return float(solution_str == ground_truth)

@@ -1,4 +1,4 @@
-"""reasoning-gym: the scoring of its datasets as a verifier; the task `reasoning-gym` yields their problems."""
+"""reasoning-gym: its datasets' scoring as a verifier. The task `reasoning-gym` provides their problems."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _LEGS: JSON = {
 
 
 class ReasoningGym(Verifier):
-    """`score_answer` of a reasoning-gym dataset on the final answer (`<answer>...</answer>` for several lines).
+    """Score of a reasoning-gym dataset (`score_answer`) for the final answer.
 
-    The reference is `{"dataset": name, "entry": {question, answer, metadata}}`. Many datasets give a little reward, as
-    0.01, for any answer: that is theirs.
+    Answers of several lines are given as `<answer>...</answer>`. The reference is `{"dataset": name, "entry":
+    {question, answer, metadata}}`. Many datasets give any answer a small reward, such as 0.01; it is not changed.
     """
 
     name = "reasoning-gym"
-    for_rows = False  # countdown and others evaluate an answer by sympy.parse_expr, which is Python's eval
+    for_rows = False  # countdown and other datasets evaluate an answer with sympy.parse_expr, which uses Python's eval
     grade_seconds = 20.0
     memory_bytes = 2 << 30
     reference_schema = {
@@ -49,7 +49,7 @@ class ReasoningGym(Verifier):
             return no_answer()
         score_answer = import_module("reasoning_gym").get_score_answer_fn(dataset)
         gold, given = entry.get("answer"), dict[str, object](entry)
-        if isinstance(gold, str) and score_answer(gold, given) < 1:  # JSON turned its tuples into lists
+        if isinstance(gold, str) and score_answer(gold, given) < 1:  # JSON has turned the entry's tuples into lists
             given = {key: _with_tuples(inner) for key, inner in entry.items()}
         score = float(score_answer(found.answer, given))
         return graded(score, f"{dataset} gives {score:g}", answer=found.answer[:2000], form=found.form)

@@ -1,4 +1,4 @@
-"""Hugging Face's Math-Verify behind our interface: for comparison, and for those who need its verdicts."""
+"""Hugging Face's Math-Verify as a verifier, for comparison and for users who want its verdicts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from verifiers.verdict import Outcome, Verdict, fixed
 
 
 class MathVerify(Verifier):
-    r"""Math-Verify as its README uses it: gold as `\boxed{...}` LaTeX, answer by LaTeX and expression extraction.
+    r"""Math-Verify, used as in its README: reference as `\boxed{...}` LaTeX, answer by LaTeX and expression extraction.
 
-    What a completion thinks and does not say (`<think>...</think>`) is left out before, as for every verifier here.
+    Reasoning (`<think>...</think>`) is removed first, as for every verifier here.
 
-    Only for the main thread of a process (it times out by signal), so for the grading pool. Needs
+    Works only in the main thread of a process, since its timeout uses signals; use the grading pool. Needs
     `pip install math-verify[antlr4_13_2]`.
     """
 
@@ -38,7 +38,7 @@ class MathVerify(Verifier):
     def grade(self, row: GradingRow) -> Verdict:
         gold = self._parse(f"\\boxed{{{row.reference}}}", extraction_config=self._targets)
         if not gold:
-            raise BadReference(f"Math-Verify cannot parse the gold {str(row.reference)[:80]!r}.")
+            raise BadReference(f"Math-Verify cannot parse the reference {str(row.reference)[:80]!r}.")
         answer = self._parse(visible_text(row.completion), extraction_config=self._targets)
         if not answer:
             return fixed(Outcome.NO_ANSWER, "Math-Verify found no answer")

@@ -1,4 +1,4 @@
-"""SymPy with latex2sympy2_extended as the reader: an opinion on the math verifier that shares no reading with it."""
+"""SymPy with latex2sympy2_extended as LaTeX reader: a second opinion that shares no reading code with `math`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from verifiers.verdict import Outcome, Verdict, fixed
 
 
 class SympyLatex(Verifier):
-    """The declared answer and the reference, read as LaTeX by latex2sympy2_extended; equal if SymPy says so.
+    """Equality by SymPy of the final answer and the reference, both read as LaTeX by latex2sympy2_extended.
 
-    For `reasoner verifiers audit math FILE --against sympy`: the declared answer is found as the math verifier finds
-    it, everything behind that is independent of it. SymPy has no limit of its own: let the grading pool kill it. Needs
+    For `reasoner verifiers audit math FILE --against sympy`: the final answer is found as by the math verifier;
+    everything after that is independent of it. SymPy has no time limit; the grading pool kills it. Needs
     `pip install latex2sympy2_extended[antlr4_13_2]`.
     """
 
@@ -48,7 +48,7 @@ class SympyLatex(Verifier):
     def _read(self, text: str) -> Any:
         try:
             return self._parse(text.strip().strip("$"), is_real=False)
-        except Exception:  # its parser raises many classes, all of which say that it cannot read this
+        except Exception:  # its parser raises many classes, all meaning that it cannot read the text
             return None
 
 

@@ -1,4 +1,4 @@
-"""TRL: a verifier as a reward function of its trainers, and its reward functions as a verifier.
+"""TRL: a verifier as a reward function for its trainers, and its reward functions as verifiers.
 
 `GRPOTrainer(..., reward_funcs=[reward_function("math", reference="solution")])`
 """
@@ -22,30 +22,33 @@ from verifiers.returned import as_number, finished
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 NOT_DATA = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
-"""What TRL gives beside the columns of the data set."""
+"""Arguments that TRL passes in addition to the dataset's columns."""
 TOLD_AFTER = 3
-"""Batches in a row without a reward after which the log says so: one may be a prompt with a bad reference."""
+"""Consecutive ungraded batches after which the log warns; a single one may be a prompt with a bad reference."""
 SHOWN = 5
-"""Reference answers that it names."""
+"""Most reference answers in that warning."""
 _log = logging.getLogger(__name__)
 
 
 def reward_function(
     verifier: str, *, reference: str = "reference", options: Mapping[str, JSON] | None = None, workers: int = 2
 ) -> Callable[..., list[float | None]]:
-    """A function that TRL calls with a batch; grades in killable workers.
+    """Build a reward function for TRL that grades batches in killable workers.
 
-    A row that could not be graded gets None, which TRL leaves out, and is counted in the metric `ungraded/VERIFIER`.
-    Nothing that a batch holds ends the run. Where `TOLD_AFTER` batches in a row could not be graded at all, the log
-    says so once, with their reference answers.
+    A row that could not be graded gets None, which TRL ignores, and is counted in the metric `ungraded/VERIFIER`. No
+    content of a batch ends the run. After `TOLD_AFTER` consecutive batches without a graded row, the log warns once,
+    with their reference answers.
 
     Args:
         verifier: name, module:attribute, file or URL.
-        reference: column of the data set that holds the reference answer.
+        reference: dataset column with the reference answer.
         options: of the verifier.
-        workers: grading processes.
+        workers: number of grading processes.
+    Returns:
+        Function of a batch's prompts, completions and columns; returns one reward or None per completion.
     Raises:
-        UnknownVerifier, BadOption: at once. BadReference: by the function, while no batch had that column yet.
+        UnknownVerifier, BadOption: immediately.
+        BadReference: raised by the function if the column is missing and no earlier batch had it.
     """
     chosen = dict(options or {})
     get_verifier(verifier, **chosen)
@@ -58,8 +61,8 @@ def reward_function(
         if not isinstance(references, Sequence) or len(cast("Sequence[object]", references)) != len(completions):
             has = ", ".join(name for name in columns if name not in NOT_DATA) or "none"
             if not streak.begun:
-                raise BadReference(f"the data set must have a column {reference!r}; its columns: {has}.")
-            references = [None] * len(completions)  # of an evaluation's data set, say: no reason to end the training
+                raise BadReference(f"the dataset must have a column {reference!r}; its columns: {has}.")
+            references = [None] * len(completions)  # such as an evaluation set without references: training continues
         verdicts = _graded(verifier, chosen, prompts, completions, cast("Sequence[JSON]", references), workers)
         log_metric = columns.get("log_metric")
         if callable(log_metric):
@@ -72,19 +75,19 @@ def reward_function(
 
 
 class _Streak:
-    """The batches in a row of which nothing could be graded; told once."""
+    """Count of consecutive batches without a graded row; warns once."""
 
     def __init__(self, verifier: str, column: str) -> None:
         self._verifier, self._column = verifier, column
-        self._batches, self._told = 0, False
+        self._batches, self._reported = 0, False
         self._references: list[str] = []
         self.begun = False
-        """Whether there was a batch with a column of references."""
+        """True once a batch had the column of references."""
 
     def add(self, references: Sequence[JSON], verdicts: Sequence[Verdict]) -> None:
         """Count a batch."""
         self.begun = True
-        if self._told or not verdicts:
+        if self._reported or not verdicts:
             return
         if any(verdict.graded for verdict in verdicts):
             self._batches, self._references = 0, []
@@ -93,7 +96,7 @@ class _Streak:
         self._references += [repr(reference)[:80] for reference in references]
         if self._batches < TOLD_AFTER:
             return
-        self._told = True
+        self._reported = True
         (cause, _), *_ = Counter(verdict.reason for verdict in verdicts).most_common(1)
         different = list(dict.fromkeys(self._references))
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
@@ -113,7 +116,7 @@ def _graded(
     references: Sequence[JSON],
     workers: int,
 ) -> list[Verdict]:
-    """A verdict for each completion, whatever the batch holds."""
+    """Return a verdict for each completion; a row of a wrong type becomes `bad_reference`."""
     pool = process_pool(workers)
     waiting: list[Verdict | Future[Verdict]] = []
     for prompt, completion, reference in zip(prompts, completions, references, strict=True):
@@ -128,7 +131,7 @@ def _graded(
 
 
 def _named_columns(function: Callable[..., object]) -> frozenset[str] | None:
-    """The parameters of a reward function by name; None where it has no signature."""
+    """Return the names of a reward function's parameters; None if it has no signature."""
     try:
         return frozenset(inspect.signature(function).parameters)
     except (TypeError, ValueError):
@@ -136,17 +139,17 @@ def _named_columns(function: Callable[..., object]) -> frozenset[str] | None:
 
 
 class TrlFunction(Verifier):
-    """A TRL reward function as a verifier, called with batches as TRL would call it.
+    """TRL reward function as a verifier, called with batches as TRL calls it.
 
-    The reference is given as the column that the function reads; `info` gives further columns. None from the function
-    means that it has no reward for this row: `bad_reference`.
+    The reference is passed as the column that the function reads; `info` provides further columns. If the function
+    returns None, there is no reward for this row: `bad_reference`.
 
     Args:
         function: module:attribute or file.py:attribute, for example trl.rewards:accuracy_reward.
-        column: under which the function reads the gold; None: it reads none.
-        chat: completions are lists of messages, as in a conversational data set; otherwise text.
-        columns: keys of `info` that are handed on as columns.
-        full: what the function gives a right answer; the reward is its number divided by that, so that 1 is right.
+        column: name under which the function reads the reference; None: it reads none.
+        chat: True: completions are lists of messages, as in a conversational dataset; False: text.
+        columns: keys of `info` that are passed on as columns.
+        full: number that the function returns for a right answer; the reward is its number divided by this.
     """
 
     name = "trl"
@@ -175,7 +178,7 @@ class TrlFunction(Verifier):
 
     @property
     def grades(self) -> bool:
-        """Whether the function names the gold's column among its parameters: a format function takes no gold."""
+        """True if the function has a parameter for the reference's column; a format function has none."""
         return self._column is not None and (self._reads is None or self._column in self._reads)
 
     def grade(self, row: GradingRow) -> Verdict:
@@ -193,15 +196,15 @@ class TrlFunction(Verifier):
         return [self._rewarded(reward) for reward in rewards]
 
     def _listed(self, found: object, count: int) -> list[object]:
-        """One reward a completion: a list or tuple, or a tensor or array of one dimension."""
+        """Return the rewards as a list, one per completion, from a list, a tuple, or a 1-d tensor or array."""
         shape = getattr(found, "shape", None)
         if shape is not None and len(shape) == 1:
             found = cast("Sequence[object]", found.tolist())  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportOptionalMemberAccess]
         if not isinstance(found, list | tuple) or len(cast("Sequence[object]", found)) != count:
             got = f"{len(cast('Sequence[object]', found))}" if isinstance(found, list | tuple) else str(found)[:80]
             raise BadReturn(
-                f"{self._target} must return a list of {count} rewards, one a completion; got {got}. Return one number"
-                " (or None, where a row has no reward) for each of `completions`, in their order"
+                f"{self._target} must return a list of {count} rewards, one per completion; got {got}. Return one"
+                " number (or None for a row without a reward) for each of `completions`, in their order"
             )
         return list(cast("Sequence[object]", found))
 

@@ -33,23 +33,23 @@ def compute_score(
     workers: int = 2,
     **_: object,
 ) -> dict[str, float | str | bool]:
-    """Score one completion as verl asks for it; grades in killable workers.
+    """Score one completion as verl's custom reward function; grades in killable workers.
 
     Args:
-        data_source: of the row.
+        data_source: data source of the row.
         solution_str: the completion.
-        ground_truth: the reference.
-        extra_info: of the row; `verifier` and `verifier_options` in it choose for this row.
-        verifier: for every row.
+        ground_truth: the reference answer.
+        extra_info: of the row; its `verifier` and `verifier_options` are the row's own choice.
+        verifier: default for all rows.
         options: of that verifier.
-        verifiers: data source -> verifier, before `verifier`.
-        any_row: rows may name files, modules and URLs as verifiers, and set what runs on this machine.
-        ungraded: the score of what could not be graded; None: that is an error, because verl takes a number only.
-        workers: grading processes.
+        verifiers: data source -> verifier, in place of `verifier`.
+        any_row: True: rows may name files, modules and URLs as verifiers, and choose what runs on this machine.
+        ungraded: score of a row that could not be graded; None: raise an error, because verl accepts only numbers.
+        workers: number of grading processes.
     Returns:
-        score, acc (whether the answer is right) and outcome; verl logs them.
+        score, acc (True if the answer is right) and outcome; verl logs them.
     Raises:
-        VerifierError: no verifier is named, the row asks for more than a row may, or it could not be graded.
+        VerifierError: no verifier is named, the row asks for more than a row may choose, or it could not be graded.
     """
     info = dict(extra_info or {})
     set_here, given = (verifiers or {}).get(data_source) or verifier, options or {}
@@ -71,18 +71,18 @@ def compute_score(
     reward = ungraded if verdict.reward is None else verdict.reward
     if reward is None:
         raise VerifierError(
-            f"{verdict.outcome} by {chosen.verifier}: {verdict.reason}. Set `ungraded` in reward_kwargs to go on."
+            f"{verdict.outcome} by {chosen.verifier}: {verdict.reason}. Set `ungraded` in reward_kwargs to continue."
         )
     return {"score": reward, "acc": verdict.right, "outcome": str(verdict.outcome)}
 
 
 class VerlFunction(Verifier):
-    """A verl-style `compute_score(data_source, solution_str, ground_truth, extra_info)` as a verifier.
+    """verl scoring function, `compute_score(data_source, solution_str, ground_truth, extra_info)`, as a verifier.
 
     Args:
         function: module:attribute or file.py:attribute, for example verl.utils.reward_score:default_compute_score.
-        data_source: for rows whose `info` has no data_source.
-        full: what the function gives a right answer; the reward is its number divided by that, so that 1 is right.
+        data_source: for rows whose `info` has none.
+        full: number that the function returns for a right answer; the reward is its number divided by this.
     """
 
     name = "verl"
@@ -109,13 +109,13 @@ class VerlFunction(Verifier):
             )
         )
         score = found.get("score") if is_object(found) else found
-        wants = "a number, or a dict or sequence that begins with it as `score`"
+        wants = "a number, a dict with the number as `score`, or a sequence that begins with it"
         reward = as_number(_first(cast("object", score)), who=self._target, wants=wants)
         return by_value(reward / self._full, f"{self._target} returned {reward:g}")
 
 
 def _first(score: object) -> object:
-    """The score itself of a score with more behind it."""
+    """Return the first element of a list or tuple; anything else unchanged."""
     if isinstance(score, list | tuple):
         listed = cast("Sequence[object]", score)
         return listed[0] if listed else None

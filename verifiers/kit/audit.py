@@ -1,4 +1,4 @@
-"""How right a verifier is on labelled cases: confusion matrix by category, with intervals and thresholds."""
+"""Accuracy of a verifier on labelled cases: confusion matrix by category, with intervals and thresholds."""
 
 from __future__ import annotations
 
@@ -12,31 +12,35 @@ from verifiers.stats import wilson_interval
 from verifiers.verdict import JSON
 
 SMALL_CATEGORY = 10
-"""Categories of fewer rows are shown, and not held against the per-category threshold."""
+"""Rows below which a category is shown, but exempt from the per-category threshold."""
 
 
 class AuditError(VerifierError, ValueError):
-    """A labelled file cannot be used; the message names the row."""
+    """A labelled file is invalid; the message names the row."""
 
     exit_code = 2
 
 
 class Case(NamedTuple):
-    """One labelled row."""
+    """Labelled row."""
 
     id: str
     category: str
     completion: str
     reference: JSON
     expected: bool
-    """Whether a reward of 1 is right."""
+    """True if the verifier should accept the completion (reward 1)."""
 
 
 def read_cases(path: str, names: Mapping[str, str]) -> list[Case]:
-    """Rows {id, category, completion, reference, expected} of a JSONL or parquet file; names: field -> column.
+    """Read the rows {id, category, completion, reference, expected} of a file of JSON lines.
 
+    Args:
+        path: the file, gzipped or not; `-` is standard input.
+        names: field -> column of the file, where they differ.
     Raises:
-        AuditError: a row lacks a column or a usable label. FileError: the file cannot be read.
+        AuditError: a row lacks a column or has an unusable label.
+        FileError: the file cannot be read.
     """
     cases: list[Case] = []
     for number, row in read_records(path):
@@ -52,7 +56,7 @@ def read_cases(path: str, names: Mapping[str, str]) -> list[Case]:
         expected = _label(values["expected"], f"{path} line {number}")
         cases.append(Case(key, category, str(values["completion"]), values["reference"], expected))
     if not cases:
-        raise AuditError(f"{path} must hold at least one case; it is empty.")
+        raise AuditError(f"{path} must contain at least one case; it is empty.")
     return cases
 
 
@@ -67,7 +71,7 @@ def _label(value: JSON, where: str) -> bool:
 
 @dataclass
 class Matrix:
-    """Counts of one category. A row that could not be graded counts as not accepted, and is shown apart."""
+    """Counts of one category. A row that could not be graded counts as rejected, and also as ungraded."""
 
     accepted_right: int = 0
     accepted_wrong: int = 0
@@ -85,26 +89,26 @@ class Matrix:
 
     @property
     def rows(self) -> int:
-        """All rows."""
+        """Number of rows."""
         return self.accepted_right + self.accepted_wrong + self.rejected_right + self.rejected_wrong
 
     @property
     def accuracy(self) -> float:
-        """Share of rows graded as labelled."""
+        """Fraction of rows graded as labelled; 0 without rows."""
         return (self.accepted_right + self.rejected_wrong) / max(1, self.rows)
 
     @property
     def false_positives(self) -> float:
-        """Share of wrong answers that were accepted."""
+        """Fraction of the wrong answers that were accepted."""
         return self.accepted_wrong / max(1, self.accepted_wrong + self.rejected_wrong)
 
     @property
     def false_negatives(self) -> float:
-        """Share of right answers that were not accepted."""
+        """Fraction of the right answers that were not accepted."""
         return self.rejected_right / max(1, self.accepted_right + self.rejected_right)
 
     def to_json(self) -> dict[str, JSON]:
-        """Counts, rates and the 95 % Wilson intervals of the rates."""
+        """Return the counts, and each rate with its 95 % Wilson interval, as [rate, low, high]."""
         wrong, right = self.accepted_wrong + self.rejected_wrong, self.accepted_right + self.rejected_right
         return {
             "rows": self.rows,
@@ -120,14 +124,14 @@ class Matrix:
 
 
 class Mistake(NamedTuple):
-    """A row that was not graded as labelled."""
+    """Case that was not graded as labelled, and what the verifier said."""
 
     case: Case
     said: str
 
 
 class Thresholds(NamedTuple):
-    """What an audit must reach; None: not asked for."""
+    """Thresholds that an audit must meet, as fractions; None: no threshold."""
 
     min_accuracy: float | None = None
     max_false_positives: float | None = None
@@ -137,14 +141,14 @@ class Thresholds(NamedTuple):
 
 @dataclass
 class Audit:
-    """The result: matrices by category and over all, and every mistake."""
+    """Result of an audit: the matrix of each category and of all rows, and every mistake."""
 
     overall: Matrix = field(default_factory=Matrix)
     categories: dict[str, Matrix] = field(default_factory=dict[str, Matrix])
     mistakes: list[Mistake] = field(default_factory=list[Mistake])
 
     def add(self, case: Case, *, reward: float | None, said: str) -> None:
-        """Count one graded case."""
+        """Count one graded case. It is accepted if its reward is at least 1; None means that it was not graded."""
         accepted = reward is not None and reward >= 1
         for matrix in (self.overall, self.categories.setdefault(case.category, Matrix())):
             matrix.add(expected=case.expected, accepted=accepted, graded=reward is not None)
@@ -152,7 +156,7 @@ class Audit:
             self.mistakes.append(Mistake(case, said))
 
     def failures(self, wanted: Thresholds) -> list[str]:
-        """Each threshold that is not reached, in a sentence."""
+        """Return a sentence for each threshold that is not met."""
         found: list[str] = []
         whole = self.overall
         if wanted.min_accuracy is not None and whole.accuracy < wanted.min_accuracy:
@@ -170,13 +174,13 @@ class Audit:
         return found
 
     def to_json(self) -> dict[str, JSON]:
-        """Everything but the mistakes."""
+        """Return the matrices as JSON, without the mistakes."""
         by_name = {name: matrix.to_json() for name, matrix in sorted(self.categories.items())}
         return {"overall": self.overall.to_json(), "categories": dict(by_name)}
 
 
 def tally(graded: Iterable[tuple[Case, float | None, str]]) -> Audit:
-    """An audit of (case, reward, what the verifier said)."""
+    """Return the audit of (case, reward, what the verifier said) triples."""
     audit = Audit()
     for case, reward, said in graded:
         audit.add(case, reward=reward, said=said)

@@ -1,4 +1,4 @@
-"""What a verifier is and which options it takes, read from its source: nothing is imported, so torch stays out."""
+"""Descriptions of verifiers and their options, read from the source without importing it, so torch stays out."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 
 class Description(NamedTuple):
-    """A verifier as its source has it."""
+    """Description of a verifier: first line of its docstring, options, and the fault if it cannot be read."""
 
     about: str
     options: tuple[str, ...]
     fault: str
-    """Why there is no description; empty where there is one."""
+    """Reason why there is no description; empty if there is one."""
 
 
 def describe(target: str) -> Description:
-    """The description of what lies at `package.module:attribute` or `file.py:attribute`."""
+    """Describe the class or function at `package.module:attribute` or `file.py:attribute`; faults are in the result."""
     where, _, attribute = target.rpartition(":")
     try:
         source = _source(where)
@@ -43,7 +43,7 @@ def _source(where: str) -> Path:
 
 
 def _options(found: ast.ClassDef, named: dict[str, ast.ClassDef | ast.FunctionDef]) -> tuple[str, ...]:
-    """Keyword arguments of the constructor: the class's own, or the one that it inherits within its module."""
+    """Return the constructor's keyword arguments, of the class itself or of a base class in the same module."""
     for node in found.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             return tuple(

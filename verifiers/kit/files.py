@@ -1,4 +1,4 @@
-"""Grading files: rows in, verdicts out in the same order; a bad row costs itself. One file, or a suite of them."""
+"""Grading of files: rows in, verdicts out in the same order; a bad row affects only itself."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ FIELDS = ("id", "completion", "reference", "prompt", "verifier", "options", "inf
 
 
 READ_AHEAD = 4000
-"""Rows that are read before the first of them is graded."""
+"""Most rows that are read ahead of the oldest ungraded one."""
 FLUSH_ROWS = 200
 
 
 class Line(NamedTuple):
-    """One row of a file: what to grade, or what is wrong with it."""
+    """Row of a file: its grading request, or what is wrong with it."""
 
     number: int
-    """From 1."""
+    """Line number from 1."""
     id: str
     request: GradingRequest | None
     fault: str = ""
 
 
 def _inner(completion: JSON, columns: Mapping[str, str]) -> str:
-    """Where the text of a completion lies, of one that is a list: of completions, or of chat messages."""
+    """Suggest the column of the text if a completion is a list (of texts or chat messages); empty otherwise."""
     if not is_list(completion) or not completion:
         return ""
     last = completion[-1]
@@ -51,21 +51,21 @@ def _inner(completion: JSON, columns: Mapping[str, str]) -> str:
 
 
 Records = Callable[[str], Iterator[tuple[int, Mapping[str, JSON] | str]]]
-"""From a path to (number from 1, row or what is wrong with it) of every row."""
+"""Function from a path to (line number from 1, row or what is wrong with the line) for every row."""
 
 
 def read_lines(
     path: str, *, graders: RowGraders, names: Mapping[str, str], read: Records | None = None
 ) -> Iterator[Line]:
-    """The rows of a file, as they are to be graded.
+    """Yield the rows of a file with their verifiers; faulty rows are yielded with their fault.
 
     Args:
         path: the file.
-        graders: by what rows are graded.
+        graders: chooses each row's verifier.
         names: field -> column of the file, where they differ; dots reach into objects and lists (`verifiers.columns`).
-        read: reads it; None: as JSON lines (gzipped or not), `-` for standard input.
+        read: reader of the file; None: JSON lines (gzipped or not), `-` for standard input.
     Raises:
-        FileError: no such file, or it cannot be decoded.
+        FileError: the file does not exist or cannot be decoded.
     """
     for number, row in (read or read_records)(path):
         if isinstance(row, str):
@@ -107,7 +107,7 @@ def _line(number: int, row: Mapping[str, JSON], graders: RowGraders, names: Mapp
 
 
 def read_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
-    """(line number from 1, row or what is wrong with the line) of a file of JSON lines, gzipped or not, or `-`.
+    """Yield (line number from 1, row or what is wrong with the line) for a file of JSON lines, gzipped or not, or `-`.
 
     Raises:
         FileError: the file cannot be read at all.
@@ -123,7 +123,7 @@ def read_records(path: str) -> Iterator[tuple[int, Mapping[str, JSON] | str]]:
 
 @dataclass
 class Summary:
-    """Figures of a graded file."""
+    """Counts and metrics of a graded file."""
 
     rows: int = 0
     malformed: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
@@ -133,10 +133,10 @@ class Summary:
     correct: int = 0
     slowest: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
     causes: dict[str, int] = field(default_factory=dict[str, int])
-    """Why rows could not be graded."""
+    """Reason -> number of rows that could not be graded."""
 
     def add(self, line: Line, verdict: Verdict | None) -> dict[str, JSON]:
-        """Count the verdict on a line, None for a malformed one, and return the row of the output for it."""
+        """Count the verdict on a line (None: malformed) and return the line's row of the output."""
         if verdict is None:
             self.malformed.append((line.number, line.fault))
             return {"id": line.id, "outcome": "malformed", "reward": None, "line": line.number, "fault": line.fault}
@@ -154,11 +154,11 @@ class Summary:
 
     @property
     def whole(self) -> bool:
-        """Whether there are rows, and each was graded."""
+        """True if there is at least one row and every row was graded."""
         return not self.malformed and 0 < self.rows == self.graded
 
     def to_json(self) -> dict[str, JSON]:
-        """Everything, as JSON."""
+        """Return all metrics as JSON, with the 95 % Wilson interval of the accuracy."""
         return {
             "rows": self.rows,
             "graded": self.graded,
@@ -179,7 +179,7 @@ class Summary:
         return sorted(self.causes.items(), key=lambda pair: pair[1], reverse=True)
 
     def lines(self) -> list[str]:
-        """The same in sentences."""
+        """Return the metrics as lines of text."""
         text = [f"{self.graded} of {self.rows + len(self.malformed)} rows graded"]
         if self.graded:
             low, high = self._interval()
@@ -218,20 +218,20 @@ def grade_file(
 
     Args:
         path: the file; `-` is standard input.
-        pool: that grades.
-        target: where the lines go.
-        verifier: of rows that name none.
+        pool: pool that grades.
+        target: stream for the output lines.
+        verifier: for rows that name none.
         options: of that verifier.
         names: field -> column of the file, where they differ.
-        any_row: rows may name files, modules and URLs as their verifiers, and set options of this machine.
-        done: ids of rows that are already in the target, from the file's beginning.
-        summary: of those rows, which is added to.
+        any_row: True: rows may name files, modules and URLs as their verifiers, and set options of this machine.
+        done: ids of the rows, from the file's beginning, that are already in the target.
+        summary: metrics of those rows, which is updated.
         on_row: called after each line.
-        read: reads its rows; None: as JSON lines.
+        read: reader of the file; None: JSON lines.
     Returns:
-        the figures of all rows.
+        The metrics of all rows.
     Raises:
-        FileError: the file cannot be read, or begins with other rows than those done.
+        FileError: the file cannot be read, or does not begin with the rows in `done`.
     """
     figures = summary or Summary()
     waiting: deque[tuple[Line, Future[Verdict] | None]] = deque()
@@ -256,19 +256,19 @@ def grade_file(
 
 
 def _lines_after(done: Sequence[str], lines: Iterator[Line], path: str) -> Iterator[Line]:
-    """Yield the lines after those that were graded before, which must be the first ones."""
+    """Yield the lines after those graded before; raise FileError if the file does not begin with these."""
     for index, line in enumerate(lines):
         if index >= len(done):
             yield line
         elif line.id != done[index]:
             raise FileError(
-                f"{path} must begin with the rows that were graded before; row {index + 1} is {line.id!r}, was"
+                f"{path} must begin with the rows graded before; row {index + 1} is {line.id!r}, was"
                 f" {done[index]!r}. Write to another --output."
             )
 
 
 def _submit(pool: GradingPool, request: GradingRequest) -> Future[Verdict]:
-    """A row whose verifier cannot be made could not be graded; the others are."""
+    """Submit a row; if its verifier cannot be created, return a future with `verifier_error`."""
     try:
         return pool.submit(request.verifier, request.options, request.row)
     except VerifierError as error:
@@ -278,10 +278,10 @@ def _submit(pool: GradingPool, request: GradingRequest) -> Future[Verdict]:
 
 
 def graded_before(output: Path) -> tuple[list[str], Summary]:
-    """The ids and the figures of an earlier, interrupted output, after cutting a half-written last line.
+    """Read ids and metrics of an earlier, interrupted output, after cutting off an incomplete last line.
 
     Raises:
-        FileError: it is no output of ours.
+        FileError: the file was not written by this program.
     """
     data = output.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
@@ -297,7 +297,7 @@ def graded_before(output: Path) -> tuple[list[str], Summary]:
             summary.add(Line(place, ids[-1], None, fault), None if malformed else Verdict.from_json(row))
     except (ValueError, KeyError, TypeError) as error:
         raise FileError(
-            f"{output} must hold earlier verdicts to go on with; line {number} does not: {error}."
+            f"{output} must contain earlier verdicts to continue from; line {number} does not: {error}."
         ) from error
     if len(whole) < len(data):
         with os.fdopen(open_own(output, "change"), "r+b") as file:
@@ -306,16 +306,16 @@ def graded_before(output: Path) -> tuple[list[str], Summary]:
 
 
 def open_output(output: Path, *, resume: bool) -> tuple[TextIO, list[str], Summary]:
-    """The file to append to, what is in it, and its figures.
+    """Open the output for appending; return it with the ids and metrics of its rows.
 
     Raises:
-        FileError: it exists and is not to be gone on with.
+        FileError: the file exists and `resume` is False, or it was not written by this program.
     """
     ids, summary = list[str](), Summary()
     if output.exists():
         if not resume:
             raise FileError(
-                f"{output} exists already. Pass --resume to continue it, --overwrite to replace it, or name another."
+                f"{output} already exists. Pass --resume to continue it, --overwrite to replace it, or name another."
             )
         ids, summary = graded_before(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -325,14 +325,14 @@ def open_output(output: Path, *, resume: bool) -> tuple[TextIO, list[str], Summa
 
 @contextmanager
 def output_file(output: Path, *, resume: bool, overwrite: bool) -> Generator[tuple[TextIO, list[str], Summary]]:
-    """Open what `open_output` opens, and close it; where nothing was written before an error, all is as it was.
+    """Open and close the output of `open_output`. After an error before the first write, restore the earlier state.
 
     Args:
         output: the file.
-        resume: go on with it where it exists.
-        overwrite: replace it where it exists.
+        resume: True: continue an existing file.
+        overwrite: True: replace an existing file.
     Raises:
-        FileError: it exists, and neither is asked for.
+        FileError: the file exists, and neither is True.
     """
     aside = output.with_name(f".{output.name}.before")
     if overwrite and not resume and output.exists():

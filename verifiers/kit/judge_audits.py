@@ -1,8 +1,8 @@
-"""Audits of judges on labelled files: judgements that are in the file, pairs to compare, completions with scores.
+"""Audits of judges on labelled files: recorded judgements, pairs to compare, or completions with scores.
 
-{judge_text | scores, order, label, pair_id, judge_model}   what judges said; NAME is `judgments`
-{prompt, first, second, label}                              NAME is a judge; it compares in both orders
-{completion, reference, prompt?, score}                     NAME is any verifier; its reward against people's scores
+{judge_text | scores, order, label, pair_id, judge_model}   recorded judgements; NAME is `judgments`
+{prompt, first, second, label}                              NAME is a judge, which compares in both orders
+{completion, reference, prompt?, score}                     NAME is any verifier; rewards against human scores
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ Row = Mapping[str, JSON]
 def judge_audit(
     name: str, path: str, *, options: Mapping[str, JSON], names: Mapping[str, str], workers: int = 2
 ) -> dict[str, JSON] | None:
-    """The audit that the file's columns ask for; None where they are those of right and wrong answers.
+    """Run the audit that fits the file's columns; return None if they are those of right and wrong answers.
 
     Args:
-        name: `judgments` for judgements that are in the file; else the verifier that is audited.
-        path: JSONL[.gz] or parquet.
-        options: of the verifier; for pairs also `question`, by which they are compared.
-        names: field -> column.
-        workers: grading processes.
+        name: `judgments` for judgements recorded in the file; otherwise the verifier to audit.
+        path: JSONL, gzipped or not.
+        options: of the verifier; for pairs also `question`, the question of the comparison.
+        names: field -> column of the file, where they differ.
+        workers: number of grading processes.
     Raises:
-        AuditError: a row cannot be used; names it.
+        AuditError: the file is empty, or a row is invalid; the message names it.
     """
-    if path == "-" and name != JUDGMENTS:  # can be read once, and is for whoever asks for right and wrong
+    if path == "-" and name != JUDGMENTS:  # standard input is read only once: leave it to the other audit
         return None
     rows: list[Row] = []
     for number, row in read_records(path):
@@ -58,7 +58,7 @@ def judge_audit(
         if number == 1 and name != JUDGMENTS and not _is_for_judges(rows[0]):
             return None
     if not rows:
-        raise AuditError(f"{path} must hold at least one row; it is empty.")
+        raise AuditError(f"{path} must contain at least one row; it is empty.")
     if name == JUDGMENTS:
         return judgments_audit(rows)
     if {"first", "second"} <= set(rows[0]):
@@ -82,12 +82,12 @@ def judgments_audit(rows: Sequence[Row]) -> dict[str, JSON]:
 
 
 def pairs_audit(name: str, rows: Sequence[Row], options: Mapping[str, JSON]) -> dict[str, JSON]:
-    """A judge's preferences, in both orders, against labels."""
+    """Compare a judge's preferences, asked in both orders, with the labels."""
     given = dict(options)
     question = str(given.pop("question", PAIR_QUESTION))
     judge = get_verifier(name, **given)
     if not isinstance(judge, ModelJudge):
-        raise BadOption(f"pairs are compared by a judge (judge, judge-model); {name} is none.")
+        raise BadOption(f"pairs need a judge (judge, judge-model); {name} is not one.")
     pairs = [PairQuestion(question, str(row["first"]), str(row["second"]), _text(row.get("prompt"))) for row in rows]
     labels = [_side(row.get("label"), number) for number, row in enumerate(rows, 1)]
     answers = compare_pairs(judge, pairs)
@@ -114,7 +114,7 @@ def _side(value: JSON, number: int) -> str:
 
 
 def scores_audit(name: str, rows: Sequence[Row], options: Mapping[str, JSON], workers: int) -> dict[str, JSON]:
-    """A verifier's rewards (a judge's levels, where it has them) against people's scores."""
+    """Compare a verifier's rewards (or a judge's levels, if it gives them) with human scores."""
     scores: list[float] = []
     requests: list[GradingRequest] = []
     for number, row in enumerate(rows, 1):
@@ -149,7 +149,7 @@ def _text(value: JSON) -> str | None:
 
 
 def shown(report: Mapping[str, JSON]) -> list[str]:
-    """The report in lines for a person."""
+    """Return the report as lines of text."""
     lines: list[str] = []
     for name, given in report.items():
         lines.append(name)

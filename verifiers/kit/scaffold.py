@@ -1,4 +1,4 @@
-"""`reasoner verifiers new`: a package with a verifier, a task, tests and entry points, which works as it is."""
+"""Template of `reasoner verifiers new`: a working package with a verifier, a task, tests and entry points."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ packages = ["{module}"]
 INIT = '"""The verifier and the task {name}."""\n'
 
 VERIFIER = '''\
-"""The verifier {name}."""
+"""Verifier {name}."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from verifiers.answers.find import extract_answer
 
 
 class {cls}(Verifier):
-    """The final answer equals the reference.
+    """Equality of the final answer and the reference.
 
     Args:
         ignore_case: fold case on both sides.
@@ -64,12 +64,12 @@ class {cls}(Verifier):
         self._ignore_case = ignore_case
 
     def check_reference(self, reference: JSON) -> None:
-        """Called for every problem before anything is graded."""
+        """Raise BadReference if no answer could match; called for every problem before grading."""
         if not isinstance(reference, str) or not reference.strip():
             raise BadReference(f"reference must be a text; got {{reference!r}}.")
 
     def grade(self, row: GradingRow) -> Verdict:
-        """The verdict on one row. Raising means: could not grade (never: wrong)."""
+        """Return the verdict on one row. An exception means "could not grade", never "wrong"."""
         self.check_reference(row.reference)
         found = extract_answer(row.completion)
         if found is None:
@@ -84,7 +84,7 @@ class {cls}(Verifier):
 '''
 
 TASK = '''\
-"""The task {name}: problems for the verifier {name}."""
+"""Task {name}: problems for the verifier {name}."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class {cls}Task(Task):
     name = "{name}"
 
     def problems(self, split: str) -> Sequence[Problem]:
-        """All problems of a split."""
+        """Return all problems of a split."""
         if split not in CAPITALS:
             raise TaskError(f"split must be one of {{', '.join(CAPITALS)}}; got {{split!r}}.")
         return [
@@ -161,7 +161,7 @@ reasoner tasks validate {name}
 reasoner train CONFIG task={name}
 ```
 
-`{module}/verifier.py` grades, `{module}/task.py` holds the problems. Edit both, and the examples in them.
+`{module}/verifier.py` grades, `{module}/task.py` contains the problems. Edit both, including their examples.
 """
 
 FILES: Mapping[str, str] = {
@@ -175,18 +175,18 @@ FILES: Mapping[str, str] = {
 
 
 def new_package(name: str, folder: Path) -> list[Path]:
-    """Write the package; returns its files.
+    """Write the package and return its files.
 
     Raises:
-        BadOption: the name is no name, or is taken, or the folder exists.
+        BadOption: the name is invalid or already used by a verifier, or the folder exists.
     """
     module = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,40}", name) or keyword.iskeyword(module):
-        raise BadOption(f"name must be lower-case letters, digits, - and _, from a letter on; got {name!r}.")
+        raise BadOption(f"name must be lower-case letters, digits, - and _, and begin with a letter; got {name!r}.")
     if name in {source.name for source in installed()}:
-        raise BadOption(f"there is a verifier {name!r} already; choose another name.")
+        raise BadOption(f"a verifier {name!r} already exists; choose another name.")
     if folder.exists():
-        raise BadOption(f"{folder} exists already. Give another --folder.")
+        raise BadOption(f"{folder} already exists. Pass another --folder.")
     cls = "".join(part.capitalize() for part in re.split(r"[-_]", name))
     package = f"{name}-verifier"
     written: list[Path] = []

@@ -1,6 +1,6 @@
-"""A suite: many files, each with its verifier, graded at once through one pool. Written as YAML.
+"""Suite: several files, each with its verifier, graded together through one pool. Written in YAML.
 
-output: verdicts            # folder; one JSONL file a part
+output: verdicts            # folder; one JSONL file per part
 parts:
   - name: gsm8k
     file: gsm8k.jsonl
@@ -29,16 +29,16 @@ from verifiers.row_choice import ALLOW, RowRefused, bounds_in, row_choice
 from verifiers.verdict import JSON
 
 AT_ONCE = 4
-"""Files that are read at the same time."""
+"""Number of files read at the same time."""
 
 
 class SuitePart(BaseModel):
-    """One file of a suite."""
+    """Part of a suite: one file, with its verifier."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=r"^[\w.-]+$")
     file: str
-    """Relative to the suite's own file."""
+    """Path relative to the suite's file."""
     verifier: str | None = None
     options: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     columns: dict[str, str] = Field(default_factory=dict[str, str])
@@ -46,7 +46,7 @@ class SuitePart(BaseModel):
 
 
 class Suite(BaseModel):
-    """Files and where their verdicts go."""
+    """Files to grade, and the folder for their verdicts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     parts: list[SuitePart] = Field(min_length=1)
@@ -54,7 +54,7 @@ class Suite(BaseModel):
 
 
 class Graded(NamedTuple):
-    """A part and its figures, or why it could not be graded at all."""
+    """A part with its metrics, and the reason if its file could not be graded."""
 
     part: SuitePart
     summary: Summary
@@ -62,13 +62,13 @@ class Graded(NamedTuple):
 
     @property
     def reached(self) -> bool:
-        """Whether the part could be read and is as accurate as the suite asks."""
+        """True if the part could be read and reaches its `min_accuracy`, if it has one."""
         wanted = self.part.min_accuracy
         accuracy = self.summary.correct / self.summary.graded if self.summary.graded else 0.0
         return not self.fault and (wanted is None or accuracy >= wanted)
 
     def to_json(self) -> dict[str, JSON]:
-        """Everything, as JSON."""
+        """Return the part's result and metrics as JSON."""
         return {
             "name": self.part.name,
             "verifier": self.part.verifier,
@@ -80,12 +80,12 @@ class Graded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SuiteFile:
-    """A suite as read, and where it lies."""
+    """Suite that was read, and the folder of its file."""
 
     suite: Suite
     folder: Path
     any_row: bool = False
-    """The suite and its rows may name files, modules and URLs, set what runs on this machine, and write elsewhere."""
+    """True: suite and rows may name files, modules and URLs, choose what runs on this machine, and write elsewhere."""
 
 
 def load_suite(path: Path, *, any_row: bool = False) -> SuiteFile:
@@ -93,10 +93,12 @@ def load_suite(path: Path, *, any_row: bool = False) -> SuiteFile:
 
     Args:
         path: its file.
-        any_row: it and its rows may name files, modules and URLs as verifiers, and set what runs on this machine.
+        any_row: True: suite and rows may name files, modules and URLs as verifiers, choose what runs on this machine,
+            and write outside the suite's folder.
     Raises:
-        FileError: it is not YAML, has an unknown key, names a part twice, or asks for code that it may not name.
-        UnknownVerifier, BadOption: a part's verifier cannot be made.
+        FileError: the file is not YAML, has an unknown key, names a part twice, or asks for more than it may without
+            `any_row`.
+        UnknownVerifier, BadOption: a part's verifier cannot be created.
     """
     import yaml
 
@@ -113,10 +115,10 @@ def load_suite(path: Path, *, any_row: bool = False) -> SuiteFile:
     names = [part.name for part in suite.parts]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise FileError(f"{path}: parts must have different names; {min(twice)!r} stands twice.")
+        raise FileError(f"{path}: parts must have different names; {min(twice)!r} occurs twice.")
     folder = path.parent
     if not any_row and not (folder / suite.output).resolve().is_relative_to(folder.resolve()):
-        raise FileError(f"{path}: output must be a folder beside the suite; got {suite.output!r}. Or pass {ALLOW}.")
+        raise FileError(f"{path}: output must be inside the suite's folder; got {suite.output!r}. Or pass {ALLOW}.")
     for part in suite.parts:
         if part.verifier is not None:
             options = cast("Mapping[str, JSON]", part.options)
@@ -142,9 +144,15 @@ def grade_suite(
     on_row: Callable[[], object] = lambda: None,
     read: Records | None = None,
 ) -> Sequence[Graded]:
-    """Grade every part; a part that cannot be read loses only itself. Parts in the suite's order.
+    """Grade every part, and return the results in the suite's order. An unreadable file affects only its own part.
 
-    `read` reads the rows of a part's file; None: as JSON lines.
+    Args:
+        loaded: the suite.
+        pool: pool that grades.
+        resume: True: continue existing outputs.
+        overwrite: True: replace existing outputs.
+        on_row: called after each row.
+        read: reader of the parts' files; None: JSON lines.
     """
     with ThreadPoolExecutor(AT_ONCE) as threads:
         grade = partial(

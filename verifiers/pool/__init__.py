@@ -1,4 +1,4 @@
-"""The grading pool: rows are graded in worker processes that can always be killed."""
+"""Grading pool: grades rows in worker processes that can always be killed."""
 
 from verifiers.pool.pool import GradingPool, PoolLimits
 from verifiers.pool.work_queue import GradingRequest

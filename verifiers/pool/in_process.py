@@ -1,7 +1,7 @@
-"""Grades batches in threads of the caller's process: for reward models, judges and remote services.
+"""Batch grading in threads of the caller's process, for reward models, judges and remote services.
 
 Threads cannot be killed. The rows of a batch that times out are marked as verifier errors; its thread is abandoned and
-a new one takes over. After ABANDONED of them the verifier is not called any more.
+a new one takes over. After ABANDONED such threads the verifier is no longer called.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WATCH_SECONDS = 0.25
 
 
 class InProcessQueue:
-    """The rows of one verifier of the caller's process, and the threads that grade them in batches."""
+    """Queue of one verifier that grades in the caller's process, and the threads that grade its rows in batches."""
 
     def __init__(self, kind: Kind) -> None:
         assert kind.in_process is not None
@@ -31,7 +31,7 @@ class InProcessQueue:
         self._changed = threading.Condition()
         self._waiting: deque[Item] = deque()
         self._running: dict[int, tuple[float, Sequence[Item], Sequence[Item]]] = {}
-        """Thread number -> (deadline, rows that are being graded, rows of its batch that come after them)."""
+        """Thread number -> (deadline, rows being graded, rows of the same batch that come after them)."""
         self._started = 0
         self._abandoned: set[int] = set()
         self._warm = False
@@ -41,7 +41,7 @@ class InProcessQueue:
         """Queue one row."""
         with self._changed:
             if self._closed or len(self._abandoned) >= ABANDONED:
-                cause = CLOSED if self._closed else f"{self._kind.name} stopped answering; it is not called any more"
+                cause = CLOSED if self._closed else f"{self._kind.name} stopped responding and is no longer called"
                 item.fault(cause)
                 return
             self._waiting.append(item)
@@ -52,7 +52,7 @@ class InProcessQueue:
             self._changed.notify()
 
     def close(self) -> None:
-        """Give up what waits and what runs."""
+        """Fail all queued rows and the rows being graded."""
         with self._changed:
             self._closed = True
             given_up = [
@@ -91,13 +91,13 @@ class InProcessQueue:
                     self._warm = True
 
     def _expect(self, number: int, batch: Sequence[Item], rest: Sequence[Item], more: float = 0.0) -> None:
-        """Note by when a thread must be back. Lock held."""
+        """Set the deadline of a thread's current rows. Lock held."""
         self._running[number] = (time.monotonic() + self._kind.wall_seconds * len(batch) + more, batch, rest)
 
     def _grade(self, number: int, batch: Sequence[Item]) -> None:
         try:
             verdicts = self._verifier.verify_batch([item.row for item in batch])
-        except Exception as error:  # the boundary: a batch that fails is graded row by row, to blame the right one
+        except Exception as error:  # boundary: a failed batch is graded row by row, to find the row at fault
             if len(batch) == 1 or (isinstance(error, VerifierError) and error.of_batch):
                 for item in batch:
                     item.settle(Verdict.from_json(fault_verdict(error, item.kind.name)))
@@ -131,6 +131,6 @@ class InProcessQueue:
                     self._start()
             for item in late:
                 item.fault(
-                    f"{self._kind.name} did not answer within {self._kind.wall_seconds:g} s a row; it runs in this"
-                    " process, where it cannot be killed, and was left behind"
+                    f"{self._kind.name} did not respond within {self._kind.wall_seconds:g} s per row; it runs in this"
+                    " process, where it cannot be killed, and was abandoned"
                 )

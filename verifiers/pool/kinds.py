@@ -1,4 +1,4 @@
-"""The verifiers with their options that a pool knows: made here, or, for strangers' options, in workers alone."""
+"""Pairs of verifier and options known to a pool: created here or, for untrusted options, in the workers only."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from verifiers.verdict import JSON
 Number = TypeVar("Number", int, float, int | None)
 KINDS = 1000
 KINDS_CHARACTERS = 16 << 20
-"""Verifiers with their options that a pool keeps, and characters of all these options; each row may bring its own."""
+"""Most kinds that a pool keeps, and most characters of all their options; each row may bring its own options."""
 KINDS_HERE = 64
-"""The same for verifiers of this process in an isolated pool: each has threads of its own, and stays."""
+"""Most kinds graded in this process by an isolated pool: each has its own threads, and is never dropped."""
 OPTIONS_HERE = 64 << 10
-"""Characters of a stranger's options for a verifier of this process."""
+"""Most characters of untrusted options for a verifier that grades in this process."""
 
 
 class Kinds:
-    """Finds and makes the kinds of a pool's rows.
+    """Kinds of a pool's rows, created on first use and cached.
 
     Args:
         limits: of the pool.
-        context: for verifiers of this process.
-        isolated: make nothing here that a worker can make.
+        context: object for verifiers that grade in this process.
+        isolated: True: a verifier that a worker can create is never created here.
     """
 
     def __init__(self, limits: PoolLimits, *, context: object, isolated: bool) -> None:
@@ -40,14 +40,18 @@ class Kinds:
         self._characters = 0
         self._making = threading.Lock()
         self._here: dict[str, bool] = {}
-        """Whether the verifier of a name has to be made here, by itself or for its parts."""
+        """Verifier name -> True if it, or one of its parts, has to be created in this process."""
         self._plain: set[str] = set()
 
     def find(self, name: str, options: Mapping[str, JSON], *, check: bool = False) -> Kind:
-        """The kind of rows of a verifier with its options; of golds that are to be checked, where `check`.
+        """Return the kind for a verifier with its options, from the cache or newly created.
 
+        Args:
+            name: name of the verifier.
+            options: of the verifier.
+            check: True: the kind whose rows are references to check, not completions to grade.
         Raises:
-            UnknownVerifier, BadOption: it cannot be made. In an isolated pool workers find out what is bad of options.
+            UnknownVerifier, BadOption: it cannot be created. In an isolated pool, bad options are found by the workers.
         """
         key, size = (f"{check} {name}", 0) if not options else _digest(name, options, check)
         found = self._kept.get(key)
@@ -62,15 +66,18 @@ class Kinds:
             return self._kept[key]
 
     def is_plain(self, name: str) -> bool:
-        """Whether it is known to be made in workers, and to have no parts."""
+        """Return True if the verifier is known to be created in workers and to have no parts."""
         return name in self._plain
 
     def values(self) -> list[Kind]:
-        """All that are kept."""
+        """Return all cached kinds."""
         return list(self._kept.values())
 
     def _make_room(self, size: int) -> None:
-        """Forget the oldest, but for those of this process. Lock held."""
+        """Drop the oldest kinds until one with options of `size` characters fits. Lock held.
+
+        Kinds that grade in this process are kept.
+        """
         for key, kind in list(self._kept.items()):
             if len(self._kept) < KINDS and self._characters + size <= KINDS_CHARACTERS:
                 return
@@ -78,14 +85,16 @@ class Kinds:
                 self._characters -= self._kept.pop(key).size
 
     def _make(self, name: str, options: dict[str, JSON], *, size: int, check: bool) -> Kind:
-        if check or (self._isolated and not self._made_here(name, options)):
-            return self._unmade(name, options, size=size, check=check)
+        if check or (self._isolated and not self._created_here(name, options)):
+            return self._uncreated(name, options, size=size, check=check)
         if self._isolated and size > OPTIONS_HERE:
-            raise BadOption(f"options of {name!r} may have {OPTIONS_HERE} characters here; got {size}.")
+            raise BadOption(f"options of {name!r} may have at most {OPTIONS_HERE} characters here; got {size}.")
         made = get_verifier(name, **options)
         if made.in_process:
             if self._isolated and sum(kind.in_process is not None for kind in self._kept.values()) >= KINDS_HERE:
-                raise BadOption(f"{name!r} is in use here with {KINDS_HERE} different options; no more are taken.")
+                raise BadOption(
+                    f"{name!r} is already in use with {KINDS_HERE} different options; no more are accepted."
+                )
             made.context = self._context
         wall = self._limits.wall_seconds or made.grade_seconds
         return Kind(
@@ -103,8 +112,8 @@ class Kinds:
             size=size,
         )
 
-    def _unmade(self, name: str, options: dict[str, JSON], *, size: int, check: bool) -> Kind:
-        """A kind that has its class's needs until a worker has made the verifier."""
+    def _uncreated(self, name: str, options: dict[str, JSON], *, size: int, check: bool) -> Kind:
+        """Return a kind with the limits of the verifier's class; a worker reports the actual ones later."""
         cls = verifier_class(name)
         wall = self._limits.wall_seconds or _number(cls.grade_seconds) or Verifier.grade_seconds
         return Kind(
@@ -122,17 +131,17 @@ class Kinds:
             limits=self._limits,
         )
 
-    def _made_here(self, name: str, options: Mapping[str, JSON]) -> bool:
-        """Whether a verifier or a part of it is graded in this process, told by classes and names alone."""
-        if self._class_made_here(name):
+    def _created_here(self, name: str, options: Mapping[str, JSON]) -> bool:
+        """Return True if a verifier or a part of it is graded in this process, judged by classes and names only."""
+        if self._class_created_here(name):
             return True
         return any(
             isinstance(part["verifier"], str)
-            and self._made_here(part["verifier"], inner if isinstance(inner := part.get("options"), dict) else {})
+            and self._created_here(part["verifier"], inner if isinstance(inner := part.get("options"), dict) else {})
             for part in written_parts(options).values()
         )
 
-    def _class_made_here(self, name: str) -> bool:
+    def _class_created_here(self, name: str) -> bool:
         names = allowed()
         if names is not None and name not in names:
             return False
@@ -149,7 +158,7 @@ class Kinds:
 
 
 def _number(value: Number) -> Number | None:
-    """A class's attribute; None where it is one of its instances alone, a property."""
+    """Return a class attribute that is a number; None if it is a property, which only instances have."""
     return value if isinstance(value, int | float) else None
 
 
@@ -159,7 +168,7 @@ def _digest(name: str, options: Mapping[str, JSON], check: bool) -> tuple[str, i
 
 
 def _composed(made: Verifier) -> Composite | None:
-    """Return the verifier if its parts have to be graded apart: one of them is graded in this process."""
+    """Return the verifier if its parts have to be graded separately because one is graded in this process."""
     return made if isinstance(made, Composite) and made.any_in_process() else None
 
 

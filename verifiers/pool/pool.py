@@ -1,10 +1,9 @@
-"""Grades in worker processes that can always be killed: one bad row costs itself and nothing else.
+"""Grading in worker processes that can always be killed, so that a bad row harms no other row.
 
-A worker is a process of our own (`verifiers.pool.worker_main`), never a fork of the caller: it holds no torch and no
-lock of the caller's. One more of them than asked for takes quick rows while all others are at slow ones. A worker is
-killed by wall clock, CPU seconds and resident memory, measured from outside, and replaced
-(`verifiers.pool.worker_process`). Verifiers with `in_process = True` are called in batches in the caller's process
-instead (`verifiers.pool.in_process`).
+A worker is a fresh process (`verifiers.pool.worker_main`), never a fork of the caller, so it inherits neither torch nor
+locks. One extra worker takes quick rows while all others are busy with slow ones. A worker that exceeds a limit of wall
+clock, CPU seconds or resident memory, measured from outside, is killed and replaced (`verifiers.pool.worker_process`).
+Verifiers with `in_process = True` are called in batches in the caller's process instead (`verifiers.pool.in_process`).
 """
 
 from __future__ import annotations
@@ -38,25 +37,25 @@ from verifiers.pool.worker_process import WorkerProcess
 from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 QUICK_SECONDS = 0.25
-"""A row that takes longer is slow: its verifier does not get the spare worker."""
+"""Seconds above which a row is slow, so that its verifier does not get the spare worker."""
 SPARE_SECONDS = 0.1
-"""How often the spare worker looks whether it is needed, while rows wait."""
+"""Seconds between the spare worker's checks whether it is needed, while rows are queued."""
 
 
 class PoolState(NamedTuple):
-    """Counts of the rows and workers of a pool."""
+    """Numbers of queued rows, live workers and busy workers of a pool."""
 
     waiting: int
     workers: int
-    """Worker processes that are alive."""
+    """Live worker processes."""
     grading: int
-    """Workers that have rows."""
+    """Workers that are grading rows."""
 
 
 class GradingPool:
-    """Submit rows from any thread or event loop; get futures of verdicts.
+    """Pool of worker processes. Submit rows from any thread or event loop; get futures of verdicts.
 
-    Starts nothing until the first row, and leaves nothing behind: workers die with their owner, however it dies.
+    Starts no process before the first row. Workers exit with their owner, however it ends.
 
     Example:
         >>> with GradingPool(workers=2) as pool:                                        # doctest: +SKIP
@@ -74,10 +73,17 @@ class GradingPool:
         context: object = None,
         isolated: bool = False,
     ) -> None:
-        """`context`: for the verifiers of this process, as their `context`.
+        """Create a pool.
 
-        `isolated`: for rows and options of strangers. Verifiers are made in workers, within the limits of a row, and
-        what they say of their options is the exception of the row's future.
+        Args:
+            workers: number of worker processes, >= 1.
+            limits: limits of one row; None: the defaults.
+            max_pending: queued rows at which `submit` blocks.
+            context: object for verifiers that grade in this process (their `context`).
+            isolated: True for untrusted rows and options: verifiers are created in workers, within the limits of a
+                row, and an error about their options becomes the exception of the row's future.
+        Raises:
+            ValueError: workers is below 1.
         """
         if workers < 1:
             raise ValueError(f"workers must be >= 1; got {workers}. One worker already overlaps with generation.")
@@ -85,48 +91,49 @@ class GradingPool:
         self._limits = limits or PoolLimits()
         self._max_pending = max_pending
         self._queues: dict[Kind, list[Item]] = {}
-        """Rows that wait, by kind, as heaps; the kind that was served last stands last."""
+        """Queued rows by kind, each queue a heap; the kind served last comes last."""
         self._arrivals = itertools.count()
         self._waiting = 0
         self._changed = threading.RLock()
-        """Held by whoever reads or changes the queues."""
+        """Lock for reading or changing the queues."""
         self._work = threading.Condition(self._changed)
-        """Idle workers wait for rows."""
+        """Notifies idle workers of rows."""
         self._room = threading.Condition(self._changed)
-        """Submitters wait for room."""
+        """Notifies blocked submitters of free space."""
         self._spare_work = threading.Condition(self._changed)
         self._threads: list[threading.Thread] = []
         self._processes: list[WorkerProcess] = []
         self._spare = WorkerProcess()
-        """One more worker: takes quick rows while all others are at slow ones."""
+        """Extra worker that takes quick rows while all others are busy with slow ones."""
         self._kinds = Kinds(self._limits, context=context, isolated=isolated)
         self._speeds: dict[str, float] = {}
-        """Verifier to the seconds of a row, by the last chunk, whatever its options."""
+        """Verifier name -> seconds per row in its last chunk, whatever its options."""
         self._in_process: dict[Kind, InProcessQueue] = {}
         self._first: dict[tuple[Kind, bytes], Item] = {}
-        """The row that will be graded, of rows that are equal and not graded yet."""
+        """Key of equal rows -> the one that is graded for all of them, until its verdict is known."""
         self._closed = False
 
     def start(self) -> None:
-        """Start a first worker at once, to be ready by the time of the first row."""
+        """Start a first worker now, so that it is ready for the first row."""
         with self._changed:
             if not self._processes and not self._closed:
                 self._add_worker().spawn(self._limits.memory_bytes)
 
     def submit(self, verifier: str, options: Mapping[str, JSON], row: GradingRow, *, rank: int = 0) -> Future[Verdict]:
-        """Queue one row; blocks while `max_pending` rows wait (back-pressure).
+        """Queue one row; block while `max_pending` rows are queued (back-pressure).
 
-        The future never raises for grading: it resolves to a verdict, `verifier_error` where the verifier failed.
+        The future resolves to a verdict even if the verifier fails (`verifier_error`).
 
         Args:
-            verifier: its name.
+            verifier: name of the verifier.
             options: of the verifier.
-            row: what it is given.
-            rank: of rows that wait for one verifier those of the lowest rank come first, then those that wait longest.
+            row: row to grade.
+            rank: of the rows queued for one verifier, those of the lowest rank are graded first, the oldest first among
+                equals.
 
         Raises:
-            UnknownVerifier, BadOption: at once, for a verifier that cannot be made. Of an isolated pool the future may
-                raise them instead.
+            UnknownVerifier, BadOption: immediately, if the verifier cannot be created; in an isolated pool the future
+                may raise them instead.
             RuntimeError: the pool is closed.
         """
         return self.submit_batch(verifier, options, [row], rank=rank)[0]
@@ -134,15 +141,15 @@ class GradingPool:
     def submit_batch(
         self, verifier: str, options: Mapping[str, JSON], rows: Sequence[GradingRow], *, rank: int = 0
     ) -> list[Future[Verdict]]:
-        """As `submit`, for several rows of one verifier."""
+        """Queue several rows of one verifier, as `submit` does; the futures are in the order of the rows."""
         return self._submit(self._kinds.find(verifier, options), rows, rank)
 
     def check(self, verifier: str, options: Mapping[str, JSON], reference: JSON) -> Future[Verdict]:
-        """Have a worker check a gold, within the limits of a row.
+        """Let a worker check a reference, within the limits of a row.
 
         Returns:
-            A verdict on the gold: `correct` where it can be used, `bad_reference` with what is wrong, `verifier_error`
-            where it cannot be checked. The future may raise UnknownVerifier and BadOption.
+            Future of a verdict: `correct` if the reference is usable, `bad_reference` with the reason if not,
+            `verifier_error` if the check failed. The future may raise UnknownVerifier and BadOption.
         """
         kind = self._kinds.find(verifier, options, check=True)
         return self._submit(kind, [GradingRow(completion="", reference=reference)], 0)[0]
@@ -168,7 +175,7 @@ class GradingPool:
         return [item.future for item in items]
 
     def cancel(self, futures: Iterable[Future[Verdict]]) -> None:
-        """Drop rows that nobody waits for any more, but for those that are being graded."""
+        """Cancel futures and drop their rows from the queues; rows that are being graded stay."""
         with self._changed:
             for future in futures:
                 future.cancel()
@@ -183,7 +190,7 @@ class GradingPool:
             self._room.notify_all()
 
     def grade(self, requests: Iterable[GradingRequest]) -> Iterator[Verdict]:
-        """Verdicts in the order of the requests; reads ahead by at most `max_pending`."""
+        """Yield verdicts in the order of the requests; read at most `max_pending` requests ahead."""
         waiting: deque[Future[Verdict]] = deque()
         for request in requests:
             waiting.append(self.submit(request.verifier, request.options, request.row))
@@ -193,7 +200,7 @@ class GradingPool:
             yield waiting.popleft().result()
 
     async def grade_async(self, request: GradingRequest) -> Verdict:
-        """One verdict, from a coroutine of any event loop."""
+        """Grade one row from a coroutine of any event loop; return its verdict."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -201,11 +208,11 @@ class GradingPool:
         return await asyncio.wrap_future(future)
 
     def is_plain(self, verifier: str) -> bool:
-        """Whether its rows can be submitted without importing or making anything first."""
+        """Return True if the verifier's rows can be submitted without importing or creating anything first."""
         return self._kinds.is_plain(verifier)
 
     def state(self) -> PoolState:
-        """Rows that wait, workers alive, workers at work."""
+        """Return the numbers of queued rows, live workers and busy workers."""
         with self._changed:
             return PoolState(
                 self._waiting,
@@ -214,7 +221,7 @@ class GradingPool:
             )
 
     def close(self) -> None:
-        """Kill every worker; rows still waiting become `verifier_error`. Idempotent."""
+        """Kill every worker; rows not graded yet become `verifier_error`. A second call does nothing."""
         with self._changed:
             if self._closed:
                 return
@@ -241,7 +248,7 @@ class GradingPool:
         self.close()
 
     def _enqueue(self, item: Item) -> None:
-        """Put a row where it is graded, or beside an equal one that is there already. Called with the lock held."""
+        """Queue a row, or attach it to an equal row that is queued already. Called with the lock held."""
         kind = item.kind
         if kind.in_process is not None:
             if kind not in self._in_process:
@@ -249,7 +256,7 @@ class GradingPool:
             return self._in_process[kind].put(item)
         if kind.given_up:
             lost = f"{kind.lost_loading} workers in a row were lost while loading it"
-            return item.fault(f"{kind.name} was given up: {lost}")
+            return item.fault(f"{kind.name} is not tried any more: {lost}")
         if kind.merges_equal:
             key = item.key
             if key in self._first:
@@ -264,7 +271,7 @@ class GradingPool:
             self._spare_work.notify()
 
     def _settle_twins(self, key: tuple[Kind, bytes]) -> None:
-        """Give the verdict of a row to those equal to it; a fault is its own, and the next of them is graded."""
+        """Copy a row's verdict to the rows equal to it. If it was cancelled or is a fault, queue the others again."""
         with self._changed:
             first = self._first.pop(key)
         graded = not first.future.cancelled() and first.future.exception() is None
@@ -280,7 +287,7 @@ class GradingPool:
             twin.fault(CLOSED)
 
     def _submit_parts(self, composed: Composite, item: Item) -> Future[Verdict]:
-        """Each part as a row of its own, so that each has its own limits; the last verdict to come combines them."""
+        """Submit each part as its own row, with its own limits; combine the verdicts when the last one arrives."""
 
         def settle(verdict: Verdict) -> None:
             item.settle(replace(named(verdict, item.kind.name), version=composed.version))
@@ -307,7 +314,7 @@ class GradingPool:
                 settle(composed.combine_row(item.row, verdicts))
             except BadReference as error:
                 settle(fixed(Outcome.BAD_REFERENCE, str(error)))
-            except Exception as error:  # the boundary: a callback's exception would be lost, and the row with it
+            except Exception as error:  # boundary: the exception of a callback would be lost, and the row with it
                 item.fault(f"{type(error).__name__}: {error}")
 
         for future in futures:
@@ -339,15 +346,17 @@ class GradingPool:
                 kind = chunk[0].kind
                 unread = worker.grade(chunk)
                 kind.row_seconds = self._speeds[kind.name] = worker.row_seconds(len(chunk))
-                for item in self._put_back(worker, kind, unread):
+                for item in self._requeue(worker, kind, unread):
                     item.fault(
-                        CLOSED if self._closed else f"{item.kind.name} was given up: it cannot be loaded in a worker"
+                        CLOSED
+                        if self._closed
+                        else f"{item.kind.name} is not tried any more: it cannot be loaded in a worker"
                     )
         finally:
             worker.stop()
 
-    def _put_back(self, worker: WorkerProcess, kind: Kind, unread: list[Item]) -> list[Item]:
-        """Queue rows that a lost worker left, at their place; returns those that are given up."""
+    def _requeue(self, worker: WorkerProcess, kind: Kind, unread: list[Item]) -> list[Item]:
+        """Queue the rows that a lost worker left ungraded; return those that are not tried any more."""
         with self._changed:
             worker.idle, worker.kind = True, None
             kind.active -= 1
@@ -362,7 +371,7 @@ class GradingPool:
                 for item in unread:
                     heappush(self._queues.setdefault(kind, []), item)
                 self._waiting += len(unread)
-            if self._queues:  # its verifier may take one more worker now
+            if self._queues:  # this worker's verifier may use one more worker now
                 self._work.notify_all()
             self._room.notify_all()
             return given_up
@@ -400,15 +409,15 @@ class GradingPool:
         return next((kind for kind in ready if not self._slow(kind, now)), None) if self._all_slow(now) else None
 
     def _all_slow(self, now: float) -> bool:
-        """Whether every worker is at rows that take long. Called with the lock held."""
+        """Return True if every worker is busy with slow rows. Called with the lock held."""
         return len(self._processes) == self._workers and all(
             worker.kind is not None and self._slow(worker.kind, now) for worker in self._processes
         )
 
     def _slow(self, kind: Kind, now: float) -> bool:
-        """Whether its rows take long: by the last chunk, or by the time that a worker is at one already.
+        """Return True if rows of this kind are slow, judged by the last chunk or by a worker's current one.
 
-        What nothing is known of is tried: it is slow as long as a worker is at its first row.
+        A kind without measurements is tried: it counts as slow only while a worker is grading its first rows.
         """
         if any(
             worker.kind is kind and now - worker.since > QUICK_SECONDS for worker in (*self._processes, self._spare)
@@ -419,7 +428,7 @@ class GradingPool:
 
 
 def _too_long(characters: int, limit: int) -> Verdict:
-    return fixed(Outcome.LIMIT_EXCEEDED, f"a completion may have {limit} characters; this one has {characters}")
+    return fixed(Outcome.LIMIT_EXCEEDED, f"a completion may have at most {limit} characters; this one has {characters}")
 
 
 __all__ = ["GradingPool", "PoolLimits", "PoolState"]

@@ -19,33 +19,33 @@ from verifiers.verdict import JSON, Outcome, Verdict, fixed
 
 LOADING_FAILURES = 3
 AGAIN_SECONDS = 30.0
-"""Workers lost in a row while they loaded one verifier, after which its rows are given up at once, and for how long."""
+"""Consecutive workers lost while loading one verifier before its rows fail at once, and for how many seconds."""
 
 
 CHUNK_ROWS = 64
 CHUNK_CHARACTERS = 4 << 20
 CHUNK_SECONDS = 0.05
-"""Rows, characters and seconds of work (by the last chunk's speed) that a worker is given at once."""
+"""Most rows, characters and estimated seconds of work (by the last chunk's speed) of a chunk for one worker."""
 ANY = 1 << 30
 """Concurrency of a verifier that sets none: all workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolLimits:
-    """Limits of grading one row; all but the last kill the worker."""
+    """Limits of one row. Exceeding any but the last kills the worker."""
 
     wall_seconds: float | None = None
-    """None: the verifier's own `grade_seconds`."""
+    """Wall-clock seconds; None: the verifier's `grade_seconds`."""
     cpu_seconds: float | None = None
-    """None: as many as wall-clock seconds."""
+    """CPU seconds; None: the same number as for the wall clock."""
     memory_bytes: int = 1 << 30
-    """Resident memory of the worker, where the verifier has no `memory_bytes` of its own."""
+    """Resident memory of the worker, in bytes, if the verifier sets no `memory_bytes`."""
     completion_characters: int = 4 << 20
-    """A longer completion is `limit_exceeded` without being graded."""
+    """Characters; a longer completion becomes `limit_exceeded` without being graded."""
 
 
 class GradingRequest(NamedTuple):
-    """One row and the verifier that grades it."""
+    """Row to grade, and the verifier that grades it."""
 
     verifier: str
     row: GradingRow
@@ -54,45 +54,45 @@ class GradingRequest(NamedTuple):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Kind:
-    """A verifier with its options, as the pool sees it: how it is reached, and the limits of one of its rows."""
+    """Verifier with its options, as seen by the pool: its name in workers, and the limits of one row."""
 
     name: str
     options: dict[str, JSON]
     target: str
-    """The name by which a worker finds it."""
+    """Name under which a worker finds the verifier."""
     wall_seconds: float
     cpu_seconds: float
     memory_bytes: int
     batch_rows: int
     concurrency: int
     in_process: Verifier | None = None
-    """The verifier itself, if it grades in the caller's process."""
+    """Verifier object, if it grades in the caller's process."""
     merges_equal: bool = False
     composed: Composite | None = None
-    """Its parts are graded apart, because one of them is graded in the caller's process."""
+    """Composed verifier whose parts are graded separately because one is graded in the caller's process."""
     check: bool = False
-    """Its rows are golds that are to be checked."""
+    """True: its rows are references to check."""
     isolated: bool = False
-    """Made in workers alone, which say what it needs; until then it has its class's needs."""
+    """True: created in workers only. They report its limits; until then its class's limits apply."""
     size: int = 0
-    """Characters of its options as JSON."""
+    """Number of characters of its options as JSON."""
     active: int = 0
-    """Workers that are grading with it."""
+    """Workers that are grading its rows."""
     lost_loading: int = 0
-    """Workers lost in a row while they loaded it."""
+    """Consecutive workers lost while loading it."""
     lost_at: float = 0.0
-    """When the last of them was (monotonic seconds)."""
+    """Time when the last of them was lost (monotonic seconds)."""
     row_seconds: float | None = None
-    """Seconds for each row of the last chunk, without starting a worker and importing; None: nothing is graded yet."""
+    """Seconds per row of the last chunk, without the start of a worker and imports; None: nothing was graded yet."""
     limits: PoolLimits | None = None
 
     @property
     def given_up(self) -> bool:
-        """Whether it could not be loaded, again and again, a short while ago."""
+        """True if loading failed LOADING_FAILURES times, the last time less than AGAIN_SECONDS ago."""
         return self.lost_loading >= LOADING_FAILURES and time.monotonic() - self.lost_at < AGAIN_SECONDS
 
     def learn(self, needs: Needs) -> None:
-        """Take over what a worker says that the verifier needs."""
+        """Replace the limits by those that a worker reports for the created verifier."""
         limits = self.limits or PoolLimits()
         self.wall_seconds = limits.wall_seconds or needs["grade_seconds"]
         self.cpu_seconds = limits.cpu_seconds or self.wall_seconds
@@ -104,43 +104,43 @@ class Kind:
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """A row on its way through the pool."""
+    """Queued row with the future of its verdict."""
 
     kind: Kind
     row: GradingRow
     order: tuple[int, int] = (0, 0)
-    """Rank and arrival: the lowest is graded first."""
+    """(Rank, number of arrival): the lowest is graded first."""
     alone: bool = False
-    """True: graded in a batch of its own, because a worker was lost in the batch that held it."""
+    """True: graded in a batch of its own, because a worker was lost while grading its batch."""
     future: Future[Verdict] = field(default_factory=Future[Verdict])
     twins: list[Item] = field(default_factory=list["Item"])
-    """Rows equal to this one that wait for its verdict."""
+    """Equal rows that get a copy of its verdict."""
     claimed: bool = False
-    """True once it cannot be cancelled any more."""
+    """True if it can no longer be cancelled."""
 
     def __lt__(self, other: Item) -> bool:
         return self.order < other.order
 
     @property
     def key(self) -> tuple[Kind, bytes]:
-        """Key that equal rows of one kind share."""
+        """Key that is the same for equal rows of one kind."""
         row = self.row
         text = json.dumps([row.completion, row.reference, row.prompt, dict(row.info)])
         return self.kind, hashlib.sha256(text.encode()).digest()
 
     def claim(self) -> bool:
-        """Take the row for grading; False where it was cancelled meanwhile."""
+        """Mark the row as being graded; return False if it was cancelled meanwhile."""
         self.claimed = self.claimed or self.future.set_running_or_notify_cancel()
         return self.claimed
 
     def settle(self, verdict: Verdict) -> None:
-        """Set the verdict, unless it is set or not wanted any more."""
+        """Set the verdict, unless one is set or the row was cancelled."""
         if not self.future.done():
-            with suppress(InvalidStateError):  # cancelled in this moment
+            with suppress(InvalidStateError):  # cancelled at this moment
                 self.future.set_result(verdict)
 
     def refuse(self, error: Exception) -> None:
-        """Set what the verifier says of its options."""
+        """Set an error about the verifier's options as the exception of the future."""
         if not self.future.done():
             with suppress(InvalidStateError):
                 self.future.set_exception(error)
@@ -151,12 +151,12 @@ class Item:
 
 
 def named(verdict: Verdict, name: str) -> Verdict:
-    """Return the verdict under the name of a verifier that did not give it itself."""
+    """Return the verdict with the name of a verifier that did not create it itself."""
     return replace(verdict, verifier=name)
 
 
 def worth(kind: Kind) -> int:
-    """Rows that a worker is given at once: of a kind that nothing is known of, one batch."""
+    """Return how many rows a worker gets at once: about CHUNK_SECONDS of work, or 1 while the speed is unknown."""
     if kind.row_seconds is None:
         return 1
     return int(CHUNK_SECONDS / max(kind.row_seconds, CHUNK_SECONDS / CHUNK_ROWS))

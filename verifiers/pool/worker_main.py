@@ -1,4 +1,4 @@
-"""A grading worker: reads rows from its standard input, writes framed verdicts. Started by the pool alone."""
+"""Grading worker process: reads rows from standard input, writes framed verdicts. Started only by the pool."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1
 MAX_FRAME = 256 << 20
 MADE = 64
 MADE_CHARACTERS = 16 << 20
-"""Verifiers that a worker keeps, and characters of all their options as JSON; the longest unused goes first."""
+"""Most verifiers that a worker caches, and most characters of all their options; the least recently used is dropped."""
 
 
 Row = tuple[str, JSON, str | None, dict[str, JSON]]
@@ -33,18 +33,18 @@ Row = tuple[str, JSON, str | None, dict[str, JSON]]
 
 
 class Chunk(TypedDict):
-    """Rows of one verifier, in batches as it wants them: a frame to the worker."""
+    """Frame to the worker: rows of one verifier, in batches of the size it asks for."""
 
     name: str
     verifier: str
     options: dict[str, JSON]
     check: bool
-    """The rows' references are checked, and nothing is graded."""
+    """True: the rows' references are checked; nothing is graded."""
     batches: list[list[Row]]
 
 
 class Needs(TypedDict):
-    """What a verifier with its options needs of the pool: its attributes of these names."""
+    """Limits and settings of a created verifier: its attributes of the same names."""
 
     grade_seconds: float
     memory_bytes: int | None
@@ -54,20 +54,20 @@ class Needs(TypedDict):
 
 
 class Answer(TypedDict):
-    """A frame from the worker."""
+    """Frame from the worker."""
 
     kind: str
-    """ready, loading (imports), making (with its options), loaded, refused or verdicts."""
+    """ready, loading (importing), making (creating with the options), loaded, refused or verdicts."""
     verdicts: NotRequired[list[dict[str, JSON]]]
-    """Of one batch."""
+    """Verdicts of one batch."""
     needs: NotRequired[Needs]
-    """Of the verifier that is loaded."""
+    """Needs of the verifier that was loaded."""
     refused: NotRequired[tuple[str, str]]
-    """`BadOption` or `UnknownVerifier`, and its message."""
+    """Name of the exception (`BadOption` or `UnknownVerifier`) and its message."""
 
 
 def frame(value: Chunk | Answer) -> bytes:
-    """Return one length-prefixed JSON value."""
+    """Return a JSON value with its length as a prefix."""
     body = json.dumps(value).encode()
     return HEADER.pack(len(body)) + body
 
@@ -76,7 +76,7 @@ def read_chunk(stream: BinaryIO) -> Chunk:
     """Read one frame.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the pipe was closed.
     """
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
@@ -102,7 +102,7 @@ def main(address_space_bytes: int, allowed: Sequence[str] | None) -> None:
         verdicts.write(frame(answer))
         verdicts.flush()
 
-    made = _Made(write)
+    cache = _VerifierCache(write)
     write({"kind": "ready"})
     while True:
         try:
@@ -111,26 +111,26 @@ def main(address_space_bytes: int, allowed: Sequence[str] | None) -> None:
             os._exit(0)
         for batch in chunk["batches"]:
             try:
-                verifier = made.get(chunk)
+                verifier = cache.get(chunk)
             except (BadOption, UnknownVerifier) as error:
                 write({"kind": "refused", "refused": (type(error).__name__, str(error)[:2000])})
-            except BaseException as error:  # the boundary: whatever a verifier raises is its own fault, named as such
+            except BaseException as error:  # boundary: whatever a verifier raises becomes its verifier_error
                 write({"kind": "verdicts", "verdicts": [fault_verdict(error, chunk["name"])] * len(batch)})
             else:
                 grade = _check if chunk["check"] else _grade
                 write({"kind": "verdicts", "verdicts": grade(batch, verifier, chunk["name"])})
 
 
-class _Made:
-    """The verifiers that this worker keeps."""
+class _VerifierCache:
+    """Cache of the verifiers that this worker has created."""
 
     def __init__(self, write: Callable[[Answer], None]) -> None:
         self._write = write
         self._kept: dict[bytes, tuple[int, Verifier]] = {}
-        """Digest of a name with options -> (characters of them, the verifier)."""
+        """Digest of name and options -> (number of their characters, the verifier)."""
 
     def get(self, chunk: Chunk) -> Verifier:
-        """The verifier of a chunk, made where it is new."""
+        """Return the verifier of a chunk, created if it is not cached."""
         text = json.dumps([chunk["verifier"], chunk["options"]], sort_keys=True)
         key = hashlib.sha256(text.encode()).digest()
         found = self._kept.pop(key, None)
@@ -161,7 +161,7 @@ class _Made:
 
 
 def _check(batch: list[Row], verifier: Verifier, name: str) -> list[dict[str, JSON]]:
-    """What is said of golds, as verdicts: `correct` for those that can be used."""
+    """Check the references of a batch; return verdicts, `correct` for usable references."""
     return [_check_one(reference, verifier, name) for _, reference, _, _ in batch]
 
 
@@ -170,9 +170,9 @@ def _check_one(reference: JSON, verifier: Verifier, name: str) -> dict[str, JSON
         verifier.check_references(reference)
     except BadReference as error:
         return {**fixed(Outcome.BAD_REFERENCE, str(error)).to_json(), "verifier": name}
-    except BaseException as error:  # the boundary, as above
+    except BaseException as error:  # boundary, as above
         return fault_verdict(error, name)
-    return {**fixed(Outcome.CORRECT, "the reference can be used").to_json(), "verifier": name}
+    return {**fixed(Outcome.CORRECT, "the reference is usable").to_json(), "verifier": name}
 
 
 def _grade(batch: list[Row], verifier: Verifier, name: str) -> list[dict[str, JSON]]:
@@ -184,14 +184,14 @@ def _grade(batch: list[Row], verifier: Verifier, name: str) -> list[dict[str, JS
         verdicts = [verdict.to_json() for verdict in verifier.verify_batch(rows)]
         json.dumps(verdicts)
         return verdicts
-    except BaseException as error:  # the boundary, as above; a batch that fails is graded row by row
+    except BaseException as error:  # boundary, as above; a failed batch is graded row by row
         if len(batch) == 1:
             return [fault_verdict(error, name)]
         return [_grade([row], verifier, name)[0] for row in batch]
 
 
 def fault_verdict(error: BaseException, name: str) -> dict[str, JSON]:
-    """Return verifier_error with the exception's type, message and place."""
+    """Return a `verifier_error` verdict, as JSON, with the exception's type, message, file and line."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
     hint = ""
@@ -207,7 +207,7 @@ def _die_with_owner() -> None:
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Move the pipes out of the way of whatever a verifier prints or reads."""
+    """Move the pipes to other descriptors, so that a verifier's prints and reads cannot disturb them."""
     rows = os.fdopen(os.dup(0), "rb")
     verdicts = os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)

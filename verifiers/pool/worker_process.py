@@ -1,4 +1,4 @@
-"""A grading worker, fed and measured from outside: killed by wall clock, CPU seconds and resident memory."""
+"""Owner's side of a grading worker: sends rows, measures and kills it by wall clock, CPU time and resident memory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from verifiers.registry import allowed, importable_target
 from verifiers.verdict import Verdict
 
 START_SECONDS = 120.0
-"""Wall-clock limit of starting a worker, and of loading a verifier (imports, models)."""
+"""Wall-clock limit for starting a worker, and for loading a verifier (imports, models)."""
 TICK_SECONDS = 0.05
 """Time between two measurements of a busy worker's memory and CPU time."""
 STDERR_BYTES = 1 << 20
 ADDRESS_SPACE = 2 << 30
-"""Bytes of address space beyond the resident limit: the worker's own limit, where it is not watched."""
+"""Address space beyond the resident limit, in bytes; the worker's own limit if it cannot be measured from outside."""
 
 
 REFUSED: Mapping[str, type[VerifierError]] = {"BadOption": BadOption, "UnknownVerifier": UnknownVerifier}
@@ -37,15 +37,15 @@ class WorkerGone(Exception):
 
 
 class TooSmall(Exception):
-    """The verifier needs more memory than this worker may have; another one is started for its rows."""
+    """The verifier needs more memory than this worker's limit; its rows need a new worker."""
 
 
 class Refusal(Exception):
-    """The verifier cannot be made; the cause is a BadOption or an UnknownVerifier."""
+    """The verifier cannot be created; the cause is a BadOption or an UnknownVerifier."""
 
 
 class WorkerProcess:
-    """A child process that grades chunks of rows of one kind; replaced whenever it is lost."""
+    """Child process that grades chunks of rows of one kind; replaced whenever it is lost."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,21 +55,21 @@ class WorkerProcess:
         self._measured_at = 0.0
         self._phase_began = 0.0
         self._cpu_before: float | None = None
-        """CPU seconds used before what it does since then; None: not measured yet."""
+        """CPU seconds used before the current phase; None: not measured yet."""
         self._loading = False
         self._stopped = False
         self.idle = True
         self.kind: Kind | None = None
-        """What it is grading."""
+        """Kind of the rows being graded."""
         self.since = 0.0
-        """When it began with that (monotonic seconds)."""
+        """Time when grading them began (monotonic seconds)."""
         self._working_since = 0.0
-        """The same, after starting a worker and importing."""
+        """The same, without the start of a worker and imports."""
 
     def grade(self, chunk: Sequence[Item]) -> list[Item]:
-        """Grade rows of one kind in order; returns those that have still to be graded.
+        """Grade rows of one kind in order; return the rows that still have to be graded.
 
-        The row at which the worker is lost becomes a fault; of a batch, each row is graded again by itself.
+        If the worker is lost, the row being graded becomes a fault; the rows of a batch are each graded again alone.
         """
         batches = batched(chunk)
         done = 0
@@ -84,12 +84,12 @@ class WorkerProcess:
             self.kill()
         except WorkerGone as gone:
             self._lost(batches, done, str(gone))
-        except Exception as error:  # the boundary: a fault of the pool itself is the row's fault, never silent
+        except Exception as error:  # boundary: an error of the pool itself becomes the row's fault, never silent
             self._lost(batches, done, f"grading pool: {type(error).__name__}: {error}")
         return [item for batch in batches[done:] for item in batch if not item.future.done()]
 
     def row_seconds(self, rows: int) -> float:
-        """Seconds of each row of the chunk that has just been graded; imports and the start of a worker left out."""
+        """Return the seconds per row of the chunk just graded, without imports and the start of a worker."""
         return (time.monotonic() - max(self.since, self._working_since)) / rows
 
     def _grade_batch(self, batch: list[Item]) -> None:
@@ -121,7 +121,7 @@ class WorkerProcess:
             item.alone = True
 
     def kill(self) -> None:
-        """Kill the worker and everything that it started in its session. Another one can be started after it."""
+        """Kill the worker and everything it started in its session. A new one can be started afterwards."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -142,7 +142,7 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """True while the process runs."""
+        """True if the process is running."""
         return self._process is not None and self._process.poll() is None
 
     def spawn(self, memory_bytes: int) -> None:
@@ -164,7 +164,7 @@ class WorkerProcess:
         self._loading = True
 
     def _ensure_worker(self, kind: Kind) -> None:
-        fresh = self._loading  # spawned, and never spoken to
+        fresh = self._loading  # spawned, but not used yet
         if self.alive and self._memory_limit >= kind.memory_bytes and self._fits(kind):
             pass
         else:
@@ -177,7 +177,7 @@ class WorkerProcess:
             self._loading = False
 
     def _fits(self, kind: Kind) -> bool:
-        """Whether it may go on with this verifier; looked at once in TICK_SECONDS."""
+        """Return True if its memory use leaves room for this verifier; measured at most once in TICK_SECONDS."""
         if time.monotonic() - self._measured_at < TICK_SECONDS:
             return True
         self._measured_at = time.monotonic()
@@ -185,7 +185,7 @@ class WorkerProcess:
         return self._memory_bytes() < 0.8 * kind.memory_bytes
 
     def _send(self, kind: Kind, batches: list[list[Item]]) -> None:
-        """Write the chunk; a worker that does not read it in time is gone."""
+        """Write the chunk; raise WorkerGone if the worker does not read it in time."""
         assert self._process is not None
         assert self._process.stdin is not None
         descriptor = self._process.stdin.fileno()
@@ -204,7 +204,7 @@ class WorkerProcess:
             except BlockingIOError:
                 if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
                     raise WorkerGone("the grading worker stopped reading rows; it was killed") from None
-            except BrokenPipeError:  # a worker that is gone shows in what it answers
+            except BrokenPipeError:  # the read that follows reports why the worker is gone
                 return
 
     def _await_verdicts(self, batch: list[Item]) -> list[Verdict]:
@@ -218,7 +218,7 @@ class WorkerProcess:
                 deadline, cpu = time.monotonic() + START_SECONDS, kind.cpu_seconds * rows + START_SECONDS
             elif answer["kind"] == "making":
                 self._working_since = time.monotonic()
-                if kind.isolated and kind.options:  # what a client sent has the limits of its rows
+                if kind.isolated and kind.options:  # options from a client get the limits of one row
                     deadline, cpu = time.monotonic() + kind.wall_seconds, kind.cpu_seconds
             elif answer["kind"] == "loaded":
                 self._loading = False
@@ -276,7 +276,7 @@ class WorkerProcess:
                 f"grading took {memory >> 20} MiB of memory, more than {kind.memory_bytes >> 20}; the worker was killed"
             )
         used = self._cpu_seconds()
-        if self._cpu_before is None:  # first measured TICK_SECONDS after it began: most rows are done by then
+        if self._cpu_before is None:  # measured TICK_SECONDS after the phase began: most rows are done by then
             self._cpu_before = used - (time.monotonic() - self._phase_began)
         if used - self._cpu_before > cpu_seconds:
             seconds = kind.cpu_seconds * rows
@@ -296,7 +296,7 @@ class WorkerProcess:
             answer: Answer = json.loads(body)
             known = "kind" in answer
         except (ValueError, TypeError) as error:
-            raise WorkerGone("the grading worker broke the protocol (no JSON object)") from error
+            raise WorkerGone("the grading worker broke the protocol (not a JSON object)") from error
         if not known:
             raise WorkerGone("the grading worker broke the protocol (no kind)")
         return answer
@@ -306,7 +306,7 @@ class WorkerProcess:
         try:
             code = self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
-            return "the grading worker closed its pipe and went on running; it was killed"
+            return "the grading worker closed its pipe but kept running; it was killed"
         tail = self._log_tail()
         if code < 0:
             try:
@@ -338,7 +338,7 @@ class WorkerProcess:
 
 
 def batched(chunk: Sequence[Item]) -> list[list[Item]]:
-    """A chunk of one kind in batches as its verifier wants them."""
+    """Split a chunk of one kind into batches of the size that its verifier asks for."""
     batches: list[list[Item]] = []
     for item in chunk:
         wanted = 1 if item.alone else max(1, item.kind.batch_rows)
@@ -354,7 +354,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def _proc_memory(pid: int) -> int:
-    """Resident bytes of a process; 0 where the system has no /proc (the worker's own limit still holds)."""
+    """Return the resident memory of a process in bytes; 0 without /proc (the worker's own limit still applies)."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             return int(file.read().split()[1]) * _PAGE
@@ -363,7 +363,7 @@ def _proc_memory(pid: int) -> int:
 
 
 def _proc_cpu(pid: int) -> float:
-    """CPU seconds of a process; 0 where the system has no /proc (the wall clock still holds)."""
+    """Return the CPU seconds of a process; 0 without /proc (the wall-clock limit still applies)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()

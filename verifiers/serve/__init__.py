@@ -1,1 +1,1 @@
-"""The grading service over HTTP, and its client."""
+"""Grading service over HTTP, and its client."""

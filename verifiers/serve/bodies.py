@@ -1,4 +1,4 @@
-"""The bodies of requests: JSON of strangers into rows, or one short sentence on what is wrong."""
+"""Request bodies: untrusted JSON to rows, or a refusal with a short reason."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from verifiers.jsonl import is_list, is_object
 from verifiers.verdict import JSON
 
 ECHO = 80
-"""Characters of what a client sent that an answer repeats."""
+"""Most characters of a client's input that an answer repeats."""
 DETAIL = 300
-"""Characters of an answer that refuses."""
+"""Most characters of the reason in a refusal."""
 CHOSEN = ("verifier", "options")
 MAX_OPTIONS = 200
-"""Of a verifier."""
+"""Most options of a verifier."""
 ROW = ("completion", "reference", "prompt", "info")
 
 
 class Refused(Exception):
-    """A request is answered by a status of 4xx or 503, and why."""
+    """A request is refused, with a 4xx status or 503 and the reason."""
 
     def __init__(self, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
         super().__init__(status, detail)
@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 class Asked(NamedTuple):
-    """What is asked for: rows of a verifier."""
+    """Content of a request: a verifier with its options, and the rows to grade."""
 
     verifier: str
     options: Mapping[str, JSON]
@@ -40,10 +40,12 @@ class Asked(NamedTuple):
 
 
 def parsed(body: bytes) -> dict[str, JSON]:
-    """The object of a body. No text of it holds half a surrogate; numbers may be infinite, see `_finite`.
+    """Parse a body that must be a JSON object.
+
+    The result contains no unpaired surrogates. Numbers may still be infinite; `_finite` rejects them later.
 
     Raises:
-        Refused: 422.
+        Refused: 422, it is not a JSON object in UTF-8.
     """
     try:
         found: JSON = from_json(body, allow_inf_nan=False)
@@ -55,13 +57,13 @@ def parsed(body: bytes) -> dict[str, JSON]:
 
 
 def one_row(given: dict[str, JSON]) -> Asked:
-    """The body of /v1/grade."""
+    """Read the body of /v1/grade; raise Refused (422) if it is malformed."""
     _keys(given, (*CHOSEN, *ROW), "the body")
     return Asked(*_chosen(given), [_row(given, "the body")])
 
 
 def many_rows(given: dict[str, JSON]) -> Asked:
-    """The body of /v1/grade_batch."""
+    """Read the body of /v1/grade_batch; raise Refused (422) if it is malformed."""
     _keys(given, (*CHOSEN, "rows"), "the body")
     rows = given.get("rows")
     if not is_list(rows):
@@ -76,13 +78,13 @@ def many_rows(given: dict[str, JSON]) -> Asked:
 
 
 def reference_only(given: dict[str, JSON]) -> Asked:
-    """The body of /v1/check_reference."""
+    """Read the body of /v1/check_reference as a row without a completion; raise Refused (422) if it is malformed."""
     _keys(given, (*CHOSEN, "reference"), "the body")
     return Asked(*_chosen(given), [GradingRow(completion="", reference=_finite(given.get("reference"), "reference"))])
 
 
 def echo(value: JSON) -> str:
-    """What a client sent, in short."""
+    """Return a short form of a client's value, for the reason of a refusal."""
     if isinstance(value, str):
         return repr(value[:ECHO])
     if isinstance(value, list | dict):
@@ -103,7 +105,7 @@ def _chosen(given: Mapping[str, JSON]) -> tuple[str, Mapping[str, JSON]]:
     if not is_object(options):
         raise Refused(422, f"options must be an object; got {echo(options)}.")
     if len(options) > MAX_OPTIONS:
-        raise Refused(422, f"options must be at most {MAX_OPTIONS}; got {len(options)}.")
+        raise Refused(422, f"there must be at most {MAX_OPTIONS} options; got {len(options)}.")
     _finite(options, "options")
     return name, options
 
@@ -122,13 +124,13 @@ def _row(given: Mapping[str, JSON], where: str) -> GradingRow:
 
 
 def _finite(value: JSON, where: str) -> JSON:
-    """The value, whose numbers are all finite."""
+    """Return the value; raise Refused (422) if it contains a number that is not finite."""
     left = [value]
     while left:
         inner = left.pop()
         if isinstance(inner, float):
             if not math.isfinite(inner):
-                raise Refused(422, f"{where} must hold finite numbers alone; got {inner}.")
+                raise Refused(422, f"{where} must contain only finite numbers; got {inner}.")
         elif isinstance(inner, dict):
             left += inner.values()
         elif isinstance(inner, list):

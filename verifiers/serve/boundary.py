@@ -1,7 +1,8 @@
-"""What a request must be before anything of it is read: from whom, to whom, of which kind and size.
+"""Checks of a request before its body is read: its origin, its host, its kind and its size.
 
-A web page of any other origin is refused three times over: by the Host (a name that leads here by DNS rebinding is none
-of ours), by the Origin that browsers send, and by the content type, which no page may set without asking first.
+A web page of another origin is refused by each of three checks: the Host header (it differs if a foreign name leads
+here by DNS rebinding), the Origin header that browsers send, and the content type, which a page may only set after a
+preflight request.
 """
 
 from __future__ import annotations
@@ -22,48 +23,48 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-"""As ASGI has them."""
+"""Types of ASGI."""
 
 HEADERS = 100
-"""Of one request; more are answered 431."""
+"""Most headers of a request; more are answered 431."""
 VALUES = 2 << 20
-"""Commas and opening brackets of a body, and so its JSON values at most; more are answered 413."""
+"""Most commas and opening brackets of a body, a bound on its JSON values; more are answered 413."""
 VALUE_BYTES = 96
-"""Of memory, for each of them."""
+"""Estimated bytes of memory per JSON value."""
 AWAY_SECONDS = 5.0
-"""For reading away what is left of a refused body."""
+"""Seconds for reading and discarding the rest of a refused body."""
 SMALL = 1 << 20
-"""Bytes of memory of a request for which the last quarter of all is kept: large bodies cannot hold up small ones."""
+"""Bytes of memory up to which a request may use the last quarter of the total: large bodies cannot block small ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceLimits:
-    """What the service takes."""
+    """Limits of the service."""
 
     body_bytes: int = 16 << 20
-    """Of one request; more is answered 413."""
+    """Most bytes of a request's body; more is answered 413."""
     batch_rows: int = 256
-    """Of one batch; more is answered 413."""
+    """Most rows of a batch; more is answered 413."""
     rows_in_flight: int = 4096
-    """Rows being graded or waiting; more are answered 503 with Retry-After, and the client tries again."""
+    """Most rows queued or being graded; more are answered 503 with Retry-After, and the client tries again."""
     held_bytes: int = 512 << 20
-    """Memory of all bodies that are read or whose rows are graded, as estimated; more is answered 503."""
+    """Most bytes of memory, as estimated, of all bodies being read or graded; more is answered 503."""
     body_seconds: float = 30.0
-    """In which a body must have come; 408."""
+    """Seconds within which a body must arrive; otherwise the answer is 408."""
     answer_seconds: float = 30.0
-    """In which a client must read on; the connection is closed."""
+    """Seconds within which a client must continue reading; otherwise the connection is closed."""
     head_seconds: float = 10.0
-    """In which a request's line and headers must have come; the connection is closed."""
+    """Seconds within which the request line and headers must arrive; otherwise the connection is closed."""
     idle_seconds: int = 30
-    """After which a connection without a request is closed."""
+    """Seconds after which a connection without a request is closed."""
     connections: int = 1024
-    """Open at a time, and never more than the limit of descriptors leaves; then the longest idle one gives way."""
+    """Most open connections, fewer if file descriptors are scarce; one more closes the connection idle the longest."""
     stop_seconds: int = 10
-    """For rows in flight, once the service is told to end."""
+    """Seconds for finishing the rows in flight when the service is stopped."""
 
 
 class Head(NamedTuple):
-    """The headers that matter, in lower case but for the token."""
+    """Headers that the service uses, in lower case except the authorization."""
 
     host: bytes
     origins: list[bytes]
@@ -72,18 +73,18 @@ class Head(NamedTuple):
     length: bytes
     chunked: bool
     waits: bool
-    """Sends its body when it is asked for it (Expect: 100-continue)."""
+    """True if the client waits for "100 Continue" before it sends the body (Expect: 100-continue)."""
 
 
 def read_head(scope: Scope) -> Head:
-    """One pass over the headers.
+    """Read the headers of a request.
 
     Raises:
-        Refused: 431, too many.
+        Refused: 431, too many headers.
     """
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     if len(headers) > HEADERS:
-        raise Refused(431, f"a request may have {HEADERS} headers")
+        raise Refused(431, f"a request may have at most {HEADERS} headers")
     host, content_type, length, chunked, waits = b"", b"", b"", False, False
     origins: list[bytes] = []
     authorization: list[bytes] = []
@@ -106,19 +107,19 @@ def read_head(scope: Scope) -> Head:
 
 
 def _name_and_port(host: bytes) -> tuple[str, str]:
-    """The two parts of a Host, without the brackets of an address and the dot at the end of a name."""
+    """Split a Host header into name and port, without an address's brackets and a name's final dot."""
     text = host.decode("latin-1")
     name, _, port = text.partition("]") if text.startswith("[") else text.partition(":")
     return name.removeprefix("[").removesuffix("."), port.lstrip(":")
 
 
 class Door:
-    """Who may come in.
+    """Check of a request's host, origin and token.
 
     Args:
         bound: the address that the service listens on.
-        names: further names by which clients call it.
-        token: that clients must send; None: none.
+        names: further host names that clients may use.
+        token: token that clients must send; None: none.
     """
 
     def __init__(self, *, bound: str, names: Collection[str] = (), token: str | None = None) -> None:
@@ -128,18 +129,20 @@ class Door:
         self._is_ours = lru_cache(maxsize=256)(self._host_is_ours)
 
     def check_origin(self, head: Head) -> None:
-        """Refuse what was sent to a name that is not ours, or by a page that is not ours."""
+        """Raise Refused if the Host is not this service's (421) or the Origin is another page (403)."""
         if len(head.host) > 300 or not self._is_ours(head.host):
             shown = head.host[:80].decode("latin-1")
-            raise Refused(421, f"Host must be this service's name; got {shown!r}. Its owner may --allow-host it.")
+            raise Refused(
+                421, f"Host must be this service's name; got {shown!r}. The operator can add it: --allow-host."
+            )
         own = {b"http://" + head.host}
-        if not self._is_local(head.host):  # behind a proxy that speaks TLS; here https is another server's page
+        if not self._is_local(head.host):  # behind a TLS proxy; on this machine https would be another server's page
             own.add(b"https://" + head.host)
         if any(origin not in own for origin in head.origins):
-            raise Refused(403, "pages of other origins may not use this service")
+            raise Refused(403, "web pages of other origins may not use this service")
 
     def check_token(self, head: Head) -> None:
-        """Refuse who does not know the token."""
+        """Raise Refused (401) if a token is required and the request does not contain it."""
         if self._token is None:
             return
         given = head.authorization[0] if len(head.authorization) == 1 else b""
@@ -163,15 +166,15 @@ class Door:
             address = ipaddress.ip_address(name)
         except ValueError:
             return False
-        # an address is no name: no page but one of this very address has it as its origin
+        # an address cannot be rebound by DNS: only a page of this very address has it as its origin
         return self._any_address or address.is_loopback
 
 
 def check_body_kind(head: Head, limit: int) -> None:
-    """Refuse a body by what its headers say of it.
+    """Check a body's content type and length by its headers.
 
     Raises:
-        Refused: 415 or 413.
+        Refused: 415, it is not JSON; 413, it is longer than `limit` bytes.
     """
     if head.content_type.partition(b";")[0].strip() != b"application/json":
         raise Refused(415, "Content-Type must be application/json")
@@ -180,17 +183,21 @@ def check_body_kind(head: Head, limit: int) -> None:
 
 
 class Bodies:
-    """Reads bodies, and knows how much memory all of them hold."""
+    """Reader of bodies that limits the memory used by all of them."""
 
     def __init__(self, limits: ServiceLimits) -> None:
         self._limits = limits
         self.held = 0
 
     async def read(self, receive: Receive, share: Share) -> bytes:
-        """A whole body.
+        """Read a whole body.
 
+        Args:
+            receive: of the request.
+            share: the request's memory, which is increased.
         Raises:
-            Refused: 408, 413 or 503. ConnectionResetError: the client is gone.
+            Refused: 408, it did not arrive in time; 413, it is too large; 503, too much memory is in use.
+            ConnectionResetError: the client disconnected.
         """
         parts: list[bytes] = []
         size, limit = 0, self._limits.body_bytes
@@ -215,12 +222,12 @@ class Bodies:
         body = b"".join(parts)
         values = body.count(b",") + body.count(b"[") + body.count(b"{")
         if values > VALUES:
-            raise Refused(413, f"a request may have {VALUES} JSON values")
+            raise Refused(413, f"a request may have at most {VALUES} JSON values")
         self._hold(share, VALUE_BYTES * values)
         return body
 
     async def read_away(self, receive: Receive) -> None:
-        """Read what is left of a body, and keep nothing: a client that writes all of it would else see no answer."""
+        """Read and discard the rest of a body: a client that is still writing would not see the answer."""
         left = 4 * self._limits.body_bytes
         with suppress(TimeoutError):
             async with asyncio.timeout(AWAY_SECONDS):
@@ -236,37 +243,37 @@ class Bodies:
             most = most * 3 // 4
         if self.held + count > most:
             if share.count + count > most:
-                raise Refused(413, f"a request may take {most} bytes of memory")
+                raise Refused(413, f"a request may take at most {most} bytes of memory")
             raise busy("too many bytes in flight")
         self.held += count
         share.count += count
 
     def release(self, share: Share) -> None:
-        """Give back what a request holds."""
+        """Release the memory of a request."""
         self.held -= share.count
         share.count = 0
 
 
 @dataclass(slots=True)
 class Share:
-    """What one request holds of the memory for bodies."""
+    """Memory for bodies that one request uses, in bytes as estimated."""
 
     count: int = 0
     complete: bool = False
-    """Whether its body has been read to the end."""
+    """True if its body was read to the end."""
 
 
 def busy(reason: str) -> Refused:
-    """A refusal that asks the client to try again."""
+    """Return a refusal (503) after which the client should try again."""
     return Refused(503, f"busy: {reason}", (b"retry-after", b"1"))
 
 
 def _too_large(limit: int) -> Refused:
-    return Refused(413, f"a request may have {limit} bytes")
+    return Refused(413, f"a request may have at most {limit} bytes")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host can only be reached from this machine."""
+    """Return True if a host name or address can only be reached from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

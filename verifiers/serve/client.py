@@ -1,4 +1,4 @@
-"""A verifier of a grading service, under its URL: `verifier: http://127.0.0.1:8800/math` works wherever a name does."""
+"""Verifier of a grading service, by its URL: `verifier: http://127.0.0.1:8800/math` works like any verifier name."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ TOKEN_VARIABLE = "REASONER_VERIFIER_TOKEN"
 BUSY = (429, 503)
 TOO_LARGE = 413
 ANSWER_BYTES = 64 << 20
-"""Of one answer; a longer one is no answer."""
+"""Most bytes of an answer; a longer one is an error."""
 
 
 class ServiceError(VerifierError):
-    """A grading service did not answer as it should."""
+    """A grading service is unreachable or gave an invalid answer."""
 
     of_batch = True
 
 
 class TooLarge(ServiceError):
-    """The service takes no request of this size."""
+    """The request is too large for the service."""
 
 
 class Remote(Verifier):
-    """A verifier of a grading service (`reasoner verifiers serve`), called in batches over kept connections.
+    """Verifier of a grading service (`reasoner verifiers serve`), called in batches over persistent connections.
 
     Args:
-        url: of the service, and the verifier's name as the last part of the path.
-        options: of the verifier there.
-        token: the service's; None: what the environment variable REASONER_VERIFIER_TOKEN holds.
-        seconds: for one batch, waiting for a busy service included; then its rows are `verifier_error`.
-        batch: rows of a request, as many as the service takes; a batch that is too large for it is sent in halves.
-        connections: requests under way at a time.
+        url: of the service, with the verifier's name as the last part of the path.
+        options: of the verifier in the service.
+        token: token of the service; None: the environment variable REASONER_VERIFIER_TOKEN.
+        seconds: time limit of a batch, including waits for a busy service; after it the rows are `verifier_error`.
+        batch: rows per request; a batch that is too large for the service is halved.
+        connections: concurrent requests.
     """
 
     name = "remote"
@@ -77,25 +77,25 @@ class Remote(Verifier):
         self._options = dict(options or {})
         self._token = token if token is not None else os.environ.get(TOKEN_VARIABLE, "")
         if self._token and not (self._token.isascii() and self._token.isprintable()):
-            raise BadOption(  # by http.client, it would stand in the message
-                f"token (or {TOKEN_VARIABLE}) must be printable ASCII; it holds something else, such as a line break."
+            raise BadOption(  # checked here because the error of http.client would contain the token
+                f"token (or {TOKEN_VARIABLE}) must be printable ASCII; it contains other characters (a line break?)."
             )
         self._seconds = seconds
         self._idle: list[http.client.HTTPConnection] = []
-        """Kept connections that no thread is using."""
+        """Open connections that no thread is using."""
 
     def grade(self, row: GradingRow) -> Verdict:
         return self.grade_batch([row])[0]
 
     def grade_batch(self, rows: Sequence[GradingRow]) -> list[Verdict]:
-        """Verdicts in order; a row that no JSON text can hold is `bad_reference` without being sent."""
+        """Return the verdicts in order. A row that JSON cannot express becomes `bad_reference` without being sent."""
         written = [_row_text(row) for row in rows]
         sent = [text for text in written if isinstance(text, str)]
         graded = iter(self._graded(sent, time.monotonic() + self._seconds) if sent else [])
         return [next(graded) if isinstance(text, str) else text for text in written]
 
     def _graded(self, rows: Sequence[str], deadline: float) -> list[Verdict]:
-        """Verdicts on rows written as JSON."""
+        """Send rows written as JSON, and return their verdicts."""
         head = json.dumps({"verifier": self._verifier, "options": self._options})[:-1]
         body = f'{head}, "rows": [{", ".join(rows)}]}}'.encode()
         try:
@@ -112,7 +112,7 @@ class Remote(Verifier):
         try:
             return [Verdict.from_json(verdict) for verdict in verdicts]
         except (TypeError, ValueError, KeyError) as error:
-            raise ServiceError(f"{self.name} answered with what is no verdict: {str(error)[:300]}") from error
+            raise ServiceError(f"{self.name} answered with an invalid verdict: {str(error)[:300]}") from error
 
     def check_reference(self, reference: JSON) -> None:
         asked = {"verifier": self._verifier, "options": self._options, "reference": reference}
@@ -122,7 +122,7 @@ class Remote(Verifier):
             raise BadReference(str(answer["fault"]))
 
     def _signed(self, verdict: Verdict, seconds: float) -> Verdict:
-        return verdict  # signed by the service, with the version that graded there
+        return verdict  # the service has set its verifier and version
 
     def _post(self, path: str, body: bytes, deadline: float) -> dict[str, JSON]:
         pause = 0.05
@@ -138,7 +138,7 @@ class Remote(Verifier):
             pause = min(2.0, pause * 2)
 
     def _request(self, path: str, body: bytes, deadline: float) -> tuple[int, dict[str, JSON]]:
-        """One exchange; a kept connection that the service has closed meanwhile is replaced by a fresh one."""
+        """Send one request and return status and answer; a connection that the service has closed is replaced."""
         headers = {"Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -162,7 +162,7 @@ class Remote(Verifier):
                 ) from error
             if len(content) > ANSWER_BYTES:
                 connection.close()
-                raise ServiceError(f"{self.name} must answer with at most {ANSWER_BYTES} bytes; it sends more.")
+                raise ServiceError(f"{self.name} must answer with at most {ANSWER_BYTES} bytes; it sent more.")
             self._idle.append(connection)
             return response.status, _object(content)
 
@@ -184,7 +184,7 @@ class Remote(Verifier):
 
 
 class _UntilDeadline(io.RawIOBase):
-    """Reads a socket until a deadline, however little comes at a time."""
+    """Reader of a socket that stops at a deadline, however slowly the bytes arrive."""
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._socket, self._deadline = connection, deadline
@@ -206,7 +206,7 @@ class _UntilDeadline(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer that has to be there, headers and all, by a deadline (monotonic seconds)."""
+    """Response whose headers and body must arrive before a deadline (monotonic seconds)."""
 
     def __init__(self, sock: socket.socket, *, deadline: float, method: str | None = None, **options: object) -> None:
         super().__init__(sock, method=method)
@@ -219,7 +219,7 @@ def _left(deadline: float) -> float:
 
 
 def _row_text(row: GradingRow) -> str | Verdict:
-    """A row as JSON; the verdict on one that cannot be written so."""
+    """Return a row as JSON text, or a `bad_reference` verdict if JSON cannot express it."""
     given: dict[str, JSON] = {
         "completion": _sendable(row.completion),
         "reference": row.reference,
@@ -236,7 +236,7 @@ def _row_text(row: GradingRow) -> str | Verdict:
 
 
 def _sendable(text: str) -> str:
-    """Without lone surrogates, which no JSON text of a request may hold."""
+    """Replace unpaired surrogates, which the JSON of a request must not contain, by "?"."""
     return text.encode("utf-8", "replace").decode()
 
 

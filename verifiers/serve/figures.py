@@ -1,4 +1,4 @@
-"""The service's metrics for Prometheus."""
+"""Metrics of the service for Prometheus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Figures:
-    """What is counted; labels are names and paths of ours alone."""
+    """Counters and histograms of the service. Label values are its own verifiers and paths, never a client's input."""
 
     def __init__(self, pool: GradingPool) -> None:
         self.registry = CollectorRegistry()
@@ -29,7 +29,7 @@ class Figures:
             "reasoner_request_seconds", "Time of a request", ["path", "status"], buckets=SECONDS, registry=self.registry
         )
         self.refused = Counter("reasoner_rows_refused_total", "Rows answered 503", registry=self.registry)
-        self.in_flight = Gauge("reasoner_rows_in_flight", "Rows that wait or are graded", registry=self.registry)
+        self.in_flight = Gauge("reasoner_rows_in_flight", "Rows queued or being graded", registry=self.registry)
         workers = Gauge("reasoner_workers", "Grading processes alive", registry=self.registry)
         workers.set_function(lambda: pool.state().workers)
 
@@ -42,9 +42,9 @@ class Figures:
             grading.observe(verdict.seconds)
 
     def time(self, path: str, status: int, seconds: float) -> None:
-        """Count one request."""
+        """Record the duration of one request."""
         self._requests.labels(path, str(status)).observe(seconds)
 
     def text(self) -> bytes:
-        """All of them as Prometheus reads them."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""What the service says of itself: a page that needs nothing else, and an OpenAPI description."""
+"""Description of the service: a self-contained page, and an OpenAPI document."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ SCHEMAS: dict[str, JSON] = {
 PATHS: dict[str, tuple[str, str, str]] = {
     "/v1/grade": ("post", "Grade one completion.", "GradeOne"),
     "/v1/grade_batch": ("post", "Grade completions of one verifier; verdicts in order.", "GradeBatch"),
-    "/v1/check_reference": ("post", "What is wrong with a gold; null where it can be used.", "CheckReference"),
-    "/v1/verifiers": ("get", "What is served, with options.", ""),
+    "/v1/check_reference": ("post", "Check a reference: what is wrong with it, or null.", "CheckReference"),
+    "/v1/verifiers": ("get", "Verifiers served, with their options.", ""),
     "/metrics": ("get", "Prometheus metrics.", ""),
-    "/health": ("get", "Whether the service is up, and how busy it is. Asks for no token.", ""),
-    "/openapi.json": ("get", "This page for programs.", ""),
+    "/health": ("get", "Status and load of the service. Needs no token.", ""),
+    "/openapi.json": ("get", "This page in machine-readable form.", ""),
 }
-"""Path to (method, what it does, schema of its body)."""
+"""Path -> (method, description, schema of its body)."""
 
 
 def openapi() -> JSON:
-    """The description for programs."""
+    """Return the description of the service as an OpenAPI document."""
     paths: dict[str, JSON] = {}
     for path, (method, about, schema) in PATHS.items():
         operation: dict[str, JSON] = {"summary": about, "responses": {"200": {"description": "JSON"}}}
@@ -51,7 +51,7 @@ def openapi() -> JSON:
 
 
 def docs() -> bytes:
-    """The description for people."""
+    """Return the description of the service as an HTML page."""
     rows: list[str] = []
     for path, (method, about, schema) in PATHS.items():
         body = f"<pre>{html.escape(json.dumps(SCHEMAS[schema], indent=1))}</pre>" if schema else ""
@@ -59,6 +59,6 @@ def docs() -> bytes:
     title = "reasoner grading service"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><h1>{title}</h1>'
-        "<p>Send JSON as <code>Content-Type: application/json</code>; where the service has a token, as"
+        "<p>Send JSON as <code>Content-Type: application/json</code>; if the service has a token, send it as"
         " <code>Authorization: Bearer TOKEN</code>.</p>" + "".join(rows)
     ).encode()

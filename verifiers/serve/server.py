@@ -1,4 +1,4 @@
-"""uvicorn as the service needs it: limits of time, bytes and count on connections and headers."""
+"""uvicorn with limits on the time, bytes and number of connections and headers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from verifiers.errors import BadOption
 from verifiers.serve.boundary import Application, ServiceLimits
 
 HEAD_BYTES = 32 << 10
-"""Of a request's line and headers; more are answered 431."""
+"""Most bytes of a request line with headers; more is answered 431."""
 READ_BYTES = 32 << 10
-"""Taken from a connection at a time: what it costs to parse them is as long as others wait."""
+"""Bytes read from a connection at a time; other connections wait while they are parsed."""
 BACKLOG = 1024
 ACCEPTS = 16
-"""Connections that wait, and that are taken before others have their turn."""
+"""Connections accepted in one turn of the event loop."""
 RESERVED_DESCRIPTORS = 24 + ACCEPTS
 WORKER_DESCRIPTORS = 6
 
 
 class _Corked:
-    """A transport that writes once in a turn of the event loop: an answer's headers and body together."""
+    """Transport that writes once per turn of the event loop, so that headers and body go out together."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
@@ -55,7 +55,7 @@ class _Corked:
 
 
 class Connection(H11Protocol):
-    """A connection that has to send its headers in time, and gives way where there are too many."""
+    """Connection with time limits for headers and reading; idle ones are closed if there are too many."""
 
     def __init__(self, *, most: int, head_seconds: float, answer_seconds: float, **options: Any) -> None:
         super().__init__(**options)
@@ -63,16 +63,16 @@ class Connection(H11Protocol):
         self._late: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self.idle_since = time.monotonic()
-        """When it last had no request under way (monotonic seconds)."""
+        """Time of its last response or, before that, of its opening (monotonic seconds)."""
 
     @property
     def busy(self) -> bool:
-        """Whether a request is under way."""
+        """True if a request is being handled."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is not None and not cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Close the longest idle connection where there are too many; this one, where all are at work."""
+        """Close the longest idle connection if there are too many; if all others are busy, this is the new one."""
         if hasattr(transport, "max_size"):
             transport.max_size = READ_BYTES  # pyright: ignore[reportAttributeAccessIssue]
         super().connection_made(cast("asyncio.Transport", _Corked(transport, self.loop)))
@@ -83,7 +83,7 @@ class Connection(H11Protocol):
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; what follows an answer has to become a request in time, or a body that nobody reads to end."""
+        """Pass data on, and start the timer for the next request's headers if no request is being handled."""
         if not self.busy:
             self._expect_head()
         super().data_received(data)
@@ -91,29 +91,29 @@ class Connection(H11Protocol):
             self._unset_late()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers."""
+        """Cancel the timers."""
         self._unset_late()
         self._unset_unread()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Give up a client that does not read its answer."""
+        """Start the timer that closes the connection if the client does not read its answer."""
         super().pause_writing()
         self._unset_unread()
         self._unread = self.loop.call_later(self._answer_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It reads."""
+        """Cancel that timer: the client is reading again."""
         super().resume_writing()
         self._unset_unread()
 
     def on_response_complete(self) -> None:
-        """Note since when it is idle."""
+        """Record the time from which the connection is idle."""
         self.idle_since = time.monotonic()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer 431 where h11 says so."""
+        """Answer 431 if h11 reports headers that are too large, otherwise 400."""
         status = getattr(sys.exc_info()[1], "error_status_hint", 400)
         if status != 431 or self.busy:
             return super().send_400_response(msg)
@@ -143,7 +143,7 @@ class Connection(H11Protocol):
 
 
 def most_connections(limits: ServiceLimits, workers: int) -> int:
-    """Connections that leave enough descriptors for the workers."""
+    """Return the number of connections that leaves enough file descriptors for the workers."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return limits.connections
@@ -151,10 +151,10 @@ def most_connections(limits: ServiceLimits, workers: int) -> int:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that waits for clients.
+    """Open a listening socket.
 
     Raises:
-        BadOption: the address cannot be had.
+        BadOption: the address or port is not available.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -164,7 +164,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Takes few connections at a time, so that there is always one descriptor left, and lets many wait."""
+    """Server that accepts few connections at a time, so that a descriptor stays free, but lets many queue."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -173,7 +173,7 @@ class _Server(uvicorn.Server):
 
 
 def run(app: Application, listening: socket.socket, *, limits: ServiceLimits, workers: int) -> None:
-    """Serve until SIGTERM or SIGINT, and then for `limits.stop_seconds` at most."""
+    """Serve until SIGTERM or SIGINT; then finish requests for at most `limits.stop_seconds`."""
     protocol = partial(
         Connection,
         most=most_connections(limits, workers),
@@ -183,10 +183,10 @@ def run(app: Application, listening: socket.socket, *, limits: ServiceLimits, wo
     config = uvicorn.Config(
         app,
         http=protocol,  # pyright: ignore[reportArgumentType]
-        loop="asyncio",  # whose transports take READ_BYTES at a time
+        loop="asyncio",  # its transports read READ_BYTES at a time
         ws="none",
         lifespan="on",
-        log_level="error",  # a warning for each broken request would be for strangers to write
+        log_level="error",  # otherwise strangers could fill the log with warnings about broken requests
         access_log=False,
         proxy_headers=False,
         server_header=False,

@@ -1,7 +1,7 @@
-"""The grading service: the pool over HTTP, as one ASGI application. `reasoner verifiers serve` runs it.
+"""Grading service: the pool over HTTP, as one ASGI application. `reasoner verifiers serve` runs it.
 
-Needs the extra `serve` (uvicorn, prometheus-client). `verifiers.serve.client` speaks to it. Nothing of a request is
-graded, checked or made in this process: the pool's workers do that, and can be killed.
+Needs the extra `serve` (uvicorn, prometheus-client). `verifiers.serve.client` is its client. Nothing in a request is
+graded, checked or created in this process: the pool's workers do that, and can be killed.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from verifiers.serve.figures import CONTENT_TYPE, Figures
 from verifiers.verdict import JSON, Outcome, Verdict
 
 WATCH_SECONDS = 0.2
-"""How long rows are waited for before the client is watched too."""
+"""Seconds after which a pending request is also watched for the client's disconnection."""
 TOO_LATE = 408
 TEXT = 2000
-"""Characters of what a verifier says of a gold."""
+"""Most characters of a verifier's fault with a reference."""
 
 
 class Answer(NamedTuple):
-    """What is sent back."""
+    """Response to a request."""
 
     body: bytes
     kind: bytes = b"application/json"
@@ -57,16 +57,16 @@ Handler = Callable[[bytes, Receive], Awaitable[Answer]]
 
 
 class Route(NamedTuple):
-    """One path."""
+    """Method and handler of one path."""
 
     method: str
     handler: Handler
     guarded: bool = True
-    """Asks for the token."""
+    """True if the path needs the token."""
 
 
 class Service:
-    """The ASGI application; see `make_app`."""
+    """ASGI application of the grading service; see `make_app`."""
 
     def __init__(self, pool: GradingPool, limits: ServiceLimits, served: frozenset[str], door: Door) -> None:
         self.pool, self.limits, self.served = pool, limits, served
@@ -87,14 +87,14 @@ class Service:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the service's start and end."""
+        """Handle one request, or the service's start and end."""
         if scope["type"] == "lifespan":
             return await self._live(receive, send)
         share = Share()
         if scope["type"] == "http":
             try:
                 await self._respond(scope, receive, send, share)
-            except ConnectionResetError:  # the client is gone
+            except ConnectionResetError:  # the client disconnected
                 pass
             finally:
                 self._bodies.release(share)
@@ -122,7 +122,7 @@ class Service:
         if route is None:
             raise Refused(404, f"there is no {echo(str(scope['path']))} here; see /docs")
         if scope["method"] != route.method:
-            raise Refused(405, f"this path takes {route.method} alone", (b"allow", route.method.encode()))
+            raise Refused(405, f"this path takes only {route.method}", (b"allow", route.method.encode()))
         if route.method == "GET":
             return await route.handler(b"", receive)
         check_body_kind(head, self.limits.body_bytes)
@@ -135,7 +135,7 @@ class Service:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _health(self, _: bytes, __: Receive) -> Answer:
-        """Whether the service is up, and how busy it is."""
+        """Return the status and load of the service."""
         state = self.pool.state()
         row = {"status": "ok", "waiting": state.waiting, "workers": state.workers, "grading": state.grading}
         return Answer(json.dumps(row).encode())
@@ -144,7 +144,7 @@ class Service:
         return Answer(self.figures.text(), CONTENT_TYPE.encode())
 
     async def _verifiers(self, _: bytes, __: Receive) -> Answer:
-        """What is served, with options."""
+        """Return the verifiers served, with their options."""
         if self._described is None:
             listed = await asyncio.get_running_loop().run_in_executor(None, _descriptions, sorted(self.served))
             self._described = json.dumps({"verifiers": listed}).encode()
@@ -156,35 +156,37 @@ class Service:
         return Answer(rendered(verdict.to_json()))
 
     async def _grade_batch(self, body: bytes, receive: Receive) -> Answer:
-        """Grade completions; verdicts in order."""
+        """Grade several completions; return verdicts in order."""
         verdicts = await self._grade(many_rows(parsed(body)), receive)
         return Answer(rendered({"verdicts": [verdict.to_json() for verdict in verdicts]}))
 
     async def _check(self, body: bytes, receive: Receive) -> Answer:
-        """What is wrong with a gold; null where it can be used."""
+        """Return what is wrong with a reference; null if it is usable."""
         asked = reference_only(parsed(body))
         reference = asked.rows[0].reference
-        (said,) = await self._taken(asked, receive, lambda: [self.pool.check(asked.verifier, asked.options, reference)])
-        fault = None if said.outcome is Outcome.CORRECT else said.reason[:TEXT]
-        if said.outcome is Outcome.VERIFIER_ERROR:
+        (checked,) = await self._admitted(
+            asked, receive, lambda: [self.pool.check(asked.verifier, asked.options, reference)]
+        )
+        fault = None if checked.outcome is Outcome.CORRECT else checked.reason[:TEXT]
+        if checked.outcome is Outcome.VERIFIER_ERROR:
             fault = f"it cannot be checked: {fault}"
         return Answer(rendered({"fault": fault}))
 
     async def _grade(self, asked: Asked, receive: Receive) -> list[Verdict]:
-        verdicts = await self._taken(asked, receive, lambda: self.pool.submit_batch(*asked))
+        verdicts = await self._admitted(asked, receive, lambda: self.pool.submit_batch(*asked))
         self.figures.count(asked.verifier, verdicts)
         return verdicts
 
-    async def _taken(
+    async def _admitted(
         self, asked: Asked, receive: Receive, submit: Callable[[], list[Future[Verdict]]]
     ) -> list[Verdict]:
-        """What the pool says of rows, if there is room for them; rows of a client that leaves are dropped."""
+        """Grade rows in the pool; refuse them if too many are in flight, drop them if the client disconnects."""
         count = len(asked.rows)
         if asked.verifier not in self.served:
             raise Refused(404, f"no verifier {echo(asked.verifier)} here; served: {', '.join(sorted(self.served))}")
         most = min(self.limits.batch_rows, self.limits.rows_in_flight)
         if count > most:
-            raise Refused(413, f"a batch may have {most} rows; this one has {count}")
+            raise Refused(413, f"a batch may have at most {most} rows; this one has {count}")
         if self._rows + count > self.limits.rows_in_flight:
             self.figures.refused.inc(count)
             raise busy("too many rows in flight")
@@ -193,7 +195,7 @@ class Service:
         try:
             if self.pool.is_plain(asked.verifier):
                 return await self._settled(submit(), receive)
-            # what has to be imported, or made in this process, would hold up everyone
+            # importing or creating a verifier here would block every other request
             return await self._settled(await asyncio.get_running_loop().run_in_executor(None, submit), receive)
         except UnknownVerifier as error:
             raise Refused(404, str(error)) from error
@@ -222,7 +224,7 @@ class Service:
 
 
 def _all_done(futures: Sequence[Future[Verdict]]) -> asyncio.Future[None]:
-    """Set once all are, by one call into the event loop."""
+    """Return a future that is done when all of `futures` are, with a single call into the event loop."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
     if not futures:
@@ -267,23 +269,23 @@ async def _send(answer: Answer, send: Send, before_end: Coroutine[None, None, No
 
 
 def rendered(value: JSON) -> bytes:
-    """JSON that any reader takes: halves of surrogates are replaced, numbers that are not finite are texts."""
+    """Return JSON that any parser accepts: unpaired surrogates are replaced, non-finite numbers become strings."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:  # UnicodeEncodeError is one
-        return json.dumps(_mended(value), ensure_ascii=False, allow_nan=False).encode()
+        return json.dumps(_encodable(value), ensure_ascii=False, allow_nan=False).encode()
 
 
-def _mended(value: JSON) -> JSON:
+def _encodable(value: JSON) -> JSON:
     match value:
         case str():
             return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         case float() if value - value != 0:
             return str(value)
         case dict():
-            return {str(_mended(key)): _mended(inner) for key, inner in value.items()}
+            return {str(_encodable(key)): _encodable(inner) for key, inner in value.items()}
         case list():
-            return [_mended(inner) for inner in value]
+            return [_encodable(inner) for inner in value]
         case _:
             return value
 
@@ -298,7 +300,7 @@ SERVED = (
     "all-of choice code countdown exact format gate json_schema length logic math numeric per-row regex repetition"
     " sudoku weighted"
 ).split()
-"""What is served unless the user names something else: nothing that calls other machines or loads code by an option."""
+"""Verifiers served by default: none that calls other machines or loads code named by an option."""
 
 
 def make_app(
@@ -310,16 +312,16 @@ def make_app(
     host: str = "127.0.0.1",
     names: Sequence[str] = (),
 ) -> Service:
-    """The service as an ASGI application; its pool closes with it.
+    """Build the service as an ASGI application; its pool closes with it.
 
     Args:
-        served: names that clients may use. Call `verifiers.registry.restrict` with them too, where composed
-            verifiers are among them: it holds for their parts.
-        workers: grading processes.
-        limits: of requests.
-        token: that clients must send as `Authorization: Bearer TOKEN`; None: none.
-        host: the address that it listens on.
-        names: by which clients may call it, beside this address and those of this machine alone.
+        served: names of the verifiers that clients may use. If composed verifiers are among them, also call
+            `verifiers.registry.restrict` with these names, so that their parts are limited to them as well.
+        workers: number of grading processes.
+        limits: limits of requests; None: the defaults.
+        token: token that clients must send as `Authorization: Bearer TOKEN`; None: none.
+        host: address that the service listens on.
+        names: further host names that clients may use, besides `host` and those of this machine.
     """
     pool = GradingPool(workers=workers, isolated=True)
     return Service(pool, limits or ServiceLimits(), frozenset(served), Door(bound=host, names=names, token=token))

@@ -1,1 +1,1 @@
-"""The one door to a terminal: text of others passes it spelt out, our own colours and cursor pass it as they are."""
+"""Terminal output. Untrusted text is escaped; only this program's own colours and cursor control pass."""

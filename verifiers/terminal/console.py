@@ -1,4 +1,4 @@
-"""Consoles of rich that show text of others as text: no control sequence, no markup, no emoji of theirs."""
+"""rich consoles that show untrusted text literally: no control sequences, no markup, no emoji codes in it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from verifiers.text import visible
 
 
 class SafeConsole(Console):
-    """Spells out control characters in all that it shows; the cursor and the colours are its own."""
+    """Console that escapes control characters in everything it shows, except its own colours and cursor control."""
 
     @property
     def file(self) -> IO[str]:
-        """Where it writes."""
+        """Stream that it writes to."""
         return unguarded(super().file)
 
     @file.setter
@@ -28,11 +28,11 @@ class SafeConsole(Console):
         self._file = new_file
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """Text with its control characters spelt out, before rich leaves some of them out."""
+        """Escape control characters before rich drops some of them."""
         return super().render_str(visible(text), **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """All that is shown comes by here; only segments of its own control the terminal."""
+        """Escape control characters in all segments except rich's own control segments."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
@@ -41,25 +41,25 @@ def plain_console(**settings: Any) -> SafeConsole:
     """Return a console for lines of plain text: any length, no markup, no highlighting.
 
     Args:
-        settings: of `rich.console.Console`, in the place of these.
+        settings: arguments of `rich.console.Console` that override these.
     """
     plain: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
     return SafeConsole(**(plain | settings))
 
 
 class _Above:
-    """Standard output or error while a live view is drawn: whole lines go to its console, which puts them above."""
+    """Standard output or error during a live view: whole lines go to its console, which prints them above the view."""
 
     def __init__(self, screen: Console, stream: Any) -> None:
         self._screen, self._stream, self._rest = screen, stream, ""
 
     @property
     def rich_proxied_file(self) -> Any:
-        """For the console itself, by rich's name."""
+        """The original stream, under the name that rich looks for."""
         return self._stream
 
     def write(self, text: str) -> int:
-        if not from_progress_bar():  # of a library, which would draw over the view
+        if not from_progress_bar():  # a library's progress bar would draw over the view
             *lines, self._rest = (self._rest + text).split("\n")
             if lines:
                 self._screen.print(visible("\n".join(lines)), markup=False, highlight=False)
@@ -84,16 +84,16 @@ class _Above:
 
 @contextmanager
 def lines_above(screen: Console) -> Generator[None]:
-    """While a live view is drawn on a console, let others print whole lines above it.
+    """Let other code print whole lines above a live view on a console.
 
-    rich's own redirection would obey the sequences in what they print.
+    rich's own redirection would pass on control sequences in what they print.
     """
     before = sys.stdout, sys.stderr
-    ours = _Above(screen, sys.stdout), _Above(screen, sys.stderr)
-    sys.stdout, sys.stderr = cast("Any", ours)
+    guarded = _Above(screen, sys.stdout), _Above(screen, sys.stderr)
+    sys.stdout, sys.stderr = cast("Any", guarded)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
-        for stream in ours:
+        for stream in guarded:
             stream.end()

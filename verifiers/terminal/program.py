@@ -1,4 +1,4 @@
-"""The command line as it was started: commands that a message names can be pasted as they are printed."""
+"""Name of this program as it was started, so that commands in messages can be pasted as printed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 NAMED = re.compile(r"`reasoner(?= [a-z-])")
-"""A command in a message, which is written for `reasoner` on the path."""
+"""Command quoted in a message, written as if `reasoner` were on the PATH."""
 
 
 def program() -> list[str]:
-    """This program as it was started: `reasoner` where that leads to it, else its path, as `.venv/bin/reasoner`."""
+    """Return the command that started this program: `reasoner` if that finds it, else its path."""
     started = Path(sys.argv[0])
     if started.name == "__main__.py" and started.parent.name == "reasoner":
         return [sys.executable, "-m", "reasoner"]
@@ -24,7 +24,7 @@ def program() -> list[str]:
 
 
 def as_started(message: str) -> str:
-    """A message, with each command of `reasoner` that it quotes written as the program was started."""
+    """Return a message in which every quoted `reasoner` command begins as this program was started."""
     started = shlex.join(program())
     return message if started == "reasoner" else NAMED.sub(lambda _: f"`{started}", message)
 

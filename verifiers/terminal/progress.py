@@ -1,4 +1,4 @@
-"""The bar of long work: how much is done of how much, how fast, and the time that it still takes."""
+"""Progress bar: amount done and total, rate, elapsed and remaining time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rich.text import Text
 
 
 class Rate(ProgressColumn):
-    """Units a second, or seconds a unit where they are slow; empty until it is known."""
+    """Column with units per second, or seconds per unit if slower than one; empty until it is known."""
 
     def render(self, task: Task) -> Text:
-        """The column of one bar."""
+        """Return the column's text for one bar."""
         speed = task.finished_speed or task.speed
         if not speed:
             return Text("")
@@ -28,15 +28,15 @@ class Rate(ProgressColumn):
 
 
 class Done(MofNCompleteColumn):
-    """`12 of 200`; without the total where it is not known."""
+    """Column `12 of 200`; without the total if it is unknown."""
 
     def render(self, task: Task) -> Text:
-        """The column of one bar."""
+        """Return the column's text for one bar."""
         return super().render(task) if task.total is not None else Text(f"{int(task.completed)}")
 
 
 def work_bar(console: Console) -> Progress:
-    """A bar that is gone when the work is done; add a task with its label and total (None: not known)."""
+    """Return a progress bar that disappears when done; add a task with its label and total (None: unknown)."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -13,13 +13,13 @@ from sandbox.image import root_key
 
 @pytest.mark.parametrize("name", ["g++; rm -rf /", "-o", "G++", "", "a b"])
 def test_names_that_are_no_packages(name: str, tmp_path: Path) -> None:
-    with pytest.raises(SandboxError, match="are named as Debian names them"):
+    with pytest.raises(SandboxError, match="must be names of Debian packages"):
         debian.unpack([name], tmp_path)
 
 
 def test_elsewhere_an_image_is_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SandboxError, match="there is no apt-get here, so g\\+\\+ cannot be had"):
+    with pytest.raises(SandboxError, match="there is no apt-get here, so g\\+\\+ cannot come from Debian packages"):
         debian.unpack(["g++"], tmp_path)
 
 

@@ -91,7 +91,7 @@ def test_the_context_in_use_the_one_that_is_named_and_docker_host_before_both(
     assert require_engine().get("ServerVersion") == "9.9"
     context(tmp_path, "other", f"unix://{tmp_path}/nothing.sock")
     monkeypatch.setenv("DOCKER_CONTEXT", "other")
-    with pytest.raises(SandboxUnavailable, match=r"nothing\.sock cannot be used: nothing is there"):
+    with pytest.raises(SandboxUnavailable, match=r"nothing\.sock cannot be used: there is no such socket"):
         require_engine()
     monkeypatch.setenv("DOCKER_HOST", engine.url)
     assert require_engine().get("ServerVersion") == "9.9"
@@ -101,7 +101,7 @@ def test_a_context_that_is_not_there_or_torn_is_no_silent_default(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_CONTEXT", "gone")
-    with pytest.raises(SandboxUnavailable, match="there is no Docker context gone here"):
+    with pytest.raises(SandboxUnavailable, match="the Docker context gone does not exist"):
         require_engine()
     context(tmp_path, "torn", engine.url, current=True)
     next(tmp_path.glob("contexts/meta/*/meta.json")).write_text("{")
@@ -114,10 +114,10 @@ def test_a_context_that_is_not_there_or_torn_is_no_silent_default(
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (http({"ApiVersion": "1.20"}), "speaks an API that is too old: API versions below 1.24 .* Install a newer"),
-        (http("<html>nginx</html>"), "what answers there is no Docker engine"),
-        (http({"Version": "1"}), "what answers there is no Docker engine"),
-        (None, r"does not answer \(it hung up\)"),
+        (http({"ApiVersion": "1.20"}), "its API is too old: API versions below 1.24 .* Install a newer"),
+        (http("<html>nginx</html>"), "but it is not a Docker engine"),
+        (http({"Version": "1"}), "but it is not a Docker engine"),
+        (None, r"does not answer \(it closed the connection\)"),
         (http({"message": "shutting\ndown"}, "503 Service Unavailable"), r"cannot be used: shutting down$"),
     ],
     ids=["old", "another server", "no version", "hangs up", "says why"],
@@ -133,13 +133,16 @@ def test_one_clear_sentence(engine: Engine, monkeypatch: pytest.MonkeyPatch, ans
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"DOCKER_HOST": "unix:///nowhere/docker.sock"}, r"nothing is there; install and start one \(apt-get install"),
+        (
+            {"DOCKER_HOST": "unix:///nowhere/docker.sock"},
+            r"there is no such socket; install and start one \(apt-get install",
+        ),
         ({"DOCKER_HOST": "tcp://127.0.0.1:1"}, r"does not answer \(Connection refused\)"),
         ({"DOCKER_HOST": "ssh://me@there"}, "Forward it"),
         ({"DOCKER_HOST": "bogus://x"}, "Invalid bind address protocol: bogus://x"),
         (
             {"DOCKER_HOST": "tcp://127.0.0.1:1", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/nowhere"},
-            r"TLS is asked for, and cert\.pem",
+            r"TLS is enabled, but cert\.pem",
         ),
     ],
 )

@@ -86,7 +86,7 @@ def test_the_counters_of_the_kernel_are_read_since_the_last_look(group: Path, mo
     assert pressure.told(killed=False) == ""
     kills[0] = 6
     assert pressure.told(killed=False) == ""  # another's, and this job did not end so
-    assert "for memory" in pressure.told(killed=True)
+    assert "for lack of memory" in pressure.told(killed=True)
     assert pressure.told(killed=True) == ""
 
 

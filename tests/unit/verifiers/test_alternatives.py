@@ -67,7 +67,7 @@ def test_the_verdict_says_which_answer_it_is_from_and_a_batch_keeps_its_order() 
 def test_notes_name_an_answer_that_is_passed_over() -> None:
     made = get_verifier("numeric")
     assert made.notes_on(["2", "two hands"]) == [
-        "'two hands' is passed over: reference must be a number, or text that is one; got 'two hands'."
+        "'two hands' is ignored: reference must be a number, or text that is one; got 'two hands'."
     ]
 
 

@@ -202,7 +202,7 @@ def test_full_marks_of_a_function_of_another_trainer(tmp_path: Path) -> None:
     part = {"verifier": "trl", "name": "two", "weight": 2.0, "options": options | {"full": 2.0}}
     verdict = get_verifier("weighted", parts=[FORM, part]).verify(completion="3", reference="3")  # pyright: ignore
     assert (verdict.reward, verdict.right) == (2.0, True)
-    with pytest.raises(BadOption, match="full must be above 0"):
+    with pytest.raises(BadOption, match="must be above 0"):
         get_verifier("trl", **options, full=0.0)  # pyright: ignore
 
 

@@ -136,7 +136,7 @@ def test_a_verdict_is_neither_true_nor_false_and_travels_as_json() -> None:
             lambda one: any([one]),
             lambda one: [*filter(None, [one])],
         ):
-            with pytest.raises(TypeError, match=rf"this one is {verdict.outcome}. Ask for `verdict.right`"):
+            with pytest.raises(TypeError, match=rf"this one is {verdict.outcome}. Use `verdict.right`"):
                 asked(verdict)
         assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
     assert grade("math", "#### 3", "?").outcome is Outcome.BAD_REFERENCE

@@ -31,7 +31,7 @@ def test_objects_come_with_the_number_of_their_line(tmp_path: Path, monkeypatch:
         ("rows.jsonl", b'{}\n{"a": 1\n', 2, "must be JSON in UTF-8: Expecting"),
         ("rows.jsonl", b"\xef\xbb\xbf{}\n\xef\xbb\xbf{}\n", 2, "must be JSON in UTF-8: Unexpected UTF-8 BOM"),
         ("rows.jsonl", b'{}\n\n{"a": "\xe9"}\n', 3, "must be JSON in UTF-8: .*can't decode byte 0xe9"),
-        ("rows.jsonl", b'{"a": "\\uD800"}\n', 1, r"holds '\\ud800', half of a surrogate pair"),
+        ("rows.jsonl", b'{"a": "\\uD800"}\n', 1, r"contains '\\ud800', half of a surrogate pair"),
         ("rows.jsonl", b"[1]\n", 1, "must be a JSON object; got list"),
         ("rows.jsonl", b"[" * 100_000, 1, "must be JSON in UTF-8: maximum recursion"),
         ("rows.jsonl", gzip.compress(b"{}\n", mtime=0), 1, "It looks gzipped: name it .gz"),

@@ -135,8 +135,8 @@ def test_a_class_is_made_with_its_options(files: Path, name: str) -> None:
         ("class_of:Yours", r"cannot load 'class_of:Yours': .*has no attribute 'Yours'"),
         ("class_of:Box.number", r"class_of:Box\.number must be a Verifier class or a function; got int"),
         ("{folder}/nowhere.py", r"cannot load '.*nowhere\.py': no file "),
-        ("{folder}/two_of.py", r"two_of\.py must hold exactly one verifier; found loud, quiet\. Name one: .*:NAME"),
-        ("{folder}/none_of.py", r"none_of\.py must hold exactly one verifier; found none\."),
+        ("{folder}/two_of.py", r"two_of\.py must define exactly one verifier; found loud, quiet\. Name one: .*:NAME"),
+        ("{folder}/none_of.py", r"none_of\.py must define exactly one verifier; found none\."),
         ("{folder}/none_of.py:y", r"has no attribute 'y'"),
     ],
 )
@@ -275,13 +275,15 @@ def test_a_service_serves_the_names_it_is_given_and_no_option_of_its_machine() -
     assert isinstance(get_verifier("exact"), Verifier)
     with pytest.raises(UnknownVerifier, match=r"'numeric' is not served here\. Served: code, exact\."):
         get_verifier("numeric")
-    with pytest.raises(BadOption, match=r"verifier 'code': option 'sandbox' is set by whoever runs the service alone"):
+    with pytest.raises(
+        BadOption, match=r"verifier 'code': option 'sandbox' can only be set by the operator of the service"
+    ):
         get_verifier("code", sandbox="unsafe-host")
     assert isinstance(get_verifier("code"), Verifier)
 
 
 def test_a_function_that_wants_what_it_is_not_given_is_refused_before_any_row() -> None:
-    with pytest.raises(UnknownVerifier, match=r"it takes completions, kwargs, prompts.*`trl` grades"):
+    with pytest.raises(UnknownVerifier, match=r"it takes completions, kwargs, prompts.*use the verifier `trl`"):
         from_function(lambda prompts, completions, **kwargs: [1.0], "f")
     with pytest.raises(UnknownVerifier, match="it takes completion, weight"):
         from_function(lambda completion, weight: True, "f")

@@ -48,7 +48,7 @@ def test_a_number_of_any_kind_is_a_reward(result: object, reward: float) -> None
 @pytest.mark.parametrize(
     ("result", "says"),
     [
-        (None, r"got None\. Some path through it has no `return`"),
+        (None, r"got None\. Some path through the function has no `return`"),
         ("0.5", r"got str '0\.5'\. Return float"),
         ([1.0], r"got list \[1\.0\]\. Return the number itself"),
         ((1.0, "ok"), r"got tuple \(1\.0, 'ok'\)\. Return the number itself"),
@@ -160,7 +160,7 @@ def test_a_batch_must_have_one_verdict_a_row(result: object) -> None:
         def grade_batch(self, rows: object) -> list[Verdict]:
             return self._result()  # type: ignore[return-value]
 
-    with pytest.raises(BadReturn, match="grade_batch must return 2 verdicts, one a row"):
+    with pytest.raises(BadReturn, match="grade_batch must return 2 verdicts, one per row"):
         Batches(lambda: result).verify_batch([ROW, ROW])
 
 
@@ -205,7 +205,7 @@ def test_a_function_of_trls_shape_gives_a_number_a_completion(functions: str, na
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("short", "must return a list of 2 rewards, one a completion; got 1"),
+        ("short", "must return a list of 2 rewards, one per completion; got 1"),
         ("alone", "got 1.0. Return one number"),
         ("nothing", "got None"),
         ("text", "for each completion, must return a number or None; got str '1.0'"),
@@ -228,7 +228,7 @@ def test_a_function_of_verls_shape_may_return_more_than_the_score(functions: str
     assert VerlFunction(function=f"{functions}:score").verify_batch([ROW])[0].reward == 1.0
     assert VerlFunction(function=f"{functions}:pair").verify_batch([ROW])[0].reward == 0.5
     for name in ("empty", "none"):
-        with pytest.raises(BadReturn, match=r"must return a number, or a dict or sequence .* got None"):
+        with pytest.raises(BadReturn, match=r"must return a number, a dict with the number .* got None"):
             VerlFunction(function=f"{functions}:{name}").verify_batch([ROW])
 
 

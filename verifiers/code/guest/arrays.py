@@ -1,6 +1,6 @@
-"""Arrays of numpy, tables and columns of pandas, as parts that `wire` can encode, and back, where these are installed.
+"""numpy arrays and pandas tables and columns as parts that `wire` can encode, and back, if these are installed.
 
-Runs on both sides of the wall; imports them only where such a value is met.
+Runs on both sides of the sandbox; imports them only when such a value occurs.
 """
 
 # pyright: basic
@@ -8,11 +8,11 @@ import sys
 
 MAX_DIMENSIONS = 16
 ARRAY_KINDS = "biufcSUmM"
-"""Kinds of elements that cross as bytes."""
+"""Kinds of elements that are transferred as bytes."""
 
 
 def parts(value):
-    """(tag, parts) of an array, a table or a column; None for anything else."""
+    """Return the tag and parts of an array, a table or a column; None for anything else."""
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     kind = type(value)
     if numpy is not None and kind is numpy.ndarray:
@@ -26,28 +26,28 @@ def parts(value):
 
 
 def labels(index):
-    """The labels of an index; None where they count from 0."""
+    """Return the labels of an index; None if they count from 0."""
     found = index.tolist()
     return None if found == list(range(len(found))) else found
 
 
 def array_parts(value):
-    """Type, shape and elements of a numpy array."""
+    """Return type, shape and elements of a numpy array."""
     if value.dtype.kind in ARRAY_KINDS:
         return [value.dtype.str, list(value.shape), value.tobytes()]
     return ["O", list(value.shape), value.ravel().tolist()]
 
 
 def array(parts):
-    """The array of such parts.
+    """Build an array from its parts.
 
     Raises:
-        ValueError: they are none, or numpy is not there.
+        ValueError: they are invalid, or numpy is not installed.
     """
     try:
         import numpy
     except ImportError:
-        raise ValueError("an array, and numpy is not on this side") from None
+        raise ValueError("an array, but numpy is not installed on this side") from None
     kind, shape, elements = parts
     if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or any(type(size) is not int for size in shape):
         raise ValueError("no shape")
@@ -62,17 +62,17 @@ def array(parts):
 
 
 def made(tag, parts):
-    """The value of such parts.
+    """Build a value from its tag and parts.
 
     Raises:
-        ValueError: they are none, or what they need is not there.
+        ValueError: they are invalid, or a package that they need is not installed.
     """
     if tag == "$array":
         return array(parts)
     try:
         import pandas
     except ImportError:
-        raise ValueError("a table, and pandas is not on this side") from None
+        raise ValueError("a table, but pandas is not installed on this side") from None
     if tag == "$series":
         name, index, elements = parts
         return pandas.Series(array(elements), index=index, name=name)

@@ -1,6 +1,7 @@
-"""Runs inside the sandbox: compiles a program and sends what came of it to descriptor 3.
+"""Runs inside the sandbox: compiles a program and sends the files that result to descriptor 3.
 
-A line of JSON with the compiler's status, then for each file a line (name, size, whether it may be run) and its bytes.
+The reply is a line of JSON with the compiler's status, then for each file a line [name, size, executable] and its
+content.
 """
 
 # pyright: basic
@@ -11,7 +12,7 @@ CHANNEL = 3
 
 
 def main():
-    """Read `request__.json` (command), run the command, answer."""
+    """Read the command in `request__.json`, run it, and send the reply."""
     with open("request__.json", "rb") as file:
         request = json.load(file)
     for name in ("request__.json", "start__.py"):
@@ -38,12 +39,12 @@ def main():
 
 
 def files():
-    """Every file here, by its path."""
+    """Return the relative path of every file in the working directory."""
     return [os.path.relpath(os.path.join(folder, name)) for folder, _, names in os.walk(".") for name in sorted(names)]
 
 
 def send(data):
-    """Write all of it."""
+    """Write all of the data."""
     view = memoryview(data)
     while view:
         view = view[os.write(CHANNEL, view) :]

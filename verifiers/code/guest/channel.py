@@ -1,4 +1,4 @@
-"""Runs inside the sandbox beside the tests: the way to the tested program's process and back."""
+"""Runs inside the sandbox with the tests: the connection to the tested program's process."""
 
 # pyright: basic
 import builtins
@@ -15,13 +15,13 @@ import standin
 import wire
 
 ASK, REPLY = 4, 5
-MOST_LENT = 16
+MOST_MIRRORED = 16
 MOST_CODE = 10_000
-"""Characters of a returned text in which names of the tests are looked for."""
+"""Most characters of a returned text that are searched for names of the tests."""
 
 
 class Line:
-    """The way to the tested program and back.
+    """Connection to the tested program.
 
     Args:
         makers: names of the program that the tests treat as classes.
@@ -33,16 +33,16 @@ class Line:
         self.by_class = {}
         self.files = {}
         self.handed = set()
-        """Paths that arguments named."""
+        """Paths that occurred in arguments."""
         self.lock = threading.RLock()
         self.depth = 0
-        """Calls of the program under way that have called a function of the tests."""
+        """Depth of calls of the program that are now calling a function of the tests."""
         self.watched = []
-        """Lists, dicts and sets that attributes gave to methods of classes that the tests made from the program's."""
+        """Lists, dicts and sets read from attributes by methods of test classes derived from the program's."""
         self.read_there = frozenset()
         """Attributes that the tests read."""
         self.kept = frozenset()
-        """Names that only instances of the tests' own classes are asked for."""
+        """Names that are only read from instances of the tests' own classes."""
         self.makers = frozenset(makers)
         self.index = 0
         self.gone = ""
@@ -50,51 +50,51 @@ class Line:
         self.globals = {}
         self.callbacks = []
         self.thrown = []
-        """Exceptions of the tests' own functions, which the program called."""
+        """Exceptions of the tests' own functions that the program called."""
         self.made = {}
-        """Objects that the tests made by calling a class of the program's: handle to (name, stand-in, arguments)."""
-        self.lent = []
-        """Lists, dicts and sets of the tests that calls were given, which the program may still hold."""
+        """Objects that the tests made by calling a class of the program: handle -> (name, stand-in, arguments)."""
+        self.mirrored = []
+        """Lists, dicts and sets of the tests that were passed to calls, and that the program may still refer to."""
         self.record = []
         self.changes = []
-        """Arguments that calls changed: they themselves, and as encoded before and after."""
-        self.again = None  # what was recorded, while a test is gone through a second time
+        """Arguments that calls changed: the object, and its encodings before and after."""
+        self.again = None  # the recorded replies, while a test runs a second time
         self.checks = checks.Checks()
         self.failed = ""
         self.called = set()
         """Names that the tests call."""
         self.globals_found = []
         self.constants = []
-        """Names of the program that stand for plain data."""
+        """Names of the program that are plain data."""
         self.lacks = []
-        """Names that the program was asked for and does not define."""
+        """Names that were requested and that the program does not define."""
 
     def know(self, classes):
-        """Let instances of these cross, which both sides hold: classes of the tests by name."""
+        """Allow the transfer of instances of these classes of the tests (by name), which both sides define."""
         self.by_name.update(classes)
         self.by_class.update((found, name) for name, found in classes.items())
 
     def before(self):
-        """Give the arguments that calls changed their first content back."""
+        """Restore the first content of the arguments that calls changed."""
         for given, tree, _ in reversed(self.changes):
             standin.assign(given, wire.decode(tree, self.by_name, self.held), {})
 
     def after(self):
-        """Give these arguments the content that they had at the end."""
+        """Restore the last content of these arguments."""
         for given, _, tree in self.changes:
             standin.assign(given, wire.decode(tree, self.by_name, self.held), {})
 
     def keep_methods(self):
-        """From now on ask no object of the program's for what the tests' own classes define."""
+        """Read from now on nothing from the program's objects that the tests' own classes define."""
         self.kept = frozenset(name for kind in self.by_class for base in kind.__mro__[:-1] for name in vars(base))
         self.makers = frozenset(name for name in self.makers if name[:1].isupper())
 
     def raised_by(self, error):
-        """Whether an exception came from the program's own code, in this process."""
+        """Return True if an exception came from the program's own code in this process."""
         return False
 
     def fail(self, why):
-        """Give the program up: whatever a test does with the exception, it does not hold."""
+        """Give up on the program: the test fails, whatever it does with the exception."""
         self.gone = self.gone or why[:300]
         raise standin.ProgramGone(self.gone)
 
@@ -105,7 +105,7 @@ class Line:
             self.fail(f"the program does not load: {first.get('load')}")
 
     def read(self):
-        """The next message."""
+        """Read the next message."""
         text = self.replies.readline()
         if not text.endswith(b"\n"):
             self.fail("the program's process has ended")
@@ -114,11 +114,11 @@ class Line:
         except (ValueError, RecursionError):
             reply = None
         if not isinstance(reply, dict):
-            self.fail("the program's process sent something else than a reply")
+            self.fail("the program's process sent something other than a reply")
         return reply
 
     def send(self, message):
-        """Send a line."""
+        """Send a message as one line."""
         data = wire.dumps(message).encode("ascii") + b"\n"
         try:
             while data:
@@ -127,24 +127,24 @@ class Line:
             self.fail("the program's process has ended")
 
     def ask(self, request, args, kwargs=None):
-        """The value of one call, or what it raised; arguments that it changed are changed here too."""
+        """Make one call; return its value or raise its exception. Arguments that it changed are changed here too."""
         if self.gone:
             self.fail(self.gone)
         given = [[*args], kwargs or {}]
         try:
             tree = wire.encode(given, self.by_class, self.handle)
         except wire.CannotCross as why:
-            raise standin.TestsAtFault(f"an argument cannot be handed to the program: {why}") from None
-        lent = [self.lend(item) for item in given[0]]
-        return self.exchange({**request, "given": tree, "lent": lent, **self.hand_files(given)}, given)
+            raise standin.TestsAtFault(f"an argument cannot be passed to the program: {why}") from None
+        mirrors = [self.mirror_number(item) for item in given[0]]
+        return self.exchange({**request, "given": tree, "mirrors": mirrors, **self.hand_files(given)}, given)
 
     def watch(self, of, name, found):
-        """Remember what an attribute gave, which a method may change in its place."""
+        """Remember the value of an attribute, which a method may change in place."""
         if type(found) in (list, dict, set):
-            self.watched = [*self.watched[1 - MOST_LENT :], (of, name, found, self.text_of(found))]
+            self.watched = [*self.watched[1 - MOST_MIRRORED :], (of, name, found, self.text_of(found))]
 
     def settle(self):
-        """Have the program's own lists, dicts and sets be what methods of the tests made of them."""
+        """Copy what test methods did to lists, dicts and sets of the program to the program's own objects."""
         for place, (of, name, found, text) in enumerate(self.watched):
             if (now := self.text_of(found)) == text:
                 continue
@@ -156,34 +156,34 @@ class Line:
             self.value(self.answered({"do": "refill", "given": tree}, None))
 
     def text_of(self, value):
-        """A value as text, for comparing."""
+        """Return a value's encoding as text, for comparisons."""
         return wire.dumps(wire.encode(value, self.by_class, self.handle))
 
     def note(self, name, made, args, kwargs):
-        """Remember what the tests made by calling a class of the program's."""
+        """Remember an object that the tests made by calling a class of the program."""
         number = self.handle(made)[0]
         found = self.made.setdefault(number, {"name": name, "standin": made, "arguments": set()})
         found["arguments"].add(wire.dumps(wire.encode([[*args], kwargs], self.by_class, self.handle)))
 
     def content(self, made):
-        """What an object of the program's holds, as text; empty where it cannot be said."""
+        """Return the content of an object of the program as text; empty if it cannot be had."""
         try:
             return str(self.ask({"do": "content"}, [made]))
         except Exception:
             return ""
 
-    def lend(self, item):
-        """The number under which a list, dict or set of the tests is known there; None for anything else."""
+    def mirror_number(self, item):
+        """Return the number by which the program knows a list, dict or set of the tests; None for anything else."""
         if type(item) not in (list, dict, set):
             return None
-        number = next((n for n, known in enumerate(self.lent) if known is item), None)
-        if number is None and len(self.lent) < MOST_LENT:
-            self.lent.append(item)
-            number = len(self.lent) - 1
+        number = next((n for n, known in enumerate(self.mirrored) if known is item), None)
+        if number is None and len(self.mirrored) < MOST_MIRRORED:
+            self.mirrored.append(item)
+            number = len(self.mirrored) - 1
         return number
 
     def run_there(self, what, text, names=None, *more):
-        """`eval` or `exec` of a text that the program returned: in its process."""
+        """Run `eval` or `exec` of a text that the program returned in the program's process."""
         frame = sys._getframe(1)
         known = {}
         for name in set(re.findall(r"\w+", str(text)[:MOST_CODE])) if names is None else ():
@@ -198,7 +198,7 @@ class Line:
         return found
 
     def hand_files(self, given):
-        """What of a request gives the program the files that arguments name, as far as it does not have them."""
+        """Return the part of a request with the files that arguments name and that the program does not have yet."""
         paths = handed.paths_in([*given[0], *given[1].values()]) if self.again is None else []
         if not paths:
             return {}
@@ -209,7 +209,7 @@ class Line:
         return {"watch": paths, "files": wire.encode(fresh)}
 
     def take_files(self, request, reply):
-        """Write down what the program made of the files that it was handed."""
+        """Write the files that the program changed to this side's disk."""
         if "watch" not in request or "files" not in reply:
             return
         changed = wire.decode(reply["files"])
@@ -218,7 +218,7 @@ class Line:
             self.files.update(changed)
 
     def exchange(self, request, given=None):
-        """Send a request and read its reply; the program may call the tests' functions meanwhile."""
+        """Send a request and read its reply; meanwhile the program may call functions of the tests."""
         if self.again is not None:
             reply = next(self.again, None)
             if reply is None:
@@ -229,7 +229,7 @@ class Line:
             return self.value(self.answered(request, given))
 
     def answered(self, request, given):
-        """The reply to a request."""
+        """Send a request and return the reply; calls of the tests' functions are answered meanwhile."""
         index = self.index
         self.index += 1
         self.send({**request, "held": True, "i": index})
@@ -240,12 +240,12 @@ class Line:
             self.depth -= 1
             reply = self.read()
         if reply.get("i") != index:
-            self.fail("the program's process answered out of turn")
+            self.fail("the program's process answered in the wrong order")
         if not self.depth:
             self.record.append(reply)
         self.take_files(request, reply)
         for number, tree in reply.get("held_changed", ()):
-            ours = self.lent[number]
+            ours = self.mirrored[number]
             self.changes.append((ours, wire.encode(ours, self.by_class, self.handle), tree))
             standin.assign(ours, wire.decode(tree, self.by_name, self.held), {})
         if given is not None and "after" in reply:
@@ -254,7 +254,7 @@ class Line:
         return reply
 
     def value(self, reply):
-        """What a reply comes to; what was printed there is printed here."""
+        """Return a reply's value or raise its exception; print here what was printed there."""
         for name in ("out", "err"):
             if isinstance(reply.get(name), str):
                 getattr(sys, "std" + name).write(reply[name])
@@ -263,7 +263,7 @@ class Line:
         return wire.decode(reply.get("value"), self.by_name, self.held)
 
     def called_back(self, message):
-        """Let the program call a function of the tests, or read what they put in the place of its input."""
+        """Answer the program's call of a function of the tests, or its read of the input that they provide."""
         try:
             if "read" in message:
                 args, kwargs = wire.decode(message["given"], self.by_name, self.held)
@@ -282,7 +282,7 @@ class Line:
             self.send({"answer": None, "raised": kind, "text": str(error)[:300], "number": len(self.thrown) - 1})
 
     def error(self, reply):
-        """The exception that a reply tells of, as the tests know it."""
+        """Return the exception that a reply describes, as the tests see it."""
         number = reply.get("of_tests")
         if type(number) is int and 0 <= number < len(self.thrown):
             return standin.marked(self.thrown[number])
@@ -316,7 +316,7 @@ class Line:
         return found if isinstance(found, str) else ""
 
     def dress(self, error, fields):
-        """Give an exception the attributes that the program's had, but for what its class defines."""
+        """Give an exception the attributes of the program's, except those that its class defines."""
         try:
             found = wire.decode(fields, self.by_name, self.held) if fields else {}
         except wire.CannotCross:
@@ -326,7 +326,7 @@ class Line:
                 setattr(error, name, value)
 
     def error_class(self, names, base):
-        """An exception class that stands for one of the program's; `names` from it to its last own base."""
+        """Return the class for an exception class of the program; `names` are those of it and its own bases."""
         key = (*names, base)
         if key not in self.errors:
             parent = self.error_class(names[1:], base) if names[1:] else getattr(builtins, base)
@@ -335,11 +335,11 @@ class Line:
         return self.errors[key]
 
     def handle(self, value) -> Any:
-        """What the program knows a value by that cannot cross: a thing of its own, or a function of ours."""
+        """Return the handle of a value that cannot be transferred: of an object of the program, or a function here."""
         if isinstance(value, standin.StandIn):
             target = object.__getattribute__(value, "_target")
             if "handle" not in target:
-                value = self.exchange(target)  # the program's own function, handed back to it
+                value = self.exchange(target)  # the program's own function, passed back to it
                 target = object.__getattribute__(value, "_target") if isinstance(value, standin.StandIn) else target
             return object.__getattribute__(value, "_body") if "handle" in target and "name" not in target else None
         if value in self.globals.values() if isinstance(value, type) else False:
@@ -350,11 +350,11 @@ class Line:
             number = next(n for n, found in enumerate(self.callbacks) if found is value)
             return ["callback", number, str(getattr(value, "__name__", "function"))]
         if hasattr(type(value), "__next__"):
-            return None  # its items cross
-        raise standin.TestsAtFault(f"a value of type {type(value).__name__} cannot be handed to the program")
+            return None  # its items are transferred
+        raise standin.TestsAtFault(f"a value of type {type(value).__name__} cannot be passed to the program")
 
     def held(self, body):
-        """The stand-in for a handle."""
+        """Return the stand-in for a handle."""
         if body[0] == "callback":
             return self.callbacks[body[1]]
         number, kind, *more = body if len(body) > 1 else (body[0], "object")
@@ -368,7 +368,7 @@ class Line:
         return coming(self, made) if kind == "iterator" else made
 
     def named(self, name):
-        """A name of the tested program, as the tests see it: data, an exception class, or a stand-in.
+        """Return a name of the tested program as the tests see it: data, an exception class, or a stand-in.
 
         Raises:
             AttributeError: the program does not define it.
@@ -383,18 +383,18 @@ class Line:
         if isinstance(found, standin.StandIn):
             return standin.StandIn(self, {"name": name}, own=True)
         if name in self.called and not callable(found):
-            self.fail(f"{name} of the program is nothing that can be called")
+            self.fail(f"{name} of the program is not callable")
         self.constants.append(name)
         return found
 
 
 async def awaiting(line, number):
-    """What a coroutine of the program's gives."""
+    """Await a coroutine of the program."""
     return line.exchange({"await": number})
 
 
 def coming(line, made):
-    """What an iterator of the program's gives, one by one."""
+    """Yield the items of an iterator of the program."""
     sent = None
     while True:
         try:

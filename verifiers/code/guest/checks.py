@@ -1,7 +1,7 @@
-"""Runs inside the sandbox on tests alone: what they compare, and what of it depends on the tested program.
+"""Runs inside the sandbox on the tests only: finds their comparisons, and which depend on the tested program.
 
-`Flow` follows names through the source: which of them hold what the program gave (results), which what it was given
-(arguments). `instrumented` rewrites the tests so that each comparison reports to a `Checks` when it is made.
+`Flow` follows names through the source and finds those with values from the program (results) and those passed to it
+(arguments). `instrumented` rewrites the tests so that each comparison is reported to a `Checks` when it is made.
 """
 
 # pyright: basic
@@ -22,11 +22,11 @@ MUTATORS = frozenset(
     "add append clear discard extend insert remove reverse sort update setdefault difference_update"
     " intersection_update symmetric_difference_update".split()
 )
-"""Methods of plain data that give nothing back which a test could go by."""
+"""Methods of plain data that return nothing useful to a test."""
 
 
 def dotted(node):
-    """`a.b` of a name or of attributes of one, else an empty text."""
+    """Return a name with its attributes as text (`a.b`); empty for any other expression."""
     if isinstance(node, ast.Name):
         return node.id
     inner = dotted(node.value) if isinstance(node, ast.Attribute) else ""
@@ -34,23 +34,23 @@ def dotted(node):
 
 
 def names_in(node):
-    """Names, and attributes of names, that an expression reads."""
+    """Return the names, and attributes of names, that an expression reads."""
     return {found for part in ast.walk(node) if (found := dotted(part))}
 
 
 def last_name(call):
-    """The last name of what a call calls."""
+    """Return the last name in what a call calls."""
     return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
 
 
 def is_check(call):
-    """Whether a call fails by itself where something is not as expected, as far as its name tells."""
+    """Return True if a call's name suggests that it raises when something is not as expected."""
     name = last_name(call).lstrip("_")
     return name.startswith(("assert", "fail", "check", "verify", "expect"))
 
 
 def targets_of(node):
-    """(target, value) of whatever binds names in a statement or expression."""
+    """Return (target, value) pairs for everything that binds names in a statement or expression."""
     if isinstance(node, ast.Assign):
         return [(target, node.value) for target in node.targets]
     if isinstance(node, (ast.AnnAssign, ast.AugAssign, ast.NamedExpr)) and node.value is not None:
@@ -63,10 +63,10 @@ def targets_of(node):
 
 
 class Flow:
-    """Which names of the tests hold results of the program, and which its arguments.
+    """Names of the tests whose values are results of the program, and those whose values are its arguments.
 
     Args:
-        trees: of the tests and of what belongs to them.
+        trees: of the tests and their helpers.
         names: of the tested program.
     """
 
@@ -89,7 +89,7 @@ class Flow:
                 self.follow(node)
 
     def follow(self, node):
-        """Carry what one node reads over to what it binds."""
+        """Propagate the kinds of the names that one node reads to the names that it binds."""
         for target, value in targets_of(node):
             bound = names_in(target)
             if self.gives_result(value):
@@ -120,15 +120,15 @@ class Flow:
             self.results |= names_in(node.func.value) if last_name(node) in MUTATORS else set()
 
     def gives_result(self, node):
-        """Whether an expression's value may be the program's doing."""
+        """Return True if an expression's value may come from the program."""
         return bool(names_in(node) & self.results)
 
     def depends(self, node):
-        """Whether a comparison may turn on the program."""
+        """Return True if a comparison may depend on the program."""
         return bool(names_in(node) & (self.results | self.arguments | self.unknown))
 
     def mixes(self, node):
-        """Whether somewhere in a check a result stands on one side, and on another an argument without one."""
+        """Return True if a check compares a result with something that depends on an argument but on no result."""
         return any(self.apart(sides) for part in ast.walk(node) if len(sides := sides_of(part)) > 1)
 
     def apart(self, sides):
@@ -138,7 +138,7 @@ class Flow:
 
 
 def sides_of(node):
-    """The expressions that a node compares with each other."""
+    """Return the expressions that a node compares with each other."""
     if isinstance(node, ast.Compare):
         return [node.left, *node.comparators]
     if isinstance(node, ast.BinOp):
@@ -149,7 +149,7 @@ def sides_of(node):
 
 
 def depends_on_program(trees, flow):
-    """Whether any check in the trees may turn on the program, as far as names tell."""
+    """Return True if any check in the trees may depend on the program, judged by names."""
     return any(
         (isinstance(node, ast.Assert) and flow.depends(node.test))
         or (isinstance(node, ast.Call) and is_check(node) and flow.depends(node))
@@ -159,7 +159,7 @@ def depends_on_program(trees, flow):
 
 
 def has_check(tree: ast.AST) -> bool:
-    """Whether anything in a tree can fail a test by comparing."""
+    """Return True if anything in a tree can fail a test by comparing."""
     return any(
         isinstance(node, (ast.Assert, ast.Raise))
         or (isinstance(node, ast.Call) and (is_check(node) or last_name(node) in (*CATCHERS, *ENDS)))
@@ -168,7 +168,7 @@ def has_check(tree: ast.AST) -> bool:
 
 
 def reachable(tree, functions):
-    """A test's tree, and those of the functions and classes that it may come to call."""
+    """Return a test's tree, and those of the functions and classes that it may call."""
     found, waiting = [tree], [tree]
     seen = set()
     while waiting:
@@ -182,10 +182,10 @@ def reachable(tree, functions):
 
 
 class Checks:
-    """What the comparisons of a test reported.
+    """Reports of a test's comparisons.
 
-    `again` is set while a test is gone through a second time, with what the program answered the first time, and
-    with its arguments as they were before the calls. Then only comparisons of a result with an argument count.
+    `again` is set while a test runs a second time, with the program's answers from the first time and with the
+    arguments as they were before the calls. Then only comparisons of a result with an argument count.
     """
 
     def __init__(self):
@@ -194,17 +194,17 @@ class Checks:
         self.mixed = ""
 
     def begin(self):
-        """Forget the test before."""
+        """Clear the reports of the previous test."""
         self.made = self.any = 0
         self.mixed = ""
 
     def ran(self, counts=True):
-        """A comparison was made; it counts where it may turn on the program."""
+        """Report a comparison; it counts if it may depend on the program."""
         self.any += 1
         self.made += counts
 
     def held(self, check, counts, mixes, text):
-        """Whether an asserted expression is true."""
+        """Evaluate an asserted expression, report it, and return if it is true."""
         if not self.again:
             found = check()
             self.ran(counts)
@@ -219,7 +219,7 @@ class Checks:
         return not mixes
 
     def called(self, check, counts, mixes, text):
-        """The result of a call that raises where something is not as expected."""
+        """Make a call that raises if something is not as expected; report it and return its result."""
         if not self.again:
             found = check()
             self.ran(counts)
@@ -232,13 +232,13 @@ class Checks:
 
 
 class Instrumenter(ast.NodeTransformer):
-    """Puts calls of a `Checks` where a test compares."""
+    """Transformer that adds calls of a `Checks` to the comparisons of a test."""
 
     def __init__(self, flow):
         self.flow = flow
 
     def visit_Assert(self, node):
-        """`assert A and B` as two, each of which reports."""
+        """Split `assert A and B` into two assertions, each of which is reported."""
         self.generic_visit(node)
         test = node.test
         parts = test.values if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) else [test]
@@ -256,27 +256,27 @@ class Instrumenter(ast.NodeTransformer):
         return [ast.Constant(self.flow.depends(test)), ast.Constant(self.flow.mixes(test)), text_of(test)]
 
     def visit_Expr(self, node):
-        """A call that fails by itself."""
+        """Instrument a call that raises when something is not as expected."""
         self.generic_visit(node)
         if isinstance(node.value, ast.Call) and is_check(node.value) and can_wait(node.value):
             return ast.copy_location(ast.Expr(call("called", waiting(node.value), *self.about(node.value))), node)
         return node
 
     def visit_If(self, node):
-        """`if r != 10: raise AssertionError`, `if r != 10: pytest.fail()`."""
+        """Instrument `if r != 10: raise AssertionError` and `if r != 10: pytest.fail()`."""
         checks = any(gives_up(part) for part in (*node.body, *node.orelse))
         depends = self.flow.depends(node.test)
         self.generic_visit(node)
         return [ast.Expr(call("ran", ast.Constant(depends))), node] if checks else node
 
     def visit_With(self, node):
-        """`with raises(...)`, which has compared when it is through."""
+        """Instrument `with raises(...)`, which has made a comparison when it ends."""
         catches = any(has_check(item.context_expr) for item in node.items)
         self.generic_visit(node)
         return [node, ast.Expr(call("ran", ast.Constant(True)))] if catches else node
 
     def visit_ClassDef(self, node):
-        """What a class of the tests that is made from the program's needs: see `derived`."""
+        """Adapt a class of the tests that is derived from a class of the program: see `derived`."""
         self.generic_visit(node)
         if node.bases:
             node.decorator_list = [derive("decorated", found) for found in node.decorator_list]
@@ -290,7 +290,7 @@ class Instrumenter(ast.NodeTransformer):
         return node
 
     def visit_Call(self, node):
-        """`assertRaises(StopIteration, next, it)`; code that the program returned, which runs where the program is."""
+        """Adapt calls such as `assertRaises(StopIteration, next, it)`; run code from the program in its process."""
         self.generic_visit(node)
         if isinstance(node.func, ast.Name) and node.func.id == "type" and len(node.args) == 3:
             return ast.copy_location(derive("made", *node.args), node)
@@ -303,28 +303,28 @@ class Instrumenter(ast.NodeTransformer):
         return node
 
     def visit_ExceptHandler(self, node):
-        """`except StopIteration`."""
+        """Adapt `except StopIteration`."""
         self.generic_visit(node)
         if node.type is not None:
             node.type = stopping(node.type)
         return node
 
     def visit_Try(self, node):
-        """`try: f(-1); fail()`, and its like."""
+        """Instrument `try: f(-1); fail()` and the like."""
         checks = any(gives_up(part) for part in (*node.body, *node.orelse))
         self.generic_visit(node)
         return [node, ast.Expr(call("ran", ast.Constant(True)))] if checks else node
 
 
 def gives_up(statement):
-    """Whether a statement ends a test as failed."""
+    """Return True if a statement makes a test fail."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         return is_check(statement.value) or last_name(statement.value) in ENDS
     return isinstance(statement, ast.Raise)
 
 
 def stopping(node):
-    """StopIteration in the place of an exception to be caught: what the program raised comes under another class."""
+    """Add the class under which the program's StopIteration arrives to an exception that is caught."""
     if isinstance(node, ast.Name) and node.id in STOPPERS:
         return ast.Tuple([node, ast.Name("__stopped__", ast.Load())], ast.Load())
     if isinstance(node, ast.Tuple):
@@ -333,7 +333,7 @@ def stopping(node):
 
 
 def can_wait(node):
-    """Whether an expression may be evaluated in a function of its own."""
+    """Return True if an expression can be moved into a lambda."""
     kinds = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
     reads = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
     whole = not any(isinstance(part, kinds) or getattr(part, "is_async", 0) for part in ast.walk(node))
@@ -341,26 +341,26 @@ def can_wait(node):
 
 
 def waiting(node):
-    """An expression as a function of no arguments."""
+    """Return an expression as a lambda without arguments."""
     nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     return ast.Lambda(nothing, node)
 
 
 def call(method, *args):
-    """A call of a method of `__checks__`."""
+    """Return a call of a method of `__checks__`."""
     return ast.Call(ast.Attribute(ast.Name("__checks__", ast.Load()), method, ast.Load()), [*args], [])
 
 
 def derive(function, *args):
-    """A call of a function of `derived`."""
+    """Return a call of a function of `derived`."""
     return ast.Call(ast.Attribute(ast.Name("__derive__", ast.Load()), function, ast.Load()), [*args], [])
 
 
 def text_of(node):
-    """An expression as a text of it."""
+    """Return an expression's source as a constant."""
     return ast.Constant(ast.unparse(node)[:200])
 
 
 def instrumented(tree, flow):
-    """The tests with their comparisons reporting to the global `__checks__`."""
+    """Return the tests with their comparisons reported to the global `__checks__`."""
     return ast.fix_missing_locations(Instrumenter(flow).visit(tree))

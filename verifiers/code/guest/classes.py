@@ -1,4 +1,4 @@
-"""Runs inside the sandbox on tests alone: which of the program's names they treat as classes."""
+"""Runs inside the sandbox on the tests only: finds the program's names that they treat as classes."""
 
 # pyright: basic
 import ast
@@ -16,17 +16,17 @@ PLAIN = frozenset(
     for name in dir(kind)
     if not name.startswith("_")
 ) | frozenset(
-    # of Decimal, Path, numpy's arrays and pandas' tables: what is asked with an operand
+    # of Decimal, Path, numpy arrays and pandas tables: methods with an operand
     "compare compare_total dot eq equals ge gt isin is_relative_to le lt match ne relative_to samefile same_quantum"
     " searchsorted sub".split()
 )
 ASKED = PLAIN - checks.MUTATORS
-"""Attributes that a test reads where it expects plain data."""
+"""Attributes that a test reads when it expects plain data."""
 OF_FUNCTIONS = frozenset(["cache_clear", "cache_info", "cache_parameters", "calls", "call_count"])
 
 
 def classes(flow):
-    """The program's names that the tests treat as classes, whose instances they hand operands to."""
+    """Return the program's names that the tests treat as classes, to whose instances they pass operands."""
     found, plain, made = set(), set(), {}
 
     def origin(node):
@@ -53,7 +53,7 @@ def classes(flow):
         if isinstance(node, ast.ClassDef) and not setups.is_test_class(node)
         for part in ast.walk(node)
         if isinstance(part, (ast.FunctionDef, ast.Attribute))
-    }  # what instances of the tests' own classes have, and what their methods read
+    }  # attributes of instances of the tests' own classes, and those that their methods read
     for node in flow.nodes:
         if isinstance(node, ast.Attribute) and node.attr in ours:
             continue
@@ -64,7 +64,7 @@ def classes(flow):
 
 
 def class_use(node, origin, names):
-    """(names whose results a node treats as plain data, names that it treats as classes)."""
+    """Return the names whose results a node treats as plain data, and the names that it treats as classes."""
     if isinstance(node, ast.Attribute):
         of, itself = origin(node.value), checks.dotted(node.value)
         if node.attr in ASKED:

@@ -1,6 +1,6 @@
-"""From the JSON tree of a typed value to the value: the other half of `wire`, which says what the trees look like.
+"""Decoding of a typed value from its JSON tree: the counterpart of `wire`, which describes the trees.
 
-Runs on both sides of the wall: standard library only. Reading costs time and memory in proportion to the text.
+Runs on both sides of the sandbox: standard library only. Decoding takes time and memory in proportion to the text.
 """
 
 # pyright: basic
@@ -15,20 +15,20 @@ else:  # inside the sandbox every module stands by itself
     import standard
 
 MAX_DEPTH = 100
-"""Of lists and objects within each other, in a tree; a value that is deeper crosses as a graph."""
+"""Most levels of lists and objects in a tree; a deeper value is transferred as a graph."""
 MAX_NODES = 2_000_000
 MAX_CONTAINERS = 500_000
 LARGEST_PLAIN_INT = 10**15
 INT_DIGITS = 500_000
-"""Hexadecimal digits of an integer that is read."""
+"""Most hexadecimal digits of an integer."""
 EXACT_DIGITS = 2_000
-"""Of numerators, denominators and decimals, whose comparison costs more than reading them."""
+"""Most digits of numerators, denominators and decimals, whose comparison costs more than decoding."""
 MAX_RANGE = 1_000_000
 MAX_NAMED = 64
-"""Kinds of named tuples in one value."""
+"""Most kinds of named tuples in one value."""
 MAX_ENTRY_DEPTH = 6
 MAX_COLLISIONS = 64
-"""Different members of a set or dict with the same hash: more are an attack on whoever reads them."""
+"""Most different members of a set or dict with the same hash: more are an attack on the reader."""
 BUILTIN_TYPES = {
     name: value
     for name, value in vars(builtins).items()
@@ -37,27 +37,27 @@ BUILTIN_TYPES = {
 
 
 class CannotCross(ValueError):
-    """A value, or the text of one, that the encoding has no place for."""
+    """The value, or its text, cannot be represented in this encoding."""
 
 
 def decode(tree: Any, classes: Any = None, handle: Any = None) -> Any:
-    """The value of a JSON tree, in fresh built-in objects.
+    """Decode a JSON tree into new built-in objects.
 
     Args:
-        tree: what `json.loads` gave.
-        classes: name to class, of the classes whose instances may cross.
-        handle: a function that gives what a handle stands for.
+        tree: result of `json.loads`.
+        classes: name -> class, for the classes whose instances may be transferred.
+        handle: function that returns the object of a handle.
     Raises:
-        CannotCross: not of this encoding, opaque, of an unknown class, or made to be costly to read.
+        CannotCross: the tree is invalid, opaque, of an unknown class, or made to be costly to decode.
     """
     return _Decoder({} if classes is None else classes, handle).decode(tree, 0)
 
 
 def hashed(items: Any, kind: Any) -> Any:
-    """A set or dict of items whose hashes do not collide more than chance has them do.
+    """Build a set or dict of items, unless too many hashes collide.
 
     Raises:
-        CannotCross: they do.
+        CannotCross: more than MAX_COLLISIONS different members have the same hash.
     """
     keys: Any = [pair[0] for pair in items] if kind is dict else items
     by_hash = {}
@@ -76,7 +76,7 @@ class _Decoder:
         self.handle = handle
         self.nodes = 0
         self.named = {}
-        self.made: Any = None  # the values of a graph's entries
+        self.made: Any = None  # values of the graph's entries
 
     def decode(self, tree, depth) -> Any:
         self.nodes += 1
@@ -99,7 +99,7 @@ class _Decoder:
         except CannotCross:
             raise
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            raise CannotCross(f"{tag} holds {error}"[:200]) from None
+            raise CannotCross(f"{tag}: {error}"[:200]) from None
 
     def _items(self, body, depth) -> Any:
         if not isinstance(body, list):
@@ -176,7 +176,7 @@ class _Decoder:
         return made
 
     def fill(self, made, fields, depth):
-        """Give an instance its fields; none may stand in the place of something that its class defines."""
+        """Set an instance's fields; none may replace something that its class defines."""
         for field, item in fields:
             own = standard.defined(type(made), field)
             if field.startswith("__") or (own and not standard.is_slot(own) and hasattr(type(own), "__get__")):
@@ -226,13 +226,15 @@ class _Decoder:
         self.made.update(shells)
         for number in range(len(entries)):
             self.make(number, entries)
-        order = sorted(shells, key=lambda number: isinstance(shells[number], (dict, set)))  # hashes come last
+        order = sorted(
+            shells, key=lambda number: isinstance(shells[number], (dict, set))
+        )  # sets and dicts last: they hash
         for number in order:
             self.fill_shell(shells[number], entries[number])
         return self.decode(root, 0)
 
     def shell(self, entry):
-        """An empty object for an entry that may be part of what it holds; None for any other."""
+        """Return an empty object for an entry that may contain itself; None for any other."""
         if isinstance(entry, list):
             return []
         if not isinstance(entry, dict):
@@ -254,7 +256,7 @@ class _Decoder:
             shell.update(self.decode(entry, 0))
 
     def make(self, number, entries):
-        """The value of an entry that has no shell, after those that it holds."""
+        """Decode an entry that has no shell, after those that it refers to."""
         waiting, begun = [number], set()
         while waiting:
             at = waiting[-1]
@@ -263,7 +265,7 @@ class _Decoder:
                 continue
             needed = [ref for ref in references(entries[at]) if ref not in self.made]
             if needed and at in begun:
-                raise CannotCross("a value that cannot hold itself does")
+                raise CannotCross("a value contains itself, which its type cannot")
             begun.add(at)
             if any(type(ref) is not int or not 0 <= ref < len(entries) for ref in needed):
                 raise CannotCross("a reference to nothing")
@@ -273,15 +275,15 @@ class _Decoder:
 
     def _handle(self, body, depth):
         if self.handle is None:
-            raise CannotCross("nothing is held on this side")
+            raise CannotCross("this side keeps no objects")
         return self.handle(body)
 
     def _opaque(self, body, depth):
-        raise CannotCross(f"a value of type {body[0]} cannot cross")
+        raise CannotCross(f"a value of type {body[0]} cannot be transferred")
 
 
 def references(entry):
-    """The entries that an entry refers to."""
+    """Return the numbers of the entries that an entry refers to."""
     found, waiting = [], [(entry, 0)]
     while waiting:
         tree, depth = waiting.pop()

@@ -1,4 +1,4 @@
-"""Files whose paths the tests hand to the program, and that it changes: the two processes have disks of their own.
+"""Files whose paths the tests pass to the program and that it changes; the two processes have separate disks.
 
 Runs inside the sandbox, on both sides: standard library only.
 """
@@ -12,11 +12,11 @@ MOST_BYTES = 4 << 20
 MOST_FILES = 200
 LONGEST = 250
 KEPT_BACK = (".py", ".pyc", ".ini", ".cfg", ".toml", ".pth")
-"""Files that the tests' own process runs or is configured by."""
+"""Suffixes of files that the tests' own process executes or reads as configuration."""
 
 
 def paths_in(values, depth=3):
-    """Texts and paths among values that may name a file: below the working directory or a temporary one."""
+    """Return texts and paths among values that may name a file below the working or a temporary directory."""
     found = []
     for value in values:
         if isinstance(value, (str, pathlib.PurePath)):
@@ -29,14 +29,14 @@ def paths_in(values, depth=3):
 
 
 def is_ours(text):
-    """Whether a path is one of the tests' own, or could come to be."""
+    """Return True if a path is in the tests' directories and its folder exists."""
     whole = os.path.normpath(os.path.join(os.getcwd(), text))
     roots = [os.getcwd(), tempfile.gettempdir()]
     return any(whole.startswith(root + os.sep) for root in roots) and os.path.isdir(os.path.dirname(whole))
 
 
 def contents(paths):
-    """Path to content, of the files that paths name and of those in folders that they name; None for a folder."""
+    """Return path -> content of the files that paths name and of those in folders that they name; None for a folder."""
     found, left = {}, MOST_BYTES
     for path in paths:
         for name in below(path):
@@ -50,7 +50,7 @@ def contents(paths):
 
 
 def below(path):
-    """A path, and all below it where it is a folder."""
+    """Return a path and, for a folder, everything below it."""
     names = [path]
     for folder, folders, files in os.walk(path):
         names += [os.path.join(folder, name) for name in (*folders, *files)]
@@ -63,8 +63,8 @@ def put(files, allowed=None):
     """Write files.
 
     Args:
-        files: path to content, None for a folder.
-        allowed: paths that these must be or lie below; None for any.
+        files: path -> content, None for a folder.
+        allowed: paths that these must equal or be below; None: any.
     """
     for path, content in files.items():
         if allowed is not None and not permitted(path, allowed):
@@ -79,7 +79,7 @@ def put(files, allowed=None):
 
 
 def permitted(path, allowed):
-    """Whether the program may give the tests this file."""
+    """Return True if the program may write this file on the tests' side."""
     if not isinstance(path, str) or ".." in path.split(os.sep) or path.endswith((*KEPT_BACK, "request.json")):
         return False
     return any(path == one or path.startswith(one.rstrip(os.sep) + os.sep) for one in allowed)

@@ -1,4 +1,4 @@
-"""Runs inside the sandbox beside the tests: what one of them came to, and whose doing it is."""
+"""Runs inside the sandbox with the tests: decides the result of a test, and if the program or the tests failed."""
 
 # pyright: basic
 import checks
@@ -6,17 +6,17 @@ import program
 import standin
 
 OWN_FAULTS = (ImportError, NameError, SyntaxError, OSError, EOFError)
-"""What a program's data does not lead a test to raise."""
+"""Exceptions that a program's data does not make a test raise."""
 
 
 def held(once, line, trees, flow):
-    """Whether a test held: run, and where the program changed arguments run again with what it answered.
+    """Run a test and return its result; if the program changed arguments, run it again with the recorded replies.
 
     Args:
-        once: runs it.
-        line: to the program.
+        once: function that runs it.
+        line: connection to the program.
         trees: of the test, and of all that it may call.
-        flow: of names in them.
+        flow: of the names in them.
     """
     begin(line)
     begun = line.index
@@ -28,19 +28,19 @@ def held(once, line, trees, flow):
 
 
 def begin(line):
-    """Forget the test before."""
+    """Clear the state of the previous test."""
     line.checks.begin()
     line.record, line.changes, line.failed = [], [], ""
     line.watched = []
 
 
 def judged(once, line, trees, flow):
-    """The result of a test that ran through."""
+    """Return the result of a test that raised nothing."""
     compared, made = line.checks.made, line.checks.any
     if line.gone or line.failed:
         return {"ok": False, "why": line.gone or line.failed}
     if line.changes and mixed_up(once, line):
-        return {"ok": False, "why": f"only the program's own change of its argument makes it hold: {line.checks.mixed}"}
+        return {"ok": False, "why": f"it passes only because the program changed its argument: {line.checks.mixed}"}
     if not any(map(checks.has_check, trees)):
         return {"ok": True, "bare": True}
     reached = compared or (made and not checks.depends_on_program(trees, flow))
@@ -50,7 +50,7 @@ def judged(once, line, trees, flow):
 
 
 def mixed_up(once, line):
-    """Whether a result differs from what it is compared with, where that is made of arguments as they were before."""
+    """Return True if a comparison fails with the arguments as they were before the calls."""
     line.again, line.checks.again = iter([*line.record]), True
     line.checks.mixed = ""
     line.before()
@@ -66,10 +66,12 @@ def mixed_up(once, line):
 
 
 def failure(error, line, begun):
-    """What a test came to that raised: the program's doing, or, under `fault`, the tests' own.
+    """Return the result of a test that raised an exception; under `fault` if the tests are at fault, not the program.
 
     Args:
-        begun: the number of the first call of the program that was the test's.
+        error: the exception.
+        line: connection to the program.
+        begun: number of the first call of the program that belongs to the test.
     """
     why = f"assertion failed {error}" if isinstance(error, AssertionError) else program.describe(error) or "raised"
     if line.gone:
@@ -81,21 +83,21 @@ def failure(error, line, begun):
     if isinstance(error, NameError) and error.name in line.lacks:
         return lacking(error.name, line)
     if isinstance(error, OSError) and str(error.filename) in line.handed:
-        return {"ok": False, "why": why[:300]}  # the program was to make that file
+        return {"ok": False, "why": why[:300]}  # the program should have made that file
     if (isinstance(error, OWN_FAULTS) and not line.raised_by(error)) or (line.index == begun and not line.constants):
         return {"ok": False, "fault": why[:300]}
     return {"ok": False, "why": why[:300]}
 
 
 def lacking(name, line):
-    """What a test came to that needs a name which the program does not define."""
+    """Return the result of a test that needs a name which the program does not define."""
     if name in line.called or not line.globals_found:
         return {"ok": False, "why": f"the program does not define {name}"}
     return {"ok": False, "fault": f"name {name!r} is not defined: neither by the tests nor by the program"}
 
 
 def of_the_program(error):
-    """Whether an exception is the program's, or was raised because of one."""
+    """Return True if an exception is the program's, or was raised because of one."""
     seen = []
     while error is not None and not any(error is one for one in seen):
         if getattr(error, "__of_the_program__", False):

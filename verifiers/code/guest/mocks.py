@@ -1,4 +1,4 @@
-"""Runs inside the sandbox on tests alone: which of them reach into the program's process, where they cannot."""
+"""Runs inside the sandbox on the tests only: finds patches of the program, which cannot work across processes."""
 
 # pyright: basic
 import ast
@@ -6,11 +6,11 @@ import ast
 import checks
 
 REACHED = ("builtins.input", "sys.stdin", "sys.stdout", "sys.stderr")
-"""What the program reads and writes through the tests' process, so that a patch of it there has its effect."""
+"""Patches that work, because the program reads and writes these through the tests' process."""
 
 
 def out_of_reach(trees):
-    """What the tests replace in the program's process, as they write it; empty for nothing."""
+    """Return what the tests replace in the program's process, as they write it; empty if nothing."""
     for tree in trees:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
@@ -23,7 +23,7 @@ def out_of_reach(trees):
 
 
 def patched(node):
-    """What a call replaces, where it is one of `patch`, `patch.object`, `patch.dict` or `monkeypatch`; or empty."""
+    """Return what a call of `patch`, `patch.object`, `patch.dict` or `monkeypatch` replaces; else an empty text."""
     name = checks.dotted(node.func)
     parts = name.split(".")
     if parts[0] == "monkeypatch" and len(parts) == 2 and parts[1] != "undo":
@@ -39,5 +39,5 @@ def patched(node):
 
 
 def argument_text(node):
-    """A text, or the source of anything else."""
+    """Return the value of a text constant, or the source of any other expression."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ast.unparse(node)

@@ -1,6 +1,6 @@
-"""Runs inside the sandbox on a problem's tests alone: turns assertions into inputs and expected outputs.
+"""Runs inside the sandbox on a problem's tests only: converts assertions to inputs and expected outputs.
 
-`assert f(ARGS) == EXPECTED`, wherever it stands, becomes a record of ARGS and EXPECTED, both computed here. The tested
+`assert f(ARGS) == EXPECTED`, wherever it occurs, becomes a record of ARGS and EXPECTED, both computed here. The tested
 program is never in this process. Tests that use a result in any other way are reported as not rewritable.
 """
 
@@ -38,7 +38,7 @@ class NotRewritable(Exception):
 
 
 def main():
-    """Read `request.json`, write one frame: the cases, or why there are none."""
+    """Read `request.json`; write one frame with the cases, or the reason why there are none."""
     with open("request.json", "rb") as file:
         request = json.load(file)
     random.seed(0)
@@ -52,14 +52,14 @@ def main():
 
 
 def plan(request):
-    """What the tests come to, and what the tested program's process needs beside its code.
+    """Convert tests to cases, and find what the program's process needs besides the program.
 
     Args:
-        request: prelude and setup (source), tests (list of source), entry_point, check (name of a function to call
-            with the program) or null.
+        request: prelude and setup (source), tests (list of source), entry_point, check (name of a function that is
+            called with the program) or null.
     Returns:
-        cases, or under "live" why there are none; setup, the part of the setup that the program needs; late_setup,
-        whether the setup itself needs the program; classes that both sides hold.
+        cases, or under "live" the reason why there are none; setup, the part of the setup that the program needs;
+        late_setup, true if the setup itself needs the program; classes, those that both sides define.
     """
     if request.get("more"):
         file = ast.parse(request["file"])
@@ -99,10 +99,10 @@ def plan(request):
 
 
 def record(request, names, space, recorder):
-    """Run the tests with their assertions rewritten.
+    """Run the tests with their assertions rewritten, which records the cases.
 
     Raises:
-        NotRewritable: a result is used otherwise.
+        NotRewritable: a result is used in another way.
     """
     for index, source in enumerate(request["tests"]):
         recorder.test = index
@@ -116,7 +116,7 @@ def record(request, names, space, recorder):
 
 
 def program_names(request):
-    """Names that only the tested program can supply."""
+    """Return the names that only the tested program can supply."""
     entry = {request["entry_point"]} if request.get("entry_point") else set()
     if request.get("check"):
         tree = ast.parse("\n".join(request["tests"]))
@@ -132,13 +132,13 @@ def program_names(request):
     names = setups.free_names(whole) - prelude - set(setups.modules_used(whole)) | entry
     if names:
         return names
-    # a program may bear the name of something built in: then it is what the first assertion calls
+    # a program may have the name of a built-in: then it is what the first assertion calls
     called = [node.func for node in ast.walk(whole) if isinstance(node, ast.Call)]
     return set([name.id for name in called if isinstance(name, ast.Name)][:1])
 
 
 def new_space(sources, request, given=()):
-    """A module namespace in which the given sources, and standard modules that the tests take for granted, are run."""
+    """Create a module namespace, import the standard modules that the tests assume, and run the sources in it."""
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     space = vars(module)
@@ -151,7 +151,7 @@ def new_space(sources, request, given=()):
 
 
 class Recorder:
-    """Collects cases as the rewritten tests run."""
+    """Collector of cases while the rewritten tests run."""
 
     def __init__(self, names, request, classes):
         self.entry_point = request.get("entry_point")
@@ -174,8 +174,8 @@ class Recorder:
 
         Args:
             name: of what is called.
-            given: its encoded arguments, or None where only the program's process can evaluate them.
-            source: the call as an expression, where it stands by itself.
+            given: its encoded arguments; None if only the program's process can evaluate them.
+            source: the call as an expression, if it does not depend on other code; else None.
         """
         if len(self.cases) >= MAX_CASES:
             raise NotRewritable(f"more than {MAX_CASES} comparisons")
@@ -192,7 +192,7 @@ class Recorder:
 
 
 def renamed(source, old, new):
-    """An expression with one name for another."""
+    """Return an expression with one name replaced by another."""
     tree = ast.parse(source, mode="eval")
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id == old:
@@ -201,7 +201,7 @@ def renamed(source, old, new):
 
 
 class Rewriter(ast.NodeTransformer):
-    """Replaces assertions on the program's results by records of their inputs and expected outputs."""
+    """Transformer that replaces assertions on the program's results by records of inputs and expected outputs."""
 
     def __init__(self, names, *, known):
         self.names = names
@@ -209,7 +209,7 @@ class Rewriter(ast.NodeTransformer):
         self.guarded = 0
 
     def visit(self, node):
-        """Enter a node, counting the blocks around it in which a failing assertion would not end the test."""
+        """Visit a node, counting the enclosing blocks in which a failing assertion would not end the test."""
         guard = isinstance(node, (ast.Try, ast.With, ast.AsyncFunctionDef, ast.Lambda))
         self.guarded += guard
         result = super().visit(node)
@@ -217,7 +217,7 @@ class Rewriter(ast.NodeTransformer):
         return result
 
     def visit_Assert(self, node):
-        """One assertion as one or more records; left as it stands where it does not fit."""
+        """Replace an assertion by one or more records; leave it if it does not fit."""
         if self.guarded or not self.names & setups.loaded_names(node.test):
             return node
         parts = (
@@ -229,7 +229,7 @@ class Rewriter(ast.NodeTransformer):
         return [ast.copy_location(ast.Expr(record), node) for record in records]
 
     def visit_With(self, node):
-        """`with pytest.raises(ERROR): f(ARGS)` as a record."""
+        """Replace `with pytest.raises(ERROR): f(ARGS)` by a record."""
         nothing = ast.Constant(None)
         if self.guarded == 1 and len(node.items) == 1 and len(node.body) == 1:
             manager, inside = node.items[0].context_expr, node.body[0]
@@ -246,7 +246,7 @@ class Rewriter(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def record(self, found):
-        """The call that records one comparison, or None."""
+        """Return the call that records one comparison; None if it cannot be recorded."""
         if found is None:
             return None
         call, views, op, expected, extra = found
@@ -269,7 +269,7 @@ class Rewriter(ast.NodeTransformer):
         )
 
     def comparison(self, test):
-        """(call, views, op, expected, extra) of an expression, or None."""
+        """Return (call, views, op, expected, extra) of an expression, or None."""
         nothing = ast.Constant(None)
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             peeled = self.peel(test.operand)
@@ -284,7 +284,7 @@ class Rewriter(ast.NodeTransformer):
         return peeled and (*peeled, "true", nothing, nothing)
 
     def compare(self, left, operator, right):
-        """The same for `left operator right`."""
+        """Return the same for `left operator right`."""
         nothing = ast.Constant(None)
         if isinstance(operator, (ast.Is, ast.IsNot)):
             peeled = self.peel(left)
@@ -307,7 +307,7 @@ class Rewriter(ast.NodeTransformer):
         return (*peeled, swapped, left, nothing) if peeled and swapped else None
 
     def difference(self, node):
-        """(call, views, expected) of `abs(f(...) - expected)`."""
+        """Return (call, views, expected) of `abs(f(...) - expected)`, or None."""
         if not (isinstance(node, ast.Call) and called(node) in ("abs", "fabs") and len(node.args) == 1):
             return None
         inner = node.args[0]
@@ -320,7 +320,7 @@ class Rewriter(ast.NodeTransformer):
         return None
 
     def peel(self, node):
-        """(call of the program, views around it, innermost first), or None."""
+        """Return a call of the program and the views around it, innermost first; None if there is no such call."""
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             return None
         if node.func.id in self.names:
@@ -334,5 +334,5 @@ class Rewriter(ast.NodeTransformer):
 
 
 def called(node):
-    """The last name of what a call calls."""
+    """Return the last name in what a call calls."""
     return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")

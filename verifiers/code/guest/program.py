@@ -1,7 +1,7 @@
-"""Runs inside the sandbox beside the tested program: calls it with inputs and writes down what it returned.
+"""Runs inside the sandbox with the tested program: calls it with inputs and reports what it returned.
 
-Nothing here is secret and nothing here decides: no expected value and no verdict enters this process. What it writes
-to descriptor 3 is taken as the program's own claim, whoever wrote it.
+Nothing here is secret and nothing here decides: no expected value and no verdict enters this process. What is written
+to descriptor 3 is treated as the program's own claim, whoever wrote it.
 """
 
 # pyright: basic
@@ -20,7 +20,7 @@ import wire
 CHANNEL = 3
 ANSWERS_BUFFER = 1 << 16
 PRINTED = 100_000
-"""Characters of what one call prints that reach the tests."""
+"""Most characters printed by one call that the tests see."""
 OPERATIONS = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "truediv": operator.truediv, "mod": operator.mod,
     "floordiv": operator.floordiv, "pow": operator.pow, "matmul": operator.matmul, "and": operator.and_,
@@ -34,7 +34,7 @@ OPERATIONS = {
     "name": lambda held: held.__name__, "kind": type, "reversed": lambda held: list(reversed(held)),
     "enter": lambda held: type(held).__enter__(held), "round": round,
 }  # fmt: skip
-"""What the other side may do with something that stays here, beside calling it."""
+"""Operations, besides calls, that the other side may apply to an object that stays here."""
 for _name in ("add", "sub", "mul", "truediv", "mod", "floordiv", "pow"):
     OPERATIONS["r" + _name] = lambda held, other, _do=OPERATIONS[_name]: _do(other, held)
 
@@ -58,7 +58,7 @@ def main():
             if request.get(name):
                 source = request[name].encode("utf-8", "backslashreplace")  # a lone surrogate as its escape
                 exec(compile(source, f"{name}.py", "exec"), space)
-    except BaseException as error:  # the program's own, whatever it is
+    except BaseException as error:  # of the program, whatever it is
         answer({"load": describe(error)})
         os._exit(0)
     classes = [space[name] for name in request.get("classes", ()) if isinstance(space.get(name), type)]
@@ -77,7 +77,7 @@ def main():
 
 
 class Own(dict):
-    """Every class that the program defines, by its name."""
+    """Mapping of every class that the program defines to its name."""
 
     def __contains__(self, kind):
         return getattr(kind, "__module__", "") == "solution"
@@ -87,13 +87,13 @@ class Own(dict):
 
 
 class World:
-    """The program's namespace, and the objects of it that the other side holds handles to.
+    """The program's namespace, and its objects to which the other side has handles.
 
     Args:
         space: the namespace.
-        classes: of the tests, which both sides hold.
+        classes: classes of the tests that both sides define.
         lines: requests of the other side, while serving.
-        own: whether instances of the program's own classes cross as their fields.
+        own: True: instances of the program's own classes are transferred as their fields.
     """
 
     def __init__(self, space, classes, lines=None, own=False):
@@ -103,23 +103,23 @@ class World:
         self.lines = lines
         self.served, self.most = 0, useless.MOST_ANSWERS if type(space) is useless.Everything else sys.maxsize
         self.thrown = {}
-        self.lent = {}  # what the tests gave and the program may hold: number to value, and its encoding then
+        self.mirrored = {}  # objects of the tests that the program may refer to: number -> value, its encoding then
         self.files = {}
-        self.handed_over = {}  # functions of the tests, and what these are called there
+        self.handed_over = {}  # functions of the tests, and their handles there
         self.held = []
         self.numbers = {}
         self.solution = None
-        """The one instance of a LeetCode program's class, whose methods are called by their bare names."""
+        """Single instance of a LeetCode program's class, whose methods are called by their bare names."""
 
     def serve(self, call):
-        """Answer one request of the other side; a useless program does not answer for ever."""
+        """Answer one request of the other side; a useless program answers only a limited number."""
         self.served += 1
         if self.served > self.most:
             os._exit(0)
         answer({"i": call.get("i"), **self.reply(call)})
 
     def reply(self, call):
-        """What one call gives: a value, a handle, or what it raised; and its arguments where it changed them."""
+        """Make one call; return its value, a handle or what it raised, and the arguments if it changed them."""
         given = before = None
         if "files" in call:
             handed.put(wire.decode(call["files"]))
@@ -146,7 +146,7 @@ class World:
             return {"raised": "CannotCross", "message": describe(error)} | shown(printed)
 
     def changed_files(self, call):
-        """As part of a reply, the files that the tests handed over and that are others now."""
+        """Return, as part of a reply, the tests' files that have changed."""
         if "watch" not in call:
             return {}
         found = handed.contents(call["watch"])
@@ -155,10 +155,10 @@ class World:
         return {"files": wire.encode(changed)} if changed else {}
 
     def arguments(self, call):
-        """The arguments, as a list of values and a dict, or None where nothing is called."""
+        """Return the arguments as a list of values and a dict; None if nothing is called."""
         if "given" in call:
             given = self.decode(call["given"])
-            for place, number in enumerate(call.get("lent", ())):
+            for place, number in enumerate(call.get("mirrors", ())):
                 if number is not None:
                     given[0][place] = self.borrowed(number, given[0][place])
             return given
@@ -168,17 +168,17 @@ class World:
         return [[self.decode(item) for item in call["args"]], kwargs]
 
     def borrowed(self, number, fresh):
-        """The object that stands for a list, dict or set of the tests, with its present content."""
-        if number not in self.lent:
-            self.lent[number] = [fresh, None]
-        known = self.lent[number][0]
+        """Return the object that represents a list, dict or set of the tests, with its present content."""
+        if number not in self.mirrored:
+            self.mirrored[number] = [fresh, None]
+        known = self.mirrored[number][0]
         if known is not fresh:
             known.clear()
             known.extend(fresh) if isinstance(known, list) else known.update(fresh)
         return known
 
     def changes(self, call, given):
-        """As part of a reply, what the call changed of its arguments, and of what earlier ones were."""
+        """Return, as part of a reply, how the call changed its arguments and those of earlier calls."""
         reply = {}
         if given and "given" in call:
             after = self.encode(given, call)
@@ -186,9 +186,9 @@ class World:
                 reply["after"] = after
         if "held" not in call:
             return reply
-        now = [number for number in call.get("lent", ()) if number is not None]
+        now = [number for number in call.get("mirrors", ()) if number is not None]
         changed = []
-        for number, known in self.lent.items():
+        for number, known in self.mirrored.items():
             tree = self.encode(known[0], call)
             if number not in now and known[1] is not None and tree != known[1]:
                 changed.append([number, tree])
@@ -196,7 +196,7 @@ class World:
         return {**reply, "held_changed": changed} if changed else reply
 
     def raised(self, error, call):
-        """What the other side is told of an exception."""
+        """Return the description of an exception for the other side."""
         found: dict = {"raised": kind_of(error), "message": describe(error)}
         if id(error) in self.thrown:
             found["of_tests"] = self.thrown[id(error)][1]
@@ -211,7 +211,7 @@ class World:
         return found
 
     def target(self, call):
-        """What a call names: a global of the program's, an attribute of something held, an operation."""
+        """Return what a call refers to: a global of the program, an attribute of an object held here, an operation."""
         if "do" in call:
             return OPERATIONS[call["do"]]
         if "handle" in call:
@@ -227,11 +227,11 @@ class World:
         return self.space[name]
 
     def encode(self, value, call):
-        """The value's encoding; a handle in it where the other side can use one."""
+        """Encode a value, with handles if the other side can use them."""
         return wire.encode(value, self.by_class, self.keep if call.get("held") else None)
 
     def keep(self, value):
-        """A handle for what cannot cross: its number, what kind of thing it is, and names that go with it."""
+        """Return the handle of an object that cannot be transferred: number, kind, and further names."""
         if id(value) in self.handed_over:
             return self.handed_over[id(value)][1]
         number = self.numbers.get(id(value))
@@ -241,11 +241,11 @@ class World:
         return [number, *kind_of_held(value)]
 
     def decode(self, tree):
-        """The value of an argument."""
+        """Decode an argument."""
         return wire.decode(tree, self.by_name, self.handed)
 
     def handed(self, body):
-        """What a handle of the other side's stands for: something held here, or a function of the tests."""
+        """Return the object of a handle: an object kept here, or a function that calls one of the tests."""
         if body[0] != "callback":
             return self.held[body[0]]
 
@@ -257,7 +257,7 @@ class World:
         return of_the_tests
 
     def ask(self, request, args=(), kwargs=None):
-        """The value of a call of the tests' own function, which they handed over."""
+        """Call one of the tests' own functions on the other side; return its value."""
         answer({**request, "given": wire.encode([[*args], kwargs or {}], self.by_class, self.keep)})
         for line in self.lines or ():
             message = json.loads(line)
@@ -269,13 +269,13 @@ class World:
         os._exit(0)
 
     def error_of_tests(self, message):
-        """An exception that stands for one of the tests' own function."""
+        """Return an exception that represents one raised by the tests' own function."""
         error = getattr(builtins, message["raised"], Exception)(message["text"])
         self.thrown[id(error)] = (error, message["number"])
         return error
 
     def borrow_input(self):
-        """Let the program read what the tests have put in the place of standard input."""
+        """Let the program read the tests' replacement of standard input."""
         world = self
 
         class Input(io.TextIOBase):
@@ -292,14 +292,14 @@ class World:
         sys.stdin = Input()
 
     def catch_output(self):
-        """Streams in the place of the standard ones, and those."""
+        """Replace the standard streams by buffers; return the original ones."""
         kept = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
         return kept
 
 
 def shown(kept):
-    """What was printed meanwhile, as part of a reply; the standard streams are put back."""
+    """Restore the standard streams; return, as part of a reply, what was printed meanwhile."""
     if kept is None:
         return {}
     found = {}
@@ -312,11 +312,11 @@ def shown(kept):
 
 
 loops = []
-"""The event loop of the program, once it has one."""
+"""Event loop of the program, once it has one."""
 
 
 def run_coroutine(found):
-    """The result of an awaitable."""
+    """Run an awaitable; return its result."""
     import asyncio
 
     async def wait():
@@ -328,20 +328,20 @@ def run_coroutine(found):
 
 
 def as_exception(name, text):
-    """What `__exit__` takes, of an exception of the tests or of None."""
+    """Return the arguments of `__exit__` for an exception of the tests, or for None."""
     kind = getattr(builtins, name, Exception) if name else None
     return kind, None if kind is None else kind(text), None
 
 
 def run_code(text, names):
-    """Run a text that the program returned, and return the names that it left."""
+    """Run a text that the program returned; return the names that it defines."""
     space = dict(names)
     exec(text, space)
     return {name: value for name, value in space.items() if name != "__builtins__"}
 
 
 def subclass(made):
-    """A class that the tests make from classes of the program's; its methods are theirs."""
+    """Create a class that the tests derive from classes of the program; its methods are theirs."""
     name, bases, parts = made
     kinds = {"static": staticmethod, "class": classmethod, "property": property}
     space = {key: kinds[how](*found) if how in kinds else found[0] for key, (how, *found) in parts.items()}
@@ -349,7 +349,7 @@ def subclass(made):
 
 
 def refill(made):
-    """Give a list, dict or set that is an attribute of something another content."""
+    """Replace the content of a list, dict or set that is an attribute of an object."""
     held, name, content = made
     found = getattr(held, name)
     found.clear()
@@ -373,7 +373,7 @@ OPERATIONS |= {
 
 
 def kind_of_held(value):
-    """What the other side can do with something that it holds a handle of, and names that say more."""
+    """Return the kind of an object kept here, which tells what the other side can do with it, and further names."""
     kind = type(value)
     if isinstance(value, type) and issubclass(value, BaseException):
         return ["exception", [found.__name__ for found in value.__mro__ if found.__module__ != "builtins"], base(value)]
@@ -390,17 +390,17 @@ FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, ty
 
 
 def base(kind):
-    """The name of the built-in class that a class is, or is made from."""
+    """Return the name of the built-in class that a class is or is derived from."""
     return next(found.__name__ for found in kind.__mro__ if found.__module__ == "builtins")
 
 
 def kind_of(error):
-    """The name of the built-in exception that it is, or is made from."""
+    """Return the name of the built-in exception class that an exception belongs to."""
     return base(type(error))
 
 
 def text_of(error):
-    """The message of an exception."""
+    """Return the encoded message of an exception; empty if there is none."""
     try:
         return wire.encode(str(error)[:PRINTED])
     except BaseException:
@@ -408,7 +408,7 @@ def text_of(error):
 
 
 def describe(error):
-    """Type and message of an exception, short."""
+    """Return the type and message of an exception, at most 300 characters."""
     try:
         return f"{type(error).__name__}: {error}"[:300]
     except BaseException:
@@ -416,7 +416,7 @@ def describe(error):
 
 
 def answer(frame):
-    """Write one frame, a line of ASCII."""
+    """Write one frame as a line of ASCII."""
     left = wire.dumps(frame).encode("ascii") + b"\n"
     while left:
         left = left[os.write(CHANNEL, left[:ANSWERS_BUFFER]) :]

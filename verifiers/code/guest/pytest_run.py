@@ -1,6 +1,6 @@
-"""Runs inside the sandbox: a test file by the real pytest, which runs unittest's classes too.
+"""Runs inside the sandbox: runs a test file with the real pytest, which also runs unittest classes.
 
-The program is in another process: what the file imports from it are stand-ins. What pytest says of each test decides.
+The program is in another process: what the file imports from it are stand-ins. pytest's report on each test decides.
 """
 
 # pyright: basic
@@ -20,7 +20,7 @@ import judge
 import setups
 import standin
 
-if importlib.util.find_spec("pytest"):  # here, before any job: each would need half a second for it
+if importlib.util.find_spec("pytest"):  # loaded here, before any job: each would need half a second for it
     import _pytest.config
 
     for _name in _pytest.config.default_plugins:
@@ -35,8 +35,8 @@ def run_file(request, line_for):
     """Run `request["file"]`.
 
     Args:
-        request: the file, entry_point or null, names of the classes that both sides hold.
-        line_for: a function that opens the way to the program, from a `checks.Flow`.
+        request: the file, entry_point or null, names of the classes that both sides define.
+        line_for: function that opens the connection to the program, from a `checks.Flow`.
     Returns:
         The frame to answer with.
     """
@@ -44,7 +44,7 @@ def run_file(request, line_for):
     names, body, implied = with_names(tree, request.get("entry_point"))
     flow = checks.Flow([body], names)
     if not checks.has_check(body):
-        return {"fault": "they hold no comparison that the program could fail"}
+        return {"fault": "they contain no comparison that the program could fail"}
     line = line_for(flow, [body])
     line.ready()
     module = types.ModuleType("solution")
@@ -67,7 +67,7 @@ def run_file(request, line_for):
 
 
 def collected(line, tree, flow, request):
-    """What each test of the file came to."""
+    """Run pytest; return the result of each test of the file."""
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     import pytest
 
@@ -78,11 +78,11 @@ def collected(line, tree, flow, request):
 
 
 def with_names(tree, entry_point):
-    """What of the program a file uses.
+    """Find the names of the program that a file uses.
 
     Returns:
-        (every such name; the file with `solution.f` as `f`, and these names imported; names that it takes for granted,
-        which a file without an import from the program does).
+        All these names; the file with `solution.f` as `f` and with these names imported; the names that it uses without
+        an import, as a file that does not import the program does.
     """
     modules = {
         alias.asname or alias.name
@@ -121,19 +121,19 @@ def with_names(tree, entry_point):
 
 
 def is_text(node):
-    """Whether a statement is a text by itself, such as a docstring."""
+    """Return True if a statement is only a constant, such as a docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 class BareNames(ast.NodeTransformer):
-    """`solution.f` as `f`; `found` are these names."""
+    """Transformer of `solution.f` to `f`; `found` are these names."""
 
     def __init__(self, modules):
         self.modules = modules
         self.found = set()
 
     def visit_Attribute(self, node):
-        """An attribute of the program's module."""
+        """Replace an attribute of the program's module by its bare name."""
         self.generic_visit(node)
         if isinstance(node.value, ast.Name) and node.value.id in self.modules:
             self.found.add(node.attr)
@@ -142,7 +142,7 @@ class BareNames(ast.NodeTransformer):
 
 
 class Plugin:
-    """Takes down what each test came to."""
+    """pytest plugin that records the result of each test."""
 
     def __init__(self, line, tree, flow, request):
         self.line, self.tree, self.flow = line, tree, flow
@@ -156,20 +156,20 @@ class Plugin:
         }
 
     def pytest_collection_finish(self, session):
-        """Make the file's classes known, whose instances cross."""
+        """Register the file's classes whose instances are transferred."""
         space = vars(sys.modules.get(FILE, builtins))
         self.line.know({name: space[name] for name in self.classes if isinstance(space.get(name), type)})
         if self.strict:
             self.line.keep_methods()
 
     def pytest_exception_interact(self, node, call, report):
-        """A file that cannot be collected."""
+        """Record a file that cannot be collected."""
         if report.when not in ("setup", "call", "teardown"):
             error = call.excinfo.value
             self.rows.append(self.failed(error.__cause__ or error, 0))
 
     def failed(self, error, begun):
-        """What a test came to that raised."""
+        """Return the result of a test that raised an exception."""
         if isinstance(error, ImportError) and error.name in setups.MODULES and self.line.lacks:
             return {"ok": False, "why": f"the program does not define {self.line.lacks[0]}"}
         if (type(error).__module__, type(error).__name__) in FAILED:
@@ -177,12 +177,12 @@ class Plugin:
         return judge.failure(error, self.line, begun)
 
     def pytest_runtest_logstart(self, nodeid, location):
-        """Begin a test, its fixtures included."""
+        """Start a test, including its fixtures."""
         judge.begin(self.line)
         self.begun = self.line.index
 
     def pytest_pyfunc_call(self, pyfuncitem):
-        """Run a plain test function; a second time where the program changed its arguments."""
+        """Run a plain test function, and store how to run it again if the program changed its arguments."""
         names = pyfuncitem._fixtureinfo.argnames
         given = {name: pyfuncitem.funcargs[name] for name in names}
         self.line.record, self.line.changes = [], []
@@ -191,13 +191,13 @@ class Plugin:
         return True
 
     def call(self, function, given):
-        """Call a test function, a coroutine of it to its end."""
+        """Call a test function; a coroutine is run to its end."""
         found = function(**given)
         if inspect.iscoroutine(found):
             asyncio.run(found)
 
-    def taken(self, item, call):
-        """What one phase of a test says, or None."""
+    def phase_result(self, item, call):
+        """Return the result of one phase of a test, or None."""
         error = call.excinfo.value if call.excinfo else None
         if error is not None and left_out(error):
             return {"ok": True, "bare": True}
@@ -210,7 +210,7 @@ class Plugin:
         return judge.judged(getattr(item, "again", None) or self.once_more(item), self.line, trees, self.flow)
 
     def once_more(self, item):
-        """A function that runs a method of a unittest class again."""
+        """Return a function that runs a method of a unittest class again."""
 
         def once():
             case = item.parent.obj(item.name)
@@ -222,22 +222,22 @@ class Plugin:
 
 
 FAILED = (("_pytest.outcomes", "Failed"), ("builtins", "Failed"))
-"""What `pytest.fail` raises; pytest says that the class lives in builtins."""
+"""Classes that `pytest.fail` raises; pytest reports their module as builtins."""
 
 
 def left_out(error):
-    """Whether an exception says that a test is not to be run; the program's own has no say."""
+    """Return True if an exception means that a test is skipped; exceptions of the program do not count."""
     kind = type(error)
     return (kind.__module__, kind.__name__) in (
         ("_pytest.outcomes", "Skipped"),
-        ("builtins", "Skipped"),  # where pytest says that the class lives
+        ("builtins", "Skipped"),  # the module that pytest reports
         ("_pytest.outcomes", "XFailed"),
         ("unittest.case", "SkipTest"),
     ) and not judge.of_the_program(error)
 
 
 def hooks():
-    """Give the plugin the hook that needs pytest itself."""
+    """Add the hook that needs pytest itself to the plugin."""
     import pytest
 
     @pytest.hookimpl(wrapper=True)
@@ -246,7 +246,7 @@ def hooks():
         if getattr(report, "wasxfail", None) is not None:
             row = {"ok": True, "bare": True} if call.when == "call" and not report.failed else None
         else:
-            row = self.taken(item, call)
+            row = self.phase_result(item, call)
         if row is not None and not (self.rows and self.rows[-1].get("of") == item.nodeid):
             self.rows.append({**row, "of": item.nodeid})
         elif row is not None and not row["ok"]:

@@ -1,4 +1,4 @@
-"""As much of pytest as plain test functions use; the sandbox has it under the name `pytest` where pytest is not."""
+"""Part of pytest that plain test functions use; the sandbox provides it as `pytest` if pytest is missing."""
 
 # pyright: basic
 import math
@@ -6,7 +6,7 @@ import re
 
 
 class raises:
-    """`with raises(ValueError, match="..."):`."""
+    """Context manager `with raises(ValueError, match="..."):`."""
 
     def __init__(self, expected, *, match=None):
         self.expected, self.match, self.value = expected, match, None
@@ -26,7 +26,7 @@ class raises:
 
 
 class approx:
-    """A number, or a list, tuple or dict of numbers, to within a relative 1e-6 or an absolute 1e-12."""
+    """Number, or list, tuple or dict of numbers, equal within a relative 1e-6 or an absolute 1e-12."""
 
     def __init__(self, expected, rel=None, abs=None):
         self.expected, self.rel, self.abs = expected, 1e-6 if rel is None else rel, 1e-12 if abs is None else abs

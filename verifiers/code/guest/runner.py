@@ -1,7 +1,7 @@
-"""Runs inside the sandbox: one program, once for each input, each time in a fresh folder and with limits of its own.
+"""Runs inside the sandbox: runs a program once for each input, each time in a fresh folder and with its own limits.
 
-No expected output is here. What the program printed, its status and its CPU time go to descriptor 3: for each run a
-line of JSON, and the output behind it. A run that is not over in time ends all: whoever reads this says what it means.
+No expected output is here. The program's output, status and CPU time go to descriptor 3: for each run a line of JSON,
+followed by the output. A run that does not end in time ends them all; the reader decides what that means.
 """
 
 # pyright: basic
@@ -23,11 +23,11 @@ CLOCK_TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def main():
-    """Read `request__.json`: command, limits, how many runs, and the names of files for input and output, if any."""
+    """Read `request__.json` (command, limits, number of runs, names of input and output files, if any); run all."""
     with open("request__.json", "rb") as file:
         request = json.load(file)
     libc = ctypes.CDLL(None)
-    libc.prctl(SUBREAPER, 1, 0, 0, 0)  # what a run leaves behind is a child of this process, and found
+    libc.prctl(SUBREAPER, 1, 0, 0, 0)  # processes that a run leaves behind become children of this one
     libc.prctl(DUMPABLE, 0, 0, 0, 0)
     seconds = int(request["cpu_seconds"]) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
@@ -41,7 +41,7 @@ def main():
 
 
 def run(index, request, top):
-    """One run; whether the next one may follow."""
+    """Run the program once; return True if the next run may follow."""
     folder = f"{top}/run{index}"
     os.mkdir(folder)
     for name in request["files"]:
@@ -81,7 +81,7 @@ def run(index, request, top):
 
 
 def ends(pid, request):
-    """Whether a run ends within its limits of the clock and of CPU time, each looked at as it may be reached."""
+    """Return True if a run ends within its limits of wall clock and CPU time."""
     pidfd = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -96,7 +96,7 @@ def ends(pid, request):
 
 
 def cpu_of(pid):
-    """Seconds of CPU time that a process has used so far, with all of its threads."""
+    """Return the CPU seconds that a process has used so far, with all of its threads."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             user, system = file.read().rpartition(") ")[2].split()[11:13]
@@ -106,7 +106,7 @@ def cpu_of(pid):
 
 
 def reap():
-    """Kill whatever a run left running; its CPU time."""
+    """Kill whatever a run left running; return its CPU seconds."""
     cpu = 0.0
     for _ in range(PATIENCE):
         try:
@@ -120,11 +120,11 @@ def reap():
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
         select.select([], [], [], 0.001)
-    os._exit(1)  # it makes new ones faster than they end
+    os._exit(1)  # it creates processes faster than they end
 
 
 def children():
-    """Pids of the children of this process."""
+    """Return the pids of the children of this process."""
     me = str(os.getpid())
     found = []
     for name in os.listdir("/proc"):
@@ -139,10 +139,10 @@ def children():
 
 
 def clean(top):
-    """What a run wrote is not there for the next one."""
+    """Delete what a run wrote, so that the next one does not see it."""
     places: dict[str, tuple[str, ...]] = {top: ("program", "input", "request__.json", "start__.py")}
     if f"{top}/".startswith("/work/") and "unsafe-host" not in top:
-        places.update({"/tmp": (), "/dev/shm": ()})  # else these are other people's too
+        places.update({"/tmp": (), "/dev/shm": ()})  # elsewhere others use these folders too
     for place, kept in places.items():
         for name in os.listdir(place):
             path = f"{place}/{name}"
@@ -156,7 +156,7 @@ def clean(top):
 
 
 def content(path):
-    """What a file holds; nothing where it is not there, or no file."""
+    """Return the content of a file; empty if it does not exist or is not a file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -169,12 +169,12 @@ def content(path):
 
 
 def tail(path):
-    """The end of a file, as text."""
+    """Return the end of a file as text."""
     return content(path)[-STDERR_KEPT:].decode("utf-8", "replace")
 
 
 def send(index, answer, output):
-    """One run's line and output."""
+    """Write the line and the output of one run."""
     line = json.dumps({"i": index, "size": len(output), **answer}).encode("ascii") + b"\n"
     view = memoryview(line + output)
     while view:

@@ -1,4 +1,4 @@
-"""Runs inside the sandbox on tests alone: names in their source, and what of their setup the program is given."""
+"""Runs inside the sandbox on the tests only: names in their source, and the part of their setup for the program."""
 
 # pyright: basic
 import ast
@@ -10,7 +10,7 @@ MODULES = ("solution", "main", "candidate", "your_module", "solution_module")
 
 
 def modules_used(tree):
-    """Standard modules used as `module.attribute` without being imported (MBPP's tests lean on the program's)."""
+    """Return standard modules used as `module.attribute` without an import (MBPP's tests rely on the program's)."""
     free = free_names(tree)
     bases = {
         node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
@@ -19,7 +19,7 @@ def modules_used(tree):
 
 
 def stored_names(tree):
-    """Every name that the code binds in any way."""
+    """Return every name that the code binds in any way."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -36,17 +36,17 @@ def stored_names(tree):
 
 
 def loaded_names(tree):
-    """Every name that the code reads."""
+    """Return every name that the code reads."""
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
 
 
 def free_names(tree):
-    """Names that are read and neither bound here nor built in."""
+    """Return the names that are read but neither bound here nor built in."""
     return loaded_names(tree) - stored_names(tree) - set(vars(builtins)) - {"__name__", "__file__"}
 
 
 def definitions(source, classes, tests=()):
-    """The imports and classes of a source, and nothing else of it (constants may be expected values)."""
+    """Return only the imports and classes of a source (constants may be expected values)."""
     kept = []
     trees = [node for text in tests for node in ast.walk(ast.parse(text))]
     read = {node.attr for node in trees if isinstance(node, ast.Attribute)}
@@ -62,7 +62,7 @@ def definitions(source, classes, tests=()):
 
 
 def own_classes(tree):
-    """Classes of a test file, but for its tests and what is made from a class of the program's."""
+    """Return the classes of a test file, except its tests and those derived from a class of the program."""
     of_program = free_names(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module in MODULES):
@@ -78,13 +78,13 @@ def own_classes(tree):
 
 
 def is_test_class(node):
-    """Whether a class holds tests."""
+    """Return True if a class contains tests."""
     methods = any(getattr(part, "name", "").startswith("test") for part in node.body)
     return methods or node.name.startswith("Test") or any("TestCase" in ast.unparse(base) for base in node.bases)
 
 
 def holds_data(part, read):
-    """Whether a statement of a class gives it values of which some may be expected ones.
+    """Return True if a statement of a class assigns values that may be expected ones.
 
     Args:
         part: the statement.
@@ -97,9 +97,10 @@ def holds_data(part, read):
 
 
 def late_part(tree, names, sources):
-    """What the arguments need of a setup that needs the program, or None where it may hold an expected value.
+    """Return the part of a setup that the arguments need, if the setup needs the program; None if it may contain
+    expected values.
 
-    That is: what is made by calling the program, and changes of it. The arguments name it as a whole.
+    It consists of what is made by calling the program, and of changes to that. The arguments name it as a whole.
     """
     names = set(names)
     wanted = set()
@@ -128,7 +129,7 @@ def late_part(tree, names, sources):
 
 
 def changed_by(node):
-    """The expressions that a simple statement binds or changes."""
+    """Return the expressions that a simple statement binds or changes."""
     if isinstance(node, ast.Assign):
         return node.targets
     if isinstance(node, (ast.AugAssign, ast.AnnAssign)):
@@ -137,14 +138,14 @@ def changed_by(node):
 
 
 def root_name(node):
-    """The name that an expression of attributes and items begins with."""
+    """Return the name with which an expression of attributes and items begins; empty if there is none."""
     while isinstance(node, (ast.Attribute, ast.Subscript)):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def made_by_program(node, names):
-    """Whether a simple statement makes something by calling the program, or changes what was made so."""
+    """Return True if a simple statement makes something by calling the program, or changes such a thing."""
     if isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets):
         return isinstance(node.value, ast.Call) and root_name(node.value.func) in names
     return isinstance(node, (ast.Assign, ast.AugAssign, ast.Expr))

@@ -1,6 +1,6 @@
-"""Runs inside the sandbox: the tested program in the tests' own process, as mocks need it.
+"""Runs inside the sandbox: runs the tested program in the tests' own process, as mocks need it.
 
-A program can do here whatever it likes with its tests, and with what is said of them.
+Here a program can manipulate its tests and their results.
 """
 
 # pyright: basic
@@ -14,7 +14,7 @@ import useless
 
 
 class Here(channel.Line):
-    """What stands in the place of a way to another process.
+    """Replacement of the connection to another process.
 
     Args:
         request: with `shared`: prelude, code and setup of the program, or the name of a useless one.
@@ -32,22 +32,22 @@ class Here(channel.Line):
 
     @property
     def index(self):
-        """Another number whenever it is asked for: nobody counts the calls."""
+        """A new number at each access, because calls are not counted here."""
         self.calls += 1
         return self.calls
 
     def know(self, classes):
-        """There is one side only."""
+        """Do nothing: there is only one side."""
 
     def run_there(self, what, *args):
-        """There is no other process to run code in."""
+        """Run code here: there is no other process."""
         return (exec if what == "exec" else eval)(*args)
 
     def keep_methods(self):
-        """There are no stand-ins."""
+        """Do nothing: there are no stand-ins."""
 
     def raised_by(self, error):
-        """Whether the innermost frame of an exception is the program's."""
+        """Return True if the innermost frame of an exception is the program's."""
         frames = traceback.extract_tb(error.__traceback__)
         return bool(frames) and frames[-1].filename == "code.py"
 
@@ -66,7 +66,7 @@ class Here(channel.Line):
             self.space = useless.space(self.request["useless"])
 
     def named(self, name):
-        """A name of the program, as it is."""
+        """Return the object of a name of the program."""
         if name.startswith("__"):
             raise AttributeError(name)
         try:

@@ -1,6 +1,6 @@
 """Types of the standard library as parts that `wire` can encode, and back. Standard library only.
 
-An exact type crosses; a subclass of one crosses as what it is made of.
+Only exact types are transferred; an instance of a subclass is transferred as its content.
 """
 
 # pyright: basic
@@ -15,7 +15,7 @@ MAX_FIELDS = 64
 
 
 class Member(NamedTuple):
-    """A member of an enumeration that only the other side defines; equal to itself alone, and to no plain tuple."""
+    """Member of an enumeration that only the other side defines; equal only to itself, and to no plain tuple."""
 
     kind: str
     name: str
@@ -30,13 +30,13 @@ class Member(NamedTuple):
 
 
 class Type(NamedTuple):
-    """How values of one type cross."""
+    """Rule for the transfer of values of one type."""
 
     kind: Any
     parts: Any
-    """Function: value to a list of values."""
+    """Function from a value to a list of values."""
     make: Any
-    """Function: those values, and a function that makes a set or dict with bounded cost, to the value."""
+    """Function from these values, and a function that builds a set or dict at bounded cost, to the value."""
 
 
 def _zone(value):
@@ -113,57 +113,57 @@ VALUES = frozenset(
 
 
 def is_factory(value):
-    """Whether a default dict's factory is one that both sides have."""
+    """Return True if a default dict's factory exists on both sides."""
     return value in (int, float, str, list, dict, set, tuple, bool)
 
 
 def is_value(kind):
-    """Whether nobody can tell one such object from two equal ones."""
+    """Return True for types whose equal objects cannot be told apart."""
     return kind in VALUES
 
 
 def made(tag, parts, error, make):
-    """The value of such parts.
+    """Build a value from its tag and parts.
 
     Raises:
-        error: they are none.
+        error: they are invalid.
     """
     try:
         return TYPES[tag].make(parts, make)
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as why:
-        raise error(f"{tag} holds {why}"[:200]) from None
+        raise error(f"{tag}: {why}"[:200]) from None
 
 
 def is_named(kind):
-    """Whether a subclass of tuple has named fields."""
+    """Return True if a subclass of tuple has named fields."""
     names = getattr(kind, "_fields", None)
     return type(names) is tuple and len(names) <= MAX_FIELDS and all(type(name) is str for name in names)
 
 
 def field_names(kind):
-    """The names of a named tuple's fields."""
+    """Return the field names of a named tuple."""
     return list(kind._fields)
 
 
 def named(name, names):
-    """A class of tuples with named fields."""
+    """Create a class of tuples with named fields; raise ValueError if names are too many or too long."""
     if len(names) > MAX_FIELDS or len(name) > 100 or any(len(part) > 100 for part in names):
         raise ValueError("a named tuple of too many or too long names")
     return collections.namedtuple(name, names)
 
 
 def defined(kind, name):
-    """What a class or a base of it, other than object, defines under a name."""
+    """Return what a class or one of its bases other than object defines under a name, or None."""
     return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), None)
 
 
 def is_slot(found):
-    """Whether what a class defines is the place of a field of its instances."""
+    """Return True if a class attribute is the slot of a field of its instances."""
     return isinstance(found, (types.MemberDescriptorType, types.GetSetDescriptorType))
 
 
 def truth(value):
-    """Whether a value is true; that it does not say is false."""
+    """Return the truth value of an object; False if it raises an exception."""
     try:
         return bool(value)
     except Exception:

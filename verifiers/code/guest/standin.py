@@ -1,9 +1,9 @@
-"""Runs inside the sandbox beside the tests: the tested program's names, as things that send a call and wait for data.
+"""Runs inside the sandbox with the tests: stand-ins for the tested program's names, which send calls and await data.
 
-The program lives in another process. What it made itself stays with it and equals nothing that the tests hold. An
-operand may be the expected value (`abs(r - 41) < 1e-6`, `41 in r`, `r.count(41) == 1`), so what a call returned is
-given none where a test could ask the same of plain data. Only an object that the tests made, by calling what they
-themselves treat as a class, is given operands.
+The program is in another process. Objects that it made itself stay there and equal nothing that the tests have. An
+operand may be the expected value (`abs(r - 41) < 1e-6`, `41 in r`, `r.count(41) == 1`), so operands are not passed to
+what a call returned if a test could ask the same of plain data. Operands are only passed to an object that the tests
+made by calling what they themselves treat as a class.
 """
 
 # pyright: basic
@@ -13,7 +13,7 @@ import checks
 import classes
 
 MOST_ASKED = 3
-"""Other objects that equality is tried on."""
+"""Most other objects with which equality is tried."""
 
 
 class ProgramGone(BaseException):
@@ -21,31 +21,31 @@ class ProgramGone(BaseException):
 
 
 class TestsAtFault(BaseException):
-    """The tests need what cannot be had here, whatever the program."""
+    """The tests need something that is not available here, whatever the program does."""
 
 
 class RaisedByProgram(Exception):
-    """The tested program raised what is not to reach the tests as it is."""
+    """The tested program raised something that must not reach the tests unchanged."""
 
 
 class StoppedByProgram(RuntimeError):
-    """The tested program raised StopIteration or its like, which would end a loop of the tests."""
+    """The tested program raised StopIteration or the like, which would end a loop of the tests."""
 
 
 def marked(error):
-    """An exception of the program's, told apart from those of the tests."""
+    """Mark an exception as the program's, to distinguish it from those of the tests."""
     error.__of_the_program__ = True
     return error
 
 
 class StandIn:
-    """Something of the tested program's.
+    """Stand-in for an object of the tested program.
 
     Args:
-        line: to the program.
+        line: connection to the program.
         target: a global name, or a handle.
-        own: whether it is of the program itself or was made by the tests, and not what a call gave.
-        takes: what it may be called with: anything; nothing; or anything where it gives back no data ("changes").
+        own: True if it belongs to the program itself or was made by the tests, not returned by a call.
+        takes: arguments that it accepts: "anything"; "nothing"; or "changes": anything, if it returns no data.
         body: the handle, as the program wrote it.
     """
 
@@ -55,23 +55,23 @@ class StandIn:
         object.__setattr__(self, "_own", own)
         object.__setattr__(self, "_takes", takes)
         object.__setattr__(self, "_body", body)
-        object.__setattr__(self, "_kind", None)  # the class of the tests that made it, or whose method it was given to
+        object.__setattr__(self, "_kind", None)  # the class of the tests that made it, or to whose method it was passed
 
     def __call__(self, *args, **kwargs):
-        """Call it there."""
+        """Call the object in the program's process."""
         given = bool(args or kwargs)
         if given and self._takes == "nothing":
-            raise TypeError("what a call returned is no plain data, and takes no argument from the tests here")
+            raise TypeError("what a call returned is not plain data, and accepts no argument from the tests here")
         result = self._line.ask(self._target, args, kwargs)
         if given and self._takes == "changes" and not (result is None or isinstance(result, StandIn)):
-            raise TypeError("what a call returned is no plain data, and takes no argument from the tests here")
+            raise TypeError("what a call returned is not plain data, and accepts no argument from the tests here")
         if isinstance(result, StandIn) and "handle" not in self._target and self._target["name"] in self._line.makers:
             object.__setattr__(result, "_own", True)
             self._line.note(self._target["name"], result, args, kwargs)
         return result
 
     def __getattr__(self, name):
-        """An attribute's value, or a stand-in for it."""
+        """Return an attribute's value, or a stand-in for it."""
         if name in ("__name__", "__doc__", "__qualname__"):
             return self._line.ask({"do": "doc" if name == "__doc__" else "name"}, [self])
         if name.startswith("__"):
@@ -81,7 +81,7 @@ class StandIn:
             if defined:
                 return found
         if not self._own and name in self._line.kept:
-            raise TypeError(f"what a call returned is no instance of the tests' class that has {name!r:.40}")
+            raise TypeError(f"what a call returned is not an instance of the tests' class that has {name!r:.40}")
         found = self._line.exchange({"handle": self._line.handle(self)[0], "name": name})
         if isinstance(found, StandIn):
             object.__setattr__(found, "_own", False)
@@ -116,7 +116,7 @@ class StandIn:
         return self._swallows(self._line.ask({"do": "exit"}, [self, *_told(kind, error)]), error)
 
     def _swallows(self, answer, error):
-        """What `__exit__` said; a failed comparison of the tests is not the program's to swallow."""
+        """Return the result of `__exit__`; the program cannot suppress a failed comparison of the tests."""
         if answer and isinstance(error, AssertionError):
             self._line.failed = self._line.failed or f"assertion failed {error}"[:300]
         return answer
@@ -175,7 +175,7 @@ class StandIn:
 
 
 def _told(kind, error):
-    """What the program is told of an exception of the tests: the name of its class, and its message."""
+    """Return the class name and the message of an exception of the tests, for the program."""
     return (None, None) if error is None else (kind.__name__, str(error))
 
 
@@ -184,10 +184,10 @@ def _same_object(one, other):
 
 
 def _equal(one, other):
-    """Whether the program says that two of its objects are equal, where it can be shown to tell objects apart.
+    """Return True if the program calls two of its objects equal and demonstrably distinguishes unequal ones.
 
-    It is asked first for others that the tests made of the same class and that hold something else; an object that
-    equals those too is equal to nothing.
+    It is first asked about other objects that the tests made of the same class with different content; an object that
+    also equals those is equal to nothing.
     """
     line = one._line
     made = [line.made.get(line.handle(item)[0]) for item in (one, other)]
@@ -214,21 +214,21 @@ def _equal(one, other):
 
 
 def takes_what(name, line):
-    """What a method of something that a call returned may be called with."""
+    """Return which arguments a method of something that a call returned accepts."""
     if any(callable(getattr(kind, name, None)) for kind in line.by_class):
         return "nothing"  # an instance of the tests' own class is expected here
     return "nothing" if name in classes.ASKED else "changes" if name in checks.MUTATORS else "anything"
 
 
 def _operation(name, one, *others):
-    """An operation, where the tests' own operands are none of the program's business or its very subject."""
+    """Apply an operation; operands of the tests are only passed to objects that the tests made."""
     if not one._own and any(not isinstance(other, StandIn) for other in others):
-        raise TypeError("what a call returned is no plain data, and takes no operand from the tests")
+        raise TypeError("what a call returned is not plain data, and accepts no operand from the tests")
     return one._line.ask({"do": name}, [one, *others])
 
 
 def _compared(name):
-    """Only two things of the program's are compared by it; with anything of ours it has no say."""
+    """Return a comparison method that compares only two objects of the program."""
 
     def method(self, other):
         if not isinstance(other, StandIn) or not (self._own or other._own):
@@ -247,7 +247,7 @@ for _name in ("lt", "le", "gt", "ge"):
 
 
 def assign(ours, theirs, paired):
-    """Give changed arguments their new content, in the same objects as far as these can be told."""
+    """Set changed arguments to their new content, in the same objects as far as these can be matched."""
     if type(ours) is not type(theirs) or paired.get(id(ours), theirs) is not theirs:
         return theirs
     paired[id(ours)] = theirs

@@ -1,7 +1,7 @@
-"""Runs inside the sandbox: tests that cannot be written as inputs and outputs, with the tested program out of reach.
+"""Runs inside the sandbox: runs tests that cannot become inputs and outputs, out of the tested program's reach.
 
-The program lives in another process, in namespaces of its own. Here its names are stand-ins (`standin`). What this
-process says decides; the tested program never gets a word in.
+The program is in another process, in its own namespaces. Here its names are stand-ins (`standin`). This process
+decides the results; the tested program has no influence on it.
 """
 
 # pyright: basic
@@ -23,7 +23,7 @@ import standin
 
 
 def main():
-    """Read `request.json`, run its tests, write one frame: for each test whether it held, and why not."""
+    """Read `request.json`, run its tests, and write one frame: for each test if it passed, and why not."""
     with open("request.json", "rb") as file:
         request = json.load(file)
     random.seed(0)
@@ -57,11 +57,11 @@ MOCKED = (
 
 
 def run_tests(request, line_for):
-    """Run `request["tests"]`, sources that are tests as they stand."""
+    """Run `request["tests"]`, the sources of tests that are run unchanged."""
     names = planner.program_names(request)
     trees = [ast.parse(request.get("setup") or ""), *map(ast.parse, request["tests"])]
     if not any(map(checks.has_check, trees)):
-        return {"fault": "they hold no comparison that the program could fail"}
+        return {"fault": "they contain no comparison that the program could fail"}
     flow = checks.Flow(trees, names)
     setup = ast.unparse(checks.instrumented(ast.parse(request.get("setup") or ""), flow))
     made = checks.Checks()
@@ -82,7 +82,7 @@ def run_tests(request, line_for):
 
 
 def bring_in(names, space, line):
-    """Put the program's names into the tests' namespace, as far as the program defines them."""
+    """Add the program's names to the tests' namespace, as far as the program defines them."""
     for name in names:
         try:
             space[name] = line.named(name)
@@ -92,7 +92,7 @@ def bring_in(names, space, line):
 
 
 def run(source, space, request, line, names):
-    """Whether one test held, what of it was compared, and what went wrong."""
+    """Run one test; return if it passed, if it compared something, and what went wrong."""
     setup = ast.parse(request.get("setup") or "")
     flow = checks.Flow([setup, ast.parse(source)], names)
     code = compile(checks.instrumented(ast.parse(source), flow), "tests.py", "exec")

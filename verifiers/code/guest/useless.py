@@ -1,23 +1,23 @@
-"""Programs that do nothing useful, for finding tests that hold whatever the program does. Standard library only."""
+"""Programs that do nothing useful, for finding tests that pass whatever the program does. Standard library only."""
 
 # pyright: basic
 
 MOST_ANSWERS = 1_000
-"""After which such a program ends; whatever it passes, it passes sooner."""
+"""Answers after which such a program ends; tests that it passes need fewer."""
 
 
 class Agreeable:
-    """Agrees to whatever it is asked, and has every method; nothing that is plain data equals it."""
+    """Object that agrees to everything and has every attribute; no plain data equals it."""
 
     def __init__(self, *args, **kwargs):
         pass
 
     def __call__(self, *args, **kwargs):
-        """Whatever the arguments."""
+        """Return itself, whatever the arguments."""
         return self
 
     def __getattr__(self, name):
-        """Every attribute that is not one of Python's own."""
+        """Return itself for every attribute that is not one of Python's own."""
         if name.startswith("__"):
             raise AttributeError(name)
         return self
@@ -49,7 +49,7 @@ class Agreeable:
 
 
 class Inert:
-    """What a class comes to in a program that does nothing: objects of which each is itself alone."""
+    """Class in a program that does nothing; its objects are equal only to themselves."""
 
     def __init__(self, *args, **kwargs):
         pass
@@ -60,7 +60,7 @@ def nothing(*args, **kwargs):
 
 
 def refusal(*args, **kwargs):
-    """Raise what no test waits for."""
+    """Raise an exception that no test expects."""
     raise RuntimeError("this program does nothing")
 
 
@@ -74,7 +74,7 @@ PROGRAMS = {"return None": nothing, "raise": refusal, "return the argument": arg
 
 
 class Everything(dict):
-    """A namespace in which every name is the same thing."""
+    """Namespace in which every name is the same object."""
 
     def __init__(self, found):
         self.found = found
@@ -87,5 +87,5 @@ class Everything(dict):
 
 
 def space(name):
-    """The namespace of such a program."""
+    """Return the namespace of a useless program."""
     return Everything(PROGRAMS[name])

@@ -1,6 +1,6 @@
-"""Typed values as JSON text. Runs on both sides of the wall and inside the sandbox: standard library only.
+"""Typed values as JSON text. Runs on both sides of the sandbox: standard library only.
 
-Plain JSON stands for itself: null, booleans, strings, integers, finite floats (always with a point or exponent),
+Plain JSON represents itself: null, booleans, strings, integers, finite floats (always with a point or exponent),
 lists, and objects with string keys of which none begins with "$". Everything else is one tagged object:
 
     {"$int": "-ff"}            an integer of more than 15 digits, in hexadecimal
@@ -8,16 +8,16 @@ lists, and objects with string keys of which none begins with "$". Everything el
     {"$complex": [1.0, 2.0]}   {"$bytes": "00ff"}       {"$tuple": [...]}      {"$set": [...]}
     {"$frozenset": [...]}      {"$dict": [[key, value], ...]}                 {"$iterator": [...]}
     {"$range": [0, 10, 1]}     {"$decimal": "1.50"}     {"$fraction": [1, 3]}  {"$type": "str"}
-    {"$object": ["Name", [["field", value], ...]]}      an instance of a class that both sides hold
+    {"$object": ["Name", [["field", value], ...]]}      an instance of a class that both sides define
     {"$enum": ["Name", "MEMBER"]}                       a member of such a class
     {"$deque": [[1, 2], null]}, {"$date": [2020, 1, 2]}  standard types: see `standard.TYPES`
-    {"$graph": [tree, [entry, ...]]}                    a value that is deep, shared or cyclic: {"$ref": 3} in it is the
-                                                        value of an entry, and entries hold nothing but such references
-    {"$handle": [3, "object"]}                          something that stays where it is, known to both sides
-    {"$opaque": ["module.Name", true]}                  a value that cannot cross, and its truth
+    {"$graph": [tree, [entry, ...]]}                    a deep, shared or cyclic value: {"$ref": 3} in it is the
+                                                        value of an entry, and entries contain only such references
+    {"$handle": [3, "object"]}                          an object that stays where it is, known to both sides
+    {"$opaque": ["module.Name", true]}                  an object that cannot be transferred, and its truth value
 
-Subclasses of built-in types cross as their built-in content; an object's own methods are never asked. Reading costs
-time and memory in proportion to the text, whatever the text says.
+Subclasses of built-in types are transferred as their built-in content; an object's own methods are never called.
+Decoding takes time and memory in proportion to the text, whatever it contains.
 """
 
 # pyright: basic
@@ -58,14 +58,14 @@ CROSSING = (str, int, float, list, tuple, dict, set, frozenset, bytes, bytearray
 
 
 def encode(value: Any, classes: Any = None, handle: Any = None) -> Any:
-    """The JSON tree of a value.
+    """Encode a value as a JSON tree.
 
     Args:
-        value: anything.
-        classes: class to name, of the classes whose instances may cross.
-        handle: a function that gives the handle of what cannot cross, or None where it has none.
+        value: any object.
+        classes: class -> name, for the classes whose instances may be transferred.
+        handle: function that returns the handle of an object that cannot be transferred, or None.
     Raises:
-        CannotCross: more than MAX_NODES values, or MAX_CONTAINERS of them that hold others.
+        CannotCross: there are more than MAX_NODES values, or more than MAX_CONTAINERS that contain others.
     """
     taken: dict = {}
     try:
@@ -75,19 +75,19 @@ def encode(value: Any, classes: Any = None, handle: Any = None) -> Any:
 
 
 def dumps(tree):
-    """A JSON tree as one line of ASCII."""
+    """Return a JSON tree as one line of ASCII."""
     return json.dumps(tree, allow_nan=False, separators=(",", ":"))
 
 
 class _NoTree(Exception):
-    """A value is too deep for a tree, or holds something twice."""
+    """The value is too deep for a tree, or contains an object twice."""
 
 
 class _Encoder:
     def __init__(self, classes, handle, taken):
         self.classes = classes
         self.handle = handle
-        self.taken = taken  # iterators and what came out of them: they give it once
+        self.taken = taken  # iterators and their items, which they yield only once
         self.nodes = self.containers = 0
         self.seen = set()
 
@@ -116,7 +116,7 @@ class _Encoder:
         return self.whole(value, kind, depth)
 
     def _each(self, items, depth):
-        """The encodings of items; plain ones, of which there may be many, are not asked twice."""
+        """Encode items; plain ones, of which there may be many, take a shortcut."""
         return [
             item
             if (kind := type(item)) is str or (kind is int and -LARGEST_PLAIN_INT < item < LARGEST_PLAIN_INT)
@@ -131,7 +131,7 @@ class _Encoder:
         return self._float(value, 0) if kind is float else value
 
     def whole(self, value, kind: Any, depth):
-        """The encoding of what is no plain scalar."""
+        """Encode a value that is not a plain scalar."""
         if kind in self.classes and not (issubclass(kind, CROSSING) and not standard.is_named(kind)):
             return self._instance(value, kind, depth + 1)
         tag = standard.TAGS.get(kind)
@@ -226,7 +226,7 @@ class _Encoder:
 
 
 def fields(value, kind):
-    """Names and values of what an instance holds, in slots too."""
+    """Return the names and values of an instance's fields, including those in slots."""
     found = dict(getattr(value, "__dict__", {}))
     for base in kind.__mro__:
         slots = base.__dict__.get("__slots__", ())
@@ -237,14 +237,14 @@ def fields(value, kind):
 
 
 class _GraphEncoder(_Encoder):
-    """Encodes without recursion: what is no scalar is put down once, as an entry, and referred to."""
+    """Encoder without recursion: each object that is not a scalar becomes one entry, and is referred to."""
 
     def graph(self, value):
         self.kept = []
         self.numbers = {}
         root = self.encode(value, 0)
         entries = []
-        for item in self.kept:  # which grows meanwhile
+        for item in self.kept:  # grows during the loop
             entries.append(self.whole(item, type(item), 0))
         return {"$graph": [root, entries]}
 

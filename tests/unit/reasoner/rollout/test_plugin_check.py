@@ -53,7 +53,8 @@ def config_of(**changes: object) -> StageConfig:
     [
         (
             "forgets",
-            r"got None\. Some path through it has no `return`.*completion 'I do not know\.' with the reference",
+            r"got None\. Some path through the function has no `return`"
+            r".*completion 'I do not know\.' with the reference",
         ),
         ("text", r"got str '1\.0'\. Return float"),
         ("of_any_size", r"got 5\. Scale it into \[0, 1\]"),
@@ -67,7 +68,7 @@ def test_what_is_no_reward_is_named_before_sampling(plugins: str, name: str, say
 
 
 def test_a_function_of_trls_shape_is_tried_too(plugins: str) -> None:
-    with pytest.raises(BadReturn, match=r"must return a list of 3 rewards, one a completion; got 4|of 1 rewards"):
+    with pytest.raises(BadReturn, match=r"must return a list of 3 rewards, one per completion; got 4|of 1 rewards"):
         check_plugins(config_of(), [problem("trl", function=f"{plugins}:trl", column=None, chat=False)])
 
 

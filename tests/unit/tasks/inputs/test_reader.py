@@ -189,7 +189,7 @@ def test_lines_and_ratios_are_bounded_in_every_kind(tmp_path: Path, monkeypatch:
     packed = {"b.jsonl.gz": gzip.compress, "b.jsonl.bz2": bz2.compress, "b.jsonl.xz": lzma.compress}
     for name, pack in packed.items():
         (tmp_path / name).write_bytes(pack(many * 30_000))
-        with pytest.raises(TaskError, match="more than 100 times what the file is packed in"):
+        with pytest.raises(TaskError, match="more than 100 times its compressed size"):
             list(read(str(tmp_path / name), split="train"))
 
 

@@ -57,7 +57,7 @@ def test_a_pass_is_earned_and_an_honest_program_has_it(row: dict[str, JSON]) -> 
     ],
 )
 def test_tests_without_a_comparison_are_refused_when_they_are_read(reference: JSON) -> None:
-    with pytest.raises(BadReference, match="hold no comparison"):
+    with pytest.raises(BadReference, match="contain no comparison"):
         read_reference(reference)
 
 

@@ -40,7 +40,7 @@ def test_a_config_adds_a_language_and_changes_one() -> None:
         ("zig", {"zig": {**ROW, "run": "./main"}}, "run must be a list of texts"),
         ("zig", {"zig": {**ROW, "run": []}}, "needs run"),
         ("zig", {"zig": {**ROW, "stack_mb": "64"}}, "stack_mb must be int"),
-        ("zig", {"zig": {**ROW, "whole": "main("}}, "whole is no regular expression"),
+        ("zig", {"zig": {**ROW, "whole": "main("}}, "whole is not a regular expression"),
         ("zig", {"zig": "zig"}, "zig must be an object of fences"),
     ],
 )
@@ -117,7 +117,7 @@ def test_an_answer_in_a_language_that_is_not_offered_is_told_by_its_name() -> No
     verifier = get_verifier("code", sandbox="unsafe-host")
     verdict = verifier.verify(completion="```go\npackage main\n```", reference={"cases": [{"input": "", "output": ""}]})
     assert verdict.outcome == "no_answer"
-    assert verdict.reason == "the completion holds no fenced Python program; the only fenced block is go"
+    assert verdict.reason == "the completion contains no fenced Python program; the only fenced block is go"
 
 
 def test_other_languages_take_cases_alone() -> None:

@@ -156,7 +156,7 @@ CASE: JSON = {"input": "1", "output": "2"}
         ({"any_case": "yes"}, "any_case must be true, false or a list of words"),
         ({"any_case": []}, "any_case must be"),
         ({"any_order": 1}, "any_order must be true or false"),
-        ({"any_order": True, "compare": "words"}, "any_order is of lines, which compare 'words' does not see"),
+        ({"any_order": True, "compare": "words"}, "any_order concerns lines, which compare 'words' ignores"),
         ({"tolerance": {"abs": 1}}, "tolerance has no 'abs'"),
         ({"tolerance": {"absolute": -1}}, "must be a number of at least 0"),
         ({"tolerance": {"integers": 1}}, "integers must be true or false"),

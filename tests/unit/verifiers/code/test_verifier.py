@@ -351,7 +351,7 @@ def test_bad_options_say_what_to_do(options: dict[str, JSON], message: str) -> N
 def test_a_missing_engine_is_an_error_when_the_verifier_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     from verifiers.code import sandboxes
 
-    monkeypatch.setattr(sandboxes, "_met", set())
+    monkeypatch.setattr(sandboxes, "_checked_backends", set())
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     for backend, names in (("docker", ["apt-get install docker.io"]), ("auto", ["docker: ", "bubblewrap: "])):

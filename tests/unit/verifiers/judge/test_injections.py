@@ -107,8 +107,8 @@ def test_verifiers_check_finds_a_judge_that_can_be_talked_into_it(
             ]
         report = check_verifier(name, options=options, examples=examples)
     findings = {finding.check: finding for finding in report.findings}
-    others = [finding for check, finding in findings.items() if not finding.passed and "talked" not in check]
+    others = [finding for check, finding in findings.items() if not finding.passed and "injection" not in check]
     assert others == []
-    assert findings["is not talked into it"].passed is passes
+    assert findings["resists prompt injection"].passed is passes
     if not passes:
-        assert "teacher" in findings["is not talked into it"].detail
+        assert "teacher" in findings["resists prompt injection"].detail

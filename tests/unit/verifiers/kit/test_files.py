@@ -80,9 +80,9 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert json.loads(said)["rows"] == 6
     other = write(tmp_path / "other.jsonl", ROWS[1:])
     code, _, error = run(other, "--verifier", "exact", "--output", str(output), "--resume")
-    assert "must begin with the rows that were graded before; row 1 is 'b', was 'a'" in error
+    assert "must begin with the rows graded before; row 1 is 'b', was 'a'" in error
     (tmp_path / "notes.jsonl").write_text("not ours\n")
-    with pytest.raises(FileError, match="must hold earlier verdicts"):
+    with pytest.raises(FileError, match="must contain earlier verdicts"):
         graded_before(tmp_path / "notes.jsonl")
 
 

@@ -48,7 +48,7 @@ def test_a_suite_grades_many_files(tmp_path: Path) -> None:
     [
         ([], "parts"),
         ([{"name": "x", "file": "f", "verifer": "exact"}], "Extra inputs"),
-        ([{"name": "x", "file": "f"}, {"name": "x", "file": "f"}], "'x' stands twice"),
+        ([{"name": "x", "file": "f"}, {"name": "x", "file": "f"}], "'x' occurs twice"),
         ([{"name": "x", "file": "f", "verifier": "exat"}], "Did you mean 'exact'"),
     ],
 )

@@ -33,7 +33,7 @@ FAULTS = {
     "recurse": "RecursionError",
     "return nothing": "",
     "return an unprintable reward": "",
-    "close every pipe": "closed its pipe and went on running",
+    "close every pipe": "closed its pipe but kept running",
 }
 
 
@@ -243,8 +243,8 @@ def test_a_stuck_verifier_of_this_process_does_not_hold_the_pool(monkeypatch: py
         verdicts = [future.result(timeout=30) for future in futures]
         later = [made.submit(name, {}, GradingRow(completion="", reference="")).result(timeout=30) for _ in range(4)]
     assert {v.outcome for v in verdicts + later} == {Outcome.VERIFIER_ERROR}
-    assert "did not answer within 0.1 s" in verdicts[0].reason
-    assert "is not called any more" in later[-1].reason
+    assert "did not respond within 0.1 s" in verdicts[0].reason
+    assert "is no longer called" in later[-1].reason
 
 
 def test_a_stuck_row_of_a_batch_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
